@@ -1,0 +1,43 @@
+//! The messages between a host and a console, and nothing else.
+//!
+//! A host that asks for it listens on a Unix socket. Client and host exchange
+//! [JSON-RPC 2.0](https://www.jsonrpc.org/specification) messages, one a line, each at most
+//! [`MAX_LINE_BYTES`] long. A conversation:
+//!
+//! ```text
+//! → {"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":1,"client":"hotswap"}}
+//! ← {"jsonrpc":"2.0","id":1,"result":{"protocol":1,"host":{"name":"sample-host","pid":4121,…}}}
+//! → {"jsonrpc":"2.0","id":2,"method":"invoke","params":{"plugin":"world","function":"greet","args":["Ada",2]}}
+//! ← {"jsonrpc":"2.0","id":2,"result":{"value":"Hello, Ada! Hello, Ada!","plugin":"world","version":1,"elapsed_us":8}}
+//! → {"jsonrpc":"2.0","id":3,"method":"subscribe","params":{"events":true,"logs":true,"backlog":200}}
+//! ← {"jsonrpc":"2.0","id":3,"result":{}}
+//! ← {"jsonrpc":"2.0","method":"log","params":{"seq":7,"at_ms":…,"level":"info",…}}
+//! ```
+//!
+//! The first request must be `hello`; a client of another protocol version is refused with both
+//! versions named. Answers may come in another order than their requests: match them by `id`.
+//! Log records wait in a bounded queue of their own, apart from answers and events; what did not
+//! fit is counted in a `dropped` notification.
+
+mod event;
+mod message;
+mod snapshot;
+
+pub use event::{Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport};
+pub use message::{
+    ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line, Notification, Request,
+    RequestLine, ResponseLine, RpcError, SubscribeParams, TargetParams, WireError,
+};
+pub use snapshot::{
+    DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, ParamInfo, PluginInfo,
+    Snapshot, Source, VaultSnapshot, VersionInfo, VersionState,
+};
+
+/// The protocol's version; both sides must have the same.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The longest line either side accepts, in bytes, its newline included.
+pub const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The environment variable that asks a host for a console socket: `1` or a socket's path.
+pub const CONSOLE_ENV: &str = "HOTSWAP_CONSOLE";

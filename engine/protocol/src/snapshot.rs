@@ -1,0 +1,220 @@
+//! The state of an engine, as a console shows it and `hotswap status --json` prints it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The state of an engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Who answers.
+    pub host: HostInfo,
+    /// The generation that serves; 0 before the first load.
+    pub generation: u64,
+    /// One entry a plugin, in load order; plugins that were removed or never loaded come last.
+    pub plugins: Vec<PluginInfo>,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostInfo {
+    /// The executable's name.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When its engine was made, in milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+    /// Where it looks for artifacts.
+    pub plugin_dir: PathBuf,
+    /// Where it keeps the copies that it loads, one file a version.
+    pub staging_dir: PathBuf,
+    /// The socket it listens on.
+    pub socket: PathBuf,
+    /// The version of hotswap-engine in it.
+    pub engine_version: String,
+    /// The compiler it was built with, `rustc 1.95.0 (59807616e)`.
+    pub toolchain: String,
+}
+
+/// A plugin and its versions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginInfo {
+    /// Its name.
+    pub name: String,
+    /// Its versions, newest first. Freed versions stay listed, the newest of them.
+    pub versions: Vec<VersionInfo>,
+    /// The functions of the active version.
+    #[serde(default)]
+    pub functions: Vec<FunctionInfo>,
+}
+
+/// What a version is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum VersionState {
+    /// Its steps are running; nobody can call it yet.
+    Loading,
+    /// It serves.
+    Active,
+    /// Replaced, but something still uses it.
+    Retired,
+    /// Replaced and unused, but a thread's destructors have still to run.
+    Pinned,
+    /// Unmapped, and checked to be.
+    Freed,
+    /// Replaced and unused, but it cannot be unmapped; the detail says why.
+    Kept,
+    /// It never served; the detail says why.
+    Failed,
+}
+
+impl VersionState {
+    /// The word for a screen or a report.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Active => "active",
+            Self::Retired => "retired",
+            Self::Pinned => "pinned",
+            Self::Freed => "freed",
+            Self::Kept => "kept",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::fmt::Display for VersionState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One load of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// Counts the loads of this plugin in this host, from 1.
+    pub version: u32,
+    /// What it is in.
+    pub state: VersionState,
+    /// The state in words: `retired: 2 calls, 1 value (cat on "yard")`.
+    pub detail: String,
+    /// The artifact's build id.
+    pub build_id: String,
+    /// The plugin crate's version.
+    pub crate_version: String,
+    /// The source it was built from; none outside a git repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// When it was loaded, in milliseconds since the Unix epoch.
+    pub loaded_at_ms: u64,
+    /// The size of its file in bytes.
+    pub size_bytes: u64,
+    /// How many calls it has answered.
+    pub calls: u64,
+    /// What keeps it in use, by name.
+    #[serde(default)]
+    pub holders: Vec<String>,
+}
+
+/// The git facts of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The full commit id.
+    pub commit: String,
+    /// When it was committed, in seconds since the Unix epoch.
+    pub commit_time: i64,
+    /// The branch; empty when detached.
+    pub branch: String,
+    /// Whether the work tree differed from the commit.
+    pub dirty: bool,
+}
+
+/// A function that a console can call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionInfo {
+    /// Its name.
+    pub name: String,
+    /// `(name: String, times: u32) -> String`
+    pub signature: String,
+    /// Its doc comment.
+    #[serde(default)]
+    pub doc: String,
+    /// Its parameters in order.
+    pub params: Vec<ParamInfo>,
+    /// The JSON Schema of what it returns.
+    pub returns: Value,
+    /// How often the active version has been asked for it.
+    #[serde(default)]
+    pub calls: u64,
+}
+
+/// A parameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ParamInfo {
+    /// Its name.
+    pub name: String,
+    /// Its Rust type, as written.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// Its JSON Schema.
+    pub schema: Value,
+}
+
+/// The contents of a Vault.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct VaultSnapshot {
+    /// The generation it belongs to.
+    pub generation: u64,
+    /// Named values, sorted by name.
+    pub data_bag: Vec<DataBagEntry>,
+    /// The host's own object, as JSON.
+    pub extension: Value,
+    /// The Rust type of the host's own object.
+    pub extension_type: String,
+    /// What plugins registered in the Extension, sorted by interface and name.
+    pub slots: Vec<ExtensionSlot>,
+}
+
+/// A named value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataBagEntry {
+    /// Its name.
+    pub key: String,
+    /// Its Rust type.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// `host`, or `world v3`.
+    pub owner: String,
+    /// Its size when serialised, in bytes; none when it cannot be.
+    pub size_bytes: Option<u64>,
+    /// Its value as JSON; none when it cannot be serialised.
+    pub value: Option<Value>,
+}
+
+/// A registration in the Extension.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtensionSlot {
+    /// The interface's name.
+    pub interface: String,
+    /// The registration's name.
+    pub name: String,
+    /// `cat v2`
+    pub owner: String,
+}
+
+/// Answer of `free`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreeResult {
+    /// The plugin.
+    pub plugin: String,
+    /// The version.
+    pub version: u32,
+    /// What it is in now.
+    pub state: VersionState,
+    /// The state in words.
+    pub detail: String,
+    /// What keeps it in use, by name.
+    pub holders: Vec<String>,
+}
