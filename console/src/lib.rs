@@ -1,1 +1,9 @@
+//! The console: `hotswap-console` on a screen and `hotswap` in a script, on one action layer.
 
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod client;
+pub mod format;
+pub mod operation;
+pub mod socket;

@@ -1,1 +1,5 @@
+//! `hotswap-console`: one screen to see and steer a host and its plugins.
+
+#![forbid(unsafe_code)]
+
 fn main() {}

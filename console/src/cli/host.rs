@@ -1,0 +1,92 @@
+//! The commands that ask a host one thing.
+
+use std::io::{self, Write};
+
+use hotswap_protocol::{HostInfo, TargetParams};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::args::{FreeArguments, InvokeArguments, OutputArguments};
+use super::{CLIENT_NAME, Failure, text};
+use crate::operation::Operation;
+use crate::socket::{self, HostChoice};
+
+pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
+    let hosts = socket::hosts(CLIENT_NAME).await;
+    if output.json {
+        let hosts: Vec<Value> = hosts.iter().map(host_as_json).collect();
+        return Ok(writeln!(io::stdout(), "{}", Value::Array(hosts))?);
+    }
+    if hosts.is_empty() {
+        let directory = socket::directory();
+        return Ok(writeln!(
+            io::stderr(),
+            "no host runs with a socket in {}",
+            directory.display()
+        )?);
+    }
+    Ok(write!(io::stdout(), "{}", text::hosts(&hosts))?)
+}
+
+fn host_as_json(host: &HostInfo) -> Value {
+    json!({
+        "pid": host.pid,
+        "name": host.name,
+        "socket": host.socket,
+        "plugin_dir": host.plugin_dir,
+        "staging_dir": host.staging_dir,
+    })
+}
+
+pub(super) async fn status(
+    host: Option<&HostChoice>,
+    output: OutputArguments,
+) -> Result<(), Failure> {
+    perform(host, Operation::Status, output, text::status).await
+}
+
+pub(super) async fn reload(
+    host: Option<&HostChoice>,
+    output: OutputArguments,
+) -> Result<(), Failure> {
+    perform(host, Operation::Reload, output, text::reload).await
+}
+
+pub(super) async fn invoke(
+    host: Option<&HostChoice>,
+    invoke: InvokeArguments,
+) -> Result<(), Failure> {
+    let operation = Operation::invoke(invoke.plugin, invoke.function, invoke.args);
+    perform(host, operation, invoke.output, text::invoked).await
+}
+
+pub(super) async fn vault(
+    host: Option<&HostChoice>,
+    output: OutputArguments,
+) -> Result<(), Failure> {
+    perform(host, Operation::Vault, output, text::vault).await
+}
+
+pub(super) async fn free(host: Option<&HostChoice>, free: FreeArguments) -> Result<(), Failure> {
+    let operation = Operation::Free(TargetParams { target: free.target });
+    perform(host, operation, free.output, text::freed).await
+}
+
+/// Asks, and prints the answer: as the host gave it, or in words.
+async fn perform<T: DeserializeOwned>(
+    host: Option<&HostChoice>,
+    operation: Operation,
+    output: OutputArguments,
+    in_words: fn(&T) -> String,
+) -> Result<(), Failure> {
+    let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
+    let mut stdout = io::stdout();
+    if output.json {
+        let answer = client.request(operation.request()).await?;
+        writeln!(stdout, "{answer}")?;
+    } else {
+        let answer = client.ask(operation.request()).await?;
+        write!(stdout, "{}", in_words(&answer))?;
+    }
+    Ok(())
+}

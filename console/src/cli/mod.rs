@@ -1,0 +1,96 @@
+//! `hotswap`: everything the console does, for scripts.
+//!
+//! Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong, 3 there is no host,
+//! or several run and none was chosen. With `--json` a failure is
+//! `{"error":{"kind":…,"message":…}}` on stdout.
+
+mod args;
+mod host;
+mod logs;
+mod text;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use hotswap_protocol::{ErrorKind, WireError};
+use serde_json::json;
+
+pub use args::{Arguments, Command};
+
+/// The name this program gives itself when it says hello.
+pub const CLIENT_NAME: &str = "hotswap";
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The operation failed.
+    Operation(WireError),
+    /// Its answer could not be written.
+    Output(io::Error),
+}
+
+impl From<WireError> for Failure {
+    fn from(error: WireError) -> Self {
+        Self::Operation(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Runs `hotswap` with the arguments of this process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.command.wants_json();
+    let outcome = runtime().and_then(|runtime| {
+        let outcome = runtime.block_on(perform(arguments));
+        // A blocked read of a file or a pipe must not keep a finished command alive.
+        runtime.shutdown_background();
+        outcome
+    });
+    exit_code(outcome, json)
+}
+
+async fn perform(arguments: Arguments) -> Result<(), Failure> {
+    let host = arguments.host.as_ref();
+    match arguments.command {
+        Command::Hosts(output) => host::hosts(output).await,
+        Command::Status(output) => host::status(host, output).await,
+        Command::Reload(output) => host::reload(host, output).await,
+        Command::Invoke(invoke) => host::invoke(host, invoke).await,
+        Command::Vault(output) => host::vault(host, output).await,
+        Command::Free(free) => host::free(host, free).await,
+        Command::Logs(logs) => logs::logs(host, logs).await,
+    }
+}
+
+/// The asynchronous runtime of both programs.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// Tells of a failure, and turns an outcome into the program's exit code.
+pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
+    let error = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        Err(Failure::Output(error)) => {
+            WireError::new(ErrorKind::Internal, format!("cannot write the output: {error}"))
+        }
+        Err(Failure::Operation(error)) => error,
+    };
+    // Should this not be written either, the exit code still says it.
+    let _ = if json {
+        writeln!(io::stdout(), "{}", json!({ "error": error }))
+    } else {
+        writeln!(io::stderr(), "hotswap: {error}")
+    };
+    if error.kind == ErrorKind::NoHost { ExitCode::from(3) } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,128 @@
+//! Answers in words.
+
+use std::fmt::Write;
+
+use hotswap_protocol::{
+    FreeResult, HostInfo, InvokeResult, LogRecord, ReloadReport, Snapshot, VaultSnapshot,
+};
+use serde_json::Value;
+
+use crate::format;
+
+pub(super) fn hosts(hosts: &[HostInfo]) -> String {
+    let rows = hosts
+        .iter()
+        .map(|host| [host.pid.to_string(), host.name.clone(), host.socket.display().to_string()]);
+    table(["PID", "NAME", "SOCKET"], rows)
+}
+
+pub(super) fn status(snapshot: &Snapshot) -> String {
+    let host = &snapshot.host;
+    let mut text = format!("{} pid {} generation {}\n", host.name, host.pid, snapshot.generation);
+    let rows = snapshot.plugins.iter().flat_map(|plugin| {
+        plugin.versions.iter().map(|version| {
+            [
+                plugin.name.clone(),
+                format!("v{}", version.version),
+                version.state.to_string(),
+                format::short_build_id(&version.build_id).to_owned(),
+                format::bytes(version.size_bytes),
+                version.calls.to_string(),
+                version.detail.clone(),
+            ]
+        })
+    });
+    let header = ["PLUGIN", "VERSION", "STATE", "BUILD", "SIZE", "CALLS", "DETAIL"];
+    text.push_str(&table(header, rows));
+    text
+}
+
+pub(super) fn reload(report: &ReloadReport) -> String {
+    let mut text = format!(
+        "generation {} after {}\n",
+        report.generation,
+        format::microseconds(report.elapsed_us)
+    );
+    let rows = report.plugins.iter().map(|plugin| {
+        let version = plugin.version.map(|version| format!("v{version}"));
+        [plugin.name.clone(), plugin.outcome.to_string(), version.unwrap_or_default()]
+    });
+    text.push_str(&table(["PLUGIN", "OUTCOME", "VERSION"], rows));
+    text
+}
+
+pub(super) fn invoked(result: &InvokeResult) -> String {
+    match &result.value {
+        Value::String(text) => format!("{text}\n"),
+        other => format!("{other:#}\n"),
+    }
+}
+
+pub(super) fn vault(vault: &VaultSnapshot) -> String {
+    let mut text = format!("generation {}\n\nDataBag\n", vault.generation);
+    let entries = vault.data_bag.iter().map(|entry| {
+        [
+            entry.key.clone(),
+            entry.type_name.clone(),
+            entry.owner.clone(),
+            entry.size_bytes.map(format::bytes).unwrap_or_default(),
+            entry.value.as_ref().map_or_else(|| "(opaque)".into(), Value::to_string),
+        ]
+    });
+    text.push_str(&table(["KEY", "TYPE", "OWNER", "SIZE", "VALUE"], entries));
+    let _ = write!(text, "\nExtension {}\n{:#}\n\nSlots\n", vault.extension_type, vault.extension);
+    let slots = vault
+        .slots
+        .iter()
+        .map(|slot| [slot.interface.clone(), slot.name.clone(), slot.owner.clone()]);
+    text.push_str(&table(["INTERFACE", "NAME", "OWNER"], slots));
+    text
+}
+
+pub(super) fn freed(result: &FreeResult) -> String {
+    let mut text = format!("{} v{}: {}\n", result.plugin, result.version, result.detail);
+    for holder in &result.holders {
+        let _ = writeln!(text, "  held by {holder}");
+    }
+    text
+}
+
+/// `12:03:07.123 WARN world@v3 velocity clamped limit=3`
+pub(crate) fn log_record(record: &LogRecord) -> String {
+    let mut text = format!(
+        "{} {:5} {} {}",
+        format::clock_millis(record.at_ms),
+        record.level.as_str(),
+        format::log_origin(record),
+        record.message
+    );
+    for (name, value) in &record.fields {
+        let _ = write!(text, " {name}={value}");
+    }
+    text
+}
+
+/// Left-aligned columns, two spaces apart; the last one is not padded.
+fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = rows.collect();
+    if rows.is_empty() {
+        return "(none)\n".into();
+    }
+    let mut widths = header.map(format::width);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(format::width(cell));
+        }
+    }
+    let mut text = String::new();
+    for row in std::iter::once(header.map(str::to_owned)).chain(rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let padding = width - format::width(cell);
+            let _ = write!(line, "{cell}{:padding$}  ", "");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,126 @@
+//! Figures as people read them.
+
+use hotswap_protocol::LogRecord;
+use unicode_width::UnicodeWidthStr;
+
+/// How many columns the text takes.
+pub fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// `4.3 MiB`
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// `1.2k`: a count in at most five columns.
+pub fn count(count: u64) -> String {
+    const UNITS: [char; 6] = ['k', 'M', 'G', 'T', 'P', 'E'];
+    if count < 1000 {
+        return count.to_string();
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 99.95);
+    format!("{value:.decimals$}{}", UNITS[unit])
+}
+
+/// `18,042`
+pub fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `8 µs`, `41 ms`, `4.1 s`
+pub fn microseconds(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..10_000 => format!("{:.1} ms", us as f64 / 1e3),
+        10_000..1_000_000 => format!("{} ms", us / 1_000),
+        1_000_000..60_000_000 => format!("{:.1} s", us as f64 / 1e6),
+        _ => duration(us / 1_000),
+    }
+}
+
+/// `3m`, `2h 5m`: coarse, so that what shows it changes at most once a minute after the first.
+pub fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// The time of day in UTC, `12:03:07`.
+pub fn clock(at_ms: u64) -> String {
+    let seconds = at_ms / 1000 % 86_400;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// The time of day in UTC, `12:03:07.123`.
+pub fn clock_millis(at_ms: u64) -> String {
+    format!("{}.{:03}", clock(at_ms), at_ms % 1000)
+}
+
+/// The first digits of a build id, enough to tell builds apart.
+pub fn short_build_id(build_id: &str) -> &str {
+    build_id.get(..8).unwrap_or(build_id)
+}
+
+/// Who wrote a record: `world@v3`, or the target of the host's own code.
+pub fn log_origin(record: &LogRecord) -> String {
+    match (&record.plugin, record.version) {
+        (Some(plugin), Some(version)) => format!("{plugin}@v{version}"),
+        (Some(plugin), None) => plugin.clone(),
+        (None, _) => record.target.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_stay_short() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(4_508_877), "4.3 MiB");
+        assert_eq!(bytes(1024 * 1024 - 1), "1.0 MiB");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234), "1.2k");
+        assert_eq!(count(999_999), "1.0M");
+        assert_eq!(grouped(18_042), "18,042");
+        assert_eq!(grouped(100), "100");
+        assert_eq!(microseconds(41_200), "41 ms");
+        assert_eq!(duration(7_500_000), "2h 5m");
+        assert_eq!(clock_millis(43_387_123), "12:03:07.123");
+    }
+
+    #[test]
+    fn a_build_id_that_is_too_short_stays_whole() {
+        assert_eq!(short_build_id("abc"), "abc");
+        assert_eq!(short_build_id("0123456789"), "01234567");
+    }
+}

@@ -1,0 +1,90 @@
+//! What can be asked of a host, by a key in the console or by `hotswap` in a script.
+
+use hotswap_protocol::{InvokeParams, Request, TargetParams};
+use serde_json::Value;
+
+/// Something a host can be asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operation {
+    /// Say what is loaded.
+    Status,
+    /// Show the contents of the Vault.
+    Vault,
+    /// Reload the plugins whose artifact changed.
+    Reload,
+    /// Call a function.
+    Invoke(InvokeParams),
+    /// Free a retired version.
+    Free(TargetParams),
+}
+
+impl Operation {
+    /// A call whose arguments come from a command line.
+    pub fn invoke(plugin: String, function: String, args: Vec<String>) -> Self {
+        let args = args.into_iter().map(Value::String).collect();
+        Self::Invoke(InvokeParams { plugin, function, args, lenient: true })
+    }
+
+    /// Frees `world@1`.
+    pub fn free(plugin: &str, version: u32) -> Self {
+        Self::Free(TargetParams { target: format!("{plugin}@{version}") })
+    }
+
+    /// The request that the host understands.
+    pub fn request(&self) -> Request {
+        match self {
+            Self::Status => Request::Snapshot,
+            Self::Vault => Request::Vault,
+            Self::Reload => Request::Reload,
+            Self::Invoke(params) => Request::Invoke(params.clone()),
+            Self::Free(params) => Request::Free(params.clone()),
+        }
+    }
+
+    /// The command line that does the same.
+    pub fn command_line(&self) -> String {
+        match self {
+            Self::Status => "hotswap status".into(),
+            Self::Vault => "hotswap vault".into(),
+            Self::Reload => "hotswap reload".into(),
+            Self::Free(params) => format!("hotswap free {}", params.target),
+            Self::Invoke(params) => {
+                let mut line = format!("hotswap invoke {} {}", params.plugin, params.function);
+                for argument in &params.args {
+                    line.push(' ');
+                    line.push_str(&shell_word(argument));
+                }
+                line
+            }
+        }
+    }
+}
+
+/// The argument as one word of a shell.
+fn shell_word(argument: &Value) -> String {
+    let text = match argument {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_quotes_what_a_shell_would_take_apart() {
+        let args = vec!["Ada Lovelace".into(), "2".into(), "it's".into(), String::new()];
+        let operation = Operation::invoke("world".into(), "greet".into(), args);
+        assert_eq!(
+            operation.command_line(),
+            r"hotswap invoke world greet 'Ada Lovelace' 2 'it'\''s' ''"
+        );
+    }
+}

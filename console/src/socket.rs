@@ -1,0 +1,169 @@
+//! Where hosts listen, and how one of them is chosen.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use hotswap_protocol::{ErrorKind, HostInfo, WireError};
+
+use crate::client::Client;
+
+/// A host that accepts connections but does not say hello for this long is passed over.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The directory that holds the sockets of this user's hosts.
+pub fn directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(runtime) if runtime.is_dir() => runtime.join("hotswap"),
+        _ => std::env::temp_dir().join(format!("hotswap-{}", rustix::process::getuid().as_raw())),
+    }
+}
+
+/// The socket of the host with this process id.
+pub fn of_process(pid: u32) -> PathBuf {
+    directory().join(format!("{pid}.sock"))
+}
+
+/// Which host is meant: `--host PID|SOCKET`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostChoice {
+    /// The host with this process id, at its usual socket.
+    Process(u32),
+    /// The host at this socket.
+    Socket(PathBuf),
+}
+
+impl FromStr for HostChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(pid) = text.parse() {
+            return Ok(Self::Process(pid));
+        }
+        if text.is_empty() {
+            return Err("expected a process id or the path of a socket".into());
+        }
+        Ok(Self::Socket(text.into()))
+    }
+}
+
+impl HostChoice {
+    /// The socket to connect to.
+    pub fn socket(&self) -> PathBuf {
+        match self {
+            Self::Process(pid) => of_process(*pid),
+            Self::Socket(path) => path.clone(),
+        }
+    }
+
+    fn no_host(&self, reason: &io::Error) -> WireError {
+        let message = match self {
+            Self::Process(pid) => format!(
+                "no host with process id {pid} listens at {}: {reason}. \
+                 `hotswap hosts` lists those that run",
+                self.socket().display()
+            ),
+            Self::Socket(path) => format!(
+                "no host listens at {}: {reason}. `hotswap hosts` lists those that run",
+                path.display()
+            ),
+        };
+        WireError::new(ErrorKind::NoHost, message)
+    }
+
+    /// Connects to this host; a socket that nobody listens at any more is removed.
+    pub async fn connect(&self, client_name: &str) -> Result<Connected, WireError> {
+        match open(&self.socket()).await {
+            Ok(stream) => hello(stream, client_name).await,
+            Err(error) => Err(self.no_host(&error)),
+        }
+    }
+}
+
+/// A client, and what the host tells it by itself.
+pub type Connected = (Client, tokio::sync::mpsc::Receiver<hotswap_protocol::Notification>);
+
+/// Connects to the chosen host, or to the only one that runs.
+pub async fn connect(
+    choice: Option<&HostChoice>,
+    client_name: &str,
+) -> Result<Connected, WireError> {
+    if let Some(choice) = choice {
+        return choice.connect(client_name).await;
+    }
+    let mut found = running(client_name).await;
+    match found.len() {
+        0 => Err(WireError::new(
+            ErrorKind::NoHost,
+            format!(
+                "no host runs with a console socket in {}; start one with `hotswap run <host-dir>`",
+                directory().display()
+            ),
+        )),
+        1 => Ok(found.remove(0)),
+        count => {
+            let hosts: Vec<_> = found
+                .iter()
+                .map(|(client, _)| format!("{} (pid {})", client.host().name, client.host().pid))
+                .collect();
+            Err(WireError::new(
+                ErrorKind::NoHost,
+                format!("{count} hosts run: {}; choose one with --host PID", hosts.join(", ")),
+            ))
+        }
+    }
+}
+
+/// The hosts of this user that answer, sorted by process id.
+pub async fn hosts(client_name: &str) -> Vec<HostInfo> {
+    running(client_name).await.iter().map(|(client, _)| client.host().clone()).collect()
+}
+
+async fn running(client_name: &str) -> Vec<Connected> {
+    let attempts = sockets().into_iter().map(|path| async move {
+        let stream = open(&path).await.ok()?;
+        hello(stream, client_name).await.ok()
+    });
+    let mut found: Vec<Connected> =
+        futures::future::join_all(attempts).await.into_iter().flatten().collect();
+    found.sort_by_key(|(client, _)| client.host().pid);
+    found
+}
+
+fn sockets() -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory()) else { return Vec::new() };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
+        .collect()
+}
+
+/// Connects, and removes the socket when its host has gone without doing so.
+async fn open(path: &Path) -> io::Result<tokio::net::UnixStream> {
+    let answer = tokio::net::UnixStream::connect(path).await;
+    if matches!(&answer, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
+        let stale = path.extension().is_some_and(|extension| extension == "sock");
+        if stale && let Err(error) = std::fs::remove_file(path) {
+            return Err(io::Error::new(
+                error.kind(),
+                format!("its host is gone, and the stale socket cannot be removed ({error})"),
+            ));
+        }
+    }
+    answer
+}
+
+async fn hello(stream: tokio::net::UnixStream, client_name: &str) -> Result<Connected, WireError> {
+    match tokio::time::timeout(HELLO_TIMEOUT, Client::hello(stream, client_name)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(WireError::new(
+            ErrorKind::NoHost,
+            format!(
+                "the host accepts connections but did not say hello within {} s; is it stopped?",
+                HELLO_TIMEOUT.as_secs()
+            ),
+        )),
+    }
+}

@@ -1,0 +1,202 @@
+//! `hotswap` as a script sees it: what it prints and how it exits.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use hotswap_protocol::{LogLevel, Request};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::support::fake_host::FakeHost;
+use crate::support::samples;
+
+fn hotswap(runtime_dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hotswap"));
+    command.args(args).env("XDG_RUNTIME_DIR", runtime_dir).stdin(Stdio::null());
+    command
+}
+
+async fn output(runtime_dir: &TempDir, args: &[&str]) -> Output {
+    hotswap(runtime_dir.path(), args).output().await.unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn stdout_as_json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn status_prints_the_snapshot_of_the_only_host() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+    let output = output(&runtime, &["status", "--json"]).await;
+    assert!(output.status.success());
+    let status = stdout_as_json(&output);
+    assert_eq!(status["host"]["pid"], 41);
+    assert_eq!(status["generation"], 3);
+    assert_eq!(status["plugins"][0]["name"], "world");
+    assert_eq!(status["plugins"][0]["versions"][0]["state"], "active");
+}
+
+#[tokio::test]
+async fn status_in_words_is_a_table() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+    insta::assert_snapshot!(stdout(&output(&runtime, &["status"]).await));
+}
+
+#[tokio::test]
+async fn vault_in_words() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+    insta::assert_snapshot!(stdout(&output(&runtime, &["vault"]).await));
+}
+
+#[tokio::test]
+async fn reload_prints_what_became_of_each_plugin() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+    let report = stdout_as_json(&output(&runtime, &["reload", "--json"]).await);
+    assert_eq!(report["generation"], 4);
+    assert_eq!(report["plugins"][0]["name"], "world");
+    assert_eq!(report["plugins"][0]["outcome"], "ok");
+    assert_eq!(report["plugins"][1]["outcome"], "unchanged");
+}
+
+#[tokio::test]
+async fn invoke_leaves_the_arguments_types_to_the_host() {
+    let runtime = tempfile::tempdir().unwrap();
+    let host = FakeHost::listen(runtime.path(), 41);
+    let args = ["invoke", "world@3", "greet", "42", "-2", "--json"];
+    let answer = stdout_as_json(&output(&runtime, &args).await);
+    assert_eq!(
+        answer,
+        json!({"value": "Hello, Ada! Hello, Ada!", "plugin": "world", "version": 3, "elapsed_us": 8})
+    );
+    let requests = host.requests();
+    let Some(Request::Invoke(params)) = requests.last() else { panic!("{requests:?}") };
+    assert_eq!(params.plugin, "world@3");
+    assert_eq!(params.args, [json!("42"), json!("-2")]);
+    assert!(params.lenient);
+}
+
+#[tokio::test]
+async fn a_failure_is_told_in_words_or_as_json_and_by_the_exit_code() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+
+    let words = output(&runtime, &["invoke", "world", "nothing"]).await;
+    assert_eq!(words.status.code(), Some(1));
+    assert_eq!(stdout(&words), "");
+    assert_eq!(stderr(&words), "hotswap: world v3 has no function `nothing`\n");
+
+    let as_json = output(&runtime, &["invoke", "world", "nothing", "--json"]).await;
+    assert_eq!(as_json.status.code(), Some(1));
+    assert_eq!(
+        stdout_as_json(&as_json),
+        json!({"error": {"kind": "unknown_function", "message": "world v3 has no function `nothing`"}})
+    );
+}
+
+#[tokio::test]
+async fn free_prints_what_the_version_is_in_now() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+    let result = stdout_as_json(&output(&runtime, &["free", "world@1", "--json"]).await);
+    assert_eq!(result["state"], "freed");
+    assert_eq!(result["holders"], json!([]));
+}
+
+#[tokio::test]
+async fn without_a_host_the_exit_code_is_3() {
+    let runtime = tempfile::tempdir().unwrap();
+    let none = output(&runtime, &["status", "--json"]).await;
+    assert_eq!(none.status.code(), Some(3));
+    assert_eq!(stdout_as_json(&none)["error"]["kind"], "no_host");
+
+    let gone = output(&runtime, &["--host", "/nowhere/1.sock", "status"]).await;
+    assert_eq!(gone.status.code(), Some(3));
+    assert!(stderr(&gone).contains("/nowhere/1.sock"), "{}", stderr(&gone));
+}
+
+#[tokio::test]
+async fn with_several_hosts_one_must_be_chosen() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _one = FakeHost::listen(runtime.path(), 41);
+    let two = FakeHost::listen(runtime.path(), 42);
+
+    let unclear = output(&runtime, &["status"]).await;
+    assert_eq!(unclear.status.code(), Some(3));
+    assert!(stderr(&unclear).contains("41"), "{}", stderr(&unclear));
+    assert!(stderr(&unclear).contains("--host"), "{}", stderr(&unclear));
+
+    let by_pid = output(&runtime, &["status", "--json", "--host", "42"]).await;
+    assert_eq!(stdout_as_json(&by_pid)["host"]["pid"], 42);
+    let socket = two.socket.to_str().unwrap();
+    let by_socket = output(&runtime, &["--host", socket, "status", "--json"]).await;
+    assert_eq!(stdout_as_json(&by_socket)["host"]["pid"], 42);
+}
+
+#[tokio::test]
+async fn hosts_lists_those_that_answer() {
+    let runtime = tempfile::tempdir().unwrap();
+    assert_eq!(stdout_as_json(&output(&runtime, &["hosts", "--json"]).await), json!([]));
+    let _one = FakeHost::listen(runtime.path(), 41);
+    let _two = FakeHost::listen(runtime.path(), 42);
+    let hosts = stdout_as_json(&output(&runtime, &["hosts", "--json"]).await);
+    assert_eq!(
+        hosts[0],
+        json!({
+            "pid": 41, "name": "sample-host", "socket": "/run/hotswap/41.sock",
+            "plugin_dir": "/srv/plugins", "staging_dir": "/srv/staging",
+        })
+    );
+    assert_eq!(hosts[1]["pid"], 42);
+}
+
+#[tokio::test]
+async fn logs_prints_the_backlog_and_ends() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+    let words = stdout(&output(&runtime, &["logs"]).await);
+    assert_eq!(
+        words,
+        "12:00:01.000 INFO  sample_host::http listening\n\
+         -- 4 records dropped\n\
+         12:00:06.000 WARN  sample_host::http slow request\n"
+    );
+    let as_json = stdout(&output(&runtime, &["logs", "--json"]).await);
+    let first: Value = serde_json::from_str(as_json.lines().next().unwrap()).unwrap();
+    let record = samples::record(1, LogLevel::Info, "listening");
+    assert_eq!(first, serde_json::to_value(record).unwrap());
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_error() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+    let mut child = hotswap(runtime.path(), &["status"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(stderr(&output), "");
+    assert!(output.status.success());
+}
+
+#[tokio::test]
+async fn a_wrong_command_line_exits_with_2() {
+    let runtime = tempfile::tempdir().unwrap();
+    assert_eq!(output(&runtime, &["explode"]).await.status.code(), Some(2));
+    assert_eq!(output(&runtime, &["invoke", "world"]).await.status.code(), Some(2));
+}

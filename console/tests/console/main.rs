@@ -1,0 +1,5 @@
+//! The console as its users meet it: the programs, the client, and the screens.
+
+mod cli;
+mod client;
+mod support;

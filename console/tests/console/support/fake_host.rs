@@ -1,0 +1,115 @@
+//! A host that only speaks the protocol.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use hotswap_protocol::{
+    ErrorKind, FreeResult, HelloResult, Notification, PROTOCOL_VERSION, Request, RequestLine,
+    ResponseLine, VersionState, WireError,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::samples;
+
+/// Listens until it is dropped.
+pub struct FakeHost {
+    pub socket: PathBuf,
+    requests: Arc<Mutex<Vec<Request>>>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl FakeHost {
+    /// Listens in `runtime_dir`, as a host with this process id would.
+    pub fn listen(runtime_dir: &Path, pid: u32) -> Self {
+        let directory = runtime_dir.join("hotswap");
+        std::fs::create_dir_all(&directory).unwrap();
+        let socket = directory.join(format!("{pid}.sock"));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        let serving = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.spawn(serve(stream, pid, Arc::clone(&seen)));
+            }
+        });
+        Self { socket, requests, serving }
+    }
+
+    /// What was asked so far, hello and subscriptions included.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for FakeHost {
+    fn drop(&mut self) {
+        self.serving.abort();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+async fn serve(stream: UnixStream, pid: u32, seen: Arc<Mutex<Vec<Request>>>) {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let RequestLine { id, request, .. } = serde_json::from_str(&line).unwrap();
+        seen.lock().unwrap().push(request.clone());
+        let mut reply = to_line(&ResponseLine::new(Some(id), answer(&request, pid)));
+        for notification in notifications_after(&request) {
+            reply.push_str(&to_line(&notification));
+        }
+        if write.write_all(reply.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(request: &Request, pid: u32) -> Result<Value, WireError> {
+    let value = match request {
+        Request::Hello(_) => serde_json::to_value(HelloResult {
+            protocol: PROTOCOL_VERSION,
+            host: samples::host(pid),
+        }),
+        Request::Snapshot => serde_json::to_value(samples::snapshot(pid)),
+        Request::Vault => serde_json::to_value(samples::vault()),
+        Request::Reload => serde_json::to_value(samples::report()),
+        Request::Invoke(params) if params.function != "greet" => {
+            return Err(WireError::new(
+                ErrorKind::UnknownFunction,
+                format!("world v3 has no function `{}`", params.function),
+            ));
+        }
+        Request::Invoke(_) => serde_json::to_value(samples::greeting()),
+        Request::Free(_) => serde_json::to_value(FreeResult {
+            plugin: "world".into(),
+            version: 1,
+            state: VersionState::Freed,
+            detail: "freed: 4.3 MiB unmapped after 12 ms".into(),
+            holders: Vec::new(),
+        }),
+        _ => Ok(json!({})),
+    };
+    Ok(value.unwrap())
+}
+
+fn notifications_after(request: &Request) -> Vec<Notification> {
+    use hotswap_protocol::LogLevel::{Info, Warn};
+    match request {
+        Request::Subscribe(subscribe) if subscribe.logs => vec![
+            Notification::Log(samples::record(1, Info, "listening")),
+            Notification::Dropped { count: 4 },
+            Notification::Log(samples::record(6, Warn, "slow request")),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+fn to_line(message: &impl serde::Serialize) -> String {
+    let mut line = serde_json::to_string(message).unwrap();
+    line.push('\n');
+    line
+}
