@@ -1,1 +1,79 @@
+//! What a Hotswap plugin depends on: the `Plugin` trait, the Vault, and the attributes.
+//!
+//! A plugin is an ordinary library crate:
+//!
+//! ```
+//! use hotswap_plugin::prelude::*;
+//!
+//! /// Greets whoever asks.
+//! #[derive(Default)]
+//! struct World;
+//!
+//! #[plugin]
+//! impl Plugin for World {
+//!     fn on_init(&self, vault: &Vault) -> Result<()> {
+//!         vault.data_bag().set("greetings", 0_u64)
+//!     }
+//! }
+//!
+//! /// Says hello.
+//! #[invoke]
+//! fn greet(vault: &Vault, name: String, times: u32) -> Result<String> {
+//!     vault.data_bag().update("greetings", || 0_u64, |count| *count += u64::from(times))?;
+//!     Ok(vec![format!("Hello, {name}!"); times as usize].join(" "))
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! `hotswap build` makes a shared library of it, with `--cfg hotswap_cdylib`. Only then does
+//! `#[plugin]` emit what a loaded image needs: its descriptor, its allocator, its log forwarder
+//! and the hooks that let the engine unmap it. Everywhere else it stays a plain library.
 
+// Everything that crosses is compiled by one compiler, which the gate makes sure of; see `abi`.
+#![allow(improper_ctypes_definitions)]
+
+mod error;
+mod plugin;
+mod value;
+
+mod interface;
+mod shared;
+mod vault;
+
+mod export;
+mod function;
+mod image;
+
+#[doc(hidden)]
+pub mod abi;
+
+pub use error::{Error, ErrorKind, Result};
+pub use function::{FunctionDescription, ParamDescription};
+pub use hotswap_macros::{Shared, interface, invoke, plugin};
+pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
+pub use plugin::{Data, Plugin};
+pub use shared::{Field, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant};
+pub use value::Value;
+pub use vault::{DataBag, Extension, Vault};
+
+/// What a plugin's source needs, in one `use`.
+pub mod prelude {
+    pub use crate::{
+        Data, DataBag, Error, Extension, Leased, Plugin, Result, Shared, Value, Vault, interface,
+        invoke, plugin,
+    };
+}
+
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};
+    pub use crate::function::{
+        Context, FUNCTIONS, Function, Parameter, argument, expect_arguments, schema,
+    };
+    pub use crate::image::{HostAllocator, Instance, attach, hooks};
+    pub use crate::interface::raw::{
+        Lease, Method, ObjectTable, RawObject, dispatch, invoke_method,
+    };
+    pub use crate::vault::raw::{RawValue, ValueCallback, ValueTable};
+    pub use linkme;
+}

@@ -1,0 +1,237 @@
+//! The descriptor's facts, and the gate's toolchain part.
+
+use std::{fmt, mem::offset_of, str::FromStr};
+
+use hotswap_plugin::abi::descriptor::{ABI_VERSION, Descriptor, MAGIC, Stamp};
+use hotswap_protocol::Source;
+
+use super::{ArtifactError, elf, stamp};
+
+/// Says which build an artifact is: 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BuildId([u8; 16]);
+
+impl BuildId {
+    /// The id with these bytes.
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BuildId({self})")
+    }
+}
+
+impl FromStr for BuildId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no build id: 32 hexadecimal digits are");
+        if text.len() != 32 || !text.is_ascii() {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 16];
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// What built an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toolchain {
+    /// The compiler's release, `1.95.0`.
+    pub rustc_release: String,
+    /// The compiler's commit.
+    pub rustc_commit: String,
+    /// The target triple.
+    pub target: String,
+    /// `unwind` or `abort`.
+    pub panic_strategy: String,
+    /// The version of hotswap-plugin.
+    pub plugin_crate_version: String,
+}
+
+impl Toolchain {
+    /// What built this program.
+    pub fn of_host() -> Self {
+        Self::of(&Descriptor::new("", "")).unwrap_or_else(|_| unreachable!("its texts are UTF-8"))
+    }
+
+    fn of(descriptor: &Descriptor) -> Result<Self, ArtifactError> {
+        Ok(Self {
+            rustc_release: text(&descriptor.rustc_release)?,
+            rustc_commit: text(&descriptor.rustc_commit)?,
+            target: text(&descriptor.target)?,
+            panic_strategy: text(&descriptor.panic_strategy)?,
+            plugin_crate_version: text(&descriptor.plugin_crate_version)?,
+        })
+    }
+
+    /// `rustc 1.95.0 (59807616e)`
+    pub fn rustc(&self) -> String {
+        let commit = self.rustc_commit.get(..9).unwrap_or(&self.rustc_commit);
+        format!("rustc {} ({commit})", self.rustc_release)
+    }
+
+    /// Refuses an artifact that another toolchain built than this program.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Toolchain`], naming both sides of the first difference.
+    pub fn expect_host(&self) -> Result<(), ArtifactError> {
+        let host = Self::of_host();
+        let refuse = |what, found: &str, expected: &str| {
+            let (found, expected) = (found.to_owned(), expected.to_owned());
+            Err(ArtifactError::Toolchain { what, found, expected })
+        };
+        if self.rustc_commit != host.rustc_commit || self.rustc_release != host.rustc_release {
+            return refuse("rustc", &self.rustc(), &host.rustc());
+        }
+        if self.target != host.target {
+            return refuse("target", &self.target, &host.target);
+        }
+        if self.panic_strategy != host.panic_strategy {
+            return refuse("panic strategy", &self.panic_strategy, &host.panic_strategy);
+        }
+        if self.plugin_crate_version != host.plugin_crate_version {
+            let (found, expected) = (&self.plugin_crate_version, &host.plugin_crate_version);
+            return refuse("hotswap-plugin", found, expected);
+        }
+        Ok(())
+    }
+}
+
+/// What an artifact says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The plugin's name.
+    pub name: String,
+    /// The plugin crate's version.
+    pub crate_version: String,
+    /// Which build it is.
+    pub build_id: BuildId,
+    /// The source it was built from; none outside a git repository.
+    pub source: Option<Source>,
+    /// What built it.
+    pub toolchain: Toolchain,
+    /// Why its image could not be unmapped again, if so.
+    pub keep_reason: Option<String>,
+}
+
+/// Reads and checks a finished artifact without running any of it.
+///
+/// The toolchain is told, not judged: see [`Toolchain::expect_host`].
+///
+/// # Errors
+/// Whatever is wrong with the file; it should then never reach the loader.
+pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
+    let elf = elf::read(file)?;
+    let descriptor = descriptor(file, elf.descriptor.start)?;
+    let Stamp { build_id, seal, .. } = descriptor.stamp;
+    if build_id == [0; 16] {
+        return Err(ArtifactError::NotStamped);
+    }
+    let found = stamp::build_id(file, elf.descriptor.start);
+    let expected = BuildId(build_id);
+    if found != expected || seal != stamp::seal(file, elf.descriptor.start) {
+        return Err(ArtifactError::Damaged { expected, found });
+    }
+    if let Some(symbol) = elf.missing_hook {
+        return Err(ArtifactError::NoHooks { symbol });
+    }
+    let name = text(&descriptor.name)?;
+    if !is_name(&name) {
+        return Err(ArtifactError::BadDescriptor(format!("`{name}` is no plugin's name")));
+    }
+    Ok(Facts {
+        name,
+        crate_version: text(&descriptor.crate_version)?,
+        build_id: expected,
+        source: source(&descriptor.stamp)?,
+        toolchain: Toolchain::of(&descriptor)?,
+        keep_reason: elf.keep_reason,
+    })
+}
+
+/// Copies the descriptor out of the file and checks that it is one of this ABI.
+pub(super) fn descriptor(file: &[u8], start: usize) -> Result<Descriptor, ArtifactError> {
+    let wrong = |why: &str| ArtifactError::BadDescriptor(why.to_owned());
+    let bytes = file.get(start..start + size_of::<Descriptor>());
+    let bytes = bytes.ok_or_else(|| wrong("its place is outside the file"))?;
+    // SAFETY: the slice has the descriptor's size, and every pattern of bytes is a descriptor.
+    let descriptor = unsafe { bytes.as_ptr().cast::<Descriptor>().read_unaligned() };
+    if descriptor.magic != MAGIC {
+        return Err(wrong("it does not begin as one"));
+    }
+    if (descriptor.abi_version, descriptor.size as usize) != (ABI_VERSION, size_of::<Descriptor>())
+    {
+        return Err(ArtifactError::Toolchain {
+            what: "ABI",
+            found: format!("version {}, {} bytes", descriptor.abi_version, descriptor.size),
+            expected: format!("version {ABI_VERSION}, {} bytes", size_of::<Descriptor>()),
+        });
+    }
+    Ok(descriptor)
+}
+
+/// Where the stamp lies in the file, given where the descriptor does.
+pub(super) fn stamp_start(descriptor_start: usize) -> usize {
+    descriptor_start + offset_of!(Descriptor, stamp)
+}
+
+fn source(stamp: &Stamp) -> Result<Option<Source>, ArtifactError> {
+    let commit = text(&stamp.commit)?;
+    Ok((!commit.is_empty()).then_some(Source {
+        commit,
+        branch: text(&stamp.branch)?,
+        commit_time: i64::from_le_bytes(stamp.commit_time),
+        dirty: stamp.dirty[0] != 0,
+    }))
+}
+
+/// A text without its padding.
+fn text(bytes: &[u8]) -> Result<String, ArtifactError> {
+    let len = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let wrong = |_| ArtifactError::BadDescriptor("one of its texts is no UTF-8".into());
+    String::from_utf8(bytes[..len].to_vec()).map_err(wrong)
+}
+
+/// Whether a name is one that cargo lets a package have; it becomes part of file names.
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    !name.is_empty() && name.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_id_reads_as_it_prints() {
+        let id = BuildId(std::array::from_fn(|i| i as u8 * 17));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!("xyz".parse::<BuildId>().is_err());
+    }
+
+    #[test]
+    fn garbage_is_no_library() {
+        for file in [&b""[..], b"\x7fELF", &[0x7f; 4096]] {
+            assert!(matches!(inspect(file), Err(ArtifactError::NotALibrary(_))));
+        }
+    }
+}

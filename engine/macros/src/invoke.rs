@@ -1,0 +1,184 @@
+//! `#[invoke] fn name(…) -> …`
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::{
+    Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat, PathArguments,
+    Result, ReturnType, Type, spanned::Spanned,
+};
+
+use crate::no_arguments;
+
+/// A checked function.
+pub struct Invoke {
+    item: ItemFn,
+    takes_vault: bool,
+    params: Vec<(Ident, Type)>,
+    returns: Returns,
+}
+
+/// What a function returns.
+struct Returns {
+    /// The type of the value; `()` where there is none.
+    value: Type,
+    /// Whether the value is wrapped in a `Result`.
+    fallible: bool,
+}
+
+impl Invoke {
+    pub fn parse(args: TokenStream, item: ItemFn) -> Result<Self> {
+        no_arguments(&args, "invoke")?;
+        let signature = &item.sig;
+        if let Some(token) = &signature.asyncness {
+            return Err(Error::new(token.span(), "#[invoke] takes no async functions yet"));
+        }
+        if !signature.generics.params.is_empty() {
+            let message = "a function that is called by name has no type parameters";
+            return Err(Error::new(signature.generics.span(), message));
+        }
+        let mut inputs = signature.inputs.iter().peekable();
+        let takes_vault = inputs.next_if(|input| is_vault(input)).is_some();
+        let params = inputs.map(parameter).collect::<Result<_>>()?;
+        let returns = Returns::of(&signature.output);
+        Ok(Self { item, takes_vault, params, returns })
+    }
+
+    pub fn expand(self) -> TokenStream {
+        let Self { item, takes_vault, params, returns } = &self;
+        let private = quote!(::hotswap_plugin::__private);
+        let name = &item.sig.ident;
+        let text = name.to_string();
+        let (doc, signature) = (self.doc(), self.signature());
+        let static_name = format_ident!("__HOTSWAP_INVOKE_{}", text.to_uppercase());
+
+        let schemas = params.iter().map(|(name, ty)| {
+            let (name, type_name) = (name.to_string(), type_text(ty));
+            quote!((#name, #type_name, #private::schema::<#ty>()))
+        });
+        let reads = params.iter().enumerate().map(|(index, (name, ty))| {
+            let name = name.to_string();
+            quote!(#private::argument::<#ty>(args, #index, #name)?)
+        });
+        let vault = takes_vault.then(|| quote!(context.vault,));
+        let count = params.len();
+        let value = &returns.value;
+        let result = if returns.fallible {
+            quote!(result.map_err(::hotswap_plugin::Error::from)?)
+        } else {
+            quote!(result)
+        };
+
+        quote! {
+            #item
+
+            #[#private::linkme::distributed_slice(#private::FUNCTIONS)]
+            #[linkme(crate = #private::linkme)]
+            #[doc(hidden)]
+            static #static_name: #private::Function = #private::Function {
+                module: ::core::module_path!(),
+                name: #text,
+                signature: #signature,
+                doc: #doc,
+                params: || ::std::vec![#(#schemas),*],
+                returns: || #private::schema::<#value>(),
+                call: |context, args| {
+                    let _ = context;
+                    #private::expect_arguments(args, #count, #signature)?;
+                    let result = #name(#vault #(#reads),*);
+                    ::hotswap_plugin::Value::from_serialize(&#result)
+                },
+            };
+        }
+    }
+
+    /// `(name: String, times: u32) -> String`
+    fn signature(&self) -> String {
+        let params = self.params.iter().map(|(name, ty)| format!("{name}: {}", type_text(ty)));
+        let params = params.collect::<Vec<_>>().join(", ");
+        let returns = type_text(&self.returns.value);
+        format!("({params}) -> {returns}")
+    }
+
+    fn doc(&self) -> String {
+        let lines = self.item.attrs.iter().filter_map(|attribute| match &attribute.meta {
+            Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+                Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+                _ => None,
+            },
+            _ => None,
+        });
+        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Returns {
+    fn of(output: &ReturnType) -> Self {
+        match output {
+            ReturnType::Default => Self { value: syn::parse_quote!(()), fallible: false },
+            ReturnType::Type(_, ty) => match ok_type(ty) {
+                Some(value) => Self { value, fallible: true },
+                None => Self { value: Type::clone(ty), fallible: false },
+            },
+        }
+    }
+}
+
+/// The `T` of `Result<T>` or `Result<T, E>`.
+fn ok_type(ty: &Type) -> Option<Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|segment| segment.ident == "Result")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first()? {
+        GenericArgument::Type(value) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+fn is_vault(input: &FnArg) -> bool {
+    let FnArg::Typed(input) = input else { return false };
+    let Type::Reference(reference) = input.ty.as_ref() else { return false };
+    let Type::Path(path) = reference.elem.as_ref() else { return false };
+    path.path.segments.last().is_some_and(|segment| segment.ident == "Vault")
+}
+
+fn parameter(input: &FnArg) -> Result<(Ident, Type)> {
+    let FnArg::Typed(input) = input else {
+        return Err(Error::new(input.span(), "#[invoke] stands on functions, not on methods"));
+    };
+    if let Type::Reference(reference) = input.ty.as_ref() {
+        let message = "a parameter that comes from another image is owned: `String`, not `&str`";
+        return Err(Error::new(reference.span(), message));
+    }
+    match input.pat.as_ref() {
+        Pat::Ident(name) => Ok((name.ident.clone(), Type::clone(&input.ty))),
+        other => Err(Error::new(other.span(), "a parameter needs a name, for forms and messages")),
+    }
+}
+
+/// A type as an author writes it: `Vec<(u8, f32)>`, where tokens alone print `Vec < (u8 , f32) >`.
+pub(crate) fn type_text(ty: &impl quote::ToTokens) -> String {
+    let mut text = String::new();
+    for part in ty.to_token_stream().to_string().split(' ') {
+        let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let after_comma =
+            text.ends_with([',', ';', '>']) && !part.starts_with(['>', ',', ')', ']', ';']);
+        if after_comma || (word(text.chars().last()) && word(part.chars().next())) {
+            text.push(' ');
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_read_as_written() {
+        for text in ["String", "Vec<(u8, f32)>", "Option<Box<str>>", "[u8; 4]", "()", "dyn Cat"] {
+            let ty: Type = syn::parse_str(text).unwrap();
+            assert_eq!(type_text(&ty), text);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `#[plugin] impl Plugin for Type`
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Error, ItemImpl, Result, spanned::Spanned};
+
+use crate::no_arguments;
+
+/// A checked `impl Plugin for Type`.
+pub struct Plugin {
+    item: ItemImpl,
+}
+
+impl Plugin {
+    pub fn parse(args: TokenStream, item: ItemImpl) -> Result<Self> {
+        no_arguments(&args, "plugin")?;
+        let is_plugin = item.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
+        if is_plugin.is_none_or(|segment| segment.ident != "Plugin") {
+            return Err(Error::new(
+                item.self_ty.span(),
+                "#[plugin] stands on `impl Plugin for Type`",
+            ));
+        }
+        if !item.generics.params.is_empty() {
+            return Err(Error::new(item.generics.span(), "a plugin's type has no parameters"));
+        }
+        Ok(Self { item })
+    }
+
+    pub fn expand(self) -> TokenStream {
+        let Self { item } = self;
+        let plugin = &item.self_ty;
+        quote! {
+            #item
+            ::hotswap_plugin::__export_plugin!(#plugin);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What an artifact says of itself: plain bytes in a section of their own, read without running it.
+
+/// The section of the file that holds the [`Descriptor`].
+pub const SECTION: &str = ".hotswap";
+
+/// How a descriptor begins.
+pub const MAGIC: [u8; 16] = *b"HOTSWAP-PLUGIN\r\n";
+
+/// The version of everything in [`crate::abi`].
+pub const ABI_VERSION: u32 = 1;
+
+/// Text in a fixed number of bytes, padded with zeros.
+pub type Text<const N: usize> = [u8; N];
+
+/// What an artifact says of itself. All of it is plain bytes, so that a file from any toolchain can
+/// be read; `magic`, `abi_version` and `size` keep their places in every version.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Descriptor {
+    /// [`MAGIC`]
+    pub magic: [u8; 16],
+    /// [`ABI_VERSION`]
+    pub abi_version: u32,
+    /// The descriptor's size in bytes.
+    pub size: u32,
+    /// The compiler's release, `1.95.0`.
+    pub rustc_release: Text<32>,
+    /// The compiler's commit.
+    pub rustc_commit: Text<64>,
+    /// The target triple.
+    pub target: Text<64>,
+    /// `unwind` or `abort`.
+    pub panic_strategy: Text<16>,
+    /// The version of this crate.
+    pub plugin_crate_version: Text<32>,
+    /// The plugin's name.
+    pub name: Text<96>,
+    /// The plugin crate's version.
+    pub crate_version: Text<32>,
+    /// What `hotswap build` writes after linking.
+    pub stamp: Stamp,
+}
+
+/// The part of a [`Descriptor`] that is written after linking; all zero until then.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Stamp {
+    /// The first half of BLAKE3 of the file with the whole stamp zeroed: what code this is.
+    pub build_id: [u8; 16],
+    /// The first half of BLAKE3 of the stamp with this field zeroed: nobody changed the rest.
+    pub seal: [u8; 16],
+    /// The commit; empty outside a git repository.
+    pub commit: Text<64>,
+    /// The branch; empty when detached.
+    pub branch: Text<128>,
+    /// When it was committed, in seconds since the Unix epoch, little-endian.
+    pub commit_time: [u8; 8],
+    /// 1 when the work tree differed from the commit.
+    pub dirty: [u8; 8],
+}
+
+impl Descriptor {
+    /// The descriptor of a plugin that this compiler builds.
+    ///
+    /// # Panics
+    /// At compile time, when a text is longer than its field.
+    pub const fn new(name: &str, crate_version: &str) -> Self {
+        Self {
+            magic: MAGIC,
+            abi_version: ABI_VERSION,
+            size: size_of::<Self>() as u32,
+            rustc_release: text(env!("HOTSWAP_RUSTC_RELEASE")),
+            rustc_commit: text(env!("HOTSWAP_RUSTC_COMMIT")),
+            target: text(env!("HOTSWAP_TARGET")),
+            panic_strategy: text(if cfg!(panic = "unwind") { "unwind" } else { "abort" }),
+            plugin_crate_version: text(env!("CARGO_PKG_VERSION")),
+            name: text(name),
+            crate_version: text(crate_version),
+            stamp: Stamp {
+                build_id: [0; 16],
+                seal: [0; 16],
+                commit: [0; 64],
+                branch: [0; 128],
+                commit_time: [0; 8],
+                dirty: [0; 8],
+            },
+        }
+    }
+}
+
+/// Pads a text with zeros.
+const fn text<const N: usize>(text: &str) -> Text<N> {
+    assert!(text.len() <= N, "a plugin's name has at most 96 bytes, its version 32");
+    let mut bytes = [0; N];
+    let (head, _) = bytes.split_at_mut(text.len());
+    head.copy_from_slice(text.as_bytes());
+    bytes
+}

@@ -1,0 +1,191 @@
+//! What host and image call each other through. Private to Hotswap: it changes without notice, and
+//! the descriptor's [`ABI_VERSION`](descriptor::ABI_VERSION) changes with it.
+//!
+//! Rust types appear in these signatures. That is sound because the gate lets an image in only
+//! when the same compiler built it against the same version of this crate, and because what they
+//! own is allocated by the host's allocator on both sides.
+
+pub mod descriptor;
+
+use std::ffi::{c_int, c_void};
+
+use crate::{
+    Data, Error, FunctionDescription, Value, Vault,
+    interface::raw::RawObject,
+    vault::raw::{RawValue, ValueCallback},
+};
+
+/// The symbol that an image exports beside its descriptor.
+pub const ATTACH_SYMBOL: &str = "hotswap_attach";
+
+/// The type of [`ATTACH_SYMBOL`]; null means that attaching panicked.
+pub type Attach = unsafe extern "C" fn(&'static HostTable) -> *const PluginTable;
+
+/// What comes back from a call into another image.
+#[derive(Debug, Clone)]
+#[repr(C)]
+pub enum Outcome<T> {
+    /// It returned.
+    Ok(T),
+    /// It returned an error.
+    Err(Error),
+    /// It panicked; the panic ended on its own side.
+    Panic(PanicReport),
+}
+
+impl<T> Outcome<T> {
+    /// Wraps what a function returned.
+    pub fn from_result(result: crate::Result<T>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Err(error),
+        }
+    }
+}
+
+/// A panic as owned text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C)]
+pub struct PanicReport {
+    /// The panic's message.
+    pub message: String,
+    /// `src/lib.rs:12:5`
+    pub location: String,
+}
+
+/// A log event on its way to the host.
+#[derive(Debug)]
+#[repr(C)]
+pub struct LogEvent {
+    /// 1 error … 5 trace.
+    pub level: u8,
+    /// Its target.
+    pub target: String,
+    /// Its message.
+    pub message: String,
+    /// Source file, if known.
+    pub file: Option<String>,
+    /// Source line, if known.
+    pub line: Option<u32>,
+    /// Its other fields.
+    pub fields: Vec<(String, Value)>,
+}
+
+/// Names the version that a call from an image concerns; made and read by the engine only.
+pub type HostContext = *const c_void;
+
+/// The type of a destructor that a thread runs.
+pub type ThreadDestructor = unsafe extern "C" fn(*mut c_void);
+
+/// The type of a thread's first function.
+pub type ThreadStart = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+
+/// What an image may ask of its host. It outlives the image.
+#[repr(C)]
+pub struct HostTable {
+    /// Handed back in every call.
+    pub context: HostContext,
+    /// The host's allocator.
+    pub alloc: unsafe extern "C" fn(size: usize, align: usize) -> *mut u8,
+    /// The host's allocator, zeroing.
+    pub alloc_zeroed: unsafe extern "C" fn(size: usize, align: usize) -> *mut u8,
+    /// The host's allocator.
+    pub realloc:
+        unsafe extern "C" fn(old: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8,
+    /// The host's allocator.
+    pub dealloc: unsafe extern "C" fn(old: *mut u8, size: usize, align: usize),
+    /// Keeps a thread-local's destructor for the calling thread.
+    pub thread_at_exit:
+        unsafe extern "C" fn(HostContext, dtor: ThreadDestructor, object: *mut c_void) -> c_int,
+    /// Makes a key for a value per thread; negative on failure.
+    pub key_create: unsafe extern "C" fn(HostContext, dtor: Option<ThreadDestructor>) -> i64,
+    /// Forgets a key.
+    pub key_delete: unsafe extern "C" fn(HostContext, key: u32) -> c_int,
+    /// Sets the calling thread's value of a key.
+    pub key_set: unsafe extern "C" fn(HostContext, key: u32, value: *const c_void) -> c_int,
+    /// The calling thread's value of a key.
+    pub key_get: unsafe extern "C" fn(HostContext, key: u32) -> *mut c_void,
+    /// Starts a thread that leases the image for its whole life.
+    pub thread_create: unsafe extern "C" fn(
+        HostContext,
+        native: *mut c_void,
+        attributes: *const c_void,
+        start: ThreadStart,
+        argument: *mut c_void,
+    ) -> c_int,
+    /// The least grave level that the host's log takes: 0 none, 1 error … 5 trace.
+    pub max_log_level: unsafe extern "C" fn() -> u8,
+    /// Writes to the host's log.
+    pub log: unsafe extern "C" fn(HostContext, event: LogEvent),
+}
+
+/// What the engine may ask of an image. Every function catches the panics of its own side.
+#[repr(C)]
+pub struct PluginTable {
+    /// The descriptor as it lies in the image.
+    pub descriptor: *const descriptor::Descriptor,
+    /// Handed back in every call.
+    pub instance: *const crate::image::Instance,
+    /// Makes the plugin's instance.
+    pub create: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<()>,
+    /// Tells the functions that can be called by number.
+    pub describe:
+        unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<FunctionDescription>>,
+    /// See [`crate::Plugin::reloadable`].
+    pub reloadable: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<bool>,
+    /// See [`crate::Plugin::on_load`].
+    pub on_load: unsafe extern "C" fn(*const crate::image::Instance, &Data) -> Outcome<()>,
+    /// Hands the Vault over, then see [`crate::Plugin::on_init`].
+    pub on_init: unsafe extern "C" fn(*const crate::image::Instance, Vault) -> Outcome<()>,
+    /// See [`crate::Plugin::on_free`].
+    pub on_free: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<()>,
+    /// Calls the function of a number that `describe` told.
+    pub invoke: unsafe extern "C" fn(
+        *const crate::image::Instance,
+        index: usize,
+        args: *const Value,
+        count: usize,
+    ) -> Outcome<Value>,
+    /// See [`crate::Plugin::invoke_func`].
+    pub invoke_func: unsafe extern "C" fn(
+        *const crate::image::Instance,
+        name: *const u8,
+        name_len: usize,
+        args: *const Value,
+        count: usize,
+    ) -> Outcome<Value>,
+    /// Drops the instance and what attaching installed; nothing is called afterwards.
+    pub detach: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<()>,
+}
+
+/// Names the owner and the store that a Vault's call concerns; made and read by the engine only.
+pub type VaultContext = *const c_void;
+
+/// What a [`Vault`] asks of its host. It lives as long as the process.
+#[repr(C)]
+pub struct VaultTable {
+    /// One more owner of the context.
+    pub retain: unsafe extern "C" fn(VaultContext),
+    /// One owner less.
+    pub release: unsafe extern "C" fn(VaultContext),
+    /// Stores a value under a key; the host owns it afterwards, also on failure.
+    /// Without `replace` a value that is there stays; says whether the new one was stored.
+    pub bag_set: unsafe extern "C" fn(
+        VaultContext,
+        key: &str,
+        value: RawValue,
+        replace: bool,
+    ) -> Outcome<bool>,
+    /// Calls back with the value under a key, locked; says whether there was one.
+    pub bag_with: unsafe extern "C" fn(
+        VaultContext,
+        key: &str,
+        callback: &mut ValueCallback,
+    ) -> Outcome<bool>,
+    /// Removes a value; says whether there was one.
+    pub bag_remove: unsafe extern "C" fn(VaultContext, key: &str) -> Outcome<bool>,
+    /// The keys, sorted.
+    pub bag_keys: unsafe extern "C" fn(VaultContext) -> Outcome<Vec<String>>,
+    /// Registers an object in the Extension; the host owns it afterwards, also on failure.
+    pub register: unsafe extern "C" fn(VaultContext, name: &str, object: RawObject) -> Outcome<()>,
+}

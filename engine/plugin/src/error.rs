@@ -1,0 +1,103 @@
+//! Errors as owned text, since an error type of one image means nothing in another.
+
+use std::fmt;
+
+/// A result whose error can cross between images.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error and its causes as owned text.
+///
+/// Any [`std::error::Error`] becomes one with `?`. Like `anyhow::Error` it does not implement that
+/// trait itself, which is what makes the conversion possible.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    causes: Vec<String>,
+}
+
+/// Whose fault an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The function failed.
+    Failed,
+    /// The plugin has no function of that name.
+    UnknownFunction,
+    /// An argument is missing, superfluous, or of another type.
+    BadArgument,
+}
+
+impl Error {
+    /// An error with a message and no cause.
+    pub fn msg(message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Failed, message)
+    }
+
+    /// An error of a kind, with a message and no cause.
+    pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string(), causes: Vec::new() }
+    }
+
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Puts a message in front; what was the message becomes the first cause.
+    pub fn context(self, message: impl fmt::Display) -> Self {
+        let mut causes = vec![self.message];
+        causes.extend(self.causes);
+        Self { kind: self.kind, message: message.to_string(), causes }
+    }
+
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Why, outermost first.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
+    }
+}
+
+impl<E: std::error::Error> From<E> for Error {
+    fn from(error: E) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        Self {
+            kind: ErrorKind::Failed,
+            message: error.to_string(),
+            causes: causes.map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for cause in &self.causes {
+            write!(f, "\n  caused by: {cause}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_chain_of_causes() {
+        let cause = "x".parse::<u32>().unwrap_err();
+        let error = Error::from(cause).context("reading the port");
+        assert_eq!(error.message(), "reading the port");
+        assert_eq!(error.causes(), ["invalid digit found in string"]);
+    }
+}

@@ -1,0 +1,119 @@
+//! What `#[invoke]` collects: callable functions with their signature and JSON Schema.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::{Error, ErrorKind, Result, Value, Vault};
+
+/// A function declared by `#[invoke]`.
+#[doc(hidden)]
+pub struct Function {
+    /// The path of the module it stands in; its first part is the crate.
+    pub module: &'static str,
+    pub name: &'static str,
+    pub signature: &'static str,
+    pub doc: &'static str,
+    pub params: fn() -> Vec<Parameter>,
+    pub returns: fn() -> String,
+    pub call: fn(&Context<'_>, &[Value]) -> Result<Value>,
+}
+
+/// A parameter of a [`Function`]: name, type as written, JSON Schema.
+#[doc(hidden)]
+pub type Parameter = (&'static str, &'static str, String);
+
+/// What the engine hands a function beside its arguments.
+#[doc(hidden)]
+pub struct Context<'a> {
+    pub vault: &'a Vault,
+}
+
+/// All functions of all plugins in this binary; a plugin's own are those of its crate.
+#[doc(hidden)]
+#[linkme::distributed_slice]
+pub static FUNCTIONS: [Function];
+
+/// What a plugin tells the engine of one function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionDescription {
+    /// Its number in the image.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// `(name: String, times: u32) -> String`
+    pub signature: String,
+    /// Its doc comment.
+    pub doc: String,
+    /// Its parameters in order.
+    pub params: Vec<ParamDescription>,
+    /// The JSON Schema of its result, as text.
+    pub returns: String,
+}
+
+/// What a plugin tells the engine of one parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamDescription {
+    /// Its name.
+    pub name: String,
+    /// Its Rust type as written.
+    pub type_name: String,
+    /// Its JSON Schema, as text.
+    pub schema: String,
+}
+
+impl Function {
+    /// Describes the functions of one crate, sorted by name.
+    pub(crate) fn describe_all(module: &str) -> Vec<FunctionDescription> {
+        let krate = crate_of(module);
+        let own = FUNCTIONS.iter().enumerate().filter(|(_, f)| crate_of(f.module) == krate);
+        let mut all: Vec<_> = own.map(|(index, function)| function.describe(index)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn describe(&self, index: usize) -> FunctionDescription {
+        let params = (self.params)().into_iter().map(|(name, type_name, schema)| {
+            ParamDescription { name: name.into(), type_name: type_name.into(), schema }
+        });
+        FunctionDescription {
+            index,
+            name: self.name.into(),
+            signature: self.signature.into(),
+            doc: self.doc.into(),
+            params: params.collect(),
+            returns: (self.returns)(),
+        }
+    }
+}
+
+fn crate_of(module: &str) -> &str {
+    module.split("::").next().unwrap_or(module)
+}
+
+/// Refuses a call with too many or too few arguments.
+#[doc(hidden)]
+pub fn expect_arguments(args: &[Value], count: usize, signature: &str) -> Result<()> {
+    if args.len() == count {
+        return Ok(());
+    }
+    let found = args.len();
+    let message = format!("expected {count} arguments, found {found}: {signature}");
+    Err(Error::new(ErrorKind::BadArgument, message))
+}
+
+/// Reads argument number `index` of a call.
+#[doc(hidden)]
+pub fn argument<T: DeserializeOwned>(args: &[Value], index: usize, name: &str) -> Result<T> {
+    let arg = args.get(index).unwrap_or(&Value::Null);
+    arg.to().map_err(|error| {
+        let number = index + 1;
+        let message = format!("argument {number} (`{name}`): {}", error.message());
+        Error::new(ErrorKind::BadArgument, message)
+    })
+}
+
+/// The JSON Schema of a type, as text.
+#[doc(hidden)]
+pub fn schema<T: JsonSchema>() -> String {
+    serde_json::to_string(&schemars::schema_for!(T)).unwrap_or_else(|_| "true".into())
+}

@@ -1,0 +1,231 @@
+//! The engine's way into an image.
+
+use std::{
+    io::Write as _,
+    panic::catch_unwind,
+    ptr, slice,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+
+use super::{HOST, catch, log, panics};
+use crate::{
+    Data, Error, FunctionDescription, Plugin, Value, Vault,
+    abi::{HostTable, Outcome, PluginTable, descriptor::Descriptor},
+    function::{Context, FUNCTIONS, Function},
+    shared,
+};
+
+/// A plugin's place in its binary: the instance, and what belongs to it.
+#[doc(hidden)]
+pub struct Instance {
+    module: &'static str,
+    make: fn() -> Box<dyn Plugin>,
+    plugin: Slot<Box<dyn Plugin>>,
+    vault: Slot<Vault>,
+    table: Slot<PluginTable>,
+}
+
+/// A place in a static that is filled once and emptied once, since statics never drop.
+struct Slot<T>(AtomicPtr<T>);
+
+impl<T> Slot<T> {
+    const fn empty() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    fn get(&self) -> Option<&T> {
+        // SAFETY: a pointer in here came from a `Box`, and is valid until `take`, whose caller
+        // promises that no reference is left.
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Fills an empty slot; a full one keeps what it has.
+    fn fill(&self, value: T) -> &T {
+        let new = Box::into_raw(Box::new(value));
+        match self.0.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: as in `get`.
+            Ok(_) => unsafe { &*new },
+            Err(old) => {
+                // SAFETY: `new` was not shared; `old` is as in `get`.
+                unsafe {
+                    drop(Box::from_raw(new));
+                    &*old
+                }
+            }
+        }
+    }
+
+    /// Empties the slot.
+    ///
+    /// # Safety
+    /// Nobody holds what `get` or `fill` lent, and nobody asks for it again.
+    unsafe fn take(&self) -> Option<Box<T>> {
+        let old = self.0.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: a pointer in here came from a `Box`; the caller's promise makes it the last.
+        (!old.is_null()).then(|| unsafe { Box::from_raw(old) })
+    }
+}
+
+impl Instance {
+    /// The place of plugin `P`, whose attribute stands in `module`.
+    pub const fn new<P: Plugin + Default>(module: &'static str) -> Self {
+        Self {
+            module,
+            make: || Box::new(P::default()),
+            plugin: Slot::empty(),
+            vault: Slot::empty(),
+            table: Slot::empty(),
+        }
+    }
+
+    fn plugin(&self) -> crate::Result<&dyn Plugin> {
+        self.plugin
+            .get()
+            .map(Box::as_ref)
+            .ok_or_else(|| Error::msg("the plugin's instance was not made yet"))
+    }
+}
+
+/// What the symbol `hotswap_attach` does: remembers the host, makes `tracing` and panics go there,
+/// and answers with the functions to call.
+#[doc(hidden)]
+pub fn attach(
+    host: &'static HostTable,
+    instance: &'static Instance,
+    descriptor: &'static Descriptor,
+) -> *const PluginTable {
+    HOST.store(ptr::from_ref(host).cast_mut(), Ordering::Release);
+    let attached = catch_unwind(|| {
+        panics::install_hook();
+        log::install();
+        instance.table.fill(PluginTable {
+            descriptor,
+            instance,
+            create,
+            describe,
+            reloadable,
+            on_load,
+            on_init,
+            on_free,
+            invoke,
+            invoke_func,
+            detach,
+        })
+    });
+    attached.map_or(ptr::null(), ptr::from_ref)
+}
+
+/// Runs `f` with the instance; its error and its panic become part of the outcome.
+///
+/// # Safety
+/// `instance` is the one that [`attach`] answered with.
+unsafe fn enter<T>(
+    instance: *const Instance,
+    f: impl FnOnce(&'static Instance) -> crate::Result<T>,
+) -> Outcome<T> {
+    // SAFETY: the caller's promise; `attach` has it for `'static`, which is as long as the image.
+    let instance = unsafe { &*instance };
+    catch(|| Outcome::from_result(f(instance)))
+}
+
+/// The arguments of a call.
+///
+/// # Safety
+/// `args` points to `count` values for as long as `'a`.
+unsafe fn arguments<'a>(args: *const Value, count: usize) -> &'a [Value] {
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts(args, count) }
+}
+
+unsafe extern "C" fn create(instance: *const Instance) -> Outcome<()> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe {
+        enter(instance, |instance| {
+            instance.plugin.fill((instance.make)());
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn describe(instance: *const Instance) -> Outcome<Vec<FunctionDescription>> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe { enter(instance, |instance| Ok(Function::describe_all(instance.module))) }
+}
+
+unsafe extern "C" fn reloadable(instance: *const Instance) -> Outcome<bool> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe { enter(instance, |instance| Ok(instance.plugin()?.reloadable())) }
+}
+
+unsafe extern "C" fn on_load(instance: *const Instance, data: &Data) -> Outcome<()> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe { enter(instance, |instance| instance.plugin()?.on_load(data)) }
+}
+
+unsafe extern "C" fn on_init(instance: *const Instance, vault: Vault) -> Outcome<()> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe { enter(instance, |instance| instance.plugin()?.on_init(instance.vault.fill(vault))) }
+}
+
+unsafe extern "C" fn on_free(instance: *const Instance) -> Outcome<()> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe {
+        enter(instance, |instance| {
+            instance.plugin()?.on_free();
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn invoke(
+    instance: *const Instance,
+    index: usize,
+    args: *const Value,
+    count: usize,
+) -> Outcome<Value> {
+    // SAFETY: the engine passes what `attach` answered with, and a slice that lives through the call.
+    unsafe {
+        enter(instance, |instance| {
+            let function =
+                FUNCTIONS.get(index).ok_or_else(|| Error::msg("no function of that number"))?;
+            let vault =
+                instance.vault.get().ok_or_else(|| Error::msg("called before `on_init`"))?;
+            (function.call)(&Context { vault }, arguments(args, count))
+        })
+    }
+}
+
+unsafe extern "C" fn invoke_func(
+    instance: *const Instance,
+    name: *const u8,
+    name_len: usize,
+    args: *const Value,
+    count: usize,
+) -> Outcome<Value> {
+    // SAFETY: the engine passes what `attach` answered with, and a name and a slice that live
+    // through the call.
+    unsafe {
+        enter(instance, |instance| {
+            let name = std::str::from_utf8(slice::from_raw_parts(name, name_len))?;
+            instance.plugin()?.invoke_func(name, arguments(args, count))
+        })
+    }
+}
+
+unsafe extern "C" fn detach(instance: *const Instance) -> Outcome<()> {
+    // SAFETY: the engine passes what `attach` answered with, and calls nothing afterwards, so that
+    // nobody else holds what is dropped here.
+    unsafe {
+        enter(instance, |instance| {
+            drop(instance.plugin.take());
+            drop(instance.vault.take());
+            drop(instance.table.take());
+            shared::forget_schemas();
+            drop(std::panic::take_hook());
+            Ok(std::io::stdout().flush()?)
+        })
+    }
+}

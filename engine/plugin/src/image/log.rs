@@ -1,0 +1,224 @@
+//! Forwards the image's `tracing` events to the host's log.
+//!
+//! The image has its own copy of `tracing`, with its own subscriber and callsites. Everything that
+//! crosses is owned text, so the host keeps no pointer into the image.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt::{self, Write as _},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tracing_core::{
+    Event, Interest, Level, Metadata, Subscriber,
+    dispatcher::{self, Dispatch},
+    field::{Field, Visit},
+    span,
+};
+
+use super::host;
+use crate::{
+    Value,
+    abi::{HostTable, LogEvent},
+};
+
+/// Makes the forwarder this image's subscriber. An author who installed one keeps it.
+pub(super) fn install() {
+    let _ = dispatcher::set_global_default(Dispatch::new(Forwarder::default()));
+}
+
+/// Writes a line to the host's log on the image's own behalf.
+pub(super) fn error(host: &HostTable, message: String) {
+    let target = env!("CARGO_CRATE_NAME").to_owned();
+    let event = LogEvent { level: 1, target, message, file: None, line: None, fields: Vec::new() };
+    // SAFETY: the context is the host's own.
+    unsafe { (host.log)(host.context, event) }
+}
+
+thread_local! {
+    /// The spans this thread is in, outermost first.
+    static ENTERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A subscriber that keeps span names and sends events to the host.
+#[derive(Default)]
+struct Forwarder {
+    next_span: AtomicU64,
+    spans: Mutex<HashMap<u64, OpenSpan>>,
+}
+
+/// A span and how many handles to it there are.
+struct OpenSpan {
+    /// `name{field=value}`
+    text: String,
+    handles: usize,
+}
+
+impl Forwarder {
+    fn spans(&self) -> std::sync::MutexGuard<'_, HashMap<u64, OpenSpan>> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `outer:inner{id=1}`, the spans this thread is in.
+    fn context(&self) -> Option<String> {
+        ENTERED.with_borrow(|entered| {
+            let spans = (!entered.is_empty()).then(|| self.spans())?;
+            let texts = entered.iter().filter_map(|id| Some(spans.get(id)?.text.as_str()));
+            Some(texts.collect::<Vec<_>>().join(":"))
+        })
+    }
+}
+
+impl Subscriber for Forwarder {
+    /// The host's level may change at any time, so nothing is decided once and for all.
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // SAFETY: the function has no precondition.
+        host()
+            .is_some_and(|host| level_number(metadata.level()) <= unsafe { (host.max_log_level)() })
+    }
+
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        let id = self.next_span.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut text = attributes.metadata().name().to_owned();
+        let mut fields = TextFields::default();
+        attributes.record(&mut fields);
+        if !fields.0.is_empty() {
+            let _ = write!(text, "{{{}}}", fields.0);
+        }
+        self.spans().insert(id, OpenSpan { text, handles: 1 });
+        span::Id::from_u64(id)
+    }
+
+    fn record(&self, id: &span::Id, values: &span::Record<'_>) {
+        let mut fields = TextFields::default();
+        values.record(&mut fields);
+        if let Some(span) = self.spans().get_mut(&id.into_u64()) {
+            let _ = write!(span.text, "{{{}}}", fields.0);
+        }
+    }
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let Some(host) = host() else { return };
+        let metadata = event.metadata();
+        let mut values = ValueFields::default();
+        event.record(&mut values);
+        if let Some(context) = self.context() {
+            values.fields.push(("spans".into(), Value::Str(context)));
+        }
+        let event = LogEvent {
+            level: level_number(metadata.level()),
+            target: metadata.target().to_owned(),
+            message: values.message,
+            file: metadata.file().map(Into::into),
+            line: metadata.line(),
+            fields: values.fields,
+        };
+        // SAFETY: the context is the host's own.
+        unsafe { (host.log)(host.context, event) }
+    }
+
+    fn enter(&self, id: &span::Id) {
+        ENTERED.with_borrow_mut(|entered| entered.push(id.into_u64()));
+    }
+
+    fn exit(&self, id: &span::Id) {
+        ENTERED.with_borrow_mut(|entered| {
+            if let Some(at) = entered.iter().rposition(|entered| *entered == id.into_u64()) {
+                entered.remove(at);
+            }
+        });
+    }
+
+    fn clone_span(&self, id: &span::Id) -> span::Id {
+        if let Some(span) = self.spans().get_mut(&id.into_u64()) {
+            span.handles += 1;
+        }
+        id.clone()
+    }
+
+    fn try_close(&self, id: span::Id) -> bool {
+        let mut spans = self.spans();
+        let Some(span) = spans.get_mut(&id.into_u64()) else { return false };
+        span.handles -= 1;
+        let last = span.handles == 0;
+        if last {
+            spans.remove(&id.into_u64());
+        }
+        last
+    }
+}
+
+/// The number of a level as [`LogEvent`] has it.
+fn level_number(level: &Level) -> u8 {
+    match *level {
+        Level::ERROR => 1,
+        Level::WARN => 2,
+        Level::INFO => 3,
+        Level::DEBUG => 4,
+        Level::TRACE => 5,
+    }
+}
+
+/// Collects an event's fields as values.
+#[derive(Default)]
+struct ValueFields {
+    message: String,
+    fields: Vec<(String, Value)>,
+}
+
+impl ValueFields {
+    fn push(&mut self, field: &Field, value: Value) {
+        self.fields.push((field.name().to_owned(), value));
+    }
+}
+
+impl Visit for ValueFields {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.push(field, Value::Bool(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.push(field, Value::Int(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.push(field, Value::Uint(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.push(field, Value::Float(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message = value.to_owned();
+        } else {
+            self.push(field, Value::Str(value.to_owned()));
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+/// Collects a span's fields as `a=1 b=2`.
+#[derive(Default)]
+struct TextFields(String);
+
+impl Visit for TextFields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let space = if self.0.is_empty() { "" } else { " " };
+        let _ = write!(self.0, "{space}{}={value:?}", field.name());
+    }
+}

@@ -1,0 +1,56 @@
+//! Panics end on the side that raised them, and are told as text.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook},
+    thread,
+};
+
+use super::{host, log};
+use crate::abi::{Outcome, PanicReport};
+
+thread_local! {
+    /// How many [`catch`] are on this thread's stack.
+    static CATCHING: Cell<usize> = const { Cell::new(0) };
+    /// Where the panic that is unwinding was raised.
+    static LOCATION: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs `f`; a panic in it becomes a report.
+pub(crate) fn catch<T>(f: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    CATCHING.set(CATCHING.get() + 1);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    CATCHING.set(CATCHING.get() - 1);
+    result.unwrap_or_else(|payload| {
+        let message = message_of(payload.as_ref());
+        // Dropping a payload can run the author's code, and that can panic once more.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
+        }
+        Outcome::Panic(PanicReport { message, location: LOCATION.take() })
+    })
+}
+
+/// Remembers where a panic was raised, and logs one that nobody will catch: that of a thread which
+/// the plugin started.
+pub(super) fn install_hook() {
+    set_hook(Box::new(|info: &PanicHookInfo<'_>| {
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        if CATCHING.get() > 0 {
+            LOCATION.set(location);
+        } else if let Some(host) = host() {
+            let thread = thread::current();
+            let name = thread.name().unwrap_or("unnamed");
+            let message = message_of(info.payload());
+            log::error(host, format!("thread `{name}` panicked at {location}: {message}"));
+        }
+    }));
+}
+
+/// The message of a panic's payload, which by convention is a string.
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic whose payload is no text".into())
+}

@@ -1,0 +1,86 @@
+//! The trait that a plugin implements.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, ErrorKind, Result, Value, Vault};
+
+/// A plugin: what the engine calls during the life of one version.
+///
+/// Everything has a default. The engine calls the functions in this order: [`reloadable`] when a
+/// newer artifact is found, [`on_load`] and [`on_init`] of the new version, then any number of
+/// calls, and [`on_free`] once, after the last call has returned.
+///
+/// [`reloadable`]: Plugin::reloadable
+/// [`on_load`]: Plugin::on_load
+/// [`on_init`]: Plugin::on_init
+/// [`on_free`]: Plugin::on_free
+pub trait Plugin: Send + Sync + 'static {
+    /// Whether a newer artifact may replace the running version.
+    fn reloadable(&self) -> bool {
+        true
+    }
+
+    /// The version was loaded; `data` is what the host gave to the load.
+    ///
+    /// # Errors
+    /// An error undoes the load of every plugin; the old versions keep serving.
+    fn on_load(&self, data: &Data) -> Result<()> {
+        let _ = data;
+        Ok(())
+    }
+
+    /// The Vault is there; register in it, take over what an earlier version left.
+    ///
+    /// # Errors
+    /// An error undoes the load of every plugin; the old versions keep serving.
+    fn on_init(&self, vault: &Vault) -> Result<()> {
+        let _ = vault;
+        Ok(())
+    }
+
+    /// Nobody uses this version any more; its image is unmapped next.
+    fn on_free(&self) {}
+
+    /// Answers a call of a function that no `#[invoke]` attribute declares.
+    ///
+    /// # Errors
+    /// An error goes to the caller. The default says that the function is unknown.
+    fn invoke_func(&self, name: &str, params: &[Value]) -> Result<Value> {
+        let _ = params;
+        Err(Error::new(ErrorKind::UnknownFunction, format_args!("no function named `{name}`")))
+    }
+}
+
+/// A value that a host hands over by name and shape, not by layout.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Data {
+    type_name: String,
+    value: Value,
+}
+
+impl Data {
+    /// Wraps a value for its way to another image.
+    ///
+    /// # Errors
+    /// When it does not serialise.
+    pub fn wrap<T: Serialize>(value: &T) -> Result<Self> {
+        let type_name = std::any::type_name::<T>().to_owned();
+        Ok(Self { type_name, value: Value::from_serialize(value)? })
+    }
+
+    /// Reads the value as a `T` of the receiving image.
+    ///
+    /// # Errors
+    /// When its shape does not fit `T`; the message names both types.
+    pub fn unwrap<T: DeserializeOwned>(&self) -> Result<T> {
+        self.value.to().map_err(|error| {
+            let wanted = std::any::type_name::<T>();
+            error.context(format_args!("`{}` does not fit `{wanted}`", self.type_name))
+        })
+    }
+
+    /// The Rust type it was made of.
+    pub fn type_name(&self) -> &str {
+        &self.type_name
+    }
+}

@@ -1,0 +1,180 @@
+//! [`Shared`] for the types of std that may cross.
+//!
+//! Not here, since they hide a pointer into the image that made them: `&'static T`, `Cow<'static,
+//! T>`, `Arc<str>` and `Arc<[T]>` (empty ones are statics), function pointers, trait objects, and
+//! maps with a hasher of the author's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    hash::Hash,
+    mem,
+    time::Duration,
+};
+
+use super::{SchemaBuilder, Shape, Shared};
+
+macro_rules! scalars {
+    ($($scalar:ty),* $(,)?) => {
+        $(
+            // SAFETY: the type is named, sized, and owns nothing but memory of the shared allocator.
+            unsafe impl Shared for $scalar {
+                fn describe(schema: &mut SchemaBuilder) -> usize {
+                    schema.add::<Self>(|_| Shape::Scalar)
+                }
+            }
+        )*
+    };
+}
+
+scalars! {
+    (), bool, char, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64,
+    String, Duration,
+}
+
+macro_rules! containers {
+    ($($container:ident),* $(,)?) => {
+        $(
+            // SAFETY: an empty one has no pointer into the image (a dangling one only), and its
+            // elements are rehomed.
+            unsafe impl<T: Shared> Shared for $container<T> {
+                fn describe(schema: &mut SchemaBuilder) -> usize {
+                    schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+                }
+
+                fn rehome(&mut self) {
+                    self.iter_mut().for_each(Shared::rehome);
+                }
+            }
+        )*
+    };
+}
+
+containers!(Vec, VecDeque, Option);
+
+// SAFETY: the box's memory is of the shared allocator, and what it holds is rehomed.
+unsafe impl<T: Shared> Shared for Box<T> {
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+    }
+
+    fn rehome(&mut self) {
+        T::rehome(self);
+    }
+}
+
+// SAFETY: either side is rehomed.
+unsafe impl<T: Shared, E: Shared> Shared for Result<T, E> {
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema), E::describe(schema)]))
+    }
+
+    fn rehome(&mut self) {
+        match self {
+            Ok(value) => value.rehome(),
+            Err(error) => error.rehome(),
+        }
+    }
+}
+
+// SAFETY: every element is rehomed.
+unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+    }
+
+    fn rehome(&mut self) {
+        self.iter_mut().for_each(Shared::rehome);
+    }
+}
+
+// SAFETY: an empty map points at control bytes that are a static of its image, so it is replaced;
+// one that has memory has only its own, and its entries are rehomed.
+unsafe impl<K: Shared + Eq + Hash, V: Shared> Shared for HashMap<K, V> {
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| Shape::Generic(vec![K::describe(schema), V::describe(schema)]))
+    }
+
+    fn rehome(&mut self) {
+        let mut entries = mem::take(self);
+        for (mut key, mut value) in entries.drain() {
+            key.rehome();
+            value.rehome();
+            self.insert(key, value);
+        }
+    }
+}
+
+// SAFETY: as for `HashMap`.
+unsafe impl<T: Shared + Eq + Hash> Shared for HashSet<T> {
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+    }
+
+    fn rehome(&mut self) {
+        let mut items = mem::take(self);
+        for mut item in items.drain() {
+            item.rehome();
+            self.insert(item);
+        }
+    }
+}
+
+// SAFETY: an empty map has no pointer at all; its entries are rehomed.
+unsafe impl<K: Shared + Ord, V: Shared> Shared for BTreeMap<K, V> {
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| Shape::Generic(vec![K::describe(schema), V::describe(schema)]))
+    }
+
+    fn rehome(&mut self) {
+        for (mut key, mut value) in mem::take(self) {
+            key.rehome();
+            value.rehome();
+            self.insert(key, value);
+        }
+    }
+}
+
+// SAFETY: as for `BTreeMap`.
+unsafe impl<T: Shared + Ord> Shared for BTreeSet<T> {
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+    }
+
+    fn rehome(&mut self) {
+        for mut item in mem::take(self) {
+            item.rehome();
+            self.insert(item);
+        }
+    }
+}
+
+macro_rules! tuples {
+    ($(($($name:ident $index:tt),*)),* $(,)?) => {
+        $(
+            // SAFETY: the fields' offsets are told, and each is rehomed.
+            unsafe impl<$($name: Shared),*> Shared for ($($name,)*) {
+                fn describe(schema: &mut SchemaBuilder) -> usize {
+                    schema.add::<Self>(|schema| Shape::Struct(vec![
+                        $(schema.field::<$name>(
+                            stringify!($index),
+                            Some(mem::offset_of!(Self, $index)),
+                        ),)*
+                    ]))
+                }
+
+                fn rehome(&mut self) {
+                    $(self.$index.rehome();)*
+                }
+            }
+        )*
+    };
+}
+
+tuples!((A 0), (A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3), (A 0, B 1, C 2, D 3, E 4));
+
+// SAFETY: an error is owned text: a string and a list of strings.
+unsafe impl Shared for crate::Error {
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|_| Shape::Scalar)
+    }
+}

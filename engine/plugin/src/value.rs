@@ -1,0 +1,153 @@
+//! Values that any two images understand: arguments and results of dynamic calls.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value as Json;
+
+use crate::{Error, Result};
+
+/// A value in transit between images.
+///
+/// It has JSON's shapes, but a layout of its own: the layout of `serde_json::Value` depends on
+/// features that host and plugin may choose differently.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[repr(C, u8)]
+pub enum Value {
+    /// Nothing; what `()` and `None` become.
+    #[default]
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// A negative integer, or one that fits.
+    Int(i64),
+    /// An integer above `i64::MAX`, or any other that is not negative.
+    Uint(u64),
+    /// A floating-point number; never NaN nor infinite once it went through JSON.
+    Float(f64),
+    /// Text.
+    Str(String),
+    /// Values in order.
+    List(Vec<Value>),
+    /// Named values in order.
+    Map(Vec<(String, Value)>),
+}
+
+impl Value {
+    /// Makes a value of anything that serialises.
+    ///
+    /// # Errors
+    /// When `value`'s own `Serialize` fails, or a map has keys that are no text.
+    pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        Ok(serde_json::to_value(value)?.into())
+    }
+
+    /// Reads the value as a `T`.
+    ///
+    /// # Errors
+    /// When the shape does not fit; the message says what was expected and found.
+    pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(self.clone().into()).map_err(Error::from)
+    }
+}
+
+impl From<Json> for Value {
+    fn from(json: Json) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(b) => Self::Bool(b),
+            Json::Number(n) => n
+                .as_u64()
+                .map(Self::Uint)
+                .or_else(|| n.as_i64().map(Self::Int))
+                .unwrap_or_else(|| Self::Float(n.as_f64().unwrap_or(f64::NAN))),
+            Json::String(s) => Self::Str(s),
+            Json::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            Json::Object(map) => {
+                Self::Map(map.into_iter().map(|(key, value)| (key, value.into())).collect())
+            }
+        }
+    }
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(b) => Self::Bool(b),
+            Value::Int(n) => Self::from(n),
+            Value::Uint(n) => Self::from(n),
+            Value::Float(n) => Self::from(n),
+            Value::Str(s) => Self::String(s),
+            Value::List(items) => Self::Array(items.into_iter().map(Self::from).collect()),
+            Value::Map(map) => {
+                Self::Object(map.into_iter().map(|(key, value)| (key, value.into())).collect())
+            }
+        }
+    }
+}
+
+macro_rules! from_scalar {
+    ($($from:ty => $variant:ident as $to:ty),* $(,)?) => {
+        $(impl From<$from> for Value {
+            fn from(value: $from) -> Self {
+                Self::$variant(<$to>::from(value))
+            }
+        })*
+    };
+}
+
+from_scalar! {
+    bool => Bool as bool,
+    u8 => Uint as u64, u16 => Uint as u64, u32 => Uint as u64, u64 => Uint as u64,
+    f32 => Float as f64, f64 => Float as f64,
+    &str => Str as String, String => Str as String,
+}
+
+macro_rules! from_signed {
+    ($($from:ty),*) => {
+        $(impl From<$from> for Value {
+            fn from(value: $from) -> Self {
+                u64::try_from(value).map_or(Self::Int(i64::from(value)), Self::Uint)
+            }
+        })*
+    };
+}
+
+from_signed!(i8, i16, i32, i64);
+
+impl From<usize> for Value {
+    fn from(value: usize) -> Self {
+        Self::Uint(value as u64)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl<T: Into<Value>> From<Vec<T>> for Value {
+    fn from(values: Vec<T>) -> Self {
+        Self::List(values.into_iter().map(Into::into).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_goes_through_unharmed() {
+        let json: Json = serde_json::json!({
+            "null": null, "yes": true, "low": i64::MIN, "high": u64::MAX, "half": 0.5,
+            "text": "ä", "list": [1, [2]], "map": {}
+        });
+        assert_eq!(Json::from(Value::from(json.clone())), json);
+    }
+
+    #[test]
+    fn a_wrong_shape_says_what_was_expected() {
+        let error = Value::from("x").to::<u32>().unwrap_err();
+        assert_eq!(error.message(), "invalid type: string \"x\", expected u32");
+    }
+}

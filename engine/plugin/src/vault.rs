@@ -1,0 +1,306 @@
+//! The Vault as plugins and hosts use it. The values and locks are the engine's.
+
+use std::{marker::PhantomData, ptr::NonNull};
+
+use serde::Serialize;
+
+use crate::{
+    Error, ObjectOf, Result, Shared,
+    abi::{Outcome, VaultContext, VaultTable},
+    interface::raw::RawObject,
+};
+use raw::{RawValue, ValueCallback};
+
+/// What plugins and host share: named values, and the host's own object.
+///
+/// A clone is another handle to the same Vault.
+pub struct Vault {
+    context: VaultContext,
+    table: &'static VaultTable,
+}
+
+impl Vault {
+    /// Makes a handle of what the engine lends.
+    ///
+    /// # Safety
+    /// `context` is one that `table` knows, and one of its owners is handed over.
+    #[doc(hidden)]
+    pub unsafe fn from_raw(context: VaultContext, table: &'static VaultTable) -> Self {
+        Self { context, table }
+    }
+
+    /// The named values.
+    pub fn data_bag(&self) -> DataBag<'_> {
+        DataBag { vault: self }
+    }
+
+    /// The host's own object, in which plugins register theirs.
+    pub fn extension(&self) -> Extension<'_> {
+        Extension { vault: self }
+    }
+}
+
+impl Clone for Vault {
+    fn clone(&self) -> Self {
+        // SAFETY: the context is one that the table knows.
+        unsafe { (self.table.retain)(self.context) };
+        Self { ..*self }
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        // SAFETY: the context is one that the table knows; each handle releases it once.
+        unsafe { (self.table.release)(self.context) };
+    }
+}
+
+// SAFETY: the engine's functions may be called on any thread.
+unsafe impl Send for Vault {}
+// SAFETY: as above.
+unsafe impl Sync for Vault {}
+
+/// Named values that host and plugins share.
+///
+/// A value belongs to who set it. When that version is replaced its values go with it; those of the
+/// host and of unchanged plugins stay.
+pub struct DataBag<'a> {
+    vault: &'a Vault,
+}
+
+impl DataBag<'_> {
+    /// Sets a value, replacing any that is there.
+    ///
+    /// # Errors
+    /// When the value that is there is in use by this very thread.
+    pub fn set<T: Shared + Serialize>(&self, key: &str, value: T) -> Result<()> {
+        self.put(key, value, true).map(drop)
+    }
+
+    /// A copy of a value; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the value has another type; the message says what differs.
+    pub fn get<T: Shared + Clone>(&self, key: &str) -> Result<Option<T>> {
+        self.read(key, T::clone)
+    }
+
+    /// Runs `f` with a value, while nobody may change it; `None` when there is none.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get), and when this thread is changing the value already.
+    pub fn read<T: Shared, R>(&self, key: &str, f: impl FnOnce(&T) -> R) -> Result<Option<R>> {
+        // SAFETY: the engine calls back with a valid value that nobody writes meanwhile.
+        self.with(key, false, |value: NonNull<T>| f(unsafe { value.as_ref() }))
+    }
+
+    /// Runs `f` with a value, while nobody else may use it; where there is none, `default` is set
+    /// first.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn update<T: Shared + Serialize, R>(
+        &self,
+        key: &str,
+        default: impl FnOnce() -> T,
+        f: impl FnOnce(&mut T) -> R,
+    ) -> Result<R> {
+        let mut f = Some(f);
+        // SAFETY: the engine calls back with a valid value that nobody else uses meanwhile.
+        let mut run = |mut value: NonNull<T>| f.take().map(|f| f(unsafe { value.as_mut() }));
+        if let Some(Some(result)) = self.with(key, true, &mut run)? {
+            return Ok(result);
+        }
+        self.put(key, default(), false)?;
+        let result = self.with(key, true, &mut run)?.flatten();
+        result.ok_or_else(|| Error::msg(format_args!("`{key}` was removed meanwhile")))
+    }
+
+    /// Removes a value; says whether there was one.
+    ///
+    /// # Errors
+    /// When this thread is using the value.
+    pub fn remove(&self, key: &str) -> Result<bool> {
+        // SAFETY: the context is one that the table knows.
+        outcome(unsafe { (self.vault.table.bag_remove)(self.vault.context, key) })
+    }
+
+    /// The keys, sorted.
+    ///
+    /// # Errors
+    /// Only when the engine itself fails.
+    pub fn keys(&self) -> Result<Vec<String>> {
+        // SAFETY: the context is one that the table knows.
+        outcome(unsafe { (self.vault.table.bag_keys)(self.vault.context) })
+    }
+
+    fn put<T: Shared + Serialize>(&self, key: &str, value: T, replace: bool) -> Result<bool> {
+        let value = RawValue::new(value);
+        // SAFETY: the context is one that the table knows; the value's owner passes to the engine.
+        outcome(unsafe { (self.vault.table.bag_set)(self.vault.context, key, value, replace) })
+    }
+
+    fn with<T: Shared, R>(
+        &self,
+        key: &str,
+        write: bool,
+        f: impl FnOnce(NonNull<T>) -> R,
+    ) -> Result<Option<R>> {
+        let mut call: Call<_, T, _> = Call { f: Some(f), result: None, value: PhantomData };
+        let mut callback = ValueCallback::new(&mut call, write);
+        // SAFETY: the context is one that the table knows; the engine calls back at most once, with
+        // a value whose schema is that of `T`, before it returns.
+        let found = unsafe { (self.vault.table.bag_with)(self.vault.context, key, &mut callback) };
+        outcome(found)?;
+        call.result.transpose().map_err(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// A closure on its way through the engine, and what came of it.
+struct Call<F, T, R> {
+    f: Option<F>,
+    result: Option<std::thread::Result<R>>,
+    value: PhantomData<fn(NonNull<T>)>,
+}
+
+/// The host's own object.
+pub struct Extension<'a> {
+    vault: &'a Vault,
+}
+
+impl Extension<'_> {
+    /// Registers an object of an interface under a name; the host and other plugins find it there.
+    ///
+    /// `vault.extension().register::<dyn Cat, _>("tom", Tom)`. The registration ends when this
+    /// version is replaced.
+    ///
+    /// # Errors
+    /// When the name is taken for this interface; the message names who has it.
+    pub fn register<I, T>(&self, name: &str, object: T) -> Result<()>
+    where
+        I: ObjectOf<T> + ?Sized,
+        T: Send + Sync + 'static,
+    {
+        let object = RawObject::new::<I, T>(object);
+        // SAFETY: the context is one that the table knows; the object's owner passes to the engine.
+        outcome(unsafe { (self.vault.table.register)(self.vault.context, name, object) })
+    }
+}
+
+fn outcome<T>(outcome: Outcome<T>) -> Result<T> {
+    match outcome {
+        Outcome::Ok(value) => Ok(value),
+        Outcome::Err(error) => Err(error),
+        Outcome::Panic(report) => Err(Error::msg(format_args!(
+            "the engine panicked at {}: {}",
+            report.location, report.message
+        ))),
+    }
+}
+
+/// The parts of a Vault that cross between images.
+#[doc(hidden)]
+pub mod raw {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        ptr::NonNull,
+    };
+
+    use serde::Serialize;
+
+    use super::Call;
+    use crate::{Shared, TypeSchema, abi::Outcome, image::catch, shared::schema_of};
+
+    /// A value and the functions of its image.
+    #[repr(C)]
+    pub struct RawValue {
+        pub data: NonNull<()>,
+        pub table: *const ValueTable,
+    }
+
+    /// The functions of a value's type; lies in the image that set the value.
+    #[repr(C)]
+    pub struct ValueTable {
+        pub drop: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
+        pub schema: extern "C" fn() -> Outcome<TypeSchema>,
+        pub to_json: unsafe extern "C" fn(NonNull<()>) -> Outcome<String>,
+        pub rehome: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
+    }
+
+    impl RawValue {
+        /// Moves `value` to the heap and pairs it with its functions.
+        pub fn new<T: Shared + Serialize>(value: T) -> Self {
+            let data = NonNull::from(Box::leak(Box::new(value))).cast();
+            Self { data, table: TypeTable::<T>::TABLE }
+        }
+    }
+
+    struct TypeTable<T>(T);
+
+    impl<T: Shared + Serialize> TypeTable<T> {
+        const TABLE: &'static ValueTable = &ValueTable {
+            drop: drop_value::<T>,
+            schema: schema::<T>,
+            to_json: to_json::<T>,
+            rehome: rehome::<T>,
+        };
+    }
+
+    /// A closure that the engine calls with a value.
+    #[repr(C)]
+    pub struct ValueCallback {
+        pub fingerprint: u64,
+        pub schema: extern "C" fn() -> Outcome<TypeSchema>,
+        pub write: bool,
+        pub run: unsafe extern "C" fn(context: *mut (), value: NonNull<()>),
+        pub context: *mut (),
+    }
+
+    impl ValueCallback {
+        pub(super) fn new<F, T, R>(call: &mut Call<F, T, R>, write: bool) -> Self
+        where
+            F: FnOnce(NonNull<T>) -> R,
+            T: Shared,
+        {
+            Self {
+                fingerprint: schema_of::<T>().fingerprint(),
+                schema: schema::<T>,
+                write,
+                run: run::<F, T, R>,
+                context: std::ptr::from_mut(call).cast(),
+            }
+        }
+    }
+
+    unsafe extern "C" fn drop_value<T>(value: NonNull<()>) -> Outcome<()> {
+        // SAFETY: the value was leaked from a `Box<T>`, and the engine drops it once.
+        catch(|| Outcome::Ok(drop(unsafe { Box::from_raw(value.cast::<T>().as_ptr()) })))
+    }
+
+    pub extern "C" fn schema<T: Shared>() -> Outcome<TypeSchema> {
+        catch(|| Outcome::Ok(TypeSchema::clone(&schema_of::<T>())))
+    }
+
+    unsafe extern "C" fn to_json<T: Serialize>(value: NonNull<()>) -> Outcome<String> {
+        // SAFETY: the engine holds the value's lock.
+        let value = unsafe { value.cast::<T>().as_ref() };
+        catch(|| Outcome::from_result(serde_json::to_string(value).map_err(Into::into)))
+    }
+
+    unsafe extern "C" fn rehome<T: Shared>(value: NonNull<()>) -> Outcome<()> {
+        // SAFETY: the engine holds the value's lock for writing.
+        let value = unsafe { value.cast::<T>().as_mut() };
+        catch(|| Outcome::Ok(value.rehome()))
+    }
+
+    pub unsafe extern "C" fn run<F: FnOnce(NonNull<T>) -> R, T, R>(
+        context: *mut (),
+        value: NonNull<()>,
+    ) {
+        // SAFETY: `DataBag::with` passes its own `Call`, and waits.
+        let call = unsafe { &mut *context.cast::<Call<F, T, R>>() };
+        if let Some(f) = call.f.take() {
+            call.result = Some(catch_unwind(AssertUnwindSafe(|| f(value.cast()))));
+        }
+    }
+}
