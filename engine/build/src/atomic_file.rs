@@ -1,0 +1,32 @@
+//! Files that are there as a whole or not at all.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Makes `path` hold `contents`, through a temporary file beside it. A file that holds them
+/// already stays as it is, so that its inode and times go on saying that nothing changed.
+///
+/// The temporary file's name ends in `.tmp`: whoever looks for libraries does not see it.
+pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    if holds(path, contents) {
+        return Ok(());
+    }
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".hotswap-")
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(0o755))
+        .tempfile_in(directory)?;
+    file.write_all(contents)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn holds(path: &Path, contents: &[u8]) -> bool {
+    let same_size = fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() == contents.len() as u64);
+    same_size && fs::read(path).is_ok_and(|present| present == contents)
+}

@@ -1,0 +1,144 @@
+//! One run of cargo, told in [`BuildMessage`]s.
+
+use std::collections::{HashSet, VecDeque};
+use std::env::consts::DLL_SUFFIX;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use cargo_metadata::{Artifact, Message, PackageId, TargetKind};
+
+use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
+
+/// How much of cargo's output an error repeats where there are no diagnostics to look at.
+const REPEATED_LINES: usize = 20;
+
+/// What is compiled.
+#[derive(Clone, Copy)]
+pub(super) struct Package<'a> {
+    pub name: &'a str,
+    pub manifest_path: &'a Path,
+    pub workspace_root: &'a Path,
+    pub package_count: usize,
+}
+
+/// What came of it.
+pub(super) struct Compiled {
+    artifacts: Vec<Artifact>,
+    pub warnings: usize,
+}
+
+impl Compiled {
+    pub(super) fn program(&self, name: &str) -> Option<PathBuf> {
+        let mut programs = self.artifacts.iter().filter(|artifact| artifact.target.name == name);
+        programs.find_map(|artifact| artifact.executable.clone()).map(PathBuf::from)
+    }
+
+    pub(super) fn shared_library(&self) -> Option<PathBuf> {
+        let mut files = self.artifacts.iter().flat_map(|artifact| &artifact.filenames);
+        files.find(|file| file.as_str().ends_with(DLL_SUFFIX)).map(|file| file.clone().into())
+    }
+}
+
+/// Runs a cargo command that builds this package.
+pub(super) fn compile(
+    package: Package<'_>,
+    command: Command,
+    cancel: &Cancel,
+    on_message: &mut dyn FnMut(BuildMessage),
+) -> Result<Compiled, BuildError> {
+    if cancel.is_cancelled() {
+        return Err(BuildError::cancelled(package.name));
+    }
+    let mut translator = Translator::new(package);
+    let status = cargo::run(command, cancel, &mut |message| {
+        if let Some(message) = translator.translate(message) {
+            on_message(message);
+        }
+    });
+    if cancel.is_cancelled() {
+        return Err(BuildError::cancelled(package.name));
+    }
+    let status = status.map_err(|error| {
+        BuildError::setup(format!("`{}`: cargo could not be run: {error}", package.name))
+    })?;
+    if !status.success() {
+        return Err(translator.failure(status));
+    }
+    Ok(Compiled { artifacts: translator.artifacts, warnings: translator.warnings })
+}
+
+/// Turns cargo's messages into ours, and counts.
+struct Translator<'a> {
+    package: Package<'a>,
+    done: HashSet<PackageId>,
+    artifacts: Vec<Artifact>,
+    errors: usize,
+    warnings: usize,
+    last_lines: VecDeque<String>,
+}
+
+impl<'a> Translator<'a> {
+    fn new(package: Package<'a>) -> Self {
+        Self {
+            package,
+            done: HashSet::new(),
+            artifacts: Vec::new(),
+            errors: 0,
+            warnings: 0,
+            last_lines: VecDeque::new(),
+        }
+    }
+
+    fn translate(&mut self, message: Message) -> Option<BuildMessage> {
+        match message {
+            Message::CompilerArtifact(artifact) => self.progress(artifact),
+            Message::CompilerMessage(message) => {
+                let root = self.package.workspace_root;
+                let diagnostic = Diagnostic::from_rustc(message.message, root)?;
+                match diagnostic.level {
+                    DiagnosticLevel::Error => self.errors += 1,
+                    DiagnosticLevel::Warning => self.warnings += 1,
+                    DiagnosticLevel::Note | DiagnosticLevel::Help => {}
+                }
+                Some(BuildMessage::Diagnostic(diagnostic))
+            }
+            Message::TextLine(line) => {
+                if self.last_lines.len() == REPEATED_LINES {
+                    self.last_lines.pop_front();
+                }
+                self.last_lines.push_back(line.clone());
+                Some(BuildMessage::Output(line))
+            }
+            _ => None,
+        }
+    }
+
+    /// A package is done with its library or program, not with its build script.
+    fn progress(&mut self, artifact: Artifact) -> Option<BuildMessage> {
+        if artifact.target.kind.contains(&TargetKind::CustomBuild) {
+            return None;
+        }
+        let is_first = self.done.insert(artifact.package_id.clone());
+        let done = self.done.len();
+        // Cargo knows best where features make the count too low.
+        let total = Some(self.package.package_count.max(done));
+        let package = artifact.target.name.clone();
+        if artifact.manifest_path == self.package.manifest_path {
+            self.artifacts.push(artifact);
+        }
+        is_first.then_some(BuildMessage::Progress { done, total, package })
+    }
+
+    fn failure(self, status: ExitStatus) -> BuildError {
+        let name = self.package.name;
+        match self.errors {
+            0 => {
+                let lines: Vec<_> = self.last_lines.into();
+                let output = lines.join("\n");
+                BuildError::setup(format!("`{name}` cannot be built ({status}):\n{output}"))
+            }
+            1 => BuildError::compile(format!("`{name}` does not compile: 1 error")),
+            errors => BuildError::compile(format!("`{name}` does not compile: {errors} errors")),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Why there is no artifact.
+
+use std::fmt;
+
+/// Why something could not be found, built, stored or watched.
+///
+/// The text says which package or file, what was found, and what to do about it.
+#[derive(Debug)]
+pub struct BuildError {
+    kind: BuildErrorKind,
+    message: String,
+}
+
+/// What sort of failure a [`BuildError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildErrorKind {
+    /// The sources do not compile; the diagnostics were reported as messages.
+    Compile,
+    /// [`Cancel::cancel`](crate::Cancel::cancel) was called.
+    Cancelled,
+    /// Packages, their manifests, cargo itself or the machine are not as they have to be.
+    Setup,
+    /// What was built is no artifact, or could not be stored, read back or installed.
+    Artifact,
+}
+
+impl BuildError {
+    /// What sort of failure this is.
+    pub fn kind(&self) -> BuildErrorKind {
+        self.kind
+    }
+
+    pub(crate) fn compile(message: impl Into<String>) -> Self {
+        Self { kind: BuildErrorKind::Compile, message: message.into() }
+    }
+
+    pub(crate) fn cancelled(package: &str) -> Self {
+        let message = format!("the build of `{package}` was cancelled");
+        Self { kind: BuildErrorKind::Cancelled, message }
+    }
+
+    pub(crate) fn setup(message: impl Into<String>) -> Self {
+        Self { kind: BuildErrorKind::Setup, message: message.into() }
+    }
+
+    pub(crate) fn artifact(message: impl Into<String>) -> Self {
+        Self { kind: BuildErrorKind::Artifact, message: message.into() }
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for BuildError {}

@@ -1,0 +1,32 @@
+//! What a host's manifest says about its plugins: the table `[package.metadata.hotswap]`.
+
+use std::path::PathBuf;
+
+use cargo_metadata::Package;
+use serde::Deserialize;
+
+use crate::BuildError;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct HostMetadata {
+    /// Names of packages of the workspace, or paths relative to the manifest.
+    #[serde(default)]
+    pub plugins: Vec<String>,
+    /// Relative to the manifest.
+    pub plugin_dir: Option<PathBuf>,
+}
+
+impl HostMetadata {
+    /// `None` where the package is no host.
+    pub(crate) fn of(package: &Package) -> Result<Option<Self>, BuildError> {
+        let Some(table) = package.metadata.get("hotswap") else { return Ok(None) };
+        Self::deserialize(table).map(Some).map_err(|error| {
+            BuildError::setup(format!(
+                "{}: [package.metadata.hotswap]: {error}; it takes `plugins`, a list of package \
+                 names or paths, and `plugin-dir`, a path",
+                package.manifest_path
+            ))
+        })
+    }
+}

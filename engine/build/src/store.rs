@@ -1,0 +1,151 @@
+//! The artifacts built so far, by plugin and build id.
+
+use std::env::consts::DLL_SUFFIX;
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hotswap_engine::artifact::{self, BuildId, Facts};
+
+use crate::{BuildError, atomic_file};
+
+/// A directory of artifacts, `<plugin>/<build id>.so`, that any number of processes may use at
+/// the same time: a file appears as a whole, and the same code always has the same name.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// An artifact in the store, read and found whole.
+#[derive(Clone, Debug)]
+pub struct StoredArtifact {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub facts: Facts,
+}
+
+/// A file in the store that nobody has looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The build id in its name.
+    pub build_id: BuildId,
+    /// Its size.
+    pub size_bytes: u64,
+    /// When it was stored.
+    pub stored_at: SystemTime,
+}
+
+impl Store {
+    /// The store in `dir`, which is created where there is none.
+    pub fn open(dir: &Path) -> Result<Self, BuildError> {
+        fs::create_dir_all(dir).map_err(|error| {
+            BuildError::artifact(format!(
+                "the artifact store {} cannot be created: {error}",
+                dir.display()
+            ))
+        })?;
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// Keeps a stamped artifact under what it says of itself. One that differs from a kept one
+    /// in its git facts only takes that one's place.
+    pub fn put(&self, artifact: &[u8]) -> Result<StoredArtifact, BuildError> {
+        let facts = artifact::inspect(artifact).map_err(|error| {
+            BuildError::artifact(format!("this is no artifact that can be stored: {error}"))
+        })?;
+        let path = self.path(&facts.name, facts.build_id)?;
+        atomic_file::write(&path, artifact).map_err(|error| {
+            BuildError::artifact(format!(
+                "`{}` {} could not be stored as {}: {error}",
+                facts.name,
+                facts.build_id,
+                path.display()
+            ))
+        })?;
+        Ok(StoredArtifact { path, facts })
+    }
+
+    /// The artifact with this build id, after checking that it is what its name says: `None`
+    /// where it was never stored, an error where it is damaged.
+    pub fn get(
+        &self,
+        plugin: &str,
+        build_id: BuildId,
+    ) -> Result<Option<StoredArtifact>, BuildError> {
+        let path = self.path(plugin, build_id)?;
+        let damaged = |reason: &dyn std::fmt::Display| {
+            BuildError::artifact(format!(
+                "`{plugin}` {build_id} in the store is damaged: {}: {reason}; remove the file and \
+                 build that version again",
+                path.display()
+            ))
+        };
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(damaged(&error)),
+        };
+        let facts = artifact::inspect(&bytes).map_err(|error| damaged(&error))?;
+        if facts.build_id != build_id || facts.name.to_lowercase() != plugin.to_lowercase() {
+            let found = format!("it holds `{}` {}", facts.name, facts.build_id);
+            return Err(damaged(&found));
+        }
+        Ok(Some(StoredArtifact { path, facts }))
+    }
+
+    /// What is stored of this plugin, the newest first. Nothing is read but the directory.
+    pub fn list(&self, plugin: &str) -> Result<Vec<StoredFile>, BuildError> {
+        let dir = self.plugin_dir(plugin)?;
+        let failed = |error: io::Error| {
+            BuildError::artifact(format!("{} cannot be listed: {error}", dir.display()))
+        };
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            files.extend(stored_file(&entry.map_err(failed)?));
+        }
+        files.sort_by(|a, b| b.stored_at.cmp(&a.stored_at).then(a.build_id.cmp(&b.build_id)));
+        Ok(files)
+    }
+
+    fn path(&self, plugin: &str, build_id: BuildId) -> Result<PathBuf, BuildError> {
+        Ok(self.plugin_dir(plugin)?.join(format!("{build_id}{DLL_SUFFIX}")))
+    }
+
+    /// A plugin is known by its name without regard to case. The name may come out of a foreign
+    /// file, so it must not lead anywhere else.
+    fn plugin_dir(&self, plugin: &str) -> Result<PathBuf, BuildError> {
+        let is_plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        if plugin.is_empty() || !plugin.chars().all(is_plain) {
+            return Err(BuildError::artifact(format!(
+                "{plugin:?} is no name of a plugin: letters, digits, `_` and `-` make one"
+            )));
+        }
+        Ok(self.dir.join(plugin.to_lowercase()))
+    }
+}
+
+/// `None` for what is not ours, and for what somebody has removed since.
+fn stored_file(entry: &DirEntry) -> Option<StoredFile> {
+    let path = entry.path();
+    if path.extension().and_then(OsStr::to_str) != DLL_SUFFIX.strip_prefix('.') {
+        return None;
+    }
+    let build_id = path.file_stem()?.to_str()?.parse().ok()?;
+    let metadata = entry.metadata().ok()?;
+    Some(StoredFile {
+        build_id,
+        size_bytes: metadata.len(),
+        stored_at: metadata.modified().ok()?,
+        path,
+    })
+}

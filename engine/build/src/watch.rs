@@ -1,0 +1,192 @@
+//! Watching the sources of plugins.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use notify::event::ModifyKind;
+use notify::{Event, EventKind};
+
+use crate::watch::sources::Sources;
+use crate::watch::tree::Tree;
+use crate::{BuildError, PluginPackage};
+
+mod sources;
+mod tree;
+
+/// A quiet time that joins what one save of an editor does, and that nobody notices.
+pub const DEFAULT_QUIET: Duration = Duration::from_millis(30);
+
+/// Tells which plugins' sources changed, until it is dropped.
+///
+/// Sources are the `*.rs` files and the manifests in the [source
+/// directories](PluginPackage::source_dirs), and `Cargo.toml` and `Cargo.lock` of the workspace;
+/// not what lies in target directories, hidden directories and nested packages. A directory that
+/// several plugins share is watched once.
+#[derive(Debug)]
+pub struct Watcher {
+    inbox: Arc<Inbox>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Calls `on_change`, from a thread of its own, with the package names of the plugins whose
+    /// sources changed, once no further change came for `quiet`.
+    ///
+    /// Whatever changes after this has returned is noticed. What changes while `on_change` runs
+    /// is told afterwards.
+    pub fn new(
+        plugins: &[PluginPackage],
+        quiet: Duration,
+        on_change: impl FnMut(Vec<String>) + Send + 'static,
+    ) -> Result<Self, BuildError> {
+        let inbox = Arc::new(Inbox::default());
+        let events = Arc::clone(&inbox);
+        let failed = |error: &dyn std::fmt::Display| {
+            BuildError::setup(format!("the plugins' sources cannot be watched: {error}"))
+        };
+        let watcher = notify::recommended_watcher(move |event| events.deliver(event))
+            .map_err(|error| failed(&error))?;
+        let mut tree = Tree::new(watcher, Sources::of(plugins));
+        tree.watch_all().map_err(|error| failed(&error))?;
+        let worker = Worker { inbox: Arc::clone(&inbox), tree, quiet, on_change };
+        let worker = thread::Builder::new()
+            .name("hotswap watcher".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| failed(&error))?;
+        Ok(Self { inbox, worker: Some(worker) })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.inbox.update(|state| state.stopped = true);
+        // A watcher that is dropped by its own `on_change` cannot wait for that to return.
+        let worker =
+            self.worker.take().filter(|worker| worker.thread().id() != thread::current().id());
+        if let Some(worker) = worker {
+            // It can only have panicked in `on_change`, and the panic hook has told of that.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// What happened since the worker last looked.
+///
+/// The thread that delivers must never wait for the worker, which waits for it when it adds a
+/// watch; so this is no bounded channel but a set, bounded by the number of paths.
+#[derive(Debug, Default)]
+struct Inbox {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stopped: bool,
+    changes: Changes,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    paths: BTreeSet<PathBuf>,
+    /// Events were lost: anything may have changed.
+    overflow: bool,
+    latest: Option<Instant>,
+}
+
+impl Inbox {
+    fn deliver(&self, event: notify::Result<Event>) {
+        // An error means that something was not told.
+        let overflow = event.as_ref().map_or(true, Event::need_rescan);
+        let paths = match event {
+            Ok(event) if changes_content(&event.kind) => event.paths,
+            _ => Vec::new(),
+        };
+        if overflow || !paths.is_empty() {
+            self.update(|state| {
+                state.changes.overflow |= overflow;
+                state.changes.paths.extend(paths);
+                state.changes.latest = Some(Instant::now());
+            });
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_one();
+    }
+
+    /// Waits for changes; `None` when the watcher was dropped.
+    fn wait(&self) -> Option<Changes> {
+        let idle = |state: &mut State| !state.stopped && state.changes.latest.is_none();
+        let waited = self.changed.wait_while(self.lock(), idle);
+        Self::take(&mut waited.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits for more changes, but not after `until`.
+    fn wait_until(&self, until: Instant) -> Option<Changes> {
+        let idle = |state: &mut State| !state.stopped && state.changes.latest.is_none();
+        let timeout = until.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(self.lock(), timeout, idle);
+        Self::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    fn take(state: &mut State) -> Option<Changes> {
+        (!state.stopped).then(|| std::mem::take(&mut state.changes))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reading a file, which builds do all the time, is an event too. Times count as content, since
+/// cargo goes by them: `touch` makes it build.
+fn changes_content(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Create(_) | EventKind::Remove(_) => true,
+        EventKind::Modify(kind) => !matches!(kind, ModifyKind::Other),
+        EventKind::Any | EventKind::Access(_) | EventKind::Other => false,
+    }
+}
+
+struct Worker<F> {
+    inbox: Arc<Inbox>,
+    tree: Tree,
+    quiet: Duration,
+    on_change: F,
+}
+
+impl<F: FnMut(Vec<String>)> Worker<F> {
+    fn run(mut self) {
+        while let Some(changes) = self.inbox.wait() {
+            let Some(plugins) = self.until_quiet(changes) else { return };
+            if !plugins.is_empty() {
+                (self.on_change)(plugins.into_iter().collect());
+            }
+        }
+    }
+
+    /// The plugins that changed in one burst: `None` when the watcher was dropped meanwhile. Only
+    /// changes of sources prolong it; a build beside them does not.
+    fn until_quiet(&mut self, first: Changes) -> Option<BTreeSet<String>> {
+        let mut plugins = BTreeSet::new();
+        let mut quiet_at = Instant::now();
+        let mut changes = first;
+        loop {
+            let latest = changes.latest;
+            let changed = self.tree.absorb(changes.paths, changes.overflow);
+            if let Some(latest) = latest.filter(|_| !changed.is_empty()) {
+                quiet_at = latest + self.quiet;
+            }
+            plugins.extend(changed);
+            if Instant::now() >= quiet_at {
+                return Some(plugins);
+            }
+            changes = self.inbox.wait_until(quiet_at)?;
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Which files are sources, and of which plugins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::PluginPackage;
+
+/// The names of the plugins that something belongs to.
+type Owners = BTreeSet<String>;
+
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    /// The directories of packages.
+    packages: BTreeMap<PathBuf, Owners>,
+    /// The roots of workspaces.
+    workspaces: BTreeMap<PathBuf, Owners>,
+    target_dirs: BTreeSet<PathBuf>,
+}
+
+impl Sources {
+    pub(super) fn of(plugins: &[PluginPackage]) -> Self {
+        let mut sources = Self::default();
+        for plugin in plugins {
+            let own = |owners: &mut Owners| owners.insert(plugin.name.clone());
+            for dir in &plugin.source_dirs {
+                own(sources.packages.entry(dir.clone()).or_default());
+            }
+            own(sources.workspaces.entry(plugin.workspace_root.clone()).or_default());
+            sources.target_dirs.insert(plugin.target_dir.clone());
+        }
+        sources
+    }
+
+    pub(super) fn packages(&self) -> impl Iterator<Item = &Path> {
+        self.packages.keys().map(PathBuf::as_path)
+    }
+
+    /// The packages in this directory, which may be one itself.
+    pub(super) fn packages_below<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = &'a Path> {
+        self.packages().filter(move |package| package.starts_with(dir))
+    }
+
+    pub(super) fn workspaces(&self) -> impl Iterator<Item = &Path> {
+        self.workspaces.keys().map(PathBuf::as_path)
+    }
+
+    /// The plugins that have to be built again when this file changes.
+    pub(super) fn owners_of_file(&self, path: &Path) -> Owners {
+        let mut owners = Owners::new();
+        if is_source_file(path) {
+            owners.extend(self.owners_of_dir(path));
+        }
+        if is_workspace_file(path) {
+            let workspace = path.parent().and_then(|dir| self.workspaces.get(dir));
+            owners.extend(workspace.into_iter().flatten().cloned());
+        }
+        owners
+    }
+
+    /// The plugins that this directory, a package or anything in one, belongs to. A nested
+    /// package belongs to itself alone.
+    pub(super) fn owners_of_dir(&self, path: &Path) -> Owners {
+        let owners = path.ancestors().find_map(|ancestor| self.packages.get(ancestor));
+        owners.cloned().unwrap_or_default()
+    }
+
+    pub(super) fn all_owners(&self) -> Owners {
+        self.packages.values().flatten().cloned().collect()
+    }
+
+    /// Whether a directory inside a package holds sources of that package.
+    pub(super) fn enters(&self, dir: &Path) -> bool {
+        let name = dir.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let beside_manifest =
+            || dir.parent().is_some_and(|parent| parent.join("Cargo.toml").exists());
+        let is_hidden = name.starts_with('.');
+        // A module may be called `target` as well. The tag is what cargo marks its directory with.
+        let is_target = self.target_dirs.contains(dir)
+            || dir.join("CACHEDIR.TAG").exists()
+            || (name == "target" && beside_manifest());
+        let is_nested_package = dir.join("Cargo.toml").exists();
+        !(is_hidden || is_target || is_nested_package)
+    }
+}
+
+/// Rust sources and manifests. What editors put beside them while they save is left out, even
+/// where it ends in `.rs`.
+fn is_source_file(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(OsStr::to_str) else { return false };
+    let is_temporary = name.starts_with(['.', '#', '~']);
+    !is_temporary && (name.ends_with(".rs") || name == "Cargo.toml")
+}
+
+fn is_workspace_file(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "Cargo.toml" || name == "Cargo.lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rust_files_and_manifests_are_sources() {
+        for name in ["lib.rs", "build.rs", "Cargo.toml", "größe.rs"] {
+            assert!(is_source_file(&Path::new("/plugin/src").join(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_editors_leave_is_no_source() {
+        for name in [
+            "lib.rs~",
+            ".#lib.rs",
+            "#lib.rs#",
+            "4913",
+            ".lib.rs.swp",
+            ".lib.rs.swx",
+            "lib.rs.tmp",
+            ".lib.rs",
+            "lib.rs.bck",
+            "notes.md",
+            "lib.rs___jb_tmp___",
+        ] {
+            assert!(!is_source_file(&Path::new("/plugin/src").join(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_belongs_to_the_nearest_package() {
+        let sources = Sources::of(&[
+            plugin("outer", &["/w", "/w/api"]),
+            plugin("inner", &["/w/inner", "/w/api"]),
+        ]);
+        let owners = |path: &str| Vec::from_iter(sources.owners_of_file(Path::new(path)));
+        assert_eq!(owners("/w/src/lib.rs"), ["outer"]);
+        assert_eq!(owners("/w/inner/src/lib.rs"), ["inner"]);
+        assert_eq!(owners("/w/api/src/deep/er.rs"), ["inner", "outer"]);
+        assert!(owners("/elsewhere/lib.rs").is_empty());
+    }
+
+    #[test]
+    fn the_workspaces_manifest_and_lock_file_belong_to_all() {
+        let sources = Sources::of(&[plugin("cat", &["/w/cat"]), plugin("world", &["/w/world"])]);
+        let owners = |path: &str| Vec::from_iter(sources.owners_of_file(Path::new(path)));
+        assert_eq!(owners("/w/Cargo.toml"), ["cat", "world"]);
+        assert_eq!(owners("/w/Cargo.lock"), ["cat", "world"]);
+        assert_eq!(owners("/w/cat/Cargo.toml"), ["cat"]);
+        assert!(owners("/w/cat/Cargo.lock").is_empty());
+        assert!(owners("/w/lib.rs").is_empty());
+    }
+
+    fn plugin(name: &str, source_dirs: &[&str]) -> PluginPackage {
+        PluginPackage {
+            name: name.to_owned(),
+            dir: source_dirs[0].into(),
+            manifest_path: Path::new(source_dirs[0]).join("Cargo.toml"),
+            workspace_root: "/w".into(),
+            target_dir: "/w/target".into(),
+            source_dirs: source_dirs.iter().map(PathBuf::from).collect(),
+            package_count: 1,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A cargo workspace, and the questions that finding a host and its plugins puts to it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{
+    DependencyKind, Error, Metadata, MetadataCommand, Node, NodeDep, Package, PackageId,
+};
+
+use crate::BuildError;
+use crate::host_metadata::HostMetadata;
+
+/// The package that a plugin is written against.
+const PLUGIN_API: &str = "hotswap-plugin";
+
+pub(crate) struct Workspace {
+    metadata: Metadata,
+}
+
+/// The absolute path of the manifest in `dir`, which may be any path that a user typed.
+pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
+    let shown = dir.display();
+    if dir.is_file() {
+        return Err(BuildError::setup(format!(
+            "{shown} is a file, not the directory of a cargo package: give the directory that \
+             holds its Cargo.toml"
+        )));
+    }
+    let dir = fs::canonicalize(dir).map_err(|error| {
+        BuildError::setup(format!(
+            "{shown}: {error}; give the directory of a cargo package, such as ./sample-host"
+        ))
+    })?;
+    let manifest_path = dir.join("Cargo.toml");
+    if !manifest_path.is_file() {
+        return Err(BuildError::setup(format!(
+            "{shown} is not a cargo package: there is no Cargo.toml in it"
+        )));
+    }
+    Ok(manifest_path)
+}
+
+impl Workspace {
+    /// Asks cargo about the workspace that this manifest belongs to.
+    pub(crate) fn load(manifest_path: &Path) -> Result<Self, BuildError> {
+        let mut command = MetadataCommand::new();
+        command.manifest_path(manifest_path);
+        // What other platforms need is neither downloaded nor counted.
+        command.other_options(["--filter-platform", "host-tuple"].map(str::to_owned));
+        if let Some(dir) = manifest_path.parent() {
+            command.current_dir(dir);
+        }
+        let metadata = command.exec().map_err(|error| {
+            let reason = match error {
+                Error::CargoMetadata { stderr } => stderr.trim_end().to_owned(),
+                other => other.to_string(),
+            };
+            BuildError::setup(format!("{}: {reason}", manifest_path.display()))
+        })?;
+        Ok(Self { metadata })
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.metadata.workspace_root.clone().into()
+    }
+
+    pub(crate) fn target_dir(&self) -> PathBuf {
+        self.metadata.target_directory.clone().into()
+    }
+
+    pub(crate) fn members(&self) -> Vec<&Package> {
+        self.metadata.workspace_packages()
+    }
+
+    pub(crate) fn member(&self, name: &str) -> Option<&Package> {
+        self.members().into_iter().find(|package| package.name.as_str() == name)
+    }
+
+    /// The member with this manifest: `None` for a manifest that has only a `[workspace]`.
+    pub(crate) fn member_at(&self, manifest_path: &Path) -> Option<&Package> {
+        let is_it = |package: &&Package| {
+            fs::canonicalize(&package.manifest_path).is_ok_and(|path| path == manifest_path)
+        };
+        self.members().into_iter().find(is_it)
+    }
+
+    /// The names of the members that are written against `hotswap-plugin`, or of all members
+    /// where none is: what a host's list of plugins may name.
+    pub(crate) fn plugin_candidates(&self) -> String {
+        let members = self.members();
+        let has_api = |package: &&&Package| depends_on_plugin_api(package);
+        let mut candidates: Vec<_> = members.iter().filter(has_api).collect();
+        if candidates.is_empty() {
+            candidates = members.iter().collect();
+        }
+        list(candidates.into_iter().map(|package| package.name.as_str()))
+    }
+
+    /// The members that are plugins, as the hosts of this workspace say.
+    pub(crate) fn declared_plugins(&self) -> Result<Vec<&Package>, BuildError> {
+        let mut plugins = Vec::new();
+        for host in self.members() {
+            let Some(metadata) = HostMetadata::of(host)? else { continue };
+            for entry in &metadata.plugins {
+                plugins.extend(self.member(entry).or_else(|| self.member_in(host, entry)));
+            }
+        }
+        Ok(plugins)
+    }
+
+    /// The member that a path in the manifest of `package` leads to.
+    pub(crate) fn member_in(&self, package: &Package, path: &str) -> Option<&Package> {
+        let dir = package.manifest_path.parent()?.join(path);
+        self.member_at(&find_manifest(dir.as_std_path()).ok()?)
+    }
+
+    /// All packages that are compiled for this one besides itself: what its library, its
+    /// programs and its build script need, and never what only tests need.
+    pub(crate) fn dependencies(&self, package: &Package) -> Vec<&Package> {
+        let nodes = self.metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
+        let nodes: HashMap<&PackageId, &Node> = nodes.map(|node| (&node.id, node)).collect();
+        let mut found = HashSet::new();
+        let mut open = vec![&package.id];
+        while let Some(id) = open.pop() {
+            let edges = nodes.get(id).into_iter().flat_map(|node| &node.deps);
+            open.extend(
+                edges
+                    .filter(|edge| is_built(edge))
+                    .map(|edge| &edge.pkg)
+                    .filter(|id| found.insert(*id)),
+            );
+        }
+        self.metadata.packages.iter().filter(|package| found.contains(&package.id)).collect()
+    }
+}
+
+pub(crate) fn depends_on_plugin_api(package: &Package) -> bool {
+    let is_api = |name: &str, kind| name == PLUGIN_API && kind == DependencyKind::Normal;
+    package.dependencies.iter().any(|dependency| is_api(&dependency.name, dependency.kind))
+}
+
+/// `` `a`, `b` ``
+pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn is_built(edge: &NodeDep) -> bool {
+    edge.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
+}

@@ -1,0 +1,198 @@
+//! Real runs of cargo, on packages that need nothing but the standard library.
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use hotswap_build::{
+    BuildError, BuildErrorKind, BuildMessage, BuildOptions, Built, Cancel, DiagnosticLevel,
+    HostPackage, PluginPackage, build_host, build_plugin,
+};
+
+use crate::support::{Workspace, diagnostics};
+
+fn build(plugin: &PluginPackage) -> (Result<Built, BuildError>, Vec<BuildMessage>) {
+    let mut messages = Vec::new();
+    let mut keep = |message| messages.push(message);
+    let result = build_plugin(plugin, &BuildOptions::default(), &Cancel::default(), &mut keep);
+    (result, messages)
+}
+
+#[test]
+fn a_library_without_a_descriptor_compiles_and_is_refused() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.write("world/src/lib.rs", "fn nobody_calls_me() {}\n");
+    let (result, messages) = build(&workspace.open_plugin("world"));
+
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Artifact);
+    assert!(error.to_string().contains("`world` compiles, but"), "{error}");
+
+    let warnings = diagnostics(&messages);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings[0].level, DiagnosticLevel::Warning);
+    assert_eq!(warnings[0].code.as_deref(), Some("dead_code"));
+    assert_eq!(warnings[0].file, Some(workspace.path("world/src/lib.rs")));
+    assert_eq!((warnings[0].line, warnings[0].column), (Some(1), Some(4)));
+    assert!(warnings[0].rendered.contains("\u{1b}["), "{}", warnings[0].rendered);
+
+    let progress = messages.iter().filter_map(|message| match message {
+        BuildMessage::Progress { done, total, package } => Some((*done, *total, package.as_str())),
+        _ => None,
+    });
+    let progress: Vec<_> = progress.collect();
+    assert_eq!(progress, [(1, Some(2), "hotswap_plugin"), (2, Some(2), "world")]);
+    let compiling = |message: &BuildMessage| match message {
+        BuildMessage::Output(line) => line.contains("Compiling world"),
+        _ => false,
+    };
+    assert!(messages.iter().any(compiling), "{messages:?}");
+}
+
+#[test]
+fn the_cdylib_is_told_that_it_is_one() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.write(
+        "world/src/lib.rs",
+        "#[cfg(hotswap_cdylib)]\ncompile_error!(\"built to be loaded\");\n",
+    );
+    let (result, messages) = build(&workspace.open_plugin("world"));
+    assert_eq!(result.unwrap_err().kind(), BuildErrorKind::Compile);
+    assert_eq!(diagnostics(&messages)[0].message, "built to be loaded");
+}
+
+#[test]
+fn errors_come_as_data() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.write("world/src/lib.rs", "pub fn answer() -> u32 {\n    \"42\"\n}\n");
+    let (result, messages) = build(&workspace.open_plugin("world"));
+
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Compile);
+    assert_eq!(error.to_string(), "`world` does not compile: 1 error");
+
+    let diagnostics = diagnostics(&messages);
+    let first = diagnostics[0];
+    assert_eq!(first.level, DiagnosticLevel::Error);
+    assert_eq!(first.code.as_deref(), Some("E0308"));
+    assert_eq!(first.message, "mismatched types");
+    assert_eq!(first.file, Some(workspace.path("world/src/lib.rs")));
+    assert_eq!((first.line, first.column), (Some(2), Some(5)));
+}
+
+#[test]
+fn what_cargo_refuses_is_repeated() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    let options = BuildOptions { cargo_flags: vec!["--no-such-flag".into()], ..Default::default() };
+    let plugin = workspace.open_plugin("world");
+    let error = build_plugin(&plugin, &options, &Cancel::default(), &mut |_| ()).unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Setup);
+    assert!(error.to_string().contains("--no-such-flag"), "{error}");
+}
+
+#[test]
+fn a_host_is_built_to_run() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.host("sample", "plugins = [\"world\"]");
+    let host = HostPackage::open(&workspace.path("sample")).unwrap();
+    let host = HostPackage { target_dir: workspace.path("target"), ..host };
+    let build =
+        || build_host(&host, &BuildOptions::default(), &Cancel::default(), &mut |_| ()).unwrap();
+    let program = build();
+    let output = Command::new(&program).output().unwrap();
+    assert_eq!(output.stdout, b"up\n");
+    assert_eq!(build(), program, "nothing to do is no failure");
+}
+
+#[test]
+fn what_was_cancelled_before_does_not_start() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    let cancel = Cancel::default();
+    cancel.cancel();
+    let plugin = workspace.open_plugin("world");
+    let error = build_plugin(&plugin, &BuildOptions::default(), &cancel, &mut |_| ()).unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Cancelled);
+}
+
+#[test]
+fn cancelling_ends_whatever_cargo_runs() {
+    let workspace = Workspace::new();
+    let endless = EndlessBuild::in_package(&workspace, "world");
+    let plugin = workspace.open_plugin("world");
+    let cancel = Cancel::default();
+    thread::scope(|scope| {
+        let build = scope.spawn(|| {
+            build_plugin(&plugin, &BuildOptions::default(), &cancel, &mut |_| ()).unwrap_err()
+        });
+        let script = endless.wait_until_it_runs();
+        cancel.cancel();
+        let error = build.join().unwrap();
+        assert_eq!(error.kind(), BuildErrorKind::Cancelled);
+        assert_eq!(error.to_string(), "the build of `world` was cancelled");
+        assert_ended(script);
+    });
+}
+
+#[test]
+fn a_plugin_is_built_once_at_a_time() {
+    let workspace = Workspace::new();
+    let endless = EndlessBuild::in_package(&workspace, "world");
+    let plugin = workspace.open_plugin("world");
+    let (first, second) = (Cancel::default(), Cancel::default());
+    let (said, saying) = channel();
+    let options = BuildOptions::default();
+    thread::scope(|scope| {
+        let running = scope.spawn(|| build_plugin(&plugin, &options, &first, &mut |_| ()));
+        let _script = endless.wait_until_it_runs();
+        let waiting = scope.spawn(|| {
+            build_plugin(&plugin, &options, &second, &mut |message| said.send(message).unwrap())
+        });
+        let message = saying.recv().unwrap();
+        let BuildMessage::Output(text) = message else { panic!("{message:?}") };
+        assert_eq!(text, "waiting for another build of `world`");
+        second.cancel();
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), BuildErrorKind::Cancelled);
+        first.cancel();
+        assert_eq!(running.join().unwrap().unwrap_err().kind(), BuildErrorKind::Cancelled);
+    });
+}
+
+/// A plugin whose build script runs until it is killed.
+struct EndlessBuild {
+    listener: TcpListener,
+}
+
+impl EndlessBuild {
+    fn in_package(workspace: &Workspace, name: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        workspace.plugin(name, "");
+        let script = format!(
+            "use std::io::Read;\n\
+             fn main() {{\n\
+                 let mut test = std::net::TcpStream::connect(\"{}\").unwrap();\n\
+                 test.read(&mut [0]).unwrap();\n\
+             }}\n",
+            listener.local_addr().unwrap()
+        );
+        workspace.write(&format!("{name}/build.rs"), &script);
+        Self { listener }
+    }
+
+    fn wait_until_it_runs(&self) -> TcpStream {
+        self.listener.accept().unwrap().0
+    }
+}
+
+/// The system closes a connection when the last process that has it ends.
+fn assert_ended(mut process: TcpStream) {
+    let read = process.read(&mut [0]);
+    assert!(!matches!(read, Ok(1..)), "{read:?}");
+}

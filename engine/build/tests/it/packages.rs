@@ -1,0 +1,208 @@
+//! Finding hosts and plugins, and what is said when that fails.
+
+use hotswap_build::{BuildErrorKind, HostPackage, PluginPackage};
+
+use crate::support::Workspace;
+
+/// Opens the host in this directory of the workspace and expects an error that says all this.
+#[track_caller]
+fn assert_refused(workspace: &Workspace, dir: &str, parts: &[&str]) {
+    let error = HostPackage::open(&workspace.path(dir)).expect_err("an error");
+    assert_eq!(error.kind(), BuildErrorKind::Setup);
+    assert_says(&error.to_string(), parts);
+}
+
+#[track_caller]
+fn assert_plugin_refused(workspace: &Workspace, dir: &str, parts: &[&str]) {
+    let error = PluginPackage::open(&workspace.path(dir)).expect_err("an error");
+    assert_eq!(error.kind(), BuildErrorKind::Setup);
+    assert_says(&error.to_string(), parts);
+}
+
+#[track_caller]
+fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing in: {text}");
+    }
+}
+
+#[test]
+fn a_host_names_its_plugins_by_package_or_path() {
+    let workspace = Workspace::new();
+    workspace.host("sample", "plugins = [\"world\", \"../cat\"]");
+    workspace.plugin("world", "");
+    workspace.plugin("cat", "");
+    let host = HostPackage::open(&workspace.path("sample")).unwrap();
+    assert_eq!(host.name, "sample");
+    assert_eq!(host.bin, "sample");
+    assert_eq!(host.dir, workspace.path("sample"));
+    assert_eq!(host.manifest_path, workspace.path("sample/Cargo.toml"));
+    assert_eq!(host.workspace_root, workspace.path(""));
+    assert_eq!(host.plugin_dir, host.target_dir.join("hotswap/plugins/sample"));
+    let names: Vec<_> = host.plugins.iter().map(|plugin| plugin.name.as_str()).collect();
+    assert_eq!(names, ["world", "cat"]);
+}
+
+#[test]
+fn a_host_may_choose_its_plugin_dir() {
+    let workspace = Workspace::new();
+    workspace.host("sample", "plugins = [\"world\"]\nplugin-dir = \"run/plugins\"");
+    workspace.plugin("world", "");
+    let host = HostPackage::open(&workspace.path("sample")).unwrap();
+    assert_eq!(host.plugin_dir, workspace.path("sample/run/plugins"));
+}
+
+#[test]
+fn a_plugin_may_live_in_another_workspace() {
+    let workspace = Workspace::new();
+    let other = Workspace::new();
+    other.plugin("guest", "");
+    let path = other.path("guest");
+    workspace.host("sample", &format!("plugins = [{:?}]", path.to_str().unwrap()));
+    let host = HostPackage::open(&workspace.path("sample")).unwrap();
+    assert_eq!(host.plugins[0].name, "guest");
+    assert_eq!(host.plugins[0].workspace_root, other.path(""));
+}
+
+#[test]
+fn a_plugins_sources_are_its_own_and_its_path_dependencies() {
+    let workspace = Workspace::new();
+    workspace.package("types", "", "");
+    workspace.package("api", "types.path = \"../types\"", "");
+    workspace.package("only-for-tests", "", "");
+    workspace.plugin(
+        "world",
+        "api.path = \"../api\"\n[dev-dependencies]\nonly-for-tests.path = \"../only-for-tests\"",
+    );
+    let plugin = PluginPackage::open(&workspace.path("world")).unwrap();
+    let expected = ["api", "hotswap-plugin", "types", "world"].map(|dir| workspace.path(dir));
+    assert_eq!(plugin.source_dirs, expected);
+    assert_eq!(plugin.package_count, 4);
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    assert_refused(&Workspace::new(), "nowhere", &["nowhere", "No such file", "directory of a"]);
+}
+
+#[test]
+fn a_file_is_no_package() {
+    let parts = ["Cargo.toml is a file", "give the directory"];
+    assert_refused(&Workspace::new(), "hotswap-plugin/Cargo.toml", &parts);
+}
+
+#[test]
+fn a_directory_without_a_manifest_is_no_package() {
+    assert_refused(&Workspace::new(), "hotswap-plugin/src", &["src", "no Cargo.toml"]);
+}
+
+#[test]
+fn a_broken_manifest_is_explained_by_cargo() {
+    let workspace = Workspace::new();
+    workspace.write("broken/Cargo.toml", "[package\nname = 1");
+    assert_refused(&workspace, "broken", &["broken/Cargo.toml", "unclosed table"]);
+}
+
+#[test]
+fn a_virtual_workspace_lists_its_hosts() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    assert_refused(&workspace, "", &["without a package", "none of its members"]);
+    workspace.host("sample", "plugins = [\"world\"]");
+    let sample = workspace.path("sample").display().to_string();
+    assert_refused(&workspace, "", &["without a package", &sample, "`sample`"]);
+}
+
+#[test]
+fn a_package_that_names_no_plugins_is_told_which_there_are() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.package("plain", "", "");
+    let parts = ["plain/Cargo.toml", "no [package.metadata.hotswap]", "workspace: `world`"];
+    assert_refused(&workspace, "plain", &parts);
+    workspace.host("sample", "plugins = []");
+    assert_refused(&workspace, "sample", &["names no plugins", "workspace: `world`"]);
+}
+
+#[test]
+fn an_unknown_plugin_is_named() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.host("sample", "plugins = [\"wrold\"]");
+    let parts = ["sample/Cargo.toml", "`wrold`", "neither", "workspace: `world`"];
+    assert_refused(&workspace, "sample", &parts);
+}
+
+#[test]
+fn a_plugin_named_twice_is_an_error() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.host("sample", "plugins = [\"world\", \"../world\"]");
+    assert_refused(&workspace, "sample", &["`world` twice"]);
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_named() {
+    let workspace = Workspace::new();
+    workspace.host("sample", "plugin = [\"world\"]");
+    let parts = ["sample/Cargo.toml", "unknown field `plugin`", "`plugins`", "`plugin-dir`"];
+    assert_refused(&workspace, "sample", &parts);
+    workspace.host("sample", "plugins = \"world\"");
+    assert_refused(&workspace, "sample", &["sample/Cargo.toml", "expected a sequence"]);
+}
+
+#[test]
+fn a_host_needs_one_program() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.package("sample", "", "[package.metadata.hotswap]\nplugins = [\"world\"]");
+    assert_refused(&workspace, "sample", &["no program", "src/main.rs"]);
+    workspace.write("sample/src/bin/one.rs", "fn main() {}");
+    assert_eq!(HostPackage::open(&workspace.path("sample")).unwrap().bin, "one");
+    workspace.write("sample/src/bin/two.rs", "fn main() {}");
+    assert_refused(&workspace, "sample", &["`one`, `two`", "default-run"]);
+}
+
+#[test]
+fn a_plugin_needs_a_library() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    std::fs::rename(workspace.path("world/src/lib.rs"), workspace.path("world/src/main.rs"))
+        .unwrap();
+    assert_plugin_refused(&workspace, "world", &["`world`", "no library", "src/lib.rs"]);
+}
+
+#[test]
+fn a_plugin_depends_on_hotswap_plugin() {
+    let workspace = Workspace::new();
+    workspace.package("plain", "", "");
+    let parts = ["`plain`", "does not depend on `hotswap-plugin`", "plain/Cargo.toml"];
+    assert_plugin_refused(&workspace, "plain", &parts);
+}
+
+#[test]
+fn a_workspace_is_no_plugin() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    assert_plugin_refused(&workspace, "", &["without a package", "`world`"]);
+}
+
+#[test]
+fn nothing_depends_on_a_plugin() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.package("between", "world.path = \"../world\"", "");
+    workspace.plugin("cat", "between.path = \"../between\"");
+    workspace.host("sample", "plugins = [\"world\", \"cat\"]");
+    let parts = ["`cat` depends on the plugin `world`", "crate of their own"];
+    assert_plugin_refused(&workspace, "cat", &parts);
+    assert_refused(&workspace, "sample", &parts);
+
+    workspace.plugin("cat", "");
+    workspace.package(
+        "sample",
+        "between.path = \"../between\"",
+        "[package.metadata.hotswap]\nplugins = [\"world\", \"cat\"]",
+    );
+    assert_refused(&workspace, "sample", &["`sample` depends on the plugin `world`"]);
+}

@@ -1,0 +1,88 @@
+//! Packages made for one test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hotswap_build::{BuildMessage, Diagnostic, PluginPackage};
+use tempfile::TempDir;
+
+/// A temporary workspace whose members are all directories with a manifest directly in it.
+///
+/// It brings a stand-in for `hotswap-plugin`, since what is tested here is how packages relate;
+/// it has no descriptor, so what is built with it is no artifact.
+pub struct Workspace {
+    dir: TempDir,
+}
+
+impl Workspace {
+    pub fn new() -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let workspace = Self { dir };
+        workspace.write(
+            "Cargo.toml",
+            "[workspace]\nresolver = \"3\"\nmembers = [\"*\"]\nexclude = [\"target\"]\n",
+        );
+        workspace.package("hotswap-plugin", "", "");
+        workspace
+    }
+
+    /// A member with an empty library.
+    pub fn package(&self, name: &str, dependencies: &str, more: &str) {
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}\n[dependencies]\n{dependencies}\n"
+        );
+        self.write(&format!("{name}/Cargo.toml"), &manifest);
+        self.write(&format!("{name}/src/lib.rs"), "");
+    }
+
+    /// A member that passes for a plugin.
+    pub fn plugin(&self, name: &str, more_dependencies: &str) {
+        let dependencies =
+            format!("hotswap-plugin.path = \"../hotswap-plugin\"\n{more_dependencies}");
+        self.package(name, &dependencies, "");
+    }
+
+    /// A member with a program, and this text as its `[package.metadata.hotswap]`.
+    pub fn host(&self, name: &str, metadata: &str) {
+        self.package(name, "", &format!("[package.metadata.hotswap]\n{metadata}"));
+        self.write(&format!("{name}/src/main.rs"), "fn main() { println!(\"up\"); }");
+    }
+
+    pub fn write(&self, path: &str, contents: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(path, contents).expect("a file");
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        fs::canonicalize(self.dir.path()).expect("the directory").join(path)
+    }
+
+    /// A member to be built below this workspace, whatever `CARGO_TARGET_DIR` says.
+    pub fn open_plugin(&self, name: &str) -> PluginPackage {
+        let plugin = PluginPackage::open(&self.path(name)).expect("a plugin");
+        PluginPackage { target_dir: self.path("target"), ..plugin }
+    }
+}
+
+/// A package as the watcher needs it, with no cargo involved.
+pub fn watched(name: &str, root: &Path, source_dirs: &[&str]) -> PluginPackage {
+    let source_dirs: Vec<PathBuf> = source_dirs.iter().map(|dir| root.join(dir)).collect();
+    PluginPackage {
+        name: name.to_owned(),
+        dir: source_dirs[0].clone(),
+        manifest_path: source_dirs[0].join("Cargo.toml"),
+        workspace_root: root.to_owned(),
+        target_dir: root.join("target"),
+        source_dirs,
+        package_count: 1,
+    }
+}
+
+pub fn diagnostics(messages: &[BuildMessage]) -> Vec<&Diagnostic> {
+    let diagnostics = messages.iter().filter_map(|message| match message {
+        BuildMessage::Diagnostic(diagnostic) => Some(diagnostic),
+        _ => None,
+    });
+    diagnostics.collect()
+}

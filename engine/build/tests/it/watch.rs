@@ -1,0 +1,190 @@
+//! Watching real files. What must not be told is followed by something that must: events come in
+//! order, so the first thing told decides.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use hotswap_build::{DEFAULT_QUIET, PluginPackage, Watcher};
+use tempfile::TempDir;
+
+use crate::support::watched;
+
+/// Two plugins, `cat` and `world`, that share the package `api`.
+struct Fixture {
+    dir: TempDir,
+    plugins: Vec<PluginPackage>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let plugins =
+            ["cat", "world"].map(|name| watched(name, dir.path(), &[name, "api"])).to_vec();
+        let fixture = Self { dir, plugins };
+        for package in ["cat", "world", "api"] {
+            fixture.write(&format!("{package}/Cargo.toml"), "");
+            fixture.write(&format!("{package}/src/lib.rs"), "");
+        }
+        fixture.write("Cargo.lock", "");
+        fixture
+    }
+
+    fn watch(&self) -> (Watcher, Receiver<Vec<String>>) {
+        self.watch_with(DEFAULT_QUIET)
+    }
+
+    fn watch_with(&self, quiet: Duration) -> (Watcher, Receiver<Vec<String>>) {
+        let (sender, receiver) = channel();
+        // The test may have ended, with its end of the channel, when the last change is told.
+        let on_change = move |plugins| drop(sender.send(plugins));
+        (Watcher::new(&self.plugins, quiet, on_change).unwrap(), receiver)
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn write(&self, path: &str, contents: &str) {
+        write(&self.path(path), contents);
+    }
+}
+
+fn write(path: &Path, contents: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, contents).unwrap();
+}
+
+#[test]
+fn a_save_tells_its_plugin() {
+    let fixture = Fixture::new();
+    let (_watcher, changes) = fixture.watch();
+    fixture.write("cat/src/lib.rs", "// new");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn a_shared_package_tells_all_its_plugins() {
+    let fixture = Fixture::new();
+    let (_watcher, changes) = fixture.watch();
+    fixture.write("api/src/lib.rs", "// new");
+    assert_eq!(changes.recv().unwrap(), ["cat", "world"]);
+}
+
+#[test]
+fn the_lock_file_tells_all_plugins() {
+    let fixture = Fixture::new();
+    let (_watcher, changes) = fixture.watch();
+    fixture.write("Cargo.lock", "version = 4");
+    assert_eq!(changes.recv().unwrap(), ["cat", "world"]);
+}
+
+#[test]
+fn a_file_renamed_into_place_is_a_save() {
+    let fixture = Fixture::new();
+    let (_watcher, changes) = fixture.watch();
+    fixture.write("cat/src/.lib.rs.tmp", "// new");
+    fs::rename(fixture.path("cat/src/.lib.rs.tmp"), fixture.path("cat/src/lib.rs")).unwrap();
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn a_removed_file_is_a_change() {
+    let fixture = Fixture::new();
+    let (_watcher, changes) = fixture.watch();
+    fs::remove_file(fixture.path("cat/src/lib.rs")).unwrap();
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn a_burst_is_told_once() {
+    let fixture = Fixture::new();
+    let (_watcher, changes) = fixture.watch_with(Duration::from_millis(400));
+    for n in 0..50 {
+        fixture.write("cat/src/lib.rs", &format!("// {n}"));
+        fixture.write("world/src/lib.rs", &format!("// {n}"));
+    }
+    assert_eq!(changes.recv().unwrap(), ["cat", "world"]);
+    fixture.write("cat/src/lib.rs", "// last");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn what_is_no_source_is_not_told() {
+    let fixture = Fixture::new();
+    for path in ["cat/target/debug/build.rs", "cat/.git/lib.rs", "cat/out/CACHEDIR.TAG"] {
+        fixture.write(path, "");
+    }
+    fixture.write("cat/nested/Cargo.toml", "");
+    let (_watcher, changes) = fixture.watch();
+    for path in [
+        "cat/src/lib.rs~",
+        "cat/src/.#lib.rs",
+        "cat/src/4913",
+        "cat/src/.lib.rs.swp",
+        "cat/README.md",
+        "cat/target/debug/build.rs",
+        "cat/.git/lib.rs",
+        "cat/out/lib.rs",
+        "cat/nested/src/lib.rs",
+        "elsewhere/lib.rs",
+        "target/lib.rs",
+    ] {
+        fixture.write(path, "// new");
+    }
+    fs::read(fixture.path("cat/src/lib.rs")).unwrap();
+    fixture.write("world/src/lib.rs", "// new");
+    assert_eq!(changes.recv().unwrap(), ["world"]);
+}
+
+#[test]
+fn a_module_may_be_called_target() {
+    let fixture = Fixture::new();
+    fixture.write("cat/src/target/mod.rs", "");
+    let (_watcher, changes) = fixture.watch();
+    fixture.write("cat/src/target/mod.rs", "// new");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn a_new_directory_is_watched_with_what_it_holds() {
+    let fixture = Fixture::new();
+    let (_watcher, changes) = fixture.watch();
+    // It appears with a source in it, which is therefore never told by itself.
+    fixture.write("outside/deep/er.rs", "");
+    fs::rename(fixture.path("outside"), fixture.path("cat/src/inside")).unwrap();
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+    fixture.write("cat/src/inside/deep/er.rs", "// new");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn a_package_that_goes_and_comes_back_is_told_both_times() {
+    let fixture = Fixture::new();
+    let (_watcher, changes) = fixture.watch();
+    fs::rename(fixture.path("cat"), fixture.path("away")).unwrap();
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+    fixture.write("away/src/lib.rs", "// nobody's");
+    fs::rename(fixture.path("away"), fixture.path("cat")).unwrap();
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+    fixture.write("cat/src/lib.rs", "// new");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn a_directory_that_links_to_itself_is_watched_once() {
+    let fixture = Fixture::new();
+    std::os::unix::fs::symlink(fixture.path("cat/src"), fixture.path("cat/src/again")).unwrap();
+    let (_watcher, changes) = fixture.watch();
+    fixture.write("cat/src/lib.rs", "// new");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn a_dropped_watcher_ends() {
+    let fixture = Fixture::new();
+    let (watcher, changes) = fixture.watch();
+    drop(watcher);
+    assert!(changes.recv().is_err(), "its callback still exists");
+}
