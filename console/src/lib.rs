@@ -5,5 +5,8 @@
 pub mod cli;
 pub mod client;
 pub mod format;
+pub mod linear;
 pub mod operation;
+pub mod session;
+pub mod signals;
 pub mod socket;

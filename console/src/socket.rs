@@ -140,19 +140,25 @@ fn sockets() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Connects, and removes the socket when its host has gone without doing so.
+/// Connects, and removes the socket of a host that has gone without doing so.
 async fn open(path: &Path) -> io::Result<tokio::net::UnixStream> {
     let answer = tokio::net::UnixStream::connect(path).await;
-    if matches!(&answer, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
-        let stale = path.extension().is_some_and(|extension| extension == "sock");
-        if stale && let Err(error) = std::fs::remove_file(path) {
-            return Err(io::Error::new(
-                error.kind(),
-                format!("its host is gone, and the stale socket cannot be removed ({error})"),
-            ));
-        }
+    let refused = matches!(&answer, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
+    // A host that is just starting refuses too, between making its socket and listening.
+    if refused && !process_lives(path) {
+        // Left in place it does no harm.
+        let _ = std::fs::remove_file(path);
     }
     answer
+}
+
+/// Whether the process lives whose id names this socket; also true when it names none.
+fn process_lives(socket: &Path) -> bool {
+    let pid = socket.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+    match pid.and_then(rustix::process::Pid::from_raw) {
+        Some(pid) => rustix::process::test_kill_process(pid).is_ok(),
+        None => true,
+    }
 }
 
 async fn hello(stream: tokio::net::UnixStream, client_name: &str) -> Result<Connected, WireError> {

@@ -1,5 +1,7 @@
 //! The command line of `hotswap`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::socket::HostChoice;
@@ -24,6 +26,10 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Build a plugin and put its artifact into a directory; prints the artifact's path last.
+    Build(BuildArguments),
+    /// Build a host and its plugins, run it, and reload what changes: one line an event.
+    Run(RunArguments),
     /// List the hosts that run.
     Hosts(OutputArguments),
     /// Show the plugins and versions of a host.
@@ -44,6 +50,8 @@ impl Command {
     /// Whether failures are to be told as JSON too.
     pub fn wants_json(&self) -> bool {
         match self {
+            Self::Build(_) => false,
+            Self::Run(run) => run.output.json,
             Self::Hosts(output)
             | Self::Status(output)
             | Self::Reload(output)
@@ -61,6 +69,40 @@ pub struct OutputArguments {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `hotswap build`.
+#[derive(Debug, Args)]
+pub struct BuildArguments {
+    /// The plugin's package directory.
+    pub plugin_dir: PathBuf,
+    /// Where the artifact goes, as `<plugin>.so`.
+    pub out_dir: PathBuf,
+    /// Build with optimizations.
+    #[arg(long)]
+    pub release: bool,
+    /// More flags for cargo.
+    #[arg(last = true, value_name = "CARGO FLAGS")]
+    pub cargo_flags: Vec<String>,
+}
+
+/// Arguments of `hotswap run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The host: a cargo package directory, or an executable together with `--plugins`.
+    pub host: PathBuf,
+    /// The directory of artifacts; by default what the host's package says.
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+    /// Do not rebuild and reload when a source changes.
+    #[arg(long)]
+    pub no_watch: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArguments,
+    /// Arguments for the host.
+    #[arg(last = true, value_name = "HOST ARGS")]
+    pub host_arguments: Vec<String>,
 }
 
 /// Arguments of `hotswap invoke`.

@@ -5,8 +5,10 @@
 //! `{"error":{"kind":…,"message":…}}` on stdout.
 
 mod args;
+mod build;
 mod host;
 mod logs;
+mod run;
 mod text;
 
 use std::io::{self, Write};
@@ -17,6 +19,7 @@ use hotswap_protocol::{ErrorKind, WireError};
 use serde_json::json;
 
 pub use args::{Arguments, Command};
+pub(crate) use text::log_record;
 
 /// The name this program gives itself when it says hello.
 pub const CLIENT_NAME: &str = "hotswap";
@@ -42,6 +45,12 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<hotswap_build::BuildError> for Failure {
+    fn from(error: hotswap_build::BuildError) -> Self {
+        Self::Operation(WireError::new(ErrorKind::Build, error.to_string()))
+    }
+}
+
 /// Runs `hotswap` with the arguments of this process.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -58,6 +67,8 @@ pub fn main() -> ExitCode {
 async fn perform(arguments: Arguments) -> Result<(), Failure> {
     let host = arguments.host.as_ref();
     match arguments.command {
+        Command::Build(build) => build::build(build).await,
+        Command::Run(run) => run::run(run).await,
         Command::Hosts(output) => host::hosts(output).await,
         Command::Status(output) => host::status(host, output).await,
         Command::Reload(output) => host::reload(host, output).await,

@@ -155,7 +155,9 @@ async fn a_subscriber_is_told_of_records_and_of_gaps() {
 #[tokio::test]
 async fn a_stale_socket_is_removed() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("4121.sock");
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let path = directory.path().join(format!("{}.sock", ended.id()));
     drop(tokio::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let choice = HostChoice::Socket(path.clone());

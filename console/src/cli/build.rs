@@ -1,0 +1,46 @@
+//! `hotswap build`
+
+use std::io::{self, Write};
+
+use hotswap_build::{BuildMessage, BuildOptions, Cancel, PluginPackage, build_plugin};
+use hotswap_protocol::{ErrorKind, WireError};
+
+use super::Failure;
+use super::args::BuildArguments;
+use crate::signals::Termination;
+
+pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
+    let cancel = Cancel::default();
+    let mut termination = Termination::listen()?;
+    let cancelled = cancel.clone();
+    let mut building =
+        tokio::task::spawn_blocking(move || build_and_install(arguments, &cancelled));
+    let built = loop {
+        tokio::select! {
+            built = &mut building => break built,
+            () = termination.recv() => cancel.cancel(),
+        }
+    };
+    built.unwrap_or_else(|error| {
+        Err(WireError::new(ErrorKind::Internal, format!("the build panicked: {error}")).into())
+    })
+}
+
+fn build_and_install(arguments: BuildArguments, cancel: &Cancel) -> Result<(), Failure> {
+    let plugin = PluginPackage::open(&arguments.plugin_dir)?;
+    let options = BuildOptions { release: arguments.release, cargo_flags: arguments.cargo_flags };
+    let mut show = |message| {
+        let mut stderr = io::stderr();
+        // A build is worth finishing also when nobody reads along.
+        let _ = match message {
+            BuildMessage::Diagnostic(diagnostic) => {
+                writeln!(stderr, "{}", diagnostic.rendered.trim_end())
+            }
+            BuildMessage::Output(text) => writeln!(stderr, "{text}"),
+            _ => Ok(()),
+        };
+    };
+    let built = build_plugin(&plugin, &options, cancel, &mut show)?;
+    let path = built.install(&arguments.out_dir)?;
+    Ok(writeln!(io::stdout(), "{}", path.display())?)
+}

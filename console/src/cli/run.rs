@@ -1,0 +1,17 @@
+//! `hotswap run`
+
+use super::args::RunArguments;
+use super::{CLIENT_NAME, Failure};
+use crate::linear;
+use crate::session::{Options, Target};
+
+pub(super) async fn run(arguments: RunArguments) -> Result<(), Failure> {
+    let options = Options {
+        target: Target::at(arguments.host)?,
+        plugin_dir: arguments.plugins,
+        host_arguments: arguments.host_arguments,
+        watch: !arguments.no_watch,
+        client_name: CLIENT_NAME,
+    };
+    linear::run(options, arguments.output.json).await
+}

@@ -1,0 +1,184 @@
+//! A session as lines, one an event: for CI, for screen readers, and for `hotswap run`.
+//!
+//! With `--json` each line is an object told apart by `event`: those of
+//! [`SessionEvent`] and [`LogLine`], among them the engine's own as in the protocol
+//! (`reload_finished`, `version_changed`, …).
+
+use std::io::{self, Write};
+
+use hotswap_protocol::{ErrorKind, Event, WireError};
+use serde::Serialize;
+
+use crate::cli::Failure;
+use crate::format;
+use crate::session::{self, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent};
+use crate::signals::Termination;
+
+/// Runs a session until a signal ends it, the host ends, or the host cannot be started.
+pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
+    let mut session = session::start(options);
+    let mut lines = Lines { json, host_answers: false };
+    let mut termination = Termination::listen()?;
+    let mut outcome = Ok(());
+    loop {
+        let printed = tokio::select! {
+            biased;
+            () = termination.recv() => {
+                end(&session.orders);
+                continue;
+            }
+            event = session.events.recv() => match event {
+                None => break,
+                Some(event) => {
+                    if let Some(failure) = fatal(&event) {
+                        outcome = Err(failure);
+                        end(&session.orders);
+                    } else if matches!(event, SessionEvent::HostExited { expected: false, .. }) {
+                        end(&session.orders);
+                    }
+                    lines.print_event(&event)
+                }
+            },
+            Some(line) = session.logs.recv() => lines.print_log(&line),
+        };
+        // A reader that is gone ends the session, and the host with it.
+        if let Err(error) = printed
+            && outcome.is_ok()
+        {
+            outcome = Err(error.into());
+            end(&session.orders);
+        }
+    }
+    while let Ok(line) = session.logs.try_recv() {
+        if outcome.is_ok() {
+            outcome = lines.print_log(&line).map_err(Failure::from);
+        }
+    }
+    outcome
+}
+
+fn end(orders: &tokio::sync::mpsc::Sender<Order>) {
+    // It fails when the session ends already.
+    let _ = orders.try_send(Order::End);
+}
+
+/// Without a running host there is nothing to do in a script.
+fn fatal(event: &SessionEvent) -> Option<Failure> {
+    let error = match event {
+        SessionEvent::JobFinished {
+            job: Job::BuildHost | Job::StartHost,
+            outcome: JobOutcome::Failed { error },
+            ..
+        }
+        | SessionEvent::Ended { error: Some(error) } => error.clone(),
+        SessionEvent::HostExited { exit, expected: false } if exit.code != Some(0) => {
+            WireError::new(ErrorKind::Internal, format!("the host ended by itself: {exit}"))
+        }
+        _ => return None,
+    };
+    Some(Failure::Operation(error))
+}
+
+struct Lines {
+    json: bool,
+    host_answers: bool,
+}
+
+impl Lines {
+    fn print_event(&mut self, event: &SessionEvent) -> io::Result<()> {
+        if self.json {
+            return match event {
+                SessionEvent::Snapshot(_)
+                | SessionEvent::Vault(_)
+                | SessionEvent::Invoked { .. } => Ok(()),
+                event => print_json(event),
+            };
+        }
+        match self.in_words(event) {
+            Some(text) => writeln!(io::stdout(), "{text}"),
+            None => Ok(()),
+        }
+    }
+
+    fn print_log(&self, line: &LogLine) -> io::Result<()> {
+        if self.json {
+            return print_json(line);
+        }
+        match line {
+            LogLine::Log(record) => {
+                writeln!(io::stdout(), "{}", crate::cli::log_record(record))
+            }
+            LogLine::Output { stream, text } => {
+                writeln!(io::stdout(), "{}: {text}", stream.as_str())
+            }
+            LogLine::Dropped { count } => writeln!(io::stdout(), "-- {count} lines dropped"),
+        }
+    }
+
+    fn in_words(&mut self, event: &SessionEvent) -> Option<String> {
+        Some(match event {
+            SessionEvent::Opened { name, plugin_dir, plugins } => {
+                let plugins = if plugins.is_empty() { "–".into() } else { plugins.join(", ") };
+                match plugin_dir {
+                    Some(dir) => format!("== {name}: plugins {plugins} in {}", dir.display()),
+                    None => format!("== {name}"),
+                }
+            }
+            SessionEvent::JobStarted { job } => format!("== {job} …"),
+            SessionEvent::JobFinished { job, outcome, elapsed_ms } => match outcome {
+                JobOutcome::Done { summary } => {
+                    let elapsed = format::microseconds(elapsed_ms * 1000);
+                    format!("== {job}: done in {elapsed} ({summary})")
+                }
+                JobOutcome::Failed { error } => format!("!! {job} failed: {error}"),
+                JobOutcome::Cancelled => format!("!! {job} cancelled"),
+            },
+            SessionEvent::Build { line: BuildLine::Diagnostic { rendered, .. }, .. } => {
+                rendered.trim_end().to_owned()
+            }
+            SessionEvent::Build { line: BuildLine::Output { text }, .. } => text.clone(),
+            SessionEvent::Built { plugin, path, warnings, .. } => {
+                format!("== built {plugin} as {} ({warnings} warnings)", path.display())
+            }
+            SessionEvent::HostStarted { pid } => format!("== host started (pid {pid})"),
+            SessionEvent::Connected { host } => {
+                let again = if self.host_answers { " again" } else { "" };
+                self.host_answers = true;
+                format!("== {} (pid {}) answers{again}", host.name, host.pid)
+            }
+            SessionEvent::Disconnected { reason } => format!("!! connection lost: {reason}"),
+            SessionEvent::HostExited { exit, .. } => format!("== host ended: {exit}"),
+            SessionEvent::SourcesChanged { plugins } => {
+                format!("== sources of {} changed", plugins.join(", "))
+            }
+            SessionEvent::Watching { on: true, .. } => "== watching the sources".into(),
+            SessionEvent::Watching { error: Some(error), .. } => format!("!! {error}"),
+            SessionEvent::Engine(event) => return engine_event(event),
+            _ => return None,
+        })
+    }
+}
+
+/// The engine's event in words; none for what another line says already.
+pub(crate) fn engine_event(event: &Event) -> Option<String> {
+    match event {
+        Event::ReloadFinished { report, .. } => Some(format!(
+            "== generation {} after {}: {report}",
+            report.generation,
+            format::microseconds(report.elapsed_us)
+        )),
+        Event::ReloadFailed { error, .. } => Some(format!("!! reload failed: {error}")),
+        Event::VersionChanged { plugin, version, state, detail, .. } => {
+            // The detail begins with the state, unless the host has nothing to add.
+            let words = if detail.is_empty() { state.as_str() } else { detail };
+            Some(format!("== {plugin} v{version} {words}"))
+        }
+        Event::ShuttingDown { .. } => Some("== the engine shuts down".into()),
+        _ => None,
+    }
+}
+
+fn print_json(line: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string(line).map_err(io::Error::other)?;
+    writeln!(io::stdout(), "{text}")
+}

@@ -1,0 +1,112 @@
+//! A session: a host, its plugins' sources, and what is done to them.
+//!
+//! It builds the host and its plugins, starts the host, keeps a connection to it, watches the
+//! sources, and reloads what changed. [`start`] runs it in the background; orders go in, events
+//! and log lines come out, each over a bounded channel of its own. The screen and `hotswap run`
+//! are its two users.
+
+mod event;
+mod job;
+mod link;
+mod process;
+mod supervisor;
+
+use std::path::PathBuf;
+
+use hotswap_protocol::{ErrorKind, WireError};
+use tokio::sync::mpsc;
+
+pub use event::{BuildLine, HostExit, LogLine, OutputStream, SessionEvent};
+pub use job::{Job, JobOutcome};
+
+use crate::operation::Operation;
+use crate::socket::HostChoice;
+
+/// How many events wait for their reader; a build waits with them.
+const EVENT_QUEUE: usize = 512;
+/// How many log lines wait for their reader; beyond, the host drops records and counts them.
+const LOG_QUEUE: usize = 8192;
+/// How many orders wait; more are refused.
+const ORDER_QUEUE: usize = 64;
+
+/// What a session is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A cargo package whose `[package.metadata.hotswap]` names the plugins.
+    Package(PathBuf),
+    /// A program that is built already.
+    Executable(PathBuf),
+    /// A host that runs already.
+    Running(HostChoice),
+}
+
+impl Target {
+    /// The package directory or executable at `path`.
+    pub fn at(path: PathBuf) -> Result<Self, WireError> {
+        let setup = |message: String| WireError::new(ErrorKind::Build, message);
+        let metadata = std::fs::metadata(&path)
+            .map_err(|error| setup(format!("no host at {}: {error}", path.display())))?;
+        if metadata.is_file() {
+            return Ok(Self::Executable(path));
+        }
+        if !path.join("Cargo.toml").is_file() {
+            return Err(setup(format!(
+                "{} is no cargo package: it has no Cargo.toml. Name a host's package directory, \
+                 or an executable together with --plugins DIR",
+                path.display()
+            )));
+        }
+        Ok(Self::Package(path))
+    }
+}
+
+/// How a session begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// What it is about.
+    pub target: Target,
+    /// The directory of artifacts, where it is not the one the package names.
+    pub plugin_dir: Option<PathBuf>,
+    /// What the host gets on its command line.
+    pub host_arguments: Vec<String>,
+    /// Whether changed sources are rebuilt and reloaded.
+    pub watch: bool,
+    /// The name that the session gives itself when it says hello.
+    pub client_name: &'static str,
+}
+
+/// Something a session can be told to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    /// Build these plugins, by package name; all when empty.
+    Build(Vec<String>),
+    /// Ask the host something; reload and free are jobs, the others are answered at once.
+    Operate(Operation),
+    /// Rebuild and reload changed sources by itself, or not.
+    Watch(bool),
+    /// End the running job, where that is possible, and forget those that wait.
+    Cancel,
+    /// End the host if it runs, and start it anew.
+    Restart,
+    /// End the host if the session started it, and the session.
+    End,
+}
+
+/// The ends of a session's channels.
+pub struct Session {
+    /// Takes orders.
+    pub orders: mpsc::Sender<Order>,
+    /// What happens; closes after [`SessionEvent::Ended`].
+    pub events: mpsc::Receiver<SessionEvent>,
+    /// What the host writes.
+    pub logs: mpsc::Receiver<LogLine>,
+}
+
+/// Starts a session in the background.
+pub fn start(options: Options) -> Session {
+    let (orders, ordered) = mpsc::channel(ORDER_QUEUE);
+    let (tell, events) = mpsc::channel(EVENT_QUEUE);
+    let (write_log, logs) = mpsc::channel(LOG_QUEUE);
+    tokio::spawn(supervisor::supervise(options, ordered, tell, write_log));
+    Session { orders, events, logs }
+}

@@ -1,0 +1,248 @@
+//! What a session tells.
+
+use std::path::PathBuf;
+
+use hotswap_build::{BuildMessage, DiagnosticLevel};
+use hotswap_protocol::{HostInfo, InvokeResult, LogRecord, Snapshot, VaultSnapshot, WireError};
+use serde::Serialize;
+
+use super::job::{Job, JobOutcome};
+use crate::operation::Operation;
+
+/// Something that happened in a session.
+///
+/// As JSON it is one line of `hotswap run --json`, told apart by `event`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum SessionEvent {
+    /// The host's package was read.
+    Opened {
+        /// The host.
+        name: String,
+        /// Where its artifacts go; none when only the host knows.
+        plugin_dir: Option<PathBuf>,
+        /// Its plugins' package names.
+        plugins: Vec<String>,
+    },
+    /// Work began.
+    JobStarted {
+        /// What work.
+        job: Job,
+    },
+    /// A build got further.
+    JobProgress {
+        /// Units compiled.
+        done: usize,
+        /// Units in all, when cargo has said so.
+        total: Option<usize>,
+        /// The last one compiled.
+        package: String,
+    },
+    /// Cargo said something.
+    Build {
+        /// The package being built.
+        package: String,
+        /// What it said.
+        #[serde(flatten)]
+        line: BuildLine,
+    },
+    /// A plugin's artifact is in the plugin directory.
+    Built {
+        /// The plugin, as the artifact names it.
+        plugin: String,
+        /// The artifact's build id.
+        build_id: String,
+        /// Where it lies.
+        path: PathBuf,
+        /// How many warnings the compiler gave.
+        warnings: usize,
+    },
+    /// Work ended.
+    JobFinished {
+        /// What work.
+        job: Job,
+        /// How.
+        #[serde(flatten)]
+        outcome: JobOutcome,
+        /// How long it took, in milliseconds.
+        elapsed_ms: u64,
+    },
+    /// The host's process runs.
+    HostStarted {
+        /// Its process id.
+        pid: u32,
+    },
+    /// The host answers.
+    Connected {
+        /// Who answers.
+        host: HostInfo,
+    },
+    /// The connection is lost; it is tried anew while the host's process lives.
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// The host's process ended.
+    HostExited {
+        /// How.
+        #[serde(flatten)]
+        exit: HostExit,
+        /// Whether it was told to.
+        expected: bool,
+    },
+    /// Sources changed; their plugins are built and reloaded.
+    SourcesChanged {
+        /// The plugins' package names.
+        plugins: Vec<String>,
+    },
+    /// The sources are watched from now on, or no longer.
+    Watching {
+        /// Whether they are.
+        on: bool,
+        /// Why they cannot be.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// The state of the engine, whenever it may have changed.
+    #[serde(skip)]
+    Snapshot(Box<Snapshot>),
+    /// The Vault, when it was asked for.
+    #[serde(skip)]
+    Vault(Result<VaultSnapshot, WireError>),
+    /// A function's answer.
+    #[serde(skip)]
+    Invoked {
+        /// The call.
+        operation: Operation,
+        /// Its answer.
+        answer: Result<InvokeResult, WireError>,
+    },
+    /// The session is over.
+    Ended {
+        /// Why it could not go on.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<WireError>,
+    },
+    /// Something happened in the engine.
+    #[serde(untagged)]
+    Engine(hotswap_protocol::Event),
+}
+
+/// Something cargo said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum BuildLine {
+    /// A diagnostic of the compiler.
+    Diagnostic {
+        /// How grave it is: `error`, `warning`, `note` or `help`.
+        level: &'static str,
+        /// Its first line.
+        message: String,
+        /// All of it as cargo shows it, with colours.
+        rendered: String,
+        /// The file it is about.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<PathBuf>,
+        /// The line in the file, from 1.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        row: Option<u32>,
+        /// The column in the line, from 1.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        column: Option<u32>,
+    },
+    /// Other output.
+    Output {
+        /// A line of it.
+        text: String,
+    },
+}
+
+impl BuildLine {
+    /// Takes what is to be shown of a message; progress is told apart.
+    pub(super) fn of(message: BuildMessage) -> Option<Self> {
+        match message {
+            BuildMessage::Diagnostic(diagnostic) => Some(Self::Diagnostic {
+                level: level_word(diagnostic.level),
+                message: diagnostic.message,
+                rendered: diagnostic.rendered,
+                file: diagnostic.file,
+                row: diagnostic.line,
+                column: diagnostic.column,
+            }),
+            BuildMessage::Output(text) => Some(Self::Output { text }),
+            _ => None,
+        }
+    }
+}
+
+fn level_word(level: DiagnosticLevel) -> &'static str {
+    match level {
+        DiagnosticLevel::Error => "error",
+        DiagnosticLevel::Warning => "warning",
+        DiagnosticLevel::Note => "note",
+        _ => "help",
+    }
+}
+
+/// How a host's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct HostExit {
+    /// Its exit code; none when a signal ended it, or when it was not our child.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+impl std::fmt::Display for HostExit {
+    /// `exit code 1`, `SIGSEGV (signal 11)`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "exit code {code}"),
+            (None, Some(signal)) => match signal_hook::low_level::signal_name(signal) {
+                Some(name) => write!(f, "{name} (signal {signal})"),
+                None => write!(f, "signal {signal}"),
+            },
+            (None, None) => f.write_str("an exit code that only its parent knows"),
+        }
+    }
+}
+
+/// A line that the host wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum LogLine {
+    /// A structured record.
+    Log(LogRecord),
+    /// A line on stdout or stderr.
+    Output {
+        /// On which of them.
+        stream: OutputStream,
+        /// The line, without its end.
+        text: String,
+    },
+    /// Lines that nobody will see: they came faster than they were read.
+    Dropped {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Where a plain line was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputStream {
+    /// The standard output.
+    Stdout,
+    /// The standard error.
+    Stderr,
+}
+
+impl OutputStream {
+    /// `stdout` or `stderr`
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Work that takes its time: one job at once, the others wait.
+
+use hotswap_protocol::{ErrorKind, TargetParams, WireError};
+use serde::{Serialize, Serializer};
+
+use crate::operation::Operation;
+
+/// Work that takes its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// Build the host.
+    BuildHost,
+    /// Build this plugin, by package name, and install its artifact.
+    BuildPlugin(String),
+    /// Start the host and connect to it.
+    StartHost,
+    /// End the host.
+    StopHost,
+    /// Reload what changed.
+    Reload,
+    /// Reload what changed, if a plugin was built since the last reload.
+    ReloadIfBuilt,
+    /// Free this version.
+    Free(TargetParams),
+}
+
+impl std::fmt::Display for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BuildHost => f.write_str("build host"),
+            Self::BuildPlugin(package) => write!(f, "build {package}"),
+            Self::StartHost => f.write_str("start host"),
+            Self::StopHost => f.write_str("stop host"),
+            Self::Reload | Self::ReloadIfBuilt => f.write_str("reload"),
+            Self::Free(target) => write!(f, "free {}", target.target),
+        }
+    }
+}
+
+impl Job {
+    /// What the host is asked to do, where the job is the host's work.
+    pub fn operation(&self) -> Option<Operation> {
+        match self {
+            Self::Reload | Self::ReloadIfBuilt => Some(Operation::Reload),
+            Self::Free(target) => Some(Operation::Free(target.clone())),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Job {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum JobOutcome {
+    /// As it should.
+    Done {
+        /// What came of it, in a few words.
+        summary: String,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        error: WireError,
+    },
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl JobOutcome {
+    pub(super) fn done(summary: impl Into<String>) -> Self {
+        Self::Done { summary: summary.into() }
+    }
+
+    pub(super) fn failed(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::Failed { error: WireError::new(kind, message) }
+    }
+}
+
+impl From<hotswap_build::BuildError> for JobOutcome {
+    fn from(error: hotswap_build::BuildError) -> Self {
+        match error.kind() {
+            hotswap_build::BuildErrorKind::Cancelled => Self::Cancelled,
+            _ => Self::failed(ErrorKind::Build, error.to_string()),
+        }
+    }
+}

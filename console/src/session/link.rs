@@ -1,0 +1,176 @@
+//! The connection to the host, made anew while its process lives.
+
+use std::time::Duration;
+
+use hotswap_protocol::{
+    ErrorKind, Event, Notification, Request, Snapshot, SubscribeParams, WireError,
+};
+use rustix::process::{Pid, test_kill_process};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::event::LogLine;
+use crate::client::Client;
+use crate::socket::HostChoice;
+
+/// How long a host may take from its start to its first answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(30);
+/// The pauses between attempts to connect grow from the first to the second of these.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// How often the state of the engine is asked for when it does not tell of changes.
+const POLL: Duration = Duration::from_secs(1);
+/// How many earlier log records are wanted.
+const LOG_BACKLOG: usize = 1000;
+
+/// What becomes of the connection.
+pub(super) enum LinkEvent {
+    Connected(Client),
+    Snapshot(Snapshot),
+    Engine(Event),
+    Lost(String),
+    /// It never came about, or the process is gone; it is not tried any more.
+    GaveUp(WireError),
+}
+
+/// Keeps up a connection to the host with this process id, until it is gone or this is dropped.
+pub(super) async fn maintain(
+    choice: HostChoice,
+    pid: u32,
+    client_name: &'static str,
+    report: mpsc::Sender<LinkEvent>,
+    logs: mpsc::Sender<LogLine>,
+) {
+    let mut last_record = 0;
+    let mut deadline = Some(Instant::now() + FIRST_ANSWER);
+    loop {
+        let (client, notifications) =
+            match connect_patiently(&choice, pid, client_name, deadline).await {
+                Ok(connected) => connected,
+                Err(error) => return drop(report.send(LinkEvent::GaveUp(error)).await),
+            };
+        deadline = None;
+        if report.send(LinkEvent::Connected(client.clone())).await.is_err() {
+            return;
+        }
+        let changed = Notify::new();
+        let lost = tokio::select! {
+            reason = forward_events(&client, notifications, &report, &changed) => reason,
+            reason = poll(&client, &report, &changed) => reason,
+            reason = forward_logs(&choice, client_name, &logs, &mut last_record) => reason,
+        };
+        if report.send(LinkEvent::Lost(lost)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn connect_patiently(
+    choice: &HostChoice,
+    pid: u32,
+    client_name: &str,
+    deadline: Option<Instant>,
+) -> Result<crate::socket::Connected, WireError> {
+    let mut pause = RETRY_PAUSES.0;
+    loop {
+        let error = match choice.connect(client_name).await {
+            Ok(connected) => return Ok(connected),
+            Err(error) if error.kind != ErrorKind::NoHost => return Err(error),
+            Err(error) => error,
+        };
+        if !process_lives(pid) {
+            return Err(error);
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(WireError::new(
+                ErrorKind::NoHost,
+                format!(
+                    "the host (pid {pid}) runs, but opened no console socket within {} s; is its \
+                     engine built with a console? ({error})",
+                    FIRST_ANSWER.as_secs()
+                ),
+            ));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY_PAUSES.1);
+    }
+}
+
+fn process_lives(pid: u32) -> bool {
+    Pid::from_raw(pid.cast_signed()).is_some_and(|pid| test_kill_process(pid).is_ok())
+}
+
+async fn forward_events(
+    client: &Client,
+    mut notifications: mpsc::Receiver<Notification>,
+    report: &mpsc::Sender<LinkEvent>,
+    changed: &Notify,
+) -> String {
+    let subscribe = SubscribeParams { events: true, ..Default::default() };
+    if let Err(error) = client.request(Request::Subscribe(subscribe)).await {
+        return error.message;
+    }
+    while let Some(notification) = notifications.recv().await {
+        if let Notification::Event(event) = notification {
+            if report.send(LinkEvent::Engine(event)).await.is_err() {
+                break;
+            }
+            changed.notify_one();
+        }
+    }
+    "the host closed it".into()
+}
+
+async fn poll(client: &Client, report: &mpsc::Sender<LinkEvent>, changed: &Notify) -> String {
+    let mut tick = interval(POLL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = changed.notified() => tick.reset(),
+        }
+        match client.ask(Request::Snapshot).await {
+            Ok(snapshot) => {
+                if report.send(LinkEvent::Snapshot(snapshot)).await.is_err() {
+                    return "the session is over".into();
+                }
+            }
+            Err(error) => return error.message,
+        }
+    }
+}
+
+/// Reads the log on a connection of its own, so that records never keep an answer waiting.
+async fn forward_logs(
+    choice: &HostChoice,
+    client_name: &str,
+    logs: &mpsc::Sender<LogLine>,
+    last_record: &mut u64,
+) -> String {
+    let (client, mut notifications) = match choice.connect(client_name).await {
+        Ok(connected) => connected,
+        Err(error) => return error.message,
+    };
+    let subscribe = SubscribeParams { logs: true, backlog: LOG_BACKLOG, ..Default::default() };
+    let subscribed = client.request(Request::Subscribe(subscribe));
+    let forwarding = async {
+        while let Some(notification) = notifications.recv().await {
+            let line = match notification {
+                // A new connection begins with records that the one before brought already.
+                Notification::Log(record) if record.seq <= *last_record => continue,
+                Notification::Log(record) => {
+                    *last_record = record.seq;
+                    LogLine::Log(record)
+                }
+                Notification::Dropped { count } => LogLine::Dropped { count },
+                _ => continue,
+            };
+            if logs.send(line).await.is_err() {
+                break;
+            }
+        }
+    };
+    match tokio::join!(subscribed, forwarding) {
+        (Err(error), ()) => error.message,
+        (Ok(_), ()) => "the host closed it".into(),
+    }
+}

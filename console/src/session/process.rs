@@ -1,0 +1,136 @@
+//! The host's process.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use hotswap_protocol::CONSOLE_ENV;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::event::{HostExit, LogLine, OutputStream};
+
+/// The environment variable that tells a host where its artifacts are.
+const PLUGIN_DIR_ENV: &str = "HOTSWAP_PLUGIN_DIR";
+/// How long a host may take to end after SIGTERM.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// A longer line is shown in parts, so that a host that writes no line ends costs no memory.
+const MAX_OUTPUT_LINE: usize = 16 * 1024;
+
+/// A host that the session started; dropping it does not end the host.
+pub(super) struct HostProcess {
+    pub pid: u32,
+    stop: CancellationToken,
+}
+
+impl HostProcess {
+    /// Starts the host; the receiver hears how it ended.
+    pub fn start(
+        executable: &Path,
+        arguments: &[String],
+        plugin_dir: Option<&Path>,
+        logs: &mpsc::Sender<LogLine>,
+    ) -> io::Result<(Self, oneshot::Receiver<HostExit>)> {
+        let mut command = Command::new(executable);
+        command
+            .args(arguments)
+            .env(CONSOLE_ENV, "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C in the terminal is for the session, which then ends the host in its way.
+            .process_group(0)
+            .kill_on_drop(true);
+        if let Some(plugin_dir) = plugin_dir {
+            command.env(PLUGIN_DIR_ENV, plugin_dir);
+        }
+        let mut child = command.spawn()?;
+        let pid = child.id().unwrap_or_default();
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(drain(stdout, OutputStream::Stdout, logs.clone()));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(drain(stderr, OutputStream::Stderr, logs.clone()));
+        }
+        let stop = CancellationToken::new();
+        let (exited, exit) = oneshot::channel();
+        tokio::spawn(wait(child, stop.clone(), exited));
+        Ok((Self { pid, stop }, exit))
+    }
+
+    /// Asks the host to end, and makes it end when it does not.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+async fn wait(mut child: Child, stop: CancellationToken, exited: oneshot::Sender<HostExit>) {
+    let status = tokio::select! {
+        status = child.wait() => status,
+        () = stop.cancelled() => end(&mut child).await,
+    };
+    let exit = match status {
+        Ok(status) => HostExit { code: status.code(), signal: status.signal() },
+        Err(_) => HostExit { code: None, signal: None },
+    };
+    // Nobody listens when the session has been dropped.
+    let _ = exited.send(exit);
+}
+
+async fn end(child: &mut Child) -> io::Result<std::process::ExitStatus> {
+    // Not reaped yet, so the id is still this child's.
+    if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    match tokio::time::timeout(STOP_GRACE, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => {
+            child.start_kill()?;
+            child.wait().await
+        }
+    }
+}
+
+/// Reads all that the host writes. It is never made to wait: lines that nobody takes in time are
+/// counted instead.
+async fn drain(
+    mut output: impl AsyncRead + Unpin,
+    stream: OutputStream,
+    logs: mpsc::Sender<LogLine>,
+) {
+    let mut pending = Vec::with_capacity(MAX_OUTPUT_LINE);
+    let mut dropped = 0;
+    while let Ok(count) = output.read_buf(&mut pending).await {
+        if count == 0 {
+            break;
+        }
+        let mut start = 0;
+        while let Some(length) = pending[start..].iter().position(|&byte| byte == b'\n') {
+            offer(&pending[start..start + length], stream, &logs, &mut dropped);
+            start += length + 1;
+        }
+        pending.drain(..start);
+        if pending.len() >= MAX_OUTPUT_LINE {
+            offer(&pending, stream, &logs, &mut dropped);
+            pending.clear();
+        }
+    }
+    if !pending.is_empty() {
+        offer(&pending, stream, &logs, &mut dropped);
+    }
+}
+
+fn offer(line: &[u8], stream: OutputStream, logs: &mpsc::Sender<LogLine>, dropped: &mut u64) {
+    if *dropped > 0 && logs.try_send(LogLine::Dropped { count: *dropped }).is_ok() {
+        *dropped = 0;
+    }
+    let text = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
+    if logs.try_send(LogLine::Output { stream, text }).is_err() {
+        *dropped += 1;
+    }
+}

@@ -1,0 +1,373 @@
+//! The session's loop: it alone decides what happens next.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use hotswap_build::{BuildError, Cancel, DEFAULT_QUIET, HostPackage, PluginPackage, Watcher};
+use hotswap_protocol::{ErrorKind, InvokeResult, VaultSnapshot, WireError};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::event::{HostExit, LogLine, SessionEvent};
+use super::job::{Job, JobOutcome};
+use super::link::{self, LinkEvent};
+use super::process::HostProcess;
+use super::{Options, Order, Target};
+use crate::client::Client;
+use crate::operation::Operation;
+use crate::socket::{self, HostChoice};
+
+mod work;
+
+/// How many reports of background work wait.
+const REPORT_QUEUE: usize = 64;
+
+/// What background work reports to the loop.
+enum Report {
+    Opened(Result<HostPackage, BuildError>),
+    Finished(JobOutcome, Product),
+    SourcesChanged(Vec<String>),
+    Exited(HostExit),
+}
+
+/// What a finished job leaves to build upon.
+enum Product {
+    Nothing,
+    Executable(PathBuf),
+    Artifact,
+}
+
+struct Supervisor {
+    options: Options,
+    events: mpsc::Sender<SessionEvent>,
+    logs: mpsc::Sender<LogLine>,
+    report: mpsc::Sender<Report>,
+    report_link: mpsc::Sender<LinkEvent>,
+    package: Option<HostPackage>,
+    executable: Option<PathBuf>,
+    plugin_dir: Option<PathBuf>,
+    watcher: Option<Watcher>,
+    queue: VecDeque<Job>,
+    running: Option<RunningJob>,
+    /// Whether an artifact was installed since the last reload.
+    built_since_reload: bool,
+    process: Option<HostProcess>,
+    client: Option<Client>,
+    /// Ends the connection when dropped.
+    link: Option<DropGuard>,
+    ending: Option<Option<WireError>>,
+}
+
+struct RunningJob {
+    job: Job,
+    started: Instant,
+    cancel: Cancel,
+}
+
+/// Runs a session until it is told to end, or cannot go on.
+pub(super) async fn supervise(
+    options: Options,
+    mut orders: mpsc::Receiver<Order>,
+    events: mpsc::Sender<SessionEvent>,
+    logs: mpsc::Sender<LogLine>,
+) {
+    let (report, mut reports) = mpsc::channel(REPORT_QUEUE);
+    let (report_link, mut link_events) = mpsc::channel(REPORT_QUEUE);
+    let mut session = Supervisor {
+        plugin_dir: options.plugin_dir.clone(),
+        options,
+        events,
+        logs,
+        report,
+        report_link,
+        package: None,
+        executable: None,
+        watcher: None,
+        queue: VecDeque::new(),
+        running: None,
+        built_since_reload: false,
+        process: None,
+        client: None,
+        link: None,
+        ending: None,
+    };
+    session.open().await;
+    while !session.is_over() {
+        tokio::select! {
+            order = orders.recv(), if session.ending.is_none() => {
+                session.obey(order.unwrap_or(Order::End)).await;
+            }
+            Some(report) = reports.recv() => session.hear(report).await,
+            Some(event) = link_events.recv() => session.hear_link(event).await,
+        }
+        session.begin_next_job().await;
+    }
+    let error = session.ending.take().flatten();
+    session.tell(SessionEvent::Ended { error }).await;
+}
+
+impl Supervisor {
+    async fn tell(&mut self, event: SessionEvent) {
+        if self.events.send(event).await.is_err() && self.ending.is_none() {
+            // Nobody is left to give orders.
+            self.end(None);
+        }
+    }
+
+    /// Over once it is ending, no build runs, and the host that it started has ended.
+    fn is_over(&self) -> bool {
+        self.ending.is_some() && self.process.is_none() && self.running.is_none()
+    }
+
+    fn end(&mut self, error: Option<WireError>) {
+        self.ending = Some(error);
+        self.stop_watching();
+        self.queue.clear();
+        self.cancel_running();
+        if let Some(process) = &self.process {
+            process.stop();
+        }
+        // Of the jobs only builds must be waited for: cargo and its lock are still theirs.
+        if self.running.as_ref().is_some_and(|running| !running.is_build()) {
+            self.running = None;
+        }
+    }
+
+    async fn open(&mut self) {
+        match self.options.target.clone() {
+            Target::Package(dir) => {
+                let report = self.report.clone();
+                tokio::task::spawn_blocking(move || {
+                    let _ = report.blocking_send(Report::Opened(HostPackage::open(&dir)));
+                });
+            }
+            Target::Executable(path) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let plugin_dir = self.plugin_dir.clone();
+                self.tell(SessionEvent::Opened { name, plugin_dir, plugins: Vec::new() }).await;
+                // A bare file name would be looked for in PATH.
+                self.executable = Some(path.canonicalize().unwrap_or(path));
+                self.queue.push_back(Job::StartHost);
+                self.begin_next_job().await;
+            }
+            Target::Running(choice) => self.attach(choice).await,
+        }
+    }
+
+    async fn opened(&mut self, mut package: HostPackage) {
+        if let Some(plugin_dir) = &self.plugin_dir {
+            package.plugin_dir.clone_from(plugin_dir);
+        }
+        self.plugin_dir = Some(package.plugin_dir.clone());
+        let plugins: Vec<String> = package.plugins.iter().map(|it| it.name.clone()).collect();
+        self.tell(SessionEvent::Opened {
+            name: package.name.clone(),
+            plugin_dir: Some(package.plugin_dir.clone()),
+            plugins: plugins.clone(),
+        })
+        .await;
+        self.package = Some(package);
+        self.queue.push_back(Job::BuildHost);
+        self.queue.extend(plugins.into_iter().map(Job::BuildPlugin));
+        self.queue.push_back(Job::StartHost);
+        self.watch(self.options.watch).await;
+    }
+
+    async fn attach(&mut self, choice: HostChoice) {
+        match socket::connect(Some(&choice), self.options.client_name).await {
+            Ok((client, _)) => {
+                let host = client.host().clone();
+                self.plugin_dir = Some(host.plugin_dir.clone());
+                self.tell(SessionEvent::Opened {
+                    name: host.name,
+                    plugin_dir: self.plugin_dir.clone(),
+                    plugins: Vec::new(),
+                })
+                .await;
+                self.connect(choice, host.pid);
+            }
+            Err(error) => self.end(Some(error)),
+        }
+    }
+
+    fn connect(&mut self, choice: HostChoice, pid: u32) {
+        let token = CancellationToken::new();
+        let name = self.options.client_name;
+        let link = link::maintain(choice, pid, name, self.report_link.clone(), self.logs.clone());
+        let ended = token.clone();
+        tokio::spawn(async move { ended.run_until_cancelled(link).await });
+        self.link = Some(token.drop_guard());
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Build(packages) => self.queue_builds(packages).await,
+            Order::Operate(Operation::Reload) => self.queue.push_back(Job::Reload),
+            Order::Operate(Operation::Free(target)) => self.queue.push_back(Job::Free(target)),
+            Order::Operate(operation) => self.ask(operation),
+            Order::Watch(on) => self.watch(on).await,
+            Order::Cancel => {
+                self.queue.clear();
+                self.cancel_running();
+            }
+            Order::Restart => self.restart(),
+            Order::End => self.end(None),
+        }
+    }
+
+    async fn queue_builds(&mut self, packages: Vec<String>) {
+        let Some(package) = &self.package else { return };
+        let known = package.plugins.iter().map(|plugin| &plugin.name);
+        let wanted: Vec<Job> = known
+            .filter(|name| packages.is_empty() || packages.contains(name))
+            .map(|name| Job::BuildPlugin(name.clone()))
+            .collect();
+        for job in wanted {
+            if !self.queue.contains(&job) {
+                self.queue.push_back(job);
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        self.queue.clear();
+        if self.process.is_some() {
+            self.queue.push_back(Job::StopHost);
+        }
+        if self.package.is_some() {
+            self.queue.push_back(Job::BuildHost);
+        }
+        if self.package.is_some() || self.executable.is_some() {
+            self.queue.push_back(Job::StartHost);
+        }
+    }
+
+    async fn watch(&mut self, on: bool) {
+        self.stop_watching();
+        let mut error = None;
+        if on && let Some(package) = &self.package {
+            let report = self.report.clone();
+            let on_change = move |packages| {
+                // The session is over when this fails.
+                let _ = report.blocking_send(Report::SourcesChanged(packages));
+            };
+            match Watcher::new(&package.plugins, DEFAULT_QUIET, on_change) {
+                Ok(watcher) => self.watcher = Some(watcher),
+                Err(failure) => error = Some(failure.to_string()),
+            }
+        }
+        self.tell(SessionEvent::Watching { on: self.watcher.is_some(), error }).await;
+    }
+
+    /// Dropping a watcher waits for its thread, which may wait for this loop to hear it.
+    fn stop_watching(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            tokio::task::spawn_blocking(move || drop(watcher));
+        }
+    }
+
+    async fn hear(&mut self, report: Report) {
+        match report {
+            Report::Opened(Ok(package)) => self.opened(package).await,
+            Report::Opened(Err(error)) => {
+                self.end(Some(WireError::new(ErrorKind::Build, error.to_string())));
+            }
+            Report::Finished(outcome, product) => {
+                match product {
+                    Product::Executable(path) => self.executable = Some(path),
+                    Product::Artifact => self.built_since_reload = true,
+                    Product::Nothing => {}
+                }
+                self.finish(outcome).await;
+            }
+            Report::SourcesChanged(plugins) if self.watcher.is_some() => {
+                self.tell(SessionEvent::SourcesChanged { plugins: plugins.clone() }).await;
+                self.queue.retain(|job| *job != Job::ReloadIfBuilt);
+                self.queue_builds(plugins).await;
+                self.queue.push_back(Job::ReloadIfBuilt);
+            }
+            Report::SourcesChanged(_) => {}
+            Report::Exited(exit) => self.exited(exit).await,
+        }
+    }
+
+    async fn exited(&mut self, exit: HostExit) {
+        self.process = None;
+        self.client = None;
+        self.link = None;
+        let stopping = self.running.as_ref().is_some_and(|it| it.job == Job::StopHost);
+        let expected = stopping || self.ending.is_some();
+        self.tell(SessionEvent::HostExited { exit, expected }).await;
+        if stopping {
+            self.finish(JobOutcome::done(exit.to_string())).await;
+        } else if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {
+            let message = format!("the host ended before it answered: {exit}");
+            self.finish(JobOutcome::failed(ErrorKind::Internal, message)).await;
+        }
+    }
+
+    async fn hear_link(&mut self, event: LinkEvent) {
+        // What the connection still had to say of a host that is gone.
+        if self.link.is_none() {
+            return;
+        }
+        match event {
+            LinkEvent::Connected(client) => {
+                let host = client.host().clone();
+                self.client = Some(client);
+                let summary = format!("pid {}", host.pid);
+                self.tell(SessionEvent::Connected { host }).await;
+                if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {
+                    self.finish(JobOutcome::done(summary)).await;
+                }
+            }
+            LinkEvent::Snapshot(snapshot) => {
+                self.tell(SessionEvent::Snapshot(Box::new(snapshot))).await;
+            }
+            LinkEvent::Engine(event) => self.tell(SessionEvent::Engine(event)).await,
+            LinkEvent::Lost(reason) => {
+                self.client = None;
+                self.tell(SessionEvent::Disconnected { reason }).await;
+            }
+            LinkEvent::GaveUp(error) => {
+                self.link = None;
+                if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {
+                    self.finish(JobOutcome::Failed { error }).await;
+                } else if self.process.is_none() {
+                    let exit = HostExit { code: None, signal: None };
+                    self.tell(SessionEvent::HostExited { exit, expected: false }).await;
+                }
+            }
+        }
+    }
+
+    /// Asks the host without keeping the loop waiting.
+    fn ask(&self, operation: Operation) {
+        let client = self.client.clone();
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let no_host = || WireError::new(ErrorKind::NoHost, "no host is connected");
+            let event = match &operation {
+                Operation::Vault => SessionEvent::Vault(match client {
+                    Some(client) => client.ask::<VaultSnapshot>(operation.request()).await,
+                    None => Err(no_host()),
+                }),
+                _ => {
+                    let answer = match client {
+                        Some(client) => client.ask::<InvokeResult>(operation.request()).await,
+                        None => Err(no_host()),
+                    };
+                    SessionEvent::Invoked { operation, answer }
+                }
+            };
+            // The session is over when this fails.
+            let _ = events.send(event).await;
+        });
+    }
+}
+
+/// The plugin package of that name.
+fn find<'a>(package: &'a HostPackage, name: &str) -> Option<&'a PluginPackage> {
+    package.plugins.iter().find(|plugin| plugin.name == name)
+}

@@ -1,0 +1,207 @@
+//! Beginning, cancelling and finishing jobs.
+
+use std::time::Instant;
+
+use hotswap_build::{BuildMessage, BuildOptions, Cancel, build_host, build_plugin};
+use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::{Product, Report, RunningJob, Supervisor, find};
+use crate::format;
+use crate::session::event::{BuildLine, SessionEvent};
+use crate::session::job::{Job, JobOutcome};
+use crate::session::process::HostProcess;
+use crate::socket::{self, HostChoice};
+
+impl RunningJob {
+    pub(super) fn is_build(&self) -> bool {
+        matches!(self.job, Job::BuildHost | Job::BuildPlugin(_))
+    }
+}
+
+impl Supervisor {
+    pub(super) async fn begin_next_job(&mut self) {
+        while self.running.is_none() && self.ending.is_none() {
+            let Some(job) = self.queue.pop_front() else { return };
+            if job == Job::ReloadIfBuilt && !(self.built_since_reload && self.client.is_some()) {
+                continue;
+            }
+            let cancel = Cancel::default();
+            self.running = Some(RunningJob {
+                job: job.clone(),
+                started: Instant::now(),
+                cancel: cancel.clone(),
+            });
+            self.tell(SessionEvent::JobStarted { job: job.clone() }).await;
+            if let Err(outcome) = self.begin(job, cancel) {
+                self.finish(outcome).await;
+            }
+        }
+    }
+
+    /// Begins a job in the background; one that ends at once has its outcome.
+    fn begin(&mut self, job: Job, cancel: Cancel) -> Result<(), JobOutcome> {
+        match job {
+            Job::BuildHost => self.begin_host_build(cancel),
+            Job::BuildPlugin(name) => self.begin_plugin_build(&name, cancel),
+            Job::StartHost => self.begin_start(),
+            Job::StopHost => match &self.process {
+                Some(process) => {
+                    process.stop();
+                    Ok(())
+                }
+                None => Err(JobOutcome::done("no host runs")),
+            },
+            Job::Reload | Job::ReloadIfBuilt => {
+                self.built_since_reload = false;
+                self.begin_request(&job, |report: ReloadReport| report.to_string())
+            }
+            Job::Free(_) => self.begin_request(&job, |freed: FreeResult| freed.detail),
+        }
+    }
+
+    fn begin_host_build(&self, cancel: Cancel) -> Result<(), JobOutcome> {
+        let Some(package) = self.package.clone() else {
+            return Err(JobOutcome::failed(ErrorKind::Build, "this host has no package to build"));
+        };
+        let (events, report) = (self.events.clone(), self.report.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut on_message = forward(&events, &package.name);
+            let built = build_host(&package, &BuildOptions::default(), &cancel, &mut on_message);
+            let (outcome, product) = match built {
+                Ok(path) => {
+                    (JobOutcome::done(path.display().to_string()), Product::Executable(path))
+                }
+                Err(error) => (error.into(), Product::Nothing),
+            };
+            // The session is over when this fails.
+            let _ = report.blocking_send(Report::Finished(outcome, product));
+        });
+        Ok(())
+    }
+
+    fn begin_plugin_build(&self, name: &str, cancel: Cancel) -> Result<(), JobOutcome> {
+        let Some((package, plugin)) =
+            self.package.as_ref().and_then(|package| Some((package, find(package, name)?.clone())))
+        else {
+            let message = format!("the host's package names no plugin `{name}`");
+            return Err(JobOutcome::failed(ErrorKind::Build, message));
+        };
+        let plugin_dir = package.plugin_dir.clone();
+        let (events, report) = (self.events.clone(), self.report.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut on_message = forward(&events, &plugin.name);
+            let options = BuildOptions::default();
+            let built = build_plugin(&plugin, &options, &cancel, &mut on_message)
+                .and_then(|built| Ok((built.install(&plugin_dir)?, built)));
+            let (outcome, product) = match built {
+                Ok((path, built)) => {
+                    let build_id = built.build_id.to_string();
+                    let summary = format!("build {}", format::short_build_id(&build_id));
+                    let _ = events.blocking_send(SessionEvent::Built {
+                        plugin: built.plugin,
+                        build_id,
+                        path,
+                        warnings: built.warnings,
+                    });
+                    (JobOutcome::done(summary), Product::Artifact)
+                }
+                Err(error) => (error.into(), Product::Nothing),
+            };
+            // The session is over when this fails.
+            let _ = report.blocking_send(Report::Finished(outcome, product));
+        });
+        Ok(())
+    }
+
+    fn begin_start(&mut self) -> Result<(), JobOutcome> {
+        let failed = |message| Err(JobOutcome::failed(ErrorKind::Internal, message));
+        let Some(executable) = &self.executable else {
+            return failed("the host is not built".to_owned());
+        };
+        let started = HostProcess::start(
+            executable,
+            &self.options.host_arguments,
+            self.plugin_dir.as_deref(),
+            &self.logs,
+        );
+        let (process, exit) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                return failed(format!("cannot start {}: {error}", executable.display()));
+            }
+        };
+        let (events, report) = (self.events.clone(), self.report.clone());
+        let pid = process.pid;
+        tokio::spawn(async move {
+            let _ = events.send(SessionEvent::HostStarted { pid }).await;
+            if let Ok(exit) = exit.await {
+                let _ = report.send(Report::Exited(exit)).await;
+            }
+        });
+        self.process = Some(process);
+        // What is in the plugin directory is loaded by the start itself.
+        self.built_since_reload = false;
+        self.connect(HostChoice::Socket(socket::of_process(pid)), pid);
+        Ok(())
+    }
+
+    fn begin_request<T: DeserializeOwned + 'static>(
+        &self,
+        job: &Job,
+        summary: fn(T) -> String,
+    ) -> Result<(), JobOutcome> {
+        let (Some(client), Some(operation)) = (self.client.clone(), job.operation()) else {
+            return Err(JobOutcome::failed(ErrorKind::NoHost, "no host is connected"));
+        };
+        let report = self.report.clone();
+        tokio::spawn(async move {
+            let outcome = match client.ask(operation.request()).await {
+                Ok(answer) => JobOutcome::done(summary(answer)),
+                Err(error) => JobOutcome::Failed { error },
+            };
+            // The session is over when this fails.
+            let _ = report.send(Report::Finished(outcome, Product::Nothing)).await;
+        });
+        Ok(())
+    }
+
+    pub(super) fn cancel_running(&mut self) {
+        let Some(running) = &self.running else { return };
+        running.cancel.cancel();
+        if running.job == Job::StartHost
+            && let Some(process) = &self.process
+        {
+            process.stop();
+        }
+    }
+
+    pub(super) async fn finish(&mut self, outcome: JobOutcome) {
+        let Some(RunningJob { job, started, .. }) = self.running.take() else { return };
+        // Without its host there is nothing to start; an earlier build of it will do.
+        if job == Job::BuildHost && self.executable.is_none() {
+            self.queue.retain(|waiting| *waiting != Job::StartHost);
+        }
+        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.tell(SessionEvent::JobFinished { job, outcome, elapsed_ms }).await;
+    }
+}
+
+/// Tells of what a build says; waits where the events are not read as fast.
+fn forward(events: &mpsc::Sender<SessionEvent>, package: &str) -> impl FnMut(BuildMessage) + use<> {
+    let (events, package) = (events.clone(), package.to_owned());
+    move |message| {
+        let event = match message {
+            BuildMessage::Progress { done, total, package } => {
+                SessionEvent::JobProgress { done, total, package }
+            }
+            message => match BuildLine::of(message) {
+                Some(line) => SessionEvent::Build { package: package.clone(), line },
+                None => return,
+            },
+        };
+        // The session is over when this fails; the build ends by itself.
+        let _ = events.blocking_send(event);
+    }
+}

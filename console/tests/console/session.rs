@@ -1,0 +1,187 @@
+//! Sessions with hosts that behave and hosts that do not.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use hotswap_console::operation::Operation;
+use hotswap_console::session::{
+    self, Job, JobOutcome, LogLine, Options, Order, OutputStream, Session, SessionEvent, Target,
+};
+use hotswap_console::socket::HostChoice;
+
+use crate::support::fake_host::FakeHost;
+use crate::support::samples;
+
+fn start(target: Target) -> Session {
+    session::start(Options {
+        target,
+        plugin_dir: None,
+        host_arguments: vec!["--flag".into()],
+        watch: true,
+        client_name: "test",
+    })
+}
+
+/// A program for /bin/sh that plays the host.
+fn script(directory: &Path, text: &str) -> PathBuf {
+    let path = directory.join("host");
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// The next event that `wanted` makes something of.
+async fn next<T>(session: &mut Session, wanted: impl Fn(SessionEvent) -> Option<T>) -> T {
+    loop {
+        let event = session.events.recv().await.expect("the session is not over yet");
+        if let Some(found) = wanted(event) {
+            return found;
+        }
+    }
+}
+
+async fn order(session: &Session, order: Order) {
+    session.orders.send(order).await.unwrap();
+}
+
+async fn ended(session: &mut Session) -> Option<hotswap_protocol::WireError> {
+    next(session, |event| match event {
+        SessionEvent::Ended { error } => Some(error),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_running_host_is_attached_to_and_left_running() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = FakeHost::listen(directory.path(), std::process::id());
+    let mut session = start(Target::Running(HostChoice::Socket(host.socket.clone())));
+    let snapshot = next(&mut session, |event| match event {
+        SessionEvent::Snapshot(snapshot) => Some(snapshot),
+        _ => None,
+    })
+    .await;
+    assert_eq!(*snapshot, samples::snapshot(std::process::id()));
+    assert!(matches!(session.logs.recv().await, Some(LogLine::Log(_))));
+    assert_eq!(session.logs.recv().await, Some(LogLine::Dropped { count: 4 }));
+
+    order(&session, Order::Operate(Operation::Reload)).await;
+    let summary = next(&mut session, |event| match event {
+        SessionEvent::JobFinished { job: Job::Reload, outcome, .. } => Some(outcome),
+        _ => None,
+    })
+    .await;
+    assert_eq!(summary, JobOutcome::Done { summary: "world: ok, cat: unchanged".into() });
+
+    let call = Operation::invoke("world".into(), "greet".into(), vec!["Ada".into()]);
+    order(&session, Order::Operate(call.clone())).await;
+    let answer = next(&mut session, |event| match event {
+        SessionEvent::Invoked { operation, answer } if operation == call => Some(answer),
+        _ => None,
+    })
+    .await;
+    assert_eq!(answer, Ok(samples::greeting()));
+
+    order(&session, Order::End).await;
+    assert_eq!(ended(&mut session).await, None);
+}
+
+#[tokio::test]
+async fn a_socket_that_is_gone_ends_the_session_with_a_reason() {
+    let socket = HostChoice::Socket("/nowhere/9.sock".into());
+    let mut session = start(Target::Running(socket));
+    let error = ended(&mut session).await.unwrap();
+    assert!(error.message.contains("/nowhere/9.sock"), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_that_dies_at_the_start_says_how_and_can_be_started_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "echo \"started with $* $HOTSWAP_CONSOLE\"; echo oh no >&2; exit 3";
+    let mut session = start(Target::Executable(script(directory.path(), text)));
+    for _ in 0..2 {
+        let error = next(&mut session, |event| match event {
+            SessionEvent::JobFinished {
+                job: Job::StartHost,
+                outcome: JobOutcome::Failed { error },
+                ..
+            } => Some(error),
+            _ => None,
+        })
+        .await;
+        assert!(error.message.contains("exit code 3"), "{error}");
+        order(&session, Order::Restart).await;
+    }
+    let mut lines = Vec::new();
+    while lines.len() < 2 {
+        match session.logs.recv().await {
+            Some(LogLine::Output { stream, text }) => lines.push((stream, text)),
+            other => panic!("{other:?}"),
+        }
+    }
+    lines.sort_by_key(|(stream, _)| stream.as_str().to_owned());
+    assert!(lines.contains(&(OutputStream::Stdout, "started with --flag 1".into())), "{lines:?}");
+}
+
+#[tokio::test]
+async fn ending_the_session_ends_the_host_with_a_signal_it_can_catch() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut session = start(Target::Executable(script(directory.path(), text)));
+    let ready = LogLine::Output { stream: OutputStream::Stdout, text: "ready".into() };
+    assert_eq!(session.logs.recv().await, Some(ready));
+    order(&session, Order::End).await;
+    let (exit, expected) = next(&mut session, |event| match event {
+        SessionEvent::HostExited { exit, expected } => Some((exit, expected)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(exit.code, Some(0));
+    assert!(expected);
+    assert_eq!(ended(&mut session).await, None);
+}
+
+#[tokio::test]
+async fn a_crash_is_told_with_its_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut session = start(Target::Executable(script(directory.path(), "kill -SEGV $$")));
+    let (exit, expected) = next(&mut session, |event| match event {
+        SessionEvent::HostExited { exit, expected } => Some((exit, expected)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(exit.to_string(), "SIGSEGV (signal 11)");
+    assert!(!expected);
+}
+
+#[tokio::test]
+async fn a_host_that_floods_its_output_is_drained_and_the_loss_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; echo last >&2";
+    let mut session = start(Target::Executable(script(directory.path(), text)));
+    // Nobody reads the log before the host has ended: it must not have had to wait.
+    next(&mut session, |event| matches!(event, SessionEvent::HostExited { .. }).then_some(()))
+        .await;
+    order(&session, Order::End).await;
+    ended(&mut session).await;
+    let mut lines = 0;
+    while let Some(line) = session.logs.recv().await {
+        if matches!(line, LogLine::Output { .. }) {
+            lines += 1;
+        }
+    }
+    assert!(lines < 30_000, "more than the queue holds was kept: {lines}");
+    assert!(lines > 1_000, "only {lines} lines came through");
+}
+
+#[test]
+fn what_is_no_host_is_refused_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = Target::at(directory.path().join("missing")).unwrap_err();
+    assert!(missing.message.contains("missing"), "{missing}");
+    let no_package = Target::at(directory.path().into()).unwrap_err();
+    assert!(no_package.message.contains("Cargo.toml"), "{no_package}");
+    let program = script(directory.path(), "exit 0");
+    assert_eq!(Target::at(program.clone()), Ok(Target::Executable(program)));
+}
