@@ -18,6 +18,11 @@ pub(crate) struct HostMetadata {
 }
 
 impl HostMetadata {
+    /// Whether the package is meant to be a host, be its table right or wrong.
+    pub(crate) fn is_in(package: &Package) -> bool {
+        package.metadata.get("hotswap").is_some()
+    }
+
     /// `None` where the package is no host.
     pub(crate) fn of(package: &Package) -> Result<Option<Self>, BuildError> {
         let Some(table) = package.metadata.get("hotswap") else { return Ok(None) };

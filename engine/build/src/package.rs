@@ -65,7 +65,7 @@ impl HostPackage {
         let manifest_path = find_manifest(dir)?;
         let workspace = Workspace::load(&manifest_path)?;
         let Some(package) = workspace.member_at(&manifest_path) else {
-            return Err(no_package(&workspace, &manifest_path)?);
+            return Err(no_package(&workspace, &manifest_path));
         };
         let metadata = plugins_named(&workspace, package)?;
         let plugins = open_plugins(&workspace, package, &metadata.plugins)?;
@@ -143,20 +143,18 @@ impl PluginPackage {
 }
 
 /// What to say about a manifest that has only a `[workspace]`.
-fn no_package(workspace: &Workspace, manifest_path: &Path) -> Result<BuildError, BuildError> {
-    let mut hosts = Vec::new();
-    for member in workspace.members() {
-        if HostMetadata::of(member)?.is_some() {
-            hosts.push(format!("{} (`{}`)", dir_of(member).display(), member.name));
-        }
-    }
+fn no_package(workspace: &Workspace, manifest_path: &Path) -> BuildError {
+    let members = workspace.members();
+    let hosts = members.iter().filter(|member| HostMetadata::is_in(member));
+    let hosts: Vec<_> =
+        hosts.map(|host| format!("{} (`{}`)", dir_of(host).display(), host.name)).collect();
     let advice = if hosts.is_empty() {
         "none of its members has a [package.metadata.hotswap] that would make it a host".to_owned()
     } else {
         format!("give the directory of one of its hosts: {}", hosts.join(", "))
     };
     let shown = manifest_path.display();
-    Ok(BuildError::setup(format!("{shown} is a workspace without a package of its own; {advice}")))
+    BuildError::setup(format!("{shown} is a workspace without a package of its own; {advice}"))
 }
 
 fn plugins_named(workspace: &Workspace, package: &Package) -> Result<HostMetadata, BuildError> {
@@ -218,7 +216,7 @@ fn refuse_plugin_dependency(
     package: &Package,
     rule: &str,
 ) -> Result<(), BuildError> {
-    let plugins = workspace.declared_plugins()?;
+    let plugins = workspace.declared_plugins();
     let is_plugin = |other: &&&Package| plugins.iter().any(|plugin| plugin.id == other.id);
     match workspace.dependencies(package).iter().find(is_plugin) {
         None => Ok(()),

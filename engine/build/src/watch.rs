@@ -44,18 +44,15 @@ impl Watcher {
     ) -> Result<Self, BuildError> {
         let inbox = Arc::new(Inbox::default());
         let events = Arc::clone(&inbox);
-        let failed = |error: &dyn std::fmt::Display| {
-            BuildError::setup(format!("the plugins' sources cannot be watched: {error}"))
-        };
         let watcher = notify::recommended_watcher(move |event| events.deliver(event))
-            .map_err(|error| failed(&error))?;
+            .map_err(not_watchable)?;
         let mut tree = Tree::new(watcher, Sources::of(plugins));
-        tree.watch_all().map_err(|error| failed(&error))?;
+        tree.watch_all().map_err(not_watchable)?;
         let worker = Worker { inbox: Arc::clone(&inbox), tree, quiet, on_change };
         let worker = thread::Builder::new()
             .name("hotswap watcher".to_owned())
             .spawn(move || worker.run())
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| not_watchable(error.into()))?;
         Ok(Self { inbox, worker: Some(worker) })
     }
 }
@@ -71,6 +68,22 @@ impl Drop for Watcher {
             let _ = worker.join();
         }
     }
+}
+
+fn not_watchable(error: notify::Error) -> BuildError {
+    let advice = match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => "; raise the limit fs.inotify.max_user_watches",
+        notify::ErrorKind::Io(error) if is_out_of_instances(error) => {
+            "; raise the limit fs.inotify.max_user_instances"
+        }
+        _ => "",
+    };
+    BuildError::setup(format!("the plugins' sources cannot be watched: {error}{advice}"))
+}
+
+/// That is how inotify says it, and it is not about open files.
+fn is_out_of_instances(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
 /// What happened since the worker last looked.

@@ -97,16 +97,17 @@ impl Workspace {
         list(candidates.into_iter().map(|package| package.name.as_str()))
     }
 
-    /// The members that are plugins, as the hosts of this workspace say.
-    pub(crate) fn declared_plugins(&self) -> Result<Vec<&Package>, BuildError> {
+    /// The members that are plugins, as the hosts of this workspace say. A host whose table is
+    /// wrong says so when it is opened itself, and keeps nobody else from being built.
+    pub(crate) fn declared_plugins(&self) -> Vec<&Package> {
         let mut plugins = Vec::new();
         for host in self.members() {
-            let Some(metadata) = HostMetadata::of(host)? else { continue };
+            let Ok(Some(metadata)) = HostMetadata::of(host) else { continue };
             for entry in &metadata.plugins {
                 plugins.extend(self.member(entry).or_else(|| self.member_in(host, entry)));
             }
         }
-        Ok(plugins)
+        plugins
     }
 
     /// The member that a path in the manifest of `package` leads to.

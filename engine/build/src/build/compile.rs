@@ -59,7 +59,11 @@ pub(super) fn compile(
         return Err(BuildError::cancelled(package.name));
     }
     let status = status.map_err(|error| {
-        BuildError::setup(format!("`{}`: cargo could not be run: {error}", package.name))
+        BuildError::setup(format!(
+            "`{}` cannot be built, since cargo could not be run: {error}; is Rust installed, with \
+             `cargo` on the PATH?",
+            package.name
+        ))
     })?;
     if !status.success() {
         return Err(translator.failure(status));

@@ -68,14 +68,17 @@ impl Tree {
             self.watch_again();
             return packages.iter().flat_map(|dir| self.sources.owners_of_dir(dir)).collect();
         }
-        let beside_sources = dir.parent().is_some_and(|parent| self.watched.contains(parent));
-        if beside_sources
-            && self.sources.enters(dir)
-            && self.watch_below(dir).is_ok_and(|has_sources| has_sources)
-        {
-            return self.sources.owners_of_dir(dir);
+        // What lies in a workspace beside its packages, or in a directory that is not watched
+        // itself, belongs to nobody.
+        let owners = self.sources.owners_of_dir(dir);
+        let is_beside_sources = dir.parent().is_some_and(|parent| self.watched.contains(parent));
+        if owners.is_empty() || !is_beside_sources || !self.sources.enters(dir) {
+            return BTreeSet::new();
         }
-        BTreeSet::new()
+        match self.watch_below(dir) {
+            Ok(true) => owners,
+            _ => BTreeSet::new(),
+        }
     }
 
     /// A watched directory is gone, with all its sources.

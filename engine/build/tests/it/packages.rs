@@ -152,6 +152,14 @@ fn unknown_keys_and_wrong_types_are_named() {
 }
 
 #[test]
+fn a_wrong_host_keeps_no_plugin_from_being_built() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.host("sample", "plugin = [\"world\"]");
+    assert_eq!(PluginPackage::open(&workspace.path("world")).unwrap().name, "world");
+}
+
+#[test]
 fn a_host_needs_one_program() {
     let workspace = Workspace::new();
     workspace.plugin("world", "");
