@@ -142,6 +142,23 @@ fn cancelling_ends_whatever_cargo_runs() {
 }
 
 #[test]
+fn a_caller_that_panics_leaves_nothing_running() {
+    let workspace = Workspace::new();
+    let endless = EndlessBuild::in_package(&workspace, "world");
+    let plugin = workspace.open_plugin("world");
+    let (script, scripts) = channel();
+    let mut panics = move |_| {
+        script.send(endless.wait_until_it_runs()).unwrap();
+        panic!("as this test wants it");
+    };
+    let build = thread::spawn(move || {
+        build_plugin(&plugin, &BuildOptions::default(), &Cancel::default(), &mut panics)
+    });
+    assert_ended(scripts.recv().unwrap());
+    build.join().unwrap_err();
+}
+
+#[test]
 fn a_plugin_is_built_once_at_a_time() {
     let workspace = Workspace::new();
     let endless = EndlessBuild::in_package(&workspace, "world");
