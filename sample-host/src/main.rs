@@ -1,1 +1,130 @@
-fn main() {}
+//! A small real service whose answers come from plugins that can be replaced while it runs.
+//!
+//! `GET /greet/{name}?times=N` is answered by the plugin `world`, `GET /animals` by whatever plugins
+//! registered in the host's Extension. SIGUSR1 reloads; SIGINT and SIGTERM end it.
+
+mod heartbeat;
+mod http;
+mod yard;
+
+use std::{env, net::Ipv4Addr, time::Duration};
+
+use clap::Parser;
+use color_eyre::eyre::{Result, WrapErr};
+use hotswap_engine::{
+    ConsoleSocket, Engine, console_layer, plugin_dir_from_env, protocol::CONSOLE_ENV,
+};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Handle},
+    signal::unix::{SignalKind, signal},
+};
+use tracing_subscriber::{EnvFilter, prelude::*};
+
+use yard::Yard;
+
+/// How long the end of the service waits for running calls.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A small HTTP service whose answers come from plugins.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The port to listen on, on the loopback interface; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+
+    /// Where the plugins' artifacts are; a console sets HOTSWAP_PLUGIN_DIR instead
+    #[arg(long)]
+    plugins: Option<std::path::PathBuf>,
+
+    /// Seconds between two heartbeats
+    #[arg(long, default_value_t = 5)]
+    heartbeat: u64,
+}
+
+fn main() -> Result<()> {
+    color_eyre::install()?;
+    let arguments = Arguments::parse();
+    install_log();
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(hotswap_engine::checkpoint)
+        .build()?;
+    runtime.block_on(runtime.spawn(serve(arguments)))?
+}
+
+async fn serve(arguments: Arguments) -> Result<()> {
+    let plugin_dir = match arguments.plugins {
+        Some(dir) => dir,
+        None => plugin_dir_from_env("target/hotswap/plugins/sample-host"),
+    };
+    let engine = Engine::builder(plugin_dir)
+        .extension(Yard::next)
+        .console(ConsoleSocket::from_env())
+        .tokio(Handle::current())
+        .build()?;
+    // A plugin that does not load is no reason not to serve: the next reload may mend it.
+    if let Err(error) = load(&engine).await {
+        tracing::error!("serving without plugins: {error}");
+    }
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, arguments.port))
+        .await
+        .wrap_err_with(|| format!("cannot listen on port {}", arguments.port))?;
+    let address = listener.local_addr()?;
+    tracing::info!("listening on http://{address}");
+    println!("listening on http://{address}");
+
+    let heartbeat =
+        heartbeat::start(engine.clone(), Duration::from_secs(arguments.heartbeat.max(1)));
+    let reloads = tokio::spawn(reload_on_signal(engine.clone()));
+    axum::serve(listener, http::router(engine.clone()))
+        .with_graceful_shutdown(end_signal())
+        .await?;
+    heartbeat.abort();
+    reloads.abort();
+
+    let report = tokio::task::spawn_blocking(move || engine.shutdown(SHUTDOWN_TIMEOUT)).await?;
+    for held in report.held {
+        tracing::warn!("still held at the end: {held}");
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// The log goes to consoles; without one, to stderr as well.
+fn install_log() {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,world=debug,cat=debug"));
+    let to_stderr = env::var_os(CONSOLE_ENV).is_none();
+    let stderr = to_stderr.then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr));
+    tracing_subscriber::registry().with(filter).with(console_layer()).with(stderr).init();
+}
+
+/// Loads what changed, off the workers: a load takes as long as the plugins' steps do.
+async fn load(engine: &Engine) -> Result<()> {
+    let engine = engine.clone();
+    tokio::task::spawn_blocking(move || engine.reload()).await??;
+    Ok(())
+}
+
+async fn reload_on_signal(engine: Engine) -> Result<()> {
+    let mut signals = signal(SignalKind::user_defined1())?;
+    while signals.recv().await.is_some() {
+        // The engine logs what came of it.
+        let _ = load(&engine).await;
+    }
+    Ok(())
+}
+
+async fn end_signal() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -36,13 +36,15 @@ macro_rules! __export_plugin {
                     $crate::__private::attach(host, &INSTANCE, &DESCRIPTOR)
                 }
 
-                $crate::__hook!("__cxa_thread_atexit_impl", thread_at_exit);
-                $crate::__hook!("pthread_key_create", key_create);
-                $crate::__hook!("pthread_key_delete", key_delete);
-                $crate::__hook!("pthread_setspecific", key_set);
-                $crate::__hook!("pthread_getspecific", key_get);
-                $crate::__hook!("pthread_create", thread_create);
-                $crate::__hook!("dl_iterate_phdr", iterate_images);
+                mod hooks {
+                    $crate::__hook!("__cxa_thread_atexit_impl", thread_at_exit);
+                    $crate::__hook!("pthread_key_create", key_create);
+                    $crate::__hook!("pthread_key_delete", key_delete);
+                    $crate::__hook!("pthread_setspecific", key_set);
+                    $crate::__hook!("pthread_getspecific", key_get);
+                    $crate::__hook!("pthread_create", thread_create);
+                    $crate::__hook!("dl_iterate_phdr", iterate_images);
+                }
             };
         };
     };

@@ -151,7 +151,11 @@ pub mod raw {
 
     unsafe extern "C" fn drop_object<T>(object: NonNull<()>) -> Outcome<()> {
         // SAFETY: the object was leaked from a `Box<T>`, and its owner drops it once.
-        catch(|| Outcome::Ok(drop(unsafe { Box::from_raw(object.cast::<T>().as_ptr()) })))
+        let object = unsafe { Box::from_raw(object.cast::<T>().as_ptr()) };
+        catch(|| {
+            drop(object);
+            Outcome::Ok(())
+        })
     }
 
     extern "C" fn shape<I: Interface + ?Sized>() -> Outcome<InterfaceShape> {

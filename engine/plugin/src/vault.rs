@@ -274,7 +274,11 @@ pub mod raw {
 
     unsafe extern "C" fn drop_value<T>(value: NonNull<()>) -> Outcome<()> {
         // SAFETY: the value was leaked from a `Box<T>`, and the engine drops it once.
-        catch(|| Outcome::Ok(drop(unsafe { Box::from_raw(value.cast::<T>().as_ptr()) })))
+        let value = unsafe { Box::from_raw(value.cast::<T>().as_ptr()) };
+        catch(|| {
+            drop(value);
+            Outcome::Ok(())
+        })
     }
 
     pub extern "C" fn schema<T: Shared>() -> Outcome<TypeSchema> {
@@ -290,7 +294,10 @@ pub mod raw {
     unsafe extern "C" fn rehome<T: Shared>(value: NonNull<()>) -> Outcome<()> {
         // SAFETY: the engine holds the value's lock for writing.
         let value = unsafe { value.cast::<T>().as_mut() };
-        catch(|| Outcome::Ok(value.rehome()))
+        catch(|| {
+            value.rehome();
+            Outcome::Ok(())
+        })
     }
 
     pub unsafe extern "C" fn run<F: FnOnce(NonNull<T>) -> R, T, R>(

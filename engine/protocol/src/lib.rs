@@ -25,8 +25,9 @@ mod snapshot;
 
 pub use event::{Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport};
 pub use message::{
-    ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line, Notification, Request,
-    RequestLine, ResponseLine, RpcError, SubscribeParams, TargetParams, WireError,
+    ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line, Notification,
+    NotificationLine, Request, RequestLine, ResponseLine, RpcError, SubscribeParams, TargetParams,
+    WireError,
 };
 pub use snapshot::{
     DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, ParamInfo, PluginInfo,

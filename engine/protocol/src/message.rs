@@ -110,6 +110,23 @@ pub enum Notification {
     },
 }
 
+/// A notification's line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NotificationLine {
+    /// Always `"2.0"`.
+    pub jsonrpc: String,
+    /// What is told.
+    #[serde(flatten)]
+    pub notification: Notification,
+}
+
+impl Notification {
+    /// Wraps a notification for the wire.
+    pub fn into_line(self) -> NotificationLine {
+        NotificationLine { jsonrpc: "2.0".into(), notification: self }
+    }
+}
+
 /// What went wrong, for a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

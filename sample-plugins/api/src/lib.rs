@@ -1,1 +1,10 @@
+//! What the sample host and its plugins share: interfaces that plugins implement for the host.
 
+use hotswap_plugin::interface;
+
+/// An animal that lives in the host's yard.
+#[interface]
+pub trait Animal {
+    /// Makes its sound some times.
+    fn speak(&self, times: u32) -> String;
+}

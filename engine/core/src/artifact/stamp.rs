@@ -65,5 +65,5 @@ fn half(hash: &blake3::Hash) -> [u8; 16] {
 
 /// As much of a text as its field holds, ending at a character.
 fn cut<const N: usize>(text: &str) -> &[u8] {
-    text[..text.floor_char_boundary(N)].as_bytes()
+    &text.as_bytes()[..text.floor_char_boundary(N)]
 }

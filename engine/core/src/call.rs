@@ -1,0 +1,110 @@
+//! Calls of plugins' functions by name.
+
+use std::fmt;
+
+use hotswap_plugin::{Error, ErrorKind as PluginErrorKind, Value, abi::Outcome};
+use hotswap_protocol::{ErrorKind, WireError};
+
+use crate::{
+    lease::{Lease, LeaseKind},
+    thread::checkpoint,
+};
+
+/// Why a call did not answer with a value.
+#[derive(Debug, Clone)]
+pub struct CallError {
+    kind: ErrorKind,
+    plugin: String,
+    version: u32,
+    function: String,
+    message: String,
+    causes: Vec<String>,
+}
+
+impl CallError {
+    /// Whose fault it is: of the caller (`UnknownFunction`, `BadArgument`), or of the function
+    /// (`PluginError`, `Panic`).
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What the function said, without its name.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The causes, outermost first.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    /// The error as the console's protocol tells it.
+    pub fn to_wire(&self) -> WireError {
+        let mut wire = WireError::new(self.kind, self.to_string());
+        wire.plugin = Some(self.plugin.clone());
+        wire.chain.clone_from(&self.causes);
+        wire
+    }
+
+    pub(crate) fn bad_result(lease: &Lease, function: &str, error: &Error) -> Self {
+        Self::of(lease, function, ErrorKind::BadArgument, error)
+    }
+
+    fn of(lease: &Lease, function: &str, kind: ErrorKind, error: &Error) -> Self {
+        let version = lease.version();
+        Self {
+            kind,
+            plugin: version.name().to_owned(),
+            version: version.ordinal,
+            function: function.to_owned(),
+            message: error.message().to_owned(),
+            causes: error.causes().to_vec(),
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plugin, version, function, message, .. } = self;
+        match self.kind {
+            ErrorKind::UnknownFunction => write!(f, "{plugin} v{version}: {message}"),
+            _ => write!(f, "{plugin} v{version}: {function}: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// Calls a function of a leased version.
+pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
+    checkpoint();
+    let call = lease.another(LeaseKind::Call);
+    let outcome = match call.version().function_to_call(name) {
+        Some(function) => call.image().invoke(function.index, args),
+        None => call.image().invoke_func(name, args),
+    };
+    match outcome {
+        Outcome::Ok(value) => Ok(value),
+        Outcome::Err(error) => Err(refused(lease, name, error)),
+        Outcome::Panic(report) => {
+            let text = format!("panicked at {}: {}", report.location, report.message);
+            Err(CallError::of(lease, name, ErrorKind::Panic, &Error::msg(text)))
+        }
+    }
+}
+
+fn refused(lease: &Lease, name: &str, error: Error) -> CallError {
+    match error.kind() {
+        PluginErrorKind::UnknownFunction => {
+            let known = lease.version().function_names();
+            let message = if known.is_empty() {
+                format!("{error}; it declares none")
+            } else {
+                format!("{error}; it has {}", known.join(", "))
+            };
+            CallError::of(lease, name, ErrorKind::UnknownFunction, &Error::msg(message))
+        }
+        PluginErrorKind::BadArgument => CallError::of(lease, name, ErrorKind::BadArgument, &error),
+        _ => CallError::of(lease, name, ErrorKind::PluginError, &error),
+    }
+}

@@ -1,0 +1,8 @@
+//! The socket through which a console reaches the engine; see `hotswap_protocol` for what is said.
+
+mod connection;
+mod listener;
+mod request;
+
+pub use listener::ConsoleSocket;
+pub(crate) use listener::{Listener, listen};

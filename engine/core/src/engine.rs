@@ -1,0 +1,543 @@
+//! What the host holds.
+
+use std::{
+    any::Any,
+    env, fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use hotswap_protocol::{
+    Event, FreeResult, HostInfo, PluginInfo, ReloadReport, Snapshot, VaultSnapshot, VersionState,
+};
+use serde::Serialize;
+
+use crate::{
+    ConsoleSocket, EngineError, Events, LoadedPlugin, PluginManager,
+    artifact::Toolchain,
+    console::{self, Listener},
+    event::{EventHub, now_ms},
+    extension::{self, ExtensionFactory},
+    lease::{Lease, LeaseKind},
+    manager::same_name,
+    reaper::{self, ReaperHandle, WakeThreads},
+    reload::{self, LoadState},
+    stage::Staging,
+    thread::checkpoint,
+    vault::{Store, View},
+    version::Version,
+};
+
+/// How long a lifecycle step may take unless the host says otherwise.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long dropping an engine waits for calls to end.
+const DROP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many ended versions of a plugin stay listed.
+const ENDED_LISTED: usize = 16;
+
+/// Loads, serves, replaces and frees plugins.
+///
+/// A clone is another handle to the same engine. When the last one is dropped, the engine shuts
+/// down: see [`Engine::shutdown`].
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+    _last: Arc<ShutdownOnDrop>,
+}
+
+/// Settings of an engine to be.
+pub struct EngineBuilder {
+    plugin_dir: PathBuf,
+    only: Option<Vec<String>>,
+    step_timeout: Duration,
+    extension: ExtensionFactory,
+    console: Option<ConsoleSocket>,
+    wake: Vec<WakeThreads>,
+}
+
+/// What a shutdown left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// The versions that are still mapped, and who holds them: `world v1: 1 call`.
+    pub held: Vec<String>,
+}
+
+/// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
+/// sets for the host it starts, or else `default`.
+pub fn plugin_dir_from_env(default: impl Into<PathBuf>) -> PathBuf {
+    env::var_os("HOTSWAP_PLUGIN_DIR").map_or_else(|| default.into(), PathBuf::from)
+}
+
+impl Engine {
+    /// Begins an engine whose artifacts lie in a directory.
+    pub fn builder(plugin_dir: impl Into<PathBuf>) -> EngineBuilder {
+        EngineBuilder {
+            plugin_dir: plugin_dir.into(),
+            only: None,
+            step_timeout: STEP_TIMEOUT,
+            extension: extension::factory(|_: Option<&()>| ()),
+            console: None,
+            wake: Vec::new(),
+        }
+    }
+
+    /// Loads the plugins, handing each one `data`.
+    ///
+    /// # Errors
+    /// Any failing step of any plugin undoes the whole load; what served before serves on.
+    pub fn load<T: Serialize>(&self, data: T) -> Result<ReloadReport, EngineError> {
+        self.inner.load(&data)
+    }
+
+    /// Loads what changed since, as [`load`](Self::load) does; unchanged plugins stay as they are.
+    ///
+    /// Running calls end on the old versions, which are freed when nothing uses them any more. Two
+    /// reloads never run at once: a second one waits.
+    ///
+    /// # Errors
+    /// As for `load`.
+    pub fn reload(&self) -> Result<ReloadReport, EngineError> {
+        self.inner.load(&())
+    }
+
+    /// The generation that serves. The handle keeps all its versions in use.
+    pub fn current(&self) -> Arc<PluginManager> {
+        checkpoint();
+        self.inner.current()
+    }
+
+    /// A plugin by name, or a version that is still loaded by `name@version`.
+    ///
+    /// # Errors
+    /// When there is none; the message lists what there is.
+    pub fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {
+        self.inner.plugin(target)
+    }
+
+    /// Asks that a version which was replaced be freed now, and says what keeps it.
+    ///
+    /// # Errors
+    /// When there is no such version, or it serves.
+    pub fn free(&self, target: &str) -> Result<FreeResult, EngineError> {
+        self.inner.free(target)
+    }
+
+    /// What happens in the engine from now on.
+    pub fn subscribe(&self) -> Events {
+        self.inner.events.subscribe()
+    }
+
+    /// The plugins and all their versions.
+    pub fn snapshot(&self) -> Snapshot {
+        self.inner.snapshot()
+    }
+
+    /// The contents of the Vault.
+    pub fn vault_snapshot(&self) -> VaultSnapshot {
+        self.inner.vault_snapshot()
+    }
+
+    /// Retires all versions and waits until they are freed, `timeout` at most.
+    ///
+    /// Afterwards the engine loads nothing any more.
+    pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        self.inner.shutdown(timeout)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({:?})", self.inner.current())
+    }
+}
+
+impl EngineBuilder {
+    /// Loads these plugins only; one that is missing is an error.
+    pub fn only<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.only = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// How long a lifecycle step may take before the load is undone; 30 s by default.
+    pub fn step_timeout(mut self, timeout: Duration) -> Self {
+        self.step_timeout = timeout;
+        self
+    }
+
+    /// The host's own object. The factory is called for each generation with the previous one's.
+    pub fn extension<E>(mut self, make: impl Fn(Option<&E>) -> E + Send + Sync + 'static) -> Self
+    where
+        E: Serialize + Any + Send + Sync,
+    {
+        self.extension = extension::factory(make);
+        self
+    }
+
+    /// Whether consoles may attach; off by default.
+    pub fn console(mut self, socket: Option<ConsoleSocket>) -> Self {
+        self.console = socket;
+        self
+    }
+
+    /// Called when a version waits for threads to run its thread-locals' destructors.
+    ///
+    /// A host whose threads live long without calling plugins wakes them here, so that each calls
+    /// [`checkpoint`].
+    pub fn wake_threads(mut self, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        self.wake.push(Box::new(wake));
+        self
+    }
+
+    /// Makes the workers of a tokio runtime pass a checkpoint whenever a version waits for them.
+    #[cfg(feature = "tokio")]
+    pub fn tokio(self, runtime: tokio::runtime::Handle) -> Self {
+        self.wake_threads(move || crate::tokio_workers::wake(&runtime))
+    }
+
+    /// Makes the engine. Nothing is loaded yet.
+    ///
+    /// # Errors
+    /// When the staging directory, the console's socket or a thread cannot be made.
+    pub fn build(self) -> Result<Engine, EngineError> {
+        let Self { plugin_dir, only, step_timeout, extension, console, wake } = self;
+        let staging = Staging::new()?;
+        let (reaper, reaper_thread) = reaper::start(wake).map_err(|error| EngineError::Setup {
+            what: "cannot start the reaper's thread for".into(),
+            path: plugin_dir.clone(),
+            error,
+        })?;
+        let store = Arc::new(Store::default());
+        let empty = PluginManager {
+            generation: 0,
+            versions: Vec::new(),
+            extension: extension(None),
+            store: store.clone(),
+            vault: View::for_host(&store),
+        };
+        let inner = Arc::new(Inner {
+            host: Mutex::new(host_info(&plugin_dir, staging.dir())),
+            only,
+            step_timeout,
+            extension,
+            current: ArcSwap::from_pointee(empty),
+            load_state: Mutex::default(),
+            versions: Mutex::default(),
+            store,
+            staging,
+            events: Arc::default(),
+            reaper,
+            reaper_thread: Mutex::new(Some(reaper_thread)),
+            listener: Mutex::new(None),
+            is_shut_down: AtomicBool::new(false),
+        });
+        if let Some(socket) = console {
+            let listener = console::listen(&inner, socket)?;
+            inner.lock_host().socket = listener.path().to_owned();
+            *inner.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+        }
+        Ok(Engine { _last: Arc::new(ShutdownOnDrop(inner.clone())), inner })
+    }
+}
+
+/// Shuts the engine down when the last handle goes; consoles' threads hold the engine weakly.
+struct ShutdownOnDrop(Arc<Inner>);
+
+impl Drop for ShutdownOnDrop {
+    fn drop(&mut self) {
+        for held in self.0.shutdown(DROP_TIMEOUT).held {
+            tracing::warn!("the engine ends, and still mapped is {held}");
+        }
+    }
+}
+
+/// The engine proper.
+pub(crate) struct Inner {
+    host: Mutex<HostInfo>,
+    only: Option<Vec<String>>,
+    step_timeout: Duration,
+    extension: ExtensionFactory,
+    current: ArcSwap<PluginManager>,
+    load_state: Mutex<LoadState>,
+    versions: Mutex<Vec<Arc<Version>>>,
+    store: Arc<Store>,
+    staging: Staging,
+    events: Arc<EventHub>,
+    reaper: ReaperHandle,
+    reaper_thread: Mutex<Option<JoinHandle<()>>>,
+    listener: Mutex<Option<Listener>>,
+    is_shut_down: AtomicBool,
+}
+
+impl Inner {
+    pub fn current(&self) -> Arc<PluginManager> {
+        self.current.load_full()
+    }
+
+    pub fn plugin_dir(&self) -> PathBuf {
+        self.lock_host().plugin_dir.clone()
+    }
+
+    pub fn only(&self) -> Option<&[String]> {
+        self.only.as_deref()
+    }
+
+    pub fn step_timeout(&self) -> Duration {
+        self.step_timeout
+    }
+
+    pub fn staging(&self) -> &Staging {
+        &self.staging
+    }
+
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub fn reaper(&self) -> &ReaperHandle {
+        &self.reaper
+    }
+
+    pub fn events(&self) -> &Arc<EventHub> {
+        &self.events
+    }
+
+    pub fn host_info(&self) -> HostInfo {
+        self.lock_host().clone()
+    }
+
+    fn lock_host(&self) -> MutexGuard<'_, HostInfo> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_versions(&self) -> MutexGuard<'_, Vec<Arc<Version>>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists a version that is being loaded; of those that ended, only the newest stay.
+    pub fn register(&self, version: &Arc<Version>) {
+        let mut versions = self.lock_versions();
+        versions.push(version.clone());
+        let ended: Vec<_> = versions
+            .iter()
+            .filter(|other| same_name(other.name(), version.name()) && other.is_finished())
+            .map(Arc::as_ptr)
+            .collect();
+        let surplus = ended.len().saturating_sub(ENDED_LISTED);
+        versions.retain(|other| !ended[..surplus].contains(&Arc::as_ptr(other)));
+    }
+
+    pub fn load<T: Serialize>(&self, data: &T) -> Result<ReloadReport, EngineError> {
+        let data = reload::load_data(data)?;
+        let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_shut_down.load(Ordering::Acquire) {
+            return Err(EngineError::ShutDown);
+        }
+        self.events.send(Event::ReloadStarted { at_ms: now_ms() });
+        let result = reload::reload(self, &mut state, &data);
+        match &result {
+            Ok(report) => {
+                tracing::info!(generation = report.generation, "loaded: {report}");
+                let report = report.clone();
+                self.events.send(Event::ReloadFinished { at_ms: now_ms(), report });
+            }
+            Err(error) => {
+                tracing::error!("load refused: {error}");
+                let error = error.to_wire();
+                self.events.send(Event::ReloadFailed { at_ms: now_ms(), error });
+            }
+        }
+        result
+    }
+
+    pub fn make_manager(
+        &self,
+        generation: u64,
+        versions: Vec<Lease>,
+        previous: Option<&PluginManager>,
+    ) -> PluginManager {
+        let previous = previous.map(|previous| previous.extension.as_ref());
+        PluginManager {
+            generation,
+            versions,
+            extension: (self.extension)(previous),
+            store: self.store.clone(),
+            vault: View::for_host(&self.store),
+        }
+    }
+
+    /// Makes a generation the one that serves, and returns the one that did.
+    pub fn publish(&self, new: PluginManager) -> Arc<PluginManager> {
+        self.current.swap(Arc::new(new))
+    }
+
+    pub fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {
+        if !target.contains('@') {
+            return self.current().plugin(target);
+        }
+        let version = self.version(target)?;
+        let lease = Lease::try_new(&version, LeaseKind::Handle);
+        lease.map(LoadedPlugin).ok_or_else(|| self.unknown(target))
+    }
+
+    pub fn free(&self, target: &str) -> Result<FreeResult, EngineError> {
+        let version = self.version(target)?;
+        let refuse = |why| EngineError::NotFreeable { target: target.to_owned(), why };
+        match version.state() {
+            VersionState::Active => {
+                return Err(refuse("it serves; a reload that replaces it retires it"));
+            }
+            VersionState::Loading => return Err(refuse("it is being loaded")),
+            _ => version.unused(),
+        }
+        let info = version.info();
+        Ok(FreeResult {
+            plugin: version.name().to_owned(),
+            version: version.ordinal,
+            state: info.state,
+            detail: info.detail,
+            holders: info.holders,
+        })
+    }
+
+    /// The version that `name@version` names.
+    fn version(&self, target: &str) -> Result<Arc<Version>, EngineError> {
+        let wanted = target.rsplit_once('@');
+        let wanted = wanted.and_then(|(name, ordinal)| {
+            Some((name, ordinal.trim_start_matches('v').parse::<u32>().ok()?))
+        });
+        let versions = self.lock_versions();
+        let found = wanted.and_then(|(name, ordinal)| {
+            versions
+                .iter()
+                .find(|version| same_name(version.name(), name) && version.ordinal == ordinal)
+        });
+        let found = found.cloned();
+        drop(versions);
+        found.ok_or_else(|| self.unknown(target))
+    }
+
+    fn unknown(&self, target: &str) -> EngineError {
+        let versions = self.lock_versions();
+        let loaded = versions.iter().filter(|version| !version.is_finished());
+        let known = loaded.map(|version| format!("{}@{}", version.name(), version.ordinal));
+        EngineError::UnknownPlugin { name: target.to_owned(), known: known.collect() }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let current = self.current();
+        let mut plugins: Vec<PluginInfo> = Vec::new();
+        let mut list = |version: &Arc<Version>| {
+            let name = version.name();
+            if let Some(plugin) = plugins.iter_mut().find(|plugin| plugin.name == name) {
+                plugin.versions.push(version.info());
+            } else {
+                let versions = vec![version.info()];
+                plugins.push(PluginInfo { name: name.into(), versions, functions: Vec::new() });
+            }
+        };
+        let versions = self.lock_versions().clone();
+        let serves = |version: &&Arc<Version>| {
+            current.versions.iter().any(|lease| same_name(lease.version().name(), version.name()))
+        };
+        let (mut first, mut last): (Vec<_>, Vec<_>) = versions.iter().partition(serves);
+        first.sort_by_key(|version| version.name().to_lowercase());
+        last.sort_by_key(|version| version.name().to_lowercase());
+        first.into_iter().chain(last).for_each(&mut list);
+        for plugin in &mut plugins {
+            plugin.versions.sort_by_key(|version| std::cmp::Reverse(version.version));
+            let active =
+                current.versions.iter().find(|lease| lease.version().name() == plugin.name);
+            plugin.functions =
+                active.map(|lease| lease.version().function_infos()).unwrap_or_default();
+        }
+        Snapshot { host: self.host_info(), generation: current.generation, plugins }
+    }
+
+    pub fn vault_snapshot(&self) -> VaultSnapshot {
+        let current = self.current();
+        VaultSnapshot {
+            generation: current.generation,
+            data_bag: self.store.data_bag_infos(),
+            extension: current.extension.to_json(),
+            extension_type: current.extension.type_name().to_owned(),
+            slots: self.store.slot_infos(),
+        }
+    }
+
+    fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        let deadline = Instant::now() + timeout;
+        let first = !self.is_shut_down.swap(true, Ordering::AcqRel);
+        // A load that runs ends first; none begins afterwards.
+        drop(self.load_state.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = self.events.subscribe();
+        if first {
+            self.events.send(Event::ShuttingDown { at_ms: now_ms() });
+            self.retire_all();
+        }
+        checkpoint();
+        while !self.mapped().is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || ended.recv_timeout(left).is_err() {
+                break;
+            }
+            checkpoint();
+        }
+        let mapped = self.mapped();
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(listener);
+        if mapped.is_empty() {
+            self.end_reaper();
+        }
+        let held =
+            mapped.iter().map(|version| format!("{version}: {}", version.holders().join(", ")));
+        ShutdownReport { held: held.collect() }
+    }
+
+    fn retire_all(&self) {
+        let empty = self.make_manager(self.current().generation + 1, Vec::new(), None);
+        let old = self.publish(empty);
+        for lease in &old.versions {
+            self.store.retire(lease.version());
+            lease.version().enter(VersionState::Retired, "retired".into());
+        }
+    }
+
+    /// The versions whose images are mapped and may still go.
+    fn mapped(&self) -> Vec<Arc<Version>> {
+        let versions = self.lock_versions();
+        versions.iter().filter(|version| !version.is_finished()).cloned().collect()
+    }
+
+    fn end_reaper(&self) {
+        self.reaper.stop();
+        let thread = self.reaper_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A shutdown that a plugin's `on_free` asks for runs on the reaper itself.
+        if let Some(thread) = thread.filter(|reaper| reaper.thread().id() != thread::current().id())
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn host_info(plugin_dir: &Path, staging_dir: &Path) -> HostInfo {
+    let executable = env::current_exe().ok();
+    let name = executable.as_deref().and_then(Path::file_name);
+    HostInfo {
+        name: name.map_or_else(|| "host".into(), |name| name.to_string_lossy().into_owned()),
+        pid: std::process::id(),
+        started_at_ms: now_ms(),
+        plugin_dir: std::path::absolute(plugin_dir).unwrap_or_else(|_| plugin_dir.to_owned()),
+        staging_dir: staging_dir.to_owned(),
+        socket: PathBuf::new(),
+        engine_version: env!("CARGO_PKG_VERSION").into(),
+        toolchain: Toolchain::of_host().rustc(),
+    }
+}

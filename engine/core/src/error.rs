@@ -1,0 +1,179 @@
+//! Errors of the engine: which plugin, which step, what was found, what to do.
+
+use std::{fmt, path::PathBuf};
+
+use hotswap_plugin::{Error, abi::PanicReport};
+use hotswap_protocol::{ErrorKind, WireError};
+
+use crate::artifact::ArtifactError;
+
+/// A part of a load that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Reading the plugin directory.
+    Find,
+    /// Copying the artifact to the staging directory.
+    Stage,
+    /// Reading and checking the artifact without running it.
+    Inspect,
+    /// Mapping the image and attaching to it.
+    Open,
+    /// Making the plugin's instance.
+    Create,
+    /// Asking the running version whether it may be replaced.
+    Reloadable,
+    /// The plugin's `on_load`.
+    OnLoad,
+    /// The plugin's `on_init`.
+    OnInit,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Find => "find",
+            Self::Stage => "stage",
+            Self::Inspect => "inspect",
+            Self::Open => "open",
+            Self::Create => "create",
+            Self::Reloadable => "reloadable",
+            Self::OnLoad => "on_load",
+            Self::OnInit => "on_init",
+        })
+    }
+}
+
+/// Why the engine could not do what it was asked to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A load or reload was refused and undone; the old generation, if any, keeps serving.
+    Load {
+        /// The plugin, or the file where no plugin is known yet; none where it concerns them all.
+        plugin: Option<String>,
+        /// Where it failed.
+        step: Step,
+        /// What was wrong.
+        message: String,
+        /// The causes, outermost first.
+        causes: Vec<String>,
+    },
+    /// The staging directory, or the console's socket, cannot be used.
+    Setup {
+        /// What was tried.
+        what: String,
+        /// The path.
+        path: PathBuf,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+    /// No plugin of that name is loaded, or no such version.
+    UnknownPlugin {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// A plugin has another idea of an interface than the host.
+    Interface {
+        /// `cat v2`
+        owner: String,
+        /// What differs.
+        what: String,
+    },
+    /// The version cannot be freed.
+    NotFreeable {
+        /// `world@3`
+        target: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The engine was shut down.
+    ShutDown,
+}
+
+impl EngineError {
+    /// A load that failed at a step.
+    pub(crate) fn load(plugin: &str, step: Step, message: impl fmt::Display) -> Self {
+        Self::Load {
+            plugin: Some(plugin.to_owned()),
+            step,
+            message: message.to_string(),
+            causes: Vec::new(),
+        }
+    }
+
+    /// A file that is no artifact.
+    pub(crate) fn artifact(file: &str, error: &ArtifactError) -> Self {
+        Self::load(file, Step::Inspect, error)
+    }
+
+    /// A plugin's step that returned an error.
+    pub(crate) fn plugin(plugin: &str, step: Step, error: &Error) -> Self {
+        Self::Load {
+            plugin: Some(plugin.to_owned()),
+            step,
+            message: error.message().to_owned(),
+            causes: error.causes().to_vec(),
+        }
+    }
+
+    /// A plugin's step that panicked.
+    pub(crate) fn panic(plugin: &str, step: Step, report: &PanicReport) -> Self {
+        let PanicReport { message, location } = report;
+        Self::load(plugin, step, format_args!("panicked at {location}: {message}"))
+    }
+
+    /// The error as the console's protocol tells it.
+    pub fn to_wire(&self) -> WireError {
+        let mut wire = WireError::new(self.kind(), self.to_string());
+        if let Self::Load { plugin, step, causes, .. } = self {
+            wire.plugin.clone_from(plugin);
+            wire.step = Some(step.to_string());
+            wire.chain.clone_from(causes);
+        }
+        wire
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Load { .. } => ErrorKind::Reload,
+            Self::UnknownPlugin { .. } => ErrorKind::UnknownPlugin,
+            Self::NotFreeable { .. } => ErrorKind::NotFreeable,
+            Self::Setup { .. } | Self::Interface { .. } | Self::ShutDown => ErrorKind::Internal,
+        }
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load { plugin: Some(plugin), step, message, .. } => {
+                write!(f, "{plugin}: {step}: {message}")
+            }
+            Self::Load { plugin: None, step, message, .. } => write!(f, "{step}: {message}"),
+            Self::Setup { what, path, error } => write!(f, "{what} {}: {error}", path.display()),
+            Self::UnknownPlugin { name, known } if known.is_empty() => {
+                write!(f, "no plugin `{name}`: none is loaded")
+            }
+            Self::UnknownPlugin { name, known } => {
+                write!(f, "no plugin `{name}`; loaded: {}", known.join(", "))
+            }
+            Self::Interface { owner, what } => {
+                write!(f, "{owner}: {what}; build plugin and host against the same source")
+            }
+            Self::NotFreeable { target, why } => write!(f, "{target} cannot be freed: {why}"),
+            Self::ShutDown => f.write_str("the engine was shut down"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Setup { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The engine's events, for the host and for consoles.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use hotswap_protocol::Event;
+
+/// How many events wait for a subscriber; one that falls further behind is let go.
+const QUEUE: usize = 1024;
+
+/// The engine's events as they happen. It ends when the engine does, and for a subscriber that
+/// leaves a thousand events unread.
+pub type Events = Receiver<Event>;
+
+/// Hands each event to every subscriber, without ever waiting for one.
+#[derive(Default)]
+pub(crate) struct EventHub {
+    subscribers: Mutex<Vec<SyncSender<Event>>>,
+}
+
+impl EventHub {
+    pub fn subscribe(&self) -> Events {
+        let (sender, receiver) = sync_channel(QUEUE);
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    pub fn send(&self, event: Event) {
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain(|subscriber| match subscriber.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        });
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

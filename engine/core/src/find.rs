@@ -1,0 +1,74 @@
+//! Finds the artifacts in the plugin directory.
+
+use std::{
+    env::consts::DLL_EXTENSION,
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::{EngineError, Step};
+
+/// A file in the plugin directory that claims to be an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub path: PathBuf,
+    pub identity: FileIdentity,
+}
+
+/// Tells whether a file is still the one that was read, without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileIdentity {
+    device: u64,
+    inode: u64,
+    pub size: u64,
+    modified: Option<SystemTime>,
+    changed: (i64, i64),
+}
+
+/// Lists the files whose name ends like a shared library's, sorted by name. Hidden ones are left
+/// out: that is how files in the making are named.
+pub(crate) fn find(dir: &Path) -> Result<Vec<Found>, EngineError> {
+    let refuse = |error: io::Error| EngineError::Load {
+        plugin: None,
+        step: Step::Find,
+        message: format!("cannot read the plugin directory {}: {error}", dir.display()),
+        causes: Vec::new(),
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(refuse)? {
+        let path = entry.map_err(refuse)?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let hidden = name.as_deref().is_none_or(|name| name.starts_with('.'));
+        if hidden || path.extension().is_none_or(|extension| extension != DLL_EXTENSION) {
+            continue;
+        }
+        let file = file_name(&path);
+        let metadata =
+            fs::metadata(&path).map_err(|error| EngineError::load(&file, Step::Find, error))?;
+        if !metadata.is_file() {
+            return Err(EngineError::load(&file, Step::Find, "it is not a regular file"));
+        }
+        found.push(Found { path, identity: FileIdentity::of(&metadata) });
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// A path's last part, for messages.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+impl FileIdentity {
+    fn of(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: metadata.modified().ok(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}

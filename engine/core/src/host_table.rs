@@ -1,0 +1,121 @@
+//! What an image may ask of its host.
+
+use std::{
+    alloc::{self, Layout},
+    ffi::{c_int, c_void},
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use hotswap_plugin::abi::{HostContext, HostTable, LogEvent, ThreadDestructor, ThreadStart};
+
+use crate::{log, version::Version};
+
+/// The table of one version. Its context is a reference to the version, which outlives its image.
+pub(crate) fn host_table(version: &Arc<Version>) -> HostTable {
+    HostTable {
+        context: Arc::as_ptr(version).cast(),
+        alloc: alloc_memory,
+        alloc_zeroed: alloc_zeroed_memory,
+        realloc: realloc_memory,
+        dealloc: dealloc_memory,
+        thread_at_exit,
+        key_create,
+        key_delete,
+        key_set,
+        key_get,
+        thread_create,
+        max_log_level,
+        log: log_event,
+    }
+}
+
+/// The version that a context names, without owning it.
+///
+/// # Safety
+/// The context is of a table whose version is alive. It is while code in its image runs: the engine
+/// holds every version whose image is open.
+unsafe fn version(context: HostContext) -> ManuallyDrop<Arc<Version>> {
+    // SAFETY: `host_table` took the pointer from an `Arc`; not dropping it leaves the count alone.
+    ManuallyDrop::new(unsafe { Arc::from_raw(context.cast()) })
+}
+
+unsafe extern "C" fn alloc_memory(size: usize, align: usize) -> *mut u8 {
+    // SAFETY: the image passes what a `Layout` of its own says.
+    unsafe { alloc::alloc(Layout::from_size_align_unchecked(size, align)) }
+}
+
+unsafe extern "C" fn alloc_zeroed_memory(size: usize, align: usize) -> *mut u8 {
+    // SAFETY: as above.
+    unsafe { alloc::alloc_zeroed(Layout::from_size_align_unchecked(size, align)) }
+}
+
+unsafe extern "C" fn realloc_memory(
+    old: *mut u8,
+    size: usize,
+    align: usize,
+    new_size: usize,
+) -> *mut u8 {
+    // SAFETY: as above; all memory of the image comes from this allocator.
+    unsafe { alloc::realloc(old, Layout::from_size_align_unchecked(size, align), new_size) }
+}
+
+unsafe extern "C" fn dealloc_memory(old: *mut u8, size: usize, align: usize) {
+    // SAFETY: as above.
+    unsafe { alloc::dealloc(old, Layout::from_size_align_unchecked(size, align)) }
+}
+
+unsafe extern "C" fn thread_at_exit(
+    context: HostContext,
+    dtor: ThreadDestructor,
+    object: *mut c_void,
+) -> c_int {
+    // SAFETY: the image passes its own context.
+    unsafe { version(context) }.at_thread_exit(dtor, object);
+    0
+}
+
+unsafe extern "C" fn key_create(context: HostContext, dtor: Option<ThreadDestructor>) -> i64 {
+    // SAFETY: the image passes its own context.
+    unsafe { version(context) }.threads.create_key(dtor).map_or(-1, i64::from)
+}
+
+unsafe extern "C" fn key_delete(context: HostContext, key: u32) -> c_int {
+    // SAFETY: the image passes its own context.
+    let known = unsafe { version(context) }.threads.delete_key(key);
+    if known { 0 } else { libc::EINVAL }
+}
+
+unsafe extern "C" fn key_set(context: HostContext, key: u32, value: *const c_void) -> c_int {
+    // SAFETY: the image passes its own context.
+    let known = unsafe { version(context) }.set_key(key, value.cast_mut());
+    if known { 0 } else { libc::EINVAL }
+}
+
+unsafe extern "C" fn key_get(context: HostContext, key: u32) -> *mut c_void {
+    // SAFETY: the image passes its own context.
+    unsafe { version(context) }.key_value(key)
+}
+
+unsafe extern "C" fn thread_create(
+    context: HostContext,
+    native: *mut c_void,
+    attributes: *const c_void,
+    start: ThreadStart,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the image passes its own context, and what POSIX asks for.
+    unsafe { version(context).start_thread(native, attributes, start, argument) }
+}
+
+unsafe extern "C" fn max_log_level() -> u8 {
+    log::max_level()
+}
+
+unsafe extern "C" fn log_event(context: HostContext, event: LogEvent) {
+    // SAFETY: the image passes its own context.
+    let version = unsafe { version(context) };
+    // The host's subscriber is the host author's code, and its panic must not reach the image.
+    let _ = catch_unwind(AssertUnwindSafe(|| log::emit(&version, event)));
+}

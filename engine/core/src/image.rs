@@ -1,0 +1,198 @@
+//! An artifact mapped into the host. Only this file opens and closes a library.
+
+use std::{
+    ffi::{CStr, c_int, c_void},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    ptr::{self, NonNull},
+    sync::Arc,
+};
+
+use hotswap_plugin::{
+    Data, FunctionDescription, Value, Vault,
+    abi::{
+        ATTACH_SYMBOL, Attach, HostTable, Outcome, PluginTable,
+        descriptor::{Descriptor, Stamp},
+    },
+};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+use crate::{host_table::host_table, stage::Staged, version::Version};
+
+/// A mapped image, attached to this host.
+///
+/// Its functions may be called from any thread while it is open. The engine keeps it open as long
+/// as there is a lease, and calls nothing of it without one.
+pub(crate) struct Image {
+    table: NonNull<PluginTable>,
+    library: Library,
+    // After the library: the image calls through it until it is unmapped.
+    _host: Box<HostTable>,
+    // The table's context. This makes a cycle, which `close` breaks: a version whose image is never
+    // closed lives as long as the process, and so does the image.
+    _version: Arc<Version>,
+    // Last: the file that was mapped.
+    staged: Staged,
+}
+
+// SAFETY: the table is the image's, and all its functions may be called from any thread: they hold
+// a `Plugin`, which is `Send + Sync`, and catch panics.
+unsafe impl Send for Image {}
+// SAFETY: as above.
+unsafe impl Sync for Image {}
+
+impl Image {
+    /// Maps a staged artifact and attaches to it.
+    pub fn open(staged: Staged, version: &Arc<Version>) -> Result<Self, String> {
+        let host = Box::new(host_table(version));
+        // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
+        // code with this toolchain, and the copy is ours alone. Its constructors are those of std.
+        let library = unsafe { Library::open(Some(&staged.copy), RTLD_NOW | RTLD_LOCAL) };
+        let library = library.map_err(|error| error_text(&error))?;
+        // SAFETY: the inspected descriptor's ABI version says that the symbol has this type.
+        let attach = unsafe { library.get::<Attach>(ATTACH_SYMBOL.as_bytes()) };
+        let attach = attach.map_err(|error| error_text(&error))?;
+        // SAFETY: the table outlives the image, since it is dropped after the library.
+        let table = unsafe { attach(&*ptr::from_ref(host.as_ref())) };
+        let table = NonNull::new(table.cast_mut()).ok_or("attaching to it panicked")?;
+        let image = Self { table, library, _host: host, _version: version.clone(), staged };
+        image.expect_inspected()?;
+        Ok(image)
+    }
+
+    /// Checks that the descriptor that answers is the one that was inspected.
+    fn expect_inspected(&self) -> Result<(), String> {
+        // SAFETY: the address is of a static in the image. The compiler that built the image knows
+        // its stamp as zero; the read is volatile since the file's says otherwise.
+        let Descriptor { stamp: Stamp { build_id, .. }, .. } =
+            unsafe { self.table().descriptor.read_volatile() };
+        let expected = self.staged.facts.build_id;
+        if build_id == expected.bytes() {
+            return Ok(());
+        }
+        Err(format!("another image answered than {expected}, which was inspected"))
+    }
+
+    fn table(&self) -> &PluginTable {
+        // SAFETY: the table lives until `detach`, after which nothing is called.
+        unsafe { self.table.as_ref() }
+    }
+
+    pub fn create(&self) -> Outcome<()> {
+        // SAFETY: the instance is the table's own; so below.
+        unsafe { (self.table().create)(self.table().instance) }
+    }
+
+    pub fn describe(&self) -> Outcome<Vec<FunctionDescription>> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().describe)(self.table().instance) }
+    }
+
+    pub fn reloadable(&self) -> Outcome<bool> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().reloadable)(self.table().instance) }
+    }
+
+    pub fn on_load(&self, data: &Data) -> Outcome<()> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().on_load)(self.table().instance, data) }
+    }
+
+    pub fn on_init(&self, vault: Vault) -> Outcome<()> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().on_init)(self.table().instance, vault) }
+    }
+
+    pub fn on_free(&self) -> Outcome<()> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().on_free)(self.table().instance) }
+    }
+
+    pub fn invoke(&self, index: usize, args: &[Value]) -> Outcome<Value> {
+        // SAFETY: see `create`; the arguments live through the call.
+        unsafe { (self.table().invoke)(self.table().instance, index, args.as_ptr(), args.len()) }
+    }
+
+    pub fn invoke_func(&self, name: &str, args: &[Value]) -> Outcome<Value> {
+        let table = self.table();
+        // SAFETY: see `create`; name and arguments live through the call.
+        unsafe {
+            (table.invoke_func)(
+                table.instance,
+                name.as_ptr(),
+                name.len(),
+                args.as_ptr(),
+                args.len(),
+            )
+        }
+    }
+
+    /// Unmaps the image, and looks whether it is gone.
+    ///
+    /// # Safety
+    /// Nothing runs in the image or will: no lease is left, and no thread has a destructor of it once
+    /// `after_detach` has run those of this thread.
+    pub unsafe fn close(self, after_detach: impl FnOnce()) -> Closed {
+        // SAFETY: the caller's promise; detaching drops what attaching installed.
+        let detached = unsafe { (self.table().detach)(self.table().instance) };
+        after_detach();
+        if let Outcome::Panic(report) = detached {
+            tracing::warn!(plugin = self.staged.facts.name, ?report, "detaching panicked");
+        }
+        let Self { library, _host, _version, staged, .. } = self;
+        let closed = library.close().map_err(|error| error_text(&error));
+        let still_mapped = is_mapped(&staged.copy);
+        match closed {
+            Ok(()) if !still_mapped => Closed::Unmapped,
+            Ok(()) => {
+                // The image may still be called, by whatever keeps it: leave it its host.
+                std::mem::forget((_host, _version, staged));
+                Closed::StillMapped("the loader kept it mapped".into())
+            }
+            Err(error) => {
+                std::mem::forget((_host, _version, staged));
+                Closed::StillMapped(error)
+            }
+        }
+    }
+}
+
+/// What came of closing an image.
+pub(crate) enum Closed {
+    /// It is gone.
+    Unmapped,
+    /// It is not; why.
+    StillMapped(String),
+}
+
+/// Whether the loader has an image of this file.
+fn is_mapped(path: &Path) -> bool {
+    struct Search<'a> {
+        path: &'a [u8],
+        found: bool,
+    }
+
+    unsafe extern "C" fn visit(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        data: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the loader passes a valid record and the pointer given below.
+        let (info, search) = unsafe { (&*info, &mut *data.cast::<Search<'_>>()) };
+        if !info.dlpi_name.is_null() {
+            // SAFETY: the loader's names end with a zero.
+            search.found |= unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes() == search.path;
+        }
+        c_int::from(search.found)
+    }
+
+    let mut search = Search { path: path.as_os_str().as_bytes(), found: false };
+    // SAFETY: `visit` is called on this thread before the function returns.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
+    search.found
+}
+
+fn error_text(error: &libloading::Error) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
+}

@@ -1,0 +1,76 @@
+//! Runs a plugin's lifecycle steps, on a thread that can be given up.
+
+use std::{
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    thread,
+    time::Duration,
+};
+
+use hotswap_plugin::abi::Outcome;
+
+use crate::{
+    EngineError, Step,
+    image::Image,
+    lease::{Lease, LeaseKind},
+};
+
+/// The thread that runs the steps of one load.
+///
+/// A step is the plugin author's code and may never return. Then the load fails and the thread is
+/// left behind; it leases the version it is in. Otherwise the thread ends with the load, and with it
+/// what the steps left in its thread-locals.
+pub(crate) struct StepThread {
+    jobs: Sender<Job>,
+    timeout: Duration,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl StepThread {
+    pub fn start(timeout: Duration) -> Result<Self, EngineError> {
+        let (jobs, received) = channel::<Job>();
+        let thread = thread::Builder::new().name("hotswap-loader".into());
+        let started = thread.spawn(move || received.into_iter().for_each(|job| job()));
+        match started {
+            Ok(_) => Ok(Self { jobs, timeout }),
+            Err(error) => Err(EngineError::Load {
+                plugin: None,
+                step: Step::Open,
+                message: format!("cannot start a thread: {error}"),
+                causes: Vec::new(),
+            }),
+        }
+    }
+
+    /// Runs one step of a version.
+    pub fn run<T: Send + 'static>(
+        &self,
+        version: &Lease,
+        step: Step,
+        f: impl FnOnce(&Image) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let plugin = version.version().name();
+        let lease = version.another(LeaseKind::Call);
+        let (answer, answered) = channel();
+        let job = Box::new(move || {
+            let outcome = f(lease.image());
+            drop(lease);
+            let _ = answer.send(outcome);
+        });
+        let gone = || EngineError::load(plugin, step, "the loading thread ended early");
+        self.jobs.send(job).map_err(|_| gone())?;
+        match answered.recv_timeout(self.timeout) {
+            Ok(Outcome::Ok(value)) => Ok(value),
+            Ok(Outcome::Err(error)) => Err(EngineError::plugin(plugin, step, &error)),
+            Ok(Outcome::Panic(report)) => Err(EngineError::panic(plugin, step, &report)),
+            Err(RecvTimeoutError::Disconnected) => Err(gone()),
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = self.timeout.as_secs_f64();
+                let message = format!(
+                    "did not return within {seconds} s; its thread stays behind, and holds the version"
+                );
+                Err(EngineError::load(plugin, step, message))
+            }
+        }
+    }
+}

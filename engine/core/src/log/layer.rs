@@ -1,0 +1,209 @@
+//! Keeps the newest log records, and hands them to consoles.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use hotswap_protocol::{LogLevel, LogRecord};
+use tracing_core::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, layer::Context};
+
+use super::reemit::EVENT_NAME;
+use crate::event::now_ms;
+
+/// How many records a console that attaches can ask for.
+const BACKLOG: usize = 2000;
+
+/// How many records wait for one console; what does not fit is counted.
+const QUEUE: usize = 4096;
+
+/// The longest message or field that is kept, in bytes.
+const MAX_TEXT: usize = 64 * 1024;
+
+/// A layer through which consoles see the host's log.
+///
+/// ```
+/// use tracing_subscriber::prelude::*;
+///
+/// tracing_subscriber::registry().with(hotswap_engine::console_layer()).init();
+/// tracing::info!("a console sees this");
+/// ```
+pub fn console_layer() -> ConsoleLayer {
+    ConsoleLayer(())
+}
+
+/// See [`console_layer`].
+#[derive(Debug)]
+pub struct ConsoleLayer(());
+
+impl<S: Subscriber> Layer<S> for ConsoleLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut record = LogRecord {
+            seq: 0,
+            at_ms: now_ms(),
+            level: level(metadata.level()),
+            target: metadata.target().to_owned(),
+            message: String::new(),
+            fields: Vec::new(),
+            plugin: None,
+            version: None,
+        };
+        event.record(&mut Fields { record: &mut record, of_plugin: metadata.name() == EVENT_NAME });
+        hub().add(record);
+    }
+}
+
+fn level(level: &Level) -> LogLevel {
+    match *level {
+        Level::ERROR => LogLevel::Error,
+        Level::WARN => LogLevel::Warn,
+        Level::INFO => LogLevel::Info,
+        Level::DEBUG => LogLevel::Debug,
+        Level::TRACE => LogLevel::Trace,
+    }
+}
+
+/// Sorts an event's fields into a record.
+struct Fields<'a> {
+    record: &'a mut LogRecord,
+    of_plugin: bool,
+}
+
+impl Visit for Fields<'_> {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "version" if self.of_plugin => self.record.version = u32::try_from(value).ok(),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let mut text = value.to_owned();
+        if text.len() > MAX_TEXT {
+            text.truncate(text.floor_char_boundary(MAX_TEXT));
+            text.push('…');
+        }
+        match field.name() {
+            "message" => self.record.message = text,
+            "plugin" if self.of_plugin => self.record.plugin = Some(text),
+            name => self.record.fields.push((name.to_owned(), text)),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+/// The process's log records and the consoles that follow them.
+pub(crate) fn hub() -> &'static LogHub {
+    static HUB: LogHub =
+        LogHub(Mutex::new(Records { newest: VecDeque::new(), last_seq: 0, followers: Vec::new() }));
+    &HUB
+}
+
+pub(crate) struct LogHub(Mutex<Records>);
+
+struct Records {
+    newest: VecDeque<LogRecord>,
+    last_seq: u64,
+    followers: Vec<Weak<LogQueue>>,
+}
+
+impl LogHub {
+    fn add(&self, mut record: LogRecord) {
+        let mut records = self.lock();
+        records.last_seq += 1;
+        record.seq = records.last_seq;
+        records.followers.retain(|follower| match follower.upgrade() {
+            Some(queue) => {
+                queue.push(record.clone());
+                true
+            }
+            None => false,
+        });
+        if records.newest.len() == BACKLOG {
+            records.newest.pop_front();
+        }
+        records.newest.push_back(record);
+    }
+
+    /// Follows the log from `backlog` records ago on.
+    pub fn follow(&self, backlog: usize) -> Arc<LogQueue> {
+        let mut records = self.lock();
+        let skip = records.newest.len().saturating_sub(backlog);
+        let waiting = records.newest.iter().skip(skip).cloned().collect();
+        let queue = Arc::new(LogQueue::new(waiting));
+        records.followers.push(Arc::downgrade(&queue));
+        queue
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The records that wait for one console.
+pub(crate) struct LogQueue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    dropped: AtomicU64,
+}
+
+struct Waiting {
+    records: VecDeque<LogRecord>,
+    closed: bool,
+}
+
+impl LogQueue {
+    fn new(records: VecDeque<LogRecord>) -> Self {
+        Self {
+            waiting: Mutex::new(Waiting { records, closed: false }),
+            changed: Condvar::new(),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds a record, or counts it when there is no room: a slow console never slows the host.
+    fn push(&self, record: LogRecord) {
+        let mut waiting = self.lock();
+        if waiting.records.len() >= QUEUE {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.records.push_back(record);
+        self.changed.notify_one();
+    }
+
+    /// Waits for records; none when the queue was closed. Also how many were dropped since.
+    pub fn take(&self) -> Option<(VecDeque<LogRecord>, u64)> {
+        let mut waiting = self.lock();
+        while waiting.records.is_empty() && !waiting.closed {
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        if waiting.closed {
+            return None;
+        }
+        let records = std::mem::take(&mut waiting.records);
+        Some((records, self.dropped.swap(0, Ordering::Relaxed)))
+    }
+
+    /// Ends the wait of whoever takes.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

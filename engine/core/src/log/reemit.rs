@@ -1,0 +1,176 @@
+//! Writes a plugin's log events to the host's subscriber.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use hotswap_plugin::{Value, abi::LogEvent};
+use tracing_core::{
+    Callsite, Event, Interest, Kind, Level, LevelFilter, Metadata, callsite, dispatcher,
+    field::{self, FieldSet},
+};
+
+use crate::version::Version;
+
+/// The name of these events' metadata; nothing else has it.
+pub(super) const EVENT_NAME: &str = "hotswap plugin event";
+
+/// The most fields that a `tracing` event can have.
+const MAX_FIELDS: usize = 32;
+
+/// The fields that every event has, before its own.
+const OWN_FIELDS: [&str; 3] = ["message", "plugin", "version"];
+
+/// How many kinds of event are kept apart. Beyond it, events lose their file, line and fields' names;
+/// so a plugin that makes them up cannot fill the memory.
+const MAX_KINDS: usize = 8192;
+
+/// The level that the host's log takes at most: 0 none, 1 error … 5 trace.
+pub(crate) fn max_level() -> u8 {
+    match LevelFilter::current().into_level() {
+        None => 0,
+        Some(Level::ERROR) => 1,
+        Some(Level::WARN) => 2,
+        Some(Level::INFO) => 3,
+        Some(Level::DEBUG) => 4,
+        Some(Level::TRACE) => 5,
+    }
+}
+
+/// Writes an event inside the caller's span, with the plugin and version that it is of.
+pub(crate) fn emit(version: &Version, mut event: LogEvent) {
+    fold_surplus(&mut event);
+    let metadata = interned(&event);
+    dispatcher::get_default(|subscriber| {
+        if subscriber.enabled(metadata) {
+            dispatch(subscriber, metadata, version, &event);
+        }
+    });
+}
+
+fn dispatch(
+    subscriber: &dispatcher::Dispatch,
+    metadata: &'static Metadata<'static>,
+    version: &Version,
+    event: &LogEvent,
+) {
+    let fields: Vec<field::Field> = metadata.fields().iter().collect();
+    let message = format_args!("{}", event.message);
+    let plugin = version.name();
+    let own: [&dyn field::Value; 3] = [&message, &plugin, &version.ordinal];
+    let own_values = own.into_iter().zip(&fields);
+    let texts: Vec<FieldText> =
+        event.fields.iter().map(|(_, value)| FieldText::of(value)).collect();
+    let others = texts.iter().map(FieldText::as_value).zip(fields.iter().skip(own.len()));
+
+    let Some(first) = fields.first() else { return };
+    let mut values: [(&field::Field, Option<&dyn field::Value>); MAX_FIELDS] =
+        [(first, None); MAX_FIELDS];
+    for (place, (value, field)) in values.iter_mut().zip(own_values.chain(others)) {
+        *place = (field, Some(value));
+    }
+    subscriber.event(&Event::new(metadata, &metadata.fields().value_set(&values)));
+}
+
+/// Puts the fields that are too many for `tracing` into the message.
+fn fold_surplus(event: &mut LogEvent) {
+    let room = MAX_FIELDS - OWN_FIELDS.len();
+    while event.fields.len() > room {
+        let Some((name, value)) = event.fields.pop() else { break };
+        event.message.push_str(&format!(" {name}={}", serde_json::Value::from(value)));
+    }
+}
+
+/// A field's value as `tracing` takes it.
+enum FieldText<'a> {
+    Plain(&'a dyn field::Value),
+    Json(field::DisplayValue<serde_json::Value>),
+}
+
+impl<'a> FieldText<'a> {
+    fn of(value: &'a Value) -> Self {
+        match value {
+            Value::Bool(value) => Self::Plain(value),
+            Value::Int(value) => Self::Plain(value),
+            Value::Uint(value) => Self::Plain(value),
+            Value::Float(value) => Self::Plain(value),
+            Value::Str(value) => Self::Plain(value),
+            other => Self::Json(field::display(serde_json::Value::from(other.clone()))),
+        }
+    }
+
+    fn as_value(&self) -> &dyn field::Value {
+        match self {
+            Self::Plain(value) => *value,
+            Self::Json(value) => value,
+        }
+    }
+}
+
+/// What makes two events of one kind.
+#[derive(PartialEq, Eq, Hash, Clone)]
+struct EventKind {
+    level: u8,
+    target: String,
+    file: Option<String>,
+    line: Option<u32>,
+    fields: Vec<String>,
+}
+
+/// The metadata of an event's kind. It lives as long as the process, and so is kept by content: a
+/// reload that brings the same code again adds nothing.
+fn interned(event: &LogEvent) -> &'static Metadata<'static> {
+    static KINDS: OnceLock<Mutex<HashMap<EventKind, &'static Metadata<'static>>>> = OnceLock::new();
+    let mut kind = EventKind {
+        level: event.level,
+        target: event.target.clone(),
+        file: event.file.clone(),
+        line: event.line,
+        fields: event.fields.iter().map(|(name, _)| field_name(name)).collect(),
+    };
+    let mut kinds =
+        KINDS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
+        let fields = (0..kind.fields.len()).map(|at| format!("field{at}")).collect();
+        kind = EventKind { target: "plugin".into(), file: None, line: None, fields, ..kind };
+    }
+    kinds.entry(kind.clone()).or_insert_with(|| leak(kind))
+}
+
+/// A field that is named like one of ours gets another name.
+fn field_name(name: &str) -> String {
+    if OWN_FIELDS.contains(&name) { format!("field.{name}") } else { name.to_owned() }
+}
+
+/// Makes metadata, which `tracing` wants for as long as the process.
+fn leak(kind: EventKind) -> &'static Metadata<'static> {
+    /// `tracing` tells kinds of events apart by the address of such a thing.
+    struct Site(OnceLock<Metadata<'static>>);
+
+    impl Callsite for Site {
+        fn set_interest(&self, _: Interest) {}
+
+        fn metadata(&self) -> &Metadata<'_> {
+            self.0.get().unwrap_or_else(|| unreachable!("filled before anybody sees it"))
+        }
+    }
+
+    let level = match kind.level {
+        1 => Level::ERROR,
+        2 => Level::WARN,
+        3 => Level::INFO,
+        4 => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    let leak_text = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let own = OWN_FIELDS.into_iter();
+    let names: Vec<&'static str> = own.chain(kind.fields.into_iter().map(leak_text)).collect();
+    let site: &'static Site = Box::leak(Box::new(Site(OnceLock::new())));
+    let fields = FieldSet::new(Box::leak(names.into_boxed_slice()), callsite::Identifier(site));
+    let target = leak_text(kind.target);
+    site.0.get_or_init(|| {
+        let file = kind.file.map(leak_text);
+        Metadata::new(EVENT_NAME, target, level, file, kind.line, None, fields, Kind::EVENT)
+    })
+}

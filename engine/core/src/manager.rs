@@ -1,0 +1,198 @@
+//! One generation: a consistent set of versions, as callers see it.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use hotswap_plugin::{Interface, Leased, Value, Vault};
+use hotswap_protocol::ErrorKind;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    CallError, EngineError, call,
+    extension::ExtensionObject,
+    lease::{Lease, LeaseKind},
+    vault::Store,
+    version::Version,
+};
+
+/// One immutable generation of plugins.
+///
+/// A handle to it, from [`Engine::current`](crate::Engine::current), keeps all its versions in use.
+/// Hold one as long as you need a consistent set, and no longer.
+pub struct PluginManager {
+    pub(crate) generation: u64,
+    /// In load order.
+    pub(crate) versions: Vec<Lease>,
+    pub(crate) extension: Arc<dyn ExtensionObject>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) vault: Vault,
+}
+
+impl PluginManager {
+    /// Counts the generations from 1; 0 is the empty one before the first load.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The plugin of a name, without regard to case.
+    ///
+    /// # Errors
+    /// When there is none; the message lists those there are.
+    pub fn plugin(&self, name: &str) -> Result<LoadedPlugin, EngineError> {
+        let version =
+            self.versions.iter().find(|version| same_name(version.version().name(), name));
+        let version = version.ok_or_else(|| EngineError::UnknownPlugin {
+            name: name.to_owned(),
+            known: self.names().map(ToOwned::to_owned).collect(),
+        })?;
+        Ok(LoadedPlugin(version.another(LeaseKind::Handle)))
+    }
+
+    /// All plugins, in load order.
+    pub fn plugins(&self) -> Vec<LoadedPlugin> {
+        let versions = self.versions.iter();
+        versions.map(|version| LoadedPlugin(version.another(LeaseKind::Handle))).collect()
+    }
+
+    /// The plugins' names, in load order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.versions.iter().map(|version| version.version().name())
+    }
+
+    /// Calls a function of every plugin that has it, in load order.
+    ///
+    /// One plugin's error or panic is logged, and the others still run. Returns each plugin's name
+    /// and what it answered; plugins without the function are left out.
+    pub fn invoke_each(
+        &self,
+        function: &str,
+        args: &[Value],
+    ) -> Vec<(String, Result<Value, CallError>)> {
+        invoke_all(self.versions.iter(), function, args)
+    }
+
+    /// As [`invoke_each`](Self::invoke_each), in reverse order.
+    pub fn invoke_each_backward(
+        &self,
+        function: &str,
+        args: &[Value],
+    ) -> Vec<(String, Result<Value, CallError>)> {
+        invoke_all(self.versions.iter().rev(), function, args)
+    }
+
+    /// The Vault as the host sees it.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// The host's own object, if it is an `E`.
+    pub fn extension<E: Any>(&self) -> Option<&E> {
+        (self.extension.as_ref() as &dyn Any).downcast_ref()
+    }
+
+    /// What plugins registered in the Extension for an interface, sorted by name.
+    ///
+    /// # Errors
+    /// When a plugin's idea of the interface is another; the message says what differs.
+    pub fn registered<I: Interface + ?Sized>(&self) -> Result<Vec<Registered<I>>, EngineError> {
+        let shape = I::shape();
+        let mut registered = Vec::new();
+        for slot in self.store.slots(&shape.name) {
+            if let Some(what) = slot.shape.difference(&shape) {
+                return Err(EngineError::Interface { owner: slot.owner.to_string(), what });
+            }
+            let (name, owner) = (slot.name.clone(), slot.owner.to_string());
+            if let Some(object) = slot.lend() {
+                registered.push(Registered { name, owner, object });
+            }
+        }
+        Ok(registered)
+    }
+}
+
+impl fmt::Debug for PluginManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let versions: Vec<_> =
+            self.versions.iter().map(|lease| lease.version().to_string()).collect();
+        write!(f, "PluginManager(generation {}: {})", self.generation, versions.join(", "))
+    }
+}
+
+fn invoke_all<'a>(
+    versions: impl Iterator<Item = &'a Lease>,
+    function: &str,
+    args: &[Value],
+) -> Vec<(String, Result<Value, CallError>)> {
+    let mut answers = Vec::new();
+    for lease in versions {
+        let answer = call::invoke(lease, function, args);
+        match &answer {
+            Err(error) if error.kind() == ErrorKind::UnknownFunction => continue,
+            Err(error) => tracing::error!("{error}"),
+            Ok(_) => {}
+        }
+        answers.push((lease.version().name().to_owned(), answer));
+    }
+    answers
+}
+
+/// An object that a plugin registered in the Extension.
+pub struct Registered<I: ?Sized> {
+    /// The name it was registered under.
+    pub name: String,
+    /// `cat v2`
+    pub owner: String,
+    /// The object; it keeps its version in use.
+    pub object: Leased<I>,
+}
+
+/// A handle to one version of a plugin, which it keeps in use.
+pub struct LoadedPlugin(pub(crate) Lease);
+
+impl LoadedPlugin {
+    /// The plugin's name.
+    pub fn name(&self) -> &str {
+        self.0.version().name()
+    }
+
+    /// Which load of the plugin this is, from 1.
+    pub fn version(&self) -> u32 {
+        self.0.version().ordinal
+    }
+
+    /// Calls a function and reads its result as a `T`.
+    ///
+    /// # Errors
+    /// When there is no such function, an argument does not fit, the function fails or panics, or
+    /// its result is no `T`.
+    pub fn invoke<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        args: &[Value],
+    ) -> Result<T, CallError> {
+        let value = self.invoke_value(function, args)?;
+        value.to().map_err(|error| CallError::bad_result(&self.0, function, &error))
+    }
+
+    /// Calls a function.
+    ///
+    /// # Errors
+    /// As for [`invoke`](Self::invoke), but for the result.
+    pub fn invoke_value(&self, function: &str, args: &[Value]) -> Result<Value, CallError> {
+        call::invoke(&self.0, function, args)
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Version> {
+        self.0.version()
+    }
+}
+
+impl fmt::Debug for LoadedPlugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoadedPlugin({})", self.0.version())
+    }
+}
+
+/// Whether two names are of one plugin.
+pub(crate) fn same_name(a: &str, b: &str) -> bool {
+    a.to_lowercase() == b.to_lowercase()
+}

@@ -1,0 +1,395 @@
+//! Thread-local destructors, keys and threads of images, kept by the engine.
+//!
+//! An image's hooks (see `hotswap_plugin`) bring its thread-locals here instead of to libc. Each
+//! thread has one record with an entry for every version that left something on it. An entry's
+//! destructors run on that thread: at its end, or, once the version is draining, when the thread
+//! passes a checkpoint. The process needs one key of libc for this, however many versions there are.
+
+use std::{
+    cell::{Cell, RefCell},
+    ffi::{CStr, c_int, c_void},
+    ptr,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
+
+use crate::{
+    lease::{Lease, LeaseKind},
+    version::Version,
+};
+
+/// POSIX asks for at least four rounds of key destructors; a destructor that sets its key again in
+/// each of these is given up, as libc does.
+const KEY_ROUNDS: usize = 8;
+
+/// The most keys a version may make; as many as libc has.
+const MAX_KEYS: usize = 1024;
+
+/// Counts the versions that began to drain, so that a thread sees at once that there is nothing new.
+static DRAINS: AtomicU64 = AtomicU64::new(0);
+
+/// What threads have of one version.
+#[derive(Default)]
+pub(crate) struct VersionThreads {
+    draining: AtomicBool,
+    keys: Mutex<Vec<Option<Key>>>,
+    pinned: Mutex<Vec<(i32, String)>>,
+}
+
+/// A key for a value per thread.
+#[derive(Clone, Copy)]
+struct Key {
+    dtor: Option<ThreadDestructor>,
+}
+
+impl VersionThreads {
+    /// Lets the destructors run, each on its thread: nobody can enter the version any more.
+    pub fn begin_drain(&self) {
+        if !self.draining.swap(true, Ordering::AcqRel) {
+            DRAINS.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The names of the threads that have destructors of the version to run.
+    pub fn pinned(&self) -> Vec<String> {
+        self.lock_pinned().iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    pub fn is_pinned(&self) -> bool {
+        !self.lock_pinned().is_empty()
+    }
+
+    fn lock_pinned(&self) -> std::sync::MutexGuard<'_, Vec<(i32, String)>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keys(&self) -> std::sync::MutexGuard<'_, Vec<Option<Key>>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, key: u32) -> Option<Key> {
+        self.keys().get(key as usize).copied().flatten()
+    }
+
+    /// Makes a key. The first is 1, since std takes 0 for "none yet".
+    pub fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
+        let mut keys = self.keys();
+        if keys.is_empty() {
+            keys.push(None);
+        }
+        let free = keys.iter().skip(1).position(Option::is_none).map(|at| at + 1);
+        let at = free.unwrap_or(keys.len());
+        if at > MAX_KEYS {
+            return None;
+        }
+        if at == keys.len() {
+            keys.push(None);
+        }
+        keys[at] = Some(Key { dtor });
+        u32::try_from(at).ok()
+    }
+
+    /// Forgets a key; says whether there was one.
+    pub fn delete_key(&self, key: u32) -> bool {
+        self.keys().get_mut(key as usize).is_some_and(|key| key.take().is_some())
+    }
+}
+
+impl Version {
+    /// Keeps a destructor for this thread to run.
+    pub fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) {
+        with_entry(self, |entry| entry.dtors.push((dtor, object)));
+    }
+
+    /// Sets this thread's value of a key; says whether there is such a key.
+    pub fn set_key(self: &Arc<Self>, key: u32, value: *mut c_void) -> bool {
+        if self.threads.key(key).is_none() {
+            return false;
+        }
+        if value.is_null() && self.key_value(key).is_null() {
+            return true;
+        }
+        with_entry(self, |entry| {
+            let at = key as usize;
+            if entry.values.len() <= at {
+                entry.values.resize(at + 1, ptr::null_mut());
+            }
+            entry.values[at] = value;
+        });
+        true
+    }
+
+    /// This thread's value of a key; null where there is none.
+    pub fn key_value(self: &Arc<Self>, key: u32) -> *mut c_void {
+        let Some(record) = Record::existing() else { return ptr::null_mut() };
+        let entries = record.entries.borrow();
+        let entry = entries.iter().find(|entry| Arc::ptr_eq(&entry.version, self));
+        let value = entry.and_then(|entry| entry.values.get(key as usize));
+        value.copied().unwrap_or(ptr::null_mut())
+    }
+
+    /// Runs this thread's destructors of this version.
+    pub fn run_destructors(self: &Arc<Self>) {
+        if let Some(record) = Record::existing() {
+            record.finish(self);
+        }
+    }
+
+    /// Starts a thread for the image, which leases it for the thread's whole life.
+    ///
+    /// # Safety
+    /// The pointers are what POSIX asks of `pthread_create`.
+    pub unsafe fn start_thread(
+        self: &Arc<Self>,
+        native: *mut c_void,
+        attributes: *const c_void,
+        start: ThreadStart,
+        argument: *mut c_void,
+    ) -> c_int {
+        let lease = Lease::new(self, LeaseKind::Thread);
+        let launch = Box::into_raw(Box::new(Launch { lease, start, argument }));
+        // SAFETY: the caller's promise; the trampoline takes the launch over.
+        unsafe {
+            let code =
+                libc::pthread_create(native.cast(), attributes.cast(), trampoline, launch.cast());
+            if code != 0 {
+                drop(Box::from_raw(launch));
+            }
+            code
+        }
+    }
+}
+
+/// What a thread of an image begins with.
+struct Launch {
+    lease: Lease,
+    start: ThreadStart,
+    argument: *mut c_void,
+}
+
+/// The first function of an image's thread: the host's, so that the thread ends outside the image.
+extern "C" fn trampoline(launch: *mut c_void) -> *mut c_void {
+    // SAFETY: `start_thread` passes a launch and forgets it.
+    let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch.cast::<Launch>()) };
+    // SAFETY: the image asked for this call, and the lease keeps it mapped.
+    let result = unsafe { start(argument) };
+    lease.version().run_destructors();
+    drop(lease);
+    result
+}
+
+/// Lets this thread run the destructors of versions that wait for it.
+///
+/// A version that was replaced, and that nothing uses any more, is unmapped only after every thread
+/// that has thread-locals of it has run their destructors. A thread does so when it ends, and here.
+/// The engine calls this on its own whenever a thread calls a plugin; a thread that does so seldom,
+/// but lives long, should call it now and then. It costs a few nanoseconds when nothing waits.
+///
+/// ```
+/// hotswap_engine::checkpoint();
+/// ```
+pub fn checkpoint() {
+    let Some(record) = Record::existing() else { return };
+    let drains = DRAINS.load(Ordering::Acquire);
+    if record.drains_seen.replace(drains) == drains {
+        return;
+    }
+    let draining: Vec<_> = {
+        let entries = record.entries.borrow();
+        let versions = entries.iter().map(|entry| &entry.version);
+        versions
+            .filter(|version| version.threads.draining.load(Ordering::Acquire))
+            .cloned()
+            .collect()
+    };
+    for version in &draining {
+        record.finish(version);
+    }
+}
+
+/// What one thread has of all versions.
+struct Record {
+    entries: RefCell<Vec<Entry>>,
+    drains_seen: Cell<u64>,
+}
+
+/// What one thread has of one version.
+struct Entry {
+    version: Arc<Version>,
+    thread: i32,
+    dtors: Vec<(ThreadDestructor, *mut c_void)>,
+    /// By key.
+    values: Vec<*mut c_void>,
+    /// Whether a destructor is running; a checkpoint inside it leaves the entry alone.
+    finishing: bool,
+}
+
+thread_local! {
+    /// This thread's record. Not dropped with the other thread-locals, since their destructors may
+    /// still call plugins: `end_thread` frees it after them.
+    static RECORD: Cell<*mut Record> = const { Cell::new(ptr::null_mut()) };
+}
+
+impl Record {
+    /// This thread's record, if it has one.
+    fn existing<'a>() -> Option<&'a Self> {
+        // SAFETY: the pointer is null or of a live box: `end_thread` clears it before it frees the
+        // box, on this thread, and no reference outlives a call in here.
+        unsafe { RECORD.get().as_ref() }
+    }
+
+    /// This thread's record, made now if need be.
+    fn get<'a>() -> &'a Self {
+        if let Some(record) = Self::existing() {
+            return record;
+        }
+        let record = Box::into_raw(Box::new(Self {
+            entries: RefCell::new(Vec::new()),
+            drains_seen: Cell::new(DRAINS.load(Ordering::Acquire)),
+        }));
+        RECORD.set(record);
+        // SAFETY: the key is libc's, and the record stays until its destructor frees it.
+        unsafe {
+            libc::pthread_setspecific(thread_end_key(), record.cast());
+            &*record
+        }
+    }
+
+    /// Runs the destructors of a version and removes its entry.
+    fn finish(&self, version: &Arc<Version>) {
+        if !self.begin(version) {
+            return;
+        }
+        for _ in 0..KEY_ROUNDS {
+            // Each may register another; nothing is borrowed while one runs.
+            while let Some((dtor, object)) = self.with(version, |entry| entry.dtors.pop()).flatten()
+            {
+                // SAFETY: the image registered the destructor with this object on this thread, and
+                // is mapped: the entry pins it.
+                unsafe { dtor(object) };
+            }
+            let values = self.with(version, Entry::take_values).unwrap_or_default();
+            if values.is_empty() {
+                break;
+            }
+            for (dtor, value) in values {
+                // SAFETY: as above; the key's destructor takes this thread's value.
+                unsafe { dtor(value) };
+            }
+        }
+        self.remove(version);
+    }
+
+    fn begin(&self, version: &Arc<Version>) -> bool {
+        let was = self.with(version, |entry| std::mem::replace(&mut entry.finishing, true));
+        was == Some(false)
+    }
+
+    fn with<T>(&self, version: &Arc<Version>, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut entries = self.entries.borrow_mut();
+        entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.version, version)).map(f)
+    }
+
+    fn remove(&self, version: &Arc<Version>) {
+        let removed = {
+            let mut entries = self.entries.borrow_mut();
+            let at = entries.iter().position(|entry| Arc::ptr_eq(&entry.version, version));
+            at.map(|at| entries.swap_remove(at))
+        };
+        let Some(entry) = removed else { return };
+        let last = {
+            let mut pinned = version.threads.lock_pinned();
+            pinned.retain(|(thread, _)| *thread != entry.thread);
+            pinned.is_empty()
+        };
+        if last && version.threads.draining.load(Ordering::Acquire) {
+            version.unused();
+        }
+    }
+}
+
+impl Entry {
+    fn new(version: &Arc<Version>) -> Self {
+        let (thread, name) = thread_name();
+        version.threads.lock_pinned().push((thread, name));
+        Self {
+            version: version.clone(),
+            thread,
+            dtors: Vec::new(),
+            values: Vec::new(),
+            finishing: false,
+        }
+    }
+
+    /// Empties the values whose keys have destructors, and pairs them.
+    fn take_values(&mut self) -> Vec<(ThreadDestructor, *mut c_void)> {
+        let keys = self.version.threads.keys();
+        let values = self.values.iter_mut().enumerate();
+        let taken = values.filter_map(|(at, value)| {
+            let value = std::mem::replace(value, ptr::null_mut());
+            let key = keys.get(at).copied().flatten()?;
+            Some((key.dtor?, value)).filter(|_| !value.is_null())
+        });
+        taken.collect()
+    }
+}
+
+fn with_entry(version: &Arc<Version>, f: impl FnOnce(&mut Entry)) {
+    let record = Record::get();
+    let mut entries = record.entries.borrow_mut();
+    let at = entries.iter().position(|entry| Arc::ptr_eq(&entry.version, version));
+    let at = at.unwrap_or_else(|| {
+        entries.push(Entry::new(version));
+        entries.len() - 1
+    });
+    f(&mut entries[at]);
+}
+
+/// The key whose destructor runs at a thread's end, after the thread-locals of the host.
+fn thread_end_key() -> libc::pthread_key_t {
+    static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
+    *KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: the key is written before it is read; the destructor is the host's.
+        let code = unsafe { libc::pthread_key_create(&raw mut key, Some(end_thread)) };
+        assert_eq!(code, 0, "the process has no thread-local key left, and the engine needs one");
+        key
+    })
+}
+
+/// Runs what is left on a thread that ends, and frees its record.
+extern "C" fn end_thread(record: *mut c_void) {
+    let record = record.cast::<Record>();
+    // Destructors may look for the record, so it stays in place until they have run.
+    RECORD.set(record);
+    // SAFETY: `Record::get` gave libc this pointer; libc hands it back once, on the same thread.
+    let entries = unsafe { &(*record).entries };
+    while let Some(version) = {
+        let first = entries.borrow().first().map(|entry| entry.version.clone());
+        first
+    } {
+        // SAFETY: as above.
+        unsafe { (*record).finish(&version) };
+    }
+    RECORD.set(ptr::null_mut());
+    // SAFETY: the box was leaked by `Record::get`, and nobody can find it any more.
+    drop(unsafe { Box::from_raw(record) });
+}
+
+/// This thread's number, and its name as the system has it; the first thread is `main`.
+fn thread_name() -> (i32, String) {
+    // SAFETY: neither call has a precondition.
+    let (thread, process) = unsafe { (libc::gettid(), libc::getpid()) };
+    if thread == process {
+        return (thread, "main".into());
+    }
+    let mut name = [0_u8; 17];
+    // SAFETY: the system writes at most 16 bytes, so the last stays zero.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+    (thread, name.to_string_lossy().into_owned())
+}

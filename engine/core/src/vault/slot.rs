@@ -1,0 +1,103 @@
+//! A registration in the Extension: an object of an interface, and its owner.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hotswap_plugin::{
+    __private::{Lease as RawLease, RawObject},
+    Interface, InterfaceShape, Leased,
+    abi::Outcome,
+};
+use hotswap_protocol::ExtensionSlot;
+
+use super::cell::flatten;
+use crate::{
+    lease::{Lease, LeaseKind},
+    version::Owner,
+};
+
+/// A registration.
+pub(crate) struct Slot {
+    pub name: String,
+    pub owner: Owner,
+    pub shape: InterfaceShape,
+    object: Mutex<Option<Object>>,
+}
+
+/// The object proper; dropping it drops what it is.
+struct Object(RawObject);
+
+// SAFETY: objects are made of `T: Send + Sync`.
+unsafe impl Send for Object {}
+
+impl Slot {
+    /// A slot for an object that `owner`, whose image is mapped, just made.
+    pub fn new(name: &str, owner: Owner, object: RawObject) -> hotswap_plugin::Result<Self> {
+        let object = Object(object);
+        // SAFETY: the table lies in the owner's image.
+        let shape = flatten(unsafe { ((*object.0.table).shape)() })?;
+        Ok(Self { name: name.to_owned(), owner, shape, object: Mutex::new(Some(object)) })
+    }
+
+    /// Lends the object; `None` when its owner is gone.
+    ///
+    /// The caller has checked that the shape is that of `I`.
+    pub fn lend<I: Interface + ?Sized>(self: &Arc<Self>) -> Option<Leased<I>> {
+        let lease = match &self.owner {
+            Owner::Host => None,
+            Owner::Version(version) => Some(Lease::try_new(&version.upgrade()?, LeaseKind::Value)?),
+        };
+        let object = {
+            let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+            let Object(RawObject { data, table }) = object.as_ref()?;
+            RawObject { data: *data, table: *table }
+        };
+        let hold = Arc::new(Hold { _slot: self.clone(), _lease: lease });
+        let lease = RawLease { context: Arc::into_raw(hold).cast(), retain, release };
+        // SAFETY: the caller's check; the hold keeps the object's image mapped, and the reaper drops
+        // the object only when no lease is left.
+        Some(unsafe { Leased::from_raw(object, lease) })
+    }
+
+    /// Drops the object.
+    ///
+    /// The caller is the reaper, for which the owner's image is still mapped.
+    pub fn destroy(&self) {
+        let object = self.object.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(object);
+    }
+
+    pub fn info(&self) -> ExtensionSlot {
+        ExtensionSlot {
+            interface: self.shape.name.clone(),
+            name: self.name.clone(),
+            owner: self.owner.to_string(),
+        }
+    }
+}
+
+/// What a [`Leased`] keeps alive.
+struct Hold {
+    _slot: Arc<Slot>,
+    _lease: Option<Lease>,
+}
+
+unsafe extern "C" fn retain(hold: *const ()) {
+    // SAFETY: the pointer came from `Arc::into_raw` in `lend`.
+    unsafe { Arc::increment_strong_count(hold.cast::<Hold>()) };
+}
+
+unsafe extern "C" fn release(hold: *const ()) {
+    // SAFETY: as above; each lease is released once.
+    unsafe { Arc::decrement_strong_count(hold.cast::<Hold>()) };
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: the owner's image is mapped, as `Slot::destroy` says; this happens once.
+        let dropped = unsafe { ((*self.0.table).drop)(self.0.data) };
+        if let Outcome::Panic(report) = dropped {
+            let (location, message) = (report.location, report.message);
+            tracing::error!("dropping a registration panicked at {location}: {message}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The functions through which images reach the Vault.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use hotswap_plugin::{
+    __private::{RawObject, RawValue, ValueCallback},
+    Result, Vault,
+    abi::{Outcome, PanicReport, VaultContext, VaultTable},
+};
+
+use super::View;
+
+/// Wraps a view so that plugins and hosts can use it.
+pub(super) fn vault(view: Arc<View>) -> Vault {
+    // SAFETY: the context is an owned reference to a view, which is what the table expects.
+    unsafe { Vault::from_raw(Arc::into_raw(view).cast(), &TABLE) }
+}
+
+static TABLE: VaultTable =
+    VaultTable { retain, release, bag_set, bag_with, bag_remove, bag_keys, register };
+
+unsafe extern "C" fn retain(context: VaultContext) {
+    // SAFETY: a context is a reference that `vault` made.
+    unsafe { Arc::increment_strong_count(context.cast::<View>()) };
+}
+
+unsafe extern "C" fn release(context: VaultContext) {
+    // SAFETY: a context is a reference that `vault` made; each handle releases it once.
+    unsafe { Arc::decrement_strong_count(context.cast::<View>()) };
+}
+
+unsafe extern "C" fn bag_set(
+    context: VaultContext,
+    key: &str,
+    value: RawValue,
+    replace: bool,
+) -> Outcome<bool> {
+    // SAFETY: the caller passes its own context; so below.
+    unsafe { enter(context, |view| view.set(key, value, replace)) }
+}
+
+unsafe extern "C" fn bag_with(
+    context: VaultContext,
+    key: &str,
+    callback: &mut ValueCallback,
+) -> Outcome<bool> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |view| view.with(key, callback)) }
+}
+
+unsafe extern "C" fn bag_remove(context: VaultContext, key: &str) -> Outcome<bool> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |view| view.remove(key)) }
+}
+
+unsafe extern "C" fn bag_keys(context: VaultContext) -> Outcome<Vec<String>> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |view| Ok(view.keys())) }
+}
+
+unsafe extern "C" fn register(context: VaultContext, name: &str, object: RawObject) -> Outcome<()> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |view| view.register(name, object)) }
+}
+
+/// Runs `f` with the view; a panic of the engine does not reach the caller's image.
+///
+/// # Safety
+/// The context is one that `vault` made and that was not released.
+unsafe fn enter<T>(context: VaultContext, f: impl FnOnce(&View) -> Result<T>) -> Outcome<T> {
+    // SAFETY: the caller's promise.
+    let view = unsafe { &*context.cast::<View>() };
+    match catch_unwind(AssertUnwindSafe(|| f(view))) {
+        Ok(result) => Outcome::from_result(result),
+        Err(payload) => {
+            let message = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let message = message.or_else(|| payload.downcast_ref::<String>().cloned());
+            let message = message.unwrap_or_else(|| "the Vault panicked".into());
+            Outcome::Panic(PanicReport { message, location: "the engine".into() })
+        }
+    }
+}
