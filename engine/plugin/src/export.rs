@@ -9,6 +9,10 @@
 #[macro_export]
 macro_rules! __export_plugin {
     ($plugin:ty) => {
+        // Holds in every build: the type can be made, and so is not dead code in a plain library.
+        const _: fn() -> ::std::boxed::Box<dyn $crate::Plugin> =
+            || ::std::boxed::Box::new(<$plugin as ::core::default::Default>::default());
+
         #[allow(unexpected_cfgs)]
         const _: () = {
             #[cfg(hotswap_cdylib)]

@@ -1,5 +1,6 @@
 //! The build crate through its public surface: real packages, real cargo, real files.
 
+mod artifacts;
 mod compile;
 mod packages;
 mod support;

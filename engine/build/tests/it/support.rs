@@ -6,6 +6,22 @@ use std::path::{Path, PathBuf};
 use hotswap_build::{BuildMessage, Diagnostic, PluginPackage};
 use tempfile::TempDir;
 
+/// The source of [`Workspace::real_plugin`].
+pub const REAL_PLUGIN: &str = "
+use hotswap_plugin::prelude::*;
+
+#[derive(Default)]
+struct Echo;
+
+#[plugin]
+impl Plugin for Echo {}
+
+#[invoke]
+fn echo(text: String) -> Result<String> {
+    Ok(text)
+}
+";
+
 /// A temporary workspace whose members are all directories with a manifest directly in it.
 ///
 /// It brings a stand-in for `hotswap-plugin`, since what is tested here is how packages relate;
@@ -40,6 +56,24 @@ impl Workspace {
         let dependencies =
             format!("hotswap-plugin.path = \"../hotswap-plugin\"\n{more_dependencies}");
         self.package(name, &dependencies, "");
+    }
+
+    /// A member that is a plugin indeed. Its lock file is this repository's, so that it is built
+    /// from the same packages, and so is the place it is built in, so that they are built once.
+    pub fn real_plugin(&self, name: &str) -> PluginPackage {
+        let engine =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine's directory");
+        let dependency = format!("hotswap-plugin.path = {:?}", engine.join("plugin"));
+        self.package(name, &dependency, "");
+        self.write(&format!("{name}/src/lib.rs"), REAL_PLUGIN);
+        self.write(
+            "Cargo.toml",
+            &format!("[workspace]\nresolver = \"3\"\nmembers = [\"{name}\"]\n"),
+        );
+        let lock_file = engine.with_file_name("Cargo.lock");
+        fs::copy(lock_file, self.path("Cargo.lock")).expect("a lock file");
+        let plugin = PluginPackage::open(&self.path(name)).expect("a plugin");
+        PluginPackage { target_dir: env!("CARGO_TARGET_TMPDIR").into(), ..plugin }
     }
 
     /// A member with a program, and this text as its `[package.metadata.hotswap]`.

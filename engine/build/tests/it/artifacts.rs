@@ -1,0 +1,171 @@
+//! From a real plugin to its artifact, and what the store does with that.
+
+use std::fs;
+use std::path::Path;
+
+use git2::{IndexAddOption, Repository, Signature};
+use hotswap_build::{
+    BuildErrorKind, BuildOptions, Built, Cancel, PluginPackage, Store, build_plugin,
+};
+use tempfile::TempDir;
+
+use crate::support::{REAL_PLUGIN, Workspace, diagnostics};
+
+fn build(plugin: &PluginPackage) -> Built {
+    let mut messages = Vec::new();
+    let mut keep = |message| messages.push(message);
+    let built = build_plugin(plugin, &BuildOptions::default(), &Cancel::default(), &mut keep);
+    built.unwrap_or_else(|error| {
+        let rendered = diagnostics(&messages).into_iter().map(|diagnostic| &*diagnostic.rendered);
+        panic!("{error}\n{}", rendered.collect::<String>())
+    })
+}
+
+fn commit_all(dir: &Path) {
+    let repository = Repository::init(dir).unwrap();
+    let mut index = repository.index().unwrap();
+    index.add_all(["."], IndexAddOption::DEFAULT, None).unwrap();
+    index.write().unwrap();
+    let tree = repository.find_tree(index.write_tree().unwrap()).unwrap();
+    let author = Signature::now("Ada", "ada@example.org").unwrap();
+    repository.commit(Some("HEAD"), &author, &author, "All", &tree, &[]).unwrap();
+}
+
+#[test]
+fn the_build_id_follows_the_code_and_not_the_commit() {
+    let workspace = Workspace::new();
+    let plugin = workspace.real_plugin("follows-code");
+    let store = plugin.store().unwrap();
+
+    let first = build(&plugin);
+    assert_eq!(first.plugin, "follows-code");
+    assert_eq!(first.source, None);
+    let phases: Vec<_> = first.phases.iter().map(|(phase, _)| *phase).collect();
+    assert_eq!(phases, ["cargo", "stamp", "store"]);
+    let stored = store.get("follows-code", first.build_id).unwrap().unwrap();
+    assert_eq!(stored.path, first.artifact);
+    assert_eq!(stored.facts.crate_version, "0.0.0");
+    assert_eq!(stored.facts.source, None);
+
+    commit_all(&workspace.path(""));
+    let committed = build(&plugin);
+    assert_eq!(committed.build_id, first.build_id);
+    let source = committed.source.expect("git facts");
+    assert!(!source.dirty);
+    let stored = store.get("follows-code", first.build_id).unwrap().unwrap();
+    assert_eq!(stored.facts.source, Some(source));
+
+    let edited = REAL_PLUGIN.replace("Ok(text)", "Ok(text + \"!\")");
+    workspace.write("follows-code/src/lib.rs", &edited);
+    let changed = build(&plugin);
+    assert_ne!(changed.build_id, first.build_id);
+    assert!(changed.source.expect("git facts").dirty);
+    assert!(store.get("follows-code", first.build_id).unwrap().is_some(), "the earlier one stays");
+    let listed = store.list("Follows-Code").unwrap();
+    assert!(listed.iter().any(|file| file.build_id == first.build_id), "{listed:?}");
+    assert!(listed.iter().any(|file| file.path == changed.artifact), "{listed:?}");
+}
+
+#[test]
+fn installing_replaces_the_file_as_a_whole() {
+    let workspace = Workspace::new();
+    let built = build(&workspace.real_plugin("installed"));
+    let out_dir = TempDir::new().unwrap();
+    let plugin_dir = out_dir.path().join("not/there/yet");
+
+    let path = built.install(&plugin_dir).unwrap();
+    assert_eq!(path, plugin_dir.join("installed.so"));
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&built.artifact).unwrap());
+    let names =
+        || Vec::from_iter(fs::read_dir(&plugin_dir).unwrap().map(|e| e.unwrap().file_name()));
+    assert_eq!(names(), ["installed.so"], "nothing else is left there");
+
+    let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
+    let before = inode();
+    built.install(&plugin_dir).unwrap();
+    assert_eq!(inode(), before, "a file that is the same stays");
+
+    // Another name for the file keeps it, so that its inode is not given to the next one.
+    fs::hard_link(&path, out_dir.path().join("mapped")).unwrap();
+    fs::write(&path, "damaged").unwrap();
+    built.install(&plugin_dir).unwrap();
+    assert_ne!(inode(), before, "a file that differs is replaced, not written over");
+    assert_eq!(fs::read(out_dir.path().join("mapped")).unwrap(), b"damaged");
+}
+
+#[test]
+fn a_damaged_artifact_is_noticed() {
+    let workspace = Workspace::new();
+    let built = build(&workspace.real_plugin("damaged"));
+    let artifact = fs::read(&built.artifact).unwrap();
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let stored = store.put(&artifact).unwrap();
+
+    for damaged in [&artifact[..artifact.len() / 2], b"", &flip_last_byte(&artifact)] {
+        fs::write(&stored.path, damaged).unwrap();
+        let error = store.get("damaged", built.build_id).unwrap_err();
+        assert_eq!(error.kind(), BuildErrorKind::Artifact);
+        let text = error.to_string();
+        assert!(text.contains("in the store is damaged"), "{text}");
+        assert!(text.contains(&stored.path.display().to_string()), "{text}");
+        store.put(damaged).unwrap_err();
+    }
+    store.put(&artifact).unwrap();
+    assert!(store.get("damaged", built.build_id).unwrap().is_some(), "it can be stored again");
+}
+
+#[test]
+fn an_artifact_under_another_name_is_not_taken_for_it() {
+    let workspace = Workspace::new();
+    let built = build(&workspace.real_plugin("renamed"));
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let stored = store.put(&fs::read(&built.artifact).unwrap()).unwrap();
+    let other = "0123456789abcdef0123456789abcdef".parse().unwrap();
+    fs::copy(&stored.path, stored.path.with_file_name(format!("{other}.so"))).unwrap();
+
+    let error = store.get("renamed", other).unwrap_err().to_string();
+    assert!(error.contains(&format!("it holds `renamed` {}", built.build_id)), "{error}");
+}
+
+#[test]
+fn what_was_never_stored_is_not_there() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(&dir.path().join("new")).unwrap();
+    let build_id = "0123456789abcdef0123456789abcdef".parse().unwrap();
+    assert!(store.get("world", build_id).unwrap().is_none());
+    assert!(store.list("world").unwrap().is_empty());
+}
+
+#[test]
+fn a_name_leads_nowhere_else() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for name in ["", "..", "../world", "a/b", "a\0b"] {
+        let error = store.list(name).unwrap_err().to_string();
+        assert!(error.contains("is no name of a plugin"), "{error}");
+    }
+}
+
+#[test]
+fn only_artifacts_are_listed() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let build_id = "0123456789abcdef0123456789abcdef";
+    for name in [&format!("{build_id}.so"), "README.md", "libworld.so", ".hotswap-x.tmp"] {
+        let path = dir.path().join("world").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "12345").unwrap();
+    }
+    let files = store.list("world").unwrap();
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert_eq!(files[0].build_id.to_string(), build_id);
+    assert_eq!(files[0].size_bytes, 5);
+}
+
+fn flip_last_byte(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    *bytes.last_mut().expect("a byte") ^= 1;
+    bytes
+}
