@@ -2,11 +2,23 @@
 
 #![forbid(unsafe_code)]
 
-pub mod cli;
+// A host, asked.
 pub mod client;
+pub mod operation;
+pub mod socket;
+// A host, built, started, watched and reloaded.
+pub mod session;
+// The scriptable half.
+pub mod cli;
 pub mod format;
 pub mod linear;
-pub mod operation;
-pub mod session;
 pub mod signals;
-pub mod socket;
+// The screen.
+pub mod action;
+pub mod app;
+pub mod console_cli;
+pub mod layout;
+pub mod state;
+pub mod terminal;
+pub mod update;
+pub mod view;

@@ -79,6 +79,11 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+/// Lists the hosts that run, in words.
+pub(crate) async fn list_hosts() -> Result<(), Failure> {
+    host::hosts(args::OutputArguments { json: false }).await
+}
+
 /// The asynchronous runtime of both programs.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)

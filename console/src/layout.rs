@@ -1,0 +1,85 @@
+//! Where everything is on the screen, for any size of it.
+
+use ratatui::layout::{Constraint, Layout as Split, Rect};
+
+use crate::action::Panel;
+
+/// Below this size only one line says what goes on.
+const LEAST_PANEL: (u16, u16) = (40, 10);
+/// Below this size the focused panel is alone.
+const LEAST_PANELS: (u16, u16) = (80, 20);
+/// Below this size the plugins are a strip.
+const LEAST_COLUMNS: (u16, u16) = (100, 28);
+
+/// Where everything is; what has no place is not shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The line about the host.
+    pub header: Rect,
+    /// The plugins panel, its border included.
+    pub plugins: Option<Rect>,
+    /// The tabs panel, its border included.
+    pub tabs: Option<Rect>,
+    /// The logs panel, its border included.
+    pub logs: Option<Rect>,
+    /// The line about the running job and what happened last.
+    pub job: Rect,
+    /// The line of keys.
+    pub footer: Rect,
+    /// The only line of a screen that is too small for anything else.
+    pub status: Option<Rect>,
+}
+
+impl Layout {
+    /// Where everything is on a screen of this size.
+    pub fn of((width, height): (u16, u16), focus: Panel, zoomed: bool) -> Self {
+        let screen = Rect::new(0, 0, width, height);
+        let smaller_than = |least: (u16, u16)| width < least.0 || height < least.1;
+        if smaller_than(LEAST_PANEL) {
+            let status = Rect { height: height.min(1), ..screen };
+            return Self { status: Some(status), ..Self::default() };
+        }
+        let [header, middle, job, footer] = Split::vertical([
+            Constraint::Length(1),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+            Constraint::Length(1),
+        ])
+        .areas(screen);
+        let mut layout = Self { header, job, footer, ..Self::default() };
+        if zoomed || smaller_than(LEAST_PANELS) {
+            *layout.of_panel(focus) = Some(middle);
+        } else if smaller_than(LEAST_COLUMNS) {
+            let [plugins, tabs, logs] =
+                Split::vertical([Constraint::Length(5), Constraint::Fill(3), Constraint::Fill(2)])
+                    .areas(middle);
+            layout.set(plugins, tabs, logs);
+        } else {
+            let [top, logs] =
+                Split::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(middle);
+            let [plugins, tabs] =
+                Split::horizontal([Constraint::Length(38), Constraint::Fill(1)]).areas(top);
+            layout.set(plugins, tabs, logs);
+        }
+        layout
+    }
+
+    fn set(&mut self, plugins: Rect, tabs: Rect, logs: Rect) {
+        self.plugins = Some(plugins);
+        self.tabs = Some(tabs);
+        self.logs = Some(logs);
+    }
+
+    fn of_panel(&mut self, panel: Panel) -> &mut Option<Rect> {
+        match panel {
+            Panel::Plugins => &mut self.plugins,
+            Panel::Tabs => &mut self.tabs,
+            Panel::Logs => &mut self.logs,
+        }
+    }
+
+    /// How many lines of a panel are visible inside its border.
+    pub fn page(mut self, panel: Panel) -> usize {
+        self.of_panel(panel).map_or(0, |area| area.height.saturating_sub(2).into())
+    }
+}

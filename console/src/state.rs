@@ -1,0 +1,209 @@
+//! All that the screen shows. Only [`crate::update`] changes it, and views only read it.
+
+pub mod build;
+pub mod form;
+pub mod functions;
+pub mod logs;
+pub mod overlay;
+pub mod plugins;
+pub mod vault;
+
+use std::path::PathBuf;
+
+use hotswap_protocol::HostInfo;
+
+use crate::action::{Panel, Scope};
+use crate::layout::Layout;
+use crate::session::Job;
+use build::Builds;
+use functions::Functions;
+use logs::Logs;
+use overlay::Overlay;
+use plugins::Plugins;
+use vault::Vault;
+
+/// All that the screen shows.
+pub struct State {
+    /// Milliseconds since the Unix epoch, as of the last event.
+    pub now_ms: u64,
+    /// Columns and rows of the terminal.
+    pub size: (u16, u16),
+    /// The host.
+    pub host: Host,
+    /// The plugins panel.
+    pub plugins: Plugins,
+    /// The tab in front.
+    pub tab: Tab,
+    /// The tab that was in front before the Build tab came there by itself.
+    pub tab_to_return_to: Option<Tab>,
+    /// The Functions tab.
+    pub functions: Functions,
+    /// The Vault tab.
+    pub vault: Vault,
+    /// The Build tab.
+    pub builds: Builds,
+    /// The logs panel.
+    pub logs: Logs,
+    /// The text being typed into the log's filter, while it is.
+    pub searching: Option<tui_input::Input>,
+    /// The job that runs.
+    pub job: Option<RunningJob>,
+    /// What happened last.
+    pub notice: Option<Notice>,
+    /// Which panel has the keyboard.
+    pub focus: Panel,
+    /// Whether it fills the screen.
+    pub zoomed: bool,
+    /// What lies over the panels.
+    pub overlay: Option<Overlay>,
+    /// Whether `g` was pressed, and another one goes to the start.
+    pub pending_g: bool,
+    /// Whether the session is being ended.
+    pub quitting: bool,
+}
+
+/// The host.
+#[derive(Default)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Where its artifacts go.
+    pub plugin_dir: Option<PathBuf>,
+    /// Its plugins' package names, where it is a package.
+    pub packages: Vec<String>,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Whether the console started it, and ends it.
+    pub is_ours: bool,
+    /// Who answers, once it has.
+    pub info: Option<HostInfo>,
+    /// The generation that serves.
+    pub generation: u64,
+    /// Whether changed sources are rebuilt and reloaded.
+    pub watching: bool,
+}
+
+/// What the host is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// It has not been started yet.
+    #[default]
+    Preparing,
+    /// Its process runs, but does not answer yet.
+    Starting,
+    /// It answers.
+    Connected,
+    /// Its process runs, but the connection is lost.
+    Disconnected,
+    /// Its process ended.
+    Ended,
+}
+
+/// A tab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tab {
+    /// The selected plugin's functions.
+    Functions,
+    /// The Vault.
+    Vault,
+    /// What cargo said.
+    Build,
+}
+
+impl Tab {
+    /// All tabs, in their order on the screen.
+    pub const ALL: [Self; 3] = [Self::Functions, Self::Vault, Self::Build];
+
+    /// Its title.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Functions => "Functions",
+            Self::Vault => "Vault",
+            Self::Build => "Build",
+        }
+    }
+
+    /// The tab beside it, around the ends.
+    pub fn beside(self, forward: bool) -> Self {
+        let count = Self::ALL.len();
+        let step = if forward { 1 } else { count - 1 };
+        Self::ALL[(self as usize + step) % count]
+    }
+}
+
+/// The job that runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunningJob {
+    /// What job.
+    pub job: Job,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// Units compiled and in all.
+    pub progress: Option<(usize, Option<usize>)>,
+}
+
+/// What happened last, for the status line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether it is a failure.
+    pub is_error: bool,
+    /// What happened.
+    pub text: String,
+}
+
+impl State {
+    /// The state of a console that has just come up.
+    pub fn new(size: (u16, u16)) -> Self {
+        Self {
+            now_ms: 0,
+            size,
+            host: Host::default(),
+            plugins: Plugins::default(),
+            tab: Tab::Functions,
+            tab_to_return_to: None,
+            functions: Functions::default(),
+            vault: Vault::default(),
+            builds: Builds::default(),
+            logs: Logs::default(),
+            searching: None,
+            job: None,
+            notice: None,
+            focus: Panel::Plugins,
+            zoomed: false,
+            overlay: None,
+            pending_g: false,
+            quitting: false,
+        }
+    }
+
+    /// Where everything is.
+    pub fn layout(&self) -> Layout {
+        Layout::of(self.size, self.focus, self.zoomed)
+    }
+
+    /// Which keys apply, the narrowest scope first.
+    pub fn scopes(&self) -> &'static [Scope] {
+        match (self.focus, self.tab) {
+            (Panel::Logs, _) => &[Scope::Logs, Scope::Text, Scope::Plugin, Scope::Anywhere],
+            (Panel::Tabs, Tab::Build) => &[Scope::Text, Scope::Plugin, Scope::Anywhere],
+            (Panel::Tabs | Panel::Plugins, _) => &[Scope::Plugin, Scope::Anywhere],
+        }
+    }
+
+    /// The package of the selected plugin. A package may be named otherwise than its plugin.
+    pub fn selected_package(&self) -> Option<&str> {
+        let plugin = &self.plugins.selected()?.plugin.name;
+        let packages = self.host.packages.iter().map(String::as_str);
+        packages.into_iter().find(|package| package.eq_ignore_ascii_case(plugin))
+    }
+
+    pub(crate) fn say(&mut self, text: impl Into<String>) {
+        self.notice = Some(Notice { is_error: false, text: text.into() });
+    }
+
+    pub(crate) fn complain(&mut self, text: impl Into<String>) {
+        self.notice = Some(Notice { is_error: true, text: text.into() });
+    }
+}

@@ -1,0 +1,133 @@
+//! The plugins of the host, as a tree of versions.
+
+use hotswap_protocol::{FunctionInfo, PluginInfo, VersionInfo, VersionState};
+
+use crate::action::Motion;
+
+/// Of the versions that are gone only the newest are listed.
+const GONE_VERSIONS_SHOWN: usize = 2;
+
+/// The plugins, and which of their versions is selected.
+#[derive(Default)]
+pub struct Plugins {
+    list: Vec<PluginInfo>,
+    /// Kept by name, so that the selection stays where it is when the list changes.
+    selected: Option<(String, u32)>,
+}
+
+/// A line of the tree.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PluginRow<'a> {
+    /// The plugin.
+    pub plugin: &'a PluginInfo,
+    /// The version.
+    pub version: &'a VersionInfo,
+    /// Whether it is the plugin's first line; the others are its earlier versions.
+    pub is_first: bool,
+    /// Whether it is the plugin's last line.
+    pub is_last: bool,
+}
+
+impl Plugins {
+    /// Takes the plugins as the host has them now; true when that changed anything.
+    pub fn update(&mut self, list: Vec<PluginInfo>) -> bool {
+        let changed = self.list != list;
+        // A selection on the version that served moves on to the one that serves now.
+        let on_first = self
+            .selected_index()
+            .is_some_and(|index| self.rows().get(index).is_some_and(|row| row.is_first));
+        self.list = list;
+        if on_first && let Some((name, version)) = &mut self.selected {
+            let plugin = self.list.iter().find(|plugin| plugin.name == *name);
+            if let Some(newest) = plugin.and_then(|plugin| plugin.versions.first()) {
+                *version = newest.version;
+            }
+        }
+        changed
+    }
+
+    /// All plugins.
+    pub fn list(&self) -> &[PluginInfo] {
+        &self.list
+    }
+
+    /// The lines of the tree.
+    pub fn rows(&self) -> Vec<PluginRow<'_>> {
+        let mut rows = Vec::new();
+        for plugin in &self.list {
+            let mut gone = 0;
+            let shown: Vec<&VersionInfo> = plugin
+                .versions
+                .iter()
+                .enumerate()
+                .filter(|(position, version)| {
+                    let is_gone =
+                        matches!(version.state, VersionState::Freed | VersionState::Failed);
+                    gone += usize::from(is_gone && *position > 0);
+                    *position == 0 || !is_gone || gone <= GONE_VERSIONS_SHOWN
+                })
+                .map(|(_, version)| version)
+                .collect();
+            let count = shown.len();
+            rows.extend(shown.into_iter().enumerate().map(|(position, version)| PluginRow {
+                plugin,
+                version,
+                is_first: position == 0,
+                is_last: position + 1 == count,
+            }));
+        }
+        rows
+    }
+
+    /// Which line is selected; the first when nothing was chosen.
+    pub fn selected_index(&self) -> Option<usize> {
+        let rows = self.rows();
+        let chosen = self.selected.as_ref().and_then(|(name, version)| {
+            rows.iter().position(|it| it.plugin.name == *name && it.version.version == *version)
+        });
+        chosen.or(if rows.is_empty() { None } else { Some(0) })
+    }
+
+    /// The selected line.
+    pub fn selected(&self) -> Option<PluginRow<'_>> {
+        self.rows().get(self.selected_index()?).copied()
+    }
+
+    /// How a call names the selection: `world`, or `world@2` for an earlier version.
+    pub fn selected_target(&self) -> Option<String> {
+        let row = self.selected()?;
+        if row.version.state == VersionState::Active {
+            return Some(row.plugin.name.clone());
+        }
+        Some(format!("{}@{}", row.plugin.name, row.version.version))
+    }
+
+    /// The functions of the selected plugin.
+    pub fn functions(&self) -> &[FunctionInfo] {
+        self.selected().map_or(&[], |row| &row.plugin.functions)
+    }
+
+    /// Moves the selection.
+    pub fn go(&mut self, motion: Motion, page: usize) {
+        let rows = self.rows();
+        let Some(from) = self.selected_index() else { return };
+        let Some(to) = step(motion, from, rows.len(), page) else { return };
+        self.selected = rows.get(to).map(|it| (it.plugin.name.clone(), it.version.version));
+    }
+}
+
+/// Where a motion leads in a list of this length; none when it leads nowhere.
+pub fn step(motion: Motion, from: usize, length: usize, page: usize) -> Option<usize> {
+    let last = length.checked_sub(1)?;
+    let page = page.saturating_sub(1).max(1);
+    let to = match motion {
+        Motion::Up => from.saturating_sub(1),
+        Motion::Down => from.saturating_add(1),
+        Motion::PageUp => from.saturating_sub(page),
+        Motion::PageDown => from.saturating_add(page),
+        Motion::First => 0,
+        Motion::Last => last,
+        Motion::Left | Motion::Right => return None,
+    };
+    Some(to.min(last))
+}

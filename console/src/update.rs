@@ -1,0 +1,237 @@
+//! What happens becomes state, and what is to be done about it.
+//!
+//! [`update`] is pure: it neither reads a clock nor does any input or output.
+
+mod keys;
+mod operations;
+mod session;
+
+use crossterm::event::KeyEvent;
+use hotswap_protocol::WireError;
+
+use crate::action::{Action, Motion, Panel};
+use crate::operation::Operation;
+use crate::session::{LogLine, Order, SessionEvent};
+use crate::state::{State, Tab};
+
+/// Something that happened.
+#[derive(Debug)]
+pub struct Event {
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What.
+    pub input: Input,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A key was pressed.
+    Key(KeyEvent),
+    /// Text was pasted.
+    Paste(String),
+    /// The terminal has another size now, in columns and rows.
+    Resize(u16, u16),
+    /// The session tells something.
+    Session(SessionEvent),
+    /// The host wrote these lines.
+    Logs(Vec<LogLine>),
+    /// Time has passed while a job runs.
+    Tick,
+    /// A signal asks the program to end.
+    Terminate,
+}
+
+/// Something to do about it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Draw the screen; something visible changed.
+    Draw,
+    /// Tell the session.
+    Order(Order),
+    /// Put this into the clipboard.
+    Copy(String),
+    /// Stop, as Ctrl-Z does.
+    Suspend,
+    /// Leave, with an error to be told in the terminal.
+    Exit(Option<WireError>),
+}
+
+/// Takes in what happened.
+pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
+    let uptime_before = uptime_minutes(state);
+    state.now_ms = event.at_ms;
+    match event.input {
+        Input::Key(key) => {
+            let mut effects = keys::press(state, key);
+            effects.push(Effect::Draw);
+            effects
+        }
+        Input::Paste(text) => {
+            keys::paste(state, &text);
+            vec![Effect::Draw]
+        }
+        Input::Resize(width, height) => {
+            state.size = (width, height);
+            vec![Effect::Draw]
+        }
+        Input::Session(event) => {
+            let mut effects = session::happened(state, event);
+            if uptime_minutes(state) != uptime_before && !effects.contains(&Effect::Draw) {
+                effects.push(Effect::Draw);
+            }
+            effects
+        }
+        Input::Logs(lines) => {
+            for line in lines {
+                state.logs.push_line(line, event.at_ms);
+            }
+            vec![Effect::Draw]
+        }
+        Input::Tick if state.job.is_some() => vec![Effect::Draw],
+        Input::Tick => Vec::new(),
+        Input::Terminate => {
+            state.quitting = true;
+            vec![Effect::Order(Order::End), Effect::Draw]
+        }
+    }
+}
+
+/// The header tells the uptime; it changes without any other change.
+fn uptime_minutes(state: &State) -> Option<u64> {
+    let started_ms = state.host.info.as_ref()?.started_at_ms;
+    Some(state.now_ms.saturating_sub(started_ms) / 60_000)
+}
+
+/// Does what a key, or whoever else, asks for.
+pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    match action {
+        Action::Quit => return operations::quit(state),
+        Action::Help => state.overlay = Some(crate::state::overlay::Overlay::Help { top: 0 }),
+        Action::Back => back(state),
+        Action::Details => return operations::details(state),
+        Action::FocusNext => state.focus = beside(state.focus, true),
+        Action::FocusPrevious => state.focus = beside(state.focus, false),
+        Action::Focus(panel) => state.focus = panel,
+        Action::NextTab => return show_tab(state, state.tab.beside(true)),
+        Action::PreviousTab => return show_tab(state, state.tab.beside(false)),
+        Action::Move(motion) => return go(state, motion),
+        Action::Zoom => state.zoomed = !state.zoomed,
+        Action::Build => return operations::build(state),
+        Action::Operate(operation) => return vec![Effect::Order(Order::Operate(operation))],
+        Action::ToggleWatch => return operations::toggle_watch(state),
+        Action::Invoke => return operations::open_form(state),
+        Action::Free => operations::ask_to_free(state),
+        Action::Cancel => return operations::cancel(state),
+        Action::Restart => return operations::restart(state),
+        Action::Suspend => return vec![Effect::Suspend],
+        action => return act_on_text(state, action),
+    }
+    Vec::new()
+}
+
+/// What concerns the log, and what a build printed.
+fn act_on_text(state: &mut State, action: Action) -> Vec<Effect> {
+    let page = state.layout().page(Panel::Logs);
+    match action {
+        Action::ToggleFollow | Action::Pause if !state.logs.follows() => state.logs.follow(),
+        Action::ToggleFollow | Action::Pause => state.logs.hold(page),
+        Action::Search => {
+            state.searching = Some(tui_input::Input::new(state.logs.pattern().to_owned()));
+        }
+        Action::NextMatch | Action::PreviousMatch => {
+            let forward = action == Action::NextMatch;
+            if !state.logs.go_to_match(forward, page) {
+                state.say(if forward { "no later match" } else { "no earlier match" });
+            }
+        }
+        Action::NextLevel => state.logs.raise_level(),
+        Action::NextError | Action::PreviousError => {
+            let forward = action == Action::NextError;
+            let found = if state.focus == Panel::Logs {
+                state.logs.go_to_error(forward, page)
+            } else {
+                let page = state.layout().page(Panel::Tabs);
+                state.builds.go_to_error(forward, page)
+            };
+            if !found {
+                state.say(if forward { "no later error" } else { "no earlier error" });
+            }
+        }
+        Action::ToggleWrap => state.logs.wrap = !state.logs.wrap,
+        Action::CopyLine => {
+            let text = state.logs.selected_text();
+            state.say(if text.is_some() { "line copied" } else { "no line to copy" });
+            return text.map(Effect::Copy).into_iter().collect();
+        }
+        Action::CopyAll => {
+            state.say(format!("{} lines copied", state.logs.passing()));
+            return vec![Effect::Copy(state.logs.passing_text())];
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+fn beside(panel: Panel, forward: bool) -> Panel {
+    match (panel, forward) {
+        (Panel::Plugins, true) | (Panel::Logs, false) => Panel::Tabs,
+        (Panel::Tabs, true) | (Panel::Plugins, false) => Panel::Logs,
+        (Panel::Logs, true) | (Panel::Tabs, false) => Panel::Plugins,
+    }
+}
+
+/// Shows a tab because a person wants it.
+fn show_tab(state: &mut State, tab: Tab) -> Vec<Effect> {
+    state.tab = tab;
+    state.tab_to_return_to = None;
+    match tab {
+        Tab::Vault => vec![Effect::Order(Order::Operate(Operation::Vault))],
+        Tab::Functions | Tab::Build => Vec::new(),
+    }
+}
+
+fn back(state: &mut State) {
+    if state.zoomed {
+        state.zoomed = false;
+    } else if state.focus == Panel::Logs && !state.logs.pattern().is_empty() {
+        state.logs.set_pattern("");
+    } else {
+        state.notice = None;
+    }
+}
+
+fn go(state: &mut State, motion: Motion) -> Vec<Effect> {
+    let page = state.layout().page(state.focus);
+    match state.focus {
+        Panel::Plugins => {
+            let before = state.plugins.selected_target();
+            state.plugins.go(motion, page);
+            if before != state.plugins.selected_target() {
+                state.functions.selected = 0;
+                state.functions.form = None;
+            }
+        }
+        Panel::Logs => state.logs.go(motion, page),
+        Panel::Tabs => match (motion, state.tab) {
+            (Motion::Left, tab) => return show_tab(state, tab.beside(false)),
+            (Motion::Right, tab) => return show_tab(state, tab.beside(true)),
+            (motion, Tab::Functions) => {
+                let count = state.plugins.functions().len();
+                let from = state.functions.selected;
+                if let Some(to) = crate::state::plugins::step(motion, from, count, page) {
+                    state.functions.selected = to;
+                }
+            }
+            (motion, Tab::Vault) => {
+                let count = state.vault.line_count().saturating_sub(page) + 1;
+                let from = state.vault.top;
+                if let Some(to) = crate::state::plugins::step(motion, from, count, page) {
+                    state.vault.top = to;
+                }
+            }
+            (motion, Tab::Build) => state.builds.go(motion, page),
+        },
+    }
+    Vec::new()
+}

@@ -1,0 +1,162 @@
+//! Keys: what they do depends on what has the keyboard.
+
+use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use tui_input::backend::crossterm::EventHandler;
+
+use super::{Effect, act, operations};
+use crate::action::{self, Action, Motion, Panel};
+use crate::session::Order;
+use crate::state::overlay::{Overlay, help_lines};
+use crate::state::{State, Tab};
+
+pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
+    if key.kind == KeyEventKind::Release {
+        return Vec::new();
+    }
+    // These work whatever has the keyboard.
+    if key.modifiers.contains(KeyModifiers::CONTROL)
+        && let Some(action @ (Action::Quit | Action::Suspend)) = action::of_key(key, state.scopes())
+    {
+        return act(state, action);
+    }
+    if let Some(overlay) = state.overlay.take() {
+        return in_overlay(state, overlay, key);
+    }
+    if state.searching.is_some() {
+        in_search(state, key);
+        return Vec::new();
+    }
+    if form_has_keyboard(state) {
+        return in_form(state, key);
+    }
+    in_panels(state, key)
+}
+
+pub(super) fn paste(state: &mut State, text: &str) {
+    // A field has one line.
+    let text: String =
+        text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let type_in = |input: &mut tui_input::Input| {
+        for c in text.chars() {
+            input.handle(tui_input::InputRequest::InsertChar(c));
+        }
+    };
+    if let Some(input) = &mut state.searching {
+        type_in(input);
+        let pattern = input.value().to_owned();
+        state.logs.set_pattern(&pattern);
+    } else if state.overlay.is_none()
+        && form_has_keyboard(state)
+        && let Some(field) = state.functions.form.as_mut().and_then(|form| form.focused_field())
+    {
+        type_in(&mut field.input);
+    }
+}
+
+fn form_has_keyboard(state: &State) -> bool {
+    state.functions.form.is_some() && state.tab == Tab::Functions && state.focus == Panel::Tabs
+}
+
+fn in_panels(state: &mut State, key: KeyEvent) -> Vec<Effect> {
+    let is_g = key.code == KeyCode::Char('g') && key.modifiers.is_empty();
+    let second_g = std::mem::replace(&mut state.pending_g, false) && is_g;
+    if second_g {
+        return act(state, Action::Move(Motion::First));
+    }
+    state.pending_g = is_g;
+    match action::of_key(key, state.scopes()) {
+        Some(action) => act(state, action),
+        None => Vec::new(),
+    }
+}
+
+fn in_search(state: &mut State, key: KeyEvent) {
+    let Some(input) = &mut state.searching else { return };
+    match key.code {
+        KeyCode::Enter => state.searching = None,
+        KeyCode::Esc => {
+            state.searching = None;
+            state.logs.set_pattern("");
+        }
+        _ => {
+            input.handle_event(&TerminalEvent::Key(key));
+            let pattern = input.value().to_owned();
+            if pattern != state.logs.pattern() {
+                state.logs.set_pattern(&pattern);
+            }
+        }
+    }
+}
+
+fn in_form(state: &mut State, key: KeyEvent) -> Vec<Effect> {
+    let Some(form) = &mut state.functions.form else { return Vec::new() };
+    match key.code {
+        KeyCode::Esc => state.functions.form = None,
+        KeyCode::Enter => return operations::submit_form(state),
+        KeyCode::Tab => form.focus(true),
+        KeyCode::BackTab => form.focus(false),
+        KeyCode::Up => state.functions.recall(true),
+        KeyCode::Down => state.functions.recall(false),
+        KeyCode::F(1) => return act(state, Action::Help),
+        _ => {
+            let Some(field) = form.focused_field() else { return Vec::new() };
+            if key.code == KeyCode::Char(' ') && field.is_boolean() {
+                field.flip();
+            } else {
+                field.input.handle_event(&TerminalEvent::Key(key));
+            }
+        }
+    }
+    Vec::new()
+}
+
+fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect> {
+    match overlay {
+        Overlay::Confirm { order, .. } => {
+            if !matches!(key.code, KeyCode::Char('y' | 'Y') | KeyCode::Enter) {
+                return Vec::new();
+            }
+            state.quitting |= order == Order::End;
+            vec![Effect::Order(order)]
+        }
+        Overlay::HostEnded { .. } => match key.code {
+            KeyCode::Char('H') => act(state, Action::Restart),
+            KeyCode::Char('q') => act(state, Action::Quit),
+            KeyCode::Esc | KeyCode::Enter => Vec::new(),
+            // Looking at the log behind the card is what one wants to do now.
+            _ => in_panels(state, key),
+        },
+        Overlay::Help { top } => {
+            let line_count = help_lines().len();
+            state.overlay = scrolled(state, key, top, line_count).map(|top| Overlay::Help { top });
+            Vec::new()
+        }
+        Overlay::Details { title, lines, top } => {
+            if key.code == KeyCode::Char('y') {
+                let text = lines.join("\n");
+                state.say("copied");
+                state.overlay = Some(Overlay::Details { title, lines, top });
+                return vec![Effect::Copy(text)];
+            }
+            state.overlay = scrolled(state, key, top, lines.len()).map(|top| Overlay::Details {
+                title,
+                lines,
+                top,
+            });
+            Vec::new()
+        }
+    }
+}
+
+/// The first visible line of a text after this key; none when the key closes it.
+fn scrolled(state: &State, key: KeyEvent, top: usize, line_count: usize) -> Option<usize> {
+    let page = usize::from(state.size.1.saturating_sub(6));
+    match action::of_key(key, state.scopes()) {
+        Some(Action::Move(motion)) => {
+            let stops = line_count.saturating_sub(page) + 1;
+            crate::state::plugins::step(motion, top, stops, page).or(Some(top))
+        }
+        Some(Action::Back | Action::Quit | Action::Help | Action::Details) => None,
+        _ => Some(top),
+    }
+}

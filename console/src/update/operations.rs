@@ -1,0 +1,185 @@
+//! What the keys ask of the session, and what is asked of the person first.
+
+use hotswap_protocol::{VersionInfo, VersionState};
+
+use super::Effect;
+use crate::action::Panel;
+use crate::format;
+use crate::operation::Operation;
+use crate::session::Order;
+use crate::state::form::Form;
+use crate::state::overlay::Overlay;
+use crate::state::plugins::PluginRow;
+use crate::state::{Phase, State, Tab};
+
+pub(super) fn quit(state: &mut State) -> Vec<Effect> {
+    let ends_host = state.host.is_ours && state.host.phase != Phase::Ended;
+    let mut lines = Vec::new();
+    if ends_host {
+        lines.push(format!("The host {} was started here and ends too.", state.host.name));
+    }
+    if let Some(job) = &state.job {
+        lines.push(format!("The job “{}” is cancelled.", job.job));
+    }
+    if lines.is_empty() || state.quitting {
+        state.quitting = true;
+        return vec![Effect::Order(Order::End)];
+    }
+    state.overlay = Some(Overlay::Confirm { question: "Quit?".into(), lines, order: Order::End });
+    Vec::new()
+}
+
+/// Builds the selected plugin, and those that are not loaded since they did not compile.
+pub(super) fn build(state: &mut State) -> Vec<Effect> {
+    if state.host.packages.is_empty() {
+        state.complain("nothing to build: this host was not started from its package");
+        return Vec::new();
+    }
+    let loaded = |package: &str| {
+        state.plugins.list().iter().any(|plugin| plugin.name.eq_ignore_ascii_case(package))
+    };
+    let selected = state.selected_package();
+    let packages = state.host.packages.iter();
+    let wanted: Vec<String> = packages
+        .filter(|package| selected == Some(package.as_str()) || !loaded(package))
+        .cloned()
+        .collect();
+    vec![Effect::Order(Order::Build(wanted))]
+}
+
+pub(super) fn toggle_watch(state: &mut State) -> Vec<Effect> {
+    if state.host.packages.is_empty() {
+        state.complain("nothing to watch: this host was not started from its package");
+        return Vec::new();
+    }
+    vec![Effect::Order(Order::Watch(!state.host.watching))]
+}
+
+pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
+    if state.job.is_none() {
+        state.say("no job runs");
+        return Vec::new();
+    }
+    vec![Effect::Order(Order::Cancel)]
+}
+
+pub(super) fn restart(state: &mut State) -> Vec<Effect> {
+    let was_attached = !state.host.is_ours && state.host.packages.is_empty();
+    if was_attached && state.host.phase != Phase::Preparing {
+        state.complain("this host was not started here, so it cannot be restarted here");
+        return Vec::new();
+    }
+    if matches!(state.host.phase, Phase::Ended | Phase::Preparing) {
+        return vec![Effect::Order(Order::Restart)];
+    }
+    let lines = vec![format!("{} ends, is built and starts anew.", state.host.name)];
+    let question = "Restart the host?".into();
+    state.overlay = Some(Overlay::Confirm { question, lines, order: Order::Restart });
+    Vec::new()
+}
+
+pub(super) fn ask_to_free(state: &mut State) {
+    let Some(PluginRow { plugin, version, .. }) = state.plugins.selected() else {
+        return state.complain("no version is selected");
+    };
+    let name = format!("{} v{}", plugin.name, version.version);
+    match version.state {
+        VersionState::Active | VersionState::Loading => {
+            state.complain(format!("{name} serves; only a replaced version can be freed"));
+        }
+        VersionState::Freed => state.say(format!("{name} is freed already")),
+        VersionState::Failed => state.say(format!("{name} never served; nothing is left of it")),
+        _ => {
+            let order = Order::Operate(Operation::free(&plugin.name, version.version));
+            let mut lines = vec![version.detail.clone(), String::new()];
+            if version.holders.is_empty() {
+                lines.push("Nothing is known to hold it.".into());
+            } else {
+                lines.push("Held by".into());
+                lines.extend(version.holders.iter().map(|holder| format!("  {holder}")));
+            }
+            let question = format!("Free {name}?");
+            state.overlay = Some(Overlay::Confirm { question, lines, order });
+        }
+    }
+}
+
+pub(super) fn open_form(state: &mut State) -> Vec<Effect> {
+    let functions = state.plugins.functions();
+    let Some(function) = functions.get(state.functions.selected).or(functions.first()) else {
+        state.complain("the selected plugin has no function to call");
+        return Vec::new();
+    };
+    let Some(target) = state.plugins.selected_target() else { return Vec::new() };
+    state.functions.form = Some(Form::new(target, function));
+    state.focus = Panel::Tabs;
+    super::show_tab(state, Tab::Functions)
+}
+
+pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
+    let Some(form) = &mut state.functions.form else { return Vec::new() };
+    match form.call() {
+        Ok(call) => {
+            state.functions.remember();
+            vec![Effect::Order(Order::Operate(call))]
+        }
+        Err(position) => {
+            form.focused = position;
+            Vec::new()
+        }
+    }
+}
+
+pub(super) fn details(state: &mut State) -> Vec<Effect> {
+    match state.focus {
+        Panel::Plugins => {
+            let Some(row) = state.plugins.selected() else { return Vec::new() };
+            let title = format!("{} v{}", row.plugin.name, row.version.version);
+            let lines = version_details(row.version, state.now_ms);
+            state.overlay = Some(Overlay::Details { title, lines, top: 0 });
+        }
+        Panel::Tabs if state.tab == Tab::Functions => return open_form(state),
+        Panel::Tabs => {}
+        Panel::Logs => {
+            let last = state.logs.passing().saturating_sub(1);
+            let Some(row) = state.logs.row(state.logs.cursor().unwrap_or(last)) else {
+                return Vec::new();
+            };
+            let title = format!("{} {}", format::clock_millis(row.at_ms), row.origin.writer());
+            let lines = row.text.split(" ⏎ ").map(str::to_owned).collect();
+            state.overlay = Some(Overlay::Details { title, lines, top: 0 });
+        }
+    }
+    Vec::new()
+}
+
+/// All there is to know of a version.
+fn version_details(version: &VersionInfo, now_ms: u64) -> Vec<String> {
+    let age = format::duration(now_ms.saturating_sub(version.loaded_at_ms));
+    let mut lines = vec![
+        format!("state     {}", version.state),
+        format!("detail    {}", version.detail),
+        format!("build     {}", version.build_id),
+        format!("crate     {}", version.crate_version),
+        format!("size      {}", format::bytes(version.size_bytes)),
+        format!("calls     {}", version.calls),
+        format!("loaded    {} UTC, {age} ago", format::clock(version.loaded_at_ms)),
+    ];
+    match &version.source {
+        Some(source) => {
+            let dirty = if source.dirty { ", with changes not committed" } else { "" };
+            let branch = if source.branch.is_empty() { "detached" } else { &source.branch };
+            lines.push(format!("commit    {}", source.commit));
+            lines.push(format!("branch    {branch}{dirty}"));
+        }
+        None => lines.push("commit    none: not built in a git repository".into()),
+    }
+    lines.push(String::new());
+    if version.holders.is_empty() {
+        lines.push("Nothing holds it.".into());
+    } else {
+        lines.push("Held by".into());
+        lines.extend(version.holders.iter().map(|holder| format!("  {holder}")));
+    }
+    lines
+}

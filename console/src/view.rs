@@ -1,0 +1,94 @@
+//! What the state looks like. Nothing here changes it, or knows how a host is spoken to.
+
+mod builds;
+mod footer;
+mod functions;
+mod header;
+mod logs;
+mod overlay;
+mod plugins;
+mod text;
+mod theme;
+mod vault;
+
+use ratatui::Frame;
+use ratatui::layout::{Margin, Rect};
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Paragraph};
+
+pub use theme::Theme;
+
+use crate::action::Panel;
+use crate::state::{State, Tab};
+
+/// Draws the whole screen.
+pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
+    let layout = state.layout();
+    if let Some(status) = layout.status {
+        return header::draw_status(frame, status, state, theme);
+    }
+    header::draw(frame, layout.header, state, theme);
+    if let Some(area) = layout.plugins {
+        plugins::draw(frame, area, state, theme);
+    }
+    if let Some(area) = layout.tabs {
+        draw_tabs(frame, area, state, theme);
+    }
+    if let Some(area) = layout.logs {
+        logs::draw(frame, area, state, theme);
+    }
+    footer::draw_job(frame, layout.job, state, theme);
+    footer::draw_keys(frame, layout.footer, state, theme);
+    overlay::draw(frame, state, theme);
+}
+
+fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let inner = panel(frame, area, tab_titles(state, theme), state.focus == Panel::Tabs, theme);
+    match state.tab {
+        Tab::Functions => functions::draw(frame, inner, state, theme),
+        Tab::Vault => vault::draw(frame, inner, state, theme),
+        Tab::Build => builds::draw(frame, inner, state, theme),
+    }
+}
+
+/// `2 [Functions] Vault  Build`
+fn tab_titles(state: &State, theme: &Theme) -> Line<'static> {
+    let style = if state.focus == Panel::Tabs { theme.title } else { theme.plain };
+    let mut line = Line::default();
+    line.push_span(ratatui::text::Span::styled("2", style));
+    for tab in Tab::ALL {
+        let title = match (tab, state.builds.errors) {
+            (Tab::Build, errors) if errors > 0 => format!("{} {errors}!", tab.title()),
+            _ => tab.title().to_owned(),
+        };
+        let span = if tab == state.tab {
+            ratatui::text::Span::styled(format!(" [{title}]"), style)
+        } else {
+            ratatui::text::Span::styled(format!("  {title} "), theme.dim)
+        };
+        line.push_span(span);
+    }
+    line
+}
+
+/// Draws a panel's border and gives the area inside it.
+fn panel(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    title: Line<'static>,
+    has_focus: bool,
+    theme: &Theme,
+) -> Rect {
+    let border = if has_focus { theme.focused_border } else { theme.border };
+    let block = Block::bordered().border_style(border).title(title);
+    frame.render_widget(block, area);
+    area.inner(Margin::new(1, 1))
+}
+
+/// What a panel says while it has nothing to show.
+fn draw_empty(frame: &mut Frame<'_>, area: Rect, text: &str, theme: &Theme) {
+    let area = area.inner(Margin::new(1, 0));
+    let lines: Vec<Line<'_>> = text.lines().map(|line| Line::styled(line, theme.dim)).collect();
+    let paragraph = Paragraph::new(lines).wrap(ratatui::widgets::Wrap { trim: true });
+    frame.render_widget(paragraph, area);
+}

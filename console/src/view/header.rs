@@ -1,0 +1,84 @@
+//! The line about the host.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::theme::Theme;
+use crate::format;
+use crate::state::{Host, Phase, State};
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let host = &state.host;
+    let name = if host.name.is_empty() { "hotswap" } else { &host.name };
+    let mut line = Line::from(vec![Span::styled(format!(" {name} "), theme.strong)]);
+    line.push_span(phase(host, theme));
+    if let Some(pid) = host.pid {
+        line.push_span(Span::raw(format!(" pid {pid}")));
+    }
+    if let Some(info) = &host.info {
+        let up = format::duration(state.now_ms.saturating_sub(info.started_at_ms));
+        // Seconds would be a new screen each second.
+        let up = if up.ends_with('s') { "<1m".to_owned() } else { up };
+        line.push_span(Span::raw(format!(" up {up}")));
+    }
+    let mut part = |text: String, style| {
+        line.push_span(Span::styled(" │ ", theme.dim));
+        line.push_span(Span::styled(text, style));
+    };
+    let count = state.plugins.list().len();
+    part(format!("{count} plugin{}", if count == 1 { "" } else { "s" }), theme.plain);
+    if host.generation > 0 {
+        part(format!("gen {}", host.generation), theme.plain);
+    }
+    if !host.packages.is_empty() {
+        let watch =
+            if host.watching { ("watch on", theme.plain) } else { ("watch off", theme.dim) };
+        part(watch.0.to_owned(), watch.1);
+    }
+    let dropped = state.logs.dropped;
+    let style = if dropped > 0 { theme.warning } else { theme.dim };
+    part(format!("dropped {}", format::count(dropped)), style);
+    if let Some(branch) = branch(state) {
+        part(branch, theme.dim);
+    }
+    frame.render_widget(line, area);
+}
+
+/// The branch of the selected version's source, `main*` when it was not committed.
+fn branch(state: &State) -> Option<String> {
+    let source = state.plugins.selected()?.version.source.as_ref()?;
+    let name = if source.branch.is_empty() { source.commit.get(..8)? } else { &source.branch };
+    Some(format!("{name}{}", if source.dirty { "*" } else { "" }))
+}
+
+fn phase(host: &Host, theme: &Theme) -> Span<'static> {
+    match host.phase {
+        Phase::Preparing => Span::styled("○ not started", theme.dim),
+        Phase::Starting => Span::styled("◌ starting", theme.warning),
+        Phase::Connected => Span::styled("●", theme.good),
+        Phase::Disconnected => Span::styled("◌ reconnecting", theme.warning),
+        Phase::Ended => Span::styled("✖ ended", theme.bad),
+    }
+}
+
+/// All that a very small screen shows.
+pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let mut line = Line::from(vec![Span::styled(
+        format!("{} ", if state.host.name.is_empty() { "hotswap" } else { &state.host.name }),
+        theme.strong,
+    )]);
+    line.push_span(phase(&state.host, theme));
+    if state.host.generation > 0 {
+        line.push_span(Span::raw(format!(" gen {}", state.host.generation)));
+    }
+    match (&state.job, &state.notice) {
+        (Some(job), _) => line.push_span(Span::raw(format!(" {}", job.job))),
+        (None, Some(notice)) => {
+            let style = if notice.is_error { theme.bad } else { theme.dim };
+            line.push_span(Span::styled(format!(" {}", notice.text), style));
+        }
+        (None, None) => {}
+    }
+    frame.render_widget(line, area);
+}

@@ -1,0 +1,122 @@
+//! What lies over the panels: help, details, questions, and the card of a host that ended.
+
+use hotswap_protocol::VersionState;
+use ratatui::Frame;
+use ratatui::layout::{Margin, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear};
+
+use super::plugins::row_of;
+use super::text::{cut, pad, wrap};
+use super::theme::Theme;
+use crate::format;
+use crate::session::HostExit;
+use crate::state::State;
+use crate::state::overlay::{HelpLine, Overlay, help_lines};
+
+/// How many of the host's last lines its card shows.
+const LAST_LINES: usize = 8;
+
+pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
+    match &state.overlay {
+        None => {}
+        Some(Overlay::Help { top }) => draw_help(frame, *top, theme),
+        Some(Overlay::Details { title, lines, top }) => {
+            let width = usize::from(frame.area().width).saturating_sub(8).clamp(1, 100);
+            let lines: Vec<Line<'_>> =
+                lines.iter().flat_map(|line| wrap(line, width)).map(Line::raw).collect();
+            let hint = "y copies   Esc closes";
+            draw_box(frame, title, lines, *top, hint, theme.focused_border, theme);
+        }
+        Some(Overlay::Confirm { question, lines, .. }) => {
+            let lines = lines.iter().map(|line| Line::raw(line.clone())).collect();
+            let hint = "y yes   Esc no";
+            draw_box(frame, question, lines, 0, hint, theme.warning, theme);
+        }
+        Some(Overlay::HostEnded { exit, pid }) => {
+            let lines = host_ended_lines(state, *exit, *pid, frame.area().width, theme);
+            let hint = "H starts it again   Esc closes   q quits";
+            draw_box(frame, "The host ended", lines, 0, hint, theme.bad, theme);
+        }
+    }
+}
+
+fn draw_help(frame: &mut Frame<'_>, top: usize, theme: &Theme) {
+    let lines = help_lines()
+        .into_iter()
+        .map(|line| match line {
+            HelpLine::Heading(text) => Line::styled(text, theme.strong),
+            HelpLine::Blank => Line::default(),
+            HelpLine::Keys(labels, hint) => Line::from(vec![
+                Span::styled(format!("  {} ", pad(&labels, 14)), theme.key),
+                Span::raw(hint),
+            ]),
+        })
+        .collect();
+    draw_box(frame, "Keys", lines, top, "↑ ↓ scroll   Esc closes", theme.focused_border, theme);
+}
+
+fn host_ended_lines(
+    state: &State,
+    exit: HostExit,
+    pid: Option<u32>,
+    screen_width: u16,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
+    let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    let mut lines = vec![
+        Line::from(vec![
+            Span::raw(format!("{}{who} ended with ", state.host.name)),
+            Span::styled(exit.to_string(), theme.bad),
+        ]),
+        Line::default(),
+        Line::styled("Loaded then", theme.dim),
+    ];
+    let loaded: Vec<String> = state
+        .plugins
+        .rows()
+        .iter()
+        .filter(|it| !matches!(it.version.state, VersionState::Freed | VersionState::Failed))
+        .map(|it| format!("{} v{} {}", it.plugin.name, it.version.version, it.version.state))
+        .collect();
+    let loaded = if loaded.is_empty() { "nothing".to_owned() } else { loaded.join(", ") };
+    lines.push(Line::raw(format!("  {loaded}")));
+    lines.push(Line::default());
+    lines.push(Line::styled("Its last lines", theme.dim));
+    let width = usize::from(screen_width).saturating_sub(10).clamp(1, 100);
+    let last = state.logs.newest(LAST_LINES);
+    lines.extend(last.map(|row| Line::raw(format!("  {}", cut(&row.to_text(), width)))));
+    lines
+}
+
+/// A box in the middle, as large as its text where the screen allows.
+fn draw_box(
+    frame: &mut Frame<'_>,
+    title: &str,
+    lines: Vec<Line<'_>>,
+    top: usize,
+    hint: &str,
+    border: Style,
+    theme: &Theme,
+) {
+    let screen = frame.area();
+    let widest = lines.iter().map(Line::width).max().unwrap_or(0);
+    let widest = widest.max(format::width(hint)).max(format::width(title)) + 6;
+    let width = u16::try_from(widest).unwrap_or(u16::MAX).min(screen.width);
+    let height = u16::try_from(lines.len() + 4).unwrap_or(u16::MAX).min(screen.height);
+    let area =
+        Rect { x: (screen.width - width) / 2, y: (screen.height - height) / 2, width, height };
+    frame.render_widget(Clear, area);
+    let block = Block::bordered()
+        .border_style(border)
+        .title(Span::styled(format!(" {title} "), theme.strong))
+        .title_bottom(Line::styled(format!(" {hint} "), theme.dim).right_aligned());
+    frame.render_widget(block, area);
+    let inner = area.inner(Margin::new(3, 2));
+    let page = usize::from(inner.height);
+    let top = top.min(lines.len().saturating_sub(page));
+    for (offset, line) in lines.into_iter().skip(top).take(page).enumerate() {
+        frame.render_widget(line, row_of(inner, offset));
+    }
+}
