@@ -94,7 +94,7 @@ impl Engine {
     /// # Errors
     /// Any failing step of any plugin undoes the whole load; what served before serves on.
     pub fn load<T: Serialize>(&self, data: T) -> Result<ReloadReport, EngineError> {
-        self.inner.load(&data)
+        self.enter().load(&data)
     }
 
     /// Loads what changed since, as [`load`](Self::load) does; unchanged plugins stay as they are.
@@ -105,13 +105,12 @@ impl Engine {
     /// # Errors
     /// As for `load`.
     pub fn reload(&self) -> Result<ReloadReport, EngineError> {
-        self.inner.load(&())
+        self.enter().load(&())
     }
 
     /// The generation that serves. The handle keeps all its versions in use.
     pub fn current(&self) -> Arc<PluginManager> {
-        checkpoint();
-        self.inner.current()
+        self.enter().current()
     }
 
     /// A plugin by name, or a version that is still loaded by `name@version`.
@@ -119,7 +118,7 @@ impl Engine {
     /// # Errors
     /// When there is none; the message lists what there is.
     pub fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {
-        self.inner.plugin(target)
+        self.enter().plugin(target)
     }
 
     /// Asks that a version which was replaced be freed now, and says what keeps it.
@@ -127,29 +126,35 @@ impl Engine {
     /// # Errors
     /// When there is no such version, or it serves.
     pub fn free(&self, target: &str) -> Result<FreeResult, EngineError> {
-        self.inner.free(target)
+        self.enter().free(target)
     }
 
     /// What happens in the engine from now on.
     pub fn subscribe(&self) -> Events {
-        self.inner.events.subscribe()
+        self.enter().events.subscribe()
     }
 
     /// The plugins and all their versions.
     pub fn snapshot(&self) -> Snapshot {
-        self.inner.snapshot()
+        self.enter().snapshot()
     }
 
     /// The contents of the Vault.
     pub fn vault_snapshot(&self) -> VaultSnapshot {
-        self.inner.vault_snapshot()
+        self.enter().vault_snapshot()
     }
 
     /// Retires all versions and waits until they are freed, `timeout` at most.
     ///
     /// Afterwards the engine loads nothing any more.
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
-        self.inner.shutdown(timeout)
+        self.enter().shutdown(timeout)
+    }
+
+    /// The engine proper; whoever comes here passes a checkpoint.
+    fn enter(&self) -> &Inner {
+        checkpoint();
+        &self.inner
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn serve(engine: &Weak<Inner>, stream: UnixStream, connections: &Conn
     let console = Console {
         engine: engine.clone(),
         stream: stream.clone(),
-        outgoing,
+        outgoing: outgoing.clone(),
         in_flight: Arc::default(),
         greeted: false,
         following: None,
@@ -71,16 +71,23 @@ pub(super) fn serve(engine: &Weak<Inner>, stream: UnixStream, connections: &Conn
     if let Err(error) = console.read_requests() {
         tracing::debug!("a console's connection ended: {error}");
     }
-    let _ = stream.shutdown(Shutdown::Both);
-    if let Some(writer) = writer {
-        let _ = writer.join();
+    // What was queued is written first, such as why the console is let go.
+    if outgoing.send(Outgoing::Close).is_ok() {
+        let _ = writer.map(thread::JoinHandle::join);
     }
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+/// What waits to be written.
+enum Outgoing {
+    Line(String),
+    Close,
 }
 
 struct Console {
     engine: Weak<Inner>,
     stream: Arc<UnixStream>,
-    outgoing: SyncSender<String>,
+    outgoing: SyncSender<Outgoing>,
     in_flight: Arc<AtomicUsize>,
     greeted: bool,
     following: Option<Following>,
@@ -240,11 +247,11 @@ fn next_event(
 
 /// Sends log records as the console takes them. They wait in a queue of their own, so the one for
 /// answers and events has room; a slow console makes this thread wait, nobody else.
-fn forward_log(queue: &log::LogQueue, outgoing: &SyncSender<String>) {
+fn forward_log(queue: &log::LogQueue, outgoing: &SyncSender<Outgoing>) {
     while let Some((records, dropped)) = queue.take() {
         for record in records {
             let Some(line) = line(&Notification::Log(record).into_line()) else { continue };
-            if outgoing.send(line).is_err() {
+            if outgoing.send(Outgoing::Line(line)).is_err() {
                 return;
             }
         }
@@ -252,7 +259,7 @@ fn forward_log(queue: &log::LogQueue, outgoing: &SyncSender<String>) {
             let Some(line) = line(&Notification::Dropped { count: dropped }.into_line()) else {
                 continue;
             };
-            if outgoing.send(line).is_err() {
+            if outgoing.send(Outgoing::Line(line)).is_err() {
                 return;
             }
         }
@@ -260,9 +267,9 @@ fn forward_log(queue: &log::LogQueue, outgoing: &SyncSender<String>) {
 }
 
 /// Queues a line; a console that does not read is let go. Says whether it is still there.
-fn send<T: Serialize>(outgoing: &SyncSender<String>, stream: &UnixStream, message: &T) -> bool {
+fn send<T: Serialize>(outgoing: &SyncSender<Outgoing>, stream: &UnixStream, message: &T) -> bool {
     let Some(line) = line(message) else { return true };
-    if outgoing.send(line).is_ok() {
+    if outgoing.send(Outgoing::Line(line)).is_ok() {
         return true;
     }
     let _ = stream.shutdown(Shutdown::Both);
@@ -280,8 +287,8 @@ fn line<T: Serialize>(message: &T) -> Option<String> {
     Some(line)
 }
 
-fn write_lines(mut stream: &UnixStream, lines: &Receiver<String>) {
-    while let Ok(line) = lines.recv() {
+fn write_lines(mut stream: &UnixStream, lines: &Receiver<Outgoing>) {
+    while let Ok(Outgoing::Line(line)) = lines.recv() {
         if stream.write_all(line.as_bytes()).is_err() {
             // Ends the reader too; what is still sent goes nowhere, as the channel closes.
             let _ = stream.shutdown(Shutdown::Both);

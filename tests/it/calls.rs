@@ -1,0 +1,126 @@
+//! Calls by name.
+
+use hotswap_engine::{Value, args, protocol::ErrorKind};
+
+use crate::support::Host;
+
+#[test]
+fn a_function_answers_with_what_it_returns() {
+    let host = Host::with(&["echo"]);
+    let echo = host.engine.plugin("echo").unwrap();
+    assert_eq!(echo.invoke::<i32>("add", args![2, -5]).unwrap(), -3);
+    let list = vec![Some("ä".to_owned()), None];
+    assert_eq!(echo.invoke::<Vec<Option<String>>>("repeat", args![list.clone()]).unwrap(), list);
+}
+
+#[test]
+fn plugins_are_found_without_regard_to_case() {
+    let host = Host::with(&["echo"]);
+    assert_eq!(host.engine.current().plugin("ECHO").unwrap().name(), "echo");
+}
+
+#[test]
+fn an_unknown_plugin_is_an_error_that_lists_those_there_are() {
+    let host = Host::with(&["echo"]);
+    let error = host.engine.plugin("ecco").unwrap_err();
+    insta::assert_snapshot!(error, @"no plugin `ecco`; loaded: echo");
+    let error = host.engine.plugin("echo@7").unwrap_err();
+    insta::assert_snapshot!(error, @"no plugin `echo@7`; loaded: echo@1");
+}
+
+#[test]
+fn an_unknown_function_is_an_error_that_lists_those_there_are() {
+    let host = Host::with(&["echo", "by-hand"]);
+    let error = host.engine.plugin("echo").unwrap().invoke::<()>("ad", args![]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownFunction);
+    insta::assert_snapshot!(error, @"echo v1: no function named `ad`; it has add, explode, fail, hold, repeat, revision");
+    let error = host.engine.plugin("by-hand").unwrap().invoke::<()>("ad", args![]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownFunction);
+    insta::assert_snapshot!(error, @"by-hand v1: what is `ad`?; it declares none");
+}
+
+#[test]
+fn wrong_arguments_are_refused_before_the_function_runs() {
+    let host = Host::with(&["echo"]);
+    let echo = host.engine.plugin("echo").unwrap();
+    let error = echo.invoke::<i32>("add", args!["two", 5]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadArgument);
+    insta::assert_snapshot!(error, @"echo v1: add: argument 1 (`a`): invalid type: string \"two\", expected i32");
+    let error = echo.invoke::<i32>("add", args![1]).unwrap_err();
+    insta::assert_snapshot!(error, @"echo v1: add: expected 2 arguments, found 1: (a: i32, b: i32) -> i32");
+    let error = echo.invoke::<i32>("add", args![1, 3_000_000_000_u32]).unwrap_err();
+    insta::assert_snapshot!(error, @"echo v1: add: argument 2 (`b`): invalid value: integer `3000000000`, expected i32");
+}
+
+#[test]
+fn an_error_keeps_its_causes() {
+    let host = Host::with(&["echo"]);
+    let error = host.engine.plugin("echo").unwrap().invoke::<()>("fail", args![]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginError);
+    insta::assert_snapshot!(error, @"echo v1: fail: reading the answer");
+    assert_eq!(error.causes(), ["invalid digit found in string"]);
+}
+
+#[test]
+fn a_panic_ends_in_the_plugin_and_is_told() {
+    let host = Host::with(&["echo"]);
+    let echo = host.engine.plugin("echo").unwrap();
+    let error = echo.invoke::<()>("explode", args!["oh no"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panic);
+    let message = error.message();
+    assert!(message.starts_with("panicked at ") && message.contains("lib.rs:"), "{message}");
+    assert!(message.ends_with(": oh no"), "{message}");
+    assert_eq!(echo.invoke::<i32>("add", args![1, 1]).unwrap(), 2);
+}
+
+#[test]
+fn a_panic_in_a_thread_of_a_plugin_ends_that_thread_alone() {
+    let host = Host::with(&["threads"]);
+    let threads = host.engine.plugin("threads").unwrap();
+    assert!(threads.invoke::<bool>("start_and_panic", args![]).unwrap());
+}
+
+#[test]
+fn a_plugin_may_answer_by_hand() {
+    let host = Host::with(&["by-hand"]);
+    let by_hand = host.engine.plugin("by-hand").unwrap();
+    assert_eq!(by_hand.invoke::<usize>("count", args![1, "two", 3.5]).unwrap(), 3);
+}
+
+#[test]
+fn a_call_of_every_plugin_leaves_out_those_without_the_function() {
+    let host = Host::with(&["echo", "by-hand", "shares"]);
+    let current = host.engine.current();
+    let answers = current.invoke_each("count", args![]);
+    let answers: Vec<_> =
+        answers.into_iter().map(|(name, answer)| (name, answer.unwrap())).collect();
+    let expected =
+        [("by-hand".to_owned(), Value::from(0_u32)), ("shares".to_owned(), Value::from(1_u32))];
+    assert_eq!(answers, expected);
+    let backward = current.invoke_each_backward("count", args![]);
+    let names: Vec<_> = backward.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["shares", "by-hand"]);
+}
+
+#[test]
+fn one_plugins_panic_does_not_keep_the_others_from_a_call() {
+    let host = Host::with(&["echo", "by-hand"]);
+    let answers = host.engine.current().invoke_each("explode", args!["boom"]);
+    assert_eq!(answers.len(), 1, "by-hand has no such function: {answers:?}");
+    assert_eq!(answers[0].1.as_ref().unwrap_err().kind(), ErrorKind::Panic);
+}
+
+#[test]
+fn a_console_sees_signatures_docs_and_schemas() {
+    let host = Host::with(&["echo"]);
+    let functions = host.engine.snapshot().plugins.remove(0).functions;
+    let add = functions.iter().find(|function| function.name == "add").unwrap();
+    assert_eq!(add.signature, "(a: i32, b: i32) -> i32");
+    assert_eq!(add.doc, "Adds two numbers.\n\nA second line.");
+    assert_eq!(add.params[0].name, "a");
+    assert_eq!(add.params[0].type_name, "i32");
+    assert_eq!(add.params[0].schema["type"], "integer");
+    let repeat = functions.iter().find(|function| function.name == "repeat").unwrap();
+    assert_eq!(repeat.signature, "(list: Vec<Option<String>>) -> Vec<Option<String>>");
+    assert_eq!(repeat.returns["type"], "array");
+}

@@ -1,0 +1,205 @@
+//! Old versions are really freed, and never too early.
+
+use std::{sync::mpsc::channel, thread, time::Duration};
+
+use hotswap_engine::{args, checkpoint, protocol::VersionState};
+
+use crate::support::{Gate, Host, PluginDir};
+
+#[test]
+fn a_replaced_version_is_unmapped_and_its_copy_removed() {
+    let host = Host::with(&["echo"]);
+    assert_eq!(host.mapped(), host.staged());
+    host.plugins.install("echo", 2);
+    host.reload();
+    let freed = host.wait_for("echo", 1, VersionState::Freed);
+    assert!(freed.detail.contains("unmapped after"), "{}", freed.detail);
+    let mapped = host.mapped();
+    assert_eq!(mapped.len(), 1, "{mapped:?}");
+    assert!(mapped.iter().all(|file| file.starts_with("echo-v2-")), "{mapped:?}");
+    assert_eq!(mapped, host.staged());
+}
+
+#[test]
+fn a_call_keeps_its_version_mapped() {
+    let host = Host::with(&["echo"]);
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            host.engine.plugin("echo").unwrap().invoke::<u32>("hold", args![gate.path()]).unwrap()
+        });
+        let waiting = gate.arrival();
+        host.plugins.install("echo", 2);
+        host.reload();
+        let answer = host.engine.free("echo@1").unwrap();
+        assert_eq!(answer.state, VersionState::Retired);
+        assert_eq!(answer.holders, ["1 call", "1 handle"]);
+        assert_eq!(host.mapped().len(), 2);
+        waiting.release();
+    });
+    host.wait_for("echo", 1, VersionState::Freed);
+    assert_eq!(host.mapped().len(), 1);
+}
+
+#[test]
+fn a_handle_to_a_generation_keeps_its_versions_mapped() {
+    let host = Host::with(&["echo"]);
+    let handle = host.engine.current();
+    host.plugins.install("echo", 2);
+    host.reload();
+    assert_eq!(host.info("echo", 1).unwrap().detail, "retired: 1 handle");
+    let old: u32 = handle.plugin("echo").unwrap().invoke("revision", args![]).unwrap();
+    assert_eq!(old, 1);
+    drop(handle);
+    host.wait_for("echo", 1, VersionState::Freed);
+}
+
+#[test]
+fn a_registered_object_in_use_keeps_its_version_mapped() {
+    let host = Host::with(&["shares"]);
+    let mut animals = host.engine.current().registered::<dyn sample_api::Animal>().unwrap();
+    let parrot = animals.remove(0);
+    host.plugins.install("shares", 2);
+    host.reload();
+    assert_eq!(host.info("shares", 1).unwrap().detail, "retired: 1 value");
+    assert_eq!(sample_api::Animal::speak(&parrot.object, 2), "squawk squawk");
+    drop(parrot);
+    host.wait_for("shares", 1, VersionState::Freed);
+}
+
+#[test]
+fn a_thread_of_the_plugin_keeps_it_mapped_until_it_ends() {
+    let host = Host::with(&["threads"]);
+    let gate = Gate::new();
+    host.engine.plugin("threads").unwrap().invoke::<()>("start", args![gate.path()]).unwrap();
+    let waiting = gate.arrival();
+    host.plugins.install("threads", 2);
+    host.reload();
+    let info = host.wait_for("threads", 1, VersionState::Retired);
+    assert_eq!(info.holders, ["1 thread"]);
+    waiting.release();
+    host.wait_for("threads", 1, VersionState::Freed);
+    assert_eq!(host.mapped().len(), 1);
+}
+
+#[test]
+fn a_thread_local_is_dropped_on_its_thread_at_a_checkpoint() {
+    let host = Host::with(&["threads"]);
+    let gate = Gate::new();
+    let (proceed, wait) = channel::<()>();
+    let engine = host.engine.clone();
+    let path = gate.path().to_owned();
+    let (touched, was_touched) = channel();
+    let worker = thread::Builder::new().name("worker-7".into()).spawn(move || {
+        let threads = engine.plugin("threads").unwrap();
+        threads.invoke::<()>("touch", args![path]).unwrap();
+        threads.invoke::<String>("use_std", args![]).unwrap();
+        drop(threads);
+        touched.send(()).unwrap();
+        wait.recv().unwrap();
+        checkpoint();
+        wait.recv().unwrap();
+    });
+    let worker = worker.unwrap();
+    was_touched.recv().unwrap();
+    host.plugins.install("threads", 2);
+    host.reload();
+    let pinned = host.wait_for("threads", 1, VersionState::Pinned);
+    assert_eq!(pinned.detail, "pinned: thread-local on \"worker-7\"");
+    assert_eq!(host.mapped().len(), 2);
+    proceed.send(()).unwrap();
+    assert_eq!(gate.message(), "dropped on worker-7");
+    host.wait_for("threads", 1, VersionState::Freed);
+    assert_eq!(host.mapped().len(), 1);
+    proceed.send(()).unwrap();
+    worker.join().unwrap();
+}
+
+#[test]
+fn a_thread_local_is_dropped_at_the_end_of_its_thread() {
+    let host = Host::with(&["threads"]);
+    let gate = Gate::new();
+    let engine = host.engine.clone();
+    let path = gate.path().to_owned();
+    let worker = thread::Builder::new().name("short".into()).spawn(move || {
+        let threads = engine.plugin("threads").unwrap();
+        threads.invoke::<()>("touch", args![path]).unwrap();
+        threads.invoke::<String>("use_std", args![]).unwrap();
+    });
+    assert_eq!(gate.message(), "dropped on short");
+    worker.unwrap().join().unwrap();
+    host.plugins.install("threads", 2);
+    host.reload();
+    host.wait_for("threads", 1, VersionState::Freed);
+}
+
+#[test]
+fn workers_of_tokio_are_woken_for_their_thread_locals() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().unwrap();
+    let handle = runtime.handle().clone();
+    let host = Host::new(PluginDir::of(&["threads"]), |builder| builder.tokio(handle));
+    host.reload();
+    let engine = host.engine.clone();
+    let calls = (0..16).map(|_| {
+        let engine = engine.clone();
+        runtime.spawn(async move {
+            engine.plugin("threads").unwrap().invoke::<String>("use_std", args![]).unwrap()
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        runtime.block_on(call).unwrap();
+    }
+    host.plugins.install("threads", 2);
+    host.reload();
+    host.wait_for("threads", 1, VersionState::Freed);
+    assert_eq!(host.mapped().len(), 1);
+}
+
+#[test]
+fn more_loads_than_a_process_has_thread_local_keys() {
+    let host = Host::with(&["threads"]);
+    for number in 2..=1100 {
+        // A new thread now and then, so that ends of threads are among it.
+        let engine = host.engine.clone();
+        let call = move || {
+            engine.plugin("threads").unwrap().invoke::<String>("use_std", args![]).unwrap();
+        };
+        if number % 10 == 0 {
+            thread::spawn(call).join().unwrap()
+        } else {
+            call()
+        }
+        host.plugins.install("threads", number);
+        host.reload();
+        checkpoint();
+    }
+    checkpoint();
+    while host.mapped().len() > 1 {
+        checkpoint();
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn an_active_version_is_not_freed() {
+    let host = Host::with(&["echo"]);
+    let error = host.engine.free("echo@1").unwrap_err();
+    insta::assert_snapshot!(error, @"echo@1 cannot be freed: it serves; a reload that replaces it retires it");
+    assert!(host.engine.free("echo@2").is_err());
+    assert!(host.engine.free("nonsense").is_err());
+}
+
+#[test]
+fn a_shutdown_frees_everything_and_says_what_it_could_not() {
+    let host = Host::with(&["echo", "shares"]);
+    let handle = host.engine.plugin("echo").unwrap();
+    let staging = host.staging_dir();
+    let report = host.engine.shutdown(Duration::from_millis(300));
+    assert_eq!(report.held, ["echo v1: 1 handle"]);
+    insta::assert_snapshot!(host.refused_reload(), @"the engine was shut down");
+    drop(handle);
+    assert_eq!(host.engine.shutdown(Duration::from_secs(60)).held, Vec::<String>::new());
+    assert!(host.mapped().is_empty());
+    drop(host);
+    assert!(!staging.exists());
+}

@@ -1,0 +1,10 @@
+//! What Hotswap does, seen through its public surface: real plugins, loaded by a real host.
+
+mod support;
+
+mod calls;
+mod freeing;
+mod refused;
+mod reloading;
+mod socket;
+mod vault;

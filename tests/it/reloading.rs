@@ -1,0 +1,175 @@
+//! Reloads: what changed is replaced, all or nothing.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use hotswap_engine::{args, protocol::VersionState};
+
+use crate::support::{Gate, Host, PluginDir};
+
+fn revision(host: &Host) -> u32 {
+    host.engine.plugin("echo").unwrap().invoke("revision", args![]).unwrap()
+}
+
+#[test]
+fn a_changed_plugin_is_replaced_and_the_others_stay() {
+    let host = Host::new(PluginDir::of(&["echo", "shares"]), |builder| builder);
+    insta::assert_snapshot!(host.reload(), @"echo: added, shares: added");
+    assert_eq!(revision(&host), 1);
+
+    host.plugins.install("echo", 2);
+    let report = host.reload();
+    insta::assert_snapshot!(report, @"echo: ok, shares: unchanged");
+    assert_eq!(report.generation, 2);
+    assert_eq!(revision(&host), 2);
+    assert_eq!(host.info("shares", 1).unwrap().state, VersionState::Active);
+}
+
+#[test]
+fn nothing_changed_means_no_new_generation() {
+    let host = Host::with(&["echo"]);
+    insta::assert_snapshot!(host.reload(), @"echo: unchanged");
+    // The same artifact, written anew.
+    host.plugins.install("echo", 1);
+    let report = host.reload();
+    insta::assert_snapshot!(report, @"echo: unchanged");
+    assert_eq!(report.generation, 1);
+}
+
+#[test]
+fn an_earlier_artifact_may_come_back() {
+    let host = Host::with(&["echo"]);
+    for number in [2, 1, 2, 1] {
+        host.plugins.install("echo", number);
+        insta::allow_duplicates! { insta::assert_snapshot!(host.reload(), @"echo: ok"); }
+        assert_eq!(revision(&host), number);
+    }
+}
+
+#[test]
+fn plugins_come_and_go() {
+    let host = Host::with(&["echo"]);
+    host.plugins.install("by-hand", 1);
+    insta::assert_snapshot!(host.reload(), @"by-hand: added, echo: unchanged");
+    host.plugins.remove("echo");
+    insta::assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: removed");
+    assert!(host.engine.plugin("echo").is_err());
+    host.wait_for("echo", 1, VersionState::Freed);
+    host.plugins.install("echo", 1);
+    insta::assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: added");
+    assert_eq!(host.engine.plugin("echo").unwrap().version(), 2);
+}
+
+#[test]
+fn a_running_call_ends_on_the_version_that_it_began_on() {
+    let host = Host::with(&["echo"]);
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let echo = host.engine.plugin("echo").unwrap();
+            echo.invoke::<u32>("hold", args![gate.path()]).unwrap()
+        });
+        let waiting = gate.arrival();
+        host.plugins.install("echo", 2);
+        host.reload();
+        assert_eq!(revision(&host), 2);
+        let old: u32 = host.engine.plugin("echo@1").unwrap().invoke("revision", args![]).unwrap();
+        assert_eq!(old, 1);
+        waiting.release();
+        assert_eq!(call.join().unwrap(), 1);
+    });
+    host.wait_for("echo", 1, VersionState::Freed);
+}
+
+#[test]
+fn a_plugin_that_may_not_be_replaced_is_not() {
+    let host = Host::with(&["not-reloadable"]);
+    host.plugins.install("not-reloadable", 2);
+    for _ in 0..2 {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(host.reload(), @"not-reloadable: not reloadable");
+        }
+    }
+    assert_eq!(host.engine.current().generation(), 1);
+}
+
+#[test]
+fn the_host_may_choose_its_plugins() {
+    let plugins = PluginDir::of(&["echo", "by-hand"]);
+    let host = Host::new(plugins, |builder| builder.only(["Echo"]));
+    insta::assert_snapshot!(host.reload(), @"echo: added");
+
+    let plugins = PluginDir::of(&["echo", "by-hand"]);
+    let host = Host::new(plugins, |builder| builder.only(["ghost"]));
+    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it, but there is only: by-hand, echo");
+}
+
+#[test]
+fn the_hosts_data_reaches_the_plugins() {
+    let plugins = PluginDir::of(&["stuck-on-init"]);
+    let host = Host::new(plugins, |builder| builder);
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let load = scope.spawn(|| host.engine.load(gate.path()));
+        gate.arrival().release();
+        assert_eq!(load.join().unwrap().unwrap().to_string(), "stuck-on-init: added");
+    });
+}
+
+#[test]
+fn a_step_that_does_not_return_fails_the_load_and_holds_its_version() {
+    let plugins = PluginDir::of(&["echo", "stuck-on-init"]);
+    let host = Host::new(plugins, |builder| builder.step_timeout(Duration::from_millis(200)));
+    let gate = Gate::new();
+    let error = host.engine.load(gate.path()).unwrap_err();
+    insta::assert_snapshot!(error, @"stuck-on-init: on_init: did not return within 0.2 s; its thread stays behind, and holds the version");
+    let stuck = host.wait_for("stuck-on-init", 1, VersionState::Failed);
+    assert_eq!(stuck.holders, ["1 call"]);
+    assert!(host.mapped().iter().any(|file| file.starts_with("stuck-on-init-v1-")));
+
+    gate.arrival().release();
+    while host.mapped().iter().any(|file| file.starts_with("stuck-on-init")) {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn calls_from_many_threads_never_fail_while_plugins_are_replaced() {
+    let host = Host::with(&["echo"]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (engine, stop) = (host.engine.clone(), stop.clone());
+            thread::spawn(move || {
+                let mut newest = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let echo = engine.plugin("echo").unwrap();
+                    let revision: u32 = echo.invoke("revision", args![]).unwrap();
+                    assert!(revision >= newest, "{revision} came after {newest}");
+                    newest = revision;
+                    let version = echo.version();
+                    assert_eq!(revision, version, "a handle stays with its version");
+                }
+            })
+        })
+        .collect();
+    for number in 2..=40 {
+        host.plugins.install("echo", number);
+        host.reload();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.join().unwrap();
+    }
+    host.wait_for("echo", 39, VersionState::Freed);
+    while host.mapped().len() > 1 {
+        thread::yield_now();
+    }
+    assert!(host.mapped().iter().all(|file| file.starts_with("echo-v40-")), "{:?}", host.mapped());
+}

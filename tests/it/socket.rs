@@ -1,0 +1,174 @@
+//! The console socket, spoken to by hand: garbage is refused, and the host does not notice.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+};
+
+use hotswap_engine::{ConsoleSocket, args};
+use hotswap_protocol::{MAX_LINE_BYTES, PROTOCOL_VERSION};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Host, PluginDir};
+
+/// A host with a socket of its own.
+struct Listening {
+    host: Host,
+    _dir: TempDir,
+}
+
+impl Listening {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = ConsoleSocket::at(dir.path().join("socket"));
+        let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.console(Some(socket)));
+        host.reload();
+        Self { host, _dir: dir }
+    }
+
+    fn connect(&self) -> Client {
+        let stream = UnixStream::connect(self.host.engine.snapshot().host.socket).unwrap();
+        Client { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+    }
+
+    /// A client that has said hello.
+    fn greet(&self) -> Client {
+        let mut client = self.connect();
+        let answer =
+            client.ask(1, "hello", json!({"protocol": PROTOCOL_VERSION, "client": "test"}));
+        assert_eq!(answer["result"]["host"]["pid"], std::process::id());
+        client
+    }
+}
+
+struct Client {
+    stream: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Client {
+    fn send(&mut self, line: &str) {
+        self.stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// The next line; none when the host closed the connection.
+    fn receive(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        let read = self.reader.read_line(&mut line).unwrap_or(0);
+        (read > 0).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    fn ask(&mut self, id: u64, method: &str, params: Value) -> Value {
+        self.send(
+            &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string(),
+        );
+        loop {
+            let line = self.receive().expect("an answer");
+            if line["id"] == id {
+                return line;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_socket_is_this_users_alone() {
+    let host = Listening::new();
+    let path = host.host.engine.snapshot().host.socket;
+    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_function_is_called_through_the_socket() {
+    let host = Listening::new();
+    let mut client = host.greet();
+    let call = json!({"plugin": "echo", "function": "add", "args": ["2", "40"], "lenient": true});
+    let answer = client.ask(2, "invoke", call);
+    assert_eq!(answer["result"]["value"], 42);
+    assert_eq!(answer["result"]["version"], 1);
+    let call = json!({"plugin": "echo", "function": "add", "args": ["2", "40"]});
+    let answer = client.ask(3, "invoke", call);
+    assert_eq!(answer["error"]["data"]["kind"], "bad_argument");
+}
+
+#[test]
+fn a_reload_through_the_socket_is_told_to_all_who_asked() {
+    let host = Listening::new();
+    let (mut first, mut second) = (host.greet(), host.greet());
+    second.ask(2, "subscribe", json!({"events": true}));
+    host.host.plugins.install("echo", 2);
+    let answer = first.ask(2, "reload", json!(null));
+    assert_eq!(answer["result"]["plugins"][0]["outcome"], "ok");
+    let mut events = Vec::new();
+    while events.last().is_none_or(|event| event != "reload_finished") {
+        let line = second.receive().expect("an event");
+        events.push(line["params"]["event"].as_str().expect("an event's name").to_owned());
+    }
+    assert_eq!(events[0], "reload_started");
+}
+
+#[test]
+fn the_first_request_must_be_hello() {
+    let host = Listening::new();
+    let mut client = host.connect();
+    let answer = client.ask(1, "snapshot", json!(null));
+    assert_eq!(answer["error"]["data"]["kind"], "bad_request");
+    let answer = client.ask(2, "hello", json!({"protocol": 999, "client": "test"}));
+    assert_eq!(answer["error"]["data"]["kind"], "protocol");
+    assert_eq!(client.receive(), None, "the host hangs up");
+}
+
+#[test]
+fn garbage_is_answered_with_an_error() {
+    let host = Listening::new();
+    let mut client = host.greet();
+    for garbage in ["", "{", "[]", "null", "{\"id\":7}", "\u{0}", r#"{"id":8,"method":"nonsense"}"#]
+    {
+        client.send(garbage);
+        let answer = client.receive().unwrap();
+        assert_eq!(answer["error"]["code"], -32600, "{garbage:?}: {answer}");
+    }
+    client.stream.write_all(b"\xff\xfe\n").unwrap();
+    assert_eq!(client.receive().unwrap()["error"]["code"], -32600);
+    assert!(client.ask(9, "snapshot", json!(null))["result"].is_object());
+}
+
+#[test]
+fn an_endless_line_and_half_a_line_end_their_connection_only() {
+    let host = Listening::new();
+    let mut client = host.greet();
+    let line = vec![b'x'; MAX_LINE_BYTES + 1];
+    let _ = client.stream.write_all(&line);
+    let answer = client.receive();
+    assert!(answer.is_none_or(|answer| answer["error"]["data"]["kind"] == "bad_request"));
+
+    let mut client = host.greet();
+    client.stream.write_all(b"{\"id\":").unwrap();
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.receive(), None);
+    assert!(host.greet().ask(2, "snapshot", json!(null))["result"].is_object());
+}
+
+#[test]
+fn a_thousand_connections_do_not_disturb_the_host() {
+    let host = Listening::new();
+    let connections: Vec<_> = (0..1000)
+        .filter_map(|_| UnixStream::connect(host.host.engine.snapshot().host.socket).ok())
+        .collect();
+    let echo = host.host.engine.plugin("echo").unwrap();
+    assert_eq!(echo.invoke::<i32>("add", args![1, 2]).unwrap(), 3);
+    drop(connections);
+    // There is room again as soon as the host has seen them go.
+    loop {
+        let mut client = host.connect();
+        client.send(
+            &json!({"jsonrpc": "2.0", "id": 1, "method": "hello",
+            "params": {"protocol": PROTOCOL_VERSION, "client": "test"}})
+            .to_string(),
+        );
+        if client.receive().is_some() {
+            break;
+        }
+    }
+}

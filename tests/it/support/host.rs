@@ -1,0 +1,105 @@
+//! An engine over a directory of plugins, and what can be seen of it from outside.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hotswap_engine::{
+    Engine, EngineBuilder, Events,
+    protocol::{Event, ReloadReport, VersionInfo, VersionState},
+};
+
+use super::PluginDir;
+
+/// How long an event may take before a test gives up. It is never waited for in vain.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A host in this process.
+pub struct Host {
+    pub engine: Engine,
+    pub plugins: PluginDir,
+    events: RefCell<Events>,
+}
+
+impl Host {
+    /// A host that has loaded these plugins.
+    pub fn with(plugins: &[&str]) -> Self {
+        let host = Self::new(PluginDir::of(plugins), |builder| builder);
+        host.reload();
+        host
+    }
+
+    /// A host that has loaded nothing yet.
+    pub fn new(plugins: PluginDir, settings: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Self {
+        let engine = settings(Engine::builder(plugins.path())).build().expect("make an engine");
+        let events = RefCell::new(engine.subscribe());
+        Self { engine, plugins, events }
+    }
+
+    /// Reloads, and expects it to work.
+    pub fn reload(&self) -> ReloadReport {
+        self.engine.reload().unwrap_or_else(|error| panic!("the reload failed: {error}"))
+    }
+
+    /// Reloads, and expects it to be refused; returns why.
+    pub fn refused_reload(&self) -> String {
+        match self.engine.reload() {
+            Ok(report) => panic!("the reload was not refused: {report}"),
+            Err(error) => {
+                let wire = error.to_wire();
+                wire.to_string()
+            }
+        }
+    }
+
+    /// Waits until a version enters a state.
+    pub fn wait_for(&self, plugin: &str, version: u32, state: VersionState) -> VersionInfo {
+        loop {
+            if let Some(info) = self.info(plugin, version).filter(|info| info.state == state) {
+                return info;
+            }
+            let event = self.events.borrow().recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                panic!("{plugin} v{version} never became {state}: {:#?}", self.engine.snapshot())
+            });
+            if matches!(event, Event::ShuttingDown { .. }) {
+                *self.events.borrow_mut() = self.engine.subscribe();
+            }
+        }
+    }
+
+    /// What the engine tells of a version.
+    pub fn info(&self, plugin: &str, version: u32) -> Option<VersionInfo> {
+        let plugins = self.engine.snapshot().plugins.into_iter();
+        let mut versions = plugins.filter(|info| info.name == plugin).flat_map(|p| p.versions);
+        versions.find(|info| info.version == version)
+    }
+
+    /// The files that are mapped from the engine's staging directory, as the system tells.
+    pub fn mapped(&self) -> BTreeSet<String> {
+        mapped_files(Path::new("/proc/self/maps"), &self.staging_dir())
+    }
+
+    /// The files in the engine's staging directory that are plugins.
+    pub fn staged(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.staging_dir()).expect("read the staging directory");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names.filter_map(|name| name.into_string().ok()).filter(|n| n.ends_with(".so")).collect()
+    }
+
+    pub fn staging_dir(&self) -> PathBuf {
+        self.engine.snapshot().host.staging_dir
+    }
+}
+
+/// The names of the files below a directory that a process has mapped.
+pub fn mapped_files(maps: &Path, dir: &Path) -> BTreeSet<String> {
+    let maps = fs::read_to_string(maps).expect("read a process's maps");
+    let prefix = format!("{}/", dir.display());
+    let paths = maps.lines().filter_map(|line| line.split_once('/').map(|(_, path)| path));
+    let files = paths.filter_map(|path| format!("/{path}").strip_prefix(&prefix).map(Into::into));
+    files.collect()
+}

@@ -1,0 +1,87 @@
+//! The fixture plugins: built once a run, and copied with changes.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use hotswap_build::{BuildMessage, BuildOptions, Cancel, PluginPackage, build_plugin};
+use hotswap_engine::artifact;
+use tempfile::TempDir;
+
+/// A directory that an engine takes its plugins from.
+pub struct PluginDir(TempDir);
+
+impl PluginDir {
+    pub fn empty() -> Self {
+        Self(tempfile::tempdir().expect("make a directory"))
+    }
+
+    /// A directory with the first revision of these plugins.
+    pub fn of(plugins: &[&str]) -> Self {
+        let dir = Self::empty();
+        plugins.iter().for_each(|plugin| dir.install(plugin, 1));
+        dir
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Puts a revision of a plugin there, as a build does: all at once.
+    pub fn install(&self, plugin: &str, number: u32) {
+        self.write(plugin, &revision(plugin, number));
+    }
+
+    /// Puts a file there under a plugin's name.
+    pub fn write(&self, plugin: &str, content: &[u8]) {
+        let temporary = self.path().join(format!(".{plugin}.new"));
+        fs::write(&temporary, content).expect("write a plugin");
+        fs::rename(temporary, self.file(plugin)).expect("rename a plugin");
+    }
+
+    pub fn remove(&self, plugin: &str) {
+        fs::remove_file(self.file(plugin)).expect("remove a plugin");
+    }
+
+    pub fn file(&self, plugin: &str) -> PathBuf {
+        self.path().join(format!("{plugin}.so"))
+    }
+}
+
+/// The artifact of a plugin, built by the first test that asks.
+pub fn artifact(plugin: &str) -> Vec<u8> {
+    static BUILT: Mutex<Option<HashMap<String, Vec<u8>>>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let built = built.get_or_insert_default();
+    built.entry(plugin.to_owned()).or_insert_with(|| build(plugin)).clone()
+}
+
+fn build(plugin: &str) -> Vec<u8> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let package = PluginPackage::open(&fixtures.join(plugin)).expect("a fixture's package");
+    let mut output = String::new();
+    let mut collect = |message| match message {
+        BuildMessage::Diagnostic(diagnostic) => output.push_str(&diagnostic.rendered),
+        BuildMessage::Output(line) => output.push_str(&line),
+        _ => {}
+    };
+    let built = build_plugin(&package, &BuildOptions::default(), &Cancel::default(), &mut collect);
+    let built = built.unwrap_or_else(|error| panic!("{plugin} does not build: {error}\n{output}"));
+    fs::read(built.artifact).expect("read an artifact")
+}
+
+/// A plugin's artifact with another revision number: other bytes, so another build.
+pub fn revision(plugin: &str, number: u32) -> Vec<u8> {
+    const MARK: &[u8] = b"REVISION0001";
+    let mut file = artifact(plugin);
+    if number != 1 {
+        let at = file.windows(MARK.len()).position(|bytes| bytes == MARK);
+        let at = at.unwrap_or_else(|| panic!("{plugin} has no revision to change"));
+        file[at..at + MARK.len()].copy_from_slice(format!("REVISION{number:04}").as_bytes());
+        artifact::stamp(&mut file, None).expect("stamp a revision");
+    }
+    file
+}

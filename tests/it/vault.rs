@@ -1,0 +1,138 @@
+//! The Vault: values and registrations, and what a reload does to them.
+
+use std::collections::HashMap;
+
+use hotswap_engine::{args, protocol::VersionState};
+use insta::assert_snapshot;
+use sample_api::Animal;
+
+use crate::support::{Host, PluginDir};
+
+#[test]
+fn host_and_plugin_share_values() {
+    let host = Host::with(&["shares"]);
+    let shares = host.engine.plugin("shares").unwrap();
+    shares.invoke::<u64>("count", args![]).unwrap();
+    let current = host.engine.current();
+    let bag = current.vault().data_bag();
+    assert_eq!(bag.get::<u64>("count").unwrap(), Some(1));
+    bag.set("host text", String::from("hello")).unwrap();
+    assert_eq!(shares.invoke::<String>("shout", args![]).unwrap(), "HELLO");
+    assert_eq!(bag.keys().unwrap(), ["count", "empty", "host text"]);
+    assert!(bag.remove("host text").unwrap());
+    assert_eq!(shares.invoke::<Option<String>>("shout", args![]).unwrap(), None);
+}
+
+#[test]
+fn a_wrong_type_is_an_error_that_names_both() {
+    let host = Host::with(&["shares"]);
+    let shares = host.engine.plugin("shares").unwrap();
+    let error = shares.invoke::<Option<String>>("confuse", args![]).unwrap_err();
+    assert_snapshot!(error, @"shares v1: confuse: `count` of shares v1 has another type: found `u64`, expected `alloc::string::String`");
+}
+
+#[test]
+fn a_value_that_this_thread_uses_is_not_waited_for() {
+    let host = Host::with(&["shares"]);
+    let shares = host.engine.plugin("shares").unwrap();
+    let error = shares.invoke::<Option<u64>>("nest", args![]).unwrap_err();
+    assert_snapshot!(error, @"shares v1: nest: this thread is using `count` already; finish that before using it again");
+    assert_eq!(shares.invoke::<u64>("count", args![]).unwrap(), 1, "and it is free afterwards");
+}
+
+#[test]
+fn a_panic_in_a_closure_leaves_the_value_usable() {
+    let host = Host::with(&["shares"]);
+    let current = host.engine.current();
+    let bag = current.vault().data_bag();
+    let update = || bag.update("count", || 0_u64, |_| panic!("in the closure"));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(update));
+    assert!(panic.is_err());
+    assert_eq!(bag.update("count", || 0_u64, |count| *count).unwrap(), 0);
+}
+
+#[test]
+fn values_of_the_host_and_of_unchanged_plugins_survive_a_reload() {
+    let host = Host::with(&["echo", "shares"]);
+    let shares = host.engine.plugin("shares").unwrap();
+    shares.invoke::<u64>("count", args![]).unwrap();
+    host.engine.current().vault().data_bag().set("host text", String::from("stays")).unwrap();
+    host.plugins.install("echo", 2);
+    host.reload();
+    assert_eq!(shares.invoke::<u64>("count", args![]).unwrap(), 2);
+    assert_eq!(shares.invoke::<String>("shout", args![]).unwrap(), "STAYS");
+    assert_eq!(host.engine.current().registered::<dyn Animal>().unwrap().len(), 1);
+}
+
+#[test]
+fn values_of_a_replaced_version_go_with_it() {
+    let host = Host::with(&["shares"]);
+    let old = host.engine.plugin("shares").unwrap();
+    old.invoke::<u64>("count", args![]).unwrap();
+    host.plugins.install("shares", 2);
+    host.reload();
+    let bag_owner = |host: &Host| host.engine.vault_snapshot().data_bag.remove(0).owner;
+    assert_eq!(bag_owner(&host), "shares v2");
+    assert_eq!(old.invoke::<u64>("count", args![]).unwrap(), 2, "its last calls still see its own");
+    let new = host.engine.plugin("shares").unwrap();
+    assert_eq!(new.invoke::<u64>("count", args![]).unwrap(), 1);
+    drop(old);
+    host.wait_for("shares", 1, VersionState::Freed);
+    let animals = host.engine.current().registered::<dyn Animal>().unwrap();
+    assert_eq!(
+        animals.iter().map(|animal| animal.owner.as_str()).collect::<Vec<_>>(),
+        ["shares v2"]
+    );
+}
+
+#[test]
+fn an_empty_map_outlives_the_version_that_made_it() {
+    let host = Host::with(&["shares"]);
+    let current = host.engine.current();
+    let map: HashMap<String, u32> = current.vault().data_bag().get("empty").unwrap().unwrap();
+    drop(current);
+    host.plugins.remove("shares");
+    host.reload();
+    host.wait_for("shares", 1, VersionState::Freed);
+    assert!(host.mapped().is_empty());
+    assert_eq!(map.get("nothing"), None);
+    let mut map = map;
+    map.insert("one".into(), 1);
+    assert_eq!(map.len(), 1);
+}
+
+#[test]
+fn the_host_calls_what_plugins_registered() {
+    let host = Host::with(&["shares"]);
+    let animals = host.engine.current().registered::<dyn Animal>().unwrap();
+    let parrot = &animals[0];
+    assert_eq!((parrot.name.as_str(), parrot.owner.as_str()), ("parrot", "shares v1"));
+    assert_eq!(parrot.object.speak(2), "squawk squawk");
+
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| parrot.object.speak(100)));
+    let payload = panic.unwrap_err();
+    let message = payload.downcast_ref::<String>().unwrap();
+    assert!(message.starts_with("the parrot is tired (at tests/fixtures/shares/"), "{message}");
+}
+
+#[test]
+fn the_extension_is_made_for_each_generation() {
+    #[derive(serde::Serialize)]
+    struct Generations(Vec<usize>);
+
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| {
+        builder.extension(|previous: Option<&Generations>| {
+            let mut seen = previous.map(|previous| previous.0.clone()).unwrap_or_default();
+            seen.push(seen.len());
+            Generations(seen)
+        })
+    });
+    host.reload();
+    host.plugins.install("echo", 2);
+    host.reload();
+    let current = host.engine.current();
+    assert_eq!(current.extension::<Generations>().unwrap().0, [0, 1, 2]);
+    let snapshot = host.engine.vault_snapshot();
+    assert_eq!(snapshot.extension, serde_json::json!([0, 1, 2]));
+    assert!(snapshot.extension_type.ends_with("Generations"), "{}", snapshot.extension_type);
+}
