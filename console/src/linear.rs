@@ -7,9 +7,8 @@
 use std::io::{self, Write};
 
 use hotswap_protocol::{ErrorKind, Event, WireError};
-use serde::Serialize;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, print_json};
 use crate::format;
 use crate::session::{self, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent};
 use crate::signals::Termination;
@@ -176,9 +175,4 @@ pub(crate) fn engine_event(event: &Event) -> Option<String> {
         Event::ShuttingDown { .. } => Some("== the engine shuts down".into()),
         _ => None,
     }
-}
-
-fn print_json(line: &impl Serialize) -> io::Result<()> {
-    let text = serde_json::to_string(line).map_err(io::Error::other)?;
-    writeln!(io::stdout(), "{text}")
 }

@@ -192,6 +192,11 @@ impl State {
         }
     }
 
+    /// Whether keys are typed into the form that calls a function.
+    pub fn form_has_keyboard(&self) -> bool {
+        self.functions.form.is_some() && self.tab == Tab::Functions && self.focus == Panel::Tabs
+    }
+
     /// The package of the selected plugin. A package may be named otherwise than its plugin.
     pub fn selected_package(&self) -> Option<&str> {
         let plugin = &self.plugins.selected()?.plugin.name;

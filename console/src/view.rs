@@ -53,7 +53,7 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
 
 /// `2 [Functions] Vault  Build`
 fn tab_titles(state: &State, theme: &Theme) -> Line<'static> {
-    let style = if state.focus == Panel::Tabs { theme.title } else { theme.plain };
+    let style = if state.focus == Panel::Tabs { theme.title } else { theme.title_elsewhere };
     let mut line = Line::default();
     line.push_span(ratatui::text::Span::styled("2", style));
     for tab in Tab::ALL {
@@ -80,6 +80,8 @@ fn panel(
     theme: &Theme,
 ) -> Rect {
     let border = if has_focus { theme.focused_border } else { theme.border };
+    let mut title = title;
+    title.push_span(" ");
     let block = Block::bordered().border_style(border).title(title);
     frame.render_widget(block, area);
     area.inner(Margin::new(1, 1))

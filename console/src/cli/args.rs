@@ -90,7 +90,8 @@ pub struct BuildArguments {
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// The host: a cargo package directory, or an executable together with `--plugins`.
-    pub host: PathBuf,
+    #[arg(value_name = "HOST")]
+    pub path: PathBuf,
     /// The directory of artifacts; by default what the host's package says.
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,

@@ -1,21 +1,22 @@
 //! The commands that ask a host one thing.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use hotswap_protocol::{HostInfo, TargetParams};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 
 use super::args::{FreeArguments, InvokeArguments, OutputArguments};
-use super::{CLIENT_NAME, Failure, text};
+use super::{CLIENT_NAME, Failure, print_json, text};
 use crate::operation::Operation;
 use crate::socket::{self, HostChoice};
 
 pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
     let hosts = socket::hosts(CLIENT_NAME).await;
     if output.json {
-        let hosts: Vec<Value> = hosts.iter().map(host_as_json).collect();
-        return Ok(writeln!(io::stdout(), "{}", Value::Array(hosts))?);
+        let hosts: Vec<HostLine<'_>> = hosts.iter().map(HostLine::of).collect();
+        return Ok(print_json(&hosts)?);
     }
     if hosts.is_empty() {
         let directory = socket::directory();
@@ -28,14 +29,26 @@ pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
     Ok(write!(io::stdout(), "{}", text::hosts(&hosts))?)
 }
 
-fn host_as_json(host: &HostInfo) -> Value {
-    json!({
-        "pid": host.pid,
-        "name": host.name,
-        "socket": host.socket,
-        "plugin_dir": host.plugin_dir,
-        "staging_dir": host.staging_dir,
-    })
+/// A host as `hotswap hosts --json` lists it.
+#[derive(Serialize)]
+struct HostLine<'a> {
+    pid: u32,
+    name: &'a str,
+    socket: &'a Path,
+    plugin_dir: &'a Path,
+    staging_dir: &'a Path,
+}
+
+impl<'a> HostLine<'a> {
+    fn of(host: &'a HostInfo) -> Self {
+        Self {
+            pid: host.pid,
+            name: &host.name,
+            socket: &host.socket,
+            plugin_dir: &host.plugin_dir,
+            staging_dir: &host.staging_dir,
+        }
+    }
 }
 
 pub(super) async fn status(
@@ -72,21 +85,19 @@ pub(super) async fn free(host: Option<&HostChoice>, free: FreeArguments) -> Resu
     perform(host, operation, free.output, text::freed).await
 }
 
-/// Asks, and prints the answer: as the host gave it, or in words.
-async fn perform<T: DeserializeOwned>(
+/// Asks, and prints the answer: as JSON, or in words.
+async fn perform<T: DeserializeOwned + Serialize>(
     host: Option<&HostChoice>,
     operation: Operation,
     output: OutputArguments,
     in_words: fn(&T) -> String,
 ) -> Result<(), Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
-    let mut stdout = io::stdout();
+    let answer: T = client.ask(operation.request()).await?;
     if output.json {
-        let answer = client.request(operation.request()).await?;
-        writeln!(stdout, "{answer}")?;
+        print_json(&answer)?;
     } else {
-        let answer = client.ask(operation.request()).await?;
-        write!(stdout, "{}", in_words(&answer))?;
+        write!(io::stdout(), "{}", in_words(&answer))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::args::LogsArguments;
-use super::{CLIENT_NAME, Failure, text};
+use super::{CLIENT_NAME, Failure, print_json, text};
 use crate::socket::{self, HostChoice};
 
 /// The host sends its backlog at once; when nothing has come for this long it was all.
@@ -48,13 +48,9 @@ async fn next(
 fn print(notification: &Notification, json: bool) -> io::Result<()> {
     let mut stdout = io::stdout();
     match notification {
-        Notification::Log(record) if json => {
-            writeln!(stdout, "{}", serde_json::to_value(record)?)
-        }
+        Notification::Log(record) if json => print_json(record),
         Notification::Log(record) => writeln!(stdout, "{}", text::log_record(record)),
-        Notification::Dropped { count } if json => {
-            writeln!(stdout, "{}", json!({ "dropped": count }))
-        }
+        Notification::Dropped { count } if json => print_json(&json!({ "dropped": count })),
         Notification::Dropped { count } => writeln!(stdout, "-- {count} records dropped"),
         _ => Ok(()),
     }

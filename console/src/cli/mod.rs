@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hotswap_protocol::{ErrorKind, WireError};
-use serde_json::json;
+use serde::Serialize;
 
 pub use args::{Arguments, Command};
 pub(crate) use text::log_record;
@@ -79,6 +79,18 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+/// How a failure is told with `--json`.
+#[derive(Serialize)]
+struct FailureLine<'a> {
+    error: &'a WireError,
+}
+
+/// Prints a value as one line of JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(value).map_err(io::Error::other)?;
+    writeln!(io::stdout(), "{line}")
+}
+
 /// Lists the hosts that run, in words.
 pub(crate) async fn list_hosts() -> Result<(), Failure> {
     host::hosts(args::OutputArguments { json: false }).await
@@ -104,7 +116,7 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
     };
     // Should this not be written either, the exit code still says it.
     let _ = if json {
-        writeln!(io::stdout(), "{}", json!({ "error": error }))
+        print_json(&FailureLine { error: &error })
     } else {
         writeln!(io::stderr(), "hotswap: {error}")
     };

@@ -7,7 +7,7 @@ use crate::session::{Options, Target};
 
 pub(super) async fn run(arguments: RunArguments) -> Result<(), Failure> {
     let options = Options {
-        target: Target::at(arguments.host)?,
+        target: Target::at(arguments.path)?,
         plugin_dir: arguments.plugins,
         host_arguments: arguments.host_arguments,
         watch: !arguments.no_watch,

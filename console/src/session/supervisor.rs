@@ -293,7 +293,10 @@ impl Supervisor {
     }
 
     async fn exited(&mut self, exit: HostExit) {
-        self.process = None;
+        if let Some(process) = self.process.take() {
+            // A host that crashed leaves its socket behind; most have removed it themselves.
+            let _ = std::fs::remove_file(socket::of_process(process.pid));
+        }
         self.client = None;
         self.link = None;
         let stopping = self.running.as_ref().is_some_and(|it| it.job == Job::StopHost);
@@ -328,7 +331,10 @@ impl Supervisor {
             LinkEvent::Engine(event) => self.tell(SessionEvent::Engine(event)).await,
             LinkEvent::Lost(reason) => {
                 self.client = None;
-                self.tell(SessionEvent::Disconnected { reason }).await;
+                let stopping = self.running.as_ref().is_some_and(|it| it.job == Job::StopHost);
+                if !stopping && self.ending.is_none() {
+                    self.tell(SessionEvent::Disconnected { reason }).await;
+                }
             }
             LinkEvent::GaveUp(error) => {
                 self.link = None;

@@ -46,6 +46,11 @@ impl Plugins {
         changed
     }
 
+    /// Forgets the plugins of a host that has ended, but not which one was selected.
+    pub fn clear(&mut self) {
+        self.list.clear();
+    }
+
     /// All plugins.
     pub fn list(&self) -> &[PluginInfo] {
         &self.list
@@ -83,7 +88,9 @@ impl Plugins {
     pub fn selected_index(&self) -> Option<usize> {
         let rows = self.rows();
         let chosen = self.selected.as_ref().and_then(|(name, version)| {
-            rows.iter().position(|it| it.plugin.name == *name && it.version.version == *version)
+            let of_plugin = |it: &PluginRow<'_>| it.plugin.name == *name;
+            let exactly = |it: &PluginRow<'_>| of_plugin(it) && it.version.version == *version;
+            rows.iter().position(exactly).or_else(|| rows.iter().position(of_plugin))
         });
         chosen.or(if rows.is_empty() { None } else { Some(0) })
     }

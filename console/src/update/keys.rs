@@ -4,10 +4,10 @@ use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, 
 use tui_input::backend::crossterm::EventHandler;
 
 use super::{Effect, act, operations};
-use crate::action::{self, Action, Motion, Panel};
+use crate::action::{self, Action, Motion};
 use crate::session::Order;
+use crate::state::State;
 use crate::state::overlay::{Overlay, help_lines};
-use crate::state::{State, Tab};
 
 pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     if key.kind == KeyEventKind::Release {
@@ -26,7 +26,7 @@ pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
         in_search(state, key);
         return Vec::new();
     }
-    if form_has_keyboard(state) {
+    if state.form_has_keyboard() {
         return in_form(state, key);
     }
     in_panels(state, key)
@@ -46,15 +46,11 @@ pub(super) fn paste(state: &mut State, text: &str) {
         let pattern = input.value().to_owned();
         state.logs.set_pattern(&pattern);
     } else if state.overlay.is_none()
-        && form_has_keyboard(state)
+        && state.form_has_keyboard()
         && let Some(field) = state.functions.form.as_mut().and_then(|form| form.focused_field())
     {
         type_in(&mut field.input);
     }
-}
-
-fn form_has_keyboard(state: &State) -> bool {
-    state.functions.form.is_some() && state.tab == Tab::Functions && state.focus == Panel::Tabs
 }
 
 fn in_panels(state: &mut State, key: KeyEvent) -> Vec<Effect> {

@@ -7,8 +7,10 @@ use crate::format;
 use crate::operation::Operation;
 use crate::session::{HostExit, Job, JobOutcome, Order, SessionEvent};
 use crate::state::overlay::Overlay;
-use crate::state::plugins::Plugins;
 use crate::state::{Phase, RunningJob, State, Tab};
+
+/// A marker in the log has one line; this many phases fit on it.
+const PHASES_TOLD: usize = 3;
 
 pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
     let mut effects = vec![Effect::Draw];
@@ -45,7 +47,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.host.pid = Some(pid);
             state.host.is_ours = true;
             state.host.phase = Phase::Starting;
-            state.plugins = Plugins::default();
+            state.plugins.clear();
             state.overlay =
                 state.overlay.take().filter(|it| !matches!(it, Overlay::HostEnded { .. }));
             marker(state, format!("host started, pid {pid}"));
@@ -150,7 +152,7 @@ fn host_exited(state: &mut State, exit: HostExit, expected: bool) {
     let pid = state.host.pid.take();
     marker(state, format!("host ended: {exit}"));
     if expected {
-        state.plugins = Plugins::default();
+        state.plugins.clear();
     } else if !state.quitting {
         state.functions.form = None;
         state.overlay = Some(Overlay::HostEnded { exit, pid });
@@ -228,7 +230,7 @@ fn changes(state: &State, report: &ReloadReport) -> Vec<String> {
         .collect()
 }
 
-/// `  (stage 2 ms, open 300 µs)`: the phases over all plugins, those that took any time.
+/// `  (stage 2 ms, open 300 µs)`: the phases that took longest, over all plugins.
 fn phases(report: &ReloadReport) -> String {
     let mut sums: Vec<(&str, u64)> = Vec::new();
     for timing in &report.phases {
@@ -237,9 +239,10 @@ fn phases(report: &ReloadReport) -> String {
             None => sums.push((&timing.phase, timing.elapsed_us)),
         }
     }
+    sums.sort_by_key(|(_, elapsed_us)| std::cmp::Reverse(*elapsed_us));
     let told: Vec<String> = sums
         .into_iter()
-        .filter(|(_, elapsed_us)| *elapsed_us >= 100)
+        .take(PHASES_TOLD)
         .map(|(phase, elapsed_us)| format!("{phase} {}", format::microseconds(elapsed_us)))
         .collect();
     if told.is_empty() { String::new() } else { format!("  ({})", told.join(", ")) }

@@ -55,37 +55,41 @@ fn job_text(job: &RunningJob, now_ms: u64) -> String {
     text
 }
 
+/// What the keys do while a text is typed.
+const SEARCH_KEYS: &[(&str, &str)] = &[("Enter", "keeps the filter"), ("Esc", "clears it")];
+const FORM_KEYS: &[(&str, &str)] =
+    &[("Enter", "invoke"), ("Tab", "next field"), ("↑", "history"), ("Esc", "close")];
+/// The way to all other keys is kept free.
+const HELP_KEY: (&str, &str) = ("?", "help");
+
 pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
-    if state.searching.is_some() {
-        let text = " type what lines must contain   Enter keeps it   Esc clears it";
-        let line = Line::styled(cut(text, area.width.into()), theme.dim);
-        return frame.render_widget(line, area);
-    }
-    let mut line = Line::default();
+    let mut line = Line::raw(" ");
     let mut left = usize::from(area.width).saturating_sub(1);
-    // The way to all other keys is kept free.
-    const HELP: &str = "  ? help";
-    for (label, hint) in hints(state) {
-        let needed = 2 + format::width(label) + 1 + format::width(hint);
-        if needed + HELP.len() > left {
-            break;
+    let mut push = |(label, hint): (&'static str, &'static str), reserve: usize| {
+        let needed = format::width(label) + 1 + format::width(hint) + 2;
+        let fits = needed + reserve <= left;
+        if fits {
+            left -= needed;
+            line.push_span(Span::styled(label, theme.key));
+            line.push_span(Span::raw(format!(" {hint}  ")));
         }
-        left -= needed;
-        line.push_span(Span::raw(if line.spans.is_empty() { " " } else { "  " }));
-        line.push_span(Span::styled(label, theme.key));
-        line.push_span(Span::raw(format!(" {hint}")));
-    }
-    if left >= HELP.len() {
-        line.push_span(Span::raw("  "));
-        line.push_span(Span::styled("?", theme.key));
-        line.push_span(Span::raw(" help"));
+        fits
+    };
+    if state.searching.is_some() {
+        SEARCH_KEYS.iter().all(|key| push(*key, 0));
+    } else if state.form_has_keyboard() {
+        FORM_KEYS.iter().all(|key| push(*key, 0));
+    } else {
+        let reserve = HELP_KEY.0.len() + HELP_KEY.1.len() + 3;
+        hints(state).all(|key| push(key, reserve));
+        push(HELP_KEY, 0);
     }
     frame.render_widget(line, area);
 }
 
 /// The keys that make sense now, the narrowest scope first.
 fn hints(state: &State) -> impl Iterator<Item = (&'static str, &'static str)> {
-    const SELDOM: [&str; 4] = ["cancel job", "restart host", "zoom", "quit"];
+    const SELDOM: [&str; 5] = ["x", "H", "z", "q", "Tab"];
     let scopes = state.scopes();
     let (has_job, has_ended) = (state.job.is_some(), state.host.phase == Phase::Ended);
     let applies = move |action: &Action| match action {
@@ -98,7 +102,7 @@ fn hints(state: &State) -> impl Iterator<Item = (&'static str, &'static str)> {
         BINDINGS
             .iter()
             .filter(move |binding| binding.scope == *scope && applies(&binding.action))
-            .filter(|binding| binding.scope != Scope::Anywhere || SELDOM.contains(&binding.hint))
+            .filter(|binding| binding.scope != Scope::Anywhere || SELDOM.contains(&binding.label))
             .map(|binding| (binding.label, binding.hint))
     })
 }

@@ -46,7 +46,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         None => {
             let doc = functions.get(state.functions.selected).map_or("", |it| it.doc.as_str());
             let [doc_area, results] =
-                Layout::vertical([Constraint::Length(2), Constraint::Fill(1)]).areas(results);
+                Layout::vertical([Constraint::Length(3), Constraint::Fill(1)]).areas(results);
             let doc = doc.lines().next().unwrap_or_default();
             let doc = Line::styled(
                 format!(" {}", cut(doc, area.width.saturating_sub(2).into())),
@@ -93,7 +93,7 @@ fn draw_table(
     }
 }
 
-/// A rule, a line a field, and a line of keys.
+/// A rule, a line a field, and the command that does the same.
 fn form_height(form: &Form) -> u16 {
     u16::try_from(form.fields.len()).unwrap_or(u16::MAX).saturating_add(2)
 }
@@ -110,14 +110,16 @@ fn draw_form(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State, them
     let name_width = names.clamp(4, 16);
     let page = usize::from(area.height).saturating_sub(2);
     let top = (form.focused + 1).saturating_sub(page);
-    let has_keyboard = state.focus == Panel::Tabs && state.overlay.is_none();
+    let has_keyboard = state.form_has_keyboard() && state.overlay.is_none();
     for (offset, field) in form.fields.iter().skip(top).take(page).enumerate() {
         let is_focused = has_keyboard && top + offset == form.focused;
         draw_field(frame, row_of(area, offset + 1), field, name_width, is_focused, theme);
     }
-    let keys = " Enter invoke   Tab next field   ↑ history   Esc close";
-    let last = usize::from(area.height).saturating_sub(1);
-    frame.render_widget(Line::styled(cut(keys, width), theme.dim), row_of(area, last));
+    if let Ok(call) = form.call() {
+        let command = cut(&format!(" $ {}", call.command_line()), width);
+        let last = usize::from(area.height).saturating_sub(1);
+        frame.render_widget(Line::styled(command, theme.dim), row_of(area, last));
+    }
 }
 
 /// `  times [ 2            ] ✓ u32`
@@ -130,7 +132,7 @@ fn draw_field(
     theme: &Theme,
 ) {
     let width = usize::from(area.width);
-    let input_width = (width.saturating_sub(name_width) / 2).clamp(4, 40);
+    let input_width = (width.saturating_sub(name_width) * 2 / 5).clamp(4, 32);
     let scroll = field.input.visual_scroll(input_width.saturating_sub(1));
     let shown: String = visible_part(field.input.value(), scroll, input_width);
     let (mark, note, note_style) = match field.value() {

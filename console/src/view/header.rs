@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 
 use super::theme::Theme;
 use crate::format;
+use crate::state::overlay::Overlay;
 use crate::state::{Host, Phase, State};
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
@@ -22,9 +23,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         let up = if up.ends_with('s') { "<1m".to_owned() } else { up };
         line.push_span(Span::raw(format!(" up {up}")));
     }
+    // What does not fit as a whole is left out.
     let mut part = |text: String, style| {
-        line.push_span(Span::styled(" │ ", theme.dim));
-        line.push_span(Span::styled(text, style));
+        if line.width() + 3 + format::width(&text) <= usize::from(area.width) {
+            line.push_span(Span::styled(" │ ", theme.dim));
+            line.push_span(Span::styled(text, style));
+        }
     };
     let count = state.plugins.list().len();
     part(format!("{count} plugin{}", if count == 1 { "" } else { "s" }), theme.plain);
@@ -71,6 +75,10 @@ pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, them
     line.push_span(phase(&state.host, theme));
     if state.host.generation > 0 {
         line.push_span(Span::raw(format!(" gen {}", state.host.generation)));
+    }
+    if let Some(Overlay::Confirm { question, .. }) = &state.overlay {
+        line.push_span(Span::styled(format!(" {question} y/n"), theme.warning));
+        return frame.render_widget(line, area);
     }
     match (&state.job, &state.notice) {
         (Some(job), _) => line.push_span(Span::raw(format!(" {}", job.job))),

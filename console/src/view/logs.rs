@@ -7,13 +7,16 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::plugins::row_of;
-use super::text::{cut, wrap};
+use super::text::{cut, cut_front, pad, wrap};
 use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::action::Panel;
 use crate::format;
 use crate::state::State;
 use crate::state::logs::{LogRow, Logs, Origin};
+
+/// So many columns tell who wrote a line.
+const WRITER_WIDTH: usize = 14;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let logs = &state.logs;
@@ -45,8 +48,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
 /// `3 Logs  /vel  ≥ WARN  214 of 18,042`
 fn title(state: &State, has_focus: bool, theme: &Theme) -> Line<'static> {
     let logs = &state.logs;
-    let mut line =
-        Line::from(Span::styled("3 Logs", if has_focus { theme.title } else { theme.plain }));
+    let mut line = Line::from(Span::styled(
+        "3 Logs",
+        if has_focus { theme.title } else { theme.title_elsewhere },
+    ));
     if state.searching.is_some() || !logs.pattern().is_empty() {
         let style = if state.searching.is_some() { theme.input } else { theme.strong };
         line.push_span(Span::raw("  /"));
@@ -56,9 +61,9 @@ fn title(state: &State, has_focus: bool, theme: &Theme) -> Line<'static> {
         line.push_span(Span::styled(format!("  ≥ {}", level.as_str()), theme.strong));
     }
     let counts = if logs.passing() == logs.len() {
-        format!("  {} ", format::grouped(logs.len()))
+        format!("  {}", format::grouped(logs.len()))
     } else {
-        format!("  {} of {} ", format::grouped(logs.passing()), format::grouped(logs.len()))
+        format!("  {} of {}", format::grouped(logs.passing()), format::grouped(logs.len()))
     };
     line.push_span(Span::styled(counts, theme.dim));
     line
@@ -164,28 +169,28 @@ fn lines_of(
     lines
 }
 
-/// `12:03:07 WARN  world@v3 `
+/// `12:03:07 WARN  world@v3         `
 fn lead(row: &LogRow, theme: &Theme) -> Vec<Span<'static>> {
     let time = Span::styled(format!("{} ", format::clock(row.at_ms)), theme.dim);
-    match &row.origin {
-        Origin::Record { level, writer } => {
+    let (level, level_style, writer_style) = match &row.origin {
+        Origin::Record { level, .. } => {
             let style = match level {
                 LogLevel::Error => theme.bad,
                 LogLevel::Warn => theme.warning,
                 LogLevel::Info => theme.good,
                 LogLevel::Debug | LogLevel::Trace => theme.dim,
             };
-            vec![
-                time,
-                Span::styled(format!("{:<5} ", level.as_str()), style),
-                Span::styled(format!("{writer} "), theme.writer),
-            ]
+            (level.as_str(), style, theme.writer)
         }
-        Origin::Output(stream) => {
-            vec![time, Span::styled(format!("{} ", stream.as_str()), theme.dim)]
-        }
-        Origin::Marker => vec![time],
-    }
+        Origin::Output(_) | Origin::Marker => ("", theme.dim, theme.dim),
+    };
+    // The end of a target tells more than its beginning.
+    let writer = pad(&cut_front(row.origin.writer(), WRITER_WIDTH), WRITER_WIDTH);
+    vec![
+        time,
+        Span::styled(format!("{level:<5} "), level_style),
+        Span::styled(format!("{writer} "), writer_style),
+    ]
 }
 
 fn with_matches(text: &str, logs: &Logs, theme: &Theme) -> Vec<Span<'static>> {

@@ -15,8 +15,10 @@ use crate::session::HostExit;
 use crate::state::State;
 use crate::state::overlay::{HelpLine, Overlay, help_lines};
 
-/// How many of the host's last lines its card shows.
+/// How many of the host's last lines its card shows, at most.
 const LAST_LINES: usize = 8;
+/// How many lines the card has besides.
+const CARD_LINES: usize = 10;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     match &state.overlay {
@@ -35,7 +37,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             draw_box(frame, question, lines, 0, hint, theme.warning, theme);
         }
         Some(Overlay::HostEnded { exit, pid }) => {
-            let lines = host_ended_lines(state, *exit, *pid, frame.area().width, theme);
+            let lines = host_ended_lines(state, *exit, *pid, frame.area(), theme);
             let hint = "H starts it again   Esc closes   q quits";
             draw_box(frame, "The host ended", lines, 0, hint, theme.bad, theme);
         }
@@ -61,7 +63,7 @@ fn host_ended_lines(
     state: &State,
     exit: HostExit,
     pid: Option<u32>,
-    screen_width: u16,
+    screen: Rect,
     theme: &Theme,
 ) -> Vec<Line<'static>> {
     let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
@@ -84,8 +86,9 @@ fn host_ended_lines(
     lines.push(Line::raw(format!("  {loaded}")));
     lines.push(Line::default());
     lines.push(Line::styled("Its last lines", theme.dim));
-    let width = usize::from(screen_width).saturating_sub(10).clamp(1, 100);
-    let last = state.logs.newest(LAST_LINES);
+    let width = usize::from(screen.width).saturating_sub(10).clamp(1, 100);
+    let room = usize::from(screen.height).saturating_sub(CARD_LINES);
+    let last = state.logs.newest(LAST_LINES.min(room));
     lines.extend(last.map(|row| Line::raw(format!("  {}", cut(&row.to_text(), width)))));
     lines
 }

@@ -20,7 +20,8 @@ const DETAIL_LINES: u16 = 7;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let has_focus = state.focus == Panel::Plugins;
-    let title = Span::styled("1 Plugins", if has_focus { theme.title } else { theme.plain });
+    let title =
+        Span::styled("1 Plugins", if has_focus { theme.title } else { theme.title_elsewhere });
     let inner = panel(frame, area, title.into(), has_focus, theme);
     let rows = state.plugins.rows();
     let missing = not_loaded(state);

@@ -21,6 +21,15 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     if width == 0 { String::new() } else { kept + "…" }
 }
 
+/// The text cut to at most `width` columns; a cut one begins with `…`.
+pub(super) fn cut_front(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let reversed: String = text.chars().rev().collect();
+    cut(&reversed, width).chars().rev().collect()
+}
+
 /// The text in exactly `width` columns.
 pub(super) fn pad(text: &str, width: usize) -> String {
     let text = cut(text, width);
@@ -64,6 +73,7 @@ mod tests {
         assert_eq!(pad("日本語", 4), "日… ");
         assert_eq!(cut("日本語", 6), "日本語");
         assert_eq!(cut("abc", 0), "");
+        assert_eq!(cut_front("engine::reload", 8), "…:reload");
         assert_eq!(wrap("日本語", 5), ["日本", "語"]);
         assert_eq!(wrap("日本", 1), ["日", "本"]);
     }

@@ -1,5 +1,6 @@
 //! `hotswap` as a script sees it: what it prints and how it exits.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -199,4 +200,55 @@ async fn a_wrong_command_line_exits_with_2() {
     let runtime = tempfile::tempdir().unwrap();
     assert_eq!(output(&runtime, &["explode"]).await.status.code(), Some(2));
     assert_eq!(output(&runtime, &["invoke", "world"]).await.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn running_what_is_no_host_says_what_it_is() {
+    let runtime = tempfile::tempdir().unwrap();
+    let path = runtime.path().to_str().unwrap();
+    let no_package = output(&runtime, &["run", path]).await;
+    assert_eq!(no_package.status.code(), Some(1));
+    assert!(stderr(&no_package).contains("no cargo package"), "{}", stderr(&no_package));
+    let missing = output(&runtime, &["run", "/nowhere/host", "--json"]).await;
+    assert_eq!(stdout_as_json(&missing)["error"]["kind"], "build");
+}
+
+#[tokio::test]
+async fn a_run_tells_each_event_on_a_line_and_fails_with_its_host() {
+    let runtime = tempfile::tempdir().unwrap();
+    let host = runtime.path().join("host");
+    std::fs::write(&host, "#!/bin/sh\necho \"got $*\"\nexit 7\n").unwrap();
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&host, executable).unwrap();
+    let path = host.to_str().unwrap();
+    let run = output(&runtime, &["run", path, "--json", "--", "--port", "1"]).await;
+    assert_eq!(run.status.code(), Some(1));
+    let lines: Vec<Value> =
+        stdout(&run).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let find = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap();
+    assert_eq!(find("opened")["name"], "host");
+    assert_eq!(find("output")["text"], "got --port 1");
+    assert_eq!(find("host_exited")["code"], 7);
+    let failed = find("job_finished");
+    assert_eq!(failed["job"], "start host");
+    assert_eq!(failed["outcome"], "failed");
+    assert!(lines.iter().any(|line| line["error"]["message"].is_string()));
+}
+
+#[tokio::test]
+async fn the_console_without_a_terminal_or_a_host_is_plain() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+    let console = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hotswap-console"));
+        command.args(args).env("XDG_RUNTIME_DIR", runtime.path()).stdin(Stdio::null());
+        command
+    };
+    let listed = console(&["attach"]).output().await.unwrap();
+    assert!(stdout(&listed).contains("41.sock"), "{}", stdout(&listed));
+    let gone = console(&["attach", "999999999"]).output().await.unwrap();
+    assert_eq!(gone.status.code(), Some(3), "{}", stderr(&gone));
+    let missing = console(&["/nowhere/host"]).output().await.unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("/nowhere/host"), "{}", stderr(&missing));
 }

@@ -2,5 +2,7 @@
 
 mod cli;
 mod client;
+mod keys;
+mod screens;
 mod session;
 mod support;

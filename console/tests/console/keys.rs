@@ -1,0 +1,279 @@
+//! What the keys do: keys in, effects and state out.
+
+use hotswap_console::action::Panel;
+use hotswap_console::operation::Operation;
+use hotswap_console::session::{
+    HostExit, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent,
+};
+use hotswap_console::state::{Phase, Tab};
+use hotswap_console::update::{Effect, Input};
+use hotswap_protocol::{ErrorKind, InvokeParams, LogLevel, VersionState, WireError};
+use serde_json::json;
+
+use crate::support::console::Console;
+use crate::support::samples;
+
+fn connected() -> Console {
+    Console::connected(120, 36)
+}
+
+fn lines(count: u64) -> Vec<LogLine> {
+    let level = |seq| if seq % 10 == 0 { LogLevel::Error } else { LogLevel::Info };
+    (1..=count)
+        .map(|seq| LogLine::Log(samples::record(seq, level(seq), &format!("line {seq}"))))
+        .collect()
+}
+
+fn end() -> Vec<Effect> {
+    vec![Effect::Order(Order::End)]
+}
+
+#[test]
+fn quitting_asks_while_the_host_is_ours() {
+    let mut console = connected();
+    assert_eq!(console.press("q"), []);
+    assert_eq!(console.press("Esc"), []);
+    assert!(!console.state.quitting);
+    assert_eq!(console.press("q y"), end());
+    assert!(console.state.quitting);
+    let effects = console.session(SessionEvent::Ended { error: None });
+    assert!(effects.contains(&Effect::Exit(None)));
+}
+
+#[test]
+fn quitting_does_not_ask_where_nothing_would_end() {
+    let mut console = Console::new(120, 36);
+    assert_eq!(console.press("q"), end());
+}
+
+#[test]
+fn a_signal_ends_the_session_without_a_question() {
+    let mut console = connected();
+    assert!(console.take_in(Input::Terminate).contains(&Effect::Order(Order::End)));
+}
+
+#[test]
+fn the_keyboard_goes_round_the_panels() {
+    let mut console = connected();
+    assert_eq!(console.state.focus, Panel::Plugins);
+    console.press("Tab");
+    assert_eq!(console.state.focus, Panel::Tabs);
+    console.press("BackTab BackTab");
+    assert_eq!(console.state.focus, Panel::Logs);
+    console.press("2 ]");
+    assert_eq!(console.state.tab, Tab::Vault);
+    console.press("[ [");
+    assert_eq!(console.state.tab, Tab::Build);
+}
+
+#[test]
+fn reload_and_build_are_orders() {
+    let mut console = connected();
+    let reload = Effect::Order(Order::Operate(Operation::Reload));
+    assert_eq!(console.press("r"), [reload]);
+    let build = Effect::Order(Order::Build(vec!["world".into()]));
+    assert_eq!(console.press("b"), [build]);
+    assert_eq!(console.press("w"), [Effect::Order(Order::Watch(false))]);
+}
+
+#[test]
+fn a_form_sends_what_its_types_say() {
+    let mut console = connected();
+    console.press("i");
+    console.write("42");
+    console.press("Tab");
+    console.write("-1");
+    assert_eq!(console.press("Enter"), [], "a field is wrong");
+    console.press("Backspace Backspace");
+    console.write("2");
+    let call = Operation::Invoke(InvokeParams {
+        plugin: "world".into(),
+        function: "greet".into(),
+        args: vec![json!("42"), json!(2)],
+        lenient: false,
+    });
+    assert_eq!(call.command_line(), "hotswap invoke world greet 42 2");
+    assert_eq!(console.press("Enter"), [Effect::Order(Order::Operate(call))]);
+}
+
+#[test]
+fn a_form_remembers_what_was_typed() {
+    let mut console = connected();
+    let typed = |console: &Console| console.state.functions.form.as_ref().unwrap().texts();
+    for name in ["Ada", "Bob"] {
+        console.press("i");
+        console.write(name);
+        console.press("Tab");
+        console.write("1");
+        console.press("Enter Esc");
+    }
+    console.press("i Up");
+    assert_eq!(typed(&console), ["Bob", "1"]);
+    console.press("Up Up");
+    assert_eq!(typed(&console), ["Ada", "1"]);
+    console.press("Down Down");
+    assert_eq!(typed(&console), ["", ""]);
+}
+
+#[test]
+fn a_form_takes_keys_that_mean_something_elsewhere_and_pasted_text() {
+    let mut console = connected();
+    console.press("i");
+    console.write("q r");
+    console.take_in(Input::Paste("two\nlines\n".into()));
+    assert_eq!(console.state.functions.form.as_ref().unwrap().texts()[0], "q rtwo lines");
+    assert_eq!(console.press("Ctrl-Z"), [Effect::Suspend]);
+}
+
+#[test]
+fn an_earlier_version_can_be_called_by_its_number() {
+    let mut console = connected();
+    console.press("j i");
+    assert_eq!(console.state.functions.form.as_ref().unwrap().target, "world@2");
+}
+
+#[test]
+fn only_what_was_replaced_can_be_freed_and_only_when_confirmed() {
+    let mut console = connected();
+    assert_eq!(console.press("D"), []);
+    assert!(console.state.notice.as_ref().unwrap().text.contains("serves"));
+    assert_eq!(console.press("j D n"), []);
+    let free = Order::Operate(Operation::free("world", 2));
+    assert_eq!(console.press("D y"), [Effect::Order(free)]);
+}
+
+#[test]
+fn the_selection_follows_the_version_that_serves() {
+    let mut console = connected();
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].versions.insert(0, samples::version(4, VersionState::Active, "active"));
+    snapshot.plugins[0].versions[1].state = VersionState::Retired;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("world"));
+}
+
+#[test]
+fn a_snapshot_that_changes_nothing_is_not_drawn() {
+    let mut console = connected();
+    let same = || SessionEvent::Snapshot(Box::new(samples::snapshot(4121)));
+    assert_eq!(console.session(same()), []);
+    // But for the minutes that the host is up.
+    console.now_ms += 60_000;
+    assert_eq!(console.session(same()), [Effect::Draw]);
+    assert_eq!(console.take_in(Input::Tick), []);
+}
+
+#[test]
+fn the_vault_is_asked_for_only_while_it_is_in_sight() {
+    let mut console = connected();
+    let ask = Effect::Order(Order::Operate(Operation::Vault));
+    assert_eq!(console.press("2 ]"), std::slice::from_ref(&ask));
+    let snapshot = || SessionEvent::Snapshot(Box::new(samples::snapshot(4121)));
+    assert_eq!(console.session(snapshot()), [ask]);
+    console.press("]");
+    assert_eq!(console.session(snapshot()), []);
+}
+
+#[test]
+fn scrolling_up_leaves_follow_and_the_end_returns_to_it() {
+    let mut console = connected();
+    console.logs(lines(100));
+    console.press("3 k k");
+    let selected = console.state.logs.selected_text().unwrap();
+    assert!(!console.state.logs.follows());
+    console.logs(lines(50));
+    assert_eq!(console.state.logs.selected_text().unwrap(), selected, "it stays in sight");
+    console.press("G");
+    assert!(console.state.logs.follows());
+    console.press("g g");
+    assert_eq!(console.state.logs.cursor(), Some(0));
+    console.press("f");
+    assert!(console.state.logs.follows());
+    console.press("Space");
+    assert!(!console.state.logs.follows());
+}
+
+#[test]
+fn the_filter_takes_effect_as_it_is_typed_and_esc_clears_it() {
+    let mut console = connected();
+    console.logs(lines(100));
+    let all = console.state.logs.passing();
+    console.press("3 /");
+    console.write("line 4");
+    assert_eq!(console.state.logs.passing(), 11);
+    console.logs(lines(4));
+    assert_eq!(console.state.logs.passing(), 12, "what comes later is filtered too");
+    console.press("Esc");
+    assert_eq!(console.state.logs.passing(), all + 4);
+    console.press("/");
+    console.write("[1");
+    assert_eq!(console.state.logs.passing(), 0, "what is no regular expression is plain text");
+}
+
+#[test]
+fn levels_and_errors_are_found() {
+    let mut console = connected();
+    console.logs(lines(100));
+    console.press("3 E");
+    assert!(console.state.logs.selected_text().unwrap().ends_with("line 100"));
+    console.press("E");
+    assert!(console.state.logs.selected_text().unwrap().ends_with("line 90"));
+    console.press("e e");
+    assert!(console.state.notice.as_ref().unwrap().text.contains("no later error"));
+    console.press("l l l l");
+    assert_eq!(console.state.logs.level(), Some(LogLevel::Error));
+    // The marker of the start passes each level.
+    assert_eq!(console.state.logs.passing(), 11);
+}
+
+#[test]
+fn copied_text_has_no_borders_and_no_colours() {
+    let mut console = connected();
+    let text = "\u{1b}[31mred\u{1b}[0m".into();
+    console.logs(vec![LogLine::Output { stream: OutputStream::Stderr, text }]);
+    assert_eq!(console.press("3 y"), [Effect::Copy("12:05:00 stderr red".into())]);
+}
+
+#[test]
+fn the_ring_keeps_a_bounded_number_of_lines() {
+    let mut console = connected();
+    console.press("3");
+    console.logs(lines(10));
+    console.press("g g");
+    let capacity = hotswap_console::state::logs::CAPACITY as u64;
+    console.logs(lines(capacity + 5_000));
+    assert_eq!(console.state.logs.len() as u64, capacity);
+    assert_eq!(console.state.logs.passing() as u64, capacity);
+    // What was selected is gone; the oldest line takes its place.
+    assert!(console.state.logs.selected_text().unwrap().ends_with("line 5001"));
+}
+
+#[test]
+fn a_failed_build_comes_to_the_front_and_goes_again() {
+    let mut console = connected();
+    let job = Job::BuildPlugin("world".into());
+    let build = |console: &mut Console, outcome| {
+        console.session(SessionEvent::JobStarted { job: job.clone() });
+        console.session(SessionEvent::JobFinished { job: job.clone(), outcome, elapsed_ms: 90 });
+    };
+    let error = WireError::new(ErrorKind::Build, "`world` does not compile");
+    build(&mut console, JobOutcome::Failed { error });
+    assert_eq!(console.state.tab, Tab::Build);
+    assert!(console.state.notice.as_ref().unwrap().is_error);
+    assert_eq!(console.state.plugins.list().len(), 3, "what runs is left alone");
+    build(&mut console, JobOutcome::Done { summary: String::new() });
+    assert_eq!(console.state.tab, Tab::Functions);
+}
+
+#[test]
+fn a_host_that_ended_can_be_started_again() {
+    let mut console = connected();
+    let exit = HostExit { code: Some(101), signal: None };
+    console.session(SessionEvent::HostExited { exit, expected: false });
+    assert_eq!(console.state.host.phase, Phase::Ended);
+    assert_eq!(console.press("H"), [Effect::Order(Order::Restart)]);
+    console.session(SessionEvent::HostStarted { pid: 4122 });
+    assert_eq!(console.state.overlay, None);
+    assert_eq!(console.press("H"), [], "a host that runs is not ended without a question");
+    assert_eq!(console.press("y"), [Effect::Order(Order::Restart)]);
+}

@@ -1,0 +1,173 @@
+//! What the screen shows, at each size.
+
+use hotswap_console::operation::Operation;
+use hotswap_console::session::{
+    BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
+};
+use hotswap_console::view::Theme;
+use hotswap_protocol::{ErrorKind, Event, LogLevel, WireError};
+
+use crate::support::console::Console;
+use crate::support::samples;
+
+const SIZES: [(u16, u16); 4] = [(120, 36), (80, 24), (60, 15), (30, 8)];
+
+/// A screen of each size after the same story.
+fn at_all_sizes(story: impl Fn(&mut Console)) -> String {
+    let screens = SIZES.map(|(width, height)| {
+        let mut console = Console::connected(width, height);
+        story(&mut console);
+        format!("{width}×{height}\n{}\n", console.screen())
+    });
+    screens.join("\n")
+}
+
+fn some_logs() -> Vec<LogLine> {
+    let mut plugin = samples::record(3, LogLevel::Warn, "velocity clamped");
+    plugin.plugin = Some("world".into());
+    plugin.version = Some(3);
+    plugin.fields = vec![("limit".into(), "3".into())];
+    vec![
+        LogLine::Log(samples::record(1, LogLevel::Info, "listening")),
+        LogLine::Output {
+            stream: OutputStream::Stdout,
+            text: "\u{1b}[32mplain\u{1b}[0m\tprint".into(),
+        },
+        LogLine::Log(plugin),
+        LogLine::Log(samples::record(4, LogLevel::Error, "it broke")),
+        LogLine::Dropped { count: 12 },
+    ]
+}
+
+fn compile_error() -> BuildLine {
+    BuildLine::Diagnostic {
+        level: "error",
+        message: "cannot find value `nam` in this scope".into(),
+        rendered: "\u{1b}[1m\u{1b}[91merror[E0425]\u{1b}[0m: cannot find value `nam`\n \
+                   --> world/src/lib.rs:12:5\n"
+            .into(),
+        file: Some("world/src/lib.rs".into()),
+        row: Some(12),
+        column: Some(5),
+    }
+}
+
+#[test]
+fn connected() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.logs(some_logs());
+        let report = samples::report();
+        let at_ms = samples::NOON_MS;
+        console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    }));
+}
+
+#[test]
+fn before_anything_runs() {
+    let mut console = Console::new(120, 36);
+    console.session(SessionEvent::Opened {
+        name: "sample-host".into(),
+        plugin_dir: None,
+        plugins: vec!["world".into()],
+    });
+    console.session(SessionEvent::JobStarted { job: Job::BuildHost });
+    console.session(SessionEvent::JobProgress {
+        done: 63,
+        total: Some(100),
+        package: "axum".into(),
+    });
+    let text = "   Compiling axum v0.8.6".into();
+    let line = BuildLine::Output { text };
+    console.session(SessionEvent::Build { package: "sample-host".into(), line });
+    console.now_ms += 4_100;
+    console.take_in(hotswap_console::update::Input::Tick);
+    insta::assert_snapshot!(console.screen());
+}
+
+#[test]
+fn a_form_with_a_mistake_and_results() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.press("i");
+        console.write("Ada");
+        console.press("Tab");
+        console.write("-2");
+        let operation = Operation::invoke("world".into(), "greet".into(), vec!["Ada".into()]);
+        let answer = Ok(samples::greeting());
+        console.session(SessionEvent::Invoked { operation: operation.clone(), answer });
+        let answer = Err(WireError::new(ErrorKind::Panic, "world v3 panicked in greet: boom"));
+        console.session(SessionEvent::Invoked { operation, answer });
+    }));
+}
+
+#[test]
+fn a_build_that_failed() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        let job = Job::BuildPlugin("world".into());
+        console.session(SessionEvent::JobStarted { job: job.clone() });
+        let line = compile_error();
+        console.session(SessionEvent::Build { package: "world".into(), line });
+        let error = WireError::new(ErrorKind::Build, "`world` does not compile: 1 error");
+        let outcome = JobOutcome::Failed { error };
+        console.session(SessionEvent::JobFinished { job, outcome, elapsed_ms: 1_700 });
+        console.press("2");
+    }));
+}
+
+#[test]
+fn the_vault() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.press("2 ]");
+        console.session(SessionEvent::Vault(Ok(samples::vault())));
+    }));
+}
+
+#[test]
+fn a_question_with_the_holders_named() {
+    insta::assert_snapshot!(at_all_sizes(|console| drop(console.press("j D"))));
+}
+
+#[test]
+fn the_help() {
+    insta::assert_snapshot!(at_all_sizes(|console| drop(console.press("?"))));
+}
+
+#[test]
+fn a_host_that_crashed() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.logs(some_logs());
+        let exit = HostExit { code: None, signal: Some(11) };
+        console.session(SessionEvent::HostExited { exit, expected: false });
+    }));
+}
+
+#[test]
+fn a_log_that_is_filtered_and_paused() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.logs(some_logs());
+        console.press("3 l l /");
+        console.write("e");
+        console.press("Enter Up");
+    }));
+}
+
+#[test]
+fn no_size_is_too_small_and_none_too_large() {
+    for width in (1..=60).chain([79, 80, 99, 100, 300]) {
+        for height in (1..=21).chain([24, 28, 100]) {
+            let mut console = Console::connected(width, height);
+            console.logs(some_logs());
+            console.screen_in(&Theme::with_colours());
+            // Each panel, zoomed or not, with each tab, a form, and each overlay.
+            for keys in [
+                "2", "]", "]", "]", "i", "Esc", "z", "3", "W Up", "z", "1", "?", "Esc", "Enter",
+                "Esc", "j D", "Esc", "q",
+            ] {
+                console.press(keys);
+                console.screen();
+            }
+            let exit = HostExit { code: Some(1), signal: None };
+            console.session(SessionEvent::HostExited { exit, expected: false });
+            console.screen();
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The console without a terminal: events in, effects and screens out.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use hotswap_console::session::{LogLine, SessionEvent};
+use hotswap_console::state::State;
+use hotswap_console::update::{Effect, Event, Input, update};
+use hotswap_console::view::{self, Theme};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+use super::samples;
+
+/// A console whose clock stands at five minutes past noon.
+pub struct Console {
+    pub state: State,
+    pub now_ms: u64,
+}
+
+impl Console {
+    pub fn new(width: u16, height: u16) -> Self {
+        Self { state: State::new((width, height)), now_ms: samples::NOON_MS + 300_000 }
+    }
+
+    /// One that is connected to the sample host, which it started.
+    pub fn connected(width: u16, height: u16) -> Self {
+        let mut console = Self::new(width, height);
+        console.session(SessionEvent::Opened {
+            name: "sample-host".into(),
+            plugin_dir: Some("/srv/plugins".into()),
+            plugins: vec!["world".into(), "cat".into(), "dog".into()],
+        });
+        console.session(SessionEvent::Watching { on: true, error: None });
+        console.session(SessionEvent::HostStarted { pid: 4121 });
+        console.session(SessionEvent::Connected { host: samples::host(4121) });
+        console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
+        console
+    }
+
+    pub fn take_in(&mut self, input: Input) -> Vec<Effect> {
+        update(&mut self.state, Event { at_ms: self.now_ms, input })
+    }
+
+    pub fn session(&mut self, event: SessionEvent) -> Vec<Effect> {
+        self.take_in(Input::Session(event))
+    }
+
+    pub fn logs(&mut self, lines: Vec<LogLine>) -> Vec<Effect> {
+        self.take_in(Input::Logs(lines))
+    }
+
+    /// Presses keys, named as people write them: `j`, `Tab`, `Esc`, `Ctrl-C`.
+    pub fn press(&mut self, keys: &str) -> Vec<Effect> {
+        keys.split_whitespace()
+            .flat_map(|name| self.take_in(Input::Key(key(name))))
+            .filter(|effect| *effect != Effect::Draw)
+            .collect()
+    }
+
+    /// Types a text, letter by letter.
+    pub fn write(&mut self, text: &str) {
+        for letter in text.chars() {
+            let key = KeyEvent::new(KeyCode::Char(letter), KeyModifiers::NONE);
+            self.take_in(Input::Key(key));
+        }
+    }
+
+    /// What is on the screen, without colours and without the blanks at line ends.
+    pub fn screen(&self) -> String {
+        self.screen_in(&Theme::without_colours())
+    }
+
+    pub fn screen_in(&self, theme: &Theme) -> String {
+        let (width, height) = self.state.size;
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| view::draw(frame, &self.state, theme)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let lines: Vec<String> = buffer
+            .content()
+            .chunks(usize::from(width.max(1)))
+            .map(|line| {
+                let text: String = line.iter().map(|cell| cell.symbol()).collect();
+                text.trim_end().to_owned()
+            })
+            .collect();
+        lines.join("\n")
+    }
+}
+
+fn key(name: &str) -> KeyEvent {
+    let (code, modifiers) = match name {
+        "Tab" => (KeyCode::Tab, KeyModifiers::NONE),
+        "BackTab" => (KeyCode::BackTab, KeyModifiers::SHIFT),
+        "Enter" => (KeyCode::Enter, KeyModifiers::NONE),
+        "Esc" => (KeyCode::Esc, KeyModifiers::NONE),
+        "Space" => (KeyCode::Char(' '), KeyModifiers::NONE),
+        "Up" => (KeyCode::Up, KeyModifiers::NONE),
+        "Down" => (KeyCode::Down, KeyModifiers::NONE),
+        "PgUp" => (KeyCode::PageUp, KeyModifiers::NONE),
+        "Backspace" => (KeyCode::Backspace, KeyModifiers::NONE),
+        "Ctrl-C" => (KeyCode::Char('c'), KeyModifiers::CONTROL),
+        "Ctrl-Z" => (KeyCode::Char('z'), KeyModifiers::CONTROL),
+        letter => {
+            let mut letters = letter.chars();
+            let code = KeyCode::Char(letters.next().unwrap());
+            assert_eq!(letters.next(), None, "no key is called {letter}");
+            (code, KeyModifiers::NONE)
+        }
+    };
+    KeyEvent::new(code, modifiers)
+}
