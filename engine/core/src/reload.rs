@@ -311,10 +311,7 @@ impl Load {
             published: false,
         };
         let done = load.run_steps(engine, state, plan, data, phases);
-        done.map_err(|error| {
-            load.failure = Some(error.to_string());
-            error
-        })?;
+        done.inspect_err(|error| load.failure = Some(error.to_string()))?;
         Ok(load)
     }
 

@@ -368,10 +368,8 @@ extern "C" fn end_thread(record: *mut c_void) {
     RECORD.set(record);
     // SAFETY: `Record::get` gave libc this pointer; libc hands it back once, on the same thread.
     let entries = unsafe { &(*record).entries };
-    while let Some(version) = {
-        let first = entries.borrow().first().map(|entry| entry.version.clone());
-        first
-    } {
+    let next = || entries.borrow().first().map(|entry| entry.version.clone());
+    while let Some(version) = next() {
         // SAFETY: as above.
         unsafe { (*record).finish(&version) };
     }
