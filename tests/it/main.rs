@@ -3,6 +3,7 @@
 mod support;
 
 mod calls;
+mod dependencies;
 mod freeing;
 mod refused;
 mod reloading;

@@ -438,31 +438,20 @@ impl Inner {
 
     pub fn snapshot(&self) -> Snapshot {
         let current = self.current();
-        let mut plugins: Vec<PluginInfo> = Vec::new();
-        let mut list = |version: &Arc<Version>| {
-            let name = version.name();
-            if let Some(plugin) = plugins.iter_mut().find(|plugin| plugin.name == name) {
-                plugin.versions.push(version.info());
-            } else {
-                let versions = vec![version.info()];
-                plugins.push(PluginInfo { name: name.into(), versions, functions: Vec::new() });
-            }
+        let mut versions = self.lock_versions().clone();
+        // Those that serve in load order, then the others by name; each one's versions newest first.
+        let place = |version: &Version| {
+            let serving = current.versions.iter();
+            let at = serving
+                .map(|lease| lease.version().name())
+                .position(|name| same_name(name, version.name()));
+            at.unwrap_or(usize::MAX)
         };
-        let versions = self.lock_versions().clone();
-        let serves = |version: &&Arc<Version>| {
-            current.versions.iter().any(|lease| same_name(lease.version().name(), version.name()))
-        };
-        let (mut first, mut last): (Vec<_>, Vec<_>) = versions.iter().partition(serves);
-        first.sort_by_key(|version| version.name().to_lowercase());
-        last.sort_by_key(|version| version.name().to_lowercase());
-        first.into_iter().chain(last).for_each(&mut list);
-        for plugin in &mut plugins {
-            plugin.versions.sort_by_key(|version| std::cmp::Reverse(version.version));
-            let active =
-                current.versions.iter().find(|lease| lease.version().name() == plugin.name);
-            plugin.functions =
-                active.map(|lease| lease.version().function_infos()).unwrap_or_default();
-        }
+        versions.sort_by_key(|version| {
+            (place(version), version.name().to_lowercase(), std::cmp::Reverse(version.ordinal))
+        });
+        let of_one_plugin = versions.chunk_by(|a, b| same_name(a.name(), b.name()));
+        let plugins = of_one_plugin.map(|versions| plugin_info(versions, &current)).collect();
         Snapshot { host: self.host_info(), generation: current.generation, plugins }
     }
 
@@ -529,6 +518,20 @@ impl Inner {
         {
             let _ = thread.join();
         }
+    }
+}
+
+/// A plugin as a console shows it, given its versions, newest first.
+fn plugin_info(versions: &[Arc<Version>], current: &PluginManager) -> PluginInfo {
+    let name = versions.first().map_or("", |version| version.name());
+    let serving = current.versions.iter().map(Lease::version);
+    let active = serving.into_iter().find(|version| same_name(version.name(), name));
+    let imports = active.map(|active| &active.dependencies().imports);
+    PluginInfo {
+        name: active.map_or(name, |active| active.name()).to_owned(),
+        versions: versions.iter().map(|version| version.info()).collect(),
+        imports: imports.into_iter().flatten().map(|import| import.plugin.clone()).collect(),
+        functions: active.map(|active| active.function_infos()).unwrap_or_default(),
     }
 }
 

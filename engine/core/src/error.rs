@@ -23,6 +23,10 @@ pub enum Step {
     Create,
     /// Asking the running version whether it may be replaced.
     Reloadable,
+    /// The plugin's `export`.
+    Export,
+    /// Resolving and handing over what the plugin imports.
+    Import,
     /// The plugin's `on_load`.
     OnLoad,
     /// The plugin's `on_init`.
@@ -38,6 +42,8 @@ impl fmt::Display for Step {
             Self::Open => "open",
             Self::Create => "create",
             Self::Reloadable => "reloadable",
+            Self::Export => "export",
+            Self::Import => "import",
             Self::OnLoad => "on_load",
             Self::OnInit => "on_init",
         })

@@ -9,7 +9,8 @@ use std::{
 };
 
 use hotswap_plugin::{
-    Data, FunctionDescription, Value, Vault,
+    __private::RawObject,
+    BoundObject, Data, FunctionDescription, ImportRequest, Value, Vault,
     abi::{
         ATTACH_SYMBOL, Attach, HostTable, Outcome, PluginTable,
         descriptor::{Descriptor, Stamp},
@@ -91,6 +92,21 @@ impl Image {
     pub fn reloadable(&self) -> Outcome<bool> {
         // SAFETY: see `create`.
         unsafe { (self.table().reloadable)(self.table().instance) }
+    }
+
+    pub fn export(&self) -> Outcome<Option<RawObject>> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().export)(self.table().instance) }
+    }
+
+    pub fn requests(&self) -> Outcome<Vec<ImportRequest>> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().requests)(self.table().instance) }
+    }
+
+    pub fn bind(&self, objects: Vec<Option<BoundObject>>) -> Outcome<()> {
+        // SAFETY: see `create`; the objects are of the shapes that were asked for.
+        unsafe { (self.table().bind)(self.table().instance, objects) }
     }
 
     pub fn on_load(&self, data: &Data) -> Outcome<()> {

@@ -26,6 +26,7 @@ mod event;
 
 pub mod artifact;
 mod call;
+mod dependency;
 mod find;
 mod image;
 mod lifecycle;

@@ -80,7 +80,7 @@ impl Reaper {
                     report.message
                 ),
             }
-            version.bag.destroy();
+            version.destroy_objects();
         }
         if !version.leases().is_zero() {
             return;

@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::Data;
+use hotswap_plugin::{Data, abi as plugin_abi};
 use hotswap_protocol::{Outcome, PhaseTiming, PluginOutcome, ReloadReport, VersionState};
 
 use crate::{
     EngineError, Step,
     artifact::BuildId,
+    dependency::{dependents, provider, resolve},
     engine::Inner,
     find::{FileIdentity, Found, file_name, find},
     image::Image,
@@ -20,8 +21,8 @@ use crate::{
     lifecycle::StepThread,
     manager::{PluginManager, same_name},
     stage::{Inspected, inspect},
-    vault::{Bag, Overlay, View},
-    version::Version,
+    vault::{Bag, Overlay, Slot, View},
+    version::{Dependencies, Owner, Version},
 };
 
 /// What the engine remembers from load to load; the lock around it lets one load run at a time.
@@ -68,6 +69,8 @@ struct Plan {
     not_reloadable: Vec<String>,
     removed: Vec<Arc<Version>>,
     replaced: Vec<Arc<Version>>,
+    /// The plugins that did not change, but import one that did.
+    rebound: Vec<String>,
 }
 
 impl Plan {
@@ -88,6 +91,7 @@ impl Plan {
             not_reloadable: Vec::new(),
             removed: Vec::new(),
             replaced: Vec::new(),
+            rebound: Vec::new(),
         };
         for lease in &current.versions {
             let version = lease.version();
@@ -103,7 +107,25 @@ impl Plan {
                 .find(|lease| same_name(lease.version().name(), candidate.name()));
             plan.sort_in(engine, candidate, running, &mut steps)?;
         }
+        plan.rebind_dependents(current)?;
         Ok(plan)
+    }
+
+    /// Loads anew what imports a plugin that changes, from its own unchanged artifact.
+    fn rebind_dependents(&mut self, current: &PluginManager) -> Result<(), EngineError> {
+        let running: Vec<_> =
+            current.versions.iter().map(|lease| lease.version().clone()).collect();
+        let new = self.changed.iter().map(|new| new.facts.name.clone());
+        let changes = new.chain(self.removed.iter().map(|old| old.name().to_owned()));
+        for name in dependents(&running, &changes.collect::<Vec<_>>()) {
+            let at = self.unchanged.iter().position(|(_, plugin, _)| same_name(plugin, &name));
+            let Some(at) = at else { continue };
+            let (found, ..) = self.unchanged.remove(at);
+            self.changed.push(inspect(found)?);
+            self.replaced.extend(provider(&running, &name).cloned());
+            self.rebound.push(name);
+        }
+        Ok(())
     }
 
     fn sort_in(
@@ -158,7 +180,9 @@ impl Plan {
         for lease in &engine.current().versions {
             let version = lease.version();
             let name = version.name();
-            let outcome = if self.not_reloadable.iter().any(|other| other == name) {
+            let outcome = if self.rebound.iter().any(|other| same_name(other, name)) {
+                Outcome::Rebound
+            } else if self.not_reloadable.iter().any(|other| other == name) {
                 Outcome::NotReloadable
             } else if self.replaced.iter().any(|old| same_name(old.name(), name)) {
                 Outcome::Ok
@@ -290,6 +314,8 @@ fn expect_distinct(candidates: &[Candidate]) -> Result<(), EngineError> {
 /// The new versions of a load that is under way. Dropping it before the publish undoes it.
 struct Load {
     versions: Vec<Lease>,
+    /// All versions of the generation to be, dependencies first.
+    order: Vec<Arc<Version>>,
     overlay: Arc<Overlay>,
     /// Why it failed, if it did.
     failure: Option<String>,
@@ -306,6 +332,7 @@ impl Load {
     ) -> Result<Self, EngineError> {
         let mut load = Self {
             versions: Vec::new(),
+            order: Vec::new(),
             overlay: Overlay::new(&plan.ending()),
             failure: None,
             published: false,
@@ -336,6 +363,8 @@ impl Load {
                 Ok(())
             })?;
         }
+        self.ask_dependencies(&steps, phases)?;
+        self.bind(engine, plan, &steps, phases)?;
         for lease in &self.versions {
             let data = data.clone();
             phases.time("on_load", Some(lease.version().name()), || {
@@ -346,6 +375,67 @@ impl Load {
             let vault = View::for_version(engine.store(), lease.version());
             phases.time("on_init", Some(lease.version().name()), || {
                 steps.run(lease, Step::OnInit, move |image| image.on_init(vault))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Asks what each version gives and takes.
+    fn ask_dependencies(&self, steps: &StepThread, phases: &mut Phases) -> Result<(), EngineError> {
+        let mut asked = Vec::new();
+        for lease in &self.versions {
+            phases.time("reloadable", Some(lease.version().name()), || {
+                let reloadable = steps.run(lease, Step::Reloadable, |image| image.reloadable())?;
+                asked.push(Dependencies { reloadable, ..Dependencies::default() });
+                Ok(())
+            })?;
+        }
+        for (lease, dependencies) in self.versions.iter().zip(&mut asked) {
+            let owner = Owner::Version(Arc::downgrade(lease.version()));
+            phases.time("export", Some(lease.version().name()), || {
+                let export =
+                    steps.run(lease, Step::Export, move |image| export_of(image, owner))?;
+                dependencies.export = export;
+                Ok(())
+            })?;
+        }
+        for (lease, mut dependencies) in self.versions.iter().zip(asked) {
+            phases.time("import", Some(lease.version().name()), || {
+                dependencies.imports = steps.run(lease, Step::Import, |image| image.requests())?;
+                lease.version().set_dependencies(dependencies);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Checks what everybody imports, brings the versions into load order, and hands over.
+    fn bind(
+        &mut self,
+        engine: &Inner,
+        plan: &Plan,
+        steps: &StepThread,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        let ending = plan.ending();
+        let current = engine.current();
+        let staying = current.versions.iter().map(|lease| lease.version().clone());
+        let staying = staying.filter(|version| !ending.iter().any(|old| Arc::ptr_eq(old, version)));
+        let all: Vec<_> =
+            staying.chain(self.versions.iter().map(|lease| lease.version().clone())).collect();
+        self.order = resolve(&all)?;
+        let place = |version: &Arc<Version>| {
+            self.order.iter().position(|other| Arc::ptr_eq(other, version))
+        };
+        self.versions.sort_by_key(|lease| place(lease.version()));
+        for lease in &self.versions {
+            let imports = &lease.version().dependencies().imports;
+            let objects = imports.iter().map(|import| {
+                provider(&self.order, &import.plugin)?.dependencies().export.as_ref()?.lend_raw()
+            });
+            let objects = objects.collect();
+            phases.time("bind", Some(lease.version().name()), || {
+                steps.run(lease, Step::Import, move |image| image.bind(objects))
             })?;
         }
         Ok(())
@@ -401,7 +491,10 @@ impl Load {
         let mut versions: Vec<Lease> =
             staying.map(|lease| lease.another(LeaseKind::Handle)).collect();
         versions.append(&mut self.versions);
-        versions.sort_by_key(|lease| lease.version().name().to_lowercase());
+        let place = |version: &Arc<Version>| {
+            self.order.iter().position(|other| Arc::ptr_eq(other, version))
+        };
+        versions.sort_by_key(|lease| place(lease.version()));
 
         let generation = current.generation + 1;
         let new = engine.make_manager(generation, versions, Some(current));
@@ -416,6 +509,20 @@ impl Load {
         }
         drop(old);
         generation
+    }
+}
+
+/// What a version exports, as the engine keeps it.
+fn export_of(image: &Image, owner: Owner) -> plugin_abi::Outcome<Option<Arc<Slot>>> {
+    use plugin_abi::Outcome;
+    match image.export() {
+        Outcome::Ok(None) => Outcome::Ok(None),
+        Outcome::Ok(Some(object)) => {
+            let slot = Slot::new("export", owner, object);
+            Outcome::from_result(slot.map(|slot| Some(Arc::new(slot))))
+        }
+        Outcome::Err(error) => Outcome::Err(error),
+        Outcome::Panic(report) => Outcome::Panic(report),
     }
 }
 

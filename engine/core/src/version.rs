@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use hotswap_plugin::FunctionDescription;
+use hotswap_plugin::{FunctionDescription, ImportRequest};
 use hotswap_protocol::{Event, FunctionInfo, ParamInfo, VersionInfo, VersionState};
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     lease::LeaseCounts,
     reaper::ReaperHandle,
     thread::VersionThreads,
-    vault::Bag,
+    vault::{Bag, Slot},
 };
 
 /// One load of a plugin.
@@ -36,6 +36,7 @@ pub(crate) struct Version {
     /// What it sees of the Vault, and what of the Vault is its own.
     pub bag: Bag,
     functions: OnceLock<Functions>,
+    dependencies: OnceLock<Dependencies>,
     calls: AtomicU64,
     life: Mutex<Life>,
     on_free_done: AtomicBool,
@@ -53,6 +54,14 @@ struct Functions {
     described: Vec<FunctionDescription>,
     by_name: HashMap<String, usize>,
     calls: Vec<AtomicU64>,
+}
+
+/// What a version gives to and takes from others.
+#[derive(Default)]
+pub(crate) struct Dependencies {
+    pub reloadable: bool,
+    pub export: Option<Arc<Slot>>,
+    pub imports: Vec<ImportRequest>,
 }
 
 /// What a version is in, and since when it was not in use.
@@ -84,6 +93,7 @@ impl Version {
             threads: VersionThreads::default(),
             bag,
             functions: OnceLock::new(),
+            dependencies: OnceLock::new(),
             calls: AtomicU64::new(0),
             life: Mutex::new(Life {
                 state: VersionState::Loading,
@@ -159,6 +169,28 @@ impl Version {
         let by_name = by_name.map(|(at, function)| (function.name.clone(), at)).collect();
         let calls = described.iter().map(|_| AtomicU64::new(0)).collect();
         let _ = self.functions.set(Functions { described, by_name, calls });
+    }
+
+    /// Keeps what the image told of its dependencies.
+    pub fn set_dependencies(&self, dependencies: Dependencies) {
+        let _ = self.dependencies.set(dependencies);
+    }
+
+    /// What the version gives and takes; nothing before its steps have told.
+    pub fn dependencies(&self) -> &Dependencies {
+        static NONE: Dependencies =
+            Dependencies { reloadable: true, export: None, imports: Vec::new() };
+        self.dependencies.get().unwrap_or(&NONE)
+    }
+
+    /// Drops the version's objects in the Vault, and its export.
+    ///
+    /// The caller is the reaper; no lease is left.
+    pub fn destroy_objects(&self) {
+        self.bag.destroy();
+        if let Some(export) = &self.dependencies().export {
+            export.destroy();
+        }
     }
 
     /// The function of a name, counting a call of it.

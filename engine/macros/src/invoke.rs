@@ -12,9 +12,18 @@ use crate::no_arguments;
 /// A checked function.
 pub struct Invoke {
     item: ItemFn,
-    takes_vault: bool,
+    /// What the engine hands in before the caller's arguments.
+    handed_in: Vec<HandedIn>,
     params: Vec<(Ident, Type)>,
     returns: Returns,
+}
+
+/// A parameter that is a reference: the engine hands it in.
+enum HandedIn {
+    /// `&Vault`
+    Vault,
+    /// A reference to the plugin's instance.
+    Plugin(Box<Type>),
 }
 
 /// What a function returns.
@@ -37,14 +46,18 @@ impl Invoke {
             return Err(Error::new(signature.generics.span(), message));
         }
         let mut inputs = signature.inputs.iter().peekable();
-        let takes_vault = inputs.next_if(|input| is_vault(input)).is_some();
+        let handed_in = std::iter::from_fn(|| {
+            let input = inputs.next_if(|input| HandedIn::of(input).is_some())?;
+            HandedIn::of(input)
+        });
+        let handed_in = handed_in.collect();
         let params = inputs.map(parameter).collect::<Result<_>>()?;
         let returns = Returns::of(&signature.output);
-        Ok(Self { item, takes_vault, params, returns })
+        Ok(Self { item, handed_in, params, returns })
     }
 
     pub fn expand(self) -> TokenStream {
-        let Self { item, takes_vault, params, returns } = &self;
+        let Self { item, handed_in, params, returns } = &self;
         let private = quote!(::hotswap_plugin::__private);
         let name = &item.sig.ident;
         let text = name.to_string();
@@ -59,7 +72,10 @@ impl Invoke {
             let name = name.to_string();
             quote!(#private::argument::<#ty>(args, #index, #name)?)
         });
-        let vault = takes_vault.then(|| quote!(context.vault,));
+        let handed_in = handed_in.iter().map(|handed_in| match handed_in {
+            HandedIn::Vault => quote!(context.vault,),
+            HandedIn::Plugin(plugin) => quote!(context.plugin::<#plugin>()?,),
+        });
         let count = params.len();
         let value = &returns.value;
         let result = if returns.fallible {
@@ -84,7 +100,7 @@ impl Invoke {
                 call: |context, args| {
                     let _ = context;
                     #private::expect_arguments(args, #count, #signature)?;
-                    let result = #name(#vault #(#reads),*);
+                    let result = #name(#(#handed_in)* #(#reads),*);
                     ::hotswap_plugin::Value::from_serialize(&#result)
                 },
             };
@@ -134,11 +150,19 @@ fn ok_type(ty: &Type) -> Option<Type> {
     }
 }
 
-fn is_vault(input: &FnArg) -> bool {
-    let FnArg::Typed(input) = input else { return false };
-    let Type::Reference(reference) = input.ty.as_ref() else { return false };
-    let Type::Path(path) = reference.elem.as_ref() else { return false };
-    path.path.segments.last().is_some_and(|segment| segment.ident == "Vault")
+impl HandedIn {
+    /// What a parameter asks the engine for, if it is a reference.
+    fn of(input: &FnArg) -> Option<Self> {
+        let FnArg::Typed(input) = input else { return None };
+        let Type::Reference(reference) = input.ty.as_ref() else { return None };
+        let Type::Path(path) = reference.elem.as_ref() else { return None };
+        let last = path.path.segments.last()?.ident.to_string();
+        match last.as_str() {
+            "Vault" => Some(Self::Vault),
+            "str" | "String" => None,
+            _ => Some(Self::Plugin(reference.elem.clone())),
+        }
+    }
 }
 
 fn parameter(input: &FnArg) -> Result<(Ident, Type)> {

@@ -3,6 +3,7 @@
 //! Plugins use them through `hotswap_plugin`, whose documentation shows them at work. Each macro
 //! parses first and expands after; what it generates calls only `hotswap_plugin::__private`.
 
+mod imports;
 mod interface;
 mod invoke;
 mod plugin;
@@ -24,8 +25,9 @@ pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes a function callable by name, with its signature, docs and JSON Schema.
 ///
 /// Parameters implement `serde::Deserialize` and `schemars::JsonSchema`, the result
-/// `serde::Serialize` and `JsonSchema`; a `Result` is unwrapped. A first parameter of type `&Vault`
-/// is handed in by the engine and is not part of the signature.
+/// `serde::Serialize` and `JsonSchema`; a `Result` is unwrapped. Leading parameters that are
+/// references are handed in by the engine and are not part of the signature: `&Vault`, and a
+/// reference to the plugin's own type.
 #[proc_macro_attribute]
 pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
     let args = proc_macro2::TokenStream::from(args);
@@ -48,6 +50,16 @@ pub fn interface(args: TokenStream, item: TokenStream) -> TokenStream {
 pub fn shared(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::DeriveInput);
     finish(shared::SharedType::parse(item).map(shared::SharedType::expand))
+}
+
+/// Makes a struct a plugin's imports, a field for each plugin that it needs.
+///
+/// A field is a `Leased<dyn Interface>`, or an `Option` of one for a plugin that can be missing. The
+/// plugin is that of the field's name, or of `#[import("name")]`.
+#[proc_macro_derive(Imports, attributes(import))]
+pub fn imports(item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as syn::DeriveInput);
+    finish(imports::ImportSet::parse(item).map(imports::ImportSet::expand))
 }
 
 fn finish(expanded: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, ErrorKind, Result, Value, Vault};
+use crate::{Error, ErrorKind, Plugin, Result, Value, Vault};
 
 /// A function declared by `#[invoke]`.
 #[doc(hidden)]
@@ -26,6 +26,21 @@ pub type Parameter = (&'static str, &'static str, String);
 #[doc(hidden)]
 pub struct Context<'a> {
     pub vault: &'a Vault,
+    pub plugin: &'a dyn Plugin,
+}
+
+impl<'a> Context<'a> {
+    /// The plugin's instance, for a function that asks for it.
+    ///
+    /// # Errors
+    /// When the plugin is of another type than the function asks for.
+    pub fn plugin<P: Plugin>(&self) -> Result<&'a P> {
+        let plugin: &dyn std::any::Any = self.plugin;
+        plugin.downcast_ref().ok_or_else(|| {
+            let wanted = std::any::type_name::<P>();
+            Error::msg(format_args!("the function asks for `&{wanted}`, which is not the plugin"))
+        })
+    }
 }
 
 /// All functions of all plugins in this binary; a plugin's own are those of its crate.

@@ -36,6 +36,7 @@ mod error;
 mod plugin;
 mod value;
 
+mod dependency;
 mod interface;
 mod shared;
 mod vault;
@@ -47,9 +48,12 @@ mod image;
 #[doc(hidden)]
 pub mod abi;
 
+pub use dependency::{
+    BoundObject, Export, Import, ImportRequest, ImportSet, ImportTarget, Imports,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use function::{FunctionDescription, ParamDescription};
-pub use hotswap_macros::{Shared, interface, invoke, plugin};
+pub use hotswap_macros::{Imports, Shared, interface, invoke, plugin};
 pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
 pub use plugin::{Data, Plugin};
 pub use shared::{Field, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant};
@@ -59,8 +63,8 @@ pub use vault::{DataBag, Extension, Vault};
 /// What a plugin's source needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        Data, DataBag, Error, Extension, Leased, Plugin, Result, Shared, Value, Vault, interface,
-        invoke, plugin,
+        Data, DataBag, Error, Export, Extension, ImportTarget, Imports, Leased, Plugin, Result,
+        Shared, Value, Vault, interface, invoke, plugin,
     };
 }
 

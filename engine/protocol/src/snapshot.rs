@@ -44,6 +44,9 @@ pub struct PluginInfo {
     pub name: String,
     /// Its versions, newest first. Freed versions stay listed, the newest of them.
     pub versions: Vec<VersionInfo>,
+    /// The plugins that the active version imports.
+    #[serde(default)]
+    pub imports: Vec<String>,
     /// The functions of the active version.
     #[serde(default)]
     pub functions: Vec<FunctionInfo>,

@@ -63,6 +63,7 @@ pub fn snapshot(pid: u32) -> Snapshot {
                     retired,
                     version(1, VersionState::Freed, "freed: 4.3 MiB unmapped after 12 ms"),
                 ],
+                imports: vec![],
                 functions: vec![
                     FunctionInfo {
                         name: "greet".into(),
@@ -92,6 +93,7 @@ pub fn snapshot(pid: u32) -> Snapshot {
             PluginInfo {
                 name: "cat".into(),
                 versions: vec![version(1, VersionState::Active, "active")],
+                imports: vec![],
                 functions: vec![],
             },
             PluginInfo {
@@ -101,6 +103,7 @@ pub fn snapshot(pid: u32) -> Snapshot {
                     VersionState::Failed,
                     "failed in on_load: panicked at 'no bone', src/lib.rs:12",
                 )],
+                imports: vec![],
                 functions: vec![],
             },
         ],

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hotswap_plugin::{
     __private::{Lease as RawLease, RawObject},
-    Interface, InterfaceShape, Leased,
+    BoundObject, Interface, InterfaceShape, Leased,
     abi::Outcome,
 };
 use hotswap_protocol::ExtensionSlot;
@@ -38,10 +38,17 @@ impl Slot {
         Ok(Self { name: name.to_owned(), owner, shape, object: Mutex::new(Some(object)) })
     }
 
-    /// Lends the object; `None` when its owner is gone.
+    /// Lends the object as an `I`; `None` when its owner is gone.
     ///
     /// The caller has checked that the shape is that of `I`.
     pub fn lend<I: Interface + ?Sized>(self: &Arc<Self>) -> Option<Leased<I>> {
+        let BoundObject { object, lease } = self.lend_raw()?;
+        // SAFETY: the caller's check; the lease keeps the object and its image.
+        Some(unsafe { Leased::from_raw(object, lease) })
+    }
+
+    /// Lends the object; `None` when its owner is gone.
+    pub fn lend_raw(self: &Arc<Self>) -> Option<BoundObject> {
         let lease = match &self.owner {
             Owner::Host => None,
             Owner::Version(version) => Some(Lease::try_new(&version.upgrade()?, LeaseKind::Value)?),
@@ -51,11 +58,11 @@ impl Slot {
             let Object(RawObject { data, table }) = object.as_ref()?;
             RawObject { data: *data, table: *table }
         };
+        // The hold keeps the object's image mapped, and the reaper drops the object only when no
+        // lease is left.
         let hold = Arc::new(Hold { _slot: self.clone(), _lease: lease });
         let lease = RawLease { context: Arc::into_raw(hold).cast(), retain, release };
-        // SAFETY: the caller's check; the hold keeps the object's image mapped, and the reaper drops
-        // the object only when no lease is left.
-        Some(unsafe { Leased::from_raw(object, lease) })
+        Some(BoundObject { object, lease })
     }
 
     /// Drops the object.

@@ -10,7 +10,7 @@ pub mod descriptor;
 use std::ffi::{c_int, c_void};
 
 use crate::{
-    Data, Error, FunctionDescription, Value, Vault,
+    BoundObject, Data, Error, FunctionDescription, ImportRequest, Value, Vault,
     interface::raw::RawObject,
     vault::raw::{RawValue, ValueCallback},
 };
@@ -133,6 +133,16 @@ pub struct PluginTable {
         unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<FunctionDescription>>,
     /// See [`crate::Plugin::reloadable`].
     pub reloadable: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<bool>,
+    /// See [`crate::Plugin::export`].
+    pub export: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Option<RawObject>>,
+    /// What [`crate::Plugin::import`] asks for.
+    pub requests:
+        unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<ImportRequest>>,
+    /// Hands over what was found for the requests, in their order.
+    pub bind: unsafe extern "C" fn(
+        *const crate::image::Instance,
+        objects: Vec<Option<BoundObject>>,
+    ) -> Outcome<()>,
     /// See [`crate::Plugin::on_load`].
     pub on_load: unsafe extern "C" fn(*const crate::image::Instance, &Data) -> Outcome<()>,
     /// Hands the Vault over, then see [`crate::Plugin::on_init`].

@@ -9,9 +9,11 @@ use std::{
 
 use super::{HOST, catch, log, panics};
 use crate::{
-    Data, Error, FunctionDescription, Plugin, Value, Vault,
+    BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget, Plugin, Value,
+    Vault,
     abi::{HostTable, Outcome, PluginTable, descriptor::Descriptor},
     function::{Context, FUNCTIONS, Function},
+    interface::raw::RawObject,
     shared,
 };
 
@@ -104,6 +106,9 @@ pub fn attach(
             create,
             describe,
             reloadable,
+            export,
+            requests,
+            bind,
             on_load,
             on_init,
             on_free,
@@ -160,6 +165,33 @@ unsafe extern "C" fn reloadable(instance: *const Instance) -> Outcome<bool> {
     unsafe { enter(instance, |instance| Ok(instance.plugin()?.reloadable())) }
 }
 
+unsafe extern "C" fn export(instance: *const Instance) -> Outcome<Option<RawObject>> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe { enter(instance, |instance| Ok(instance.plugin()?.export()?.into_raw())) }
+}
+
+unsafe extern "C" fn requests(instance: *const Instance) -> Outcome<Vec<ImportRequest>> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe {
+        enter(instance, |instance| {
+            Ok(instance.plugin()?.import().map(ImportTarget::requests).unwrap_or_default())
+        })
+    }
+}
+
+unsafe extern "C" fn bind(
+    instance: *const Instance,
+    objects: Vec<Option<BoundObject>>,
+) -> Outcome<()> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe {
+        enter(instance, |instance| match instance.plugin()?.import() {
+            Some(imports) => imports.bind(&mut objects.into_iter()),
+            None => Ok(()),
+        })
+    }
+}
+
 unsafe extern "C" fn on_load(instance: *const Instance, data: &Data) -> Outcome<()> {
     // SAFETY: the engine passes what `attach` answered with.
     unsafe { enter(instance, |instance| instance.plugin()?.on_load(data)) }
@@ -193,7 +225,8 @@ unsafe extern "C" fn invoke(
                 FUNCTIONS.get(index).ok_or_else(|| Error::msg("no function of that number"))?;
             let vault =
                 instance.vault.get().ok_or_else(|| Error::msg("called before `on_init`"))?;
-            (function.call)(&Context { vault }, arguments(args, count))
+            let context = Context { vault, plugin: instance.plugin()? };
+            (function.call)(&context, arguments(args, count))
         })
     }
 }

@@ -1,0 +1,178 @@
+//! What plugins give to and take from each other: exports and imports.
+
+use std::{fmt, ops::Deref, sync::OnceLock};
+
+use crate::{
+    Error, Interface, Leased, ObjectOf, Result,
+    interface::raw::{Lease, RawObject},
+};
+
+/// What a plugin exports: one object of an interface, or nothing.
+///
+/// `Export::new::<dyn Alpha, _>(Service)`. Other plugins import it under the plugin's name.
+#[derive(Default)]
+pub struct Export(Option<RawObject>);
+
+impl Export {
+    /// Exports nothing.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Exports an object of an interface.
+    pub fn new<I, T>(object: T) -> Self
+    where
+        I: ObjectOf<T> + ?Sized,
+        T: Send + Sync + 'static,
+    {
+        Self(Some(RawObject::new::<I, T>(object)))
+    }
+
+    /// Takes the object out, for its way to the engine.
+    pub(crate) fn into_raw(mut self) -> Option<RawObject> {
+        self.0.take()
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            // SAFETY: the object is this image's own, and was not handed on.
+            let _ = unsafe { ((*object.table).drop)(object.data) };
+        }
+    }
+}
+
+/// What a plugin imports: a struct with a field for each plugin that it needs.
+///
+/// ```
+/// # use hotswap_plugin::{interface, Imports, Leased};
+/// # #[interface] trait Alpha { fn one(&self) -> u32; }
+/// # #[interface] trait Beta { fn two(&self) -> u32; }
+/// #[derive(Imports)]
+/// struct Needs {
+///     /// The export of the plugin `alpha`; without it this plugin does not load.
+///     alpha: Leased<dyn Alpha>,
+///     /// The export of the plugin `beta-2`, if there is one.
+///     #[import("beta-2")]
+///     beta: Option<Leased<dyn Beta>>,
+/// }
+/// ```
+pub trait ImportSet: Sized + Send + Sync + 'static {
+    /// What is asked for, field by field.
+    fn requests() -> Vec<ImportRequest>;
+
+    /// Makes the struct of what was found, field by field.
+    ///
+    /// # Errors
+    /// When something that must be there is not.
+    fn bind(objects: &mut dyn Iterator<Item = Option<BoundObject>>) -> Result<Self>;
+}
+
+/// One import, as a plugin asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportRequest {
+    /// The plugin that exports it.
+    pub plugin: String,
+    /// The interface that the export must have.
+    pub shape: crate::InterfaceShape,
+    /// Whether the plugin can do without.
+    pub optional: bool,
+}
+
+/// What the engine found for an import; only good for [`ImportSet::bind`].
+pub struct BoundObject {
+    #[doc(hidden)]
+    pub object: RawObject,
+    #[doc(hidden)]
+    pub lease: Lease,
+}
+
+// SAFETY: an object is made of a `T: Send + Sync`, and its lease counts atomically.
+unsafe impl Send for BoundObject {}
+
+/// The type of a field in an [`ImportSet`].
+pub trait Import: Sized {
+    /// What is asked of a plugin.
+    fn request(plugin: &str) -> ImportRequest;
+
+    /// Makes the field of what was found.
+    ///
+    /// # Errors
+    /// When it must be there and is not.
+    fn bind(object: Option<BoundObject>) -> Result<Self>;
+}
+
+impl<I: Interface + ?Sized> Import for Leased<I> {
+    fn request(plugin: &str) -> ImportRequest {
+        ImportRequest { plugin: plugin.to_owned(), shape: I::shape(), optional: false }
+    }
+
+    fn bind(object: Option<BoundObject>) -> Result<Self> {
+        let BoundObject { object, lease } =
+            object.ok_or_else(|| Error::msg("the engine found no object for an import"))?;
+        // SAFETY: the engine answers a request with an object of the shape that was asked for.
+        Ok(unsafe { Self::from_raw(object, lease) })
+    }
+}
+
+impl<I: Interface + ?Sized> Import for Option<Leased<I>> {
+    fn request(plugin: &str) -> ImportRequest {
+        ImportRequest { optional: true, ..Leased::<I>::request(plugin) }
+    }
+
+    fn bind(object: Option<BoundObject>) -> Result<Self> {
+        object.map(|object| Import::bind(Some(object))).transpose()
+    }
+}
+
+/// A plugin's imports, empty until the engine has bound them: after `export` of every plugin and
+/// before `on_load`.
+///
+/// It dereferences to the struct.
+pub struct Imports<T>(OnceLock<T>);
+
+impl<T> Default for Imports<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<T> Deref for Imports<T> {
+    type Target = T;
+
+    /// # Panics
+    /// Before the engine has bound the imports, that is, in `export`.
+    fn deref(&self) -> &T {
+        self.0.get().expect("imports are there from `on_load` on, and not before")
+    }
+}
+
+impl<T> fmt::Debug for Imports<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "Imports(bound)" } else { "Imports(unbound)" })
+    }
+}
+
+/// Where the engine puts a plugin's imports. [`Imports`] is one.
+pub trait ImportTarget {
+    /// What is asked for.
+    fn requests(&self) -> Vec<ImportRequest>;
+
+    /// Takes what was found.
+    ///
+    /// # Errors
+    /// When something that must be there is not.
+    fn bind(&self, objects: &mut dyn Iterator<Item = Option<BoundObject>>) -> Result<()>;
+}
+
+impl<T: ImportSet> ImportTarget for Imports<T> {
+    fn requests(&self) -> Vec<ImportRequest> {
+        T::requests()
+    }
+
+    fn bind(&self, objects: &mut dyn Iterator<Item = Option<BoundObject>>) -> Result<()> {
+        let bound = T::bind(objects)?;
+        self.0.set(bound).map_err(|_| Error::msg("the imports were bound already"))
+    }
+}

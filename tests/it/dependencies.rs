@@ -1,0 +1,102 @@
+//! Plugins that need each other.
+
+use std::thread;
+
+use hotswap_engine::{args, protocol::VersionState};
+use insta::assert_snapshot;
+
+use crate::support::{Gate, Host, PluginDir};
+
+fn taken(host: &Host, target: &str) -> (u32, Option<u32>) {
+    host.engine.plugin(target).unwrap().invoke("taken", args![]).unwrap()
+}
+
+fn refusal_of(plugins: &[&str]) -> String {
+    Host::new(PluginDir::of(plugins), |builder| builder).refused_reload()
+}
+
+#[test]
+fn plugins_load_after_what_they_import() {
+    let host = Host::with(&["takes", "gives", "gives-more", "by-hand"]);
+    let current = host.engine.current();
+    assert_eq!(current.names().collect::<Vec<_>>(), ["by-hand", "gives", "gives-more", "takes"]);
+    assert_eq!(taken(&host, "takes"), (1, Some(20)));
+    let listed = host.engine.snapshot().plugins;
+    let listed = listed.iter().map(|plugin| plugin.name.as_str()).collect::<Vec<_>>();
+    assert_eq!(listed, ["by-hand", "gives", "gives-more", "takes"]);
+    let takes = host.engine.snapshot().plugins.pop().unwrap();
+    assert_eq!(takes.imports, ["gives", "gives-more"]);
+}
+
+#[test]
+fn dependents_are_rebound_to_a_changed_plugin() {
+    let host = Host::with(&["by-hand", "gives", "takes"]);
+    assert_eq!(taken(&host, "takes"), (1, None));
+    host.plugins.install("gives", 2);
+    assert_snapshot!(host.reload(), @"by-hand: unchanged, gives: ok, takes: rebound");
+    assert_eq!(taken(&host, "takes"), (2, None));
+    host.wait_for("takes", 1, VersionState::Freed);
+    host.wait_for("gives", 1, VersionState::Freed);
+    assert_eq!(host.mapped().len(), 3);
+
+    host.plugins.install("takes", 2);
+    assert_snapshot!(host.reload(), @"by-hand: unchanged, gives: unchanged, takes: ok");
+    assert_eq!(taken(&host, "takes"), (2, None));
+}
+
+#[test]
+fn an_import_that_can_be_missing_is_bound_when_it_comes() {
+    let host = Host::with(&["gives", "takes"]);
+    assert_eq!(taken(&host, "takes"), (1, None));
+    host.plugins.install("gives-more", 1);
+    assert_snapshot!(host.reload(), @"gives: unchanged, gives-more: added, takes: rebound");
+    assert_eq!(taken(&host, "takes"), (1, Some(20)));
+    host.plugins.remove("gives-more");
+    assert_snapshot!(host.reload(), @"gives: unchanged, takes: rebound, gives-more: removed");
+    assert_eq!(taken(&host, "takes"), (1, None));
+}
+
+#[test]
+fn a_call_in_flight_keeps_the_imports_that_it_began_with() {
+    let host = Host::with(&["gives", "takes"]);
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let takes = host.engine.plugin("takes").unwrap();
+            takes.invoke::<u32>("taken_late", args![gate.path()]).unwrap()
+        });
+        let waiting = gate.arrival();
+        host.plugins.install("gives", 2);
+        host.reload();
+        assert_eq!(taken(&host, "takes"), (2, None));
+        assert_eq!(taken(&host, "takes@1"), (1, None));
+        assert_eq!(host.info("gives", 1).unwrap().detail, "retired: 1 value");
+        waiting.release();
+        assert_eq!(call.join().unwrap(), 1);
+    });
+    host.wait_for("gives", 1, VersionState::Freed);
+}
+
+#[test]
+fn an_import_of_nobody() {
+    assert_snapshot!(refusal_of(&["takes", "by-hand"]), @"takes: import: it imports `gives`, and there is no such plugin; there are by-hand, takes");
+    let host = Host::with(&["gives", "takes"]);
+    host.plugins.remove("gives");
+    assert_snapshot!(host.refused_reload(), @"takes: import: it imports `gives`, and there is no such plugin; there are takes");
+    assert_eq!(taken(&host, "takes"), (1, None));
+}
+
+#[test]
+fn plugins_that_import_one_another_in_a_circle() {
+    assert_snapshot!(refusal_of(&["gives-more", "in-circle"]), @"gives-more: import: these plugins import one another in a circle: gives-more → in-circle → gives-more");
+}
+
+#[test]
+fn an_export_that_does_not_fit() {
+    assert_snapshot!(refusal_of(&["gives", "takes-wrongly"]), @"takes-wrongly: import: the export of gives v1 does not fit: `sample_api::Alpha` differs: found `fn one() -> u32`, expected `fn one() -> String`; build both against the same source");
+}
+
+#[test]
+fn a_plugin_that_stays_may_not_import_one_that_may_go() {
+    assert_snapshot!(refusal_of(&["gives", "takes-and-stays"]), @"takes-and-stays: import: it is not reloadable, but imports gives v1, which is; a reload of that would leave it with the old one");
+}
