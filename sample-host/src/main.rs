@@ -13,6 +13,7 @@ use clap::Parser;
 use color_eyre::eyre::{Result, WrapErr};
 use hotswap_engine::{
     ConsoleSocket, Engine, console_layer, plugin_dir_from_env, protocol::CONSOLE_ENV,
+    store_dir_from_env,
 };
 use tokio::{
     net::TcpListener,
@@ -59,6 +60,7 @@ async fn serve(arguments: Arguments) -> Result<()> {
         None => plugin_dir_from_env("target/hotswap/plugins/sample-host"),
     };
     let engine = Engine::builder(plugin_dir)
+        .store(store_dir_from_env("target/hotswap/store"))
         .extension(Yard::next)
         .console(ConsoleSocket::from_env())
         .tokio(Handle::current())

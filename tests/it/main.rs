@@ -7,5 +7,6 @@ mod dependencies;
 mod freeing;
 mod refused;
 mod reloading;
+mod rollback;
 mod socket;
 mod vault;

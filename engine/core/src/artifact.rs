@@ -8,6 +8,11 @@ pub use facts::{BuildId, Facts, Toolchain, inspect};
 pub use hotswap_protocol::Source;
 pub use stamp::stamp;
 
+/// Where a store keeps the artifacts of one plugin, each named after its build id.
+pub fn store_dir(store: &std::path::Path, plugin: &str) -> std::path::PathBuf {
+    store.join(plugin)
+}
+
 /// Why a file is no artifact that can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -24,10 +24,11 @@ use crate::{
     console::{self, Listener},
     event::{EventHub, now_ms},
     extension::{self, ExtensionFactory},
+    history,
     lease::{Lease, LeaseKind},
     manager::same_name,
     reaper::{self, ReaperHandle, WakeThreads},
-    reload::{self, LoadState},
+    reload::{self, LoadState, Request},
     stage::Staging,
     thread::checkpoint,
     vault::{Store, View},
@@ -56,6 +57,7 @@ pub struct Engine {
 /// Settings of an engine to be.
 pub struct EngineBuilder {
     plugin_dir: PathBuf,
+    store_dir: Option<PathBuf>,
     only: Option<Vec<String>>,
     step_timeout: Duration,
     extension: ExtensionFactory,
@@ -81,6 +83,7 @@ impl Engine {
     pub fn builder(plugin_dir: impl Into<PathBuf>) -> EngineBuilder {
         EngineBuilder {
             plugin_dir: plugin_dir.into(),
+            store_dir: None,
             only: None,
             step_timeout: STEP_TIMEOUT,
             extension: extension::factory(|_: Option<&()>| ()),
@@ -94,7 +97,7 @@ impl Engine {
     /// # Errors
     /// Any failing step of any plugin undoes the whole load; what served before serves on.
     pub fn load<T: Serialize>(&self, data: T) -> Result<ReloadReport, EngineError> {
-        self.enter().load(&data)
+        self.enter().load_as(Request::Changed, &data)
     }
 
     /// Loads what changed since, as [`load`](Self::load) does; unchanged plugins stay as they are.
@@ -105,7 +108,29 @@ impl Engine {
     /// # Errors
     /// As for `load`.
     pub fn reload(&self) -> Result<ReloadReport, EngineError> {
-        self.enter().load(&())
+        self.enter().load_as(Request::Changed, &())
+    }
+
+    /// As [`reload`](Self::reload), also for plugins that a rollback holds.
+    ///
+    /// # Errors
+    /// As for `load`.
+    pub fn reload_latest(&self) -> Result<ReloadReport, EngineError> {
+        self.enter().load_as(Request::Latest, &())
+    }
+
+    /// Loads a plugin from an earlier artifact, without a build: `name@version`, or
+    /// `name@build-id`, which may be cut short.
+    ///
+    /// The plugin is then held: the artifact it was rolled back from is not loaded again by the
+    /// next [`reload`](Self::reload); a newer one is, and so is any by
+    /// [`reload_latest`](Self::reload_latest).
+    ///
+    /// # Errors
+    /// As for `load`, and when there is no such artifact in memory or in the
+    /// [store](EngineBuilder::store).
+    pub fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {
+        self.enter().rollback(target)
     }
 
     /// The generation that serves. The handle keeps all its versions in use.
@@ -171,6 +196,12 @@ impl EngineBuilder {
         self
     }
 
+    /// Where `hotswap build` keeps earlier artifacts, for [`Engine::rollback`]; none by default.
+    pub fn store(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.store_dir = Some(dir.into());
+        self
+    }
+
     /// How long a lifecycle step may take before the load is undone; 30 s by default.
     pub fn step_timeout(mut self, timeout: Duration) -> Self {
         self.step_timeout = timeout;
@@ -212,7 +243,7 @@ impl EngineBuilder {
     /// # Errors
     /// When the staging directory, the console's socket or a thread cannot be made.
     pub fn build(self) -> Result<Engine, EngineError> {
-        let Self { plugin_dir, only, step_timeout, extension, console, wake } = self;
+        let Self { plugin_dir, store_dir, only, step_timeout, extension, console, wake } = self;
         let staging = Staging::new()?;
         let (reaper, reaper_thread) = reaper::start(wake).map_err(|error| EngineError::Setup {
             what: "cannot start the reaper's thread for".into(),
@@ -229,6 +260,7 @@ impl EngineBuilder {
         };
         let inner = Arc::new(Inner {
             host: Mutex::new(host_info(&plugin_dir, staging.dir())),
+            store_dir,
             only,
             step_timeout,
             extension,
@@ -266,6 +298,7 @@ impl Drop for ShutdownOnDrop {
 /// The engine proper.
 pub(crate) struct Inner {
     host: Mutex<HostInfo>,
+    store_dir: Option<PathBuf>,
     only: Option<Vec<String>>,
     step_timeout: Duration,
     extension: ExtensionFactory,
@@ -339,14 +372,24 @@ impl Inner {
         versions.retain(|other| !ended[..surplus].contains(&Arc::as_ptr(other)));
     }
 
-    pub fn load<T: Serialize>(&self, data: &T) -> Result<ReloadReport, EngineError> {
+    pub fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {
+        let versions = self.lock_versions().clone();
+        let artifact = history::find_earlier(target, &versions, self.store_dir.as_deref())?;
+        self.load_as(Request::Rollback(Box::new(artifact)), &())
+    }
+
+    pub fn load_as<T: Serialize>(
+        &self,
+        request: Request,
+        data: &T,
+    ) -> Result<ReloadReport, EngineError> {
         let data = reload::load_data(data)?;
         let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_shut_down.load(Ordering::Acquire) {
             return Err(EngineError::ShutDown);
         }
         self.events.send(Event::ReloadStarted { at_ms: now_ms() });
-        let result = reload::reload(self, &mut state, &data);
+        let result = reload::reload(self, &mut state, request, &data);
         match &result {
             Ok(report) => {
                 tracing::info!(generation = report.generation, "loaded: {report}");

@@ -55,6 +55,16 @@ pub(crate) fn find(dir: &Path) -> Result<Vec<Found>, EngineError> {
     Ok(found)
 }
 
+impl Found {
+    /// The artifact at a path that is known already.
+    pub fn at(path: &Path) -> Result<Self, EngineError> {
+        let metadata = fs::metadata(path).map_err(|error| {
+            EngineError::load(&file_name(path), Step::Find, format_args!("cannot read it: {error}"))
+        })?;
+        Ok(Self { path: path.to_owned(), identity: FileIdentity::of(&metadata) })
+    }
+}
+
 /// A path's last part, for messages.
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())

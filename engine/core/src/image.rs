@@ -18,7 +18,7 @@ use hotswap_plugin::{
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use crate::{host_table::host_table, stage::Staged, version::Version};
+use crate::{EngineError, find::Found, host_table::host_table, stage::Staged, version::Version};
 
 /// A mapped image, attached to this host.
 ///
@@ -72,6 +72,11 @@ impl Image {
             return Ok(());
         }
         Err(format!("another image answered than {expected}, which was inspected"))
+    }
+
+    /// The file that was mapped, to be loaded once more.
+    pub fn staged_file(&self) -> Result<Found, EngineError> {
+        Found::at(&self.staged.copy)
     }
 
     fn table(&self) -> &PluginTable {

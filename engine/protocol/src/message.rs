@@ -18,6 +18,11 @@ pub enum Request {
     Vault,
     /// Reloads what changed; answered by [`crate::ReloadReport`].
     Reload,
+    /// As `reload`, also for plugins that a rollback holds.
+    ReloadLatest,
+    /// Loads a plugin from an earlier artifact, `name@version` or `name@build-id`; answered by
+    /// [`crate::ReloadReport`].
+    Rollback(TargetParams),
     /// Calls a plugin's function; answered by [`InvokeResult`].
     Invoke(InvokeParams),
     /// Asks that a retired version be freed now; answered by [`crate::FreeResult`].

@@ -6,4 +6,4 @@ mod plugins;
 
 pub use gate::Gate;
 pub use host::Host;
-pub use plugins::{PluginDir, artifact};
+pub use plugins::{PluginDir, artifact, revision};

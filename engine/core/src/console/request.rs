@@ -7,14 +7,16 @@ use hotswap_protocol::{ErrorKind, InvokeParams, InvokeResult, Request, WireError
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::{EngineError, engine::Inner};
+use crate::{EngineError, engine::Inner, reload::Request as LoadRequest};
 
 /// Does what is asked.
 pub(super) fn answer(engine: &Inner, request: Request) -> Result<Json, WireError> {
     match request {
         Request::Snapshot => json(&engine.snapshot()),
         Request::Vault => json(&engine.vault_snapshot()),
-        Request::Reload => json(&engine.load(&()).map_err(refused)?),
+        Request::Reload => json(&engine.load_as(LoadRequest::Changed, &()).map_err(refused)?),
+        Request::ReloadLatest => json(&engine.load_as(LoadRequest::Latest, &()).map_err(refused)?),
+        Request::Rollback(to) => json(&engine.rollback(&to.target).map_err(refused)?),
         Request::Invoke(call) => json(&invoke(engine, &call)?),
         Request::Free(free) => json(&engine.free(&free.target).map_err(refused)?),
         Request::Hello(_) | Request::Subscribe(_) => {

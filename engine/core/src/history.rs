@@ -1,0 +1,103 @@
+//! Earlier artifacts, for rollbacks: images that are still mapped, and the store of builds.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    EngineError, Step,
+    artifact::{self, BuildId},
+    find::Found,
+    lease::{Lease, LeaseKind},
+    manager::same_name,
+    stage::{Inspected, inspect},
+    version::Version,
+};
+
+/// The directory where `hotswap build` keeps artifacts: that of `HOTSWAP_STORE`, which a console sets
+/// for the host it starts, or else `default`.
+pub fn store_dir_from_env(default: impl Into<PathBuf>) -> PathBuf {
+    env::var_os("HOTSWAP_STORE").map_or_else(|| default.into(), PathBuf::from)
+}
+
+/// Finds the artifact that `name@version` or `name@build-id` names; a build id may be cut short.
+pub(crate) fn find_earlier(
+    target: &str,
+    versions: &[Arc<Version>],
+    store: Option<&Path>,
+) -> Result<Inspected, EngineError> {
+    let refuse = |message: String| EngineError::load(target, Step::Find, message);
+    let Some((plugin, wanted)) = target.rsplit_once('@') else {
+        return Err(refuse("say what to go back to: NAME@VERSION or NAME@BUILD-ID".into()));
+    };
+    let of_plugin: Vec<_> =
+        versions.iter().filter(|version| same_name(version.name(), plugin)).collect();
+    let ordinal = ordinal(wanted);
+    let loaded = of_plugin.iter().find(|version| match ordinal {
+        Some(ordinal) => version.ordinal == ordinal,
+        None => is_prefix(wanted, version.facts.build_id),
+    });
+    if let Some(artifact) = loaded.and_then(|version| still_mapped(version)) {
+        return artifact;
+    }
+    let wanted = match (loaded, ordinal) {
+        (Some(version), _) => version.facts.build_id.to_string(),
+        (None, Some(ordinal)) => {
+            let known: Vec<_> =
+                of_plugin.iter().map(|version| format!("v{}", version.ordinal)).collect();
+            let known = known.join(", ");
+            return Err(refuse(format!("{plugin} has no v{ordinal} in this host; it has {known}")));
+        }
+        (None, None) => wanted.to_owned(),
+    };
+    let name = of_plugin.first().map_or(plugin, |version| version.name());
+    from_store(name, &wanted, store).map_err(refuse)?
+}
+
+/// The artifact of a version whose image is mapped: the copy that it was loaded from.
+fn still_mapped(version: &Arc<Version>) -> Option<Result<Inspected, EngineError>> {
+    let lease = Lease::try_new(version, LeaseKind::Handle)?;
+    Some(lease.image().staged_file().and_then(inspect))
+}
+
+/// The artifact in the store whose build id begins so; the error in words when there is none.
+fn from_store(
+    plugin: &str,
+    wanted: &str,
+    store: Option<&Path>,
+) -> Result<Result<Inspected, EngineError>, String> {
+    let store = store.ok_or("the host has no artifact store (`EngineBuilder::store`)")?;
+    let dir = artifact::store_dir(store, plugin);
+    let entries = fs::read_dir(&dir)
+        .map_err(|error| format!("no build of {plugin} is stored in {}: {error}", dir.display()))?;
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let id = path.file_stem().and_then(|stem| stem.to_str()?.parse::<BuildId>().ok());
+            id.is_some_and(|id| is_prefix(wanted, id))
+        })
+        .collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(path), true) => Ok(Found::at(&path).and_then(inspect)),
+        (Some(_), false) => Err(format!("more than one build of {plugin} begins with {wanted}")),
+        (None, _) => Err(format!("build {wanted} of {plugin} is not in {}", dir.display())),
+    }
+}
+
+/// The fewest digits that name a build.
+const SHORTEST_ID: usize = 6;
+
+/// The version that a text names: `3` or `v3`. A longer number is the beginning of a build id.
+fn ordinal(text: &str) -> Option<u32> {
+    match text.strip_prefix('v') {
+        Some(number) => number.parse().ok(),
+        None => text.parse().ok().filter(|_| text.len() < SHORTEST_ID),
+    }
+}
+
+/// Whether a text is a build id, or enough of its beginning.
+fn is_prefix(text: &str, id: BuildId) -> bool {
+    text.len() >= SHORTEST_ID && id.to_string().starts_with(&text.to_lowercase())
+}

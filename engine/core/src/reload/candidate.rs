@@ -1,0 +1,95 @@
+//! Artifacts that a reload may load.
+
+use super::LoadState;
+use crate::{
+    EngineError, Step,
+    artifact::BuildId,
+    find::{Found, file_name},
+    manager::same_name,
+    stage::{Inspected, inspect},
+};
+
+/// A file in the plugin directory, read only where it is not known.
+pub(super) enum Candidate {
+    Known { found: Found, plugin: String, build_id: BuildId },
+    Read(Box<Inspected>),
+}
+
+impl Candidate {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Known { plugin, .. } => plugin,
+            Self::Read(inspected) => &inspected.facts.name,
+        }
+    }
+
+    pub fn build_id(&self) -> BuildId {
+        match self {
+            Self::Known { build_id, .. } => *build_id,
+            Self::Read(inspected) => inspected.facts.build_id,
+        }
+    }
+
+    fn found(&self) -> &Found {
+        match self {
+            Self::Known { found, .. } => found,
+            Self::Read(inspected) => &inspected.found,
+        }
+    }
+
+    pub fn into_found(self) -> Found {
+        match self {
+            Self::Known { found, .. } => found,
+            Self::Read(inspected) => inspected.found,
+        }
+    }
+
+    /// The file, read now if it was not.
+    pub fn inspected(self) -> Result<Inspected, EngineError> {
+        match self {
+            Self::Known { found, .. } => inspect(found),
+            Self::Read(inspected) => Ok(*inspected),
+        }
+    }
+}
+
+pub(super) fn candidates(
+    state: &LoadState,
+    found: Vec<Found>,
+) -> Result<Vec<Candidate>, EngineError> {
+    let candidate = |found: Found| match state.files.get(&found.path) {
+        Some(known) if known.identity == found.identity => {
+            Ok(Candidate::Known { plugin: known.plugin.clone(), build_id: known.build_id, found })
+        }
+        _ => inspect(found).map(|inspected| Candidate::Read(Box::new(inspected))),
+    };
+    let mut candidates = found.into_iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
+    candidates.sort_by_key(|candidate| candidate.name().to_lowercase());
+    Ok(candidates)
+}
+
+/// Leaves out plugins that the host did not ask for; one that it asked for must be there.
+pub(super) fn select(
+    only: Option<&[String]>,
+    candidates: Vec<Candidate>,
+) -> Result<Vec<Candidate>, EngineError> {
+    let Some(only) = only else { return Ok(candidates) };
+    let missing =
+        only.iter().find(|name| !candidates.iter().any(|found| same_name(found.name(), name)));
+    if let Some(name) = missing {
+        let found: Vec<_> = candidates.iter().map(Candidate::name).collect();
+        let message = format!("the host asks for it, but there is only: {}", found.join(", "));
+        return Err(EngineError::load(name, Step::Find, message));
+    }
+    let wanted = |candidate: &Candidate| only.iter().any(|name| same_name(candidate.name(), name));
+    Ok(candidates.into_iter().filter(wanted).collect())
+}
+
+/// Refuses two artifacts of one name; the candidates are sorted by name.
+pub(super) fn expect_distinct(candidates: &[Candidate]) -> Result<(), EngineError> {
+    let twin = candidates.windows(2).find(|pair| same_name(pair[0].name(), pair[1].name()));
+    let Some([a, b]) = twin else { return Ok(()) };
+    let (first, second) = (file_name(&a.found().path), file_name(&b.found().path));
+    let message = format!("two artifacts have this name: {first} and {second}; remove one");
+    Err(EngineError::load(a.name(), Step::Find, message))
+}

@@ -1,0 +1,249 @@
+//! The new versions of a load that is under way, from opening to publishing.
+
+use std::sync::Arc;
+
+use hotswap_plugin::{Data, abi as plugin_abi};
+use hotswap_protocol::VersionState;
+
+use super::{LoadState, Phases, plan::Plan};
+use crate::{
+    EngineError, Step,
+    dependency::{provider, resolve},
+    engine::Inner,
+    image::Image,
+    lease::{Lease, LeaseKind},
+    lifecycle::StepThread,
+    manager::PluginManager,
+    stage::Inspected,
+    vault::{Bag, Overlay, Slot, View},
+    version::{Dependencies, Owner, Version},
+};
+
+/// The new versions of a load that is under way. Dropping it before the publish undoes it.
+pub(super) struct Load {
+    versions: Vec<Lease>,
+    /// All versions of the generation to be, dependencies first.
+    order: Vec<Arc<Version>>,
+    overlay: Arc<Overlay>,
+    /// Why it failed, if it did.
+    failure: Option<String>,
+    published: bool,
+}
+
+impl Load {
+    pub fn run(
+        engine: &Inner,
+        state: &mut LoadState,
+        plan: &Plan,
+        data: &Data,
+        phases: &mut Phases,
+    ) -> Result<Self, EngineError> {
+        let mut load = Self {
+            versions: Vec::new(),
+            order: Vec::new(),
+            overlay: Overlay::new(&plan.ending()),
+            failure: None,
+            published: false,
+        };
+        let done = load.run_steps(engine, state, plan, data, phases);
+        done.inspect_err(|error| load.failure = Some(error.to_string()))?;
+        Ok(load)
+    }
+
+    fn run_steps(
+        &mut self,
+        engine: &Inner,
+        state: &mut LoadState,
+        plan: &Plan,
+        data: &Data,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        for inspected in &plan.changed {
+            self.open(engine, state, inspected, phases)?;
+        }
+        let steps = StepThread::start(engine.step_timeout())?;
+        for lease in &self.versions {
+            let version = lease.version();
+            phases.time("create", Some(version.name()), || {
+                steps.run(lease, Step::Create, |image| image.create())?;
+                let functions = steps.run(lease, Step::Create, |image| image.describe())?;
+                version.set_functions(functions);
+                Ok(())
+            })?;
+        }
+        self.ask_dependencies(&steps, phases)?;
+        self.bind(engine, plan, &steps, phases)?;
+        for lease in &self.versions {
+            let data = data.clone();
+            phases.time("on_load", Some(lease.version().name()), || {
+                steps.run(lease, Step::OnLoad, move |image| image.on_load(&data))
+            })?;
+        }
+        for lease in &self.versions {
+            let vault = View::for_version(engine.store(), lease.version());
+            phases.time("on_init", Some(lease.version().name()), || {
+                steps.run(lease, Step::OnInit, move |image| image.on_init(vault))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Asks what each version gives and takes.
+    fn ask_dependencies(&self, steps: &StepThread, phases: &mut Phases) -> Result<(), EngineError> {
+        let mut asked = Vec::new();
+        for lease in &self.versions {
+            phases.time("reloadable", Some(lease.version().name()), || {
+                let reloadable = steps.run(lease, Step::Reloadable, |image| image.reloadable())?;
+                asked.push(Dependencies { reloadable, ..Dependencies::default() });
+                Ok(())
+            })?;
+        }
+        for (lease, dependencies) in self.versions.iter().zip(&mut asked) {
+            let owner = Owner::Version(Arc::downgrade(lease.version()));
+            phases.time("export", Some(lease.version().name()), || {
+                let export =
+                    steps.run(lease, Step::Export, move |image| export_of(image, owner))?;
+                dependencies.export = export;
+                Ok(())
+            })?;
+        }
+        for (lease, mut dependencies) in self.versions.iter().zip(asked) {
+            phases.time("import", Some(lease.version().name()), || {
+                dependencies.imports = steps.run(lease, Step::Import, |image| image.requests())?;
+                lease.version().set_dependencies(dependencies);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Checks what everybody imports, brings the versions into load order, and hands over.
+    fn bind(
+        &mut self,
+        engine: &Inner,
+        plan: &Plan,
+        steps: &StepThread,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        let ending = plan.ending();
+        let current = engine.current();
+        let staying = current.versions.iter().map(|lease| lease.version().clone());
+        let staying = staying.filter(|version| !ending.iter().any(|old| Arc::ptr_eq(old, version)));
+        let all: Vec<_> =
+            staying.chain(self.versions.iter().map(|lease| lease.version().clone())).collect();
+        self.order = resolve(&all)?;
+        let place = |version: &Arc<Version>| {
+            self.order.iter().position(|other| Arc::ptr_eq(other, version))
+        };
+        self.versions.sort_by_key(|lease| place(lease.version()));
+        for lease in &self.versions {
+            let imports = &lease.version().dependencies().imports;
+            let objects = imports.iter().map(|import| {
+                provider(&self.order, &import.plugin)?.dependencies().export.as_ref()?.lend_raw()
+            });
+            let objects = objects.collect();
+            phases.time("bind", Some(lease.version().name()), || {
+                steps.run(lease, Step::Import, move |image| image.bind(objects))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        engine: &Inner,
+        state: &mut LoadState,
+        inspected: &Inspected,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        let facts = inspected.facts.clone();
+        let name = facts.name.clone();
+        let ordinal = state.next_ordinal(&name);
+        let staged =
+            phases.time("stage", Some(&name), || engine.staging().stage(inspected, ordinal))?;
+        let size_bytes = inspected.found.identity.size;
+        let (version, opened) = phases.time("open", Some(&name), || {
+            Version::open(
+                facts,
+                ordinal,
+                size_bytes,
+                engine.reaper().clone(),
+                engine.events().clone(),
+                Bag::loading(self.overlay.clone()),
+                |version| Image::open(staged, version),
+            )
+        });
+        engine.register(&version);
+        match opened {
+            Ok(()) => {
+                self.versions.push(Lease::new(&version, LeaseKind::Handle));
+                Ok(())
+            }
+            Err(why) => {
+                let error = EngineError::load(&name, Step::Open, why);
+                version.fail(error.to_string());
+                version.finish();
+                version.enter(VersionState::Failed, format!("failed: {error}"));
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the new versions serve; returns the generation.
+    pub fn publish(mut self, engine: &Inner, plan: &Plan, current: &Arc<PluginManager>) -> u64 {
+        self.published = true;
+        let ending = plan.ending();
+        let loaded: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
+        let stays = |lease: &&Lease| !ending.iter().any(|old| Arc::ptr_eq(old, lease.version()));
+        let staying = current.versions.iter().filter(stays);
+        let mut versions: Vec<Lease> =
+            staying.map(|lease| lease.another(LeaseKind::Handle)).collect();
+        versions.append(&mut self.versions);
+        let place = |version: &Arc<Version>| {
+            self.order.iter().position(|other| Arc::ptr_eq(other, version))
+        };
+        versions.sort_by_key(|lease| place(lease.version()));
+
+        let generation = current.generation + 1;
+        let new = engine.make_manager(generation, versions, Some(current));
+        engine.store().publish(&self.overlay, &loaded, &ending);
+        let old = engine.publish(new);
+        for version in &loaded {
+            version.enter(VersionState::Active, "active".into());
+        }
+        // Before the old generation goes: the reaper may free these as soon as it does.
+        for version in &ending {
+            version.enter(VersionState::Retired, "retired".into());
+        }
+        drop(old);
+        generation
+    }
+}
+
+/// What a version exports, as the engine keeps it.
+fn export_of(image: &Image, owner: Owner) -> plugin_abi::Outcome<Option<Arc<Slot>>> {
+    use plugin_abi::Outcome;
+    match image.export() {
+        Outcome::Ok(None) => Outcome::Ok(None),
+        Outcome::Ok(Some(object)) => {
+            let slot = Slot::new("export", owner, object);
+            Outcome::from_result(slot.map(|slot| Some(Arc::new(slot))))
+        }
+        Outcome::Err(error) => Outcome::Err(error),
+        Outcome::Panic(report) => Outcome::Panic(report),
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        let failure = self.failure.take().unwrap_or_else(|| "the load was abandoned".into());
+        // The last one first: what was loaded later may use what was loaded earlier.
+        while let Some(lease) = self.versions.pop() {
+            lease.version().fail(failure.clone());
+            lease.version().enter(VersionState::Failed, format!("failed: {failure}"));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What a reload is to do with each plugin.
+
+use std::{sync::Arc, time::Duration};
+
+use hotswap_protocol::{Outcome, PluginOutcome, ReloadReport};
+
+use super::{
+    LoadState, Phases, Request,
+    candidate::{Candidate, candidates, expect_distinct, select},
+    micros,
+};
+use crate::{
+    EngineError, Step,
+    artifact::BuildId,
+    dependency::{dependents, provider},
+    engine::Inner,
+    find::{Found, find},
+    lease::Lease,
+    lifecycle::StepThread,
+    manager::{PluginManager, same_name},
+    stage::{Inspected, inspect},
+    version::Version,
+};
+
+/// What is to be done with each plugin.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// What is to be loaded.
+    pub changed: Vec<Inspected>,
+    /// Artifacts that are loaded already, with what they are.
+    unchanged: Vec<(Found, String, BuildId)>,
+    /// The plugins that may not be replaced, and for those the report's word.
+    staying: Vec<(String, Outcome)>,
+    removed: Vec<Arc<Version>>,
+    replaced: Vec<Arc<Version>>,
+    /// The plugins that did not change, but import one that did.
+    rebound: Vec<String>,
+    is_rollback: bool,
+}
+
+impl Plan {
+    pub fn make(
+        engine: &Inner,
+        state: &LoadState,
+        request: Request,
+        current: &PluginManager,
+        phases: &mut Phases,
+    ) -> Result<Self, EngineError> {
+        let mut plan = match request {
+            Request::Rollback(artifact) => Self::rollback(*artifact, current),
+            Request::Changed => Self::reload(engine, state, false, current, phases)?,
+            Request::Latest => Self::reload(engine, state, true, current, phases)?,
+        };
+        plan.rebind_dependents(current)?;
+        Ok(plan)
+    }
+
+    /// Loads one plugin from an earlier artifact.
+    fn rollback(artifact: Inspected, current: &PluginManager) -> Self {
+        let mut plan = Self { is_rollback: true, ..Self::default() };
+        let running = current.running(&artifact.facts.name);
+        if running.is_none_or(|running| running.facts.build_id != artifact.facts.build_id) {
+            plan.replaced.extend(running.cloned());
+            plan.changed.push(artifact);
+        }
+        plan
+    }
+
+    /// Loads what changed in the plugin directory.
+    fn reload(
+        engine: &Inner,
+        state: &LoadState,
+        latest: bool,
+        current: &PluginManager,
+        phases: &mut Phases,
+    ) -> Result<Self, EngineError> {
+        let found = phases.time("find", None, || find(&engine.plugin_dir()))?;
+        let candidates = phases.time("inspect", None, || candidates(state, found))?;
+        let candidates = select(engine.only(), candidates)?;
+        expect_distinct(&candidates)?;
+
+        let mut plan = Self::default();
+        for lease in &current.versions {
+            let version = lease.version();
+            if !candidates.iter().any(|candidate| same_name(candidate.name(), version.name())) {
+                plan.removed.push(version.clone());
+            }
+        }
+        let mut steps = None;
+        for candidate in candidates {
+            let holds = !latest && state.holds(candidate.name(), candidate.build_id());
+            plan.sort_in(engine, candidate, holds, current, &mut steps)?;
+        }
+        Ok(plan)
+    }
+
+    /// Loads anew what imports a plugin that changes, from the very artifact that runs.
+    fn rebind_dependents(&mut self, current: &PluginManager) -> Result<(), EngineError> {
+        let running: Vec<_> =
+            current.versions.iter().map(|lease| lease.version().clone()).collect();
+        let new = self.changed.iter().map(|new| new.facts.name.clone());
+        let changes = new.chain(self.removed.iter().map(|old| old.name().to_owned()));
+        for name in dependents(&running, &changes.collect::<Vec<_>>()) {
+            if self.ending().iter().any(|ending| same_name(ending.name(), &name)) {
+                continue;
+            }
+            let Some(dependent) =
+                current.versions.iter().find(|lease| same_name(lease.version().name(), &name))
+            else {
+                continue;
+            };
+            self.changed.push(inspect(dependent.image().staged_file()?)?);
+            self.replaced.extend(provider(&running, &name).cloned());
+            self.rebound.push(name);
+        }
+        Ok(())
+    }
+
+    fn sort_in(
+        &mut self,
+        engine: &Inner,
+        candidate: Candidate,
+        holds: bool,
+        current: &PluginManager,
+        steps: &mut Option<StepThread>,
+    ) -> Result<(), EngineError> {
+        let mut serving = current.versions.iter();
+        let running = serving.find(|lease| same_name(lease.version().name(), candidate.name()));
+        let Some(running) = running else {
+            self.changed.push(candidate.inspected()?);
+            return Ok(());
+        };
+        if running.version().facts.build_id == candidate.build_id() {
+            let (name, build_id) = (candidate.name().to_owned(), candidate.build_id());
+            self.unchanged.push((candidate.into_found(), name, build_id));
+        } else if holds {
+            self.staying.push((running.version().name().to_owned(), Outcome::Held));
+        } else if is_reloadable(engine, running, steps)? {
+            self.replaced.push(running.version().clone());
+            self.changed.push(candidate.inspected()?);
+        } else {
+            self.staying.push((running.version().name().to_owned(), Outcome::NotReloadable));
+        }
+        Ok(())
+    }
+
+    pub fn changes_nothing(&self) -> bool {
+        self.changed.is_empty() && self.removed.is_empty()
+    }
+
+    /// The versions that end with this load.
+    pub fn ending(&self) -> Vec<Arc<Version>> {
+        self.replaced.iter().chain(&self.removed).cloned().collect()
+    }
+
+    pub fn report(
+        &self,
+        engine: &Inner,
+        generation: u64,
+        phases: Phases,
+        elapsed: Duration,
+    ) -> ReloadReport {
+        let mut plugins = Vec::new();
+        for lease in &engine.current().versions {
+            let version = lease.version();
+            let name = version.name();
+            let stays = self.staying.iter().find(|(other, _)| other == name);
+            let outcome = if let Some((_, outcome)) = stays {
+                *outcome
+            } else if self.rebound.iter().any(|other| same_name(other, name)) {
+                Outcome::Rebound
+            } else if self.replaced.iter().any(|old| same_name(old.name(), name)) {
+                Outcome::Ok
+            } else if self.changed.iter().any(|new| new.facts.name == name) {
+                Outcome::Added
+            } else {
+                Outcome::Unchanged
+            };
+            plugins.push(PluginOutcome {
+                name: name.to_owned(),
+                outcome,
+                version: Some(version.ordinal),
+                elapsed_us: phases.of(name),
+            });
+        }
+        plugins.extend(self.removed.iter().map(|version| PluginOutcome {
+            name: version.name().to_owned(),
+            outcome: Outcome::Removed,
+            version: None,
+            elapsed_us: 0,
+        }));
+        ReloadReport { generation, plugins, elapsed_us: micros(elapsed), phases: phases.0 }
+    }
+
+    /// The version that a rollback replaced.
+    pub fn rolled_back_from(&self) -> Option<&Arc<Version>> {
+        let name = &self.changed.first().filter(|_| self.is_rollback)?.facts.name;
+        self.replaced.iter().find(|old| same_name(old.name(), name))
+    }
+
+    /// The files in the plugin directory that are what runs, with their plugins and builds.
+    pub fn known_files(&self) -> impl Iterator<Item = (&Found, &str, BuildId)> {
+        let unchanged = self.unchanged.iter();
+        let unchanged = unchanged.map(|(found, name, build_id)| (found, name.as_str(), *build_id));
+        let changed = self.changed.iter().filter(|new| !self.is_rebound(&new.facts.name));
+        let changed = changed.map(|new| (&new.found, new.facts.name.as_str(), new.facts.build_id));
+        unchanged.chain(changed)
+    }
+
+    /// The plugins of which another build was loaded.
+    pub fn newly_loaded(&self) -> impl Iterator<Item = &str> {
+        let changed = self.changed.iter().map(|new| new.facts.name.as_str());
+        changed.filter(|name| !self.is_rebound(name))
+    }
+
+    fn is_rebound(&self, plugin: &str) -> bool {
+        self.rebound.iter().any(|rebound| same_name(rebound, plugin))
+    }
+}
+
+fn is_reloadable(
+    engine: &Inner,
+    running: &Lease,
+    steps: &mut Option<StepThread>,
+) -> Result<bool, EngineError> {
+    let steps = match steps {
+        Some(steps) => steps,
+        None => steps.insert(StepThread::start(engine.step_timeout())?),
+    };
+    steps.run(running, Step::Reloadable, |image| image.reloadable())
+}

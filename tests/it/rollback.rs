@@ -1,0 +1,134 @@
+//! Going back to an earlier artifact without a build.
+
+use hotswap_engine::{
+    args,
+    artifact::{self, BuildId},
+    protocol::VersionState,
+};
+use insta::assert_snapshot;
+
+use crate::support::{Host, PluginDir, revision};
+
+fn answer(host: &Host) -> u32 {
+    host.engine.plugin("echo").unwrap().invoke("revision", args![]).unwrap()
+}
+
+/// A store with these revisions of `echo`, as builds leave them.
+fn store_of(numbers: &[u32]) -> (tempfile::TempDir, Vec<BuildId>) {
+    let store = tempfile::tempdir().unwrap();
+    let dir = artifact::store_dir(store.path(), "echo");
+    std::fs::create_dir(&dir).unwrap();
+    let ids = numbers.iter().map(|number| {
+        let file = revision("echo", *number);
+        let id = artifact::inspect(&file).unwrap().build_id;
+        std::fs::write(dir.join(format!("{id}.so")), file).unwrap();
+        id
+    });
+    let ids = ids.collect();
+    (store, ids)
+}
+
+fn host_with_store(store: &tempfile::TempDir) -> Host {
+    let host =
+        Host::new(PluginDir::of(&["echo", "by-hand"]), |builder| builder.store(store.path()));
+    host.reload();
+    host
+}
+
+#[test]
+fn a_rollback_loads_the_earlier_artifact_and_holds_the_plugin_there() {
+    let (store, _) = store_of(&[1, 2]);
+    let host = host_with_store(&store);
+    host.plugins.install("echo", 2);
+    host.reload();
+    host.wait_for("echo", 1, VersionState::Freed);
+
+    assert_snapshot!(host.engine.rollback("echo@1").unwrap(), @"by-hand: unchanged, echo: ok");
+    assert_eq!(answer(&host), 1);
+    assert_eq!(host.engine.plugin("echo").unwrap().version(), 3);
+    for _ in 0..2 {
+        insta::allow_duplicates! { assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: held"); }
+    }
+    assert_eq!(answer(&host), 1);
+    assert_snapshot!(host.engine.reload_latest().unwrap(), @"by-hand: unchanged, echo: ok");
+    assert_eq!(answer(&host), 2);
+    assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: unchanged");
+}
+
+#[test]
+fn a_newer_artifact_ends_the_hold() {
+    let (store, _) = store_of(&[1, 2]);
+    let host = host_with_store(&store);
+    host.plugins.install("echo", 2);
+    host.reload();
+    host.engine.rollback("echo@v1").unwrap();
+    host.plugins.install("echo", 3);
+    assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: ok");
+    assert_eq!(answer(&host), 3);
+}
+
+#[test]
+fn going_back_twice_holds_against_both() {
+    let (store, _) = store_of(&[1, 2, 3]);
+    let host = host_with_store(&store);
+    for number in [2, 3] {
+        host.plugins.install("echo", number);
+        host.reload();
+    }
+    host.engine.rollback("echo@2").unwrap();
+    host.engine.rollback("echo@1").unwrap();
+    assert_eq!(answer(&host), 1);
+    assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: held");
+}
+
+#[test]
+fn a_build_is_named_by_the_beginning_of_its_id() {
+    let (store, ids) = store_of(&[7]);
+    let host = host_with_store(&store);
+    host.engine.rollback(&format!("echo@{:.8}", ids[0].to_string())).unwrap();
+    assert_eq!(answer(&host), 7);
+}
+
+#[test]
+fn a_version_that_is_still_mapped_needs_no_store() {
+    let host = Host::with(&["echo"]);
+    let handle = host.engine.current();
+    host.plugins.install("echo", 2);
+    host.reload();
+    host.engine.rollback("echo@1").unwrap();
+    assert_eq!(answer(&host), 1);
+    drop(handle);
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let (store, ids) = store_of(&[1]);
+    let host = host_with_store(&store);
+    let refusal = |target: &str| host.engine.rollback(target).unwrap_err().to_string();
+    assert_snapshot!(refusal("echo"), @"echo: find: say what to go back to: NAME@VERSION or NAME@BUILD-ID");
+    assert_snapshot!(refusal("echo@9"), @"echo@9: find: echo has no v9 in this host; it has v1");
+    assert!(refusal("echo@00000000").contains("build 00000000 of echo is not in /"));
+    assert!(refusal("ghost@00000000").contains("no build of ghost is stored in /"));
+
+    let file = artifact::store_dir(store.path(), "echo").join(format!("{}.so", ids[0]));
+    let mut content = std::fs::read(&file).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::write(file, content).unwrap();
+    host.plugins.install("echo", 2);
+    host.reload();
+    host.wait_for("echo", 1, VersionState::Freed);
+    let refusal = refusal("echo@1");
+    assert!(refusal.contains("damaged or half written"), "{refusal}");
+    assert_eq!(answer(&host), 2);
+}
+
+#[test]
+fn no_store_is_said() {
+    let host = Host::with(&["echo"]);
+    host.plugins.install("echo", 2);
+    host.reload();
+    host.wait_for("echo", 1, VersionState::Freed);
+    let error = host.engine.rollback("echo@1").unwrap_err();
+    assert_snapshot!(error, @"echo@1: find: the host has no artifact store (`EngineBuilder::store`)");
+}
