@@ -1,16 +1,16 @@
 //! The console on a screen: one loop takes in what happens, and does what comes of it.
 
-use std::io;
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossterm::event::{Event as TerminalEvent, EventStream};
 use futures::StreamExt;
 use hotswap_protocol::{ErrorKind, WireError};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::Failure;
-use crate::session::{self, LogLine, Options, Order, Session};
+use crate::session::{self, LogLine, Options, Order, Session, SessionEvent};
 use crate::signals::Termination;
 use crate::state::State;
 use crate::terminal::Screen;
@@ -29,10 +29,12 @@ pub async fn run(options: Options, theme: Theme) -> Result<(), Failure> {
     let termination = Termination::listen()?;
     let screen = Screen::take()?;
     let state = State::new(screen.size()?);
-    let mut app = App { screen, state, theme, draw_at: None, last_draw: None, is_visible: true };
+    let Session { orders, events, logs } = session::start(options);
+    let mut app =
+        App { screen, state, theme, orders, draw_at: None, last_draw: None, is_visible: true };
     app.draw();
-    let session = session::start(options);
-    let outcome = app.live(session, termination).await;
+    let outcome = app.live(events, logs, termination).await;
+    // What is told of the error belongs on the ordinary screen.
     drop(app);
     match outcome {
         Some(error) => Err(error.into()),
@@ -44,6 +46,7 @@ struct App {
     screen: Screen,
     state: State,
     theme: Theme,
+    orders: mpsc::Sender<Order>,
     /// When the next frame is due; none when nothing changed.
     draw_at: Option<Instant>,
     last_draw: Option<Instant>,
@@ -61,14 +64,15 @@ impl App {
     /// Takes in what happens until the session is over; its error, if it has one.
     async fn live(
         &mut self,
-        mut session: Session,
+        mut events: mpsc::Receiver<SessionEvent>,
+        mut logs: mpsc::Receiver<LogLine>,
         mut termination: Termination,
     ) -> Option<WireError> {
         let mut keyboard = EventStream::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut logs = Vec::with_capacity(LOG_BATCH);
-        let mut logs_are_open = true;
+        let mut batch = Vec::with_capacity(LOG_BATCH);
+        let (mut keyboard_is_open, mut logs_are_open) = (true, true);
         loop {
             let draw_at = self.draw_at;
             let frame = pin!(async move {
@@ -80,42 +84,49 @@ impl App {
             // In the order of what must not wait for what.
             let input = tokio::select! {
                 biased;
-                event = keyboard.next(), if self.is_visible => match terminal_input(event) {
-                    Some(input) => input,
-                    None => continue,
+                event = keyboard.next(), if keyboard_is_open => match event {
+                    Some(Ok(event)) => match terminal_input(event) {
+                        Some(input) => input,
+                        None => continue,
+                    },
+                    // Without a keyboard nobody could ever leave.
+                    Some(Err(_)) | None => {
+                        keyboard_is_open = false;
+                        Input::Terminate
+                    }
                 },
                 () = termination.recv() => Input::Terminate,
                 () = frame => {
                     self.draw();
                     continue;
                 }
-                event = session.events.recv() => match event {
+                event = events.recv() => match event {
                     Some(event) => Input::Session(event),
                     None => return Some(WireError::new(
                         ErrorKind::Internal,
                         "the session stopped unexpectedly",
                     )),
                 },
-                count = session.logs.recv_many(&mut logs, LOG_BATCH), if logs_are_open => {
+                count = logs.recv_many(&mut batch, LOG_BATCH), if logs_are_open => {
                     logs_are_open = count > 0;
-                    Input::Logs(take_batch(&mut logs))
+                    Input::Logs(std::mem::replace(&mut batch, Vec::with_capacity(LOG_BATCH)))
                 }
                 _ = tick.tick(), if self.state.job.is_some() => Input::Tick,
             };
-            if let Next::Leave(error) = self.take_in(input, &session).await {
+            if let Next::Leave(error) = self.take_in(input).await {
                 return error;
             }
         }
     }
 
-    async fn take_in(&mut self, input: Input, session: &Session) -> Next {
+    async fn take_in(&mut self, input: Input) -> Next {
         let at_once = matches!(input, Input::Key(_) | Input::Paste(_) | Input::Resize(..));
         for effect in update(&mut self.state, Event { at_ms: now_ms(), input }) {
             match effect {
                 Effect::Draw if at_once => self.draw_at = Some(Instant::now()),
                 Effect::Draw => self.draw_soon(),
                 Effect::Order(order) => {
-                    if session.orders.try_send(order).is_err() {
+                    if self.orders.try_send(order).is_err() {
                         self.state.complain("the session is busy; try again");
                     }
                 }
@@ -125,8 +136,8 @@ impl App {
                     }
                 }
                 Effect::Suspend => {
-                    if let Err(error) = self.screen.suspend().await {
-                        self.lose_screen(session, &error);
+                    if self.screen.suspend().await.is_err() {
+                        self.lose_screen();
                     }
                 }
                 Effect::Exit(error) => return Next::Leave(error),
@@ -134,10 +145,6 @@ impl App {
         }
         if at_once && self.draw_at.is_some() {
             self.draw();
-        }
-        if !self.is_visible {
-            // Said again each time: the queue of orders may have been full.
-            let _ = session.orders.try_send(Order::End);
         }
         Next::GoOn
     }
@@ -156,31 +163,27 @@ impl App {
         }
         let (state, theme) = (&self.state, &self.theme);
         if self.screen.draw(|frame| view::draw(frame, state, theme)).is_err() {
-            self.is_visible = false;
+            self.lose_screen();
         }
         self.last_draw = Some(Instant::now());
     }
 
-    fn lose_screen(&mut self, session: &Session, error: &io::Error) {
+    /// Without a screen there is nothing to live for.
+    fn lose_screen(&mut self) {
         self.is_visible = false;
-        self.state.complain(error.to_string());
-        let _ = session.orders.try_send(Order::End);
+        let orders = self.orders.clone();
+        // There may be no room for another order at the moment.
+        tokio::spawn(async move { orders.send(Order::End).await });
     }
 }
 
-fn take_batch(logs: &mut Vec<LogLine>) -> Vec<LogLine> {
-    std::mem::replace(logs, Vec::with_capacity(LOG_BATCH))
-}
-
 /// What the terminal tells; none for what does not matter.
-fn terminal_input(event: Option<io::Result<TerminalEvent>>) -> Option<Input> {
+fn terminal_input(event: TerminalEvent) -> Option<Input> {
     match event {
-        Some(Ok(TerminalEvent::Key(key))) => Some(Input::Key(key)),
-        Some(Ok(TerminalEvent::Paste(text))) => Some(Input::Paste(text)),
-        Some(Ok(TerminalEvent::Resize(width, height))) => Some(Input::Resize(width, height)),
-        Some(Ok(_)) => None,
-        // Without a keyboard nobody could ever leave.
-        Some(Err(_)) | None => Some(Input::Terminate),
+        TerminalEvent::Key(key) => Some(Input::Key(key)),
+        TerminalEvent::Paste(text) => Some(Input::Paste(text)),
+        TerminalEvent::Resize(width, height) => Some(Input::Resize(width, height)),
+        _ => None,
     }
 }
 

@@ -5,13 +5,18 @@
 //! (`reload_finished`, `version_changed`, …).
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use hotswap_protocol::{ErrorKind, Event, WireError};
+use tokio::time::timeout;
 
 use crate::cli::{Failure, print_json};
 use crate::format;
 use crate::session::{self, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent};
 use crate::signals::Termination;
+
+/// How long the host's output may be silent before it is taken to be over.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs a session until a signal ends it, the host ends, or the host cannot be started.
 pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
@@ -48,9 +53,11 @@ pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
             end(&session.orders);
         }
     }
-    while let Ok(line) = session.logs.try_recv() {
-        if outcome.is_ok() {
-            outcome = lines.print_log(&line).map_err(Failure::from);
+    // The host's last words may still be on their way; its children may keep its output open.
+    while let Ok(Some(line)) = timeout(LAST_WORDS, session.logs.recv()).await {
+        if let Err(error) = lines.print_log(&line) {
+            outcome = outcome.and(Err(error.into()));
+            break;
         }
     }
     outcome

@@ -23,21 +23,17 @@ const RESUME_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The terminal while it is ours; dropping this gives it back.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    terminal: OutputTerminal,
 }
+
+type OutputTerminal = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
 
 impl Screen {
     /// Takes the terminal: raw mode, the alternate screen, bracketed paste.
     pub fn take() -> io::Result<Self> {
         take()?;
-        let backend = CrosstermBackend::new(BufWriter::with_capacity(64 * 1024, stdout()));
-        match Terminal::new(backend) {
-            Ok(terminal) => Ok(Self { terminal }),
-            Err(error) => {
-                restore();
-                Err(error)
-            }
-        }
+        let terminal = blank_terminal().inspect_err(|_| restore())?;
+        Ok(Self { terminal })
     }
 
     /// Columns and rows.
@@ -70,7 +66,10 @@ impl Screen {
         kill_current_process_group(Signal::TSTP)?;
         let _ = tokio::time::timeout(RESUME_PATIENCE, continued.recv()).await;
         take()?;
-        self.terminal.clear()
+        // `Terminal::clear` would ask the terminal where its cursor is, and the keyboard's reader
+        // would take the answer for keys.
+        self.terminal = blank_terminal()?;
+        Ok(())
     }
 }
 
@@ -78,6 +77,11 @@ impl Drop for Screen {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// A terminal that takes the screen to be blank, and so draws all of it.
+fn blank_terminal() -> io::Result<OutputTerminal> {
+    Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(64 * 1024, stdout())))
 }
 
 fn take() -> io::Result<()> {

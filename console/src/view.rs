@@ -57,10 +57,8 @@ fn tab_titles(state: &State, theme: &Theme) -> Line<'static> {
     let mut line = Line::default();
     line.push_span(ratatui::text::Span::styled("2", style));
     for tab in Tab::ALL {
-        let title = match (tab, state.builds.errors) {
-            (Tab::Build, errors) if errors > 0 => format!("{} {errors}!", tab.title()),
-            _ => tab.title().to_owned(),
-        };
+        let failed = tab == Tab::Build && !state.builds.all_well();
+        let title = format!("{}{}", tab.title(), if failed { " !" } else { "" });
         let span = if tab == state.tab {
             ratatui::text::Span::styled(format!(" [{title}]"), style)
         } else {

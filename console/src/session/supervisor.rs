@@ -299,14 +299,21 @@ impl Supervisor {
         }
         self.client = None;
         self.link = None;
-        let stopping = self.running.as_ref().is_some_and(|it| it.job == Job::StopHost);
-        let expected = stopping || self.ending.is_some();
+        let cancelled = self.running.as_ref().is_some_and(|it| it.cancel.is_cancelled());
+        let ended_job = match self.running.as_ref().map(|running| &running.job) {
+            Some(Job::StopHost) => Some(JobOutcome::done(exit.to_string())),
+            Some(Job::StartHost) if cancelled => Some(JobOutcome::Cancelled),
+            Some(Job::StartHost) => {
+                let message = format!("the host ended before it answered: {exit}");
+                Some(JobOutcome::failed(ErrorKind::Internal, message))
+            }
+            _ => None,
+        };
+        let was_told_to = !matches!(ended_job, None | Some(JobOutcome::Failed { .. }));
+        let expected = was_told_to || self.ending.is_some();
         self.tell(SessionEvent::HostExited { exit, expected }).await;
-        if stopping {
-            self.finish(JobOutcome::done(exit.to_string())).await;
-        } else if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {
-            let message = format!("the host ended before it answered: {exit}");
-            self.finish(JobOutcome::failed(ErrorKind::Internal, message)).await;
+        if let Some(outcome) = ended_job {
+            self.finish(outcome).await;
         }
     }
 

@@ -14,10 +14,6 @@ pub struct Builds {
     lines: VecDeque<Line>,
     /// The first visible line; none while the newest stay in sight.
     top: Option<usize>,
-    /// Errors since the last build began.
-    pub errors: usize,
-    /// Warnings since the last build began.
-    pub warnings: usize,
     /// What did not compile when it was last built.
     failed: Vec<Job>,
 }
@@ -43,32 +39,31 @@ pub enum LineSort {
 }
 
 impl Builds {
-    /// A build begins.
-    pub fn begin(&mut self, title: &str) {
-        self.errors = 0;
-        self.warnings = 0;
+    /// A build begins. The errors of another one stay in sight.
+    pub fn begin(&mut self, job: &Job, title: &str) {
         self.push(title, LineSort::Heading);
-        self.top = None;
+        if self.failed.is_empty() || self.failed.contains(job) {
+            self.top = None;
+        }
     }
 
     /// A build ended; a failed one is shown from its first error.
-    pub fn end(&mut self, title: &str, failed: bool) {
+    pub fn end(&mut self, job: &Job, title: &str, failed: bool) {
         self.push(title, LineSort::Heading);
+        self.failed.retain(|other| other != job);
         if failed {
-            let begin = self.lines.len().saturating_sub(2);
-            let start = (0..begin).rev().find(|&it| self.lines[it].sort == LineSort::Heading);
-            let start = start.unwrap_or(0);
-            let error = (start..begin).find(|&it| self.lines[it].sort == LineSort::Error);
+            self.failed.push(job.clone());
+            let end = self.lines.len().saturating_sub(1);
+            let is = |position: usize, sort| self.lines[position].sort == sort;
+            let start = (0..end).rev().find(|&it| is(it, LineSort::Heading)).unwrap_or(0);
+            let error = (start..end).find(|&it| is(it, LineSort::Error));
             self.top = Some(error.unwrap_or(start));
         }
     }
 
-    /// Keeps whether this build failed.
-    pub fn note(&mut self, job: &Job, failed: bool) {
-        self.failed.retain(|other| other != job);
-        if failed {
-            self.failed.push(job.clone());
-        }
+    /// Whether this failed when it was last built.
+    pub fn failed(&self, job: &Job) -> bool {
+        self.failed.contains(job)
     }
 
     /// Whether all compiled when it was last built.
@@ -85,8 +80,6 @@ impl Builds {
                     "error" => LineSort::Error,
                     _ => LineSort::Plain,
                 };
-                self.errors += usize::from(*level == "error");
-                self.warnings += usize::from(*level == "warning");
                 for (position, line) in rendered.trim_end().lines().enumerate() {
                     self.push(line, if position == 0 { first } else { LineSort::Plain });
                 }

@@ -96,7 +96,7 @@ fn job_started(state: &mut State, job: Job) {
             Job::BuildPlugin(package) => format!("build {package}"),
             _ => format!("build {}", state.host.name),
         };
-        state.builds.begin(&title);
+        state.builds.begin(&job, &title);
     }
     state.job = Some(RunningJob { job, started_ms: state.now_ms, progress: None });
 }
@@ -111,8 +111,7 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
             JobOutcome::Failed { error } => format!("failed after {elapsed}: {error}"),
             JobOutcome::Cancelled => format!("cancelled after {elapsed}"),
         };
-        state.builds.end(&end, failed);
-        state.builds.note(job, failed);
+        state.builds.end(job, &end, failed);
         if failed && state.functions.form.is_none() && state.tab != Tab::Build {
             state.tab_to_return_to = Some(state.tab);
             state.tab = Tab::Build;

@@ -11,6 +11,7 @@ use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::action::Panel;
 use crate::format;
+use crate::session::Job;
 use crate::state::plugins::PluginRow;
 use crate::state::{Phase, State};
 
@@ -88,8 +89,13 @@ fn draw_tree(
         line
     });
     let others = missing.iter().map(|package| {
-        let why = if state.host.phase == Phase::Connected { "not loaded" } else { "waiting" };
-        Line::styled(format!("  {} {why}", pad(package, name_width)), theme.dim)
+        let job = Job::BuildPlugin((*package).to_owned());
+        let (mark, why, style) = match state.host.phase {
+            _ if state.builds.failed(&job) => ('✖', "does not compile", theme.bad),
+            Phase::Connected => (' ', "not loaded", theme.dim),
+            _ => (' ', "waiting", theme.dim),
+        };
+        Line::styled(format!("{mark} {} {why}", pad(package, name_width)), style)
     });
     for (offset, line) in versions.chain(others).skip(top).take(height).enumerate() {
         frame.render_widget(line, row_of(area, offset));

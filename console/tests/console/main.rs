@@ -6,3 +6,4 @@ mod keys;
 mod screens;
 mod session;
 mod support;
+mod terminal;

@@ -143,6 +143,28 @@ async fn ending_the_session_ends_the_host_with_a_signal_it_can_catch() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_cancelled_ends_the_host_and_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "echo ready; while :; do sleep 0.05; done";
+    let mut session = start(Target::Executable(script(directory.path(), text)));
+    let ready = LogLine::Output { stream: OutputStream::Stdout, text: "ready".into() };
+    assert_eq!(session.logs.recv().await, Some(ready));
+    order(&session, Order::Cancel).await;
+    let expected = next(&mut session, |event| match event {
+        SessionEvent::HostExited { expected, .. } => Some(expected),
+        _ => None,
+    })
+    .await;
+    assert!(expected);
+    let outcome = next(&mut session, |event| match event {
+        SessionEvent::JobFinished { job: Job::StartHost, outcome, .. } => Some(outcome),
+        _ => None,
+    })
+    .await;
+    assert_eq!(outcome, JobOutcome::Cancelled);
+}
+
+#[tokio::test]
 async fn a_crash_is_told_with_its_signal() {
     let directory = tempfile::tempdir().unwrap();
     let mut session = start(Target::Executable(script(directory.path(), "kill -SEGV $$")));

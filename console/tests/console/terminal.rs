@@ -1,0 +1,146 @@
+//! The real program in a pseudo-terminal: it takes the terminal, and always gives it back.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Waiting for longer means that what is waited for does not happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A console in a terminal of 80×24, with a host that writes one line and then only waits.
+struct Terminal {
+    _directory: TempDir,
+    child: Box<dyn Child + Send + Sync>,
+    master: Box<dyn MasterPty + Send>,
+    keyboard: Box<dyn Write + Send>,
+    output: Receiver<Vec<u8>>,
+    screen: vt100::Parser,
+}
+
+impl Terminal {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let host = directory.path().join("waiting-host");
+        let script =
+            "#!/bin/sh\ntrap 'exit 0' TERM\necho the host waits\nwhile :; do sleep 0.05; done\n";
+        std::fs::write(&host, script).unwrap();
+        std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+        let size = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_hotswap-console"));
+        command.arg(&host);
+        command.env("XDG_RUNTIME_DIR", directory.path());
+        command.env("TERM", "xterm-256color");
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let (chunks, output) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                if chunks.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let keyboard = pair.master.take_writer().unwrap();
+        let screen = vt100::Parser::new(24, 80, 0);
+        Self { _directory: directory, child, master: pair.master, keyboard, output, screen }
+    }
+
+    /// Reads what the console draws until the screen is as wanted.
+    fn wait_until(&mut self, what: &str, wanted: impl Fn(&vt100::Screen) -> bool) {
+        while !wanted(self.screen.screen()) {
+            let chunk = self.output.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                panic!("never came: {what}; the screen is\n{}", self.screen.screen().contents())
+            });
+            self.screen.process(&chunk);
+        }
+    }
+
+    fn wait_for_text(&mut self, text: &str) {
+        self.wait_until(text, |screen| screen.contents().contains(text));
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+        self.keyboard.flush().unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.process_id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        kill_process(pid.unwrap(), signal).unwrap();
+    }
+
+    fn assert_ends_and_gives_the_terminal_back(mut self) {
+        self.wait_until("the ordinary screen", |screen| !screen.alternate_screen());
+        assert!(self.child.wait().unwrap().success());
+        while let Ok(chunk) = self.output.recv_timeout(PATIENCE) {
+            self.screen.process(&chunk);
+        }
+        let screen = self.screen.screen();
+        assert!(!screen.hide_cursor());
+        assert!(!screen.bracketed_paste());
+        assert!(!screen.alternate_screen());
+    }
+}
+
+#[test]
+fn quitting_gives_the_terminal_back() {
+    let mut terminal = Terminal::start();
+    terminal.wait_for_text("the host waits");
+    assert!(terminal.screen.screen().alternate_screen());
+    assert!(terminal.screen.screen().bracketed_paste());
+    terminal.press("q");
+    terminal.wait_for_text("Quit?");
+    terminal.press("y");
+    terminal.assert_ends_and_gives_the_terminal_back();
+}
+
+#[test]
+fn each_signal_that_ends_it_gives_the_terminal_back() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut terminal = Terminal::start();
+        terminal.wait_for_text("the host waits");
+        terminal.signal(signal);
+        terminal.assert_ends_and_gives_the_terminal_back();
+    }
+}
+
+#[test]
+fn it_draws_itself_anew_at_each_size() {
+    let mut terminal = Terminal::start();
+    terminal.wait_for_text("the host waits");
+    for (cols, rows, text) in
+        [(30, 8, "waiting-host"), (60, 15, "1 Plugins"), (120, 36, "2 [Functions]")]
+    {
+        terminal.screen.screen_mut().set_size(rows, cols);
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        terminal.master.resize(size).unwrap();
+        terminal.wait_for_text(text);
+    }
+    terminal.press("q");
+    terminal.wait_for_text("Quit?");
+    terminal.press("y");
+    terminal.assert_ends_and_gives_the_terminal_back();
+}
+
+#[test]
+fn suspending_gives_the_terminal_back_for_a_while() {
+    let mut terminal = Terminal::start();
+    terminal.wait_for_text("the host waits");
+    // A session leader is not stopped by this, and so comes back by itself.
+    terminal.press("\u{1a}");
+    terminal.wait_until("the ordinary screen", |screen| !screen.alternate_screen());
+    terminal.wait_until("the console again", |screen| screen.alternate_screen());
+    terminal.press("?");
+    terminal.wait_for_text("Keys");
+    terminal.signal(Signal::TERM);
+    terminal.assert_ends_and_gives_the_terminal_back();
+}
