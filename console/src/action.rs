@@ -82,15 +82,22 @@ pub enum Panel {
 
 /// A way to move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Motion {
+    /// One line up.
     Up,
+    /// One line down.
     Down,
+    /// To what is on the left.
     Left,
+    /// To what is on the right.
     Right,
+    /// To the first line.
     First,
+    /// To the last line.
     Last,
+    /// As many lines up as are visible.
     PageUp,
+    /// As many lines down as are visible.
     PageDown,
 }
 

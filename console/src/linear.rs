@@ -1,8 +1,24 @@
 //! A session as lines, one an event: for CI, for screen readers, and for `hotswap run`.
 //!
-//! With `--json` each line is an object told apart by `event`: those of
-//! [`SessionEvent`] and [`LogLine`], among them the engine's own as in the protocol
-//! (`reload_finished`, `version_changed`, …).
+//! With `--json` each line is an object told apart by `event`, those of [`SessionEvent`] and of
+//! [`LogLine`]:
+//!
+//! ```text
+//! {"event":"opened","name":"sample-host","plugin_dir":"…","plugins":["world","cat"]}
+//! {"event":"watching","on":true}
+//! {"event":"job_started","job":"build world"}
+//! {"event":"build","package":"world","line":"diagnostic","level":"error","message":"…","rendered":"…","file":"…","row":12,"column":5}
+//! {"event":"built","plugin":"world","build_id":"…","path":"…/world.so","warnings":0}
+//! {"event":"job_finished","job":"build world","outcome":"done","summary":"…","elapsed_ms":320}
+//! {"event":"host_started","pid":4121}
+//! {"event":"connected","host":{"pid":4121,"socket":"…","plugin_dir":"…","staging_dir":"…",…}}
+//! {"event":"sources_changed","plugins":["world"]}
+//! {"event":"reload_finished","at_ms":…,"report":{"generation":2,"plugins":[…],…}}
+//! {"event":"log","seq":7,"level":"info","message":"…",…}
+//! {"event":"output","stream":"stdout","text":"listening on …"}
+//! {"event":"host_exited","code":0,"signal":null,"expected":true}
+//! {"event":"ended"}
+//! ```
 
 use std::io::{self, Write};
 use std::time::Duration;

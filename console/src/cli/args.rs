@@ -98,8 +98,8 @@ pub struct RunArguments {
     /// Do not rebuild and reload when a source changes.
     #[arg(long)]
     pub no_watch: bool,
+    /// How to print the answer.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArguments,
     /// Arguments for the host.
     #[arg(last = true, value_name = "HOST ARGS")]
@@ -116,8 +116,8 @@ pub struct InvokeArguments {
     /// The arguments in order. A String parameter takes the text as it is, any other reads JSON.
     #[arg(allow_negative_numbers = true)]
     pub args: Vec<String>,
+    /// How to print the answer.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArguments,
 }
 
@@ -130,8 +130,8 @@ pub struct LogsArguments {
     /// How many earlier records to print first.
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     pub backlog: usize,
+    /// How to print the answer.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArguments,
 }
 
@@ -140,7 +140,7 @@ pub struct LogsArguments {
 pub struct FreeArguments {
     /// `plugin@version`, such as `world@1`.
     pub target: String,
+    /// How to print the answer.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArguments,
 }

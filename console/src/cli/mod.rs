@@ -1,8 +1,22 @@
 //! `hotswap`: everything the console does, for scripts.
 //!
 //! Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong, 3 there is no host,
-//! or several run and none was chosen. With `--json` a failure is
-//! `{"error":{"kind":…,"message":…}}` on stdout.
+//! or several run and none was chosen.
+//!
+//! With `--json` each command prints one object on one line, but for `hosts` (an array), and for
+//! `logs` and `run` (an object a line). Fields may be added to these shapes; none is removed.
+//!
+//! | command | shape |
+//! |---|---|
+//! | `hosts` | `[{"pid", "name", "socket", "plugin_dir", "staging_dir"}]` |
+//! | `status` | [`Snapshot`](hotswap_protocol::Snapshot): `{"host", "generation", "plugins": [{"name", "versions": [{"version", "state", "build_id", …}]}]}` |
+//! | `reload` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |
+//! | `invoke` | [`InvokeResult`](hotswap_protocol::InvokeResult): `{"value", "plugin", "version", "elapsed_us"}` |
+//! | `vault` | [`VaultSnapshot`](hotswap_protocol::VaultSnapshot): `{"generation", "data_bag", "extension", …}` |
+//! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
+//! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
+//! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
+//! | any failure | `{"error": {"kind", "message", …}}`, a [`WireError`] |
 
 mod args;
 mod build;
