@@ -179,7 +179,9 @@ fn engine_event(state: &mut State, event: EngineEvent) {
             if changes.is_empty() {
                 return state.say("reloaded: nothing changed");
             }
-            state.say(format!("reloaded: {}", changes.join(", ")));
+            let first = report.plugins.iter().all(|plugin| plugin.outcome == Outcome::Added);
+            let verb = if first { "loaded" } else { "reloaded" };
+            state.say(format!("{verb}: {}", changes.join(", ")));
             let elapsed = format::microseconds(report.elapsed_us);
             let text = format!(
                 "generation {}  {}  {elapsed}{}",
@@ -223,7 +225,7 @@ fn changes(state: &State, report: &ReloadReport) -> Vec<String> {
                 Some(old) if old != now => format!("{} v{old} → v{now}", plugin.name),
                 _ => format!("{} v{now}", plugin.name),
             },
-            (Outcome::Added, Some(now)) => format!("{} v{now} added", plugin.name),
+            (Outcome::Added, Some(now)) => format!("{} v{now}", plugin.name),
             (outcome, _) => format!("{} {outcome}", plugin.name),
         })
         .collect()
