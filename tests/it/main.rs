@@ -3,6 +3,7 @@
 mod support;
 
 mod calls;
+mod carrying;
 mod dependencies;
 mod freeing;
 mod refused;

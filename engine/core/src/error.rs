@@ -31,6 +31,8 @@ pub enum Step {
     OnLoad,
     /// The plugin's `on_init`.
     OnInit,
+    /// Handing over what new versions take of the Vault, and making them serve.
+    Publish,
 }
 
 impl fmt::Display for Step {
@@ -46,6 +48,7 @@ impl fmt::Display for Step {
             Self::Import => "import",
             Self::OnLoad => "on_load",
             Self::OnInit => "on_init",
+            Self::Publish => "publish",
         })
     }
 }

@@ -57,14 +57,20 @@ pub(crate) fn reload(
     let mut phases = Phases::default();
     let current = engine.current();
     let plan = Plan::make(engine, state, request, &current, &mut phases)?;
-    let generation = if plan.changes_nothing() {
-        current.generation
+    let (generation, data_bag) = if plan.changes_nothing() {
+        (current.generation, Vec::new())
     } else {
         let load = Load::run(engine, state, &plan, data, &mut phases)?;
-        phases.time("publish", None, || load.publish(engine, &plan, &current))
+        phases.time("publish", None, || load.publish(engine, &plan, &current))?
     };
     state.remember(&plan);
-    Ok(plan.report(engine, generation, phases, begun.elapsed()))
+    Ok(ReloadReport {
+        generation,
+        plugins: plan.outcomes(engine, &phases),
+        elapsed_us: micros(begun.elapsed()),
+        phases: phases.0,
+        data_bag,
+    })
 }
 
 impl LoadState {

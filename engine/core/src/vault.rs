@@ -6,6 +6,7 @@
 //! that version alone: its last calls still find it, and it is dropped with the version, before the
 //! image is unmapped.
 
+mod carry;
 mod cell;
 mod slot;
 mod table;
@@ -19,9 +20,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use hotswap_protocol::{DataBagEntry, ExtensionSlot};
+use hotswap_plugin::Result;
+use hotswap_protocol::{DataBagEntry, ExtensionSlot, ValueChange, ValueOutcome};
 
 use crate::version::{Owner, Version};
+use carry::{Carry, Handover};
 use cell::Cell;
 
 /// Named values and registrations.
@@ -41,6 +44,8 @@ struct Contents {
 #[derive(Default)]
 pub(crate) struct Overlay {
     contents: Mutex<Contents>,
+    /// The values that this load takes over, by key.
+    carries: Mutex<BTreeMap<String, Carry>>,
     /// The versions that this load replaces, whose entries are hidden from it.
     replaced: HashSet<*const Version>,
 }
@@ -67,11 +72,15 @@ impl Overlay {
     /// The overlay of a load that replaces these versions.
     pub fn new(replaced: &[Arc<Version>]) -> Arc<Self> {
         let replaced = replaced.iter().map(Arc::as_ptr).collect();
-        Arc::new(Self { contents: Mutex::default(), replaced })
+        Arc::new(Self { replaced, ..Self::default() })
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn carries(&self) -> MutexGuard<'_, BTreeMap<String, Carry>> {
+        self.carries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this load does not see what `owner` owns.
@@ -107,6 +116,11 @@ impl Bag {
             }
             Owner::Host => false,
         };
+        let carries = std::mem::take(&mut *overlay.carries());
+        carries
+            .values()
+            .filter_map(|carry| carry.migrated.as_ref())
+            .for_each(|cell| cell.destroy());
         let mine = overlay.contents().take(own);
         mine.entries.values().for_each(|cell| cell.destroy());
         mine.slots.iter().for_each(|slot| slot.destroy());
@@ -117,7 +131,7 @@ impl Contents {
     /// Takes out what the owners that `whose` accepts own.
     fn take(&mut self, whose: impl Fn(&Owner) -> bool) -> Self {
         let Self { entries, slots } = std::mem::take(self);
-        let (mine, others) = entries.into_iter().partition(|(_, cell)| whose(&cell.owner));
+        let (mine, others) = entries.into_iter().partition(|(_, cell)| whose(&cell.owner()));
         let (my_slots, other_slots) = slots.into_iter().partition(|slot| whose(&slot.owner));
         *self = Self { entries: others, slots: other_slots };
         Self { entries: mine, slots: my_slots }
@@ -130,15 +144,37 @@ impl Store {
     }
 
     /// Publishes a load: what the new versions wrote is there for all, what the replaced ones owned
-    /// is theirs alone.
-    pub fn publish(&self, overlay: &Overlay, loaded: &[Arc<Version>], replaced: &[Arc<Version>]) {
+    /// is theirs alone, but for what the new ones take over. Says what became of each value.
+    ///
+    /// # Errors
+    /// When a value that is to be taken over does not fit any more; then nothing has changed.
+    pub fn publish(
+        &self,
+        overlay: &Overlay,
+        loaded: &[Arc<Version>],
+        replaced: &[Arc<Version>],
+    ) -> Result<Vec<ValueOutcome>> {
+        let before: Vec<String> = self.contents().entries.keys().cloned().collect();
+        let carries = std::mem::take(&mut *overlay.carries());
+        let handover = match Handover::prepare(carries.values()) {
+            Ok(handover) => handover,
+            Err(error) => {
+                // The versions of the failed load drop what they have of it.
+                *overlay.carries() = carries.clone();
+                return Err(error);
+            }
+        };
+        let migrated = handover.complete();
         for version in replaced {
             self.retire(version);
         }
         let mut displaced = Vec::new();
+        let mut added = Vec::new();
         {
             let mut contents = self.contents();
-            let new = std::mem::take(&mut *overlay.contents());
+            let mut new = std::mem::take(&mut *overlay.contents());
+            added.extend(new.entries.keys().cloned());
+            new.entries.extend(migrated.iter().map(|cell| (cell.key.clone(), cell.clone())));
             for (key, cell) in new.entries {
                 displaced.extend(contents.entries.insert(key, cell));
             }
@@ -149,6 +185,27 @@ impl Store {
         }
         // A new version set a key that the host or another plugin had.
         displaced.iter().for_each(|cell| cell.destroy_leased());
+        Ok(self.outcomes(&before, &added, &carries))
+    }
+
+    fn outcomes(
+        &self,
+        before: &[String],
+        added: &[String],
+        carries: &BTreeMap<String, Carry>,
+    ) -> Vec<ValueOutcome> {
+        let contents = self.contents();
+        let mut keys: Vec<&String> = before.iter().chain(contents.entries.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        let change = |key: &String| match carries.get(key) {
+            Some(carry) if carry.migrated.is_some() => ValueChange::Migrated,
+            Some(_) => ValueChange::Shared,
+            None if added.contains(key) => ValueChange::Added,
+            None if contents.entries.contains_key(key) => ValueChange::Kept,
+            None => ValueChange::Dropped,
+        };
+        keys.into_iter().map(|key| ValueOutcome { key: key.clone(), change: change(key) }).collect()
     }
 
     /// Moves what a version owns out of everybody's sight but its own.

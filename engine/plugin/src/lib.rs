@@ -58,7 +58,7 @@ pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
 pub use plugin::{Data, Plugin};
 pub use shared::{Field, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant};
 pub use value::Value;
-pub use vault::{DataBag, Extension, Vault};
+pub use vault::{Carried, DataBag, Extension, Vault};
 
 /// What a plugin's source needs, in one `use`.
 pub mod prelude {
@@ -78,6 +78,6 @@ pub mod __private {
     pub use crate::interface::raw::{
         Lease, Method, ObjectTable, RawObject, dispatch, invoke_method,
     };
-    pub use crate::vault::raw::{RawValue, ValueCallback, ValueTable};
+    pub use crate::vault::raw::{CarryTable, RawValue, ValueCallback, ValueTable};
     pub use linkme;
 }

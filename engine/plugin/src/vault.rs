@@ -2,14 +2,14 @@
 
 use std::{marker::PhantomData, ptr::NonNull};
 
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Error, ObjectOf, Result, Shared,
     abi::{Outcome, VaultContext, VaultTable},
     interface::raw::RawObject,
 };
-use raw::{RawValue, ValueCallback};
+use raw::{CarryTable, RawValue, ValueCallback};
 
 /// What plugins and host share: named values, and the host's own object.
 ///
@@ -116,6 +116,31 @@ impl DataBag<'_> {
         result.ok_or_else(|| Error::msg(format_args!("`{key}` was removed meanwhile")))
     }
 
+    /// Takes over a value that the version which this one replaces has set; where there is none,
+    /// `default` is set. To be called in `on_init`.
+    ///
+    /// Where the type is the same, both versions share the value until the old one has ended, so no
+    /// update is lost. Where it changed, the value is migrated through serde when the load is
+    /// published: new fields come from `#[serde(default)]`, renamed ones from `#[serde(alias)]`; a
+    /// later change by the old version is an error to that. Until the publish the value can be read
+    /// and not changed, and a load that is undone leaves it as it was.
+    ///
+    /// # Errors
+    /// When the value cannot be migrated; the message names the field. That undoes the load.
+    pub fn carry<T>(&self, key: &str, default: impl FnOnce() -> T) -> Result<Carried>
+    where
+        T: Shared + Serialize + DeserializeOwned,
+    {
+        // SAFETY: the context is one that the table knows.
+        let carried = outcome(unsafe {
+            (self.vault.table.bag_carry)(self.vault.context, key, CarryTable::of::<T>())
+        })?;
+        if carried == Carried::New {
+            self.set(key, default())?;
+        }
+        Ok(carried)
+    }
+
     /// Removes a value; says whether there was one.
     ///
     /// # Errors
@@ -163,6 +188,19 @@ struct Call<F, T, R> {
     value: PhantomData<fn(NonNull<T>)>,
 }
 
+/// What [`DataBag::carry`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carried {
+    /// There was no value; the default was set.
+    New,
+    /// The value belongs to the host or to a plugin that stays, and stays theirs.
+    Kept,
+    /// The value has the same type, and is shared with the version that is replaced.
+    Shared,
+    /// The value has another type, and is migrated when the load is published.
+    Migrated,
+}
+
 /// The host's own object.
 pub struct Extension<'a> {
     vault: &'a Vault,
@@ -206,7 +244,7 @@ pub mod raw {
         ptr::NonNull,
     };
 
-    use serde::Serialize;
+    use serde::{Serialize, de::DeserializeOwned};
 
     use super::Call;
     use crate::{Shared, TypeSchema, abi::Outcome, image::catch, shared::schema_of};
@@ -244,6 +282,46 @@ pub mod raw {
             to_json: to_json::<T>,
             rehome: rehome::<T>,
         };
+    }
+
+    /// What taking a value over needs of its new type; lies in the image that takes it over.
+    #[repr(C)]
+    pub struct CarryTable {
+        pub value: ValueTable,
+        pub from_json: extern "C" fn(&str) -> Outcome<RawValue>,
+    }
+
+    struct CarryType<T>(T);
+
+    impl<T: Shared + Serialize + DeserializeOwned> CarryType<T> {
+        const TABLE: &'static CarryTable = &CarryTable {
+            value: ValueTable {
+                drop: drop_value::<T>,
+                schema: schema::<T>,
+                to_json: to_json::<T>,
+                rehome: rehome::<T>,
+            },
+            from_json: from_json::<T>,
+        };
+    }
+
+    impl CarryTable {
+        pub(super) fn of<T: Shared + Serialize + DeserializeOwned>() -> &'static Self {
+            CarryType::<T>::TABLE
+        }
+    }
+
+    extern "C" fn from_json<T: Shared + Serialize + DeserializeOwned>(
+        json: &str,
+    ) -> Outcome<RawValue> {
+        catch(|| {
+            let value = serde_json::from_str::<T>(json).map_err(|error| {
+                // The text's line and column mean nothing to whoever reads this.
+                let text = error.to_string();
+                crate::Error::msg(text.split(" at line ").next().unwrap_or(&text))
+            });
+            Outcome::from_result(value.map(RawValue::new))
+        })
     }
 
     /// A closure that the engine calls with a value.

@@ -61,6 +61,35 @@ pub struct ReloadReport {
     /// How long each phase took.
     #[serde(default)]
     pub phases: Vec<PhaseTiming>,
+    /// What became of the DataBag's values, sorted by key.
+    #[serde(default)]
+    pub data_bag: Vec<ValueOutcome>,
+}
+
+/// What a reload did with one value of the DataBag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValueOutcome {
+    /// The value's name.
+    pub key: String,
+    /// What became of it.
+    pub change: ValueChange,
+}
+
+/// What became of a value of the DataBag in a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ValueChange {
+    /// It is new.
+    Added,
+    /// It belongs to the host or to a plugin that stays.
+    Kept,
+    /// A new version took it over as it is.
+    Shared,
+    /// A new version took it over, and it has another type now.
+    Migrated,
+    /// It went with its version.
+    Dropped,
 }
 
 /// How long one phase of a reload took.

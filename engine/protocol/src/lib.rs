@@ -23,7 +23,10 @@ mod event;
 mod message;
 mod snapshot;
 
-pub use event::{Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport};
+pub use event::{
+    Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport, ValueChange,
+    ValueOutcome,
+};
 pub use message::{
     ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line, Notification,
     NotificationLine, Request, RequestLine, ResponseLine, RpcError, SubscribeParams, TargetParams,

@@ -6,4 +6,4 @@ mod plugins;
 
 pub use gate::Gate;
 pub use host::Host;
-pub use plugins::{PluginDir, artifact, revision};
+pub use plugins::{PluginDir, artifact, renamed, revision};

@@ -85,3 +85,17 @@ pub fn revision(plugin: &str, number: u32) -> Vec<u8> {
     }
     file
 }
+
+/// A plugin's artifact under another name, which is shorter: as if it were that one's later commit.
+pub fn renamed(plugin: &str, name: &str) -> Vec<u8> {
+    const MAGIC: &[u8] = b"HOTSWAP-PLUGIN";
+    let mut file = artifact(plugin);
+    let descriptor = file.windows(MAGIC.len()).position(|bytes| bytes == MAGIC).expect("a plugin");
+    let from = file[descriptor..].windows(plugin.len()).position(|b| b == plugin.as_bytes());
+    let at = descriptor + from.expect("its name");
+    let mut text = name.as_bytes().to_vec();
+    text.resize(plugin.len(), 0);
+    file[at..at + plugin.len()].copy_from_slice(&text);
+    artifact::stamp(&mut file, None).expect("stamp a renamed artifact");
+    file
+}

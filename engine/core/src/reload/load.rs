@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hotswap_plugin::{Data, abi as plugin_abi};
-use hotswap_protocol::VersionState;
+use hotswap_protocol::{ValueOutcome, VersionState};
 
 use super::{LoadState, Phases, plan::Plan};
 use crate::{
@@ -189,11 +189,26 @@ impl Load {
         }
     }
 
-    /// Makes the new versions serve; returns the generation.
-    pub fn publish(mut self, engine: &Inner, plan: &Plan, current: &Arc<PluginManager>) -> u64 {
-        self.published = true;
+    /// Makes the new versions serve; returns the generation, and what became of the DataBag.
+    pub fn publish(
+        mut self,
+        engine: &Inner,
+        plan: &Plan,
+        current: &Arc<PluginManager>,
+    ) -> Result<(u64, Vec<ValueOutcome>), EngineError> {
         let ending = plan.ending();
         let loaded: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
+        let values = engine.store().publish(&self.overlay, &loaded, &ending).map_err(|error| {
+            let error = EngineError::Load {
+                plugin: None,
+                step: Step::Publish,
+                message: error.message().to_owned(),
+                causes: error.causes().to_vec(),
+            };
+            self.failure = Some(error.to_string());
+            error
+        })?;
+        self.published = true;
         let stays = |lease: &&Lease| !ending.iter().any(|old| Arc::ptr_eq(old, lease.version()));
         let staying = current.versions.iter().filter(stays);
         let mut versions: Vec<Lease> =
@@ -206,7 +221,6 @@ impl Load {
 
         let generation = current.generation + 1;
         let new = engine.make_manager(generation, versions, Some(current));
-        engine.store().publish(&self.overlay, &loaded, &ending);
         let old = engine.publish(new);
         for version in &loaded {
             version.enter(VersionState::Active, "active".into());
@@ -216,7 +230,7 @@ impl Load {
             version.enter(VersionState::Retired, "retired".into());
         }
         drop(old);
-        generation
+        Ok((generation, values))
     }
 }
 

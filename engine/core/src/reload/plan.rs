@@ -1,13 +1,12 @@
 //! What a reload is to do with each plugin.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use hotswap_protocol::{Outcome, PluginOutcome, ReloadReport};
+use hotswap_protocol::{Outcome, PluginOutcome};
 
 use super::{
     LoadState, Phases, Request,
     candidate::{Candidate, candidates, expect_distinct, select},
-    micros,
 };
 use crate::{
     EngineError, Step,
@@ -153,13 +152,8 @@ impl Plan {
         self.replaced.iter().chain(&self.removed).cloned().collect()
     }
 
-    pub fn report(
-        &self,
-        engine: &Inner,
-        generation: u64,
-        phases: Phases,
-        elapsed: Duration,
-    ) -> ReloadReport {
+    /// What became of each plugin.
+    pub fn outcomes(&self, engine: &Inner, phases: &Phases) -> Vec<PluginOutcome> {
         let mut plugins = Vec::new();
         for lease in &engine.current().versions {
             let version = lease.version();
@@ -189,7 +183,7 @@ impl Plan {
             version: None,
             elapsed_us: 0,
         }));
-        ReloadReport { generation, plugins, elapsed_us: micros(elapsed), phases: phases.0 }
+        plugins
     }
 
     /// The version that a rollback replaced.

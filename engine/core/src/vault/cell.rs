@@ -3,11 +3,11 @@
 use std::{
     cell::RefCell,
     ptr::NonNull,
-    sync::{PoisonError, RwLock, TryLockError},
+    sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError},
 };
 
 use hotswap_plugin::{
-    __private::{RawValue, ValueCallback},
+    __private::{CarryTable, RawValue, ValueCallback},
     Error, Result, TypeSchema,
     abi::Outcome,
 };
@@ -25,9 +25,18 @@ use crate::{
 /// mapped: a forgotten reference to an empty cell is harmless.
 pub(super) struct Cell {
     pub key: String,
-    pub owner: Owner,
+    /// Changes hands when a new version takes the value over.
+    owner: Mutex<Owner>,
     schema: TypeSchema,
-    value: RwLock<Option<Value>>,
+    content: RwLock<Content>,
+}
+
+/// What is behind a cell's lock.
+pub(super) struct Content {
+    /// None once it was dropped.
+    value: Option<Value>,
+    /// The version that has a copy of another type, if so: then this one is not changed any more.
+    superseded_by: Option<String>,
 }
 
 /// The value proper; dropping it drops the object.
@@ -49,7 +58,16 @@ impl Cell {
         let value = Value(value);
         // SAFETY: the table lies in the owner's image.
         let schema = flatten(unsafe { ((*value.0.table).schema)() })?;
-        Ok(Self { key: key.to_owned(), owner, schema, value: RwLock::new(Some(value)) })
+        let content = RwLock::new(Content { value: Some(value), superseded_by: None });
+        Ok(Self { key: key.to_owned(), owner: Mutex::new(owner), schema, content })
+    }
+
+    pub fn owner(&self) -> Owner {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn schema(&self) -> &TypeSchema {
+        &self.schema
     }
 
     /// Calls back with the value; says whether there was one.
@@ -58,29 +76,58 @@ impl Cell {
         self.expect_type(callback)?;
         let _locked = self.lock_once()?;
         if callback.write {
-            let guard = self.value.write().unwrap_or_else(PoisonError::into_inner);
-            let Some(value) = guard.as_ref() else { return Ok(false) };
+            let content = self.content.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(version) = &content.superseded_by {
+                return Err(Error::msg(format_args!(
+                    "`{}` was superseded: {version} has taken it over with another type",
+                    self.key
+                )));
+            }
+            let Some(value) = content.value.as_ref() else { return Ok(false) };
             // SAFETY: the type was checked, and the lock is held for writing.
             unsafe { (callback.run)(callback.context, value.0.data) };
-            if !same_owner(by, &self.owner) {
+            if !same_owner(by, &self.owner()) {
                 // What another image wrote may point at statics of that image.
                 // SAFETY: the owner is leased, and the lock is held for writing.
                 flatten(unsafe { ((*value.0.table).rehome)(value.0.data) })?;
             }
         } else {
-            let guard = self.value.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(value) = guard.as_ref() else { return Ok(false) };
+            let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(value) = content.value.as_ref() else { return Ok(false) };
             // SAFETY: the type was checked, and the lock is held for reading.
             unsafe { (callback.run)(callback.context, value.0.data) };
         }
         Ok(true)
     }
 
+    /// Locks the cell, to be taken over.
+    pub fn lock(&self) -> Result<LockedCell<'_>> {
+        let locked = self.lock_once()?;
+        let content = self.content.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(LockedCell { cell: self, content, _locked: locked })
+    }
+
+    /// The value as another type, made in the image of `table`.
+    pub fn migrated(&self, table: &CarryTable) -> Result<RawValue> {
+        let missing = || Error::msg(format_args!("`{}` is being changed right now", self.key));
+        let json = self.json().ok_or_else(missing)?;
+        self.read_as(table, &json)
+    }
+
+    fn read_as(&self, table: &CarryTable, json: &str) -> Result<RawValue> {
+        flatten((table.from_json)(json)).map_err(|error| {
+            let old = self.schema.name();
+            error.context(format_args!("`{}`: the old value, a `{old}`, does not fit", self.key))
+        })
+    }
+
     /// Drops the value.
     ///
     /// The caller is the reaper, for which the owner's image is still mapped, or has a lease of it.
     pub fn destroy(&self) {
-        let value = self.value.write().unwrap_or_else(PoisonError::into_inner).take();
+        let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
+        let value = content.value.take();
+        drop(content);
         drop(value);
     }
 
@@ -101,7 +148,7 @@ impl Cell {
         DataBagEntry {
             key: self.key.clone(),
             type_name: self.schema.name().to_owned(),
-            owner: self.owner.to_string(),
+            owner: self.owner().to_string(),
             size_bytes: json.as_ref().map(|json| json.len() as u64),
             value: json.and_then(|json| serde_json::from_str(&json).ok()),
         }
@@ -111,19 +158,19 @@ impl Cell {
     fn json(&self) -> Option<String> {
         let _lease = self.lease()?;
         let _locked = self.lock_once().ok()?;
-        let guard = match self.value.try_read() {
-            Ok(guard) => guard,
+        let content = match self.content.try_read() {
+            Ok(content) => content,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        let value = guard.as_ref()?;
+        let value = content.value.as_ref()?;
         // SAFETY: the owner is leased, and the lock is held.
         flatten(unsafe { ((*value.0.table).to_json)(value.0.data) }).ok()
     }
 
     /// Keeps the owner's image mapped; the outer option is whether it still is.
     fn lease(&self) -> Option<Option<Lease>> {
-        match &self.owner {
+        match self.owner() {
             Owner::Host => Some(None),
             Owner::Version(version) => {
                 Lease::try_new(&version.upgrade()?, LeaseKind::Value).map(Some)
@@ -137,7 +184,7 @@ impl Cell {
         }
         let expected = flatten((callback.schema)())?;
         let what = self.schema.difference(&expected).unwrap_or_default();
-        let (key, owner) = (&self.key, &self.owner);
+        let (key, owner) = (&self.key, self.owner());
         Err(Error::msg(format_args!("`{key}` of {owner} has another type: {what}")))
     }
 
@@ -153,6 +200,46 @@ impl Cell {
             locked.push(this);
             Ok(Locked(this))
         })
+    }
+}
+
+/// A cell that nobody else uses, while it is taken over.
+pub(super) struct LockedCell<'a> {
+    cell: &'a Cell,
+    content: RwLockWriteGuard<'a, Content>,
+    _locked: Locked,
+}
+
+impl LockedCell<'_> {
+    /// The value as another type; this one is not changed any more until the lock ends.
+    pub fn migrated(&self, table: &CarryTable) -> Result<RawValue> {
+        let value = self.content.value.as_ref();
+        let value = value.ok_or_else(|| Error::msg("the value was dropped meanwhile"))?;
+        // SAFETY: the owner is mapped, as the caller's load replaces it; the lock is held.
+        let json = flatten(unsafe { ((*value.0.table).to_json)(value.0.data) })?;
+        self.cell.read_as(table, &json)
+    }
+
+    /// Lets the old version read the value, but not change it any more.
+    pub fn supersede(mut self, by: &Owner) {
+        self.content.superseded_by = Some(by.to_string());
+    }
+
+    /// Makes the value another version's, whose type has the same schema.
+    pub fn hand_over(mut self, to: &Owner, table: &'static CarryTable) {
+        if let Some(value) = &mut self.content.value {
+            value.0.table = &raw const table.value;
+            // SAFETY: the schemas are equal, and the lock is held for writing.
+            if let Err(error) = flatten(unsafe { (table.value.rehome)(value.0.data) }) {
+                tracing::error!("`{}`: taking it over: {error}", self.cell.key);
+            }
+        }
+        *self.cell.owner.lock().unwrap_or_else(PoisonError::into_inner) = to.clone();
+    }
+
+    /// Replaces the value, which is still this version's own.
+    pub fn replace(mut self, value: RawValue) {
+        self.content.value = Some(Value(value));
     }
 }
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{RawObject, RawValue, ValueCallback},
-    Result, Vault,
+    __private::{CarryTable, RawObject, RawValue, ValueCallback},
+    Carried, Result, Vault,
     abi::{Outcome, PanicReport, VaultContext, VaultTable},
 };
 
@@ -20,7 +20,7 @@ pub(super) fn vault(view: Arc<View>) -> Vault {
 }
 
 static TABLE: VaultTable =
-    VaultTable { retain, release, bag_set, bag_with, bag_remove, bag_keys, register };
+    VaultTable { retain, release, bag_set, bag_with, bag_carry, bag_remove, bag_keys, register };
 
 unsafe extern "C" fn retain(context: VaultContext) {
     // SAFETY: a context is a reference that `vault` made.
@@ -49,6 +49,15 @@ unsafe extern "C" fn bag_with(
 ) -> Outcome<bool> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| view.with(key, callback)) }
+}
+
+unsafe extern "C" fn bag_carry(
+    context: VaultContext,
+    key: &str,
+    table: &'static CarryTable,
+) -> Outcome<Carried> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |view| view.carry(key, table)) }
 }
 
 unsafe extern "C" fn bag_remove(context: VaultContext, key: &str) -> Outcome<bool> {

@@ -3,11 +3,16 @@
 use std::sync::{Arc, Weak};
 
 use hotswap_plugin::{
-    __private::{RawObject, RawValue, ValueCallback},
-    Error, Result, Vault,
+    __private::{CarryTable, RawObject, RawValue, ValueCallback},
+    Carried, Error, Result, Vault,
 };
 
-use super::{Contents, Overlay, Sight, Slot, Store, cell::Cell, table};
+use super::{
+    Contents, Overlay, Sight, Slot, Store,
+    carry::Carry,
+    cell::{Cell, flatten},
+    table,
+};
 use crate::version::{Owner, Version};
 
 /// The Vault as one owner sees it; what a [`Vault`] refers to.
@@ -44,10 +49,13 @@ impl View {
     /// Finds an entry where this owner would.
     fn find(&self, key: &str) -> Option<Arc<Cell>> {
         let overlay = self.overlay();
-        let own = overlay.as_ref().and_then(|(own, _)| own.contents().entries.get(key).cloned());
+        let own = overlay.as_ref().and_then(|(own, _)| {
+            let written = own.contents().entries.get(key).cloned();
+            written.or_else(|| Some(own.carries().get(key)?.visible().clone()))
+        });
         own.or_else(|| {
             let cell = self.store.contents().entries.get(key).cloned()?;
-            let hidden = overlay.as_ref().is_some_and(|(own, _)| own.hides(&cell.owner));
+            let hidden = overlay.as_ref().is_some_and(|(own, _)| own.hides(&cell.owner()));
             (!hidden).then_some(cell)
         })
     }
@@ -60,8 +68,18 @@ impl View {
         }
     }
 
+    /// Refuses a change of a value that this owner is about to take over.
+    fn expect_writable(&self, key: &str) -> Result<()> {
+        let Some((own, _)) = self.overlay() else { return Ok(()) };
+        own.carries().get(key).map_or(Ok(()), |carry| Err(carry.read_only()))
+    }
+
     pub fn set(&self, key: &str, value: RawValue, replace: bool) -> Result<bool> {
         let cell = Arc::new(Cell::new(key, self.owner.clone(), value)?);
+        if let Err(error) = self.expect_writable(key) {
+            cell.destroy();
+            return Err(error);
+        }
         let old = self.find(key);
         if old.is_some() && !replace {
             cell.destroy();
@@ -90,19 +108,52 @@ impl View {
     }
 
     pub fn with(&self, key: &str, callback: &mut ValueCallback) -> Result<bool> {
+        if callback.write {
+            self.expect_writable(key)?;
+        }
         match self.find(key) {
             Some(cell) => cell.with(&self.owner, callback),
             None => Ok(false),
         }
     }
 
+    /// Takes a value over from a version that this load replaces, when it is published.
+    pub fn carry(&self, key: &str, table: &'static CarryTable) -> Result<Carried> {
+        let Some((own, true)) = self.overlay() else {
+            return Err(Error::msg("`carry` is for `on_init`: nothing is being replaced now"));
+        };
+        if own.contents().entries.contains_key(key) || own.carries().contains_key(key) {
+            return Err(Error::msg(format_args!(
+                "`{key}` was set or carried by this load already"
+            )));
+        }
+        let Some(old) = self.store.contents().entries.get(key).cloned() else {
+            return Ok(Carried::New);
+        };
+        if !own.hides(&old.owner()) {
+            return Ok(Carried::Kept);
+        }
+        let schema = flatten((table.value.schema)())?;
+        let migrated = if schema == *old.schema() {
+            None
+        } else {
+            let value = old.migrated(table)?;
+            Some(Arc::new(Cell::new(key, self.owner.clone(), value)?))
+        };
+        let carried = if migrated.is_some() { Carried::Migrated } else { Carried::Shared };
+        let carry = Carry { old, new_owner: self.owner.clone(), table, migrated };
+        own.carries().insert(key.to_owned(), carry);
+        Ok(carried)
+    }
+
     pub fn remove(&self, key: &str) -> Result<bool> {
+        self.expect_writable(key)?;
         let Some(cell) = self.find(key) else { return Ok(false) };
-        if matches!(self.overlay(), Some((_, true))) && !self.owns(&cell.owner) {
+        if matches!(self.overlay(), Some((_, true))) && !self.owns(&cell.owner()) {
             return Err(Error::msg(format_args!(
                 "`{key}` belongs to {}; a plugin removes only its own values while it is loaded, \
                  since the load may still be undone",
-                cell.owner
+                cell.owner()
             )));
         }
         cell.expect_unlocked()?;
@@ -116,12 +167,13 @@ impl View {
         let mut keys: Vec<String> = {
             let contents = self.store.contents();
             let seen = contents.entries.iter().filter(|(_, cell)| {
-                !overlay.as_ref().is_some_and(|(own, _)| own.hides(&cell.owner))
+                !overlay.as_ref().is_some_and(|(own, _)| own.hides(&cell.owner()))
             });
             seen.map(|(key, _)| key.clone()).collect()
         };
         if let Some((own, _)) = &overlay {
             keys.extend(own.contents().entries.keys().cloned());
+            keys.extend(own.carries().keys().cloned());
         }
         keys.sort();
         keys.dedup();

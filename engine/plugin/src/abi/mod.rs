@@ -12,7 +12,10 @@ use std::ffi::{c_int, c_void};
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, Value, Vault,
     interface::raw::RawObject,
-    vault::raw::{RawValue, ValueCallback},
+    vault::{
+        Carried,
+        raw::{CarryTable, RawValue, ValueCallback},
+    },
 };
 
 /// The symbol that an image exports beside its descriptor.
@@ -192,6 +195,12 @@ pub struct VaultTable {
         key: &str,
         callback: &mut ValueCallback,
     ) -> Outcome<bool>,
+    /// Takes a value over from a version that is replaced.
+    pub bag_carry: unsafe extern "C" fn(
+        VaultContext,
+        key: &str,
+        table: &'static CarryTable,
+    ) -> Outcome<Carried>,
     /// Removes a value; says whether there was one.
     pub bag_remove: unsafe extern "C" fn(VaultContext, key: &str) -> Outcome<bool>,
     /// The keys, sorted.

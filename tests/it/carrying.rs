@@ -1,0 +1,120 @@
+//! Values that a new version takes over from the one that it replaces.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+};
+
+use hotswap_engine::{
+    args,
+    protocol::{ErrorKind, ValueChange, VersionState},
+};
+use insta::assert_snapshot;
+use serde_json::json;
+
+use crate::support::{Host, PluginDir, renamed};
+
+fn score(host: &Host) -> u64 {
+    host.engine.plugin("carries").unwrap().invoke("score", args![]).unwrap()
+}
+
+/// The score as a console sees it.
+fn shown(host: &Host) -> (serde_json::Value, String) {
+    let bag = host.engine.vault_snapshot().data_bag;
+    let entry = bag.into_iter().find(|entry| entry.key == "score").unwrap();
+    (entry.value.unwrap(), entry.owner)
+}
+
+/// A host that runs `carries`, with a score of two.
+fn playing() -> Host {
+    let host = Host::new(PluginDir::of(&["carries"]), |builder| builder);
+    host.reload();
+    score(&host);
+    score(&host);
+    host
+}
+
+#[test]
+fn a_value_of_the_same_type_is_shared_by_both_versions() {
+    let host = playing();
+    let old = host.engine.plugin("carries").unwrap();
+    host.plugins.install("carries", 2);
+    let report = host.reload();
+    let changes: Vec<_> =
+        report.data_bag.iter().map(|value| (value.key.as_str(), value.change)).collect();
+    assert_eq!(changes, [("note", ValueChange::Added), ("score", ValueChange::Shared)]);
+    assert_eq!(score(&host), 3);
+    assert_eq!(old.invoke::<u64>("score", args![]).unwrap(), 4, "the old version's last call");
+    assert_eq!(score(&host), 5);
+    assert_eq!(shown(&host).1, "carries v2");
+    drop(old);
+    host.wait_for("carries", 1, VersionState::Freed);
+    assert_eq!(score(&host), 6);
+}
+
+#[test]
+fn until_the_publish_a_carried_value_can_only_be_read() {
+    let host = playing();
+    host.plugins.install("carries", 2);
+    host.reload();
+    let note: Option<String> = host.engine.current().vault().data_bag().get("note").unwrap();
+    assert_snapshot!(note.unwrap(), @"`score` is still carries v1's; until the load is published it can only be read");
+}
+
+#[test]
+fn no_update_is_lost_through_a_hundred_reloads() {
+    let host = playing();
+    let engine = &host.engine;
+    let stop = AtomicBool::new(false);
+    let calls = AtomicU64::new(2);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let carries = engine.plugin("carries").unwrap();
+                    carries.invoke::<u64>("score", args![]).unwrap();
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for number in 2..=101 {
+            host.plugins.install("carries", number);
+            host.reload();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(shown(&host).0["points"], calls.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_value_of_another_type_is_migrated() {
+    let host = playing();
+    let old = host.engine.plugin("carries").unwrap();
+    host.plugins.write("carries", &renamed("carries-more", "carries"));
+    let report = host.reload();
+    let score_change = report.data_bag.iter().find(|value| value.key == "score").unwrap();
+    assert_eq!(score_change.change, ValueChange::Migrated);
+    assert_eq!(shown(&host), (json!({"total": 2, "level": 0}), "carries v2".into()));
+    assert_eq!(score(&host), 3);
+
+    let error = old.invoke::<u64>("score", args![]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginError);
+    assert_snapshot!(error, @"carries v1: score: `score` was superseded: carries v2 has taken it over with another type");
+    drop(old);
+    host.wait_for("carries", 1, VersionState::Freed);
+    assert_eq!(shown(&host).0, json!({"total": 3, "level": 1}));
+}
+
+#[test]
+fn a_migration_that_cannot_work_undoes_the_reload() {
+    let host = playing();
+    host.plugins.write("carries", &renamed("carries-wrongly", "carries"));
+    assert_snapshot!(host.refused_reload(), @r"
+    carries: on_init: `score`: the old value, a `carries::Score`, does not fit
+      caused by: missing field `player`
+    ");
+    assert_eq!(shown(&host), (json!({"points": 2, "gone": ""}), "carries v1".into()));
+    assert_eq!(score(&host), 3);
+    host.wait_for("carries", 2, VersionState::Failed);
+    assert_eq!(score(&host), 4);
+}
