@@ -75,8 +75,8 @@ fn a_thread_of_the_plugin_keeps_it_mapped_until_it_ends() {
     let waiting = gate.arrival();
     host.plugins.install("threads", 2);
     host.reload();
-    let info = host.wait_for("threads", 1, VersionState::Retired);
-    assert_eq!(info.holders, ["1 thread"]);
+    let info = host.wait_until("threads", 1, |info| info.holders == ["1 thread"]);
+    assert_eq!(info.state, VersionState::Retired);
     waiting.release();
     host.wait_for("threads", 1, VersionState::Freed);
     assert_eq!(host.mapped().len(), 1);

@@ -5,6 +5,7 @@ mod support;
 mod calls;
 mod carrying;
 mod dependencies;
+mod ending;
 mod freeing;
 mod refused;
 mod reloading;

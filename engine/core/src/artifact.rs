@@ -4,6 +4,7 @@ mod elf;
 mod facts;
 mod stamp;
 
+pub(crate) use facts::is_name;
 pub use facts::{BuildId, Facts, Toolchain, inspect};
 pub use hotswap_protocol::Source;
 pub use stamp::stamp;

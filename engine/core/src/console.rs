@@ -2,6 +2,7 @@
 
 mod connection;
 mod listener;
+mod outbox;
 mod request;
 
 pub use listener::ConsoleSocket;

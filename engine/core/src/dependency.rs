@@ -29,7 +29,7 @@ pub(crate) fn dependents(running: &[Arc<Version>], changed: &[String]) -> Vec<St
     let mut affected = changed.to_vec();
     let mut dependents = Vec::new();
     while let Some(next) = running.iter().find(|version| {
-        let imports = &version.dependencies().imports;
+        let imports = version.imports();
         let concerned =
             |name: &String| imports.iter().any(|import| same_name(&import.plugin, name));
         !affected.iter().any(|name| same_name(name, version.name()))
@@ -44,8 +44,7 @@ pub(crate) fn dependents(running: &[Arc<Version>], changed: &[String]) -> Vec<St
 fn expect_imports(version: &Version, all: &[Arc<Version>]) -> Result<(), EngineError> {
     let importer = version.name();
     let refuse = |message: String| Err(EngineError::load(importer, Step::Import, message));
-    let dependencies = version.dependencies();
-    for import in &dependencies.imports {
+    for import in version.imports() {
         let name = &import.plugin;
         let Some(provider) = provider(all, name) else {
             if import.optional {
@@ -57,7 +56,7 @@ fn expect_imports(version: &Version, all: &[Arc<Version>]) -> Result<(), EngineE
                 there.join(", ")
             ));
         };
-        let Some(export) = &provider.dependencies().export else {
+        let Some(export) = provider.export() else {
             return refuse(format!(
                 "it imports `{}` of {provider}, which exports nothing",
                 import.shape.name
@@ -74,7 +73,7 @@ fn expect_imports(version: &Version, all: &[Arc<Version>]) -> Result<(), EngineE
                 "the export of {provider} does not fit: {what}; build both against the same source"
             ));
         }
-        if !dependencies.reloadable && provider.dependencies().reloadable {
+        if !version.is_reloadable() && provider.is_reloadable() {
             return refuse(format!(
                 "it is not reloadable, but imports {provider}, which is; a reload of that would \
                  leave it with the old one"
@@ -103,7 +102,7 @@ impl<'a> Order<'a> {
             return Err(EngineError::load(version.name(), Step::Import, message));
         }
         self.path.push(version);
-        for import in &version.dependencies().imports {
+        for import in version.imports() {
             if let Some(provider) = provider(self.versions, &import.plugin) {
                 self.visit(provider)?;
             }

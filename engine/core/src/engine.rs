@@ -3,9 +3,10 @@
 use std::{
     any::Any,
     env, fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -19,11 +20,11 @@ use hotswap_protocol::{
 use serde::Serialize;
 
 use crate::{
-    ConsoleSocket, EngineError, Events, LoadedPlugin, PluginManager,
+    ConsoleSocket, EngineError, Events, LoadedPlugin, PluginManager, Step,
     artifact::Toolchain,
     console::{self, Listener},
     event::{EventHub, now_ms},
-    extension::{self, ExtensionFactory},
+    extension::{self, ExtensionFactory, ExtensionObject},
     history,
     lease::{Lease, LeaseKind},
     manager::same_name,
@@ -245,12 +246,13 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, store_dir, only, step_timeout, extension, console, wake } = self;
         let staging = Staging::new()?;
-        let (reaper, reaper_thread) = reaper::start(wake).map_err(|error| EngineError::Setup {
+        let store = Arc::new(Store::default());
+        let started = reaper::start(store.clone(), wake);
+        let (reaper, reaper_thread) = started.map_err(|error| EngineError::Setup {
             what: "cannot start the reaper's thread for".into(),
             path: plugin_dir.clone(),
             error,
         })?;
-        let store = Arc::new(Store::default());
         let empty = PluginManager {
             generation: 0,
             versions: Vec::new(),
@@ -385,7 +387,7 @@ impl Inner {
     ) -> Result<ReloadReport, EngineError> {
         let data = reload::load_data(data)?;
         let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_shut_down.load(Ordering::Acquire) {
+        if self.is_shut_down() {
             return Err(EngineError::ShutDown);
         }
         self.events.send(Event::ReloadStarted { at_ms: now_ms() });
@@ -405,20 +407,37 @@ impl Inner {
         result
     }
 
+    /// Makes the host's object for the next generation.
+    pub fn make_extension(
+        &self,
+        previous: &PluginManager,
+    ) -> Result<Arc<dyn ExtensionObject>, EngineError> {
+        let make = AssertUnwindSafe(|| (self.extension)(Some(previous.extension.as_ref())));
+        catch_unwind(make).map_err(|_| EngineError::Load {
+            plugin: None,
+            step: Step::Publish,
+            message: "the host's factory for its Extension panicked".into(),
+            causes: Vec::new(),
+        })
+    }
+
     pub fn make_manager(
         &self,
         generation: u64,
         versions: Vec<Lease>,
-        previous: Option<&PluginManager>,
+        extension: Arc<dyn ExtensionObject>,
     ) -> PluginManager {
-        let previous = previous.map(|previous| previous.extension.as_ref());
         PluginManager {
             generation,
             versions,
-            extension: (self.extension)(previous),
+            extension,
             store: self.store.clone(),
             vault: View::for_host(&self.store),
         }
+    }
+
+    pub fn is_shut_down(&self) -> bool {
+        self.is_shut_down.load(Ordering::Acquire)
     }
 
     /// Makes a generation the one that serves, and returns the one that did.
@@ -431,6 +450,9 @@ impl Inner {
             return self.current().plugin(target);
         }
         let version = self.version(target)?;
+        if !matches!(version.state(), VersionState::Active | VersionState::Retired) {
+            return Err(self.unknown(target));
+        }
         let lease = Lease::try_new(&version, LeaseKind::Handle);
         lease.map(LoadedPlugin).ok_or_else(|| self.unknown(target))
     }
@@ -474,7 +496,8 @@ impl Inner {
 
     fn unknown(&self, target: &str) -> EngineError {
         let versions = self.lock_versions();
-        let loaded = versions.iter().filter(|version| !version.is_finished());
+        let callable = [VersionState::Active, VersionState::Retired];
+        let loaded = versions.iter().filter(|version| callable.contains(&version.state()));
         let known = loaded.map(|version| format!("{}@{}", version.name(), version.ordinal));
         EngineError::UnknownPlugin { name: target.to_owned(), known: known.collect() }
     }
@@ -511,14 +534,15 @@ impl Inner {
 
     fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let deadline = Instant::now() + timeout;
-        let first = !self.is_shut_down.swap(true, Ordering::AcqRel);
-        // A load that runs ends first; none begins afterwards.
-        drop(self.load_state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.is_shut_down.store(true, Ordering::Release);
         let ended = self.events.subscribe();
-        if first {
-            self.events.send(Event::ShuttingDown { at_ms: now_ms() });
-            self.retire_all();
-        }
+        self.events.send(Event::ShuttingDown { at_ms: now_ms() });
+        // A load that runs ends first, and does not publish any more; none begins afterwards.
+        let Some(loads) = self.lock_loads_until(deadline) else {
+            return ShutdownReport { held: vec!["a load that has not ended".into()] };
+        };
+        self.retire_all();
+        drop(loads);
         checkpoint();
         while !self.mapped().is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -538,8 +562,27 @@ impl Inner {
         ShutdownReport { held: held.collect() }
     }
 
+    fn lock_loads_until(&self, deadline: Instant) -> Option<MutexGuard<'_, LoadState>> {
+        /// How often to look whether the load has ended; there is no event for that.
+        const LOOK: Duration = Duration::from_millis(5);
+        loop {
+            match self.load_state.try_lock() {
+                Ok(state) => return Some(state),
+                Err(TryLockError::Poisoned(state)) => return Some(state.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+            }
+        }
+    }
+
     fn retire_all(&self) {
-        let empty = self.make_manager(self.current().generation + 1, Vec::new(), None);
+        let current = self.current();
+        if current.versions.is_empty() {
+            return;
+        }
+        let extension = current.extension.clone();
+        let empty = self.make_manager(current.generation + 1, Vec::new(), extension);
+        drop(current);
         let old = self.publish(empty);
         for lease in &old.versions {
             self.store.retire(lease.version());
@@ -569,7 +612,7 @@ fn plugin_info(versions: &[Arc<Version>], current: &PluginManager) -> PluginInfo
     let name = versions.first().map_or("", |version| version.name());
     let serving = current.versions.iter().map(Lease::version);
     let active = serving.into_iter().find(|version| same_name(version.name(), name));
-    let imports = active.map(|active| &active.dependencies().imports);
+    let imports = active.map(|active| active.imports());
     PluginInfo {
         name: active.map_or(name, |active| active.name()).to_owned(),
         versions: versions.iter().map(|version| version.info()).collect(),

@@ -53,7 +53,14 @@ pub(crate) fn find_earlier(
         (None, None) => wanted.to_owned(),
     };
     let name = of_plugin.first().map_or(plugin, |version| version.name());
-    from_store(name, &wanted, store).map_err(refuse)?
+    if !artifact::is_name(name) {
+        return Err(refuse(format!("`{name}` is no plugin's name")));
+    }
+    let artifact = from_store(name, &wanted, store).map_err(refuse)??;
+    if same_name(&artifact.facts.name, name) {
+        return Ok(artifact);
+    }
+    Err(refuse(format!("what is stored under this name is `{}`", artifact.facts.name)))
 }
 
 /// The artifact of a version whose image is mapped: the copy that it was loaded from.

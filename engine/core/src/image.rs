@@ -4,7 +4,7 @@ use std::{
     ffi::{CStr, c_int, c_void},
     os::unix::ffi::OsStrExt,
     path::Path,
-    ptr::{self, NonNull},
+    ptr::NonNull,
     sync::Arc,
 };
 
@@ -27,11 +27,11 @@ use crate::{EngineError, find::Found, host_table::host_table, stage::Staged, ver
 pub(crate) struct Image {
     table: NonNull<PluginTable>,
     library: Library,
-    // After the library: the image calls through it until it is unmapped.
-    _host: Box<HostTable>,
+    // What the image calls through until it is unmapped; `close` frees it then.
+    host: NonNull<HostTable>,
     // The table's context. This makes a cycle, which `close` breaks: a version whose image is never
     // closed lives as long as the process, and so does the image.
-    _version: Arc<Version>,
+    version: Arc<Version>,
     // Last: the file that was mapped.
     staged: Staged,
 }
@@ -45,7 +45,7 @@ unsafe impl Sync for Image {}
 impl Image {
     /// Maps a staged artifact and attaches to it.
     pub fn open(staged: Staged, version: &Arc<Version>) -> Result<Self, String> {
-        let host = Box::new(host_table(version));
+        let host = NonNull::from(Box::leak(Box::new(host_table(version))));
         // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
         // code with this toolchain, and the copy is ours alone. Its constructors are those of std.
         let library = unsafe { Library::open(Some(&staged.copy), RTLD_NOW | RTLD_LOCAL) };
@@ -53,10 +53,10 @@ impl Image {
         // SAFETY: the inspected descriptor's ABI version says that the symbol has this type.
         let attach = unsafe { library.get::<Attach>(ATTACH_SYMBOL.as_bytes()) };
         let attach = attach.map_err(|error| error_text(&error))?;
-        // SAFETY: the table outlives the image, since it is dropped after the library.
-        let table = unsafe { attach(&*ptr::from_ref(host.as_ref())) };
+        // SAFETY: the table was leaked, and is freed only when the image is gone.
+        let table = unsafe { attach(host.as_ref()) };
         let table = NonNull::new(table.cast_mut()).ok_or("attaching to it panicked")?;
-        let image = Self { table, library, _host: host, _version: version.clone(), staged };
+        let image = Self { table, library, host, version: version.clone(), staged };
         image.expect_inspected()?;
         Ok(image)
     }
@@ -148,33 +148,39 @@ impl Image {
         }
     }
 
+    /// Drops the plugin's instance and what attaching installed.
+    ///
+    /// # Safety
+    /// Nobody is in the image, nothing but `close` is called afterwards, and this is called once.
+    pub unsafe fn detach(&self) {
+        // SAFETY: the caller's promise.
+        let detached = unsafe { (self.table().detach)(self.table().instance) };
+        if let Outcome::Panic(report) = detached {
+            let (plugin, location) = (&self.staged.facts.name, &report.location);
+            tracing::error!(plugin, "its drop panicked at {location}: {}", report.message);
+        }
+    }
+
     /// Unmaps the image, and looks whether it is gone.
     ///
     /// # Safety
-    /// Nothing runs in the image or will: no lease is left, and no thread has a destructor of it once
-    /// `after_detach` has run those of this thread.
-    pub unsafe fn close(self, after_detach: impl FnOnce()) -> Closed {
-        // SAFETY: the caller's promise; detaching drops what attaching installed.
-        let detached = unsafe { (self.table().detach)(self.table().instance) };
-        after_detach();
-        if let Outcome::Panic(report) = detached {
-            tracing::warn!(plugin = self.staged.facts.name, ?report, "detaching panicked");
-        }
-        let Self { library, _host, _version, staged, .. } = self;
+    /// The image was detached; nothing runs in it or will, and no thread has destructors of it.
+    pub unsafe fn close(self) -> Closed {
+        let Self { library, host, version, staged, .. } = self;
         let closed = library.close().map_err(|error| error_text(&error));
         let still_mapped = is_mapped(&staged.copy);
-        match closed {
-            Ok(()) if !still_mapped => Closed::Unmapped,
-            Ok(()) => {
-                // The image may still be called, by whatever keeps it: leave it its host.
-                std::mem::forget((_host, _version, staged));
-                Closed::StillMapped("the loader kept it mapped".into())
+        let why = match closed {
+            Ok(()) if !still_mapped => {
+                // SAFETY: the pointer came from a box, and who called through it is gone.
+                drop(unsafe { Box::from_raw(host.as_ptr()) });
+                return Closed::Unmapped;
             }
-            Err(error) => {
-                std::mem::forget((_host, _version, staged));
-                Closed::StillMapped(error)
-            }
-        }
+            Ok(()) => "the loader kept it mapped".into(),
+            Err(error) => error,
+        };
+        // The image may still be called, by whatever keeps it: leave it its host.
+        std::mem::forget((version, staged));
+        Closed::StillMapped(why)
     }
 }
 

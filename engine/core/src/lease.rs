@@ -43,14 +43,27 @@ impl LeaseKind {
 /// Counts the leases of a version.
 #[derive(Default)]
 pub(crate) struct LeaseCounts {
-    total: AtomicUsize,
+    /// The leases through which the version can be entered, and [`CLOSED`].
+    entries: AtomicUsize,
+    /// The threads that the version started.
+    threads: AtomicUsize,
     by_kind: [AtomicUsize; LeaseKind::ALL.len()],
 }
 
+/// Set for good when the last entry has ended: from then on only the version's own threads run.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
 impl LeaseCounts {
-    /// Whether anything keeps the version in use.
-    pub fn is_zero(&self) -> bool {
-        self.total.load(Ordering::Acquire) == 0
+    /// Closes the version if nobody can be in it but its own threads; says whether it is closed.
+    pub fn close(&self) -> bool {
+        // Acquire: what the last holders did happens before what comes now. They release.
+        let closed = self.entries.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire);
+        closed.is_ok() || closed == Err(CLOSED)
+    }
+
+    /// Whether nothing at all keeps the version in use, and it is closed.
+    pub fn has_ended(&self) -> bool {
+        self.entries.load(Ordering::Acquire) == CLOSED && self.threads.load(Ordering::Acquire) == 0
     }
 
     /// `2 calls`, `1 value`: one text a kind.
@@ -63,6 +76,11 @@ impl LeaseCounts {
     fn of(&self, kind: LeaseKind) -> &AtomicUsize {
         &self.by_kind[kind as usize]
     }
+
+    /// The counter that decides, for a kind.
+    fn total(&self, kind: LeaseKind) -> &AtomicUsize {
+        if kind == LeaseKind::Thread { &self.threads } else { &self.entries }
+    }
 }
 
 /// Keeps a version in use: while it lives the image is mapped.
@@ -72,26 +90,30 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// A lease of a version that is in use already, or that code in its image asks for.
-    pub fn new(version: &Arc<Version>, kind: LeaseKind) -> Self {
-        let counts = version.leases();
-        counts.total.fetch_add(1, Ordering::Relaxed);
-        counts.of(kind).fetch_add(1, Ordering::Relaxed);
-        Self { version: version.clone(), kind }
+    /// The first lease of a version that is being loaded.
+    pub fn first(version: &Arc<Version>) -> Self {
+        Self::counted(version, LeaseKind::Handle)
+    }
+
+    /// The lease of a thread that the image starts; the image's code asks for it, and so is mapped.
+    pub fn of_thread(version: &Arc<Version>) -> Self {
+        Self::counted(version, LeaseKind::Thread)
     }
 
     /// A lease of a version that may not be in use any more; then there is none to have.
     pub fn try_new(version: &Arc<Version>, kind: LeaseKind) -> Option<Self> {
         let counts = version.leases();
-        let one_more = |total| (total > 0).then_some(total + 1);
-        counts.total.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).ok()?;
+        let one_more = |total| (total > 0 && total & CLOSED == 0).then_some(total + 1);
+        counts.entries.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).ok()?;
         counts.of(kind).fetch_add(1, Ordering::Relaxed);
         Some(Self { version: version.clone(), kind })
     }
 
-    /// Another lease of the same version.
+    /// Another lease of the same version, through which it can be entered; there is none of a
+    /// thread's.
     pub fn another(&self, kind: LeaseKind) -> Self {
-        Self::new(&self.version, kind)
+        debug_assert_ne!(self.kind, LeaseKind::Thread);
+        Self::counted(&self.version, kind)
     }
 
     pub fn version(&self) -> &Arc<Version> {
@@ -103,6 +125,13 @@ impl Lease {
         // SAFETY: the reaper closes an image only when there is no lease, and this is one.
         unsafe { self.version.image() }
     }
+
+    fn counted(version: &Arc<Version>, kind: LeaseKind) -> Self {
+        let counts = version.leases();
+        counts.total(kind).fetch_add(1, Ordering::Relaxed);
+        counts.of(kind).fetch_add(1, Ordering::Relaxed);
+        Self { version: version.clone(), kind }
+    }
 }
 
 impl Drop for Lease {
@@ -110,7 +139,7 @@ impl Drop for Lease {
         let counts = self.version.leases();
         counts.of(self.kind).fetch_sub(1, Ordering::Relaxed);
         // Release: what this holder did happens before the image goes. The reaper acquires.
-        if counts.total.fetch_sub(1, Ordering::Release) == 1 {
+        if counts.total(self.kind).fetch_sub(1, Ordering::Release) == 1 {
             self.version.unused();
         }
     }

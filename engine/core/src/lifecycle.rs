@@ -53,9 +53,10 @@ impl StepThread {
         let lease = version.another(LeaseKind::Call);
         let (answer, answered) = channel();
         let job = Box::new(move || {
-            let outcome = f(lease.image());
+            // What nobody waits for any more is dropped before the lease: it may be of the image.
+            let unsent = answer.send(f(lease.image()));
+            drop(unsent);
             drop(lease);
-            let _ = answer.send(outcome);
         });
         let gone = || EngineError::load(plugin, step, "the loading thread ended early");
         self.jobs.send(job).map_err(|_| gone())?;

@@ -79,11 +79,6 @@ impl PluginManager {
         invoke_all(self.versions.iter().rev(), function, args)
     }
 
-    /// The version of a plugin that this generation has.
-    pub(crate) fn running(&self, name: &str) -> Option<&Arc<Version>> {
-        self.versions.iter().map(Lease::version).find(|version| same_name(version.name(), name))
-    }
-
     /// The Vault as the host sees it.
     pub fn vault(&self) -> &Vault {
         &self.vault

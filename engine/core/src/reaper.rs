@@ -1,6 +1,7 @@
 //! Frees versions that nothing uses any more, on a thread of its own.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -11,7 +12,11 @@ use std::{
 use hotswap_plugin::abi::Outcome;
 use hotswap_protocol::VersionState;
 
-use crate::{image::Closed, version::Version};
+use crate::{
+    image::Closed,
+    vault::Store,
+    version::{Ending, Version},
+};
 
 /// Reaches the reaper from wherever a lease ends.
 #[derive(Clone)]
@@ -39,74 +44,93 @@ impl ReaperHandle {
 }
 
 /// Starts the reaper's thread.
-pub(crate) fn start(wake: Vec<WakeThreads>) -> std::io::Result<(ReaperHandle, JoinHandle<()>)> {
+pub(crate) fn start(
+    store: Arc<Store>,
+    wake: Vec<WakeThreads>,
+) -> std::io::Result<(ReaperHandle, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let thread = thread::Builder::new().name("hotswap-reaper".into());
-    let thread = thread.spawn(move || Reaper { wake }.run(&receiver))?;
+    let thread = thread.spawn(move || Reaper { store, wake }.run(&receiver))?;
     Ok((ReaperHandle(sender), thread))
 }
 
 struct Reaper {
+    store: Arc<Store>,
     wake: Vec<WakeThreads>,
 }
 
 impl Reaper {
     fn run(self, messages: &Receiver<Message>) {
         while let Ok(Message::Consider(version)) = messages.recv() {
-            self.advance(&version);
+            // The host's code may run in here: its log's subscriber, and what wakes its threads.
+            let advance = AssertUnwindSafe(|| self.advance(&version));
+            if catch_unwind(advance).is_err() {
+                tracing::error!(
+                    "{version}: something of the host's panicked on the reaper's thread"
+                );
+            }
         }
     }
 
     /// Takes a version as far towards its end as it can go.
     ///
-    /// Each step may run the plugin's code, which may take leases again (a thread that `on_free`
-    /// starts). Then this is called again when they end.
+    /// Each step may run the plugin's code, which may start threads and leave thread-locals. Then
+    /// this is called again when those end.
     fn advance(&self, version: &Arc<Version>) {
-        if version.is_finished() || !version.leases().is_zero() {
+        if version.is_finished() || !version.leases().close() {
             return;
         }
-        if version.begin_on_free() {
-            // SAFETY: this is the reaper.
-            match unsafe { version.image() }.on_free() {
-                Outcome::Ok(()) => {}
-                Outcome::Err(error) => {
-                    tracing::debug!("{version}: on_free did not run: {error}");
-                }
-                Outcome::Panic(report) => tracing::error!(
-                    plugin = version.name(),
-                    version = version.ordinal,
-                    "on_free panicked at {}: {}",
-                    report.location,
-                    report.message
-                ),
-            }
-            version.destroy_objects();
+        if version.ending() == Ending::InUse {
+            version.set_ending(Ending::OnFree);
+            on_free(version);
+            version.set_ending(Ending::Freed);
         }
-        if !version.leases().is_zero() {
+        if !version.leases().has_ended() {
+            version
+                .enter(VersionState::Retired, format!("retired: {}", version.holders().join(", ")));
+            return;
+        }
+        if version.ending() == Ending::Freed {
+            version.set_ending(Ending::Dropping);
+            self.store.end(version);
+            version.export().into_iter().for_each(|export| export.destroy());
+            version.set_ending(Ending::Draining);
+            version.threads.begin_drain();
+        }
+        if !self.has_drained(version) {
+            return;
+        }
+        if version.ending() == Ending::Draining {
+            version.set_ending(Ending::Detaching);
+            // SAFETY: this is the reaper, and the version has ended.
+            unsafe { version.detach() };
+            version.set_ending(Ending::Detached);
+        }
+        // The drop of the instance may have started a thread, or touched thread-locals.
+        if !self.has_drained(version) {
             return;
         }
         if let Some(why) = &version.facts.keep_reason {
-            version.finish();
-            version.enter(VersionState::Kept, format!("kept: {why}"));
+            version.finish(VersionState::Kept, format!("kept: {why}"));
             return;
         }
-        version.threads.begin_drain();
+        // SAFETY: this is the reaper; the version was detached and has ended. It is closed, so no
+        // lease can come but of its own code, and no thread runs that any more.
+        let closed = unsafe { version.close() };
+        self.report(version, closed);
+    }
+
+    /// Whether no thread runs in the version, nor has destructors of it to run.
+    fn has_drained(&self, version: &Arc<Version>) -> bool {
         version.run_destructors();
+        if !version.leases().has_ended() {
+            return false;
+        }
         if version.threads.is_pinned() {
             self.wait_for_threads(version);
-            return;
+            return false;
         }
-        if !version.leases().is_zero() {
-            return;
-        }
-        // SAFETY: this is the reaper; no lease is left, and none can come, since a lease comes of
-        // another one or of code that runs in the image; no other thread has destructors to run.
-        let closed = unsafe { version.close() };
-        version.finish();
-        match closed {
-            Some(closed) => self.report(version, closed),
-            None => tracing::error!("{version} has no image to close"),
-        }
+        true
     }
 
     fn wait_for_threads(&self, version: &Arc<Version>) {
@@ -119,21 +143,38 @@ impl Reaper {
         }
     }
 
-    fn report(&self, version: &Arc<Version>, closed: Closed) {
+    fn report(&self, version: &Arc<Version>, closed: Option<Closed>) {
         match (closed, version.failure()) {
-            (Closed::Unmapped, None) => {
+            (Some(Closed::Unmapped), None) => {
                 let size = size_text(version.size_bytes);
                 let after = version.since_retired().unwrap_or_default();
                 let detail = format!("freed: {size} unmapped after {}", duration_text(after));
-                version.enter(VersionState::Freed, detail);
+                version.finish(VersionState::Freed, detail);
             }
-            (Closed::Unmapped, Some(failure)) => {
-                version.enter(VersionState::Failed, format!("failed: {failure}"));
+            (Some(Closed::Unmapped), Some(failure)) => {
+                version.finish(VersionState::Failed, format!("failed: {failure}"));
             }
-            (Closed::StillMapped(why), _) => {
-                version.enter(VersionState::Kept, format!("kept: {why}"));
+            (Some(Closed::StillMapped(why)), _) => {
+                version.finish(VersionState::Kept, format!("kept: {why}"));
             }
+            (None, _) => version.finish(VersionState::Kept, "kept: it has no image".into()),
         }
+    }
+}
+
+/// Runs a version's `on_free`, which nobody but its own threads can be beside.
+fn on_free(version: &Arc<Version>) {
+    // SAFETY: this is the reaper.
+    match unsafe { version.image() }.on_free() {
+        Outcome::Ok(()) => {}
+        Outcome::Err(error) => tracing::debug!("{version}: on_free did not run: {error}"),
+        Outcome::Panic(report) => tracing::error!(
+            plugin = version.name(),
+            version = version.ordinal,
+            "on_free panicked at {}: {}",
+            report.location,
+            report.message
+        ),
     }
 }
 

@@ -53,16 +53,11 @@ impl Staging {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = parent.join(format!("{}-{count}", process::id()));
-        let setup = |error| EngineError::Setup {
+        let lock = own(&dir).map_err(|error| EngineError::Setup {
             what: "cannot make the staging directory".into(),
             path: dir.clone(),
             error,
-        };
-        // A process of the same id may have died here before.
-        let _ = fs::remove_dir_all(&dir);
-        private_dir(&dir).map_err(setup)?;
-        let lock = File::create(dir.join(LOCK)).map_err(setup)?;
-        lock.lock().map_err(setup)?;
+        })?;
         Ok(Self { dir, _lock: lock })
     }
 
@@ -148,6 +143,25 @@ pub(crate) fn runtime_dir(purpose: &str) -> Result<PathBuf, EngineError> {
         error,
     })?;
     Ok(dir)
+}
+
+/// Makes a staging directory and locks it. A host that starts at the same moment may take it for an
+/// orphan's before it is locked; then it is made again.
+fn own(dir: &Path) -> io::Result<File> {
+    loop {
+        // A process of the same id may have died here before.
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => private_dir(dir)?,
+        }
+        let path = dir.join(LOCK);
+        let lock = File::create(&path)?;
+        lock.lock()?;
+        let still_there = fs::metadata(&path).ok().map(|file| file.ino());
+        if still_there == Some(lock.metadata()?.ino()) {
+            return Ok(lock);
+        }
+    }
 }
 
 /// Makes a directory that only this user can enter.

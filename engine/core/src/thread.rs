@@ -17,10 +17,7 @@ use std::{
 
 use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
 
-use crate::{
-    lease::{Lease, LeaseKind},
-    version::Version,
-};
+use crate::{lease::Lease, version::Version};
 
 /// POSIX asks for at least four rounds of key destructors; a destructor that sets its key again in
 /// each of these is given up, as libc does.
@@ -37,6 +34,7 @@ static DRAINS: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct VersionThreads {
     draining: AtomicBool,
     keys: Mutex<Vec<Option<Key>>>,
+    keys_made: AtomicU64,
     pinned: Mutex<Vec<(i32, String)>>,
 }
 
@@ -44,6 +42,20 @@ pub(crate) struct VersionThreads {
 #[derive(Clone, Copy)]
 struct Key {
     dtor: Option<ThreadDestructor>,
+    /// Tells a key from an earlier one of the same number, whose values are not its own.
+    made: u64,
+}
+
+/// A thread's value of a key.
+#[derive(Clone, Copy)]
+struct KeyValue {
+    value: *mut c_void,
+    /// That of the key it was set for.
+    made: u64,
+}
+
+impl KeyValue {
+    const NONE: Self = Self { value: ptr::null_mut(), made: 0 };
 }
 
 impl VersionThreads {
@@ -89,7 +101,8 @@ impl VersionThreads {
         if at == keys.len() {
             keys.push(None);
         }
-        keys[at] = Some(Key { dtor });
+        let made = self.keys_made.fetch_add(1, Ordering::Relaxed) + 1;
+        keys[at] = Some(Key { dtor, made });
         u32::try_from(at).ok()
     }
 
@@ -107,18 +120,16 @@ impl Version {
 
     /// Sets this thread's value of a key; says whether there is such a key.
     pub fn set_key(self: &Arc<Self>, key: u32, value: *mut c_void) -> bool {
-        if self.threads.key(key).is_none() {
-            return false;
-        }
+        let Some(Key { made, .. }) = self.threads.key(key) else { return false };
         if value.is_null() && self.key_value(key).is_null() {
             return true;
         }
         with_entry(self, |entry| {
             let at = key as usize;
             if entry.values.len() <= at {
-                entry.values.resize(at + 1, ptr::null_mut());
+                entry.values.resize(at + 1, KeyValue::NONE);
             }
-            entry.values[at] = value;
+            entry.values[at] = KeyValue { value, made };
         });
         true
     }
@@ -128,8 +139,10 @@ impl Version {
         let Some(record) = Record::existing() else { return ptr::null_mut() };
         let entries = record.entries.borrow();
         let entry = entries.iter().find(|entry| Arc::ptr_eq(&entry.version, self));
-        let value = entry.and_then(|entry| entry.values.get(key as usize));
-        value.copied().unwrap_or(ptr::null_mut())
+        let value = entry.and_then(|entry| entry.values.get(key as usize).copied());
+        let made = self.threads.key(key).map(|key| key.made);
+        let current = value.filter(|value| Some(value.made) == made);
+        current.unwrap_or(KeyValue::NONE).value
     }
 
     /// Runs this thread's destructors of this version.
@@ -150,7 +163,7 @@ impl Version {
         start: ThreadStart,
         argument: *mut c_void,
     ) -> c_int {
-        let lease = Lease::new(self, LeaseKind::Thread);
+        let lease = Lease::of_thread(self);
         let launch = Box::into_raw(Box::new(Launch { lease, start, argument }));
         // SAFETY: the caller's promise; the trampoline takes the launch over.
         unsafe {
@@ -223,7 +236,7 @@ struct Entry {
     thread: i32,
     dtors: Vec<(ThreadDestructor, *mut c_void)>,
     /// By key.
-    values: Vec<*mut c_void>,
+    values: Vec<KeyValue>,
     /// Whether a destructor is running; a checkpoint inside it leaves the entry alone.
     finishing: bool,
 }
@@ -330,8 +343,8 @@ impl Entry {
         let keys = self.version.threads.keys();
         let values = self.values.iter_mut().enumerate();
         let taken = values.filter_map(|(at, value)| {
-            let value = std::mem::replace(value, ptr::null_mut());
-            let key = keys.get(at).copied().flatten()?;
+            let KeyValue { value, made } = std::mem::replace(value, KeyValue::NONE);
+            let key = keys.get(at).copied().flatten().filter(|key| key.made == made)?;
             Some((key.dtor?, value)).filter(|_| !value.is_null())
         });
         taken.collect()

@@ -23,11 +23,17 @@ use std::{
 use hotswap_plugin::Result;
 use hotswap_protocol::{DataBagEntry, ExtensionSlot, ValueChange, ValueOutcome};
 
-use crate::version::{Owner, Version};
+use crate::{
+    lease::Lease,
+    version::{Owner, Version},
+};
 use carry::{Carry, Handover};
 use cell::Cell;
 
 /// Named values and registrations.
+///
+/// Its lock is also that of every [`Bag`]: who writes sees where to, and nobody publishes or retires
+/// meanwhile. Nothing of a plugin runs under it.
 #[derive(Default)]
 pub(crate) struct Store {
     contents: Mutex<Contents>,
@@ -66,6 +72,14 @@ enum Sight {
     Published,
     /// It was replaced: what was its own, then the store.
     Retired(Arc<Overlay>),
+    /// What was its own is gone, and it can leave nothing behind any more.
+    Ended,
+}
+
+/// A cell that was taken out of the Vault, and whose owner is still there to drop its value.
+struct Displaced {
+    cell: Arc<Cell>,
+    _lease: Option<Lease>,
 }
 
 impl Overlay {
@@ -102,39 +116,45 @@ impl Bag {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, sight: Sight) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sight;
-    }
-
-    /// Drops what only this version sees, values and objects; the version's last lease has ended.
-    pub fn destroy(&self) {
-        let (Sight::Loading(overlay) | Sight::Retired(overlay)) = self.sight() else { return };
-        // The versions of a failed load share its overlay; each drops what is its own.
-        let own = |owner: &Owner| match owner {
-            Owner::Version(version) => {
-                version.upgrade().is_none_or(|version| std::ptr::eq(&version.bag, self))
-            }
-            Owner::Host => false,
-        };
-        let carries = std::mem::take(&mut *overlay.carries());
-        carries
-            .values()
-            .filter_map(|carry| carry.migrated.as_ref())
-            .for_each(|cell| cell.destroy());
-        let mine = overlay.contents().take(own);
-        mine.entries.values().for_each(|cell| cell.destroy());
-        mine.slots.iter().for_each(|slot| slot.destroy());
+    fn set(&self, sight: Sight) -> Sight {
+        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut own, sight)
     }
 }
 
 impl Contents {
-    /// Takes out what the owners that `whose` accepts own.
-    fn take(&mut self, whose: impl Fn(&Owner) -> bool) -> Self {
+    /// Takes out what one version owns.
+    fn take_owned_by(&mut self, version: &Version) -> Self {
+        let whose = |owner: &Owner| match owner {
+            Owner::Version(owner) => std::ptr::eq(Weak::as_ptr(owner), version),
+            Owner::Host => false,
+        };
         let Self { entries, slots } = std::mem::take(self);
         let (mine, others) = entries.into_iter().partition(|(_, cell)| whose(&cell.owner()));
         let (my_slots, other_slots) = slots.into_iter().partition(|slot| whose(&slot.owner));
         *self = Self { entries: others, slots: other_slots };
         Self { entries: mine, slots: my_slots }
+    }
+
+    /// Puts a cell in; what it displaces is still owned by somebody who is there.
+    fn insert(&mut self, key: String, cell: Arc<Cell>) -> Option<Displaced> {
+        self.entries.insert(key, cell).map(Displaced::new)
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Displaced> {
+        self.entries.remove(key).map(Displaced::new)
+    }
+}
+
+impl Displaced {
+    /// The caller holds the lock of what the cell was in, so its owner has not ended.
+    fn new(cell: Arc<Cell>) -> Self {
+        Self { _lease: cell.lease().flatten(), cell }
+    }
+
+    /// Drops the value. Not under a lock: this runs the owner's code, and waits for whoever uses it.
+    fn destroy(self) {
+        self.cell.destroy();
     }
 }
 
@@ -144,7 +164,7 @@ impl Store {
     }
 
     /// Publishes a load: what the new versions wrote is there for all, what the replaced ones owned
-    /// is theirs alone, but for what the new ones take over. Says what became of each value.
+    /// is theirs alone, but for what the new ones take over.
     ///
     /// # Errors
     /// When a value that is to be taken over does not fit any more; then nothing has changed.
@@ -153,70 +173,51 @@ impl Store {
         overlay: &Overlay,
         loaded: &[Arc<Version>],
         replaced: &[Arc<Version>],
-    ) -> Result<Vec<ValueOutcome>> {
-        let before: Vec<String> = self.contents().entries.keys().cloned().collect();
-        let carries = std::mem::take(&mut *overlay.carries());
-        let handover = match Handover::prepare(carries.values()) {
-            Ok(handover) => handover,
-            Err(error) => {
-                // The versions of the failed load drop what they have of it.
-                *overlay.carries() = carries.clone();
-                return Err(error);
-            }
-        };
+    ) -> Result<Published> {
+        let carries = overlay.carries().clone();
+        let handover = Handover::prepare(carries.values())?;
+        let mut contents = self.contents();
+        let before: Vec<String> = contents.entries.keys().cloned().collect();
+        overlay.carries().clear();
         let migrated = handover.complete();
         for version in replaced {
-            self.retire(version);
+            contents.retire(version);
         }
-        let mut displaced = Vec::new();
-        let mut added = Vec::new();
-        {
-            let mut contents = self.contents();
-            let mut new = std::mem::take(&mut *overlay.contents());
-            added.extend(new.entries.keys().cloned());
-            new.entries.extend(migrated.iter().map(|cell| (cell.key.clone(), cell.clone())));
-            for (key, cell) in new.entries {
-                displaced.extend(contents.entries.insert(key, cell));
-            }
-            contents.slots.extend(new.slots);
-        }
+        let new = std::mem::take(&mut *overlay.contents());
+        let added: Vec<String> = new.entries.keys().cloned().collect();
+        let migrated = migrated.into_iter().map(|cell| (cell.key.clone(), cell));
+        let cells = new.entries.into_iter().chain(migrated);
+        let displaced = cells.filter_map(|(key, cell)| contents.insert(key, cell)).collect();
+        contents.slots.extend(new.slots);
         for version in loaded {
             version.bag.set(Sight::Published);
         }
-        // A new version set a key that the host or another plugin had.
-        displaced.iter().for_each(|cell| cell.destroy_leased());
-        Ok(self.outcomes(&before, &added, &carries))
-    }
-
-    fn outcomes(
-        &self,
-        before: &[String],
-        added: &[String],
-        carries: &BTreeMap<String, Carry>,
-    ) -> Vec<ValueOutcome> {
-        let contents = self.contents();
-        let mut keys: Vec<&String> = before.iter().chain(contents.entries.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        let change = |key: &String| match carries.get(key) {
-            Some(carry) if carry.migrated.is_some() => ValueChange::Migrated,
-            Some(_) => ValueChange::Shared,
-            None if added.contains(key) => ValueChange::Added,
-            None if contents.entries.contains_key(key) => ValueChange::Kept,
-            None => ValueChange::Dropped,
-        };
-        keys.into_iter().map(|key| ValueOutcome { key: key.clone(), change: change(key) }).collect()
+        Ok(Published { displaced, values: contents.outcomes(&before, &added, &carries) })
     }
 
     /// Moves what a version owns out of everybody's sight but its own.
-    pub fn retire(&self, version: &Arc<Version>) {
-        let owned_by = |owner: &Owner| match owner {
-            Owner::Version(owner) => std::ptr::eq(Weak::as_ptr(owner), Arc::as_ptr(version)),
-            Owner::Host => false,
+    pub fn retire(&self, version: &Version) {
+        self.contents().retire(version);
+    }
+
+    /// Drops what a version has of the Vault, values and objects. From now on it can leave nothing.
+    ///
+    /// The caller is the reaper; nobody but the version itself can reach what is dropped.
+    pub fn end(&self, version: &Version) {
+        let ended = {
+            let _writers = self.contents();
+            match version.bag.set(Sight::Ended) {
+                Sight::Loading(overlay) | Sight::Retired(overlay) => overlay,
+                Sight::Published | Sight::Ended => return,
+            }
         };
-        let own = Overlay::default();
-        *own.contents() = self.contents().take(owned_by);
-        version.bag.set(Sight::Retired(Arc::new(own)));
+        let carries = std::mem::take(&mut *ended.carries());
+        let migrated = carries.values().filter_map(|carry| carry.migrated.as_ref());
+        migrated.for_each(|cell| cell.destroy());
+        // The versions of a failed load share its overlay; each drops what is its own.
+        let mine = ended.contents().take_owned_by(version);
+        mine.entries.values().for_each(|cell| cell.destroy());
+        mine.slots.iter().for_each(|slot| slot.destroy());
     }
 
     /// The registrations of an interface, sorted by name.
@@ -240,5 +241,60 @@ impl Store {
         let mut infos: Vec<_> = contents.slots.iter().map(|slot| slot.info()).collect();
         infos.sort_by(|a, b| (&a.interface, &a.name).cmp(&(&b.interface, &b.name)));
         infos
+    }
+}
+
+impl Drop for Store {
+    /// What is left is the host's: every version's own went with it.
+    fn drop(&mut self) {
+        for cell in self.contents().entries.values() {
+            if matches!(cell.owner(), Owner::Host) {
+                cell.destroy();
+            }
+        }
+    }
+}
+
+impl Contents {
+    /// Moves what a version owns into an overlay that only it sees.
+    fn retire(&mut self, version: &Version) {
+        let own = Overlay::default();
+        *own.contents() = self.take_owned_by(version);
+        version.bag.set(Sight::Retired(Arc::new(own)));
+    }
+
+    /// What became of each value, given the keys before and what was written and taken over.
+    fn outcomes(
+        &self,
+        before: &[String],
+        added: &[String],
+        carries: &BTreeMap<String, Carry>,
+    ) -> Vec<ValueOutcome> {
+        let mut keys: Vec<&String> = before.iter().chain(self.entries.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        let change = |key: &String| match carries.get(key) {
+            Some(carry) if carry.migrated.is_some() => ValueChange::Migrated,
+            Some(_) => ValueChange::Shared,
+            None if added.contains(key) => ValueChange::Added,
+            None if self.entries.contains_key(key) => ValueChange::Kept,
+            None => ValueChange::Dropped,
+        };
+        keys.into_iter().map(|key| ValueOutcome { key: key.clone(), change: change(key) }).collect()
+    }
+}
+
+/// What publishing did, and what of it is still to be done.
+#[must_use]
+pub(crate) struct Published {
+    displaced: Vec<Displaced>,
+    values: Vec<ValueOutcome>,
+}
+
+impl Published {
+    /// Drops the values that new ones displaced; says what became of each key.
+    pub fn finish(self) -> Vec<ValueOutcome> {
+        self.displaced.into_iter().for_each(Displaced::destroy);
+        self.values
     }
 }

@@ -36,10 +36,13 @@ pub(crate) struct Version {
     /// What it sees of the Vault, and what of the Vault is its own.
     pub bag: Bag,
     functions: OnceLock<Functions>,
-    dependencies: OnceLock<Dependencies>,
+    reloadable: OnceLock<bool>,
+    export: OnceLock<Arc<Slot>>,
+    imports: OnceLock<Vec<ImportRequest>>,
     calls: AtomicU64,
     life: Mutex<Life>,
-    on_free_done: AtomicBool,
+    /// What the reaper is running of the image, or has run last.
+    ending: Mutex<Ending>,
     finished: AtomicBool,
     reaper: ReaperHandle,
     events: Arc<EventHub>,
@@ -56,12 +59,36 @@ struct Functions {
     calls: Vec<AtomicU64>,
 }
 
-/// What a version gives to and takes from others.
-#[derive(Default)]
-pub(crate) struct Dependencies {
-    pub reloadable: bool,
-    pub export: Option<Arc<Slot>>,
-    pub imports: Vec<ImportRequest>,
+/// How far the reaper has come with a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Ending {
+    /// Somebody may still enter it.
+    #[default]
+    InUse,
+    /// `on_free` runs.
+    OnFree,
+    /// `on_free` has run.
+    Freed,
+    /// Its values and objects are being dropped.
+    Dropping,
+    /// Its values and objects are gone; thread-locals' destructors may run.
+    Draining,
+    /// Its instance is being dropped.
+    Detaching,
+    /// Its instance is gone.
+    Detached,
+}
+
+impl Ending {
+    /// What of the image runs on the reaper's thread.
+    fn running(self) -> Option<&'static str> {
+        match self {
+            Self::OnFree => Some("its on_free, which has not returned"),
+            Self::Dropping => Some("the drop of a value, which has not returned"),
+            Self::Detaching => Some("the drop of the plugin, which has not returned"),
+            Self::InUse | Self::Freed | Self::Draining | Self::Detached => None,
+        }
+    }
 }
 
 /// What a version is in, and since when it was not in use.
@@ -93,7 +120,9 @@ impl Version {
             threads: VersionThreads::default(),
             bag,
             functions: OnceLock::new(),
-            dependencies: OnceLock::new(),
+            reloadable: OnceLock::new(),
+            export: OnceLock::new(),
+            imports: OnceLock::new(),
             calls: AtomicU64::new(0),
             life: Mutex::new(Life {
                 state: VersionState::Loading,
@@ -101,7 +130,7 @@ impl Version {
                 failure: None,
                 retired_at: None,
             }),
-            on_free_done: AtomicBool::new(false),
+            ending: Mutex::default(),
             finished: AtomicBool::new(false),
             reaper,
             events,
@@ -124,16 +153,26 @@ impl Version {
         image.as_ref().unwrap_or_else(|| unreachable!("{self} is leased, but has no image"))
     }
 
-    /// Closes the image and says what came of it.
+    /// Drops the plugin's instance and what attaching installed. Nothing of the image is called
+    /// afterwards, but for threads and thread-locals that this itself leaves.
     ///
     /// # Safety
-    /// The caller is the reaper, no lease is left and none can come, and no other thread has
-    /// destructors of the image to run.
-    pub unsafe fn close(self: &Arc<Self>) -> Option<Closed> {
+    /// The caller is the reaper, and the version has ended.
+    pub unsafe fn detach(&self) {
+        // SAFETY: the reaper does not empty the cell meanwhile.
+        unsafe { self.image().detach() };
+    }
+
+    /// Unmaps the image and says what came of it.
+    ///
+    /// # Safety
+    /// The caller is the reaper; the version was detached, has ended, and no thread has destructors
+    /// of it to run.
+    pub unsafe fn close(&self) -> Option<Closed> {
         // SAFETY: by the caller's promise nobody reads the cell.
         let image = unsafe { (*self.image.get()).take() }?;
         // SAFETY: the caller's promise.
-        Some(unsafe { image.close(|| self.run_destructors()) })
+        Some(unsafe { image.close() })
     }
 
     pub fn name(&self) -> &str {
@@ -149,14 +188,23 @@ impl Version {
         self.reaper.consider(self);
     }
 
-    /// Whether this is the first call: `on_free` runs once.
-    pub fn begin_on_free(&self) -> bool {
-        !self.on_free_done.swap(true, Ordering::AcqRel)
+    /// How far the reaper has come.
+    pub fn ending(&self) -> Ending {
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Marks the end: the image was closed, or is kept for good.
-    pub fn finish(&self) {
+    pub fn set_ending(&self, ending: Ending) {
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = ending;
+    }
+
+    /// Marks the end: the image was closed, or is kept for good. Tells everybody in any case.
+    pub fn finish(&self, state: VersionState, detail: String) {
         self.finished.store(true, Ordering::Release);
+        {
+            let mut life = self.life();
+            (life.state, life.detail) = (state, String::new());
+        }
+        self.enter(state, detail);
     }
 
     pub fn is_finished(&self) -> bool {
@@ -171,26 +219,34 @@ impl Version {
         let _ = self.functions.set(Functions { described, by_name, calls });
     }
 
-    /// Keeps what the image told of its dependencies.
-    pub fn set_dependencies(&self, dependencies: Dependencies) {
-        let _ = self.dependencies.set(dependencies);
+    /// Keeps what the image said when it was loaded.
+    pub fn set_reloadable(&self, reloadable: bool) {
+        let _ = self.reloadable.set(reloadable);
     }
 
-    /// What the version gives and takes; nothing before its steps have told.
-    pub fn dependencies(&self) -> &Dependencies {
-        static NONE: Dependencies =
-            Dependencies { reloadable: true, export: None, imports: Vec::new() };
-        self.dependencies.get().unwrap_or(&NONE)
+    /// Whether the image said, when it was loaded, that it may be replaced.
+    pub fn is_reloadable(&self) -> bool {
+        self.reloadable.get().copied().unwrap_or(true)
     }
 
-    /// Drops the version's objects in the Vault, and its export.
-    ///
-    /// The caller is the reaper; no lease is left.
-    pub fn destroy_objects(&self) {
-        self.bag.destroy();
-        if let Some(export) = &self.dependencies().export {
-            export.destroy();
-        }
+    /// Keeps what the version exports, from now on until its end.
+    pub fn set_export(&self, export: Arc<Slot>) {
+        let _ = self.export.set(export);
+    }
+
+    /// What the version exports.
+    pub fn export(&self) -> Option<&Arc<Slot>> {
+        self.export.get()
+    }
+
+    /// Keeps what the version imports.
+    pub fn set_imports(&self, imports: Vec<ImportRequest>) {
+        let _ = self.imports.set(imports);
+    }
+
+    /// What the version imports.
+    pub fn imports(&self) -> &[ImportRequest] {
+        self.imports.get().map_or(&[], Vec::as_slice)
     }
 
     /// The function of a name, counting a call of it.
@@ -290,6 +346,7 @@ impl Version {
     /// What keeps the version from being unmapped, by name.
     pub fn holders(&self) -> Vec<String> {
         let mut holders = self.leases.holders();
+        holders.extend(self.ending().running().map(ToOwned::to_owned));
         if holders.is_empty() {
             let threads = self.threads.pinned().into_iter();
             holders.extend(threads.map(|name| format!("thread-local on \"{name}\"")));

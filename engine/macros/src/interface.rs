@@ -95,6 +95,11 @@ impl Method {
             _ => return Err(Error::new(signature.span(), "an interface's method takes `&self`")),
         }
         let params = inputs.map(|input| match input {
+            FnArg::Typed(input) if is_mutable(&input.ty) => {
+                let message = "a `&mut` would let one image leave its own pointers in the other's \
+                               value; take it by value and return it";
+                Err(Error::new(input.ty.span(), message))
+            }
             FnArg::Typed(input) => match input.pat.as_ref() {
                 Pat::Ident(name) => Ok((name.ident.clone(), Type::clone(&input.ty))),
                 other => Err(Error::new(other.span(), "a parameter needs a name")),
@@ -122,7 +127,8 @@ impl Method {
         let text = params.map(|(name, ty)| format!("{name}: {}", type_text(ty)));
         let text = text.collect::<Vec<_>>().join(", ");
         let signature = format!("({text}) -> {}", type_text(&self.returns));
-        let types = self.params.iter().map(|(_, ty)| referent(ty)).chain([&self.returns]);
+        let returns = &self.returns;
+        let types = self.params.iter().map(|(_, ty)| referent(ty)).chain([quote!(#returns)]);
         quote! {
             ::hotswap_plugin::MethodShape {
                 name: ::std::string::String::from(#name),
@@ -185,10 +191,17 @@ impl Method {
     }
 }
 
-/// What a reference refers to, `&str` as `String`; any other type itself.
-fn referent(ty: &Type) -> &Type {
+/// What a reference refers to, and `String` for `&str`; any other type itself.
+fn referent(ty: &Type) -> TokenStream {
     match ty {
-        Type::Reference(reference) => &reference.elem,
-        other => other,
+        Type::Reference(reference) => match reference.elem.as_ref() {
+            Type::Path(path) if path.path.is_ident("str") => quote!(::std::string::String),
+            other => quote!(#other),
+        },
+        other => quote!(#other),
     }
+}
+
+fn is_mutable(ty: &Type) -> bool {
+    matches!(ty, Type::Reference(reference) if reference.mutability.is_some())
 }

@@ -1,7 +1,7 @@
 //! `#[derive(Shared)]`
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{ToTokens as _, format_ident, quote};
 use syn::{Data, DeriveInput, Error, Fields, Index, Result, parse_quote, spanned::Spanned};
 
 /// A checked struct or enum.
@@ -32,7 +32,7 @@ impl SharedType {
             Data::Struct(data) => (struct_shape(&data.fields), struct_rehome(&data.fields)),
             Data::Enum(data) => {
                 let variants = data.variants.iter().collect::<Vec<_>>();
-                (enum_shape(&variants), enum_rehome(&variants))
+                (enum_shape(&variants, &layout_attributes(&self.item)), enum_rehome(&variants))
             }
             Data::Union(_) => unreachable!("refused by `parse`"),
         };
@@ -71,9 +71,19 @@ fn struct_rehome(fields: &Fields) -> TokenStream {
     quote!(#(::hotswap_plugin::Shared::rehome(&mut self.#members);)*)
 }
 
-fn enum_shape(variants: &[&syn::Variant]) -> TokenStream {
+/// The attributes that decide how an enum lies in memory, as text.
+fn layout_attributes(item: &DeriveInput) -> String {
+    let layout = item.attrs.iter().filter(|attribute| attribute.path().is_ident("repr"));
+    layout.map(|attribute| attribute.meta.to_token_stream().to_string()).collect()
+}
+
+fn enum_shape(variants: &[&syn::Variant], layout: &str) -> TokenStream {
     let variants = variants.iter().map(|variant| {
         let name = variant.ident.to_string();
+        let discriminant = match &variant.discriminant {
+            Some((_, value)) => value.to_token_stream().to_string(),
+            None => String::new(),
+        };
         let fields = variant.fields.iter().enumerate().map(|(index, field)| {
             let ty = &field.ty;
             let member = member(index, field);
@@ -83,11 +93,17 @@ fn enum_shape(variants: &[&syn::Variant]) -> TokenStream {
         quote! {
             ::hotswap_plugin::Variant {
                 name: ::std::string::String::from(#name),
+                discriminant: ::std::string::String::from(#discriminant),
                 fields: ::std::vec![#(#fields),*],
             }
         }
     });
-    quote!(::hotswap_plugin::Shape::Enum(::std::vec![#(#variants),*]))
+    quote! {
+        ::hotswap_plugin::Shape::Enum {
+            layout: ::std::string::String::from(#layout),
+            variants: ::std::vec![#(#variants),*],
+        }
+    }
 }
 
 fn enum_rehome(variants: &[&syn::Variant]) -> TokenStream {

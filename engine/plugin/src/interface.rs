@@ -54,10 +54,8 @@ impl InterfaceShape {
                 ));
             }
             let types = found.types.iter().zip(&wanted.types);
-            types.into_iter().find_map(|(found, wanted)| {
-                let what = found.difference(wanted)?;
-                Some(format!("`{name}::{}` differs: {what}", expected.methods[0].name))
-            })
+            let what = types.into_iter().find_map(|(found, wanted)| found.difference(wanted))?;
+            Some(format!("`{name}::{}` differs: {what}", wanted.name))
         })
     }
 }

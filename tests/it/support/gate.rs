@@ -3,6 +3,7 @@
 use std::{
     io::Read,
     os::unix::net::{UnixListener, UnixStream},
+    path::Path,
 };
 
 use tempfile::TempDir;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 pub struct Gate {
     listener: UnixListener,
     path: String,
-    _dir: TempDir,
+    _dir: Option<TempDir>,
 }
 
 /// Somebody who waits at a gate.
@@ -20,9 +21,15 @@ pub struct Waiting(UnixStream);
 impl Gate {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("make a directory");
-        let path = dir.path().join("gate");
-        let listener = UnixListener::bind(&path).expect("listen at a gate");
-        Self { listener, path: path.display().to_string(), _dir: dir }
+        let mut gate = Self::at(&dir.path().join("gate"));
+        gate._dir = Some(dir);
+        gate
+    }
+
+    /// A gate at a path that the plugin knows.
+    pub fn at(path: &Path) -> Self {
+        let listener = UnixListener::bind(path).expect("listen at a gate");
+        Self { listener, path: path.display().to_string(), _dir: None }
     }
 
     /// What a plugin connects to.
@@ -47,5 +54,11 @@ impl Waiting {
     /// Lets them go on.
     pub fn release(self) {
         drop(self);
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }

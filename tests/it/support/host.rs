@@ -1,7 +1,6 @@
 //! An engine over a directory of plugins, and what can be seen of it from outside.
 
 use std::{
-    cell::RefCell,
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
@@ -10,7 +9,7 @@ use std::{
 
 use hotswap_engine::{
     Engine, EngineBuilder, Events,
-    protocol::{Event, ReloadReport, VersionInfo, VersionState},
+    protocol::{ReloadReport, VersionInfo, VersionState},
 };
 
 use super::PluginDir;
@@ -22,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Host {
     pub engine: Engine,
     pub plugins: PluginDir,
-    events: RefCell<Events>,
+    events: Events,
 }
 
 impl Host {
@@ -36,7 +35,7 @@ impl Host {
     /// A host that has loaded nothing yet.
     pub fn new(plugins: PluginDir, settings: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Self {
         let engine = settings(Engine::builder(plugins.path())).build().expect("make an engine");
-        let events = RefCell::new(engine.subscribe());
+        let events = engine.subscribe();
         Self { engine, plugins, events }
     }
 
@@ -58,15 +57,22 @@ impl Host {
 
     /// Waits until a version enters a state.
     pub fn wait_for(&self, plugin: &str, version: u32, state: VersionState) -> VersionInfo {
+        self.wait_until(plugin, version, |info| info.state == state)
+    }
+
+    /// Waits until a version is as expected, looking again at each event.
+    pub fn wait_until(
+        &self,
+        plugin: &str,
+        version: u32,
+        expected: impl Fn(&VersionInfo) -> bool,
+    ) -> VersionInfo {
         loop {
-            if let Some(info) = self.info(plugin, version).filter(|info| info.state == state) {
+            if let Some(info) = self.info(plugin, version).filter(&expected) {
                 return info;
             }
-            let event = self.events.borrow().recv_timeout(PATIENCE).unwrap_or_else(|_| {
-                panic!("{plugin} v{version} never became {state}: {:#?}", self.engine.snapshot())
-            });
-            if matches!(event, Event::ShuttingDown { .. }) {
-                *self.events.borrow_mut() = self.engine.subscribe();
+            if self.events.recv_timeout(PATIENCE).is_err() {
+                panic!("{plugin} v{version} stays otherwise: {:#?}", self.engine.snapshot());
             }
         }
     }

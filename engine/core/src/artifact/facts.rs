@@ -212,7 +212,7 @@ fn text(bytes: &[u8]) -> Result<String, ArtifactError> {
 }
 
 /// Whether a name is one that cargo lets a package have; it becomes part of file names.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     !name.is_empty() && name.chars().all(allowed)
 }

@@ -1,14 +1,11 @@
-//! One console's connection: a thread that reads requests, one that writes, one for the log.
+//! One console's connection: a thread that reads requests, one that writes, one a request.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
-    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak, mpsc::RecvTimeoutError},
     thread,
     time::Duration,
 };
@@ -18,18 +15,19 @@ use hotswap_protocol::{
     ResponseLine, SubscribeParams, WireError,
 };
 use serde::Serialize;
+use serde_json::Value as Json;
 
-use super::request;
-use crate::{engine::Inner, log};
-
-/// How many lines wait to be written. A console that does not read this many answers is let go.
-const OUTGOING: usize = 256;
+use super::{outbox::Outbox, request};
+use crate::{Events, engine::Inner, log};
 
 /// How many requests of one console may be worked on at once.
 const MAX_IN_FLIGHT: usize = 16;
 
 /// How long a write may take before the console counts as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a thread that waits for events looks whether its console is still there.
+const EVENT_WAIT: Duration = Duration::from_secs(1);
 
 /// The open connections, so that they can be ended with the engine.
 #[derive(Default)]
@@ -55,41 +53,39 @@ pub(super) fn serve(engine: &Weak<Inner>, stream: UnixStream, connections: &Conn
     let stream = Arc::new(stream);
     connections.add(&stream);
     let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    let (outgoing, lines) = sync_channel(OUTGOING);
-    let console = Console {
+    let outbox = Arc::new(Outbox::default());
+    let writer = {
+        let (stream, outbox) = (stream.clone(), outbox.clone());
+        spawn(move || write_lines(&stream, &outbox))
+    };
+    let mut console = Console {
         engine: engine.clone(),
-        stream: stream.clone(),
-        outgoing: outgoing.clone(),
+        outbox: outbox.clone(),
         in_flight: Arc::default(),
         greeted: false,
+        has_events: false,
         following: None,
     };
-    let writer = {
-        let stream = stream.clone();
-        spawn(move || write_lines(&stream, &lines))
-    };
-    if let Err(error) = console.read_requests() {
+    if let Err(error) = console.read_requests(&stream) {
         tracing::debug!("a console's connection ended: {error}");
     }
-    // What was queued is written first, such as why the console is let go.
-    if outgoing.send(Outgoing::Close).is_ok() {
-        let _ = writer.map(thread::JoinHandle::join);
+    // A client may close its side for writing and still wait for answers.
+    console.in_flight.wait_until_none(&outbox);
+    drop(console);
+    outbox.end();
+    if let Some(writer) = writer {
+        let _ = writer.join();
     }
+    outbox.close();
     let _ = stream.shutdown(Shutdown::Both);
-}
-
-/// What waits to be written.
-enum Outgoing {
-    Line(String),
-    Close,
 }
 
 struct Console {
     engine: Weak<Inner>,
-    stream: Arc<UnixStream>,
-    outgoing: SyncSender<Outgoing>,
-    in_flight: Arc<AtomicUsize>,
+    outbox: Arc<Outbox>,
+    in_flight: Arc<InFlight>,
     greeted: bool,
+    has_events: bool,
     following: Option<Following>,
 }
 
@@ -102,10 +98,46 @@ impl Drop for Following {
     }
 }
 
+/// Counts the requests that are being worked on.
+#[derive(Default)]
+struct InFlight {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl InFlight {
+    /// One more, unless there are too many; the ticket is one less when it is dropped.
+    fn begin(self: &Arc<Self>) -> Option<Ticket> {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        if *count >= MAX_IN_FLIGHT {
+            return None;
+        }
+        *count += 1;
+        Some(Ticket(self.clone()))
+    }
+
+    /// Waits until all are answered, or the console is gone.
+    fn wait_until_none(&self, outbox: &Outbox) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count > 0 && !outbox.has_ended() {
+            let waited = self.changed.wait_timeout(count, EVENT_WAIT);
+            count = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+struct Ticket(Arc<InFlight>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
 impl Console {
-    fn read_requests(mut self) -> io::Result<()> {
-        let stream = self.stream.clone();
-        let mut reader = BufReader::new(&*stream);
+    fn read_requests(&mut self, stream: &UnixStream) -> io::Result<()> {
+        let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -132,7 +164,7 @@ impl Console {
         let RequestLine { id, request, .. } = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {
-                let id = serde_json::from_slice::<serde_json::Value>(line);
+                let id = serde_json::from_slice::<Json>(line);
                 let id = id.ok().and_then(|line| line.get("id")?.as_u64());
                 self.refuse(id, format!("not a request of this protocol: {error}"));
                 return true;
@@ -143,7 +175,8 @@ impl Console {
             Request::Hello(hello) if hello.protocol == PROTOCOL_VERSION => {
                 self.greeted = true;
                 let host = engine.host_info();
-                self.answer(id, &HelloResult { protocol: PROTOCOL_VERSION, host });
+                let hello = serde_json::to_value(HelloResult { protocol: PROTOCOL_VERSION, host });
+                self.answer(id, hello.map_err(|error| internal(&error)));
                 true
             }
             Request::Hello(hello) => {
@@ -152,7 +185,7 @@ impl Console {
                      of the host's version",
                     hello.protocol
                 );
-                self.fail(id, WireError::new(ErrorKind::Protocol, message));
+                self.answer(id, Err(WireError::new(ErrorKind::Protocol, message)));
                 false
             }
             _ if !self.greeted => {
@@ -160,8 +193,8 @@ impl Console {
                 true
             }
             Request::Subscribe(what) => {
-                self.answer(id, &serde_json::json!({}));
                 self.subscribe(&engine, &what);
+                self.answer(id, Ok(serde_json::json!({})));
                 true
             }
             request => {
@@ -173,128 +206,114 @@ impl Console {
 
     /// Works on a request on a thread of its own, so that a long call holds up nothing else.
     fn work(&self, engine: Arc<Inner>, id: u64, request: Request) {
-        if self.in_flight.fetch_add(1, Ordering::AcqRel) >= MAX_IN_FLIGHT {
-            self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let Some(ticket) = self.in_flight.begin() else {
             let message = format!("{MAX_IN_FLIGHT} requests are being worked on; wait for one");
-            self.fail(id, WireError::new(ErrorKind::Internal, message));
+            self.answer(id, Err(WireError::new(ErrorKind::Internal, message)));
             return;
-        }
-        let (outgoing, in_flight) = (self.outgoing.clone(), self.in_flight.clone());
-        let stream = self.stream.clone();
+        };
+        let outbox = self.outbox.clone();
         let started = spawn(move || {
-            let answer = request::answer(&engine, request);
-            in_flight.fetch_sub(1, Ordering::AcqRel);
-            send(&outgoing, &stream, &ResponseLine::new(Some(id), answer));
+            // The host's code may run in here: its log's subscriber, its Extension.
+            let answer = catch_unwind(AssertUnwindSafe(|| request::answer(&engine, request)));
+            drop(engine);
+            let answer = answer.unwrap_or_else(|_| {
+                Err(WireError::new(ErrorKind::Internal, "the host panicked over the request"))
+            });
+            send_answer(&outbox, Some(id), answer);
+            drop(ticket);
         });
         if started.is_none() {
-            self.in_flight.fetch_sub(1, Ordering::AcqRel);
-            self.fail(id, WireError::new(ErrorKind::Internal, "the host has no thread left"));
+            let error = WireError::new(ErrorKind::Internal, "the host has no thread left");
+            self.answer(id, Err(error));
         }
     }
 
     fn subscribe(&mut self, engine: &Inner, what: &SubscribeParams) {
-        if what.events {
-            let events = engine.events().subscribe();
-            let (outgoing, stream) = (self.outgoing.clone(), self.stream.clone());
-            spawn(move || {
-                while let Some(event) = next_event(&events, &stream) {
-                    let Some(event) = event else { continue };
-                    if !send(&outgoing, &stream, &Notification::Event(event).into_line()) {
-                        return;
-                    }
-                }
-            });
+        if what.events && !self.has_events {
+            self.has_events = true;
+            let (events, outbox) = (engine.events().subscribe(), self.outbox.clone());
+            spawn(move || forward_events(&events, &outbox));
         }
         if what.logs {
             let queue = log::hub().follow(what.backlog);
             self.following = Some(Following(queue.clone()));
-            let outgoing = self.outgoing.clone();
-            spawn(move || forward_log(&queue, &outgoing));
+            let outbox = self.outbox.clone();
+            spawn(move || forward_log(&queue, &outbox));
         }
     }
 
-    fn answer<T: Serialize>(&self, id: u64, value: &T) {
-        let value = serde_json::to_value(value)
-            .map_err(|error| WireError::new(ErrorKind::Internal, error.to_string()));
-        send(&self.outgoing, &self.stream, &ResponseLine::new(Some(id), value));
-    }
-
-    fn fail(&self, id: u64, error: WireError) {
-        send(&self.outgoing, &self.stream, &ResponseLine::new(Some(id), Err(error)));
+    fn answer(&self, id: u64, answer: Result<Json, WireError>) {
+        send_answer(&self.outbox, Some(id), answer);
     }
 
     fn refuse(&self, id: Option<u64>, why: String) {
-        let error = WireError::new(ErrorKind::BadRequest, why);
-        send(&self.outgoing, &self.stream, &ResponseLine::new(id, Err(error)));
+        send_answer(&self.outbox, id, Err(WireError::new(ErrorKind::BadRequest, why)));
     }
 }
 
-/// How often a thread that waits for events looks whether its console is still there.
-const EVENT_WAIT: Duration = Duration::from_secs(5);
-
-/// The next event; the outer none when there will be no more, the inner when there was none yet.
-fn next_event(
-    events: &crate::Events,
-    stream: &UnixStream,
-) -> Option<Option<hotswap_protocol::Event>> {
-    match events.recv_timeout(EVENT_WAIT) {
-        Ok(event) => Some(Some(event)),
-        // A closed socket has no peer any more.
-        Err(RecvTimeoutError::Timeout) => stream.peer_addr().is_ok().then_some(None),
-        Err(RecvTimeoutError::Disconnected) => None,
+/// Queues an answer; one that is too long for a line is answered with that.
+fn send_answer(outbox: &Outbox, id: Option<u64>, answer: Result<Json, WireError>) {
+    let line = line(&ResponseLine::new(id, answer)).or_else(|bytes| {
+        let message = format!("the answer has {bytes} bytes, and a line {MAX_LINE_BYTES} at most");
+        line(&ResponseLine::new(id, Err(WireError::new(ErrorKind::Internal, message))))
+    });
+    if let Ok(line) = line {
+        outbox.send(line);
     }
 }
 
-/// Sends log records as the console takes them. They wait in a queue of their own, so the one for
-/// answers and events has room; a slow console makes this thread wait, nobody else.
-fn forward_log(queue: &log::LogQueue, outgoing: &SyncSender<Outgoing>) {
-    while let Some((records, dropped)) = queue.take() {
-        for record in records {
-            let Some(line) = line(&Notification::Log(record).into_line()) else { continue };
-            if outgoing.send(Outgoing::Line(line)).is_err() {
-                return;
+/// Sends events until the console is gone. One that has fallen so far behind that it missed events
+/// is let go, so that it knows.
+fn forward_events(events: &Events, outbox: &Outbox) {
+    loop {
+        match events.recv_timeout(EVENT_WAIT) {
+            Ok(event) => {
+                let Ok(line) = line(&Notification::Event(event).into_line()) else { continue };
+                if !outbox.send(line) {
+                    return;
+                }
             }
-        }
-        if dropped > 0 {
-            let Some(line) = line(&Notification::Dropped { count: dropped }.into_line()) else {
-                continue;
-            };
-            if outgoing.send(Outgoing::Line(line)).is_err() {
-                return;
-            }
+            Err(RecvTimeoutError::Timeout) if !outbox.has_ended() => {}
+            Err(RecvTimeoutError::Timeout) => return,
+            Err(RecvTimeoutError::Disconnected) => return outbox.end(),
         }
     }
 }
 
-/// Queues a line; a console that does not read is let go. Says whether it is still there.
-fn send<T: Serialize>(outgoing: &SyncSender<Outgoing>, stream: &UnixStream, message: &T) -> bool {
-    let Some(line) = line(message) else { return true };
-    if outgoing.send(Outgoing::Line(line)).is_ok() {
-        return true;
+/// Sends log records as the console takes them; a slow console makes this thread wait, nobody else.
+fn forward_log(queue: &log::LogQueue, outbox: &Outbox) {
+    while let Some((records, count)) = queue.take() {
+        let dropped = (count > 0).then_some(Notification::Dropped { count });
+        let notifications = records.into_iter().map(Notification::Log).chain(dropped);
+        for notification in notifications {
+            let Ok(line) = line(&notification.into_line()) else { continue };
+            if !outbox.send_log(line) {
+                return;
+            }
+        }
     }
-    let _ = stream.shutdown(Shutdown::Both);
-    false
 }
 
-/// A message as a line, unless it is longer than a line may be.
-fn line<T: Serialize>(message: &T) -> Option<String> {
-    let mut line = serde_json::to_string(message).ok()?;
+/// A message as a line; when it is longer than a line may be, how long it is.
+fn line<T: Serialize>(message: &T) -> Result<String, usize> {
+    let mut line = serde_json::to_string(message).map_err(|_| 0_usize)?;
     line.push('\n');
-    if line.len() > MAX_LINE_BYTES {
-        tracing::warn!("a message of {} bytes is too long for a console", line.len());
-        return None;
-    }
-    Some(line)
+    if line.len() > MAX_LINE_BYTES { Err(line.len()) } else { Ok(line) }
 }
 
-fn write_lines(mut stream: &UnixStream, lines: &Receiver<Outgoing>) {
-    while let Ok(Outgoing::Line(line)) = lines.recv() {
+fn write_lines(mut stream: &UnixStream, outbox: &Outbox) {
+    while let Some(line) = outbox.next() {
         if stream.write_all(line.as_bytes()).is_err() {
-            // Ends the reader too; what is still sent goes nowhere, as the channel closes.
-            let _ = stream.shutdown(Shutdown::Both);
-            return;
+            break;
         }
     }
+    // Ends the reader too.
+    outbox.close();
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+fn internal(error: &serde_json::Error) -> WireError {
+    WireError::new(ErrorKind::Internal, error.to_string())
 }
 
 fn spawn(f: impl FnOnce() + Send + 'static) -> Option<thread::JoinHandle<()>> {

@@ -15,6 +15,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use hotswap_protocol::CONSOLE_ENV;
@@ -24,6 +25,9 @@ use crate::{EngineError, engine::Inner, stage::runtime_dir};
 
 /// How many consoles may be attached at once.
 const MAX_CONNECTIONS: usize = 64;
+
+/// How long to wait after a connection could not be accepted.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Where an engine listens for consoles.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,8 +127,8 @@ impl Accept {
             }
             match stream {
                 Ok(stream) => self.admit(stream),
-                // Too many open files, most likely: let the host get rid of some.
-                Err(_) => thread::yield_now(),
+                // Too many open files, most likely, and the connection stays to be accepted.
+                Err(_) => thread::sleep(RETRY),
             }
         }
     }

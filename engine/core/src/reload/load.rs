@@ -16,7 +16,7 @@ use crate::{
     manager::PluginManager,
     stage::Inspected,
     vault::{Bag, Overlay, Slot, View},
-    version::{Dependencies, Owner, Version},
+    version::{Owner, Version},
 };
 
 /// The new versions of a load that is under way. Dropping it before the publish undoes it.
@@ -90,27 +90,28 @@ impl Load {
 
     /// Asks what each version gives and takes.
     fn ask_dependencies(&self, steps: &StepThread, phases: &mut Phases) -> Result<(), EngineError> {
-        let mut asked = Vec::new();
         for lease in &self.versions {
-            phases.time("reloadable", Some(lease.version().name()), || {
+            let version = lease.version();
+            phases.time("reloadable", Some(version.name()), || {
                 let reloadable = steps.run(lease, Step::Reloadable, |image| image.reloadable())?;
-                asked.push(Dependencies { reloadable, ..Dependencies::default() });
+                version.set_reloadable(reloadable);
                 Ok(())
             })?;
         }
-        for (lease, dependencies) in self.versions.iter().zip(&mut asked) {
-            let owner = Owner::Version(Arc::downgrade(lease.version()));
-            phases.time("export", Some(lease.version().name()), || {
+        for lease in &self.versions {
+            let version = lease.version();
+            let owner = Owner::Version(Arc::downgrade(version));
+            phases.time("export", Some(version.name()), || {
                 let export =
                     steps.run(lease, Step::Export, move |image| export_of(image, owner))?;
-                dependencies.export = export;
+                export.into_iter().for_each(|export| version.set_export(export));
                 Ok(())
             })?;
         }
-        for (lease, mut dependencies) in self.versions.iter().zip(asked) {
-            phases.time("import", Some(lease.version().name()), || {
-                dependencies.imports = steps.run(lease, Step::Import, |image| image.requests())?;
-                lease.version().set_dependencies(dependencies);
+        for lease in &self.versions {
+            let version = lease.version();
+            phases.time("import", Some(version.name()), || {
+                version.set_imports(steps.run(lease, Step::Import, |image| image.requests())?);
                 Ok(())
             })?;
         }
@@ -137,10 +138,9 @@ impl Load {
         };
         self.versions.sort_by_key(|lease| place(lease.version()));
         for lease in &self.versions {
-            let imports = &lease.version().dependencies().imports;
-            let objects = imports.iter().map(|import| {
-                provider(&self.order, &import.plugin)?.dependencies().export.as_ref()?.lend_raw()
-            });
+            let imports = lease.version().imports().iter();
+            let objects =
+                imports.map(|import| provider(&self.order, &import.plugin)?.export()?.lend_raw());
             let objects = objects.collect();
             phases.time("bind", Some(lease.version().name()), || {
                 steps.run(lease, Step::Import, move |image| image.bind(objects))
@@ -176,17 +176,22 @@ impl Load {
         engine.register(&version);
         match opened {
             Ok(()) => {
-                self.versions.push(Lease::new(&version, LeaseKind::Handle));
+                self.versions.push(Lease::first(&version));
                 Ok(())
             }
             Err(why) => {
                 let error = EngineError::load(&name, Step::Open, why);
                 version.fail(error.to_string());
-                version.finish();
-                version.enter(VersionState::Failed, format!("failed: {error}"));
+                version.finish(VersionState::Failed, format!("failed: {error}"));
                 Err(error)
             }
         }
+    }
+
+    /// Remembers why the load failed.
+    fn failed(&mut self, error: EngineError) -> EngineError {
+        self.failure = Some(error.to_string());
+        error
     }
 
     /// Makes the new versions serve; returns the generation, and what became of the DataBag.
@@ -196,19 +201,24 @@ impl Load {
         plan: &Plan,
         current: &Arc<PluginManager>,
     ) -> Result<(u64, Vec<ValueOutcome>), EngineError> {
+        if engine.is_shut_down() {
+            return Err(EngineError::ShutDown);
+        }
         let ending = plan.ending();
         let loaded: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
-        let values = engine.store().publish(&self.overlay, &loaded, &ending).map_err(|error| {
-            let error = EngineError::Load {
+        let generation = current.generation + 1;
+        let extension = engine.make_extension(current).map_err(|error| self.failed(error))?;
+        let published = engine.store().publish(&self.overlay, &loaded, &ending);
+        let published = published.map_err(|error| {
+            self.failed(EngineError::Load {
                 plugin: None,
                 step: Step::Publish,
                 message: error.message().to_owned(),
                 causes: error.causes().to_vec(),
-            };
-            self.failure = Some(error.to_string());
-            error
+            })
         })?;
         self.published = true;
+
         let stays = |lease: &&Lease| !ending.iter().any(|old| Arc::ptr_eq(old, lease.version()));
         let staying = current.versions.iter().filter(stays);
         let mut versions: Vec<Lease> =
@@ -218,9 +228,7 @@ impl Load {
             self.order.iter().position(|other| Arc::ptr_eq(other, version))
         };
         versions.sort_by_key(|lease| place(lease.version()));
-
-        let generation = current.generation + 1;
-        let new = engine.make_manager(generation, versions, Some(current));
+        let new = engine.make_manager(generation, versions, extension);
         let old = engine.publish(new);
         for version in &loaded {
             version.enter(VersionState::Active, "active".into());
@@ -230,7 +238,8 @@ impl Load {
             version.enter(VersionState::Retired, "retired".into());
         }
         drop(old);
-        Ok((generation, values))
+        // Last: a value that another thread is using is waited for.
+        Ok((generation, published.finish()))
     }
 }
 

@@ -46,23 +46,38 @@ impl Plan {
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
         let mut plan = match request {
-            Request::Rollback(artifact) => Self::rollback(*artifact, current),
+            Request::Rollback(artifact) => Self::rollback(engine, *artifact, current)?,
             Request::Changed => Self::reload(engine, state, false, current, phases)?,
             Request::Latest => Self::reload(engine, state, true, current, phases)?,
         };
-        plan.rebind_dependents(current)?;
+        plan.rebind_dependents(engine, current)?;
         Ok(plan)
     }
 
     /// Loads one plugin from an earlier artifact.
-    fn rollback(artifact: Inspected, current: &PluginManager) -> Self {
+    fn rollback(
+        engine: &Inner,
+        artifact: Inspected,
+        current: &PluginManager,
+    ) -> Result<Self, EngineError> {
         let mut plan = Self { is_rollback: true, ..Self::default() };
-        let running = current.running(&artifact.facts.name);
-        if running.is_none_or(|running| running.facts.build_id != artifact.facts.build_id) {
-            plan.replaced.extend(running.cloned());
+        let name = artifact.facts.name.clone();
+        let mut serving = current.versions.iter();
+        let running = serving.find(|lease| same_name(lease.version().name(), &name));
+        let Some(running) = running else {
             plan.changed.push(artifact);
+            return Ok(plan);
+        };
+        if running.version().facts.build_id == artifact.facts.build_id {
+            return Ok(plan);
         }
-        plan
+        if !is_reloadable(engine, running, &mut None)? {
+            let message = "its running version says that it may not be replaced";
+            return Err(EngineError::load(&name, Step::Reloadable, message));
+        }
+        plan.replaced.push(running.version().clone());
+        plan.changed.push(artifact);
+        Ok(plan)
     }
 
     /// Loads what changed in the plugin directory.
@@ -94,7 +109,11 @@ impl Plan {
     }
 
     /// Loads anew what imports a plugin that changes, from the very artifact that runs.
-    fn rebind_dependents(&mut self, current: &PluginManager) -> Result<(), EngineError> {
+    fn rebind_dependents(
+        &mut self,
+        engine: &Inner,
+        current: &PluginManager,
+    ) -> Result<(), EngineError> {
         let running: Vec<_> =
             current.versions.iter().map(|lease| lease.version().clone()).collect();
         let new = self.changed.iter().map(|new| new.facts.name.clone());
@@ -108,6 +127,10 @@ impl Plan {
             else {
                 continue;
             };
+            if !is_reloadable(engine, dependent, &mut None)? {
+                let message = "it imports a plugin that changes, but may not be replaced itself";
+                return Err(EngineError::load(&name, Step::Reloadable, message));
+            }
             self.changed.push(inspect(dependent.image().staged_file()?)?);
             self.replaced.extend(provider(&running, &name).cloned());
             self.rebound.push(name);
@@ -159,10 +182,10 @@ impl Plan {
             let version = lease.version();
             let name = version.name();
             let stays = self.staying.iter().find(|(other, _)| other == name);
-            let outcome = if let Some((_, outcome)) = stays {
-                *outcome
-            } else if self.rebound.iter().any(|other| same_name(other, name)) {
+            let outcome = if self.is_rebound(name) {
                 Outcome::Rebound
+            } else if let Some((_, outcome)) = stays {
+                *outcome
             } else if self.replaced.iter().any(|old| same_name(old.name(), name)) {
                 Outcome::Ok
             } else if self.changed.iter().any(|new| new.facts.name == name) {

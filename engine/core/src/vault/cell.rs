@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    ptr::NonNull,
     sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError},
 };
 
@@ -57,7 +56,13 @@ impl Cell {
     pub fn new(key: &str, owner: Owner, value: RawValue) -> Result<Self> {
         let value = Value(value);
         // SAFETY: the table lies in the owner's image.
-        let schema = flatten(unsafe { ((*value.0.table).schema)() })?;
+        let schema = match flatten(unsafe { ((*value.0.table).schema)() }) {
+            Ok(schema) => schema,
+            Err(error) => {
+                value.destroy();
+                return Err(error);
+            }
+        };
         let content = RwLock::new(Content { value: Some(value), superseded_by: None });
         Ok(Self { key: key.to_owned(), owner: Mutex::new(owner), schema, content })
     }
@@ -128,14 +133,7 @@ impl Cell {
         let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
         let value = content.value.take();
         drop(content);
-        drop(value);
-    }
-
-    /// Drops the value if its owner is still there; if it is not, the reaper did.
-    pub fn destroy_leased(&self) {
-        if let Some(_lease) = self.lease() {
-            self.destroy();
-        }
+        value.into_iter().for_each(Value::destroy);
     }
 
     /// Whether this thread is using the value, and so cannot wait until nobody does.
@@ -169,7 +167,7 @@ impl Cell {
     }
 
     /// Keeps the owner's image mapped; the outer option is whether it still is.
-    fn lease(&self) -> Option<Option<Lease>> {
+    pub fn lease(&self) -> Option<Option<Lease>> {
         match self.owner() {
             Owner::Host => Some(None),
             Owner::Version(version) => {
@@ -239,7 +237,8 @@ impl LockedCell<'_> {
 
     /// Replaces the value, which is still this version's own.
     pub fn replace(mut self, value: RawValue) {
-        self.content.value = Some(Value(value));
+        let old = self.content.value.replace(Value(value));
+        old.into_iter().for_each(Value::destroy);
     }
 }
 
@@ -252,18 +251,26 @@ impl Drop for Locked {
     }
 }
 
-impl Drop for Value {
-    fn drop(&mut self) {
-        // SAFETY: the owner's image is mapped, as `Cell` says, and the object is dropped once.
+impl Value {
+    /// Drops the object. The image that set it is mapped, as `Cell` says.
+    fn destroy(self) {
+        // SAFETY: the owner's image is mapped; the object is forgotten below, and so dropped once.
         let dropped = unsafe { ((*self.0.table).drop)(self.0.data) };
+        std::mem::forget(self);
         if let Outcome::Panic(report) = dropped {
             tracing::error!("dropping a value panicked at {}: {}", report.location, report.message);
         }
-        self.0.data = NonNull::dangling();
     }
 }
 
-fn same_owner(a: &Owner, b: &Owner) -> bool {
+impl Drop for Value {
+    /// Nobody said that the owner's image is still mapped, so the object is left as it is.
+    fn drop(&mut self) {
+        tracing::error!("a value of the Vault was left behind by its owner, and leaks");
+    }
+}
+
+pub(super) fn same_owner(a: &Owner, b: &Owner) -> bool {
     match (a, b) {
         (Owner::Host, Owner::Host) => true,
         (Owner::Version(a), Owner::Version(b)) => a.ptr_eq(b),

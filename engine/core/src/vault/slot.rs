@@ -34,7 +34,13 @@ impl Slot {
     pub fn new(name: &str, owner: Owner, object: RawObject) -> hotswap_plugin::Result<Self> {
         let object = Object(object);
         // SAFETY: the table lies in the owner's image.
-        let shape = flatten(unsafe { ((*object.0.table).shape)() })?;
+        let shape = match flatten(unsafe { ((*object.0.table).shape)() }) {
+            Ok(shape) => shape,
+            Err(error) => {
+                object.destroy();
+                return Err(error);
+            }
+        };
         Ok(Self { name: name.to_owned(), owner, shape, object: Mutex::new(Some(object)) })
     }
 
@@ -70,7 +76,7 @@ impl Slot {
     /// The caller is the reaper, for which the owner's image is still mapped.
     pub fn destroy(&self) {
         let object = self.object.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(object);
+        object.into_iter().for_each(Object::destroy);
     }
 
     pub fn info(&self) -> ExtensionSlot {
@@ -98,13 +104,22 @@ unsafe extern "C" fn release(hold: *const ()) {
     unsafe { Arc::decrement_strong_count(hold.cast::<Hold>()) };
 }
 
-impl Drop for Object {
-    fn drop(&mut self) {
-        // SAFETY: the owner's image is mapped, as `Slot::destroy` says; this happens once.
+impl Object {
+    /// Drops the object. The image that made it is mapped, as `Slot::destroy` says.
+    fn destroy(self) {
+        // SAFETY: the owner's image is mapped; the object is forgotten below, and so dropped once.
         let dropped = unsafe { ((*self.0.table).drop)(self.0.data) };
+        std::mem::forget(self);
         if let Outcome::Panic(report) = dropped {
             let (location, message) = (report.location, report.message);
             tracing::error!("dropping a registration panicked at {location}: {message}");
         }
+    }
+}
+
+impl Drop for Object {
+    /// Nobody said that the owner's image is still mapped, so the object is left as it is.
+    fn drop(&mut self) {
+        tracing::error!("an object was left behind by its owner, and leaks");
     }
 }

@@ -1,6 +1,6 @@
 //! The Vault as one owner sees it.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use hotswap_plugin::{
     __private::{CarryTable, RawObject, RawValue, ValueCallback},
@@ -8,9 +8,9 @@ use hotswap_plugin::{
 };
 
 use super::{
-    Contents, Overlay, Sight, Slot, Store,
+    Contents, Displaced, Overlay, Sight, Slot, Store,
     carry::Carry,
-    cell::{Cell, flatten},
+    cell::{Cell, flatten, same_owner},
     table,
 };
 use crate::version::{Owner, Version};
@@ -36,75 +36,87 @@ impl View {
         table::vault(Arc::new(self))
     }
 
+    /// What this owner sees of the Vault.
+    fn sight(&self) -> Sight {
+        match &self.owner {
+            Owner::Host => Sight::Published,
+            Owner::Version(version) => {
+                version.upgrade().map_or(Sight::Ended, |version| version.bag.sight())
+            }
+        }
+    }
+
     /// What this owner sees beside the store.
-    fn overlay(&self) -> Option<(Arc<Overlay>, bool)> {
-        let Owner::Version(version) = &self.owner else { return None };
-        match version.upgrade()?.bag.sight() {
-            Sight::Loading(overlay) => Some((overlay, true)),
-            Sight::Retired(overlay) => Some((overlay, false)),
-            Sight::Published => None,
+    fn overlay(&self) -> Option<Arc<Overlay>> {
+        match self.sight() {
+            Sight::Loading(overlay) | Sight::Retired(overlay) => Some(overlay),
+            Sight::Published | Sight::Ended => None,
         }
     }
 
     /// Finds an entry where this owner would.
     fn find(&self, key: &str) -> Option<Arc<Cell>> {
+        let contents = self.store.contents();
         let overlay = self.overlay();
-        let own = overlay.as_ref().and_then(|(own, _)| {
+        let own = overlay.as_ref().and_then(|own| {
             let written = own.contents().entries.get(key).cloned();
             written.or_else(|| Some(own.carries().get(key)?.visible().clone()))
         });
         own.or_else(|| {
-            let cell = self.store.contents().entries.get(key).cloned()?;
-            let hidden = overlay.as_ref().is_some_and(|(own, _)| own.hides(&cell.owner()));
+            let cell = contents.entries.get(key).cloned()?;
+            let hidden = overlay.as_ref().is_some_and(|own| own.hides(&cell.owner()));
             (!hidden).then_some(cell)
         })
     }
 
-    /// Runs `f` with the contents that this owner writes to.
-    fn with_own<T>(&self, f: impl FnOnce(&mut Contents) -> T) -> T {
-        match self.overlay() {
-            Some((own, _)) => f(&mut own.contents()),
-            None => f(&mut self.store.contents()),
+    /// Runs `f` with the contents that this owner writes to, while nobody publishes or retires.
+    fn write<T>(&self, f: impl FnOnce(&mut Contents) -> T) -> Result<T> {
+        let mut contents = self.store.contents();
+        match self.sight() {
+            Sight::Published => Ok(f(&mut contents)),
+            Sight::Loading(own) | Sight::Retired(own) => Ok(f(&mut own.contents())),
+            Sight::Ended => Err(Error::msg("the version has ended, and can leave nothing behind")),
         }
     }
 
     /// Refuses a change of a value that this owner is about to take over.
     fn expect_writable(&self, key: &str) -> Result<()> {
-        let Some((own, _)) = self.overlay() else { return Ok(()) };
+        let Some(own) = self.overlay() else { return Ok(()) };
         own.carries().get(key).map_or(Ok(()), |carry| Err(carry.read_only()))
     }
 
     pub fn set(&self, key: &str, value: RawValue, replace: bool) -> Result<bool> {
         let cell = Arc::new(Cell::new(key, self.owner.clone(), value)?);
-        if let Err(error) = self.expect_writable(key) {
-            cell.destroy();
-            return Err(error);
-        }
-        let old = self.find(key);
-        if old.is_some() && !replace {
-            cell.destroy();
-            return Ok(false);
-        }
-        if let Some(Err(error)) = old.map(|old| old.expect_unlocked()) {
-            cell.destroy();
-            return Err(error);
-        }
-        let displaced = self.with_own(|contents| {
-            if !replace && contents.entries.contains_key(key) {
-                return Err(cell);
-            }
-            Ok(contents.entries.insert(key.to_owned(), cell))
-        });
-        match displaced {
-            Ok(displaced) => {
-                displaced.iter().for_each(|cell| cell.destroy_leased());
+        match self.put(key, &cell, replace) {
+            Ok(Put::Stored(displaced)) => {
+                displaced.into_iter().for_each(Displaced::destroy);
                 Ok(true)
             }
-            Err(second) => {
-                second.destroy();
+            Ok(Put::Taken) => {
+                cell.destroy();
                 Ok(false)
             }
+            Err(error) => {
+                cell.destroy();
+                Err(error)
+            }
         }
+    }
+
+    fn put(&self, key: &str, cell: &Arc<Cell>, replace: bool) -> Result<Put> {
+        self.expect_writable(key)?;
+        if let Some(old) = self.find(key) {
+            if !replace {
+                return Ok(Put::Taken);
+            }
+            old.expect_unlocked()?;
+        }
+        self.write(|contents| {
+            if !replace && contents.entries.contains_key(key) {
+                return Put::Taken;
+            }
+            Put::Stored(contents.insert(key.to_owned(), cell.clone()))
+        })
     }
 
     pub fn with(&self, key: &str, callback: &mut ValueCallback) -> Result<bool> {
@@ -119,7 +131,7 @@ impl View {
 
     /// Takes a value over from a version that this load replaces, when it is published.
     pub fn carry(&self, key: &str, table: &'static CarryTable) -> Result<Carried> {
-        let Some((own, true)) = self.overlay() else {
+        let Sight::Loading(own) = self.sight() else {
             return Err(Error::msg("`carry` is for `on_init`: nothing is being replaced now"));
         };
         if own.contents().entries.contains_key(key) || own.carries().contains_key(key) {
@@ -149,7 +161,7 @@ impl View {
     pub fn remove(&self, key: &str) -> Result<bool> {
         self.expect_writable(key)?;
         let Some(cell) = self.find(key) else { return Ok(false) };
-        if matches!(self.overlay(), Some((_, true))) && !self.owns(&cell.owner()) {
+        if matches!(self.sight(), Sight::Loading(_)) && !same_owner(&self.owner, &cell.owner()) {
             return Err(Error::msg(format_args!(
                 "`{key}` belongs to {}; a plugin removes only its own values while it is loaded, \
                  since the load may still be undone",
@@ -157,21 +169,19 @@ impl View {
             )));
         }
         cell.expect_unlocked()?;
-        let removed = self.with_own(|contents| contents.entries.remove(key));
-        removed.iter().for_each(|cell| cell.destroy_leased());
-        Ok(removed.is_some())
+        let removed = self.write(|contents| contents.remove(key))?;
+        let was_there = removed.is_some();
+        removed.into_iter().for_each(Displaced::destroy);
+        Ok(was_there)
     }
 
     pub fn keys(&self) -> Vec<String> {
+        let contents = self.store.contents();
         let overlay = self.overlay();
-        let mut keys: Vec<String> = {
-            let contents = self.store.contents();
-            let seen = contents.entries.iter().filter(|(_, cell)| {
-                !overlay.as_ref().is_some_and(|(own, _)| own.hides(&cell.owner()))
-            });
-            seen.map(|(key, _)| key.clone()).collect()
-        };
-        if let Some((own, _)) = &overlay {
+        let hidden = |cell: &Cell| overlay.as_ref().is_some_and(|own| own.hides(&cell.owner()));
+        let seen = contents.entries.iter().filter(|(_, cell)| !hidden(cell));
+        let mut keys: Vec<String> = seen.map(|(key, _)| key.clone()).collect();
+        if let Some(own) = &overlay {
             keys.extend(own.contents().entries.keys().cloned());
             keys.extend(own.carries().keys().cloned());
         }
@@ -181,33 +191,50 @@ impl View {
     }
 
     pub fn register(&self, name: &str, object: RawObject) -> Result<()> {
-        let slot = Slot::new(name, self.owner.clone(), object)?;
-        let overlay = self.overlay();
+        let slot = Arc::new(Slot::new(name, self.owner.clone(), object)?);
+        let refused = self.add(&slot);
+        if refused.is_err() {
+            slot.destroy();
+        }
+        refused
+    }
+
+    fn add(&self, slot: &Arc<Slot>) -> Result<()> {
+        let mut contents = self.store.contents();
+        let sight = self.sight();
+        let own = match &sight {
+            Sight::Loading(own) | Sight::Retired(own) => Some(own),
+            Sight::Published => None,
+            Sight::Ended => {
+                return Err(Error::msg("the version has ended, and can leave nothing behind"));
+            }
+        };
         let taken = |contents: &Contents| {
             let same = |other: &&Arc<Slot>| {
-                other.name == slot.name
-                    && other.shape.name == slot.shape.name
-                    && !overlay.as_ref().is_some_and(|(own, _)| own.hides(&other.owner))
+                (&other.name, &other.shape.name) == (&slot.name, &slot.shape.name)
+                    && !own.is_some_and(|own| own.hides(&other.owner))
             };
             contents.slots.iter().find(same).map(|other| other.owner.to_string())
         };
-        let taken_by = taken(&self.store.contents()).or_else(|| self.with_own(|own| taken(own)));
+        let taken_by = taken(&contents).or_else(|| taken(&own?.contents()));
         if let Some(owner) = taken_by {
-            slot.destroy();
-            let interface = &slot.shape.name;
+            let (name, interface) = (&slot.name, &slot.shape.name);
             return Err(Error::msg(format_args!(
                 "`{name}` of `{interface}` is registered by {owner} already"
             )));
         }
-        self.with_own(|contents| contents.slots.push(Arc::new(slot)));
+        match own {
+            Some(own) => own.contents().slots.push(slot.clone()),
+            None => contents.slots.push(slot.clone()),
+        }
         Ok(())
     }
+}
 
-    fn owns(&self, owner: &Owner) -> bool {
-        match (&self.owner, owner) {
-            (Owner::Host, Owner::Host) => true,
-            (Owner::Version(a), Owner::Version(b)) => Weak::ptr_eq(a, b),
-            _ => false,
-        }
-    }
+/// What came of putting a cell somewhere.
+enum Put {
+    /// It is there, and what was there is not.
+    Stored(Option<Displaced>),
+    /// Another one is there, and stays.
+    Taken,
 }

@@ -31,7 +31,7 @@ pub struct Descriptor {
     pub target: Text<64>,
     /// `unwind` or `abort`.
     pub panic_strategy: Text<16>,
-    /// The version of this crate.
+    /// The version of this crate, and a hash of its source.
     pub plugin_crate_version: Text<32>,
     /// The plugin's name.
     pub name: Text<96>,
@@ -73,7 +73,7 @@ impl Descriptor {
             rustc_commit: text(env!("HOTSWAP_RUSTC_COMMIT")),
             target: text(env!("HOTSWAP_TARGET")),
             panic_strategy: text(if cfg!(panic = "unwind") { "unwind" } else { "abort" }),
-            plugin_crate_version: text(env!("CARGO_PKG_VERSION")),
+            plugin_crate_version: text(env!("HOTSWAP_PLUGIN_VERSION")),
             name: text(name),
             crate_version: text(crate_version),
             stamp: Stamp {

@@ -2,6 +2,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout},
+    io::Write as _,
     process::abort,
 };
 
@@ -37,5 +38,9 @@ unsafe impl GlobalAlloc for HostAllocator {
 /// The host. An image that allocates in a constructor, before it is attached, has none; memory from
 /// elsewhere would later be freed into the host's allocator, so the process ends instead.
 fn attached() -> &'static crate::abi::HostTable {
-    host().unwrap_or_else(|| abort())
+    host().unwrap_or_else(|| {
+        let _ = std::io::stderr()
+            .write_all(b"hotswap: a plugin allocates in a constructor, before it is attached\n");
+        abort()
+    })
 }

@@ -65,11 +65,14 @@ impl Forwarder {
 
     /// `outer:inner{id=1}`, the spans this thread is in.
     fn context(&self) -> Option<String> {
-        ENTERED.with_borrow(|entered| {
+        // At a thread's end the list may be gone before what still logs.
+        let context = ENTERED.try_with(|entered| {
+            let entered = entered.borrow();
             let spans = (!entered.is_empty()).then(|| self.spans())?;
             let texts = entered.iter().filter_map(|id| Some(spans.get(id)?.text.as_str()));
             Some(texts.collect::<Vec<_>>().join(":"))
-        })
+        });
+        context.ok().flatten()
     }
 }
 
@@ -128,11 +131,12 @@ impl Subscriber for Forwarder {
     }
 
     fn enter(&self, id: &span::Id) {
-        ENTERED.with_borrow_mut(|entered| entered.push(id.into_u64()));
+        let _ = ENTERED.try_with(|entered| entered.borrow_mut().push(id.into_u64()));
     }
 
     fn exit(&self, id: &span::Id) {
-        ENTERED.with_borrow_mut(|entered| {
+        let _ = ENTERED.try_with(|entered| {
+            let mut entered = entered.borrow_mut();
             if let Some(at) = entered.iter().rposition(|entered| *entered == id.into_u64()) {
                 entered.remove(at);
             }

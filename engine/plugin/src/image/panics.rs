@@ -28,8 +28,13 @@ pub(crate) fn catch<T>(f: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(second);
         }
-        Outcome::Panic(PanicReport { message, location: LOCATION.take() })
+        Outcome::Panic(PanicReport { message, location: location() })
     })
+}
+
+/// Where the last panic was raised; unknown at a thread's end, when the note is gone.
+fn location() -> String {
+    LOCATION.try_with(RefCell::take).unwrap_or_default()
 }
 
 /// Remembers where a panic was raised, and logs one that nobody will catch: that of a thread which
@@ -38,7 +43,7 @@ pub(super) fn install_hook() {
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let location = info.location().map(ToString::to_string).unwrap_or_default();
         if CATCHING.get() > 0 {
-            LOCATION.set(location);
+            let _ = LOCATION.try_with(|place| place.replace(location));
         } else if let Some(host) = host() {
             let thread = thread::current();
             let name = thread.name().unwrap_or("unnamed");

@@ -37,7 +37,12 @@ pub enum Shape {
     /// Fields.
     Struct(Vec<Field>),
     /// Variants.
-    Enum(Vec<Variant>),
+    Enum {
+        /// Its `repr` as written; empty for the compiler's own.
+        layout: String,
+        /// Its variants in order.
+        variants: Vec<Variant>,
+    },
 }
 
 /// A field.
@@ -56,6 +61,8 @@ pub struct Field {
 pub struct Variant {
     /// Its name.
     pub name: String,
+    /// Its discriminant as written; empty where the compiler counts.
+    pub discriminant: String,
     /// Its fields.
     pub fields: Vec<Field>,
 }
@@ -116,7 +123,14 @@ impl TypeSchema {
             (Shape::Struct(a), Shape::Struct(b)) => {
                 self.field_difference(&found.name, a, expected, b, &mut deeper)
             }
-            (Shape::Enum(a), Shape::Enum(b)) => {
+            (
+                Shape::Enum { layout: a_layout, variants: a },
+                Shape::Enum { layout: b_layout, variants: b },
+            ) => {
+                if a_layout != b_layout {
+                    let what = format!("found the layout `{a_layout}`, expected `{b_layout}`");
+                    return Some(format!("`{}` differs: {what}", found.name));
+                }
                 self.variant_difference(&found.name, a, expected, b, &mut deeper)
             }
             _ => None,
@@ -173,7 +187,11 @@ impl TypeSchema {
         deeper: &mut dyn FnMut(usize, usize) -> Option<String>,
     ) -> Option<String> {
         let names = |variants: &[Variant]| {
-            variants.iter().map(|variant| variant.name.as_str()).collect::<Vec<_>>().join(", ")
+            let text = |variant: &Variant| match variant.discriminant.as_str() {
+                "" => variant.name.clone(),
+                value => format!("{} = {value}", variant.name),
+            };
+            variants.iter().map(text).collect::<Vec<_>>().join(", ")
         };
         let (found_names, wanted_names) = (names(found), names(wanted));
         if found_names != wanted_names {

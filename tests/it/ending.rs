@@ -1,0 +1,133 @@
+//! Versions that end badly, or while others still write: nothing of them is left, and nothing is
+//! touched after it was unmapped.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use hotswap_engine::{args, protocol::VersionState};
+
+use crate::support::{Gate, Host, PluginDir};
+
+#[test]
+fn a_version_that_does_not_want_to_end_ends() {
+    let host = Host::with(&["dies-hard"]);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let plugin = host.engine.clone().plugin("dies-hard").unwrap();
+            plugin.invoke::<()>("leave_last_words", args![]).unwrap();
+        });
+    });
+    for number in 2..=20 {
+        host.plugins.install("dies-hard", number);
+        host.reload();
+        host.wait_for("dies-hard", number - 1, VersionState::Freed);
+    }
+    assert_eq!(host.mapped().len(), 1);
+    assert_eq!(host.engine.current().vault().data_bag().keys().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_value_set_while_its_version_is_replaced_goes_with_it() {
+    let host = Host::with(&["dies-hard"]);
+    let stop = AtomicBool::new(false);
+    let engine = &host.engine;
+    thread::scope(|scope| {
+        for caller in 0..3 {
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let plugin = engine.plugin("dies-hard").unwrap();
+                    let key = format!("{caller} of v{}", plugin.version());
+                    plugin.invoke::<()>("set", args![key]).unwrap();
+                }
+            });
+        }
+        for number in 2..=200 {
+            host.plugins.install("dies-hard", number);
+            host.reload();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    host.plugins.remove("dies-hard");
+    host.reload();
+    assert_eq!(host.engine.current().vault().data_bag().keys().unwrap(), Vec::<String>::new());
+    while !host.mapped().is_empty() {
+        hotswap_engine::checkpoint();
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn there_is_no_moment_without_registrations() {
+    let host = Host::with(&["shares"]);
+    let stop = AtomicBool::new(false);
+    let engine = &host.engine;
+    thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            let mut owners = BTreeSet::new();
+            while !stop.load(Ordering::Relaxed) {
+                let animals = engine.current().registered::<dyn sample_api::Animal>().unwrap();
+                assert!(animals.len() <= 1);
+                owners.extend(animals.into_iter().map(|animal| animal.owner));
+                let keys = engine.current().vault().data_bag().keys().unwrap();
+                assert_eq!(keys, ["count", "empty"]);
+            }
+            owners
+        });
+        for number in 2..=100 {
+            host.plugins.install("shares", number);
+            host.reload();
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(!asker.join().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn an_export_that_comes_too_late_is_dropped_before_its_image() {
+    let path = std::env::temp_dir().join(format!("hotswap-slow-export-{}", std::process::id()));
+    let gate = Gate::at(&path);
+    let plugins = PluginDir::of(&["slow-export"]);
+    let host = Host::new(plugins, |builder| builder.step_timeout(Duration::from_millis(100)));
+    let refusal = host.refused_reload();
+    assert!(refusal.starts_with("slow-export: export: did not return within"), "{refusal}");
+    gate.arrival().release();
+    while !host.mapped().is_empty() {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_load_for_ever() {
+    let host = Host::new(PluginDir::of(&["stuck-on-init"]), |builder| builder);
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let load = scope.spawn(|| host.engine.load(gate.path()));
+        let waiting = gate.arrival();
+        let report = host.engine.shutdown(Duration::from_millis(100));
+        assert_eq!(report.held, ["a load that has not ended"]);
+        waiting.release();
+        let error = load.join().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the engine was shut down");
+    });
+    assert_eq!(host.engine.shutdown(Duration::from_secs(60)).held, Vec::<String>::new());
+    assert!(host.mapped().is_empty());
+}
+
+#[test]
+fn a_version_that_is_being_loaded_or_failed_cannot_be_called() {
+    let host = Host::new(PluginDir::of(&["stuck-on-init"]), |builder| builder);
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let load = scope.spawn(|| host.engine.load(gate.path()));
+        let waiting = gate.arrival();
+        assert!(host.engine.plugin("stuck-on-init@1").is_err());
+        waiting.release();
+        load.join().unwrap().unwrap();
+    });
+    assert!(host.engine.plugin("stuck-on-init@1").is_ok());
+}
