@@ -86,8 +86,10 @@ impl Reaper {
             version.set_ending(Ending::Freed);
         }
         if !version.leases().has_ended() {
-            version
-                .enter(VersionState::Retired, format!("retired: {}", version.holders().join(", ")));
+            if version.failure().is_none() {
+                let holders = version.holders().join(", ");
+                version.enter(VersionState::Retired, format!("retired: {holders}"));
+            }
             return;
         }
         if version.ending() == Ending::Freed {
