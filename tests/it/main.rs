@@ -7,6 +7,7 @@ mod carrying;
 mod dependencies;
 mod ending;
 mod freeing;
+mod live;
 mod refused;
 mod reloading;
 mod rollback;

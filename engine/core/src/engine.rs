@@ -15,7 +15,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use hotswap_protocol::{
-    Event, FreeResult, HostInfo, PluginInfo, ReloadReport, Snapshot, VaultSnapshot, VersionState,
+    Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadReport, Snapshot, VaultSnapshot,
+    VersionState,
 };
 use serde::Serialize;
 
@@ -27,6 +28,7 @@ use crate::{
     extension::{self, ExtensionFactory, ExtensionObject},
     history,
     lease::{Lease, LeaseKind},
+    live::LiveTable,
     manager::same_name,
     reaper::{self, ReaperHandle, WakeThreads},
     reload::{self, LoadState, Request},
@@ -168,6 +170,11 @@ impl Engine {
     /// The contents of the Vault.
     pub fn vault_snapshot(&self) -> VaultSnapshot {
         self.enter().vault_snapshot()
+    }
+
+    /// The live functions and types.
+    pub fn live_snapshot(&self) -> LiveSnapshot {
+        self.enter().live_snapshot()
     }
 
     /// Retires all versions and waits until they are freed, `timeout` at most.
@@ -532,6 +539,10 @@ impl Inner {
         }
     }
 
+    pub fn live_snapshot(&self) -> LiveSnapshot {
+        self.store.live().snapshot(self.current().generation)
+    }
+
     fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let deadline = Instant::now() + timeout;
         self.is_shut_down.store(true, Ordering::Release);
@@ -583,6 +594,7 @@ impl Inner {
         let extension = current.extension.clone();
         let empty = self.make_manager(current.generation + 1, Vec::new(), extension);
         drop(current);
+        self.store.set_live(LiveTable::default());
         let old = self.publish(empty);
         for lease in &old.versions {
             self.store.retire(lease.version());

@@ -27,6 +27,8 @@ pub enum Step {
     Export,
     /// Resolving and handing over what the plugin imports.
     Import,
+    /// Bringing together the live functions and types of all plugins.
+    Live,
     /// The plugin's `on_load`.
     OnLoad,
     /// The plugin's `on_init`.
@@ -46,6 +48,7 @@ impl fmt::Display for Step {
             Self::Reloadable => "reloadable",
             Self::Export => "export",
             Self::Import => "import",
+            Self::Live => "live",
             Self::OnLoad => "on_load",
             Self::OnInit => "on_init",
             Self::Publish => "publish",

@@ -10,7 +10,7 @@ use std::{
 
 use hotswap_plugin::{
     __private::RawObject,
-    BoundObject, Data, FunctionDescription, ImportRequest, Value, Vault,
+    BoundObject, Data, FunctionDescription, ImportRequest, LiveTypeDescription, Value, Vault,
     abi::{
         ATTACH_SYMBOL, Attach, HostTable, Outcome, PluginTable,
         descriptor::{Descriptor, Stamp},
@@ -92,6 +92,16 @@ impl Image {
     pub fn describe(&self) -> Outcome<Vec<FunctionDescription>> {
         // SAFETY: see `create`.
         unsafe { (self.table().describe)(self.table().instance) }
+    }
+
+    pub fn describe_types(&self) -> Outcome<Vec<LiveTypeDescription>> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().describe_types)(self.table().instance) }
+    }
+
+    pub fn renew(&self, index: usize, value: &Value) -> Outcome<Value> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().renew)(self.table().instance, index, value) }
     }
 
     pub fn reloadable(&self) -> Outcome<bool> {

@@ -31,6 +31,7 @@ mod find;
 mod history;
 mod image;
 mod lifecycle;
+mod live;
 mod manager;
 mod reload;
 mod stage;

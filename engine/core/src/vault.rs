@@ -25,6 +25,7 @@ use hotswap_protocol::{DataBagEntry, ExtensionSlot, ValueChange, ValueOutcome};
 
 use crate::{
     lease::Lease,
+    live::LiveTable,
     version::{Owner, Version},
 };
 use carry::{Carry, Handover};
@@ -37,6 +38,8 @@ use cell::Cell;
 #[derive(Default)]
 pub(crate) struct Store {
     contents: Mutex<Contents>,
+    /// The live functions and types of the newest generation.
+    live: Mutex<Arc<LiveTable>>,
 }
 
 /// What a [`Store`] or an [`Overlay`] holds.
@@ -161,6 +164,15 @@ impl Displaced {
 impl Store {
     fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The live functions and types of the newest generation.
+    pub fn live(&self) -> Arc<LiveTable> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_live(&self, table: LiveTable) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 
     /// Publishes a load: what the new versions wrote is there for all, what the replaced ones owned

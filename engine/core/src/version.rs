@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use hotswap_plugin::{FunctionDescription, ImportRequest};
+use hotswap_plugin::{FunctionDescription, ImportRequest, LiveTypeDescription};
 use hotswap_protocol::{Event, FunctionInfo, ParamInfo, VersionInfo, VersionState};
 
 use crate::{
@@ -39,6 +39,7 @@ pub(crate) struct Version {
     reloadable: OnceLock<bool>,
     export: OnceLock<Arc<Slot>>,
     imports: OnceLock<Vec<ImportRequest>>,
+    live_types: OnceLock<Vec<LiveTypeDescription>>,
     calls: AtomicU64,
     life: Mutex<Life>,
     /// What the reaper is running of the image, or has run last.
@@ -123,6 +124,7 @@ impl Version {
             reloadable: OnceLock::new(),
             export: OnceLock::new(),
             imports: OnceLock::new(),
+            live_types: OnceLock::new(),
             calls: AtomicU64::new(0),
             life: Mutex::new(Life {
                 state: VersionState::Loading,
@@ -217,6 +219,22 @@ impl Version {
         let by_name = by_name.map(|(at, function)| (function.name.clone(), at)).collect();
         let calls = described.iter().map(|_| AtomicU64::new(0)).collect();
         let _ = self.functions.set(Functions { described, by_name, calls });
+    }
+
+    /// Keeps what the image told of its live types.
+    pub fn set_live_types(&self, types: Vec<LiveTypeDescription>) {
+        let _ = self.live_types.set(types);
+    }
+
+    /// The live types.
+    pub fn live_types(&self) -> &[LiveTypeDescription] {
+        self.live_types.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The live functions.
+    pub fn live_functions(&self) -> impl Iterator<Item = &FunctionDescription> {
+        let all = self.functions.get().into_iter().flat_map(|functions| &functions.described);
+        all.filter(|function| function.is_live)
     }
 
     /// Keeps what the image said when it was loaded.

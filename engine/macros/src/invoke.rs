@@ -1,10 +1,10 @@
-//! `#[invoke] fn name(…) -> …`
+//! `#[invoke] fn name(…) -> …`, and `#[live]` on a function
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat, PathArguments,
-    Result, ReturnType, Type, spanned::Spanned,
+    Attribute, Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat,
+    PathArguments, Result, ReturnType, Type, spanned::Spanned,
 };
 
 use crate::no_arguments;
@@ -12,6 +12,7 @@ use crate::no_arguments;
 /// A checked function.
 pub struct Invoke {
     item: ItemFn,
+    is_live: bool,
     /// What the engine hands in before the caller's arguments.
     handed_in: Vec<HandedIn>,
     params: Vec<(Ident, Type)>,
@@ -37,9 +38,18 @@ struct Returns {
 impl Invoke {
     pub fn parse(args: TokenStream, item: ItemFn) -> Result<Self> {
         no_arguments(&args, "invoke")?;
+        Self::of(item, false)
+    }
+
+    /// A function that is found by name, in the newest generation.
+    pub fn live(item: ItemFn) -> Result<Self> {
+        Self::of(item, true)
+    }
+
+    fn of(item: ItemFn, is_live: bool) -> Result<Self> {
         let signature = &item.sig;
         if let Some(token) = &signature.asyncness {
-            return Err(Error::new(token.span(), "#[invoke] takes no async functions yet"));
+            return Err(Error::new(token.span(), "async functions cannot be called by name yet"));
         }
         if !signature.generics.params.is_empty() {
             let message = "a function that is called by name has no type parameters";
@@ -53,15 +63,15 @@ impl Invoke {
         let handed_in = handed_in.collect();
         let params = inputs.map(parameter).collect::<Result<_>>()?;
         let returns = Returns::of(&signature.output);
-        Ok(Self { item, handed_in, params, returns })
+        Ok(Self { item, is_live, handed_in, params, returns })
     }
 
     pub fn expand(self) -> TokenStream {
-        let Self { item, handed_in, params, returns } = &self;
+        let Self { item, is_live, handed_in, params, returns } = &self;
         let private = quote!(::hotswap_plugin::__private);
         let name = &item.sig.ident;
         let text = name.to_string();
-        let (doc, signature) = (self.doc(), self.signature());
+        let (doc, signature) = (doc(&item.attrs), self.signature());
         let static_name = format_ident!("__HOTSWAP_INVOKE_{}", text.to_uppercase());
 
         let schemas = params.iter().map(|(name, ty)| {
@@ -92,6 +102,7 @@ impl Invoke {
             #[doc(hidden)]
             static #static_name: #private::Function = #private::Function {
                 module: ::core::module_path!(),
+                is_live: #is_live,
                 name: #text,
                 signature: #signature,
                 doc: #doc,
@@ -114,17 +125,18 @@ impl Invoke {
         let returns = type_text(&self.returns.value);
         format!("({params}) -> {returns}")
     }
+}
 
-    fn doc(&self) -> String {
-        let lines = self.item.attrs.iter().filter_map(|attribute| match &attribute.meta {
-            Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
-                Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
-                _ => None,
-            },
+/// A doc comment as text.
+pub(crate) fn doc(attributes: &[Attribute]) -> String {
+    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
+        Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
             _ => None,
-        });
-        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
-    }
+        },
+        _ => None,
+    });
+    lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 impl Returns {

@@ -6,6 +6,7 @@
 mod imports;
 mod interface;
 mod invoke;
+mod live;
 mod plugin;
 mod shared;
 
@@ -33,6 +34,20 @@ pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
     let args = proc_macro2::TokenStream::from(args);
     let item = parse_macro_input!(item as syn::ItemFn);
     finish(invoke::Invoke::parse(args, item).map(invoke::Invoke::expand))
+}
+
+/// Makes a function or a type live: found by name alone, in the newest generation.
+///
+/// A function is as for [`invoke`](macro@invoke), and its name is the only one in its generation. A
+/// type implements `serde::Serialize`, `serde::Deserialize` and `schemars::JsonSchema`.
+///
+/// On a module, `#[live]` or `#[live(prefix = "job_")]` makes live what its name says, so that there
+/// is no list to keep: functions and types whose names begin with `live_`, without regard to case
+/// and underscores.
+#[proc_macro_attribute]
+pub fn live(args: TokenStream, item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as syn::Item);
+    finish(live::expand(args.into(), item))
 }
 
 /// Lets objects of a trait cross between images.

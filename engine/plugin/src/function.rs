@@ -1,7 +1,7 @@
 //! What `#[invoke]` collects: callable functions with their signature and JSON Schema.
 
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, ErrorKind, Plugin, Result, Value, Vault};
 
@@ -10,6 +10,8 @@ use crate::{Error, ErrorKind, Plugin, Result, Value, Vault};
 pub struct Function {
     /// The path of the module it stands in; its first part is the crate.
     pub module: &'static str,
+    /// Whether it is found by name alone, in the newest generation.
+    pub is_live: bool,
     pub name: &'static str,
     pub signature: &'static str,
     pub doc: &'static str,
@@ -53,6 +55,8 @@ pub static FUNCTIONS: [Function];
 pub struct FunctionDescription {
     /// Its number in the image.
     pub index: usize,
+    /// Whether it is a live function.
+    pub is_live: bool,
     /// Its name.
     pub name: String,
     /// `(name: String, times: u32) -> String`
@@ -76,6 +80,59 @@ pub struct ParamDescription {
     pub schema: String,
 }
 
+/// A type declared by `#[live]`.
+#[doc(hidden)]
+pub struct LiveType {
+    /// The path of the module it stands in; its first part is the crate.
+    pub module: &'static str,
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub schema: fn() -> String,
+    /// Reads a value as this type and writes it anew, which fills in what it lacks.
+    pub renew: fn(&Value) -> Result<Value>,
+}
+
+/// All live types of all plugins in this binary; a plugin's own are those of its crate.
+#[doc(hidden)]
+#[linkme::distributed_slice]
+pub static LIVE_TYPES: [LiveType];
+
+/// What a plugin tells the engine of one live type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveTypeDescription {
+    /// Its number in the image.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// Its doc comment.
+    pub doc: String,
+    /// Its JSON Schema, as text.
+    pub schema: String,
+}
+
+impl LiveType {
+    /// Describes the live types of one crate, sorted by name.
+    pub(crate) fn describe_all(module: &str) -> Vec<LiveTypeDescription> {
+        let krate = crate_of(module);
+        let own = LIVE_TYPES.iter().enumerate().filter(|(_, live)| crate_of(live.module) == krate);
+        let described = own.map(|(index, live)| LiveTypeDescription {
+            index,
+            name: live.name.into(),
+            doc: live.doc.into(),
+            schema: (live.schema)(),
+        });
+        let mut all: Vec<_> = described.collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
+/// What a [`LiveType`] does with a value; `#[live]` names it.
+#[doc(hidden)]
+pub fn renew<T: Serialize + DeserializeOwned>(value: &Value) -> Result<Value> {
+    Value::from_serialize(&value.to::<T>()?)
+}
+
 impl Function {
     /// Describes the functions of one crate, sorted by name.
     pub(crate) fn describe_all(module: &str) -> Vec<FunctionDescription> {
@@ -92,6 +149,7 @@ impl Function {
         });
         FunctionDescription {
             index,
+            is_live: self.is_live,
             name: self.name.into(),
             signature: self.signature.into(),
             doc: self.doc.into(),

@@ -52,19 +52,20 @@ pub use dependency::{
     BoundObject, Export, Import, ImportRequest, ImportSet, ImportTarget, Imports,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use function::{FunctionDescription, ParamDescription};
-pub use hotswap_macros::{Imports, Shared, interface, invoke, plugin};
+pub use function::{FunctionDescription, LiveTypeDescription, ParamDescription};
+pub use hotswap_macros::{Imports, Shared, interface, invoke, live, plugin};
 pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
 pub use plugin::{Data, Plugin};
+pub use schemars::{self, JsonSchema};
 pub use shared::{Field, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant};
 pub use value::Value;
-pub use vault::{Carried, DataBag, Extension, Vault};
+pub use vault::{Carried, DataBag, Extension, Live, Vault};
 
 /// What a plugin's source needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        Data, DataBag, Error, Export, Extension, ImportTarget, Imports, Leased, Plugin, Result,
-        Shared, Value, Vault, interface, invoke, plugin,
+        Data, DataBag, Error, Export, Extension, ImportTarget, Imports, JsonSchema, Leased, Plugin,
+        Result, Shared, Value, Vault, interface, invoke, live, plugin,
     };
 }
 
@@ -72,7 +73,8 @@ pub mod prelude {
 pub mod __private {
     pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};
     pub use crate::function::{
-        Context, FUNCTIONS, Function, Parameter, argument, expect_arguments, schema,
+        Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, Parameter, argument, expect_arguments,
+        renew, schema,
     };
     pub use crate::image::{HostAllocator, Instance, attach, hooks};
     pub use crate::interface::raw::{

@@ -97,6 +97,21 @@ impl Data {
         })
     }
 
+    /// Names a value whose type is known by name only: that of a live type, and its fields.
+    pub fn named(type_name: impl Into<String>, value: Value) -> Self {
+        Self { type_name: type_name.into(), value }
+    }
+
+    /// The value itself.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The name of its type without the path, which is that of a live type.
+    pub fn live_name(&self) -> &str {
+        self.type_name.rsplit("::").next().unwrap_or(&self.type_name)
+    }
+
     /// The Rust type it was made of.
     pub fn type_name(&self) -> &str {
         &self.type_name

@@ -5,7 +5,7 @@ use std::{marker::PhantomData, ptr::NonNull};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Error, ObjectOf, Result, Shared,
+    Data, Error, ObjectOf, Result, Shared, Value,
     abi::{Outcome, VaultContext, VaultTable},
     interface::raw::RawObject,
 };
@@ -32,6 +32,11 @@ impl Vault {
     /// The named values.
     pub fn data_bag(&self) -> DataBag<'_> {
         DataBag { vault: self }
+    }
+
+    /// The live functions and types of the newest generation.
+    pub fn live(&self) -> Live<'_> {
+        Live { vault: self }
     }
 
     /// The host's own object, in which plugins register theirs.
@@ -186,6 +191,37 @@ struct Call<F, T, R> {
     f: Option<F>,
     result: Option<std::thread::Result<R>>,
     value: PhantomData<fn(NonNull<T>)>,
+}
+
+/// Live functions and types: found by name, in the newest generation at the time of the call.
+///
+/// So a job that was queued before a reload, as the name of a function and the [`Data`] for it, is
+/// handled by the code after it.
+pub struct Live<'a> {
+    vault: &'a Vault,
+}
+
+impl Live<'_> {
+    /// Calls a live function.
+    ///
+    /// # Errors
+    /// When there is none of that name, an argument does not fit, or it fails or panics.
+    pub fn call(&self, name: &str, args: &[Value]) -> Result<Value> {
+        // SAFETY: the context is one that the table knows; the arguments live through the call.
+        outcome(unsafe {
+            (self.vault.table.live_call)(self.vault.context, name, args.as_ptr(), args.len())
+        })
+    }
+
+    /// Reads data as the newest live type of its name, and writes it anew: fields that the type has
+    /// gained are filled in.
+    ///
+    /// # Errors
+    /// When there is no such type, or the data does not fit it; the message names the field.
+    pub fn renew(&self, data: &Data) -> Result<Data> {
+        // SAFETY: the context is one that the table knows.
+        outcome(unsafe { (self.vault.table.live_renew)(self.vault.context, data) })
+    }
 }
 
 /// What [`DataBag::carry`] did.

@@ -33,8 +33,9 @@ pub use message::{
     WireError,
 };
 pub use snapshot::{
-    DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, ParamInfo, PluginInfo,
-    Snapshot, Source, VaultSnapshot, VersionInfo, VersionState,
+    DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, LiveFunctionInfo,
+    LiveSnapshot, LiveTypeInfo, ParamInfo, PluginInfo, Snapshot, Source, VaultSnapshot,
+    VersionInfo, VersionState,
 };
 
 /// The protocol's version; both sides must have the same.

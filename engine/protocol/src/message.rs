@@ -16,6 +16,8 @@ pub enum Request {
     Snapshot,
     /// Asks for the contents of the Vault; answered by [`crate::VaultSnapshot`].
     Vault,
+    /// Asks for the live functions and types; answered by [`crate::LiveSnapshot`].
+    Live,
     /// Reloads what changed; answered by [`crate::ReloadReport`].
     Reload,
     /// As `reload`, also for plugins that a rollback holds.

@@ -221,3 +221,42 @@ pub struct FreeResult {
     /// What keeps it in use, by name.
     pub holders: Vec<String>,
 }
+
+/// What is found by name alone in the newest generation.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LiveSnapshot {
+    /// The generation it belongs to.
+    pub generation: u64,
+    /// Functions, sorted by name.
+    pub functions: Vec<LiveFunctionInfo>,
+    /// Types, sorted by name.
+    pub types: Vec<LiveTypeInfo>,
+}
+
+/// A live function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LiveFunctionInfo {
+    /// The plugin that has it.
+    pub plugin: String,
+    /// The version that has it.
+    pub version: u32,
+    /// The function.
+    #[serde(flatten)]
+    pub function: FunctionInfo,
+}
+
+/// A live type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LiveTypeInfo {
+    /// The plugin that has it.
+    pub plugin: String,
+    /// The version that has it.
+    pub version: u32,
+    /// Its name.
+    pub name: String,
+    /// Its doc comment.
+    #[serde(default)]
+    pub doc: String,
+    /// Its JSON Schema.
+    pub schema: Value,
+}

@@ -14,6 +14,7 @@ pub(super) fn answer(engine: &Inner, request: Request) -> Result<Json, WireError
     match request {
         Request::Snapshot => json(&engine.snapshot()),
         Request::Vault => json(&engine.vault_snapshot()),
+        Request::Live => json(&engine.live_snapshot()),
         Request::Reload => json(&engine.load_as(LoadRequest::Changed, &()).map_err(refused)?),
         Request::ReloadLatest => json(&engine.load_as(LoadRequest::Latest, &()).map_err(refused)?),
         Request::Rollback(to) => json(&engine.rollback(&to.target).map_err(refused)?),

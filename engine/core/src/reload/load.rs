@@ -13,6 +13,7 @@ use crate::{
     image::Image,
     lease::{Lease, LeaseKind},
     lifecycle::StepThread,
+    live::LiveTable,
     manager::PluginManager,
     stage::Inspected,
     vault::{Bag, Overlay, Slot, View},
@@ -24,6 +25,7 @@ pub(super) struct Load {
     versions: Vec<Lease>,
     /// All versions of the generation to be, dependencies first.
     order: Vec<Arc<Version>>,
+    live: LiveTable,
     overlay: Arc<Overlay>,
     /// Why it failed, if it did.
     failure: Option<String>,
@@ -41,6 +43,7 @@ impl Load {
         let mut load = Self {
             versions: Vec::new(),
             order: Vec::new(),
+            live: LiveTable::default(),
             overlay: Overlay::new(&plan.ending()),
             failure: None,
             published: false,
@@ -68,6 +71,8 @@ impl Load {
                 steps.run(lease, Step::Create, |image| image.create())?;
                 let functions = steps.run(lease, Step::Create, |image| image.describe())?;
                 version.set_functions(functions);
+                let types = steps.run(lease, Step::Create, |image| image.describe_types())?;
+                version.set_live_types(types);
                 Ok(())
             })?;
         }
@@ -133,6 +138,7 @@ impl Load {
         let all: Vec<_> =
             staying.chain(self.versions.iter().map(|lease| lease.version().clone())).collect();
         self.order = resolve(&all)?;
+        self.live = LiveTable::of(&self.order)?;
         let place = |version: &Arc<Version>| {
             self.order.iter().position(|other| Arc::ptr_eq(other, version))
         };
@@ -229,6 +235,7 @@ impl Load {
         };
         versions.sort_by_key(|lease| place(lease.version()));
         let new = engine.make_manager(generation, versions, extension);
+        engine.store().set_live(std::mem::take(&mut self.live));
         let old = engine.publish(new);
         for version in &loaded {
             version.enter(VersionState::Active, "active".into());

@@ -7,7 +7,7 @@ use std::{
 
 use hotswap_plugin::{
     __private::{CarryTable, RawObject, RawValue, ValueCallback},
-    Carried, Result, Vault,
+    Carried, Data, Result, Value, Vault,
     abi::{Outcome, PanicReport, VaultContext, VaultTable},
 };
 
@@ -19,8 +19,18 @@ pub(super) fn vault(view: Arc<View>) -> Vault {
     unsafe { Vault::from_raw(Arc::into_raw(view).cast(), &TABLE) }
 }
 
-static TABLE: VaultTable =
-    VaultTable { retain, release, bag_set, bag_with, bag_carry, bag_remove, bag_keys, register };
+static TABLE: VaultTable = VaultTable {
+    retain,
+    release,
+    bag_set,
+    bag_with,
+    bag_carry,
+    bag_remove,
+    bag_keys,
+    live_call,
+    live_renew,
+    register,
+};
 
 unsafe extern "C" fn retain(context: VaultContext) {
     // SAFETY: a context is a reference that `vault` made.
@@ -68,6 +78,24 @@ unsafe extern "C" fn bag_remove(context: VaultContext, key: &str) -> Outcome<boo
 unsafe extern "C" fn bag_keys(context: VaultContext) -> Outcome<Vec<String>> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| Ok(view.keys())) }
+}
+
+unsafe extern "C" fn live_call(
+    context: VaultContext,
+    name: &str,
+    args: *const Value,
+    count: usize,
+) -> Outcome<Value> {
+    // SAFETY: see `bag_set`; the caller passes a slice's parts.
+    unsafe {
+        let args = if count == 0 { &[] } else { std::slice::from_raw_parts(args, count) };
+        enter(context, |view| view.live_call(name, args))
+    }
+}
+
+unsafe extern "C" fn live_renew(context: VaultContext, data: &Data) -> Outcome<Data> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |view| view.live_renew(data)) }
 }
 
 unsafe extern "C" fn register(context: VaultContext, name: &str, object: RawObject) -> Outcome<()> {

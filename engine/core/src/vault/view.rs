@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hotswap_plugin::{
     __private::{CarryTable, RawObject, RawValue, ValueCallback},
-    Carried, Error, Result, Vault,
+    Carried, Data, Error, ErrorKind, Result, Value, Vault,
 };
 
 use super::{
@@ -13,7 +13,10 @@ use super::{
     cell::{Cell, flatten, same_owner},
     table,
 };
-use crate::version::{Owner, Version};
+use crate::{
+    live,
+    version::{Owner, Version},
+};
 
 /// The Vault as one owner sees it; what a [`Vault`] refers to.
 pub(crate) struct View {
@@ -173,6 +176,21 @@ impl View {
         let was_there = removed.is_some();
         removed.into_iter().for_each(Displaced::destroy);
         Ok(was_there)
+    }
+
+    pub fn live_call(&self, name: &str, args: &[Value]) -> Result<Value> {
+        let called = live::call(|| self.store.live(), name, args)?;
+        called.map_err(|error| {
+            let kind = match error.kind() {
+                hotswap_protocol::ErrorKind::BadArgument => ErrorKind::BadArgument,
+                _ => ErrorKind::Failed,
+            };
+            Error::new(kind, error)
+        })
+    }
+
+    pub fn live_renew(&self, data: &Data) -> Result<Data> {
+        live::renew(|| self.store.live(), data)
     }
 
     pub fn keys(&self) -> Vec<String> {

@@ -10,7 +10,8 @@ pub mod descriptor;
 use std::ffi::{c_int, c_void};
 
 use crate::{
-    BoundObject, Data, Error, FunctionDescription, ImportRequest, Value, Vault,
+    BoundObject, Data, Error, FunctionDescription, ImportRequest, LiveTypeDescription, Value,
+    Vault,
     interface::raw::RawObject,
     vault::{
         Carried,
@@ -134,6 +135,15 @@ pub struct PluginTable {
     /// Tells the functions that can be called by number.
     pub describe:
         unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<FunctionDescription>>,
+    /// Tells the live types.
+    pub describe_types:
+        unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<LiveTypeDescription>>,
+    /// Reads a value as the live type of a number, and writes it anew.
+    pub renew: unsafe extern "C" fn(
+        *const crate::image::Instance,
+        index: usize,
+        value: &Value,
+    ) -> Outcome<Value>,
     /// See [`crate::Plugin::reloadable`].
     pub reloadable: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<bool>,
     /// See [`crate::Plugin::export`].
@@ -205,6 +215,15 @@ pub struct VaultTable {
     pub bag_remove: unsafe extern "C" fn(VaultContext, key: &str) -> Outcome<bool>,
     /// The keys, sorted.
     pub bag_keys: unsafe extern "C" fn(VaultContext) -> Outcome<Vec<String>>,
+    /// Calls the newest live function of a name.
+    pub live_call: unsafe extern "C" fn(
+        VaultContext,
+        name: &str,
+        args: *const Value,
+        count: usize,
+    ) -> Outcome<Value>,
+    /// Reads data as the newest live type of its name, and writes it anew.
+    pub live_renew: unsafe extern "C" fn(VaultContext, data: &Data) -> Outcome<Data>,
     /// Registers an object in the Extension; the host owns it afterwards, also on failure.
     pub register: unsafe extern "C" fn(VaultContext, name: &str, object: RawObject) -> Outcome<()>,
 }

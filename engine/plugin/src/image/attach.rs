@@ -9,10 +9,10 @@ use std::{
 
 use super::{HOST, catch, log, panics};
 use crate::{
-    BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget, Plugin, Value,
-    Vault,
+    BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
+    LiveTypeDescription, Plugin, Value, Vault,
     abi::{HostTable, Outcome, PluginTable, descriptor::Descriptor},
-    function::{Context, FUNCTIONS, Function},
+    function::{Context, FUNCTIONS, Function, LIVE_TYPES, LiveType},
     interface::raw::RawObject,
     shared,
 };
@@ -105,6 +105,8 @@ pub fn attach(
             instance,
             create,
             describe,
+            describe_types,
+            renew,
             reloadable,
             export,
             requests,
@@ -158,6 +160,27 @@ unsafe extern "C" fn create(instance: *const Instance) -> Outcome<()> {
 unsafe extern "C" fn describe(instance: *const Instance) -> Outcome<Vec<FunctionDescription>> {
     // SAFETY: the engine passes what `attach` answered with.
     unsafe { enter(instance, |instance| Ok(Function::describe_all(instance.module))) }
+}
+
+unsafe extern "C" fn describe_types(
+    instance: *const Instance,
+) -> Outcome<Vec<LiveTypeDescription>> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe { enter(instance, |instance| Ok(LiveType::describe_all(instance.module))) }
+}
+
+unsafe extern "C" fn renew(
+    instance: *const Instance,
+    index: usize,
+    value: &Value,
+) -> Outcome<Value> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe {
+        enter(instance, |_| {
+            let live = LIVE_TYPES.get(index).ok_or_else(|| Error::msg("no type of that number"))?;
+            (live.renew)(value)
+        })
+    }
 }
 
 unsafe extern "C" fn reloadable(instance: *const Instance) -> Outcome<bool> {

@@ -1,0 +1,127 @@
+//! `#[live]` on a function, a type, or a module of both
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens as _, format_ident, quote};
+use syn::{
+    Attribute, Error, Generics, Ident, Item, ItemMod, LitStr, Result, parse_quote, spanned::Spanned,
+};
+
+use crate::{
+    invoke::{Invoke, doc},
+    no_arguments,
+};
+
+/// How the names in a marked module begin that are live, unless the author or the build says
+/// otherwise.
+const PREFIX: &str = "live_";
+
+/// The environment variable by which a build says otherwise.
+const PREFIX_ENV: &str = "HOTSWAP_LIVE_PREFIX";
+
+/// Expands `#[live]`.
+pub fn expand(args: TokenStream, item: Item) -> Result<TokenStream> {
+    match item {
+        Item::Mod(module) => expand_module(&args, module),
+        item => {
+            no_arguments(&args, "live")?;
+            expand_item(item)
+        }
+    }
+}
+
+fn expand_item(item: Item) -> Result<TokenStream> {
+    match item {
+        Item::Fn(function) => Ok(Invoke::live(function)?.expand()),
+        Item::Struct(item) => {
+            let live = live_type(&item.ident, &item.generics, &item.attrs)?;
+            let schema = schema_derive(&item.attrs);
+            Ok(quote!(#schema #item #live))
+        }
+        Item::Enum(item) => {
+            let live = live_type(&item.ident, &item.generics, &item.attrs)?;
+            let schema = schema_derive(&item.attrs);
+            Ok(quote!(#schema #item #live))
+        }
+        other => Err(Error::new(
+            other.span(),
+            "#[live] stands on a function, a struct, an enum, or a module of such",
+        )),
+    }
+}
+
+/// Makes everything in the module live whose name begins with the prefix, without regard to case.
+/// Types are named without underscores, so the prefix is compared without.
+fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream> {
+    let prefix = prefix(args)?;
+    let Some((_, items)) = &mut module.content else {
+        return Err(Error::new(
+            module.span(),
+            "#[live] needs the module's content: `mod name { … }`",
+        ));
+    };
+    let plain = |text: &str| text.replace('_', "").to_lowercase();
+    let is_live = |name: &Ident| plain(&name.to_string()).starts_with(&plain(&prefix));
+    for item in items {
+        let attributes = match item {
+            Item::Fn(item) if is_live(&item.sig.ident) => &mut item.attrs,
+            Item::Struct(item) if is_live(&item.ident) => &mut item.attrs,
+            Item::Enum(item) if is_live(&item.ident) => &mut item.attrs,
+            _ => continue,
+        };
+        if !attributes.iter().any(|attribute| attribute.path().is_ident("live")) {
+            attributes.push(parse_quote!(#[::hotswap_plugin::live]));
+        }
+    }
+    Ok(quote!(#module))
+}
+
+/// `#[live(prefix = "job_")]`, or what the build says, or the usual.
+fn prefix(args: &TokenStream) -> Result<String> {
+    let mut prefix = None;
+    let parser = syn::meta::parser(|meta| {
+        if !meta.path.is_ident("prefix") {
+            return Err(meta.error("#[live] on a module takes `prefix = \"…\"`"));
+        }
+        prefix = Some(meta.value()?.parse::<LitStr>()?.value());
+        Ok(())
+    });
+    syn::parse::Parser::parse2(parser, args.clone())?;
+    Ok(prefix.or_else(|| std::env::var(PREFIX_ENV).ok()).unwrap_or_else(|| PREFIX.into()))
+}
+
+/// The derive of the JSON Schema, unless the author has it already.
+fn schema_derive(attributes: &[Attribute]) -> Option<TokenStream> {
+    let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
+    let has_it = derives.into_iter().any(|derive| {
+        derive.to_token_stream().to_string().contains("JsonSchema")
+    });
+    (!has_it).then(|| {
+        quote! {
+            #[derive(::hotswap_plugin::JsonSchema)]
+            #[schemars(crate = "::hotswap_plugin::schemars")]
+        }
+    })
+}
+
+fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Result<TokenStream> {
+    if !generics.params.is_empty() {
+        let message = "a type that is found by name has no parameters";
+        return Err(Error::new(generics.span(), message));
+    }
+    let private = quote!(::hotswap_plugin::__private);
+    let text = name.to_string();
+    let doc = doc(attributes);
+    let static_name = format_ident!("__HOTSWAP_LIVE_{}", text.to_uppercase());
+    Ok(quote! {
+        #[#private::linkme::distributed_slice(#private::LIVE_TYPES)]
+        #[linkme(crate = #private::linkme)]
+        #[doc(hidden)]
+        static #static_name: #private::LiveType = #private::LiveType {
+            module: ::core::module_path!(),
+            name: #text,
+            doc: #doc,
+            schema: #private::schema::<#name>,
+            renew: #private::renew::<#name>,
+        };
+    })
+}

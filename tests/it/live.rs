@@ -1,0 +1,119 @@
+//! Live functions and types: a job queued before a reload is handled by the code after it.
+
+use std::collections::VecDeque;
+
+use hotswap_engine::{Data, Value, args};
+use insta::assert_snapshot;
+use serde_json::json;
+
+use crate::support::{Host, PluginDir, renamed};
+
+/// A job in the host's queue: the name of a live function, and the data for it.
+type Job = (&'static str, Data);
+
+fn fire(rounds: u32) -> Data {
+    Data::named("LiveFire", Value::from(json!({"rounds": rounds})))
+}
+
+/// Does the jobs of a queue, each with the newest code.
+fn work_off(host: &Host, queue: &mut VecDeque<Job>) -> Vec<String> {
+    let current = host.engine.current();
+    let live = current.vault().live();
+    let done = queue.drain(..).map(|(name, data)| live.call(name, &[data.value().clone()]));
+    done.map(|value| value.unwrap().to().unwrap()).collect()
+}
+
+#[test]
+fn a_job_queued_before_a_reload_is_done_by_the_code_after_it() {
+    let host = Host::with(&["lives"]);
+    let mut queue = VecDeque::from([("live_fire", fire(1)), ("live_fire", fire(2))]);
+    let first: VecDeque<Job> = queue.drain(..1).collect();
+    assert_eq!(work_off(&host, &mut first.clone()), ["1 rounds"]);
+    host.plugins.write("lives", &renamed("lives-more", "lives"));
+    host.reload();
+    assert_eq!(work_off(&host, &mut queue), ["2 rounds, slowly"]);
+}
+
+#[test]
+fn data_is_renewed_by_the_newest_type() {
+    let host = Host::with(&["lives"]);
+    let old = fire(3);
+    host.plugins.write("lives", &renamed("lives-more", "lives"));
+    host.reload();
+    let current = host.engine.current();
+    let new = current.vault().live().renew(&old).unwrap();
+    assert_eq!(
+        serde_json::Value::from(new.value().clone()),
+        json!({"rounds": 3, "pace": "slowly"})
+    );
+
+    let misfit = Data::named("LiveFire", Value::from(json!({"speed": 3})));
+    let error = current.vault().live().renew(&misfit).unwrap_err();
+    assert_snapshot!(format!("{error:?}"), @r"
+    the data does not fit `LiveFire` of lives v2
+      caused by: missing field `rounds`
+    ");
+    let unknown = Data::named("LiveWater", Value::Null);
+    let error = current.vault().live().renew(&unknown).unwrap_err();
+    assert_snapshot!(error, @"no live type named `LiveWater`; there is LiveFire");
+}
+
+#[test]
+fn live_things_are_found_by_attribute_and_by_prefix() {
+    let host = Host::with(&["lives"]);
+    let live = host.engine.live_snapshot();
+    let functions: Vec<_> = live
+        .functions
+        .iter()
+        .map(|live| {
+            format!(
+                "{} v{}: {}{}",
+                live.plugin, live.version, live.function.name, live.function.signature
+            )
+        })
+        .collect();
+    assert_eq!(
+        functions,
+        [
+            "lives v1: live_fire(fire: LiveFire) -> String",
+            "lives v1: revision() -> u32",
+            "lives v1: task_count() -> u32",
+        ]
+    );
+    assert_eq!(live.types.len(), 1);
+    assert_eq!(
+        (live.types[0].name.as_str(), live.types[0].doc.as_str()),
+        ("LiveFire", "A job that waits in a queue.")
+    );
+    assert_eq!(live.types[0].schema["properties"]["rounds"]["type"], "integer");
+}
+
+#[test]
+fn a_plugin_calls_live_functions_too() {
+    let host = Host::with(&["lives"]);
+    let lives = host.engine.plugin("lives").unwrap();
+    assert_eq!(lives.invoke::<String>("relay", args![4]).unwrap(), "4 rounds");
+}
+
+#[test]
+fn a_handle_to_an_old_generation_still_calls_the_newest() {
+    let host = Host::with(&["lives"]);
+    let old = host.engine.current();
+    host.plugins.install("lives", 2);
+    host.reload();
+    let revision: u32 = old.vault().live().call("revision", args![]).unwrap().to().unwrap();
+    assert_eq!(revision, 2);
+}
+
+#[test]
+fn an_unknown_live_function_is_an_error_that_lists_those_there_are() {
+    let host = Host::with(&["lives"]);
+    let error = host.engine.current().vault().live().call("fire", args![]).unwrap_err();
+    assert_snapshot!(error, @"no live function named `fire`; there is live_fire, revision, task_count");
+}
+
+#[test]
+fn a_live_name_defined_twice_names_both_plugins() {
+    let host = Host::new(PluginDir::of(&["lives", "lives-too"]), |builder| builder);
+    assert_snapshot!(host.refused_reload(), @"lives-too: live: the live function `live_fire` is also in lives v1; live names are the only ones of their kind in a generation");
+}
