@@ -4,21 +4,25 @@ use axum::{
     Router,
     extract::{Path, Query, State},
     http::StatusCode,
-    routing::get,
+    routing::{get, post},
 };
-use hotswap_engine::{Engine, args, protocol::ErrorKind};
+use hotswap_engine::{Data, Engine, args, protocol::ErrorKind};
 use sample_api::Animal;
 use serde::Deserialize;
+
+use crate::jobs::Jobs;
 
 /// An answer: text, or a status and what went wrong.
 type Answer = Result<String, (StatusCode, String)>;
 
 /// The service's routes.
-pub fn router(engine: Engine) -> Router {
+pub fn router(engine: Engine, jobs: Jobs) -> Router {
+    let queue = Router::new().route("/jobs/{function}", post(add_job)).with_state(jobs);
     Router::new()
         .route("/greet/{name}", get(greet))
         .route("/animals", get(animals))
         .with_state(engine)
+        .merge(queue)
 }
 
 /// How often to greet.
@@ -55,6 +59,15 @@ async fn animals(State(engine): State<Engine>, Query(Times { times }): Query<Tim
         format!("{} ({}): {sound}\n", animal.name, animal.owner)
     });
     Ok(lines.collect())
+}
+
+/// Queues a job whose data is the body, as JSON.
+async fn add_job(State(jobs): State<Jobs>, Path(function): Path<String>, body: String) -> Answer {
+    let data: serde_json::Value = serde_json::from_str(&body)
+        .map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
+    let waiting = jobs.add(function, Data::named("job", data.into()));
+    let full = || (StatusCode::SERVICE_UNAVAILABLE, "the queue is full\n".to_owned());
+    Ok(format!("{} jobs wait\n", waiting.ok_or_else(full)?))
 }
 
 fn unavailable(error: hotswap_engine::EngineError) -> (StatusCode, String) {

@@ -1,10 +1,12 @@
 //! A small real service whose answers come from plugins that can be replaced while it runs.
 //!
 //! `GET /greet/{name}?times=N` is answered by the plugin `world`, `GET /animals` by whatever plugins
-//! registered in the host's Extension. SIGUSR1 reloads; SIGINT and SIGTERM end it.
+//! registered in the host's Extension; `POST /jobs/{function}` queues a job for a live function.
+//! SIGUSR1 reloads; SIGINT and SIGTERM end it.
 
 mod heartbeat;
 mod http;
+mod jobs;
 mod yard;
 
 use std::{env, net::Ipv4Addr, time::Duration};
@@ -22,10 +24,14 @@ use tokio::{
 };
 use tracing_subscriber::{EnvFilter, prelude::*};
 
+use jobs::Jobs;
 use yard::Yard;
 
 /// How long the end of the service waits for running calls.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a job of the queue is done.
+const JOB_PERIOD: Duration = Duration::from_secs(1);
 
 /// A small HTTP service whose answers come from plugins.
 #[derive(Debug, Parser)]
@@ -79,11 +85,14 @@ async fn serve(arguments: Arguments) -> Result<()> {
 
     let heartbeat =
         heartbeat::start(engine.clone(), Duration::from_secs(arguments.heartbeat.max(1)));
+    let jobs = Jobs::default();
+    let worker = jobs.clone().start(engine.clone(), JOB_PERIOD);
     let reloads = tokio::spawn(reload_on_signal(engine.clone()));
-    axum::serve(listener, http::router(engine.clone()))
+    axum::serve(listener, http::router(engine.clone(), jobs))
         .with_graceful_shutdown(end_signal())
         .await?;
     heartbeat.abort();
+    worker.abort();
     reloads.abort();
 
     let report = tokio::task::spawn_blocking(move || engine.shutdown(SHUTDOWN_TIMEOUT)).await?;

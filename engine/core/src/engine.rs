@@ -14,6 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use hotswap_plugin::Vault;
 use hotswap_protocol::{
     Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadReport, Snapshot, VaultSnapshot,
     VersionState,
@@ -147,6 +148,11 @@ impl Engine {
     /// When there is none; the message lists what there is.
     pub fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {
         self.enter().plugin(target)
+    }
+
+    /// The Vault as the host sees it, now and in all generations to come.
+    pub fn vault(&self) -> Vault {
+        View::for_host(&self.enter().store)
     }
 
     /// Asks that a version which was replaced be freed now, and says what keeps it.
