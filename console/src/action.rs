@@ -39,6 +39,8 @@ pub enum Action {
     Invoke,
     /// Free the selected version; asks first.
     Free,
+    /// Choose an earlier version or build to go back to.
+    RollBack,
     /// Cancel the running job.
     Cancel,
     /// Start the host anew; asks first while it runs.
@@ -167,6 +169,7 @@ pub static BINDINGS: &[Binding] = {
         letter('b', "b", A::Build, "build", Plugin),
         letter('r', "r", A::Operate(Operation::Reload), "reload", Plugin),
         letter('i', "i", A::Invoke, "invoke", Plugin),
+        letter('R', "R", A::RollBack, "roll back", Plugin),
         letter('D', "D", A::Free, "free", Plugin),
         letter('/', "/", A::Search, "filter", Logs),
         letter('l', "l", A::NextLevel, "level", Logs),

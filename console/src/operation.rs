@@ -12,6 +12,10 @@ pub enum Operation {
     Vault,
     /// Reload the plugins whose artifact changed.
     Reload,
+    /// The same, also those that a rollback holds.
+    ReloadLatest,
+    /// Load an earlier version or build of a plugin, and hold it there.
+    Rollback(TargetParams),
     /// Call a function.
     Invoke(InvokeParams),
     /// Free a retired version.
@@ -25,6 +29,11 @@ impl Operation {
         Self::Invoke(InvokeParams { plugin, function, args, lenient: true })
     }
 
+    /// Goes back to `world@1`, or to `world@<build id>`.
+    pub fn rollback(target: impl Into<String>) -> Self {
+        Self::Rollback(TargetParams { target: target.into() })
+    }
+
     /// Frees `world@1`.
     pub fn free(plugin: &str, version: u32) -> Self {
         Self::Free(TargetParams { target: format!("{plugin}@{version}") })
@@ -36,6 +45,8 @@ impl Operation {
             Self::Status => Request::Snapshot,
             Self::Vault => Request::Vault,
             Self::Reload => Request::Reload,
+            Self::ReloadLatest => Request::ReloadLatest,
+            Self::Rollback(params) => Request::Rollback(params.clone()),
             Self::Invoke(params) => Request::Invoke(params.clone()),
             Self::Free(params) => Request::Free(params.clone()),
         }
@@ -47,6 +58,8 @@ impl Operation {
             Self::Status => "hotswap status".into(),
             Self::Vault => "hotswap vault".into(),
             Self::Reload => "hotswap reload".into(),
+            Self::ReloadLatest => "hotswap reload --latest".into(),
+            Self::Rollback(params) => format!("hotswap rollback {}", params.target),
             Self::Free(params) => format!("hotswap free {}", params.target),
             Self::Invoke(params) => {
                 let mut line = format!("hotswap invoke {} {}", params.plugin, params.function);

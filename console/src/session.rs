@@ -9,6 +9,7 @@ mod event;
 mod job;
 mod link;
 mod process;
+mod store;
 mod supervisor;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 
 pub use event::{BuildLine, HostExit, LogLine, OutputStream, SessionEvent};
 pub use job::{Job, JobOutcome};
+pub use store::StoredBuild;
 
 use crate::operation::Operation;
 use crate::socket::HostChoice;
@@ -82,6 +84,8 @@ pub enum Order {
     Build(Vec<String>),
     /// Ask the host something; reload and free are jobs, the others are answered at once.
     Operate(Operation),
+    /// Tell which builds of this plugin are stored.
+    ListBuilds(String),
     /// Rebuild and reload changed sources by itself, or not.
     Watch(bool),
     /// End the running job, where that is possible, and forget those that wait.

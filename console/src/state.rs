@@ -6,6 +6,7 @@ pub mod functions;
 pub mod logs;
 pub mod overlay;
 pub mod plugins;
+pub mod rollback;
 pub mod vault;
 
 use std::path::PathBuf;

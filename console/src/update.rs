@@ -2,6 +2,7 @@
 //!
 //! [`update`] is pure: it neither reads a clock nor does any input or output.
 
+mod details;
 mod keys;
 mod operations;
 mod session;
@@ -109,7 +110,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Quit => return operations::quit(state),
         Action::Help => state.overlay = Some(crate::state::overlay::Overlay::Help { top: 0 }),
         Action::Back => back(state),
-        Action::Details => return operations::details(state),
+        Action::Details => return details::show(state),
         Action::FocusNext => state.focus = beside(state.focus, true),
         Action::FocusPrevious => state.focus = beside(state.focus, false),
         Action::Focus(panel) => state.focus = panel,
@@ -122,6 +123,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::ToggleWatch => return operations::toggle_watch(state),
         Action::Invoke => return operations::open_form(state),
         Action::Free => operations::ask_to_free(state),
+        Action::RollBack => return operations::choose_rollback(state),
         Action::Cancel => return operations::cancel(state),
         Action::Restart => return operations::restart(state),
         Action::Suspend => return vec![Effect::Suspend],

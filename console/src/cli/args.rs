@@ -35,7 +35,9 @@ pub enum Command {
     /// Show the plugins and versions of a host.
     Status(OutputArguments),
     /// Reload the plugins whose artifact changed.
-    Reload(OutputArguments),
+    Reload(ReloadArguments),
+    /// Load an earlier version or build of a plugin, and hold it there; nothing is rebuilt.
+    Rollback(RollbackArguments),
     /// Call a function of a plugin.
     Invoke(InvokeArguments),
     /// Show the contents of the Vault.
@@ -52,10 +54,9 @@ impl Command {
         match self {
             Self::Build(_) => false,
             Self::Run(run) => run.output.json,
-            Self::Hosts(output)
-            | Self::Status(output)
-            | Self::Reload(output)
-            | Self::Vault(output) => output.json,
+            Self::Hosts(output) | Self::Status(output) | Self::Vault(output) => output.json,
+            Self::Reload(reload) => reload.output.json,
+            Self::Rollback(rollback) => rollback.output.json,
             Self::Invoke(invoke) => invoke.output.json,
             Self::Logs(logs) => logs.output.json,
             Self::Free(free) => free.output.json,
@@ -104,6 +105,27 @@ pub struct RunArguments {
     /// Arguments for the host.
     #[arg(last = true, value_name = "HOST ARGS")]
     pub host_arguments: Vec<String>,
+}
+
+/// Arguments of `hotswap reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArguments {
+    /// Also reload plugins that a rollback holds at an earlier build.
+    #[arg(long)]
+    pub latest: bool,
+    /// How to print the answer.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Arguments of `hotswap rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArguments {
+    /// `plugin@version`, such as `world@1`, or `plugin@build-id`; six digits of the id are enough.
+    pub target: String,
+    /// How to print the answer.
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 /// Arguments of `hotswap invoke`.

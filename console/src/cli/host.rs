@@ -7,7 +7,9 @@ use hotswap_protocol::{HostInfo, TargetParams};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::args::{FreeArguments, InvokeArguments, OutputArguments};
+use super::args::{
+    FreeArguments, InvokeArguments, OutputArguments, ReloadArguments, RollbackArguments,
+};
 use super::{CLIENT_NAME, Failure, print_json, text};
 use crate::operation::Operation;
 use crate::socket::{self, HostChoice};
@@ -60,9 +62,17 @@ pub(super) async fn status(
 
 pub(super) async fn reload(
     host: Option<&HostChoice>,
-    output: OutputArguments,
+    reload: ReloadArguments,
 ) -> Result<(), Failure> {
-    perform(host, Operation::Reload, output, text::reload).await
+    let operation = if reload.latest { Operation::ReloadLatest } else { Operation::Reload };
+    perform(host, operation, reload.output, text::reload).await
+}
+
+pub(super) async fn rollback(
+    host: Option<&HostChoice>,
+    rollback: RollbackArguments,
+) -> Result<(), Failure> {
+    perform(host, Operation::rollback(rollback.target), rollback.output, text::reload).await
 }
 
 pub(super) async fn invoke(

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `hosts` | `[{"pid", "name", "socket", "plugin_dir", "staging_dir"}]` |
 //! | `status` | [`Snapshot`](hotswap_protocol::Snapshot): `{"host", "generation", "plugins": [{"name", "versions": [{"version", "state", "build_id", …}]}]}` |
-//! | `reload` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |
+//! | `reload`, `rollback` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |
 //! | `invoke` | [`InvokeResult`](hotswap_protocol::InvokeResult): `{"value", "plugin", "version", "elapsed_us"}` |
 //! | `vault` | [`VaultSnapshot`](hotswap_protocol::VaultSnapshot): `{"generation", "data_bag", "extension", …}` |
 //! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
@@ -85,7 +85,8 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Run(run) => run::run(run).await,
         Command::Hosts(output) => host::hosts(output).await,
         Command::Status(output) => host::status(host, output).await,
-        Command::Reload(output) => host::reload(host, output).await,
+        Command::Reload(reload) => host::reload(host, reload).await,
+        Command::Rollback(rollback) => host::rollback(host, rollback).await,
         Command::Invoke(invoke) => host::invoke(host, invoke).await,
         Command::Vault(output) => host::vault(host, output).await,
         Command::Free(free) => host::free(host, free).await,

@@ -7,6 +7,7 @@ use hotswap_protocol::{HostInfo, InvokeResult, LogRecord, Snapshot, VaultSnapsho
 use serde::Serialize;
 
 use super::job::{Job, JobOutcome};
+use super::store::StoredBuild;
 use crate::operation::Operation;
 
 /// Something that happened in a session.
@@ -116,6 +117,14 @@ pub enum SessionEvent {
         operation: Operation,
         /// Its answer.
         answer: Result<InvokeResult, WireError>,
+    },
+    /// What is stored of a plugin, when it was asked for.
+    #[serde(skip)]
+    StoredBuilds {
+        /// The plugin.
+        plugin: String,
+        /// Its builds, the newest first; or why they cannot be listed.
+        builds: Result<Vec<StoredBuild>, String>,
     },
     /// The session is over.
     Ended {

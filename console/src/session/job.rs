@@ -20,6 +20,10 @@ pub enum Job {
     Reload,
     /// Reload what changed, if a plugin was built since the last reload.
     ReloadIfBuilt,
+    /// Reload what changed, also what a rollback holds.
+    ReloadLatest,
+    /// Load this earlier version or build.
+    Rollback(TargetParams),
     /// Free this version.
     Free(TargetParams),
 }
@@ -31,7 +35,8 @@ impl std::fmt::Display for Job {
             Self::BuildPlugin(package) => write!(f, "build {package}"),
             Self::StartHost => f.write_str("start host"),
             Self::StopHost => f.write_str("stop host"),
-            Self::Reload | Self::ReloadIfBuilt => f.write_str("reload"),
+            Self::Reload | Self::ReloadIfBuilt | Self::ReloadLatest => f.write_str("reload"),
+            Self::Rollback(target) => write!(f, "roll back to {}", target.target),
             Self::Free(target) => write!(f, "free {}", target.target),
         }
     }
@@ -42,6 +47,8 @@ impl Job {
     pub fn operation(&self) -> Option<Operation> {
         match self {
             Self::Reload | Self::ReloadIfBuilt => Some(Operation::Reload),
+            Self::ReloadLatest => Some(Operation::ReloadLatest),
+            Self::Rollback(target) => Some(Operation::Rollback(target.clone())),
             Self::Free(target) => Some(Operation::Free(target.clone())),
             _ => None,
         }

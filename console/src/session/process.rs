@@ -15,8 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{HostExit, LogLine, OutputStream};
 
-/// The environment variable that tells a host where its artifacts are.
-const PLUGIN_DIR_ENV: &str = "HOTSWAP_PLUGIN_DIR";
 /// How long a host may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// A longer line is shown in parts, so that a host that writes no line ends costs no memory.
@@ -29,11 +27,12 @@ pub(super) struct HostProcess {
 }
 
 impl HostProcess {
-    /// Starts the host; the receiver hears how it ended.
+    /// Starts the host, which finds the directories in its environment; the receiver hears how it
+    /// ended.
     pub fn start(
         executable: &Path,
         arguments: &[String],
-        plugin_dir: Option<&Path>,
+        directories: [(&str, Option<&Path>); 2],
         logs: &mpsc::Sender<LogLine>,
     ) -> io::Result<(Self, oneshot::Receiver<HostExit>)> {
         let mut command = Command::new(executable);
@@ -46,8 +45,10 @@ impl HostProcess {
             // Ctrl-C in the terminal is for the session, which then ends the host in its way.
             .process_group(0)
             .kill_on_drop(true);
-        if let Some(plugin_dir) = plugin_dir {
-            command.env(PLUGIN_DIR_ENV, plugin_dir);
+        for (name, directory) in directories {
+            if let Some(directory) = directory {
+                command.env(name, directory);
+            }
         }
         let mut child = command.spawn()?;
         let pid = child.id().unwrap_or_default();

@@ -13,6 +13,7 @@ use super::event::{HostExit, LogLine, SessionEvent};
 use super::job::{Job, JobOutcome};
 use super::link::{self, LinkEvent};
 use super::process::HostProcess;
+use super::store;
 use super::{Options, Order, Target};
 use crate::client::Client;
 use crate::operation::Operation;
@@ -204,8 +205,13 @@ impl Supervisor {
         match order {
             Order::Build(packages) => self.queue_builds(packages).await,
             Order::Operate(Operation::Reload) => self.queue.push_back(Job::Reload),
+            Order::Operate(Operation::ReloadLatest) => self.queue.push_back(Job::ReloadLatest),
+            Order::Operate(Operation::Rollback(target)) => {
+                self.queue.push_back(Job::Rollback(target));
+            }
             Order::Operate(Operation::Free(target)) => self.queue.push_back(Job::Free(target)),
             Order::Operate(operation) => self.ask(operation),
+            Order::ListBuilds(plugin) => self.list_builds(plugin),
             Order::Watch(on) => self.watch(on).await,
             Order::Cancel => {
                 self.queue.clear();
@@ -228,6 +234,17 @@ impl Supervisor {
                 self.queue.push_back(job);
             }
         }
+    }
+
+    /// Looks what is stored of a plugin. Where is known only of a host that is a package.
+    fn list_builds(&self, plugin: String) {
+        let Some(package) = self.package.clone() else { return };
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            let builds = store::builds(&package, &plugin).map_err(|error| error.to_string());
+            // The session is over when this fails.
+            let _ = events.blocking_send(SessionEvent::StoredBuilds { plugin, builds });
+        });
     }
 
     fn restart(&mut self) {

@@ -2,6 +2,7 @@
 
 use crate::action::{BINDINGS, FIRST_LABEL, Scope};
 use crate::session::{HostExit, Order};
+use crate::state::rollback::Rollback;
 
 /// What lies over the panels, and has the keyboard.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,8 @@ pub enum Overlay {
         /// What is ordered.
         order: Order,
     },
+    /// What a plugin can be rolled back to.
+    Rollback(Rollback),
     /// The host's process ended by itself.
     HostEnded {
         /// How.

@@ -122,6 +122,19 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
             // Looking at the log behind the card is what one wants to do now.
             _ => in_panels(state, key),
         },
+        Overlay::Rollback(mut rollback) => {
+            match action::of_key(key, state.scopes()) {
+                Some(Action::Details) => operations::ask_to_roll_back(state, &rollback),
+                Some(Action::Back | Action::Quit | Action::RollBack) => {}
+                other => {
+                    if let Some(Action::Move(motion)) = other {
+                        rollback.go(motion, state.size.1.into());
+                    }
+                    state.overlay = Some(Overlay::Rollback(rollback));
+                }
+            }
+            Vec::new()
+        }
         Overlay::Help { top } => {
             let line_count = help_lines().len();
             state.overlay = scrolled(state, key, top, line_count).map(|top| Overlay::Help { top });

@@ -1,15 +1,15 @@
 //! What the keys ask of the session, and what is asked of the person first.
 
-use hotswap_protocol::{VersionInfo, VersionState};
+use hotswap_protocol::VersionState;
 
 use super::Effect;
 use crate::action::Panel;
-use crate::format;
 use crate::operation::Operation;
 use crate::session::Order;
 use crate::state::form::Form;
 use crate::state::overlay::Overlay;
 use crate::state::plugins::PluginRow;
+use crate::state::rollback::{Choice, Rollback};
 use crate::state::{Phase, State, Tab};
 
 pub(super) fn quit(state: &mut State) -> Vec<Effect> {
@@ -104,6 +104,30 @@ pub(super) fn ask_to_free(state: &mut State) {
     }
 }
 
+/// Shows what the selected plugin can be rolled back to.
+pub(super) fn choose_rollback(state: &mut State) -> Vec<Effect> {
+    let Some(PluginRow { plugin, version, .. }) = state.plugins.selected() else {
+        state.complain("no plugin is selected");
+        return Vec::new();
+    };
+    let list = Order::ListBuilds(plugin.name.clone());
+    let mut rollback = Rollback::of(plugin);
+    // Where an earlier version is selected, it is the one that is meant.
+    let is_meant = |choice: &Choice| choice.build_id == version.build_id;
+    rollback.selected = rollback.choices.iter().position(is_meant).unwrap_or(0);
+    state.overlay = Some(Overlay::Rollback(rollback));
+    vec![Effect::Order(list)]
+}
+
+pub(super) fn ask_to_roll_back(state: &mut State, rollback: &Rollback) {
+    let Some(target) = rollback.target() else { return };
+    state.overlay = Some(Overlay::Confirm {
+        question: format!("Roll {} back?", rollback.plugin),
+        lines: rollback.consequences(),
+        order: Order::Operate(Operation::rollback(target)),
+    });
+}
+
 pub(super) fn open_form(state: &mut State) -> Vec<Effect> {
     let functions = state.plugins.functions();
     let Some(function) = functions.get(state.functions.selected).or(functions.first()) else {
@@ -128,58 +152,4 @@ pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
             Vec::new()
         }
     }
-}
-
-pub(super) fn details(state: &mut State) -> Vec<Effect> {
-    match state.focus {
-        Panel::Plugins => {
-            let Some(row) = state.plugins.selected() else { return Vec::new() };
-            let title = format!("{} v{}", row.plugin.name, row.version.version);
-            let lines = version_details(row.version, state.now_ms);
-            state.overlay = Some(Overlay::Details { title, lines, top: 0 });
-        }
-        Panel::Tabs if state.tab == Tab::Functions => return open_form(state),
-        Panel::Tabs => {}
-        Panel::Logs => {
-            let last = state.logs.passing().saturating_sub(1);
-            let Some(row) = state.logs.row(state.logs.cursor().unwrap_or(last)) else {
-                return Vec::new();
-            };
-            let title = format!("{} {}", format::clock_millis(row.at_ms), row.origin.writer());
-            let lines = row.text.split(" ⏎ ").map(str::to_owned).collect();
-            state.overlay = Some(Overlay::Details { title, lines, top: 0 });
-        }
-    }
-    Vec::new()
-}
-
-/// All there is to know of a version.
-fn version_details(version: &VersionInfo, now_ms: u64) -> Vec<String> {
-    let age = format::duration(now_ms.saturating_sub(version.loaded_at_ms));
-    let mut lines = vec![
-        format!("state     {}", version.state),
-        format!("detail    {}", version.detail),
-        format!("build     {}", version.build_id),
-        format!("crate     {}", version.crate_version),
-        format!("size      {}", format::bytes(version.size_bytes)),
-        format!("calls     {}", version.calls),
-        format!("loaded    {} UTC, {age} ago", format::clock(version.loaded_at_ms)),
-    ];
-    match &version.source {
-        Some(source) => {
-            let dirty = if source.dirty { ", with changes not committed" } else { "" };
-            let branch = if source.branch.is_empty() { "detached" } else { &source.branch };
-            lines.push(format!("commit    {}", source.commit));
-            lines.push(format!("branch    {branch}{dirty}"));
-        }
-        None => lines.push("commit    none: not built in a git repository".into()),
-    }
-    lines.push(String::new());
-    if version.holders.is_empty() {
-        lines.push("Nothing holds it.".into());
-    } else {
-        lines.push("Held by".into());
-        lines.extend(version.holders.iter().map(|holder| format!("  {holder}")));
-    }
-    lines
 }

@@ -81,6 +81,13 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             }
             state.vault.contents = Some(contents);
         }
+        SessionEvent::StoredBuilds { plugin, builds } => {
+            if let Some(Overlay::Rollback(rollback)) = &mut state.overlay
+                && rollback.plugin == plugin
+            {
+                rollback.add_stored(builds);
+            }
+        }
         SessionEvent::Invoked { operation, answer } => {
             state.functions.answered(&operation, answer);
         }

@@ -14,6 +14,7 @@ use crate::format;
 use crate::session::HostExit;
 use crate::state::State;
 use crate::state::overlay::{HelpLine, Overlay, help_lines};
+use crate::state::rollback::Rollback;
 
 /// How many of the host's last lines its card shows, at most.
 const LAST_LINES: usize = 8;
@@ -36,6 +37,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             let hint = "y yes   Esc no";
             draw_box(frame, question, lines, 0, hint, theme.warning, theme);
         }
+        Some(Overlay::Rollback(rollback)) => {
+            let width = usize::from(frame.area().width).saturating_sub(6);
+            let title = format!("Roll {} back to", rollback.plugin);
+            let top = rollback.selected.saturating_sub(usize::from(frame.area().height / 2));
+            let lines = rollback_lines(rollback, width, state.now_ms, theme);
+            let hint = "↑ ↓ choose   Enter rolls back   Esc closes";
+            draw_box(frame, &title, lines, top, hint, theme.focused_border, theme);
+        }
         Some(Overlay::HostEnded { exit, pid }) => {
             let lines = host_ended_lines(state, *exit, *pid, frame.area(), theme);
             let hint = "H starts it again   Esc closes   q quits";
@@ -57,6 +66,40 @@ fn draw_help(frame: &mut Frame<'_>, top: usize, theme: &Theme) {
         })
         .collect();
     draw_box(frame, "Keys", lines, top, "↑ ↓ scroll   Esc closes", theme.focused_border, theme);
+}
+
+/// `  v2  freed   2c0ffee0  12:03:07 UTC, 4m ago  b135eab0 main*`
+fn rollback_lines(
+    rollback: &Rollback,
+    width: usize,
+    now_ms: u64,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
+    let choices = rollback.choices.iter().enumerate().map(|(position, choice)| {
+        let version = choice.version.map_or_else(String::new, |version| format!("v{version}"));
+        let source = choice.source.as_ref().map_or_else(String::new, |source| {
+            let dirty = if source.dirty { "*" } else { "" };
+            format!("{} {}{dirty}", source.commit.get(..8).unwrap_or_default(), source.branch)
+        });
+        let text = format!(
+            "{version:<4} {:<8} {}  {}  {:<16}  {source}",
+            choice.state,
+            format::short_build_id(&choice.build_id),
+            format::clock(choice.at_ms),
+            format!("{} ago", format::duration(now_ms.saturating_sub(choice.at_ms))),
+        );
+        let style = if position == rollback.selected { theme.selected } else { theme.plain };
+        Line::styled(cut(text.trim_end(), width), style)
+    });
+    let mut lines: Vec<Line<'_>> = choices.collect();
+    if lines.is_empty() {
+        lines.push(Line::raw("There is no other version, and no other build is stored."));
+    }
+    if let Some(problem) = &rollback.problem {
+        lines.push(Line::default());
+        lines.extend(wrap(problem, width).into_iter().map(|line| Line::styled(line, theme.bad)));
+    }
+    lines
 }
 
 fn host_ended_lines(

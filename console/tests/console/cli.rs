@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use hotswap_protocol::{LogLevel, Request};
+use hotswap_protocol::{LogLevel, Request, TargetParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -70,6 +70,32 @@ async fn reload_prints_what_became_of_each_plugin() {
     assert_eq!(report["plugins"][0]["name"], "world");
     assert_eq!(report["plugins"][0]["outcome"], "ok");
     assert_eq!(report["plugins"][1]["outcome"], "unchanged");
+}
+
+#[tokio::test]
+async fn reload_takes_what_a_rollback_holds_only_when_told() {
+    let runtime = tempfile::tempdir().unwrap();
+    let host = FakeHost::listen(runtime.path(), 41);
+    output(&runtime, &["reload"]).await;
+    assert_eq!(host.requests().last(), Some(&Request::Reload));
+    output(&runtime, &["reload", "--latest"]).await;
+    assert_eq!(host.requests().last(), Some(&Request::ReloadLatest));
+}
+
+#[tokio::test]
+async fn rollback_answers_as_reload_does_and_says_why_it_was_refused() {
+    let runtime = tempfile::tempdir().unwrap();
+    let host = FakeHost::listen(runtime.path(), 41);
+    let done = output(&runtime, &["rollback", "world@1", "--json"]).await;
+    assert!(done.status.success());
+    assert_eq!(stdout_as_json(&done)["plugins"][0]["outcome"], "ok");
+    let target = TargetParams { target: "world@1".into() };
+    assert_eq!(host.requests().last(), Some(&Request::Rollback(target)));
+
+    let refused = output(&runtime, &["rollback", "world@9", "--json"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let error = serde_json::to_value(samples::refusal()).unwrap();
+    assert_eq!(stdout_as_json(&refused), json!({ "error": error }));
 }
 
 #[tokio::test]

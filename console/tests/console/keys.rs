@@ -3,8 +3,9 @@
 use hotswap_console::action::Panel;
 use hotswap_console::operation::Operation;
 use hotswap_console::session::{
-    HostExit, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent,
+    HostExit, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent, StoredBuild,
 };
+use hotswap_console::state::overlay::Overlay;
 use hotswap_console::state::{Phase, Tab};
 use hotswap_console::update::{Effect, Input};
 use hotswap_protocol::{ErrorKind, InvokeParams, LogLevel, VersionState, WireError};
@@ -140,6 +141,42 @@ fn only_what_was_replaced_can_be_freed_and_only_when_confirmed() {
     assert_eq!(console.press("j D n"), []);
     let free = Order::Operate(Operation::free("world", 2));
     assert_eq!(console.press("D y"), [Effect::Order(free)]);
+}
+
+fn stored(build_id: &str) -> StoredBuild {
+    StoredBuild {
+        build_id: build_id.into(),
+        stored_at_ms: samples::NOON_MS,
+        size_bytes: 1,
+        source: None,
+    }
+}
+
+#[test]
+fn a_rollback_chooses_among_versions_and_stored_builds_and_is_confirmed() {
+    let mut console = connected();
+    let list = Effect::Order(Order::ListBuilds("world".into()));
+    assert_eq!(console.press("R"), [list]);
+    let active = samples::version(3, VersionState::Active, "").build_id;
+    let builds = Ok(vec![stored(&active), stored("feedbeef")]);
+    console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
+    assert_eq!(console.press("j Enter n"), [], "an answer other than yes");
+    let rollback = |target: &str| Effect::Order(Order::Operate(Operation::rollback(target)));
+    assert_eq!(console.press("R j Enter y")[1..], [rollback("world@1")]);
+
+    console.press("R");
+    let builds = Ok(vec![stored(&active), stored("feedbeef")]);
+    console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
+    let effects = console.press("G Enter y");
+    assert_eq!(effects, [rollback("world@feedbeef")], "what serves is no choice");
+}
+
+#[test]
+fn a_rollback_begins_at_the_selected_version() {
+    let mut console = connected();
+    console.press("j j R Enter");
+    let Some(Overlay::Confirm { order, .. }) = &console.state.overlay else { panic!() };
+    assert_eq!(*order, Order::Operate(Operation::rollback("world@1")));
 }
 
 #[test]

@@ -127,6 +127,21 @@ fn a_question_with_the_holders_named() {
 }
 
 #[test]
+fn the_details_of_a_version() {
+    insta::assert_snapshot!(at_all_sizes(|console| drop(console.press("Enter"))));
+}
+
+#[test]
+fn the_choice_of_a_rollback() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.press("R");
+        let problem = "the artifact store cannot be read".into();
+        let plugin = "world".into();
+        console.session(SessionEvent::StoredBuilds { plugin, builds: Err(problem) });
+    }));
+}
+
+#[test]
 fn the_help() {
     insta::assert_snapshot!(at_all_sizes(|console| drop(console.press("?"))));
 }

@@ -12,7 +12,13 @@ use crate::format;
 use crate::session::event::{BuildLine, SessionEvent};
 use crate::session::job::{Job, JobOutcome};
 use crate::session::process::HostProcess;
+use crate::session::store;
 use crate::socket::{self, HostChoice};
+
+/// The environment variable that tells a host where its artifacts are.
+const PLUGIN_DIR_ENV: &str = "HOTSWAP_PLUGIN_DIR";
+/// The environment variable that tells a host where earlier builds of its plugins are.
+const STORE_DIR_ENV: &str = "HOTSWAP_STORE";
 
 impl RunningJob {
     pub(super) fn is_build(&self) -> bool {
@@ -55,6 +61,9 @@ impl Supervisor {
             },
             Job::Reload | Job::ReloadIfBuilt => {
                 self.built_since_reload = false;
+                self.begin_request(&job, |report: ReloadReport| report.to_string())
+            }
+            Job::ReloadLatest | Job::Rollback(_) => {
                 self.begin_request(&job, |report: ReloadReport| report.to_string())
             }
             Job::Free(_) => self.begin_request(&job, |freed: FreeResult| freed.detail),
@@ -120,12 +129,11 @@ impl Supervisor {
         let Some(executable) = &self.executable else {
             return failed("the host is not built".to_owned());
         };
-        let started = HostProcess::start(
-            executable,
-            &self.options.host_arguments,
-            self.plugin_dir.as_deref(),
-            &self.logs,
-        );
+        let store_dir = self.package.as_ref().map(store::directory);
+        let directories =
+            [(PLUGIN_DIR_ENV, self.plugin_dir.as_deref()), (STORE_DIR_ENV, store_dir.as_deref())];
+        let arguments = &self.options.host_arguments;
+        let started = HostProcess::start(executable, arguments, directories, &self.logs);
         let (process, exit) = match started {
             Ok(started) => started,
             Err(error) => {

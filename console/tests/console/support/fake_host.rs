@@ -76,7 +76,12 @@ fn answer(request: &Request, pid: u32) -> Result<Value, WireError> {
         }),
         Request::Snapshot => serde_json::to_value(samples::snapshot(pid)),
         Request::Vault => serde_json::to_value(samples::vault()),
-        Request::Reload => serde_json::to_value(samples::report()),
+        Request::Rollback(params) if params.target == "world@9" => {
+            return Err(samples::refusal());
+        }
+        Request::Reload | Request::ReloadLatest | Request::Rollback(_) => {
+            serde_json::to_value(samples::report())
+        }
         Request::Invoke(params) if params.function != "greet" => {
             return Err(WireError::new(
                 ErrorKind::UnknownFunction,

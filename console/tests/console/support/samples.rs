@@ -2,7 +2,7 @@
 
 use hotswap_protocol::{
     HostInfo, InvokeResult, LogLevel, LogRecord, ReloadReport, Snapshot, VaultSnapshot,
-    VersionInfo, VersionState,
+    VersionInfo, VersionState, WireError,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ pub fn snapshot(pid: u32) -> Snapshot {
                     },
                 ],
             },
-            { "name": "cat", "versions": cat },
+            { "name": "cat", "versions": cat, "imports": ["world"] },
             { "name": "dog", "versions": dog },
         ],
     }))
@@ -123,6 +123,16 @@ pub fn report() -> ReloadReport {
             { "name": "cat", "outcome": "unchanged", "version": 1, "elapsed_us": 900 },
         ],
         "elapsed_us": 41_200,
+    }))
+}
+
+pub fn refusal() -> WireError {
+    read(json!({
+        "kind": "reload",
+        "message": "world has no v9 in this host; it has v1, v2, v3",
+        "plugin": "world",
+        "step": "find",
+        "chain": ["nothing else was tried"],
     }))
 }
 

@@ -1,0 +1,51 @@
+//! The earlier builds of the plugins, in the build store.
+
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+use hotswap_build::{BuildError, HostPackage, Store, StoredFile};
+use hotswap_protocol::Source;
+use serde::Serialize;
+
+/// Of the stored builds of a plugin so many are looked into, the newest.
+const BUILDS_LISTED: usize = 20;
+
+/// A build that a plugin can be rolled back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StoredBuild {
+    /// Its build id.
+    pub build_id: String,
+    /// When it was stored, in milliseconds since the Unix epoch.
+    pub stored_at_ms: u64,
+    /// The size of its file in bytes.
+    pub size_bytes: u64,
+    /// The source it was built from; none outside a git repository.
+    pub source: Option<Source>,
+}
+
+/// Where the builds of a host's plugins are kept; the host is told, so that it can go back to one.
+pub(super) fn directory(package: &HostPackage) -> PathBuf {
+    package.target_dir.join("hotswap/store")
+}
+
+/// The newest builds of a plugin that are stored and whole, the newest first.
+pub(super) fn builds(package: &HostPackage, plugin: &str) -> Result<Vec<StoredBuild>, BuildError> {
+    let store = Store::open(&directory(package))?;
+    let files = store.list(plugin)?;
+    let whole = files.into_iter().take(BUILDS_LISTED).filter_map(|file| {
+        // A damaged build is none to go back to.
+        let artifact = store.get(plugin, file.build_id).ok()??;
+        Some(build(&file, artifact.facts.source))
+    });
+    Ok(whole.collect())
+}
+
+fn build(file: &StoredFile, source: Option<Source>) -> StoredBuild {
+    let stored_at = file.stored_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    StoredBuild {
+        build_id: file.build_id.to_string(),
+        stored_at_ms: u64::try_from(stored_at.as_millis()).unwrap_or(u64::MAX),
+        size_bytes: file.size_bytes,
+        source,
+    }
+}
