@@ -11,5 +11,7 @@ mod live;
 mod refused;
 mod reloading;
 mod rollback;
+mod settings;
 mod socket;
+mod typed;
 mod vault;

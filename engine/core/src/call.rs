@@ -2,12 +2,17 @@
 
 use std::fmt;
 
-use hotswap_plugin::{Error, ErrorKind as PluginErrorKind, Value, abi::Outcome};
+use hotswap_plugin::{
+    Error, ErrorKind as PluginErrorKind, Value,
+    abi::{Outcome, PanicReport},
+};
 use hotswap_protocol::{ErrorKind, WireError};
 
 use crate::{
+    EngineError,
     lease::{Lease, LeaseKind},
     thread::checkpoint,
+    version::Version,
 };
 
 /// Why a call did not answer with a value.
@@ -50,6 +55,41 @@ impl CallError {
         Self::of(lease, function, ErrorKind::BadArgument, error)
     }
 
+    /// The function returned an error.
+    pub(crate) fn failed(lease: &Lease, function: &str, error: Error) -> Self {
+        refused(lease, function, error)
+    }
+
+    /// The function panicked.
+    pub(crate) fn panicked(lease: &Lease, function: &str, report: &PanicReport) -> Self {
+        let text = format!("panicked at {}: {}", report.location, report.message);
+        Self::of(lease, function, ErrorKind::Panic, &Error::msg(text))
+    }
+
+    /// The function is not what the caller expects.
+    pub(crate) fn signature(version: &Version, function: &str, why: &str) -> Self {
+        Self {
+            kind: ErrorKind::Signature,
+            plugin: version.name().to_owned(),
+            version: version.ordinal,
+            function: function.to_owned(),
+            message: why.to_owned(),
+            causes: Vec::new(),
+        }
+    }
+
+    /// The plugin is not there.
+    pub(crate) fn gone(plugin: &str, function: &str, error: &EngineError) -> Self {
+        Self {
+            kind: ErrorKind::UnknownPlugin,
+            plugin: plugin.to_owned(),
+            version: 0,
+            function: function.to_owned(),
+            message: error.to_string(),
+            causes: Vec::new(),
+        }
+    }
+
     fn of(lease: &Lease, function: &str, kind: ErrorKind, error: &Error) -> Self {
         let version = lease.version();
         Self {
@@ -68,6 +108,7 @@ impl fmt::Display for CallError {
         let Self { plugin, version, function, message, .. } = self;
         match self.kind {
             ErrorKind::UnknownFunction => write!(f, "{plugin} v{version}: {message}"),
+            ErrorKind::UnknownPlugin => write!(f, "{plugin}: {function}: {message}"),
             _ => write!(f, "{plugin} v{version}: {function}: {message}"),
         }
     }
@@ -86,10 +127,7 @@ pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value,
     match outcome {
         Outcome::Ok(value) => Ok(value),
         Outcome::Err(error) => Err(refused(lease, name, error)),
-        Outcome::Panic(report) => {
-            let text = format!("panicked at {}: {}", report.location, report.message);
-            Err(CallError::of(lease, name, ErrorKind::Panic, &Error::msg(text)))
-        }
+        Outcome::Panic(report) => Err(CallError::panicked(lease, name, &report)),
     }
 }
 

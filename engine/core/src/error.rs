@@ -33,6 +33,8 @@ pub enum Step {
     OnLoad,
     /// The plugin's `on_init`.
     OnInit,
+    /// The host's callbacks.
+    Callback,
     /// Handing over what new versions take of the Vault, and making them serve.
     Publish,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for Step {
             Self::Live => "live",
             Self::OnLoad => "on_load",
             Self::OnInit => "on_init",
+            Self::Callback => "callback",
             Self::Publish => "publish",
         })
     }

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{CStr, c_int, c_void},
+    mem::{ManuallyDrop, MaybeUninit},
     os::unix::ffi::OsStrExt,
     path::Path,
     ptr::NonNull,
@@ -142,6 +143,24 @@ impl Image {
     pub fn invoke(&self, index: usize, args: &[Value]) -> Outcome<Value> {
         // SAFETY: see `create`; the arguments live through the call.
         unsafe { (self.table().invoke)(self.table().instance, index, args.as_ptr(), args.len()) }
+    }
+
+    /// Calls a function with Rust types; none when it cannot be called so.
+    ///
+    /// # Safety
+    /// The function of this number takes an `A` and returns an `R`.
+    pub unsafe fn invoke_typed<A, R>(&self, index: usize, args: A) -> Option<Outcome<R>> {
+        let mut args = ManuallyDrop::new(args);
+        let mut out = MaybeUninit::<Outcome<R>>::uninit();
+        // SAFETY: see `create`, and the caller's promise.
+        unsafe {
+            let (args, out) = ((&raw mut args).cast(), out.as_mut_ptr().cast());
+            if !(self.table().invoke_typed)(self.table().instance, index, args, out) {
+                return None;
+            }
+        }
+        // SAFETY: the image says that it called, and so filled the place.
+        Some(unsafe { out.assume_init() })
     }
 
     pub fn invoke_func(&self, name: &str, args: &[Value]) -> Outcome<Value> {

@@ -4,9 +4,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use hotswap_plugin::abi::Outcome;
@@ -46,29 +47,62 @@ impl ReaperHandle {
 /// Starts the reaper's thread.
 pub(crate) fn start(
     store: Arc<Store>,
+    free_delay: Duration,
     wake: Vec<WakeThreads>,
 ) -> std::io::Result<(ReaperHandle, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let thread = thread::Builder::new().name("hotswap-reaper".into());
-    let thread = thread.spawn(move || Reaper { store, wake }.run(&receiver))?;
+    let thread = thread.spawn(move || {
+        Reaper { store, free_delay, wake, waiting: Vec::new() }.run(&receiver);
+    })?;
     Ok((ReaperHandle(sender), thread))
 }
 
 struct Reaper {
     store: Arc<Store>,
+    free_delay: Duration,
     wake: Vec<WakeThreads>,
+    /// The versions that are kept for a while, and until when.
+    waiting: Vec<(Instant, Arc<Version>)>,
 }
 
 impl Reaper {
-    fn run(self, messages: &Receiver<Message>) {
-        while let Ok(Message::Consider(version)) = messages.recv() {
-            // The host's code may run in here: its log's subscriber, and what wakes its threads.
-            let advance = AssertUnwindSafe(|| self.advance(&version));
-            if catch_unwind(advance).is_err() {
-                tracing::error!(
-                    "{version}: something of the host's panicked on the reaper's thread"
-                );
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            match self.next(messages) {
+                Ok(Message::Consider(version)) => self.consider(&version),
+                Err(RecvTimeoutError::Timeout) => self.consider_those_that_waited(),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// The next message, or a timeout when a version has waited long enough.
+    fn next(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+        match self.waiting.iter().map(|(until, _)| *until).min() {
+            Some(until) => messages.recv_timeout(until.saturating_duration_since(Instant::now())),
+            None => messages.recv().map_err(RecvTimeoutError::from),
+        }
+    }
+
+    fn consider_those_that_waited(&mut self) {
+        let now = Instant::now();
+        let (due, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(until, _)| *until <= now);
+        self.waiting = waiting;
+        let due: Vec<(Instant, Arc<Version>)> = due;
+        due.iter().for_each(|(_, version)| self.consider(version));
+    }
+
+    fn consider(&mut self, version: &Arc<Version>) {
+        if let Some(until) = version.kept_until(self.free_delay) {
+            self.waiting.push((until, version.clone()));
+            return;
+        }
+        // The host's code may run in here: its log's subscriber, and what wakes its threads.
+        let advance = AssertUnwindSafe(|| self.advance(version));
+        if catch_unwind(advance).is_err() {
+            tracing::error!("{version}: something of the host's panicked on the reaper's thread");
         }
     }
 
@@ -192,7 +226,7 @@ fn size_text(bytes: u64) -> String {
 }
 
 /// `12 ms`, `3.4 s`
-fn duration_text(duration: std::time::Duration) -> String {
+fn duration_text(duration: Duration) -> String {
     let ms = duration.as_millis();
     if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", duration.as_secs_f64()) }
 }

@@ -14,7 +14,8 @@ use hotswap_plugin::Data;
 use hotswap_protocol::{PhaseTiming, ReloadReport};
 
 use crate::{
-    EngineError, Step, artifact::BuildId, engine::Inner, find::FileIdentity, stage::Inspected,
+    EngineError, PluginManager, Step, artifact::BuildId, engine::Inner, find::FileIdentity,
+    stage::Inspected,
 };
 use load::Load;
 use plan::Plan;
@@ -28,6 +29,14 @@ pub(crate) enum Request {
     /// Load one plugin from this artifact, and leave the others.
     Rollback(Box<Inspected>),
 }
+
+/// Called with the new and the old generation before the new one is published; an error undoes the
+/// load.
+pub(crate) type Callback<'a> =
+    dyn FnMut(&PluginManager, &PluginManager) -> Result<(), BoxError> + 'a;
+
+/// What a callback may fail with.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the engine remembers from load to load; the lock around it lets one load run at a time.
 #[derive(Default)]
@@ -52,6 +61,7 @@ pub(crate) fn reload(
     state: &mut LoadState,
     request: Request,
     data: &Data,
+    callback: Option<&mut Callback<'_>>,
 ) -> Result<ReloadReport, EngineError> {
     let begun = Instant::now();
     let mut phases = Phases::default();
@@ -61,7 +71,7 @@ pub(crate) fn reload(
         (current.generation, Vec::new())
     } else {
         let load = Load::run(engine, state, &plan, data, &mut phases)?;
-        phases.time("publish", None, || load.publish(engine, &plan, &current))?
+        phases.time("publish", None, || load.publish(engine, &plan, &current, callback))?
     };
     state.remember(&plan);
     Ok(ReloadReport {

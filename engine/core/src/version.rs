@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hotswap_plugin::{FunctionDescription, ImportRequest, LiveTypeDescription};
@@ -27,6 +27,8 @@ use crate::{
 /// One load of a plugin.
 pub(crate) struct Version {
     pub facts: Facts,
+    /// Tells versions apart for the life of the process; addresses are used again.
+    pub serial: u64,
     pub ordinal: u32,
     pub size_bytes: u64,
     loaded_at_ms: u64,
@@ -45,6 +47,7 @@ pub(crate) struct Version {
     /// What the reaper is running of the image, or has run last.
     ending: Mutex<Ending>,
     finished: AtomicBool,
+    is_urgent: AtomicBool,
     reaper: ReaperHandle,
     events: Arc<EventHub>,
 }
@@ -113,6 +116,7 @@ impl Version {
     ) -> (Arc<Self>, Result<(), String>) {
         let version = Arc::new(Self {
             facts,
+            serial: next_serial(),
             ordinal,
             size_bytes,
             loaded_at_ms: now_ms(),
@@ -134,6 +138,7 @@ impl Version {
             }),
             ending: Mutex::default(),
             finished: AtomicBool::new(false),
+            is_urgent: AtomicBool::new(false),
             reaper,
             events,
         });
@@ -276,6 +281,11 @@ impl Version {
         functions.described.get(at)
     }
 
+    /// Counts a call of a function.
+    pub fn count_call(&self, name: &str) {
+        let _ = self.function_to_call(name);
+    }
+
     /// The function of a name.
     pub fn function(&self, name: &str) -> Option<&FunctionDescription> {
         let functions = self.functions.get()?;
@@ -328,8 +338,24 @@ impl Version {
         self.life().failure.clone()
     }
 
+    /// Frees the version as soon as nothing uses it, whatever the delay.
+    pub fn hurry(self: &Arc<Self>) {
+        self.is_urgent.store(true, Ordering::Release);
+        self.unused();
+    }
+
+    /// Until when the version is kept though nothing uses it; none when it need not be.
+    pub fn kept_until(&self, delay: Duration) -> Option<Instant> {
+        if delay.is_zero() || self.is_urgent.load(Ordering::Acquire) {
+            return None;
+        }
+        let life = self.life();
+        let until = life.retired_at.filter(|_| life.failure.is_none())? + delay;
+        (until > Instant::now()).then_some(until)
+    }
+
     /// How long ago the version was replaced.
-    pub fn since_retired(&self) -> Option<std::time::Duration> {
+    pub fn since_retired(&self) -> Option<Duration> {
         self.life().retired_at.map(|at| at.elapsed())
     }
 
@@ -400,6 +426,11 @@ impl fmt::Display for Owner {
             },
         }
     }
+}
+
+fn next_serial() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 fn function_info(function: &FunctionDescription, calls: &AtomicU64) -> FunctionInfo {

@@ -86,12 +86,21 @@ impl Invoke {
             HandedIn::Vault => quote!(context.vault,),
             HandedIn::Plugin(plugin) => quote!(context.plugin::<#plugin>()?,),
         });
+        let handed_in = handed_in.collect::<Vec<_>>();
+        let names = params.iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let types = params.iter().map(|(_, ty)| ty).collect::<Vec<_>>();
         let count = params.len();
         let value = &returns.value;
         let result = if returns.fallible {
             quote!(result.map_err(::hotswap_plugin::Error::from)?)
         } else {
             quote!(result)
+        };
+
+        let typed_result = if returns.fallible {
+            quote!(result.map_err(::hotswap_plugin::Error::from))
+        } else {
+            quote!(::hotswap_plugin::Result::Ok(result))
         };
 
         quote! {
@@ -113,6 +122,32 @@ impl Invoke {
                     #private::expect_arguments(args, #count, #signature)?;
                     let result = #name(#(#handed_in)* #(#reads),*);
                     ::hotswap_plugin::Value::from_serialize(&#result)
+                },
+                typed: || {
+                    #[allow(unused_imports)]
+                    use #private::NotShared as _;
+                    // SAFETY: `invoke_typed` passes what the function's types say.
+                    unsafe fn call(
+                        context: &#private::Context<'_>,
+                        args: *mut (),
+                        out: *mut (),
+                    ) {
+                        let _ = context;
+                        let probe =
+                            #private::Probe::<(#(#types,)*), #value>(#private::PhantomData);
+                        unsafe {
+                            #private::dispatch_typed::<(#(#types,)*), #value>(
+                                args,
+                                out,
+                                |args| probe.rehome(args),
+                                |(#(#names,)*)| {
+                                    let result = #name(#(#handed_in)* #(#names),*);
+                                    #typed_result
+                                },
+                            )
+                        }
+                    }
+                    #private::Probe::<(#(#types,)*), #value>(#private::PhantomData).typed(call)
                 },
             };
         }

@@ -92,9 +92,9 @@ fn prefix(args: &TokenStream) -> Result<String> {
 /// The derive of the JSON Schema, unless the author has it already.
 fn schema_derive(attributes: &[Attribute]) -> Option<TokenStream> {
     let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
-    let has_it = derives.into_iter().any(|derive| {
-        derive.to_token_stream().to_string().contains("JsonSchema")
-    });
+    let has_it = derives
+        .into_iter()
+        .any(|derive| derive.to_token_stream().to_string().contains("JsonSchema"));
     (!has_it).then(|| {
         quote! {
             #[derive(::hotswap_plugin::JsonSchema)]

@@ -1,9 +1,13 @@
 //! What `#[invoke]` collects: callable functions with their signature and JSON Schema.
 
+use std::marker::PhantomData;
+
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, ErrorKind, Plugin, Result, Value, Vault};
+use crate::{
+    Error, ErrorKind, Plugin, Result, Shared, TypeSchema, Value, Vault, abi::Outcome, image::catch,
+};
 
 /// A function declared by `#[invoke]`.
 #[doc(hidden)]
@@ -18,6 +22,81 @@ pub struct Function {
     pub params: fn() -> Vec<Parameter>,
     pub returns: fn() -> String,
     pub call: fn(&Context<'_>, &[Value]) -> Result<Value>,
+    /// How to call it with Rust types; none when a type of its signature is not `Shared`.
+    pub typed: fn() -> Option<Typed>,
+}
+
+/// A function's types, and how to call it with them.
+#[doc(hidden)]
+pub struct Typed {
+    /// The types of its arguments, as a tuple, and of its result.
+    pub types: FunctionTypes,
+    /// Takes the arguments, a tuple, out of `args` and writes an `Outcome` to `out`.
+    pub call: TypedCall,
+}
+
+/// See [`Typed::call`].
+#[doc(hidden)]
+pub type TypedCall = unsafe fn(&Context<'_>, args: *mut (), out: *mut ());
+
+/// The types of a function that can be called with Rust types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionTypes {
+    /// Its arguments, as a tuple.
+    pub args: TypeSchema,
+    /// Its result.
+    pub result: TypeSchema,
+}
+
+/// Asks whether the types of a signature are `Shared`, where the answer is known: the inherent
+/// method is there only if they are, and is preferred to that of [`NotShared`].
+#[doc(hidden)]
+pub struct Probe<A, R>(pub PhantomData<fn(A) -> R>);
+
+impl<A: Shared, R: Shared> Probe<A, R> {
+    /// The function's types, and how to call it.
+    pub fn typed(&self, call: TypedCall) -> Option<Typed> {
+        let types = FunctionTypes { args: TypeSchema::of::<A>(), result: TypeSchema::of::<R>() };
+        Some(Typed { types, call })
+    }
+
+    /// Rehomes arguments that come from another image.
+    pub fn rehome(&self, args: &mut A) {
+        args.rehome();
+    }
+}
+
+/// The other answer of [`Probe`].
+#[doc(hidden)]
+pub trait NotShared<A> {
+    fn typed(&self, _: TypedCall) -> Option<Typed> {
+        None
+    }
+
+    fn rehome(&self, _: &mut A) {}
+}
+
+impl<A, R> NotShared<A> for Probe<A, R> {}
+
+/// The callee's side of a typed call: runs `f` with the arguments, catching its panic.
+///
+/// # Safety
+/// `args` holds an `A` that is not used again; `out` takes an `Outcome<R>`.
+#[doc(hidden)]
+pub unsafe fn dispatch_typed<A, R>(
+    args: *mut (),
+    out: *mut (),
+    rehome: impl FnOnce(&mut A),
+    f: impl FnOnce(A) -> Result<R>,
+) {
+    // SAFETY: the caller's promise.
+    let mut args = unsafe { args.cast::<A>().read() };
+    let outcome = catch(|| {
+        rehome(&mut args);
+        Outcome::from_result(f(args))
+    });
+    // SAFETY: the caller's promise.
+    unsafe { out.cast::<Outcome<R>>().write(outcome) };
 }
 
 /// A parameter of a [`Function`]: name, type as written, JSON Schema.
@@ -67,6 +146,8 @@ pub struct FunctionDescription {
     pub params: Vec<ParamDescription>,
     /// The JSON Schema of its result, as text.
     pub returns: String,
+    /// Its types, when it can be called with them.
+    pub types: Option<FunctionTypes>,
 }
 
 /// What a plugin tells the engine of one parameter.
@@ -155,6 +236,7 @@ impl Function {
             doc: self.doc.into(),
             params: params.collect(),
             returns: (self.returns)(),
+            types: (self.typed)().map(|typed| typed.types),
         }
     }
 }

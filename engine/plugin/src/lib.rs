@@ -52,7 +52,7 @@ pub use dependency::{
     BoundObject, Export, Import, ImportRequest, ImportSet, ImportTarget, Imports,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use function::{FunctionDescription, LiveTypeDescription, ParamDescription};
+pub use function::{FunctionDescription, FunctionTypes, LiveTypeDescription, ParamDescription};
 pub use hotswap_macros::{Imports, Shared, interface, invoke, live, plugin};
 pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
 pub use plugin::{Data, Plugin};
@@ -73,8 +73,8 @@ pub mod prelude {
 pub mod __private {
     pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};
     pub use crate::function::{
-        Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, Parameter, argument, expect_arguments,
-        renew, schema,
+        Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, NotShared, Parameter, Probe, Typed,
+        TypedCall, argument, dispatch_typed, expect_arguments, renew, schema,
     };
     pub use crate::image::{HostAllocator, Instance, attach, hooks};
     pub use crate::interface::raw::{
@@ -82,4 +82,5 @@ pub mod __private {
     };
     pub use crate::vault::raw::{CarryTable, RawValue, ValueCallback, ValueTable};
     pub use linkme;
+    pub use std::marker::PhantomData;
 }

@@ -149,6 +149,8 @@ pub enum ErrorKind {
     UnknownFunction,
     /// An argument is missing, superfluous, or of another type.
     BadArgument,
+    /// The function has another signature than a typed caller expects.
+    Signature,
     /// The plugin's function returned an error.
     PluginError,
     /// The plugin's function panicked.

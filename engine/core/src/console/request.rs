@@ -15,8 +15,10 @@ pub(super) fn answer(engine: &Inner, request: Request) -> Result<Json, WireError
         Request::Snapshot => json(&engine.snapshot()),
         Request::Vault => json(&engine.vault_snapshot()),
         Request::Live => json(&engine.live_snapshot()),
-        Request::Reload => json(&engine.load_as(LoadRequest::Changed, &()).map_err(refused)?),
-        Request::ReloadLatest => json(&engine.load_as(LoadRequest::Latest, &()).map_err(refused)?),
+        Request::Reload => json(&engine.load_as(LoadRequest::Changed, &(), None).map_err(refused)?),
+        Request::ReloadLatest => {
+            json(&engine.load_as(LoadRequest::Latest, &(), None).map_err(refused)?)
+        }
         Request::Rollback(to) => json(&engine.rollback(&to.target).map_err(refused)?),
         Request::Invoke(call) => json(&invoke(engine, &call)?),
         Request::Free(free) => json(&engine.free(&free.target).map_err(refused)?),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hotswap_plugin::{Data, abi as plugin_abi};
 use hotswap_protocol::{ValueOutcome, VersionState};
 
-use super::{LoadState, Phases, plan::Plan};
+use super::{Callback, LoadState, Phases, plan::Plan};
 use crate::{
     EngineError, Step,
     dependency::{provider, resolve},
@@ -206,6 +206,7 @@ impl Load {
         engine: &Inner,
         plan: &Plan,
         current: &Arc<PluginManager>,
+        callback: Option<&mut Callback<'_>>,
     ) -> Result<(u64, Vec<ValueOutcome>), EngineError> {
         if engine.is_shut_down() {
             return Err(EngineError::ShutDown);
@@ -214,6 +215,8 @@ impl Load {
         let loaded: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
         let generation = current.generation + 1;
         let extension = engine.make_extension(current).map_err(|error| self.failed(error))?;
+        let new = engine.make_manager(generation, self.all_versions(current, &ending), extension);
+        engine.call_back(&new, current, callback).map_err(|error| self.failed(error))?;
         let published = engine.store().publish(&self.overlay, &loaded, &ending);
         let published = published.map_err(|error| {
             self.failed(EngineError::Load {
@@ -225,16 +228,6 @@ impl Load {
         })?;
         self.published = true;
 
-        let stays = |lease: &&Lease| !ending.iter().any(|old| Arc::ptr_eq(old, lease.version()));
-        let staying = current.versions.iter().filter(stays);
-        let mut versions: Vec<Lease> =
-            staying.map(|lease| lease.another(LeaseKind::Handle)).collect();
-        versions.append(&mut self.versions);
-        let place = |version: &Arc<Version>| {
-            self.order.iter().position(|other| Arc::ptr_eq(other, version))
-        };
-        versions.sort_by_key(|lease| place(lease.version()));
-        let new = engine.make_manager(generation, versions, extension);
         engine.store().set_live(std::mem::take(&mut self.live));
         let old = engine.publish(new);
         for version in &loaded {
@@ -247,6 +240,19 @@ impl Load {
         drop(old);
         // Last: a value that another thread is using is waited for.
         Ok((generation, published.finish()))
+    }
+
+    /// The versions of the new generation in load order: the new ones, and those that stay.
+    fn all_versions(&self, current: &PluginManager, ending: &[Arc<Version>]) -> Vec<Lease> {
+        let stays = |lease: &&Lease| !ending.iter().any(|old| Arc::ptr_eq(old, lease.version()));
+        let staying = current.versions.iter().filter(stays);
+        let all = staying.chain(&self.versions).map(|lease| lease.another(LeaseKind::Handle));
+        let mut versions: Vec<Lease> = all.collect();
+        let place = |version: &Arc<Version>| {
+            self.order.iter().position(|other| Arc::ptr_eq(other, version))
+        };
+        versions.sort_by_key(|lease| place(lease.version()));
+        versions
     }
 }
 

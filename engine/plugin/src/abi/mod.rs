@@ -169,6 +169,14 @@ pub struct PluginTable {
         args: *const Value,
         count: usize,
     ) -> Outcome<Value>,
+    /// Calls the function of a number with Rust types: takes a tuple out of `args`, and writes an
+    /// `Outcome` of its result to `out`. False when it cannot be called so; then it did nothing.
+    pub invoke_typed: unsafe extern "C" fn(
+        *const crate::image::Instance,
+        index: usize,
+        args: *mut (),
+        out: *mut (),
+    ) -> bool,
     /// See [`crate::Plugin::invoke_func`].
     pub invoke_func: unsafe extern "C" fn(
         *const crate::image::Instance,

@@ -12,7 +12,7 @@ use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
     LiveTypeDescription, Plugin, Value, Vault,
     abi::{HostTable, Outcome, PluginTable, descriptor::Descriptor},
-    function::{Context, FUNCTIONS, Function, LIVE_TYPES, LiveType},
+    function::{Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, TypedCall},
     interface::raw::RawObject,
     shared,
 };
@@ -25,6 +25,7 @@ pub struct Instance {
     plugin: Slot<Box<dyn Plugin>>,
     vault: Slot<Vault>,
     table: Slot<PluginTable>,
+    typed: Slot<Vec<Option<TypedCall>>>,
 }
 
 /// A place in a static that is filled once and emptied once, since statics never drop.
@@ -77,7 +78,20 @@ impl Instance {
             plugin: Slot::empty(),
             vault: Slot::empty(),
             table: Slot::empty(),
+            typed: Slot::empty(),
         }
+    }
+
+    /// How to call a function with Rust types, found out once.
+    fn typed_call(&self, index: usize) -> Option<TypedCall> {
+        let calls = match self.typed.get() {
+            Some(calls) => calls,
+            None => {
+                let calls = FUNCTIONS.iter().map(|function| Some((function.typed)()?.call));
+                self.typed.fill(calls.collect())
+            }
+        };
+        calls.get(index).copied().flatten()
     }
 
     fn plugin(&self) -> crate::Result<&dyn Plugin> {
@@ -115,6 +129,7 @@ pub fn attach(
             on_init,
             on_free,
             invoke,
+            invoke_typed,
             invoke_func,
             detach,
         })
@@ -254,6 +269,24 @@ unsafe extern "C" fn invoke(
     }
 }
 
+unsafe extern "C" fn invoke_typed(
+    instance: *const Instance,
+    index: usize,
+    args: *mut (),
+    out: *mut (),
+) -> bool {
+    // SAFETY: the engine passes what `attach` answered with.
+    let instance = unsafe { &*instance };
+    let (Some(vault), Some(plugin)) = (instance.vault.get(), instance.plugin.get()) else {
+        return false;
+    };
+    let Some(call) = instance.typed_call(index) else { return false };
+    let context = Context { vault, plugin: plugin.as_ref() };
+    // SAFETY: the engine has checked the types; the call catches panics itself.
+    unsafe { call(&context, args, out) };
+    true
+}
+
 unsafe extern "C" fn invoke_func(
     instance: *const Instance,
     name: *const u8,
@@ -279,6 +312,7 @@ unsafe extern "C" fn detach(instance: *const Instance) -> Outcome<()> {
             drop(instance.plugin.take());
             drop(instance.vault.take());
             drop(instance.table.take());
+            drop(instance.typed.take());
             shared::forget_schemas();
             drop(std::panic::take_hook());
             Ok(std::io::stdout().flush()?)

@@ -1,0 +1,181 @@
+//! The settings of an engine, and how it is made of them.
+
+use std::{
+    any::Any,
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use hotswap_protocol::HostInfo;
+use serde::Serialize;
+
+use super::{
+    Engine, Inner, ShutdownOnDrop,
+    inner::{OnReload, Parts},
+};
+use crate::{
+    ConsoleSocket, EngineError, PluginManager,
+    artifact::Toolchain,
+    event::now_ms,
+    extension::{self, ExtensionFactory},
+    reaper::{self, WakeThreads},
+    stage::Staging,
+    vault::Store,
+};
+
+/// How long a lifecycle step may take unless the host says otherwise.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Settings of an engine to be.
+pub struct EngineBuilder {
+    plugin_dir: PathBuf,
+    store_dir: Option<PathBuf>,
+    only: Option<Vec<String>>,
+    step_timeout: Duration,
+    free_delay: Duration,
+    extension: ExtensionFactory,
+    on_reload: Vec<OnReload>,
+    console: Option<ConsoleSocket>,
+    wake: Vec<WakeThreads>,
+}
+
+/// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
+/// sets for the host it starts, or else `default`.
+pub fn plugin_dir_from_env(default: impl Into<PathBuf>) -> PathBuf {
+    env::var_os("HOTSWAP_PLUGIN_DIR").map_or_else(|| default.into(), PathBuf::from)
+}
+
+impl EngineBuilder {
+    pub(super) fn new(plugin_dir: PathBuf) -> Self {
+        Self {
+            plugin_dir,
+            store_dir: None,
+            only: None,
+            step_timeout: STEP_TIMEOUT,
+            free_delay: Duration::ZERO,
+            extension: extension::factory(|_: Option<&()>| ()),
+            on_reload: Vec::new(),
+            console: None,
+            wake: Vec::new(),
+        }
+    }
+
+    /// Loads these plugins only; one that is missing is an error.
+    pub fn only<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.only = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Where `hotswap build` keeps earlier artifacts, for [`Engine::rollback`]; none by default.
+    pub fn store(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.store_dir = Some(dir.into());
+        self
+    }
+
+    /// How long a lifecycle step may take before the load is undone; 30 s by default.
+    pub fn step_timeout(mut self, timeout: Duration) -> Self {
+        self.step_timeout = timeout;
+        self
+    }
+
+    /// How long a replaced version is kept at least, also when nothing uses it; 0 by default.
+    pub fn free_delay(mut self, delay: Duration) -> Self {
+        self.free_delay = delay;
+        self
+    }
+
+    /// Called with the new and the old generation before a load is published; an error or a panic
+    /// undoes the load.
+    pub fn on_reload<E>(
+        mut self,
+        callback: impl Fn(&PluginManager, &PluginManager) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.on_reload.push(Box::new(move |new, old| callback(new, old).map_err(Into::into)));
+        self
+    }
+
+    /// The host's own object. The factory is called for each generation with the previous one's.
+    pub fn extension<E>(mut self, make: impl Fn(Option<&E>) -> E + Send + Sync + 'static) -> Self
+    where
+        E: Serialize + Any + Send + Sync,
+    {
+        self.extension = extension::factory(make);
+        self
+    }
+
+    /// Whether consoles may attach; off by default.
+    pub fn console(mut self, socket: Option<ConsoleSocket>) -> Self {
+        self.console = socket;
+        self
+    }
+
+    /// Called when a version waits for threads to run its thread-locals' destructors.
+    ///
+    /// A host whose threads live long without calling plugins wakes them here, so that each calls
+    /// [`checkpoint`].
+    pub fn wake_threads(mut self, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        self.wake.push(Box::new(wake));
+        self
+    }
+
+    /// Makes the workers of a tokio runtime pass a checkpoint whenever a version waits for them.
+    #[cfg(feature = "tokio")]
+    pub fn tokio(self, runtime: tokio::runtime::Handle) -> Self {
+        self.wake_threads(move || crate::tokio_workers::wake(&runtime))
+    }
+
+    /// Makes the engine. Nothing is loaded yet.
+    ///
+    /// # Errors
+    /// When the staging directory, the console's socket or a thread cannot be made.
+    pub fn build(self) -> Result<Engine, EngineError> {
+        let Self { plugin_dir, store_dir, only, step_timeout, .. } = self;
+        let Self { free_delay, extension, on_reload, console, wake, .. } = self;
+        let staging = Staging::new()?;
+        let store = Arc::new(Store::default());
+        let started = reaper::start(store.clone(), free_delay, wake);
+        let (reaper, reaper_thread) = started.map_err(|error| EngineError::Setup {
+            what: "cannot start the reaper's thread for".into(),
+            path: plugin_dir.clone(),
+            error,
+        })?;
+        let host = host_info(&plugin_dir, staging.dir());
+        let parts = Parts {
+            host,
+            store_dir,
+            only,
+            step_timeout,
+            extension,
+            on_reload,
+            store,
+            staging,
+            reaper,
+            reaper_thread,
+        };
+        let inner = Arc::new(Inner::new(parts));
+        if let Some(socket) = console {
+            inner.listen(socket)?;
+        }
+        Ok(Engine { _last: Arc::new(ShutdownOnDrop(inner.clone())), inner })
+    }
+}
+
+fn host_info(plugin_dir: &Path, staging_dir: &Path) -> HostInfo {
+    let executable = env::current_exe().ok();
+    let name = executable.as_deref().and_then(Path::file_name);
+    HostInfo {
+        name: name.map_or_else(|| "host".into(), |name| name.to_string_lossy().into_owned()),
+        pid: std::process::id(),
+        started_at_ms: now_ms(),
+        plugin_dir: std::path::absolute(plugin_dir).unwrap_or_else(|_| plugin_dir.to_owned()),
+        staging_dir: staging_dir.to_owned(),
+        socket: PathBuf::new(),
+        engine_version: env!("CARGO_PKG_VERSION").into(),
+        toolchain: Toolchain::of_host().rustc(),
+    }
+}

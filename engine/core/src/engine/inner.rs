@@ -1,0 +1,454 @@
+//! The engine proper: what its handles share.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use hotswap_protocol::{
+    Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadReport, Snapshot, VaultSnapshot,
+    VersionState,
+};
+use serde::Serialize;
+
+use super::ShutdownReport;
+use crate::{
+    ConsoleSocket, EngineError, LoadedPlugin, PluginManager, Step,
+    console::{self, Listener},
+    event::{EventHub, now_ms},
+    extension::{ExtensionFactory, ExtensionObject},
+    history,
+    lease::{Lease, LeaseKind},
+    live::LiveTable,
+    manager::same_name,
+    reaper::ReaperHandle,
+    reload::{self, BoxError, Callback, LoadState, Request},
+    stage::Staging,
+    thread::checkpoint,
+    vault::{Store, View},
+    version::Version,
+};
+
+/// How many ended versions of a plugin stay listed.
+const ENDED_LISTED: usize = 16;
+
+/// A callback of the engine's, for every load.
+pub(super) type OnReload =
+    Box<dyn Fn(&PluginManager, &PluginManager) -> Result<(), BoxError> + Send + Sync>;
+
+/// The engine proper.
+pub(crate) struct Inner {
+    host: Mutex<HostInfo>,
+    store_dir: Option<PathBuf>,
+    only: Option<Vec<String>>,
+    step_timeout: Duration,
+    extension: ExtensionFactory,
+    on_reload: Vec<OnReload>,
+    current: ArcSwap<PluginManager>,
+    load_state: Mutex<LoadState>,
+    versions: Mutex<Vec<Arc<Version>>>,
+    store: Arc<Store>,
+    staging: Staging,
+    events: Arc<EventHub>,
+    reaper: ReaperHandle,
+    reaper_thread: Mutex<Option<JoinHandle<()>>>,
+    listener: Mutex<Option<Listener>>,
+    is_shut_down: AtomicBool,
+}
+
+/// What an engine is made of.
+pub(super) struct Parts {
+    pub host: HostInfo,
+    pub store_dir: Option<PathBuf>,
+    pub only: Option<Vec<String>>,
+    pub step_timeout: Duration,
+    pub extension: ExtensionFactory,
+    pub on_reload: Vec<OnReload>,
+    pub store: Arc<Store>,
+    pub staging: Staging,
+    pub reaper: ReaperHandle,
+    pub reaper_thread: JoinHandle<()>,
+}
+
+impl Inner {
+    /// An engine whose generation 0 is empty.
+    pub(super) fn new(parts: Parts) -> Self {
+        let empty = PluginManager {
+            generation: 0,
+            versions: Vec::new(),
+            extension: (parts.extension)(None),
+            store: parts.store.clone(),
+            vault: View::for_host(&parts.store),
+        };
+        Self {
+            host: Mutex::new(parts.host),
+            store_dir: parts.store_dir,
+            only: parts.only,
+            step_timeout: parts.step_timeout,
+            extension: parts.extension,
+            on_reload: parts.on_reload,
+            current: ArcSwap::from_pointee(empty),
+            load_state: Mutex::default(),
+            versions: Mutex::default(),
+            store: parts.store,
+            staging: parts.staging,
+            events: Arc::default(),
+            reaper: parts.reaper,
+            reaper_thread: Mutex::new(Some(parts.reaper_thread)),
+            listener: Mutex::new(None),
+            is_shut_down: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets consoles attach.
+    pub(super) fn listen(self: &Arc<Self>, socket: ConsoleSocket) -> Result<(), EngineError> {
+        let listener = console::listen(self, socket)?;
+        self.lock_host().socket = listener.path().to_owned();
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+        Ok(())
+    }
+
+    pub fn current(&self) -> Arc<PluginManager> {
+        self.current.load_full()
+    }
+
+    pub fn plugin_dir(&self) -> PathBuf {
+        self.lock_host().plugin_dir.clone()
+    }
+
+    pub fn set_plugin_dir(&self, dir: &Path) {
+        self.lock_host().plugin_dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    }
+
+    pub fn only(&self) -> Option<&[String]> {
+        self.only.as_deref()
+    }
+
+    pub fn step_timeout(&self) -> Duration {
+        self.step_timeout
+    }
+
+    pub fn staging(&self) -> &Staging {
+        &self.staging
+    }
+
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub fn reaper(&self) -> &ReaperHandle {
+        &self.reaper
+    }
+
+    pub fn events(&self) -> &Arc<EventHub> {
+        &self.events
+    }
+
+    pub fn host_info(&self) -> HostInfo {
+        self.lock_host().clone()
+    }
+
+    fn lock_host(&self) -> MutexGuard<'_, HostInfo> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_versions(&self) -> MutexGuard<'_, Vec<Arc<Version>>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists a version that is being loaded; of those that ended, only the newest stay.
+    pub fn register(&self, version: &Arc<Version>) {
+        let mut versions = self.lock_versions();
+        versions.push(version.clone());
+        let ended: Vec<_> = versions
+            .iter()
+            .filter(|other| same_name(other.name(), version.name()) && other.is_finished())
+            .map(Arc::as_ptr)
+            .collect();
+        let surplus = ended.len().saturating_sub(ENDED_LISTED);
+        versions.retain(|other| !ended[..surplus].contains(&Arc::as_ptr(other)));
+    }
+
+    pub fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {
+        let versions = self.lock_versions().clone();
+        let artifact = history::find_earlier(target, &versions, self.store_dir.as_deref())?;
+        self.load_as(Request::Rollback(Box::new(artifact)), &(), None)
+    }
+
+    pub fn load_as<T: Serialize>(
+        &self,
+        request: Request,
+        data: &T,
+        callback: Option<&mut Callback<'_>>,
+    ) -> Result<ReloadReport, EngineError> {
+        let data = reload::load_data(data)?;
+        let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_shut_down() {
+            return Err(EngineError::ShutDown);
+        }
+        self.events.send(Event::ReloadStarted { at_ms: now_ms() });
+        let result = reload::reload(self, &mut state, request, &data, callback);
+        match &result {
+            Ok(report) => {
+                tracing::info!(generation = report.generation, "loaded: {report}");
+                let report = report.clone();
+                self.events.send(Event::ReloadFinished { at_ms: now_ms(), report });
+            }
+            Err(error) => {
+                tracing::error!("load refused: {error}");
+                let error = error.to_wire();
+                self.events.send(Event::ReloadFailed { at_ms: now_ms(), error });
+            }
+        }
+        result
+    }
+
+    /// Makes the host's object for the next generation.
+    pub fn make_extension(
+        &self,
+        previous: &PluginManager,
+    ) -> Result<Arc<dyn ExtensionObject>, EngineError> {
+        let make = AssertUnwindSafe(|| (self.extension)(Some(previous.extension.as_ref())));
+        catch_unwind(make).map_err(|_| EngineError::Load {
+            plugin: None,
+            step: Step::Publish,
+            message: "the host's factory for its Extension panicked".into(),
+            causes: Vec::new(),
+        })
+    }
+
+    /// Calls the host's callbacks, that of the engine and that of one reload.
+    pub fn call_back(
+        &self,
+        new: &PluginManager,
+        old: &PluginManager,
+        callback: Option<&mut Callback<'_>>,
+    ) -> Result<(), EngineError> {
+        let both = AssertUnwindSafe(|| {
+            self.on_reload.iter().try_for_each(|on_reload| on_reload(new, old))?;
+            callback.map_or(Ok(()), |callback| callback(new, old))
+        });
+        let refuse = |message: String, causes| {
+            Err(EngineError::Load { plugin: None, step: Step::Callback, message, causes })
+        };
+        match catch_unwind(both) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                let causes = std::iter::successors(error.source(), |cause| cause.source());
+                refuse(error.to_string(), causes.map(ToString::to_string).collect())
+            }
+            Err(_) => refuse("the host's callback panicked".into(), Vec::new()),
+        }
+    }
+
+    pub fn make_manager(
+        &self,
+        generation: u64,
+        versions: Vec<Lease>,
+        extension: Arc<dyn ExtensionObject>,
+    ) -> PluginManager {
+        PluginManager {
+            generation,
+            versions,
+            extension,
+            store: self.store.clone(),
+            vault: View::for_host(&self.store),
+        }
+    }
+
+    pub fn is_shut_down(&self) -> bool {
+        self.is_shut_down.load(Ordering::Acquire)
+    }
+
+    /// Makes a generation the one that serves, and returns the one that did.
+    pub fn publish(&self, new: PluginManager) -> Arc<PluginManager> {
+        self.current.swap(Arc::new(new))
+    }
+
+    pub fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {
+        if !target.contains('@') {
+            return self.current().plugin(target);
+        }
+        let version = self.version(target)?;
+        if !matches!(version.state(), VersionState::Active | VersionState::Retired) {
+            return Err(self.unknown(target));
+        }
+        let lease = Lease::try_new(&version, LeaseKind::Handle);
+        lease.map(LoadedPlugin).ok_or_else(|| self.unknown(target))
+    }
+
+    pub fn free(&self, target: &str) -> Result<FreeResult, EngineError> {
+        let version = self.version(target)?;
+        let refuse = |why| EngineError::NotFreeable { target: target.to_owned(), why };
+        match version.state() {
+            VersionState::Active => {
+                return Err(refuse("it serves; a reload that replaces it retires it"));
+            }
+            VersionState::Loading => return Err(refuse("it is being loaded")),
+            _ => version.hurry(),
+        }
+        let info = version.info();
+        Ok(FreeResult {
+            plugin: version.name().to_owned(),
+            version: version.ordinal,
+            state: info.state,
+            detail: info.detail,
+            holders: info.holders,
+        })
+    }
+
+    /// The version that `name@version` names.
+    fn version(&self, target: &str) -> Result<Arc<Version>, EngineError> {
+        let wanted = target.rsplit_once('@');
+        let wanted = wanted.and_then(|(name, ordinal)| {
+            Some((name, ordinal.trim_start_matches('v').parse::<u32>().ok()?))
+        });
+        let versions = self.lock_versions();
+        let found = wanted.and_then(|(name, ordinal)| {
+            versions
+                .iter()
+                .find(|version| same_name(version.name(), name) && version.ordinal == ordinal)
+        });
+        let found = found.cloned();
+        drop(versions);
+        found.ok_or_else(|| self.unknown(target))
+    }
+
+    fn unknown(&self, target: &str) -> EngineError {
+        let versions = self.lock_versions();
+        let callable = [VersionState::Active, VersionState::Retired];
+        let loaded = versions.iter().filter(|version| callable.contains(&version.state()));
+        let known = loaded.map(|version| format!("{}@{}", version.name(), version.ordinal));
+        EngineError::UnknownPlugin { name: target.to_owned(), known: known.collect() }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let current = self.current();
+        let mut versions = self.lock_versions().clone();
+        // Those that serve in load order, then the others by name; each one's versions newest first.
+        let place = |version: &Version| {
+            let serving = current.versions.iter();
+            let at = serving
+                .map(|lease| lease.version().name())
+                .position(|name| same_name(name, version.name()));
+            at.unwrap_or(usize::MAX)
+        };
+        versions.sort_by_key(|version| {
+            (place(version), version.name().to_lowercase(), std::cmp::Reverse(version.ordinal))
+        });
+        let of_one_plugin = versions.chunk_by(|a, b| same_name(a.name(), b.name()));
+        let plugins = of_one_plugin.map(|versions| plugin_info(versions, &current)).collect();
+        Snapshot { host: self.host_info(), generation: current.generation, plugins }
+    }
+
+    pub fn vault_snapshot(&self) -> VaultSnapshot {
+        let current = self.current();
+        VaultSnapshot {
+            generation: current.generation,
+            data_bag: self.store.data_bag_infos(),
+            extension: current.extension.to_json(),
+            extension_type: current.extension.type_name().to_owned(),
+            slots: self.store.slot_infos(),
+        }
+    }
+
+    pub fn live_snapshot(&self) -> LiveSnapshot {
+        self.store.live().snapshot(self.current().generation)
+    }
+
+    pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        let deadline = Instant::now() + timeout;
+        self.is_shut_down.store(true, Ordering::Release);
+        let ended = self.events.subscribe();
+        self.events.send(Event::ShuttingDown { at_ms: now_ms() });
+        // A load that runs ends first, and does not publish any more; none begins afterwards.
+        let Some(loads) = self.lock_loads_until(deadline) else {
+            return ShutdownReport { held: vec!["a load that has not ended".into()] };
+        };
+        self.retire_all();
+        drop(loads);
+        checkpoint();
+        while !self.mapped().is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || ended.recv_timeout(left).is_err() {
+                break;
+            }
+            checkpoint();
+        }
+        let mapped = self.mapped();
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(listener);
+        if mapped.is_empty() {
+            self.end_reaper();
+        }
+        let held =
+            mapped.iter().map(|version| format!("{version}: {}", version.holders().join(", ")));
+        ShutdownReport { held: held.collect() }
+    }
+
+    fn lock_loads_until(&self, deadline: Instant) -> Option<MutexGuard<'_, LoadState>> {
+        /// How often to look whether the load has ended; there is no event for that.
+        const LOOK: Duration = Duration::from_millis(5);
+        loop {
+            match self.load_state.try_lock() {
+                Ok(state) => return Some(state),
+                Err(TryLockError::Poisoned(state)) => return Some(state.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+            }
+        }
+    }
+
+    fn retire_all(&self) {
+        let current = self.current();
+        if current.versions.is_empty() {
+            return;
+        }
+        let extension = current.extension.clone();
+        let empty = self.make_manager(current.generation + 1, Vec::new(), extension);
+        drop(current);
+        self.store.set_live(LiveTable::default());
+        let old = self.publish(empty);
+        for lease in &old.versions {
+            self.store.retire(lease.version());
+            lease.version().enter(VersionState::Retired, "retired".into());
+        }
+    }
+
+    /// The versions whose images are mapped and may still go.
+    fn mapped(&self) -> Vec<Arc<Version>> {
+        let versions = self.lock_versions();
+        versions.iter().filter(|version| !version.is_finished()).cloned().collect()
+    }
+
+    fn end_reaper(&self) {
+        self.reaper.stop();
+        let thread = self.reaper_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A shutdown that a plugin's `on_free` asks for runs on the reaper itself.
+        if let Some(thread) = thread.filter(|reaper| reaper.thread().id() != thread::current().id())
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A plugin as a console shows it, given its versions, newest first.
+fn plugin_info(versions: &[Arc<Version>], current: &PluginManager) -> PluginInfo {
+    let name = versions.first().map_or("", |version| version.name());
+    let serving = current.versions.iter().map(Lease::version);
+    let active = serving.into_iter().find(|version| same_name(version.name(), name));
+    let imports = active.map(|active| active.imports());
+    PluginInfo {
+        name: active.map_or(name, |active| active.name()).to_owned(),
+        versions: versions.iter().map(|version| version.info()).collect(),
+        imports: imports.into_iter().flatten().map(|import| import.plugin.clone()).collect(),
+        functions: active.map(|active| active.function_infos()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,83 @@
+//! What a host can set, and be called back for.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use hotswap_engine::{PluginManager, args, protocol::VersionState};
+use insta::assert_snapshot;
+
+use crate::support::{Host, PluginDir};
+
+/// A callback's error.
+fn refuse(_: &PluginManager, _: &PluginManager) -> Result<(), &'static str> {
+    Err("not today")
+}
+
+#[test]
+fn a_version_may_be_kept_for_a_while_and_freed_on_request() {
+    let plugins = PluginDir::of(&["echo"]);
+    let hour = Duration::from_secs(3600);
+    let host = Host::new(plugins, |builder| builder.free_delay(hour));
+    host.reload();
+    host.plugins.install("echo", 2);
+    host.reload();
+    assert_eq!(host.info("echo", 1).unwrap().state, VersionState::Retired);
+    assert_eq!(host.mapped().len(), 2);
+    host.engine.free("echo@1").unwrap();
+    host.wait_for("echo", 1, VersionState::Freed);
+    assert_eq!(host.mapped().len(), 1);
+}
+
+#[test]
+fn the_host_is_called_back_before_the_publish() {
+    let seen = Arc::new(AtomicU64::new(0));
+    let count = seen.clone();
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| {
+        builder.on_reload(move |new, old| {
+            count.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(new.generation(), old.generation() + 1);
+            Ok::<_, Infallible>(())
+        })
+    });
+    host.reload();
+    assert_eq!(host.engine.reload_count(), 0);
+    host.plugins.install("echo", 2);
+    let report = host.engine.reload_with((), |new, old| {
+        let revision = |manager: &PluginManager| -> u32 {
+            manager.plugin("echo").unwrap().invoke("revision", args![]).unwrap()
+        };
+        assert_eq!((revision(new), revision(old)), (2, 1));
+        Ok::<_, Infallible>(())
+    });
+    assert_snapshot!(report.unwrap(), @"echo: ok");
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
+    assert_eq!(host.engine.reload_count(), 1);
+}
+
+#[test]
+fn a_callback_that_fails_or_panics_undoes_the_reload() {
+    let host = Host::with(&["echo"]);
+    host.plugins.install("echo", 2);
+    let error = host.engine.reload_with((), refuse).unwrap_err();
+    assert_snapshot!(error, @"callback: not today");
+    let error = host.engine.reload_with((), |_, _| -> Result<(), Infallible> { panic!("no") });
+    assert_snapshot!(error.unwrap_err(), @"callback: the host's callback panicked");
+    let echo = host.engine.plugin("echo").unwrap();
+    assert_eq!(echo.invoke::<u32>("revision", args![]).unwrap(), 1);
+    host.wait_for("echo", 3, VersionState::Failed);
+    assert_snapshot!(host.reload(), @"echo: ok");
+}
+
+#[test]
+fn the_plugin_directory_may_change() {
+    let host = Host::with(&["echo"]);
+    let elsewhere = PluginDir::of(&["by-hand"]);
+    host.engine.set_plugin_dir(elsewhere.path());
+    assert_snapshot!(host.reload(), @"by-hand: added, echo: removed");
+}

@@ -1,0 +1,78 @@
+//! Functions called with Rust types, and followed across reloads.
+
+use hotswap_engine::protocol::ErrorKind;
+use insta::assert_snapshot;
+
+use crate::support::{Host, renamed};
+
+#[test]
+fn a_typed_function_is_called_without_a_detour() {
+    let host = Host::with(&["echo"]);
+    let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
+    assert_eq!(add.call(40, 2).unwrap(), 42);
+    let repeat = host
+        .engine
+        .func::<fn(Vec<Option<String>>) -> Vec<Option<String>>>("echo", "repeat")
+        .unwrap();
+    let list = vec![Some("ä".to_owned()), None];
+    assert_eq!(repeat.call(list.clone()).unwrap(), list);
+    assert_eq!(repeat.call(Vec::new()).unwrap(), Vec::new());
+}
+
+#[test]
+fn its_errors_and_panics_are_told_as_those_of_any_call() {
+    let host = Host::with(&["echo"]);
+    let fail = host.engine.func::<fn() -> ()>("echo", "fail").unwrap();
+    let error = fail.call().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginError);
+    assert_eq!(error.causes(), ["invalid digit found in string"]);
+    let explode = host.engine.func::<fn(String) -> ()>("echo", "explode").unwrap();
+    let error = explode.call("boom".into()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panic);
+    assert!(error.message().ends_with(": boom"));
+}
+
+#[test]
+fn it_follows_every_reload() {
+    let host = Host::with(&["echo"]);
+    let revision = host.engine.func::<fn() -> u32>("echo", "revision").unwrap();
+    for number in 1..=20 {
+        host.plugins.install("echo", number);
+        host.reload();
+        assert_eq!(revision.call().unwrap(), number);
+    }
+}
+
+#[test]
+fn a_wrong_signature_is_refused_with_both() {
+    let host = Host::with(&["echo", "lives"]);
+    let error = host.engine.func::<fn(i32, f32) -> i32>("echo", "add").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Signature);
+    assert_snapshot!(error, @"echo v1: add: its signature is `(a: i32, b: i32) -> i32`, and `fn(i32, f32) -> i32` is expected: found `(i32, i32)`, expected `(i32, f32)`");
+    let error = host.engine.func::<fn() -> ()>("echo", "ad").unwrap_err();
+    assert_snapshot!(error, @"echo v1: ad: there is no such function; there are add, explode, fail, hold, repeat, revision");
+    let error = host.engine.func::<fn(String) -> String>("lives", "live_fire").unwrap_err();
+    assert_snapshot!(error, @"lives v1: live_fire: `live_fire(fire: LiveFire) -> String`: a type of its signature is not `Shared`");
+    let error = host.engine.func::<fn() -> ()>("ecco", "add").unwrap_err();
+    assert_snapshot!(error, @"ecco: add: no plugin `ecco`; loaded: echo, lives");
+}
+
+#[test]
+fn a_reload_that_changes_or_removes_the_function_is_told_at_the_call() {
+    let host = Host::with(&["echo"]);
+    let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
+    host.plugins.write("echo", &renamed("adds-otherwise", "echo"));
+    host.reload();
+    let error = add.call(1, 2).unwrap_err();
+    assert_snapshot!(error, @"echo v2: add: its signature is `(a: u32, b: i32) -> i32`, and `fn(i32, i32) -> i32` is expected: found `(u32, i32)`, expected `(i32, i32)`");
+    host.plugins.write("echo", &renamed("by-hand", "echo"));
+    host.reload();
+    let error = add.call(1, 2).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Signature);
+    host.plugins.install("echo", 1);
+    host.reload();
+    assert_eq!(add.call(1, 2).unwrap(), 3, "and it works again when it is back");
+    host.plugins.remove("echo");
+    host.reload();
+    assert_eq!(add.call(1, 2).unwrap_err().kind(), ErrorKind::UnknownPlugin);
+}
