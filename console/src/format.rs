@@ -1,6 +1,7 @@
 //! Figures as people read them.
 
 use hotswap_protocol::LogRecord;
+use time::OffsetDateTime;
 use unicode_width::UnicodeWidthStr;
 
 /// How many columns the text takes.
@@ -80,6 +81,15 @@ pub fn clock(at_ms: u64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// The day and the time in UTC, `2026-11-22 12:03 UTC`.
+pub fn date(at_ms: u64) -> String {
+    let seconds = i64::try_from(at_ms / 1000).unwrap_or(i64::MAX);
+    match OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(moment) => format!("{} {} UTC", moment.date(), &clock(at_ms)[..5]),
+        Err(_) => "at an impossible time".into(),
+    }
+}
+
 /// The time of day in UTC, `12:03:07.123`.
 pub fn clock_millis(at_ms: u64) -> String {
     format!("{}.{:03}", clock(at_ms), at_ms % 1000)
@@ -115,6 +125,9 @@ mod tests {
         assert_eq!(grouped(100), "100");
         assert_eq!(microseconds(41_200), "41 ms");
         assert_eq!(duration(7_500_000), "2h 5m");
+        assert_eq!(date(1_795_348_800_000), "2026-11-22 12:00 UTC");
+        assert_eq!(date(951_782_400_000), "2000-02-29 00:00 UTC");
+        assert_eq!(date(0), "1970-01-01 00:00 UTC");
         assert_eq!(clock_millis(43_387_123), "12:03:07.123");
     }
 

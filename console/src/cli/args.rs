@@ -46,6 +46,8 @@ pub enum Command {
     Logs(LogsArguments),
     /// Free a retired version.
     Free(FreeArguments),
+    /// Tell everything about an artifact without running any of it.
+    Inspect(InspectArguments),
 }
 
 impl Command {
@@ -60,6 +62,7 @@ impl Command {
             Self::Invoke(invoke) => invoke.output.json,
             Self::Logs(logs) => logs.output.json,
             Self::Free(free) => free.output.json,
+            Self::Inspect(inspect) => inspect.output.json,
         }
     }
 }
@@ -162,6 +165,16 @@ pub struct LogsArguments {
 pub struct FreeArguments {
     /// `plugin@version`, such as `world@1`.
     pub target: String,
+    /// How to print the answer.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Arguments of `hotswap inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// The artifact.
+    pub file: PathBuf,
     /// How to print the answer.
     #[command(flatten)]
     pub output: OutputArguments,

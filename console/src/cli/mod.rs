@@ -14,6 +14,7 @@
 //! | `invoke` | [`InvokeResult`](hotswap_protocol::InvokeResult): `{"value", "plugin", "version", "elapsed_us"}` |
 //! | `vault` | [`VaultSnapshot`](hotswap_protocol::VaultSnapshot): `{"generation", "data_bag", "extension", …}` |
 //! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
+//! | `inspect` | `{"path", "size_bytes", "name", "crate_version", "build_id", "source", "toolchain": {"rustc", "target", "panic_strategy", "hotswap_plugin"}, "fits", "misfit", "keep_reason"}` |
 //! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
 //! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
 //! | any failure | `{"error": {"kind", "message", …}}`, a [`WireError`] |
@@ -21,6 +22,7 @@
 mod args;
 mod build;
 mod host;
+mod inspect;
 mod logs;
 mod run;
 mod text;
@@ -90,6 +92,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Invoke(invoke) => host::invoke(host, invoke).await,
         Command::Vault(output) => host::vault(host, output).await,
         Command::Free(free) => host::free(host, free).await,
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Logs(logs) => logs::logs(host, logs).await,
     }
 }

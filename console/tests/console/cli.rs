@@ -222,6 +222,55 @@ async fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[tokio::test]
+async fn inspect_tells_all_of_an_artifact_that_was_just_built() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/world");
+    let args = ["build", plugin.to_str().unwrap(), directory.path().to_str().unwrap()];
+    let built = output(&directory, &args).await;
+    assert!(built.status.success(), "{}", stderr(&built));
+    let path = stdout(&built).lines().last().unwrap().to_owned();
+
+    let facts = stdout_as_json(&output(&directory, &["inspect", &path, "--json"]).await);
+    assert_eq!(facts["name"], "world");
+    assert_eq!(facts["path"], path.as_str());
+    assert_eq!(facts["size_bytes"], std::fs::metadata(&path).unwrap().len());
+    assert_eq!(facts["build_id"].as_str().unwrap().len(), 32);
+    assert_eq!((&facts["fits"], &facts["misfit"]), (&json!(true), &json!(null)));
+    assert_eq!(facts["keep_reason"], json!(null));
+    assert!(facts["toolchain"]["rustc"].as_str().unwrap().starts_with("rustc 1."));
+    let words = stdout(&output(&directory, &["inspect", &path]).await);
+    assert!(words.contains(facts["build_id"].as_str().unwrap()), "{words}");
+    assert!(words.contains("unmaps    yes\n"), "{words}");
+
+    let mut cut_short = std::fs::read(&path).unwrap();
+    cut_short.truncate(cut_short.len() / 2);
+    let broken = directory.path().join("broken.so");
+    std::fs::write(&broken, cut_short).unwrap();
+    let refused = output(&directory, &["inspect", broken.to_str().unwrap()]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("broken.so: "), "{}", stderr(&refused));
+}
+
+#[tokio::test]
+async fn inspect_says_what_is_wrong_with_what_is_no_artifact() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = directory.path().join("text.so");
+    std::fs::write(&text, "this is no library").unwrap();
+    for (path, reason) in [
+        (text.as_path(), "not a shared library"),
+        (&directory.path().join("missing.so"), "No such file"),
+        (directory.path(), "directory"),
+    ] {
+        let refused = output(&directory, &["inspect", path.to_str().unwrap(), "--json"]).await;
+        assert_eq!(refused.status.code(), Some(1));
+        let error = &stdout_as_json(&refused)["error"];
+        assert_eq!(error["step"], "inspect");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_command_line_exits_with_2() {
     let runtime = tempfile::tempdir().unwrap();
     assert_eq!(output(&runtime, &["explode"]).await.status.code(), Some(2));

@@ -1,0 +1,120 @@
+//! `hotswap inspect`
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use hotswap_engine::artifact::{self, Facts, Toolchain};
+use hotswap_protocol::{ErrorKind, Source, WireError};
+use serde::Serialize;
+
+use super::args::InspectArguments;
+use super::{Failure, print_json};
+use crate::format;
+
+/// What `hotswap inspect --json` prints of an artifact.
+#[derive(Serialize)]
+struct Inspection {
+    path: PathBuf,
+    size_bytes: usize,
+    name: String,
+    crate_version: String,
+    build_id: String,
+    source: Option<Source>,
+    toolchain: ToolchainLine,
+    /// Whether a host that was built by the toolchain of this program would take it.
+    fits: bool,
+    /// What differs where it does not.
+    misfit: Option<String>,
+    /// Why its image could not be unmapped again; none when it can.
+    keep_reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ToolchainLine {
+    rustc: String,
+    target: String,
+    panic_strategy: String,
+    hotswap_plugin: String,
+}
+
+/// Tells everything about an artifact without running any of it.
+pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), Failure> {
+    let inspection = read(&arguments.file)?;
+    if arguments.output.json {
+        return Ok(print_json(&inspection)?);
+    }
+    Ok(write!(io::stdout(), "{}", in_words(&inspection))?)
+}
+
+fn read(path: &Path) -> Result<Inspection, WireError> {
+    let wrong = |reason: String| WireError {
+        step: Some("inspect".into()),
+        ..WireError::new(ErrorKind::Build, format!("{}: {reason}", path.display()))
+    };
+    let file = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let facts = artifact::inspect(&file).map_err(|error| wrong(error.to_string()))?;
+    Ok(Inspection::of(path, file.len(), facts))
+}
+
+impl Inspection {
+    fn of(path: &Path, size_bytes: usize, facts: Facts) -> Self {
+        let misfit = facts.toolchain.expect_host().err().map(|error| error.to_string());
+        Self {
+            path: path.to_owned(),
+            size_bytes,
+            name: facts.name,
+            crate_version: facts.crate_version,
+            build_id: facts.build_id.to_string(),
+            source: facts.source,
+            toolchain: ToolchainLine::of(&facts.toolchain),
+            fits: misfit.is_none(),
+            misfit,
+            keep_reason: facts.keep_reason,
+        }
+    }
+}
+
+impl ToolchainLine {
+    fn of(toolchain: &Toolchain) -> Self {
+        Self {
+            rustc: toolchain.rustc(),
+            target: toolchain.target.clone(),
+            panic_strategy: toolchain.panic_strategy.clone(),
+            hotswap_plugin: toolchain.plugin_crate_version.clone(),
+        }
+    }
+}
+
+fn in_words(inspection: &Inspection) -> String {
+    let Inspection { toolchain, .. } = inspection;
+    let commit = match &inspection.source {
+        None => "none: not built in a git repository".into(),
+        Some(source) => {
+            let branch = if source.branch.is_empty() { "detached" } else { &source.branch };
+            let dirty = if source.dirty { " + changes" } else { "" };
+            let at_ms = u64::try_from(source.commit_time).unwrap_or_default() * 1000;
+            format!("{} {branch}{dirty}, committed {}", source.commit, format::date(at_ms))
+        }
+    };
+    let fits = match &inspection.misfit {
+        None => "yes, it was built by the same toolchain".into(),
+        Some(misfit) => format!("no: {misfit}"),
+    };
+    let unmaps = match &inspection.keep_reason {
+        None => "yes".into(),
+        Some(reason) => format!("no: {reason}"),
+    };
+    let size = u64::try_from(inspection.size_bytes).unwrap_or(u64::MAX);
+    let built_by = format!(
+        "{}, {}, panic={}, hotswap-plugin {}",
+        toolchain.rustc, toolchain.target, toolchain.panic_strategy, toolchain.hotswap_plugin
+    );
+    format!(
+        "plugin    {} {}\nbuild     {}\ncommit    {commit}\nsize      {}\n\
+         built by  {built_by}\nfits      {fits}\nunmaps    {unmaps}\n",
+        inspection.name,
+        inspection.crate_version,
+        inspection.build_id,
+        format::bytes(size),
+    )
+}
