@@ -14,7 +14,7 @@ struct World;
 #[plugin]
 impl Plugin for World {
     fn on_init(&self, vault: &Vault) -> Result<()> {
-        vault.data_bag().set(GREETINGS, 0_u64)?;
+        vault.data_bag().carry(GREETINGS, || 0_u64)?;
         tracing::info!("the world is ready");
         Ok(())
     }
@@ -42,7 +42,7 @@ fn greet(vault: &Vault, name: String, times: u32) -> Result<String> {
     Ok(vec![format!("Hello, {name}!"); times as usize].join(" "))
 }
 
-/// How many greetings there were since this version was loaded.
+/// How many greetings there were; the count outlives reloads.
 #[invoke]
 fn greetings(vault: &Vault) -> Result<u64> {
     Ok(vault.data_bag().get(GREETINGS)?.unwrap_or_default())
