@@ -7,6 +7,7 @@ pub mod logs;
 pub mod overlay;
 pub mod plugins;
 pub mod rollback;
+pub mod timeline;
 pub mod vault;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use functions::Functions;
 use logs::Logs;
 use overlay::Overlay;
 use plugins::Plugins;
+use timeline::Timeline;
 use vault::Vault;
 
 /// All that the screen shows.
@@ -43,6 +45,8 @@ pub struct State {
     pub vault: Vault,
     /// The Build tab.
     pub builds: Builds,
+    /// The Timeline tab.
+    pub timeline: Timeline,
     /// The logs panel.
     pub logs: Logs,
     /// The text being typed into the log's filter, while it is.
@@ -111,11 +115,13 @@ pub enum Tab {
     Vault,
     /// What cargo said.
     Build,
+    /// The reloads and the lives of the versions.
+    Timeline,
 }
 
 impl Tab {
     /// All tabs, in their order on the screen.
-    pub const ALL: [Self; 3] = [Self::Functions, Self::Vault, Self::Build];
+    pub const ALL: [Self; 4] = [Self::Functions, Self::Vault, Self::Build, Self::Timeline];
 
     /// Its title.
     pub fn title(self) -> &'static str {
@@ -123,6 +129,7 @@ impl Tab {
             Self::Functions => "Functions",
             Self::Vault => "Vault",
             Self::Build => "Build",
+            Self::Timeline => "Timeline",
         }
     }
 
@@ -167,6 +174,7 @@ impl State {
             functions: Functions::default(),
             vault: Vault::default(),
             builds: Builds::default(),
+            timeline: Timeline::default(),
             logs: Logs::default(),
             searching: None,
             job: None,

@@ -5,6 +5,7 @@
 mod details;
 mod keys;
 mod operations;
+mod reloads;
 mod session;
 
 use crossterm::event::KeyEvent;
@@ -189,7 +190,7 @@ fn show_tab(state: &mut State, tab: Tab) -> Vec<Effect> {
     state.tab_to_return_to = None;
     match tab {
         Tab::Vault => vec![Effect::Order(Order::Operate(Operation::Vault))],
-        Tab::Functions | Tab::Build => Vec::new(),
+        Tab::Functions | Tab::Build | Tab::Timeline => Vec::new(),
     }
 }
 
@@ -233,6 +234,7 @@ fn go(state: &mut State, motion: Motion) -> Vec<Effect> {
                 }
             }
             (motion, Tab::Build) => state.builds.go(motion, page),
+            (motion, Tab::Timeline) => state.timeline.go(motion, page),
         },
     }
     Vec::new()

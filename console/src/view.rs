@@ -9,11 +9,12 @@ mod overlay;
 mod plugins;
 mod text;
 mod theme;
+mod timeline;
 mod vault;
 
 use ratatui::Frame;
 use ratatui::layout::{Margin, Rect};
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
 
 pub use theme::Theme;
@@ -48,6 +49,7 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         Tab::Functions => functions::draw(frame, inner, state, theme),
         Tab::Vault => vault::draw(frame, inner, state, theme),
         Tab::Build => builds::draw(frame, inner, state, theme),
+        Tab::Timeline => timeline::draw(frame, inner, state, theme),
     }
 }
 
@@ -55,14 +57,14 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
 fn tab_titles(state: &State, theme: &Theme) -> Line<'static> {
     let style = if state.focus == Panel::Tabs { theme.title } else { theme.title_elsewhere };
     let mut line = Line::default();
-    line.push_span(ratatui::text::Span::styled("2", style));
+    line.push_span(Span::styled("2", style));
     for tab in Tab::ALL {
         let failed = tab == Tab::Build && !state.builds.all_well();
         let title = format!("{}{}", tab.title(), if failed { " !" } else { "" });
         let span = if tab == state.tab {
-            ratatui::text::Span::styled(format!(" [{title}]"), style)
+            Span::styled(format!(" [{title}]"), style)
         } else {
-            ratatui::text::Span::styled(format!("  {title} "), theme.dim)
+            Span::styled(format!("  {title} "), theme.dim)
         };
         line.push_span(span);
     }
@@ -83,6 +85,15 @@ fn panel(
     let block = Block::bordered().border_style(border).title(title);
     frame.render_widget(block, area);
     area.inner(Margin::new(1, 1))
+}
+
+/// `── reload 12 ─────────`
+fn draw_rule(frame: &mut Frame<'_>, area: Rect, title: &str, theme: &Theme) {
+    let width = usize::from(area.width);
+    let title = text::cut(&format!("── {title} "), width);
+    let rest = "─".repeat(width.saturating_sub(crate::format::width(&title)));
+    let spans = vec![Span::styled(title, theme.strong), Span::styled(rest, theme.border)];
+    frame.render_widget(Line::from(spans), area);
 }
 
 /// What a panel says while it has nothing to show.

@@ -1,11 +1,12 @@
 //! All there is to know of what is selected.
 
-use hotswap_protocol::{PluginInfo, Source, VersionInfo, VersionState};
+use hotswap_protocol::{PluginInfo, Source, ValueChange, VersionInfo, VersionState};
 
 use super::{Effect, operations};
 use crate::action::Panel;
 use crate::format;
 use crate::state::overlay::Overlay;
+use crate::state::timeline::Reload;
 use crate::state::{State, Tab};
 
 pub(super) fn show(state: &mut State) -> Vec<Effect> {
@@ -16,6 +17,10 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
             (title, lines)
         }),
         Panel::Tabs if state.tab == Tab::Functions => return operations::open_form(state),
+        Panel::Tabs if state.tab == Tab::Timeline => {
+            let reload = state.timeline.reloads().get(state.timeline.selected());
+            reload.map(|reload| (reload.title(), of_reload(reload)))
+        }
         Panel::Tabs => None,
         Panel::Logs => {
             let last = state.logs.passing().saturating_sub(1);
@@ -60,6 +65,52 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
         lines.extend(version.holders.iter().map(|holder| format!("  {holder}")));
     }
     lines
+}
+
+/// What a reload did to each plugin and value, its error, and how long each step took.
+fn of_reload(reload: &Reload) -> Vec<String> {
+    let mut lines = vec![format!("at {} UTC", format::clock_millis(reload.at_ms))];
+    match &reload.result {
+        Ok(done) => {
+            for plugin in &done.report.plugins {
+                let version =
+                    plugin.version.map_or_else(String::new, |version| format!(", v{version}"));
+                lines.push(format!("  {:<12} {}{version}", plugin.name, plugin.outcome));
+            }
+            if !done.report.data_bag.is_empty() {
+                lines.extend([String::new(), "DataBag".into()]);
+            }
+            for value in &done.report.data_bag {
+                lines.push(format!("  {:<12} {}", value.key, change_in_words(value.change)));
+            }
+        }
+        Err(error) => {
+            let step = error.step.as_deref().unwrap_or("a step that is not known");
+            let plugin = error.plugin.as_deref().unwrap_or("no plugin of its own");
+            lines.push(format!("failed in {step}, {plugin}"));
+            lines.extend(error.to_string().lines().map(str::to_owned));
+        }
+    }
+    if !reload.phases.is_empty() {
+        lines.extend([String::new(), "Steps".into()]);
+    }
+    for phase in &reload.phases {
+        let plugin = phase.plugin.as_deref().unwrap_or("");
+        let elapsed = format::microseconds(phase.elapsed_us);
+        lines.push(format!("  {:<12} {plugin:<12} {elapsed:>8}", phase.name));
+    }
+    lines
+}
+
+fn change_in_words(change: ValueChange) -> &'static str {
+    match change {
+        ValueChange::Added => "is new",
+        ValueChange::Kept => "stayed where it was",
+        ValueChange::Shared => "was taken over as it is",
+        ValueChange::Migrated => "was taken over into another type",
+        ValueChange::Dropped => "went with its version",
+        _ => "changed in a way that this console does not know",
+    }
 }
 
 /// The plugins that import this one.

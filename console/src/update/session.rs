@@ -1,16 +1,13 @@
 //! What the session tells.
 
-use hotswap_protocol::{Event as EngineEvent, Outcome, ReloadReport, Snapshot, VersionState};
+use hotswap_protocol::Snapshot;
 
-use super::Effect;
+use super::{Effect, reloads};
 use crate::format;
 use crate::operation::Operation;
 use crate::session::{HostExit, Job, JobOutcome, Order, SessionEvent};
 use crate::state::overlay::Overlay;
 use crate::state::{Phase, RunningJob, State, Tab};
-
-/// A marker in the log has one line; this many phases fit on it.
-const PHASES_TOLD: usize = 3;
 
 pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
     let mut effects = vec![Effect::Draw];
@@ -48,6 +45,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.host.is_ours = true;
             state.host.phase = Phase::Starting;
             state.plugins.clear();
+            state.timeline.forget_versions();
             state.overlay =
                 state.overlay.take().filter(|it| !matches!(it, Overlay::HostEnded { .. }));
             marker(state, format!("host started, pid {pid}"));
@@ -91,7 +89,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Invoked { operation, answer } => {
             state.functions.answered(&operation, answer);
         }
-        SessionEvent::Engine(event) => engine_event(state, event),
+        SessionEvent::Engine(event) => reloads::happened(state, event),
         SessionEvent::Ended { error } => effects.push(Effect::Exit(error)),
     }
     effects
@@ -135,6 +133,7 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
         }
         JobOutcome::Cancelled => state.say(format!("{job} cancelled")),
         JobOutcome::Done { summary } => match job {
+            Job::BuildPlugin(plugin) => state.timeline.built(plugin.clone(), elapsed_ms),
             Job::Free(_) => state.say(summary),
             Job::BuildHost => state.say(format!("{} built in {elapsed}", state.host.name)),
             // The event that each of these causes says more.
@@ -173,87 +172,11 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     }
     let generation_changed = state.host.generation != snapshot.generation;
     state.host.generation = snapshot.generation;
+    state.timeline.seen(state.now_ms, &snapshot.plugins);
     if state.plugins.update(snapshot.plugins) || generation_changed {
         effects.push(Effect::Draw);
     }
     effects
-}
-
-fn engine_event(state: &mut State, event: EngineEvent) {
-    match event {
-        EngineEvent::ReloadFinished { at_ms, report } => {
-            let changes = changes(state, &report);
-            if changes.is_empty() {
-                return state.say("reloaded: nothing changed");
-            }
-            let first = report.plugins.iter().all(|plugin| plugin.outcome == Outcome::Added);
-            let verb = if first { "loaded" } else { "reloaded" };
-            state.say(format!("{verb}: {}", changes.join(", ")));
-            let elapsed = format::microseconds(report.elapsed_us);
-            let text = format!(
-                "generation {}  {}  {elapsed}{}",
-                report.generation,
-                changes.join(", "),
-                phases(&report)
-            );
-            state.logs.push_marker(at_ms, text);
-        }
-        EngineEvent::ReloadFailed { at_ms, error } => {
-            state.complain(format!("reload failed: {}", error.message));
-            for line in format!("reload failed: {error}").lines() {
-                state.logs.push_marker(at_ms, line.to_owned());
-            }
-        }
-        EngineEvent::VersionChanged {
-            at_ms,
-            plugin,
-            version,
-            state: VersionState::Freed | VersionState::Kept | VersionState::Failed,
-            detail,
-        } => state.logs.push_marker(at_ms, format!("{plugin} v{version}  {detail}")),
-        EngineEvent::ShuttingDown { at_ms } => {
-            state.logs.push_marker(at_ms, "the engine shuts down".into());
-        }
-        _ => {}
-    }
-}
-
-/// `world v2 → v3`, for each plugin that the reload did something to.
-fn changes(state: &State, report: &ReloadReport) -> Vec<String> {
-    let before = |name: &str| {
-        let plugin = state.plugins.list().iter().find(|plugin| plugin.name == name)?;
-        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
-        Some(active.version)
-    };
-    let changed = report.plugins.iter().filter(|plugin| plugin.outcome != Outcome::Unchanged);
-    changed
-        .map(|plugin| match (plugin.outcome, plugin.version) {
-            (Outcome::Ok | Outcome::Rebound, Some(now)) => match before(&plugin.name) {
-                Some(old) if old != now => format!("{} v{old} → v{now}", plugin.name),
-                _ => format!("{} v{now}", plugin.name),
-            },
-            (Outcome::Added, Some(now)) => format!("{} v{now}", plugin.name),
-            (outcome, _) => format!("{} {outcome}", plugin.name),
-        })
-        .collect()
-}
-
-/// `  (stage 2 ms, open 300 µs)`: the phases that took longest, over all plugins.
-fn phases(report: &ReloadReport) -> String {
-    let mut sums: Vec<(&str, u64)> = Vec::new();
-    for timing in &report.phases {
-        match sums.iter_mut().find(|(phase, _)| *phase == timing.phase) {
-            Some((_, sum)) => *sum += timing.elapsed_us,
-            None => sums.push((&timing.phase, timing.elapsed_us)),
-        }
-    }
-    sums.sort_by_key(|(_, elapsed_us)| std::cmp::Reverse(*elapsed_us));
-    let told: Vec<String> = sums
-        .into_iter()
-        .take(PHASES_TOLD)
-        .map(|(phase, elapsed_us)| format!("{phase} {}", format::microseconds(elapsed_us)))
-        .collect();
-    if told.is_empty() { String::new() } else { format!("  ({})", told.join(", ")) }
 }
 
 fn marker(state: &mut State, text: String) {

@@ -5,10 +5,10 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
 use ratatui::text::{Line, Span};
 
-use super::draw_empty;
 use super::plugins::row_of;
 use super::text::{cut, pad, pad_left, wrap};
 use super::theme::Theme;
+use super::{draw_empty, draw_rule};
 use crate::action::Panel;
 use crate::format;
 use crate::state::State;
@@ -100,12 +100,7 @@ fn form_height(form: &Form) -> u16 {
 
 fn draw_form(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State, theme: &Theme) {
     let width = usize::from(area.width);
-    let title = format!("── {}.{} ", form.target, form.function);
-    let rest = "─".repeat(width.saturating_sub(format::width(&title)));
-    frame.render_widget(
-        Line::from(vec![Span::styled(title, theme.strong), Span::styled(rest, theme.border)]),
-        row_of(area, 0),
-    );
+    draw_rule(frame, row_of(area, 0), &format!("{}.{}", form.target, form.function), theme);
     let names = form.fields.iter().map(|it| format::width(&it.name)).max().unwrap_or(0);
     let name_width = names.clamp(4, 16);
     let page = usize::from(area.height).saturating_sub(2);

@@ -24,6 +24,7 @@ pub struct Theme {
     pub(super) writer: Style,
     pub(super) matched: Style,
     pub(super) input: Style,
+    pub(super) bar: Style,
 }
 
 impl Theme {
@@ -59,6 +60,7 @@ impl Theme {
             writer: plain.fg(Color::Blue),
             matched: plain.add_modifier(Modifier::UNDERLINED | Modifier::BOLD),
             input: plain.add_modifier(Modifier::UNDERLINED),
+            bar: plain.fg(Color::Cyan),
         }
     }
 
@@ -86,6 +88,7 @@ impl Theme {
             writer: plain,
             matched: plain.add_modifier(Modifier::UNDERLINED | Modifier::BOLD),
             input: plain.add_modifier(Modifier::UNDERLINED),
+            bar: plain,
         }
     }
 }

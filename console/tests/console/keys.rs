@@ -64,7 +64,7 @@ fn the_keyboard_goes_round_the_panels() {
     console.press("2 ]");
     assert_eq!(console.state.tab, Tab::Vault);
     console.press("[ [");
-    assert_eq!(console.state.tab, Tab::Build);
+    assert_eq!(console.state.tab, Tab::Timeline);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use hotswap_console::session::{
     BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
 };
 use hotswap_console::view::Theme;
-use hotswap_protocol::{ErrorKind, Event, LogLevel, WireError};
+use hotswap_protocol::{ErrorKind, Event, LogLevel, VersionState, WireError};
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -110,6 +110,53 @@ fn a_build_that_failed() {
         let outcome = JobOutcome::Failed { error };
         console.session(SessionEvent::JobFinished { job, outcome, elapsed_ms: 1_700 });
         console.press("2");
+    }));
+}
+
+#[test]
+fn the_timeline() {
+    let built = |console: &mut Console| {
+        let job = Job::BuildPlugin("world".into());
+        console.session(SessionEvent::JobStarted { job: job.clone() });
+        let outcome = JobOutcome::Done { summary: String::new() };
+        console.session(SessionEvent::JobFinished { job, outcome, elapsed_ms: 170 });
+    };
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        built(console);
+        let report = samples::report();
+        let at_ms = console.now_ms;
+        console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+        console.session(SessionEvent::Engine(Event::VersionChanged {
+            at_ms,
+            plugin: "world".into(),
+            version: 4,
+            state: VersionState::Active,
+            detail: "active".into(),
+        }));
+        console.now_ms += 100_000;
+        let at_ms = console.now_ms;
+        let error = samples::refusal();
+        console.session(SessionEvent::Engine(Event::ReloadFailed { at_ms, error }));
+        console.press("2 [ j");
+    }));
+}
+
+#[test]
+fn a_reload_in_full() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        let at_ms = console.now_ms;
+        let report = samples::report();
+        console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+        console.press("2 [ Enter");
+    }));
+}
+
+#[test]
+fn a_reload_that_failed() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        let (at_ms, error) = (console.now_ms, samples::refusal());
+        console.session(SessionEvent::Engine(Event::ReloadFailed { at_ms, error }));
+        console.press("2 [");
     }));
 }
 

@@ -123,6 +123,15 @@ pub fn report() -> ReloadReport {
             { "name": "cat", "outcome": "unchanged", "version": 1, "elapsed_us": 900 },
         ],
         "elapsed_us": 41_200,
+        "phases": [
+            { "phase": "find", "elapsed_us": 300 },
+            { "phase": "stage", "plugin": "world", "elapsed_us": 2_000 },
+            { "phase": "open", "plugin": "world", "elapsed_us": 31_000 },
+            { "phase": "on_load", "plugin": "world", "elapsed_us": 3_100 },
+            { "phase": "on_load", "plugin": "cat", "elapsed_us": 100 },
+            { "phase": "publish", "elapsed_us": 10 },
+        ],
+        "data_bag": [{ "key": "greetings", "change": "shared" }],
     }))
 }
 

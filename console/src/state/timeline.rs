@@ -1,0 +1,230 @@
+//! What each reload did and how long it took, and the life of each version.
+
+use std::collections::VecDeque;
+
+use hotswap_protocol::{PluginInfo, ReloadReport, VersionState, WireError};
+
+use crate::action::Motion;
+
+/// How many reloads are kept.
+const RELOADS_KEPT: usize = 200;
+/// How many versions are kept, those that are gone included.
+const LIVES_KEPT: usize = 200;
+
+/// The Timeline tab.
+#[derive(Default)]
+pub struct Timeline {
+    /// Newest first.
+    reloads: VecDeque<Reload>,
+    /// The selected reload, counted from the first ever, so that it stays when another comes.
+    selected: Option<usize>,
+    /// How many reloads have been forgotten.
+    forgotten: usize,
+    /// What was built since the last reload.
+    built: Vec<Phase>,
+    /// The latest beginning last.
+    lives: VecDeque<Life>,
+}
+
+/// A reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// When it ended, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// How long it took in the host, in microseconds; unknown of one that failed.
+    pub elapsed_us: Option<u64>,
+    /// The builds before it, and its own phases, in their order.
+    pub phases: Vec<Phase>,
+    /// What came of it.
+    pub result: Result<Done, WireError>,
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// `world v2 → v3, cat v2`
+    pub summary: String,
+    /// All of it.
+    pub report: ReloadReport,
+}
+
+/// A part of a reload, or what came before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// `build`, `stage`, `on_load`
+    pub name: String,
+    /// Its plugin; none where it concerns all.
+    pub plugin: Option<String>,
+    /// Microseconds.
+    pub elapsed_us: u64,
+}
+
+/// The life of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    /// The plugin.
+    pub plugin: String,
+    /// The version.
+    pub version: u32,
+    /// What it entered and when, in milliseconds since the Unix epoch; the oldest first.
+    pub stages: Vec<(u64, VersionState)>,
+    /// Its last state in words.
+    pub detail: String,
+}
+
+impl Reload {
+    /// Its number: that of the generation it made.
+    pub fn title(&self) -> String {
+        match &self.result {
+            Ok(done) => format!("reload {}", done.report.generation),
+            Err(_) => "reload failed".into(),
+        }
+    }
+
+    /// Its phases with those of one name added up, in the order of their first.
+    pub fn phases_by_name(&self) -> Vec<(&str, u64)> {
+        let mut sums: Vec<(&str, u64)> = Vec::new();
+        for phase in &self.phases {
+            match sums.iter_mut().find(|(name, _)| *name == phase.name) {
+                Some((_, sum)) => *sum += phase.elapsed_us,
+                None => sums.push((&phase.name, phase.elapsed_us)),
+            }
+        }
+        sums
+    }
+}
+
+impl Life {
+    /// What the version is in, or was in at last.
+    pub fn state(&self) -> VersionState {
+        self.stages.last().map_or(VersionState::Loading, |(_, state)| *state)
+    }
+
+    /// What it was in at a moment; none before it was loaded.
+    pub fn state_at(&self, at_ms: u64) -> Option<VersionState> {
+        let entered = self.stages.iter().rev().find(|(since, _)| *since <= at_ms);
+        entered.map(|(_, state)| *state)
+    }
+
+    /// When it was loaded.
+    pub fn began_ms(&self) -> u64 {
+        self.stages.first().map_or(0, |(at_ms, _)| *at_ms)
+    }
+}
+
+impl Timeline {
+    /// A plugin was built; the next reload is where that leads to.
+    pub fn built(&mut self, plugin: String, elapsed_ms: u64) {
+        // Built again before a reload: only the last build is loaded.
+        self.built.retain(|phase| phase.plugin.as_deref() != Some(plugin.as_str()));
+        let elapsed_us = elapsed_ms.saturating_mul(1000);
+        self.built.push(Phase { name: "build".into(), plugin: Some(plugin), elapsed_us });
+    }
+
+    /// A reload was published.
+    pub fn finished(&mut self, at_ms: u64, summary: String, report: ReloadReport) -> &Reload {
+        let mut phases = std::mem::take(&mut self.built);
+        phases.extend(report.phases.iter().map(|timing| Phase {
+            name: timing.phase.clone(),
+            plugin: timing.plugin.clone(),
+            elapsed_us: timing.elapsed_us,
+        }));
+        let elapsed_us = Some(report.elapsed_us);
+        let result = Ok(Done { summary, report });
+        self.push(Reload { at_ms, elapsed_us, phases, result })
+    }
+
+    /// A reload was undone.
+    pub fn failed(&mut self, at_ms: u64, error: WireError) {
+        let phases = std::mem::take(&mut self.built);
+        self.push(Reload { at_ms, elapsed_us: None, phases, result: Err(error) });
+    }
+
+    fn push(&mut self, reload: Reload) -> &Reload {
+        self.reloads.push_front(reload);
+        if self.reloads.len() > RELOADS_KEPT {
+            self.reloads.pop_back();
+            self.forgotten += 1;
+        }
+        &self.reloads[0]
+    }
+
+    /// A version entered a state.
+    pub fn version_changed(
+        &mut self,
+        at_ms: u64,
+        (plugin, version): (&str, u32),
+        state: VersionState,
+        detail: &str,
+    ) {
+        let known =
+            self.lives.iter_mut().find(|life| life.plugin == plugin && life.version == version);
+        match known {
+            Some(life) => {
+                if life.state() != state {
+                    life.stages.push((at_ms, state));
+                }
+                detail.clone_into(&mut life.detail);
+            }
+            None => {
+                self.lives.push_back(Life {
+                    plugin: plugin.to_owned(),
+                    version,
+                    stages: vec![(at_ms, state)],
+                    detail: detail.to_owned(),
+                });
+                if self.lives.len() > LIVES_KEPT {
+                    self.lives.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Learns of versions that were there before the console, and of what it missed.
+    pub fn seen(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
+        for plugin in plugins {
+            for version in plugin.versions.iter().rev() {
+                let name = (plugin.name.as_str(), version.version);
+                let is_known = self.lives.iter().any(|it| (it.plugin.as_str(), it.version) == name);
+                // What failed never served.
+                if !is_known && version.state != VersionState::Failed {
+                    let began_ms = version.loaded_at_ms.min(at_ms);
+                    self.version_changed(began_ms, name, VersionState::Active, "");
+                }
+                self.version_changed(at_ms, name, version.state, &version.detail);
+            }
+        }
+    }
+
+    /// Forgets the versions of a host that has ended; their numbers begin anew.
+    pub fn forget_versions(&mut self) {
+        self.lives.clear();
+        self.built.clear();
+    }
+
+    /// The reloads, newest first.
+    pub fn reloads(&self) -> &VecDeque<Reload> {
+        &self.reloads
+    }
+
+    /// The lives of the versions, the latest first.
+    pub fn lives(&self) -> impl DoubleEndedIterator<Item = &Life> {
+        self.lives.iter().rev()
+    }
+
+    /// The position of the selected reload, counted from the newest.
+    pub fn selected(&self) -> usize {
+        let last = self.reloads.len().saturating_sub(1);
+        match self.selected {
+            Some(number) => last.saturating_sub(number.saturating_sub(self.forgotten)),
+            None => 0,
+        }
+    }
+
+    /// Moves the selection; the newest stays selected until another is.
+    pub fn go(&mut self, motion: Motion, page: usize) {
+        let count = self.reloads.len();
+        let Some(to) = super::plugins::step(motion, self.selected(), count, page) else { return };
+        self.selected = (to > 0).then(|| self.forgotten + count - 1 - to);
+    }
+}

@@ -1,0 +1,147 @@
+//! The Timeline tab: the reloads, the phases of the selected one as bars, and each version's life.
+
+use hotswap_protocol::VersionState;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+
+use super::plugins::row_of;
+use super::text::{cut, pad, pad_left, wrap};
+use super::theme::Theme;
+use super::{draw_empty, draw_rule};
+use crate::action::Panel;
+use crate::format;
+use crate::state::State;
+use crate::state::timeline::{Life, Reload};
+
+const TITLE_WIDTH: usize = 13;
+const ELAPSED_WIDTH: usize = 7;
+/// The fractions of a column that a bar can end in.
+const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let reloads = state.timeline.reloads();
+    let selected = state.timeline.selected();
+    let Some(reload) = reloads.get(selected) else {
+        return draw_empty(frame, area, "no reload yet\nr reloads what changed", theme);
+    };
+    let steps = step_lines(reload, usize::from(area.width), theme);
+    let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+    let list_height = rows(reloads.len()).min((area.height / 3).max(1));
+    let steps_height = rows(steps.len()).min(area.height.saturating_sub(list_height + 1));
+    let [list, rule, below, lives] = Layout::vertical([
+        Constraint::Length(list_height),
+        Constraint::Length(1),
+        Constraint::Length(steps_height),
+        Constraint::Fill(1),
+    ])
+    .areas(area);
+    draw_list(frame, list, state, theme);
+    draw_rule(frame, rule, &reload.title(), theme);
+    for (offset, line) in steps.into_iter().take(below.height.into()).enumerate() {
+        frame.render_widget(line, row_of(below, offset));
+    }
+    if lives.height > 1 {
+        draw_rule(frame, row_of(lives, 0), "versions", theme);
+        draw_lives(frame, Rect { y: lives.y + 1, height: lives.height - 1, ..lives }, state, theme);
+    }
+}
+
+/// ` reload 12     12:03:07  world v2 → v3                      41 ms `
+fn draw_list(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let page = usize::from(area.height);
+    let selected = state.timeline.selected();
+    let top = (selected + 1).saturating_sub(page);
+    let width = usize::from(area.width).saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 14);
+    for (offset, reload) in state.timeline.reloads().iter().skip(top).take(page).enumerate() {
+        let (text, style) = match &reload.result {
+            Ok(done) => (done.summary.as_str(), theme.plain),
+            Err(error) => (error.message.as_str(), theme.bad),
+        };
+        let elapsed = reload.elapsed_us.map(format::microseconds).unwrap_or_default();
+        let line = format!(
+            " {} {}  {} {} ",
+            pad(&reload.title(), TITLE_WIDTH),
+            format::clock(reload.at_ms),
+            pad(text, width),
+            pad_left(&elapsed, ELAPSED_WIDTH),
+        );
+        let style = match (top + offset == selected, state.focus) {
+            (true, Panel::Tabs) => theme.selected,
+            (true, _) => theme.selected_elsewhere,
+            (false, _) => style,
+        };
+        frame.render_widget(Line::styled(line, style), row_of(area, offset));
+    }
+}
+
+/// The error in full, and the phases as bars.
+fn step_lines(reload: &Reload, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    if let Err(error) = &reload.result {
+        if let Some(step) = &error.step {
+            let plugin = error.plugin.as_deref().unwrap_or("the reload");
+            lines.push(Line::styled(format!(" {plugin} failed in {step}"), theme.strong));
+        }
+        let text = error.to_string();
+        let wrapped = text.lines().flat_map(|line| wrap(line, width.saturating_sub(2)));
+        lines.extend(wrapped.map(|line| Line::styled(format!(" {line}"), theme.bad)));
+    }
+    let phases = reload.phases_by_name();
+    let longest = phases.iter().map(|(_, elapsed_us)| *elapsed_us).max().unwrap_or(0);
+    let bar_width = width.saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 4);
+    for (name, elapsed_us) in phases {
+        lines.push(Line::from(vec![
+            Span::styled(format!(" {} ", pad(name, TITLE_WIDTH)), theme.dim),
+            Span::styled(pad(&bar(elapsed_us, longest, bar_width), bar_width), theme.bar),
+            Span::raw(format!(" {}", pad_left(&format::microseconds(elapsed_us), ELAPSED_WIDTH))),
+        ]));
+    }
+    lines
+}
+
+/// A bar as long as its part of the longest; what took any time has at least the thinnest.
+fn bar(elapsed_us: u64, longest: u64, width: usize) -> String {
+    if longest == 0 || width == 0 {
+        return String::new();
+    }
+    let eighths = u128::from(elapsed_us) * (width as u128 * 8) / u128::from(longest);
+    let eighths = usize::try_from(eighths).unwrap_or(usize::MAX).min(width * 8).max(1);
+    "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
+}
+
+/// ` world v2  ▁▁████▒▒▒▒····  freed: 4.3 MiB unmapped`
+fn draw_lives(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let lives: Vec<&Life> = state.timeline.lives().take(area.height.into()).collect();
+    let name = |life: &Life| format!("{} v{}", life.plugin, life.version);
+    let name_width = lives.iter().map(|life| format::width(&name(life))).max().unwrap_or(0);
+    let name_width = name_width.clamp(6, 20);
+    let width = usize::from(area.width).saturating_sub(name_width + 4);
+    let bar_width = width / 2;
+    let began_ms = lives.iter().map(|life| life.began_ms()).min().unwrap_or(0);
+    for (offset, life) in lives.into_iter().enumerate() {
+        let mut line = Line::raw(format!(" {} ", pad(&name(life), name_width)));
+        line.push_span(Span::styled(
+            life_bar(life, (began_ms, state.now_ms), bar_width),
+            theme.bar,
+        ));
+        let detail = if life.detail.is_empty() { life.state().as_str() } else { &life.detail };
+        line.push_span(Span::styled(format!("  {}", cut(detail, width - bar_width)), theme.dim));
+        frame.render_widget(line, row_of(area, offset));
+    }
+}
+
+/// A column for each part of the time: full while it served, half while something still used it.
+fn life_bar(life: &Life, (from_ms, to_ms): (u64, u64), width: usize) -> String {
+    let span_ms = to_ms.saturating_sub(from_ms).max(1);
+    let columns = width.max(1) as u64;
+    // What a version was in at the end of a column's time.
+    let end_of = |column: u64| from_ms + span_ms.saturating_mul(column + 1) / columns;
+    let signs = (0..columns).map(|column| match life.state_at(end_of(column)) {
+        None => ' ',
+        Some(VersionState::Active | VersionState::Loading) => '█',
+        Some(VersionState::Freed | VersionState::Failed) => '·',
+        Some(_) => '▒',
+    });
+    signs.take(width).collect()
+}
