@@ -9,7 +9,7 @@ mod http;
 mod jobs;
 mod yard;
 
-use std::{env, net::Ipv4Addr, time::Duration};
+use std::{env, io::IsTerminal as _, net::Ipv4Addr, time::Duration};
 
 use clap::Parser;
 use color_eyre::eyre::{Result, WrapErr};
@@ -108,7 +108,10 @@ fn install_log() {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,world=debug,cat=debug"));
     let to_stderr = env::var_os(CONSOLE_ENV).is_none();
-    let stderr = to_stderr.then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr));
+    let stderr = to_stderr.then(|| {
+        let colours = std::io::stderr().is_terminal();
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours)
+    });
     tracing_subscriber::registry().with(filter).with(console_layer()).with(stderr).init();
 }
 
