@@ -2,6 +2,7 @@
 
 mod support;
 
+mod asynchronous;
 mod calls;
 mod carrying;
 mod dependencies;

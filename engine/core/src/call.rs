@@ -10,6 +10,7 @@ use hotswap_protocol::{ErrorKind, WireError};
 
 use crate::{
     EngineError,
+    future::AsyncCall,
     lease::{Lease, LeaseKind},
     thread::checkpoint,
     version::Version,
@@ -116,19 +117,40 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// Calls a function of a leased version.
+/// Calls a function of a leased version; an `async` one is waited for on this thread.
 pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
+    match begin(lease, name, args) {
+        Begun::Ended(result) => result,
+        Begun::Running(call) => call.wait(),
+    }
+}
+
+/// A call that was begun.
+pub(crate) enum Begun {
+    /// The function answered at once.
+    Ended(Result<Value, CallError>),
+    /// It is `async`.
+    Running(AsyncCall),
+}
+
+/// Begins a call of a function of a leased version.
+pub(crate) fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
     checkpoint();
     let call = lease.another(LeaseKind::Call);
     let outcome = match call.version().function_to_call(name) {
+        Some(function) if function.is_async => match call.image().start(function.index, args) {
+            Outcome::Ok(future) => return Begun::Running(AsyncCall::new(future, name, call)),
+            Outcome::Err(error) => Outcome::Err(error),
+            Outcome::Panic(report) => Outcome::Panic(report),
+        },
         Some(function) => call.image().invoke(function.index, args),
         None => call.image().invoke_func(name, args),
     };
-    match outcome {
+    Begun::Ended(match outcome {
         Outcome::Ok(value) => Ok(value),
         Outcome::Err(error) => Err(refused(lease, name, error)),
         Outcome::Panic(report) => Err(CallError::panicked(lease, name, &report)),
-    }
+    })
 }
 
 fn refused(lease: &Lease, name: &str, error: Error) -> CallError {

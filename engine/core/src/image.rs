@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::RawObject,
+    __private::{RawFuture, RawObject},
     BoundObject, Data, FunctionDescription, ImportRequest, LiveTypeDescription, Value, Vault,
     abi::{
         ATTACH_SYMBOL, Attach, HostTable, Outcome, PluginTable,
@@ -143,6 +143,12 @@ impl Image {
     pub fn invoke(&self, index: usize, args: &[Value]) -> Outcome<Value> {
         // SAFETY: see `create`; the arguments live through the call.
         unsafe { (self.table().invoke)(self.table().instance, index, args.as_ptr(), args.len()) }
+    }
+
+    /// Begins a call of an `async` function. The future is the image's, and wants a lease.
+    pub fn start(&self, index: usize, args: &[Value]) -> Outcome<RawFuture> {
+        // SAFETY: see `create`; the arguments live through the call.
+        unsafe { (self.table().start)(self.table().instance, index, args.as_ptr(), args.len()) }
     }
 
     /// Calls a function with Rust types; none when it cannot be called so.

@@ -29,6 +29,7 @@ mod call;
 mod dependency;
 mod find;
 mod func;
+mod future;
 mod history;
 mod image;
 mod lifecycle;

@@ -7,7 +7,8 @@ use hotswap_protocol::ErrorKind;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    CallError, EngineError, call,
+    CallError, EngineError,
+    call::{self, Begun},
     extension::ExtensionObject,
     lease::{Lease, LeaseKind},
     vault::Store,
@@ -159,7 +160,8 @@ impl LoadedPlugin {
         self.0.version().ordinal
     }
 
-    /// Calls a function and reads its result as a `T`.
+    /// Calls a function and reads its result as a `T`. An `async` function is waited for on this
+    /// thread.
     ///
     /// # Errors
     /// When there is no such function, an argument does not fit, the function fails or panics, or
@@ -179,6 +181,25 @@ impl LoadedPlugin {
     /// As for [`invoke`](Self::invoke), but for the result.
     pub fn invoke_value(&self, function: &str, args: &[Value]) -> Result<Value, CallError> {
         call::invoke(&self.0, function, args)
+    }
+
+    /// Calls a function, without blocking the thread while an `async` one waits.
+    ///
+    /// The call ends on this version, also when another one serves meanwhile; dropping the future
+    /// cancels it.
+    ///
+    /// # Errors
+    /// As for [`invoke`](Self::invoke).
+    pub async fn invoke_async<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        args: &[Value],
+    ) -> Result<T, CallError> {
+        let value = match call::begin(&self.0, function, args) {
+            Begun::Ended(result) => result?,
+            Begun::Running(call) => call.await?,
+        };
+        value.to().map_err(|error| CallError::bad_result(&self.0, function, &error))
     }
 
     pub(crate) fn inner(&self) -> &Arc<Version> {

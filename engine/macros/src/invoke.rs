@@ -48,9 +48,6 @@ impl Invoke {
 
     fn of(item: ItemFn, is_live: bool) -> Result<Self> {
         let signature = &item.sig;
-        if let Some(token) = &signature.asyncness {
-            return Err(Error::new(token.span(), "async functions cannot be called by name yet"));
-        }
         if !signature.generics.params.is_empty() {
             let message = "a function that is called by name has no type parameters";
             return Err(Error::new(signature.generics.span(), message));
@@ -97,33 +94,40 @@ impl Invoke {
             quote!(result)
         };
 
+        let call = if item.sig.asyncness.is_some() {
+            quote! {
+                #private::Call::Async(|context, args| {
+                    let _ = context;
+                    #private::expect_arguments(args, #count, #signature)?;
+                    let call = #name(#(#handed_in)* #(#reads),*);
+                    ::core::result::Result::Ok(::std::boxed::Box::pin(async move {
+                        let result = call.await;
+                        ::hotswap_plugin::Value::from_serialize(&#result)
+                    }))
+                })
+            }
+        } else {
+            quote! {
+                #private::Call::Sync(|context, args| {
+                    let _ = context;
+                    #private::expect_arguments(args, #count, #signature)?;
+                    let result = #name(#(#handed_in)* #(#reads),*);
+                    ::hotswap_plugin::Value::from_serialize(&#result)
+                })
+            }
+        };
         let typed_result = if returns.fallible {
             quote!(result.map_err(::hotswap_plugin::Error::from))
         } else {
             quote!(::hotswap_plugin::Result::Ok(result))
         };
 
-        quote! {
-            #item
-
-            #[#private::linkme::distributed_slice(#private::FUNCTIONS)]
-            #[linkme(crate = #private::linkme)]
-            #[doc(hidden)]
-            static #static_name: #private::Function = #private::Function {
-                module: ::core::module_path!(),
-                is_live: #is_live,
-                name: #text,
-                signature: #signature,
-                doc: #doc,
-                params: || ::std::vec![#(#schemas),*],
-                returns: || #private::schema::<#value>(),
-                call: |context, args| {
-                    let _ = context;
-                    #private::expect_arguments(args, #count, #signature)?;
-                    let result = #name(#(#handed_in)* #(#reads),*);
-                    ::hotswap_plugin::Value::from_serialize(&#result)
-                },
-                typed: || {
+        // An async function has no typed form: its future would be of a type that nobody can name.
+        let typed = if item.sig.asyncness.is_some() {
+            quote!(|| ::core::option::Option::None)
+        } else {
+            quote! {
+                || {
                     #[allow(unused_imports)]
                     use #private::NotShared as _;
                     // SAFETY: `invoke_typed` passes what the function's types say.
@@ -148,7 +152,26 @@ impl Invoke {
                         }
                     }
                     #private::Probe::<(#(#types,)*), #value>(#private::PhantomData).typed(call)
-                },
+                }
+            }
+        };
+
+        quote! {
+            #item
+
+            #[#private::linkme::distributed_slice(#private::FUNCTIONS)]
+            #[linkme(crate = #private::linkme)]
+            #[doc(hidden)]
+            static #static_name: #private::Function = #private::Function {
+                module: ::core::module_path!(),
+                is_live: #is_live,
+                name: #text,
+                signature: #signature,
+                doc: #doc,
+                params: || ::std::vec![#(#schemas),*],
+                returns: || #private::schema::<#value>(),
+                call: #call,
+                typed: #typed,
             };
         }
     }

@@ -1,6 +1,6 @@
 //! What `#[invoke]` collects: callable functions with their signature and JSON Schema.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, pin::Pin};
 
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,10 +21,23 @@ pub struct Function {
     pub doc: &'static str,
     pub params: fn() -> Vec<Parameter>,
     pub returns: fn() -> String,
-    pub call: fn(&Context<'_>, &[Value]) -> Result<Value>,
+    pub call: Call,
     /// How to call it with Rust types; none when a type of its signature is not `Shared`.
     pub typed: fn() -> Option<Typed>,
 }
+
+/// How to call a function by name.
+#[doc(hidden)]
+pub enum Call {
+    /// It answers at once.
+    Sync(fn(&Context<'_>, &[Value]) -> Result<Value>),
+    /// It is `async`: what it hands in lives as long as the image, which the future's lease keeps.
+    Async(fn(&Context<'static>, &[Value]) -> Result<CallFuture>),
+}
+
+/// A call of an `async` function.
+#[doc(hidden)]
+pub type CallFuture = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
 
 /// A function's types, and how to call it with them.
 #[doc(hidden)]
@@ -136,6 +149,8 @@ pub struct FunctionDescription {
     pub index: usize,
     /// Whether it is a live function.
     pub is_live: bool,
+    /// Whether it is `async`.
+    pub is_async: bool,
     /// Its name.
     pub name: String,
     /// `(name: String, times: u32) -> String`
@@ -231,6 +246,7 @@ impl Function {
         FunctionDescription {
             index,
             is_live: self.is_live,
+            is_async: matches!(self.call, Call::Async(_)),
             name: self.name.into(),
             signature: self.signature.into(),
             doc: self.doc.into(),

@@ -43,6 +43,7 @@ mod vault;
 
 mod export;
 mod function;
+mod future;
 mod image;
 
 #[doc(hidden)]
@@ -73,9 +74,10 @@ pub mod prelude {
 pub mod __private {
     pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};
     pub use crate::function::{
-        Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, NotShared, Parameter, Probe, Typed,
-        TypedCall, argument, dispatch_typed, expect_arguments, renew, schema,
+        Call, CallFuture, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, NotShared, Parameter,
+        Probe, Typed, TypedCall, argument, dispatch_typed, expect_arguments, renew, schema,
     };
+    pub use crate::future::{FutureTable, Progress, RawFuture};
     pub use crate::image::{HostAllocator, Instance, attach, hooks};
     pub use crate::interface::raw::{
         Lease, Method, ObjectTable, RawObject, dispatch, invoke_method,

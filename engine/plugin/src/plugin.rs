@@ -33,7 +33,7 @@ pub trait Plugin: Any + Send + Sync {
         Ok(Export::none())
     }
 
-    /// Where the engine puts what this plugin imports: a field of type [`Imports`](crate::Imports).
+    /// Where the engine puts what this plugin imports: a field of type [`Imports`](struct@crate::Imports).
     fn import(&self) -> Option<&dyn ImportTarget> {
         None
     }

@@ -117,7 +117,7 @@ impl EngineBuilder {
     /// Called when a version waits for threads to run its thread-locals' destructors.
     ///
     /// A host whose threads live long without calling plugins wakes them here, so that each calls
-    /// [`checkpoint`].
+    /// [`checkpoint`](crate::checkpoint).
     pub fn wake_threads(mut self, wake: impl Fn() + Send + Sync + 'static) -> Self {
         self.wake.push(Box::new(wake));
         self

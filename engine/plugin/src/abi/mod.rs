@@ -12,6 +12,7 @@ use std::ffi::{c_int, c_void};
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, LiveTypeDescription, Value,
     Vault,
+    future::RawFuture,
     interface::raw::RawObject,
     vault::{
         Carried,
@@ -169,6 +170,13 @@ pub struct PluginTable {
         args: *const Value,
         count: usize,
     ) -> Outcome<Value>,
+    /// Begins a call of the `async` function of a number.
+    pub start: unsafe extern "C" fn(
+        *const crate::image::Instance,
+        index: usize,
+        args: *const Value,
+        count: usize,
+    ) -> Outcome<RawFuture>,
     /// Calls the function of a number with Rust types: takes a tuple out of `args`, and writes an
     /// `Outcome` of its result to `out`. False when it cannot be called so; then it did nothing.
     pub invoke_typed: unsafe extern "C" fn(

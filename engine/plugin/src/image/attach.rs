@@ -12,7 +12,8 @@ use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
     LiveTypeDescription, Plugin, Value, Vault,
     abi::{HostTable, Outcome, PluginTable, descriptor::Descriptor},
-    function::{Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, TypedCall},
+    function::{Call, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, TypedCall},
+    future::RawFuture,
     interface::raw::RawObject,
     shared,
 };
@@ -82,6 +83,14 @@ impl Instance {
         }
     }
 
+    /// A function, and what is handed in to it.
+    fn function(&self, index: usize) -> crate::Result<(&'static Function, Context<'_>)> {
+        let function = FUNCTIONS.get(index);
+        let function = function.ok_or_else(|| Error::msg("no function of that number"))?;
+        let vault = self.vault.get().ok_or_else(|| Error::msg("called before `on_init`"))?;
+        Ok((function, Context { vault, plugin: self.plugin()? }))
+    }
+
     /// How to call a function with Rust types, found out once.
     fn typed_call(&self, index: usize) -> Option<TypedCall> {
         let calls = match self.typed.get() {
@@ -129,6 +138,7 @@ pub fn attach(
             on_init,
             on_free,
             invoke,
+            start,
             invoke_typed,
             invoke_func,
             detach,
@@ -259,12 +269,31 @@ unsafe extern "C" fn invoke(
     // SAFETY: the engine passes what `attach` answered with, and a slice that lives through the call.
     unsafe {
         enter(instance, |instance| {
-            let function =
-                FUNCTIONS.get(index).ok_or_else(|| Error::msg("no function of that number"))?;
-            let vault =
-                instance.vault.get().ok_or_else(|| Error::msg("called before `on_init`"))?;
-            let context = Context { vault, plugin: instance.plugin()? };
-            (function.call)(&context, arguments(args, count))
+            let (function, context) = instance.function(index)?;
+            match function.call {
+                Call::Sync(call) => call(&context, arguments(args, count)),
+                Call::Async(_) => {
+                    Err(Error::msg("the function is async, and was called otherwise"))
+                }
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn start(
+    instance: *const Instance,
+    index: usize,
+    args: *const Value,
+    count: usize,
+) -> Outcome<RawFuture> {
+    // SAFETY: the engine passes what `attach` answered with, and a slice that lives through the call.
+    unsafe {
+        enter(instance, |instance| {
+            let (function, context) = instance.function(index)?;
+            match function.call {
+                Call::Async(start) => Ok(RawFuture::new(start(&context, arguments(args, count))?)),
+                Call::Sync(_) => Err(Error::msg("the function is not async")),
+            }
         })
     }
 }

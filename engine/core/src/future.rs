@@ -1,0 +1,94 @@
+//! Calls of `async` functions.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+};
+
+use hotswap_plugin::{
+    __private::{FutureTable, Progress, RawFuture},
+    Value,
+    abi::Outcome,
+};
+
+use crate::{CallError, lease::Lease, thread::checkpoint};
+
+/// A call of an `async` function that has begun; it ends on the version that it began on.
+///
+/// Each poll catches the plugin's panics. Dropping it before it has ended cancels the call.
+pub(crate) struct AsyncCall {
+    // Dropped first, by `Drop`; then the lease may let the image go.
+    future: RawFuture,
+    function: String,
+    lease: Lease,
+}
+
+// SAFETY: the future is `Send`, and is polled through `&mut` only.
+unsafe impl Send for AsyncCall {}
+
+impl AsyncCall {
+    /// Wraps a future of the leased version's image.
+    pub fn new(future: RawFuture, function: &str, lease: Lease) -> Self {
+        Self { future, function: function.to_owned(), lease }
+    }
+
+    fn table(&self) -> &FutureTable {
+        // SAFETY: the table lies in the image, which the lease keeps mapped.
+        unsafe { &*self.future.table }
+    }
+
+    /// Waits for the end on this thread.
+    pub fn wait(self) -> Result<Value, CallError> {
+        struct Unpark(Thread);
+
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut call = pin!(self);
+        loop {
+            match call.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(result) => return result,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+}
+
+impl Future for AsyncCall {
+    type Output = Result<Value, CallError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        checkpoint();
+        // SAFETY: the lease keeps the image mapped, and nobody else polls.
+        match unsafe { (self.table().poll)(self.future.data, context.waker()) } {
+            Progress::Pending => Poll::Pending,
+            Progress::Ready(Outcome::Ok(value)) => Poll::Ready(Ok(value)),
+            Progress::Ready(Outcome::Err(error)) => {
+                Poll::Ready(Err(CallError::failed(&self.lease, &self.function, error)))
+            }
+            Progress::Ready(Outcome::Panic(report)) => {
+                Poll::Ready(Err(CallError::panicked(&self.lease, &self.function, &report)))
+            }
+        }
+    }
+}
+
+impl Drop for AsyncCall {
+    fn drop(&mut self) {
+        // SAFETY: the lease keeps the image mapped; the future is dropped once.
+        let dropped = unsafe { (self.table().drop)(self.future.data) };
+        if let Outcome::Panic(report) = dropped {
+            let (version, function) = (self.lease.version(), &self.function);
+            let (message, location) = (report.message, report.location);
+            tracing::error!(
+                "{version}: dropping a call of {function} panicked at {location}: {message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Calls of `async` functions.
+
+use std::thread;
+
+use hotswap_engine::{
+    args,
+    protocol::{ErrorKind, VersionState},
+};
+
+use crate::support::{Gate, Host};
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
+}
+
+#[test]
+fn an_async_function_is_awaited_or_waited_for() {
+    let host = Host::with(&["waits"]);
+    let waits = host.engine.plugin("waits").unwrap();
+    let answer: String = waits.invoke("at_once", args!["waited for"]).unwrap();
+    assert_eq!(answer, "waited for of revision 1");
+    let awaited = runtime().block_on(waits.invoke_async("at_once", args!["awaited"]));
+    let answer: String = awaited.unwrap();
+    assert_eq!(answer, "awaited of revision 1");
+}
+
+#[test]
+fn a_call_ends_on_the_version_that_it_began_on() {
+    let host = Host::with(&["waits"]);
+    let gate = Gate::new();
+    let runtime = runtime();
+    let (engine, path) = (host.engine.clone(), gate.path().to_owned());
+    let call = runtime.spawn(async move {
+        let waits = engine.plugin("waits").unwrap();
+        waits.invoke_async::<u32>("later", args![path]).await.unwrap()
+    });
+    let waiting = gate.arrival();
+    host.plugins.install("waits", 2);
+    host.reload();
+    let old = host.wait_for("waits", 1, VersionState::Retired);
+    assert!(old.holders.contains(&"1 call".to_owned()), "{:?}", old.holders);
+    waiting.release();
+    assert_eq!(runtime.block_on(call).unwrap(), 1);
+    drop(runtime);
+    host.wait_for("waits", 1, VersionState::Freed);
+}
+
+#[test]
+fn a_call_that_is_dropped_is_cancelled() {
+    let host = Host::with(&["waits"]);
+    let gate = Gate::new();
+    let runtime = runtime();
+    let (engine, path) = (host.engine.clone(), gate.path().to_owned());
+    let call = runtime.spawn(async move {
+        let waits = engine.plugin("waits").unwrap();
+        waits.invoke_async::<u32>("later", args![path]).await
+    });
+    let waiting = gate.arrival();
+    call.abort();
+    assert!(runtime.block_on(call).unwrap_err().is_cancelled());
+    host.plugins.install("waits", 2);
+    host.reload();
+    // The thread that the call started is still there.
+    let old = host.wait_until("waits", 1, |info| info.holders == ["1 thread"]);
+    assert_eq!(old.state, VersionState::Retired);
+    waiting.release();
+    drop(runtime);
+    host.wait_for("waits", 1, VersionState::Freed);
+}
+
+#[test]
+fn a_blocking_caller_waits_for_the_end() {
+    let host = Host::with(&["waits"]);
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let waits = host.engine.plugin("waits").unwrap();
+            waits.invoke::<u32>("later", args![gate.path()]).unwrap()
+        });
+        gate.arrival().release();
+        assert_eq!(call.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_panic_in_a_poll_ends_in_the_plugin() {
+    let host = Host::with(&["waits"]);
+    let waits = host.engine.plugin("waits").unwrap();
+    let error = runtime().block_on(waits.invoke_async::<()>("explode", args!["boom"])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panic);
+    assert!(error.message().ends_with(": boom"), "{}", error.message());
+    let error = host.engine.vault().live().call("explode", args!["live boom"]).unwrap_err();
+    assert!(error.message().ends_with(": live boom"), "{}", error.message());
+}
