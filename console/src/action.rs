@@ -1,8 +1,7 @@
-//! Everything a person can do, and the keys that do it.
-
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+//! Everything a person can do, by name.
 
 use crate::operation::Operation;
+use crate::state::Tab;
 
 /// Something to do. Keys make these, and so do tests.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +10,8 @@ pub enum Action {
     Quit,
     /// List the keys.
     Help,
+    /// Look for a command by its name.
+    Palette,
     /// Close what is on top, or leave what was entered.
     Back,
     /// Show all there is to know of the selection.
@@ -25,6 +26,8 @@ pub enum Action {
     NextTab,
     /// Show the previous tab.
     PreviousTab,
+    /// Show this tab.
+    Show(Tab),
     /// Move in the focused panel.
     Move(Motion),
     /// Let the focused panel fill the screen, or no longer.
@@ -116,116 +119,82 @@ pub enum Scope {
     Text,
 }
 
-/// A key and what it does.
-pub struct Binding {
-    /// The key as people write it.
-    pub label: &'static str,
-    code: KeyCode,
-    modifiers: KeyModifiers,
+/// An action by its name.
+#[derive(Debug)]
+pub struct Command {
+    /// Its name in the configuration.
+    pub name: &'static str,
     /// What it does.
     pub action: Action,
     /// What it does, in a word or two.
     pub hint: &'static str,
-    /// Where it applies.
+    /// Where its keys apply.
     pub scope: Scope,
+    /// Its keys, unless the configuration says otherwise.
+    pub keys: &'static [&'static str],
 }
 
-const fn key(
-    label: &'static str,
-    code: KeyCode,
+const fn command(
+    scope: Scope,
+    name: &'static str,
     action: Action,
     hint: &'static str,
-    scope: Scope,
-) -> Binding {
-    Binding { label, code, modifiers: KeyModifiers::NONE, action, hint, scope }
+    keys: &'static [&'static str],
+) -> Command {
+    Command { name, action, hint, scope, keys }
 }
 
-const fn letter(
-    letter: char,
-    label: &'static str,
-    action: Action,
-    hint: &'static str,
-    scope: Scope,
-) -> Binding {
-    key(label, KeyCode::Char(letter), action, hint, scope)
-}
-
-const fn control(letter: char, label: &'static str, action: Action, hint: &'static str) -> Binding {
-    Binding {
-        label,
-        code: KeyCode::Char(letter),
-        modifiers: KeyModifiers::CONTROL,
-        action,
-        hint,
-        scope: Scope::Anywhere,
-    }
-}
-
-/// All keys; the more telling ones of a scope first, since the footer shows as many as fit.
-pub static BINDINGS: &[Binding] = {
+/// All commands; the more telling ones of a scope first, since the footer shows as many as fit.
+pub static COMMANDS: &[Command] = {
     use Action as A;
     use Scope::{Anywhere, Logs, Plugin, Text};
+    const RELOAD_LATEST: Action = A::Operate(Operation::ReloadLatest);
     &[
-        letter('b', "b", A::Build, "build", Plugin),
-        letter('r', "r", A::Operate(Operation::Reload), "reload", Plugin),
-        letter('i', "i", A::Invoke, "invoke", Plugin),
-        letter('R', "R", A::RollBack, "roll back", Plugin),
-        letter('D', "D", A::Free, "free", Plugin),
-        letter('/', "/", A::Search, "filter", Logs),
-        letter('l', "l", A::NextLevel, "level", Logs),
-        letter('f', "f", A::ToggleFollow, "follow", Logs),
-        letter(' ', "Space", A::Pause, "pause", Logs),
-        letter('e', "e", A::NextError, "next error", Text),
-        letter('E', "E", A::PreviousError, "previous error", Text),
-        letter('n', "n", A::NextMatch, "next match", Logs),
-        letter('N', "N", A::PreviousMatch, "previous match", Logs),
-        letter('W', "W", A::ToggleWrap, "wrap", Logs),
-        letter('y', "y", A::CopyLine, "copy line", Logs),
-        letter('Y', "Y", A::CopyAll, "copy all shown", Logs),
-        letter('w', "w", A::ToggleWatch, "watch on/off", Plugin),
-        letter('x', "x", A::Cancel, "cancel job", Anywhere),
-        letter('H', "H", A::Restart, "restart host", Anywhere),
-        letter('z', "z", A::Zoom, "zoom", Anywhere),
-        letter('?', "?", A::Help, "help", Anywhere),
-        letter('q', "q", A::Quit, "quit", Anywhere),
-        key("Tab", KeyCode::Tab, A::FocusNext, "next panel", Anywhere),
-        key("Shift-Tab", KeyCode::BackTab, A::FocusPrevious, "previous panel", Anywhere),
-        letter('1', "1", A::Focus(Panel::Plugins), "plugins", Anywhere),
-        letter('2', "2", A::Focus(Panel::Tabs), "tabs", Anywhere),
-        letter('3', "3", A::Focus(Panel::Logs), "logs", Anywhere),
-        letter('[', "[", A::PreviousTab, "previous tab", Anywhere),
-        letter(']', "]", A::NextTab, "next tab", Anywhere),
-        key("Enter", KeyCode::Enter, A::Details, "details", Anywhere),
-        key("Esc", KeyCode::Esc, A::Back, "back", Anywhere),
-        key("↑", KeyCode::Up, A::Move(Motion::Up), "up", Anywhere),
-        letter('k', "k", A::Move(Motion::Up), "up", Anywhere),
-        key("↓", KeyCode::Down, A::Move(Motion::Down), "down", Anywhere),
-        letter('j', "j", A::Move(Motion::Down), "down", Anywhere),
-        key("←", KeyCode::Left, A::Move(Motion::Left), "left", Anywhere),
-        letter('h', "h", A::Move(Motion::Left), "left", Anywhere),
-        key("→", KeyCode::Right, A::Move(Motion::Right), "right", Anywhere),
-        letter('l', "l", A::Move(Motion::Right), "right", Anywhere),
-        key("PgUp", KeyCode::PageUp, A::Move(Motion::PageUp), "a page up", Anywhere),
-        key("PgDn", KeyCode::PageDown, A::Move(Motion::PageDown), "a page down", Anywhere),
-        key("Home", KeyCode::Home, A::Move(Motion::First), "to the start", Anywhere),
-        key("End", KeyCode::End, A::Move(Motion::Last), "to the end", Anywhere),
-        letter('G', "G", A::Move(Motion::Last), "to the end", Anywhere),
-        key("F1", KeyCode::F(1), A::Help, "help", Anywhere),
-        control('c', "Ctrl-C", A::Quit, "quit"),
-        control('z', "Ctrl-Z", A::Suspend, "suspend"),
+        command(Plugin, "build", A::Build, "build", &["b"]),
+        command(Plugin, "reload", A::Operate(Operation::Reload), "reload", &["r"]),
+        command(Plugin, "invoke", A::Invoke, "invoke", &["i"]),
+        command(Plugin, "roll-back", A::RollBack, "roll back", &["R"]),
+        command(Plugin, "free", A::Free, "free", &["D"]),
+        command(Plugin, "watch", A::ToggleWatch, "watch on/off", &["w"]),
+        command(Plugin, "reload-latest", RELOAD_LATEST, "reload what a rollback holds", &[]),
+        command(Logs, "filter", A::Search, "filter", &["/"]),
+        command(Logs, "level", A::NextLevel, "level", &["l"]),
+        command(Logs, "follow", A::ToggleFollow, "follow", &["f"]),
+        command(Logs, "pause", A::Pause, "pause", &["Space"]),
+        command(Text, "next-error", A::NextError, "next error", &["e"]),
+        command(Text, "previous-error", A::PreviousError, "previous error", &["E"]),
+        command(Logs, "next-match", A::NextMatch, "next match", &["n"]),
+        command(Logs, "previous-match", A::PreviousMatch, "previous match", &["N"]),
+        command(Logs, "wrap", A::ToggleWrap, "wrap", &["W"]),
+        command(Logs, "copy-line", A::CopyLine, "copy line", &["y"]),
+        command(Logs, "copy-all", A::CopyAll, "copy all shown", &["Y"]),
+        command(Anywhere, "cancel", A::Cancel, "cancel job", &["x"]),
+        command(Anywhere, "restart", A::Restart, "restart host", &["H"]),
+        command(Anywhere, "palette", A::Palette, "commands", &[":"]),
+        command(Anywhere, "zoom", A::Zoom, "zoom", &["z"]),
+        command(Anywhere, "quit", A::Quit, "quit", &["q", "Ctrl-C"]),
+        command(Anywhere, "help", A::Help, "help", &["?", "F1"]),
+        command(Anywhere, "details", A::Details, "details", &["Enter"]),
+        command(Anywhere, "back", A::Back, "back", &["Esc"]),
+        command(Anywhere, "next-panel", A::FocusNext, "next panel", &["Tab"]),
+        command(Anywhere, "previous-panel", A::FocusPrevious, "previous panel", &["Shift-Tab"]),
+        command(Anywhere, "plugins", A::Focus(Panel::Plugins), "plugins", &["1"]),
+        command(Anywhere, "tabs", A::Focus(Panel::Tabs), "tabs", &["2"]),
+        command(Anywhere, "logs", A::Focus(Panel::Logs), "logs", &["3"]),
+        command(Anywhere, "next-tab", A::NextTab, "next tab", &["]"]),
+        command(Anywhere, "previous-tab", A::PreviousTab, "previous tab", &["["]),
+        command(Anywhere, "functions", A::Show(Tab::Functions), "show the functions", &[]),
+        command(Anywhere, "vault", A::Show(Tab::Vault), "show the Vault", &[]),
+        command(Anywhere, "builds", A::Show(Tab::Build), "show the builds", &[]),
+        command(Anywhere, "timeline", A::Show(Tab::Timeline), "show the timeline", &[]),
+        command(Anywhere, "up", A::Move(Motion::Up), "up", &["Up", "k"]),
+        command(Anywhere, "down", A::Move(Motion::Down), "down", &["Down", "j"]),
+        command(Anywhere, "left", A::Move(Motion::Left), "left", &["Left", "h"]),
+        command(Anywhere, "right", A::Move(Motion::Right), "right", &["Right", "l"]),
+        command(Anywhere, "page-up", A::Move(Motion::PageUp), "a page up", &["PgUp"]),
+        command(Anywhere, "page-down", A::Move(Motion::PageDown), "a page down", &["PgDn"]),
+        command(Anywhere, "first", A::Move(Motion::First), "to the start", &["Home", "g g"]),
+        command(Anywhere, "last", A::Move(Motion::Last), "to the end", &["End", "G"]),
+        command(Anywhere, "suspend", A::Suspend, "suspend", &["Ctrl-Z"]),
     ]
 };
-
-/// The label of `g` `g`, the one key that is pressed twice.
-pub const FIRST_LABEL: &str = "g g";
-
-/// What a key does where the keyboard is in `focus`; the narrower scope wins.
-pub fn of_key(key: KeyEvent, scopes: &[Scope]) -> Option<Action> {
-    // Whether a capital came with Shift told or not differs between terminals.
-    let modifiers = key.modifiers - KeyModifiers::SHIFT;
-    BINDINGS
-        .iter()
-        .filter(|binding| binding.code == key.code && binding.modifiers == modifiers)
-        .find(|binding| scopes.contains(&binding.scope))
-        .map(|binding| binding.action.clone())
-}

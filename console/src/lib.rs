@@ -17,6 +17,8 @@ pub mod signals;
 pub mod action;
 pub mod app;
 pub mod console_cli;
+pub mod key;
+pub mod keymap;
 pub mod layout;
 pub mod state;
 pub mod terminal;

@@ -4,7 +4,7 @@
 //! [`LogLine`]:
 //!
 //! ```text
-//! {"event":"opened","name":"sample-host","plugin_dir":"…","plugins":["world","cat"]}
+//! {"event":"opened","name":"sample-host","plugin_dir":"…","plugins":["world","cat"],"plugin_packages":["…"]}
 //! {"event":"watching","on":true}
 //! {"event":"job_started","job":"build world"}
 //! {"event":"build","package":"world","line":"diagnostic","level":"error","message":"…","rendered":"…","file":"…","row":12,"column":5}
@@ -139,7 +139,7 @@ impl Lines {
 
     fn in_words(&mut self, event: &SessionEvent) -> Option<String> {
         Some(match event {
-            SessionEvent::Opened { name, plugin_dir, plugins } => {
+            SessionEvent::Opened { name, plugin_dir, plugins, .. } => {
                 let plugins = if plugins.is_empty() { "–".into() } else { plugins.join(", ") };
                 match plugin_dir {
                     Some(dir) => format!("== {name}: plugins {plugins} in {}", dir.display()),

@@ -62,26 +62,28 @@ impl Operation {
             Self::Rollback(params) => format!("hotswap rollback {}", params.target),
             Self::Free(params) => format!("hotswap free {}", params.target),
             Self::Invoke(params) => {
-                let mut line = format!("hotswap invoke {} {}", params.plugin, params.function);
-                for argument in &params.args {
-                    line.push(' ');
-                    line.push_str(&shell_word(argument));
-                }
-                line
+                let args = params.args.iter().map(|argument| match argument {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                });
+                let args: Vec<String> = args.collect();
+                let command = ["hotswap", "invoke", &params.plugin, &params.function];
+                shell_line(command.into_iter().chain(args.iter().map(String::as_str)))
             }
         }
     }
 }
 
-/// The argument as one word of a shell.
-fn shell_word(argument: &Value) -> String {
-    let text = match argument {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+/// The words as one line for a shell.
+pub(crate) fn shell_line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    words.into_iter().map(shell_word).collect::<Vec<_>>().join(" ")
+}
+
+/// The text as one word of a shell.
+fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
-        text
+        text.to_owned()
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }

@@ -5,16 +5,19 @@ pub mod form;
 pub mod functions;
 pub mod logs;
 pub mod overlay;
+pub mod palette;
 pub mod plugins;
 pub mod rollback;
 pub mod timeline;
 pub mod vault;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hotswap_protocol::HostInfo;
 
 use crate::action::{Panel, Scope};
+use crate::key::Key;
+use crate::keymap::Keymap;
 use crate::layout::Layout;
 use crate::session::Job;
 use build::Builds;
@@ -61,8 +64,10 @@ pub struct State {
     pub zoomed: bool,
     /// What lies over the panels.
     pub overlay: Option<Overlay>,
-    /// Whether `g` was pressed, and another one goes to the start.
-    pub pending_g: bool,
+    /// Which keys ask for what.
+    pub keymap: Keymap,
+    /// The keys that were pressed and may become something.
+    pub pending_keys: Vec<Key>,
     /// Whether the session is being ended.
     pub quitting: bool,
 }
@@ -76,6 +81,8 @@ pub struct Host {
     pub plugin_dir: Option<PathBuf>,
     /// Its plugins' package names, where it is a package.
     pub packages: Vec<String>,
+    /// The directories of these packages, in the same order.
+    pub package_dirs: Vec<PathBuf>,
     /// What it is doing.
     pub phase: Phase,
     /// Its process id.
@@ -88,6 +95,14 @@ pub struct Host {
     pub generation: u64,
     /// Whether changed sources are rebuilt and reloaded.
     pub watching: bool,
+}
+
+impl Host {
+    /// The directory of this plugin package.
+    pub fn package_dir(&self, package: &str) -> Option<&Path> {
+        let position = self.packages.iter().position(|name| name == package)?;
+        self.package_dirs.get(position).map(PathBuf::as_path)
+    }
 }
 
 /// What the host is doing.
@@ -182,7 +197,8 @@ impl State {
             focus: Panel::Plugins,
             zoomed: false,
             overlay: None,
-            pending_g: false,
+            keymap: Keymap::default(),
+            pending_keys: Vec::new(),
             quitting: false,
         }
     }

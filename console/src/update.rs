@@ -14,6 +14,8 @@ use hotswap_protocol::WireError;
 use crate::action::{Action, Motion, Panel};
 use crate::operation::Operation;
 use crate::session::{LogLine, Order, SessionEvent};
+use crate::state::overlay::Overlay;
+use crate::state::palette::Palette;
 use crate::state::{State, Tab};
 
 /// Something that happened.
@@ -109,7 +111,8 @@ fn uptime_minutes(state: &State) -> Option<u64> {
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match action {
         Action::Quit => return operations::quit(state),
-        Action::Help => state.overlay = Some(crate::state::overlay::Overlay::Help { top: 0 }),
+        Action::Palette => state.overlay = Some(Overlay::Palette(Palette::default())),
+        Action::Help => state.overlay = Some(Overlay::Help { top: 0 }),
         Action::Back => back(state),
         Action::Details => return details::show(state),
         Action::FocusNext => state.focus = beside(state.focus, true),
@@ -117,6 +120,10 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Focus(panel) => state.focus = panel,
         Action::NextTab => return show_tab(state, state.tab.beside(true)),
         Action::PreviousTab => return show_tab(state, state.tab.beside(false)),
+        Action::Show(tab) => {
+            state.focus = Panel::Tabs;
+            return show_tab(state, tab);
+        }
         Action::Move(motion) => return go(state, motion),
         Action::Zoom => state.zoomed = !state.zoomed,
         Action::Build => return operations::build(state),

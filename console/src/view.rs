@@ -6,6 +6,7 @@ mod functions;
 mod header;
 mod logs;
 mod overlay;
+mod palette;
 mod plugins;
 mod text;
 mod theme;

@@ -24,6 +24,8 @@ pub enum SessionEvent {
         plugin_dir: Option<PathBuf>,
         /// Its plugins' package names.
         plugins: Vec<String>,
+        /// The directories of these packages, in the same order.
+        plugin_packages: Vec<PathBuf>,
     },
     /// Work began.
     JobStarted {

@@ -146,7 +146,13 @@ impl Supervisor {
             Target::Executable(path) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let plugin_dir = self.plugin_dir.clone();
-                self.tell(SessionEvent::Opened { name, plugin_dir, plugins: Vec::new() }).await;
+                self.tell(SessionEvent::Opened {
+                    name,
+                    plugin_dir,
+                    plugins: Vec::new(),
+                    plugin_packages: Vec::new(),
+                })
+                .await;
                 // A bare file name would be looked for in PATH.
                 self.executable = Some(path.canonicalize().unwrap_or(path));
                 self.queue.push_back(Job::StartHost);
@@ -166,6 +172,7 @@ impl Supervisor {
             name: package.name.clone(),
             plugin_dir: Some(package.plugin_dir.clone()),
             plugins: plugins.clone(),
+            plugin_packages: package.plugins.iter().map(|it| it.dir.clone()).collect(),
         })
         .await;
         self.package = Some(package);
@@ -184,6 +191,7 @@ impl Supervisor {
                     name: host.name,
                     plugin_dir: self.plugin_dir.clone(),
                     plugins: Vec::new(),
+                    plugin_packages: Vec::new(),
                 })
                 .await;
                 self.connect(choice, host.pid);

@@ -1,7 +1,9 @@
 //! What lies over the panels.
 
-use crate::action::{BINDINGS, FIRST_LABEL, Scope};
+use crate::action::Scope;
+use crate::keymap::Keymap;
 use crate::session::{HostExit, Order};
+use crate::state::palette::Palette;
 use crate::state::rollback::Rollback;
 
 /// What lies over the panels, and has the keyboard.
@@ -12,6 +14,8 @@ pub enum Overlay {
         /// The first visible line.
         top: usize,
     },
+    /// Every command, found by a few of its letters.
+    Palette(Palette),
     /// A text that scrolls.
     Details {
         /// What it is about.
@@ -52,8 +56,8 @@ pub enum HelpLine {
     Blank,
 }
 
-/// The keys as they are mapped, those with one meaning on one line.
-pub fn help_lines() -> Vec<HelpLine> {
+/// The keys as they are mapped.
+pub fn help_lines(keymap: &Keymap) -> Vec<HelpLine> {
     let mut lines = Vec::new();
     for (scope, heading) in [
         (Scope::Plugin, "Plugins and functions"),
@@ -65,21 +69,11 @@ pub fn help_lines() -> Vec<HelpLine> {
             lines.push(HelpLine::Blank);
         }
         lines.push(HelpLine::Heading(heading));
-        let mut told: Vec<(String, &'static str)> = Vec::new();
-        for binding in BINDINGS.iter().filter(|binding| binding.scope == scope) {
-            match told.iter_mut().find(|(_, hint)| *hint == binding.hint) {
-                Some((labels, _)) => {
-                    labels.push(' ');
-                    labels.push_str(binding.label);
-                }
-                None => told.push((binding.label.to_owned(), binding.hint)),
-            }
-        }
-        if let Some((labels, _)) = told.iter_mut().find(|(_, hint)| *hint == "to the start") {
-            labels.push(' ');
-            labels.push_str(FIRST_LABEL);
-        }
-        lines.extend(told.into_iter().map(|(labels, hint)| HelpLine::Keys(labels, hint)));
+        let of_scope = keymap.labels().filter(|(command, _)| command.scope == scope);
+        let with_keys = of_scope.filter(|(_, labels)| !labels.is_empty());
+        lines.extend(
+            with_keys.map(|(command, labels)| HelpLine::Keys(labels.join("  "), command.hint)),
+        );
     }
     lines.push(HelpLine::Blank);
     lines.push(HelpLine::Heading("In a form"));

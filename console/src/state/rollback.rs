@@ -60,6 +60,14 @@ impl Rollback {
         rollback
     }
 
+    /// The same, with the version selected that is meant: this one, where it is among them.
+    pub fn beginning_at(plugin: &PluginInfo, version: &VersionInfo) -> Self {
+        let mut rollback = Self::of(plugin);
+        let is_meant = |choice: &Choice| choice.build_id == version.build_id;
+        rollback.selected = rollback.choices.iter().position(is_meant).unwrap_or(0);
+        rollback
+    }
+
     /// Adds the builds that are stored.
     pub fn add_stored(&mut self, builds: Result<Vec<StoredBuild>, String>) {
         match builds {

@@ -4,20 +4,26 @@ use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, 
 use tui_input::backend::crossterm::EventHandler;
 
 use super::{Effect, act, operations};
-use crate::action::{self, Action, Motion};
+use crate::action::{Action, Command};
+use crate::key::Key;
+use crate::keymap::Found;
 use crate::session::Order;
 use crate::state::State;
 use crate::state::overlay::{Overlay, help_lines};
+use crate::state::palette::{Palette, command_line};
 
 pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     if key.kind == KeyEventKind::Release {
         return Vec::new();
     }
-    // These work whatever has the keyboard.
+    // These work whatever has the keyboard, and the first of them whatever is configured.
+    if Key::from(key) == Key::INTERRUPT {
+        return act(state, Action::Quit);
+    }
     if key.modifiers.contains(KeyModifiers::CONTROL)
-        && let Some(action @ (Action::Quit | Action::Suspend)) = action::of_key(key, state.scopes())
+        && let Found::Action(Action::Suspend) = state.keymap.find(&[key.into()], state.scopes())
     {
-        return act(state, action);
+        return act(state, Action::Suspend);
     }
     if let Some(overlay) = state.overlay.take() {
         return in_overlay(state, overlay, key);
@@ -41,7 +47,10 @@ pub(super) fn paste(state: &mut State, text: &str) {
             input.handle(tui_input::InputRequest::InsertChar(c));
         }
     };
-    if let Some(input) = &mut state.searching {
+    if let Some(Overlay::Palette(palette)) = &mut state.overlay {
+        type_in(&mut palette.input);
+        palette.selected = 0;
+    } else if let Some(input) = &mut state.searching {
         type_in(input);
         let pattern = input.value().to_owned();
         state.logs.set_pattern(&pattern);
@@ -54,16 +63,28 @@ pub(super) fn paste(state: &mut State, text: &str) {
 }
 
 fn in_panels(state: &mut State, key: KeyEvent) -> Vec<Effect> {
-    let is_g = key.code == KeyCode::Char('g') && key.modifiers.is_empty();
-    let second_g = std::mem::replace(&mut state.pending_g, false) && is_g;
-    if second_g {
-        return act(state, Action::Move(Motion::First));
-    }
-    state.pending_g = is_g;
-    match action::of_key(key, state.scopes()) {
+    match asked(state, key) {
         Some(action) => act(state, action),
         None => Vec::new(),
     }
+}
+
+/// What the keys ask for, this one and those that waited for it.
+fn asked(state: &mut State, key: KeyEvent) -> Option<Action> {
+    let mut pressed = std::mem::take(&mut state.pending_keys);
+    pressed.push(key.into());
+    let mut found = state.keymap.find(&pressed, state.scopes());
+    if found == Found::Nothing && pressed.len() > 1 {
+        // It does not go with those before it, but may mean something by itself.
+        pressed = vec![key.into()];
+        found = state.keymap.find(&pressed, state.scopes());
+    }
+    match found {
+        Found::Action(action) => return Some(action),
+        Found::Beginning => state.pending_keys = pressed,
+        Found::Nothing => {}
+    }
+    None
 }
 
 fn in_search(state: &mut State, key: KeyEvent) {
@@ -122,8 +143,9 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
             // Looking at the log behind the card is what one wants to do now.
             _ => in_panels(state, key),
         },
+        Overlay::Palette(palette) => in_palette(state, palette, key),
         Overlay::Rollback(mut rollback) => {
-            match action::of_key(key, state.scopes()) {
+            match asked(state, key) {
                 Some(Action::Details) => operations::ask_to_roll_back(state, &rollback),
                 Some(Action::Back | Action::Quit | Action::RollBack) => {}
                 other => {
@@ -136,7 +158,7 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
             Vec::new()
         }
         Overlay::Help { top } => {
-            let line_count = help_lines().len();
+            let line_count = help_lines(&state.keymap).len();
             state.overlay = scrolled(state, key, top, line_count).map(|top| Overlay::Help { top });
             Vec::new()
         }
@@ -157,10 +179,45 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
     }
 }
 
+fn in_palette(state: &mut State, mut palette: Palette, key: KeyEvent) -> Vec<Effect> {
+    let last = palette.matches().len().saturating_sub(1);
+    let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
+    match key.code {
+        KeyCode::Esc => return Vec::new(),
+        KeyCode::Enter => {
+            let Some(command) = palette.chosen() else { return Vec::new() };
+            return act(state, command.action.clone());
+        }
+        KeyCode::Up => palette.selected = palette.selected.saturating_sub(1),
+        KeyCode::Down => palette.selected = (palette.selected + 1).min(last),
+        // While something is typed it is a letter like any other.
+        KeyCode::Char('y') if is_control || palette.input.value().is_empty() => {
+            let command = palette.chosen();
+            state.overlay = Some(Overlay::Palette(palette));
+            return copy_command_line(state, command);
+        }
+        _ => {
+            palette.input.handle_event(&TerminalEvent::Key(key));
+            palette.selected = 0;
+        }
+    }
+    state.overlay = Some(Overlay::Palette(palette));
+    Vec::new()
+}
+
+fn copy_command_line(state: &mut State, command: Option<&Command>) -> Vec<Effect> {
+    let Some(line) = command.and_then(|command| command_line(state, &command.action)) else {
+        state.complain("no command line does that");
+        return Vec::new();
+    };
+    state.say(format!("copied: {line}"));
+    vec![Effect::Copy(line)]
+}
+
 /// The first visible line of a text after this key; none when the key closes it.
-fn scrolled(state: &State, key: KeyEvent, top: usize, line_count: usize) -> Option<usize> {
+fn scrolled(state: &mut State, key: KeyEvent, top: usize, line_count: usize) -> Option<usize> {
     let page = usize::from(state.size.1.saturating_sub(6));
-    match action::of_key(key, state.scopes()) {
+    match asked(state, key) {
         Some(Action::Move(motion)) => {
             let stops = line_count.saturating_sub(page) + 1;
             crate::state::plugins::step(motion, top, stops, page).or(Some(top))

@@ -9,7 +9,7 @@ use crate::session::Order;
 use crate::state::form::Form;
 use crate::state::overlay::Overlay;
 use crate::state::plugins::PluginRow;
-use crate::state::rollback::{Choice, Rollback};
+use crate::state::rollback::Rollback;
 use crate::state::{Phase, State, Tab};
 
 pub(super) fn quit(state: &mut State) -> Vec<Effect> {
@@ -111,10 +111,7 @@ pub(super) fn choose_rollback(state: &mut State) -> Vec<Effect> {
         return Vec::new();
     };
     let list = Order::ListBuilds(plugin.name.clone());
-    let mut rollback = Rollback::of(plugin);
-    // Where an earlier version is selected, it is the one that is meant.
-    let is_meant = |choice: &Choice| choice.build_id == version.build_id;
-    rollback.selected = rollback.choices.iter().position(is_meant).unwrap_or(0);
+    let rollback = Rollback::beginning_at(plugin, version);
     state.overlay = Some(Overlay::Rollback(rollback));
     vec![Effect::Order(list)]
 }

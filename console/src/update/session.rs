@@ -12,10 +12,11 @@ use crate::state::{Phase, RunningJob, State, Tab};
 pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
     let mut effects = vec![Effect::Draw];
     match event {
-        SessionEvent::Opened { name, plugin_dir, plugins } => {
+        SessionEvent::Opened { name, plugin_dir, plugins, plugin_packages } => {
             state.host.name = name;
             state.host.plugin_dir = plugin_dir;
             state.host.packages = plugins;
+            state.host.package_dirs = plugin_packages;
             if !state.host.packages.is_empty() {
                 state.tab = Tab::Build;
                 state.tab_to_return_to = Some(Tab::Functions);

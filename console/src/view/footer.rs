@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 
 use super::text::{cut, pad_left};
 use super::theme::Theme;
-use crate::action::{Action, BINDINGS, Scope};
+use crate::action::{Action, Command, Scope};
 use crate::format;
 use crate::session::Job;
 use crate::state::{Phase, RunningJob, State};
@@ -59,50 +59,65 @@ fn job_text(job: &RunningJob, now_ms: u64) -> String {
 const SEARCH_KEYS: &[(&str, &str)] = &[("Enter", "keeps the filter"), ("Esc", "clears it")];
 const FORM_KEYS: &[(&str, &str)] =
     &[("Enter", "invoke"), ("Tab", "next field"), ("↑", "history"), ("Esc", "close")];
-/// The way to all other keys is kept free.
-const HELP_KEY: (&str, &str) = ("?", "help");
 
 pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let mut line = Line::raw(" ");
     let mut left = usize::from(area.width).saturating_sub(1);
-    let mut push = |(label, hint): (&'static str, &'static str), reserve: usize| {
+    let mut push = |label: &str, hint: &str, reserve: usize| {
         let needed = format::width(label) + 1 + format::width(hint) + 2;
         let fits = needed + reserve <= left;
         if fits {
             left -= needed;
-            line.push_span(Span::styled(label, theme.key));
+            line.push_span(Span::styled(label.to_owned(), theme.key));
             line.push_span(Span::raw(format!(" {hint}  ")));
         }
         fits
     };
     if state.searching.is_some() {
-        SEARCH_KEYS.iter().all(|key| push(*key, 0));
+        SEARCH_KEYS.iter().all(|(label, hint)| push(label, hint, 0));
     } else if state.form_has_keyboard() {
-        FORM_KEYS.iter().all(|key| push(*key, 0));
+        FORM_KEYS.iter().all(|(label, hint)| push(label, hint, 0));
     } else {
-        let reserve = HELP_KEY.0.len() + HELP_KEY.1.len() + 3;
-        hints(state).all(|key| push(key, reserve));
-        push(HELP_KEY, 0);
+        let keys: Vec<(&Command, String)> = first_keys(state).collect();
+        // The ways to all other keys are kept free.
+        let (last, others): (Vec<_>, Vec<_>) = keys
+            .iter()
+            .partition(|(command, _)| matches!(command.action, Action::Palette | Action::Help));
+        let width = |(command, label): &&(&Command, String)| {
+            format::width(label) + format::width(command.hint) + 3
+        };
+        let reserve = last.iter().map(width).sum();
+        hints(state, &others).all(|(label, hint)| push(label, hint, reserve));
+        for (command, label) in last {
+            push(label, command.hint, 0);
+        }
     }
     frame.render_widget(line, area);
 }
 
+/// The commands that have a key, and the first of their keys.
+fn first_keys(state: &State) -> impl Iterator<Item = (&'static Command, String)> {
+    state
+        .keymap
+        .labels()
+        .filter_map(|(command, labels)| Some((command, labels.into_iter().next()?)))
+}
+
 /// The keys that make sense now, the narrowest scope first.
-fn hints(state: &State) -> impl Iterator<Item = (&'static str, &'static str)> {
-    const SELDOM: [&str; 5] = ["x", "H", "z", "q", "Tab"];
-    let scopes = state.scopes();
+fn hints<'a>(
+    state: &State,
+    keys: &'a [&(&'static Command, String)],
+) -> impl Iterator<Item = (&'a str, &'static str)> {
     let (has_job, has_ended) = (state.job.is_some(), state.host.phase == Phase::Ended);
-    let applies = move |action: &Action| match action {
+    let applies = move |command: &Command| match command.action {
         Action::Cancel => has_job,
         Action::Restart => has_ended,
-        Action::Help | Action::Move(_) => false,
-        _ => true,
+        Action::Zoom | Action::Quit | Action::FocusNext => true,
+        _ => command.scope != Scope::Anywhere,
     };
-    scopes.iter().flat_map(move |scope| {
-        BINDINGS
-            .iter()
-            .filter(move |binding| binding.scope == *scope && applies(&binding.action))
-            .filter(|binding| binding.scope != Scope::Anywhere || SELDOM.contains(&binding.label))
-            .map(|binding| (binding.label, binding.hint))
+    state.scopes().iter().flat_map(move |scope| {
+        keys.iter()
+            .filter(move |(command, _)| command.scope == *scope && applies(command))
+            .map(|(command, label)| (label.as_str(), command.hint))
     })
 }

@@ -7,10 +7,12 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear};
 
+use super::palette;
 use super::plugins::row_of;
 use super::text::{cut, pad, wrap};
 use super::theme::Theme;
 use crate::format;
+use crate::keymap::Keymap;
 use crate::session::HostExit;
 use crate::state::State;
 use crate::state::overlay::{HelpLine, Overlay, help_lines};
@@ -24,7 +26,7 @@ const CARD_LINES: usize = 10;
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     match &state.overlay {
         None => {}
-        Some(Overlay::Help { top }) => draw_help(frame, *top, theme),
+        Some(Overlay::Help { top }) => draw_help(frame, *top, &state.keymap, theme),
         Some(Overlay::Details { title, lines, top }) => {
             let width = usize::from(frame.area().width).saturating_sub(8).clamp(1, 100);
             let lines: Vec<Line<'_>> =
@@ -37,6 +39,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             let hint = "y yes   Esc no";
             draw_box(frame, question, lines, 0, hint, theme.warning, theme);
         }
+        Some(Overlay::Palette(palette)) => palette::draw(frame, palette, state, theme),
         Some(Overlay::Rollback(rollback)) => {
             let width = usize::from(frame.area().width).saturating_sub(6);
             let title = format!("Roll {} back to", rollback.plugin);
@@ -53,8 +56,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     }
 }
 
-fn draw_help(frame: &mut Frame<'_>, top: usize, theme: &Theme) {
-    let lines = help_lines()
+fn draw_help(frame: &mut Frame<'_>, top: usize, keymap: &Keymap, theme: &Theme) {
+    let lines = help_lines(keymap)
         .into_iter()
         .map(|line| match line {
             HelpLine::Heading(text) => Line::styled(text, theme.strong),
@@ -136,8 +139,8 @@ fn host_ended_lines(
     lines
 }
 
-/// A box in the middle, as large as its text where the screen allows.
-fn draw_box(
+/// A box in the middle, as large as its text where the screen allows; gives the area of the text.
+pub(super) fn draw_box(
     frame: &mut Frame<'_>,
     title: &str,
     lines: Vec<Line<'_>>,
@@ -145,7 +148,7 @@ fn draw_box(
     hint: &str,
     border: Style,
     theme: &Theme,
-) {
+) -> Rect {
     let screen = frame.area();
     let widest = lines.iter().map(Line::width).max().unwrap_or(0);
     let widest = widest.max(format::width(hint)).max(format::width(title)) + 6;
@@ -165,4 +168,5 @@ fn draw_box(
     for (offset, line) in lines.into_iter().skip(top).take(page).enumerate() {
         frame.render_widget(line, row_of(inner, offset));
     }
+    inner
 }

@@ -180,6 +180,47 @@ fn a_rollback_begins_at_the_selected_version() {
 }
 
 #[test]
+fn the_palette_finds_a_command_by_a_few_letters_and_does_it() {
+    let mut console = connected();
+    console.press(":");
+    console.write("rlod");
+    assert_eq!(console.press("Enter"), [Effect::Order(Order::Operate(Operation::Reload))]);
+    assert_eq!(console.state.overlay, None);
+    console.press(":");
+    console.write("timel");
+    console.press("Enter");
+    assert_eq!(console.state.tab, Tab::Timeline);
+    console.press(":");
+    console.write("no such thing");
+    assert_eq!(console.press("Enter Esc"), []);
+}
+
+#[test]
+fn the_palette_copies_the_command_line_that_does_the_same() {
+    let mut console = connected();
+    let copy = |line: &str| vec![Effect::Copy(line.into())];
+    assert_eq!(console.press(": y"), copy("hotswap build /src/world /srv/plugins"));
+    assert_eq!(console.press("Down y"), copy("hotswap reload"));
+    assert_eq!(console.press("Down y"), copy("hotswap invoke world greet NAME TIMES"));
+    assert_eq!(console.press("Down y"), copy("hotswap rollback world@2"));
+    console.write("free");
+    assert_eq!(console.press("Ctrl-Y"), [], "the version that serves cannot be freed");
+    assert_eq!(console.press("Esc j : Down Down Down Down y"), copy("hotswap free world@2"));
+    console.write("display");
+    let Some(Overlay::Palette(palette)) = &console.state.overlay else { panic!() };
+    assert_eq!(palette.input.value(), "display", "a y within a word is a letter");
+}
+
+#[test]
+fn a_key_that_does_not_go_with_the_one_before_means_what_it_means_alone() {
+    let mut console = connected();
+    console.press("G g 2");
+    assert_eq!(console.state.focus, Panel::Tabs);
+    console.press("1 g g");
+    assert_eq!(console.state.plugins.selected_index(), Some(0));
+}
+
+#[test]
 fn the_selection_follows_the_version_that_serves() {
     let mut console = connected();
     let mut snapshot = samples::snapshot(4121);

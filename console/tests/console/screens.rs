@@ -69,6 +69,7 @@ fn before_anything_runs() {
         name: "sample-host".into(),
         plugin_dir: None,
         plugins: vec!["world".into()],
+        plugin_packages: vec!["/src/world".into()],
     });
     console.session(SessionEvent::JobStarted { job: Job::BuildHost });
     console.session(SessionEvent::JobProgress {
@@ -189,6 +190,15 @@ fn the_choice_of_a_rollback() {
 }
 
 #[test]
+fn the_palette() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.press(":");
+        console.write("re");
+        console.press("Down");
+    }));
+}
+
+#[test]
 fn the_help() {
     insta::assert_snapshot!(at_all_sizes(|console| drop(console.press("?"))));
 }
@@ -222,7 +232,7 @@ fn no_size_is_too_small_and_none_too_large() {
             // Each panel, zoomed or not, with each tab, a form, and each overlay.
             for keys in [
                 "2", "]", "]", "]", "i", "Esc", "z", "3", "W Up", "z", "1", "?", "Esc", "Enter",
-                "Esc", "j D", "Esc", "q",
+                "Esc", "j D", "Esc", "R", "Esc", ":", "Esc", "q",
             ] {
                 console.press(keys);
                 console.screen();

@@ -28,6 +28,7 @@ impl Console {
             name: "sample-host".into(),
             plugin_dir: Some("/srv/plugins".into()),
             plugins: vec!["world".into(), "cat".into(), "dog".into()],
+            plugin_packages: ["world", "cat", "dog"].map(|it| format!("/src/{it}").into()).into(),
         });
         console.session(SessionEvent::Watching { on: true, error: None });
         console.session(SessionEvent::HostStarted { pid: 4121 });
@@ -98,6 +99,7 @@ fn key(name: &str) -> KeyEvent {
         "PgUp" => (KeyCode::PageUp, KeyModifiers::NONE),
         "Backspace" => (KeyCode::Backspace, KeyModifiers::NONE),
         "Ctrl-C" => (KeyCode::Char('c'), KeyModifiers::CONTROL),
+        "Ctrl-Y" => (KeyCode::Char('y'), KeyModifiers::CONTROL),
         "Ctrl-Z" => (KeyCode::Char('z'), KeyModifiers::CONTROL),
         letter => {
             let mut letters = letter.chars();
