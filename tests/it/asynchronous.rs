@@ -7,10 +7,10 @@ use hotswap_engine::{
     protocol::{ErrorKind, VersionState},
 };
 
-use crate::support::{Gate, Host};
+use crate::support::{Gate, Host, PluginDir};
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
 }
 
 #[test]
@@ -91,4 +91,57 @@ fn a_panic_in_a_poll_ends_in_the_plugin() {
     assert!(error.message().ends_with(": boom"), "{}", error.message());
     let error = host.engine.vault().live().call("explode", args!["live boom"]).unwrap_err();
     assert!(error.message().ends_with(": live boom"), "{}", error.message());
+}
+
+#[test]
+fn tasks_run_on_the_hosts_runtime_and_are_cancelled_with_their_version() {
+    let runtime = runtime();
+    let handle = runtime.handle().clone();
+    let host = Host::new(PluginDir::of(&["tasks"]), |builder| builder.tokio(handle));
+    host.reload();
+    let tasks = host.engine.plugin("tasks").unwrap();
+    tasks.invoke::<()>("started", args![]).unwrap();
+    let said: String = tasks.invoke("sleep_and_say", args!["hello"]).unwrap();
+    assert_eq!(said, "hello, slept");
+    let ticks = || host.engine.vault().data_bag().get::<u64>("ticks").unwrap().unwrap_or_default();
+    while ticks() < 3 {
+        thread::yield_now();
+    }
+    drop(tasks);
+    host.plugins.install("tasks", 2);
+    host.reload();
+    host.wait_for("tasks", 1, VersionState::Freed);
+    assert_eq!(host.mapped().len(), 1);
+}
+
+#[test]
+fn a_task_that_panics_or_blocks_harms_nobody_else() {
+    let runtime = runtime();
+    let handle = runtime.handle().clone();
+    let host = Host::new(PluginDir::of(&["tasks"]), |builder| builder.tokio(handle));
+    host.reload();
+    let tasks = host.engine.plugin("tasks").unwrap();
+    let error = tasks.invoke::<()>("panic_in_task", args![]).unwrap_err();
+    assert_eq!(error.message(), "the task was cancelled, or it panicked");
+
+    let gate = Gate::new();
+    tasks.invoke::<()>("block", args![gate.path()]).unwrap();
+    let waiting = gate.arrival();
+    drop(tasks);
+    host.plugins.install("tasks", 2);
+    host.reload();
+    host.wait_until("tasks", 1, |info| info.holders == ["1 task"]);
+    waiting.release();
+    host.wait_for("tasks", 1, VersionState::Freed);
+}
+
+#[test]
+fn without_a_runtime_tasks_are_an_error() {
+    let host = Host::with(&["tasks"]);
+    let tasks = host.engine.plugin("tasks").unwrap();
+    let error = tasks.invoke::<()>("started", args![]).unwrap_err();
+    assert_eq!(
+        error.message(),
+        "the host has given its engine no runtime (`EngineBuilder::tokio`)"
+    );
 }

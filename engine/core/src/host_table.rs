@@ -6,11 +6,16 @@ use std::{
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
-use hotswap_plugin::abi::{HostContext, HostTable, LogEvent, ThreadDestructor, ThreadStart};
+use hotswap_plugin::{
+    __private::RawFuture,
+    Error,
+    abi::{HostContext, HostTable, LogEvent, Outcome, ThreadDestructor, ThreadStart},
+};
 
-use crate::{log, version::Version};
+use crate::{log, runtime, version::Version};
 
 /// The table of one version. Its context is a reference to the version, which outlives its image.
 pub(crate) fn host_table(version: &Arc<Version>) -> HostTable {
@@ -26,6 +31,8 @@ pub(crate) fn host_table(version: &Arc<Version>) -> HostTable {
         key_set,
         key_get,
         thread_create,
+        spawn,
+        sleep,
         max_log_level,
         log: log_event,
     }
@@ -107,6 +114,24 @@ unsafe extern "C" fn thread_create(
 ) -> c_int {
     // SAFETY: the image passes its own context, and what POSIX asks for.
     unsafe { version(context).start_thread(native, attributes, start, argument) }
+}
+
+unsafe extern "C" fn spawn(context: HostContext, name: &str, task: RawFuture) -> Outcome<()> {
+    // SAFETY: the image passes its own context.
+    let version = unsafe { version(context) };
+    guard(|| runtime::spawn(&version, name, task))
+}
+
+unsafe extern "C" fn sleep(context: HostContext, duration: Duration) -> Outcome<RawFuture> {
+    // SAFETY: the image passes its own context.
+    let version = unsafe { version(context) };
+    guard(|| runtime::sleep(&version, duration))
+}
+
+/// Runs what is the host's; its panic must not reach the image.
+fn guard<T>(f: impl FnOnce() -> hotswap_plugin::Result<T>) -> Outcome<T> {
+    let result = catch_unwind(AssertUnwindSafe(f));
+    Outcome::from_result(result.unwrap_or_else(|_| Err(Error::msg("the host's runtime panicked"))))
 }
 
 unsafe extern "C" fn max_log_level() -> u8 {

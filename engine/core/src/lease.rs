@@ -21,10 +21,12 @@ pub(crate) enum LeaseKind {
     Value,
     /// A thread that it started runs.
     Thread,
+    /// A task that it started, or what would wake one.
+    Task,
 }
 
 impl LeaseKind {
-    const ALL: [Self; 4] = [Self::Call, Self::Handle, Self::Value, Self::Thread];
+    const ALL: [Self; 5] = [Self::Call, Self::Handle, Self::Value, Self::Thread, Self::Task];
 
     fn noun(self, count: usize) -> &'static str {
         match (self, count) {
@@ -36,6 +38,8 @@ impl LeaseKind {
             (Self::Value, _) => "values",
             (Self::Thread, 1) => "thread",
             (Self::Thread, _) => "threads",
+            (Self::Task, 1) => "task",
+            (Self::Task, _) => "tasks",
         }
     }
 }
@@ -45,12 +49,13 @@ impl LeaseKind {
 pub(crate) struct LeaseCounts {
     /// The leases through which the version can be entered, and [`CLOSED`].
     entries: AtomicUsize,
-    /// The threads that the version started.
-    threads: AtomicUsize,
+    /// The threads and tasks that the version started.
+    own: AtomicUsize,
     by_kind: [AtomicUsize; LeaseKind::ALL.len()],
 }
 
-/// Set for good when the last entry has ended: from then on only the version's own threads run.
+/// Set for good when the last entry has ended: from then on only the version's own threads and tasks
+/// run.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl LeaseCounts {
@@ -63,7 +68,7 @@ impl LeaseCounts {
 
     /// Whether nothing at all keeps the version in use, and it is closed.
     pub fn has_ended(&self) -> bool {
-        self.entries.load(Ordering::Acquire) == CLOSED && self.threads.load(Ordering::Acquire) == 0
+        self.entries.load(Ordering::Acquire) == CLOSED && self.own.load(Ordering::Acquire) == 0
     }
 
     /// `2 calls`, `1 value`: one text a kind.
@@ -79,7 +84,10 @@ impl LeaseCounts {
 
     /// The counter that decides, for a kind.
     fn total(&self, kind: LeaseKind) -> &AtomicUsize {
-        if kind == LeaseKind::Thread { &self.threads } else { &self.entries }
+        match kind {
+            LeaseKind::Thread | LeaseKind::Task => &self.own,
+            LeaseKind::Call | LeaseKind::Handle | LeaseKind::Value => &self.entries,
+        }
     }
 }
 
@@ -100,6 +108,11 @@ impl Lease {
         Self::counted(version, LeaseKind::Thread)
     }
 
+    /// The lease of a task; as for a thread.
+    pub fn of_task(version: &Arc<Version>) -> Self {
+        Self::counted(version, LeaseKind::Task)
+    }
+
     /// A lease of a version that may not be in use any more; then there is none to have.
     pub fn try_new(version: &Arc<Version>, kind: LeaseKind) -> Option<Self> {
         let counts = version.leases();
@@ -110,9 +123,9 @@ impl Lease {
     }
 
     /// Another lease of the same version, through which it can be entered; there is none of a
-    /// thread's.
+    /// thread's or a task's.
     pub fn another(&self, kind: LeaseKind) -> Self {
-        debug_assert_ne!(self.kind, LeaseKind::Thread);
+        debug_assert!(!matches!(self.kind, LeaseKind::Thread | LeaseKind::Task));
         Self::counted(&self.version, kind)
     }
 

@@ -49,6 +49,7 @@ mod vault;
 mod console;
 mod host_table;
 mod log;
+mod runtime;
 
 #[cfg(feature = "tokio")]
 mod tokio_workers;

@@ -116,6 +116,7 @@ impl Reaper {
         }
         if version.ending() == Ending::InUse {
             version.set_ending(Ending::OnFree);
+            version.cancel_tasks();
             on_free(version);
             version.set_ending(Ending::Freed);
         }

@@ -1,13 +1,16 @@
-//! Makes the workers of a tokio runtime pass a checkpoint.
+//! A tokio runtime as the engine uses it: its workers pass checkpoints, and it drives plugins' tasks.
 
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::AbortHandle};
 
-use crate::checkpoint;
+use crate::{
+    checkpoint,
+    runtime::{BoxFuture, Runtime, TaskHandle},
+};
 
 /// How long a worker waits for the others, so that each takes one task. An idle runtime needs some
 /// ten microseconds; a worker that is busy passes a checkpoint when it calls a plugin next, or when
@@ -28,5 +31,30 @@ pub(crate) fn wake(runtime: &Handle) {
             all_there.notify_all();
             let _ = all_there.wait_timeout_while(arrived, MEETING, |arrived| *arrived < workers);
         });
+    }
+}
+
+/// Drives plugins' tasks.
+pub(crate) struct Tokio(pub Handle);
+
+impl Runtime for Tokio {
+    fn spawn(&self, task: BoxFuture) -> Box<dyn TaskHandle> {
+        Box::new(self.0.spawn(task).abort_handle())
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture {
+        // A sleep belongs to the runtime in which it is made.
+        let _entered = self.0.enter();
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+impl TaskHandle for AbortHandle {
+    fn cancel(&self) {
+        self.abort();
+    }
+
+    fn is_finished(&self) -> bool {
+        Self::is_finished(self)
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     image::{Closed, Image},
     lease::LeaseCounts,
     reaper::ReaperHandle,
+    runtime::{Runtime, TaskHandle},
     thread::VersionThreads,
     vault::{Bag, Slot},
 };
@@ -48,8 +49,17 @@ pub(crate) struct Version {
     ending: Mutex<Ending>,
     finished: AtomicBool,
     is_urgent: AtomicBool,
-    reaper: ReaperHandle,
-    events: Arc<EventHub>,
+    services: Services,
+    /// The tasks that it started; some may have ended.
+    tasks: Mutex<Vec<Box<dyn TaskHandle>>>,
+}
+
+/// What a version needs of its engine.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub reaper: ReaperHandle,
+    pub events: Arc<EventHub>,
+    pub runtime: Option<Arc<dyn Runtime>>,
 }
 
 // SAFETY: the image cell is written before the version is shared (`Version::open`) and emptied by
@@ -109,8 +119,7 @@ impl Version {
         facts: Facts,
         ordinal: u32,
         size_bytes: u64,
-        reaper: ReaperHandle,
-        events: Arc<EventHub>,
+        services: Services,
         bag: Bag,
         open: impl FnOnce(&Arc<Self>) -> Result<Image, String>,
     ) -> (Arc<Self>, Result<(), String>) {
@@ -139,8 +148,8 @@ impl Version {
             ending: Mutex::default(),
             finished: AtomicBool::new(false),
             is_urgent: AtomicBool::new(false),
-            reaper,
-            events,
+            services,
+            tasks: Mutex::default(),
         });
         let opened = open(&version).map(|image| {
             // SAFETY: nobody reads the cell before this returns: that takes a lease, and the image's
@@ -192,7 +201,32 @@ impl Version {
 
     /// Tells the reaper that the last lease ended, or the last thread ran its destructors.
     pub fn unused(self: &Arc<Self>) {
-        self.reaper.consider(self);
+        self.services.reaper.consider(self);
+    }
+
+    /// The host's runtime, if it has given one.
+    pub fn runtime(&self) -> Option<&Arc<dyn Runtime>> {
+        self.services.runtime.as_ref()
+    }
+
+    /// Remembers a task, to cancel it. One that comes after the others were cancelled is cancelled at
+    /// once.
+    pub fn add_task(&self, task: Box<dyn TaskHandle>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ending() != Ending::InUse {
+            return task.cancel();
+        }
+        // Now and then, so that forgetting costs a task no more than remembering it.
+        if tasks.len() == tasks.capacity() {
+            tasks.retain(|task| !task.is_finished());
+        }
+        tasks.push(task);
+    }
+
+    /// Cancels what the version started on the host's runtime.
+    pub fn cancel_tasks(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.iter().for_each(|task| task.cancel());
     }
 
     /// How far the reaper has come.
@@ -323,7 +357,13 @@ impl Version {
         }
         let (plugin, version) = (self.facts.name.clone(), self.ordinal);
         tracing::debug!(plugin, version, "{detail}");
-        self.events.send(Event::VersionChanged { at_ms: now_ms(), plugin, version, state, detail });
+        self.services.events.send(Event::VersionChanged {
+            at_ms: now_ms(),
+            plugin,
+            version,
+            state,
+            detail,
+        });
     }
 
     /// Remembers why the version never served.

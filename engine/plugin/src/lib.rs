@@ -45,6 +45,7 @@ mod export;
 mod function;
 mod future;
 mod image;
+pub mod rt;
 
 #[doc(hidden)]
 pub mod abi;

@@ -21,6 +21,7 @@ use crate::{
     event::now_ms,
     extension::{self, ExtensionFactory},
     reaper::{self, WakeThreads},
+    runtime::Runtime,
     stage::Staging,
     vault::Store,
 };
@@ -39,6 +40,7 @@ pub struct EngineBuilder {
     on_reload: Vec<OnReload>,
     console: Option<ConsoleSocket>,
     wake: Vec<WakeThreads>,
+    runtime: Option<Arc<dyn Runtime>>,
 }
 
 /// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
@@ -59,6 +61,7 @@ impl EngineBuilder {
             on_reload: Vec::new(),
             console: None,
             wake: Vec::new(),
+            runtime: None,
         }
     }
 
@@ -123,9 +126,11 @@ impl EngineBuilder {
         self
     }
 
-    /// Makes the workers of a tokio runtime pass a checkpoint whenever a version waits for them.
+    /// Gives plugins a tokio runtime for their tasks (`hotswap_plugin::rt`), and makes its workers pass
+    /// a checkpoint whenever a version waits for them.
     #[cfg(feature = "tokio")]
-    pub fn tokio(self, runtime: tokio::runtime::Handle) -> Self {
+    pub fn tokio(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(Arc::new(crate::tokio_workers::Tokio(runtime.clone())));
         self.wake_threads(move || crate::tokio_workers::wake(&runtime))
     }
 
@@ -135,7 +140,7 @@ impl EngineBuilder {
     /// When the staging directory, the console's socket or a thread cannot be made.
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, store_dir, only, step_timeout, .. } = self;
-        let Self { free_delay, extension, on_reload, console, wake, .. } = self;
+        let Self { free_delay, extension, on_reload, console, wake, runtime, .. } = self;
         let staging = Staging::new()?;
         let store = Arc::new(Store::default());
         let started = reaper::start(store.clone(), free_delay, wake);
@@ -156,6 +161,7 @@ impl EngineBuilder {
             staging,
             reaper,
             reaper_thread,
+            runtime,
         };
         let inner = Arc::new(Inner::new(parts));
         if let Some(socket) = console {

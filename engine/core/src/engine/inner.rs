@@ -30,10 +30,11 @@ use crate::{
     manager::same_name,
     reaper::ReaperHandle,
     reload::{self, BoxError, Callback, LoadState, Request},
+    runtime::Runtime,
     stage::Staging,
     thread::checkpoint,
     vault::{Store, View},
-    version::Version,
+    version::{Services, Version},
 };
 
 /// How many ended versions of a plugin stay listed.
@@ -59,6 +60,7 @@ pub(crate) struct Inner {
     events: Arc<EventHub>,
     reaper: ReaperHandle,
     reaper_thread: Mutex<Option<JoinHandle<()>>>,
+    runtime: Option<Arc<dyn Runtime>>,
     listener: Mutex<Option<Listener>>,
     is_shut_down: AtomicBool,
 }
@@ -75,6 +77,7 @@ pub(super) struct Parts {
     pub staging: Staging,
     pub reaper: ReaperHandle,
     pub reaper_thread: JoinHandle<()>,
+    pub runtime: Option<Arc<dyn Runtime>>,
 }
 
 impl Inner {
@@ -102,6 +105,7 @@ impl Inner {
             events: Arc::default(),
             reaper: parts.reaper,
             reaper_thread: Mutex::new(Some(parts.reaper_thread)),
+            runtime: parts.runtime,
             listener: Mutex::new(None),
             is_shut_down: AtomicBool::new(false),
         }
@@ -143,8 +147,10 @@ impl Inner {
         &self.store
     }
 
-    pub fn reaper(&self) -> &ReaperHandle {
-        &self.reaper
+    /// What a version needs of the engine.
+    pub fn services(&self) -> Services {
+        let (reaper, events) = (self.reaper.clone(), self.events.clone());
+        Services { reaper, events, runtime: self.runtime.clone() }
     }
 
     pub fn events(&self) -> &Arc<EventHub> {

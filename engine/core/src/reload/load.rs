@@ -173,8 +173,7 @@ impl Load {
                 facts,
                 ordinal,
                 size_bytes,
-                engine.reaper().clone(),
-                engine.events().clone(),
+                engine.services(),
                 Bag::loading(self.overlay.clone()),
                 |version| Image::open(staged, version),
             )

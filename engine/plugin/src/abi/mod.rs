@@ -7,7 +7,10 @@
 
 pub mod descriptor;
 
-use std::ffi::{c_int, c_void};
+use std::{
+    ffi::{c_int, c_void},
+    time::Duration,
+};
 
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, LiveTypeDescription, Value,
@@ -118,6 +121,10 @@ pub struct HostTable {
         start: ThreadStart,
         argument: *mut c_void,
     ) -> c_int,
+    /// Starts a task on the host's runtime.
+    pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Outcome<()>,
+    /// A future of the host's that ends after a while.
+    pub sleep: unsafe extern "C" fn(HostContext, duration: Duration) -> Outcome<RawFuture>,
     /// The least grave level that the host's log takes: 0 none, 1 error … 5 trace.
     pub max_log_level: unsafe extern "C" fn() -> u8,
     /// Writes to the host's log.

@@ -20,7 +20,7 @@ use crate::abi::HostTable;
 static HOST: AtomicPtr<HostTable> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The host, once attached.
-fn host() -> Option<&'static HostTable> {
+pub(crate) fn host() -> Option<&'static HostTable> {
     let host = HOST.load(Ordering::Acquire);
     // SAFETY: only `attach` stores here, and what it stores is a `&'static HostTable`.
     unsafe { host.as_ref() }

@@ -1,0 +1,167 @@
+//! The host's runtime, as a plugin uses it: tasks and time.
+//!
+//! No type of tokio can cross between images, so these go through the host. A host that has given its
+//! engine no runtime (`EngineBuilder::tokio`) makes them errors.
+//!
+//! A task keeps its version in use. When the version has been replaced, and its last call has ended,
+//! its tasks are cancelled at their next `await`.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use crate::{
+    Error, Result, Value,
+    abi::Outcome,
+    future::{Progress, RawFuture},
+    image::host,
+};
+
+/// Starts a task on the host's runtime; its name shows who holds a version.
+///
+/// # Errors
+/// When the host has no runtime for plugins, or the version has ended.
+pub fn spawn<T, F>(name: &str, future: F) -> Result<Task<T>>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let shared = Arc::new(Mutex::new(Shared { state: State::Running, waker: None }));
+    let finish = Finish(shared.clone());
+    let task = Box::pin(async move {
+        let result = future.await;
+        finish.set(State::Done(result));
+        Ok(Value::Null)
+    });
+    let host = host().ok_or_else(no_host)?;
+    // SAFETY: the context is the host's own; the future passes to the host.
+    match unsafe { (host.spawn)(host.context, name, RawFuture::new(task)) } {
+        Outcome::Ok(()) => Ok(Task(shared)),
+        Outcome::Err(error) => Err(error),
+        Outcome::Panic(report) => Err(Error::msg(report.message)),
+    }
+}
+
+/// Waits for a while.
+///
+/// # Errors
+/// When the host has no runtime for plugins.
+pub async fn sleep(duration: Duration) -> Result<()> {
+    let host = host().ok_or_else(no_host)?;
+    // SAFETY: the context is the host's own.
+    let mut sleep = match unsafe { (host.sleep)(host.context, duration) } {
+        Outcome::Ok(future) => HostFuture(future),
+        Outcome::Err(error) => return Err(error),
+        Outcome::Panic(report) => return Err(Error::msg(report.message)),
+    };
+    poll_fn(|context| Pin::new(&mut sleep).poll(context)).await
+}
+
+/// Ticks at equal distances, the first time after one of them.
+pub fn interval(period: Duration) -> Interval {
+    Interval { period }
+}
+
+/// See [`interval`].
+#[derive(Debug)]
+pub struct Interval {
+    period: Duration,
+}
+
+impl Interval {
+    /// Waits for the next tick.
+    ///
+    /// # Errors
+    /// When the host has no runtime for plugins.
+    pub async fn tick(&mut self) -> Result<()> {
+        sleep(self.period).await
+    }
+}
+
+/// A task that was started; awaiting it gives its result. Dropping this leaves the task running.
+pub struct Task<T>(Arc<Mutex<Shared<T>>>);
+
+struct Shared<T> {
+    state: State<T>,
+    waker: Option<Waker>,
+}
+
+enum State<T> {
+    Running,
+    Done(T),
+    /// It was cancelled, or it panicked.
+    Gone,
+}
+
+/// Tells whoever waits for a task how it ended, also when it is dropped before.
+struct Finish<T>(Arc<Mutex<Shared<T>>>);
+
+impl<T> Finish<T> {
+    fn set(&self, state: State<T>) {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(shared.state, State::Running) {
+            shared.state = state;
+        }
+        let waker = shared.waker.take();
+        drop(shared);
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<T> Drop for Finish<T> {
+    fn drop(&mut self) {
+        self.set(State::Gone);
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut shared.state, State::Gone) {
+            State::Running => {
+                shared.state = State::Running;
+                shared.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            State::Done(result) => Poll::Ready(Ok(result)),
+            State::Gone => Poll::Ready(Err(Error::msg("the task was cancelled, or it panicked"))),
+        }
+    }
+}
+
+/// A future of the host's.
+struct HostFuture(RawFuture);
+
+// SAFETY: the host's futures are `Send`.
+unsafe impl Send for HostFuture {}
+
+impl Future for HostFuture {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: the host made the future, and nobody else polls it.
+        match unsafe { ((*self.0.table).poll)(self.0.data, context.waker()) } {
+            Progress::Pending => Poll::Pending,
+            Progress::Ready(Outcome::Ok(_)) => Poll::Ready(Ok(())),
+            Progress::Ready(Outcome::Err(error)) => Poll::Ready(Err(error)),
+            Progress::Ready(Outcome::Panic(report)) => Poll::Ready(Err(Error::msg(report.message))),
+        }
+    }
+}
+
+impl Drop for HostFuture {
+    fn drop(&mut self) {
+        // SAFETY: the host made the future; it is dropped once.
+        let _ = unsafe { ((*self.0.table).drop)(self.0.data) };
+    }
+}
+
+fn no_host() -> Error {
+    Error::msg("the plugin is not loaded by a host")
+}
