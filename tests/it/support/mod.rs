@@ -1,9 +1,15 @@
-//! What the tests share: plugins built once, a directory of them, an engine over it.
+//! What the tests share: plugins built once, a directory of them, an engine over it; the programs.
 
 mod gate;
 mod host;
 mod plugins;
+mod process;
+mod session;
+mod workspace;
 
 pub use gate::Gate;
-pub use host::Host;
+pub use host::{Host, mapped_files};
 pub use plugins::{PluginDir, artifact, renamed, revision};
+pub use process::{Answer, PATIENCE, Place, Process, end, get, program, repository, succeed};
+pub use session::Session;
+pub use workspace::Workspace;

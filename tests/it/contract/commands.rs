@@ -1,0 +1,202 @@
+//! What each command of `hotswap` answers.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use hotswap_engine::artifact;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{Serving, host_command, outcomes, sample, version, world};
+use crate::support::{Gate, Place, PluginDir, Process};
+
+#[test]
+fn a_build_prints_the_path_of_the_artifact_last() {
+    let place = Place::new();
+    let out = tempfile::tempdir().unwrap();
+    let out_dir = out.path().join("made/by/the/build");
+    // The first build in a while takes longer than a test has patience.
+    sample("world");
+    let answer = place.hotswap(&["build", "sample-plugins/world", out_dir.to_str().unwrap()]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let path = Path::new(answer.stdout.lines().last().unwrap());
+    assert_eq!(path, out_dir.join("world.so"));
+    assert_eq!(artifact::inspect(&fs::read(path).unwrap()).unwrap().name, "world");
+}
+
+#[test]
+fn status_tells_the_host_and_its_plugins() {
+    let serving = Serving::samples();
+    let status = serving.json(&["status"]);
+    let host = &status["host"];
+    assert_eq!(host["pid"], serving.session.host);
+    assert_eq!(host["plugin_dir"], serving.plugins.path().to_str().unwrap());
+    assert!(Path::new(host["staging_dir"].as_str().unwrap()).is_dir(), "{host}");
+    assert_eq!(status["generation"], 1);
+    let names: Vec<_> =
+        status["plugins"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["cat", "world"]);
+    let world = version(&status, "world", 1);
+    assert_eq!(world["state"], "active");
+    let build_id = artifact::inspect(&sample("world")).unwrap().build_id;
+    assert_eq!(world["build_id"], build_id.to_string());
+}
+
+#[test]
+fn an_argument_is_json_or_else_a_bare_string() {
+    let serving = Serving::samples();
+    let answer = serving.json(&["invoke", "world", "greet", "Ada", "2"]);
+    assert_eq!(answer["value"], "Hello, Ada! Hello, Ada!");
+    assert_eq!(answer["plugin"], "world");
+    assert_eq!(answer["version"], 1);
+    assert!(answer["elapsed_us"].is_u64(), "{answer}");
+    for (argument, name) in [("42", "42"), ("\"42\"", "42"), ("Ada Lovelace", "Ada Lovelace")] {
+        let answer = serving.json(&["invoke", "world@1", "greet", argument, "1"]);
+        assert_eq!(answer["value"], format!("Hello, {name}!"));
+    }
+    let greetings = serving.json(&["invoke", "WORLD", "greetings"]);
+    assert_eq!(greetings["value"], 5);
+}
+
+#[test]
+fn a_reload_replaces_what_changed_and_the_old_image_is_unmapped() {
+    let mut serving = Serving::samples();
+    serving.plugins.write("world", &world(2));
+    let report = serving.json(&["reload"]);
+    assert_eq!(report["generation"], 2);
+    assert_eq!(outcomes(&report), [("cat", "unchanged"), ("world", "ok")]);
+    assert_eq!(serving.session.get("/greet/Ada?times=2"), "Hello02Ada! Hello02Ada!\n");
+    assert_eq!(serving.json(&["invoke", "world", "greet", "Ada", "1"])["version"], 2);
+
+    serving.session.wait_until_freed("world", 1);
+    let status = serving.json(&["status"]);
+    assert_eq!(version(&status, "world", 1)["state"], "freed");
+    assert_eq!(version(&status, "world", 2)["state"], "active");
+    let mapped = serving.session.mapped();
+    let staged: BTreeSet<_> = fs::read_dir(&serving.session.staging_dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".so"))
+        .collect();
+    assert_eq!(mapped, staged);
+    let plugins: Vec<_> = mapped.iter().map(|name| name.split('-').next().unwrap()).collect();
+    assert_eq!(plugins, ["cat", "world"]);
+
+    assert_eq!(
+        outcomes(&serving.json(&["reload"])),
+        [("cat", "unchanged"), ("world", "unchanged")]
+    );
+    assert_eq!(serving.json(&["status"])["generation"], 2);
+}
+
+#[test]
+fn plugins_are_added_and_removed() {
+    let mut serving = Serving::samples();
+    serving.plugins.install("echo", 1);
+    serving.plugins.remove("cat");
+    let report = serving.json(&["reload"]);
+    let expected = BTreeSet::from([("cat", "removed"), ("echo", "added"), ("world", "unchanged")]);
+    assert_eq!(BTreeSet::from_iter(outcomes(&report)), expected);
+    serving.session.wait_until_freed("cat", 1);
+    assert_eq!(serving.session.get("/animals"), "");
+    assert_eq!(serving.json(&["invoke", "echo", "add", "2", "-3"])["value"], -1);
+}
+
+#[test]
+fn a_version_in_use_can_be_named_and_its_holders_are_told() {
+    let plugins = PluginDir::of(&["echo"]);
+    let mut serving = Serving::of(plugins);
+    let gate = Gate::new();
+    let mut call = serving.place.command("hotswap");
+    call.args(["invoke", "echo", "hold", gate.path(), "--json"]);
+    let call = Process::start(call);
+    let waiting = gate.arrival();
+    serving.plugins.install("echo", 2);
+    assert_eq!(outcomes(&serving.json(&["reload"])), [("echo", "ok")]);
+
+    let old = serving.json(&["invoke", "echo@1", "revision"]);
+    assert_eq!((&old["value"], &old["version"]), (&json!(1), &json!(1)));
+    assert_eq!(serving.json(&["invoke", "echo", "revision"])["value"], 2);
+    assert_eq!(version(&serving.json(&["status"]), "echo", 1)["state"], "retired");
+    let held = serving.json(&["free", "echo@1"]);
+    assert_eq!(held["state"], "retired");
+    assert!(held["holders"].as_array().unwrap().contains(&json!("1 call")), "{held}");
+    assert_eq!(serving.session.mapped().len(), 2);
+
+    waiting.release();
+    assert_eq!(call.finish().json()["value"], 1);
+    serving.session.wait_until_freed("echo", 1);
+    assert_eq!(serving.session.mapped().len(), 1);
+    assert_eq!(serving.json(&["free", "echo@1"])["state"], "freed");
+    assert_eq!(serving.refusal(&["invoke", "echo@1", "revision"])["kind"], "unknown_plugin");
+    assert_eq!(serving.refusal(&["free", "echo@2"])["kind"], "not_freeable");
+}
+
+#[test]
+fn the_vault_shows_values_the_extension_and_registrations() {
+    let serving = Serving::samples();
+    serving.session.get("/greet/Ada?times=3");
+    let vault = serving.json(&["vault"]);
+    assert_eq!(vault["generation"], 1);
+    let greetings =
+        vault["data_bag"].as_array().unwrap().iter().find(|it| it["key"] == "greetings");
+    let greetings = greetings.expect("the number of greetings");
+    assert_eq!(greetings["type"], "u64");
+    assert_eq!(greetings["owner"], "world v1");
+    assert_eq!(greetings["value"], 3);
+    assert!(vault["extension"]["name"].is_string(), "{vault}");
+    let tom = &vault["slots"][0];
+    assert_eq!((&tom["name"], &tom["owner"]), (&json!("tom"), &json!("cat v1")));
+    assert_eq!(serving.session.get("/animals?times=2"), "tom (cat v1): meow meow\n");
+}
+
+#[test]
+fn the_log_is_followed_until_the_host_ends() {
+    let serving = Serving::samples();
+    let mut follow = serving.place.command("hotswap");
+    follow.args(["logs", "--follow"]);
+    let mut logs = Process::start(follow);
+    logs.wait_for_text("world@v1 the world is ready");
+    serving.session.get("/greet/Ada?times=7");
+    let line = logs.wait_for_text("world@v1 greeting");
+    assert!(line.contains("DEBUG") && line.contains("times=7"), "{line}");
+
+    let with_json = serving.place.hotswap(&["logs", "--json"]);
+    let records = with_json.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let is_it = |record: &Value| record["plugin"] == "world" && record["message"] == "greeting";
+    let greeting = records.into_iter().find(is_it).expect("the record");
+    assert_eq!((&greeting["version"], &greeting["level"]), (&json!(1), &json!("debug")));
+
+    serving.session.signal(Signal::TERM);
+    let end = logs.finish();
+    assert_eq!(end.code, Some(0), "{end:?}");
+}
+
+#[test]
+fn several_hosts_are_listed_and_one_is_chosen() {
+    let serving = Serving::samples();
+    let echo = PluginDir::of(&["echo"]);
+    let mut other = Process::start(host_command(&serving.place, &echo));
+    other.wait_for_text("listening on");
+    let mut pids = vec![serving.session.host, other.pid()];
+    pids.sort_unstable();
+    let hosts = serving.json(&["hosts"]);
+    let listed: Vec<_> = hosts.as_array().unwrap().iter().map(|host| &host["pid"]).collect();
+    assert_eq!(listed, pids);
+
+    let error = serving.place.refusal(3, &["status"]);
+    assert_eq!(error["kind"], "no_host");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.starts_with("2 hosts run: sample-host (pid "), "{message}");
+    assert!(message.ends_with("choose one with --host PID"), "{message}");
+    let socket = serving.session.socket.to_str().unwrap();
+    for choice in [serving.session.host.to_string().as_str(), socket] {
+        assert_eq!(
+            serving.json(&["--host", choice, "status"])["host"]["pid"],
+            serving.session.host
+        );
+        let answer = serving.json(&["invoke", "world", "greetings", "--host", choice]);
+        assert_eq!(answer["plugin"], "world");
+    }
+    let other = other.pid().to_string();
+    assert_eq!(serving.json(&["--host", &other, "status"])["plugins"][0]["name"], "echo");
+}

@@ -1,0 +1,180 @@
+//! Hosts and sessions as processes: their signals, their ends, what they leave.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use insta::assert_snapshot;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::{Serving, host_command, outcomes, run_command, sample, world};
+use crate::support::{Answer, Place, PluginDir, Process, Session, get, mapped_files};
+
+#[test]
+fn a_session_prints_one_line_an_event_and_ends_its_host() {
+    let place = Place::new();
+    let plugins = PluginDir::empty();
+    plugins.write("world", &sample("world"));
+    let mut run = run_command(&place, &plugins);
+    run.args(["--no-watch", "--", "--port", "0"]);
+    let mut run = Process::start(run);
+    run.wait_for_text("== host started (pid ");
+    run.wait_for_text(") answers");
+    run.wait_for_text("stdout: listening on http://127.0.0.1:");
+    plugins.write("world", &world(2));
+    place.json(&["reload"]);
+    run.wait_for_text(": world: ok");
+    run.wait_for_text("== world v1 freed: ");
+    run.signal(Signal::INT);
+    let end = run.finish();
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(end.stdout.contains("== host ended: exit code 0\n"), "{end:?}");
+}
+
+#[test]
+fn an_interrupted_session_leaves_nothing_behind() {
+    let Serving { mut session, place, plugins } = Serving::samples();
+    plugins.write("world", &world(2));
+    place.json(&["reload"]);
+    session.wait_until_freed("world", 1);
+    let (staging, socket) = (session.staging_dir.clone(), session.socket.clone());
+    let pid = session.host;
+    assert_ends_well(session);
+    assert!(!staging.exists() && !socket.exists());
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_host_that_is_killed_ends_the_session_with_an_error() {
+    let Serving { session, .. } = Serving::samples();
+    kill(session.host, Signal::KILL);
+    let end = session.finish();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    let error: Value = serde_json::from_str(end.stdout.lines().last().unwrap()).unwrap();
+    assert_snapshot!(error["error"]["message"].as_str().unwrap(), @"the host ended by itself: SIGKILL (signal 9)");
+}
+
+#[test]
+fn sigusr1_reloads() {
+    let mut serving = Serving::samples();
+    serving.plugins.write("world", &world(2));
+    kill(serving.session.host, Signal::USR1);
+    let report = serving.session.wait_for_generation(2);
+    assert_eq!(outcomes(&report), [("cat", "unchanged"), ("world", "ok")]);
+    assert_eq!(serving.session.get("/greet/Ada"), "Hello02Ada!\n");
+}
+
+#[test]
+fn the_host_runs_without_a_console_and_ends_cleanly() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (place, plugins) = (Place::new(), PluginDir::empty());
+        plugins.write("world", &sample("world"));
+        let mut command = host_command(&place, &plugins);
+        command.env_remove("HOTSWAP_CONSOLE");
+        let mut host = Process::start(command);
+        let listening = "listening on http://";
+        let address = host.wait_for(listening, |line| line.strip_prefix(listening)?.parse().ok());
+        assert_eq!(get(address, "/greet/Ada?times=1").unwrap(), (200, "Hello, Ada!\n".into()));
+        assert_eq!(place.json(&["hosts"]), json!([]));
+        for number in 2..=3 {
+            plugins.write("world", &world(number));
+            host.signal(Signal::USR1);
+            host.wait_for("the reload in its log", |line| {
+                let is_it = line.contains("loaded: world: ok") && line.contains("generation");
+                (is_it && line.ends_with(&number.to_string())).then_some(())
+            });
+        }
+        assert_eq!(get(address, "/greet/Ada").unwrap().1, "Hello03Ada!\n");
+        host.signal(signal);
+        let end = host.finish();
+        assert_eq!(end.code, Some(0), "{end:?}");
+        assert!(!end.stderr.contains('\u{1b}'), "colours, and no terminal: {}", end.stderr);
+    }
+}
+
+#[test]
+fn what_a_killed_host_left_is_cleaned_away() {
+    let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
+    let mut killed = Process::start(host_command(&place, &plugins));
+    killed.wait_for_text("listening on");
+    let host = place.json(&["status"])["host"].clone();
+    let path = |name: &str| Path::new(host[name].as_str().unwrap());
+    killed.signal(Signal::KILL);
+    assert_eq!(killed.finish().code, None);
+    assert!(path("staging_dir").exists() && path("socket").exists());
+
+    let mut next = Process::start(host_command(&place, &plugins));
+    next.wait_for_text("listening on");
+    assert!(!path("staging_dir").exists());
+    let hosts = place.json(&["hosts"]);
+    assert_eq!(hosts.as_array().unwrap().len(), 1, "{hosts}");
+    assert_eq!(hosts[0]["pid"], next.pid());
+    assert!(!path("socket").exists());
+    let maps = format!("/proc/{}/maps", next.pid());
+    let staging = Path::new(hosts[0]["staging_dir"].as_str().unwrap());
+    assert_eq!(mapped_files(Path::new(&maps), staging).len(), 1);
+}
+
+#[test]
+fn no_request_fails_while_plugins_are_replaced_under_load() {
+    const RELOADS: u32 = 20;
+    const MOST_REQUESTS: usize = 8000;
+    let mut serving = Serving::samples();
+    let address = serving.session.address;
+    let done = AtomicBool::new(false);
+    let client = || {
+        let mut newest = 0;
+        for count in 0..MOST_REQUESTS {
+            if done.load(Ordering::Relaxed) {
+                return (count, newest);
+            }
+            let (status, body) = get(address, "/greet/Ada").expect("an answer");
+            assert_eq!(status, 200, "{body}");
+            let number = body.strip_prefix("Hello").and_then(|rest| rest.strip_suffix("Ada!\n"));
+            let number = number.unwrap_or_else(|| panic!("another greeting: {body}"));
+            let number = number.parse().unwrap_or(1);
+            assert!(number >= newest, "{number} came after {newest}");
+            newest = number;
+        }
+        (MOST_REQUESTS, newest)
+    };
+    thread::scope(|scope| {
+        let clients = [scope.spawn(client), scope.spawn(client)];
+        for number in 2..=RELOADS + 1 {
+            serving.plugins.write("world", &world(number));
+            let report = serving.json(&["reload"]);
+            assert_eq!(outcomes(&report), [("cat", "unchanged"), ("world", "ok")]);
+        }
+        done.store(true, Ordering::Relaxed);
+        for client in clients {
+            let (requests, newest) = client.join().unwrap();
+            assert!(requests > 0 && newest > 1, "{requests} requests, the newest of {newest}");
+        }
+    });
+    for replaced in 1..=RELOADS {
+        serving.session.wait_until_freed("world", replaced);
+    }
+    let mapped = serving.session.mapped();
+    assert_eq!(mapped.len(), 2, "{mapped:?}");
+    assert_ends_well(serving.session);
+}
+
+/// Interrupts a session: it ends, and so does its host, neither by a signal.
+fn assert_ends_well(session: Session) {
+    session.signal(Signal::INT);
+    let Answer { code, stdout, .. } = session.finish();
+    assert_eq!(code, Some(0), "{stdout}");
+    let events: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let exit = events.iter().find(|event| event["event"] == "host_exited").expect("its end");
+    assert_eq!((&exit["code"], &exit["signal"]), (&json!(0), &Value::Null));
+    assert_eq!(exit["expected"], true);
+    assert!(events.iter().any(|event| event["event"] == "ended"), "{stdout}");
+}
+
+fn kill(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}

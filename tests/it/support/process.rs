@@ -1,0 +1,277 @@
+//! The programs as people run them: built once a run, started apart from everything else that runs
+//! here, and ended with the test.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        OnceLock,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long an event may take before a test gives up. It is never waited for in vain.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a program may take to end by itself when its test is over.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository")
+}
+
+/// The target directory that this test was built in.
+pub fn target_dir() -> PathBuf {
+    profile_dir().parent().expect("a target directory").to_owned()
+}
+
+fn profile_dir() -> PathBuf {
+    let test = env::current_exe().expect("the path of this test");
+    test.ancestors().nth(2).expect("a directory of the profile").to_owned()
+}
+
+pub fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// One of the repository's programs, as it is now.
+pub fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let dir = BUILT.get_or_init(|| {
+        let dir = profile_dir();
+        let profile = dir.file_name().and_then(|name| name.to_str()).expect("a profile");
+        let mut build = cargo();
+        build.args(["build", "-p", "hotswap-console", "-p", "sample-host"]);
+        build.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
+        build.arg("--target-dir").arg(target_dir()).current_dir(repository());
+        succeed(build);
+        dir
+    });
+    dir.join(name)
+}
+
+/// Runs a command that takes as long as it takes, such as a first build.
+pub fn succeed(mut command: Command) {
+    let output = command.stdin(Stdio::null()).output().expect("run a command");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} failed:\n{stderr}");
+}
+
+/// Where the hosts of one test listen and stage; those of other tests are not seen there.
+pub struct Place {
+    runtime_dir: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { runtime_dir: tempfile::tempdir().expect("make a directory") }
+    }
+
+    /// A program that is to be run in this place and in the repository's root.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name));
+        command.current_dir(repository()).env("CARGO_TARGET_DIR", target_dir());
+        command.env("XDG_RUNTIME_DIR", self.runtime_dir.path());
+        for variable in ["HOTSWAP_CONSOLE", "HOTSWAP_PLUGIN_DIR", "HOTSWAP_STORE", "RUST_LOG"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs `hotswap` to its end.
+    pub fn hotswap(&self, args: &[&str]) -> Answer {
+        let mut command = self.command("hotswap");
+        command.args(args);
+        Process::start(command).finish()
+    }
+
+    /// What `hotswap` answers with `--json`; it succeeds.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let answer = self.hotswap(&[args, &["--json"]].concat());
+        assert_eq!(answer.code, Some(0), "{args:?}: {answer:?}");
+        answer.json()
+    }
+
+    /// The error that `hotswap` answers with `--json`; it exits with this code.
+    pub fn refusal(&self, code: i32, args: &[&str]) -> Value {
+        let answer = self.hotswap(&[args, &["--json"]].concat());
+        assert_eq!(answer.code, Some(code), "{args:?}: {answer:?}");
+        answer.json()["error"].clone()
+    }
+}
+
+/// What a program that has ended wrote, and how it ended.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// A running program. Dropping it ends it.
+pub struct Process {
+    child: Child,
+    output: Receiver<Line>,
+    lines: Vec<Line>,
+}
+
+/// A line that a program wrote.
+#[derive(Debug)]
+struct Line {
+    is_error: bool,
+    text: String,
+}
+
+impl Process {
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let (sender, output) = channel();
+        forward(child.stdout.take().expect("its stdout"), false, sender.clone());
+        forward(child.stderr.take().expect("its stderr"), true, sender);
+        Self { child, output, lines: Vec::new() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("send a signal");
+    }
+
+    /// Waits for a line in which something is found; one that has come already counts too.
+    pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut found = self.lines.iter().find_map(|line| find(&line.text));
+        while found.is_none() {
+            let Some(line) = self.next(deadline) else {
+                panic!("never came: {what}; all it said:\n{}", self.said());
+            };
+            found = find(&line);
+        }
+        found.expect("it was found")
+    }
+
+    /// Waits for a line that contains a text.
+    pub fn wait_for_text(&mut self, text: &str) -> String {
+        self.wait_for(text, |line| line.contains(text).then(|| line.to_owned()))
+    }
+
+    /// Waits for a line on which an object of JSON stands that is as wanted.
+    pub fn wait_for_json(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for(what, |line| serde_json::from_str(line).ok().filter(&wanted))
+    }
+
+    /// Waits until it ends by itself and all that it wrote was read.
+    pub fn finish(mut self) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
+        while self.next(deadline).is_some() {}
+        let status = self.wait(deadline.saturating_duration_since(Instant::now()));
+        let status = status.unwrap_or_else(|| panic!("it does not end; it said:\n{}", self.said()));
+        Answer { code: status.code(), stdout: self.text_of(false), stderr: self.text_of(true) }
+    }
+
+    /// The next line; none when all have come, or none came in time.
+    fn next(&mut self, deadline: Instant) -> Option<String> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = self.output.recv_timeout(left).ok()?;
+        let text = line.text.clone();
+        self.lines.push(line);
+        Some(text)
+    }
+
+    fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let has_ended = ends_within(Pid::from_child(&self.child), patience);
+        has_ended.then(|| self.child.wait().expect("reap a child"))
+    }
+
+    fn text_of(&self, is_error: bool) -> String {
+        let lines = self.lines.iter().filter(|line| line.is_error == is_error);
+        lines.map(|line| format!("{}\n", line.text)).collect()
+    }
+
+    fn said(&self) -> String {
+        self.lines.iter().map(|line| format!("{}\n", line.text)).collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            end(Pid::from_child(&self.child));
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn forward(stream: impl Read + Send + 'static, is_error: bool, sender: Sender<Line>) {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let text = String::from_utf8_lossy(&line).into_owned();
+            if sender.send(Line { is_error, text }).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Ends a child that was not reaped yet: as a person would, or else at once, and with it those that
+/// only it could have ended.
+pub fn end(pid: Pid) {
+    let _ = kill_process(pid, Signal::TERM);
+    if !ends_within(pid, GRACE) {
+        for process in children(pid).into_iter().chain([pid]) {
+            let _ = kill_process(process, Signal::KILL);
+        }
+    }
+}
+
+/// Whether a child ends in time. It is not reaped, so that its id stays its own.
+fn ends_within(pid: Pid, patience: Duration) -> bool {
+    let (tell, ended) = channel();
+    thread::spawn(move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
+        let _ = tell.send(());
+    });
+    ended.recv_timeout(patience).is_ok()
+}
+
+fn children(pid: Pid) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let ids = lists.flat_map(|list| list.split(' ').map(str::parse).collect::<Vec<_>>());
+    ids.filter_map(|id| Pid::from_raw(id.ok()?)).collect()
+}
+
+/// Asks an HTTP server for a path; returns the status and the body.
+pub fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    match (status, answer.split_once("\r\n\r\n")) {
+        (Some(status), Some((_, body))) => Ok((status, body.to_owned())),
+        _ => Err(std::io::Error::other(format!("no answer of HTTP: {answer:?}"))),
+    }
+}

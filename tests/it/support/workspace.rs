@@ -1,0 +1,150 @@
+//! A copy of the sample host and its plugins that a test may edit.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use super::process::{Place, cargo, program, repository, succeed, target_dir};
+
+/// The sample host and its plugins as a workspace of their own, with the repository's engine.
+///
+/// It is always the same directory, so that what an edit does not concern is compiled once and not
+/// in each run. Whoever has it has it alone, and finds the sources as the repository has them.
+pub struct Workspace {
+    place: Place,
+    /// Where the host of this test takes its plugins from.
+    pub plugin_dir: TempDir,
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Workspace {
+    pub fn new() -> Self {
+        let parent = target_dir().join("e2e");
+        fs::create_dir_all(&parent).expect("make a directory");
+        let lock = File::create(parent.join("lock")).expect("make a lock");
+        lock.lock().expect("lock the workspace");
+        let plugin_dir = tempfile::tempdir().expect("make a directory");
+        let root = parent.join("workspace");
+        let workspace = Self { place: Place::new(), plugin_dir, root, _lock: lock };
+        workspace.restore();
+        workspace.build_once();
+        workspace
+    }
+
+    /// Where its host listens and stages.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// A program that is to be run in this workspace's root.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = self.place.command(name);
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", self.target_dir());
+        command
+    }
+
+    /// `hotswap run`, or the console, with the sample host's package.
+    pub fn running_the_host(&self, name: &str, args: &[&str], host_args: &[&str]) -> Command {
+        let mut command = self.command(name);
+        command.args(args).arg("./sample-host").arg("--plugins").arg(self.plugin_dir.path());
+        command.arg("--").args(host_args);
+        command
+    }
+
+    /// Replaces a text in a file, and saves it.
+    pub fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.root.join(file);
+        let text = fs::read_to_string(&path).expect("read a source");
+        assert!(text.contains(from), "{file} has no `{from}` to edit");
+        fs::write(path, text.replacen(from, to, 1)).expect("write a source");
+    }
+
+    /// Brings a plugin's artifact into the plugin directory, as a person does by hand.
+    pub fn build(&self, plugin: &str) {
+        let mut build = self.command("hotswap");
+        build.args(["build", &format!("sample-plugins/{plugin}")]).arg(self.plugin_dir.path());
+        succeed(build);
+    }
+
+    fn target_dir(&self) -> PathBuf {
+        self.root.with_file_name("target")
+    }
+
+    /// Makes the sources what they are in the repository. What is the same already is left alone,
+    /// and so is not compiled anew.
+    fn restore(&self) {
+        for dir in ["sample-host", "sample-plugins"] {
+            mirror(&repository().join(dir), &self.root.join(dir));
+        }
+        let manifest = fs::read_to_string(repository().join("Cargo.toml")).expect("a manifest");
+        let mut manifest: toml::Table = manifest.parse().expect("a manifest in TOML");
+        let workspace = manifest["workspace"].as_table_mut().expect("a workspace");
+        workspace.remove("default-members");
+        workspace["members"] = toml::Value::from(vec!["sample-host", "sample-plugins/*"]);
+        let dependencies = workspace["dependencies"].as_table_mut().expect("its dependencies");
+        for dependency in dependencies.iter_mut().filter_map(|(_, it)| it.as_table_mut()) {
+            if let Some(toml::Value::String(path)) = dependency.get_mut("path")
+                && path.starts_with("engine/")
+            {
+                *path = repository().join(&*path).display().to_string();
+            }
+        }
+        write(&self.root.join("Cargo.toml"), manifest.to_string().as_bytes());
+        let lock_file = fs::read(repository().join("Cargo.lock")).expect("a lock file");
+        write(&self.root.join("Cargo.lock"), &lock_file);
+    }
+
+    /// The first build takes as long as it takes; what a test waits for afterwards does not.
+    fn build_once(&self) {
+        program("hotswap");
+        let mut build = cargo();
+        build.args(["build", "--package", "sample-host", "--target-dir"]).arg(self.target_dir());
+        build.current_dir(&self.root);
+        succeed(build);
+        let out = tempfile::tempdir().expect("make a directory");
+        for plugin in fs::read_dir(self.root.join("sample-plugins")).expect("the plugins") {
+            let plugin = plugin.expect("a plugin").path();
+            if !plugin.ends_with("api") {
+                let mut build = self.command("hotswap");
+                build.arg("build").arg(plugin).arg(out.path());
+                succeed(build);
+            }
+        }
+    }
+}
+
+/// Makes a directory have the same files as another one.
+fn mirror(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("make a directory");
+    for entry in fs::read_dir(from).expect("read a directory") {
+        let entry = entry.expect("an entry");
+        let copy = to.join(entry.file_name());
+        match entry.file_type().expect("a file type").is_dir() {
+            true => mirror(&entry.path(), &copy),
+            false => write(&copy, &fs::read(entry.path()).expect("read a source")),
+        }
+    }
+    for entry in fs::read_dir(to).expect("read a directory") {
+        let extra = entry.expect("an entry");
+        if !from.join(extra.file_name()).exists() {
+            remove(&extra.path()).expect("remove what the repository has not");
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// Writes a file that is not like this already.
+fn write(path: &Path, content: &[u8]) {
+    if fs::read(path).ok().as_deref() != Some(content) {
+        fs::write(path, content).expect("write a file");
+    }
+}

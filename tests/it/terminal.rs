@@ -1,0 +1,215 @@
+//! The console as a person has it before them: in a terminal, with a real host.
+
+use std::{
+    io::{Read, Write},
+    path::Path,
+    process::Command,
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Instant,
+};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::process::Pid;
+use vt100::{Parser, Screen};
+
+use crate::support::{PATIENCE, Place, PluginDir, Workspace, end, mapped_files, program};
+
+const WORLD: &str = "sample-plugins/world/src/lib.rs";
+
+/// A program in a terminal of its own. Dropping it ends the program.
+struct Terminal {
+    child: Box<dyn Child + Send + Sync>,
+    master: Box<dyn MasterPty + Send>,
+    keyboard: Box<dyn Write + Send>,
+    output: Receiver<Vec<u8>>,
+    screen: Parser,
+}
+
+impl Terminal {
+    fn start(command: &Command, (cols, rows): (u16, u16)) -> Self {
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).expect("a terminal");
+        let child = pair.slave.spawn_command(in_terminal(command)).expect("start the console");
+        drop(pair.slave);
+        let mut reader = pair.master.try_clone_reader().expect("the screen");
+        let (chunks, output) = channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                if chunks.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let keyboard = pair.master.take_writer().expect("the keyboard");
+        let screen = Parser::new(rows, cols, 0);
+        Self { child, master: pair.master, keyboard, output, screen }
+    }
+
+    /// Reads what is drawn until something is found on the screen.
+    fn wait_for<T>(&mut self, what: &str, find: impl Fn(&Screen) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = find(self.screen.screen()) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(chunk) = self.output.recv_timeout(left) else {
+                panic!("never came: {what}; the screen is\n{}", self.screen.screen().contents());
+            };
+            self.screen.process(&chunk);
+        }
+    }
+
+    fn wait_for_text(&mut self, text: &str) {
+        self.wait_for(text, |screen| screen.contents().contains(text).then_some(()));
+    }
+
+    /// Waits for a line that has these words in this order.
+    fn wait_for_line(&mut self, words: &[&str]) {
+        self.wait_for(&words.join(" … "), |screen| {
+            let has_all = |line: &str| {
+                let rest = words.iter().try_fold(line, |rest, word| Some(rest.split_once(word)?.1));
+                rest.is_some()
+            };
+            screen.contents().lines().any(has_all).then_some(())
+        });
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).expect("press keys");
+        self.keyboard.flush().expect("press keys");
+    }
+
+    /// Leaves the form. What is typed before it is gone would make another key of Esc.
+    fn close_form(&mut self) {
+        self.press("\u{1b}");
+        self.wait_for("the form's end", |screen| {
+            (!screen.contents().contains("── world.greet")).then_some(())
+        });
+    }
+
+    fn resize(&mut self, cols: u16, rows: u16) {
+        self.screen.screen_mut().set_size(rows, cols);
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        self.master.resize(size).expect("resize the terminal");
+    }
+
+    /// Quits by this key, and expects the terminal as it was.
+    fn quit(mut self, key: &str) {
+        self.press(key);
+        self.wait_for_text("Quit?");
+        self.press("y");
+        self.wait_for("the end", |screen| (!screen.alternate_screen()).then_some(()));
+        while let Ok(chunk) = self.output.recv_timeout(PATIENCE) {
+            self.screen.process(&chunk);
+        }
+        let status = self.child.wait().expect("how it ended");
+        assert!(status.success(), "{status:?}");
+        let screen = self.screen.screen();
+        assert!(!screen.hide_cursor() && !screen.bracketed_paste() && !screen.alternate_screen());
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let (Ok(None), Some(pid)) = (self.child.try_wait(), self.child.process_id()) {
+            end(Pid::from_raw(pid.cast_signed()).expect("a process id"));
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The same command for a terminal.
+fn in_terminal(command: &Command) -> CommandBuilder {
+    let mut builder = CommandBuilder::new(command.get_program());
+    builder.args(command.get_args());
+    builder.cwd(command.get_current_dir().expect("where it runs"));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => builder.env(name, value),
+            None => builder.env_remove(name),
+        }
+    }
+    builder.env("TERM", "xterm-256color");
+    builder
+}
+
+/// The number that follows a word on the screen.
+fn number_after(screen: &Screen, word: &str) -> Option<u32> {
+    let contents = screen.contents();
+    contents.split_once(word)?.1.split(' ').next()?.parse().ok()
+}
+
+#[test]
+fn from_the_start_through_a_call_and_a_reload_to_the_old_version_freed() {
+    let workspace = Workspace::new();
+    let console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
+    let mut terminal = Terminal::start(&console, (120, 36));
+    terminal.wait_for_text("sample-host ●");
+    terminal.wait_for_line(&["● world", "v1", "active"]);
+    terminal.wait_for_text("watch on");
+    let host = terminal.wait_for("the host's pid", |screen| number_after(screen, "● pid "));
+    let staging = workspace.place().json(&["status"])["host"]["staging_dir"].clone();
+    let staging = Path::new(staging.as_str().expect("a path")).to_owned();
+    let worlds = || {
+        let files = mapped_files(Path::new(&format!("/proc/{host}/maps")), &staging);
+        files.into_iter().filter(|file| file.starts_with("world-")).collect::<Vec<_>>()
+    };
+
+    // The plugins have the keyboard at first; `world` is the last of them.
+    terminal.press("Gi");
+    terminal.wait_for_text("── world.greet");
+    terminal.press("Ada\t2");
+    terminal.wait_for_text("$ hotswap invoke world greet Ada 2");
+    terminal.press("\r");
+    terminal.wait_for_text("Hello, Ada! Hello, Ada!");
+    terminal.wait_for_line(&["greet", "world v1"]);
+    terminal.close_form();
+
+    terminal.press("1w");
+    terminal.wait_for_text("watch off");
+    workspace.edit(WORLD, "Hello, {name}!", "Hello again, {name}!");
+    terminal.press("b");
+    terminal.wait_for_text("world built (");
+    assert!(worlds()[0].starts_with("world-v1-"), "{:?}", worlds());
+    terminal.press("r");
+    terminal.wait_for_text("reloaded: world v1 → v2");
+    terminal.wait_for_line(&["● world", "v2", "active"]);
+    terminal.wait_for_line(&["└", "v1", "freed"]);
+    assert!(worlds().len() == 1 && worlds()[0].starts_with("world-v2-"), "{:?}", worlds());
+
+    terminal.press("i");
+    terminal.wait_for_text("── world.greet");
+    terminal.press("Ada\t1\r");
+    terminal.wait_for_text("Hello again, Ada!");
+    terminal.close_form();
+    terminal.quit("q");
+    assert!(!Path::new(&format!("/proc/{host}")).exists());
+    assert!(!staging.exists());
+}
+
+#[test]
+fn a_tiny_terminal_says_what_goes_on_and_loses_nothing() {
+    let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
+    let mut console = place.command("hotswap-console");
+    console.arg(program("sample-host")).arg("--plugins").arg(plugins.path());
+    let mut terminal = Terminal::start(&console, (30, 8));
+    terminal.wait_for_text("sample-host ● gen 1");
+    plugins.install("echo", 2);
+    terminal.press("r");
+    terminal.wait_for_text("sample-host ● gen 2");
+    terminal.press("??zz]][[\t\t\tGgg3/x\rfWl1i");
+    terminal.resize(1, 1);
+    terminal.resize(120, 36);
+    terminal.wait_for_line(&["● echo", "v2", "active"]);
+    terminal.wait_for_line(&["└", "v1", "freed"]);
+    terminal.wait_for_text("── echo.");
+    terminal.resize(30, 8);
+    terminal.wait_for("the status line alone", |screen| {
+        let contents = screen.contents();
+        (contents.starts_with("sample-host ●") && contents.lines().count() == 1).then_some(())
+    });
+    terminal.quit("\u{3}");
+}
