@@ -10,9 +10,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::Failure;
+use crate::config::Config;
 use crate::session::{self, LogLine, Options, Order, Session, SessionEvent};
 use crate::signals::Termination;
 use crate::state::State;
+use crate::state::overlay::Overlay;
 use crate::terminal::Screen;
 use crate::update::{Effect, Event, Input, update};
 use crate::view::{self, Theme};
@@ -24,11 +26,14 @@ const TICK: Duration = Duration::from_millis(200);
 /// How many log lines are taken in between two looks at the keyboard.
 const LOG_BATCH: usize = 1024;
 
-/// Runs the console until a person leaves it.
-pub async fn run(options: Options, theme: Theme) -> Result<(), Failure> {
+/// Runs the console until a person leaves it; a problem of the configuration is shown first.
+pub async fn run(options: Options, config: Config, problem: Option<String>) -> Result<(), Failure> {
     let termination = Termination::listen()?;
     let screen = Screen::take()?;
-    let state = State::new(screen.size()?);
+    let mut state = State::new(screen.size()?);
+    state.keymap = config.keymap;
+    state.overlay = problem.map(Overlay::bad_configuration);
+    let theme = config.theme;
     let Session { orders, events, logs } = session::start(options);
     let mut app =
         App { screen, state, theme, orders, draw_at: None, last_draw: None, is_visible: true };

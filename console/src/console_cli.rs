@@ -9,8 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cli::{self, Failure};
 use crate::session::{Options, Target};
 use crate::socket::HostChoice;
-use crate::view::Theme;
-use crate::{app, linear, terminal};
+use crate::{app, config, linear, terminal};
 
 /// The name this program gives itself when it says hello.
 const CLIENT_NAME: &str = "hotswap-console";
@@ -50,6 +49,11 @@ enum Command {
     },
 }
 
+/// The command line of `hotswap-console`, for its man page.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Runs `hotswap-console` with the arguments of this process.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -86,5 +90,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
     if plain || !std::io::stdout().is_terminal() {
         return linear::run(options, false).await;
     }
-    app::run(options, Theme::from_env()).await
+    let (config, problem) =
+        config::path().map_or_else(Default::default, |path| config::load(&path));
+    app::run(options, config, problem).await
 }

@@ -16,6 +16,7 @@ pub mod signals;
 // The screen.
 pub mod action;
 pub mod app;
+pub mod config;
 pub mod console_cli;
 pub mod key;
 pub mod keymap;

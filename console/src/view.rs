@@ -1,5 +1,6 @@
 //! What the state looks like. Nothing here changes it, or knows how a host is spoken to.
 
+mod ascii;
 mod builds;
 mod footer;
 mod functions;
@@ -18,6 +19,7 @@ use ratatui::layout::{Margin, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
 
+pub(crate) use theme::StyleChanges;
 pub use theme::Theme;
 
 use crate::action::Panel;
@@ -25,6 +27,13 @@ use crate::state::{State, Tab};
 
 /// Draws the whole screen.
 pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
+    draw_all(frame, state, theme);
+    if theme.is_ascii {
+        ascii::replace(frame.buffer_mut());
+    }
+}
+
+fn draw_all(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     let layout = state.layout();
     if let Some(status) = layout.status {
         return header::draw_status(frame, status, state, theme);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::socket::HostChoice;
 
@@ -48,13 +49,23 @@ pub enum Command {
     Free(FreeArguments),
     /// Tell everything about an artifact without running any of it.
     Inspect(InspectArguments),
+    /// Print a script that completes `hotswap` in a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages of `hotswap` and `hotswap-console`.
+    Man {
+        /// The directory that takes them.
+        dir: PathBuf,
+    },
 }
 
 impl Command {
     /// Whether failures are to be told as JSON too.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Build(_) => false,
+            Self::Build(_) | Self::Completions { .. } | Self::Man { .. } => false,
             Self::Run(run) => run.output.json,
             Self::Hosts(output) | Self::Status(output) | Self::Vault(output) => output.json,
             Self::Reload(reload) => reload.output.json,

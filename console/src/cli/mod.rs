@@ -21,6 +21,7 @@
 
 mod args;
 mod build;
+mod generate;
 mod host;
 mod inspect;
 mod logs;
@@ -93,6 +94,8 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Vault(output) => host::vault(host, output).await,
         Command::Free(free) => host::free(host, free).await,
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { dir } => generate::man(&dir),
         Command::Logs(logs) => logs::logs(host, logs).await,
     }
 }

@@ -45,6 +45,15 @@ pub enum Overlay {
     },
 }
 
+impl Overlay {
+    /// Tells what is wrong with the configuration.
+    pub fn bad_configuration(problem: String) -> Self {
+        let mut lines: Vec<String> = problem.lines().map(str::to_owned).collect();
+        lines.extend([String::new(), "The default keys and colours serve.".into()]);
+        Self::Details { title: "The configuration is wrong".into(), lines, top: 0 }
+    }
+}
+
 /// A line of the help.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HelpLine {

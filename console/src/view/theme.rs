@@ -1,12 +1,18 @@
 //! Colours and weights. No meaning hangs on a colour alone.
 
+use std::collections::BTreeMap;
+
 use ratatui::style::{Color, Modifier, Style};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 
 /// How each sort of text looks.
 #[derive(Debug, Clone, Copy)]
 pub struct Theme {
     /// Whether colours are used, also in what cargo printed.
     pub has_colours: bool,
+    /// Whether nothing but ASCII is drawn.
+    pub is_ascii: bool,
     pub(super) plain: Style,
     pub(super) dim: Style,
     pub(super) strong: Style,
@@ -28,20 +34,13 @@ pub struct Theme {
 }
 
 impl Theme {
-    /// Colours, unless the environment variable `NO_COLOR` is set to anything.
-    pub fn from_env() -> Self {
-        match std::env::var_os("NO_COLOR") {
-            Some(value) if !value.is_empty() => Self::without_colours(),
-            _ => Self::with_colours(),
-        }
-    }
-
     /// Calm colours that are readable on dark and on light backgrounds.
     pub fn with_colours() -> Self {
         let plain = Style::new();
         let selected = Style::new().fg(Color::Indexed(231)).bg(Color::Indexed(24));
         Self {
             has_colours: true,
+            is_ascii: false,
             plain,
             dim: plain.fg(Color::Indexed(245)),
             strong: plain.add_modifier(Modifier::BOLD),
@@ -71,6 +70,7 @@ impl Theme {
         let dim = plain.add_modifier(Modifier::DIM);
         Self {
             has_colours: false,
+            is_ascii: false,
             plain,
             dim,
             strong: bold,
@@ -90,5 +90,118 @@ impl Theme {
             input: plain.add_modifier(Modifier::UNDERLINED),
             bar: plain,
         }
+    }
+    /// The styles by their names in the configuration.
+    fn named(&mut self) -> [(&'static str, &mut Style); 18] {
+        [
+            ("plain", &mut self.plain),
+            ("dim", &mut self.dim),
+            ("strong", &mut self.strong),
+            ("title", &mut self.title),
+            ("title-elsewhere", &mut self.title_elsewhere),
+            ("border", &mut self.border),
+            ("focused-border", &mut self.focused_border),
+            ("selected", &mut self.selected),
+            ("selected-elsewhere", &mut self.selected_elsewhere),
+            ("key", &mut self.key),
+            ("good", &mut self.good),
+            ("warning", &mut self.warning),
+            ("bad", &mut self.bad),
+            ("marker", &mut self.marker),
+            ("writer", &mut self.writer),
+            ("matched", &mut self.matched),
+            ("input", &mut self.input),
+            ("bar", &mut self.bar),
+        ]
+    }
+
+    /// The names that styles have in the configuration.
+    pub fn style_names() -> Vec<&'static str> {
+        Self::without_colours().named().map(|(name, _)| name).into()
+    }
+
+    /// Takes what the configuration says of single styles.
+    pub(crate) fn change(&mut self, changes: &StyleChanges) {
+        let has_colours = self.has_colours;
+        for (name, style) in self.named() {
+            if let Some(change) =
+                changes.0.iter().find_map(|(it, change)| (it.0 == name).then_some(change))
+            {
+                *style = change.apply(*style, has_colours);
+            }
+        }
+    }
+}
+
+/// What the configuration says of single styles.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct StyleChanges(BTreeMap<StyleName, StyleChange>);
+
+/// The name of a style that there is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct StyleName(String);
+
+impl<'de> Deserialize<'de> for StyleName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let names = Theme::style_names();
+        if names.contains(&text.as_str()) {
+            return Ok(Self(text));
+        }
+        Err(D::Error::custom(format!("`{text}` is no style; these are: {}", names.join(", "))))
+    }
+}
+
+/// How a style differs from the default; what is not said stays.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StyleChange {
+    fg: Option<NamedColour>,
+    bg: Option<NamedColour>,
+    bold: Option<bool>,
+    dim: Option<bool>,
+    italic: Option<bool>,
+    underlined: Option<bool>,
+    reversed: Option<bool>,
+}
+
+impl StyleChange {
+    fn apply(&self, mut style: Style, has_colours: bool) -> Style {
+        if let (Some(NamedColour(colour)), true) = (self.fg, has_colours) {
+            style = style.fg(colour);
+        }
+        if let (Some(NamedColour(colour)), true) = (self.bg, has_colours) {
+            style = style.bg(colour);
+        }
+        for (wanted, modifier) in [
+            (self.bold, Modifier::BOLD),
+            (self.dim, Modifier::DIM),
+            (self.italic, Modifier::ITALIC),
+            (self.underlined, Modifier::UNDERLINED),
+            (self.reversed, Modifier::REVERSED),
+        ] {
+            style = match wanted {
+                Some(true) => style.add_modifier(modifier),
+                Some(false) => style.remove_modifier(modifier),
+                None => style,
+            };
+        }
+        style
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct NamedColour(Color);
+
+impl<'de> Deserialize<'de> for NamedColour {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|_| {
+            D::Error::custom(format!(
+                "`{text}` is no colour: a colour is a name such as \"cyan\" or \"light-red\", a \
+                 number from \"0\" to \"255\", or \"#88c0d0\""
+            ))
+        })
     }
 }

@@ -271,6 +271,23 @@ async fn inspect_says_what_is_wrong_with_what_is_no_artifact() {
 }
 
 #[tokio::test]
+async fn each_shell_has_completions_and_each_command_a_page() {
+    let directory = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = stdout(&output(&directory, &["completions", shell]).await);
+        assert!(script.contains("rollback"), "{shell}: {script}");
+    }
+    let pages = directory.path().join("man1");
+    assert!(output(&directory, &["man", pages.to_str().unwrap()]).await.status.success());
+    for page in ["hotswap.1", "hotswap-rollback.1", "hotswap-inspect.1", "hotswap-console.1"] {
+        assert!(pages.join(page).is_file(), "{page}");
+    }
+    let refused = output(&directory, &["man", "/dev/null/man"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("/dev/null/man"), "{}", stderr(&refused));
+}
+
+#[tokio::test]
 async fn a_wrong_command_line_exits_with_2() {
     let runtime = tempfile::tempdir().unwrap();
     assert_eq!(output(&runtime, &["explode"]).await.status.code(), Some(2));

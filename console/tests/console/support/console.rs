@@ -99,6 +99,7 @@ fn key(name: &str) -> KeyEvent {
         "PgUp" => (KeyCode::PageUp, KeyModifiers::NONE),
         "Backspace" => (KeyCode::Backspace, KeyModifiers::NONE),
         "Ctrl-C" => (KeyCode::Char('c'), KeyModifiers::CONTROL),
+        "F5" => (KeyCode::F(5), KeyModifiers::NONE),
         "Ctrl-Y" => (KeyCode::Char('y'), KeyModifiers::CONTROL),
         "Ctrl-Z" => (KeyCode::Char('z'), KeyModifiers::CONTROL),
         letter => {
