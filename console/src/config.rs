@@ -90,13 +90,14 @@ impl std::str::FromStr for Config {
             line: line_at(error.span().map_or(0, |span| span.start)),
             message: error.message().to_owned(),
         })?;
-        let lines =
-            |name: &CommandName| file.keys.get(name).map_or(1, |it| line_at(it.span().start));
+        // In their order in the file, so that of two that clash the later one is to blame.
+        let mut keys: Vec<_> = file.keys.into_iter().collect();
+        keys.sort_by_key(|(_, keys)| keys.span().start);
         let changes: Vec<(&Command, Vec<KeySequence>)> =
-            file.keys.iter().map(|(name, keys)| (name.0, keys.get_ref().0.clone())).collect();
+            keys.iter().map(|(name, keys)| (name.0, keys.get_ref().0.clone())).collect();
         let keymap = Keymap::with(&changes).map_err(|(command, message)| {
-            let name = file.keys.keys().find(|name| name.0.name == command.name);
-            ConfigError { line: name.map_or(1, lines), message }
+            let blamed = keys.iter().find(|(name, _)| name.0.name == command.name);
+            ConfigError { line: blamed.map_or(1, |(_, keys)| line_at(keys.span().start)), message }
         })?;
         let mut theme = file.theme.colours.theme();
         theme.is_ascii = file.theme.borders == Borders::Ascii;
