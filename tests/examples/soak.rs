@@ -1,0 +1,72 @@
+//! A thousand reloads under calls: no call fails, memory stays, and only live images are mapped.
+//!
+//! `cargo run --release -p hotswap-tests --example soak [RELOADS]`
+
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the soak uses a part of what the tests share")]
+mod support;
+
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_engine::{args, checkpoint};
+use support::{Host, revision};
+
+/// After so many reloads the allocator and the caches have what they need.
+const WARM_UP: u32 = 50;
+
+fn main() {
+    let reloads = std::env::args().nth(1).map_or(1000, |number| number.parse().expect("a number"));
+    let host = Host::with(&["threads"]);
+    let stop = AtomicBool::new(false);
+    let calls = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let threads = host.engine.plugin("threads").expect("the plugin is there");
+                    threads.invoke::<String>("use_std", args![]).expect("no call fails");
+                    calls.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_micros(200));
+                }
+            });
+        }
+        let artifacts = [revision("threads", 1), revision("threads", 2)];
+        let mut warm = 0;
+        let begun = Instant::now();
+        for number in 0..reloads + WARM_UP {
+            host.plugins.write("threads", &artifacts[(number as usize + 1) % 2]);
+            host.reload();
+            checkpoint();
+            if number == WARM_UP {
+                warm = resident_kib();
+            }
+        }
+        let elapsed = begun.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        let now = resident_kib();
+        println!(
+            "{reloads} reloads in {elapsed:.1?}, {} calls, none failed",
+            calls.load(Ordering::Relaxed)
+        );
+        println!("resident: {warm} KiB after {WARM_UP} reloads, {now} KiB at the end");
+        let grown = now as f64 - warm as f64;
+        println!("{:.2} KiB a reload", grown / f64::from(reloads));
+    });
+    while host.mapped().len() > 1 {
+        checkpoint();
+        thread::yield_now();
+    }
+    println!("mapped: {:?}, staged: {:?}", host.mapped(), host.staged());
+}
+
+/// This process's resident memory that is not of files, in KiB.
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("read this process's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
+    line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB")
+}
