@@ -1,5 +1,10 @@
 //! What Hotswap does, seen through its public surface: real plugins, loaded by a real host.
 
+/// The host has an allocator of its own, as hosts may: whatever crosses in these tests is allocated on
+/// one side and freed on the other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod support;
 
 mod asynchronous;

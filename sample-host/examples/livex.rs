@@ -1,0 +1,48 @@
+//! A host with a queue of jobs that outlives reloads: each is done by the newest code.
+//!
+//! Try: run it and press Enter some times, which queues jobs. Change what `live_fire` says in
+//! `sample-plugins/guardian/src/lib.rs`, build it in another terminal with the first command below, and
+//! type `go`: the jobs that were queued before the reload are done by the code after it.
+//!
+//! `hotswap build sample-plugins/guardian target/hotswap/plugins/livex`
+//! `cargo run -p sample-host --example livex`
+
+use std::{collections::VecDeque, io::stdin};
+
+use color_eyre::eyre::Result;
+use hotswap_engine::{Data, Engine};
+
+/// What the host knows of a job: its shape, not its type.
+#[derive(serde::Serialize)]
+struct Fire {
+    rounds: u32,
+}
+
+fn main() -> Result<()> {
+    let engine = Engine::builder("target/hotswap/plugins/livex").only(["guardian"]).build()?;
+    println!("{}", engine.load(())?);
+    let mut queue = VecDeque::new();
+    loop {
+        println!("{} jobs wait; Enter queues one, `go` reloads and does them", queue.len());
+        let mut line = String::new();
+        if stdin().read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        if line.trim() != "go" {
+            let fire = Fire { rounds: queue.len() as u32 + 1 };
+            let data = Data::wrap(&fire).map_err(|error| color_eyre::eyre::eyre!("{error}"))?;
+            queue.push_back(("live_fire", data));
+            continue;
+        }
+        match engine.reload() {
+            Ok(report) => println!("{report}"),
+            Err(error) => println!("refused: {error}"),
+        }
+        for (function, data) in queue.drain(..) {
+            match engine.vault().live().call(function, &[data.value().clone()]) {
+                Ok(answer) => println!("{answer:?}"),
+                Err(error) => println!("failed: {error:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! A host with three plugins that need each other: `gamma` imports `alpha` and `beta`, `beta` imports
+//! `alpha`.
+//!
+//! Try: run it, change the number in `sample-plugins/alpha/src/lib.rs`, build that alone in another
+//! terminal, and press Enter here: `alpha: ok, beta: rebound, gamma: rebound`.
+//!
+//! `for p in alpha beta gamma; do hotswap build sample-plugins/$p target/hotswap/plugins/trine; done`
+//! `cargo run -p sample-host --example trine`
+
+use std::io::stdin;
+
+use color_eyre::eyre::Result;
+use hotswap_engine::Engine;
+
+fn main() -> Result<()> {
+    let engine =
+        Engine::builder("target/hotswap/plugins/trine").only(["alpha", "beta", "gamma"]).build()?;
+    println!("{}", engine.load(())?);
+    // A typed function: it is checked once, and follows every reload.
+    let sum = engine.func::<fn() -> u32>("gamma", "sum")?;
+    loop {
+        println!("1 + 2 = {}\nEnter reloads, Ctrl-D ends", sum.call()?);
+        if stdin().read_line(&mut String::new())? == 0 {
+            return Ok(());
+        }
+        match engine.reload() {
+            Ok(report) => println!("{report}"),
+            Err(error) => println!("refused: {error}"),
+        }
+    }
+}
