@@ -65,6 +65,11 @@ impl Staging {
         &self.dir
     }
 
+    /// Removes the directory; nothing is staged or mapped any more.
+    pub fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+
     /// Writes the copy that version `version` will be loaded from; its name starts with the
     /// plugin's.
     pub fn stage(&self, inspected: &Inspected, version: u32) -> Result<Staged, EngineError> {
@@ -92,7 +97,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
+        self.remove();
     }
 }
 

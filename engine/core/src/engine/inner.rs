@@ -393,6 +393,9 @@ impl Inner {
         drop(listener);
         if mapped.is_empty() {
             self.end_reaper();
+            // Here, and not when the engine drops: a console's request may hold it until the process
+            // is gone.
+            self.staging.remove();
         }
         let held =
             mapped.iter().map(|version| format!("{version}: {}", version.holders().join(", ")));
