@@ -95,7 +95,8 @@ async fn connect_patiently(
     }
 }
 
-fn process_lives(pid: u32) -> bool {
+/// Whether there is a process with this id.
+pub(super) fn process_lives(pid: u32) -> bool {
     Pid::from_raw(pid.cast_signed()).is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 

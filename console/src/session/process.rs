@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{HostExit, LogLine, OutputStream};
+use super::link;
 
 /// How long a host may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -62,6 +63,11 @@ impl HostProcess {
         let (exited, exit) = oneshot::channel();
         tokio::spawn(wait(child, stop.clone(), exited));
         Ok((Self { pid, stop }, exit))
+    }
+
+    /// Whether the process is there; it is until its end has been taken note of.
+    pub fn lives(&self) -> bool {
+        link::process_lives(self.pid)
     }
 
     /// Asks the host to end, and makes it end when it does not.

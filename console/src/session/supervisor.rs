@@ -368,6 +368,8 @@ impl Supervisor {
                     self.tell(SessionEvent::Disconnected { reason }).await;
                 }
             }
+            // How the process ended is about to be reported, and says more.
+            LinkEvent::GaveUp(_) if self.process.as_ref().is_some_and(|it| !it.lives()) => {}
             LinkEvent::GaveUp(error) => {
                 self.link = None;
                 if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {

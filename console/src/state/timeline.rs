@@ -1,6 +1,6 @@
 //! What each reload did and how long it took, and the life of each version.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use hotswap_protocol::{PluginInfo, ReloadReport, VersionState, WireError};
 
@@ -22,6 +22,9 @@ pub struct Timeline {
     forgotten: usize,
     /// What was built since the last reload.
     built: Vec<Phase>,
+    /// Which version of each plugin serves, as of the last reload. What the host says that it has
+    /// loaded may be ahead of what it has told of reloads.
+    serving: HashMap<String, u32>,
     /// The latest beginning last.
     lives: VecDeque<Life>,
 }
@@ -123,6 +126,12 @@ impl Timeline {
 
     /// A reload was published.
     pub fn finished(&mut self, at_ms: u64, summary: String, report: ReloadReport) -> &Reload {
+        for plugin in &report.plugins {
+            match plugin.version {
+                Some(version) => self.serving.insert(plugin.name.clone(), version),
+                None => self.serving.remove(&plugin.name),
+            };
+        }
         let mut phases = std::mem::take(&mut self.built);
         phases.extend(report.phases.iter().map(|timing| Phase {
             name: timing.phase.clone(),
@@ -183,6 +192,10 @@ impl Timeline {
     /// Learns of versions that were there before the console, and of what it missed.
     pub fn seen(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
         for plugin in plugins {
+            let active = plugin.versions.iter().find(|it| it.state == VersionState::Active);
+            if let Some(active) = active {
+                self.serving.entry(plugin.name.clone()).or_insert(active.version);
+            }
             for version in plugin.versions.iter().rev() {
                 let name = (plugin.name.as_str(), version.version);
                 let is_known = self.lives.iter().any(|it| (it.plugin.as_str(), it.version) == name);
@@ -199,7 +212,13 @@ impl Timeline {
     /// Forgets the versions of a host that has ended; their numbers begin anew.
     pub fn forget_versions(&mut self) {
         self.lives.clear();
+        self.serving.clear();
         self.built.clear();
+    }
+
+    /// The version of this plugin that serves, as of the last reload.
+    pub fn serving(&self, plugin: &str) -> Option<u32> {
+        self.serving.get(plugin).copied()
     }
 
     /// The reloads, newest first.

@@ -1,6 +1,6 @@
 //! What the engine tells of reloads and of versions.
 
-use hotswap_protocol::{Event, Outcome, ReloadReport, VersionState};
+use hotswap_protocol::{Event, Outcome, PluginOutcome, ReloadReport, VersionState};
 
 use crate::format;
 use crate::state::State;
@@ -35,36 +35,38 @@ pub(super) fn happened(state: &mut State, event: Event) {
 }
 
 fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
-    let changes = changes(state, &report);
+    let changes: Vec<String> =
+        report.plugins.iter().filter_map(|plugin| change(state, plugin)).collect();
     if changes.is_empty() {
-        return state.say("reloaded: nothing changed");
+        return state.say(format!("reloaded: nothing changed{}", left_alone(&report)));
     }
     let summary = changes.join(", ");
     let first = report.plugins.iter().all(|plugin| plugin.outcome == Outcome::Added);
     let verb = if first { "loaded" } else { "reloaded" };
-    state.say(format!("{verb}: {summary}"));
+    state.say(format!("{verb}: {summary}{}", left_alone(&report)));
     let text = marker(state.timeline.finished(at_ms, summary, report));
     state.logs.push_marker(at_ms, text);
 }
 
-/// `world v2 → v3`, for each plugin that the reload did something to.
-fn changes(state: &State, report: &ReloadReport) -> Vec<String> {
-    let before = |name: &str| {
-        let plugin = state.plugins.list().iter().find(|plugin| plugin.name == name)?;
-        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
-        Some(active.version)
-    };
-    let changed = report.plugins.iter().filter(|plugin| plugin.outcome != Outcome::Unchanged);
-    changed
-        .map(|plugin| match (plugin.outcome, plugin.version) {
-            (Outcome::Ok | Outcome::Rebound, Some(now)) => match before(&plugin.name) {
-                Some(old) if old != now => format!("{} v{old} → v{now}", plugin.name),
-                _ => format!("{} v{now}", plugin.name),
-            },
-            (Outcome::Added, Some(now)) => format!("{} v{now}", plugin.name),
-            (outcome, _) => format!("{} {outcome}", plugin.name),
-        })
-        .collect()
+/// `world v2 → v3`; none where the reload did nothing to the plugin.
+fn change(state: &State, plugin: &PluginOutcome) -> Option<String> {
+    let name = &plugin.name;
+    match (plugin.outcome, plugin.version) {
+        (Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable, _) => None,
+        (Outcome::Ok | Outcome::Rebound | Outcome::Added, Some(now)) => {
+            let before = state.timeline.serving(name).filter(|before| *before != now);
+            let before = before.map_or_else(String::new, |before| format!("v{before} → "));
+            Some(format!("{name} {before}v{now}"))
+        }
+        (outcome, _) => Some(format!("{name} {outcome}")),
+    }
+}
+
+/// `, world held`: the plugins that have another artifact and stay as they are all the same.
+fn left_alone(report: &ReloadReport) -> String {
+    let stay = |outcome| matches!(outcome, Outcome::Held | Outcome::NotReloadable);
+    let plugins = report.plugins.iter().filter(|plugin| stay(plugin.outcome));
+    plugins.map(|plugin| format!(", {} {}", plugin.name, plugin.outcome)).collect()
 }
 
 /// `reload 12  world v2 → v3  41 ms  (build 170 ms, stage 2.0 ms, open 3.1 ms)`

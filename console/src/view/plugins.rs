@@ -74,7 +74,8 @@ fn draw_tree(
     let width = usize::from(area.width);
     let selected = state.plugins.selected_index().unwrap_or(0);
     let top = (selected + 1).saturating_sub(height);
-    let name_width = rows.iter().map(|row| format::width(&row.plugin.name)).max().unwrap_or(0);
+    let names = rows.iter().map(|row| row.plugin.name.as_str()).chain(missing.iter().copied());
+    let name_width = names.map(format::width).max().unwrap_or(0);
     let name_width = name_width.clamp(6, width.saturating_sub(22).max(6));
     let versions = rows.iter().enumerate().map(|(position, row)| {
         let mut line = version_line(row, name_width, width, theme);

@@ -8,7 +8,9 @@ use hotswap_console::session::{
 use hotswap_console::state::overlay::Overlay;
 use hotswap_console::state::{Phase, Tab};
 use hotswap_console::update::{Effect, Input};
-use hotswap_protocol::{ErrorKind, InvokeParams, LogLevel, VersionState, WireError};
+use hotswap_protocol::{
+    ErrorKind, Event, InvokeParams, LogLevel, Outcome, VersionState, WireError,
+};
 use serde_json::json;
 
 use crate::support::console::Console;
@@ -218,6 +220,31 @@ fn a_key_that_does_not_go_with_the_one_before_means_what_it_means_alone() {
     assert_eq!(console.state.focus, Panel::Tabs);
     console.press("1 g g");
     assert_eq!(console.state.plugins.selected_index(), Some(0));
+}
+
+#[test]
+fn a_reload_names_both_versions_also_when_the_snapshot_comes_first() {
+    let mut console = connected();
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].versions.insert(0, samples::version(4, VersionState::Active, "active"));
+    snapshot.plugins[0].versions[1].state = VersionState::Retired;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    let finished = Event::ReloadFinished { at_ms: samples::NOON_MS, report: samples::report() };
+    console.session(SessionEvent::Engine(finished));
+    assert_eq!(console.state.notice.as_ref().unwrap().text, "reloaded: world v3 → v4");
+    assert_eq!(console.state.timeline.reloads().len(), 1);
+}
+
+#[test]
+fn a_reload_that_changes_nothing_is_said_but_not_kept() {
+    let mut console = connected();
+    let mut report = samples::report();
+    report.plugins[0].outcome = Outcome::Held;
+    let finished = Event::ReloadFinished { at_ms: samples::NOON_MS, report };
+    console.session(SessionEvent::Engine(finished));
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert_eq!(notice, "reloaded: nothing changed, world held");
+    assert!(console.state.timeline.reloads().is_empty());
 }
 
 #[test]
