@@ -43,13 +43,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     console.act(Action::Invoke);
     for (name, times) in [("Grace", "1"), ("Ada", "2")] {
         console.fill_in(&[name, times]);
-        let answers = console.state.functions.results.len();
-        console.press(KeyCode::Enter);
-        console.until("an answer", |state| state.functions.results.len() > answers).await?;
+        console.submit().await?;
     }
     another_build.install(&plugin_dir)?;
     console.order(Order::Operate(Operation::Reload));
     console.until("the old version freed", is_freed).await?;
+    console.submit().await?;
     console.draw_to(&root.join("assets/screen-120x36.svg"), WIDE)?;
 
     console.press(KeyCode::Esc);
@@ -163,6 +162,13 @@ impl Console {
             }
             self.press(KeyCode::Tab);
         }
+    }
+
+    /// Calls what the form says, and waits for the answer.
+    async fn submit(&mut self) -> Result<(), Box<dyn Error>> {
+        let answers = self.state.functions.results.len();
+        self.press(KeyCode::Enter);
+        self.until("an answer", |state| state.functions.results.len() > answers).await
     }
 
     fn draw_to(&mut self, path: &Path, (width, height): (u16, u16)) -> Result<(), Box<dyn Error>> {
