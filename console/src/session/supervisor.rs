@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use hotswap_build::{BuildError, Cancel, DEFAULT_QUIET, HostPackage, PluginPackage, Watcher};
-use hotswap_protocol::{ErrorKind, InvokeResult, VaultSnapshot, WireError};
+use hotswap_protocol::{ErrorKind, WireError};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -13,12 +13,12 @@ use super::event::{HostExit, LogLine, SessionEvent};
 use super::job::{Job, JobOutcome};
 use super::link::{self, LinkEvent};
 use super::process::HostProcess;
-use super::store;
 use super::{Options, Order, Target};
 use crate::client::Client;
 use crate::operation::Operation;
 use crate::socket::{self, HostChoice};
 
+mod questions;
 mod work;
 
 /// How many reports of background work wait.
@@ -244,17 +244,6 @@ impl Supervisor {
         }
     }
 
-    /// Looks what is stored of a plugin. Where is known only of a host that is a package.
-    fn list_builds(&self, plugin: String) {
-        let Some(package) = self.package.clone() else { return };
-        let events = self.events.clone();
-        tokio::task::spawn_blocking(move || {
-            let builds = store::builds(&package, &plugin).map_err(|error| error.to_string());
-            // The session is over when this fails.
-            let _ = events.blocking_send(SessionEvent::StoredBuilds { plugin, builds });
-        });
-    }
-
     fn restart(&mut self) {
         self.queue.clear();
         if self.process.is_some() {
@@ -380,30 +369,6 @@ impl Supervisor {
                 }
             }
         }
-    }
-
-    /// Asks the host without keeping the loop waiting.
-    fn ask(&self, operation: Operation) {
-        let client = self.client.clone();
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let no_host = || WireError::new(ErrorKind::NoHost, "no host is connected");
-            let event = match &operation {
-                Operation::Vault => SessionEvent::Vault(match client {
-                    Some(client) => client.ask::<VaultSnapshot>(operation.request()).await,
-                    None => Err(no_host()),
-                }),
-                _ => {
-                    let answer = match client {
-                        Some(client) => client.ask::<InvokeResult>(operation.request()).await,
-                        None => Err(no_host()),
-                    };
-                    SessionEvent::Invoked { operation, answer }
-                }
-            };
-            // The session is over when this fails.
-            let _ = events.send(event).await;
-        });
     }
 }
 
