@@ -106,7 +106,7 @@ fn what_is_not_there_is_said() {
     let host = host_with_store(&store);
     let refusal = |target: &str| host.engine.rollback(target).unwrap_err().to_string();
     assert_snapshot!(refusal("echo"), @"echo: find: say what to go back to: NAME@VERSION or NAME@BUILD-ID");
-    assert_snapshot!(refusal("echo@9"), @"echo@9: find: echo has no v9 in this host; it has v1");
+    assert_snapshot!(refusal("echo@9"), @"echo: find: there is no v9 of it in this host; there are v1");
     assert!(refusal("echo@00000000").contains("build 00000000 of echo is not in /"));
     assert!(refusal("ghost@00000000").contains("no build of ghost is stored in /"));
 
@@ -130,5 +130,5 @@ fn no_store_is_said() {
     host.reload();
     host.wait_for("echo", 1, VersionState::Freed);
     let error = host.engine.rollback("echo@1").unwrap_err();
-    assert_snapshot!(error, @"echo@1: find: the host has no artifact store (`EngineBuilder::store`)");
+    assert_snapshot!(error, @"echo: find: the host has no artifact store (`EngineBuilder::store`)");
 }

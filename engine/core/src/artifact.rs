@@ -9,9 +9,10 @@ pub use facts::{BuildId, Facts, Toolchain, inspect};
 pub use hotswap_protocol::Source;
 pub use stamp::stamp;
 
-/// Where a store keeps the artifacts of one plugin, each named after its build id.
+/// Where a store keeps the artifacts of one plugin, each named after its build id; plugins are known
+/// without regard to case.
 pub fn store_dir(store: &std::path::Path, plugin: &str) -> std::path::PathBuf {
-    store.join(plugin)
+    store.join(plugin.to_lowercase())
 }
 
 /// Why a file is no artifact that can be loaded.

@@ -28,10 +28,11 @@ pub(crate) fn find_earlier(
     versions: &[Arc<Version>],
     store: Option<&Path>,
 ) -> Result<Inspected, EngineError> {
-    let refuse = |message: String| EngineError::load(target, Step::Find, message);
     let Some((plugin, wanted)) = target.rsplit_once('@') else {
-        return Err(refuse("say what to go back to: NAME@VERSION or NAME@BUILD-ID".into()));
+        let message = "say what to go back to: NAME@VERSION or NAME@BUILD-ID";
+        return Err(EngineError::load(target, Step::Find, message));
     };
+    let refuse = |message: String| EngineError::load(plugin, Step::Find, message);
     let of_plugin: Vec<_> =
         versions.iter().filter(|version| same_name(version.name(), plugin)).collect();
     let ordinal = ordinal(wanted);
@@ -48,7 +49,9 @@ pub(crate) fn find_earlier(
             let known: Vec<_> =
                 of_plugin.iter().map(|version| format!("v{}", version.ordinal)).collect();
             let known = known.join(", ");
-            return Err(refuse(format!("{plugin} has no v{ordinal} in this host; it has {known}")));
+            return Err(refuse(format!(
+                "there is no v{ordinal} of it in this host; there are {known}"
+            )));
         }
         (None, None) => wanted.to_owned(),
     };
