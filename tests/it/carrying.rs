@@ -118,3 +118,40 @@ fn a_migration_that_cannot_work_undoes_the_reload() {
     host.wait_for("carries", 2, VersionState::Failed);
     assert_eq!(score(&host), 4);
 }
+
+#[test]
+fn a_value_that_is_replaced_during_the_load_undoes_it() {
+    let host = playing();
+    host.plugins.install("carries", 2);
+    let error = host.engine.reload_with((), |_, old| {
+        // The old version serves on until the publish.
+        old.plugin("carries").unwrap().invoke::<()>("reset", args![])
+    });
+    assert_snapshot!(error.unwrap_err(), @"publish: `score` was set anew or removed while the load that takes it over was under way; reload again");
+    host.reload();
+    assert_eq!(score(&host), 1);
+}
+
+#[test]
+fn two_values_used_at_once_do_not_stop_the_publish() {
+    let host = playing();
+    let engine = &host.engine;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let bag = engine.vault();
+            let bag = bag.data_bag();
+            bag.set("host text", String::new()).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                let nested =
+                    bag.update("host text", String::new, |_| bag.get::<String>("note").map(drop));
+                nested.unwrap().unwrap();
+            }
+        });
+        for number in 2..=30 {
+            host.plugins.install("carries", number);
+            host.reload();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}

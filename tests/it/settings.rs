@@ -32,6 +32,21 @@ fn a_version_may_be_kept_for_a_while_and_freed_on_request() {
     host.engine.free("echo@1").unwrap();
     host.wait_for("echo", 1, VersionState::Freed);
     assert_eq!(host.mapped().len(), 1);
+    // A version that is kept for a while can still be called; the end does not wait for it.
+    host.plugins.install("echo", 3);
+    host.reload();
+    let kept = host.engine.plugin("echo@2").unwrap();
+    assert_eq!(kept.invoke::<u32>("revision", args![]).unwrap(), 2);
+    drop(kept);
+    assert_eq!(host.engine.shutdown(hour).held, Vec::<String>::new());
+}
+
+#[test]
+fn a_reload_inside_a_reload_is_refused() {
+    let host = Host::with(&["echo"]);
+    host.plugins.install("echo", 2);
+    let error = host.engine.reload_with((), |_, _| host.engine.reload().map(drop)).unwrap_err();
+    assert_snapshot!(error, @"callback: callback: a reload was asked for inside a reload's callback");
 }
 
 #[test]

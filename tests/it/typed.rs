@@ -1,6 +1,6 @@
 //! Functions called with Rust types, and followed across reloads.
 
-use hotswap_engine::protocol::ErrorKind;
+use hotswap_engine::{args, protocol::ErrorKind};
 use insta::assert_snapshot;
 
 use crate::support::{Host, renamed};
@@ -52,7 +52,7 @@ fn a_wrong_signature_is_refused_with_both() {
     let error = host.engine.func::<fn() -> ()>("echo", "ad").unwrap_err();
     assert_snapshot!(error, @"echo v1: ad: there is no such function; there are add, explode, fail, hold, repeat, revision");
     let error = host.engine.func::<fn(String) -> String>("lives", "live_fire").unwrap_err();
-    assert_snapshot!(error, @"lives v1: live_fire: `live_fire(fire: LiveFire) -> String`: a type of its signature is not `Shared`");
+    assert_snapshot!(error, @"lives v1: live_fire: `live_fire(fire: LiveFire) -> String`: a type of its signature is not `Shared`, or it has more than 8 parameters");
     let error = host.engine.func::<fn() -> ()>("ecco", "add").unwrap_err();
     assert_snapshot!(error, @"ecco: add: no plugin `ecco`; loaded: echo, lives");
 }
@@ -75,4 +75,17 @@ fn a_reload_that_changes_or_removes_the_function_is_told_at_the_call() {
     host.plugins.remove("echo");
     host.reload();
     assert_eq!(add.call(1, 2).unwrap_err().kind(), ErrorKind::UnknownPlugin);
+}
+
+#[test]
+fn functions_and_parameters_may_have_any_name() {
+    let host = Host::with(&["adds-otherwise"]);
+    let plugin = host.engine.plugin("adds-otherwise").unwrap();
+    assert_eq!(plugin.invoke::<u64>("seed", args![7]).unwrap(), 7);
+    assert_eq!(plugin.invoke::<u64>("context", args!["abc"]).unwrap(), 3);
+    assert_eq!(plugin.invoke::<u64>("call", args![1, 2]).unwrap(), 3);
+    assert_eq!(plugin.invoke::<u64>("args", args![4]).unwrap(), 4);
+    assert_eq!(plugin.invoke::<u64>("probe", args![5]).unwrap(), 5);
+    let call = host.engine.func::<fn(u64, u64) -> u64>("adds-otherwise", "call").unwrap();
+    assert_eq!(call.call(3, 4).unwrap(), 7);
 }

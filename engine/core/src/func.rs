@@ -132,7 +132,11 @@ impl<F: Signature> Func<F> {
         let expected = type_name::<F>();
         let found = &described.signature;
         let Some(types) = &described.types else {
-            let why = "a type of its signature is not `Shared`";
+            let why = if described.is_async {
+                "it is async; call it with `invoke_async`"
+            } else {
+                "a type of its signature is not `Shared`, or it has more than 8 parameters"
+            };
             return Err(self.refused(version, &format!("`{}{found}`: {why}", self.name)));
         };
         let difference = types.args.difference(&self.types.args);

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use hotswap_protocol::VersionState;
+
 use crate::{
     EngineError, Step,
     artifact::{self, BuildId},
@@ -40,7 +42,10 @@ pub(crate) fn find_earlier(
         Some(ordinal) => version.ordinal == ordinal,
         None => is_prefix(wanted, version.facts.build_id),
     });
-    if let Some(artifact) = loaded.and_then(|version| still_mapped(version)) {
+    let same_build = of_plugin.iter().filter(|version| {
+        loaded.is_some_and(|loaded| version.facts.build_id == loaded.facts.build_id)
+    });
+    if let Some(artifact) = same_build.into_iter().find_map(|version| still_mapped(version)) {
         return artifact;
     }
     let wanted = match (loaded, ordinal) {
@@ -68,6 +73,9 @@ pub(crate) fn find_earlier(
 
 /// The artifact of a version whose image is mapped: the copy that it was loaded from.
 fn still_mapped(version: &Arc<Version>) -> Option<Result<Inspected, EngineError>> {
+    if !matches!(version.state(), VersionState::Active | VersionState::Retired) {
+        return None;
+    }
     let lease = Lease::try_new(version, LeaseKind::Handle)?;
     Some(lease.image().staged_file().and_then(inspect))
 }

@@ -113,10 +113,11 @@ impl Lease {
         Self::counted(version, LeaseKind::Task)
     }
 
-    /// A lease of a version that may not be in use any more; then there is none to have.
+    /// A lease of a version that may be closed; then there is none to have. The caller has seen that
+    /// the version was opened.
     pub fn try_new(version: &Arc<Version>, kind: LeaseKind) -> Option<Self> {
         let counts = version.leases();
-        let one_more = |total| (total > 0 && total & CLOSED == 0).then_some(total + 1);
+        let one_more = |total| (total & CLOSED == 0).then_some(total + 1);
         counts.entries.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).ok()?;
         counts.of(kind).fetch_add(1, Ordering::Relaxed);
         Some(Self { version: version.clone(), kind })

@@ -30,6 +30,9 @@ enum Message {
     Stop,
 }
 
+/// How long to wait before threads that have destructors to run are woken again.
+const WAKE_AGAIN: Duration = Duration::from_millis(500);
+
 /// Called when a version begins to drain, so that the host can make its threads pass a checkpoint.
 pub(crate) type WakeThreads = Box<dyn Fn() + Send + Sync>;
 
@@ -96,13 +99,21 @@ impl Reaper {
 
     fn consider(&mut self, version: &Arc<Version>) {
         if let Some(until) = version.kept_until(self.free_delay) {
-            self.waiting.push((until, version.clone()));
+            self.wait(version, until);
             return;
         }
         // The host's code may run in here: its log's subscriber, and what wakes its threads.
         let advance = AssertUnwindSafe(|| self.advance(version));
         if catch_unwind(advance).is_err() {
-            tracing::error!("{version}: something of the host's panicked on the reaper's thread");
+            version.set_ending(version.ending().passed());
+            version.unused();
+        }
+    }
+
+    /// Considers a version again at a time, once.
+    fn wait(&mut self, version: &Arc<Version>, until: Instant) {
+        if !self.waiting.iter().any(|(_, waiting)| Arc::ptr_eq(waiting, version)) {
+            self.waiting.push((until, version.clone()));
         }
     }
 
@@ -110,7 +121,7 @@ impl Reaper {
     ///
     /// Each step may run the plugin's code, which may start threads and leave thread-locals. Then
     /// this is called again when those end.
-    fn advance(&self, version: &Arc<Version>) {
+    fn advance(&mut self, version: &Arc<Version>) {
         if version.is_finished() || !version.leases().close() {
             return;
         }
@@ -132,8 +143,8 @@ impl Reaper {
             self.store.end(version);
             version.export().into_iter().for_each(|export| export.destroy());
             version.set_ending(Ending::Draining);
-            version.threads.begin_drain();
         }
+        version.threads.begin_drain();
         if !self.has_drained(version) {
             return;
         }
@@ -158,19 +169,16 @@ impl Reaper {
     }
 
     /// Whether no thread runs in the version, nor has destructors of it to run.
-    fn has_drained(&self, version: &Arc<Version>) -> bool {
+    fn has_drained(&mut self, version: &Arc<Version>) -> bool {
         version.run_destructors();
-        if !version.leases().has_ended() {
-            return false;
-        }
         if version.threads.is_pinned() {
             self.wait_for_threads(version);
             return false;
         }
-        true
+        version.has_ended_unpinned()
     }
 
-    fn wait_for_threads(&self, version: &Arc<Version>) {
+    fn wait_for_threads(&mut self, version: &Arc<Version>) {
         let detail = format!("pinned: {}", version.holders().join(", "));
         if version.failure().is_none() {
             version.enter(VersionState::Pinned, detail);
@@ -178,6 +186,8 @@ impl Reaper {
         for wake in &self.wake {
             wake();
         }
+        // A thread that was busy just now may be idle for long afterwards.
+        self.wait(version, Instant::now() + WAKE_AGAIN);
     }
 
     fn report(&self, version: &Arc<Version>, closed: Option<Closed>) {

@@ -13,7 +13,7 @@ use hotswap_plugin::{
     abi::Outcome,
 };
 
-use crate::{lease::Lease, version::Version};
+use crate::{lease::Lease, thread::checkpoint, version::Version};
 
 /// A future that the runtime drives.
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -70,6 +70,7 @@ impl Future for Task {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        checkpoint();
         // SAFETY: the lease keeps the image mapped, and nobody else polls.
         match unsafe { ((*self.future.table).poll)(self.future.data, context.waker()) } {
             Progress::Pending => return Poll::Pending,

@@ -75,6 +75,12 @@ impl VersionThreads {
         !self.lock_pinned().is_empty()
     }
 
+    /// Asks something while no thread has destructors to run, and none can get any.
+    pub fn while_unpinned<T>(&self, ask: impl FnOnce() -> T) -> Option<T> {
+        let pinned = self.lock_pinned();
+        pinned.is_empty().then(ask)
+    }
+
     fn lock_pinned(&self) -> std::sync::MutexGuard<'_, Vec<(i32, String)>> {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -357,6 +363,10 @@ fn with_entry(version: &Arc<Version>, f: impl FnOnce(&mut Entry)) {
     let at = entries.iter().position(|entry| Arc::ptr_eq(&entry.version, version));
     let at = at.unwrap_or_else(|| {
         entries.push(Entry::new(version));
+        if version.threads.draining.load(Ordering::Acquire) {
+            // The next checkpoint looks, though no other version begins to drain.
+            record.drains_seen.set(u64::MAX);
+        }
         entries.len() - 1
     });
     f(&mut entries[at]);

@@ -18,9 +18,10 @@ pub(crate) use view::View;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Instant,
 };
 
-use hotswap_plugin::Result;
+use hotswap_plugin::{Error, Result};
 use hotswap_protocol::{DataBagEntry, ExtensionSlot, ValueChange, ValueOutcome};
 
 use crate::{
@@ -179,19 +180,29 @@ impl Store {
     /// is theirs alone, but for what the new ones take over.
     ///
     /// # Errors
-    /// When a value that is to be taken over does not fit any more; then nothing has changed.
+    /// When a value that is to be taken over does not fit any more, was replaced meanwhile, or is in
+    /// use until the deadline; then nothing has changed.
     pub fn publish(
         &self,
         overlay: &Overlay,
         loaded: &[Arc<Version>],
         replaced: &[Arc<Version>],
+        deadline: Instant,
     ) -> Result<Published> {
         let carries = overlay.carries().clone();
-        let handover = Handover::prepare(carries.values())?;
+        let mut handover = Handover::prepare(&carries, deadline)?;
         let mut contents = self.contents();
+        for (key, carry) in &carries {
+            if !contents.entries.get(key).is_some_and(|now| Arc::ptr_eq(now, &carry.old)) {
+                return Err(Error::msg(format_args!(
+                    "`{key}` was set anew or removed while the load that takes it over was under \
+                     way; reload again"
+                )));
+            }
+        }
         let before: Vec<String> = contents.entries.keys().cloned().collect();
         overlay.carries().clear();
-        let migrated = handover.complete();
+        let migrated = handover.assign();
         for version in replaced {
             contents.retire(version);
         }
@@ -204,7 +215,10 @@ impl Store {
         for version in loaded {
             version.bag.set(Sight::Published);
         }
-        Ok(Published { displaced, values: contents.outcomes(&before, &added, &carries) })
+        let values = contents.outcomes(&before, &added, &carries);
+        drop(contents);
+        handover.finish();
+        Ok(Published { displaced, values })
     }
 
     /// Moves what a version owns out of everybody's sight but its own.

@@ -94,6 +94,16 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// Where to go on after a panic of the host's: each step is taken once.
+    pub fn passed(self) -> Self {
+        match self {
+            Self::OnFree => Self::Freed,
+            Self::Dropping => Self::Draining,
+            Self::Detaching => Self::Detached,
+            other => other,
+        }
+    }
+
     /// What of the image runs on the reaper's thread.
     fn running(self) -> Option<&'static str> {
         match self {
@@ -202,6 +212,12 @@ impl Version {
     /// Tells the reaper that the last lease ended, or the last thread ran its destructors.
     pub fn unused(self: &Arc<Self>) {
         self.services.reaper.consider(self);
+    }
+
+    /// Whether nothing runs in the version and no thread has destructors of it to run, both at once:
+    /// a destructor may start a thread, and a thread leave a destructor.
+    pub fn has_ended_unpinned(&self) -> bool {
+        self.threads.while_unpinned(|| self.leases.has_ended()).unwrap_or(false)
     }
 
     /// The host's runtime, if it has given one.

@@ -77,14 +77,16 @@ impl Invoke {
         });
         let reads = params.iter().enumerate().map(|(index, (name, ty))| {
             let name = name.to_string();
-            quote!(#private::argument::<#ty>(args, #index, #name)?)
+            quote!(#private::argument::<#ty>(__hotswap_args, #index, #name)?)
         });
         let handed_in = handed_in.iter().map(|handed_in| match handed_in {
-            HandedIn::Vault => quote!(context.vault,),
-            HandedIn::Plugin(plugin) => quote!(context.plugin::<#plugin>()?,),
+            HandedIn::Vault => quote!(__hotswap_context.vault,),
+            HandedIn::Plugin(plugin) => quote!(__hotswap_context.plugin::<#plugin>()?,),
         });
         let handed_in = handed_in.collect::<Vec<_>>();
-        let names = params.iter().map(|(name, _)| name).collect::<Vec<_>>();
+        // Names of our own: those of the author's parameters may be that of the function itself.
+        let names = (0..params.len()).map(|at| format_ident!("__hotswap_arg_{at}"));
+        let names = names.collect::<Vec<_>>();
         let types = params.iter().map(|(_, ty)| ty).collect::<Vec<_>>();
         let count = params.len();
         let value = &returns.value;
@@ -96,9 +98,9 @@ impl Invoke {
 
         let call = if item.sig.asyncness.is_some() {
             quote! {
-                #private::Call::Async(|context, args| {
-                    let _ = context;
-                    #private::expect_arguments(args, #count, #signature)?;
+                #private::Call::Async(|__hotswap_context, __hotswap_args| {
+                    let _ = __hotswap_context;
+                    #private::expect_arguments(__hotswap_args, #count, #signature)?;
                     let call = #name(#(#handed_in)* #(#reads),*);
                     ::core::result::Result::Ok(::std::boxed::Box::pin(async move {
                         let result = call.await;
@@ -108,9 +110,9 @@ impl Invoke {
             }
         } else {
             quote! {
-                #private::Call::Sync(|context, args| {
-                    let _ = context;
-                    #private::expect_arguments(args, #count, #signature)?;
+                #private::Call::Sync(|__hotswap_context, __hotswap_args| {
+                    let _ = __hotswap_context;
+                    #private::expect_arguments(__hotswap_args, #count, #signature)?;
                     let result = #name(#(#handed_in)* #(#reads),*);
                     ::hotswap_plugin::Value::from_serialize(&#result)
                 })
@@ -131,19 +133,19 @@ impl Invoke {
                     #[allow(unused_imports)]
                     use #private::NotShared as _;
                     // SAFETY: `invoke_typed` passes what the function's types say.
-                    unsafe fn call(
-                        context: &#private::Context<'_>,
-                        args: *mut (),
-                        out: *mut (),
+                    unsafe fn __hotswap_call(
+                        __hotswap_context: &#private::Context<'_>,
+                        __hotswap_args: *mut (),
+                        __hotswap_out: *mut (),
                     ) {
-                        let _ = context;
-                        let probe =
+                        let _ = __hotswap_context;
+                        let __hotswap_probe =
                             #private::Probe::<(#(#types,)*), #value>(#private::PhantomData);
                         unsafe {
                             #private::dispatch_typed::<(#(#types,)*), #value>(
-                                args,
-                                out,
-                                |args| probe.rehome(args),
+                                __hotswap_args,
+                                __hotswap_out,
+                                |args| __hotswap_probe.rehome(args),
                                 |(#(#names,)*)| {
                                     let result = #name(#(#handed_in)* #(#names),*);
                                     #typed_result
@@ -151,7 +153,7 @@ impl Invoke {
                             )
                         }
                     }
-                    #private::Probe::<(#(#types,)*), #value>(#private::PhantomData).typed(call)
+                    #private::Probe::<(#(#types,)*), #value>(#private::PhantomData).typed(__hotswap_call)
                 }
             }
         };

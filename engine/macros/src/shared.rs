@@ -78,11 +78,21 @@ fn layout_attributes(item: &DeriveInput) -> String {
 }
 
 fn enum_shape(variants: &[&syn::Variant], layout: &str) -> TokenStream {
+    // Evaluated where it can be: the text may name a constant whose value differs.
+    let is_plain = variants.iter().all(|variant| matches!(variant.fields, Fields::Unit));
+    let is_numbered = variants.iter().any(|variant| variant.discriminant.is_some());
     let variants = variants.iter().map(|variant| {
         let name = variant.ident.to_string();
+        let ident = &variant.ident;
         let discriminant = match &variant.discriminant {
-            Some((_, value)) => value.to_token_stream().to_string(),
-            None => String::new(),
+            _ if is_plain && is_numbered => {
+                quote!(::std::string::ToString::to_string(&(Self::#ident as i128)))
+            }
+            Some((_, value)) => {
+                let text = value.to_token_stream().to_string();
+                quote!(::std::string::String::from(#text))
+            }
+            None => quote!(::std::string::String::new()),
         };
         let fields = variant.fields.iter().enumerate().map(|(index, field)| {
             let ty = &field.ty;
@@ -93,7 +103,7 @@ fn enum_shape(variants: &[&syn::Variant], layout: &str) -> TokenStream {
         quote! {
             ::hotswap_plugin::Variant {
                 name: ::std::string::String::from(#name),
-                discriminant: ::std::string::String::from(#discriminant),
+                discriminant: #discriminant,
                 fields: ::std::vec![#(#fields),*],
             }
         }

@@ -21,10 +21,11 @@ use crate::{
     image::host,
 };
 
-/// Starts a task on the host's runtime; its name shows who holds a version.
+/// Starts a task on the host's runtime; its name is for the log. One that is started when the version
+/// ends is cancelled at once.
 ///
 /// # Errors
-/// When the host has no runtime for plugins, or the version has ended.
+/// When the host has no runtime for plugins.
 pub fn spawn<T, F>(name: &str, future: F) -> Result<Task<T>>
 where
     T: Send + 'static,
@@ -61,7 +62,7 @@ pub async fn sleep(duration: Duration) -> Result<()> {
     poll_fn(|context| Pin::new(&mut sleep).poll(context)).await
 }
 
-/// Ticks at equal distances, the first time after one of them.
+/// Ticks, each time a period after the last tick was asked for.
 pub fn interval(period: Duration) -> Interval {
     Interval { period }
 }

@@ -7,11 +7,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread::{self, JoinHandle, ThreadId},
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
+use hotswap_plugin::Data;
 use hotswap_protocol::{
     Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadReport, Snapshot, VaultSnapshot,
     VersionState,
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     on_reload: Vec<OnReload>,
     current: ArcSwap<PluginManager>,
     load_state: Mutex<LoadState>,
+    /// The thread that loads, so that it does not wait for itself.
+    loading_thread: Mutex<Option<ThreadId>>,
     versions: Mutex<Vec<Arc<Version>>>,
     store: Arc<Store>,
     staging: Staging,
@@ -99,6 +102,7 @@ impl Inner {
             on_reload: parts.on_reload,
             current: ArcSwap::from_pointee(empty),
             load_state: Mutex::default(),
+            loading_thread: Mutex::default(),
             versions: Mutex::default(),
             store: parts.store,
             staging: parts.staging,
@@ -195,12 +199,38 @@ impl Inner {
         callback: Option<&mut Callback<'_>>,
     ) -> Result<ReloadReport, EngineError> {
         let data = reload::load_data(data)?;
+        let this_thread = thread::current().id();
+        if *self.lock_loading_thread() == Some(this_thread) {
+            return Err(EngineError::Load {
+                plugin: None,
+                step: Step::Callback,
+                message: "a reload was asked for inside a reload's callback".into(),
+                causes: Vec::new(),
+            });
+        }
         let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.lock_loading_thread() = Some(this_thread);
+        let result = self.load_locked(&mut state, request, &data, callback);
+        *self.lock_loading_thread() = None;
+        result
+    }
+
+    fn lock_loading_thread(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.loading_thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load_locked(
+        &self,
+        state: &mut LoadState,
+        request: Request,
+        data: &Data,
+        callback: Option<&mut Callback<'_>>,
+    ) -> Result<ReloadReport, EngineError> {
         if self.is_shut_down() {
             return Err(EngineError::ShutDown);
         }
         self.events.send(Event::ReloadStarted { at_ms: now_ms() });
-        let result = reload::reload(self, &mut state, request, &data, callback);
+        let result = reload::reload(self, state, request, data, callback);
         match &result {
             Ok(report) => {
                 tracing::info!(generation = report.generation, "loaded: {report}");
@@ -380,6 +410,7 @@ impl Inner {
         };
         self.retire_all();
         drop(loads);
+        self.mapped().iter().for_each(|version| version.hurry());
         checkpoint();
         while !self.mapped().is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -445,6 +476,13 @@ impl Inner {
         {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Inner {
+    /// A shutdown that could not wait for a load left the versions serving.
+    fn drop(&mut self) {
+        self.retire_all();
     }
 }
 

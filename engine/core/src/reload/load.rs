@@ -1,8 +1,8 @@
 //! The new versions of a load that is under way, from opening to publishing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use hotswap_plugin::{Data, abi as plugin_abi};
+use hotswap_plugin::{Data, abi::Outcome};
 use hotswap_protocol::{ValueOutcome, VersionState};
 
 use super::{Callback, LoadState, Phases, plan::Plan};
@@ -105,12 +105,9 @@ impl Load {
         }
         for lease in &self.versions {
             let version = lease.version();
-            let owner = Owner::Version(Arc::downgrade(version));
+            let exporter = version.clone();
             phases.time("export", Some(version.name()), || {
-                let export =
-                    steps.run(lease, Step::Export, move |image| export_of(image, owner))?;
-                export.into_iter().for_each(|export| version.set_export(export));
-                Ok(())
+                steps.run(lease, Step::Export, move |image| keep_export(image, &exporter))
             })?;
         }
         for lease in &self.versions {
@@ -187,6 +184,8 @@ impl Load {
             Err(why) => {
                 let error = EngineError::load(&name, Step::Open, why);
                 version.fail(error.to_string());
+                // It has no image to enter.
+                version.leases().close();
                 version.finish(VersionState::Failed, format!("failed: {error}"));
                 Err(error)
             }
@@ -216,7 +215,8 @@ impl Load {
         let extension = engine.make_extension(current).map_err(|error| self.failed(error))?;
         let new = engine.make_manager(generation, self.all_versions(current, &ending), extension);
         engine.call_back(&new, current, callback).map_err(|error| self.failed(error))?;
-        let published = engine.store().publish(&self.overlay, &loaded, &ending);
+        let deadline = Instant::now() + engine.step_timeout();
+        let published = engine.store().publish(&self.overlay, &loaded, &ending, deadline);
         let published = published.map_err(|error| {
             self.failed(EngineError::Load {
                 plugin: None,
@@ -255,18 +255,16 @@ impl Load {
     }
 }
 
-/// What a version exports, as the engine keeps it.
-fn export_of(image: &Image, owner: Owner) -> plugin_abi::Outcome<Option<Arc<Slot>>> {
-    use plugin_abi::Outcome;
-    match image.export() {
-        Outcome::Ok(None) => Outcome::Ok(None),
-        Outcome::Ok(Some(object)) => {
-            let slot = Slot::new("export", owner, object);
-            Outcome::from_result(slot.map(|slot| Some(Arc::new(slot))))
-        }
-        Outcome::Err(error) => Outcome::Err(error),
-        Outcome::Panic(report) => Outcome::Panic(report),
-    }
+/// Asks what a version exports, and keeps it with the version, also when nobody waits any more.
+fn keep_export(image: &Image, version: &Arc<Version>) -> Outcome<()> {
+    let object = match image.export() {
+        Outcome::Ok(Some(object)) => object,
+        Outcome::Ok(None) => return Outcome::Ok(()),
+        Outcome::Err(error) => return Outcome::Err(error),
+        Outcome::Panic(report) => return Outcome::Panic(report),
+    };
+    let slot = Slot::new("export", Owner::Version(Arc::downgrade(version)), object);
+    Outcome::from_result(slot.map(|slot| version.set_export(Arc::new(slot))))
 }
 
 impl Drop for Load {

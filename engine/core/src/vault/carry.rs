@@ -1,6 +1,11 @@
 //! Values that a new version takes over from the one that it replaces.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use hotswap_plugin::{__private::CarryTable, Error, Result};
 
@@ -35,30 +40,55 @@ impl Carry {
     }
 }
 
+/// How long to wait between two attempts at locking what somebody is using.
+const RETRY: Duration = Duration::from_millis(1);
+
 /// Values that are locked, and ready to change hands. Dropping it leaves them as they were.
 pub(super) struct Handover<'a>(Vec<(&'a Carry, LockedCell<'a>)>);
 
 impl<'a> Handover<'a> {
-    /// Locks the values and migrates those of another type once more, as they are now.
+    /// Locks the values, until `deadline` at most, and migrates those of another type once more, as
+    /// they are now.
     ///
-    /// The keys are in order, and nobody else locks two values at once, so this cannot deadlock.
-    pub fn prepare(carries: impl Iterator<Item = &'a Carry>) -> Result<Self> {
-        let mut locked = Vec::new();
-        for carry in carries {
-            let old = carry.old.lock()?;
-            if let Some(new) = &carry.migrated {
-                let new = new.lock()?;
-                new.replace(old.migrated(carry.table)?);
+    /// A thread may use one value while it uses another, so none is held while one is waited for.
+    pub fn prepare(carries: &'a BTreeMap<String, Carry>, deadline: Instant) -> Result<Self> {
+        let locked = loop {
+            match Self::lock_all(carries)? {
+                Ok(locked) => break locked,
+                Err(key) if Instant::now() >= deadline => {
+                    return Err(Error::msg(format_args!("`{key}` is in use, and stayed so")));
+                }
+                Err(_) => thread::sleep(RETRY),
             }
-            locked.push((carry, old));
+        };
+        for (carry, old) in &locked {
+            if let Some(new) = &carry.migrated {
+                let value = old.migrated(carry.table)?;
+                new.replace(value);
+            }
         }
         Ok(Self(locked))
     }
 
-    /// Lets the values change hands; returns the cells of those that have another type now.
-    pub fn complete(self) -> Vec<Arc<Cell>> {
+    /// Locks all values or none; the inner error is the key of one that somebody is using.
+    fn lock_all(
+        carries: &'a BTreeMap<String, Carry>,
+    ) -> Result<std::result::Result<Vec<(&'a Carry, LockedCell<'a>)>, &'a str>> {
+        let mut locked = Vec::new();
+        for (key, carry) in carries {
+            match carry.old.try_lock()? {
+                Some(old) => locked.push((carry, old)),
+                None => return Ok(Err(key)),
+            }
+        }
+        Ok(Ok(locked))
+    }
+
+    /// Lets the values change hands; returns the cells of those that have another type now. Nothing
+    /// of a plugin runs.
+    pub fn assign(&mut self) -> Vec<Arc<Cell>> {
         let mut migrated = Vec::new();
-        for (carry, old) in self.0 {
+        for (carry, old) in &mut self.0 {
             match &carry.migrated {
                 Some(new) => {
                     old.supersede(&carry.new_owner);
@@ -68,5 +98,14 @@ impl<'a> Handover<'a> {
             }
         }
         migrated
+    }
+
+    /// Rehomes what was handed over, and unlocks it.
+    pub fn finish(self) {
+        for (carry, old) in self.0 {
+            if carry.migrated.is_none() {
+                old.rehome();
+            }
+        }
     }
 }

@@ -105,11 +105,23 @@ impl Cell {
         Ok(true)
     }
 
-    /// Locks the cell, to be taken over.
-    pub fn lock(&self) -> Result<LockedCell<'_>> {
+    /// Locks the cell, to be taken over; none when somebody is using it.
+    pub fn try_lock(&self) -> Result<Option<LockedCell<'_>>> {
         let locked = self.lock_once()?;
-        let content = self.content.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(LockedCell { cell: self, content, _locked: locked })
+        let content = match self.content.try_write() {
+            Ok(content) => content,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        Ok(Some(LockedCell { cell: self, content, _locked: locked }))
+    }
+
+    /// Replaces the value by another of its type, while only its owner's load can see it.
+    pub fn replace(&self, value: RawValue) {
+        let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
+        let old = content.value.replace(Value(value));
+        drop(content);
+        old.into_iter().for_each(Value::destroy);
     }
 
     /// The value as another type, made in the image of `table`.
@@ -219,26 +231,25 @@ impl LockedCell<'_> {
     }
 
     /// Lets the old version read the value, but not change it any more.
-    pub fn supersede(mut self, by: &Owner) {
+    pub fn supersede(&mut self, by: &Owner) {
         self.content.superseded_by = Some(by.to_string());
     }
 
     /// Makes the value another version's, whose type has the same schema.
-    pub fn hand_over(mut self, to: &Owner, table: &'static CarryTable) {
+    pub fn hand_over(&mut self, to: &Owner, table: &'static CarryTable) {
         if let Some(value) = &mut self.content.value {
             value.0.table = &raw const table.value;
-            // SAFETY: the schemas are equal, and the lock is held for writing.
-            if let Err(error) = flatten(unsafe { (table.value.rehome)(value.0.data) }) {
-                tracing::error!("`{}`: taking it over: {error}", self.cell.key);
-            }
         }
         *self.cell.owner.lock().unwrap_or_else(PoisonError::into_inner) = to.clone();
     }
 
-    /// Replaces the value, which is still this version's own.
-    pub fn replace(mut self, value: RawValue) {
-        let old = self.content.value.replace(Value(value));
-        old.into_iter().for_each(Value::destroy);
+    /// Replaces pointers into the old owner's image, in that of the new one.
+    pub fn rehome(self) {
+        let Some(value) = &self.content.value else { return };
+        // SAFETY: the table is that of the new owner, which is mapped; the lock is held for writing.
+        if let Err(error) = flatten(unsafe { ((*value.0.table).rehome)(value.0.data) }) {
+            tracing::error!("`{}`: taking it over: {error}", self.cell.key);
+        }
     }
 }
 
