@@ -108,10 +108,10 @@ fn dependents_are_rebound_and_a_rollback_holds() {
     assert_eq!(place.json(&["invoke", "gamma", "sum"])["value"], 3);
 
     let refused = place.refusal(1, &["rollback", "alpha@9"]);
-    assert_eq!((&refused["kind"], &refused["plugin"]), (&"reload".into(), &"alpha@9".into()));
+    assert_eq!((&refused["kind"], &refused["plugin"]), (&"reload".into(), &"alpha".into()));
     assert!(refused["step"].is_string(), "{refused}");
     let message = refused["message"].as_str().unwrap();
-    assert!(message.contains("alpha has no v9 in this host"), "{message}");
+    assert!(message.contains("there is no v9 of it in this host"), "{message}");
 
     let report = place.json(&["reload", "--latest"]);
     assert_eq!(outcome(&report, "alpha"), "ok");
