@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hotswap_engine::{
@@ -13,6 +13,9 @@ use hotswap_engine::{
 };
 
 use super::PluginDir;
+
+/// How long to wait for an event before looking without one.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How long an event may take before a test gives up. It is never waited for in vain.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,20 +63,23 @@ impl Host {
         self.wait_until(plugin, version, |info| info.state == state)
     }
 
-    /// Waits until a version is as expected, looking again at each event.
+    /// Waits until a version is as expected, looking again at each event, and now and then: a holder
+    /// that leaves while others stay is no event.
     pub fn wait_until(
         &self,
         plugin: &str,
         version: u32,
         expected: impl Fn(&VersionInfo) -> bool,
     ) -> VersionInfo {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(info) = self.info(plugin, version).filter(&expected) {
                 return info;
             }
-            if self.events.recv_timeout(PATIENCE).is_err() {
+            if Instant::now() > deadline {
                 panic!("{plugin} v{version} stays otherwise: {:#?}", self.engine.snapshot());
             }
+            let _ = self.events.recv_timeout(LOOK_AGAIN);
         }
     }
 
