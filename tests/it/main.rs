@@ -16,6 +16,7 @@ mod editing;
 mod ending;
 mod freeing;
 mod live;
+mod probe;
 mod refused;
 mod reloading;
 mod rollback;

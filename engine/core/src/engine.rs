@@ -181,6 +181,11 @@ impl Engine {
         self.enter().shutdown(timeout)
     }
 
+    /// The engine proper, for the rest of this crate.
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     /// The engine proper; whoever comes here passes a checkpoint.
     fn enter(&self) -> &Inner {
         checkpoint();

@@ -11,7 +11,8 @@ use std::{
 
 use hotswap_plugin::{
     __private::{RawFuture, RawObject},
-    BoundObject, Data, FunctionDescription, ImportRequest, LiveTypeDescription, Value, Vault,
+    BoundObject, Data, FunctionDescription, ImportRequest, LiveTypeDescription, TypeSchema, Value,
+    Vault,
     abi::{
         ATTACH_SYMBOL, Attach, HostTable, Outcome, PluginTable,
         descriptor::{Descriptor, Stamp},
@@ -98,6 +99,11 @@ impl Image {
     pub fn describe_types(&self) -> Outcome<Vec<LiveTypeDescription>> {
         // SAFETY: see `create`.
         unsafe { (self.table().describe_types)(self.table().instance) }
+    }
+
+    pub fn describe_shared(&self) -> Outcome<Vec<TypeSchema>> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().describe_shared)(self.table().instance) }
     }
 
     pub fn renew(&self, index: usize, value: &Value) -> Outcome<Value> {

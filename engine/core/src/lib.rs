@@ -35,6 +35,7 @@ mod image;
 mod lifecycle;
 mod live;
 mod manager;
+pub mod probe;
 mod reload;
 mod stage;
 

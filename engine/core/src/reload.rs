@@ -17,6 +17,8 @@ use crate::{
     EngineError, PluginManager, Step, artifact::BuildId, engine::Inner, find::FileIdentity,
     stage::Inspected,
 };
+pub(crate) use load::{keep_export, open_version};
+
 use load::Load;
 use plan::Plan;
 
@@ -116,7 +118,7 @@ impl LoadState {
 
 /// How long each part of a load took.
 #[derive(Default)]
-struct Phases(Vec<PhaseTiming>);
+pub(crate) struct Phases(Vec<PhaseTiming>);
 
 impl Phases {
     fn time<T>(&mut self, phase: &str, plugin: Option<&str>, f: impl FnOnce() -> T) -> T {

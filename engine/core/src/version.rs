@@ -352,7 +352,10 @@ impl Version {
     pub fn function_infos(&self) -> Vec<FunctionInfo> {
         let Some(functions) = self.functions.get() else { return Vec::new() };
         let counted = functions.described.iter().zip(&functions.calls);
-        counted.map(|(function, calls)| function_info(function, calls)).collect()
+        let info = |(function, calls): (&_, &AtomicU64)| {
+            function_info(function, calls.load(Ordering::Relaxed))
+        };
+        counted.map(info).collect()
     }
 
     pub fn state(&self) -> VersionState {
@@ -489,7 +492,8 @@ fn next_serial() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-fn function_info(function: &FunctionDescription, calls: &AtomicU64) -> FunctionInfo {
+/// A function as a console shows it, and how often it was called.
+pub(crate) fn function_info(function: &FunctionDescription, calls: u64) -> FunctionInfo {
     let schema = |text: &str| serde_json::from_str(text).unwrap_or(serde_json::Value::Bool(true));
     let params = function.params.iter().map(|param| ParamInfo {
         name: param.name.clone(),
@@ -502,6 +506,8 @@ fn function_info(function: &FunctionDescription, calls: &AtomicU64) -> FunctionI
         doc: function.doc.clone(),
         params: params.collect(),
         returns: schema(&function.returns),
-        calls: calls.load(Ordering::Relaxed),
+        is_live: function.is_live,
+        is_async: function.is_async,
+        calls,
     }
 }

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens as _, format_ident, quote};
-use syn::{Data, DeriveInput, Error, Fields, Index, Result, parse_quote, spanned::Spanned};
+use syn::{Data, DeriveInput, Error, Fields, Ident, Index, Result, parse_quote, spanned::Spanned};
 
 /// A checked struct or enum.
 pub struct SharedType {
@@ -27,6 +27,7 @@ impl SharedType {
             param.bounds.push(parse_quote!(::hotswap_plugin::Shared));
         }
         let name = &self.item.ident;
+        let listed = self.item.generics.params.is_empty().then(|| listed(name));
         let (generics, arguments, conditions) = self.item.generics.split_for_impl();
         let (shape, rehome) = match &self.item.data {
             Data::Struct(data) => (struct_shape(&data.fields), struct_rehome(&data.fields)),
@@ -48,7 +49,21 @@ impl SharedType {
                     #rehome
                 }
             }
+            #listed
         }
+    }
+}
+
+/// Lists the type among those of its image, so that two artifacts can be compared.
+fn listed(name: &Ident) -> TokenStream {
+    let private = quote!(::hotswap_plugin::__private);
+    quote! {
+        const _: () = {
+            #[#private::linkme::distributed_slice(#private::SHARED_TYPES)]
+            #[linkme(crate = #private::linkme)]
+            static TYPE: fn() -> ::hotswap_plugin::TypeSchema =
+                ::hotswap_plugin::TypeSchema::of::<#name>;
+        };
     }
 }
 

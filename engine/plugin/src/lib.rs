@@ -83,6 +83,7 @@ pub mod __private {
     pub use crate::interface::raw::{
         Lease, Method, ObjectTable, RawObject, dispatch, invoke_method,
     };
+    pub use crate::shared::SHARED_TYPES;
     pub use crate::vault::raw::{CarryTable, RawValue, ValueCallback, ValueTable};
     pub use linkme;
     pub use std::marker::PhantomData;

@@ -33,6 +33,11 @@ pub unsafe trait Shared: Sized + Send + Sync + 'static {
     fn rehome(&mut self) {}
 }
 
+/// The types of an image that `#[derive(Shared)]` stands on, but for those with parameters.
+#[doc(hidden)]
+#[linkme::distributed_slice]
+pub static SHARED_TYPES: [fn() -> TypeSchema];
+
 /// The schema of a type, kept for the life of the image.
 pub(crate) fn schema_of<T: Shared>() -> Arc<TypeSchema> {
     let id = TypeId::of::<T>();

@@ -19,10 +19,14 @@
 //! Log records wait in a bounded queue of their own, apart from answers and events; what did not
 //! fit is counted in a `dropped` notification.
 
+mod contents;
 mod event;
 mod message;
 mod snapshot;
 
+pub use contents::{
+    ArtifactChange, ArtifactContents, ChangeKind, ChangedItem, ExportInfo, ImportInfo, TypeInfo,
+};
 pub use event::{
     Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport, ValueChange,
     ValueOutcome,

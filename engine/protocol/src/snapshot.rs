@@ -148,6 +148,12 @@ pub struct FunctionInfo {
     pub params: Vec<ParamInfo>,
     /// The JSON Schema of what it returns.
     pub returns: Value,
+    /// Whether it is found by name alone, in the newest generation.
+    #[serde(default)]
+    pub is_live: bool,
+    /// Whether it is `async`.
+    #[serde(default)]
+    pub is_async: bool,
     /// How often the active version has been asked for it.
     #[serde(default)]
     pub calls: u64,

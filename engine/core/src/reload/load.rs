@@ -159,37 +159,10 @@ impl Load {
         inspected: &Inspected,
         phases: &mut Phases,
     ) -> Result<(), EngineError> {
-        let facts = inspected.facts.clone();
-        let name = facts.name.clone();
-        let ordinal = state.next_ordinal(&name);
-        let staged =
-            phases.time("stage", Some(&name), || engine.staging().stage(inspected, ordinal))?;
-        let size_bytes = inspected.found.identity.size;
-        let (version, opened) = phases.time("open", Some(&name), || {
-            Version::open(
-                facts,
-                ordinal,
-                size_bytes,
-                engine.services(),
-                Bag::loading(self.overlay.clone()),
-                |version| Image::open(staged, version),
-            )
-        });
-        engine.register(&version);
-        match opened {
-            Ok(()) => {
-                self.versions.push(Lease::first(&version));
-                Ok(())
-            }
-            Err(why) => {
-                let error = EngineError::load(&name, Step::Open, why);
-                version.fail(error.to_string());
-                // It has no image to enter.
-                version.leases().close();
-                version.finish(VersionState::Failed, format!("failed: {error}"));
-                Err(error)
-            }
-        }
+        let ordinal = state.next_ordinal(&inspected.facts.name);
+        let bag = Bag::loading(self.overlay.clone());
+        self.versions.push(open_version(engine, inspected, ordinal, bag, phases)?);
+        Ok(())
     }
 
     /// Remembers why the load failed.
@@ -255,8 +228,40 @@ impl Load {
     }
 }
 
+/// Makes a version of an artifact: stages and opens it.
+pub(crate) fn open_version(
+    engine: &Inner,
+    inspected: &Inspected,
+    ordinal: u32,
+    bag: Bag,
+    phases: &mut Phases,
+) -> Result<Lease, EngineError> {
+    let facts = inspected.facts.clone();
+    let name = facts.name.clone();
+    let staged =
+        phases.time("stage", Some(&name), || engine.staging().stage(inspected, ordinal))?;
+    let size_bytes = inspected.found.identity.size;
+    let (version, opened) = phases.time("open", Some(&name), || {
+        Version::open(facts, ordinal, size_bytes, engine.services(), bag, |version| {
+            Image::open(staged, version)
+        })
+    });
+    engine.register(&version);
+    match opened {
+        Ok(()) => Ok(Lease::first(&version)),
+        Err(why) => {
+            let error = EngineError::load(&name, Step::Open, why);
+            version.fail(error.to_string());
+            // It has no image to enter.
+            version.leases().close();
+            version.finish(VersionState::Failed, format!("failed: {error}"));
+            Err(error)
+        }
+    }
+}
+
 /// Asks what a version exports, and keeps it with the version, also when nobody waits any more.
-fn keep_export(image: &Image, version: &Arc<Version>) -> Outcome<()> {
+pub(crate) fn keep_export(image: &Image, version: &Arc<Version>) -> Outcome<()> {
     let object = match image.export() {
         Outcome::Ok(Some(object)) => object,
         Outcome::Ok(None) => return Outcome::Ok(()),

@@ -13,8 +13,8 @@ use std::{
 };
 
 use crate::{
-    BoundObject, Data, Error, FunctionDescription, ImportRequest, LiveTypeDescription, Value,
-    Vault,
+    BoundObject, Data, Error, FunctionDescription, ImportRequest, LiveTypeDescription, TypeSchema,
+    Value, Vault,
     future::RawFuture,
     interface::raw::RawObject,
     vault::{
@@ -146,6 +146,9 @@ pub struct PluginTable {
     /// Tells the live types.
     pub describe_types:
         unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<LiveTypeDescription>>,
+    /// Tells the types that may cross and have no parameters.
+    pub describe_shared:
+        unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<TypeSchema>>,
     /// Reads a value as the live type of a number, and writes it anew.
     pub renew: unsafe extern "C" fn(
         *const crate::image::Instance,

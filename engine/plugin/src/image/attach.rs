@@ -10,12 +10,12 @@ use std::{
 use super::{HOST, catch, log, panics};
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
-    LiveTypeDescription, Plugin, Value, Vault,
+    LiveTypeDescription, Plugin, TypeSchema, Value, Vault,
     abi::{HostTable, Outcome, PluginTable, descriptor::Descriptor},
     function::{Call, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, TypedCall},
     future::RawFuture,
     interface::raw::RawObject,
-    shared,
+    shared::{self, SHARED_TYPES},
 };
 
 /// A plugin's place in its binary: the instance, and what belongs to it.
@@ -129,6 +129,7 @@ pub fn attach(
             create,
             describe,
             describe_types,
+            describe_shared,
             renew,
             reloadable,
             export,
@@ -192,6 +193,11 @@ unsafe extern "C" fn describe_types(
 ) -> Outcome<Vec<LiveTypeDescription>> {
     // SAFETY: the engine passes what `attach` answered with.
     unsafe { enter(instance, |instance| Ok(LiveType::describe_all(instance.module))) }
+}
+
+unsafe extern "C" fn describe_shared(instance: *const Instance) -> Outcome<Vec<TypeSchema>> {
+    // SAFETY: the engine passes what `attach` answered with.
+    unsafe { enter(instance, |_| Ok(SHARED_TYPES.iter().map(|schema| schema()).collect())) }
 }
 
 unsafe extern "C" fn renew(

@@ -88,6 +88,28 @@ impl TypeSchema {
         self.nodes.first().map_or("?", |node| node.name.as_str())
     }
 
+    /// The type's size in bytes.
+    pub fn size(&self) -> usize {
+        self.nodes.first().map_or(0, |node| node.size)
+    }
+
+    /// The type's fields, `z: f64`, or the names of its variants.
+    pub fn members(&self) -> Vec<String> {
+        match self.nodes.first().map(|node| &node.shape) {
+            Some(Shape::Struct(fields)) => fields.iter().map(|field| self.text(field)).collect(),
+            Some(Shape::Enum { variants, .. }) => {
+                variants.iter().map(|variant| variant.name.clone()).collect()
+            }
+            Some(Shape::Scalar | Shape::Generic(_)) | None => Vec::new(),
+        }
+    }
+
+    /// `z: f64`
+    fn text(&self, field: &Field) -> String {
+        let type_name = self.nodes.get(field.type_index).map_or("?", |node| &node.name);
+        format!("{}: {type_name}", field.name)
+    }
+
     /// The first difference between what is there and what is expected, in words; none when the
     /// two may stand for one another.
     pub fn difference(&self, expected: &Self) -> Option<String> {
@@ -153,10 +175,7 @@ impl TypeSchema {
         wanted: &[Field],
         deeper: &mut dyn FnMut(usize, usize) -> Option<String>,
     ) -> Option<String> {
-        let text = |schema: &Self, field: &Field| {
-            let type_name = schema.nodes.get(field.type_index).map_or("?", |node| &node.name);
-            format!("`{}: {type_name}`", field.name)
-        };
+        let text = |schema: &Self, field: &Field| format!("`{}`", schema.text(field));
         let has = |fields: &[Field], name: &str| fields.iter().any(|field| field.name == name);
         if let Some(extra) = found.iter().find(|field| !has(wanted, &field.name)) {
             return Some(format!("`{owner}` differs: found {}, not expected", text(self, extra)));

@@ -1,0 +1,135 @@
+//! Opens an artifact to see what it declares, without loading it as a plugin.
+//!
+//! An inspected file's bytes are checked, but opening it runs its code: its constructors, the
+//! plugin's `Default`, `export` and `import`. Do it in a process of its own when the artifact is not
+//! known to be good; a host never has to.
+//!
+//! ```no_run
+//! use hotswap_engine::probe::Contents;
+//!
+//! # fn main() -> Result<(), hotswap_engine::EngineError> {
+//! let loaded = Contents::open("store/world/7f3a.so".as_ref())?;
+//! let built = Contents::open("plugins/world.so".as_ref())?;
+//! for change in loaded.changes_to(&built) {
+//!     println!("{} {}: {}", change.item.as_str(), change.name, change.detail);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod compare;
+
+use std::{path::Path, time::Duration};
+
+use hotswap_plugin::{
+    FunctionDescription, ImportRequest, InterfaceShape, LiveTypeDescription, TypeSchema,
+};
+use hotswap_protocol::{ArtifactContents, ExportInfo, ImportInfo, LiveTypeInfo, TypeInfo};
+
+use crate::{
+    Engine, EngineError, Step,
+    artifact::BuildId,
+    engine::Inner,
+    find::Found,
+    lease::Lease,
+    lifecycle::StepThread,
+    reload::{Phases, keep_export, open_version},
+    stage::inspect,
+    vault::{Bag, Overlay},
+    version::function_info,
+};
+
+/// How long the artifact's code may take to answer one question.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What an artifact declares.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    plugin: String,
+    build_id: BuildId,
+    functions: Vec<FunctionDescription>,
+    live_types: Vec<LiveTypeDescription>,
+    export: Option<InterfaceShape>,
+    imports: Vec<ImportRequest>,
+    types: Vec<TypeSchema>,
+}
+
+impl Contents {
+    /// Opens an artifact in this process, asks it, and lets it go again.
+    ///
+    /// # Errors
+    /// When the file is no artifact for this program's toolchain, and when its code fails or panics.
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        let engine = Engine::builder(path).build()?;
+        let inspected = inspect(Found::at(path)?)?;
+        let bag = Bag::loading(Overlay::new(&[]));
+        let inner: &Inner = engine.inner();
+        let lease = open_version(inner, &inspected, 1, bag, &mut Phases::default())?;
+        Self::ask(&lease)
+    }
+
+    fn ask(lease: &Lease) -> Result<Self, EngineError> {
+        let steps = StepThread::start(STEP_TIMEOUT)?;
+        steps.run(lease, Step::Create, |image| image.create())?;
+        let mut types = steps.run(lease, Step::Create, |image| image.describe_shared())?;
+        types.sort_by(|a, b| a.name().cmp(b.name()));
+        types.dedup();
+        let version = lease.version();
+        let exporter = version.clone();
+        steps.run(lease, Step::Export, move |image| keep_export(image, &exporter))?;
+        Ok(Self {
+            plugin: version.name().to_owned(),
+            build_id: version.facts.build_id,
+            functions: steps.run(lease, Step::Create, |image| image.describe())?,
+            live_types: steps.run(lease, Step::Create, |image| image.describe_types())?,
+            export: version.export().map(|export| export.shape.clone()),
+            imports: steps.run(lease, Step::Import, |image| image.requests())?,
+            types,
+        })
+    }
+
+    /// The contents as a console shows them.
+    pub fn info(&self) -> ArtifactContents {
+        ArtifactContents {
+            plugin: self.plugin.clone(),
+            build_id: self.build_id.to_string(),
+            functions: self.functions.iter().map(|function| function_info(function, 0)).collect(),
+            live_types: self.live_types.iter().map(|live| self.live_type_info(live)).collect(),
+            export: self.export.as_ref().map(export_info),
+            imports: self.imports.iter().map(import_info).collect(),
+            types: self.types.iter().map(type_info).collect(),
+        }
+    }
+
+    fn live_type_info(&self, live: &LiveTypeDescription) -> LiveTypeInfo {
+        LiveTypeInfo {
+            plugin: self.plugin.clone(),
+            version: 0,
+            name: live.name.clone(),
+            doc: live.doc.clone(),
+            schema: serde_json::from_str(&live.schema).unwrap_or_default(),
+        }
+    }
+}
+
+fn export_info(shape: &InterfaceShape) -> ExportInfo {
+    let methods = shape.methods.iter();
+    let methods = methods.map(|method| format!("fn {}{}", method.name, method.signature));
+    ExportInfo { interface: shape.name.clone(), methods: methods.collect() }
+}
+
+fn import_info(import: &ImportRequest) -> ImportInfo {
+    ImportInfo {
+        plugin: import.plugin.clone(),
+        interface: import.shape.name.clone(),
+        optional: import.optional,
+    }
+}
+
+fn type_info(schema: &TypeSchema) -> TypeInfo {
+    TypeInfo {
+        name: schema.name().to_owned(),
+        size_bytes: schema.size(),
+        members: schema.members(),
+    }
+}

@@ -1,0 +1,76 @@
+//! Opening an artifact to see what it declares, without loading it.
+
+use hotswap_engine::{
+    probe::Contents,
+    protocol::{ArtifactChange, ChangeKind},
+};
+use insta::assert_snapshot;
+
+use crate::support::{PluginDir, renamed};
+
+fn contents(dir: &PluginDir, plugin: &str) -> Contents {
+    Contents::open(&dir.file(plugin)).unwrap_or_else(|error| panic!("{plugin}: {error}"))
+}
+
+/// A change a line; what breaks is marked.
+fn in_words(changes: &[ArtifactChange]) -> String {
+    let line = |change: &ArtifactChange| {
+        let ArtifactChange { item, name, change, detail, is_breaking } = change;
+        let mark = if *is_breaking { "! " } else { "" };
+        let change = match change {
+            ChangeKind::Added => "added",
+            ChangeKind::Removed => "removed",
+            ChangeKind::Changed => "changed",
+        };
+        format!("{mark}{} {name} {change}: {detail}", item.as_str())
+    };
+    changes.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn an_artifact_tells_what_it_declares() {
+    let dir = PluginDir::of(&["lives", "takes"]);
+    let lives = contents(&dir, "lives").info();
+    let functions = lives.functions.iter().map(|function| {
+        format!("{}{} live={}", function.name, function.signature, function.is_live)
+    });
+    assert_snapshot!(functions.collect::<Vec<_>>().join("\n"), @r"
+    live_fire(fire: LiveFire) -> String live=true
+    relay(rounds: u32) -> String live=false
+    revision() -> u32 live=true
+    task_count() -> u32 live=true
+    ");
+    let types: Vec<_> = lives.live_types.iter().map(|live| live.name.as_str()).collect();
+    assert_eq!(types, ["LiveFire"]);
+
+    let takes = contents(&dir, "takes").info();
+    assert_snapshot!(format!("{:?}", takes.imports), @r#"[ImportInfo { plugin: "gives", interface: "sample_api::Alpha", optional: false }, ImportInfo { plugin: "gives-more", interface: "sample_api::Beta", optional: true }]"#);
+}
+
+#[test]
+fn two_artifacts_of_a_plugin_are_compared() {
+    let dir = PluginDir::of(&["gives", "lives"]);
+    let (gives, lives) = (contents(&dir, "gives"), contents(&dir, "lives"));
+    assert_eq!(gives.changes_to(&gives), []);
+    dir.write("gives", &renamed("gives-more", "gives"));
+    assert_snapshot!(in_words(&gives.changes_to(&contents(&dir, "gives"))), @r"
+    ! export sample_api::Beta changed: was `sample_api::Alpha`, now `sample_api::Beta`
+    import in-circle added: `sample_api::Alpha`
+    ");
+    dir.write("lives", &renamed("lives-more", "lives"));
+    let changes = in_words(&lives.changes_to(&contents(&dir, "lives")));
+    assert_snapshot!(changes, @r"
+    ! function relay removed: (rounds: u32) -> String
+    ! function revision removed: () -> u32
+    ! function task_count removed: () -> u32
+    live type LiveFire changed: `pace` was added, and may be missing
+    ");
+}
+
+#[test]
+fn a_file_that_is_no_artifact_is_refused_before_it_is_opened() {
+    let dir = PluginDir::empty();
+    dir.write("garbage", b"no library");
+    let error = Contents::open(&dir.file("garbage")).unwrap_err();
+    assert_snapshot!(error, @"garbage.so: inspect: not a shared library for this machine: Invalid ELF header size or alignment");
+}
