@@ -185,6 +185,7 @@ pub static COMMANDS: &[Command] = {
         command(Anywhere, "previous-tab", A::PreviousTab, "previous tab", &["["]),
         command(Anywhere, "functions", A::Show(Tab::Functions), "show the functions", &[]),
         command(Anywhere, "vault", A::Show(Tab::Vault), "show the Vault", &[]),
+        command(Anywhere, "live", A::Show(Tab::Live), "show the live tables", &[]),
         command(Anywhere, "builds", A::Show(Tab::Build), "show the builds", &[]),
         command(Anywhere, "timeline", A::Show(Tab::Timeline), "show the timeline", &[]),
         command(Anywhere, "up", A::Move(Motion::Up), "up", &["Up", "k"]),

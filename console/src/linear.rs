@@ -112,6 +112,7 @@ impl Lines {
             return match event {
                 SessionEvent::Snapshot(_)
                 | SessionEvent::Vault(_)
+                | SessionEvent::Live(_)
                 | SessionEvent::Invoked { .. } => Ok(()),
                 event => print_json(event),
             };

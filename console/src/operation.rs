@@ -10,6 +10,8 @@ pub enum Operation {
     Status,
     /// Show the contents of the Vault.
     Vault,
+    /// Show the live functions and types.
+    Live,
     /// Reload the plugins whose artifact changed.
     Reload,
     /// The same, also those that a rollback holds.
@@ -44,6 +46,7 @@ impl Operation {
         match self {
             Self::Status => Request::Snapshot,
             Self::Vault => Request::Vault,
+            Self::Live => Request::Live,
             Self::Reload => Request::Reload,
             Self::ReloadLatest => Request::ReloadLatest,
             Self::Rollback(params) => Request::Rollback(params.clone()),
@@ -57,6 +60,7 @@ impl Operation {
         match self {
             Self::Status => "hotswap status".into(),
             Self::Vault => "hotswap vault".into(),
+            Self::Live => "hotswap live".into(),
             Self::Reload => "hotswap reload".into(),
             Self::ReloadLatest => "hotswap reload --latest".into(),
             Self::Rollback(params) => format!("hotswap rollback {}", params.target),

@@ -3,12 +3,15 @@
 pub mod build;
 pub mod form;
 pub mod functions;
+pub mod live;
 pub mod logs;
 pub mod overlay;
 pub mod palette;
 pub mod plugins;
 pub mod rollback;
+pub mod schema;
 pub mod timeline;
+pub mod tree;
 pub mod vault;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +25,7 @@ use crate::layout::Layout;
 use crate::session::Job;
 use build::Builds;
 use functions::Functions;
+use live::Live;
 use logs::Logs;
 use overlay::Overlay;
 use plugins::Plugins;
@@ -46,6 +50,8 @@ pub struct State {
     pub functions: Functions,
     /// The Vault tab.
     pub vault: Vault,
+    /// The Live tab.
+    pub live: Live,
     /// The Build tab.
     pub builds: Builds,
     /// The Timeline tab.
@@ -128,6 +134,8 @@ pub enum Tab {
     Functions,
     /// The Vault.
     Vault,
+    /// What is found by name alone.
+    Live,
     /// What cargo said.
     Build,
     /// The reloads and the lives of the versions.
@@ -136,13 +144,15 @@ pub enum Tab {
 
 impl Tab {
     /// All tabs, in their order on the screen.
-    pub const ALL: [Self; 4] = [Self::Functions, Self::Vault, Self::Build, Self::Timeline];
+    pub const ALL: [Self; 5] =
+        [Self::Functions, Self::Vault, Self::Live, Self::Build, Self::Timeline];
 
     /// Its title.
     pub fn title(self) -> &'static str {
         match self {
             Self::Functions => "Functions",
             Self::Vault => "Vault",
+            Self::Live => "Live",
             Self::Build => "Build",
             Self::Timeline => "Timeline",
         }
@@ -188,6 +198,7 @@ impl State {
             tab_to_return_to: None,
             functions: Functions::default(),
             vault: Vault::default(),
+            live: Live::default(),
             builds: Builds::default(),
             timeline: Timeline::default(),
             logs: Logs::default(),

@@ -197,6 +197,7 @@ fn show_tab(state: &mut State, tab: Tab) -> Vec<Effect> {
     state.tab_to_return_to = None;
     match tab {
         Tab::Vault => vec![Effect::Order(Order::Operate(Operation::Vault))],
+        Tab::Live => vec![Effect::Order(Order::Operate(Operation::Live))],
         Tab::Functions | Tab::Build | Tab::Timeline => Vec::new(),
     }
 }
@@ -224,6 +225,9 @@ fn go(state: &mut State, motion: Motion) -> Vec<Effect> {
         }
         Panel::Logs => state.logs.go(motion, page),
         Panel::Tabs => match (motion, state.tab) {
+            // A line of these is for the names of their columns.
+            (motion, Tab::Vault) => state.vault.go(motion, page.saturating_sub(1)),
+            (motion, Tab::Live) => state.live.go(motion, page.saturating_sub(1)),
             (Motion::Left, tab) => return show_tab(state, tab.beside(false)),
             (Motion::Right, tab) => return show_tab(state, tab.beside(true)),
             (motion, Tab::Functions) => {
@@ -231,13 +235,6 @@ fn go(state: &mut State, motion: Motion) -> Vec<Effect> {
                 let from = state.functions.selected;
                 if let Some(to) = crate::state::plugins::step(motion, from, count, page) {
                     state.functions.selected = to;
-                }
-            }
-            (motion, Tab::Vault) => {
-                let count = state.vault.line_count().saturating_sub(page) + 1;
-                let from = state.vault.top;
-                if let Some(to) = crate::state::plugins::step(motion, from, count, page) {
-                    state.vault.top = to;
                 }
             }
             (motion, Tab::Build) => state.builds.go(motion, page),

@@ -5,6 +5,7 @@ mod builds;
 mod footer;
 mod functions;
 mod header;
+mod live;
 mod logs;
 mod overlay;
 mod palette;
@@ -12,6 +13,7 @@ mod plugins;
 mod text;
 mod theme;
 mod timeline;
+mod tree;
 mod vault;
 
 use ratatui::Frame;
@@ -58,6 +60,7 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     match state.tab {
         Tab::Functions => functions::draw(frame, inner, state, theme),
         Tab::Vault => vault::draw(frame, inner, state, theme),
+        Tab::Live => live::draw(frame, inner, state, theme),
         Tab::Build => builds::draw(frame, inner, state, theme),
         Tab::Timeline => timeline::draw(frame, inner, state, theme),
     }

@@ -43,6 +43,8 @@ pub enum Command {
     Invoke(InvokeArguments),
     /// Show the contents of the Vault.
     Vault(OutputArguments),
+    /// Show the live functions and types: what is found by name alone.
+    Live(OutputArguments),
     /// Print the host's log.
     Logs(LogsArguments),
     /// Free a retired version.
@@ -67,7 +69,10 @@ impl Command {
         match self {
             Self::Build(_) | Self::Completions { .. } | Self::Man { .. } => false,
             Self::Run(run) => run.output.json,
-            Self::Hosts(output) | Self::Status(output) | Self::Vault(output) => output.json,
+            Self::Hosts(output)
+            | Self::Status(output)
+            | Self::Vault(output)
+            | Self::Live(output) => output.json,
             Self::Reload(reload) => reload.output.json,
             Self::Rollback(rollback) => rollback.output.json,
             Self::Invoke(invoke) => invoke.output.json,

@@ -90,6 +90,13 @@ pub(super) async fn vault(
     perform(host, Operation::Vault, output, text::vault).await
 }
 
+pub(super) async fn live(
+    host: Option<&HostChoice>,
+    output: OutputArguments,
+) -> Result<(), Failure> {
+    perform(host, Operation::Live, output, text::live).await
+}
+
 pub(super) async fn free(host: Option<&HostChoice>, free: FreeArguments) -> Result<(), Failure> {
     let operation = Operation::Free(TargetParams { target: free.target });
     perform(host, operation, free.output, text::freed).await

@@ -13,6 +13,7 @@
 //! | `reload`, `rollback` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |
 //! | `invoke` | [`InvokeResult`](hotswap_protocol::InvokeResult): `{"value", "plugin", "version", "elapsed_us"}` |
 //! | `vault` | [`VaultSnapshot`](hotswap_protocol::VaultSnapshot): `{"generation", "data_bag", "extension", …}` |
+//! | `live` | [`LiveSnapshot`](hotswap_protocol::LiveSnapshot): `{"generation", "functions": [{"plugin", "version", "name", …}], "types": […]}` |
 //! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
 //! | `inspect` | `{"path", "size_bytes", "name", "crate_version", "build_id", "source", "toolchain": {"rustc", "target", "panic_strategy", "hotswap_plugin"}, "fits", "misfit", "keep_reason"}` |
 //! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
@@ -92,6 +93,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Rollback(rollback) => host::rollback(host, rollback).await,
         Command::Invoke(invoke) => host::invoke(host, invoke).await,
         Command::Vault(output) => host::vault(host, output).await,
+        Command::Live(output) => host::live(host, output).await,
         Command::Free(free) => host::free(host, free).await,
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Completions { shell } => generate::completions(shell),

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use hotswap_protocol::{
-    FreeResult, HostInfo, InvokeResult, LogRecord, ReloadReport, Snapshot, VaultSnapshot,
+    FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord, ReloadReport, Snapshot,
+    VaultSnapshot,
 };
 use serde_json::Value;
 
@@ -76,6 +77,26 @@ pub(super) fn vault(vault: &VaultSnapshot) -> String {
         .iter()
         .map(|slot| [slot.interface.clone(), slot.name.clone(), slot.owner.clone()]);
     text.push_str(&table(["INTERFACE", "NAME", "OWNER"], slots));
+    text
+}
+
+pub(super) fn live(live: &LiveSnapshot) -> String {
+    let mut text = format!("generation {}\n\nFunctions\n", live.generation);
+    let functions = live.functions.iter().map(|it| {
+        [
+            it.function.name.clone(),
+            it.function.signature.clone(),
+            format!("{}@v{}", it.plugin, it.version),
+            it.function.calls.to_string(),
+        ]
+    });
+    text.push_str(&table(["NAME", "SIGNATURE", "PLUGIN", "CALLS"], functions));
+    text.push_str("\nTypes\n");
+    let types = live.types.iter().map(|it| {
+        let plugin = format!("{}@v{}", it.plugin, it.version);
+        [it.name.clone(), plugin, crate::state::schema::summary(&it.schema)]
+    });
+    text.push_str(&table(["NAME", "PLUGIN", "SHAPE"], types));
     text
 }
 

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use hotswap_build::{BuildMessage, DiagnosticLevel};
-use hotswap_protocol::{HostInfo, InvokeResult, LogRecord, Snapshot, VaultSnapshot, WireError};
+use hotswap_protocol::{
+    HostInfo, InvokeResult, LiveSnapshot, LogRecord, Snapshot, VaultSnapshot, WireError,
+};
 use serde::Serialize;
 
 use super::job::{Job, JobOutcome};
@@ -112,6 +114,9 @@ pub enum SessionEvent {
     /// The Vault, when it was asked for.
     #[serde(skip)]
     Vault(Result<VaultSnapshot, WireError>),
+    /// The live functions and types, when they were asked for.
+    #[serde(skip)]
+    Live(Result<LiveSnapshot, WireError>),
     /// A function's answer.
     #[serde(skip)]
     Invoked {

@@ -76,6 +76,7 @@ pub fn command_line(state: &State, action: &Action) -> Option<String> {
             Some(Operation::rollback(rollback.target()?).command_line())
         }
         Action::Details => Some(Operation::Status.command_line()),
+        Action::Show(Tab::Live) => Some(Operation::Live.command_line()),
         Action::Show(Tab::Vault) => Some(Operation::Vault.command_line()),
         Action::ToggleFollow => Some("hotswap logs --follow".into()),
         Action::CopyAll => Some("hotswap logs".into()),

@@ -1,104 +1,322 @@
-//! The Vault as lines of a table and of trees.
+//! The Vault as trees, with what the last reload changed.
 
-use hotswap_protocol::{VaultSnapshot, WireError};
+use std::collections::BTreeSet;
 
+use hotswap_protocol::{DataBagEntry, ValueChange, ValueOutcome, VaultSnapshot, WireError};
+use serde_json::Value;
+
+use super::tree::{Mark, Tree, TreeRow, brief, has_children};
+use crate::action::Motion;
 use crate::format;
+
+/// The columns of the Vault tab.
+pub const COLUMNS: [&str; 5] = ["name", "type", "owner", "size", "value"];
 
 /// The Vault tab.
 #[derive(Default)]
 pub struct Vault {
     /// The Vault as last seen.
-    pub contents: Option<Result<VaultSnapshot, WireError>>,
-    /// The first visible line.
-    pub top: usize,
-}
-
-/// A line of the Vault tab.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VaultLine {
-    /// What follows.
-    Heading(String),
-    /// The names of the columns that follow.
-    Columns(Vec<String>),
-    /// A row of a table.
-    Cells(Vec<String>),
-    /// Part of a value.
-    Text(String),
-    /// Nothing.
-    Blank,
+    contents: Option<Result<VaultSnapshot, WireError>>,
+    /// The Vault as last seen of the generation before.
+    before: Option<VaultSnapshot>,
+    /// What the last reload did to the values of the DataBag, and the generation that it made.
+    outcomes: (u64, Vec<ValueOutcome>),
+    tree: Tree,
 }
 
 impl Vault {
-    /// How many lines there are.
-    pub fn line_count(&self) -> usize {
-        self.lines().len()
-    }
-
-    /// All lines.
-    pub fn lines(&self) -> Vec<VaultLine> {
-        match &self.contents {
-            None => Vec::new(),
-            Some(Err(error)) => {
-                error.to_string().lines().map(|line| VaultLine::Text(line.to_owned())).collect()
-            }
-            Some(Ok(vault)) => lines_of(vault),
+    /// Takes the Vault as the host has it now; true when that changed anything.
+    pub fn update(&mut self, contents: Result<VaultSnapshot, WireError>) -> bool {
+        if self.contents.as_ref() == Some(&contents) {
+            return false;
         }
+        if let (Ok(now), Some(Ok(seen))) = (&contents, &self.contents)
+            && now.generation != seen.generation
+        {
+            self.before = Some(seen.clone());
+        }
+        self.contents = Some(contents);
+        true
     }
-}
 
-fn lines_of(vault: &VaultSnapshot) -> Vec<VaultLine> {
-    let mut lines = vec![VaultLine::Heading("DataBag".into())];
-    if vault.data_bag.is_empty() {
-        lines.push(VaultLine::Text("empty".into()));
-    } else {
-        let rows = vault.data_bag.iter().map(|entry| {
-            vec![
-                entry.key.clone(),
-                entry.type_name.clone(),
-                entry.owner.clone(),
-                entry.size_bytes.map_or_else(|| "–".into(), format::bytes),
-                entry.value.as_ref().map_or_else(|| "opaque".into(), ToString::to_string),
-            ]
-        });
-        push_table(&mut lines, &["name", "type", "owner", "size", "value"], rows);
+    /// Takes what a reload did to the DataBag.
+    pub fn reloaded(&mut self, generation: u64, outcomes: &[ValueOutcome]) {
+        self.outcomes = (generation, outcomes.to_vec());
     }
-    lines.push(VaultLine::Blank);
-    let heading = match vault.extension_type.as_str() {
-        "" => "Extension".to_owned(),
-        type_name => format!("Extension  {type_name}"),
-    };
-    lines.push(VaultLine::Heading(heading));
-    let value = format!("{:#}", vault.extension);
-    lines.extend(value.lines().map(|line| VaultLine::Text(line.to_owned())));
-    if !vault.slots.is_empty() {
-        lines.push(VaultLine::Blank);
-        lines.push(VaultLine::Heading("Registered in the Extension".into()));
-        let rows = vault
-            .slots
+
+    /// Forgets the Vault of a host that has ended.
+    pub fn clear(&mut self) {
+        self.contents = None;
+        self.before = None;
+        self.outcomes = Default::default();
+    }
+
+    /// Why the Vault cannot be shown.
+    pub fn error(&self) -> Option<&WireError> {
+        self.contents.as_ref()?.as_ref().err()
+    }
+
+    /// The visible rows.
+    pub fn rows(&self) -> Vec<TreeRow> {
+        let Some(Ok(vault)) = &self.contents else { return Vec::new() };
+        let mut rows = Vec::new();
+        self.push_data_bag(&mut rows, vault);
+        self.push_extension(&mut rows, vault);
+        self.push_slots(&mut rows, vault);
+        rows
+    }
+
+    /// Which row is selected.
+    pub fn selected(&self, rows: &[TreeRow]) -> usize {
+        self.tree.selected(rows)
+    }
+
+    /// Selects a row.
+    pub fn select(&mut self, index: usize) {
+        let rows = self.rows();
+        self.tree.select(&rows, index);
+    }
+
+    /// Moves the selection, opens and closes.
+    pub fn go(&mut self, motion: Motion, page: usize) {
+        let rows = self.rows();
+        self.tree.go(&rows, motion, page);
+    }
+
+    /// Opens or closes the selected row; false when it has nothing to open.
+    pub fn toggle(&mut self) -> bool {
+        let rows = self.rows();
+        self.tree.toggle(&rows)
+    }
+
+    /// All there is to know of the selected row: a title and lines.
+    pub fn details(&self) -> Option<(String, Vec<String>)> {
+        let rows = self.rows();
+        let row = rows.get(self.tree.selected(&rows))?;
+        let mut lines: Vec<String> = COLUMNS
             .iter()
-            .map(|slot| vec![slot.name.clone(), slot.interface.clone(), slot.owner.clone()]);
-        push_table(&mut lines, &["name", "interface", "owner"], rows);
+            .zip(&row.cells)
+            .skip(1)
+            .take(3)
+            .filter(|(_, cell)| !cell.is_empty())
+            .map(|(column, cell)| format!("{column:<6} {cell}"))
+            .collect();
+        if let Some(was) = self.was(row) {
+            lines.push(was);
+        }
+        lines.push(String::new());
+        match self.value_at(&row.path) {
+            Some(value) => lines.extend(format!("{value:#}").lines().map(str::to_owned)),
+            None => lines.extend(row.cells.last().cloned()),
+        }
+        Some((row.cells.first()?.clone(), lines))
     }
-    lines
-}
 
-/// Pads all columns but the last to the widest cell.
-fn push_table(
-    lines: &mut Vec<VaultLine>,
-    header: &[&str],
-    rows: impl Iterator<Item = Vec<String>>,
-) {
-    let header = header.iter().map(|name| (*name).to_owned()).collect();
-    let mut table: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
-    let column_count = table[0].len();
-    for column in 0..column_count - 1 {
-        let width = table.iter().map(|row| format::width(&row[column])).max().unwrap_or(0);
-        for row in &mut table {
-            let padding = width - format::width(&row[column]);
-            row[column].push_str(&" ".repeat(padding));
+    /// What a changed row was before the last reload.
+    fn was(&self, row: &TreeRow) -> Option<String> {
+        let before = self.before.as_ref()?;
+        match row.mark {
+            Mark::New => Some("was    not there before the last reload".into()),
+            Mark::Changed => {
+                let value = value_in(before, &row.path).map_or("opaque".into(), Value::to_string);
+                let entry = row.path.strip_prefix("bag/").and_then(|key| entry(before, key));
+                let type_name = entry.map_or_else(String::new, |it| format!("{} ", it.type_name));
+                Some(format!("was    {type_name}{value}"))
+            }
+            _ => None,
         }
     }
-    let mut table = table.into_iter();
-    lines.extend(table.next().map(VaultLine::Columns));
-    lines.extend(table.map(VaultLine::Cells));
+
+    fn value_at(&self, path: &str) -> Option<&Value> {
+        match &self.contents {
+            Some(Ok(vault)) => value_in(vault, path),
+            _ => None,
+        }
+    }
+
+    fn push_data_bag(&self, rows: &mut Vec<TreeRow>, vault: &VaultSnapshot) {
+        let open = self.tree.is_open("bag", 0);
+        rows.push(heading("bag", "DataBag", "", open, vault.data_bag.len()));
+        if !open {
+            return;
+        }
+        for entry in &vault.data_bag {
+            let path = format!("bag/{}", entry.key);
+            let children = entry.value.as_ref().filter(|value| has_children(value));
+            let is_open = children.map(|_| self.tree.is_open(&path, 1));
+            let (mark, note) = self.change(entry);
+            let value = entry.value.as_ref().map_or_else(|| "opaque".into(), brief);
+            let size = entry.size_bytes.map_or_else(|| "–".into(), format::bytes);
+            rows.push(TreeRow {
+                path: path.clone(),
+                depth: 1,
+                is_open,
+                cells: vec![
+                    entry.key.clone(),
+                    entry.type_name.clone(),
+                    entry.owner.clone(),
+                    size,
+                    if note.is_empty() { value } else { format!("{value}  ({note})") },
+                ],
+                mark,
+            });
+            if let (Some(value), Some(true)) = (children, is_open) {
+                self.tree.push_json(rows, (&path, 2), value, &|_| Mark::Unchanged, &json_cells);
+            }
+        }
+        let known: BTreeSet<&str> = vault.data_bag.iter().map(|it| it.key.as_str()).collect();
+        let is_gone = |it: &&ValueOutcome| {
+            it.change == ValueChange::Dropped && !known.contains(it.key.as_str())
+        };
+        for gone in self.outcomes_of(vault).iter().filter(is_gone) {
+            let before = self.before.as_ref().and_then(|before| entry(before, &gone.key));
+            let of = |f: fn(&DataBagEntry) -> &String| {
+                before.map_or_else(String::new, |it| f(it).clone())
+            };
+            rows.push(TreeRow {
+                path: format!("bag-gone/{}", gone.key),
+                depth: 1,
+                is_open: None,
+                cells: vec![
+                    gone.key.clone(),
+                    of(|it| &it.type_name),
+                    of(|it| &it.owner),
+                    String::new(),
+                    "went with its version".into(),
+                ],
+                mark: Mark::Gone,
+            });
+        }
+    }
+
+    fn outcomes_of(&self, vault: &VaultSnapshot) -> &[ValueOutcome] {
+        if self.outcomes.0 == vault.generation { &self.outcomes.1 } else { &[] }
+    }
+
+    /// What the last reload did to a value, in words too.
+    fn change(&self, entry: &DataBagEntry) -> (Mark, String) {
+        let Some(Ok(vault)) = &self.contents else { return Default::default() };
+        let outcome = self.outcomes_of(vault).iter().find(|it| it.key == entry.key);
+        let before = self.before.as_ref().and_then(|before| self::entry(before, &entry.key));
+        match (outcome.map(|it| it.change), before) {
+            (Some(ValueChange::Added), _) => (Mark::New, "new".into()),
+            (Some(ValueChange::Migrated), Some(before)) => {
+                (Mark::Changed, format!("was {}", before.type_name))
+            }
+            (Some(ValueChange::Migrated), None) => (Mark::Changed, "of another type".into()),
+            (Some(ValueChange::Shared), _) => (Mark::Changed, "taken over".into()),
+            _ => Default::default(),
+        }
+    }
+
+    fn push_extension(&self, rows: &mut Vec<TreeRow>, vault: &VaultSnapshot) {
+        let open = self.tree.is_open("ext", 0);
+        let count = match &vault.extension {
+            Value::Object(fields) => fields.len(),
+            Value::Array(items) => items.len(),
+            Value::Null => 0,
+            _ => 1,
+        };
+        let mut row = heading("ext", "Extension", &vault.extension_type, open, count);
+        if count > 0 && !has_children(&vault.extension) {
+            row.cells[4] = brief(&vault.extension);
+        }
+        rows.push(row);
+        if open {
+            let mark = |path: &str| self.extension_mark(vault, path);
+            self.tree.push_json(rows, ("ext", 1), &vault.extension, &mark, &json_cells);
+        }
+    }
+
+    /// The Extension is made anew in each generation; this tells what of it differs.
+    fn extension_mark(&self, vault: &VaultSnapshot, path: &str) -> Mark {
+        let Some(before) = &self.before else { return Mark::Unchanged };
+        match (value_in(before, path), value_in(vault, path)) {
+            (None, Some(_)) => Mark::New,
+            (Some(was), Some(is)) if was != is => Mark::Changed,
+            _ => Mark::Unchanged,
+        }
+    }
+
+    fn push_slots(&self, rows: &mut Vec<TreeRow>, vault: &VaultSnapshot) {
+        let open = self.tree.is_open("slots", 0);
+        rows.push(heading("slots", "Registered", "", open, vault.slots.len()));
+        for slot in vault.slots.iter().filter(|_| open) {
+            let same = |it: &&hotswap_protocol::ExtensionSlot| {
+                it.interface == slot.interface && it.name == slot.name
+            };
+            let mark = match self.before.as_ref().map(|it| it.slots.iter().find(same)) {
+                Some(None) => Mark::New,
+                Some(Some(before)) if before.owner != slot.owner => Mark::Changed,
+                _ => Mark::Unchanged,
+            };
+            rows.push(TreeRow {
+                path: format!("slots/{}/{}", slot.interface, slot.name),
+                depth: 1,
+                is_open: None,
+                cells: vec![
+                    slot.name.clone(),
+                    slot.interface.clone(),
+                    slot.owner.clone(),
+                    String::new(),
+                    String::new(),
+                ],
+                mark,
+            });
+        }
+    }
+}
+
+fn heading(path: &str, name: &str, type_name: &str, open: bool, count: usize) -> TreeRow {
+    TreeRow {
+        path: path.into(),
+        depth: 0,
+        is_open: (count > 0).then_some(open),
+        cells: vec![
+            name.into(),
+            type_name.into(),
+            String::new(),
+            String::new(),
+            if count == 0 { "empty".into() } else { String::new() },
+        ],
+        mark: Mark::Unchanged,
+    }
+}
+
+fn json_cells(name: &str, value: &Value) -> Vec<String> {
+    vec![name.into(), String::new(), String::new(), String::new(), brief(value)]
+}
+
+fn entry<'a>(vault: &'a VaultSnapshot, key: &str) -> Option<&'a DataBagEntry> {
+    vault.data_bag.iter().find(|entry| entry.key == key)
+}
+
+/// The value that a row's path leads to.
+fn value_in<'a>(vault: &'a VaultSnapshot, path: &str) -> Option<&'a Value> {
+    if let Some(rest) = path.strip_prefix("bag/") {
+        let key_of = |entry: &&DataBagEntry| {
+            rest.strip_prefix(entry.key.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let entry = vault.data_bag.iter().filter(key_of).max_by_key(|it| it.key.len())?;
+        return inside(entry.value.as_ref()?, &rest[entry.key.len()..]);
+    }
+    inside(&vault.extension, path.strip_prefix("ext")?)
+}
+
+/// Follows `/name/[0]` into a value. Names may contain slashes.
+fn inside<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    let Some(rest) = path.strip_prefix('/') else { return path.is_empty().then_some(value) };
+    let leads =
+        |name: &str| rest.strip_prefix(name).filter(|it| it.is_empty() || it.starts_with('/'));
+    match value {
+        Value::Object(fields) => {
+            fields.iter().find_map(|(name, value)| leads(name).and_then(|rest| inside(value, rest)))
+        }
+        Value::Array(items) => {
+            let (index, rest) = rest.strip_prefix('[')?.split_once(']')?;
+            inside(items.get(index.parse::<usize>().ok()?)?, rest)
+        }
+        _ => None,
+    }
 }

@@ -21,6 +21,18 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
             let reload = state.timeline.reloads().get(state.timeline.selected());
             reload.map(|reload| (reload.title(), of_reload(reload)))
         }
+        Panel::Tabs if state.tab == Tab::Vault => {
+            if state.vault.toggle() {
+                return Vec::new();
+            }
+            state.vault.details()
+        }
+        Panel::Tabs if state.tab == Tab::Live => {
+            if state.live.toggle() {
+                return Vec::new();
+            }
+            state.live.details()
+        }
         Panel::Tabs => None,
         Panel::Logs => {
             let last = state.logs.passing().saturating_sub(1);

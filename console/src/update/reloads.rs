@@ -35,6 +35,7 @@ pub(super) fn happened(state: &mut State, event: Event) {
 }
 
 fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
+    state.vault.reloaded(report.generation, &report.data_bag);
     let changes: Vec<String> =
         report.plugins.iter().filter_map(|plugin| change(state, plugin)).collect();
     if changes.is_empty() {

@@ -47,6 +47,8 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.host.phase = Phase::Starting;
             state.plugins.clear();
             state.timeline.forget_versions();
+            state.vault.clear();
+            state.live.clear();
             state.overlay =
                 state.overlay.take().filter(|it| !matches!(it, Overlay::HostEnded { .. }));
             marker(state, format!("host started, pid {pid}"));
@@ -75,10 +77,16 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         }
         SessionEvent::Snapshot(snapshot) => return take_snapshot(state, *snapshot),
         SessionEvent::Vault(contents) => {
-            if state.vault.contents.as_ref() == Some(&contents) {
+            let changed = state.vault.update(contents);
+            if !changed || state.tab != Tab::Vault {
                 return Vec::new();
             }
-            state.vault.contents = Some(contents);
+        }
+        SessionEvent::Live(contents) => {
+            let changed = state.live.update(contents);
+            if !changed || state.tab != Tab::Live {
+                return Vec::new();
+            }
         }
         SessionEvent::StoredBuilds { plugin, builds } => {
             if let Some(Overlay::Rollback(rollback)) = &mut state.overlay
@@ -90,7 +98,13 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Invoked { operation, answer } => {
             state.functions.answered(&operation, answer);
         }
-        SessionEvent::Engine(event) => reloads::happened(state, event),
+        SessionEvent::Engine(event) => {
+            if let hotswap_protocol::Event::ReloadStarted { .. } = &event {
+                // What was there before the reload is to be compared with what is after it.
+                effects.push(Effect::Order(Order::Operate(Operation::Vault)));
+            }
+            reloads::happened(state, event);
+        }
         SessionEvent::Ended { error } => effects.push(Effect::Exit(error)),
     }
     effects
@@ -168,10 +182,15 @@ fn host_exited(state: &mut State, exit: HostExit, expected: bool) {
 
 fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     let mut effects = Vec::new();
-    if state.tab == Tab::Vault && state.layout().tabs.is_some() {
+    let generation_changed = state.host.generation != snapshot.generation;
+    let is_in_sight = |tab| state.tab == tab && state.layout().tabs.is_some();
+    // Each generation's Vault is looked at once, so that there is something to compare with.
+    if is_in_sight(Tab::Vault) || generation_changed {
         effects.push(Effect::Order(Order::Operate(Operation::Vault)));
     }
-    let generation_changed = state.host.generation != snapshot.generation;
+    if is_in_sight(Tab::Live) {
+        effects.push(Effect::Order(Order::Operate(Operation::Live)));
+    }
     state.host.generation = snapshot.generation;
     state.timeline.seen(state.now_ms, &snapshot.plugins);
     if state.plugins.update(snapshot.plugins) || generation_changed {

@@ -62,6 +62,15 @@ async fn vault_in_words() {
 }
 
 #[tokio::test]
+async fn live_in_words_and_as_json() {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 41);
+    insta::assert_snapshot!(stdout(&output(&runtime, &["live"]).await));
+    let live = stdout_as_json(&output(&runtime, &["live", "--json"]).await);
+    assert_eq!(live, serde_json::to_value(samples::live()).unwrap());
+}
+
+#[tokio::test]
 async fn reload_prints_what_became_of_each_plugin() {
     let runtime = tempfile::tempdir().unwrap();
     let _host = FakeHost::listen(runtime.path(), 41);

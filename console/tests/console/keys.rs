@@ -275,6 +275,9 @@ fn the_vault_is_asked_for_only_while_it_is_in_sight() {
     assert_eq!(console.press("2 ]"), std::slice::from_ref(&ask));
     let snapshot = || SessionEvent::Snapshot(Box::new(samples::snapshot(4121)));
     assert_eq!(console.session(snapshot()), [ask]);
+    let ask = Effect::Order(Order::Operate(Operation::Live));
+    assert_eq!(console.press("]"), std::slice::from_ref(&ask));
+    assert_eq!(console.session(snapshot()), [ask]);
     console.press("]");
     assert_eq!(console.session(snapshot()), []);
 }

@@ -5,7 +5,8 @@ use hotswap_console::session::{
     BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
 };
 use hotswap_console::view::Theme;
-use hotswap_protocol::{ErrorKind, Event, LogLevel, VersionState, WireError};
+use hotswap_protocol::{DataBagEntry, ErrorKind, Event, LogLevel, VersionState, WireError};
+use serde_json::json;
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -165,7 +166,56 @@ fn a_reload_that_failed() {
 fn the_vault() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.press("2 ]");
+        let mut before = samples::vault();
+        before.generation = 2;
+        before.data_bag[0].type_name = "u32".into();
+        before.data_bag.push(DataBagEntry {
+            key: "the old world's map".into(),
+            type_name: "Map".into(),
+            owner: "world v2".into(),
+            size_bytes: None,
+            value: None,
+        });
+        console.session(SessionEvent::Vault(Ok(before)));
+        let mut vault = samples::vault();
+        vault.data_bag.push(DataBagEntry {
+            key: "seats".into(),
+            type_name: "Seats".into(),
+            owner: "cat v1".into(),
+            size_bytes: Some(40),
+            value: Some(json!({ "rows": [[1, 2], [3]], "free": true })),
+        });
+        vault.extension["served"] = 8.into();
+        let mut report = samples::report();
+        report.generation = 3;
+        report.data_bag = serde_json::from_value(json!([
+            { "key": "greetings", "change": "migrated" },
+            { "key": "seats", "change": "added" },
+            { "key": "the old world's map", "change": "dropped" },
+        ]))
+        .unwrap();
+        let at_ms = samples::NOON_MS;
+        console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+        console.session(SessionEvent::Vault(Ok(vault)));
+        console.press("j j l j l");
+    }));
+}
+
+#[test]
+fn a_value_of_the_vault_in_full() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.press("2 ]");
         console.session(SessionEvent::Vault(Ok(samples::vault())));
+        console.press("j Enter");
+    }));
+}
+
+#[test]
+fn the_live_tables() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.press("2 ] ]");
+        console.session(SessionEvent::Live(Ok(samples::live())));
+        console.press("j");
     }));
 }
 

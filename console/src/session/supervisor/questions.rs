@@ -1,6 +1,6 @@
 //! What is asked beside the jobs, without keeping the loop waiting.
 
-use hotswap_protocol::{ErrorKind, InvokeResult, VaultSnapshot, WireError};
+use hotswap_protocol::{ErrorKind, InvokeResult, LiveSnapshot, VaultSnapshot, WireError};
 
 use super::Supervisor;
 use crate::operation::Operation;
@@ -17,6 +17,10 @@ impl Supervisor {
             let event = match &operation {
                 Operation::Vault => SessionEvent::Vault(match client {
                     Some(client) => client.ask::<VaultSnapshot>(operation.request()).await,
+                    None => Err(no_host()),
+                }),
+                Operation::Live => SessionEvent::Live(match client {
+                    Some(client) => client.ask::<LiveSnapshot>(operation.request()).await,
                     None => Err(no_host()),
                 }),
                 _ => {

@@ -76,6 +76,7 @@ fn answer(request: &Request, pid: u32) -> Result<Value, WireError> {
         }),
         Request::Snapshot => serde_json::to_value(samples::snapshot(pid)),
         Request::Vault => serde_json::to_value(samples::vault()),
+        Request::Live => serde_json::to_value(samples::live()),
         Request::Rollback(params) if params.target == "world@9" => {
             return Err(samples::refusal());
         }

@@ -1,8 +1,8 @@
 //! A host as the tests show it, made of the JSON that such a host sends.
 
 use hotswap_protocol::{
-    HostInfo, InvokeResult, LogLevel, LogRecord, ReloadReport, Snapshot, VaultSnapshot,
-    VersionInfo, VersionState, WireError,
+    HostInfo, InvokeResult, LiveSnapshot, LogLevel, LogRecord, ReloadReport, Snapshot,
+    VaultSnapshot, VersionInfo, VersionState, WireError,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -112,6 +112,39 @@ pub fn vault() -> VaultSnapshot {
         "extension": { "served": 7, "heartbeats": 3 },
         "extension_type": "sample_host::Counters",
         "slots": [{ "interface": "Greeter", "name": "cat", "owner": "cat v1" }],
+    }))
+}
+
+pub fn live() -> LiveSnapshot {
+    let fire = json!({
+        "type": "object",
+        "properties": { "rounds": { "type": "integer", "format": "uint32", "minimum": 0 } },
+        "required": ["rounds"],
+    });
+    read(json!({
+        "generation": 3,
+        "functions": [
+            {
+                "plugin": "guardian",
+                "version": 2,
+                "name": "live_fire",
+                "signature": "(fire: LiveFire) -> String",
+                "doc": "Fires.",
+                "params": [{ "name": "fire", "type": "LiveFire", "schema": fire.clone() }],
+                "returns": { "type": "string" },
+                "is_live": true,
+                "calls": 7,
+            },
+        ],
+        "types": [
+            {
+                "plugin": "guardian",
+                "version": 2,
+                "name": "LiveFire",
+                "doc": "An order to fire.",
+                "schema": fire,
+            },
+        ],
     }))
 }
 
