@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cli::{self, Failure};
 use crate::session::{Options, Target};
 use crate::socket::HostChoice;
-use crate::{app, config, linear, terminal};
+use crate::{app, config, linear, probe, terminal};
 
 /// The name this program gives itself when it says hello.
 const CLIENT_NAME: &str = "hotswap-console";
@@ -47,6 +47,13 @@ enum Command {
         #[arg(long)]
         plain: bool,
     },
+    /// Open artifacts in this process, for whoever asks in another one.
+    #[command(name = probe::COMMAND, hide = true)]
+    Probe {
+        /// The artifacts.
+        #[arg(required = true, num_args = 1..=2)]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// The command line of `hotswap-console`, for its man page.
@@ -71,6 +78,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
     let (target, plain) = match arguments.command {
         Some(Command::Attach { host: Some(host), plain }) => (Target::Running(host), plain),
         Some(Command::Attach { host: None, .. }) => return cli::list_hosts().await,
+        Some(Command::Probe { files }) => return Ok(probe::main(&files)?),
         None => match arguments.host {
             Some(host) => (Target::at(host)?, arguments.plain),
             None => {

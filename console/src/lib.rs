@@ -6,6 +6,9 @@
 pub mod client;
 pub mod operation;
 pub mod socket;
+// Artifacts, opened elsewhere and compared.
+pub mod preview;
+pub mod probe;
 // A host, built, started, watched and reloaded.
 pub mod session;
 // The scriptable half.

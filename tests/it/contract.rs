@@ -1,6 +1,7 @@
 //! What outside checks rely on: `hotswap`, the sample host and its plugins as separate programs.
 
 mod commands;
+mod previews;
 mod processes;
 mod refusals;
 

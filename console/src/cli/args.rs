@@ -49,12 +49,19 @@ pub enum Command {
     Logs(LogsArguments),
     /// Free a retired version.
     Free(FreeArguments),
-    /// Tell everything about an artifact without running any of it.
+    /// Tell everything about an artifact, without running any of it unless `--open` is given.
     Inspect(InspectArguments),
     /// Print a script that completes `hotswap` in a shell.
     Completions {
         /// The shell.
         shell: Shell,
+    },
+    /// Open artifacts in this process, for whoever asks in another one.
+    #[command(name = crate::probe::COMMAND, hide = true)]
+    Probe {
+        /// The artifacts.
+        #[arg(required = true, num_args = 1..=2)]
+        files: Vec<PathBuf>,
     },
     /// Write the man pages of `hotswap` and `hotswap-console`.
     Man {
@@ -67,7 +74,9 @@ impl Command {
     /// Whether failures are to be told as JSON too.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Build(_) | Self::Completions { .. } | Self::Man { .. } => false,
+            Self::Build(_) | Self::Completions { .. } | Self::Man { .. } | Self::Probe { .. } => {
+                false
+            }
             Self::Run(run) => run.output.json,
             Self::Hosts(output)
             | Self::Status(output)
@@ -132,6 +141,10 @@ pub struct ReloadArguments {
     /// Also reload plugins that a rollback holds at an earlier build.
     #[arg(long)]
     pub latest: bool,
+    /// Reload nothing, and tell what a reload would change: the new artifacts are opened in a
+    /// process of their own and compared with what is loaded.
+    #[arg(long)]
+    pub dry_run: bool,
     /// How to print the answer.
     #[command(flatten)]
     pub output: OutputArguments,
@@ -191,6 +204,10 @@ pub struct FreeArguments {
 pub struct InspectArguments {
     /// The artifact.
     pub file: PathBuf,
+    /// Open it too, in a process of its own, and tell what it declares: functions, types, exports
+    /// and imports with their schemas.
+    #[arg(long)]
+    pub open: bool,
     /// How to print the answer.
     #[command(flatten)]
     pub output: OutputArguments,

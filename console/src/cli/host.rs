@@ -12,6 +12,8 @@ use super::args::{
 };
 use super::{CLIENT_NAME, Failure, print_json, text};
 use crate::operation::Operation;
+use crate::preview::Preview;
+use crate::probe::Prober;
 use crate::socket::{self, HostChoice};
 
 pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
@@ -64,8 +66,35 @@ pub(super) async fn reload(
     host: Option<&HostChoice>,
     reload: ReloadArguments,
 ) -> Result<(), Failure> {
+    if reload.dry_run {
+        return preview(host, reload).await;
+    }
     let operation = if reload.latest { Operation::ReloadLatest } else { Operation::Reload };
     perform(host, operation, reload.output, text::reload).await
+}
+
+/// What a reload would change; fails where it would most likely be refused.
+async fn preview(host: Option<&HostChoice>, reload: ReloadArguments) -> Result<(), Failure> {
+    let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
+    let preview = Preview::make(&client, &Prober::this_program(), reload.latest).await?;
+    if !reload.output.json {
+        for line in preview.lines() {
+            writeln!(io::stdout(), "{}", line.text.trim_end())?;
+        }
+    } else if preview.error().is_none() {
+        print_json(&preview)?;
+    }
+    match preview.error() {
+        Some(error) => Err(error.clone().into()),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn live(
+    host: Option<&HostChoice>,
+    output: OutputArguments,
+) -> Result<(), Failure> {
+    perform(host, Operation::Live, output, text::live).await
 }
 
 pub(super) async fn rollback(
@@ -88,13 +117,6 @@ pub(super) async fn vault(
     output: OutputArguments,
 ) -> Result<(), Failure> {
     perform(host, Operation::Vault, output, text::vault).await
-}
-
-pub(super) async fn live(
-    host: Option<&HostChoice>,
-    output: OutputArguments,
-) -> Result<(), Failure> {
-    perform(host, Operation::Live, output, text::live).await
 }
 
 pub(super) async fn free(host: Option<&HostChoice>, free: FreeArguments) -> Result<(), Failure> {

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use hotswap_engine::artifact::{self, Facts, Toolchain};
-use hotswap_protocol::{ErrorKind, Source, WireError};
+use hotswap_protocol::{ArtifactContents, ErrorKind, Source, WireError};
 use serde::Serialize;
 
 use super::args::InspectArguments;
-use super::{Failure, print_json};
+use super::{Failure, print_json, text};
 use crate::format;
+use crate::probe::Prober;
 
 /// What `hotswap inspect --json` prints of an artifact.
 #[derive(Serialize)]
@@ -27,6 +28,9 @@ struct Inspection {
     misfit: Option<String>,
     /// Why its image could not be unmapped again; none when it can.
     keep_reason: Option<String>,
+    /// What it declares; told with `--open`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contents: Option<ArtifactContents>,
 }
 
 #[derive(Serialize)]
@@ -37,9 +41,12 @@ struct ToolchainLine {
     hotswap_plugin: String,
 }
 
-/// Tells everything about an artifact without running any of it.
-pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), Failure> {
-    let inspection = read(&arguments.file)?;
+/// Tells everything about an artifact; with `--open` also what only its own code can tell.
+pub(super) async fn inspect(arguments: &InspectArguments) -> Result<(), Failure> {
+    let mut inspection = read(&arguments.file)?;
+    if arguments.open {
+        inspection.contents = Some(Prober::this_program().contents(&arguments.file).await?);
+    }
     if arguments.output.json {
         return Ok(print_json(&inspection)?);
     }
@@ -70,6 +77,7 @@ impl Inspection {
             fits: misfit.is_none(),
             misfit,
             keep_reason: facts.keep_reason,
+            contents: None,
         }
     }
 }
@@ -109,9 +117,10 @@ fn in_words(inspection: &Inspection) -> String {
         "{}, {}, panic={}, hotswap-plugin {}",
         toolchain.rustc, toolchain.target, toolchain.panic_strategy, toolchain.hotswap_plugin
     );
+    let contents = inspection.contents.as_ref().map(text::contents).unwrap_or_default();
     format!(
         "plugin    {} {}\nbuild     {}\ncommit    {commit}\nsize      {}\n\
-         built by  {built_by}\nfits      {fits}\nunmaps    {unmaps}\n",
+         built by  {built_by}\nfits      {fits}\nunmaps    {unmaps}\n{contents}",
         inspection.name,
         inspection.crate_version,
         inspection.build_id,

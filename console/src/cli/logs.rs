@@ -1,48 +1,41 @@
 //! `hotswap logs`
 
 use std::io::{self, Write};
-use std::time::Duration;
 
-use hotswap_protocol::{Notification, Request, SubscribeParams};
+use hotswap_protocol::{Notification, Request, SubscribeParams, SubscribeResult};
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::args::LogsArguments;
 use super::{CLIENT_NAME, Failure, print_json, text};
 use crate::socket::{self, HostChoice};
 
-/// The host sends its backlog at once; when nothing has come for this long it was all.
-const BACKLOG_QUIET: Duration = Duration::from_millis(300);
-
 pub(super) async fn logs(host: Option<&HostChoice>, logs: LogsArguments) -> Result<(), Failure> {
     let (client, mut notifications) = socket::connect(host, CLIENT_NAME).await?;
     let subscribe = SubscribeParams { events: false, logs: true, backlog: logs.backlog };
-    let subscribed = client.request(Request::Subscribe(subscribe));
+    let subscribed = client.ask::<SubscribeResult>(Request::Subscribe(subscribe));
     tokio::pin!(subscribed);
+    // How many records are still to come; none while that is not known, or where there is no end.
+    let mut left = None;
+    let mut printed = 0;
+    let mut is_subscribed = false;
     // The backlog may fill the queue before the answer is read, so both are awaited at once.
-    loop {
+    while left.is_none_or(|left| printed < left) {
         tokio::select! {
-            answer = &mut subscribed => {
-                answer?;
-                break;
+            answer = &mut subscribed, if !is_subscribed => {
+                is_subscribed = true;
+                let backlog = answer?.backlog;
+                left = (!logs.follow).then_some(backlog);
             }
-            Some(notification) = notifications.recv() => print(&notification, logs.output.json)?,
+            notification = notifications.recv() => match notification {
+                Some(notification) => {
+                    printed += usize::from(matches!(notification, Notification::Log(_)));
+                    print(&notification, logs.output.json)?;
+                }
+                None => break,
+            },
         }
     }
-    while let Some(notification) = next(&mut notifications, logs.follow).await {
-        print(&notification, logs.output.json)?;
-    }
     Ok(())
-}
-
-async fn next(
-    notifications: &mut mpsc::Receiver<Notification>,
-    follow: bool,
-) -> Option<Notification> {
-    if follow {
-        return notifications.recv().await;
-    }
-    tokio::time::timeout(BACKLOG_QUIET, notifications.recv()).await.ok().flatten()
 }
 
 fn print(notification: &Notification, json: bool) -> io::Result<()> {

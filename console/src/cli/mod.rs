@@ -15,7 +15,8 @@
 //! | `vault` | [`VaultSnapshot`](hotswap_protocol::VaultSnapshot): `{"generation", "data_bag", "extension", …}` |
 //! | `live` | [`LiveSnapshot`](hotswap_protocol::LiveSnapshot): `{"generation", "functions": [{"plugin", "version", "name", …}], "types": […]}` |
 //! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
-//! | `inspect` | `{"path", "size_bytes", "name", "crate_version", "build_id", "source", "toolchain": {"rustc", "target", "panic_strategy", "hotswap_plugin"}, "fits", "misfit", "keep_reason"}` |
+//! | `inspect` | `{"path", "size_bytes", "name", "crate_version", "build_id", "source", "toolchain": {"rustc", "target", "panic_strategy", "hotswap_plugin"}, "fits", "misfit", "keep_reason"}`; with `--open` also `"contents"`, an [`ArtifactContents`](hotswap_protocol::ArtifactContents) |
+//! | `reload --dry-run` | [`Preview`](crate::preview::Preview): `{"generation", "is_breaking", "plugins": [{"name", "outcome", "loaded", "new", "changes", "data_bag", "imported_by", "is_breaking"}]}` |
 //! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
 //! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
 //! | any failure | `{"error": {"kind", "message", …}}`, a [`WireError`] |
@@ -35,6 +36,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use hotswap_protocol::{ErrorKind, WireError};
 use serde::Serialize;
+
+use crate::probe;
 
 pub use args::{Arguments, Command};
 pub(crate) use text::log_record;
@@ -95,7 +98,8 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Vault(output) => host::vault(host, output).await,
         Command::Live(output) => host::live(host, output).await,
         Command::Free(free) => host::free(host, free).await,
-        Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments).await,
+        Command::Probe { files } => Ok(probe::main(&files)?),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(&dir),
         Command::Logs(logs) => logs::logs(host, logs).await,

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use hotswap_protocol::{
-    FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord, ReloadReport, Snapshot,
-    VaultSnapshot,
+    ArtifactContents, FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord, ReloadReport,
+    Snapshot, VaultSnapshot,
 };
 use serde_json::Value;
 
@@ -106,6 +106,60 @@ pub(super) fn freed(result: &FreeResult) -> String {
         let _ = writeln!(text, "  held by {holder}");
     }
     text
+}
+
+/// What an artifact declares.
+pub(super) fn contents(contents: &ArtifactContents) -> String {
+    let mut text = String::from("\nFunctions\n");
+    // Writing to a string does not fail.
+    for function in &contents.functions {
+        let live = if function.is_live { "live " } else { "" };
+        let asynchronous = if function.is_async { "async " } else { "" };
+        let _ = writeln!(text, "  {live}{asynchronous}fn {}{}", function.name, function.signature);
+        for line in function.doc.lines() {
+            let _ = writeln!(text, "      {}", line.trim());
+        }
+        for param in &function.params {
+            let _ = writeln!(text, "      {}: {}", param.name, param.schema);
+        }
+        let _ = writeln!(text, "      -> {}", function.returns);
+    }
+    none_of(&mut text, contents.functions.is_empty());
+    text.push_str("\nLive types\n");
+    for live in &contents.live_types {
+        let _ = writeln!(text, "  {}  {}", live.name, live.doc.lines().next().unwrap_or_default());
+        let _ = writeln!(text, "      {}", live.schema);
+    }
+    none_of(&mut text, contents.live_types.is_empty());
+    text.push_str("\nTypes that cross\n");
+    for shared in &contents.types {
+        let _ = writeln!(text, "  {}  {} bytes", shared.name, shared.size_bytes);
+        for member in &shared.members {
+            let _ = writeln!(text, "      {member}");
+        }
+    }
+    none_of(&mut text, contents.types.is_empty());
+    text.push_str("\nExports\n");
+    if let Some(export) = &contents.export {
+        let _ = writeln!(text, "  {}", export.interface);
+        for method in &export.methods {
+            let _ = writeln!(text, "      {method}");
+        }
+    }
+    none_of(&mut text, contents.export.is_none());
+    text.push_str("\nImports\n");
+    for import in &contents.imports {
+        let optional = if import.optional { ", can do without" } else { "" };
+        let _ = writeln!(text, "  {} from {}{optional}", import.interface, import.plugin);
+    }
+    none_of(&mut text, contents.imports.is_empty());
+    text
+}
+
+fn none_of(text: &mut String, is_empty: bool) {
+    if is_empty {
+        text.push_str("  (none)\n");
+    }
 }
 
 /// `12:03:07.123 WARN world@v3 velocity clamped limit=3`

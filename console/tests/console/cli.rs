@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use hotswap_protocol::{LogLevel, Request, TargetParams};
+use hotswap_protocol::{LogLevel, PlanParams, Request, TargetParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -68,6 +68,22 @@ async fn live_in_words_and_as_json() {
     insta::assert_snapshot!(stdout(&output(&runtime, &["live"]).await));
     let live = stdout_as_json(&output(&runtime, &["live", "--json"]).await);
     assert_eq!(live, serde_json::to_value(samples::live()).unwrap());
+}
+
+#[tokio::test]
+async fn a_dry_run_that_cannot_open_an_artifact_says_which_and_fails() {
+    let runtime = tempfile::tempdir().unwrap();
+    let host = FakeHost::listen(runtime.path(), 41);
+    let words = output(&runtime, &["reload", "--dry-run"]).await;
+    assert_eq!(words.status.code(), Some(1));
+    insta::assert_snapshot!(stdout(&words));
+    let json = output(&runtime, &["reload", "--dry-run", "--json", "--latest"]).await;
+    let error = &stdout_as_json(&json)["error"];
+    assert_eq!(error["plugin"], "world");
+    assert!(error["message"].as_str().unwrap().contains("No such file"), "{error}");
+    let requests = host.requests();
+    assert!(requests.contains(&Request::Plan(PlanParams { latest: true })), "{requests:?}");
+    assert!(!requests.iter().any(|it| matches!(it, Request::Reload | Request::ReloadLatest)));
 }
 
 #[tokio::test]

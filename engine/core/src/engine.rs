@@ -14,7 +14,9 @@ use std::{
 };
 
 use hotswap_plugin::Vault;
-use hotswap_protocol::{FreeResult, LiveSnapshot, ReloadReport, Snapshot, VaultSnapshot};
+use hotswap_protocol::{
+    FreeResult, LiveSnapshot, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot,
+};
 use serde::Serialize;
 
 use crate::{
@@ -102,6 +104,15 @@ impl Engine {
     /// As for `load`.
     pub fn reload_latest(&self) -> Result<ReloadReport, EngineError> {
         self.enter().load_as(Request::Latest, &(), None)
+    }
+
+    /// What [`reload`](Self::reload) would do now, or [`reload_latest`](Self::reload_latest) with
+    /// `latest`. Nothing is loaded; see [`probe`](crate::probe) for what the artifacts declare.
+    ///
+    /// # Errors
+    /// As for a reload that is refused before anything is opened.
+    pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
+        self.enter().plan(latest)
     }
 
     /// Loads a plugin from an earlier artifact, without a build: `name@version`, or

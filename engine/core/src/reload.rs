@@ -1,6 +1,7 @@
 //! A load or reload: a transaction from the plugin directory to the published generation.
 
 mod candidate;
+mod dry_run;
 mod load;
 mod plan;
 
@@ -17,6 +18,7 @@ use crate::{
     EngineError, PluginManager, Step, artifact::BuildId, engine::Inner, find::FileIdentity,
     stage::Inspected,
 };
+pub(crate) use dry_run::plan;
 pub(crate) use load::{keep_export, open_version};
 
 use load::Load;

@@ -10,7 +10,7 @@
 //! → {"jsonrpc":"2.0","id":2,"method":"invoke","params":{"plugin":"world","function":"greet","args":["Ada",2]}}
 //! ← {"jsonrpc":"2.0","id":2,"result":{"value":"Hello, Ada! Hello, Ada!","plugin":"world","version":1,"elapsed_us":8}}
 //! → {"jsonrpc":"2.0","id":3,"method":"subscribe","params":{"events":true,"logs":true,"backlog":200}}
-//! ← {"jsonrpc":"2.0","id":3,"result":{}}
+//! ← {"jsonrpc":"2.0","id":3,"result":{"backlog":200}}
 //! ← {"jsonrpc":"2.0","method":"log","params":{"seq":7,"at_ms":…,"level":"info",…}}
 //! ```
 //!
@@ -22,6 +22,7 @@
 mod contents;
 mod event;
 mod message;
+mod plan;
 mod snapshot;
 
 pub use contents::{
@@ -33,9 +34,10 @@ pub use event::{
 };
 pub use message::{
     ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line, Notification,
-    NotificationLine, Request, RequestLine, ResponseLine, RpcError, SubscribeParams, TargetParams,
-    WireError,
+    NotificationLine, PlanParams, Request, RequestLine, ResponseLine, RpcError, SubscribeParams,
+    SubscribeResult, TargetParams, WireError,
 };
+pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use snapshot::{
     DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, LiveFunctionInfo,
     LiveSnapshot, LiveTypeInfo, ParamInfo, PluginInfo, Snapshot, Source, VaultSnapshot,

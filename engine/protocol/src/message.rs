@@ -22,6 +22,8 @@ pub enum Request {
     Reload,
     /// As `reload`, also for plugins that a rollback holds.
     ReloadLatest,
+    /// Asks what a reload would do, without doing it; answered by [`crate::ReloadPlan`].
+    Plan(PlanParams),
     /// Loads a plugin from an earlier artifact, `name@version` or `name@build-id`; answered by
     /// [`crate::ReloadReport`].
     Rollback(TargetParams),
@@ -29,7 +31,7 @@ pub enum Request {
     Invoke(InvokeParams),
     /// Asks that a retired version be freed now; answered by [`crate::FreeResult`].
     Free(TargetParams),
-    /// Sends events, log records or both from now on; answered by an empty object.
+    /// Sends events, log records or both from now on; answered by [`SubscribeResult`].
     Subscribe(SubscribeParams),
 }
 
@@ -87,6 +89,14 @@ pub struct TargetParams {
     pub target: String,
 }
 
+/// Parameters of `plan`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PlanParams {
+    /// Plan for `reload_latest` instead of `reload`.
+    #[serde(default)]
+    pub latest: bool,
+}
+
 /// Parameters of `subscribe`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SubscribeParams {
@@ -97,6 +107,14 @@ pub struct SubscribeParams {
     #[serde(default)]
     pub logs: bool,
     /// How many earlier log records to send first.
+    #[serde(default)]
+    pub backlog: usize,
+}
+
+/// Answer of `subscribe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SubscribeResult {
+    /// How many of the log records that follow are earlier ones.
     #[serde(default)]
     pub backlog: usize,
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use hotswap_protocol::{
     ErrorKind, FreeResult, HelloResult, Notification, PROTOCOL_VERSION, Request, RequestLine,
-    ResponseLine, VersionState, WireError,
+    ResponseLine, SubscribeResult, VersionState, WireError,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -77,6 +77,10 @@ fn answer(request: &Request, pid: u32) -> Result<Value, WireError> {
         Request::Snapshot => serde_json::to_value(samples::snapshot(pid)),
         Request::Vault => serde_json::to_value(samples::vault()),
         Request::Live => serde_json::to_value(samples::live()),
+        Request::Plan(_) => serde_json::to_value(samples::plan()),
+        Request::Subscribe(subscribe) => {
+            serde_json::to_value(SubscribeResult { backlog: if subscribe.logs { 2 } else { 0 } })
+        }
         Request::Rollback(params) if params.target == "world@9" => {
             return Err(samples::refusal());
         }

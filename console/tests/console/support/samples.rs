@@ -1,7 +1,7 @@
 //! A host as the tests show it, made of the JSON that such a host sends.
 
 use hotswap_protocol::{
-    HostInfo, InvokeResult, LiveSnapshot, LogLevel, LogRecord, ReloadReport, Snapshot,
+    HostInfo, InvokeResult, LiveSnapshot, LogLevel, LogRecord, ReloadPlan, ReloadReport, Snapshot,
     VaultSnapshot, VersionInfo, VersionState, WireError,
 };
 use serde::de::DeserializeOwned;
@@ -194,5 +194,26 @@ pub fn record(seq: u64, level: LogLevel, message: &str) -> LogRecord {
         "level": level,
         "target": "sample_host::http",
         "message": message,
+    }))
+}
+
+/// Of a reload that would replace `world` by an artifact that is not there.
+pub fn plan() -> ReloadPlan {
+    read(json!({
+        "generation": 3,
+        "plugins": [
+            {
+                "name": "world",
+                "outcome": "ok",
+                "loaded": { "version": 3, "build_id": "3c0ffee0", "path": "/srv/staging/world.so" },
+                "new": { "path": "/srv/plugins/world.so", "build_id": "4c0ffee0", "crate_version": "0.1.0" },
+            },
+            {
+                "name": "cat",
+                "outcome": "unchanged",
+                "loaded": { "version": 1, "build_id": "1c0ffee0", "path": null },
+                "new": null,
+            },
+        ],
     }))
 }

@@ -12,7 +12,7 @@ use std::{
 
 use hotswap_protocol::{
     ErrorKind, HelloResult, MAX_LINE_BYTES, Notification, PROTOCOL_VERSION, Request, RequestLine,
-    ResponseLine, SubscribeParams, WireError,
+    ResponseLine, SubscribeParams, SubscribeResult, WireError,
 };
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -193,8 +193,8 @@ impl Console {
                 true
             }
             Request::Subscribe(what) => {
-                self.subscribe(&engine, &what);
-                self.answer(id, Ok(serde_json::json!({})));
+                let subscribed = serde_json::to_value(self.subscribe(&engine, &what));
+                self.answer(id, subscribed.map_err(|error| internal(&error)));
                 true
             }
             request => {
@@ -228,18 +228,21 @@ impl Console {
         }
     }
 
-    fn subscribe(&mut self, engine: &Inner, what: &SubscribeParams) {
+    fn subscribe(&mut self, engine: &Inner, what: &SubscribeParams) -> SubscribeResult {
+        let mut result = SubscribeResult::default();
         if what.events && !self.has_events {
             self.has_events = true;
             let (events, outbox) = (engine.events().subscribe(), self.outbox.clone());
             spawn(move || forward_events(&events, &outbox));
         }
         if what.logs {
-            let queue = log::hub().follow(what.backlog);
+            let (queue, backlog) = log::hub().follow(what.backlog);
+            result.backlog = backlog;
             self.following = Some(Following(queue.clone()));
             let outbox = self.outbox.clone();
             spawn(move || forward_log(&queue, &outbox));
         }
+        result
     }
 
     fn answer(&self, id: u64, answer: Result<Json, WireError>) {

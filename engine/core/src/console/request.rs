@@ -19,6 +19,7 @@ pub(super) fn answer(engine: &Inner, request: Request) -> Result<Json, WireError
         Request::ReloadLatest => {
             json(&engine.load_as(LoadRequest::Latest, &(), None).map_err(refused)?)
         }
+        Request::Plan(plan) => json(&engine.plan(plan.latest).map_err(refused)?),
         Request::Rollback(to) => json(&engine.rollback(&to.target).map_err(refused)?),
         Request::Invoke(call) => json(&invoke(engine, &call)?),
         Request::Free(free) => json(&engine.free(&free.target).map_err(refused)?),

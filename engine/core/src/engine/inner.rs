@@ -14,8 +14,8 @@ use std::{
 use arc_swap::ArcSwap;
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadReport, Snapshot, VaultSnapshot,
-    VersionState,
+    Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadPlan, ReloadReport, Snapshot,
+    VaultSnapshot, VersionState,
 };
 use serde::Serialize;
 
@@ -190,6 +190,20 @@ impl Inner {
         let versions = self.lock_versions().clone();
         let artifact = history::find_earlier(target, &versions, self.store_dir.as_deref())?;
         self.load_as(Request::Rollback(Box::new(artifact)), &(), None)
+    }
+
+    /// What a reload would do now.
+    pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
+        if *self.lock_loading_thread() == Some(thread::current().id()) {
+            return Err(EngineError::Load {
+                plugin: None,
+                step: Step::Callback,
+                message: "a plan was asked for inside a reload's callback".into(),
+                causes: Vec::new(),
+            });
+        }
+        let state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
+        reload::plan(self, &state, if latest { Request::Latest } else { Request::Changed })
     }
 
     pub fn load_as<T: Serialize>(

@@ -137,14 +137,15 @@ impl LogHub {
         records.newest.push_back(record);
     }
 
-    /// Follows the log from `backlog` records ago on.
-    pub fn follow(&self, backlog: usize) -> Arc<LogQueue> {
+    /// Follows the log from `backlog` records ago on; says how many of these there are.
+    pub fn follow(&self, backlog: usize) -> (Arc<LogQueue>, usize) {
         let mut records = self.lock();
         let skip = records.newest.len().saturating_sub(backlog);
-        let waiting = records.newest.iter().skip(skip).cloned().collect();
+        let waiting: VecDeque<_> = records.newest.iter().skip(skip).cloned().collect();
+        let earlier = waiting.len();
         let queue = Arc::new(LogQueue::new(waiting));
         records.followers.push(Arc::downgrade(&queue));
-        queue
+        (queue, earlier)
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {

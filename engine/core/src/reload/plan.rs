@@ -30,7 +30,7 @@ pub(super) struct Plan {
     unchanged: Vec<(Found, String, BuildId)>,
     /// The plugins that may not be replaced, and for those the report's word.
     staying: Vec<(String, Outcome)>,
-    removed: Vec<Arc<Version>>,
+    pub removed: Vec<Arc<Version>>,
     replaced: Vec<Arc<Version>>,
     /// The plugins that did not change, but import one that did.
     rebound: Vec<String>,
@@ -181,21 +181,9 @@ impl Plan {
         for lease in &engine.current().versions {
             let version = lease.version();
             let name = version.name();
-            let stays = self.staying.iter().find(|(other, _)| other == name);
-            let outcome = if self.is_rebound(name) {
-                Outcome::Rebound
-            } else if let Some((_, outcome)) = stays {
-                *outcome
-            } else if self.replaced.iter().any(|old| same_name(old.name(), name)) {
-                Outcome::Ok
-            } else if self.changed.iter().any(|new| new.facts.name == name) {
-                Outcome::Added
-            } else {
-                Outcome::Unchanged
-            };
             plugins.push(PluginOutcome {
                 name: name.to_owned(),
-                outcome,
+                outcome: self.outcome_of(name),
                 version: Some(version.ordinal),
                 elapsed_us: phases.of(name),
             });
@@ -207,6 +195,22 @@ impl Plan {
             elapsed_us: 0,
         }));
         plugins
+    }
+
+    /// What becomes of a plugin that stays in the directory.
+    pub fn outcome_of(&self, name: &str) -> Outcome {
+        let stays = self.staying.iter().find(|(other, _)| other == name);
+        if self.is_rebound(name) {
+            Outcome::Rebound
+        } else if let Some((_, outcome)) = stays {
+            *outcome
+        } else if self.replaced.iter().any(|old| same_name(old.name(), name)) {
+            Outcome::Ok
+        } else if self.changed.iter().any(|new| new.facts.name == name) {
+            Outcome::Added
+        } else {
+            Outcome::Unchanged
+        }
     }
 
     /// The version that a rollback replaced.

@@ -1,0 +1,114 @@
+//! What would become of the values in the DataBag, as far as types tell.
+
+use hotswap_protocol::{
+    ArtifactChange, ChangeKind, ChangedItem, DataBagEntry, Outcome, VaultSnapshot,
+};
+use serde::Serialize;
+
+use super::Declared;
+
+/// What would become of a value in the DataBag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ValuePreview {
+    /// The value's name.
+    pub key: String,
+    /// Its Rust type now.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// What its type tells.
+    pub prospect: Prospect,
+    /// That in words.
+    pub detail: String,
+    /// Whether the value may be lost, or the reload refused for it.
+    pub is_breaking: bool,
+}
+
+/// What a value's type tells about its future.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prospect {
+    /// The type is the same on both sides.
+    Same,
+    /// The type has another layout in the new artifact.
+    Changed,
+    /// The new artifact has no type of this name.
+    Gone,
+    /// The artifacts do not declare the type.
+    Unknown,
+    /// The plugin goes, and the value with it.
+    Dropped,
+}
+
+/// Types whose layout the toolchain alone decides, which is the same on both sides.
+const OF_THE_LANGUAGE: [&str; 17] = [
+    "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32",
+    "u64", "u128", "usize", "()",
+];
+
+/// The values that this plugin owns.
+pub(super) fn of_plugin(
+    plugin: &str,
+    outcome: Outcome,
+    declared: &Declared,
+    vault: &VaultSnapshot,
+) -> Vec<ValuePreview> {
+    if matches!(outcome, Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable) {
+        return Vec::new();
+    }
+    let owned = vault.data_bag.iter().filter(|entry| is_owner(plugin, &entry.owner));
+    owned.map(|entry| of_value(entry, outcome, declared)).collect()
+}
+
+/// Whether `world v3` is a version of `world`.
+fn is_owner(plugin: &str, owner: &str) -> bool {
+    owner.rsplit_once(" v").is_some_and(|(name, _)| name.eq_ignore_ascii_case(plugin))
+}
+
+fn of_value(entry: &DataBagEntry, outcome: Outcome, declared: &Declared) -> ValuePreview {
+    let (prospect, detail, is_breaking) = match outcome {
+        Outcome::Removed => (Prospect::Dropped, "goes with the plugin".to_owned(), true),
+        // The same artifact is loaded again.
+        Outcome::Rebound => (Prospect::Same, "its type stays".to_owned(), false),
+        _ => by_type(&entry.type_name, declared),
+    };
+    ValuePreview {
+        key: entry.key.clone(),
+        type_name: entry.type_name.clone(),
+        prospect,
+        detail,
+        is_breaking,
+    }
+}
+
+fn by_type(type_name: &str, declared: &Declared) -> (Prospect, String, bool) {
+    let is_type =
+        |change: &&ArtifactChange| change.item == ChangedItem::Type && change.name == type_name;
+    match declared.changes.iter().find(is_type) {
+        Some(change) if change.change == ChangeKind::Removed => {
+            let what = "its type is gone: renamed, moved, or no longer used; only a value that \
+                        reads as the new type is carried over"
+                .to_owned();
+            return (Prospect::Gone, what, true);
+        }
+        Some(change) if change.change == ChangeKind::Changed => {
+            let what = format!(
+                "{}; it is carried over where the new type reads the old value, and the reload is \
+                 refused where it cannot",
+                change.detail
+            );
+            return (Prospect::Changed, what, true);
+        }
+        _ => {}
+    }
+    let declares = |contents: &Option<hotswap_protocol::ArtifactContents>| {
+        contents.as_ref().is_some_and(|it| it.types.iter().any(|known| known.name == type_name))
+    };
+    if (declares(&declared.old) && declares(&declared.new))
+        || OF_THE_LANGUAGE.contains(&type_name)
+        || type_name == "alloc::string::String"
+    {
+        return (Prospect::Same, "its type stays".to_owned(), false);
+    }
+    let what = "the artifacts do not declare its type, so whether it stays cannot be known";
+    (Prospect::Unknown, what.to_owned(), false)
+}

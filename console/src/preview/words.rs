@@ -1,0 +1,143 @@
+//! A preview as lines of text, for a terminal and for the screen.
+
+use hotswap_protocol::{ArtifactChange, ChangeKind, Outcome};
+
+use super::{PluginPreview, Preview, Prospect};
+use crate::format;
+
+/// A line of a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// What sort it is.
+    pub sort: Sort,
+    /// Its text.
+    pub text: String,
+}
+
+/// What sort of line it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// What follows.
+    Heading,
+    /// Something is new.
+    Added,
+    /// Something is gone, or was changed.
+    Removed,
+    /// Something is another, and fits all the same.
+    Changed,
+    /// Whoever used it may not be able to go on.
+    Breaking,
+    /// Why something could not be done.
+    Error,
+    /// As it was.
+    Plain,
+    /// To know besides.
+    Note,
+}
+
+impl Line {
+    /// A line.
+    pub fn new(sort: Sort, text: impl Into<String>) -> Self {
+        Self { sort, text: text.into() }
+    }
+}
+
+impl Preview {
+    /// The preview in words.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for plugin in self.plugins.iter().filter(|plugin| plugin.changes_something()) {
+            lines.extend(plugin.lines());
+            lines.push(Line::new(Sort::Plain, ""));
+        }
+        if lines.is_empty() {
+            lines.push(Line::new(Sort::Plain, "A reload would change nothing."));
+            lines.push(Line::new(Sort::Plain, ""));
+        }
+        for (outcome, words) in [
+            (Outcome::Unchanged, "unchanged"),
+            (Outcome::Held, "held by a rollback"),
+            (Outcome::NotReloadable, "may not be reloaded, as its running version says"),
+        ] {
+            let of_outcome = self.plugins.iter().filter(|plugin| plugin.outcome == outcome);
+            let names: Vec<&str> = of_outcome.map(|plugin| plugin.name.as_str()).collect();
+            if !names.is_empty() {
+                lines.push(Line::new(Sort::Note, format!("{words}: {}", names.join(", "))));
+            }
+        }
+        if self.plugins.iter().any(|plugin| !plugin.data_bag.is_empty()) {
+            let note = "which values the new versions take over is known once their steps have run";
+            lines.push(Line::new(Sort::Note, note));
+        }
+        lines
+    }
+}
+
+impl PluginPreview {
+    /// `world v3 → build 1f2e3d4c`, and what is otherwise.
+    fn lines(&self) -> Vec<Line> {
+        let mut lines = vec![Line::new(Sort::Heading, self.heading())];
+        if let Some(error) = &self.error {
+            lines.extend(
+                error.to_string().lines().map(|it| Line::new(Sort::Error, format!("  {it}"))),
+            );
+        }
+        lines.extend(self.changes.iter().map(change_line));
+        for value in &self.data_bag {
+            let sort = match value.prospect {
+                _ if value.is_breaking => Sort::Breaking,
+                Prospect::Unknown => Sort::Changed,
+                _ => Sort::Plain,
+            };
+            let mark = if value.is_breaking { '!' } else { ' ' };
+            let text =
+                format!("{mark}   value {}: {}, {}", value.key, value.type_name, value.detail);
+            lines.push(Line::new(sort, text));
+        }
+        let says_nothing = lines.len() == 1 && self.outcome == Outcome::Ok;
+        if says_nothing {
+            lines.push(Line::new(Sort::Plain, "    declares the same; only its code is another"));
+        }
+        if !self.imported_by.is_empty() && self.outcome == Outcome::Ok {
+            let text = format!("    imported by {}", self.imported_by.join(", "));
+            lines.push(Line::new(Sort::Note, text));
+        }
+        lines
+    }
+
+    fn heading(&self) -> String {
+        let loaded = self.loaded.as_ref();
+        let version = loaded.map_or_else(String::new, |loaded| format!(" v{}", loaded.version));
+        let breaking = if self.is_breaking { "  BREAKING" } else { "" };
+        let what = match (self.outcome, &self.new) {
+            (Outcome::Removed, _) => ": its artifact is gone, it would be removed".to_owned(),
+            (Outcome::Rebound, _) => ": loaded again, since what it imports changes".to_owned(),
+            (Outcome::Added, Some(new)) => {
+                format!(": new, build {}", format::short_build_id(&new.build_id))
+            }
+            (_, Some(new)) => {
+                let dirty = new.source.as_ref().is_some_and(|source| source.dirty);
+                let commit = new.source.as_ref().and_then(|source| source.commit.get(..8));
+                let commit = commit.map_or_else(String::new, |commit| {
+                    format!("  ({commit}{})", if dirty { " + changes" } else { "" })
+                });
+                format!(" → build {}{commit}", format::short_build_id(&new.build_id))
+            }
+            (outcome, None) => format!(": {outcome}"),
+        };
+        format!("{}{version}{what}{breaking}", self.name)
+    }
+}
+
+/// `! - function reset: () -> ()`
+pub fn change_line(change: &ArtifactChange) -> Line {
+    let (sign, sort) = match change.change {
+        ChangeKind::Added => ('+', Sort::Added),
+        ChangeKind::Removed => ('-', Sort::Removed),
+        ChangeKind::Changed => ('~', Sort::Changed),
+    };
+    let (mark, sort) = if change.is_breaking { ('!', Sort::Breaking) } else { (' ', sort) };
+    let colon = if change.detail.is_empty() { "" } else { ": " };
+    let ArtifactChange { item, name, detail, .. } = change;
+    Line::new(sort, format!("{mark} {sign} {} {name}{colon}{detail}", item.as_str()))
+}
