@@ -69,7 +69,8 @@ impl Client {
 
         let guard = Arc::new(closed.drop_guard());
         let hello = HelloParams { protocol: PROTOCOL_VERSION, client: client_name.to_owned() };
-        let answer = shared.request(&outgoing, Request::Hello(hello)).await?;
+        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let answer = shared.request(&outgoing, id, Request::Hello(hello)).await?;
         let answer: HelloResult = decode("hello", answer)?;
         if answer.protocol != PROTOCOL_VERSION {
             return Err(WireError::new(
@@ -93,7 +94,16 @@ impl Client {
 
     /// Asks the host for something and waits for its answer.
     pub async fn request(&self, request: Request) -> Result<Value, WireError> {
-        self.shared.request(&self.outgoing, request).await
+        self.begin(request).1.await
+    }
+
+    /// A request's id, with which it can be cancelled, and its answer to come.
+    pub fn begin(
+        &self,
+        request: Request,
+    ) -> (u64, impl Future<Output = Result<Value, WireError>> + use<'_>) {
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        (id, self.shared.request(&self.outgoing, id, request))
     }
 
     /// Asks the host for something and reads its answer as a `T`.
@@ -107,9 +117,9 @@ impl Shared {
     async fn request(
         &self,
         outgoing: &mpsc::Sender<String>,
+        id: u64,
         request: Request,
     ) -> Result<Value, WireError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let line = serde_json::to_string(&RequestLine::new(id, request))
             .map_err(|error| WireError::new(ErrorKind::Internal, error.to_string()))?;
         if line.len() >= MAX_LINE_BYTES {
@@ -170,7 +180,7 @@ fn method(request: &Request) -> String {
     }
 }
 
-fn decode<T: DeserializeOwned>(method: &str, answer: Value) -> Result<T, WireError> {
+pub(crate) fn decode<T: DeserializeOwned>(method: &str, answer: Value) -> Result<T, WireError> {
     serde_json::from_value(answer).map_err(|error| {
         WireError::new(
             ErrorKind::Protocol,

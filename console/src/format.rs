@@ -1,6 +1,6 @@
 //! Figures as people read them.
 
-use hotswap_protocol::LogRecord;
+use hotswap_protocol::{Latencies, LogRecord};
 use time::OffsetDateTime;
 use unicode_width::UnicodeWidthStr;
 
@@ -62,6 +62,56 @@ pub fn microseconds(us: u64) -> String {
         1_000_000..60_000_000 => format!("{:.1} s", us as f64 / 1e6),
         _ => duration(us / 1_000),
     }
+}
+
+/// `40 ns`, `1.2 µs`, `8 µs`, and on as [`microseconds`]
+pub fn nanoseconds(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..10_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        _ => microseconds(ns / 1_000),
+    }
+}
+
+/// `1,000 calls: p50 1.2 µs, p90 1.9 µs, p99 21 µs, 900 ns to 41 µs`
+pub fn latencies(latencies: &Latencies) -> String {
+    format!(
+        "{} calls: p50 {}, p90 {}, p99 {}, {} to {}",
+        grouped(usize::try_from(latencies.calls).unwrap_or(usize::MAX)),
+        nanoseconds(latencies.p50_ns),
+        nanoseconds(latencies.p90_ns),
+        nanoseconds(latencies.p99_ns),
+        nanoseconds(latencies.min_ns),
+        nanoseconds(latencies.max_ns),
+    )
+}
+
+/// A line a bucket, `≤  2.0 µs ████████▌ 812`, at most `width` columns wide.
+pub fn histogram(latencies: &Latencies, width: usize) -> impl Iterator<Item = String> {
+    const LABEL_WIDTH: usize = 10;
+    let most = latencies.buckets.iter().map(|it| it.calls).max().unwrap_or(0);
+    let digits = grouped(usize::try_from(most).unwrap_or(usize::MAX)).len();
+    let bar_width = width.saturating_sub(LABEL_WIDTH + digits + 2);
+    latencies.buckets.iter().map(move |bucket| {
+        let label = nanoseconds(bucket.up_to_ns);
+        let label = format!("≤ {}{label}", " ".repeat(8_usize.saturating_sub(self::width(&label))));
+        let bar = bar(bucket.calls, most, bar_width);
+        let padding = " ".repeat(bar_width.saturating_sub(self::width(&bar)));
+        let calls = grouped(usize::try_from(bucket.calls).unwrap_or(usize::MAX));
+        format!("{label} {bar}{padding} {calls:>digits$}")
+    })
+}
+
+/// A bar as long as its part of the longest; what is more than nothing has at least the thinnest.
+pub fn bar(part: u64, longest: u64, width: usize) -> String {
+    /// The fractions of a column that a bar can end in.
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    if longest == 0 || part == 0 || width == 0 {
+        return String::new();
+    }
+    let eighths = u128::from(part) * (width as u128 * 8) / u128::from(longest);
+    let eighths = usize::try_from(eighths).unwrap_or(usize::MAX).min(width * 8).max(1);
+    "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }
 
 /// `3m`, `2h 5m`: coarse, so that what shows it changes at most once a minute after the first.

@@ -113,6 +113,8 @@ impl Lines {
                 SessionEvent::Snapshot(_)
                 | SessionEvent::Vault(_)
                 | SessionEvent::Live(_)
+                | SessionEvent::CallGoesOn { .. }
+                | SessionEvent::Held { .. }
                 | SessionEvent::Invoked { .. } => Ok(()),
                 event => print_json(event),
             };

@@ -28,7 +28,15 @@ impl Operation {
     /// A call whose arguments come from a command line.
     pub fn invoke(plugin: String, function: String, args: Vec<String>) -> Self {
         let args = args.into_iter().map(Value::String).collect();
-        Self::Invoke(InvokeParams { plugin, function, args, lenient: true })
+        Self::Invoke(InvokeParams { plugin, function, args, lenient: true, repeat: 1 })
+    }
+
+    /// The same call so often, one after the other; anything else as it is.
+    pub fn repeated(mut self, times: u32) -> Self {
+        if let Self::Invoke(params) = &mut self {
+            params.repeat = times;
+        }
+        self
     }
 
     /// Goes back to `world@1`, or to `world@<build id>`.
@@ -71,7 +79,16 @@ impl Operation {
                     other => other.to_string(),
                 });
                 let args: Vec<String> = args.collect();
-                let command = ["hotswap", "invoke", &params.plugin, &params.function];
+                let mut command = vec!["hotswap", "invoke"];
+                let repeat = params.repeat.to_string();
+                if params.repeat > 1 {
+                    command.extend(["--repeat", &repeat]);
+                }
+                command.extend([params.plugin.as_str(), &params.function]);
+                // What looks like a flag is an argument all the same.
+                if args.iter().any(|it| it.starts_with("--")) {
+                    command.push("--");
+                }
                 shell_line(command.into_iter().chain(args.iter().map(String::as_str)))
             }
         }

@@ -84,6 +84,12 @@ pub enum Order {
     Build(Vec<String>),
     /// Ask the host something; reload and free are jobs, the others are answered at once.
     Operate(Operation),
+    /// Cancel the calls that run.
+    CancelCalls,
+    /// Keep a version loaded, `world@3`, so that it can be called when another one serves.
+    Hold(String),
+    /// No longer keep it loaded.
+    Release(String),
     /// Tell which builds of this plugin are stored.
     ListBuilds(String),
     /// Rebuild and reload changed sources by itself, or not.

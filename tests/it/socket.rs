@@ -6,11 +6,11 @@ use std::{
 };
 
 use hotswap_engine::{ConsoleSocket, args};
-use hotswap_protocol::{MAX_LINE_BYTES, PROTOCOL_VERSION};
+use hotswap_protocol::{MAX_LINE_BYTES, MAX_REPEAT, PROTOCOL_VERSION, VersionState};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Host, PluginDir};
+use crate::support::{Gate, Host, PluginDir};
 
 /// A host with a socket of its own.
 struct Listening {
@@ -20,9 +20,13 @@ struct Listening {
 
 impl Listening {
     fn new() -> Self {
+        Self::with("echo")
+    }
+
+    fn with(plugin: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = ConsoleSocket::at(dir.path().join("socket"));
-        let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.console(Some(socket)));
+        let host = Host::new(PluginDir::of(&[plugin]), |builder| builder.console(Some(socket)));
         host.reload();
         Self { host, _dir: dir }
     }
@@ -59,10 +63,14 @@ impl Client {
         (read > 0).then(|| serde_json::from_str(&line).unwrap())
     }
 
-    fn ask(&mut self, id: u64, method: &str, params: Value) -> Value {
+    fn begin(&mut self, id: u64, method: &str, params: Value) {
         self.send(
             &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string(),
         );
+    }
+
+    fn ask(&mut self, id: u64, method: &str, params: Value) -> Value {
+        self.begin(id, method, params);
         loop {
             let line = self.receive().expect("an answer");
             if line["id"] == id {
@@ -90,6 +98,91 @@ fn a_function_is_called_through_the_socket() {
     let call = json!({"plugin": "echo", "function": "add", "args": ["2", "40"]});
     let answer = client.ask(3, "invoke", call);
     assert_eq!(answer["error"]["data"]["kind"], "bad_argument");
+}
+
+#[test]
+fn a_repeated_call_tells_how_long_each_took() {
+    let host = Listening::new();
+    let mut client = host.greet();
+    let call = |function: &str, args: Value, repeat: u32| json!({"plugin": "echo", "function": function, "args": args, "repeat": repeat});
+    let answer = client.ask(2, "invoke", call("add", json!([2, 40]), 500));
+    assert_eq!(answer["result"]["value"], 42);
+    let latencies = &answer["result"]["latencies"];
+    assert_eq!(latencies["calls"], 500);
+    let buckets = latencies["buckets"].as_array().unwrap();
+    assert_eq!(buckets.iter().map(|it| it["calls"].as_u64().unwrap()).sum::<u64>(), 500);
+    let once = client.ask(3, "invoke", call("add", json!([2, 40]), 1));
+    assert_eq!(once["result"]["latencies"], json!(null));
+
+    let failed = client.ask(4, "invoke", call("fail", json!([]), 5));
+    let message = failed["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("call 1 of 5: "), "{message}");
+    for repeat in [0, MAX_REPEAT + 1] {
+        let refused = client.ask(5, "invoke", call("add", json!([2, 40]), repeat));
+        assert_eq!(refused["error"]["data"]["kind"], "bad_argument");
+    }
+}
+
+#[test]
+fn a_call_of_an_async_function_is_cancelled_and_its_future_dropped() {
+    let host = Listening::with("waits");
+    let mut client = host.greet();
+    let gate = Gate::new();
+    let call = json!({"plugin": "waits", "function": "later", "args": [gate.path()]});
+    client.begin(2, "invoke", call);
+    let waiting = gate.arrival();
+    assert_eq!(
+        client.ask(3, "cancel", json!({"id": 77}))["error"]["data"]["kind"],
+        "not_cancellable"
+    );
+    client.begin(4, "cancel", json!({"id": 2}));
+    let mut lines = [client.receive().unwrap(), client.receive().unwrap()];
+    lines.sort_by_key(|line| line["id"].as_u64());
+    assert_eq!(lines[0]["error"]["data"]["kind"], "cancelled");
+    assert_eq!(lines[1]["result"], json!({}));
+    // Nothing of the call is left that would hold the version.
+    host.host.plugins.install("waits", 2);
+    host.host.reload();
+    waiting.release();
+    host.host.wait_for("waits", 1, VersionState::Freed);
+}
+
+#[test]
+fn a_call_that_is_not_async_runs_to_its_end() {
+    let host = Listening::new();
+    let mut client = host.greet();
+    let gate = Gate::new();
+    client.begin(2, "invoke", json!({"plugin": "echo", "function": "hold", "args": [gate.path()]}));
+    let waiting = gate.arrival();
+    let refused = client.ask(3, "cancel", json!({"id": 2}));
+    assert_eq!(refused["error"]["data"]["kind"], "not_cancellable");
+    waiting.release();
+    assert_eq!(client.receive().unwrap()["result"]["value"], 1);
+    let refused = client.ask(4, "cancel", json!({"id": 2}));
+    assert_eq!(refused["error"]["data"]["kind"], "not_cancellable");
+}
+
+#[test]
+fn a_version_that_a_console_holds_can_be_called_beside_the_one_that_serves() {
+    let host = Listening::new();
+    let mut client = host.greet();
+    assert_eq!(client.ask(2, "hold", json!({"target": "echo"}))["result"], json!({}));
+    host.host.plugins.install("echo", 2);
+    host.host.reload();
+    for (id, target, revision) in [(3, "echo@1", 1), (4, "echo@2", 2), (5, "echo", 2)] {
+        let call = json!({"plugin": target, "function": "revision"});
+        assert_eq!(client.ask(id, "invoke", call)["result"]["value"], revision);
+    }
+    host.host.wait_for("echo", 1, VersionState::Retired);
+    assert_eq!(client.ask(6, "release", json!({"target": "echo@1"}))["result"], json!({}));
+    host.host.wait_for("echo", 1, VersionState::Freed);
+
+    // The end of the connection releases too.
+    client.ask(7, "hold", json!({"target": "echo@2"}));
+    host.host.plugins.install("echo", 3);
+    host.host.reload();
+    drop(client);
+    host.host.wait_for("echo", 2, VersionState::Freed);
 }
 
 #[test]

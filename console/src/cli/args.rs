@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use hotswap_protocol::MAX_REPEAT;
 
 use crate::socket::HostChoice;
 
@@ -167,6 +168,10 @@ pub struct InvokeArguments {
     pub plugin: String,
     /// The function.
     pub function: String,
+    /// Call it so often, one call after the other, and tell how long the calls took.
+    #[arg(long, value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_REPEAT)))]
+    pub repeat: u32,
     /// The arguments in order. A String parameter takes the text as it is, any other reads JSON.
     #[arg(allow_negative_numbers = true)]
     pub args: Vec<String>,

@@ -108,7 +108,8 @@ pub(super) async fn invoke(
     host: Option<&HostChoice>,
     invoke: InvokeArguments,
 ) -> Result<(), Failure> {
-    let operation = Operation::invoke(invoke.plugin, invoke.function, invoke.args);
+    let operation =
+        Operation::invoke(invoke.plugin, invoke.function, invoke.args).repeated(invoke.repeat);
     perform(host, operation, invoke.output, text::invoked).await
 }
 

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::format;
 
+/// A histogram is this many columns wide.
+const HISTOGRAM_WIDTH: usize = 60;
+
 pub(super) fn hosts(hosts: &[HostInfo]) -> String {
     let rows = hosts
         .iter()
@@ -53,10 +56,15 @@ pub(super) fn reload(report: &ReloadReport) -> String {
 }
 
 pub(super) fn invoked(result: &InvokeResult) -> String {
-    match &result.value {
+    let mut text = match &result.value {
         Value::String(text) => format!("{text}\n"),
         other => format!("{other:#}\n"),
+    };
+    if let Some(latencies) = &result.latencies {
+        let _ = writeln!(text, "\n{}", format::latencies(latencies));
+        text.extend(format::histogram(latencies, HISTOGRAM_WIDTH).map(|line| line + "\n"));
     }
+    text
 }
 
 pub(super) fn vault(vault: &VaultSnapshot) -> String {

@@ -125,6 +125,20 @@ pub enum SessionEvent {
         /// Its answer.
         answer: Result<InvokeResult, WireError>,
     },
+    /// A call that was to be cancelled goes on.
+    #[serde(skip)]
+    CallGoesOn {
+        /// Why.
+        reason: String,
+    },
+    /// A version is kept loaded from now on, or no longer.
+    #[serde(skip)]
+    Held {
+        /// `world@3`
+        target: String,
+        /// Whether it is kept; or why that could not be changed.
+        answer: Result<bool, WireError>,
+    },
     /// What is stored of a plugin, when it was asked for.
     #[serde(skip)]
     StoredBuilds {

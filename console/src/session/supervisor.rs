@@ -55,6 +55,8 @@ struct Supervisor {
     built_since_reload: bool,
     process: Option<HostProcess>,
     client: Option<Client>,
+    /// Cancels the calls that run.
+    calls: CancellationToken,
     /// Ends the connection when dropped.
     link: Option<DropGuard>,
     ending: Option<Option<WireError>>,
@@ -90,6 +92,7 @@ pub(super) async fn supervise(
         built_since_reload: false,
         process: None,
         client: None,
+        calls: CancellationToken::new(),
         link: None,
         ending: None,
     };
@@ -219,6 +222,11 @@ impl Supervisor {
             }
             Order::Operate(Operation::Free(target)) => self.queue.push_back(Job::Free(target)),
             Order::Operate(operation) => self.ask(operation),
+            Order::CancelCalls => {
+                std::mem::replace(&mut self.calls, CancellationToken::new()).cancel();
+            }
+            Order::Hold(target) => self.hold(target, true),
+            Order::Release(target) => self.hold(target, false),
             Order::ListBuilds(plugin) => self.list_builds(plugin),
             Order::Watch(on) => self.watch(on).await,
             Order::Cancel => {

@@ -108,6 +108,7 @@ impl Form {
             function: self.function.clone(),
             args,
             lenient: false,
+            repeat: 1,
         }))
     }
 }

@@ -98,6 +98,8 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Invoked { operation, answer } => {
             state.functions.answered(&operation, answer);
         }
+        SessionEvent::CallGoesOn { reason } => state.complain(format!("not cancelled: {reason}")),
+        SessionEvent::Held { .. } => {}
         SessionEvent::Engine(event) => {
             if let hotswap_protocol::Event::ReloadStarted { .. } = &event {
                 // What was there before the reload is to be compared with what is after it.

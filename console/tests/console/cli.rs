@@ -131,7 +131,7 @@ async fn invoke_leaves_the_arguments_types_to_the_host() {
     let answer = stdout_as_json(&output(&runtime, &args).await);
     assert_eq!(
         answer,
-        json!({"value": "Hello, Ada! Hello, Ada!", "plugin": "world", "version": 3, "elapsed_us": 8})
+        json!({"value": "Hello, Ada! Hello, Ada!", "plugin": "world", "version": 3, "elapsed_us": 8, "elapsed_ns": 8_200})
     );
     let requests = host.requests();
     let Some(Request::Invoke(params)) = requests.last() else { panic!("{requests:?}") };

@@ -94,6 +94,7 @@ fn a_form_sends_what_its_types_say() {
         function: "greet".into(),
         args: vec![json!("42"), json!(2)],
         lenient: false,
+        repeat: 1,
     });
     assert_eq!(call.command_line(), "hotswap invoke world greet 42 2");
     assert_eq!(console.press("Enter"), [Effect::Order(Order::Operate(call))]);

@@ -1,6 +1,8 @@
 //! The socket through which a console reaches the engine; see `hotswap_protocol` for what is said.
 
+mod calls;
 mod connection;
+mod held;
 mod listener;
 mod outbox;
 mod request;

@@ -21,6 +21,7 @@
 
 mod contents;
 mod event;
+mod latency;
 mod message;
 mod plan;
 mod snapshot;
@@ -32,10 +33,11 @@ pub use event::{
     Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport, ValueChange,
     ValueOutcome,
 };
+pub use latency::{Latencies, LatencyBucket};
 pub use message::{
-    ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line, Notification,
-    NotificationLine, PlanParams, Request, RequestLine, ResponseLine, RpcError, SubscribeParams,
-    SubscribeResult, TargetParams, WireError,
+    CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line,
+    Notification, NotificationLine, PlanParams, Request, RequestLine, ResponseLine, RpcError,
+    SubscribeParams, SubscribeResult, TargetParams, WireError,
 };
 pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use snapshot::{
@@ -46,6 +48,9 @@ pub use snapshot::{
 
 /// The protocol's version; both sides must have the same.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// How often one `invoke` may call its function.
+pub const MAX_REPEAT: u32 = 100_000;
 
 /// The longest line either side accepts, in bytes, its newline included.
 pub const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Event, HostInfo, LogRecord};
+use crate::{Event, HostInfo, Latencies, LogRecord};
 
 /// A request, as the `method` and `params` of its line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,14 @@ pub enum Request {
     Rollback(TargetParams),
     /// Calls a plugin's function; answered by [`InvokeResult`].
     Invoke(InvokeParams),
+    /// Cancels an `invoke` of this connection that has not been answered yet; answered by an empty
+    /// object, and the `invoke` then by [`ErrorKind::Cancelled`].
+    Cancel(CancelParams),
+    /// Keeps a version loaded, so that it can be called when another one serves, until `release` or
+    /// the end of the connection; answered by an empty object.
+    Hold(TargetParams),
+    /// Ends a `hold`; answered by an empty object.
+    Release(TargetParams),
     /// Asks that a retired version be freed now; answered by [`crate::FreeResult`].
     Free(TargetParams),
     /// Sends events, log records or both from now on; answered by [`SubscribeResult`].
@@ -67,6 +75,25 @@ pub struct InvokeParams {
     /// (a `String` parameter keeps the text, also `42`; any other reads it as JSON).
     #[serde(default)]
     pub lenient: bool,
+    /// How often the function is called, one call after the other, at most [`crate::MAX_REPEAT`]
+    /// times; the first error ends it.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub repeat: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn is_once(repeat: &u32) -> bool {
+    *repeat == 1
+}
+
+/// Parameters of `cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelParams {
+    /// The id of the request to cancel.
+    pub id: u64,
 }
 
 /// Answer of `invoke`.
@@ -78,8 +105,14 @@ pub struct InvokeResult {
     pub plugin: String,
     /// The version that answered.
     pub version: u32,
-    /// How long the call took inside the host, in microseconds.
+    /// How long the call took inside the host, in microseconds; the last one of several.
     pub elapsed_us: u64,
+    /// The same in nanoseconds.
+    #[serde(default)]
+    pub elapsed_ns: u64,
+    /// How long each call took, when there were several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latencies: Option<Box<Latencies>>,
 }
 
 /// Parameters of a request about one version, `name@version`.
@@ -173,6 +206,10 @@ pub enum ErrorKind {
     PluginError,
     /// The plugin's function panicked.
     Panic,
+    /// The caller cancelled the call.
+    Cancelled,
+    /// The call cannot be cancelled: it has ended, or its function is not `async`.
+    NotCancellable,
     /// A reload was refused; the old generation keeps serving.
     Reload,
     /// The version is active, or was freed already.
@@ -316,6 +353,7 @@ mod tests {
                 function: "greet".into(),
                 args: vec!["Ada".into(), 2.into()],
                 lenient: false,
+                repeat: 1,
             }),
         );
         let text = serde_json::to_string(&line).unwrap();

@@ -1,8 +1,14 @@
 //! What is asked beside the jobs, without keeping the loop waiting.
 
-use hotswap_protocol::{ErrorKind, InvokeResult, LiveSnapshot, VaultSnapshot, WireError};
+use hotswap_protocol::{
+    CancelParams, ErrorKind, InvokeResult, LiveSnapshot, Request, TargetParams, VaultSnapshot,
+    WireError,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Supervisor;
+use crate::client::{Client, decode};
 use crate::operation::Operation;
 use crate::session::event::SessionEvent;
 use crate::session::store;
@@ -11,9 +17,8 @@ impl Supervisor {
     /// Asks the host.
     pub(super) fn ask(&self, operation: Operation) {
         let client = self.client.clone();
-        let events = self.events.clone();
+        let (events, cancel) = (self.events.clone(), self.calls.clone());
         tokio::spawn(async move {
-            let no_host = || WireError::new(ErrorKind::NoHost, "no host is connected");
             let event = match &operation {
                 Operation::Vault => SessionEvent::Vault(match client {
                     Some(client) => client.ask::<VaultSnapshot>(operation.request()).await,
@@ -25,7 +30,7 @@ impl Supervisor {
                 }),
                 _ => {
                     let answer = match client {
-                        Some(client) => client.ask::<InvokeResult>(operation.request()).await,
+                        Some(client) => call(&client, &operation, &cancel, &events).await,
                         None => Err(no_host()),
                     };
                     SessionEvent::Invoked { operation, answer }
@@ -33,6 +38,21 @@ impl Supervisor {
             };
             // The session is over when this fails.
             let _ = events.send(event).await;
+        });
+    }
+
+    /// Keeps a version loaded, or lets it go.
+    pub(super) fn hold(&self, target: String, on: bool) {
+        let (client, events) = (self.client.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let params = TargetParams { target: target.clone() };
+            let request = if on { Request::Hold(params) } else { Request::Release(params) };
+            let answer = match client {
+                Some(client) => client.request(request).await.map(|_| on),
+                None => Err(no_host()),
+            };
+            // The session is over when this fails.
+            let _ = events.send(SessionEvent::Held { target, answer }).await;
         });
     }
 
@@ -46,4 +66,32 @@ impl Supervisor {
             let _ = events.blocking_send(SessionEvent::StoredBuilds { plugin, builds });
         });
     }
+}
+
+fn no_host() -> WireError {
+    WireError::new(ErrorKind::NoHost, "no host is connected")
+}
+
+/// Calls a function. Cancelled, it still waits for the host's answer, which may come all the same.
+async fn call(
+    client: &Client,
+    operation: &Operation,
+    cancel: &CancellationToken,
+    events: &mpsc::Sender<SessionEvent>,
+) -> Result<InvokeResult, WireError> {
+    let (id, answer) = client.begin(operation.request());
+    let mut answer = std::pin::pin!(answer);
+    let answer = tokio::select! {
+        answer = &mut answer => answer,
+        () = cancel.cancelled() => {
+            let ask = async {
+                if let Err(error) = client.request(Request::Cancel(CancelParams { id })).await {
+                    // The session is over when this fails.
+                    let _ = events.send(SessionEvent::CallGoesOn { reason: error.message }).await;
+                }
+            };
+            tokio::join!(ask, answer).1
+        }
+    };
+    decode("invoke", answer?)
 }

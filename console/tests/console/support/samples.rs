@@ -184,6 +184,7 @@ pub fn greeting() -> InvokeResult {
         "plugin": "world",
         "version": 3,
         "elapsed_us": 8,
+        "elapsed_ns": 8_200,
     }))
 }
 

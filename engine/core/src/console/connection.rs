@@ -17,7 +17,7 @@ use hotswap_protocol::{
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::{outbox::Outbox, request};
+use super::{calls::Calls, held::Held, outbox::Outbox, request};
 use crate::{Events, engine::Inner, log};
 
 /// How many requests of one console may be worked on at once.
@@ -62,6 +62,8 @@ pub(super) fn serve(engine: &Weak<Inner>, stream: UnixStream, connections: &Conn
         engine: engine.clone(),
         outbox: outbox.clone(),
         in_flight: Arc::default(),
+        calls: Arc::default(),
+        held: Held::default(),
         greeted: false,
         has_events: false,
         following: None,
@@ -84,6 +86,8 @@ struct Console {
     engine: Weak<Inner>,
     outbox: Arc<Outbox>,
     in_flight: Arc<InFlight>,
+    calls: Arc<Calls>,
+    held: Held,
     greeted: bool,
     has_events: bool,
     following: Option<Following>,
@@ -197,6 +201,20 @@ impl Console {
                 self.answer(id, subscribed.map_err(|error| internal(&error)));
                 true
             }
+            Request::Cancel(what) => {
+                self.answer(id, self.calls.cancel(what.id).map(|()| serde_json::json!({})));
+                true
+            }
+            Request::Hold(what) => {
+                let held = self.held.hold(&engine, &what.target);
+                self.answer(id, held.map(|()| serde_json::json!({})));
+                true
+            }
+            Request::Release(what) => {
+                let released = self.held.release(&engine, &what.target);
+                self.answer(id, released.map(|()| serde_json::json!({})));
+                true
+            }
             request => {
                 self.work(engine, id, request);
                 true
@@ -211,10 +229,16 @@ impl Console {
             self.answer(id, Err(WireError::new(ErrorKind::Internal, message)));
             return;
         };
-        let outbox = self.outbox.clone();
+        let (outbox, calls) = (self.outbox.clone(), self.calls.clone());
+        let call = match &request {
+            Request::Invoke(_) => calls.begin(id),
+            _ => Arc::default(),
+        };
         let started = spawn(move || {
             // The host's code may run in here: its log's subscriber, its Extension.
-            let answer = catch_unwind(AssertUnwindSafe(|| request::answer(&engine, request)));
+            let answer =
+                catch_unwind(AssertUnwindSafe(|| request::answer(&engine, request, &call)));
+            calls.end(id, &call);
             drop(engine);
             let answer = answer.unwrap_or_else(|_| {
                 Err(WireError::new(ErrorKind::Internal, "the host panicked over the request"))
@@ -223,6 +247,7 @@ impl Console {
             drop(ticket);
         });
         if started.is_none() {
+            self.calls.forget(id);
             let error = WireError::new(ErrorKind::Internal, "the host has no thread left");
             self.answer(id, Err(error));
         }
