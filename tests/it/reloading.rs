@@ -11,7 +11,7 @@ use std::{
 
 use hotswap_engine::{args, protocol::VersionState};
 
-use crate::support::{Gate, Host, PluginDir};
+use crate::support::{Gate, Host, PluginDir, held_by};
 
 fn revision(host: &Host) -> u32 {
     host.engine.plugin("echo").unwrap().invoke("revision", args![]).unwrap()
@@ -130,7 +130,7 @@ fn a_step_that_does_not_return_fails_the_load_and_holds_its_version() {
     let error = host.engine.load(gate.path()).unwrap_err();
     insta::assert_snapshot!(error, @"stuck-on-init: on_init: did not return within 0.2 s; its thread stays behind, and holds the version");
     let stuck = host.wait_for("stuck-on-init", 1, VersionState::Failed);
-    assert_eq!(stuck.holders, ["1 call"]);
+    assert!(held_by(&stuck.holders, &["call of on_init, "]), "{:?}", stuck.holders);
     assert!(host.mapped().iter().any(|file| file.starts_with("stuck-on-init-v1-")));
 
     gate.arrival().release();

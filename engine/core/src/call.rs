@@ -3,16 +3,17 @@
 use std::fmt;
 
 use hotswap_plugin::{
-    Error, ErrorKind as PluginErrorKind, Value,
+    Error, ErrorKind as PluginErrorKind, FunctionDescription, Value,
     abi::{Outcome, PanicReport},
 };
 use hotswap_protocol::{ErrorKind, WireError};
+use serde::de::DeserializeOwned;
 
 use crate::{
     EngineError,
+    current::{Current, InUse},
     future::AsyncCall,
     lease::{Lease, LeaseKind},
-    thread::checkpoint,
     version::Version,
 };
 
@@ -52,19 +53,21 @@ impl CallError {
         wire
     }
 
-    pub(crate) fn bad_result(lease: &Lease, function: &str, error: &Error) -> Self {
-        Self::of(lease, function, ErrorKind::BadArgument, error)
+    pub(crate) fn bad_result(version: &Version, function: &str, error: &Error) -> Self {
+        Self::of(version, function, ErrorKind::BadArgument, error)
     }
 
     /// The function returned an error.
-    pub(crate) fn failed(lease: &Lease, function: &str, error: Error) -> Self {
-        refused(lease, function, error)
+    #[cold]
+    pub(crate) fn failed(version: &Version, function: &str, error: Error) -> Self {
+        refused(version, function, error)
     }
 
     /// The function panicked.
-    pub(crate) fn panicked(lease: &Lease, function: &str, report: &PanicReport) -> Self {
+    #[cold]
+    pub(crate) fn panicked(version: &Version, function: &str, report: &PanicReport) -> Self {
         let text = format!("panicked at {}: {}", report.location, report.message);
-        Self::of(lease, function, ErrorKind::Panic, &Error::msg(text))
+        Self::of(version, function, ErrorKind::Panic, &Error::msg(text))
     }
 
     /// The function is not what the caller expects.
@@ -91,8 +94,7 @@ impl CallError {
         }
     }
 
-    fn of(lease: &Lease, function: &str, kind: ErrorKind, error: &Error) -> Self {
-        let version = lease.version();
+    fn of(version: &Version, function: &str, kind: ErrorKind, error: &Error) -> Self {
         Self {
             kind,
             plugin: version.name().to_owned(),
@@ -135,36 +137,76 @@ pub(crate) enum Begun {
 
 /// Begins a call of a function of a leased version.
 pub(crate) fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
-    checkpoint();
-    let call = lease.another(LeaseKind::Call);
-    let outcome = match call.version().function_to_call(name) {
-        Some(function) if function.is_async => match call.image().start(function.index, args) {
-            Outcome::Ok(future) => return Begun::Running(AsyncCall::new(future, name, call)),
-            Outcome::Err(error) => Outcome::Err(error),
-            Outcome::Panic(report) => Outcome::Panic(report),
-        },
-        Some(function) => call.image().invoke(function.index, args),
-        None => call.image().invoke_func(name, args),
+    let found = lease.version().function(name);
+    let place = found.map_or_else(|| lease.version().unplaced(), |(place, _)| place);
+    run(&InUse::of(lease, place), name, found, args)
+}
+
+/// Calls a function of the version that serves; an `async` one is waited for on this thread.
+pub(crate) fn invoke_serving<T: DeserializeOwned>(
+    current: &Current,
+    plugin: &str,
+    name: &str,
+    args: &[Value],
+) -> Result<T, CallError> {
+    let (version, ()) = current.enter(|serving| {
+        let version = serving.version(plugin);
+        let version = version.map_err(|error| CallError::gone(plugin, name, &error))?;
+        let place = version.function(name).map_or_else(|| version.unplaced(), |(place, _)| place);
+        Ok((version, place, ()))
+    })?;
+    let value = match run(&version, name, version.function(name), args) {
+        Begun::Ended(result) => result?,
+        Begun::Running(call) => call.wait()?,
     };
+    value.to().map_err(|error| CallError::bad_result(&version, name, &error))
+}
+
+/// Calls a function of a version that is in use, and counts that.
+fn run(
+    version: &InUse,
+    name: &str,
+    found: Option<(usize, &FunctionDescription)>,
+    args: &[Value],
+) -> Begun {
+    let place = found.map_or_else(|| version.unplaced(), |(place, _)| place);
+    let begun = version.begin_call(place);
+    let outcome = match found {
+        Some((_, function)) if function.is_async => {
+            match version.image().start(function.index, args) {
+                Outcome::Ok(future) => {
+                    let lease = version.lease(LeaseKind::Call).named(name);
+                    return Begun::Running(AsyncCall::new(future, name, lease));
+                }
+                Outcome::Err(error) => Outcome::Err(error),
+                Outcome::Panic(report) => Outcome::Panic(report),
+            }
+        }
+        Some((_, function)) => version.image().invoke(function.index, args),
+        None => version.image().invoke_func(name, args),
+    };
+    version.end_call(place, begun);
     Begun::Ended(match outcome {
         Outcome::Ok(value) => Ok(value),
-        Outcome::Err(error) => Err(refused(lease, name, error)),
-        Outcome::Panic(report) => Err(CallError::panicked(lease, name, &report)),
+        Outcome::Err(error) => Err(refused(version, name, error)),
+        Outcome::Panic(report) => Err(CallError::panicked(version, name, &report)),
     })
 }
 
-fn refused(lease: &Lease, name: &str, error: Error) -> CallError {
+fn refused(version: &Version, name: &str, error: Error) -> CallError {
     match error.kind() {
         PluginErrorKind::UnknownFunction => {
-            let known = lease.version().function_names();
+            let known = version.function_names();
             let message = if known.is_empty() {
                 format!("{error}; it declares none")
             } else {
                 format!("{error}; it has {}", known.join(", "))
             };
-            CallError::of(lease, name, ErrorKind::UnknownFunction, &Error::msg(message))
+            CallError::of(version, name, ErrorKind::UnknownFunction, &Error::msg(message))
         }
-        PluginErrorKind::BadArgument => CallError::of(lease, name, ErrorKind::BadArgument, &error),
-        _ => CallError::of(lease, name, ErrorKind::PluginError, &error),
+        PluginErrorKind::BadArgument => {
+            CallError::of(version, name, ErrorKind::BadArgument, &error)
+        }
+        _ => CallError::of(version, name, ErrorKind::PluginError, &error),
     }
 }

@@ -13,15 +13,15 @@ use std::{
     time::Duration,
 };
 
-use hotswap_plugin::Vault;
+use hotswap_plugin::{Value, Vault};
 use hotswap_protocol::{
     FreeResult, LiveSnapshot, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot,
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CallError, EngineError, Events, Func, LoadedPlugin, PluginManager, Signature, reload::Request,
-    thread::checkpoint, vault::View,
+    CallError, EngineError, Events, Func, LoadedPlugin, PluginManager, Signature, call,
+    reload::Request, thread::checkpoint, vault::View,
 };
 
 /// How long dropping an engine waits for calls to end.
@@ -153,8 +153,25 @@ impl Engine {
     /// # Errors
     /// When there is no such plugin or function, or its signature is another; the message shows both.
     pub fn func<F: Signature>(&self, plugin: &str, name: &str) -> Result<Func<F>, CallError> {
-        checkpoint();
-        Func::new(&self.inner, plugin, name)
+        Func::new(self.enter().current_cell(), plugin, name)
+    }
+
+    /// Calls a function of a plugin that serves, by name, and reads its result as a `T`. An `async`
+    /// function is waited for on this thread.
+    ///
+    /// As `current().plugin(plugin)?.invoke(function, args)`, without the handles.
+    ///
+    /// # Errors
+    /// When there is no such plugin or function, an argument does not fit, the function fails or
+    /// panics, or its result is no `T`.
+    pub fn invoke<T: DeserializeOwned>(
+        &self,
+        plugin: &str,
+        function: &str,
+        args: &[Value],
+    ) -> Result<T, CallError> {
+        let current = self.inner.current_cell();
+        call::invoke_serving(current, plugin, function, args)
     }
 
     /// Asks that a version which was replaced be freed now, and says what keeps it.

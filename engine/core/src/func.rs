@@ -4,8 +4,9 @@ use std::{
     any::type_name,
     fmt,
     marker::PhantomData,
+    mem::{ManuallyDrop, MaybeUninit},
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -13,12 +14,11 @@ use std::{
 use hotswap_plugin::{FunctionDescription, FunctionTypes, Shared, TypeSchema, abi::Outcome};
 
 use crate::{
-    CallError, EngineError,
-    engine::Inner,
-    lease::{Lease, LeaseKind},
+    CallError, PluginManager,
+    current::Current,
+    lease::Lease,
     manager::same_name,
-    thread::checkpoint,
-    version::Version,
+    version::{TypedTarget, Version},
 };
 
 /// A function pointer type that names a function's parameters and result: `fn(f32) -> String`.
@@ -37,32 +37,31 @@ pub trait Signature {
 /// removes the function makes the call an error that shows both signatures, until another one brings
 /// it back.
 pub struct Func<F> {
-    engine: Weak<Inner>,
+    current: Arc<Current>,
     plugin: String,
     name: String,
     types: FunctionTypes,
-    /// The version that was checked last and the number of the function in it, in one word: two
-    /// threads may be at two versions. See [`checked`].
-    checked: AtomicU64,
+    /// Where the function was found last, and in which version, in one word: two threads may be at
+    /// two versions. See [`Known`].
+    known: AtomicU64,
     signature: PhantomData<fn() -> F>,
 }
 
 impl<F: Signature> Func<F> {
     /// A function of a plugin that serves now.
-    pub(crate) fn new(engine: &Arc<Inner>, plugin: &str, name: &str) -> Result<Self, CallError> {
+    pub(crate) fn new(current: &Arc<Current>, plugin: &str, name: &str) -> Result<Self, CallError> {
         let func = Self {
-            engine: Arc::downgrade(engine),
+            current: current.clone(),
             plugin: plugin.to_owned(),
             name: name.to_owned(),
             types: FunctionTypes {
                 args: TypeSchema::of::<F::Args>(),
                 result: TypeSchema::of::<F::Result>(),
             },
-            checked: AtomicU64::new(0),
+            known: AtomicU64::new(0),
             signature: PhantomData,
         };
-        let lease = func.lease()?;
-        func.check(lease.version())?;
+        func.search(&current.load())?;
         Ok(func)
     }
 
@@ -71,57 +70,68 @@ impl<F: Signature> Func<F> {
     /// # Errors
     /// When the plugin or the function is gone or has another signature now, and when the function
     /// fails or panics.
+    #[inline]
     pub fn call_with(&self, args: F::Args) -> Result<F::Result, CallError> {
-        checkpoint();
-        let lease = self.lease()?;
-        let version = lease.version();
-        let known = self.checked.load(Ordering::Relaxed);
-        let index = if known >> INDEX_BITS == version.serial {
-            (known & MAX_INDEX) as usize
-        } else {
-            self.check(version)?
+        let (version, found) = self.current.enter(|serving| {
+            let found = self.find(serving)?;
+            Ok((found.version, found.place, (found.place, found.target)))
+        })?;
+        let (place, target) = found;
+        let mut args = ManuallyDrop::new(args);
+        let mut out = MaybeUninit::<Outcome<F::Result>>::uninit();
+        let begun = version.begin_call(place);
+        // SAFETY: the version is in use, so its image is mapped. The function has the types of `F`,
+        // as its schemas were compared: it takes the arguments over, and fills the place.
+        let outcome = unsafe {
+            let args = (&raw mut args).cast();
+            (target.call)(&*target.context, args, out.as_mut_ptr().cast());
+            out.assume_init()
         };
-        version.count_call(&self.name);
-        // SAFETY: the function of this number has the types of `F`: its schemas were compared.
-        let outcome = unsafe { lease.image().invoke_typed(index, args) };
+        version.end_call(place, begun);
         match outcome {
-            Some(Outcome::Ok(mut value)) => {
+            Outcome::Ok(mut value) => {
                 F::Result::rehome(&mut value);
                 Ok(value)
             }
-            Some(Outcome::Err(error)) => Err(CallError::failed(&lease, &self.name, error)),
-            Some(Outcome::Panic(report)) => Err(CallError::panicked(&lease, &self.name, &report)),
-            None => Err(self.refused(version, "it cannot be called with Rust types")),
+            Outcome::Err(error) => Err(CallError::failed(&version, &self.name, error)),
+            Outcome::Panic(report) => Err(CallError::panicked(&version, &self.name, &report)),
         }
     }
 
-    fn lease(&self) -> Result<Lease, CallError> {
-        let gone = |error: &EngineError| CallError::gone(&self.plugin, &self.name, error);
-        let engine = self.engine.upgrade().ok_or_else(|| gone(&EngineError::ShutDown))?;
-        let current = engine.current();
-        let mut serving = current.versions.iter();
-        let lease = serving.find(|lease| same_name(lease.version().name(), &self.plugin));
-        match lease {
-            Some(lease) => Ok(lease.another(LeaseKind::Call)),
-            None => match current.plugin(&self.plugin) {
-                Err(error) => Err(gone(&error)),
-                Ok(_) => Err(gone(&EngineError::ShutDown)),
-            },
+    /// The function in the generation that serves.
+    #[inline(always)]
+    fn find<'a>(&self, serving: &'a PluginManager) -> Result<Found<'a>, CallError> {
+        let known = Known(self.known.load(Ordering::Relaxed));
+        if let Some(lease) = serving.versions.get(known.position())
+            && lease.version().serial == known.serial()
+            && let Some(target) = lease.version().typed_target(known.place())
+        {
+            return Ok(Found { version: lease.version(), place: known.place(), target });
         }
+        self.search(serving)
     }
 
-    /// Compares the function of a version with what is expected; remembers its number.
-    fn check(&self, version: &Arc<Version>) -> Result<usize, CallError> {
-        let described = version.function(&self.name);
-        let described = described.ok_or_else(|| {
+    /// As `find`, from scratch; remembers where it is.
+    #[cold]
+    fn search<'a>(&self, serving: &'a PluginManager) -> Result<Found<'a>, CallError> {
+        let mut versions = serving.versions.iter().map(Lease::version).enumerate();
+        let found = versions.find(|(_, version)| same_name(version.name(), &self.plugin));
+        let Some((position, version)) = found else {
+            let error = serving.unknown(&self.plugin);
+            return Err(CallError::gone(&self.plugin, &self.name, &error));
+        };
+        let (place, described) = version.function(&self.name).ok_or_else(|| {
             let names = version.function_names().join(", ");
             self.refused(version, &format!("there is no such function; there are {names}"))
         })?;
         self.expect_types(version, described)?;
-        if let Some(checked) = checked(version, described.index) {
-            self.checked.store(checked, Ordering::Relaxed);
+        let target = version.typed_target(place);
+        let target =
+            target.ok_or_else(|| self.refused(version, "it cannot be called with Rust types"))?;
+        if let Some(known) = Known::new(version.serial, position, place) {
+            self.known.store(known.0, Ordering::Relaxed);
         }
-        Ok(described.index)
+        Ok(Found { version, place, target })
     }
 
     fn expect_types(
@@ -161,16 +171,41 @@ impl<F> fmt::Debug for Func<F> {
     }
 }
 
-/// How many bits of the word are for the function's number.
-const INDEX_BITS: u32 = 16;
+/// A function that may be called.
+struct Found<'a> {
+    version: &'a Arc<Version>,
+    place: usize,
+    target: TypedTarget,
+}
 
-/// The largest number that has room.
-const MAX_INDEX: u64 = (1 << INDEX_BITS) - 1;
+/// A version's serial, its position in the generation, and a function's place in it. 0 is none: no
+/// version has the serial 0.
+#[derive(Clone, Copy)]
+struct Known(u64);
 
-/// A version's serial and a function's number in one word; none where they do not fit.
-fn checked(version: &Version, index: usize) -> Option<u64> {
-    let index = u64::try_from(index).ok().filter(|index| *index <= MAX_INDEX)?;
-    Some(version.serial.checked_mul(1 << INDEX_BITS)? | index)
+impl Known {
+    /// How many bits position and place have each.
+    const BITS: u32 = 12;
+    const MASK: u64 = (1 << Self::BITS) - 1;
+
+    /// None where they do not fit.
+    fn new(serial: u64, position: usize, place: usize) -> Option<Self> {
+        let small = |number: usize| u64::try_from(number).ok().filter(|small| *small <= Self::MASK);
+        let serial = serial.checked_mul(1 << (2 * Self::BITS))?;
+        Some(Self(serial | small(position)? << Self::BITS | small(place)?))
+    }
+
+    fn serial(self) -> u64 {
+        self.0 >> (2 * Self::BITS)
+    }
+
+    fn position(self) -> usize {
+        (self.0 >> Self::BITS & Self::MASK) as usize
+    }
+
+    fn place(self) -> usize {
+        (self.0 & Self::MASK) as usize
+    }
 }
 
 macro_rules! signatures {
@@ -186,6 +221,7 @@ macro_rules! signatures {
                 ///
                 /// # Errors
                 /// As [`call_with`](Self::call_with).
+                #[inline]
                 #[allow(clippy::too_many_arguments, reason = "as many as the function has")]
                 pub fn call(&self, $($arg: $name),*) -> Result<Out, CallError> {
                     self.call_with(($($arg,)*))

@@ -70,10 +70,10 @@ impl Future for AsyncCall {
             Progress::Pending => Poll::Pending,
             Progress::Ready(Outcome::Ok(value)) => Poll::Ready(Ok(value)),
             Progress::Ready(Outcome::Err(error)) => {
-                Poll::Ready(Err(CallError::failed(&self.lease, &self.function, error)))
+                Poll::Ready(Err(CallError::failed(self.lease.version(), &self.function, error)))
             }
             Progress::Ready(Outcome::Panic(report)) => {
-                Poll::Ready(Err(CallError::panicked(&self.lease, &self.function, &report)))
+                Poll::Ready(Err(CallError::panicked(self.lease.version(), &self.function, &report)))
             }
         }
     }

@@ -15,7 +15,7 @@ use hotswap_plugin::{
     abi::{HostContext, HostTable, LogEvent, Outcome, ThreadDestructor, ThreadStart},
 };
 
-use crate::{log, runtime, version::Version};
+use crate::{log, runtime, slots, version::Version};
 
 /// The table of one version. Its context is a reference to the version, which outlives its image.
 pub(crate) fn host_table(version: &Arc<Version>) -> HostTable {
@@ -32,6 +32,7 @@ pub(crate) fn host_table(version: &Arc<Version>) -> HostTable {
         key_get,
         thread_create,
         spawn,
+        is_in_call,
         sleep,
         max_log_level,
         log: log_event,
@@ -132,6 +133,10 @@ unsafe extern "C" fn sleep(context: HostContext, duration: Duration) -> Outcome<
 fn guard<T>(f: impl FnOnce() -> hotswap_plugin::Result<T>) -> Outcome<T> {
     let result = catch_unwind(AssertUnwindSafe(f));
     Outcome::from_result(result.unwrap_or_else(|_| Err(Error::msg("the host's runtime panicked"))))
+}
+
+unsafe extern "C" fn is_in_call() -> bool {
+    slots::is_in_call()
 }
 
 unsafe extern "C" fn max_log_level() -> u8 {

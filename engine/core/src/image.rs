@@ -2,7 +2,6 @@
 
 use std::{
     ffi::{CStr, c_int, c_void},
-    mem::{ManuallyDrop, MaybeUninit},
     os::unix::ffi::OsStrExt,
     path::Path,
     ptr::NonNull,
@@ -14,7 +13,7 @@ use hotswap_plugin::{
     BoundObject, Data, FunctionDescription, ImportRequest, LiveTypeDescription, TypeSchema, Value,
     Vault,
     abi::{
-        ATTACH_SYMBOL, Attach, HostTable, Outcome, PluginTable,
+        ATTACH_SYMBOL, Attach, HostTable, Outcome, PluginTable, TypedCalls,
         descriptor::{Descriptor, Stamp},
     },
 };
@@ -157,22 +156,10 @@ impl Image {
         unsafe { (self.table().start)(self.table().instance, index, args.as_ptr(), args.len()) }
     }
 
-    /// Calls a function with Rust types; none when it cannot be called so.
-    ///
-    /// # Safety
-    /// The function of this number takes an `A` and returns an `R`.
-    pub unsafe fn invoke_typed<A, R>(&self, index: usize, args: A) -> Option<Outcome<R>> {
-        let mut args = ManuallyDrop::new(args);
-        let mut out = MaybeUninit::<Outcome<R>>::uninit();
-        // SAFETY: see `create`, and the caller's promise.
-        unsafe {
-            let (args, out) = ((&raw mut args).cast(), out.as_mut_ptr().cast());
-            if !(self.table().invoke_typed)(self.table().instance, index, args, out) {
-                return None;
-            }
-        }
-        // SAFETY: the image says that it called, and so filled the place.
-        Some(unsafe { out.assume_init() })
+    /// How to call the functions with Rust types; valid until `detach`.
+    pub fn typed_calls(&self) -> Outcome<TypedCalls> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().typed_calls)(self.table().instance) }
     }
 
     pub fn invoke_func(&self, name: &str, args: &[Value]) -> Outcome<Value> {

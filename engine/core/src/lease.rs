@@ -1,11 +1,15 @@
-//! What keeps a version in use.
+//! What keeps a version in use, and can be named.
+//!
+//! Most calls are not counted here: `slots` keeps those.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use crate::{image::Image, version::Version};
@@ -26,9 +30,11 @@ pub(crate) enum LeaseKind {
 }
 
 impl LeaseKind {
-    const ALL: [Self; 5] = [Self::Call, Self::Handle, Self::Value, Self::Thread, Self::Task];
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 5] = [Self::Call, Self::Task, Self::Value, Self::Thread, Self::Handle];
 
-    fn noun(self, count: usize) -> &'static str {
+    /// The word for so many of them.
+    pub fn noun(self, count: usize) -> &'static str {
         match (self, count) {
             (Self::Call, 1) => "call",
             (Self::Call, _) => "calls",
@@ -44,7 +50,7 @@ impl LeaseKind {
     }
 }
 
-/// Counts the leases of a version.
+/// Counts the leases of a version, and knows them by name.
 #[derive(Default)]
 pub(crate) struct LeaseCounts {
     /// The leases through which the version can be entered, and [`CLOSED`].
@@ -52,6 +58,22 @@ pub(crate) struct LeaseCounts {
     /// The threads and tasks that the version started.
     own: AtomicUsize,
     by_kind: [AtomicUsize; LeaseKind::ALL.len()],
+    named: Mutex<Named>,
+}
+
+/// The leases that have a name, by number.
+#[derive(Default)]
+struct Named {
+    last: u64,
+    leases: BTreeMap<u64, Holder>,
+}
+
+/// Somebody who keeps a version in use.
+#[derive(Debug, Clone)]
+pub(crate) struct Holder {
+    pub kind: LeaseKind,
+    pub name: Arc<str>,
+    pub since: Instant,
 }
 
 /// Set for good when the last entry has ended: from then on only the version's own threads and tasks
@@ -71,11 +93,24 @@ impl LeaseCounts {
         self.entries.load(Ordering::Acquire) == CLOSED && self.own.load(Ordering::Acquire) == 0
     }
 
-    /// `2 calls`, `1 value`: one text a kind.
-    pub fn holders(&self) -> Vec<String> {
-        let counts = LeaseKind::ALL.map(|kind| (kind, self.of(kind).load(Ordering::Relaxed)));
-        let held = counts.into_iter().filter(|(_, count)| *count > 0);
-        held.map(|(kind, count)| format!("{count} {}", kind.noun(count))).collect()
+    /// Whether there is no lease through which the version can be entered.
+    pub fn has_no_entry(&self) -> bool {
+        let entries = self.entries.load(Ordering::Acquire);
+        entries == 0 || entries == CLOSED
+    }
+
+    /// How many leases there are of a kind.
+    pub fn count(&self, kind: LeaseKind) -> usize {
+        self.of(kind).load(Ordering::Relaxed)
+    }
+
+    /// The leases that have a name.
+    pub fn named(&self) -> Vec<Holder> {
+        self.lock_named().leases.values().cloned().collect()
+    }
+
+    fn lock_named(&self) -> MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn of(&self, kind: LeaseKind) -> &AtomicUsize {
@@ -95,6 +130,8 @@ impl LeaseCounts {
 pub(crate) struct Lease {
     version: Arc<Version>,
     kind: LeaseKind,
+    /// Its number among those with a name; 0 where it has none.
+    number: u64,
 }
 
 impl Lease {
@@ -120,7 +157,23 @@ impl Lease {
         let one_more = |total| (total & CLOSED == 0).then_some(total + 1);
         counts.entries.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).ok()?;
         counts.of(kind).fetch_add(1, Ordering::Relaxed);
-        Some(Self { version: version.clone(), kind })
+        Some(Self { version: version.clone(), kind, number: 0 })
+    }
+
+    /// A lease of a version that a call of this thread uses.
+    pub fn of_entered(version: &Arc<Version>, kind: LeaseKind) -> Self {
+        Self::counted(version, kind)
+    }
+
+    /// Gives the lease a name, for whoever asks what holds the version.
+    pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
+        let holder = Holder { kind: self.kind, name: name.into(), since: Instant::now() };
+        let mut named = self.version.leases().lock_named();
+        named.last += 1;
+        self.number = named.last;
+        named.leases.insert(self.number, holder);
+        drop(named);
+        self
     }
 
     /// Another lease of the same version, through which it can be entered; there is none of a
@@ -144,13 +197,16 @@ impl Lease {
         let counts = version.leases();
         counts.total(kind).fetch_add(1, Ordering::Relaxed);
         counts.of(kind).fetch_add(1, Ordering::Relaxed);
-        Self { version: version.clone(), kind }
+        Self { version: version.clone(), kind, number: 0 }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let counts = self.version.leases();
+        if self.number != 0 {
+            counts.lock_named().leases.remove(&self.number);
+        }
         counts.of(self.kind).fetch_sub(1, Ordering::Relaxed);
         // Release: what this holder did happens before the image goes. The reaper acquires.
         if counts.total(self.kind).fetch_sub(1, Ordering::Release) == 1 {

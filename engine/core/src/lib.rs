@@ -39,8 +39,13 @@ pub mod probe;
 mod reload;
 mod stage;
 
+mod counts;
+mod current;
+mod holders;
 mod lease;
 mod reaper;
+mod slots;
+mod sync;
 mod thread;
 mod version;
 

@@ -50,7 +50,7 @@ impl StepThread {
         f: impl FnOnce(&Image) -> Outcome<T> + Send + 'static,
     ) -> Result<T, EngineError> {
         let plugin = version.version().name();
-        let lease = version.another(LeaseKind::Call);
+        let lease = version.another(LeaseKind::Call).named(step.to_string());
         let (answer, answered) = channel();
         let job = Box::new(move || {
             // What nobody waits for any more is dropped before the lease: it may be of the image.

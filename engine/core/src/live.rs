@@ -116,7 +116,7 @@ fn lease(table: &BTreeMap<String, Weak<Version>>, what: &str, name: &str) -> Opt
         let message = format!("no live {what} named `{name}`; there is {known}");
         return Some(Err(Error::new(ErrorKind::UnknownFunction, message)));
     };
-    Lease::try_new(&version.upgrade()?, LeaseKind::Call).map(Ok)
+    Lease::try_new(&version.upgrade()?, LeaseKind::Handle).map(Ok)
 }
 
 fn add<'a>(

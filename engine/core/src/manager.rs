@@ -39,13 +39,27 @@ impl PluginManager {
     /// # Errors
     /// When there is none; the message lists those there are.
     pub fn plugin(&self, name: &str) -> Result<LoadedPlugin, EngineError> {
-        let version =
-            self.versions.iter().find(|version| same_name(version.version().name(), name));
-        let version = version.ok_or_else(|| EngineError::UnknownPlugin {
+        self.find(name).map(|lease| LoadedPlugin(lease.another(LeaseKind::Handle)))
+    }
+
+    /// The version of a plugin.
+    pub(crate) fn version(&self, name: &str) -> Result<&Arc<Version>, EngineError> {
+        self.find(name).map(Lease::version)
+    }
+
+    fn find(&self, name: &str) -> Result<&Lease, EngineError> {
+        let mut versions = self.versions.iter();
+        let found = versions.find(|version| same_name(version.version().name(), name));
+        found.ok_or_else(|| self.unknown(name))
+    }
+
+    /// The error that lists which plugins there are.
+    #[cold]
+    pub(crate) fn unknown(&self, name: &str) -> EngineError {
+        EngineError::UnknownPlugin {
             name: name.to_owned(),
             known: self.names().map(ToOwned::to_owned).collect(),
-        })?;
-        Ok(LoadedPlugin(version.another(LeaseKind::Handle)))
+        }
     }
 
     /// All plugins, in load order.
@@ -172,7 +186,7 @@ impl LoadedPlugin {
         args: &[Value],
     ) -> Result<T, CallError> {
         let value = self.invoke_value(function, args)?;
-        value.to().map_err(|error| CallError::bad_result(&self.0, function, &error))
+        value.to().map_err(|error| CallError::bad_result(self.inner(), function, &error))
     }
 
     /// Calls a function.
@@ -199,7 +213,7 @@ impl LoadedPlugin {
             Begun::Ended(result) => result?,
             Begun::Running(call) => call.await?,
         };
-        value.to().map_err(|error| CallError::bad_result(&self.0, function, &error))
+        value.to().map_err(|error| CallError::bad_result(self.inner(), function, &error))
     }
 
     pub(crate) fn inner(&self) -> &Arc<Version> {
@@ -215,5 +229,8 @@ impl fmt::Debug for LoadedPlugin {
 
 /// Whether two names are of one plugin.
 pub(crate) fn same_name(a: &str, b: &str) -> bool {
-    a.to_lowercase() == b.to_lowercase()
+    fn lower(name: &str) -> impl Iterator<Item = char> {
+        name.chars().flat_map(char::to_lowercase)
+    }
+    a.eq_ignore_ascii_case(b) || lower(a).eq(lower(b))
 }

@@ -93,7 +93,7 @@ impl Contents {
         ArtifactContents {
             plugin: self.plugin.clone(),
             build_id: self.build_id.to_string(),
-            functions: self.functions.iter().map(|function| function_info(function, 0)).collect(),
+            functions: self.functions.iter().map(function_info).collect(),
             live_types: self.live_types.iter().map(|live| self.live_type_info(live)).collect(),
             export: self.export.as_ref().map(export_info),
             imports: self.imports.iter().map(import_info).collect(),

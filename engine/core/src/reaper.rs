@@ -3,8 +3,8 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -14,7 +14,10 @@ use hotswap_plugin::abi::Outcome;
 use hotswap_protocol::VersionState;
 
 use crate::{
+    current::Replaced,
+    holders::duration_text,
     image::Closed,
+    slots,
     vault::Store,
     version::{Ending, Version},
 };
@@ -23,9 +26,16 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct ReaperHandle(Sender<Message>);
 
+/// The reapers of all engines in the process: a call that has ended does not know whose it was.
+static ALL: Mutex<Vec<ReaperHandle>> = Mutex::new(Vec::new());
+
 enum Message {
     /// A version may have become unused.
     Consider(Arc<Version>),
+    /// A generation was replaced, and a call is still reading it.
+    Keep(Replaced),
+    /// A call has ended that somebody was waiting for.
+    LookAgain,
     /// Nothing comes any more.
     Stop,
 }
@@ -42,9 +52,23 @@ impl ReaperHandle {
         let _ = self.0.send(Message::Consider(version.clone()));
     }
 
+    /// Takes over a generation that a call is still reading.
+    pub fn keep(&self, generation: Replaced) {
+        if let Err(SendError(message)) = self.0.send(Message::Keep(generation)) {
+            // Nobody is there to look when the call has gone on; then it stays, which is safe.
+            std::mem::forget(message);
+        }
+    }
+
     pub fn stop(&self) {
         let _ = self.0.send(Message::Stop);
     }
+}
+
+/// Lets all reapers look again for calls that they wait for.
+pub(crate) fn look_again() {
+    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|reaper| reaper.0.send(Message::LookAgain).is_ok());
 }
 
 /// Starts the reaper's thread.
@@ -56,9 +80,19 @@ pub(crate) fn start(
     let (sender, receiver) = channel();
     let thread = thread::Builder::new().name("hotswap-reaper".into());
     let thread = thread.spawn(move || {
-        Reaper { store, free_delay, wake, waiting: Vec::new() }.run(&receiver);
+        let reaper = Reaper {
+            store,
+            free_delay,
+            wake,
+            waiting: Vec::new(),
+            called: Vec::new(),
+            replaced: Vec::new(),
+        };
+        reaper.run(&receiver);
     })?;
-    Ok((ReaperHandle(sender), thread))
+    let reaper = ReaperHandle(sender);
+    ALL.lock().unwrap_or_else(PoisonError::into_inner).push(reaper.clone());
+    Ok((reaper, thread))
 }
 
 struct Reaper {
@@ -67,6 +101,10 @@ struct Reaper {
     wake: Vec<WakeThreads>,
     /// The versions that are kept for a while, and until when.
     waiting: Vec<(Instant, Arc<Version>)>,
+    /// The versions that only calls keep.
+    called: Vec<Arc<Version>>,
+    /// The generations that calls are still reading.
+    replaced: Vec<Replaced>,
 }
 
 impl Reaper {
@@ -74,6 +112,8 @@ impl Reaper {
         loop {
             match self.next(messages) {
                 Ok(Message::Consider(version)) => self.consider(&version),
+                Ok(Message::Keep(generation)) => self.keep(generation),
+                Ok(Message::LookAgain) => self.look_again(),
                 Err(RecvTimeoutError::Timeout) => self.consider_those_that_waited(),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -95,6 +135,24 @@ impl Reaper {
         self.waiting = waiting;
         let due: Vec<(Instant, Arc<Version>)> = due;
         due.iter().for_each(|(_, version)| self.consider(version));
+    }
+
+    fn look_again(&mut self) {
+        for generation in std::mem::take(&mut self.replaced) {
+            self.keep(generation);
+        }
+        for version in std::mem::take(&mut self.called) {
+            self.consider(&version);
+        }
+    }
+
+    /// Keeps a generation until no call reads it any more.
+    fn keep(&mut self, generation: Replaced) {
+        if generation.is_held() {
+            return self.replaced.push(generation);
+        }
+        // The host's code may run in here: its Extension may end with the generation.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(generation)));
     }
 
     fn consider(&mut self, version: &Arc<Version>) {
@@ -122,7 +180,15 @@ impl Reaper {
     /// Each step may run the plugin's code, which may start threads and leave thread-locals. Then
     /// this is called again when those end.
     fn advance(&mut self, version: &Arc<Version>) {
-        if version.is_finished() || !version.leases().close() {
+        if version.is_finished() || !version.leases().has_no_entry() {
+            return;
+        }
+        // Once nothing leads to the version any more, no call can begin, but one may still run.
+        if slots::is_held(Arc::as_ptr(version)) {
+            self.wait_for_calls(version);
+            return;
+        }
+        if !version.leases().close() {
             return;
         }
         if version.ending() == Ending::InUse {
@@ -133,8 +199,8 @@ impl Reaper {
         }
         if !version.leases().has_ended() {
             if version.failure().is_none() {
-                let holders = version.holders().join(", ");
-                version.enter(VersionState::Retired, format!("retired: {holders}"));
+                version
+                    .enter(VersionState::Retired, format!("retired: {}", version.holder_counts()));
             }
             return;
         }
@@ -178,8 +244,15 @@ impl Reaper {
         version.has_ended_unpinned()
     }
 
+    fn wait_for_calls(&mut self, version: &Arc<Version>) {
+        version.note_calls();
+        if !self.called.iter().any(|called| Arc::ptr_eq(called, version)) {
+            self.called.push(version.clone());
+        }
+    }
+
     fn wait_for_threads(&mut self, version: &Arc<Version>) {
-        let detail = format!("pinned: {}", version.holders().join(", "));
+        let detail = format!("pinned: {}", version.holder_counts());
         if version.failure().is_none() {
             version.enter(VersionState::Pinned, detail);
         }
@@ -234,10 +307,4 @@ fn size_text(bytes: u64) -> String {
     } else {
         format!("{:.1} MiB", bytes / KIB / KIB)
     }
-}
-
-/// `12 ms`, `3.4 s`
-fn duration_text(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", duration.as_secs_f64()) }
 }

@@ -37,7 +37,7 @@ pub(crate) trait TaskHandle: Send + Sync {
 
 /// Starts a task of a version.
 pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Result<()> {
-    let task = Task { future, name: name.to_owned(), lease: Lease::of_task(version) };
+    let task = Task { future, name: name.to_owned(), lease: Lease::of_task(version).named(name) };
     let runtime = version.runtime().ok_or_else(no_runtime)?;
     version.add_task(runtime.spawn(Box::pin(task)));
     Ok(())

@@ -17,7 +17,12 @@ use std::{
 
 use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
 
-use crate::{lease::Lease, version::Version};
+use crate::{
+    lease::Lease,
+    reaper,
+    slots::{self, Claim},
+    version::Version,
+};
 
 /// POSIX asks for at least four rounds of key destructors; a destructor that sets its key again in
 /// each of these is given up, as libc does.
@@ -25,9 +30,6 @@ const KEY_ROUNDS: usize = 8;
 
 /// The most keys a version may make; as many as libc has.
 const MAX_KEYS: usize = 1024;
-
-/// Counts the versions that began to drain, so that a thread sees at once that there is nothing new.
-static DRAINS: AtomicU64 = AtomicU64::new(0);
 
 /// What threads have of one version.
 #[derive(Default)]
@@ -62,7 +64,7 @@ impl VersionThreads {
     /// Lets the destructors run, each on its thread: nobody can enter the version any more.
     pub fn begin_drain(&self) {
         if !self.draining.swap(true, Ordering::AcqRel) {
-            DRAINS.fetch_add(1, Ordering::AcqRel);
+            slots::ask_all_threads();
         }
     }
 
@@ -194,6 +196,8 @@ struct Launch {
 extern "C" fn trampoline(launch: *mut c_void) -> *mut c_void {
     // SAFETY: `start_thread` passes a launch and forgets it.
     let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch.cast::<Launch>()) };
+    // SAFETY: the call has no precondition.
+    let lease = lease.named(unsafe { libc::gettid() }.to_string());
     // SAFETY: the image asked for this call, and the lease keeps it mapped.
     let result = unsafe { start(argument) };
     lease.version().run_destructors();
@@ -211,12 +215,33 @@ extern "C" fn trampoline(launch: *mut c_void) -> *mut c_void {
 /// ```
 /// hotswap_engine::checkpoint();
 /// ```
+#[inline]
 pub fn checkpoint() {
-    let Some(record) = Record::existing() else { return };
-    let drains = DRAINS.load(Ordering::Acquire);
-    if record.drains_seen.replace(drains) == drains {
-        return;
+    match slots::wants_attention() {
+        Some(false) => {}
+        Some(true) => attend(),
+        // It cannot be told, and so always looks.
+        None => run_waiting_destructors(),
     }
+}
+
+/// Does what this thread was asked for: runs destructors that wait for it, and lets the reapers know
+/// that a call has ended.
+#[cold]
+pub(crate) fn attend() {
+    if slots::take_attention() {
+        run_waiting_destructors();
+        reaper::look_again();
+    }
+}
+
+/// Gives this thread slots for its calls, until its end.
+pub(crate) fn keep_slots() {
+    Record::get();
+}
+
+fn run_waiting_destructors() {
+    let Some(record) = Record::existing() else { return };
     let draining: Vec<_> = {
         let entries = record.entries.borrow();
         let versions = entries.iter().map(|entry| &entry.version);
@@ -233,7 +258,8 @@ pub fn checkpoint() {
 /// What one thread has of all versions.
 struct Record {
     entries: RefCell<Vec<Entry>>,
-    drains_seen: Cell<u64>,
+    /// Where its calls are kept.
+    _slots: Claim,
 }
 
 /// What one thread has of one version.
@@ -266,10 +292,8 @@ impl Record {
         if let Some(record) = Self::existing() {
             return record;
         }
-        let record = Box::into_raw(Box::new(Self {
-            entries: RefCell::new(Vec::new()),
-            drains_seen: Cell::new(DRAINS.load(Ordering::Acquire)),
-        }));
+        let record = Self { entries: RefCell::new(Vec::new()), _slots: Claim::new() };
+        let record = Box::into_raw(Box::new(record));
         RECORD.set(record);
         // SAFETY: the key is libc's, and the record stays until its destructor frees it.
         unsafe {
@@ -365,7 +389,7 @@ fn with_entry(version: &Arc<Version>, f: impl FnOnce(&mut Entry)) {
         entries.push(Entry::new(version));
         if version.threads.draining.load(Ordering::Acquire) {
             // The next checkpoint looks, though no other version begins to drain.
-            record.drains_seen.set(u64::MAX);
+            slots::ask_this_thread();
         }
         entries.len() - 1
     });

@@ -11,12 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::{FunctionDescription, ImportRequest, LiveTypeDescription};
+use hotswap_plugin::{
+    __private::{Context, TypedCall},
+    FunctionDescription, ImportRequest, LiveTypeDescription,
+    abi::TypedCalls,
+};
 use hotswap_protocol::{Event, FunctionInfo, ParamInfo, VersionInfo, VersionState};
+use rustc_hash::FxBuildHasher;
 
 use crate::{
     artifact::Facts,
+    counts::CallCounts,
     event::{EventHub, now_ms},
+    holders::SeenCalls,
     image::{Closed, Image},
     lease::LeaseCounts,
     reaper::ReaperHandle,
@@ -35,6 +42,7 @@ pub(crate) struct Version {
     loaded_at_ms: u64,
     image: UnsafeCell<Option<Image>>,
     leases: LeaseCounts,
+    pub seen_calls: SeenCalls,
     pub threads: VersionThreads,
     /// What it sees of the Vault, and what of the Vault is its own.
     pub bag: Bag,
@@ -43,7 +51,7 @@ pub(crate) struct Version {
     export: OnceLock<Arc<Slot>>,
     imports: OnceLock<Vec<ImportRequest>>,
     live_types: OnceLock<Vec<LiveTypeDescription>>,
-    calls: AtomicU64,
+    typed_calls: OnceLock<TypedTargets>,
     life: Mutex<Life>,
     /// What the reaper is running of the image, or has run last.
     ending: Mutex<Ending>,
@@ -66,11 +74,29 @@ pub(crate) struct Services {
 // the reaper when no lease is left; in between it is only read, and an `Image` is `Sync`.
 unsafe impl Sync for Version {}
 
-/// The functions that can be called by number, and how often each was.
+/// The functions that have a place in the order of their names, and how often each was called.
 struct Functions {
     described: Vec<FunctionDescription>,
-    by_name: HashMap<String, usize>,
-    calls: Vec<AtomicU64>,
+    by_name: HashMap<String, usize, FxBuildHasher>,
+    counts: CallCounts,
+}
+
+/// How to call the functions with Rust types, by place.
+struct TypedTargets {
+    context: *const Context<'static>,
+    calls: Box<[Option<TypedCall>]>,
+}
+
+// SAFETY: a context may be used from any thread, as its `Send` says where it comes from.
+unsafe impl Send for TypedTargets {}
+// SAFETY: as above.
+unsafe impl Sync for TypedTargets {}
+
+/// How to call one function with Rust types.
+#[derive(Clone, Copy)]
+pub(crate) struct TypedTarget {
+    pub context: *const Context<'static>,
+    pub call: TypedCall,
 }
 
 /// How far the reaper has come with a version.
@@ -105,7 +131,7 @@ impl Ending {
     }
 
     /// What of the image runs on the reaper's thread.
-    fn running(self) -> Option<&'static str> {
+    pub fn running(self) -> Option<&'static str> {
         match self {
             Self::OnFree => Some("its on_free, which has not returned"),
             Self::Dropping => Some("the drop of a value, which has not returned"),
@@ -141,6 +167,7 @@ impl Version {
             loaded_at_ms: now_ms(),
             image: UnsafeCell::new(None),
             leases: LeaseCounts::default(),
+            seen_calls: SeenCalls::default(),
             threads: VersionThreads::default(),
             bag,
             functions: OnceLock::new(),
@@ -148,7 +175,7 @@ impl Version {
             export: OnceLock::new(),
             imports: OnceLock::new(),
             live_types: OnceLock::new(),
-            calls: AtomicU64::new(0),
+            typed_calls: OnceLock::new(),
             life: Mutex::new(Life {
                 state: VersionState::Loading,
                 detail: "loading".into(),
@@ -272,8 +299,30 @@ impl Version {
     pub fn set_functions(&self, described: Vec<FunctionDescription>) {
         let by_name = described.iter().enumerate();
         let by_name = by_name.map(|(at, function)| (function.name.clone(), at)).collect();
-        let calls = described.iter().map(|_| AtomicU64::new(0)).collect();
-        let _ = self.functions.set(Functions { described, by_name, calls });
+        let counts = CallCounts::new(described.len());
+        let _ = self.functions.set(Functions { described, by_name, counts });
+    }
+
+    /// Keeps how to call the functions with Rust types.
+    pub fn set_typed_calls(&self, typed: TypedCalls) {
+        let functions = self.functions.get().into_iter().flat_map(|all| &all.described);
+        let calls = functions.map(|function| typed.calls.get(function.index).copied().flatten());
+        let (context, calls) = (typed.context, calls.collect());
+        let _ = self.typed_calls.set(TypedTargets { context, calls });
+    }
+
+    /// How to call the function of a place with Rust types.
+    #[inline(always)]
+    pub fn typed_target(&self, place: usize) -> Option<TypedTarget> {
+        let typed = self.typed_calls.get()?;
+        let call = (*typed.calls.get(place)?)?;
+        Some(TypedTarget { context: typed.context, call })
+    }
+
+    /// Where calls are counted; there is nobody to call before the functions are known.
+    #[inline(always)]
+    pub fn counts(&self) -> Option<&CallCounts> {
+        self.functions.get().map(|functions| &functions.counts)
     }
 
     /// Keeps what the image told of its live types.
@@ -322,24 +371,21 @@ impl Version {
         self.imports.get().map_or(&[], Vec::as_slice)
     }
 
-    /// The function of a name, counting a call of it.
-    pub fn function_to_call(&self, name: &str) -> Option<&FunctionDescription> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    /// The function of a name and its place.
+    pub fn function(&self, name: &str) -> Option<(usize, &FunctionDescription)> {
         let functions = self.functions.get()?;
-        let at = *functions.by_name.get(name)?;
-        functions.calls[at].fetch_add(1, Ordering::Relaxed);
-        functions.described.get(at)
+        let place = *functions.by_name.get(name)?;
+        Some((place, functions.described.get(place)?))
     }
 
-    /// Counts a call of a function.
-    pub fn count_call(&self, name: &str) {
-        let _ = self.function_to_call(name);
+    /// What a call is noted as that goes to no function with a place.
+    pub fn unplaced(&self) -> usize {
+        self.counts().map_or(0, CallCounts::unnumbered)
     }
 
-    /// The function of a name.
-    pub fn function(&self, name: &str) -> Option<&FunctionDescription> {
-        let functions = self.functions.get()?;
-        functions.described.get(*functions.by_name.get(name)?)
+    /// The name of the function of a place.
+    pub fn function_name(&self, place: usize) -> Option<&str> {
+        Some(&self.functions.get()?.described.get(place)?.name)
     }
 
     /// The names of the functions that can be called by number.
@@ -351,11 +397,14 @@ impl Version {
     /// The functions as a console shows them.
     pub fn function_infos(&self) -> Vec<FunctionInfo> {
         let Some(functions) = self.functions.get() else { return Vec::new() };
-        let counted = functions.described.iter().zip(&functions.calls);
-        let info = |(function, calls): (&_, &AtomicU64)| {
-            function_info(function, calls.load(Ordering::Relaxed))
+        let counts = &functions.counts;
+        let info = |(place, function): (usize, &_)| FunctionInfo {
+            calls: counts.calls(place),
+            latency_us_p50: counts.quantile(place, 0.5).map(micros),
+            latency_us_p99: counts.quantile(place, 0.99).map(micros),
+            ..function_info(function)
         };
-        counted.map(info).collect()
+        functions.described.iter().enumerate().map(info).collect()
     }
 
     pub fn state(&self) -> VersionState {
@@ -425,11 +474,13 @@ impl Version {
             let life = self.life();
             (life.state, life.detail.clone())
         };
-        let holders = self.holders();
+        let is_over = self.is_finished() || state == VersionState::Active;
+        let holders = if is_over { Vec::new() } else { self.holders() };
+        let counts = self.holder_counts();
         match state {
-            VersionState::Retired if holders.is_empty() => detail = "retired: ending".into(),
-            VersionState::Retired => detail = format!("retired: {}", holders.join(", ")),
-            VersionState::Pinned => detail = format!("pinned: {}", holders.join(", ")),
+            VersionState::Retired if counts.is_empty() => detail = "retired: ending".into(),
+            VersionState::Retired => detail = format!("retired: {counts}"),
+            VersionState::Pinned => detail = format!("pinned: {counts}"),
             _ => {}
         }
         VersionInfo {
@@ -441,20 +492,9 @@ impl Version {
             source: self.facts.source.clone(),
             loaded_at_ms: self.loaded_at_ms,
             size_bytes: self.size_bytes,
-            calls: self.calls.load(Ordering::Relaxed),
-            holders: if state == VersionState::Active { Vec::new() } else { holders },
+            calls: self.counts().map_or(0, CallCounts::total),
+            holders,
         }
-    }
-
-    /// What keeps the version from being unmapped, by name.
-    pub fn holders(&self) -> Vec<String> {
-        let mut holders = self.leases.holders();
-        holders.extend(self.ending().running().map(ToOwned::to_owned));
-        if holders.is_empty() {
-            let threads = self.threads.pinned().into_iter();
-            holders.extend(threads.map(|name| format!("thread-local on \"{name}\"")));
-        }
-        holders
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -492,8 +532,12 @@ fn next_serial() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// A function as a console shows it, and how often it was called.
-pub(crate) fn function_info(function: &FunctionDescription, calls: u64) -> FunctionInfo {
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+/// A function as a console shows it, before it was called.
+pub(crate) fn function_info(function: &FunctionDescription) -> FunctionInfo {
     let schema = |text: &str| serde_json::from_str(text).unwrap_or(serde_json::Value::Bool(true));
     let params = function.params.iter().map(|param| ParamInfo {
         name: param.name.clone(),
@@ -508,6 +552,8 @@ pub(crate) fn function_info(function: &FunctionDescription, calls: u64) -> Funct
         returns: schema(&function.returns),
         is_live: function.is_live,
         is_async: function.is_async,
-        calls,
+        calls: 0,
+        latency_us_p50: None,
+        latency_us_p99: None,
     }
 }

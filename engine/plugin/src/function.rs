@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Error, ErrorKind, Plugin, Result, Shared, TypeSchema, Value, Vault, abi::Outcome, image::catch,
+    Error, ErrorKind, Plugin, Result, Shared, TypeSchema, Value, Vault, abi::Outcome,
+    image::catch_in_call,
 };
 
 /// A function declared by `#[invoke]`.
@@ -96,6 +97,7 @@ impl<A, R> NotShared<A> for Probe<A, R> {}
 /// # Safety
 /// `args` holds an `A` that is not used again; `out` takes an `Outcome<R>`.
 #[doc(hidden)]
+#[inline(always)]
 pub unsafe fn dispatch_typed<A, R>(
     args: *mut (),
     out: *mut (),
@@ -104,7 +106,7 @@ pub unsafe fn dispatch_typed<A, R>(
 ) {
     // SAFETY: the caller's promise.
     let mut args = unsafe { args.cast::<A>().read() };
-    let outcome = catch(|| {
+    let outcome = catch_in_call(|| {
         rehome(&mut args);
         Outcome::from_result(f(args))
     });

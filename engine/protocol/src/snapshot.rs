@@ -157,6 +157,13 @@ pub struct FunctionInfo {
     /// How often the active version has been asked for it.
     #[serde(default)]
     pub calls: u64,
+    /// Half of the timed calls took no longer, in microseconds. Each thread times its first calls of
+    /// a function, and then one in 1,024; none when none was timed.
+    #[serde(default)]
+    pub latency_us_p50: Option<f64>,
+    /// 99 of 100 timed calls took no longer, in microseconds.
+    #[serde(default)]
+    pub latency_us_p99: Option<f64>,
 }
 
 /// A parameter.

@@ -107,6 +107,12 @@ impl Host {
     }
 }
 
+/// Whether what holds a version is just this: the holders' texts begin so, one each.
+pub fn held_by(holders: &[String], expected: &[&str]) -> bool {
+    holders.len() == expected.len()
+        && holders.iter().zip(expected).all(|(holder, begins)| holder.starts_with(begins))
+}
+
 /// The names of the files below a directory that a process has mapped.
 pub fn mapped_files(maps: &Path, dir: &Path) -> BTreeSet<String> {
     let maps = fs::read_to_string(maps).expect("read a process's maps");

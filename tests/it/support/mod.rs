@@ -8,7 +8,7 @@ mod session;
 mod workspace;
 
 pub use gate::Gate;
-pub use host::{Host, mapped_files};
+pub use host::{Host, held_by, mapped_files};
 pub use plugins::{PluginDir, artifact, renamed, revision};
 pub use process::{Answer, PATIENCE, Place, Process, end, get, program, repository, succeed};
 pub use session::Session;

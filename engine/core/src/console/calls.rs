@@ -133,7 +133,7 @@ pub(super) fn invoke(
     }
     let plugin = engine.plugin(&params.plugin).map_err(|error| error.to_wire())?;
     let function = plugin.inner().function(&params.function);
-    let is_async = function.is_some_and(|function| function.is_async);
+    let is_async = function.is_some_and(|(_, function)| function.is_async);
     let args = arguments(params, &plugin);
     let mut calls_ns = Vec::with_capacity(params.repeat as usize);
     let mut value = Json::Null;
@@ -177,7 +177,7 @@ fn once(
 /// The arguments as the function's parameters want them.
 fn arguments(params: &InvokeParams, plugin: &LoadedPlugin) -> Vec<Value> {
     let schemas: Vec<Option<Json>> = match plugin.inner().function(&params.function) {
-        Some(function) => {
+        Some((_, function)) => {
             function.params.iter().map(|param| serde_json::from_str(&param.schema).ok()).collect()
         }
         None => Vec::new(),

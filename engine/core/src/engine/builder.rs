@@ -23,6 +23,7 @@ use crate::{
     reaper::{self, WakeThreads},
     runtime::Runtime,
     stage::Staging,
+    sync,
     vault::Store,
 };
 
@@ -141,6 +142,7 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, .. } = self;
+        sync::prepare_barriers();
         let staging = Staging::new()?;
         let store = Arc::new(Store::default());
         let started = reaper::start(store.clone(), free_delay, wake);

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use hotswap_plugin::Data;
 use hotswap_protocol::{
     Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadPlan, ReloadReport, Snapshot,
@@ -23,6 +22,7 @@ use super::ShutdownReport;
 use crate::{
     ConsoleSocket, EngineError, LoadedPlugin, PluginManager, Step,
     console::{self, Listener},
+    current::{Current, Replaced},
     event::{EventHub, now_ms},
     extension::{ExtensionFactory, ExtensionObject},
     history,
@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     step_timeout: Duration,
     extension: ExtensionFactory,
     on_reload: Vec<OnReload>,
-    current: ArcSwap<PluginManager>,
+    current: Arc<Current>,
     load_state: Mutex<LoadState>,
     /// The thread that loads, so that it does not wait for itself.
     loading_thread: Mutex<Option<ThreadId>>,
@@ -100,7 +100,7 @@ impl Inner {
             step_timeout: parts.step_timeout,
             extension: parts.extension,
             on_reload: parts.on_reload,
-            current: ArcSwap::from_pointee(empty),
+            current: Arc::new(Current::new(empty, parts.reaper.clone())),
             load_state: Mutex::default(),
             loading_thread: Mutex::default(),
             versions: Mutex::default(),
@@ -124,7 +124,12 @@ impl Inner {
     }
 
     pub fn current(&self) -> Arc<PluginManager> {
-        self.current.load_full()
+        self.current.load()
+    }
+
+    /// Where the generation that serves is found.
+    pub fn current_cell(&self) -> &Arc<Current> {
+        &self.current
     }
 
     pub fn plugin_dir(&self) -> PathBuf {
@@ -318,8 +323,8 @@ impl Inner {
     }
 
     /// Makes a generation the one that serves, and returns the one that did.
-    pub fn publish(&self, new: PluginManager) -> Arc<PluginManager> {
-        self.current.swap(Arc::new(new))
+    pub fn publish(&self, new: PluginManager) -> Replaced {
+        self.current.publish(Arc::new(new))
     }
 
     pub fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {

@@ -87,7 +87,10 @@ impl Load {
         for lease in &self.versions {
             let vault = View::for_version(engine.store(), lease.version());
             phases.time("on_init", Some(lease.version().name()), || {
-                steps.run(lease, Step::OnInit, move |image| image.on_init(vault))
+                steps.run(lease, Step::OnInit, move |image| image.on_init(vault))?;
+                let typed = steps.run(lease, Step::OnInit, |image| image.typed_calls())?;
+                lease.version().set_typed_calls(typed);
+                Ok(())
             })?;
         }
         Ok(())

@@ -15,6 +15,7 @@ use std::{
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, LiveTypeDescription, TypeSchema,
     Value, Vault,
+    function::{Context, TypedCall},
     future::RawFuture,
     interface::raw::RawObject,
     vault::{
@@ -123,6 +124,8 @@ pub struct HostTable {
     ) -> c_int,
     /// Starts a task on the host's runtime.
     pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Outcome<()>,
+    /// Whether the calling thread is in a call that the engine makes, which catches panics.
+    pub is_in_call: unsafe extern "C" fn() -> bool,
     /// A future of the host's that ends after a while.
     pub sleep: unsafe extern "C" fn(HostContext, duration: Duration) -> Outcome<RawFuture>,
     /// The least grave level that the host's log takes: 0 none, 1 error … 5 trace.
@@ -187,14 +190,8 @@ pub struct PluginTable {
         args: *const Value,
         count: usize,
     ) -> Outcome<RawFuture>,
-    /// Calls the function of a number with Rust types: takes a tuple out of `args`, and writes an
-    /// `Outcome` of its result to `out`. False when it cannot be called so; then it did nothing.
-    pub invoke_typed: unsafe extern "C" fn(
-        *const crate::image::Instance,
-        index: usize,
-        args: *mut (),
-        out: *mut (),
-    ) -> bool,
+    /// Tells how to call the functions with Rust types; after `on_init`.
+    pub typed_calls: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<TypedCalls>,
     /// See [`crate::Plugin::invoke_func`].
     pub invoke_func: unsafe extern "C" fn(
         *const crate::image::Instance,
@@ -206,6 +203,19 @@ pub struct PluginTable {
     /// Drops the instance and what attaching installed; nothing is called afterwards.
     pub detach: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<()>,
 }
+
+/// How to call the functions of an image with Rust types. It is valid until the image is detached.
+#[repr(C)]
+pub struct TypedCalls {
+    /// Handed in to each.
+    pub context: *const Context<'static>,
+    /// By number; none where a type of the signature is not `Shared`.
+    pub calls: Vec<Option<TypedCall>>,
+}
+
+// SAFETY: a context may be used from any thread: it refers to a `Plugin`, which is `Sync`, and to the
+// `Vault`.
+unsafe impl Send for TypedCalls {}
 
 /// Names the owner and the store that a Vault's call concerns; made and read by the engine only.
 pub type VaultContext = *const c_void;

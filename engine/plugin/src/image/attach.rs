@@ -7,12 +7,12 @@ use std::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use super::{HOST, catch, log, panics};
+use super::{HOST, catch, catch_in_call, log, panics};
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
     LiveTypeDescription, Plugin, TypeSchema, Value, Vault,
-    abi::{HostTable, Outcome, PluginTable, descriptor::Descriptor},
-    function::{Call, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, TypedCall},
+    abi::{HostTable, Outcome, PluginTable, TypedCalls, descriptor::Descriptor},
+    function::{Call, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType},
     future::RawFuture,
     interface::raw::RawObject,
     shared::{self, SHARED_TYPES},
@@ -26,7 +26,8 @@ pub struct Instance {
     plugin: Slot<Box<dyn Plugin>>,
     vault: Slot<Vault>,
     table: Slot<PluginTable>,
-    typed: Slot<Vec<Option<TypedCall>>>,
+    /// What typed calls are handed; it refers to the two above.
+    context: Slot<Context<'static>>,
 }
 
 /// A place in a static that is filled once and emptied once, since statics never drop.
@@ -79,7 +80,7 @@ impl Instance {
             plugin: Slot::empty(),
             vault: Slot::empty(),
             table: Slot::empty(),
-            typed: Slot::empty(),
+            context: Slot::empty(),
         }
     }
 
@@ -87,20 +88,12 @@ impl Instance {
     fn function(&self, index: usize) -> crate::Result<(&'static Function, Context<'_>)> {
         let function = FUNCTIONS.get(index);
         let function = function.ok_or_else(|| Error::msg("no function of that number"))?;
-        let vault = self.vault.get().ok_or_else(|| Error::msg("called before `on_init`"))?;
-        Ok((function, Context { vault, plugin: self.plugin()? }))
+        Ok((function, self.context()?))
     }
 
-    /// How to call a function with Rust types, found out once.
-    fn typed_call(&self, index: usize) -> Option<TypedCall> {
-        let calls = match self.typed.get() {
-            Some(calls) => calls,
-            None => {
-                let calls = FUNCTIONS.iter().map(|function| Some((function.typed)()?.call));
-                self.typed.fill(calls.collect())
-            }
-        };
-        calls.get(index).copied().flatten()
+    fn context(&self) -> crate::Result<Context<'_>> {
+        let vault = self.vault.get().ok_or_else(|| Error::msg("called before `on_init`"))?;
+        Ok(Context { vault, plugin: self.plugin()? })
     }
 
     fn plugin(&self) -> crate::Result<&dyn Plugin> {
@@ -140,7 +133,7 @@ pub fn attach(
             on_free,
             invoke,
             start,
-            invoke_typed,
+            typed_calls,
             invoke_func,
             detach,
         })
@@ -274,14 +267,18 @@ unsafe extern "C" fn invoke(
 ) -> Outcome<Value> {
     // SAFETY: the engine passes what `attach` answered with, and a slice that lives through the call.
     unsafe {
-        enter(instance, |instance| {
-            let (function, context) = instance.function(index)?;
-            match function.call {
+        let instance = &*instance;
+        catch_in_call(|| {
+            let (function, context) = match instance.function(index) {
+                Ok(found) => found,
+                Err(error) => return Outcome::Err(error),
+            };
+            Outcome::from_result(match function.call {
                 Call::Sync(call) => call(&context, arguments(args, count)),
                 Call::Async(_) => {
                     Err(Error::msg("the function is async, and was called otherwise"))
                 }
-            }
+            })
         })
     }
 }
@@ -304,22 +301,15 @@ unsafe extern "C" fn start(
     }
 }
 
-unsafe extern "C" fn invoke_typed(
-    instance: *const Instance,
-    index: usize,
-    args: *mut (),
-    out: *mut (),
-) -> bool {
+unsafe extern "C" fn typed_calls(instance: *const Instance) -> Outcome<TypedCalls> {
     // SAFETY: the engine passes what `attach` answered with.
-    let instance = unsafe { &*instance };
-    let (Some(vault), Some(plugin)) = (instance.vault.get(), instance.plugin.get()) else {
-        return false;
-    };
-    let Some(call) = instance.typed_call(index) else { return false };
-    let context = Context { vault, plugin: plugin.as_ref() };
-    // SAFETY: the engine has checked the types; the call catches panics itself.
-    unsafe { call(&context, args, out) };
-    true
+    unsafe {
+        enter(instance, |instance| {
+            let context = instance.context.fill(instance.context()?);
+            let calls = FUNCTIONS.iter().map(|function| Some((function.typed)()?.call));
+            Ok(TypedCalls { context, calls: calls.collect() })
+        })
+    }
 }
 
 unsafe extern "C" fn invoke_func(
@@ -344,10 +334,10 @@ unsafe extern "C" fn detach(instance: *const Instance) -> Outcome<()> {
     // nobody else holds what is dropped here.
     unsafe {
         enter(instance, |instance| {
+            drop(instance.context.take());
             drop(instance.plugin.take());
             drop(instance.vault.take());
             drop(instance.table.take());
-            drop(instance.typed.take());
             shared::forget_schemas();
             drop(std::panic::take_hook());
             Ok(std::io::stdout().flush()?)

@@ -10,7 +10,7 @@ mod panics;
 
 pub use alloc::HostAllocator;
 pub use attach::{Instance, attach};
-pub(crate) use panics::catch;
+pub(crate) use panics::{catch, catch_in_call};
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 

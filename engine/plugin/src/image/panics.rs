@@ -20,16 +20,29 @@ thread_local! {
 /// Runs `f`; a panic in it becomes a report.
 pub(crate) fn catch<T>(f: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     CATCHING.set(CATCHING.get() + 1);
-    let result = catch_unwind(AssertUnwindSafe(f));
+    let outcome = catch_in_call(f);
     CATCHING.set(CATCHING.get() - 1);
-    result.unwrap_or_else(|payload| {
-        let message = message_of(payload.as_ref());
-        // Dropping a payload can run the author's code, and that can panic once more.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
-        Outcome::Panic(PanicReport { message, location: location() })
-    })
+    outcome
+}
+
+/// As [`catch`], within a call that the engine makes: the engine knows that the thread is in one, and
+/// so the thread need not, whose variables cost an image more than all the rest of a call.
+#[inline(always)]
+pub(crate) fn catch_in_call<T>(f: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(outcome) => outcome,
+        Err(payload) => Outcome::Panic(report(payload)),
+    }
+}
+
+#[cold]
+fn report(payload: Box<dyn Any + Send>) -> PanicReport {
+    let message = message_of(payload.as_ref());
+    // Dropping a payload can run the author's code, and that can panic once more.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    PanicReport { message, location: location() }
 }
 
 /// Where the last panic was raised; unknown at a thread's end, when the note is gone.
@@ -42,7 +55,10 @@ fn location() -> String {
 pub(super) fn install_hook() {
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let location = info.location().map(ToString::to_string).unwrap_or_default();
-        if CATCHING.get() > 0 {
+        // SAFETY: the function only looks.
+        let is_caught =
+            CATCHING.get() > 0 || host().is_some_and(|host| unsafe { (host.is_in_call)() });
+        if is_caught {
             let _ = LOCATION.try_with(|place| place.replace(location));
         } else if let Some(host) = host() {
             let thread = thread::current();

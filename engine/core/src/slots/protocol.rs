@@ -1,0 +1,137 @@
+//! How a thread enters what another may be about to free, without a lock and without a fence.
+//!
+//! A thread writes the address that it is about to use into a slot of its own, and then looks once
+//! more whether that is still what is published. Who frees unpublishes first, and then looks into
+//! all slots. Between the two steps of the one lies a light barrier, between those of the other a
+//! heavy one: so either the thread sees that the address is not published any more, or the other
+//! sees it in the slot. This is a hazard pointer with an asymmetric barrier.
+//!
+//! The same pair of barriers serves to tell whoever waits that a slot was left: a thread empties
+//! the slot and then looks for a wish for attention; who waits states the wish and then looks into
+//! the slot.
+
+use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, heavy_barrier, light_barrier};
+
+/// How many calls of one thread may be nested before the next one is counted otherwise.
+pub(crate) const DEPTH: usize = 6;
+
+/// What one thread uses. Only that thread writes the slots; anybody may ask for its attention.
+///
+/// The alignment is two cache lines, as processors fetch them in pairs: no two threads share one.
+#[repr(C, align(128))]
+pub(crate) struct ThreadSlots {
+    attention: AtomicBool,
+    slots: [Slot; DEPTH],
+}
+
+struct Slot {
+    /// The address in use; 0 when there is none.
+    address: AtomicUsize,
+    /// What the thread does there, for people to read.
+    note: AtomicUsize,
+}
+
+impl Slot {
+    #[cfg(not(loom))]
+    const fn new() -> Self {
+        Self { address: AtomicUsize::new(0), note: AtomicUsize::new(0) }
+    }
+}
+
+impl ThreadSlots {
+    /// Slots that hold nothing.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self { attention: AtomicBool::new(false), slots: [const { Slot::new() }; DEPTH] }
+    }
+
+    /// As above; loom's atomics are no constants.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        let slots = std::array::from_fn(|_| Slot {
+            address: AtomicUsize::new(0),
+            note: AtomicUsize::new(0),
+        });
+        Self { attention: AtomicBool::new(false), slots }
+    }
+
+    /// Takes hold of what is published; the address stays valid until the slot holds another or is
+    /// emptied.
+    #[inline(always)]
+    pub fn protect<T>(&self, slot: usize, published: &AtomicPtr<T>) -> *mut T {
+        let address = &self.slots[slot].address;
+        let mut seen = published.load(Ordering::Relaxed);
+        loop {
+            address.store(seen as usize, Ordering::Relaxed);
+            light_barrier();
+            // Acquire: what the publisher wrote behind the pointer is there.
+            let again = published.load(Ordering::Acquire);
+            if again == seen {
+                return seen;
+            }
+            seen = again;
+        }
+    }
+
+    /// Holds another address instead, which is valid by what the slot held so far or by a lease.
+    #[inline(always)]
+    pub fn hold(&self, slot: usize, address: usize, note: usize) {
+        self.slots[slot].note.store(note, Ordering::Relaxed);
+        // Release: what was read under the former address is done. `is_held` acquires.
+        self.slots[slot].address.store(address, Ordering::Release);
+    }
+
+    /// Empties a slot; says whether somebody wants attention.
+    #[inline(always)]
+    #[must_use]
+    pub fn leave(&self, slot: usize) -> bool {
+        // Release: what was done under the address is done. `is_held` acquires.
+        self.slots[slot].address.store(0, Ordering::Release);
+        light_barrier();
+        self.attention.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody wants attention; not any more, once told.
+    pub fn take_attention(&self) -> bool {
+        self.attention.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether somebody wants attention.
+    #[inline(always)]
+    pub fn wants_attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed)
+    }
+
+    /// Asks the thread to look around when it leaves a slot next.
+    pub fn ask_for_attention(&self) {
+        self.attention.store(true, Ordering::Release);
+    }
+
+    /// What the thread does at an address: the notes of the slots that hold it.
+    pub fn notes_at(&self, address: usize) -> impl Iterator<Item = (usize, usize)> {
+        let held = self.slots.iter().enumerate();
+        let held = held.filter(move |(_, slot)| slot.address.load(Ordering::Acquire) == address);
+        held.map(|(at, slot)| (at, slot.note.load(Ordering::Relaxed)))
+    }
+
+    fn holds(&self, address: usize) -> bool {
+        self.notes_at(address).next().is_some()
+    }
+}
+
+/// Whether some thread holds an address that is not published any more, and that nobody can come by
+/// otherwise. The threads that do are asked for their attention, and give it when they have left.
+///
+/// `threads` tells the slots of all threads there are when it is asked.
+pub(crate) fn is_held<'a>(threads: impl Fn() -> &'a [ThreadSlots], address: usize) -> bool {
+    // Who is not seen from here on sees that the address is not published any more.
+    heavy_barrier();
+    let holding = || threads().iter().filter(|thread| thread.holds(address));
+    let asked = holding().map(ThreadSlots::ask_for_attention).count();
+    if asked == 0 {
+        return false;
+    }
+    // Who left before it could see the wish is seen from here on to have left.
+    heavy_barrier();
+    holding().next().is_some()
+}

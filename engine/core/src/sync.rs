@@ -1,0 +1,53 @@
+//! The atomics of the protocol in `slots/protocol.rs`, and the barriers between its two sides.
+//!
+//! A model of the protocol (`tests/models`) puts loom's atomics in this file's place.
+
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+
+use std::sync::atomic::{compiler_fence, fence};
+
+/// Whether the system makes the other threads' barriers for us.
+static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
+
+/// Asks the system to make barriers on other threads, once, before the first engine is there.
+///
+/// Until then, and where it cannot, both sides fence. A thread that still fences when the other side
+/// does not need it any more does no harm.
+pub(crate) fn prepare_barriers() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let registered = membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+        ASYMMETRIC.store(registered, Ordering::SeqCst);
+    });
+}
+
+/// The side that is frequent: what it stored before is seen by whoever then makes the
+/// [`heavy_barrier`], or it sees what that one stored before.
+#[inline(always)]
+pub(crate) fn light_barrier() {
+    if ASYMMETRIC.load(Ordering::Relaxed) {
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The side that is rare; it costs a few microseconds. See [`light_barrier`].
+pub(crate) fn heavy_barrier() {
+    fence(Ordering::SeqCst);
+    if ASYMMETRIC.load(Ordering::Relaxed) {
+        let done = membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+        assert!(done, "membarrier worked when it was asked for, and does not any more");
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn membarrier(command: libc::c_int) -> bool {
+    // SAFETY: the call has no precondition, and touches no memory of ours.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn membarrier(_command: libc::c_int) -> bool {
+    false
+}
