@@ -40,6 +40,10 @@ pub enum Action {
     ToggleWatch,
     /// Open the form that calls the selected function.
     Invoke,
+    /// Tell what a reload would change, before it is done.
+    Preview,
+    /// Compare other versions with the selected one, or no longer.
+    CompareWith,
     /// Free the selected version; asks first.
     Free,
     /// Choose an earlier version or build to go back to.
@@ -152,10 +156,12 @@ pub static COMMANDS: &[Command] = {
     &[
         command(Plugin, "build", A::Build, "build", &["b"]),
         command(Plugin, "reload", A::Operate(Operation::Reload), "reload", &["r"]),
+        command(Plugin, "preview", A::Preview, "preview", &["p"]),
         command(Plugin, "invoke", A::Invoke, "invoke", &["i"]),
         command(Plugin, "roll-back", A::RollBack, "roll back", &["R"]),
         command(Plugin, "free", A::Free, "free", &["D"]),
         command(Plugin, "watch", A::ToggleWatch, "watch on/off", &["w"]),
+        command(Plugin, "compare", A::CompareWith, "compare others with it", &["c"]),
         command(Plugin, "reload-latest", RELOAD_LATEST, "reload what a rollback holds", &[]),
         command(Logs, "filter", A::Search, "filter", &["/"]),
         command(Logs, "level", A::NextLevel, "level", &["l"]),
@@ -188,6 +194,7 @@ pub static COMMANDS: &[Command] = {
         command(Anywhere, "live", A::Show(Tab::Live), "show the live tables", &[]),
         command(Anywhere, "builds", A::Show(Tab::Build), "show the builds", &[]),
         command(Anywhere, "timeline", A::Show(Tab::Timeline), "show the timeline", &[]),
+        command(Anywhere, "diff", A::Show(Tab::Diff), "show the differences", &[]),
         command(Anywhere, "up", A::Move(Motion::Up), "up", &["Up", "k"]),
         command(Anywhere, "down", A::Move(Motion::Down), "down", &["Down", "j"]),
         command(Anywhere, "left", A::Move(Motion::Left), "left", &["Left", "h"]),

@@ -94,6 +94,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         host_arguments: arguments.host_arguments,
         watch: !arguments.no_watch,
         client_name: CLIENT_NAME,
+        prober: probe::Prober::this_program(),
     };
     if plain || !std::io::stdout().is_terminal() {
         return linear::run(options, false).await;

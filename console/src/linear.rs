@@ -115,6 +115,8 @@ impl Lines {
                 | SessionEvent::Live(_)
                 | SessionEvent::CallGoesOn { .. }
                 | SessionEvent::Held { .. }
+                | SessionEvent::Preview(_)
+                | SessionEvent::Difference(_)
                 | SessionEvent::Invoked { .. } => Ok(()),
                 event => print_json(event),
             };

@@ -14,7 +14,7 @@ use hotswap_protocol::{
 use serde::Serialize;
 
 pub use vault::{Prospect, ValuePreview};
-pub use words::{Line, Sort, change_line};
+pub use words::{Line, Sort, change_lines};
 
 use crate::client::Client;
 use crate::probe::Prober;

@@ -21,8 +21,8 @@ use tokio::time::timeout;
 
 use crate::session::HostExit;
 
-/// The hidden command.
-pub(crate) const COMMAND: &str = "probe";
+/// The hidden command that a program must have to be a [`Prober`]'s: it calls [`main`].
+pub const COMMAND: &str = "probe";
 /// How long opening one or two artifacts may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than this no artifact has to say.
@@ -169,7 +169,7 @@ async fn read_end(stream: Option<impl AsyncRead + Unpin>) -> String {
 }
 
 /// What the process itself does: it opens one or two artifacts, and writes a line about each.
-pub(crate) fn main(files: &[PathBuf]) -> std::io::Result<()> {
+pub fn main(files: &[PathBuf]) -> std::io::Result<()> {
     prepare()?;
     // Whatever the artifact prints must not get between these lines.
     let mut out = std::fs::File::from(rustix::io::dup(std::io::stdout())?);

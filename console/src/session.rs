@@ -5,6 +5,7 @@
 //! and log lines come out, each over a bounded channel of its own. The screen and `hotswap run`
 //! are its two users.
 
+mod difference;
 mod event;
 mod job;
 mod link;
@@ -17,11 +18,13 @@ use std::path::PathBuf;
 use hotswap_protocol::{ErrorKind, WireError};
 use tokio::sync::mpsc;
 
+pub use difference::{DeclaredDiff, DiffRequest, DiffVersion, Difference};
 pub use event::{BuildLine, HostExit, LogLine, OutputStream, SessionEvent};
 pub use job::{Job, JobOutcome};
 pub use store::StoredBuild;
 
 use crate::operation::Operation;
+use crate::probe::Prober;
 use crate::socket::HostChoice;
 
 /// How many events wait for their reader; a build waits with them.
@@ -75,6 +78,8 @@ pub struct Options {
     pub watch: bool,
     /// The name that the session gives itself when it says hello.
     pub client_name: &'static str,
+    /// What opens artifacts to compare them.
+    pub prober: Prober,
 }
 
 /// Something a session can be told to do.
@@ -90,6 +95,10 @@ pub enum Order {
     Hold(String),
     /// No longer keep it loaded.
     Release(String),
+    /// Tell what a reload would change.
+    Preview,
+    /// Tell how two versions of a plugin differ.
+    Compare(DiffRequest),
     /// Tell which builds of this plugin are stored.
     ListBuilds(String),
     /// Rebuild and reload changed sources by itself, or not.

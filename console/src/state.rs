@@ -1,6 +1,7 @@
 //! All that the screen shows. Only [`crate::update`] changes it, and views only read it.
 
 pub mod build;
+pub mod diff;
 pub mod form;
 pub mod functions;
 pub mod live;
@@ -8,6 +9,7 @@ pub mod logs;
 pub mod overlay;
 pub mod palette;
 pub mod plugins;
+pub mod preview;
 pub mod rollback;
 pub mod schema;
 pub mod timeline;
@@ -24,6 +26,7 @@ use crate::keymap::Keymap;
 use crate::layout::Layout;
 use crate::session::Job;
 use build::Builds;
+use diff::Diff;
 use functions::Functions;
 use live::Live;
 use logs::Logs;
@@ -56,6 +59,8 @@ pub struct State {
     pub builds: Builds,
     /// The Timeline tab.
     pub timeline: Timeline,
+    /// The Diff tab.
+    pub diff: Diff,
     /// The logs panel.
     pub logs: Logs,
     /// The text being typed into the log's filter, while it is.
@@ -140,12 +145,14 @@ pub enum Tab {
     Build,
     /// The reloads and the lives of the versions.
     Timeline,
+    /// How versions differ.
+    Diff,
 }
 
 impl Tab {
     /// All tabs, in their order on the screen.
-    pub const ALL: [Self; 5] =
-        [Self::Functions, Self::Vault, Self::Live, Self::Build, Self::Timeline];
+    pub const ALL: [Self; 6] =
+        [Self::Functions, Self::Vault, Self::Live, Self::Build, Self::Timeline, Self::Diff];
 
     /// Its title.
     pub fn title(self) -> &'static str {
@@ -155,6 +162,7 @@ impl Tab {
             Self::Live => "Live",
             Self::Build => "Build",
             Self::Timeline => "Timeline",
+            Self::Diff => "Diff",
         }
     }
 
@@ -201,6 +209,7 @@ impl State {
             live: Live::default(),
             builds: Builds::default(),
             timeline: Timeline::default(),
+            diff: Diff::default(),
             logs: Logs::default(),
             searching: None,
             job: None,

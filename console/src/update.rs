@@ -5,6 +5,7 @@
 mod details;
 mod keys;
 mod operations;
+mod preview;
 mod reloads;
 mod session;
 
@@ -63,6 +64,12 @@ pub enum Effect {
 
 /// Takes in what happened.
 pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
+    let mut effects = take_in(state, event);
+    effects.extend(preview::refresh(state));
+    effects
+}
+
+fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
     let uptime_before = uptime_minutes(state);
     state.now_ms = event.at_ms;
     match event.input {
@@ -130,6 +137,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Operate(operation) => return vec![Effect::Order(Order::Operate(operation))],
         Action::ToggleWatch => return operations::toggle_watch(state),
         Action::Invoke => return operations::open_form(state),
+        Action::Preview => return preview::open(state),
+        Action::CompareWith => preview::choose_base(state),
         Action::Free => operations::ask_to_free(state),
         Action::RollBack => return operations::choose_rollback(state),
         Action::Cancel => return operations::cancel(state),
@@ -198,6 +207,10 @@ fn show_tab(state: &mut State, tab: Tab) -> Vec<Effect> {
     match tab {
         Tab::Vault => vec![Effect::Order(Order::Operate(Operation::Vault))],
         Tab::Live => vec![Effect::Order(Order::Operate(Operation::Live))],
+        Tab::Diff => {
+            state.diff.outdate();
+            Vec::new()
+        }
         Tab::Functions | Tab::Build | Tab::Timeline => Vec::new(),
     }
 }
@@ -239,6 +252,7 @@ fn go(state: &mut State, motion: Motion) -> Vec<Effect> {
             }
             (motion, Tab::Build) => state.builds.go(motion, page),
             (motion, Tab::Timeline) => state.timeline.go(motion, page),
+            (motion, Tab::Diff) => state.diff.go(motion, page),
         },
     }
     Vec::new()

@@ -2,6 +2,7 @@
 
 mod ascii;
 mod builds;
+mod diff;
 mod footer;
 mod functions;
 mod header;
@@ -63,6 +64,7 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         Tab::Live => live::draw(frame, inner, state, theme),
         Tab::Build => builds::draw(frame, inner, state, theme),
         Tab::Timeline => timeline::draw(frame, inner, state, theme),
+        Tab::Diff => diff::draw(frame, inner, state, theme),
     }
 }
 

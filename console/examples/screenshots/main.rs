@@ -19,6 +19,7 @@ use hotswap_build::{
 };
 use hotswap_console::action::{Action, Motion, Panel};
 use hotswap_console::operation::Operation;
+use hotswap_console::probe::{self, Prober};
 use hotswap_console::session::{self, Options, Order, Session, SessionEvent, Target};
 use hotswap_console::state::{State, Tab};
 use hotswap_console::update::{self, Effect, Input};
@@ -33,6 +34,11 @@ const NARROW: (u16, u16) = (80, 24);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == probe::COMMAND) {
+        let files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+        return Ok(probe::main(&files)?);
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let host = root.join("sample-host");
     let (another_build, plugin_dir) = build_otherwise(&host).await?;
@@ -93,6 +99,7 @@ impl Console {
             host_arguments: Vec::new(),
             watch: true,
             client_name: "screenshots",
+            prober: Prober::this_program(),
         });
         Self { state: State::new(WIDE), session }
     }

@@ -3,6 +3,7 @@
 use super::args::RunArguments;
 use super::{CLIENT_NAME, Failure};
 use crate::linear;
+use crate::probe::Prober;
 use crate::session::{Options, Target};
 
 pub(super) async fn run(arguments: RunArguments) -> Result<(), Failure> {
@@ -12,6 +13,7 @@ pub(super) async fn run(arguments: RunArguments) -> Result<(), Failure> {
         host_arguments: arguments.host_arguments,
         watch: !arguments.no_watch,
         client_name: CLIENT_NAME,
+        prober: Prober::this_program(),
     };
     linear::run(options, arguments.output.json).await
 }

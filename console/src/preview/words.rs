@@ -5,6 +5,9 @@ use hotswap_protocol::{ArtifactChange, ChangeKind, Outcome};
 use super::{PluginPreview, Preview, Prospect};
 use crate::format;
 
+/// A change that takes more columns has lines of its own for what it was and is.
+const LONG_LINE: usize = 70;
+
 /// A line of a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -82,7 +85,7 @@ impl PluginPreview {
                 error.to_string().lines().map(|it| Line::new(Sort::Error, format!("  {it}"))),
             );
         }
-        lines.extend(self.changes.iter().map(change_line));
+        lines.extend(self.changes.iter().flat_map(change_lines));
         for value in &self.data_bag {
             let sort = match value.prospect {
                 _ if value.is_breaking => Sort::Breaking,
@@ -129,15 +132,27 @@ impl PluginPreview {
     }
 }
 
-/// `! - function reset: () -> ()`
-pub fn change_line(change: &ArtifactChange) -> Line {
+/// `! - function reset: () -> ()`; what is long has lines of its own.
+pub fn change_lines(change: &ArtifactChange) -> Vec<Line> {
     let (sign, sort) = match change.change {
         ChangeKind::Added => ('+', Sort::Added),
         ChangeKind::Removed => ('-', Sort::Removed),
         ChangeKind::Changed => ('~', Sort::Changed),
     };
     let (mark, sort) = if change.is_breaking { ('!', Sort::Breaking) } else { (' ', sort) };
-    let colon = if change.detail.is_empty() { "" } else { ": " };
     let ArtifactChange { item, name, detail, .. } = change;
-    Line::new(sort, format!("{mark} {sign} {} {name}{colon}{detail}", item.as_str()))
+    let item = item.as_str();
+    let lead = format!("{mark} {sign} {item} {name}");
+    if detail.is_empty() {
+        return vec![Line::new(sort, lead)];
+    }
+    if format::width(&lead) + format::width(detail) <= LONG_LINE {
+        return vec![Line::new(sort, format!("{lead}: {detail}"))];
+    }
+    let parts = match detail.split_once("`, now `") {
+        Some((was, now)) => vec![format!("{was}`"), format!("now `{now}")],
+        None => vec![detail.clone()],
+    };
+    let parts = parts.into_iter().map(|part| Line::new(sort, format!("      {part}")));
+    std::iter::once(Line::new(sort, lead)).chain(parts).collect()
 }

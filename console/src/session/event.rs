@@ -8,9 +8,11 @@ use hotswap_protocol::{
 };
 use serde::Serialize;
 
+use super::difference::Difference;
 use super::job::{Job, JobOutcome};
 use super::store::StoredBuild;
 use crate::operation::Operation;
+use crate::preview::Preview;
 
 /// Something that happened in a session.
 ///
@@ -139,6 +141,12 @@ pub enum SessionEvent {
         /// Whether it is kept; or why that could not be changed.
         answer: Result<bool, WireError>,
     },
+    /// What a reload would change, when it was asked for.
+    #[serde(skip)]
+    Preview(Result<Preview, WireError>),
+    /// How versions differ, when it was asked for.
+    #[serde(skip)]
+    Difference(Box<Difference>),
     /// What is stored of a plugin, when it was asked for.
     #[serde(skip)]
     StoredBuilds {

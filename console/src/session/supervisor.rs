@@ -227,6 +227,8 @@ impl Supervisor {
             }
             Order::Hold(target) => self.hold(target, true),
             Order::Release(target) => self.hold(target, false),
+            Order::Preview => self.preview(),
+            Order::Compare(request) => self.compare(request),
             Order::ListBuilds(plugin) => self.list_builds(plugin),
             Order::Watch(on) => self.watch(on).await,
             Order::Cancel => {

@@ -4,6 +4,7 @@ use crate::action::Scope;
 use crate::keymap::Keymap;
 use crate::session::{HostExit, Order};
 use crate::state::palette::Palette;
+use crate::state::preview::PreviewCard;
 use crate::state::rollback::Rollback;
 
 /// What lies over the panels, and has the keyboard.
@@ -34,6 +35,8 @@ pub enum Overlay {
         /// What is ordered.
         order: Order,
     },
+    /// What a reload would change.
+    Preview(PreviewCard),
     /// What a plugin can be rolled back to.
     Rollback(Rollback),
     /// The host's process ended by itself.

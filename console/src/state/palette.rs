@@ -63,6 +63,7 @@ pub fn command_line(state: &State, action: &Action) -> Option<String> {
             Some(shell_line(["hotswap", "build", &dir, &plugin_dir]))
         }
         Action::Operate(operation) => Some(operation.command_line()),
+        Action::Preview => Some("hotswap reload --dry-run".into()),
         Action::Invoke => invocation(state),
         Action::Free => {
             let row = plugins.selected()?;

@@ -33,6 +33,10 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
             }
             state.live.details()
         }
+        Panel::Tabs if state.tab == Tab::Diff => {
+            state.diff.outdate();
+            None
+        }
         Panel::Tabs => None,
         Panel::Logs => {
             let last = state.logs.passing().saturating_sub(1);

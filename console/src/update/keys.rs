@@ -3,7 +3,7 @@
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tui_input::backend::crossterm::EventHandler;
 
-use super::{Effect, act, operations};
+use super::{Effect, act, operations, preview};
 use crate::action::{Action, Command};
 use crate::key::Key;
 use crate::keymap::Found;
@@ -70,7 +70,7 @@ fn in_panels(state: &mut State, key: KeyEvent) -> Vec<Effect> {
 }
 
 /// What the keys ask for, this one and those that waited for it.
-fn asked(state: &mut State, key: KeyEvent) -> Option<Action> {
+pub(super) fn asked(state: &mut State, key: KeyEvent) -> Option<Action> {
     let mut pressed = std::mem::take(&mut state.pending_keys);
     pressed.push(key.into());
     let mut found = state.keymap.find(&pressed, state.scopes());
@@ -157,6 +157,7 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
             }
             Vec::new()
         }
+        Overlay::Preview(card) => preview::press(state, card, key),
         Overlay::Help { top } => {
             let line_count = help_lines(&state.keymap).len();
             state.overlay = scrolled(state, key, top, line_count).map(|top| Overlay::Help { top });

@@ -37,6 +37,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 count => format!(", {count} warnings"),
             };
             state.say(format!("{plugin} built ({build_id}{warnings})"));
+            state.diff.outdate();
         }
         SessionEvent::JobFinished { job, outcome, elapsed_ms } => {
             job_finished(state, &job, outcome, elapsed_ms);
@@ -68,6 +69,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::HostExited { exit, expected } => host_exited(state, exit, expected),
         SessionEvent::SourcesChanged { plugins } => {
             state.say(format!("sources of {} changed", plugins.join(", ")));
+            state.diff.outdate();
         }
         SessionEvent::Watching { on, error } => {
             state.host.watching = on;
@@ -88,6 +90,12 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 return Vec::new();
             }
         }
+        SessionEvent::Preview(preview) => {
+            if let Some(Overlay::Preview(card)) = &mut state.overlay {
+                card.take(preview);
+            }
+        }
+        SessionEvent::Difference(difference) => state.diff.take(*difference),
         SessionEvent::StoredBuilds { plugin, builds } => {
             if let Some(Overlay::Rollback(rollback)) = &mut state.overlay
                 && rollback.plugin == plugin

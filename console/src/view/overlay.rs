@@ -7,15 +7,16 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear};
 
-use super::palette;
 use super::plugins::row_of;
 use super::text::{cut, pad, wrap};
 use super::theme::Theme;
+use super::{diff, palette};
 use crate::format;
 use crate::keymap::Keymap;
 use crate::session::HostExit;
 use crate::state::State;
 use crate::state::overlay::{HelpLine, Overlay, help_lines};
+use crate::state::preview::PreviewCard;
 use crate::state::rollback::Rollback;
 
 /// How many of the host's last lines its card shows, at most.
@@ -40,6 +41,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             draw_box(frame, question, lines, 0, hint, theme.warning, theme);
         }
         Some(Overlay::Palette(palette)) => palette::draw(frame, palette, state, theme),
+        Some(Overlay::Preview(card)) => draw_preview(frame, card, theme),
         Some(Overlay::Rollback(rollback)) => {
             let width = usize::from(frame.area().width).saturating_sub(6);
             let title = format!("Roll {} back to", rollback.plugin);
@@ -54,6 +56,24 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             draw_box(frame, "The host ended", lines, 0, hint, theme.bad, theme);
         }
     }
+}
+
+fn draw_preview(frame: &mut Frame<'_>, card: &PreviewCard, theme: &Theme) {
+    let width = usize::from(frame.area().width).saturating_sub(8).clamp(1, 110);
+    let (lines, hint) = match &card.lines {
+        None => {
+            let text = "The new artifacts are opened, in a process of their own …";
+            (vec![Line::raw(text)], "Esc closes")
+        }
+        Some(lines) => {
+            let hint = match card.can_reload {
+                true => "r reloads   y copies   Esc closes",
+                false => "y copies   Esc closes",
+            };
+            (diff::in_box(lines, width, theme), hint)
+        }
+    };
+    draw_box(frame, "What a reload changes", lines, card.top, hint, theme.focused_border, theme);
 }
 
 fn draw_help(frame: &mut Frame<'_>, top: usize, keymap: &Keymap, theme: &Theme) {

@@ -63,6 +63,24 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// The text in lines of at most `width` columns, broken between words where it has any; what
+/// follows is indented as the text is.
+pub(super) fn wrap_words(text: &str, width: usize) -> Vec<String> {
+    let indent = text.len() - text.trim_start_matches(' ').len();
+    let indent = " ".repeat(indent.min(width / 2));
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_inclusive(' ') {
+        if !line.trim().is_empty() && line.width() + word.trim_end().width() > width {
+            lines.push(std::mem::replace(&mut line, indent.clone()));
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    // A word that is longer than a line.
+    lines.iter().flat_map(|line| wrap(line.trim_end(), width)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +94,13 @@ mod tests {
         assert_eq!(cut_front("engine::reload", 8), "…:reload");
         assert_eq!(wrap("日本語", 5), ["日本", "語"]);
         assert_eq!(wrap("日本", 1), ["日", "本"]);
+    }
+
+    #[test]
+    fn words_stay_whole_where_they_fit() {
+        assert_eq!(wrap_words("  one two three", 9), ["  one two", "  three"]);
+        assert_eq!(wrap_words("one", 9), ["one"]);
+        assert_eq!(wrap_words("", 9), [""]);
+        assert_eq!(wrap_words("abcdefgh ij", 5), ["abcde", "fgh", "ij"]);
     }
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod config;
+mod differences;
 mod keys;
 mod screens;
 mod session;

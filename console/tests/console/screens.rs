@@ -139,7 +139,24 @@ fn the_timeline() {
         let at_ms = console.now_ms;
         let error = samples::refusal();
         console.session(SessionEvent::Engine(Event::ReloadFailed { at_ms, error }));
-        console.press("2 [ j");
+        console.press("2 [ [ j");
+    }));
+}
+
+#[test]
+fn what_a_reload_would_change() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.press("p");
+        console.session(SessionEvent::Preview(Ok(samples::preview())));
+    }));
+}
+
+#[test]
+fn the_differences() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        if let Some(request) = console.compare() {
+            console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
+        }
     }));
 }
 
@@ -149,7 +166,7 @@ fn a_reload_in_full() {
         let at_ms = console.now_ms;
         let report = samples::report();
         console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
-        console.press("2 [ Enter");
+        console.press("2 [ [ Enter");
     }));
 }
 
@@ -158,7 +175,7 @@ fn a_reload_that_failed() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         let (at_ms, error) = (console.now_ms, samples::refusal());
         console.session(SessionEvent::Engine(Event::ReloadFailed { at_ms, error }));
-        console.press("2 [");
+        console.press("2 [ [");
     }));
 }
 
@@ -281,8 +298,8 @@ fn no_size_is_too_small_and_none_too_large() {
             console.screen_in(&Theme::with_colours());
             // Each panel, zoomed or not, with each tab, a form, and each overlay.
             for keys in [
-                "2", "]", "]", "]", "i", "Esc", "z", "3", "W Up", "z", "1", "?", "Esc", "Enter",
-                "Esc", "j D", "Esc", "R", "Esc", ":", "Esc", "q",
+                "2", "]", "]", "]", "]", "]", "]", "i", "Esc", "z", "3", "W Up", "z", "1", "?",
+                "Esc", "Enter", "Esc", "j D", "Esc", "R", "Esc", "p", "Esc", ":", "Esc", "q",
             ] {
                 console.press(keys);
                 console.screen();

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hotswap_console::operation::Operation;
+use hotswap_console::probe::Prober;
 use hotswap_console::session::{
     self, Job, JobOutcome, LogLine, Options, Order, OutputStream, Session, SessionEvent, Target,
 };
@@ -19,6 +20,7 @@ fn start(target: Target) -> Session {
         host_arguments: vec!["--flag".into()],
         watch: true,
         client_name: "test",
+        prober: Prober::at(env!("CARGO_BIN_EXE_hotswap")),
     })
 }
 

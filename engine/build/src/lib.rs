@@ -39,6 +39,7 @@ mod cancel;
 mod cargo;
 mod git;
 mod message;
+mod source_diff;
 // What was built.
 mod atomic_file;
 mod store;
@@ -50,6 +51,7 @@ pub use cancel::Cancel;
 pub use error::{BuildError, BuildErrorKind};
 pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
 pub use package::{HostPackage, PluginPackage};
+pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};
 pub use store::{Store, StoredArtifact, StoredFile};
 pub use watch::{DEFAULT_QUIET, Watcher};
 

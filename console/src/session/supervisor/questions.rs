@@ -1,5 +1,6 @@
 //! What is asked beside the jobs, without keeping the loop waiting.
 
+use hotswap_build::PluginPackage;
 use hotswap_protocol::{
     CancelParams, ErrorKind, InvokeResult, LiveSnapshot, Request, TargetParams, VaultSnapshot,
     WireError,
@@ -10,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::Supervisor;
 use crate::client::{Client, decode};
 use crate::operation::Operation;
+use crate::preview::Preview;
 use crate::session::event::SessionEvent;
 use crate::session::store;
+use crate::session::{DiffRequest, difference};
 
 impl Supervisor {
     /// Asks the host.
@@ -53,6 +56,39 @@ impl Supervisor {
             };
             // The session is over when this fails.
             let _ = events.send(SessionEvent::Held { target, answer }).await;
+        });
+    }
+
+    /// Has what a reload would load opened and compared.
+    pub(super) fn preview(&self) {
+        let (client, events) = (self.client.clone(), self.events.clone());
+        let prober = self.options.prober.clone();
+        tokio::spawn(async move {
+            let preview = match client {
+                Some(client) => Preview::make(&client, &prober, false).await,
+                None => Err(no_host()),
+            };
+            // The session is over when this fails.
+            let _ = events.send(SessionEvent::Preview(preview)).await;
+        });
+    }
+
+    /// Compares two versions of a plugin.
+    pub(super) fn compare(&self, request: DiffRequest) {
+        let is_meant = |it: &&PluginPackage| it.name.eq_ignore_ascii_case(&request.plugin);
+        let package = self.package.as_ref();
+        let plugin = package.and_then(|package| package.plugins.iter().find(is_meant));
+        let places = difference::Places {
+            host: self.client.as_ref().map(|client| client.host().clone()),
+            plugin_dir: self.plugin_dir.clone(),
+            store_dir: package.map(store::directory),
+            source_dirs: plugin.map(|plugin| plugin.source_dirs.clone()).unwrap_or_default(),
+        };
+        let (events, prober) = (self.events.clone(), self.options.prober.clone());
+        tokio::spawn(async move {
+            let difference = difference::compare(request, places, &prober).await;
+            // The session is over when this fails.
+            let _ = events.send(SessionEvent::Difference(Box::new(difference))).await;
         });
     }
 

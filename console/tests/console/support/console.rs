@@ -1,9 +1,10 @@
 //! The console without a terminal: events in, effects and screens out.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hotswap_console::session::{LogLine, SessionEvent};
-use hotswap_console::state::State;
-use hotswap_console::update::{Effect, Event, Input, update};
+use hotswap_console::action::Action;
+use hotswap_console::session::{DiffRequest, LogLine, Order, SessionEvent};
+use hotswap_console::state::{State, Tab};
+use hotswap_console::update::{self, Effect, Event, Input};
 use hotswap_console::view::{self, Theme};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -38,7 +39,7 @@ impl Console {
     }
 
     pub fn take_in(&mut self, input: Input) -> Vec<Effect> {
-        update(&mut self.state, Event { at_ms: self.now_ms, input })
+        update::update(&mut self.state, Event { at_ms: self.now_ms, input })
     }
 
     pub fn session(&mut self, event: SessionEvent) -> Vec<Effect> {
@@ -65,6 +66,13 @@ impl Console {
         }
     }
 
+    /// Shows the Diff tab, and gives what it asks for; none where it has no place.
+    pub fn compare(&mut self) -> Option<DiffRequest> {
+        let mut effects = update::act(&mut self.state, Action::Show(Tab::Diff));
+        effects.extend(self.take_in(Input::Tick));
+        requested(&effects)
+    }
+
     /// What is on the screen, without colours and without the blanks at line ends.
     pub fn screen(&self) -> String {
         self.screen_in(&Theme::without_colours())
@@ -85,6 +93,14 @@ impl Console {
             .collect();
         lines.join("\n")
     }
+}
+
+/// What the effects have compared.
+pub fn requested(effects: &[Effect]) -> Option<DiffRequest> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Order(Order::Compare(request)) => Some(request.clone()),
+        _ => None,
+    })
 }
 
 fn key(name: &str) -> KeyEvent {

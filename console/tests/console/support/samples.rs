@@ -1,8 +1,12 @@
 //! A host as the tests show it, made of the JSON that such a host sends.
 
+use hotswap_build::{SourceDiff, SourceLine, SourceLineKind};
+use hotswap_console::preview::{PluginPreview, Preview, Prospect, ValuePreview};
+use hotswap_console::session::{DeclaredDiff, DiffRequest, Difference};
 use hotswap_protocol::{
-    HostInfo, InvokeResult, LiveSnapshot, LogLevel, LogRecord, ReloadPlan, ReloadReport, Snapshot,
-    VaultSnapshot, VersionInfo, VersionState, WireError,
+    ArtifactChange, HostInfo, InvokeResult, LiveSnapshot, LogLevel, LogRecord, Outcome,
+    PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionInfo, VersionState,
+    WireError,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -196,6 +200,78 @@ pub fn record(seq: u64, level: LogLevel, message: &str) -> LogRecord {
         "target": "sample_host::http",
         "message": message,
     }))
+}
+
+/// Of a reload that would bring another `world`, and take `dog` away.
+pub fn preview() -> Preview {
+    let plan = plan();
+    let change = |value| read::<ArtifactChange>(value);
+    let [world, cat] = [&plan.plugins[0], &plan.plugins[1]];
+    let plugin = |planned: &PlannedPlugin| PluginPreview {
+        name: planned.name.clone(),
+        outcome: planned.outcome,
+        loaded: planned.loaded.clone(),
+        new: planned.new.clone(),
+        changes: Vec::new(),
+        data_bag: Vec::new(),
+        imported_by: Vec::new(),
+        is_breaking: false,
+        error: None,
+    };
+    let detail = "was `(name: String, times: u32) -> String`, now `(name: String) -> String`";
+    let changes = vec![
+        change(json!({
+            "item": "function", "name": "greet", "change": "changed", "detail": detail,
+            "is_breaking": true,
+        })),
+        change(json!({
+            "item": "function", "name": "wave", "change": "added", "detail": "() -> ()",
+            "is_breaking": false,
+        })),
+        change(json!({
+            "item": "live_type", "name": "LiveFire", "change": "changed",
+            "detail": "`pace` was added, and may be missing", "is_breaking": false,
+        })),
+    ];
+    let greetings = ValuePreview {
+        key: "greetings".into(),
+        type_name: "u64".into(),
+        prospect: Prospect::Same,
+        detail: "its type stays".into(),
+        is_breaking: false,
+    };
+    let world = PluginPreview {
+        changes,
+        data_bag: vec![greetings],
+        imported_by: vec!["cat".into()],
+        is_breaking: true,
+        ..plugin(world)
+    };
+    let dog = PluginPreview {
+        name: "dog".into(),
+        outcome: Outcome::Removed,
+        is_breaking: true,
+        ..plugin(cat)
+    };
+    Preview { generation: 3, is_breaking: true, plugins: vec![world, dog, plugin(cat)] }
+}
+
+/// How the work on `world` differs from v3.
+pub fn difference(request: DiffRequest) -> Difference {
+    let changes = preview().plugins.remove(0).changes;
+    let lines = [
+        (SourceLineKind::File, "sample-plugins/world/src/lib.rs"),
+        (SourceLineKind::Place, "@@ -12,4 +12,4 @@ fn greet"),
+        (SourceLineKind::Context, "fn greet(vault: &Vault, name: String) -> Result<String> {"),
+        (SourceLineKind::Removed, "    Ok(format!(\"Hello, {name}!\"))"),
+        (SourceLineKind::Added, "    Ok(format!(\"Good day, {name}!\"))"),
+        (SourceLineKind::Context, "}"),
+    ];
+    let lines = lines.map(|(kind, text)| SourceLine { kind, text: text.to_owned() });
+    let source =
+        SourceDiff { files: 1, insertions: 1, deletions: 1, lines: lines.into(), omitted: 0 };
+    let declared = DeclaredDiff { build_id: "4c0ffee0".into(), changes };
+    Difference { request, declared: Ok(Some(declared)), source: Ok(source) }
 }
 
 /// Of a reload that would replace `world` by an artifact that is not there.

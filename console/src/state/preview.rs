@@ -1,0 +1,48 @@
+//! What a reload would change, shown before it is done.
+
+use hotswap_protocol::WireError;
+
+use crate::action::Motion;
+use crate::preview::{Line, Preview, Sort};
+
+/// What a reload would change.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PreviewCard {
+    /// It in lines; none while the new artifacts are being opened.
+    pub lines: Option<Vec<Line>>,
+    /// Whether a reload would do something, and is not known to fail.
+    pub can_reload: bool,
+    /// The first visible line.
+    pub top: usize,
+}
+
+impl PreviewCard {
+    /// Takes what was found out.
+    pub fn take(&mut self, preview: Result<Preview, WireError>) {
+        self.lines = Some(match preview {
+            Ok(preview) => {
+                self.can_reload = preview.error().is_none() && !preview.changes_nothing();
+                preview.lines()
+            }
+            Err(error) => {
+                let mut lines = vec![Line::new(Sort::Heading, "A reload would be refused.")];
+                let text = error.to_string();
+                lines.extend(text.lines().map(|line| Line::new(Sort::Error, format!("  {line}"))));
+                lines
+            }
+        });
+    }
+
+    /// Its text.
+    pub fn text(&self) -> String {
+        let lines = self.lines.iter().flatten();
+        lines.map(|line| format!("{}\n", line.text.trim_end())).collect()
+    }
+
+    /// Scrolls, where `page` lines are visible.
+    pub fn go(&mut self, motion: Motion, page: usize) {
+        let count = self.lines.as_ref().map_or(0, Vec::len);
+        let stops = count.saturating_sub(page) + 1;
+        self.top = super::plugins::step(motion, self.top, stops, page).unwrap_or(self.top);
+    }
+}

@@ -1,0 +1,56 @@
+//! Differences: the Diff tab, and what a reload would change.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::Line as Text;
+
+use super::plugins::row_of;
+use super::text::{cut, wrap_words};
+use super::theme::Theme;
+use super::{draw_empty, draw_rule};
+use crate::preview::{Line, Sort};
+use crate::state::State;
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let Some(lines) = state.diff.lines() else {
+        let text = match state.plugins.selected() {
+            Some(_) => "comparing …",
+            None => "no plugin is selected",
+        };
+        return draw_empty(frame, area, text, theme);
+    };
+    let height = usize::from(area.height);
+    let width = usize::from(area.width).saturating_sub(1);
+    let top = state.diff.top(height);
+    for (offset, line) in lines.iter().skip(top).take(height).enumerate() {
+        let row = row_of(area, offset);
+        if line.sort == Sort::Heading {
+            draw_rule(frame, row, &line.text, theme);
+        } else {
+            let text = cut(&format!(" {}", line.text), width);
+            frame.render_widget(Text::styled(text, style(line.sort, theme)), row);
+        }
+    }
+}
+
+/// The lines for a box of this width, wrapped.
+pub(super) fn in_box(lines: &[Line], width: usize, theme: &Theme) -> Vec<Text<'static>> {
+    let styled = lines.iter().flat_map(|line| {
+        let style = style(line.sort, theme);
+        wrap_words(&line.text, width).into_iter().map(move |text| Text::styled(text, style))
+    });
+    styled.collect()
+}
+
+fn style(sort: Sort, theme: &Theme) -> Style {
+    match sort {
+        Sort::Heading => theme.strong,
+        Sort::Added => theme.good,
+        Sort::Removed => theme.bad.remove_modifier(Modifier::BOLD),
+        Sort::Changed => theme.warning,
+        Sort::Breaking | Sort::Error => theme.bad,
+        Sort::Plain => theme.plain,
+        Sort::Note => theme.dim,
+    }
+}

@@ -1,0 +1,114 @@
+//! Differences, and what a reload would change, as keys ask for them.
+
+use hotswap_console::operation::Operation;
+use hotswap_console::session::{DiffVersion, Order, SessionEvent};
+use hotswap_console::state::overlay::Overlay;
+use hotswap_console::update::Effect;
+use hotswap_protocol::{Outcome, VersionState, WireError};
+
+use crate::support::console::{Console, requested};
+use crate::support::samples;
+
+fn card(console: &Console) -> String {
+    match &console.state.overlay {
+        Some(Overlay::Preview(card)) => card.text(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_preview_is_asked_for_shown_and_can_be_carried_out() {
+    let mut console = Console::connected(120, 36);
+    assert_eq!(console.press("p"), [Effect::Order(Order::Preview)]);
+    assert_eq!(console.press("r y"), [], "there is nothing to carry out or to copy yet");
+    console.session(SessionEvent::Preview(Ok(samples::preview())));
+    let text = card(&console);
+    assert!(
+        text.starts_with("world v3 → build 4c0ffee0  BREAKING\n! ~ function greet\n      was"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\ndog v1: its artifact is gone, it would be removed  BREAKING\n"),
+        "{text}"
+    );
+    assert_eq!(console.press("y"), [Effect::Copy(text)]);
+    let reload = Effect::Order(Order::Operate(Operation::Reload));
+    assert_eq!(console.press("r"), [reload]);
+    assert_eq!(console.state.overlay, None);
+}
+
+#[test]
+fn what_would_do_nothing_or_be_refused_is_not_carried_out() {
+    let mut console = Console::connected(120, 36);
+    let mut nothing = samples::preview();
+    nothing.plugins.iter_mut().for_each(|plugin| plugin.outcome = Outcome::Unchanged);
+    let mut crashing = samples::preview();
+    crashing.plugins[0].error = Some(samples::refusal());
+    let refused: Result<_, WireError> = Err(samples::refusal());
+    for (preview, text) in [
+        (Ok(nothing), "A reload would change nothing."),
+        (Ok(crashing), "  caused by: nothing else was tried"),
+        (refused, "A reload would be refused."),
+    ] {
+        console.press("p");
+        console.session(SessionEvent::Preview(preview));
+        assert!(card(&console).contains(text), "{}", card(&console));
+        assert_eq!(console.press("r"), []);
+        console.press("Esc");
+        assert_eq!(console.state.overlay, None);
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_any_more_is_not_shown() {
+    let mut console = Console::connected(120, 36);
+    console.press("p Esc");
+    console.session(SessionEvent::Preview(Ok(samples::preview())));
+    assert_eq!(console.state.overlay, None);
+}
+
+#[test]
+fn the_version_that_serves_is_compared_with_the_work_and_an_earlier_one_with_it() {
+    let mut console = Console::connected(120, 36);
+    let request = console.compare().unwrap();
+    assert_eq!((request.plugin.as_str(), request.from.version, &request.to), ("world", 3, &None));
+    console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
+    assert!(console.screen().contains("world v3 → what is being worked on"));
+
+    let request = requested(&console.press("1 j")).unwrap();
+    let active = samples::version(3, VersionState::Active, "active");
+    assert_eq!((request.from.version, request.to.clone()), (2, Some(DiffVersion::from(&active))));
+    assert!(console.screen().contains("comparing …"), "what is shown is of another version");
+    assert_eq!(console.press("l"), [], "it is asked for only once");
+
+    console.press("k");
+    console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
+    assert!(console.screen().contains("world v3 → what is being worked on"));
+}
+
+#[test]
+fn any_two_versions_of_a_plugin_are_compared() {
+    let mut console = Console::connected(120, 36);
+    console.compare();
+    let effects = console.press("1 j j c k");
+    let request = requested(&effects[effects.len() - 1..]).unwrap();
+    let to = request.to.map(|to| to.version);
+    assert_eq!((request.from.version, to), (1, Some(2)));
+    let request = requested(&console.press("j c")).unwrap();
+    assert_eq!((request.from.version, request.to.map(|to| to.version)), (1, Some(3)));
+}
+
+#[test]
+fn what_was_built_meanwhile_is_compared_anew() {
+    let mut console = Console::connected(120, 36);
+    let request = console.compare().unwrap();
+    let changed = SessionEvent::SourcesChanged { plugins: vec!["world".into()] };
+    assert_eq!(requested(&console.session(changed)), Some(request.clone()));
+    let built = SessionEvent::Built {
+        plugin: "world".into(),
+        build_id: "4c0ffee0".into(),
+        path: "/srv/plugins/world.so".into(),
+        warnings: 0,
+    };
+    assert_eq!(requested(&console.session(built)), Some(request));
+}

@@ -1,0 +1,272 @@
+//! How the sources of a plugin differ between two commits, or between one and the work tree.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use git2::{Delta, Diff, DiffFormat, DiffLineType, DiffOptions, ErrorCode, Repository, Tree};
+
+use crate::BuildError;
+
+/// More lines than this nobody reads; the others are counted.
+const MAX_LINES: usize = 4_000;
+/// A longer line is cut.
+const MAX_LINE: usize = 2_000;
+
+/// How sources differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceDiff {
+    /// How many files differ.
+    pub files: usize,
+    /// How many lines are new.
+    pub insertions: usize,
+    /// How many lines are gone.
+    pub deletions: usize,
+    /// The difference, file by file.
+    pub lines: Vec<SourceLine>,
+    /// How many more lines there are.
+    pub omitted: usize,
+}
+
+/// A line of a difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLine {
+    /// What sort it is.
+    pub kind: SourceLineKind,
+    /// Its text, without a sign before it and without its end.
+    pub text: String,
+}
+
+/// What sort of line it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceLineKind {
+    /// A file, and what became of it: `src/lib.rs`, `src/old.rs, removed`.
+    File,
+    /// The place of what follows: `@@ -1,4 +1,5 @@`.
+    Place,
+    /// A line that is there on both sides.
+    Context,
+    /// A line that is new.
+    Added,
+    /// A line that is gone.
+    Removed,
+}
+
+/// How the sources in these directories differ between the commit `from` and the commit `to`, or
+/// the work tree where that is none. What git ignores is left out.
+pub fn source_diff(
+    dirs: &[PathBuf],
+    from: &str,
+    to: Option<&str>,
+) -> Result<SourceDiff, BuildError> {
+    let Some(first) = dirs.first() else { return Ok(SourceDiff::default()) };
+    let refuse = |error: git2::Error| {
+        BuildError::setup(format!("no difference for {}: {}", first.display(), error.message()))
+    };
+    let repository = Repository::discover(first).map_err(refuse)?;
+    let from = tree(&repository, from)?;
+    let to = to.map(|to| tree(&repository, to)).transpose()?;
+    let mut options = DiffOptions::new();
+    options.include_untracked(true).recurse_untracked_dirs(true).show_untracked_content(true);
+    options.ignore_submodules(true).disable_pathspec_match(true);
+    for path in dirs.iter().filter_map(|dir| in_repository(&repository, dir)) {
+        options.pathspec(path);
+    }
+    let diff = match &to {
+        Some(to) => repository.diff_tree_to_tree(Some(&from), Some(to), Some(&mut options)),
+        None => repository.diff_tree_to_workdir_with_index(Some(&from), Some(&mut options)),
+    };
+    read(&diff.map_err(refuse)?).map_err(refuse)
+}
+
+fn tree<'a>(repository: &'a Repository, commit: &str) -> Result<Tree<'a>, BuildError> {
+    let found = repository.revparse_single(commit).and_then(|object| object.peel_to_tree());
+    found.map_err(|error| {
+        let why = match error.code() {
+            ErrorCode::NotFound => "it is not in this repository; was it rewritten?",
+            _ => error.message(),
+        };
+        BuildError::setup(format!("commit {commit}: {why}"))
+    })
+}
+
+/// A directory's path from the root of the work tree.
+fn in_repository(repository: &Repository, dir: &Path) -> Option<PathBuf> {
+    let root = repository.workdir()?.canonicalize().ok()?;
+    let dir = dir.canonicalize().ok()?;
+    let path = dir.strip_prefix(root).ok()?.to_owned();
+    // An empty path is the whole work tree, which is what no path at all means.
+    (!path.as_os_str().is_empty()).then_some(path)
+}
+
+fn read(diff: &Diff<'_>) -> Result<SourceDiff, git2::Error> {
+    let stats = diff.stats()?;
+    let result = RefCell::new(SourceDiff {
+        files: stats.files_changed(),
+        insertions: stats.insertions(),
+        deletions: stats.deletions(),
+        ..SourceDiff::default()
+    });
+    diff.print(DiffFormat::Patch, |delta, _, line| {
+        let text = String::from_utf8_lossy(line.content());
+        let (kind, text) = match line.origin_value() {
+            DiffLineType::FileHeader => (SourceLineKind::File, file(&delta)),
+            DiffLineType::HunkHeader => (SourceLineKind::Place, text.into_owned()),
+            DiffLineType::Context => (SourceLineKind::Context, text.into_owned()),
+            DiffLineType::Addition => (SourceLineKind::Added, text.into_owned()),
+            DiffLineType::Deletion => (SourceLineKind::Removed, text.into_owned()),
+            DiffLineType::Binary => (SourceLineKind::Context, "it is no text".to_owned()),
+            _ => return true,
+        };
+        let mut result = result.borrow_mut();
+        if result.lines.len() < MAX_LINES {
+            let text = text.trim_end().chars().take(MAX_LINE).collect();
+            result.lines.push(SourceLine { kind, text });
+        } else {
+            result.omitted += 1;
+        }
+        true
+    })?;
+    Ok(result.into_inner())
+}
+
+fn file(delta: &git2::DiffDelta<'_>) -> String {
+    let path = |file: git2::DiffFile<'_>| {
+        file.path().map(|path| path.display().to_string()).unwrap_or_default()
+    };
+    let what = match delta.status() {
+        Delta::Added | Delta::Untracked => ", new",
+        Delta::Deleted => ", removed",
+        _ => "",
+    };
+    match delta.status() {
+        Delta::Deleted => path(delta.old_file()) + what,
+        _ => path(delta.new_file()) + what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use git2::{IndexAddOption, Signature};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Work {
+        dir: TempDir,
+        repository: Repository,
+    }
+
+    impl Work {
+        fn new() -> Self {
+            let dir = TempDir::new().unwrap();
+            let repository = Repository::init(dir.path()).unwrap();
+            Self { dir, repository }
+        }
+
+        fn write(&self, file: &str, text: &str) {
+            let path = self.dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn commit(&self) -> String {
+            let mut index = self.repository.index().unwrap();
+            index.add_all(["."], IndexAddOption::DEFAULT, None).unwrap();
+            index.write().unwrap();
+            let tree = self.repository.find_tree(index.write_tree().unwrap()).unwrap();
+            let author = Signature::now("Ada", "ada@example.org").unwrap();
+            let parent = self.repository.head().ok().and_then(|head| head.peel_to_commit().ok());
+            let parents: Vec<_> = parent.iter().collect();
+            let commit =
+                self.repository.commit(Some("HEAD"), &author, &author, "-", &tree, &parents);
+            commit.unwrap().to_string()
+        }
+
+        fn diff(&self, dir: &str, from: &str, to: Option<&str>) -> SourceDiff {
+            source_diff(&[self.dir.path().join(dir)], from, to).unwrap()
+        }
+    }
+
+    fn in_words(diff: &SourceDiff) -> Vec<String> {
+        let sign = |kind| match kind {
+            SourceLineKind::File => "file ",
+            SourceLineKind::Place => "@ ",
+            SourceLineKind::Context => " ",
+            SourceLineKind::Added => "+",
+            SourceLineKind::Removed => "-",
+        };
+        let lines = diff.lines.iter().filter(|line| line.kind != SourceLineKind::Place);
+        lines.map(|line| format!("{}{}", sign(line.kind), line.text)).collect()
+    }
+
+    #[test]
+    fn the_work_tree_differs_by_what_was_edited_added_and_removed_in_the_directory() {
+        let work = Work::new();
+        work.write(".gitignore", "target\n");
+        work.write("cat/src/lib.rs", "one\ntwo\n");
+        work.write("cat/src/old.rs", "old\n");
+        work.write("dog/src/lib.rs", "dog\n");
+        let commit = work.commit();
+        assert_eq!(work.diff("cat", &commit, None), SourceDiff::default());
+
+        work.write("cat/src/lib.rs", "one\nthree\n");
+        work.write("cat/src/new.rs", "new\n");
+        work.write("cat/target/debug", "built\n");
+        work.write("dog/src/lib.rs", "another dog\n");
+        fs::remove_file(work.dir.path().join("cat/src/old.rs")).unwrap();
+        let diff = work.diff("cat", &commit, None);
+        assert_eq!((diff.files, diff.insertions, diff.deletions), (3, 2, 2));
+        let lines = [
+            "file cat/src/lib.rs",
+            " one",
+            "-two",
+            "+three",
+            "file cat/src/new.rs, new",
+            "+new",
+            "file cat/src/old.rs, removed",
+            "-old",
+        ];
+        assert_eq!(in_words(&diff), lines);
+    }
+
+    #[test]
+    fn two_commits_are_compared_whatever_the_work_tree_is() {
+        let work = Work::new();
+        work.write("lib.rs", "one\n");
+        let first = work.commit();
+        work.write("lib.rs", "two\n");
+        let second = work.commit();
+        work.write("lib.rs", "three\n");
+        let diff = work.diff(".", &first, Some(&second));
+        assert_eq!(in_words(&diff), ["file lib.rs", "-one", "+two"]);
+        assert_eq!(
+            in_words(&work.diff(".", &second, Some(&first))),
+            ["file lib.rs", "-two", "+one"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_compared_says_why() {
+        let work = Work::new();
+        work.write("lib.rs", "one\n");
+        work.commit();
+        let gone = "b135eab0c0ffee00000000000000000000000000";
+        let error = source_diff(&[work.dir.path().to_owned()], gone, None).unwrap_err();
+        assert!(error.to_string().contains("was it rewritten?"), "{error}");
+        let outside = TempDir::new().unwrap();
+        let error = source_diff(&[outside.path().to_owned()], gone, None).unwrap_err();
+        assert!(error.to_string().contains(outside.path().to_str().unwrap()), "{error}");
+    }
+
+    #[test]
+    fn a_huge_difference_is_cut_and_the_rest_counted() {
+        let work = Work::new();
+        work.write("lib.rs", "");
+        let commit = work.commit();
+        work.write("lib.rs", &"line\n".repeat(MAX_LINES));
+        let diff = work.diff(".", &commit, None);
+        assert_eq!((diff.lines.len(), diff.omitted), (MAX_LINES, 2));
+    }
+}
