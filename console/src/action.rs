@@ -44,6 +44,20 @@ pub enum Action {
     Preview,
     /// Compare other versions with the selected one, or no longer.
     CompareWith,
+    /// Call another version too, or no longer; in the form.
+    Compare,
+    /// Call ten times as often, or once again; in the form.
+    Repeat,
+    /// Type the arguments as JSON, or no longer; in the form.
+    ToggleJson,
+    /// Add an item to a list; in the form.
+    AddItem,
+    /// Remove an item or an optional value; in the form.
+    RemoveItem,
+    /// Show the newest result in full.
+    ShowResult,
+    /// Keep the selected version loaded for calls, or no longer.
+    ToggleHold,
     /// Free the selected version; asks first.
     Free,
     /// Choose an earlier version or build to go back to.
@@ -117,6 +131,8 @@ pub enum Scope {
     Anywhere,
     /// Where the plugins, or what belongs to one, are in front.
     Plugin,
+    /// In the form that calls a function.
+    Form,
     /// In the log.
     Logs,
     /// In the log and among a build's output.
@@ -151,7 +167,7 @@ const fn command(
 /// All commands; the more telling ones of a scope first, since the footer shows as many as fit.
 pub static COMMANDS: &[Command] = {
     use Action as A;
-    use Scope::{Anywhere, Logs, Plugin, Text};
+    use Scope::{Anywhere, Form, Logs, Plugin, Text};
     const RELOAD_LATEST: Action = A::Operate(Operation::ReloadLatest);
     &[
         command(Plugin, "build", A::Build, "build", &["b"]),
@@ -163,6 +179,11 @@ pub static COMMANDS: &[Command] = {
         command(Plugin, "watch", A::ToggleWatch, "watch on/off", &["w"]),
         command(Plugin, "compare", A::CompareWith, "compare others with it", &["c"]),
         command(Plugin, "reload-latest", RELOAD_LATEST, "reload what a rollback holds", &[]),
+        command(Form, "json", A::ToggleJson, "JSON", &["F4"]),
+        command(Form, "beside", A::Compare, "beside another", &["F5"]),
+        command(Form, "repeat", A::Repeat, "repeat", &["F6"]),
+        command(Form, "add-item", A::AddItem, "add item", &["Ctrl-N"]),
+        command(Form, "remove-item", A::RemoveItem, "remove item", &["Ctrl-X"]),
         command(Logs, "filter", A::Search, "filter", &["/"]),
         command(Logs, "level", A::NextLevel, "level", &["l"]),
         command(Logs, "follow", A::ToggleFollow, "follow", &["f"]),
@@ -174,6 +195,8 @@ pub static COMMANDS: &[Command] = {
         command(Logs, "wrap", A::ToggleWrap, "wrap", &["W"]),
         command(Logs, "copy-line", A::CopyLine, "copy line", &["y"]),
         command(Logs, "copy-all", A::CopyAll, "copy all shown", &["Y"]),
+        command(Anywhere, "result", A::ShowResult, "last result", &["o"]),
+        command(Anywhere, "hold", A::ToggleHold, "keep loaded", &["K"]),
         command(Anywhere, "cancel", A::Cancel, "cancel job", &["x"]),
         command(Anywhere, "restart", A::Restart, "restart host", &["H"]),
         command(Anywhere, "palette", A::Palette, "commands", &[":"]),

@@ -11,6 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::Failure;
 use crate::config::Config;
+use crate::files::{Files, Work};
+use crate::history_file;
 use crate::session::{self, LogLine, Options, Order, Session, SessionEvent};
 use crate::signals::Termination;
 use crate::state::State;
@@ -34,9 +36,23 @@ pub async fn run(options: Options, config: Config, problem: Option<String>) -> R
     state.keymap = config.keymap;
     state.overlay = problem.map(Overlay::bad_configuration);
     let theme = config.theme;
+    if let Some(path) = history_file::path() {
+        match history_file::load(&path) {
+            Ok(history) => state.functions.history = history,
+            Err(error) => state.complain(format!("{}: {error}", path.display())),
+        }
+    }
     let Session { orders, events, logs } = session::start(options);
-    let mut app =
-        App { screen, state, theme, orders, draw_at: None, last_draw: None, is_visible: true };
+    let mut app = App {
+        screen,
+        state,
+        theme,
+        orders,
+        files: Files::start(),
+        draw_at: None,
+        last_draw: None,
+        is_visible: true,
+    };
     app.draw();
     let outcome = app.live(events, logs, termination).await;
     // What is told of the error belongs on the ordinary screen.
@@ -52,6 +68,7 @@ struct App {
     state: State,
     theme: Theme,
     orders: mpsc::Sender<Order>,
+    files: Files,
     /// When the next frame is due; none when nothing changed.
     draw_at: Option<Instant>,
     last_draw: Option<Instant>,
@@ -105,6 +122,7 @@ impl App {
                     self.draw();
                     continue;
                 }
+                told = self.files.told() => Input::Told(told),
                 event = events.recv() => match event {
                     Some(event) => Input::Session(event),
                     None => return Some(WireError::new(
@@ -116,7 +134,7 @@ impl App {
                     logs_are_open = count > 0;
                     Input::Logs(std::mem::replace(&mut batch, Vec::with_capacity(LOG_BATCH)))
                 }
-                _ = tick.tick(), if self.state.job.is_some() => Input::Tick,
+                _ = tick.tick(), if self.state.is_working() => Input::Tick,
             };
             if let Next::Leave(error) = self.take_in(input).await {
                 return error;
@@ -135,6 +153,7 @@ impl App {
                         self.state.complain("the session is busy; try again");
                     }
                 }
+                Effect::Remember { key, args } => self.write(Work::Remember { key, args }),
                 Effect::Copy(text) => {
                     if let Err(error) = self.screen.copy(&text) {
                         self.state.complain(format!("cannot copy: {error}"));
@@ -152,6 +171,12 @@ impl App {
             self.draw();
         }
         Next::GoOn
+    }
+
+    fn write(&mut self, work: Work) {
+        if !self.files.ask(work) {
+            self.state.complain("the disk does not keep up");
+        }
     }
 
     fn draw_soon(&mut self) {

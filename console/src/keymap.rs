@@ -82,6 +82,12 @@ impl Keymap {
         if begins { Found::Beginning } else { Found::Nothing }
     }
 
+    /// The first of the keys that ask for this, as people write it.
+    pub fn label_of(&self, action: &Action) -> Option<String> {
+        let binding = self.bindings.iter().find(|it| it.command.action == *action)?;
+        binding.keys.first().map(ToString::to_string)
+    }
+
     /// The commands and their keys as people write them, in the order of [`COMMANDS`].
     pub fn labels(&self) -> impl Iterator<Item = (&'static Command, Vec<String>)> {
         self.bindings.iter().map(|binding| {

@@ -21,6 +21,8 @@ pub mod action;
 pub mod app;
 pub mod config;
 pub mod console_cli;
+pub mod files;
+pub mod history_file;
 pub mod key;
 pub mod keymap;
 pub mod layout;

@@ -4,6 +4,7 @@ pub mod build;
 pub mod diff;
 pub mod form;
 pub mod functions;
+pub mod history;
 pub mod live;
 pub mod logs;
 pub mod overlay;
@@ -240,6 +241,11 @@ impl State {
     /// Whether keys are typed into the form that calls a function.
     pub fn form_has_keyboard(&self) -> bool {
         self.functions.form.is_some() && self.tab == Tab::Functions && self.focus == Panel::Tabs
+    }
+
+    /// Whether something runs whose time is shown as it passes.
+    pub fn is_working(&self) -> bool {
+        self.job.is_some() || self.functions.has_running_calls()
     }
 
     /// The package of the selected plugin. A package may be named otherwise than its plugin.

@@ -2,6 +2,7 @@
 //!
 //! [`update`] is pure: it neither reads a clock nor does any input or output.
 
+mod calls;
 mod details;
 mod keys;
 mod operations;
@@ -41,7 +42,9 @@ pub enum Input {
     Session(SessionEvent),
     /// The host wrote these lines.
     Logs(Vec<LogLine>),
-    /// Time has passed while a job runs.
+    /// A file was written, or could not be.
+    Told(Result<String, String>),
+    /// Time has passed while a job or a call runs.
     Tick,
     /// A signal asks the program to end.
     Terminate,
@@ -54,6 +57,13 @@ pub enum Effect {
     Draw,
     /// Tell the session.
     Order(Order),
+    /// Keep the arguments of a call for later runs.
+    Remember {
+        /// The function, as its history is kept.
+        key: String,
+        /// The arguments.
+        args: Vec<serde_json::Value>,
+    },
     /// Put this into the clipboard.
     Copy(String),
     /// Stop, as Ctrl-Z does.
@@ -99,7 +109,14 @@ fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
             }
             vec![Effect::Draw]
         }
-        Input::Tick if state.job.is_some() => vec![Effect::Draw],
+        Input::Told(outcome) => {
+            match outcome {
+                Ok(text) => state.say(text),
+                Err(text) => state.complain(text),
+            }
+            vec![Effect::Draw]
+        }
+        Input::Tick if state.is_working() => vec![Effect::Draw],
         Input::Tick => Vec::new(),
         Input::Terminate => {
             state.quitting = true;
@@ -136,9 +153,15 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Build => return operations::build(state),
         Action::Operate(operation) => return vec![Effect::Order(Order::Operate(operation))],
         Action::ToggleWatch => return operations::toggle_watch(state),
-        Action::Invoke => return operations::open_form(state),
         Action::Preview => return preview::open(state),
         Action::CompareWith => preview::choose_base(state),
+        Action::Invoke => return calls::open_form(state),
+        Action::Compare => calls::compare(state),
+        Action::Repeat | Action::ToggleJson | Action::AddItem | Action::RemoveItem => {
+            calls::change_form(state, &action);
+        }
+        Action::ShowResult => calls::show_result(state),
+        Action::ToggleHold => return calls::toggle_hold(state),
         Action::Free => operations::ask_to_free(state),
         Action::RollBack => return operations::choose_rollback(state),
         Action::Cancel => return operations::cancel(state),

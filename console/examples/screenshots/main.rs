@@ -160,9 +160,9 @@ impl Console {
     fn fill_in(&mut self, texts: &[&str]) {
         self.state.focus = Panel::Tabs;
         for text in texts {
-            let field = self.state.functions.form.as_mut().and_then(|form| form.focused_field());
+            let field = self.state.functions.form.as_mut().and_then(|form| form.focused_input());
             if let Some(field) = field {
-                field.input.reset();
+                field.reset();
             }
             for letter in text.chars() {
                 self.press(KeyCode::Char(letter));
@@ -173,9 +173,8 @@ impl Console {
 
     /// Calls what the form says, and waits for the answer.
     async fn submit(&mut self) -> Result<(), Box<dyn Error>> {
-        let answers = self.state.functions.results.len();
         self.press(KeyCode::Enter);
-        self.until("an answer", |state| state.functions.results.len() > answers).await
+        self.until("an answer", |state| !state.functions.has_running_calls()).await
     }
 
     fn draw_to(&mut self, path: &Path, (width, height): (u16, u16)) -> Result<(), Box<dyn Error>> {

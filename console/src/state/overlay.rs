@@ -81,11 +81,7 @@ pub fn help_lines(keymap: &Keymap) -> Vec<HelpLine> {
             lines.push(HelpLine::Blank);
         }
         lines.push(HelpLine::Heading(heading));
-        let of_scope = keymap.labels().filter(|(command, _)| command.scope == scope);
-        let with_keys = of_scope.filter(|(_, labels)| !labels.is_empty());
-        lines.extend(
-            with_keys.map(|(command, labels)| HelpLine::Keys(labels.join("  "), command.hint)),
-        );
+        lines.extend(of_scope(keymap, scope));
     }
     lines.push(HelpLine::Blank);
     lines.push(HelpLine::Heading("In a form"));
@@ -93,9 +89,18 @@ pub fn help_lines(keymap: &Keymap) -> Vec<HelpLine> {
         ("Enter", "invoke"),
         ("Tab Shift-Tab", "next and previous field"),
         ("↑ ↓", "what was typed before"),
-        ("Esc", "close"),
+        ("Space ← →", "choose, add an item"),
+        ("Esc", "cancel the call, or close"),
     ] {
         lines.push(HelpLine::Keys(keys.into(), hint));
     }
+    lines.extend(of_scope(keymap, Scope::Form));
     lines
+}
+
+/// The commands of a scope that have keys.
+fn of_scope(keymap: &Keymap, scope: Scope) -> impl Iterator<Item = HelpLine> {
+    let of_scope = keymap.labels().filter(move |(command, _)| command.scope == scope);
+    let with_keys = of_scope.filter(|(_, labels)| !labels.is_empty());
+    with_keys.map(|(command, labels)| HelpLine::Keys(labels.join("  "), command.hint))
 }

@@ -114,6 +114,22 @@ impl Plugins {
         self.selected().map_or(&[], |row| &row.plugin.functions)
     }
 
+    /// Which version a call of `world` or `world@2` would be of.
+    pub fn version_of(&self, target: &str) -> Option<u32> {
+        if let Some((_, version)) = target.split_once('@') {
+            return version.parse().ok();
+        }
+        let plugin = self.list.iter().find(|it| it.name == target)?;
+        plugin.versions.iter().find(|it| it.state == VersionState::Active).map(|it| it.version)
+    }
+
+    /// Selects the version of this plugin that serves.
+    pub fn select(&mut self, plugin: &str) {
+        if let Some(version) = self.version_of(plugin) {
+            self.selected = Some((plugin.to_owned(), version));
+        }
+    }
+
     /// Moves the selection.
     pub fn go(&mut self, motion: Motion, page: usize) {
         let rows = self.rows();

@@ -2,7 +2,7 @@
 
 use hotswap_protocol::{PluginInfo, Source, ValueChange, VersionInfo, VersionState};
 
-use super::{Effect, operations};
+use super::{Effect, calls};
 use crate::action::Panel;
 use crate::format;
 use crate::state::overlay::Overlay;
@@ -16,7 +16,7 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
             let lines = of_version(row.plugin, row.version, state);
             (title, lines)
         }),
-        Panel::Tabs if state.tab == Tab::Functions => return operations::open_form(state),
+        Panel::Tabs if state.tab == Tab::Functions => return calls::open_form(state),
         Panel::Tabs if state.tab == Tab::Timeline => {
             let reload = state.timeline.reloads().get(state.timeline.selected());
             reload.map(|reload| (reload.title(), of_reload(reload)))

@@ -3,8 +3,8 @@
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tui_input::backend::crossterm::EventHandler;
 
-use super::{Effect, act, operations, preview};
-use crate::action::{Action, Command};
+use super::{Effect, act, calls, operations, preview};
+use crate::action::{Action, Command, Scope};
 use crate::key::Key;
 use crate::keymap::Found;
 use crate::session::Order;
@@ -56,9 +56,9 @@ pub(super) fn paste(state: &mut State, text: &str) {
         state.logs.set_pattern(&pattern);
     } else if state.overlay.is_none()
         && state.form_has_keyboard()
-        && let Some(field) = state.functions.form.as_mut().and_then(|form| form.focused_field())
+        && let Some(form) = &mut state.functions.form
     {
-        type_in(&mut field.input);
+        form.paste(&text);
     }
 }
 
@@ -106,22 +106,22 @@ fn in_search(state: &mut State, key: KeyEvent) {
 }
 
 fn in_form(state: &mut State, key: KeyEvent) -> Vec<Effect> {
+    let of_form = &[Scope::Form];
+    if let Found::Action(action) = state.keymap.find(&[key.into()], of_form) {
+        return act(state, action);
+    }
+    let host = state.host.name.clone();
     let Some(form) = &mut state.functions.form else { return Vec::new() };
     match key.code {
-        KeyCode::Esc => state.functions.form = None,
-        KeyCode::Enter => return operations::submit_form(state),
+        KeyCode::Esc => return calls::leave_form(state),
+        KeyCode::Enter => return calls::submit_form(state),
         KeyCode::Tab => form.focus(true),
         KeyCode::BackTab => form.focus(false),
-        KeyCode::Up => state.functions.recall(true),
-        KeyCode::Down => state.functions.recall(false),
+        KeyCode::Up => state.functions.recall(&host, true),
+        KeyCode::Down => state.functions.recall(&host, false),
         KeyCode::F(1) => return act(state, Action::Help),
         _ => {
-            let Some(field) = form.focused_field() else { return Vec::new() };
-            if key.code == KeyCode::Char(' ') && field.is_boolean() {
-                field.flip();
-            } else {
-                field.input.handle_event(&TerminalEvent::Key(key));
-            }
+            form.press(key);
         }
     }
     Vec::new()

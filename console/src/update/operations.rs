@@ -3,14 +3,12 @@
 use hotswap_protocol::VersionState;
 
 use super::Effect;
-use crate::action::Panel;
 use crate::operation::Operation;
 use crate::session::Order;
-use crate::state::form::Form;
 use crate::state::overlay::Overlay;
 use crate::state::plugins::PluginRow;
 use crate::state::rollback::Rollback;
-use crate::state::{Phase, State, Tab};
+use crate::state::{Phase, State};
 
 pub(super) fn quit(state: &mut State) -> Vec<Effect> {
     let ends_host = state.host.is_ours && state.host.phase != Phase::Ended;
@@ -56,8 +54,11 @@ pub(super) fn toggle_watch(state: &mut State) -> Vec<Effect> {
 }
 
 pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
+    if state.functions.has_running_calls() {
+        return vec![Effect::Order(Order::CancelCalls)];
+    }
     if state.job.is_none() {
-        state.say("no job runs");
+        state.say("no job and no call runs");
         return Vec::new();
     }
     vec![Effect::Order(Order::Cancel)]
@@ -123,30 +124,4 @@ pub(super) fn ask_to_roll_back(state: &mut State, rollback: &Rollback) {
         lines: rollback.consequences(),
         order: Order::Operate(Operation::rollback(target)),
     });
-}
-
-pub(super) fn open_form(state: &mut State) -> Vec<Effect> {
-    let functions = state.plugins.functions();
-    let Some(function) = functions.get(state.functions.selected).or(functions.first()) else {
-        state.complain("the selected plugin has no function to call");
-        return Vec::new();
-    };
-    let Some(target) = state.plugins.selected_target() else { return Vec::new() };
-    state.functions.form = Some(Form::new(target, function));
-    state.focus = Panel::Tabs;
-    super::show_tab(state, Tab::Functions)
-}
-
-pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
-    let Some(form) = &mut state.functions.form else { return Vec::new() };
-    match form.call() {
-        Ok(call) => {
-            state.functions.remember();
-            vec![Effect::Order(Order::Operate(call))]
-        }
-        Err(position) => {
-            form.focused = position;
-            Vec::new()
-        }
-    }
 }

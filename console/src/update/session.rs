@@ -2,7 +2,7 @@
 
 use hotswap_protocol::Snapshot;
 
-use super::{Effect, reloads};
+use super::{Effect, calls, reloads};
 use crate::format;
 use crate::operation::Operation;
 use crate::session::{HostExit, Job, JobOutcome, Order, SessionEvent};
@@ -48,6 +48,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.host.phase = Phase::Starting;
             state.plugins.clear();
             state.timeline.forget_versions();
+            state.functions.held.clear();
             state.vault.clear();
             state.live.clear();
             state.overlay =
@@ -63,6 +64,8 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Disconnected { reason } => {
             if state.host.phase == Phase::Connected {
                 state.host.phase = Phase::Disconnected;
+                // The host let them go with the connection.
+                state.functions.held.clear();
                 state.complain(format!("connection lost: {reason}"));
             }
         }
@@ -104,10 +107,10 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             }
         }
         SessionEvent::Invoked { operation, answer } => {
-            state.functions.answered(&operation, answer);
+            effects.extend(calls::answered(state, operation, answer));
         }
         SessionEvent::CallGoesOn { reason } => state.complain(format!("not cancelled: {reason}")),
-        SessionEvent::Held { .. } => {}
+        SessionEvent::Held { target, answer } => calls::held(state, target, answer),
         SessionEvent::Engine(event) => {
             if let hotswap_protocol::Event::ReloadStarted { .. } = &event {
                 // What was there before the reload is to be compared with what is after it.

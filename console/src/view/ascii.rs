@@ -27,6 +27,10 @@ const REPLACEMENTS: &[(&str, &str)] = &[
     ("µ", "u"),
     ("⏎", "/"),
     ("“”", "\""),
+    ("‹", "<"),
+    ("›", ">"),
+    ("×", "x"),
+    ("≤", "<"),
 ];
 
 /// Replaces what the console itself draws; what a host writes in its own words it may.

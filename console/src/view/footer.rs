@@ -57,8 +57,7 @@ fn job_text(job: &RunningJob, now_ms: u64) -> String {
 
 /// What the keys do while a text is typed.
 const SEARCH_KEYS: &[(&str, &str)] = &[("Enter", "keeps the filter"), ("Esc", "clears it")];
-const FORM_KEYS: &[(&str, &str)] =
-    &[("Enter", "invoke"), ("Tab", "next field"), ("↑", "history"), ("Esc", "close")];
+const FORM_KEYS: &[(&str, &str)] = &[("Enter", "invoke"), ("Tab", "next"), ("↑", "history")];
 
 pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let mut line = Line::raw(" ");
@@ -76,7 +75,13 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
     if state.searching.is_some() {
         SEARCH_KEYS.iter().all(|(label, hint)| push(label, hint, 0));
     } else if state.form_has_keyboard() {
-        FORM_KEYS.iter().all(|(label, hint)| push(label, hint, 0));
+        let esc = if state.functions.has_running_calls() { "cancel" } else { "close" };
+        let reserve = format::width(esc) + "Esc".len() + 3;
+        FORM_KEYS.iter().all(|(label, hint)| push(label, hint, reserve));
+        let of_form: Vec<(&Command, String)> =
+            first_keys(state).filter(|(command, _)| command.scope == Scope::Form).collect();
+        of_form.iter().all(|(command, label)| push(label, command.hint, reserve));
+        push("Esc", esc, 0);
     } else {
         let keys: Vec<(&Command, String)> = first_keys(state).collect();
         // The ways to all other keys are kept free.

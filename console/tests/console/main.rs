@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod config;
 mod differences;
+mod invoke;
 mod keys;
 mod screens;
 mod session;

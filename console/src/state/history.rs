@@ -1,0 +1,86 @@
+//! The arguments that functions were called with, kept between runs.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// How many argument lists are kept for each function.
+const CALLS_KEPT: usize = 50;
+/// How many functions have a history.
+const FUNCTIONS_KEPT: usize = 200;
+/// Longer arguments, as JSON, are not kept.
+const LONGEST: usize = 64 * 1024;
+
+/// The arguments that functions were called with. As JSON it is the file that is kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// The function called last comes last.
+    functions: Vec<FunctionHistory>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct FunctionHistory {
+    /// `sample-host/world/greet`
+    function: String,
+    /// The last call last.
+    calls: Vec<Vec<Value>>,
+}
+
+impl History {
+    /// The name under which a function's calls are kept. Versions of a plugin share it.
+    pub fn key(host: &str, target: &str, function: &str) -> String {
+        let plugin = target.split('@').next().unwrap_or_default();
+        format!("{host}/{plugin}/{function}")
+    }
+
+    /// What a function was called with, the last call last.
+    pub fn of(&self, key: &str) -> &[Vec<Value>] {
+        let found = self.functions.iter().find(|it| it.function == key);
+        found.map_or(&[], |it| &it.calls)
+    }
+
+    /// A function was called.
+    pub fn remember(&mut self, key: &str, args: Vec<Value>) {
+        let length: usize = args.iter().map(|it| it.to_string().len()).sum();
+        if args.is_empty() || length > LONGEST {
+            return;
+        }
+        let known = self.functions.iter().position(|it| it.function == key);
+        let mut entry = known.map_or_else(
+            || FunctionHistory { function: key.to_owned(), calls: Vec::new() },
+            |position| self.functions.remove(position),
+        );
+        entry.calls.retain(|earlier| *earlier != args);
+        entry.calls.push(args);
+        let surplus = entry.calls.len().saturating_sub(CALLS_KEPT);
+        entry.calls.drain(..surplus);
+        self.functions.push(entry);
+        let surplus = self.functions.len().saturating_sub(FUNCTIONS_KEPT);
+        self.functions.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_called_again_comes_last_and_only_so_much_is_kept() {
+        let mut history = History::default();
+        let key = History::key("host", "world@2", "greet");
+        for number in 0..CALLS_KEPT + 5 {
+            history.remember(&key, vec![json!(number)]);
+        }
+        history.remember(&key, vec![json!(10)]);
+        let calls = history.of("host/world/greet");
+        assert_eq!(calls.len(), CALLS_KEPT);
+        assert_eq!((&calls[0], calls.last().unwrap()), (&vec![json!(5)], &vec![json!(10)]));
+        history.remember("long", vec![json!("x".repeat(LONGEST + 1))]);
+        assert_eq!(history.of("long"), &[] as &[Vec<Value>]);
+        for number in 0..FUNCTIONS_KEPT {
+            history.remember(&number.to_string(), vec![json!(1)]);
+        }
+        assert_eq!(history.of(&key), &[] as &[Vec<Value>], "the oldest function is forgotten");
+    }
+}

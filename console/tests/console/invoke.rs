@@ -1,0 +1,355 @@
+//! Calls of functions: the form for every kind of value, history, two versions, repeats, cancelling.
+
+use hotswap_console::operation::Operation;
+use hotswap_console::session::{Order, SessionEvent};
+use hotswap_console::state::overlay::Overlay;
+use hotswap_console::update::Effect;
+use hotswap_protocol::{ErrorKind, InvokeParams, InvokeResult, Latencies, VersionState, WireError};
+use serde_json::{Value, json};
+
+use crate::support::console::Console;
+use crate::support::samples;
+
+/// A console whose plugin `world` has one function, `place`, with these parameters.
+fn with_parameters(width: u16, height: u16, parameters: Value) -> Console {
+    let mut console = Console::connected(width, height);
+    let mut snapshot = samples::snapshot(4121);
+    let mut function = serde_json::to_value(&snapshot.plugins[0].functions[0]).unwrap();
+    function["name"] = "place".into();
+    function["is_async"] = true.into();
+    function["params"] = parameters;
+    snapshot.plugins[0].functions = vec![serde_json::from_value(function).unwrap()];
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console
+}
+
+/// Parameters of each kind.
+fn parameters() -> Value {
+    let order = json!({
+        "type": "object",
+        "properties": {
+            "rounds": { "type": "integer", "format": "uint8", "minimum": 0, "maximum": 255 },
+            "note": { "type": ["string", "null"] },
+            "tags": { "type": "array", "items": { "type": "string" } },
+            "target": { "$ref": "#/$defs/Target" },
+        },
+        "required": ["rounds", "tags", "target"],
+        "$defs": {
+            "Target": {
+                "oneOf": [
+                    { "type": "string", "enum": ["Nobody", "Everybody"] },
+                    {
+                        "type": "object",
+                        "properties": {
+                            "Point": {
+                                "type": "object",
+                                "properties": { "x": { "type": "number" }, "y": { "type": "number" } },
+                                "required": ["x", "y"],
+                            },
+                        },
+                        "required": ["Point"],
+                    },
+                ],
+            },
+        },
+    });
+    json!([
+        { "name": "order", "type": "Order", "schema": order },
+        { "name": "loud", "type": "bool", "schema": { "type": "boolean" } },
+        { "name": "colour", "type": "Colour", "schema": { "type": "string", "enum": ["Red", "Green"] } },
+    ])
+}
+
+fn call(args: Value) -> Operation {
+    call_of("world", args, 1)
+}
+
+fn call_of(target: &str, args: Value, repeat: u32) -> Operation {
+    Operation::Invoke(InvokeParams {
+        plugin: target.into(),
+        function: "place".into(),
+        args: args.as_array().unwrap().clone(),
+        lenient: false,
+        repeat,
+    })
+}
+
+fn ordered(effects: &[Effect]) -> Vec<&Operation> {
+    let operations = effects.iter().filter_map(|effect| match effect {
+        Effect::Order(Order::Operate(operation)) => Some(operation),
+        _ => None,
+    });
+    operations.collect()
+}
+
+/// Fills in every line of the form for [`parameters`].
+fn fill_in(console: &mut Console) {
+    console.press("i Tab");
+    console.write("quick");
+    console.press("Tab");
+    console.write("3");
+    console.press("Tab Ctrl-N");
+    console.write("a");
+    console.press("Ctrl-N");
+    console.write("b");
+    console.press("Tab");
+    console.write("p");
+    console.press("Tab");
+    console.write("1.5");
+    console.press("Tab");
+    console.write("-2");
+    console.press("Tab Space Tab");
+    console.write("g");
+}
+
+fn filled_in() -> Value {
+    json!([
+        {
+            "rounds": 3,
+            "note": "quick",
+            "tags": ["a", "b"],
+            "target": { "Point": { "x": 1.5, "y": -2.0 } },
+        },
+        true,
+        "Green",
+    ])
+}
+
+#[test]
+fn every_kind_of_value_can_be_typed_or_chosen() {
+    let mut console = with_parameters(120, 36, parameters());
+    fill_in(&mut console);
+    let effects = console.press("Enter");
+    assert_eq!(ordered(&effects), [&call(filled_in())]);
+}
+
+#[test]
+fn optional_values_and_items_can_be_removed_again() {
+    let mut console = with_parameters(120, 36, parameters());
+    fill_in(&mut console);
+    // Up to the second tag, and to the note.
+    console.press("BackTab BackTab BackTab BackTab BackTab Ctrl-X");
+    console.press("BackTab BackTab BackTab BackTab Ctrl-X");
+    let mut expected = filled_in();
+    expected[0]["tags"] = json!(["a"]);
+    expected[0].as_object_mut().unwrap().remove("note");
+    let effects = console.press("Enter");
+    assert_eq!(ordered(&effects), [&call(expected)]);
+}
+
+#[test]
+fn a_form_is_json_and_lines_again() {
+    let mut console = with_parameters(120, 36, parameters());
+    fill_in(&mut console);
+    console.press("F4");
+    let texts = console.state.functions.form.as_ref().unwrap().texts();
+    assert_eq!(serde_json::from_str::<Value>(&texts[0]).unwrap(), filled_in()[0]);
+    console.press("Tab Tab");
+    console.write("x");
+    assert_eq!(console.press("Enter"), [], "what is no boolean is not sent");
+    console.press("F4");
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert!(notice.starts_with("loud: "), "{notice}");
+    console.press("Backspace F4");
+    assert_eq!(console.state.notice, None);
+    let effects = console.press("Enter");
+    assert_eq!(ordered(&effects), [&call(filled_in())]);
+}
+
+#[test]
+fn nothing_is_sent_while_a_line_is_wrong_and_that_line_gets_the_keyboard() {
+    let mut console = with_parameters(120, 36, parameters());
+    fill_in(&mut console);
+    for _ in 0..8 {
+        console.press("BackTab");
+    }
+    console.press("Backspace");
+    console.write("300");
+    console.press("Tab Tab");
+    assert_eq!(console.press("Enter"), []);
+    assert_eq!(console.state.functions.form.as_ref().unwrap().focused, 2);
+}
+
+#[test]
+fn what_was_called_is_kept_for_later_runs_and_offered_again() {
+    let mut console = with_parameters(120, 36, parameters());
+    fill_in(&mut console);
+    let effects = console.press("Enter");
+    let args = filled_in().as_array().unwrap().clone();
+    let key = "sample-host/world/place".to_owned();
+    assert!(effects.contains(&Effect::Remember { key: key.clone(), args: args.clone() }));
+
+    let mut later = with_parameters(120, 36, parameters());
+    later.state.functions.history.remember(&key, args);
+    later.press("i Up");
+    let effects = later.press("Enter");
+    assert_eq!(ordered(&effects), [&call(filled_in())]);
+    later.press("Esc Esc i Up Down");
+    assert_eq!(later.press("Enter"), [], "what was typed before is there again: nothing");
+}
+
+#[test]
+fn the_history_file_is_bounded_private_and_survives_what_is_broken() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state/history.json");
+    assert!(hotswap_console::history_file::load(&path).unwrap().of("f").is_empty());
+    hotswap_console::history_file::remember(&path, "f", vec![json!(1)]).unwrap();
+    hotswap_console::history_file::remember(&path, "f", vec![json!(2)]).unwrap();
+    let history = hotswap_console::history_file::load(&path).unwrap();
+    assert_eq!(history.of("f"), [vec![json!(1)], vec![json!(2)]]);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::write(&path, "{ broken").unwrap();
+    assert!(hotswap_console::history_file::load(&path).is_err());
+    hotswap_console::history_file::remember(&path, "f", vec![json!(3)]).unwrap();
+    assert_eq!(hotswap_console::history_file::load(&path).unwrap().of("f"), [vec![json!(3)]]);
+}
+
+fn answer(version: u32, value: &str, elapsed_ns: u64) -> InvokeResult {
+    InvokeResult {
+        value: value.into(),
+        plugin: "world".into(),
+        version,
+        elapsed_us: elapsed_ns / 1000,
+        elapsed_ns,
+        latencies: None,
+    }
+}
+
+#[test]
+fn two_versions_are_called_one_after_the_other_with_the_same_arguments() {
+    let mut console = with_parameters(120, 36, json!([]));
+    console.press("i F5");
+    let (first, second) = (call(json!([])), call_of("world@2", json!([]), 1));
+    let effects = console.press("Enter");
+    assert_eq!(ordered(&effects), [&first], "they do not run beside each other");
+    let event = SessionEvent::Invoked { operation: first, answer: Ok(answer(3, "new", 8_000)) };
+    assert_eq!(ordered(&console.session(event)), [&second]);
+    let event = SessionEvent::Invoked { operation: second, answer: Ok(answer(2, "old", 12_000)) };
+    assert_eq!(ordered(&console.session(event)), [] as [&Operation; 0]);
+    assert_eq!(console.state.functions.results[0].sides.len(), 2);
+    let screen = console.screen();
+    assert!(screen.contains("results differ, world v2 1.5 × as long"), "{screen}");
+    console.press("F5");
+    assert_eq!(console.state.functions.form.as_ref().unwrap().compared, None);
+}
+
+#[test]
+fn without_another_version_the_way_to_keep_one_is_named() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].versions.truncate(1);
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("i F5");
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert!(notice.contains("no other version of world is loaded; K keeps"), "{notice}");
+}
+
+#[test]
+fn a_version_is_kept_loaded_and_let_go() {
+    let mut console = Console::connected(120, 36);
+    assert_eq!(console.press("K"), [Effect::Order(Order::Hold("world@3".into()))]);
+    console.session(SessionEvent::Held { target: "world@3".into(), answer: Ok(true) });
+    assert_eq!(console.press("K"), [Effect::Order(Order::Release("world@3".into()))]);
+    console.session(SessionEvent::Held { target: "world@3".into(), answer: Ok(false) });
+    assert!(console.state.functions.held.is_empty());
+    assert_eq!(console.press("j j K"), [], "a version that is freed cannot be kept");
+    assert!(console.state.notice.as_ref().unwrap().is_error);
+}
+
+#[test]
+fn a_call_is_repeated_and_its_histogram_shown() {
+    let mut console = with_parameters(120, 36, json!([]));
+    console.press("i F6 F6");
+    let operation = call_of("world", json!([]), 100);
+    assert_eq!(operation.command_line(), "hotswap invoke --repeat 100 world place");
+    let effects = console.press("Enter");
+    assert_eq!(ordered(&effects), [&operation]);
+    let mut answer = answer(3, "done", 1_500);
+    answer.latencies = Latencies::of((1..=100).map(|it| it * 100).collect()).map(Box::new);
+    console.session(SessionEvent::Invoked { operation, answer: Ok(answer) });
+    let screen = console.screen();
+    assert!(screen.contains("100 calls: p50 5.0 µs, p90 9.0 µs, p99 9.9 µs"), "{screen}");
+    console.press("F6 F6 F6 F6");
+    assert_eq!(console.state.functions.form.as_ref().unwrap().repeat, 1, "after the most, once");
+}
+
+#[test]
+fn a_call_that_runs_is_cancelled_before_its_form_closes() {
+    let mut console = with_parameters(120, 36, json!([]));
+    console.press("i Enter");
+    assert!(console.state.is_working());
+    assert_eq!(console.press("Esc"), [Effect::Order(Order::CancelCalls)]);
+    let reason = "the function is not `async`".to_owned();
+    console.session(SessionEvent::CallGoesOn { reason });
+    assert!(console.state.notice.as_ref().unwrap().text.starts_with("not cancelled: "));
+    assert_eq!(console.press("Esc"), [], "the second time the form closes");
+    assert!(console.state.functions.form.is_none());
+    assert_eq!(console.press("x"), [Effect::Order(Order::CancelCalls)]);
+    let error = WireError::new(ErrorKind::Cancelled, "the call was cancelled");
+    console.session(SessionEvent::Invoked { operation: call(json!([])), answer: Err(error) });
+    assert!(!console.state.is_working());
+    assert_eq!(console.press("x"), []);
+}
+
+#[test]
+fn the_newest_result_is_shown_in_full_and_copied() {
+    let mut console = with_parameters(120, 36, json!([]));
+    console.press("i Enter");
+    let answer = Ok(answer(3, "first line\nsecond line", 800));
+    console.session(SessionEvent::Invoked { operation: call(json!([])), answer });
+    console.press("Esc o");
+    assert!(
+        matches!(&console.state.overlay, Some(Overlay::Details { title, .. }) if title == "place()")
+    );
+    let copied = "world v3, 800 ns\nfirst line\nsecond line";
+    assert_eq!(console.press("y"), [Effect::Copy(copied.into())]);
+}
+
+#[test]
+fn a_live_function_is_called_from_its_row() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = samples::snapshot(4121);
+    let mut guardian = snapshot.plugins[1].clone();
+    guardian.name = "guardian".into();
+    guardian.versions = vec![samples::version(2, VersionState::Active, "active")];
+    guardian.functions = vec![samples::live().functions[0].function.clone()];
+    snapshot.plugins.push(guardian);
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("2 ] ]");
+    console.session(SessionEvent::Live(Ok(samples::live())));
+    console.press("j i Tab");
+    console.write("2");
+    let effects = console.press("Enter");
+    let operation = Operation::Invoke(InvokeParams {
+        plugin: "guardian".into(),
+        function: "live_fire".into(),
+        args: vec![json!({ "rounds": 2 })],
+        lenient: false,
+        repeat: 1,
+    });
+    assert_eq!(ordered(&effects), [&operation]);
+}
+
+#[test]
+fn the_screens_of_a_form_and_of_two_results() {
+    let screens = [(120, 36), (80, 24), (60, 15)].map(|(width, height)| {
+        let mut console = with_parameters(width, height, parameters());
+        fill_in(&mut console);
+        console.press("Tab F5 F6");
+        let form = console.screen();
+        console.press("Enter");
+        let args = filled_in();
+        let mut new = answer(3, "Bang! Bang! Bang!", 8_000);
+        new.latencies = Latencies::of((1..=10).map(|it| it * 900).collect()).map(Box::new);
+        let mut old = answer(2, "Bang!", 12_000);
+        old.latencies = Latencies::of((1..=10).map(|it| it * 1_400).collect()).map(Box::new);
+        let operation = call_of("world", args.clone(), 10);
+        console.session(SessionEvent::Invoked { operation, answer: Ok(new) });
+        let operation = call_of("world@2", args, 10);
+        console.session(SessionEvent::Invoked { operation, answer: Ok(old) });
+        console.press("Esc");
+        format!("{width}×{height}\n{form}\n\n{}\n", console.screen())
+    });
+    insta::assert_snapshot!(screens.join("\n"));
+}
