@@ -11,6 +11,7 @@ mod job;
 mod link;
 mod process;
 mod store;
+mod successor;
 mod supervisor;
 
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use tokio::sync::mpsc;
 pub use difference::{DeclaredDiff, DiffRequest, DiffVersion, Difference};
 pub use event::{BuildLine, HostExit, LogLine, OutputStream, SessionEvent};
 pub use job::{Job, JobOutcome};
-pub use store::StoredBuild;
+pub use store::{StoredBuild, StoredChoice};
 
 use crate::operation::Operation;
 use crate::probe::Prober;
@@ -107,6 +108,8 @@ pub enum Order {
     Cancel,
     /// End the host if it runs, and start it anew.
     Restart,
+    /// The same, with these builds in place of what is in the plugin directory.
+    RestartWith(Vec<StoredChoice>),
     /// End the host if the session started it, and the session.
     End,
 }

@@ -1,6 +1,7 @@
 //! All that the screen shows. Only [`crate::update`] changes it, and views only read it.
 
 pub mod build;
+pub mod crash;
 pub mod diff;
 pub mod form;
 pub mod functions;
@@ -27,6 +28,7 @@ use crate::keymap::Keymap;
 use crate::layout::Layout;
 use crate::session::Job;
 use build::Builds;
+use crash::Serving;
 use diff::Diff;
 use functions::Functions;
 use live::Live;
@@ -62,6 +64,8 @@ pub struct State {
     pub timeline: Timeline,
     /// The Diff tab.
     pub diff: Diff,
+    /// Which versions serve together, and since when.
+    pub serving: Serving,
     /// The logs panel.
     pub logs: Logs,
     /// The text being typed into the log's filter, while it is.
@@ -211,6 +215,7 @@ impl State {
             builds: Builds::default(),
             timeline: Timeline::default(),
             diff: Diff::default(),
+            serving: Serving::default(),
             logs: Logs::default(),
             searching: None,
             job: None,

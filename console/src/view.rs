@@ -2,6 +2,7 @@
 
 mod ascii;
 mod builds;
+mod crash;
 mod diff;
 mod footer;
 mod form;

@@ -3,6 +3,7 @@
 use hotswap_protocol::{ErrorKind, TargetParams, WireError};
 use serde::{Serialize, Serializer};
 
+use super::store::StoredChoice;
 use crate::operation::Operation;
 
 /// Work that takes its time.
@@ -12,6 +13,8 @@ pub enum Job {
     BuildHost,
     /// Build this plugin, by package name, and install its artifact.
     BuildPlugin(String),
+    /// Bring these stored builds into the plugin directory.
+    Install(Vec<StoredChoice>),
     /// Start the host and connect to it.
     StartHost,
     /// End the host.
@@ -33,6 +36,10 @@ impl std::fmt::Display for Job {
         match self {
             Self::BuildHost => f.write_str("build host"),
             Self::BuildPlugin(package) => write!(f, "build {package}"),
+            Self::Install(builds) => {
+                let plugins: Vec<&str> = builds.iter().map(|it| it.plugin.as_str()).collect();
+                write!(f, "go back to earlier builds of {}", plugins.join(", "))
+            }
             Self::StartHost => f.write_str("start host"),
             Self::StopHost => f.write_str("stop host"),
             Self::Reload | Self::ReloadIfBuilt | Self::ReloadLatest => f.write_str("reload"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use hotswap_build::{BuildError, HostPackage, Store, StoredFile};
-use hotswap_protocol::Source;
+use hotswap_protocol::{ErrorKind, Source, WireError};
 use serde::Serialize;
 
 /// Of the stored builds of a plugin so many are looked into, the newest.
@@ -21,6 +21,30 @@ pub struct StoredBuild {
     pub size_bytes: u64,
     /// The source it was built from; none outside a git repository.
     pub source: Option<Source>,
+}
+
+/// A stored build of a plugin, chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredChoice {
+    /// The plugin.
+    pub plugin: String,
+    /// The build id.
+    pub build_id: String,
+}
+
+/// Brings stored builds into the plugin directory, in place of what is there.
+pub(super) fn install(package: &HostPackage, builds: &[StoredChoice]) -> Result<(), WireError> {
+    let wrong = |text: String| WireError::new(ErrorKind::Build, text);
+    let store = Store::open(&directory(package)).map_err(|error| wrong(error.to_string()))?;
+    for StoredChoice { plugin, build_id } in builds {
+        let id = build_id.parse().map_err(wrong)?;
+        let stored = store.get(plugin, id).map_err(|error| wrong(error.to_string()))?;
+        let Some(stored) = stored else {
+            return Err(wrong(format!("build {build_id} of {plugin} is not stored any more")));
+        };
+        stored.install(&package.plugin_dir).map_err(|error| wrong(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Where the builds of a host's plugins are kept; the host is told, so that it can go back to one.

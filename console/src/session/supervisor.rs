@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use hotswap_build::{BuildError, Cancel, DEFAULT_QUIET, HostPackage, PluginPackage, Watcher};
-use hotswap_protocol::{ErrorKind, WireError};
+use hotswap_protocol::{ErrorKind, HostInfo, WireError};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -13,6 +13,8 @@ use super::event::{HostExit, LogLine, SessionEvent};
 use super::job::{Job, JobOutcome};
 use super::link::{self, LinkEvent};
 use super::process::HostProcess;
+use super::store::StoredChoice;
+use super::successor;
 use super::{Options, Order, Target};
 use crate::client::Client;
 use crate::operation::Operation;
@@ -30,6 +32,8 @@ enum Report {
     Finished(JobOutcome, Product),
     SourcesChanged(Vec<String>),
     Exited(HostExit),
+    /// The host that was attached to came back as another process.
+    CameBack(HostInfo),
 }
 
 /// What a finished job leaves to build upon.
@@ -57,7 +61,9 @@ struct Supervisor {
     client: Option<Client>,
     /// Cancels the calls that run.
     calls: CancellationToken,
-    /// Ends the connection when dropped.
+    /// The host that was attached to.
+    attached: Option<HostInfo>,
+    /// Ends the connection, or the wait for one, when dropped.
     link: Option<DropGuard>,
     ending: Option<Option<WireError>>,
 }
@@ -93,6 +99,7 @@ pub(super) async fn supervise(
         process: None,
         client: None,
         calls: CancellationToken::new(),
+        attached: None,
         link: None,
         ending: None,
     };
@@ -191,13 +198,14 @@ impl Supervisor {
                 let host = client.host().clone();
                 self.plugin_dir = Some(host.plugin_dir.clone());
                 self.tell(SessionEvent::Opened {
-                    name: host.name,
+                    name: host.name.clone(),
                     plugin_dir: self.plugin_dir.clone(),
                     plugins: Vec::new(),
                     plugin_packages: Vec::new(),
                 })
                 .await;
                 self.connect(choice, host.pid);
+                self.attached = Some(host);
             }
             Err(error) => self.end(Some(error)),
         }
@@ -209,6 +217,21 @@ impl Supervisor {
         let link = link::maintain(choice, pid, name, self.report_link.clone(), self.logs.clone());
         let ended = token.clone();
         tokio::spawn(async move { ended.run_until_cancelled(link).await });
+        self.link = Some(token.drop_guard());
+    }
+
+    /// A host that was attached to may be started again by whoever started it.
+    fn wait_for_successor(&mut self) {
+        let Some(host) = self.attached.clone() else { return };
+        let (name, report) = (self.options.client_name, self.report.clone());
+        let token = CancellationToken::new();
+        let ended = token.clone();
+        let wait = async move {
+            let host = successor::wait_for(&host, name).await;
+            // The session is over when this fails.
+            let _ = report.send(Report::CameBack(host)).await;
+        };
+        tokio::spawn(async move { ended.run_until_cancelled(wait).await });
         self.link = Some(token.drop_guard());
     }
 
@@ -235,7 +258,8 @@ impl Supervisor {
                 self.queue.clear();
                 self.cancel_running();
             }
-            Order::Restart => self.restart(),
+            Order::Restart => self.restart(Vec::new()),
+            Order::RestartWith(builds) => self.restart(builds),
             Order::End => self.end(None),
         }
     }
@@ -254,13 +278,16 @@ impl Supervisor {
         }
     }
 
-    fn restart(&mut self) {
+    fn restart(&mut self, builds: Vec<StoredChoice>) {
         self.queue.clear();
         if self.process.is_some() {
             self.queue.push_back(Job::StopHost);
         }
         if self.package.is_some() {
             self.queue.push_back(Job::BuildHost);
+        }
+        if !builds.is_empty() {
+            self.queue.push_back(Job::Install(builds));
         }
         if self.package.is_some() || self.executable.is_some() {
             self.queue.push_back(Job::StartHost);
@@ -313,6 +340,11 @@ impl Supervisor {
             }
             Report::SourcesChanged(_) => {}
             Report::Exited(exit) => self.exited(exit).await,
+            Report::CameBack(host) if self.ending.is_none() => {
+                self.connect(HostChoice::Socket(host.socket.clone()), host.pid);
+                self.attached = Some(host);
+            }
+            Report::CameBack(_) => {}
         }
     }
 
@@ -376,6 +408,7 @@ impl Supervisor {
                 } else if self.process.is_none() {
                     let exit = HostExit { code: None, signal: None };
                     self.tell(SessionEvent::HostExited { exit, expected: false }).await;
+                    self.wait_for_successor();
                 }
             }
         }

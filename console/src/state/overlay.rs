@@ -2,7 +2,8 @@
 
 use crate::action::Scope;
 use crate::keymap::Keymap;
-use crate::session::{HostExit, Order};
+use crate::session::Order;
+use crate::state::crash::CrashCard;
 use crate::state::palette::Palette;
 use crate::state::preview::PreviewCard;
 use crate::state::rollback::Rollback;
@@ -40,12 +41,7 @@ pub enum Overlay {
     /// What a plugin can be rolled back to.
     Rollback(Rollback),
     /// The host's process ended by itself.
-    HostEnded {
-        /// How.
-        exit: HostExit,
-        /// Its process id.
-        pid: Option<u32>,
-    },
+    HostEnded(CrashCard),
 }
 
 impl Overlay {

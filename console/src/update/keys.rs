@@ -136,8 +136,12 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
             state.quitting |= order == Order::End;
             vec![Effect::Order(order)]
         }
-        Overlay::HostEnded { .. } => match key.code {
-            KeyCode::Char('H') => act(state, Action::Restart),
+        Overlay::HostEnded(card) => match key.code {
+            KeyCode::Char('H') => match card.good {
+                Some(good) => vec![Effect::Order(Order::RestartWith(good.builds))],
+                None => act(state, Action::Restart),
+            },
+            KeyCode::Char('A') => act(state, Action::Restart),
             KeyCode::Char('q') => act(state, Action::Quit),
             KeyCode::Esc | KeyCode::Enter => Vec::new(),
             // Looking at the log behind the card is what one wants to do now.

@@ -6,6 +6,7 @@ use super::{Effect, calls, reloads};
 use crate::format;
 use crate::operation::Operation;
 use crate::session::{HostExit, Job, JobOutcome, Order, SessionEvent};
+use crate::state::crash::CrashCard;
 use crate::state::overlay::Overlay;
 use crate::state::{Phase, RunningJob, State, Tab};
 
@@ -46,16 +47,15 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.host.pid = Some(pid);
             state.host.is_ours = true;
             state.host.phase = Phase::Starting;
-            state.plugins.clear();
-            state.timeline.forget_versions();
-            state.functions.held.clear();
-            state.vault.clear();
-            state.live.clear();
-            state.overlay =
-                state.overlay.take().filter(|it| !matches!(it, Overlay::HostEnded { .. }));
+            another_process(state);
             marker(state, format!("host started, pid {pid}"));
         }
         SessionEvent::Connected { host } => {
+            if state.host.phase == Phase::Ended {
+                another_process(state);
+                marker(state, format!("host came back, pid {}", host.pid));
+                state.say(format!("{} came back, pid {}", host.name, host.pid));
+            }
             state.host.phase = Phase::Connected;
             state.host.pid = Some(host.pid);
             state.host.info = Some(host);
@@ -179,6 +179,18 @@ fn return_to_tab(state: &mut State) {
     }
 }
 
+/// Forgets what was of the process before; its versions count from 1 again.
+fn another_process(state: &mut State) {
+    state.plugins.clear();
+    state.timeline.forget_versions();
+    state.functions.held.clear();
+    state.vault.clear();
+    state.live.clear();
+    state.serving.forget();
+    state.diff.outdate();
+    state.overlay = state.overlay.take().filter(|it| !matches!(it, Overlay::HostEnded(_)));
+}
+
 fn host_exited(state: &mut State, exit: HostExit, expected: bool) {
     state.host.phase = Phase::Ended;
     state.host.info = None;
@@ -188,7 +200,7 @@ fn host_exited(state: &mut State, exit: HostExit, expected: bool) {
         state.plugins.clear();
     } else if !state.quitting {
         state.functions.form = None;
-        state.overlay = Some(Overlay::HostEnded { exit, pid });
+        state.overlay = Some(Overlay::HostEnded(CrashCard::of(state, exit, pid)));
         state.complain(format!("the host ended: {exit}"));
     }
 }
@@ -206,6 +218,7 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     }
     state.host.generation = snapshot.generation;
     state.timeline.seen(state.now_ms, &snapshot.plugins);
+    state.serving.seen(state.now_ms, &snapshot.plugins);
     if state.plugins.update(snapshot.plugins) || generation_changed {
         effects.push(Effect::Draw);
     }

@@ -1,6 +1,5 @@
 //! What lies over the panels: help, details, questions, and the card of a host that ended.
 
-use hotswap_protocol::VersionState;
 use ratatui::Frame;
 use ratatui::layout::{Margin, Rect};
 use ratatui::style::Style;
@@ -10,19 +9,13 @@ use ratatui::widgets::{Block, Clear};
 use super::plugins::row_of;
 use super::text::{cut, pad, wrap};
 use super::theme::Theme;
-use super::{diff, palette};
+use super::{crash, diff, palette};
 use crate::format;
 use crate::keymap::Keymap;
-use crate::session::HostExit;
 use crate::state::State;
 use crate::state::overlay::{HelpLine, Overlay, help_lines};
 use crate::state::preview::PreviewCard;
 use crate::state::rollback::Rollback;
-
-/// How many of the host's last lines its card shows, at most.
-const LAST_LINES: usize = 8;
-/// How many lines the card has besides.
-const CARD_LINES: usize = 10;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     match &state.overlay {
@@ -50,10 +43,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             let hint = "↑ ↓ choose   Enter rolls back   Esc closes";
             draw_box(frame, &title, lines, top, hint, theme.focused_border, theme);
         }
-        Some(Overlay::HostEnded { exit, pid }) => {
-            let lines = host_ended_lines(state, *exit, *pid, frame.area(), theme);
-            let hint = "H starts it again   Esc closes   q quits";
-            draw_box(frame, "The host ended", lines, 0, hint, theme.bad, theme);
+        Some(Overlay::HostEnded(card)) => {
+            let lines = crash::lines(card, state, frame.area(), theme);
+            draw_box(frame, "The host ended", lines, 0, crash::hint(card), theme.bad, theme);
         }
     }
 }
@@ -122,40 +114,6 @@ fn rollback_lines(
         lines.push(Line::default());
         lines.extend(wrap(problem, width).into_iter().map(|line| Line::styled(line, theme.bad)));
     }
-    lines
-}
-
-fn host_ended_lines(
-    state: &State,
-    exit: HostExit,
-    pid: Option<u32>,
-    screen: Rect,
-    theme: &Theme,
-) -> Vec<Line<'static>> {
-    let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-    let mut lines = vec![
-        Line::from(vec![
-            Span::raw(format!("{}{who} ended with ", state.host.name)),
-            Span::styled(exit.to_string(), theme.bad),
-        ]),
-        Line::default(),
-        Line::styled("Loaded then", theme.dim),
-    ];
-    let loaded: Vec<String> = state
-        .plugins
-        .rows()
-        .iter()
-        .filter(|it| !matches!(it.version.state, VersionState::Freed | VersionState::Failed))
-        .map(|it| format!("{} v{} {}", it.plugin.name, it.version.version, it.version.state))
-        .collect();
-    let loaded = if loaded.is_empty() { "nothing".to_owned() } else { loaded.join(", ") };
-    lines.push(Line::raw(format!("  {loaded}")));
-    lines.push(Line::default());
-    lines.push(Line::styled("Its last lines", theme.dim));
-    let width = usize::from(screen.width).saturating_sub(10).clamp(1, 100);
-    let room = usize::from(screen.height).saturating_sub(CARD_LINES);
-    let last = state.logs.newest(LAST_LINES.min(room));
-    lines.extend(last.map(|row| Line::raw(format!("  {}", cut(&row.to_text(), width)))));
     lines
 }
 

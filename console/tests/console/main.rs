@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod config;
+mod crash;
 mod differences;
 mod invoke;
 mod keys;

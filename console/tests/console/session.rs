@@ -10,6 +10,8 @@ use hotswap_console::session::{
 };
 use hotswap_console::socket::HostChoice;
 
+use hotswap_protocol::HostInfo;
+
 use crate::support::fake_host::FakeHost;
 use crate::support::samples;
 
@@ -85,6 +87,37 @@ async fn a_running_host_is_attached_to_and_left_running() {
     .await;
     assert_eq!(answer, Ok(samples::greeting()));
 
+    order(&session, Order::End).await;
+    assert_eq!(ended(&mut session).await, None);
+}
+
+#[tokio::test]
+async fn a_host_that_comes_back_is_attached_to_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("host.sock");
+    let mut process = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let info = |pid, started_at_ms| HostInfo {
+        started_at_ms,
+        socket: socket.clone(),
+        ..samples::host(pid)
+    };
+    let host = FakeHost::listen_as(socket.clone(), info(process.id(), samples::NOON_MS));
+    let mut session = start(Target::Running(HostChoice::Socket(socket.clone())));
+    let connected = |event| match event {
+        SessionEvent::Connected { host } => Some(host.pid),
+        _ => None,
+    };
+    assert_eq!(next(&mut session, connected).await, process.id());
+
+    process.kill().unwrap();
+    process.wait().unwrap();
+    drop(host);
+    next(&mut session, |event| matches!(event, SessionEvent::HostExited { .. }).then_some(()))
+        .await;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    let info = info(std::process::id(), u64::try_from(now).unwrap());
+    let _host = FakeHost::listen_as(socket.clone(), info);
+    assert_eq!(next(&mut session, connected).await, std::process::id());
     order(&session, Order::End).await;
     assert_eq!(ended(&mut session).await, None);
 }

@@ -1,6 +1,5 @@
 //! Building hosts and plugins.
 
-use std::env::consts::DLL_SUFFIX;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,10 +10,8 @@ use hotswap_engine::artifact::{self, BuildId, Source};
 
 use crate::build::compile::{Package, compile};
 use crate::build::lock::BuildLock;
-use crate::store::StoredArtifact;
-use crate::{
-    BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, atomic_file, cargo, git,
-};
+use crate::store::{self, StoredArtifact};
+use crate::{BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, cargo, git};
 
 mod compile;
 mod lock;
@@ -52,18 +49,7 @@ impl Built {
     /// The file appears there as a whole or not at all, and one that is the same already is left
     /// alone. A host that has the earlier file mapped keeps that one, as it has another inode.
     pub fn install(&self, out_dir: &Path) -> Result<PathBuf, BuildError> {
-        let path = out_dir.join(format!("{}{DLL_SUFFIX}", self.plugin));
-        fs::read(&self.artifact).and_then(|bytes| atomic_file::write(&path, &bytes)).map_err(
-            |error| {
-                BuildError::artifact(format!(
-                    "`{}` is built as {}, but could not be installed as {}: {error}",
-                    self.plugin,
-                    self.artifact.display(),
-                    path.display()
-                ))
-            },
-        )?;
-        Ok(path)
+        store::install(&self.plugin, &self.artifact, out_dir)
     }
 }
 

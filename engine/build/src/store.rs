@@ -134,6 +134,32 @@ impl Store {
     }
 }
 
+impl StoredArtifact {
+    /// Brings the artifact into a host's plugin directory as `<plugin>.so` and returns its path, as
+    /// [`Built::install`](crate::Built::install) does.
+    pub fn install(&self, out_dir: &Path) -> Result<PathBuf, BuildError> {
+        install(&self.facts.name, &self.path, out_dir)
+    }
+}
+
+/// Brings a stored artifact into a plugin directory.
+pub(crate) fn install(
+    plugin: &str,
+    artifact: &Path,
+    out_dir: &Path,
+) -> Result<PathBuf, BuildError> {
+    let path = out_dir.join(format!("{plugin}{DLL_SUFFIX}"));
+    let installed = fs::read(artifact).and_then(|bytes| atomic_file::write(&path, &bytes));
+    installed.map_err(|error| {
+        BuildError::artifact(format!(
+            "`{plugin}` is built as {}, but could not be installed as {}: {error}",
+            artifact.display(),
+            path.display()
+        ))
+    })?;
+    Ok(path)
+}
+
 /// `None` for what is not ours, and for what somebody has removed since.
 fn stored_file(entry: &DirEntry) -> Option<StoredFile> {
     let path = entry.path();

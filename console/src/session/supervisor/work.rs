@@ -12,7 +12,7 @@ use crate::format;
 use crate::session::event::{BuildLine, SessionEvent};
 use crate::session::job::{Job, JobOutcome};
 use crate::session::process::HostProcess;
-use crate::session::store;
+use crate::session::store::{self, StoredChoice};
 use crate::socket::{self, HostChoice};
 
 /// The environment variable that tells a host where its artifacts are.
@@ -51,6 +51,7 @@ impl Supervisor {
         match job {
             Job::BuildHost => self.begin_host_build(cancel),
             Job::BuildPlugin(name) => self.begin_plugin_build(&name, cancel),
+            Job::Install(builds) => self.begin_install(builds),
             Job::StartHost => self.begin_start(),
             Job::StopHost => match &self.process {
                 Some(process) => {
@@ -124,6 +125,25 @@ impl Supervisor {
         Ok(())
     }
 
+    fn begin_install(&self, builds: Vec<StoredChoice>) -> Result<(), JobOutcome> {
+        let Some(package) = self.package.clone() else {
+            return Err(JobOutcome::failed(
+                ErrorKind::Build,
+                "where builds are stored is not known",
+            ));
+        };
+        let report = self.report.clone();
+        tokio::task::spawn_blocking(move || {
+            let outcome = match store::install(&package, &builds) {
+                Ok(()) => JobOutcome::done("the artifacts are in the plugin directory"),
+                Err(error) => JobOutcome::Failed { error },
+            };
+            // The session is over when this fails.
+            let _ = report.blocking_send(Report::Finished(outcome, Product::Nothing));
+        });
+        Ok(())
+    }
+
     fn begin_start(&mut self) -> Result<(), JobOutcome> {
         let failed = |message| Err(JobOutcome::failed(ErrorKind::Internal, message));
         let Some(executable) = &self.executable else {
@@ -189,6 +209,10 @@ impl Supervisor {
         let Some(RunningJob { job, started, .. }) = self.running.take() else { return };
         // Without its host there is nothing to start; an earlier build of it will do.
         if job == Job::BuildHost && self.executable.is_none() {
+            self.queue.retain(|waiting| *waiting != Job::StartHost);
+        }
+        // It would start with what it is not to start with.
+        if let (Job::Install(_), JobOutcome::Failed { .. }) = (&job, &outcome) {
             self.queue.retain(|waiting| *waiting != Job::StartHost);
         }
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

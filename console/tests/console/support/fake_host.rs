@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use hotswap_protocol::{
-    ErrorKind, FreeResult, HelloResult, Notification, PROTOCOL_VERSION, Request, RequestLine,
-    ResponseLine, SubscribeResult, VersionState, WireError,
+    ErrorKind, FreeResult, HelloResult, HostInfo, Notification, PROTOCOL_VERSION, Request,
+    RequestLine, ResponseLine, SubscribeResult, VersionState, WireError,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -25,7 +25,11 @@ impl FakeHost {
     pub fn listen(runtime_dir: &Path, pid: u32) -> Self {
         let directory = runtime_dir.join("hotswap");
         std::fs::create_dir_all(&directory).unwrap();
-        let socket = directory.join(format!("{pid}.sock"));
+        Self::listen_as(directory.join(format!("{pid}.sock")), samples::host(pid))
+    }
+
+    /// Listens at this socket, and says that it is this host.
+    pub fn listen_as(socket: PathBuf, host: HostInfo) -> Self {
         let listener = UnixListener::bind(&socket).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
@@ -33,7 +37,7 @@ impl FakeHost {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(stream, pid, Arc::clone(&seen)));
+                connections.spawn(serve(stream, host.clone(), Arc::clone(&seen)));
             }
         });
         Self { socket, requests, serving }
@@ -52,13 +56,13 @@ impl Drop for FakeHost {
     }
 }
 
-async fn serve(stream: UnixStream, pid: u32, seen: Arc<Mutex<Vec<Request>>>) {
+async fn serve(stream: UnixStream, host: HostInfo, seen: Arc<Mutex<Vec<Request>>>) {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let RequestLine { id, request, .. } = serde_json::from_str(&line).unwrap();
         seen.lock().unwrap().push(request.clone());
-        let mut reply = to_line(&ResponseLine::new(Some(id), answer(&request, pid)));
+        let mut reply = to_line(&ResponseLine::new(Some(id), answer(&request, &host)));
         for notification in notifications_after(&request) {
             reply.push_str(&to_line(&notification));
         }
@@ -68,13 +72,12 @@ async fn serve(stream: UnixStream, pid: u32, seen: Arc<Mutex<Vec<Request>>>) {
     }
 }
 
-fn answer(request: &Request, pid: u32) -> Result<Value, WireError> {
+fn answer(request: &Request, host: &HostInfo) -> Result<Value, WireError> {
     let value = match request {
-        Request::Hello(_) => serde_json::to_value(HelloResult {
-            protocol: PROTOCOL_VERSION,
-            host: samples::host(pid),
-        }),
-        Request::Snapshot => serde_json::to_value(samples::snapshot(pid)),
+        Request::Hello(_) => {
+            serde_json::to_value(HelloResult { protocol: PROTOCOL_VERSION, host: host.clone() })
+        }
+        Request::Snapshot => serde_json::to_value(samples::snapshot(host.pid)),
         Request::Vault => serde_json::to_value(samples::vault()),
         Request::Live => serde_json::to_value(samples::live()),
         Request::Plan(_) => serde_json::to_value(samples::plan()),

@@ -1,0 +1,86 @@
+//! A host that ended by itself: what its card offers.
+
+use hotswap_console::session::{HostExit, Order, SessionEvent, StoredChoice};
+use hotswap_console::state::Phase;
+use hotswap_console::state::overlay::Overlay;
+use hotswap_console::update::Effect;
+use hotswap_protocol::VersionState;
+
+use crate::support::console::Console;
+use crate::support::samples;
+
+/// A host that has served for a while, and then loaded `world v4`.
+fn after_a_reload() -> Console {
+    let mut console = Console::connected(120, 36);
+    console.now_ms += 60_000;
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].versions.insert(0, samples::version(4, VersionState::Active, "active"));
+    snapshot.plugins[0].versions[1].state = VersionState::Retired;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console
+}
+
+fn crash(console: &mut Console) {
+    let exit = HostExit { code: None, signal: Some(11) };
+    console.session(SessionEvent::HostExited { exit, expected: false });
+}
+
+#[test]
+fn a_crash_after_a_reload_is_mended_with_the_versions_before_it() {
+    let mut console = after_a_reload();
+    console.now_ms += 9_000;
+    crash(&mut console);
+    insta::assert_snapshot!(console.screen());
+    let build_id = samples::version(3, VersionState::Active, "").build_id;
+    let before = StoredChoice { plugin: "world".into(), build_id };
+    let effects = console.press("H");
+    assert_eq!(effects, [Effect::Order(Order::RestartWith(vec![before]))]);
+    assert_eq!(console.state.overlay, None);
+}
+
+#[test]
+fn it_can_be_started_as_it_was_all_the_same() {
+    let mut console = after_a_reload();
+    crash(&mut console);
+    assert_eq!(console.press("A"), [Effect::Order(Order::Restart)]);
+}
+
+#[test]
+fn a_crash_long_after_a_reload_is_not_blamed_on_it() {
+    let mut console = after_a_reload();
+    console.now_ms += 10_000;
+    crash(&mut console);
+    assert_eq!(console.press("H"), [Effect::Order(Order::Restart)]);
+}
+
+#[test]
+fn a_host_of_somebody_else_is_waited_for() {
+    let mut console = Console::new(120, 36);
+    console.session(SessionEvent::Opened {
+        name: "sample-host".into(),
+        plugin_dir: Some("/srv/plugins".into()),
+        plugins: Vec::new(),
+        plugin_packages: Vec::new(),
+    });
+    console.session(SessionEvent::Connected { host: samples::host(4121) });
+    console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
+    let exit = HostExit { code: None, signal: None };
+    console.session(SessionEvent::HostExited { exit, expected: false });
+    let screen = console.screen();
+    assert!(screen.contains("When it comes back the console attaches again."), "{screen}");
+    assert!(!screen.contains("H starts"), "{screen}");
+    console.session(SessionEvent::Connected { host: samples::host(4200) });
+    assert_eq!(console.state.overlay, None);
+    assert_eq!(console.state.host.phase, Phase::Connected);
+    assert!(console.state.plugins.list().is_empty(), "its versions are others");
+    assert!(matches!(&console.state.notice, Some(it) if it.text.contains("4200")));
+}
+
+#[test]
+fn the_log_can_be_read_behind_the_card() {
+    let mut console = after_a_reload();
+    crash(&mut console);
+    assert!(matches!(console.state.overlay, Some(Overlay::HostEnded(_))));
+    console.press("3");
+    assert_eq!(console.state.overlay, None);
+}
