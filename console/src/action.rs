@@ -1,5 +1,7 @@
 //! Everything a person can do, by name.
 
+use serde::{Deserialize, Serialize};
+
 use crate::operation::Operation;
 use crate::state::Tab;
 
@@ -93,7 +95,8 @@ pub enum Action {
 }
 
 /// A part of the screen that can have the keyboard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Panel {
     /// The plugins and their versions.
     Plugins,

@@ -13,6 +13,7 @@ use crate::cli::Failure;
 use crate::config::Config;
 use crate::files::{Files, Work};
 use crate::history_file;
+use crate::memory_file;
 use crate::session::{self, LogLine, Options, Order, Session, SessionEvent};
 use crate::signals::Termination;
 use crate::state::State;
@@ -42,6 +43,12 @@ pub async fn run(options: Options, config: Config, problem: Option<String>) -> R
             Err(error) => state.complain(format!("{}: {error}", path.display())),
         }
     }
+    if let Some(path) = memory_file::path() {
+        match memory_file::load(&path) {
+            Ok(memory) => state.memory = memory,
+            Err(error) => state.complain(format!("{}: {error}", path.display())),
+        }
+    }
     let Session { orders, events, logs } = session::start(options);
     let mut app = App {
         screen,
@@ -55,6 +62,10 @@ pub async fn run(options: Options, config: Config, problem: Option<String>) -> R
     };
     app.draw();
     let outcome = app.live(events, logs, termination).await;
+    if let Some(path) = memory_file::path() {
+        // The next console looks as the first did when this is not kept.
+        let _ = memory_file::keep(&path, &app.state);
+    }
     // What is told of the error belongs on the ordinary screen.
     drop(app);
     match outcome {
@@ -217,7 +228,8 @@ fn terminal_input(event: TerminalEvent) -> Option<Input> {
     }
 }
 
-fn now_ms() -> u64 {
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cli::{self, Failure};
 use crate::session::{Options, Target};
 use crate::socket::HostChoice;
-use crate::{app, config, linear, probe, terminal};
+use crate::{app, config, linear, picker, probe, terminal};
 
 /// The name this program gives itself when it says hello.
 const CLIENT_NAME: &str = "hotswap-console";
@@ -38,7 +38,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Attach to a host that runs already; without an argument, list those that do.
+    /// Attach to a host that runs already; without an argument, to the only one or the one picked.
     Attach {
         /// The host's process id or socket.
         #[arg(value_name = "PID|SOCKET")]
@@ -75,8 +75,17 @@ pub fn main() -> ExitCode {
 }
 
 async fn perform(arguments: Arguments) -> Result<(), Failure> {
+    let is_screen = |plain: bool| !plain && std::io::stdout().is_terminal();
+    let (config, problem) =
+        config::path().map_or_else(Default::default, |path| config::load(&path));
     let (target, plain) = match arguments.command {
         Some(Command::Attach { host: Some(host), plain }) => (Target::Running(host), plain),
+        Some(Command::Attach { host: None, plain }) if is_screen(plain) => {
+            match picker::pick(&config, CLIENT_NAME).await? {
+                Some(host) => (Target::Running(host), plain),
+                None => return Ok(()),
+            }
+        }
         Some(Command::Attach { host: None, .. }) => return cli::list_hosts().await,
         Some(Command::Probe { files }) => return Ok(probe::main(&files)?),
         None => match arguments.host {
@@ -96,10 +105,8 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         client_name: CLIENT_NAME,
         prober: probe::Prober::this_program(),
     };
-    if plain || !std::io::stdout().is_terminal() {
-        return linear::run(options, false).await;
+    if is_screen(plain) {
+        return app::run(options, config, problem).await;
     }
-    let (config, problem) =
-        config::path().map_or_else(Default::default, |path| config::load(&path));
-    app::run(options, config, problem).await
+    linear::run(options, false).await
 }

@@ -26,6 +26,8 @@ pub mod history_file;
 pub mod key;
 pub mod keymap;
 pub mod layout;
+pub mod memory_file;
+mod picker;
 pub mod state;
 pub mod terminal;
 pub mod update;

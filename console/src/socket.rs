@@ -94,13 +94,7 @@ pub async fn connect(
     }
     let mut found = running(client_name).await;
     match found.len() {
-        0 => Err(WireError::new(
-            ErrorKind::NoHost,
-            format!(
-                "no host runs with a console socket in {}; start one with `hotswap run <host-dir>`",
-                directory().display()
-            ),
-        )),
+        0 => Err(no_host_runs()),
         1 => Ok(found.remove(0)),
         count => {
             let hosts: Vec<_> = found
@@ -113,6 +107,17 @@ pub async fn connect(
             ))
         }
     }
+}
+
+/// Says that no host of this user runs, and how one is started.
+pub(crate) fn no_host_runs() -> WireError {
+    WireError::new(
+        ErrorKind::NoHost,
+        format!(
+            "no host runs with a console socket in {}; start one with `hotswap run <host-dir>`",
+            directory().display()
+        ),
+    )
 }
 
 /// The hosts of this user that answer, sorted by process id.

@@ -8,8 +8,10 @@ pub mod functions;
 pub mod history;
 pub mod live;
 pub mod logs;
+pub mod memory;
 pub mod overlay;
 pub mod palette;
+pub mod picker;
 pub mod plugins;
 pub mod preview;
 pub mod rollback;
@@ -21,6 +23,7 @@ pub mod vault;
 use std::path::{Path, PathBuf};
 
 use hotswap_protocol::HostInfo;
+use serde::{Deserialize, Serialize};
 
 use crate::action::{Panel, Scope};
 use crate::key::Key;
@@ -33,6 +36,7 @@ use diff::Diff;
 use functions::Functions;
 use live::Live;
 use logs::Logs;
+use memory::Memory;
 use overlay::Overlay;
 use plugins::Plugins;
 use timeline::Timeline;
@@ -84,6 +88,8 @@ pub struct State {
     pub keymap: Keymap,
     /// The keys that were pressed and may become something.
     pub pending_keys: Vec<Key>,
+    /// What the console looked like when hosts were last left.
+    pub memory: Memory,
     /// Whether the session is being ended.
     pub quitting: bool,
 }
@@ -138,7 +144,8 @@ pub enum Phase {
 }
 
 /// A tab.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tab {
     /// The selected plugin's functions.
     Functions,
@@ -225,6 +232,7 @@ impl State {
             overlay: None,
             keymap: Keymap::default(),
             pending_keys: Vec::new(),
+            memory: Memory::default(),
             quitting: false,
         }
     }

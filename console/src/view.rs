@@ -12,6 +12,7 @@ mod live;
 mod logs;
 mod overlay;
 mod palette;
+mod picker;
 mod plugins;
 mod results;
 mod text;
@@ -25,6 +26,7 @@ use ratatui::layout::{Margin, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
 
+pub use picker::draw_picker;
 pub(crate) use theme::StyleChanges;
 pub use theme::Theme;
 

@@ -262,6 +262,12 @@ impl Logs {
         self.filter.level
     }
 
+    /// Shows lines of this level and graver ones only.
+    pub fn set_level(&mut self, level: Option<LogLevel>) {
+        self.filter.level = level;
+        self.refilter();
+    }
+
     /// Raises the least level; after the highest all are shown.
     pub fn raise_level(&mut self) {
         self.filter.level = match self.filter.level {

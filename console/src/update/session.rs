@@ -7,6 +7,7 @@ use crate::format;
 use crate::operation::Operation;
 use crate::session::{HostExit, Job, JobOutcome, Order, SessionEvent};
 use crate::state::crash::CrashCard;
+use crate::state::memory::Memory;
 use crate::state::overlay::Overlay;
 use crate::state::{Phase, RunningJob, State, Tab};
 
@@ -22,6 +23,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.tab = Tab::Build;
                 state.tab_to_return_to = Some(Tab::Functions);
             }
+            Memory::recall(state);
         }
         SessionEvent::JobStarted { job } => job_started(state, job),
         SessionEvent::JobProgress { done, total, .. } => {

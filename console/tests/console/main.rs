@@ -7,6 +7,7 @@ mod crash;
 mod differences;
 mod invoke;
 mod keys;
+mod memory;
 mod screens;
 mod session;
 mod support;

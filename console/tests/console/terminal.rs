@@ -35,7 +35,9 @@ impl Terminal {
         let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_hotswap-console"));
         command.arg(&host);
-        command.env("XDG_RUNTIME_DIR", directory.path());
+        for variable in ["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
+            command.env(variable, directory.path());
+        }
         command.env("TERM", "xterm-256color");
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);

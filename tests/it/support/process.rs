@@ -81,7 +81,9 @@ impl Place {
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(program(name));
         command.current_dir(repository()).env("CARGO_TARGET_DIR", target_dir());
-        command.env("XDG_RUNTIME_DIR", self.runtime_dir.path());
+        for variable in ["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
+            command.env(variable, self.runtime_dir.path());
+        }
         for variable in ["HOTSWAP_CONSOLE", "HOTSWAP_PLUGIN_DIR", "HOTSWAP_STORE", "RUST_LOG"] {
             command.env_remove(variable);
         }

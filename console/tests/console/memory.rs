@@ -1,0 +1,112 @@
+//! What a console remembers of the one before it, and the choice of a host.
+
+use hotswap_console::action::{Motion, Panel};
+use hotswap_console::memory_file;
+use hotswap_console::session::SessionEvent;
+use hotswap_console::state::Tab;
+use hotswap_console::state::memory::Memory;
+use hotswap_console::state::picker::Picker;
+use hotswap_console::view::{self, Theme};
+use hotswap_protocol::LogLevel;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+use crate::support::console::Console;
+use crate::support::samples;
+
+fn opened(name: &str) -> SessionEvent {
+    SessionEvent::Opened {
+        name: name.into(),
+        plugin_dir: Some("/srv/plugins".into()),
+        plugins: Vec::new(),
+        plugin_packages: Vec::new(),
+    }
+}
+
+#[test]
+fn a_console_looks_as_it_did_when_its_host_was_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("below/screens.json");
+    assert_eq!(memory_file::load(&file).unwrap(), Memory::default());
+    let mut console = Console::connected(120, 36);
+    console.press("2 ] 3 l l /");
+    console.write("vel");
+    console.press("Enter W z");
+    memory_file::keep(&file, &console.state).unwrap();
+    memory_file::keep(&file, &Console::new(120, 36).state).unwrap();
+
+    let mut next = Console::new(120, 36);
+    next.state.memory = memory_file::load(&file).unwrap();
+    next.session(opened("another-host"));
+    assert_eq!((next.state.focus, next.state.tab), (Panel::Plugins, Tab::Functions));
+    next.session(opened("sample-host"));
+    assert_eq!((next.state.focus, next.state.tab), (Panel::Logs, Tab::Vault));
+    let logs = &next.state.logs;
+    assert_eq!((logs.pattern(), logs.level(), logs.wrap), ("vel", Some(LogLevel::Info), true));
+    assert!(next.state.zoomed);
+}
+
+#[test]
+fn the_first_build_stays_in_front_until_it_is_done() {
+    let mut console = Console::connected(120, 36);
+    console.press("2 ]");
+    let mut memory = Memory::default();
+    memory.keep(&console.state);
+    let mut next = Console::new(120, 36);
+    next.state.memory = memory;
+    next.session(SessionEvent::Opened {
+        name: "sample-host".into(),
+        plugin_dir: Some("/srv/plugins".into()),
+        plugins: vec!["world".into()],
+        plugin_packages: vec!["/src/world".into()],
+    });
+    assert_eq!(next.state.tab, Tab::Build);
+    next.session(SessionEvent::Connected { host: samples::host(4121) });
+    assert_eq!(next.state.tab, Tab::Vault);
+}
+
+#[test]
+fn a_broken_file_is_an_error_and_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("screens.json");
+    for broken in ["", "{", "[]", "{\"a\": 1}", "\u{0}"] {
+        std::fs::write(&file, broken).unwrap();
+        assert!(memory_file::load(&file).is_err(), "{broken:?}");
+        memory_file::keep(&file, &Console::connected(120, 36).state).unwrap();
+        assert!(memory_file::load(&file).is_ok());
+    }
+}
+
+#[test]
+fn only_so_many_hosts_are_remembered() {
+    let mut memory = Memory::default();
+    for number in 0..200 {
+        let mut console = Console::new(120, 36);
+        console.now_ms += number;
+        console.session(opened(&format!("host-{number}")));
+        memory.keep(&console.state);
+    }
+    let text = serde_json::to_string(&memory).unwrap();
+    assert_eq!(text.matches("host-").count(), 50);
+    assert!(text.contains("host-199 ") && !text.contains("host-149 "), "{text}");
+}
+
+#[test]
+fn the_choice_of_a_host() {
+    let mut picker = Picker::default();
+    assert!(picker.update(vec![samples::host(4121), samples::host(812)]));
+    picker.go(Motion::Down, 10);
+    assert!(picker.update(vec![samples::host(812), samples::host(9)]));
+    assert_eq!(picker.selected().unwrap().pid, 812, "what is selected stays so");
+    assert!(!picker.update(vec![samples::host(812), samples::host(9)]), "nothing is new");
+    let screen = |picker: &Picker| {
+        let mut terminal = Terminal::new(TestBackend::new(60, 9)).unwrap();
+        let (now_ms, theme) = (samples::NOON_MS + 300_000, Theme::without_colours());
+        terminal.draw(|frame| view::draw_picker(frame, picker, now_ms, &theme)).unwrap();
+        terminal.backend().to_string()
+    };
+    insta::assert_snapshot!(screen(&picker));
+    picker.update(Vec::new());
+    assert_eq!(picker.selected(), None);
+    assert!(screen(&picker).contains("No host runs any more."));
+}
