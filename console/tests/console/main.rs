@@ -6,6 +6,7 @@ mod config;
 mod crash;
 mod differences;
 mod invoke;
+mod json;
 mod keys;
 mod memory;
 mod screens;

@@ -1,0 +1,288 @@
+//! `assets/json.md`: the shapes that `--json` prints, taken from what it prints.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use hotswap_console::session::{
+    BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
+};
+use hotswap_protocol::{ErrorKind, Event, LogLevel, VersionState, WireError};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::support::fake_host::FakeHost;
+use crate::support::samples;
+
+const INTRODUCTION: &str = "\
+# What `hotswap` prints with `--json`
+
+One object on one line; an array for `hosts`, and an object a line for `logs` and `run`. Here they are
+broken into lines. Fields may be added to these shapes; none is removed or gets another meaning. What
+may be missing or `null` is said.
+
+Exit codes: 0 done; 1 it failed, and the line is an `error`; 2 the command line is wrong, and nothing
+is printed to stdout; 3 no host runs, or several do and `--host PID|SOCKET` chose none.
+
+This page is written by a test, from what the commands print:
+`UPDATE_ASSETS=1 cargo test -p hotswap-console --test console json`.
+";
+
+/// A command, and what to know of its fields.
+const COMMANDS: &[(&[&str], &str)] = &[
+    (&["hosts"], "The hosts of this user that answer, by process id."),
+    (
+        &["status"],
+        "Plugins in load order, versions newest first. `state` is `loading`, `active`, `retired`, \
+         `pinned`, `freed`, `kept` or `failed`; `detail` says more of it, and `holders` what keeps a \
+         version in use. `source` is missing outside a git repository. `functions` are those of the \
+         active version, with JSON Schemas.",
+    ),
+    (
+        &["reload"],
+        "`outcome` is `ok`, `unchanged`, `rebound`, `added`, `removed`, `held` or `not reloadable`; \
+         `version` serves now, and is missing of a plugin that was removed. `data_bag` tells what \
+         became of the values: `added`, `kept`, `shared`, `migrated` or `dropped`. `rollback` prints \
+         the same.",
+    ),
+    (&["invoke", "world", "greet", "Ada", "2"], "`value` is what the function returned."),
+    (&["vault"], "`size_bytes` and `value` are `null` of a value that cannot be serialised."),
+    (&["live"], "What is found by name alone in the newest generation."),
+    (&["free", "world@1"], "`state` is what the version is in now; `freed` when nothing holds it."),
+    (
+        &["logs"],
+        "An object a line: a record, or how many were lost. A record of a plugin has `plugin` and \
+         `version`; one with fields has `fields`, as pairs.",
+    ),
+];
+
+/// The page as it should be.
+async fn page() -> String {
+    let runtime = tempfile::tempdir().unwrap();
+    let _host = FakeHost::listen(runtime.path(), 4121);
+    let mut page = INTRODUCTION.to_owned();
+    for (command, about) in COMMANDS {
+        let lines = output(&runtime, &[command, &["--json"][..]].concat()).await;
+        section(&mut page, &format!("`hotswap {}`", command.join(" ")), about, &lines);
+    }
+    let about = "What a reload would change. `outcome` as of `reload`. `loaded` is `null` of a new \
+                 plugin, and `new` where no other build would be loaded. `item` is `function`, \
+                 `live_type`, `type`, `export` or `import`; `change` is `added`, `removed` or \
+                 `changed`. `prospect` tells what a value's type says of its future: `same`, \
+                 `changed`, `gone`, `unknown` or `dropped`. Where an artifact cannot be opened, or a \
+                 reload would be refused, it prints an `error` instead.";
+    section(&mut page, "`hotswap reload --dry-run`", about, &[value(samples::preview())]);
+    let about = "`misfit` says why a host of this program's toolchain would refuse it, and \
+                 `keep_reason` why it could not be unmapped again; both `null` when all is well, as \
+                 `source` is outside a git repository. `contents` is there with `--open` only; a \
+                 plugin without an export has `null` there.";
+    section(&mut page, "`hotswap inspect --open FILE`", about, &[inspection()]);
+    let about = "An object an event, told apart by `event`; the log of the host is among them. \
+                 Those of the engine have their own fields, as `reload_finished` here.";
+    section(&mut page, "`hotswap run HOST`", about, &run_lines());
+    let about = "`kind` is for a program, `message` for a person. `plugin`, `step` and `chain` are \
+                 there where they are known.";
+    section(&mut page, "Any failure", about, &[json!({ "error": samples::refusal() })]);
+    page
+}
+
+fn section(page: &mut String, title: &str, about: &str, lines: &[Value]) {
+    write!(page, "\n## {title}\n\n").unwrap();
+    for line in textwrap(about) {
+        writeln!(page, "{line}").unwrap();
+    }
+    page.push_str("\n```json\n");
+    for line in lines {
+        writeln!(page, "{line:#}").unwrap();
+    }
+    page.push_str("```\n");
+}
+
+fn textwrap(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().unwrap();
+        if last.len() + word.len() >= 100 {
+            lines.push(word.to_owned());
+        } else {
+            let space = if last.is_empty() { "" } else { " " };
+            write!(last, "{space}{word}").unwrap();
+        }
+    }
+    lines
+}
+
+async fn output(runtime: &TempDir, args: &[&str]) -> Vec<Value> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hotswap"));
+    command.args(args).env("XDG_RUNTIME_DIR", runtime.path()).stdin(Stdio::null());
+    let output = command.output().await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn value(of: impl Serialize) -> Value {
+    serde_json::to_value(of).unwrap()
+}
+
+/// An artifact's facts and contents.
+fn inspection() -> Value {
+    let function = &samples::snapshot(1).plugins[0].functions[0];
+    let live = &samples::live().types[0];
+    json!({
+        "path": "plugins/world.so",
+        "size_bytes": 4_508_877,
+        "name": "world",
+        "crate_version": "0.1.0",
+        "build_id": "3c0ffee0000000000000000000000003",
+        "source": samples::version(3, VersionState::Active, "").source,
+        "toolchain": {
+            "rustc": "rustc 1.95.0 (59807616e)",
+            "target": "x86_64-unknown-linux-gnu",
+            "panic_strategy": "unwind",
+            "hotswap_plugin": "0.1.0",
+        },
+        "fits": true,
+        "misfit": null,
+        "keep_reason": null,
+        "contents": {
+            "plugin": "world",
+            "build_id": "3c0ffee0000000000000000000000003",
+            "functions": [function],
+            "live_types": [live],
+            "export": {
+                "interface": "sample_api::Alpha",
+                "methods": ["fn meow(&self, times: u32) -> String"],
+            },
+            "imports": [
+                { "plugin": "beta", "interface": "sample_api::Beta", "optional": false },
+            ],
+            "types": [
+                { "name": "world::Place", "size_bytes": 24, "members": ["x: f64", "y: f64"] },
+            ],
+        },
+    })
+}
+
+/// A line of each sort that tells of a session.
+fn run_lines() -> Vec<Value> {
+    let build = || Job::BuildPlugin("world".into());
+    let at_ms = samples::NOON_MS;
+    let mut record = samples::record(7, LogLevel::Info, "the world turns");
+    record.plugin = Some("world".into());
+    record.version = Some(3);
+    record.fields = vec![("beat".into(), "7".into())];
+    let events = [
+        SessionEvent::Opened {
+            name: "sample-host".into(),
+            plugin_dir: Some("/srv/plugins".into()),
+            plugins: vec!["world".into()],
+            plugin_packages: vec!["/src/world".into()],
+        },
+        SessionEvent::Watching { on: true, error: None },
+        SessionEvent::JobStarted { job: build() },
+        SessionEvent::JobProgress { done: 63, total: Some(100), package: "axum".into() },
+        SessionEvent::Build {
+            package: "world".into(),
+            line: BuildLine::Diagnostic {
+                level: "error",
+                message: "cannot find value `nam` in this scope".into(),
+                rendered: "error[E0425]: …".into(),
+                file: Some("/src/world/src/lib.rs".into()),
+                row: Some(12),
+                column: Some(5),
+            },
+        },
+        SessionEvent::Build {
+            package: "world".into(),
+            line: BuildLine::Output { text: "   Compiling world v0.1.0".into() },
+        },
+        SessionEvent::Built {
+            plugin: "world".into(),
+            build_id: "3c0ffee0000000000000000000000003".into(),
+            path: "/srv/plugins/world.so".into(),
+            warnings: 0,
+        },
+        SessionEvent::JobFinished {
+            job: build(),
+            outcome: JobOutcome::Done { summary: "build 3c0ffee0".into() },
+            elapsed_ms: 170,
+        },
+        SessionEvent::JobFinished {
+            job: build(),
+            outcome: JobOutcome::Failed { error: WireError::new(ErrorKind::Build, "1 error") },
+            elapsed_ms: 170,
+        },
+        SessionEvent::HostStarted { pid: 4121 },
+        SessionEvent::Connected { host: samples::host(4121) },
+        SessionEvent::SourcesChanged { plugins: vec!["world".into()] },
+        SessionEvent::Engine(Event::ReloadFinished { at_ms, report: samples::report() }),
+        SessionEvent::Engine(Event::VersionChanged {
+            at_ms,
+            plugin: "world".into(),
+            version: 2,
+            state: VersionState::Freed,
+            detail: "freed: 4.3 MiB unmapped after 12 ms".into(),
+        }),
+        SessionEvent::Disconnected { reason: "the host closed it".into() },
+        SessionEvent::HostExited {
+            exit: HostExit { code: None, signal: Some(11) },
+            expected: false,
+        },
+        SessionEvent::Ended { error: None },
+    ];
+    let logs = [
+        LogLine::Log(record),
+        LogLine::Output { stream: OutputStream::Stdout, text: "listening on …".into() },
+        LogLine::Dropped { count: 3 },
+    ];
+    events.iter().map(value).chain(logs.iter().map(value)).collect()
+}
+
+#[tokio::test]
+async fn the_page_shows_what_is_printed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/json.md");
+    let page = page().await;
+    if std::env::var_os("UPDATE_ASSETS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(written, page, "run it again with UPDATE_ASSETS=1, and look at what changed");
+}
+
+/// The names of all fields, below one another.
+fn fields(value: &Value, path: &str, all: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                // A schema's fields are another standard's.
+                let path = format!("{path}.{name}");
+                if !matches!(name.as_str(), "schema" | "returns") {
+                    fields(value, &path, all);
+                }
+                all.insert(path);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| fields(value, path, all)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn an_artifact_that_was_just_built_has_the_fields_of_the_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/guardian");
+    let mut build = Command::new(env!("CARGO_BIN_EXE_hotswap"));
+    build.arg("build").arg(plugin).arg(directory.path()).stdin(Stdio::null());
+    assert!(build.output().await.unwrap().status.success());
+    let artifact = directory.path().join("guardian.so");
+    let path = artifact.to_str().unwrap();
+    let printed = output(&directory, &["inspect", "--open", path, "--json"]).await.remove(0);
+    let (mut found, mut shown) = (BTreeSet::new(), BTreeSet::new());
+    fields(&printed, "", &mut found);
+    fields(&inspection(), "", &mut shown);
+    let missing: Vec<_> = found.difference(&shown).collect();
+    assert!(missing.is_empty(), "the page does not show {missing:?}");
+}
