@@ -111,6 +111,12 @@ pub struct BuildArguments {
     /// Build with optimizations.
     #[arg(long)]
     pub release: bool,
+    /// Go through cargo also where only sources changed.
+    #[arg(long)]
+    pub no_replay: bool,
+    /// Tell what was built and how long each phase took.
+    #[arg(long, short)]
+    pub verbose: bool,
     /// More flags for cargo.
     #[arg(last = true, value_name = "CARGO FLAGS")]
     pub cargo_flags: Vec<String>,

@@ -28,7 +28,11 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
 
 fn build_and_install(arguments: BuildArguments, cancel: &Cancel) -> Result<(), Failure> {
     let plugin = PluginPackage::open(&arguments.plugin_dir)?;
-    let options = BuildOptions { release: arguments.release, cargo_flags: arguments.cargo_flags };
+    let options = BuildOptions {
+        release: arguments.release,
+        cargo_flags: arguments.cargo_flags,
+        no_replay: arguments.no_replay,
+    };
     let mut show = |message| {
         let mut stderr = io::stderr();
         // A build is worth finishing also when nobody reads along.
@@ -42,5 +46,11 @@ fn build_and_install(arguments: BuildArguments, cancel: &Cancel) -> Result<(), F
     };
     let built = build_plugin(&plugin, &options, cancel, &mut show)?;
     let path = built.install(&arguments.out_dir)?;
+    if arguments.verbose {
+        for (phase, elapsed) in &built.phases {
+            writeln!(io::stderr(), "{phase:>10} {:8.1} ms", elapsed.as_secs_f64() * 1e3)?;
+        }
+        writeln!(io::stderr(), "{:?} {}", built.effect, built.build_id)?;
+    }
     Ok(writeln!(io::stdout(), "{}", path.display())?)
 }

@@ -1,6 +1,5 @@
 //! Building hosts and plugins.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -9,11 +8,13 @@ use std::time::{Duration, Instant};
 use hotswap_engine::artifact::{self, BuildId, Source};
 
 use crate::build::compile::{Package, compile};
-use crate::build::lock::BuildLock;
+use crate::build::link::{Linked, link};
+use crate::replay::Replay;
 use crate::store::{self, StoredArtifact};
 use crate::{BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, cargo, git};
 
-mod compile;
+pub(crate) mod compile;
+mod link;
 mod lock;
 
 /// How to build; the default is an ordinary debug build.
@@ -23,6 +24,8 @@ pub struct BuildOptions {
     pub release: bool,
     /// More flags for cargo, such as `--features` and a list.
     pub cargo_flags: Vec<String>,
+    /// Go through cargo also where only sources changed.
+    pub no_replay: bool,
 }
 
 /// A plugin that was built: an artifact in the store.
@@ -39,8 +42,22 @@ pub struct Built {
     pub source: Option<Source>,
     /// How many warnings the compiler gave, about this plugin and what it depends on.
     pub warnings: usize,
-    /// How long each phase took: `cargo`, `stamp` and `store`.
+    /// What the build changed.
+    pub effect: Effect,
+    /// How long each phase took, in order: `check` what there is to do; then `cargo`, or `compile`
+    /// and `link` where its commands were replayed; then `stamp` and `store`.
     pub phases: Vec<(&'static str, Duration)>,
+}
+
+/// What a build changed, compared with the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The code is another one.
+    NewCode,
+    /// The sources changed, but the code that they make is what it was.
+    SameCode,
+    /// The sources are what they were.
+    UpToDate,
 }
 
 impl Built {
@@ -90,13 +107,12 @@ pub fn build_plugin(
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Built, BuildError> {
-    let started = Instant::now();
     let (linked, source) = thread::scope(|scope| {
         let source = scope.spawn(|| git::source(&plugin.dir));
         let linked = link(plugin, options, cancel, on_message);
         (linked, source.join())
     });
-    let Linked { mut library, warnings } = linked?;
+    let Linked { mut library, mut phases, warnings, mut effect, mut replay, _lock } = linked?;
     let source = match source {
         Ok(Ok(source)) => source,
         Ok(Err(error)) => {
@@ -107,67 +123,48 @@ pub fn build_plugin(
         Err(panic) => std::panic::resume_unwind(panic),
     };
 
-    let compiled_at = Instant::now();
-    artifact::stamp(&mut library, source.as_ref()).map_err(|error| {
+    let linked_at = Instant::now();
+    let build_id = artifact::stamp(&mut library, source.as_ref()).map_err(|error| {
         BuildError::artifact(format!("`{}` compiles, but is no plugin: {error}", plugin.name))
     })?;
     let stamped_at = Instant::now();
     let StoredArtifact { path, facts } = plugin.store()?.put(&library)?;
+    phases.extend([("stamp", stamped_at - linked_at), ("store", stamped_at.elapsed())]);
+    if let Some(replay) = &mut replay {
+        effect = judge(effect, build_id, replay);
+    }
     Ok(Built {
         plugin: facts.name,
-        build_id: facts.build_id,
+        build_id,
         artifact: path,
         source,
         warnings,
-        phases: vec![
-            ("cargo", compiled_at - started),
-            ("stamp", stamped_at - compiled_at),
-            ("store", stamped_at.elapsed()),
-        ],
+        effect,
+        phases: in_sum(phases),
     })
 }
 
-/// A shared library as the linker made it, in memory.
-struct Linked {
-    library: Vec<u8>,
-    warnings: usize,
+/// What was compiled may be what it was before, and what was not may be another build's than the
+/// last one's.
+fn judge(effect: Effect, build_id: BuildId, replay: &mut Replay<'_>) -> Effect {
+    let build_id = build_id.to_string();
+    match replay.replace_build_id(build_id.clone()) {
+        Ok(Some(before)) if before != build_id => Effect::NewCode,
+        Ok(Some(_)) if effect == Effect::NewCode => Effect::SameCode,
+        _ => effect,
+    }
 }
 
-fn link(
-    plugin: &PluginPackage,
-    options: &BuildOptions,
-    cancel: &Cancel,
-    on_message: &mut dyn FnMut(BuildMessage),
-) -> Result<Linked, BuildError> {
-    let target_dir = plugin.target_dir.join("hotswap");
-    let _lock = BuildLock::acquire(&target_dir, &plugin.name, cancel, on_message)?;
-
-    let mut command = cargo::command();
-    command.args(["rustc", "--package", &plugin.name, "--lib", "--crate-type", "cdylib"]);
-    command.arg("--target-dir").arg(&target_dir);
-    add_common_arguments(&mut command, &plugin.manifest_path, &plugin.dir, options);
-    command.args(["--", "--cfg", "hotswap_cdylib"]);
-    let package = Package {
-        name: &plugin.name,
-        manifest_path: &plugin.manifest_path,
-        workspace_root: &plugin.workspace_root,
-        package_count: plugin.package_count,
-    };
-    let compiled = compile(package, command, cancel, on_message)?;
-    let path = compiled.shared_library().ok_or_else(|| {
-        BuildError::setup(format!(
-            "cargo built `{}` without a shared library; do the cargo flags choose something else?",
-            plugin.name
-        ))
-    })?;
-    let library = fs::read(&path).map_err(|error| {
-        BuildError::artifact(format!(
-            "`{}` is built, but {} cannot be read: {error}",
-            plugin.name,
-            path.display()
-        ))
-    })?;
-    Ok(Linked { library, warnings: compiled.warnings })
+/// One entry a phase, in the order in which they began first.
+fn in_sum(phases: Vec<(&'static str, Duration)>) -> Vec<(&'static str, Duration)> {
+    let mut sums: Vec<(&'static str, Duration)> = Vec::new();
+    for (phase, elapsed) in phases {
+        match sums.iter_mut().find(|(other, _)| *other == phase) {
+            Some((_, sum)) => *sum += elapsed,
+            None => sums.push((phase, elapsed)),
+        }
+    }
+    sums
 }
 
 /// Cargo runs in the package's directory, as it would for its author, so that the same

@@ -39,6 +39,8 @@ mod cancel;
 mod cargo;
 mod git;
 mod message;
+mod process;
+mod replay;
 mod source_diff;
 // What was built.
 mod atomic_file;
@@ -46,7 +48,7 @@ mod store;
 // When to build it again.
 mod watch;
 
-pub use build::{BuildOptions, Built, build_host, build_plugin};
+pub use build::{BuildOptions, Built, Effect, build_host, build_plugin};
 pub use cancel::Cancel;
 pub use error::{BuildError, BuildErrorKind};
 pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};

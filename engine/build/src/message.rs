@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cargo_metadata::diagnostic::{Diagnostic as RustcDiagnostic, DiagnosticLevel as RustcLevel};
+use serde::{Deserialize, Serialize};
 
 /// One thing that a running build has to say.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub enum BuildMessage {
 }
 
 /// An error, warning or note of the compiler.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// How serious it is.
     pub level: DiagnosticLevel,
@@ -43,7 +44,7 @@ pub struct Diagnostic {
 }
 
 /// How serious a [`Diagnostic`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DiagnosticLevel {
     /// It does not compile.
     Error,
@@ -58,8 +59,8 @@ pub enum DiagnosticLevel {
 impl Diagnostic {
     /// `None` for the compiler's summaries ("aborting due to …"), which cargo does not show either.
     ///
-    /// The compiler names files relative to the workspace's root, its current directory.
-    pub(crate) fn from_rustc(message: RustcDiagnostic, workspace_root: &Path) -> Option<Self> {
+    /// The compiler names files relative to `dir`, its current directory.
+    pub(crate) fn from_rustc(message: RustcDiagnostic, dir: &Path) -> Option<Self> {
         if is_summary(&message) {
             return None;
         }
@@ -72,7 +73,7 @@ impl Diagnostic {
         let place = message.spans.iter().find(|span| span.is_primary);
         Some(Self {
             level,
-            file: place.map(|span| workspace_root.join(&span.file_name)),
+            file: place.map(|span| dir.join(&span.file_name)),
             line: place.and_then(|span| u32::try_from(span.line_start).ok()),
             column: place.and_then(|span| u32::try_from(span.column_start).ok()),
             code: message.code.map(|code| code.code),

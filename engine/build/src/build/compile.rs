@@ -5,7 +5,7 @@ use std::env::consts::DLL_SUFFIX;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use cargo_metadata::{Artifact, Message, PackageId, TargetKind};
+use cargo_metadata::{Artifact, BuildScript, Message, PackageId, TargetKind};
 
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
 
@@ -22,20 +22,46 @@ pub(super) struct Package<'a> {
 }
 
 /// What came of it.
-pub(super) struct Compiled {
-    artifacts: Vec<Artifact>,
-    pub warnings: usize,
+pub(crate) struct Run {
+    manifest_path: PathBuf,
+    pub artifacts: Vec<Artifact>,
+    pub scripts: Vec<BuildScript>,
+    /// What the compiler said, with the package and the target that it said it of.
+    diagnostics: Vec<(PackageId, String, Diagnostic)>,
 }
 
-impl Compiled {
+impl Run {
     pub(super) fn program(&self, name: &str) -> Option<PathBuf> {
-        let mut programs = self.artifacts.iter().filter(|artifact| artifact.target.name == name);
+        let mut programs = self.own_artifacts().filter(|artifact| artifact.target.name == name);
         programs.find_map(|artifact| artifact.executable.clone()).map(PathBuf::from)
     }
 
     pub(super) fn shared_library(&self) -> Option<PathBuf> {
-        let mut files = self.artifacts.iter().flat_map(|artifact| &artifact.filenames);
+        let mut files = self.own_artifacts().flat_map(|artifact| &artifact.filenames);
         files.find(|file| file.as_str().ends_with(DLL_SUFFIX)).map(|file| file.clone().into())
+    }
+
+    /// Whether nothing of the package itself had to be compiled.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.own_artifacts().all(|artifact| artifact.fresh)
+    }
+
+    pub(crate) fn diagnostics_of<'a>(
+        &'a self,
+        artifact: &'a Artifact,
+    ) -> impl Iterator<Item = &'a Diagnostic> {
+        let said = self.diagnostics.iter().filter(|(package, target, _)| {
+            *package == artifact.package_id && *target == artifact.target.name
+        });
+        said.map(|(_, _, diagnostic)| diagnostic)
+    }
+
+    fn own_artifacts(&self) -> impl Iterator<Item = &Artifact> {
+        let is_own = |artifact: &&Artifact| {
+            artifact.manifest_path == self.manifest_path
+                && !artifact.target.kind.contains(&TargetKind::CustomBuild)
+        };
+        self.artifacts.iter().filter(is_own)
     }
 }
 
@@ -45,7 +71,7 @@ pub(super) fn compile(
     command: Command,
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
-) -> Result<Compiled, BuildError> {
+) -> Result<Run, BuildError> {
     if cancel.is_cancelled() {
         return Err(BuildError::cancelled(package.name));
     }
@@ -68,29 +94,27 @@ pub(super) fn compile(
     if !status.success() {
         return Err(translator.failure(status));
     }
-    Ok(Compiled { artifacts: translator.artifacts, warnings: translator.warnings })
+    Ok(translator.run)
 }
 
 /// Turns cargo's messages into ours, and counts.
 struct Translator<'a> {
     package: Package<'a>,
     done: HashSet<PackageId>,
-    artifacts: Vec<Artifact>,
+    run: Run,
     errors: usize,
-    warnings: usize,
     last_lines: VecDeque<String>,
 }
 
 impl<'a> Translator<'a> {
     fn new(package: Package<'a>) -> Self {
-        Self {
-            package,
-            done: HashSet::new(),
+        let run = Run {
+            manifest_path: package.manifest_path.to_owned(),
             artifacts: Vec::new(),
-            errors: 0,
-            warnings: 0,
-            last_lines: VecDeque::new(),
-        }
+            scripts: Vec::new(),
+            diagnostics: Vec::new(),
+        };
+        Self { package, done: HashSet::new(), run, errors: 0, last_lines: VecDeque::new() }
     }
 
     fn translate(&mut self, message: Message) -> Option<BuildMessage> {
@@ -99,12 +123,16 @@ impl<'a> Translator<'a> {
             Message::CompilerMessage(message) => {
                 let root = self.package.workspace_root;
                 let diagnostic = Diagnostic::from_rustc(message.message, root)?;
-                match diagnostic.level {
-                    DiagnosticLevel::Error => self.errors += 1,
-                    DiagnosticLevel::Warning => self.warnings += 1,
-                    DiagnosticLevel::Note | DiagnosticLevel::Help => {}
+                if diagnostic.level == DiagnosticLevel::Error {
+                    self.errors += 1;
                 }
+                let said = (message.package_id, message.target.name, diagnostic.clone());
+                self.run.diagnostics.push(said);
                 Some(BuildMessage::Diagnostic(diagnostic))
+            }
+            Message::BuildScriptExecuted(script) => {
+                self.run.scripts.push(script);
+                None
             }
             Message::TextLine(line) => {
                 if self.last_lines.len() == REPEATED_LINES {
@@ -120,6 +148,7 @@ impl<'a> Translator<'a> {
     /// A package is done with its library or program, not with its build script.
     fn progress(&mut self, artifact: Artifact) -> Option<BuildMessage> {
         if artifact.target.kind.contains(&TargetKind::CustomBuild) {
+            self.run.artifacts.push(artifact);
             return None;
         }
         let is_first = self.done.insert(artifact.package_id.clone());
@@ -127,9 +156,7 @@ impl<'a> Translator<'a> {
         // Cargo knows best where features make the count too low.
         let total = Some(self.package.package_count.max(done));
         let package = artifact.target.name.clone();
-        if artifact.manifest_path == self.package.manifest_path {
-            self.artifacts.push(artifact);
-        }
+        self.run.artifacts.push(artifact);
         is_first.then_some(BuildMessage::Progress { done, total, package })
     }
 

@@ -1,4 +1,4 @@
-//! One build of a plugin at a time, whoever asks for it.
+//! One build in a target directory at a time, whoever asks for it.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -12,7 +12,8 @@ use crate::{BuildError, BuildMessage, Cancel};
 /// in a way that another thread could end.
 const WAITING_STEP: Duration = Duration::from_millis(20);
 
-/// Keeps what cargo made from being replaced until it has been read.
+/// Keeps what was made from being replaced until it has been read, and what is remembered of it
+/// with it.
 ///
 /// Cargo's own lock ends with cargo, and two consoles that watch one workspace build at the same
 /// moment by nature. The system releases the lock with the file, also when the process dies.
@@ -27,7 +28,7 @@ impl BuildLock {
         cancel: &Cancel,
         on_message: &mut dyn FnMut(BuildMessage),
     ) -> Result<Self, BuildError> {
-        let path = target_dir.join("locks").join(format!("{plugin}.lock"));
+        let path = target_dir.join("build.lock");
         let failed = |error: io::Error| {
             BuildError::setup(format!("`{plugin}`: cannot lock {}: {error}", path.display()))
         };
@@ -44,7 +45,8 @@ impl BuildLock {
             }
             if !waiting {
                 waiting = true;
-                let text = format!("waiting for another build of `{plugin}`");
+                let text =
+                    format!("`{plugin}` waits for another build in {}", target_dir.display());
                 on_message(BuildMessage::Output(text));
             }
             thread::sleep(WAITING_STEP);

@@ -41,7 +41,7 @@ fn the_build_id_follows_the_code_and_not_the_commit() {
     assert_eq!(first.plugin, "follows-code");
     assert_eq!(first.source, None);
     let phases: Vec<_> = first.phases.iter().map(|(phase, _)| *phase).collect();
-    assert_eq!(phases, ["cargo", "stamp", "store"]);
+    assert_eq!(phases, ["check", "cargo", "stamp", "store"]);
     let stored = store.get("follows-code", first.build_id).unwrap().unwrap();
     assert_eq!(stored.path, first.artifact);
     assert_eq!(stored.facts.crate_version, "0.0.0");

@@ -3,5 +3,6 @@
 mod artifacts;
 mod compile;
 mod packages;
+mod replay;
 mod support;
 mod watch;

@@ -72,6 +72,11 @@ impl Workspace {
         );
         let lock_file = engine.with_file_name("Cargo.lock");
         fs::copy(lock_file, self.path("Cargo.lock")).expect("a lock file");
+        self.reopen(name)
+    }
+
+    /// The plugin of [`real_plugin`](Self::real_plugin) as its manifest has it now.
+    pub fn reopen(&self, name: &str) -> PluginPackage {
         let plugin = PluginPackage::open(&self.path(name)).expect("a plugin");
         PluginPackage { target_dir: env!("CARGO_TARGET_TMPDIR").into(), ..plugin }
     }

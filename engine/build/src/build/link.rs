@@ -1,0 +1,216 @@
+//! Making a plugin's shared library: by cargo, or as cargo did it before.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::build::compile::{Package, Run, compile};
+use crate::build::lock::BuildLock;
+use crate::build::{BuildOptions, Effect, add_common_arguments};
+use crate::replay::{Next, Outdated, Replay};
+use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo};
+
+/// How often sources that change while they are compiled are compiled anew in one build.
+const MOST_REPLAYS: usize = 4;
+/// How often cargo runs in one build: it may leave alone what has to be compiled once more to be
+/// noted, and what it goes by may change while it runs.
+const MOST_CARGO_RUNS: usize = 3;
+
+/// A shared library as the linker made it, in memory.
+pub(super) struct Linked<'a> {
+    pub library: Vec<u8>,
+    pub warnings: usize,
+    pub effect: Effect,
+    pub phases: Vec<(&'static str, Duration)>,
+    /// What is remembered of it, where anything is.
+    pub replay: Option<Replay<'a>>,
+    /// Nobody else builds in the target directory as long as this is there.
+    pub _lock: BuildLock,
+}
+
+pub(super) fn link<'a>(
+    plugin: &'a PluginPackage,
+    options: &BuildOptions,
+    cancel: &Cancel,
+    on_message: &mut dyn FnMut(BuildMessage),
+) -> Result<Linked<'a>, BuildError> {
+    let target_dir = plugin.target_dir.join("hotswap");
+    let lock = BuildLock::acquire(&target_dir, &plugin.name, cancel, on_message)?;
+    let mut linking = Linking {
+        plugin,
+        options,
+        cancel,
+        on_message,
+        phases: Vec::new(),
+        warnings: 0,
+        effect: Effect::UpToDate,
+    };
+    let mut replay = linking.open_replay();
+    let run = match &mut replay {
+        Some(replay) => linking.bring_up_to_date(replay)?,
+        None => Some(linking.run_cargo(None)?),
+    };
+    let made_by_cargo = run.and_then(|run| run.shared_library());
+    let remembered = || replay.as_ref()?.library().map(ToOwned::to_owned);
+    let path = made_by_cargo.or_else(remembered).ok_or_else(|| {
+        BuildError::setup(format!(
+            "cargo built `{}` without a shared library; do the cargo flags choose something else?",
+            plugin.name
+        ))
+    })?;
+    let library = fs::read(&path).map_err(|error| {
+        BuildError::artifact(format!(
+            "`{}` is built, but {} cannot be read: {error}",
+            plugin.name,
+            path.display()
+        ))
+    })?;
+    let Linking { phases, warnings, effect, .. } = linking;
+    Ok(Linked { library, warnings, effect, phases, replay, _lock: lock })
+}
+
+struct Linking<'a, 'b> {
+    plugin: &'a PluginPackage,
+    options: &'b BuildOptions,
+    cancel: &'b Cancel,
+    on_message: &'b mut dyn FnMut(BuildMessage),
+    phases: Vec<(&'static str, Duration)>,
+    warnings: usize,
+    effect: Effect,
+}
+
+impl<'a> Linking<'a, '_> {
+    fn open_replay(&mut self) -> Option<Replay<'a>> {
+        if self.options.no_replay {
+            return None;
+        }
+        let target_dir = self.plugin.target_dir.join("hotswap");
+        match Replay::open(self.plugin, &target_dir, &self.cargo_command()) {
+            Ok(replay) => Some(replay),
+            Err(reason) => {
+                self.say(format!("every build goes through cargo, since {reason}"));
+                None
+            }
+        }
+    }
+
+    /// Answers with cargo's run where the library is what that made.
+    fn bring_up_to_date(&mut self, replay: &mut Replay<'a>) -> Result<Option<Run>, BuildError> {
+        let (mut replays, mut cargo_runs) = (0, 0);
+        let mut last_run = None;
+        loop {
+            let began = Instant::now();
+            let next = replay.next();
+            self.phases.push(("check", began.elapsed()));
+            match next {
+                Next::UpToDate => break,
+                // The next build goes on; whoever changes sources without end gets what there is.
+                Next::Replay(_) if replays == MOST_REPLAYS => break,
+                Next::Cargo(_) if cargo_runs == MOST_CARGO_RUNS => return Ok(last_run),
+                Next::Replay(outdated) => {
+                    if replays > 0 {
+                        self.say(format!(
+                            "the sources of `{}` changed meanwhile",
+                            self.plugin.name
+                        ));
+                    }
+                    replays += 1;
+                    if !self.replay(replay, outdated)? {
+                        return self.run_cargo(Some(replay)).map(Some);
+                    }
+                }
+                Next::Cargo(reason) => {
+                    if cargo_runs == 0 {
+                        self.say(format!("building with cargo, since {reason}"));
+                    }
+                    cargo_runs += 1;
+                    last_run = Some(self.run_cargo(Some(replay))?);
+                }
+            }
+        }
+        if cargo_runs == 0 {
+            replay.diagnostics().into_iter().for_each(|diagnostic| self.show(diagnostic));
+        }
+        Ok(None)
+    }
+
+    /// Whether what was outdated could be compiled without cargo.
+    fn replay(&mut self, replay: &mut Replay<'a>, outdated: Outdated) -> Result<bool, BuildError> {
+        self.effect = Effect::NewCode;
+        let began = Instant::now();
+        let relinked = replay.run(outdated, self.cancel);
+        self.stop_where_cancelled()?;
+        let Ok(Some(relinked)) = relinked else { return Ok(false) };
+        let linking = relinked.linking.unwrap_or_default();
+        self.phases.push(("compile", began.elapsed().saturating_sub(linking)));
+        self.phases.push(("link", linking));
+        Ok(true)
+    }
+
+    fn run_cargo(&mut self, replay: Option<&mut Replay<'a>>) -> Result<Run, BuildError> {
+        let began = Instant::now();
+        let began_at = SystemTime::now();
+        let mut command = self.cargo_command();
+        // Without notes the next build goes through cargo again.
+        let notes = replay.as_ref().and_then(|replay| replay.note(&mut command).ok());
+        let plugin = self.plugin;
+        let package = Package {
+            name: &plugin.name,
+            manifest_path: &plugin.manifest_path,
+            workspace_root: &plugin.workspace_root,
+            package_count: plugin.package_count,
+        };
+        self.warnings = 0;
+        let warnings = &mut self.warnings;
+        let on_message = &mut *self.on_message;
+        let run = compile(package, command, self.cancel, &mut |message| {
+            *warnings += usize::from(is_warning(&message));
+            on_message(message);
+        })?;
+        if !run.is_fresh() {
+            self.effect = Effect::NewCode;
+        }
+        self.phases.push(("cargo", began.elapsed()));
+        if let Some((notes, replay)) = notes.zip(replay) {
+            let learned = replay.learn(&notes, began_at, &self.cargo_command(), &run);
+            if let Err(error) = learned {
+                self.say(format!("this build of `{}` is not remembered: {error}", plugin.name));
+            }
+        }
+        Ok(run)
+    }
+
+    fn cargo_command(&self) -> Command {
+        let plugin = self.plugin;
+        let mut command = cargo::command();
+        command.args(["rustc", "--package", &plugin.name, "--lib", "--crate-type", "cdylib"]);
+        command.arg("--target-dir").arg(plugin.target_dir.join("hotswap"));
+        add_common_arguments(&mut command, &plugin.manifest_path, &plugin.dir, self.options);
+        command.args(["--", "--cfg", "hotswap_cdylib"]);
+        command
+    }
+
+    fn stop_where_cancelled(&self) -> Result<(), BuildError> {
+        match self.cancel.is_cancelled() {
+            true => Err(BuildError::cancelled(&self.plugin.name)),
+            false => Ok(()),
+        }
+    }
+
+    fn show(&mut self, diagnostic: Diagnostic) {
+        let message = BuildMessage::Diagnostic(diagnostic);
+        self.warnings += usize::from(is_warning(&message));
+        (self.on_message)(message);
+    }
+
+    fn say(&mut self, text: String) {
+        (self.on_message)(BuildMessage::Output(text));
+    }
+}
+
+fn is_warning(message: &BuildMessage) -> bool {
+    match message {
+        BuildMessage::Diagnostic(diagnostic) => diagnostic.level == DiagnosticLevel::Warning,
+        _ => false,
+    }
+}

@@ -1,0 +1,412 @@
+//! Building without cargo what cargo has built before, while only sources change.
+//!
+//! A real run of cargo is noted: each call of a compiler for a crate of the plugin's author, with
+//! its environment. As long as nothing that cargo goes by has changed, the calls for the crates
+//! whose sources changed are made again, and for those that need them. That saves cargo's own
+//! time, and the toolchain switch's before it.
+//!
+//! What comes out goes to a place of its own: what cargo made stays as cargo knows it, so that
+//! both may build in turn. Whether something is up to date is judged by content; a file that was
+//! put back with its old time is a change here, other than for cargo.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use cargo_metadata::{Artifact, TargetKind};
+
+use crate::build::compile::Run;
+use crate::replay::dep_info::DepInfo;
+use crate::replay::guard::BuildScript;
+use crate::replay::input::{Input, Stat};
+use crate::replay::invocation::{Invocation, Noted, Notes};
+use crate::replay::plan::{Plan, Seen};
+use crate::replay::record::{Compiled, Output, Plugin, Record, Unit, UnitId, unit_id_of};
+use crate::{Cancel, Diagnostic, PluginPackage};
+
+mod dep_info;
+mod guard;
+mod input;
+mod invocation;
+mod plan;
+mod record;
+mod run;
+
+/// How many ways to build a workspace are remembered.
+const REMEMBERED_WAYS: usize = 6;
+
+/// The memory of one way to build the plugins of a workspace: one command, in one environment.
+///
+/// Whoever has it must hold the lock of the target directory.
+#[derive(Debug)]
+pub(crate) struct Replay<'a> {
+    plugin: &'a PluginPackage,
+    dir: PathBuf,
+    record: Record,
+}
+
+/// What a build needs next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Nothing: this library is what the sources make.
+    UpToDate,
+    /// These units can be compiled again.
+    Replay(Outdated),
+    /// Cargo has to run; why, in words.
+    Cargo(String),
+}
+
+/// What is to be compiled again.
+#[derive(Debug)]
+pub(crate) struct Outdated {
+    units: Vec<UnitId>,
+    seen: Seen,
+}
+
+impl<'a> Replay<'a> {
+    /// What is remembered of building a plugin with this command; an error where its builds cannot
+    /// be remembered, with the reason.
+    pub(crate) fn open(
+        plugin: &'a PluginPackage,
+        target_dir: &Path,
+        cargo: &Command,
+    ) -> Result<Self, String> {
+        if let Some(reason) = guard::unrecordable(plugin) {
+            return Err(reason);
+        }
+        let parent = target_dir.join("replay");
+        let dir = parent.join(way(plugin, cargo));
+        if !dir.is_dir() {
+            forget_oldest(&parent);
+            fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        }
+        let record = Record::load(&dir.join("record.json"));
+        Ok(Self { plugin, dir, record })
+    }
+
+    /// Looks what has changed.
+    pub(crate) fn next(&self) -> Next {
+        match plan::plan(&self.record, self.plugin) {
+            Plan::Nothing => Next::UpToDate,
+            Plan::Replay(units, seen) => Next::Replay(Outdated { units, seen }),
+            Plan::Cargo(reason) => Next::Cargo(reason),
+        }
+    }
+
+    /// Has a run of cargo noted.
+    pub(crate) fn note(&self, command: &mut Command) -> io::Result<Notes> {
+        let settings = |dir: &PathBuf| (dir.clone(), guard::settings(self.plugin, dir));
+        let settings = self.plugin.source_dirs.iter().map(settings).collect();
+        Notes::attach(command, &self.dir, settings)
+    }
+
+    /// Takes up what a run of cargo that began at `began` did.
+    ///
+    /// What it left alone, since it had compiled that earlier and nobody had noted how, counts
+    /// among what cargo goes by: should that change, cargo compiles it, and it is noted. But the
+    /// plugin itself is removed, so that cargo's next run notes it.
+    pub(crate) fn learn(
+        &mut self,
+        notes: &Notes,
+        began: SystemTime,
+        cargo: &Command,
+        run: &Run,
+    ) -> io::Result<()> {
+        let (noted, settings) = (notes.read(), &notes.settings);
+        let (mut units, mut root) = (Vec::new(), None);
+        let (mut files, mut diagnostics) = (BTreeSet::new(), Vec::new());
+        let plugin = self.plugin;
+        for artifact in run.artifacts.iter().filter(|artifact| is_local(plugin, artifact)) {
+            let is_root = artifact.manifest_path == plugin.manifest_path;
+            let id =
+                is_library(artifact).then(|| self.unit_of(artifact, &noted, settings)).flatten();
+            if let Some(id) = id {
+                if let Some(unit) = self.record.units.get_mut(&id) {
+                    unit.diagnostics = run.diagnostics_of(artifact).cloned().collect();
+                    // Where cargo does not see a change, it has to be made to.
+                    if settings.get(&unit.package_dir) != Some(&unit.settings)
+                        && unit.compiled.has_other_inputs()
+                    {
+                        remove_outputs(artifact);
+                    }
+                }
+                root = if is_root { Some((id.clone(), artifact)) } else { root };
+                units.push(id);
+            } else if is_library(artifact) && is_root {
+                remove_outputs(artifact);
+            } else {
+                // Macros and build scripts are cargo's, with all that follows from them.
+                files.extend(self.sources_of(artifact));
+                diagnostics.extend(run.diagnostics_of(artifact).cloned());
+            }
+        }
+        let Some((root, library)) = root else { return Ok(()) };
+        let Some(cargo_library) = shared_library(library).and_then(Stat::of) else {
+            return Ok(());
+        };
+        let compiler = self.record.units.get(&root).map(|unit| unit.invocation.program.clone());
+        files.extend(guard::files(plugin, &compiler.unwrap_or_default(), cargo));
+        let mut variables = BTreeSet::new();
+        for script in self.build_scripts(run) {
+            files.extend(script.paths);
+            variables.extend(script.variables);
+        }
+        let guards = files.iter().map(|path| Input::read_since(path, began, None)).collect();
+        let env = variables.into_iter().map(|name| (std::env::var(&name).ok(), name));
+        let env = env.map(|(value, name)| (name, value)).collect();
+        let build_id = self.record.plugins.remove(&self.plugin.name).and_then(|it| it.build_id);
+        let plugin = Plugin { root, units, cargo_library, guards, env, diagnostics, build_id };
+        self.record.plugins.insert(self.plugin.name.clone(), plugin);
+        self.save()?;
+        Ok(())
+    }
+
+    /// Compiles again what is outdated. `None` where that fails; cargo says why.
+    pub(crate) fn run(
+        &mut self,
+        outdated: Outdated,
+        cancel: &Cancel,
+    ) -> io::Result<Option<Relinked>> {
+        let Outdated { units, seen } = outdated;
+        let Some(replayed) = run::run(&self.record, &units, &self.dir, cancel)? else {
+            return Ok(None);
+        };
+        let linking = replayed.last().and_then(|root| root.linking);
+        for done in replayed {
+            let Some(unit) = self.record.units.get(&done.id) else { continue };
+            let info = dep_info(&unit.invocation, &place_of(&self.dir, &done.id))?;
+            let read = |path: &PathBuf| Input::read_since(path, done.began, seen.get(path));
+            let compiled = Compiled {
+                inputs: info.files.iter().map(read).collect(),
+                env: info.env,
+                externs: plan::externs(&self.record, unit),
+                outputs: done.outputs.iter().map(|path| Output::of(path)).collect(),
+            };
+            if let Some(unit) = self.record.units.get_mut(&done.id) {
+                unit.compiled = compiled;
+                unit.diagnostics = done.diagnostics;
+            }
+        }
+        self.save()?;
+        Ok(Some(Relinked { linking }))
+    }
+
+    /// The library as it was compiled last.
+    pub(crate) fn library(&self) -> Option<&Path> {
+        let plugin = self.record.plugins.get(&self.plugin.name)?;
+        let outputs = &self.record.units.get(&plugin.root)?.compiled.outputs;
+        outputs.iter().map(|output| output.path.as_path()).find(|path| is_shared_library(path))
+    }
+
+    /// What the compilers had to say about the sources as they were compiled last.
+    pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
+        let Some(plugin) = self.record.plugins.get(&self.plugin.name) else { return Vec::new() };
+        let units = self.record.in_order(plugin).into_iter();
+        let of_units = units.flat_map(|(_, unit)| &unit.diagnostics);
+        plugin.diagnostics.iter().chain(of_units).cloned().collect()
+    }
+
+    /// Remembers the build id of the artifact, and answers with the one before it.
+    pub(crate) fn replace_build_id(&mut self, build_id: String) -> io::Result<Option<String>> {
+        let Some(plugin) = self.record.plugins.get_mut(&self.plugin.name) else { return Ok(None) };
+        if plugin.build_id.as_ref() == Some(&build_id) {
+            return Ok(Some(build_id));
+        }
+        let before = plugin.build_id.replace(build_id);
+        self.save()?;
+        Ok(before)
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        self.record.save(&self.dir.join("record.json"))
+    }
+
+    /// The unit that cargo compiled into this artifact: just now, or earlier and noted then.
+    fn unit_of(
+        &mut self,
+        artifact: &Artifact,
+        noted: &[Noted],
+        settings: &BTreeMap<PathBuf, String>,
+    ) -> Option<UnitId> {
+        let is_root = artifact.manifest_path == self.plugin.manifest_path;
+        let package_dir = artifact.manifest_path.parent()?.as_std_path();
+        let crate_name = artifact.target.name.replace('-', "_");
+        let file = artifact.filenames.iter().find_map(|path| unit_id_of(path.as_std_path()));
+        let is_it = |noted: &&Noted| {
+            let id = unit_id(&noted.invocation);
+            let is_named = noted.invocation.option("--crate-name") == Some(&crate_name);
+            is_named && if is_root { is_shared(&noted.invocation) } else { id.as_deref() == file }
+        };
+        let Some(noted) = noted.iter().find(is_it) else {
+            return if is_root {
+                let plugin = self.record.plugins.get(&self.plugin.name)?;
+                let library = shared_library(artifact).and_then(Stat::of)?;
+                library.is_same_output(plugin.cargo_library).then(|| plugin.root.clone())
+            } else {
+                file.filter(|id| self.record.units.contains_key(*id)).map(str::to_owned)
+            };
+        };
+        let id = unit_id(&noted.invocation)?;
+        let invocation = noted.invocation.clone();
+        let out_dir = invocation.dir.join(invocation.option("--out-dir")?);
+        let info = dep_info(&invocation, &out_dir).ok()?;
+        let read = |path: &PathBuf| Input::read_since(path, noted.began, None);
+        let outputs = artifact.filenames.iter().map(|path| Output::of(path.as_std_path()));
+        let externs = invocation.externs().map(|(_, path)| Output::of(path)).collect();
+        let compiled = Compiled {
+            inputs: info.files.iter().map(read).collect(),
+            env: info.env,
+            externs,
+            outputs: outputs.collect(),
+        };
+        let unit = Unit {
+            name: crate_name,
+            invocation,
+            package_dir: package_dir.to_owned(),
+            settings: settings.get(package_dir).cloned().unwrap_or_default(),
+            diagnostics: Vec::new(),
+            compiled,
+        };
+        self.record.units.insert(id.clone(), unit);
+        Some(id)
+    }
+
+    fn build_scripts(&self, run: &Run) -> Vec<BuildScript> {
+        let of_script = |script: &cargo_metadata::BuildScript| {
+            let output = fs::read_to_string(script.out_dir.parent()?.join("output")).ok()?;
+            let artifact = run.artifacts.iter().find(|it| it.package_id == script.package_id)?;
+            let dir = artifact.manifest_path.parent()?.as_std_path();
+            let package_dir = Some(dir).filter(|_| is_local(self.plugin, artifact));
+            Some(BuildScript::parse(&output, dir, package_dir))
+        };
+        run.scripts.iter().filter_map(of_script).collect()
+    }
+
+    /// The sources of what is not compiled here, as they are written beside what it was compiled
+    /// to; the whole package where they cannot be made out.
+    fn sources_of(&self, artifact: &Artifact) -> Vec<PathBuf> {
+        let package_dir = artifact.manifest_path.parent().map(|dir| dir.as_std_path());
+        let texts = dep_infos_beside(artifact);
+        let texts: Vec<_> = texts.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
+        // They are relative to where cargo called the compiler: the workspace, or else the package.
+        let dirs = [Some(self.plugin.workspace_root.as_path()), package_dir];
+        let files = dirs.into_iter().flatten().map(|dir| {
+            let infos = texts.iter().map(|text| DepInfo::parse(text, dir));
+            infos.flat_map(|info| info.files).collect::<Vec<_>>()
+        });
+        let is_found =
+            |files: &Vec<PathBuf>| !files.is_empty() && files.iter().all(|file| file.exists());
+        let whole_package = || package_dir.map(Path::to_owned).into_iter().collect();
+        files.into_iter().find(is_found).unwrap_or_else(whole_package)
+    }
+}
+
+/// A library that was linked anew.
+#[derive(Debug)]
+pub(crate) struct Relinked {
+    /// How long the linker took.
+    pub linking: Option<Duration>,
+}
+
+/// Whether it is made of a package that the plugin's author may edit.
+fn is_local(plugin: &PluginPackage, artifact: &Artifact) -> bool {
+    let dir = artifact.manifest_path.parent();
+    dir.is_some_and(|dir| plugin.source_dirs.iter().any(|source| source == dir))
+}
+
+/// Where a unit is compiled to.
+fn place_of(dir: &Path, id: &str) -> PathBuf {
+    dir.join("units").join(id)
+}
+
+/// The name of a way to build: a hash of all that a record has to be the same for.
+fn way(plugin: &PluginPackage, cargo: &Command) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |text: &std::ffi::OsStr| {
+        hasher.update(text.as_encoded_bytes());
+        hasher.update(b"\0");
+    };
+    add(plugin.workspace_root.as_os_str());
+    add(cargo.get_program());
+    // What tells the plugins of a workspace apart is no other way to build.
+    let own = [plugin.name.as_str().as_ref(), plugin.manifest_path.as_os_str()];
+    cargo.get_args().filter(|arg| !own.contains(arg)).for_each(&mut add);
+    for (name, value) in guard::cargo_variables() {
+        add(name.as_ref());
+        add(value.as_ref());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// Makes room for another way to build.
+fn forget_oldest(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let used = |dir: &Path| fs::metadata(dir.join("record.json")).and_then(|it| it.modified()).ok();
+    let mut ways: Vec<_> = entries.map(|entry| (used(&entry.path()), entry.path())).collect();
+    ways.sort();
+    let surplus = (ways.len() + 1).saturating_sub(REMEMBERED_WAYS);
+    for (_, dir) in ways.into_iter().take(surplus) {
+        // What stays is found again the next time.
+        let _ = fs::remove_dir_all(dir);
+    }
+}
+
+/// What a unit's files are named after; a library that is linked has no hash in its name.
+fn unit_id(invocation: &Invocation) -> Option<UnitId> {
+    let name = invocation.option("--crate-name")?;
+    let metadata = invocation.codegen_option("metadata")?;
+    Some(match invocation.codegen_option("extra-filename") {
+        Some(extra) => format!("{name}{extra}"),
+        None => format!("{name}-{metadata}"),
+    })
+}
+
+fn dep_info(invocation: &Invocation, out_dir: &Path) -> io::Result<DepInfo> {
+    let name = invocation.option("--crate-name").unwrap_or_default();
+    let extra = invocation.codegen_option("extra-filename").unwrap_or_default();
+    let text = fs::read_to_string(out_dir.join(format!("{name}{extra}.d")))?;
+    Ok(DepInfo::parse(&text, &invocation.dir))
+}
+
+fn is_library(artifact: &Artifact) -> bool {
+    use TargetKind::{CDyLib, DyLib, Lib, RLib, StaticLib};
+    artifact.target.kind.iter().any(|kind| matches!(kind, Lib | RLib | DyLib | CDyLib | StaticLib))
+}
+
+fn is_shared(invocation: &Invocation) -> bool {
+    invocation.option("--crate-type") == Some("cdylib")
+}
+
+fn is_shared_library(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(std::env::consts::DLL_SUFFIX.as_bytes())
+}
+
+fn shared_library(artifact: &Artifact) -> Option<&Path> {
+    artifact.filenames.iter().map(|path| path.as_std_path()).find(|path| is_shared_library(path))
+}
+
+/// A library's sources are listed under its name, a program's under whatever name it has.
+fn dep_infos_beside(artifact: &Artifact) -> Vec<PathBuf> {
+    let Some(file) = artifact.filenames.first() else { return Vec::new() };
+    if let Some(id) = unit_id_of(file.as_std_path()) {
+        return vec![file.with_file_name(format!("{id}.d")).into()];
+    }
+    let entries = file.parent().and_then(|dir| fs::read_dir(dir).ok());
+    let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "d")).collect()
+}
+
+/// Makes cargo compile a unit anew.
+fn remove_outputs(artifact: &Artifact) {
+    for path in &artifact.filenames {
+        // What lies beside the directory of libraries is another name for what lies in there.
+        let inner =
+            path.parent().zip(path.file_name()).map(|(dir, name)| dir.join("deps").join(name));
+        for path in [Some(path.clone()), inner].into_iter().flatten() {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

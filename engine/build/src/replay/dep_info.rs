@@ -1,0 +1,75 @@
+//! What a compiler says it read: the `.d` file beside its output.
+
+use std::path::{Path, PathBuf};
+
+/// The files and environment variables that a crate was compiled from.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct DepInfo {
+    pub files: Vec<PathBuf>,
+    /// The value that each variable had, if it was set.
+    pub env: Vec<(String, Option<String>)>,
+}
+
+impl DepInfo {
+    /// Reads what a compiler wrote that ran in `dir`.
+    ///
+    /// Each file stands once more on a line of its own, as a target without prerequisites; that
+    /// line needs no parsing of rules.
+    pub(super) fn parse(text: &str, dir: &Path) -> Self {
+        let mut info = Self::default();
+        for line in text.lines() {
+            if let Some(variable) = line.strip_prefix("# env-dep:") {
+                info.env.push(match variable.split_once('=') {
+                    Some((name, value)) => (unescape(name), Some(unescape(value))),
+                    None => (unescape(variable), None),
+                });
+            } else if let Some(path) = line.strip_suffix(':')
+                && !path.starts_with('#')
+            {
+                info.files.push(dir.join(path.replace("\\ ", " ")));
+            }
+        }
+        info
+    }
+}
+
+/// In names and values a line break is `\n`, a carriage return `\r`, and a backslash `\\`.
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        plain.push(match c {
+            '\\' => match rest.next() {
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some(other) => other,
+                None => '\\',
+            },
+            c => c,
+        });
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_variables_are_found() {
+        let text = "/t/libworld.so: world/src/lib.rs /data/a\\ b.txt\n\n\
+                    /t/world.d: world/src/lib.rs\n\n\
+                    world/src/lib.rs:\n/data/a\\ b.txt:\n\n\
+                    # env-dep:CARGO_PKG_NAME=world\n# env-dep:TEXT=two\\nlines\\\\\n# env-dep:UNSET\n";
+        let variable = |name: &str, value: Option<&str>| (name.into(), value.map(str::to_owned));
+        let expected = DepInfo {
+            files: vec!["/w/world/src/lib.rs".into(), "/data/a b.txt".into()],
+            env: vec![
+                variable("CARGO_PKG_NAME", Some("world")),
+                variable("TEXT", Some("two\nlines\\")),
+                variable("UNSET", None),
+            ],
+        };
+        assert_eq!(DepInfo::parse(text, Path::new("/w")), expected);
+    }
+}

@@ -1,0 +1,157 @@
+//! What cargo looks at besides sources: while none of it changes, its commands stay the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::PluginPackage;
+
+/// What cargo sets for the programs that it runs, and what only concerns output.
+const MEANINGLESS: [&str; 9] = [
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_BIN_",
+    "CARGO_CRATE_NAME",
+    "CARGO_PRIMARY_PACKAGE",
+    "CARGO_MAKEFLAGS",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+    "RUST_RECURSION_COUNT",
+];
+
+/// The words in a cargo configuration that a record cannot do justice to: compilers that stand
+/// before the compiler, and files that nobody here looks at.
+const UNRECORDABLE: [&str; 3] = ["rustc-wrapper", "rustc-workspace-wrapper", "include"];
+
+/// The environment variables that cargo or the compiler may look at in any build.
+pub(super) fn cargo_variables() -> BTreeMap<String, String> {
+    let texts = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let concerns = |name: &str| {
+        (name.starts_with("CARGO") || name.starts_with("RUST"))
+            && !MEANINGLESS.iter().any(|prefix| name.starts_with(prefix))
+    };
+    texts.filter(|(name, _)| concerns(name)).collect()
+}
+
+/// Why builds of this plugin cannot be recorded, if so.
+pub(super) fn unrecordable(plugin: &PluginPackage) -> Option<String> {
+    for name in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"] {
+        if env::var_os(name).is_some_and(|value| !value.is_empty()) {
+            return Some(format!("{name} is set"));
+        }
+    }
+    let configs = configuration_files(plugin);
+    let words = configs.iter().filter_map(|path| {
+        let text = fs::read_to_string(path).ok()?;
+        let word = UNRECORDABLE.into_iter().find(|word| text.contains(word))?;
+        Some(format!("{} has `{word}`", path.display()))
+    });
+    words.into_iter().next()
+}
+
+/// The files that decide what cargo does, also those that are not there.
+pub(super) fn files(plugin: &PluginPackage, compiler: &Path, cargo: &Command) -> BTreeSet<PathBuf> {
+    let mut files: BTreeSet<PathBuf> = configuration_files(plugin).into_iter().collect();
+    for dir in plugin.source_dirs.iter().chain([&plugin.workspace_root]) {
+        files.extend(dir.ancestors().map(|dir| dir.join("Cargo.toml")));
+    }
+    files.insert(plugin.workspace_root.join("Cargo.lock"));
+    for dir in plugin.dir.ancestors() {
+        files.extend(["rust-toolchain", "rust-toolchain.toml"].map(|name| dir.join(name)));
+    }
+    files.extend(home("RUSTUP_HOME", ".rustup").map(|dir| dir.join("settings.toml")));
+    files.insert(compiler.to_owned());
+    files.extend(find_program(cargo.get_program()));
+    files
+}
+
+/// A hash of what decides with which arguments and variables cargo compiles the package in this
+/// directory. Cargo may change its mind about them without compiling anything.
+pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
+    let mut files = configuration_files(plugin);
+    files.extend(package_dir.ancestors().map(|dir| dir.join("Cargo.toml")));
+    files.push(plugin.workspace_root.join("Cargo.lock"));
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        if let Ok(content) = fs::read(&file) {
+            hasher.update(file.as_os_str().as_encoded_bytes());
+            hasher.update(blake3::hash(&content).as_bytes());
+        }
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+fn configuration_files(plugin: &PluginPackage) -> Vec<PathBuf> {
+    let dirs = plugin.dir.ancestors().map(|dir| dir.join(".cargo"));
+    let dirs = dirs.chain(home("CARGO_HOME", ".cargo"));
+    dirs.flat_map(|dir| ["config", "config.toml"].map(|name| dir.join(name))).collect()
+}
+
+fn home(variable: &str, name: &str) -> Option<PathBuf> {
+    let named = env::var_os(variable).map(PathBuf::from);
+    named.or_else(|| env::home_dir().map(|home| home.join(name)))
+}
+
+fn find_program(program: &OsStr) -> Option<PathBuf> {
+    let path = Path::new(program);
+    if path.components().count() > 1 {
+        return Some(path.to_owned());
+    }
+    let dirs = env::var_os("PATH")?;
+    env::split_paths(&dirs).map(|dir| dir.join(path)).find(|path| path.is_file())
+}
+
+/// What a build script asked to be run again for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct BuildScript {
+    pub paths: Vec<PathBuf>,
+    pub variables: Vec<String>,
+}
+
+impl BuildScript {
+    /// Reads what the script printed. One of a package that may be edited, in `package_dir`, and
+    /// that asks for nothing is run again for whatever changes there.
+    pub(super) fn parse(output: &str, dir: &Path, package_dir: Option<&Path>) -> Self {
+        let mut asked = Self::default();
+        let mut asks = false;
+        for line in output.lines() {
+            let directive = line.strip_prefix("cargo::").or_else(|| line.strip_prefix("cargo:"));
+            let Some((name, value)) = directive.and_then(|it| it.split_once('=')) else { continue };
+            match name {
+                "rerun-if-changed" => asked.paths.push(dir.join(value)),
+                "rerun-if-env-changed" => asked.variables.push(value.to_owned()),
+                _ => continue,
+            }
+            asks = true;
+        }
+        if !asks {
+            asked.paths.extend(package_dir.map(Path::to_owned));
+        }
+        asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_script_asks_for_is_found() {
+        let output = "cargo:rerun-if-changed=build.rs\ncargo::rerun-if-env-changed=CC\n\
+                      cargo:rustc-cfg=fast\nchatter\ncargo::rerun-if-changed=/usr/lib\n";
+        let asked = BuildScript::parse(output, Path::new("/w/api"), Some(Path::new("/w/api")));
+        let paths = vec!["/w/api/build.rs".into(), "/usr/lib".into()];
+        assert_eq!(asked, BuildScript { paths, variables: vec!["CC".into()] });
+    }
+
+    #[test]
+    fn a_build_script_that_asks_for_nothing_depends_on_its_package() {
+        let parse = |dir| BuildScript::parse("cargo:rustc-cfg=fast\n", Path::new("/w/api"), dir);
+        assert_eq!(parse(Some(Path::new("/w/api"))).paths, [Path::new("/w/api")]);
+        assert_eq!(parse(None), BuildScript::default());
+    }
+}

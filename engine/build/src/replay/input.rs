@@ -1,0 +1,226 @@
+//! What files looked like when a compiler read them.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// File systems round times down to the kernel's tick. Whatever is said to have changed at most
+/// this long before some moment may have changed after it.
+const TICK: Duration = Duration::from_millis(12);
+
+/// A directory with more entries is not compared: it always counts as changed.
+const MOST_ENTRIES: usize = 20_000;
+
+/// What the file system says of a file, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stat {
+    modified_ns: i64,
+    /// When anything about the file changed, its times and name included: nobody can set it.
+    changed_ns: i64,
+    size_bytes: u64,
+    inode: u64,
+}
+
+impl Stat {
+    /// `None` where there is no file.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|metadata| Self::from(&metadata))
+    }
+
+    /// Whether it is the file that was written then. A link more or less to it makes no other.
+    pub(super) fn is_same_output(self, other: Self) -> bool {
+        self.modified_ns == other.modified_ns
+            && self.size_bytes == other.size_bytes
+            && self.inode == other.inode
+    }
+
+    /// Whether the file was last changed before `moment`, for certain.
+    fn is_older_than(self, moment: SystemTime) -> bool {
+        let moment = moment.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(TICK);
+        i128::from(self.changed_ns) < moment.as_nanos() as i128
+    }
+}
+
+impl From<&Metadata> for Stat {
+    fn from(metadata: &Metadata) -> Self {
+        let in_ns = |s: i64, ns: i64| s.saturating_mul(1_000_000_000).saturating_add(ns);
+        Self {
+            modified_ns: in_ns(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: in_ns(metadata.ctime(), metadata.ctime_nsec()),
+            size_bytes: metadata.size(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// A file, or a directory with all that lies below it, and what was in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Input {
+    pub path: PathBuf,
+    content: Content,
+    /// What says that the content is still the same. Without it only reading does.
+    stat: Option<Stat>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Content {
+    /// There is nothing.
+    Absent,
+    /// The hash of what is there.
+    Hash(String),
+    /// Nobody can say what it was.
+    Unknown,
+}
+
+impl Input {
+    /// What is there now.
+    pub(super) fn read(path: &Path) -> Self {
+        let path = path.to_owned();
+        let began = SystemTime::now();
+        let Ok(metadata) = fs::metadata(&path) else {
+            return Self { path, content: Content::Absent, stat: None };
+        };
+        if metadata.is_dir() {
+            let content = tree_hash(&path).map_or(Content::Unknown, Content::Hash);
+            return Self { path, content, stat: None };
+        }
+        let Ok(bytes) = fs::read(&path) else {
+            return Self { path, content: Content::Unknown, stat: None };
+        };
+        let content = Content::Hash(blake3::hash(&bytes).to_string());
+        let stat = Some(Stat::from(&metadata)).filter(|stat| stat.is_older_than(began));
+        Self { path, content, stat }
+    }
+
+    /// What is there now, read only where the file system does not say that it is the same.
+    pub(super) fn look_again(&self) -> Self {
+        match self.stat {
+            Some(stat) if Stat::of(&self.path) == Some(stat) => self.clone(),
+            _ => Self::read(&self.path),
+        }
+    }
+
+    /// Whether both held the same. What is not known is never the same.
+    pub(super) fn has_same_content(&self, other: &Self) -> bool {
+        self.content == other.content && self.content != Content::Unknown
+    }
+
+    /// What a process that began at `began`, and has ended, read from this file: what is there
+    /// now, if it had not changed before that. `seen` is what was there just before it began.
+    pub(super) fn read_since(path: &Path, began: SystemTime, seen: Option<&Self>) -> Self {
+        let now = match seen {
+            Some(seen) => seen.look_again(),
+            None => Self::read(path),
+        };
+        let was_there = seen.is_some_and(|seen| seen.has_same_content(&now));
+        let is_older = || match Stat::of(path) {
+            Some(stat) => stat.is_older_than(began),
+            None => true,
+        };
+        if was_there || is_older() {
+            return now;
+        }
+        Self { content: Content::Unknown, stat: None, ..now }
+    }
+}
+
+/// The hash of the names, sizes and times of all that lies below a directory, but for what is
+/// hidden and what cargo makes.
+fn tree_hash(dir: &Path) -> Option<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut entries = 0;
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        let mut paths: Vec<_> =
+            fs::read_dir(&dir).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.sort_unstable();
+        entries += paths.len();
+        if entries > MOST_ENTRIES {
+            return None;
+        }
+        for path in paths {
+            let is_hidden = path.file_name()?.as_encoded_bytes().starts_with(b".");
+            if is_hidden {
+                continue;
+            }
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            if !metadata.is_dir() {
+                let Stat { modified_ns, size_bytes, inode, .. } = Stat::from(&metadata);
+                hasher.update(path.as_os_str().as_encoded_bytes());
+                hasher.update(format!(":{modified_ns}:{size_bytes}:{inode}\n").as_bytes());
+            } else if !fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink())
+                && !path.join("CACHEDIR.TAG").exists()
+            {
+                open.push(path);
+            }
+        }
+    }
+    Some(hasher.finalize().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_back_is_the_same() {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("lib.rs");
+        fs::write(&file, "one").unwrap();
+        let first = Input::read(&file);
+        fs::write(&file, "two").unwrap();
+        assert!(!first.has_same_content(&first.look_again()));
+        fs::write(&file, "one").unwrap();
+        assert!(first.has_same_content(&first.look_again()));
+        fs::remove_file(&file).unwrap();
+        assert!(!first.has_same_content(&first.look_again()));
+    }
+
+    #[test]
+    fn an_old_time_does_not_hide_a_change() {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("lib.rs");
+        fs::write(&file, "one").unwrap();
+        let old = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let set_old = || fs::File::options().write(true).open(&file).unwrap().set_modified(old);
+        set_old().unwrap();
+        let first = Input::read(&file);
+        // Another file under the name, as a version control system leaves it.
+        fs::rename(&file, dir.path().join("kept")).unwrap();
+        fs::write(&file, "two").unwrap();
+        set_old().unwrap();
+        assert!(!first.has_same_content(&first.look_again()));
+    }
+
+    #[test]
+    fn what_may_have_changed_while_it_was_read_is_unknown() {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("lib.rs");
+        fs::write(&file, "one").unwrap();
+        let before = SystemTime::now() - Duration::from_secs(1);
+        let seen = Input::read(&file);
+        let known = Input::read_since(&file, before, Some(&seen));
+        assert!(known.has_same_content(&seen), "it is what it was just before");
+        fs::write(&file, "two").unwrap();
+        let unknown = Input::read_since(&file, before, Some(&seen));
+        assert!(!unknown.has_same_content(&unknown.look_again()));
+        let later = SystemTime::now() + Duration::from_secs(1);
+        assert!(Input::read_since(&file, later, None).has_same_content(&Input::read(&file)));
+    }
+
+    #[test]
+    fn a_file_below_a_directory_is_part_of_it() {
+        let dir = TempDir::new().unwrap();
+        fs::create_dir(dir.path().join("deep")).unwrap();
+        fs::write(dir.path().join("deep/one"), "one").unwrap();
+        let first = Input::read(dir.path());
+        assert!(first.has_same_content(&first.look_again()));
+        fs::write(dir.path().join("deep/two"), "").unwrap();
+        assert!(!first.has_same_content(&first.look_again()));
+    }
+}

@@ -1,0 +1,198 @@
+//! How cargo called a compiler, as `note-compilers.sh` noted it.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::atomic_file;
+
+/// Tells the script where its notes go.
+const NOTES: &str = "HOTSWAP_NOTES";
+
+/// What cargo sets for its own purposes in this one run.
+const PASSING: [&str; 4] = ["CARGO_MAKEFLAGS", "MAKEFLAGS", "RUSTC_WRAPPER", NOTES];
+
+/// One call of a compiler: everything that it takes to call it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Invocation {
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    pub dir: PathBuf,
+    /// The variables that cargo set, or took away, for this call.
+    pub env: BTreeMap<String, Option<String>>,
+}
+
+/// A call that was noted just now.
+#[derive(Debug)]
+pub(super) struct Noted {
+    pub invocation: Invocation,
+    /// When the compiler began, or a little before.
+    pub began: SystemTime,
+}
+
+/// Where a run of cargo notes its calls; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    dir: tempfile::TempDir,
+    /// The settings of the packages in these directories, before cargo ran.
+    pub(super) settings: BTreeMap<PathBuf, String>,
+}
+
+impl Notes {
+    /// Has this command of cargo noted. `dir` is ours alone.
+    pub(super) fn attach(
+        command: &mut Command,
+        dir: &Path,
+        settings: BTreeMap<PathBuf, String>,
+    ) -> io::Result<Self> {
+        let script = dir.join("note-compilers.sh");
+        // Cargo looks at the script's time, so it must stay the same file.
+        atomic_file::write(&script, include_bytes!("note-compilers.sh"))?;
+        fs::set_permissions(&script, Permissions::from_mode(0o755))?;
+        let notes = tempfile::Builder::new().prefix("notes-").tempdir_in(dir)?;
+        command.env("RUSTC_WRAPPER", script).env(NOTES, notes.path());
+        Ok(Self { dir: notes, settings })
+    }
+
+    /// The calls that were noted. One that cannot be read is as if it had not been.
+    pub(super) fn read(&self) -> Vec<Noted> {
+        let entries = fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
+        let notes = entries.map(|entry| entry.path());
+        notes
+            .filter(|path| path.extension().is_some_and(|extension| extension == "args"))
+            .filter_map(|path| noted(&path))
+            .collect()
+    }
+}
+
+fn noted(path: &Path) -> Option<Noted> {
+    let began = fs::metadata(path.with_extension("dir")).ok()?.modified().ok()?;
+    // The shell, and the script.
+    let mut args = texts(&fs::read(path).ok()?)?.into_iter().skip(2);
+    let program = PathBuf::from(args.next()?);
+    let dir = fs::read(path.with_extension("dir")).ok()?;
+    let dir = OsString::from_vec(dir.strip_suffix(b"\n")?.to_vec());
+    let env = texts(&fs::read(path.with_extension("env")).ok()?)?;
+    let env = env.iter().filter_map(|variable| variable.split_once('='));
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let invocation =
+        Invocation { program, args: args.collect(), dir: dir.into(), env: changes(env) };
+    Some(Noted { invocation, began })
+}
+
+/// The texts that each end with a zero; `None` where one is not UTF-8.
+fn texts(bytes: &[u8]) -> Option<Vec<String>> {
+    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+    let texts = bytes.split(|byte| *byte == 0);
+    texts.map(|text| String::from_utf8(text.to_vec()).ok()).collect()
+}
+
+/// What differs between this process's environment and the one that cargo gave the compiler.
+fn changes(theirs: BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
+    let is_ours = |(name, value): &(&String, &String)| env::var(name).ok().as_ref() == Some(value);
+    let gone = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let gone = gone.filter(|name| !theirs.contains_key(name)).map(|name| (name, None));
+    let mut changes: BTreeMap<_, _> = gone.collect();
+    let set = theirs.iter().filter(|variable| !is_ours(variable));
+    changes.extend(set.map(|(name, value)| (name.clone(), Some(value.clone()))));
+    for name in PASSING {
+        changes.remove(name);
+    }
+    changes
+}
+
+impl Invocation {
+    /// The value of an option that is followed by its value, such as `--out-dir`.
+    pub(super) fn option(&self, name: &str) -> Option<&str> {
+        let at = self.args.iter().position(|arg| arg == name)?;
+        self.args.get(at + 1).map(String::as_str)
+    }
+
+    /// The value of a `-C` option, such as `metadata`.
+    pub(super) fn codegen_option(&self, name: &str) -> Option<&str> {
+        let values = self.args.windows(2).filter(|pair| pair[0] == "-C").map(|pair| &pair[1]);
+        values.filter_map(|value| value.strip_prefix(name)?.strip_prefix('=')).next_back()
+    }
+
+    /// The libraries that it names, by crate name.
+    pub(super) fn externs(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let named = self.args.windows(2).filter(|pair| pair[0] == "--extern");
+        named.filter_map(|pair| {
+            let (name, path) = pair[1].split_once('=')?;
+            Some((name, Path::new(path)))
+        })
+    }
+
+    /// The value that a variable has for this compiler.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        match self.env.get(name) {
+            Some(value) => value.clone(),
+            None => env::var(name).ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invocation(args: &[&str]) -> Invocation {
+        Invocation {
+            program: "rustc".into(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            dir: "/".into(),
+            env: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn options_are_found() {
+        let invocation = invocation(&[
+            "--out-dir",
+            "/out",
+            "-C",
+            "metadata=1",
+            "-C",
+            "debuginfo=0",
+            "--extern",
+            "a=/d/liba.rmeta",
+            "--extern",
+            "proc_macro",
+        ]);
+        assert_eq!(invocation.option("--out-dir"), Some("/out"));
+        assert_eq!(invocation.option("--crate-name"), None);
+        assert_eq!(invocation.codegen_option("metadata"), Some("1"));
+        assert_eq!(invocation.codegen_option("meta"), None);
+        let externs: Vec<_> = invocation.externs().collect();
+        assert_eq!(externs, [("a", Path::new("/d/liba.rmeta"))]);
+    }
+
+    #[test]
+    fn a_shell_notes_what_it_is_called_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(dir.path().join("note-compilers.sh"));
+        let notes = Notes::attach(&mut command, dir.path(), BTreeMap::new()).unwrap();
+        command.args(["/bin/echo", "two words", "", "$HOME 'quoted'\nline"]);
+        command.env("CARGO_CRATE_NAME", "world").env("TEXT", "two\nlines").env_remove("PATH");
+        command.env("PATH", "/usr/bin:/bin").current_dir("/");
+        let output = command.output().unwrap();
+        assert_eq!(output.stdout, b"two words  $HOME 'quoted'\nline\n");
+        let noted = notes.read();
+        assert_eq!(noted.len(), 1, "{noted:?}");
+        let Invocation { program, args, dir, env } = &noted[0].invocation;
+        assert_eq!(program, Path::new("/bin/echo"));
+        assert_eq!(args, &["two words", "", "$HOME 'quoted'\nline"]);
+        assert_eq!(dir, Path::new("/"));
+        assert_eq!(env["TEXT"].as_deref(), Some("two\nlines"));
+        assert!(!env.contains_key(NOTES) && !env.contains_key("RUSTC_WRAPPER"), "{env:?}");
+    }
+}

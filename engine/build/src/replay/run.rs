@@ -1,0 +1,260 @@
+//! Calling the compilers that cargo would call, each as soon as what it needs is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+use std::{fs, io};
+
+use cargo_metadata::diagnostic::Diagnostic as RustcDiagnostic;
+use serde::Deserialize;
+
+use super::invocation::Invocation;
+use super::record::{Record, Unit, UnitId, unit_id_of};
+use super::{place_of, plan};
+use crate::process::Running;
+use crate::{Cancel, Diagnostic};
+
+/// A unit that was compiled.
+#[derive(Debug)]
+pub(super) struct Replayed {
+    pub id: UnitId,
+    /// When its compiler began.
+    pub began: SystemTime,
+    pub diagnostics: Vec<Diagnostic>,
+    pub outputs: Vec<PathBuf>,
+    /// How long its linker took, where it has one.
+    pub linking: Option<Duration>,
+}
+
+/// Compiles these units, in which each comes after those that it needs, to places of their own
+/// below `dir`. `None` when one of them fails.
+pub(super) fn run(
+    record: &Record,
+    units: &[UnitId],
+    dir: &Path,
+    cancel: &Cancel,
+) -> io::Result<Option<Vec<Replayed>>> {
+    let board = Board::default();
+    thread::scope(|scope| {
+        let mut compilers = Vec::new();
+        for id in units {
+            let Some(Unit { invocation, .. }) = record.units.get(id) else { return Ok(None) };
+            let job = Job { id, invocation, record, units, dir, board: &board };
+            let compiler = thread::Builder::new().name(format!("rustc {id}"));
+            compilers.push(compiler.spawn_scoped(scope, move || job.compile(cancel))?);
+        }
+        let mut replayed = Vec::new();
+        for compiler in compilers {
+            let outcome = compiler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            replayed.push(outcome?);
+        }
+        Ok(replayed.into_iter().collect())
+    })
+}
+
+/// What is there already.
+#[derive(Debug, Default)]
+struct Board {
+    state: Mutex<BoardState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct BoardState {
+    /// The file names of libraries that others may be compiled against.
+    ready: BTreeSet<String>,
+    failed: bool,
+}
+
+impl Board {
+    fn update(&self, change: impl FnOnce(&mut BoardState)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until all these libraries are there; `false` when they never will be.
+    fn wait_for(&self, names: &[String]) -> bool {
+        let waits = |state: &mut BoardState| {
+            !state.failed && !names.iter().all(|name| state.ready.contains(name))
+        };
+        let waited = self.changed.wait_while(self.lock(), waits);
+        !waited.unwrap_or_else(PoisonError::into_inner).failed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BoardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that a compiler failed when it is left early, be it by an error or by a panic.
+struct FailsUnlessDone<'a> {
+    board: &'a Board,
+    done: bool,
+}
+
+impl Drop for FailsUnlessDone<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.board.update(|state| state.failed = true);
+        }
+    }
+}
+
+struct Job<'a> {
+    id: &'a UnitId,
+    invocation: &'a Invocation,
+    record: &'a Record,
+    /// All that are compiled in this run.
+    units: &'a [UnitId],
+    dir: &'a Path,
+    board: &'a Board,
+}
+
+impl Job<'_> {
+    fn compile(&self, cancel: &Cancel) -> io::Result<Option<Replayed>> {
+        let mut outcome = FailsUnlessDone { board: self.board, done: false };
+        if !self.board.wait_for(&self.awaited()) || cancel.is_cancelled() {
+            return Ok(None);
+        }
+        let place = place_of(self.dir, self.id);
+        fs::create_dir_all(&place)?;
+        let began = SystemTime::now();
+        let mut running = Running::start(self.command(&place), cancel)?;
+        let linking = running.take_stdout().map(|stdout| thread::spawn(move || first_byte(stdout)));
+        let heard = match running.take_stderr() {
+            Some(stderr) => self.listen(stderr)?,
+            None => Heard::default(),
+        };
+        let status = running.finish()?;
+        let linking = linking.and_then(|reader| reader.join().ok()?);
+        if !status.success() || heard.is_strange {
+            return Ok(None);
+        }
+        outcome.done = true;
+        self.board.update(|state| {
+            state.ready.extend(heard.outputs.iter().filter_map(|output| file_name(output)));
+        });
+        Ok(Some(Replayed {
+            id: self.id.clone(),
+            began,
+            diagnostics: heard.diagnostics,
+            outputs: heard.outputs,
+            linking: linking.map(|began| began.elapsed()),
+        }))
+    }
+
+    /// The libraries of this run that it needs: as a rule only what another crate's source has to
+    /// know of it, but all of it where it is linked.
+    fn awaited(&self) -> Vec<String> {
+        let needed = self.invocation.externs().map(|(_, path)| path);
+        let needed = needed.filter(|path| {
+            unit_id_of(path).is_some_and(|id| self.units.iter().any(|unit| unit == id))
+        });
+        needed.filter_map(file_name).collect()
+    }
+
+    /// Cargo's command, but for the place of what comes out, and of what was compiled there.
+    fn command(&self, place: &Path) -> Command {
+        let Invocation { program, args, dir, env } = self.invocation;
+        let mut command = Command::new(program);
+        command.current_dir(dir);
+        for (name, value) in env {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        // Notes the moment when linking begins; nothing else changes by it.
+        command.args(["--print", "link-args"]);
+        for dir in self.search_dirs() {
+            command.arg("-L").arg(format!("dependency={}", dir.display()));
+        }
+        let mut option = "";
+        for arg in args {
+            match option {
+                "--out-dir" => command.arg(place),
+                "--extern" => command.arg(self.resolve(arg)),
+                _ => command.arg(arg),
+            };
+            option = arg;
+        }
+        command
+    }
+
+    /// `api=/…/libapi-0123456789abcdef.rmeta`, where that lies now.
+    fn resolve(&self, named: &str) -> String {
+        let Some((name, path)) = named.split_once('=') else { return named.to_owned() };
+        let path = Path::new(path);
+        let path = match unit_id_of(path).zip(path.file_name()) {
+            Some((id, file)) if self.units.iter().any(|unit| unit == id) => {
+                place_of(self.dir, id).join(file)
+            }
+            _ => plan::resolve(self.record, path).to_owned(),
+        };
+        format!("{name}={}", path.display())
+    }
+
+    /// Where libraries lie that cargo has not made, to be found by those that name others.
+    fn search_dirs(&self) -> BTreeSet<PathBuf> {
+        let now = self.units.iter().map(|id| place_of(self.dir, id));
+        let earlier = self.record.units.values().flat_map(|unit| &unit.compiled.outputs);
+        let earlier = earlier.filter_map(|output| output.path.parent().map(Path::to_owned));
+        now.chain(earlier.filter(|dir| dir.starts_with(self.dir))).collect()
+    }
+
+    fn listen(&self, stderr: impl Read) -> io::Result<Heard> {
+        let mut heard = Heard::default();
+        for line in BufReader::new(stderr).split(b'\n') {
+            match serde_json::from_slice(&line?) {
+                Ok(Message::Artifact { artifact, emit }) => {
+                    if emit == "metadata" {
+                        self.board.update(|state| state.ready.extend(file_name(&artifact)));
+                    }
+                    if emit != "dep-info" {
+                        heard.outputs.push(artifact);
+                    }
+                }
+                Ok(Message::Diagnostic(diagnostic)) => {
+                    let diagnostic = Diagnostic::from_rustc(*diagnostic, &self.invocation.dir);
+                    heard.diagnostics.extend(diagnostic);
+                }
+                Ok(Message::FutureIncompat(_)) => {}
+                // Whoever can make sense of it will be asked to.
+                Err(_) => heard.is_strange = true,
+            }
+        }
+        Ok(heard)
+    }
+}
+
+/// What a compiler said.
+#[derive(Debug, Default)]
+struct Heard {
+    diagnostics: Vec<Diagnostic>,
+    outputs: Vec<PathBuf>,
+    /// Something that is no message.
+    is_strange: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "$message_type", rename_all = "snake_case")]
+enum Message {
+    Diagnostic(Box<RustcDiagnostic>),
+    Artifact { artifact: PathBuf, emit: String },
+    FutureIncompat(#[allow(dead_code)] BTreeMap<String, serde_json::Value>),
+}
+
+fn file_name(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.to_owned())
+}
+
+/// When the first byte came, after reading all of them.
+fn first_byte(mut stdout: impl Read) -> Option<Instant> {
+    let first = stdout.read(&mut [0]).ok().filter(|len| *len > 0).map(|_| Instant::now());
+    let _ = io::copy(&mut stdout, &mut io::sink());
+    first
+}
