@@ -74,6 +74,12 @@ pub enum Action {
     Pause,
     /// Type what the log lines must contain.
     Search,
+    /// Type what is looked for; lines without it stay in sight.
+    Find,
+    /// Type whose log lines are shown: plugins, versions, targets.
+    FilterWriters,
+    /// Hide the lines that match instead of the others, or the other way round.
+    Invert,
     /// Go to the next line that matches.
     NextMatch,
     /// Go to the previous line that matches.
@@ -86,7 +92,15 @@ pub enum Action {
     PreviousError,
     /// Wrap long lines, or cut them.
     ToggleWrap,
-    /// Copy the selected line.
+    /// Mark the selected line, or no longer.
+    Mark,
+    /// Go to the next marked line.
+    NextMark,
+    /// Begin to select several lines, or no longer.
+    Select,
+    /// Write all lines that the filter shows to a file.
+    Export,
+    /// Copy the selected lines.
     CopyLine,
     /// Copy all lines that the filter shows.
     CopyAll,
@@ -193,10 +207,17 @@ pub static COMMANDS: &[Command] = {
         command(Logs, "pause", A::Pause, "pause", &["Space"]),
         command(Text, "next-error", A::NextError, "next error", &["e"]),
         command(Text, "previous-error", A::PreviousError, "previous error", &["E"]),
+        command(Logs, "target", A::FilterWriters, "plugin, version, target", &["t"]),
+        command(Logs, "search", A::Find, "search", &["s"]),
         command(Logs, "next-match", A::NextMatch, "next match", &["n"]),
         command(Logs, "previous-match", A::PreviousMatch, "previous match", &["N"]),
+        command(Logs, "invert", A::Invert, "invert the filter", &["!"]),
+        command(Logs, "mark", A::Mark, "mark", &["m"]),
+        command(Logs, "next-mark", A::NextMark, "next mark", &["M"]),
+        command(Logs, "select", A::Select, "select lines", &["v"]),
+        command(Logs, "export", A::Export, "write to a file", &["X"]),
         command(Logs, "wrap", A::ToggleWrap, "wrap", &["W"]),
-        command(Logs, "copy-line", A::CopyLine, "copy line", &["y"]),
+        command(Logs, "copy-line", A::CopyLine, "copy", &["y"]),
         command(Logs, "copy-all", A::CopyAll, "copy all shown", &["Y"]),
         command(Anywhere, "result", A::ShowResult, "last result", &["o"]),
         command(Anywhere, "hold", A::ToggleHold, "keep loaded", &["K"]),

@@ -146,6 +146,8 @@ impl App {
                     Input::Logs(std::mem::replace(&mut batch, Vec::with_capacity(LOG_BATCH)))
                 }
                 _ = tick.tick(), if self.state.is_working() => Input::Tick,
+                // Whatever else there is to do goes first.
+                () = std::future::ready(()), if self.state.logs.is_scanning() => Input::Scan,
             };
             if let Next::Leave(error) = self.take_in(input).await {
                 return error;
@@ -164,6 +166,7 @@ impl App {
                         self.state.complain("the session is busy; try again");
                     }
                 }
+                Effect::Export { name, text } => self.write(Work::Export { name, text }),
                 Effect::Remember { key, args } => self.write(Work::Remember { key, args }),
                 Effect::Copy(text) => {
                     if let Err(error) = self.screen.copy(&text) {

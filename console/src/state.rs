@@ -72,8 +72,10 @@ pub struct State {
     pub serving: Serving,
     /// The logs panel.
     pub logs: Logs,
-    /// The text being typed into the log's filter, while it is.
+    /// The text being typed into a filter of the log, while it is.
     pub searching: Option<tui_input::Input>,
+    /// Which filter that is.
+    pub searching_in: SearchField,
     /// The job that runs.
     pub job: Option<RunningJob>,
     /// What happened last.
@@ -186,6 +188,16 @@ impl Tab {
     }
 }
 
+/// A filter of the log that is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SearchField {
+    /// What the lines contain.
+    #[default]
+    Pattern,
+    /// Who wrote them.
+    Writers,
+}
+
 /// The job that runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunningJob {
@@ -225,6 +237,7 @@ impl State {
             serving: Serving::default(),
             logs: Logs::default(),
             searching: None,
+            searching_in: SearchField::default(),
             job: None,
             notice: None,
             focus: Panel::Plugins,

@@ -5,6 +5,7 @@
 mod calls;
 mod details;
 mod keys;
+mod logs;
 mod operations;
 mod preview;
 mod reloads;
@@ -44,6 +45,8 @@ pub enum Input {
     Logs(Vec<LogLine>),
     /// A file was written, or could not be.
     Told(Result<String, String>),
+    /// Nothing else is to be done, and the log's filter has not looked at all lines.
+    Scan,
     /// Time has passed while a job or a call runs.
     Tick,
     /// A signal asks the program to end.
@@ -63,6 +66,13 @@ pub enum Effect {
         key: String,
         /// The arguments.
         args: Vec<serde_json::Value>,
+    },
+    /// Write a text to a new file of about this name.
+    Export {
+        /// The name.
+        name: String,
+        /// The text.
+        text: String,
     },
     /// Put this into the clipboard.
     Copy(String),
@@ -107,6 +117,10 @@ fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
             for line in lines {
                 state.logs.push_line(line, event.at_ms);
             }
+            vec![Effect::Draw]
+        }
+        Input::Scan => {
+            state.logs.scan();
             vec![Effect::Draw]
         }
         Input::Told(outcome) => {
@@ -167,50 +181,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Cancel => return operations::cancel(state),
         Action::Restart => return operations::restart(state),
         Action::Suspend => return vec![Effect::Suspend],
-        action => return act_on_text(state, action),
-    }
-    Vec::new()
-}
-
-/// What concerns the log, and what a build printed.
-fn act_on_text(state: &mut State, action: Action) -> Vec<Effect> {
-    let page = state.layout().page(Panel::Logs);
-    match action {
-        Action::ToggleFollow | Action::Pause if !state.logs.follows() => state.logs.follow(),
-        Action::ToggleFollow | Action::Pause => state.logs.hold(page),
-        Action::Search => {
-            state.searching = Some(tui_input::Input::new(state.logs.pattern().to_owned()));
-        }
-        Action::NextMatch | Action::PreviousMatch => {
-            let forward = action == Action::NextMatch;
-            if !state.logs.go_to_match(forward, page) {
-                state.say(if forward { "no later match" } else { "no earlier match" });
-            }
-        }
-        Action::NextLevel => state.logs.raise_level(),
-        Action::NextError | Action::PreviousError => {
-            let forward = action == Action::NextError;
-            let found = if state.focus == Panel::Logs {
-                state.logs.go_to_error(forward, page)
-            } else {
-                let page = state.layout().page(Panel::Tabs);
-                state.builds.go_to_error(forward, page)
-            };
-            if !found {
-                state.say(if forward { "no later error" } else { "no earlier error" });
-            }
-        }
-        Action::ToggleWrap => state.logs.wrap = !state.logs.wrap,
-        Action::CopyLine => {
-            let text = state.logs.selected_text();
-            state.say(if text.is_some() { "line copied" } else { "no line to copy" });
-            return text.map(Effect::Copy).into_iter().collect();
-        }
-        Action::CopyAll => {
-            state.say(format!("{} lines copied", state.logs.passing()));
-            return vec![Effect::Copy(state.logs.passing_text())];
-        }
-        _ => {}
+        action => return logs::act(state, &action),
     }
     Vec::new()
 }
@@ -241,8 +212,8 @@ fn show_tab(state: &mut State, tab: Tab) -> Vec<Effect> {
 fn back(state: &mut State) {
     if state.zoomed {
         state.zoomed = false;
-    } else if state.focus == Panel::Logs && !state.logs.pattern().is_empty() {
-        state.logs.set_pattern("");
+    } else if state.focus == Panel::Logs && logs::clear_one(state) {
+        // One filter after the other, the last that is told first.
     } else {
         state.notice = None;
     }

@@ -1,100 +1,77 @@
 //! The host's log: a bounded ring, and an index of the lines that the filter lets through.
 
-use std::collections::VecDeque;
+mod filter;
+mod row;
 
-use hotswap_protocol::{LogLevel, LogRecord};
-use regex::{Regex, RegexBuilder};
+use std::collections::{BTreeSet, VecDeque};
+
+use hotswap_protocol::LogLevel;
+use regex::Regex;
+
+pub use row::{LogRow, Origin, Writer};
 
 use crate::action::Motion;
 use crate::format;
-use crate::session::{LogLine, OutputStream};
+use crate::session::LogLine;
+use filter::{Filter, WriterFilter};
+use row::Writers;
 
 /// How many lines are kept.
 pub const CAPACITY: usize = 100_000;
-
-/// A line of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogRow {
-    /// Counts all lines ever, from 0.
-    pub seq: u64,
-    /// Milliseconds since the Unix epoch; when a plain line arrived.
-    pub at_ms: u64,
-    /// What wrote it.
-    pub origin: Origin,
-    /// What it says, its fields included, without colours.
-    pub text: String,
-}
-
-/// What wrote a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// The host or a plugin, through its log.
-    Record {
-        /// How grave it is.
-        level: LogLevel,
-        /// `world@v3`, or the target.
-        writer: String,
-    },
-    /// The process, on stdout or stderr.
-    Output(OutputStream),
-    /// The console: a reload, a start, an end.
-    Marker,
-}
+/// How many lines a changed filter looks at before the keyboard is looked at again.
+const SCAN_AT_ONCE: usize = 4096;
+/// Positions count on from here, so that older lines found later come before.
+const MIDDLE: u64 = 1 << 40;
+/// A selection that moved with the filter has so many lines above it.
+const LINES_ABOVE: u64 = 5;
 
 /// The log and what is seen of it.
-#[derive(Default)]
 pub struct Logs {
     rows: VecDeque<LogRow>,
     next_seq: u64,
+    writers: Writers,
     /// The sequence numbers of the rows that pass the filter, oldest first.
     passing: VecDeque<u64>,
-    /// How many rows that passed have left the ring: what keeps positions in `passing` stable.
-    passed_before: u64,
+    /// The absolute position of the first of them: it moves as rows leave the ring, and as the scan
+    /// finds older ones.
+    base: u64,
+    /// Rows before this one have still to be looked at with the present filter.
+    unscanned: Option<u64>,
+    /// The line that was selected before the filter changed, until the scan reaches it.
+    reselect: Option<u64>,
     filter: Filter,
-    /// The selected line, counted over all that ever passed; none while following.
+    /// The selected line, as an absolute position; none while following.
     cursor: Option<u64>,
     /// The first visible line while not following, counted alike.
     top: u64,
+    /// Where a selection of several lines began, as a sequence number.
+    anchor: Option<u64>,
+    /// The marked lines, by sequence number.
+    marks: BTreeSet<u64>,
     /// Whether long lines are wrapped.
     pub wrap: bool,
     /// Lines that were lost on the way here.
     pub dropped: u64,
 }
 
-/// Which lines are shown.
-#[derive(Default)]
-struct Filter {
-    level: Option<LogLevel>,
-    text: String,
-    pattern: Option<Regex>,
-}
-
-impl Filter {
-    fn passes(&self, row: &LogRow) -> bool {
-        if let (Some(least), Origin::Record { level, .. }) = (self.level, &row.origin)
-            && *level < least
-        {
-            return false;
+impl Default for Logs {
+    fn default() -> Self {
+        Self {
+            rows: VecDeque::new(),
+            next_seq: 0,
+            writers: Writers::default(),
+            passing: VecDeque::new(),
+            base: MIDDLE,
+            unscanned: None,
+            reselect: None,
+            filter: Filter::default(),
+            cursor: None,
+            top: MIDDLE,
+            anchor: None,
+            marks: BTreeSet::new(),
+            wrap: false,
+            dropped: 0,
         }
-        match &self.pattern {
-            None => true,
-            Some(pattern) => pattern.is_match(&row.text) || pattern.is_match(row.origin.writer()),
-        }
-    }
-}
-
-impl Origin {
-    /// The name of what wrote it.
-    pub fn writer(&self) -> &str {
-        match self {
-            Self::Record { writer, .. } => writer,
-            Self::Output(stream) => stream.as_str(),
-            Self::Marker => "",
-        }
-    }
-
-    fn is_error(&self) -> bool {
-        matches!(self, Self::Record { level: LogLevel::Error, .. })
     }
 }
 
@@ -103,37 +80,57 @@ impl Logs {
     pub fn push_line(&mut self, line: LogLine, now_ms: u64) {
         match line {
             LogLine::Log(record) => {
-                let writer = format::log_origin(&record);
                 let (at_ms, level) = (record.at_ms, record.level);
-                self.push(at_ms, Origin::Record { level, writer }, text_of(record));
+                let writer = self.writers.of(&record);
+                self.push(at_ms, Origin::Record { level, writer }, row::text_of(&record), None);
             }
             LogLine::Output { stream, text } => {
-                self.push(now_ms, Origin::Output(stream), plain(&text));
+                let (text, coloured) = row::output_of(&text);
+                self.push(now_ms, Origin::Output(stream), text, coloured);
             }
-            LogLine::Dropped { count } => self.dropped += count,
+            LogLine::Dropped { count } => self.drop_lines(now_ms, count),
         }
     }
 
     /// Adds a line of the console's own.
     pub fn push_marker(&mut self, at_ms: u64, text: String) {
-        self.push(at_ms, Origin::Marker, text);
+        self.push(at_ms, Origin::Marker, text, None);
     }
 
-    fn push(&mut self, at_ms: u64, origin: Origin, text: String) {
-        let row = LogRow { seq: self.next_seq, at_ms, origin, text };
+    /// Lines were lost; one line tells of all that were lost at one place.
+    fn drop_lines(&mut self, now_ms: u64, count: u64) {
+        self.dropped += count;
+        let words = |count: u64| {
+            let grouped = format::grouped(usize::try_from(count).unwrap_or(usize::MAX));
+            format!("{grouped} lines dropped: they came faster than they could be shown")
+        };
+        if let Some(LogRow { origin: Origin::Dropped(known), text, .. }) = self.rows.back_mut() {
+            *known += count;
+            *text = words(*known);
+        } else {
+            self.push(now_ms, Origin::Dropped(count), words(count), None);
+        }
+    }
+
+    fn push(&mut self, at_ms: u64, origin: Origin, text: String, coloured: Option<Box<str>>) {
+        let row = LogRow { seq: self.next_seq, at_ms, origin, text, coloured };
         self.next_seq += 1;
         if self.filter.passes(&row) {
             self.passing.push_back(row.seq);
         }
         self.rows.push_back(row);
-        if self.rows.len() > CAPACITY
-            && let Some(gone) = self.rows.pop_front()
-            && self.passing.front() == Some(&gone.seq)
-        {
+        if self.rows.len() <= CAPACITY {
+            return;
+        }
+        let Some(gone) = self.rows.pop_front() else { return };
+        if self.marks.first() == Some(&gone.seq) {
+            self.marks.pop_first();
+        }
+        if self.passing.front() == Some(&gone.seq) {
             self.passing.pop_front();
-            self.passed_before += 1;
-            self.top = self.top.max(self.passed_before);
-            self.cursor = self.cursor.map(|cursor| cursor.max(self.passed_before));
+            self.base += 1;
+            self.top = self.top.max(self.base);
+            self.cursor = self.cursor.map(|cursor| cursor.max(self.base));
         }
     }
 
@@ -147,16 +144,19 @@ impl Logs {
         self.rows.is_empty()
     }
 
-    /// How many lines the filter shows.
+    /// How many lines the filter shows, as far as it has looked.
     pub fn passing(&self) -> usize {
         self.passing.len()
     }
 
     /// The line at this position among those that the filter shows.
     pub fn row(&self, position: usize) -> Option<&LogRow> {
-        let seq = *self.passing.get(position)?;
+        self.row_of(*self.passing.get(position)?)
+    }
+
+    fn row_of(&self, seq: u64) -> Option<&LogRow> {
         let oldest = self.rows.front()?.seq;
-        self.rows.get(usize::try_from(seq - oldest).ok()?)
+        self.rows.get(usize::try_from(seq.checked_sub(oldest)?).ok()?)
     }
 
     /// The newest lines, whatever the filter, oldest first.
@@ -185,7 +185,7 @@ impl Logs {
     }
 
     fn position(&self, absolute: u64) -> usize {
-        let position = usize::try_from(absolute.saturating_sub(self.passed_before));
+        let position = usize::try_from(absolute.saturating_sub(self.base));
         position.unwrap_or(usize::MAX).min(self.passing.len().saturating_sub(1))
     }
 
@@ -210,9 +210,21 @@ impl Logs {
         self.select(to.min(last), page);
     }
 
+    /// Scrolls by some lines, as a wheel does.
+    pub fn scroll(&mut self, lines: usize, up: bool, page: usize) {
+        let last = self.passing.len().saturating_sub(1);
+        let from = self.cursor().unwrap_or(last);
+        if !up && (self.follows() || from + lines > last) {
+            return self.follow();
+        }
+        self.select(if up { from.saturating_sub(lines) } else { from + lines }, page);
+    }
+
     /// Keeps the newest line in sight.
     pub fn follow(&mut self) {
         self.cursor = None;
+        self.reselect = None;
+        self.anchor = None;
     }
 
     /// Keeps the present lines in sight.
@@ -220,7 +232,8 @@ impl Logs {
         self.select(self.passing.len().saturating_sub(1), page);
     }
 
-    fn select(&mut self, position: usize, page: usize) {
+    /// Selects a line.
+    pub fn select(&mut self, position: usize, page: usize) {
         if self.passing.is_empty() {
             return;
         }
@@ -228,8 +241,9 @@ impl Logs {
         let first_when_following = self.passing.len().saturating_sub(page);
         let mut top = if self.follows() { first_when_following } else { self.top() };
         top = top.clamp((position + 1).saturating_sub(page), position);
-        self.top = self.passed_before + top as u64;
-        self.cursor = Some(self.passed_before + position as u64);
+        self.top = self.base + top as u64;
+        self.cursor = Some(self.base + position as u64);
+        self.reselect = None;
     }
 
     /// Goes to the next error after the selected line, or the one before it.
@@ -239,7 +253,25 @@ impl Logs {
 
     /// Goes to the next match after the selected line, or the one before it.
     pub fn go_to_match(&mut self, forward: bool, page: usize) -> bool {
-        self.go_to(forward, page, |row| row.origin != Origin::Marker)
+        if !self.filter.shows_others || self.filter.pattern.is_none() {
+            return self.go_to(forward, page, |row| !row.origin.is_marker());
+        }
+        let filter = std::mem::take(&mut self.filter);
+        let found = self.go_to(forward, page, |row| filter.matches(row));
+        self.filter = filter;
+        found
+    }
+
+    /// Goes to the next marked line after the selected one; after the last, to the first.
+    pub fn go_to_mark(&mut self, page: usize) -> bool {
+        let marks = std::mem::take(&mut self.marks);
+        let is_marked = |row: &LogRow| marks.contains(&row.seq);
+        let found = self.go_to(true, page, is_marked) || {
+            let first = (0..self.passing.len()).find(|it| self.row(*it).is_some_and(is_marked));
+            first.inspect(|position| self.select(*position, page)).is_some()
+        };
+        self.marks = marks;
+        found
     }
 
     fn go_to(&mut self, forward: bool, page: usize, wanted: impl Fn(&LogRow) -> bool) -> bool {
@@ -270,12 +302,28 @@ impl Logs {
 
     /// Raises the least level; after the highest all are shown.
     pub fn raise_level(&mut self) {
-        self.filter.level = match self.filter.level {
+        let level = match self.filter.level {
             None => Some(LogLevel::Debug),
             Some(LogLevel::Error) => None,
             Some(level) => LogLevel::ALL.into_iter().find(|higher| *higher > level),
         };
+        self.set_level(level);
+    }
+
+    /// Whose lines are shown.
+    pub fn writer_filter(&self) -> &str {
+        &self.filter.writers.text
+    }
+
+    /// Shows only lines of these plugins, versions or targets: `world http -heartbeat`.
+    pub fn set_writer_filter(&mut self, text: &str) {
+        self.filter.writers = WriterFilter::new(text);
         self.refilter();
+    }
+
+    /// Who has written, sorted by name.
+    pub fn writer_labels(&self) -> Vec<&str> {
+        self.writers.labels()
     }
 
     /// What the lines must contain.
@@ -285,35 +333,139 @@ impl Logs {
 
     /// What matched in a line is found with this.
     pub fn matcher(&self) -> Option<&Regex> {
-        self.filter.pattern.as_ref()
+        self.filter.pattern.as_ref().filter(|_| !self.filter.is_inverted)
+    }
+
+    /// Whether the lines that match are hidden instead of the others.
+    pub fn is_inverted(&self) -> bool {
+        self.filter.is_inverted
+    }
+
+    /// Hides the lines that match instead of the others, or the other way round.
+    pub fn invert(&mut self) {
+        self.filter.is_inverted = !self.filter.is_inverted;
+        self.filter.shows_others = false;
+        self.refilter();
+    }
+
+    /// Whether lines that do not match stay in sight.
+    pub fn shows_others(&self) -> bool {
+        self.filter.shows_others
+    }
+
+    /// Keeps lines that do not match in sight, or hides them.
+    pub fn set_shows_others(&mut self, shows_others: bool) {
+        if self.filter.shows_others != shows_others {
+            self.filter.shows_others = shows_others;
+            self.refilter();
+        }
     }
 
     /// Shows only lines that contain this: a regular expression, or plain text where it is none;
     /// without regard to case.
     pub fn set_pattern(&mut self, text: &str) {
-        let compile = |pattern: &str| {
-            RegexBuilder::new(pattern).case_insensitive(true).size_limit(1 << 20).build().ok()
-        };
-        text.clone_into(&mut self.filter.text);
-        self.filter.pattern = match text {
-            "" => None,
-            text => compile(text).or_else(|| compile(&regex::escape(text))),
-        };
+        self.filter.set_pattern(text);
         self.refilter();
     }
 
+    /// Begins to look at all lines anew, the newest first.
     fn refilter(&mut self) {
-        let filter = &self.filter;
-        self.passing = self.rows.iter().filter(|row| filter.passes(row)).map(|it| it.seq).collect();
-        self.passed_before = 0;
-        self.top = 0;
-        self.cursor = None;
+        let selected = self.cursor().and_then(|position| self.passing.get(position).copied());
+        self.reselect = selected.or(self.reselect.filter(|_| self.cursor.is_some()));
+        self.passing.clear();
+        (self.base, self.top) = (MIDDLE, MIDDLE);
+        self.unscanned = Some(self.next_seq);
+        self.scan();
     }
 
-    /// The selected line, or the newest, as text.
-    pub fn selected_text(&self) -> Option<String> {
+    /// Whether older lines have still to be looked at.
+    pub fn is_scanning(&self) -> bool {
+        self.unscanned.is_some()
+    }
+
+    /// Looks at some more of the older lines.
+    pub fn scan(&mut self) {
+        let Some(until) = self.unscanned else { return };
+        let oldest = self.rows.front().map_or(until, |row| row.seq);
+        let until = until.max(oldest);
+        let from = until.saturating_sub(SCAN_AT_ONCE as u64).max(oldest);
+        for seq in (from..until).rev() {
+            if self.row_of(seq).is_some_and(|row| self.filter.passes(row)) {
+                self.passing.push_front(seq);
+                self.base -= 1;
+            }
+            if self.reselect == Some(seq) {
+                self.reselect_front();
+            }
+        }
+        self.unscanned = (from > oldest).then_some(from);
+        if self.unscanned.is_none() && self.reselect.is_some() {
+            self.reselect_front();
+        }
+    }
+
+    /// The line that was selected has been looked at: it, or the next one, is selected again.
+    fn reselect_front(&mut self) {
+        self.reselect = None;
+        if self.passing.is_empty() {
+            self.cursor = None;
+        } else {
+            self.cursor = Some(self.base);
+            self.top = self.base.saturating_sub(LINES_ABOVE);
+        }
+    }
+
+    /// Marks the selected line, or the newest, or takes its mark away; false when there is none.
+    pub fn toggle_mark(&mut self) -> bool {
+        let last = self.passing.len().checked_sub(1);
+        let Some(seq) = self.cursor().or(last).and_then(|it| self.passing.get(it).copied()) else {
+            return false;
+        };
+        if !self.marks.remove(&seq) {
+            self.marks.insert(seq);
+        }
+        true
+    }
+
+    /// Whether a line is marked.
+    pub fn is_marked(&self, row: &LogRow) -> bool {
+        self.marks.contains(&row.seq)
+    }
+
+    /// Begins a selection of several lines at the selected one, or ends it.
+    pub fn toggle_selection(&mut self, page: usize) {
+        if self.anchor.take().is_none() {
+            if self.follows() {
+                self.hold(page);
+            }
+            self.anchor = self.cursor().and_then(|position| self.passing.get(position).copied());
+        }
+    }
+
+    /// Whether several lines are being selected.
+    pub fn has_selection(&self) -> bool {
+        self.anchor.is_some()
+    }
+
+    /// Whether a line is among the selected ones.
+    pub fn is_selected(&self, row: &LogRow) -> bool {
+        let Some(cursor) = self.cursor().and_then(|it| self.passing.get(it).copied()) else {
+            return false;
+        };
+        let anchor = self.anchor.unwrap_or(cursor);
+        (anchor.min(cursor)..=anchor.max(cursor)).contains(&row.seq)
+    }
+
+    /// The selected lines, or the newest, as text; and how many they are.
+    pub fn selected_text(&self) -> Option<(String, usize)> {
         let position = self.cursor().unwrap_or(self.passing.len().checked_sub(1)?);
-        self.row(position).map(LogRow::to_text)
+        if self.anchor.is_none() {
+            return self.row(position).map(|row| (row.to_text(), 1));
+        }
+        let rows = (0..self.passing.len()).filter_map(|position| self.row(position));
+        let lines: Vec<String> =
+            rows.filter(|row| self.is_selected(row)).map(LogRow::to_text).collect();
+        Some((lines.join("\n"), lines.len()))
     }
 
     /// All lines that the filter shows, as text.
@@ -321,35 +473,4 @@ impl Logs {
         let rows = (0..self.passing.len()).filter_map(|position| self.row(position));
         rows.map(LogRow::to_text).collect::<Vec<_>>().join("\n")
     }
-}
-
-impl LogRow {
-    /// `12:03:07 WARN world@v3 velocity clamped`
-    pub fn to_text(&self) -> String {
-        let time = format::clock(self.at_ms);
-        match &self.origin {
-            Origin::Record { level, writer } => {
-                format!("{time} {} {writer} {}", level.as_str(), self.text)
-            }
-            Origin::Output(stream) => format!("{time} {} {}", stream.as_str(), self.text),
-            Origin::Marker => format!("{time} {}", self.text),
-        }
-    }
-}
-
-fn text_of(record: LogRecord) -> String {
-    let mut text = plain(&record.message);
-    for (name, value) in &record.fields {
-        text.push_str(&format!(" {name}={}", plain(value)));
-    }
-    text
-}
-
-/// The text on one line, without colours and other control sequences.
-fn plain(text: &str) -> String {
-    if !text.contains(|c: char| c.is_control()) {
-        return text.to_owned();
-    }
-    let text = strip_ansi_escapes::strip_str(text.trim_end().replace('\t', "    "));
-    text.replace('\n', " ⏎ ").chars().filter(|c| !c.is_control()).collect()
 }

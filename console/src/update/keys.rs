@@ -3,7 +3,7 @@
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tui_input::backend::crossterm::EventHandler;
 
-use super::{Effect, act, calls, operations, preview};
+use super::{Effect, act, calls, logs, operations, preview};
 use crate::action::{Action, Command, Scope};
 use crate::key::Key;
 use crate::keymap::Found;
@@ -29,7 +29,7 @@ pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
         return in_overlay(state, overlay, key);
     }
     if state.searching.is_some() {
-        in_search(state, key);
+        logs::press(state, key);
         return Vec::new();
     }
     if state.form_has_keyboard() {
@@ -52,8 +52,8 @@ pub(super) fn paste(state: &mut State, text: &str) {
         palette.selected = 0;
     } else if let Some(input) = &mut state.searching {
         type_in(input);
-        let pattern = input.value().to_owned();
-        state.logs.set_pattern(&pattern);
+        let typed = input.value().to_owned();
+        logs::apply(state, &typed);
     } else if state.overlay.is_none()
         && state.form_has_keyboard()
         && let Some(form) = &mut state.functions.form
@@ -85,24 +85,6 @@ pub(super) fn asked(state: &mut State, key: KeyEvent) -> Option<Action> {
         Found::Nothing => {}
     }
     None
-}
-
-fn in_search(state: &mut State, key: KeyEvent) {
-    let Some(input) = &mut state.searching else { return };
-    match key.code {
-        KeyCode::Enter => state.searching = None,
-        KeyCode::Esc => {
-            state.searching = None;
-            state.logs.set_pattern("");
-        }
-        _ => {
-            input.handle_event(&TerminalEvent::Key(key));
-            let pattern = input.value().to_owned();
-            if pattern != state.logs.pattern() {
-                state.logs.set_pattern(&pattern);
-            }
-        }
-    }
 }
 
 fn in_form(state: &mut State, key: KeyEvent) -> Vec<Effect> {

@@ -9,7 +9,7 @@ use super::theme::Theme;
 use crate::action::{Action, Command, Scope};
 use crate::format;
 use crate::session::Job;
-use crate::state::{Phase, RunningJob, State};
+use crate::state::{Phase, RunningJob, SearchField, State};
 
 const SPINNER: [char; 4] = ['◐', '◓', '◑', '◒'];
 /// A turn of the spinner takes this long per figure.
@@ -56,7 +56,14 @@ fn job_text(job: &RunningJob, now_ms: u64) -> String {
 }
 
 /// What the keys do while a text is typed.
-const SEARCH_KEYS: &[(&str, &str)] = &[("Enter", "keeps the filter"), ("Esc", "clears it")];
+const SEARCH_KEYS: &[(&str, &str)] =
+    &[("Enter", "keeps the filter"), ("Tab", "hides the others or not"), ("Esc", "clears it")];
+const WRITER_KEYS: &[(&str, &str)] = &[
+    ("Enter", "keeps the filter"),
+    ("Tab", "completes"),
+    ("-name", "not these"),
+    ("Esc", "clears it"),
+];
 const FORM_KEYS: &[(&str, &str)] = &[("Enter", "invoke"), ("Tab", "next"), ("↑", "history")];
 
 pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
@@ -73,7 +80,11 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
         fits
     };
     if state.searching.is_some() {
-        SEARCH_KEYS.iter().all(|(label, hint)| push(label, hint, 0));
+        let keys = match state.searching_in {
+            SearchField::Pattern => SEARCH_KEYS,
+            SearchField::Writers => WRITER_KEYS,
+        };
+        keys.iter().all(|(label, hint)| push(label, hint, 0));
     } else if state.form_has_keyboard() {
         let esc = if state.functions.has_running_calls() { "cancel" } else { "close" };
         let reserve = format::width(esc) + "Esc".len() + 3;

@@ -1,5 +1,6 @@
 //! The logs panel. Only the lines in sight are looked at, wrapped and drawn.
 
+use ansi_to_tui::IntoText;
 use hotswap_protocol::LogLevel;
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
@@ -7,13 +8,13 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::plugins::row_of;
-use super::text::{cut, cut_front, pad, wrap};
+use super::text::{cut, cut_front, cut_spans, pad, wrap_spans};
 use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::action::Panel;
 use crate::format;
-use crate::state::State;
 use crate::state::logs::{LogRow, Logs, Origin};
+use crate::state::{SearchField, State};
 
 /// So many columns tell who wrote a line.
 const WRITER_WIDTH: usize = 14;
@@ -21,11 +22,13 @@ const WRITER_WIDTH: usize = 14;
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let logs = &state.logs;
     let has_focus = state.focus == Panel::Logs;
-    let inner = panel(frame, area, title(state, has_focus, theme), has_focus, theme);
-    draw_mode(frame, area, logs, theme);
+    let (title, typed_at) = title(state, has_focus, theme);
+    let title_width = u16::try_from(title.width()).unwrap_or(u16::MAX);
+    let before: usize = title.spans[..typed_at].iter().map(Span::width).sum();
+    let inner = panel(frame, area, title, has_focus, theme);
+    draw_mode(frame, area, title_width, logs, theme);
     if let Some(input) = &state.searching {
-        // Behind `3 Logs  /` in the title.
-        let column = "3 Logs  /".len() + input.visual_cursor() + 1;
+        let column = before + input.visual_cursor() + 1;
         let x = area.x.saturating_add(u16::try_from(column).unwrap_or(u16::MAX));
         let x = x.min(area.right().saturating_sub(1));
         frame.set_cursor_position(Position::new(x, area.y));
@@ -45,39 +48,57 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
-/// `3 Logs  /vel  ≥ WARN  214 of 18,042`
-fn title(state: &State, has_focus: bool, theme: &Theme) -> Line<'static> {
+/// `3 Logs  ≥ WARN  of world@3  /vel  214 of 18,042`, and which of its parts is being typed.
+fn title(state: &State, has_focus: bool, theme: &Theme) -> (Line<'static>, usize) {
     let logs = &state.logs;
     let mut line = Line::from(Span::styled(
         "3 Logs",
         if has_focus { theme.title } else { theme.title_elsewhere },
     ));
-    if state.searching.is_some() || !logs.pattern().is_empty() {
-        let style = if state.searching.is_some() { theme.input } else { theme.strong };
-        line.push_span(Span::raw("  /"));
-        line.push_span(Span::styled(logs.pattern().to_owned(), style));
-    }
+    let mut typed_at = 0;
     if let Some(level) = logs.level() {
         line.push_span(Span::styled(format!("  ≥ {}", level.as_str()), theme.strong));
     }
+    let is_typed = |field| state.searching.is_some() && state.searching_in == field;
+    let mut part = |field, lead: String, text: &str| {
+        let typed = is_typed(field);
+        if typed || !text.is_empty() {
+            line.push_span(Span::raw(lead));
+            if typed {
+                typed_at = line.spans.len();
+            }
+            let style = if typed { theme.input } else { theme.strong };
+            line.push_span(Span::styled(text.to_owned(), style));
+        }
+    };
+    part(SearchField::Writers, "  of ".into(), logs.writer_filter());
+    let lead = match (logs.is_inverted(), logs.shows_others()) {
+        (true, _) => "  not /",
+        (false, true) => "  search /",
+        (false, false) => "  /",
+    };
+    part(SearchField::Pattern, lead.into(), logs.pattern());
+    let more = if logs.is_scanning() { "…" } else { "" };
     let counts = if logs.passing() == logs.len() {
         format!("  {}", format::grouped(logs.len()))
     } else {
-        format!("  {} of {}", format::grouped(logs.passing()), format::grouped(logs.len()))
+        let passing = format::grouped(logs.passing());
+        format!("  {passing}{more} of {}", format::grouped(logs.len()))
     };
     line.push_span(Span::styled(counts, theme.dim));
-    line
+    (line, typed_at)
 }
 
 /// `FOLLOW`, or how many lines came meanwhile.
-fn draw_mode(frame: &mut Frame<'_>, area: Rect, logs: &Logs, theme: &Theme) {
+fn draw_mode(frame: &mut Frame<'_>, area: Rect, title_width: u16, logs: &Logs, theme: &Theme) {
     let (text, style) = match (logs.follows(), logs.behind()) {
         (true, _) => (" FOLLOW ".to_owned(), theme.dim),
         (false, 0) => (" PAUSED ".to_owned(), theme.warning),
         (false, behind) => (format!(" PAUSED  {} below ", format::grouped(behind)), theme.warning),
     };
     let width = u16::try_from(format::width(&text)).unwrap_or(u16::MAX);
-    if area.width > width + 34 {
+    // Two corners, and a blank on each side.
+    if area.width >= title_width.saturating_add(width + 4) {
         let x = area.right() - width - 1;
         frame.render_widget(Line::styled(text, style), Rect { x, width, height: 1, ..area });
     }
@@ -93,7 +114,7 @@ fn visible_lines(
 ) -> Vec<Line<'static>> {
     let draw = |position: usize| {
         let Some(row) = logs.row(position) else { return Vec::new() };
-        let selected = logs.cursor() == Some(position);
+        let selected = logs.is_selected(row);
         let style = match (selected, has_focus) {
             (true, true) => Some(theme.selected),
             (true, false) => Some(theme.selected_elsewhere),
@@ -137,17 +158,26 @@ fn lines_of(
     selected: Option<Style>,
     theme: &Theme,
 ) -> Vec<Line<'static>> {
-    if row.origin == Origin::Marker {
+    if row.origin.is_marker() {
         let text = cut(&format!("──── {} ", row.text), width);
         let rest = "─".repeat(width.saturating_sub(format::width(&text)));
-        return vec![Line::styled(text + &rest, selected.unwrap_or(theme.marker))];
+        let style = match row.origin {
+            Origin::Dropped(_) => theme.warning,
+            _ => theme.marker,
+        };
+        return vec![Line::styled(text + &rest, selected.unwrap_or(style))];
     }
-    let lead = lead(row, theme);
+    let mark = match logs.is_marked(row) {
+        true => Span::styled("◆", theme.warning),
+        false => Span::raw(" "),
+    };
+    let lead = lead(row, mark, theme);
     let lead_width: usize = lead.iter().map(Span::width).sum();
     let text_width = width.saturating_sub(lead_width);
+    let text = with_matches(spans_of(row, theme), logs, theme);
     let parts = match logs.wrap {
-        true => wrap(&row.text, text_width),
-        false => vec![cut(&row.text, text_width)],
+        true => wrap_spans(text, text_width),
+        false => vec![cut_spans(text, text_width)],
     };
     let mut lines = Vec::with_capacity(parts.len());
     for (position, part) in parts.into_iter().enumerate() {
@@ -155,7 +185,7 @@ fn lines_of(
             0 => lead.clone(),
             _ => vec![Span::raw(" ".repeat(lead_width.min(width)))],
         };
-        spans.extend(with_matches(&part, logs, theme));
+        spans.extend(part);
         let mut line = Line::from(spans);
         if let Some(style) = selected {
             for span in &mut line.spans {
@@ -169,9 +199,23 @@ fn lines_of(
     lines
 }
 
+/// What a line says, in the colours that the host gave it.
+fn spans_of(row: &LogRow, theme: &Theme) -> Vec<Span<'static>> {
+    let coloured = row.coloured.as_deref().filter(|_| theme.has_colours);
+    let parsed = coloured.and_then(|text| text.into_text().ok());
+    let Some(line) = parsed.and_then(|text| text.lines.into_iter().next()) else {
+        return vec![Span::raw(row.text.clone())];
+    };
+    let printable = |span: Span<'_>| {
+        let text: String = span.content.chars().filter(|c| !c.is_control()).collect();
+        Span::styled(text, span.style)
+    };
+    line.spans.into_iter().map(printable).collect()
+}
+
 /// `12:03:07 WARN  world@v3         `
-fn lead(row: &LogRow, theme: &Theme) -> Vec<Span<'static>> {
-    let time = Span::styled(format!("{} ", format::clock(row.at_ms)), theme.dim);
+fn lead(row: &LogRow, mark: Span<'static>, theme: &Theme) -> Vec<Span<'static>> {
+    let time = Span::styled(format::clock(row.at_ms), theme.dim);
     let (level, level_style, writer_style) = match &row.origin {
         Origin::Record { level, .. } => {
             let style = match level {
@@ -182,26 +226,40 @@ fn lead(row: &LogRow, theme: &Theme) -> Vec<Span<'static>> {
             };
             (level.as_str(), style, theme.writer)
         }
-        Origin::Output(_) | Origin::Marker => ("", theme.dim, theme.dim),
+        Origin::Output(_) | Origin::Marker | Origin::Dropped(_) => ("", theme.dim, theme.dim),
     };
     // The end of a target tells more than its beginning.
     let writer = pad(&cut_front(row.origin.writer(), WRITER_WIDTH), WRITER_WIDTH);
     vec![
         time,
+        mark,
         Span::styled(format!("{level:<5} "), level_style),
         Span::styled(format!("{writer} "), writer_style),
     ]
 }
 
-fn with_matches(text: &str, logs: &Logs, theme: &Theme) -> Vec<Span<'static>> {
-    let Some(matcher) = logs.matcher() else { return vec![Span::raw(text.to_owned())] };
-    let mut spans = Vec::new();
-    let mut end = 0;
-    for found in matcher.find_iter(text).filter(|found| !found.is_empty()) {
-        spans.push(Span::raw(text[end..found.start()].to_owned()));
-        spans.push(Span::styled(found.as_str().to_owned(), theme.matched));
-        end = found.end();
+/// The same spans with what the filter looks for made visible.
+fn with_matches(spans: Vec<Span<'static>>, logs: &Logs, theme: &Theme) -> Vec<Span<'static>> {
+    let Some(matcher) = logs.matcher() else { return spans };
+    let text: String = spans.iter().map(|span| span.content.as_ref()).collect();
+    let matches = matcher.find_iter(&text).filter(|found| !found.is_empty());
+    let matches: Vec<(usize, usize)> = matches.map(|found| (found.start(), found.end())).collect();
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for span in spans {
+        let end = start + span.content.len();
+        let mut from = start;
+        for (first, last) in matches.iter().map(|(a, b)| (*a.max(&start), *b.min(&end))) {
+            if first < last {
+                parts.push(Span::styled(text[from..first].to_owned(), span.style));
+                let style = span.style.patch(theme.matched);
+                parts.push(Span::styled(text[first..last].to_owned(), style));
+                from = last;
+            }
+        }
+        parts.push(Span::styled(text[from..end].to_owned(), span.style));
+        start = end;
     }
-    spans.push(Span::raw(text[end..].to_owned()));
-    spans
+    parts.retain(|span| !span.content.is_empty());
+    parts
 }

@@ -1,5 +1,6 @@
 //! Text in columns.
 
+use ratatui::text::Span;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// The text cut to at most `width` columns; a cut one ends in `…`.
@@ -79,6 +80,44 @@ pub(super) fn wrap_words(text: &str, width: usize) -> Vec<String> {
     lines.push(line);
     // A word that is longer than a line.
     lines.iter().flat_map(|line| wrap(line.trim_end(), width)).collect()
+}
+
+/// Spans cut to at most `width` columns; cut ones end in `…`.
+pub(super) fn cut_spans(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'static>> {
+    if spans.iter().map(Span::width).sum::<usize>() <= width {
+        return spans;
+    }
+    let mut first = wrap_spans(spans, width.saturating_sub(1).max(1)).swap_remove(0);
+    if width > 1 {
+        first.push(Span::raw("…"));
+    }
+    first
+}
+
+/// Spans in lines of at most `width` columns, broken where the columns end.
+pub(super) fn wrap_spans(spans: Vec<Span<'static>>, width: usize) -> Vec<Vec<Span<'static>>> {
+    let width = width.max(1);
+    let mut lines = vec![Vec::new()];
+    let mut used = 0;
+    for span in spans {
+        let mut text = String::new();
+        for c in span.content.chars() {
+            let columns = c.width().unwrap_or(0);
+            if used + columns > width && used > 0 {
+                if let Some(line) = lines.last_mut() {
+                    line.push(Span::styled(std::mem::take(&mut text), span.style));
+                }
+                lines.push(Vec::new());
+                used = 0;
+            }
+            text.push(c);
+            used += columns;
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push(Span::styled(text, span.style));
+        }
+    }
+    lines
 }
 
 #[cfg(test)]

@@ -325,9 +325,9 @@ fn levels_and_errors_are_found() {
     let mut console = connected();
     console.logs(lines(100));
     console.press("3 E");
-    assert!(console.state.logs.selected_text().unwrap().ends_with("line 100"));
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 100"));
     console.press("E");
-    assert!(console.state.logs.selected_text().unwrap().ends_with("line 90"));
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 90"));
     console.press("e e");
     assert!(console.state.notice.as_ref().unwrap().text.contains("no later error"));
     console.press("l l l l");
@@ -355,7 +355,7 @@ fn the_ring_keeps_a_bounded_number_of_lines() {
     assert_eq!(console.state.logs.len() as u64, capacity);
     assert_eq!(console.state.logs.passing() as u64, capacity);
     // What was selected is gone; the oldest line takes its place.
-    assert!(console.state.logs.selected_text().unwrap().ends_with("line 5001"));
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 5001"));
 }
 
 #[test]

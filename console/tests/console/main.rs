@@ -8,6 +8,7 @@ mod differences;
 mod invoke;
 mod json;
 mod keys;
+mod logs;
 mod memory;
 mod screens;
 mod session;

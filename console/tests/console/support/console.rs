@@ -39,7 +39,12 @@ impl Console {
     }
 
     pub fn take_in(&mut self, input: Input) -> Vec<Effect> {
-        update::update(&mut self.state, Event { at_ms: self.now_ms, input })
+        let effects = update::update(&mut self.state, Event { at_ms: self.now_ms, input });
+        // Until nothing is left to do, as the program's loop would.
+        while self.state.logs.is_scanning() {
+            update::update(&mut self.state, Event { at_ms: self.now_ms, input: Input::Scan });
+        }
+        effects
     }
 
     pub fn session(&mut self, event: SessionEvent) -> Vec<Effect> {

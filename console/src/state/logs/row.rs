@@ -1,0 +1,146 @@
+//! The lines of the log.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hotswap_protocol::{LogLevel, LogRecord};
+
+use crate::format;
+use crate::session::OutputStream;
+
+/// So many writers are told apart at once; a host that has more costs memory, not correctness.
+const WRITERS_KEPT: usize = 4096;
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRow {
+    /// Counts all lines ever, from 0.
+    pub seq: u64,
+    /// Milliseconds since the Unix epoch; when a plain line arrived.
+    pub at_ms: u64,
+    /// What wrote it.
+    pub origin: Origin,
+    /// What it says, its fields included, without colours.
+    pub text: String,
+    /// The same with its colours, where it has any.
+    pub coloured: Option<Box<str>>,
+}
+
+/// What wrote a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The host or a plugin, through its log.
+    Record {
+        /// How grave it is.
+        level: LogLevel,
+        /// Who wrote it.
+        writer: Arc<Writer>,
+    },
+    /// The process, on stdout or stderr.
+    Output(OutputStream),
+    /// The console: a reload, a start, an end.
+    Marker,
+    /// So many lines were lost here.
+    Dropped(u64),
+}
+
+/// Who writes records.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// `world@v3`, or the target.
+    pub label: String,
+    /// The module or target.
+    pub target: String,
+    /// Label and target in small letters, for the filter.
+    pub(super) lowercase: (String, String),
+}
+
+/// The writers by what their records say; one is kept for all records that it wrote.
+#[derive(Default)]
+pub(super) struct Writers(HashMap<(Option<String>, Option<u32>, String), Arc<Writer>>);
+
+impl Writers {
+    pub fn of(&mut self, record: &LogRecord) -> Arc<Writer> {
+        let key = (record.plugin.clone(), record.version, record.target.clone());
+        if let Some(writer) = self.0.get(&key) {
+            return writer.clone();
+        }
+        let (label, target) = (format::log_origin(record), record.target.clone());
+        let lowercase = (label.to_lowercase(), target.to_lowercase());
+        let writer = Arc::new(Writer { label, target, lowercase });
+        if self.0.len() >= WRITERS_KEPT {
+            self.0.clear();
+        }
+        self.0.insert(key, writer.clone());
+        writer
+    }
+
+    /// What all of them are called, sorted.
+    pub fn labels(&self) -> Vec<&str> {
+        let mut labels: Vec<&str> = self.0.values().map(|it| it.label.as_str()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        labels
+    }
+}
+
+impl Origin {
+    /// The name of what wrote it.
+    pub fn writer(&self) -> &str {
+        match self {
+            Self::Record { writer, .. } => &writer.label,
+            Self::Output(stream) => stream.as_str(),
+            Self::Marker | Self::Dropped(_) => "",
+        }
+    }
+
+    pub(super) fn is_error(&self) -> bool {
+        matches!(self, Self::Record { level: LogLevel::Error, .. })
+    }
+
+    /// Whether the console itself wrote it.
+    pub fn is_marker(&self) -> bool {
+        matches!(self, Self::Marker | Self::Dropped(_))
+    }
+}
+
+impl LogRow {
+    /// `12:03:07 WARN world@v3 velocity clamped`
+    pub fn to_text(&self) -> String {
+        let time = format::clock(self.at_ms);
+        match &self.origin {
+            Origin::Record { level, writer } => {
+                format!("{time} {} {} {}", level.as_str(), writer.label, self.text)
+            }
+            Origin::Output(stream) => format!("{time} {} {}", stream.as_str(), self.text),
+            Origin::Marker | Origin::Dropped(_) => format!("{time} {}", self.text),
+        }
+    }
+}
+
+/// A record's message and fields on one line.
+pub(super) fn text_of(record: &LogRecord) -> String {
+    let mut text = plain(&record.message);
+    for (name, value) in &record.fields {
+        text.push(' ');
+        text.push_str(name);
+        text.push('=');
+        text.push_str(&plain(value));
+    }
+    text
+}
+
+/// A line of plain output without its colours, and with them where it has any.
+pub(super) fn output_of(text: &str) -> (String, Option<Box<str>>) {
+    let coloured = text.contains("\u{1b}[").then(|| text.trim_end().replace('\t', "    ").into());
+    (plain(text), coloured)
+}
+
+/// The text on one line, without colours and other control sequences.
+fn plain(text: &str) -> String {
+    if !text.contains(|c: char| c.is_control()) {
+        return text.to_owned();
+    }
+    let text = strip_ansi_escapes::strip_str(text.trim_end().replace('\t', "    "));
+    text.replace('\n', " ⏎ ").chars().filter(|c| !c.is_control()).collect()
+}

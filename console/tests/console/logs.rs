@@ -1,0 +1,251 @@
+//! The log: what is kept, found, marked, copied and written, and what it looks like.
+
+use hotswap_console::session::{LogLine, OutputStream};
+use hotswap_console::update::{Effect, Event, Input, update};
+use hotswap_console::view::{self, Theme};
+use hotswap_protocol::LogLevel;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::Cell;
+use ratatui::style::Color;
+
+use crate::support::console::Console;
+use crate::support::samples;
+
+fn plain(text: &str) -> LogLine {
+    LogLine::Output { stream: OutputStream::Stdout, text: text.into() }
+}
+
+fn by(plugin: &str, version: u32, seq: u64, message: &str) -> LogLine {
+    let mut record = samples::record(seq, LogLevel::Info, message);
+    record.plugin = Some(plugin.into());
+    record.version = Some(version);
+    record.target = format!("{plugin}::inner");
+    LogLine::Log(record)
+}
+
+/// A console with lines of two plugins in two versions, of the host, and on stdout.
+fn mixed(width: u16, height: u16) -> Console {
+    let mut console = Console::connected(width, height);
+    console.logs(vec![
+        by("world", 3, 1, "the world turns"),
+        by("world", 30, 2, "another world"),
+        by("cat", 1, 3, "the cat purrs"),
+        LogLine::Log(samples::record(4, LogLevel::Warn, "slow request")),
+        plain("\u{1b}[31mred\u{1b}[0m and plain\u{1b}[2J"),
+    ]);
+    console.press("3");
+    console
+}
+
+/// What the lines of the log say that the filter shows.
+fn shown(console: &Console) -> Vec<String> {
+    let logs = &console.state.logs;
+    let rows = (0..logs.passing()).filter_map(|position| logs.row(position));
+    rows.filter(|row| !row.origin.is_marker()).map(|row| row.text.clone()).collect()
+}
+
+fn filter_writers(console: &mut Console, text: &str) -> Vec<String> {
+    console.press("t");
+    for _ in 0..console.state.logs.writer_filter().len() {
+        console.press("Backspace");
+    }
+    console.write(text);
+    console.press("Enter");
+    shown(console)
+}
+
+#[test]
+fn lines_are_filtered_by_plugin_version_target_and_stream() {
+    let mut console = mixed(120, 36);
+    let of_both_worlds = ["the world turns", "another world"];
+    assert_eq!(filter_writers(&mut console, "world"), of_both_worlds);
+    assert_eq!(filter_writers(&mut console, "world@3"), ["the world turns"]);
+    assert_eq!(filter_writers(&mut console, "World@v30 cat"), ["another world", "the cat purrs"]);
+    assert_eq!(filter_writers(&mut console, "::http"), ["slow request"]);
+    assert_eq!(filter_writers(&mut console, "stdout"), ["red and plain"]);
+    assert_eq!(filter_writers(&mut console, "-cat -http -stdout"), of_both_worlds);
+    console.logs(vec![by("cat", 1, 6, "purrs again"), by("world", 3, 7, "turns again")]);
+    assert_eq!(shown(&console).last().unwrap(), "turns again", "what comes later is filtered too");
+    console.press("Esc");
+    assert_eq!(shown(&console).len(), 7);
+}
+
+#[test]
+fn a_writer_is_completed_from_those_that_wrote() {
+    let mut console = mixed(120, 36);
+    console.press("t");
+    console.write("wor");
+    console.press("Tab");
+    assert_eq!(console.state.logs.writer_filter(), "world@v3");
+    console.press("Tab");
+    assert_eq!(console.state.logs.writer_filter(), "world@v30");
+    assert_eq!(shown(&console), ["another world"]);
+    console.press("Esc");
+    assert_eq!(console.state.logs.writer_filter(), "");
+}
+
+#[test]
+fn a_filter_is_inverted_and_a_search_leaves_the_others_in_sight() {
+    let mut console = mixed(120, 36);
+    console.press("/");
+    console.write("world");
+    console.press("Enter");
+    assert_eq!(shown(&console), ["the world turns", "another world"]);
+    console.press("!");
+    assert_eq!(shown(&console), ["the cat purrs", "slow request", "red and plain"]);
+    console.press("Esc s");
+    console.write("world");
+    console.press("Enter");
+    assert_eq!(shown(&console).len(), 5);
+    let selected = |console: &Console| console.state.logs.selected_text().unwrap().0;
+    console.press("N");
+    assert!(selected(&console).ends_with("another world"));
+    console.press("N");
+    assert!(selected(&console).ends_with("the world turns"));
+    console.press("N");
+    assert!(console.state.notice.as_ref().unwrap().text.contains("no earlier match"));
+    console.press("n");
+    assert!(selected(&console).ends_with("another world"));
+    console.press("/ Tab");
+    assert_eq!(shown(&console).len(), 5, "Tab shows the others while the pattern is typed");
+}
+
+#[test]
+fn a_filter_keeps_the_selected_line_or_the_next_that_passes() {
+    let mut console = mixed(120, 36);
+    console.press("g g j");
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("the world turns"));
+    console.press("/");
+    console.write("the|slow");
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("the world turns"));
+    console.press("Esc /");
+    console.write("slow");
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("slow request"));
+    console.press("Esc");
+    assert!(!console.state.logs.follows(), "a filter does not take the reader away");
+}
+
+#[test]
+fn marked_lines_are_found_again_around_the_end() {
+    let mut console = mixed(120, 36);
+    assert_eq!(console.press("M"), []);
+    assert!(console.state.notice.as_ref().unwrap().text.contains("no line is marked"));
+    console.press("g g j m j j m");
+    let selected = |console: &Console| console.state.logs.selected_text().unwrap().0;
+    console.press("G M");
+    assert!(selected(&console).ends_with("the world turns"));
+    console.press("M");
+    assert!(selected(&console).ends_with("the cat purrs"));
+    console.press("m M");
+    assert!(selected(&console).ends_with("the world turns"), "its mark was taken away");
+}
+
+#[test]
+fn several_lines_are_selected_and_copied_without_borders_and_colours() {
+    let mut console = mixed(120, 36);
+    console.press("g g j j v j");
+    let copied = "12:00:02 INFO world@v30 another world\n12:00:03 INFO cat@v1 the cat purrs";
+    assert_eq!(console.press("y"), [Effect::Copy(copied.into())]);
+    assert!(!console.state.logs.has_selection());
+    console.press("G k");
+    let Effect::Copy(line) = &console.press("y")[0] else { panic!() };
+    assert!(line.ends_with("red and plain") || line.ends_with("slow request"), "{line}");
+}
+
+#[test]
+fn what_the_filter_shows_is_written_to_a_file_of_its_own() {
+    let mut console = mixed(120, 36);
+    filter_writers(&mut console, "world@3");
+    console.press("/");
+    console.write("turns");
+    console.press("Enter");
+    let text = "12:00:01 INFO world@v3 the world turns\n".to_owned();
+    let name = "sample-host-120500".to_owned();
+    assert_eq!(console.press("X"), [Effect::Export { name, text }]);
+
+    let directory = tempfile::tempdir().unwrap();
+    let export = |text| hotswap_console::files::export(directory.path(), "log", text).unwrap();
+    let (first, second) = (export("one"), export("two"));
+    assert_ne!(first, second, "no file is overwritten");
+    assert_eq!(std::fs::read_to_string(first).unwrap(), "one");
+}
+
+#[test]
+fn too_much_for_a_clipboard_is_not_copied() {
+    let mut console = Console::connected(120, 36);
+    let line = "x".repeat(1024);
+    console.logs((0..1200).map(|_| plain(&line)).collect());
+    assert_eq!(console.press("3 Y"), []);
+    assert!(console.state.notice.as_ref().unwrap().text.contains("X writes them to a file"));
+}
+
+#[test]
+fn lost_lines_are_counted_where_they_were_lost() {
+    let mut console = Console::connected(120, 36);
+    console.logs(vec![plain("before"), LogLine::Dropped { count: 1_000 }]);
+    console.logs(vec![LogLine::Dropped { count: 234 }, plain("after")]);
+    assert_eq!(console.state.logs.dropped, 1_234);
+    let screen = console.screen();
+    let at = |text: &str| screen.lines().position(|line| line.contains(text));
+    assert!(at("before") < at("1,234 lines dropped") && at("1,234 lines dropped") < at("after"));
+    assert_eq!(screen.matches("lines dropped").count(), 1);
+}
+
+#[test]
+fn a_changed_filter_looks_at_the_newest_lines_first_and_yields_to_the_keyboard() {
+    let mut console = Console::connected(120, 36);
+    let capacity = hotswap_console::state::logs::CAPACITY;
+    for chunk in 0..capacity / 1000 {
+        let lines = (0..1000).map(|line| plain(&format!("line {chunk} {line}"))).collect();
+        console.logs(lines);
+    }
+    let state = &mut console.state;
+    let press = |state: &mut _, input| update(state, Event { at_ms: samples::NOON_MS, input });
+    state.logs.set_pattern("line .* 7$");
+    assert!(state.logs.is_scanning());
+    let seen = state.logs.passing();
+    assert!(seen > 0 && seen < 100, "{seen} so far");
+    let newest = state.logs.row(seen - 1).unwrap().text.clone();
+    assert_eq!(newest, "line 99 7");
+    // What comes meanwhile takes its place at the end, and nothing is found twice.
+    press(state, Input::Logs(vec![plain("line 100 7")]));
+    while state.logs.is_scanning() {
+        press(state, Input::Scan);
+    }
+    assert_eq!(state.logs.passing(), 101);
+    let positions = 0..state.logs.passing();
+    let seqs: Vec<u64> = positions.map(|it| state.logs.row(it).unwrap().seq).collect();
+    assert!(seqs.is_sorted_by(|a, b| a < b));
+}
+
+#[test]
+fn the_hosts_own_colours_are_kept_and_its_other_sequences_are_not() {
+    let console = mixed(120, 36);
+    let mut terminal = Terminal::new(TestBackend::new(120, 36)).unwrap();
+    let theme = Theme::with_colours();
+    terminal.draw(|frame| view::draw(frame, &console.state, &theme)).unwrap();
+    let buffer = terminal.backend().buffer();
+    let text = |cells: &[Cell]| cells.iter().map(Cell::symbol).collect::<String>();
+    let red = buffer.content().windows(7).find(|it| text(it) == "red and");
+    let red = red.unwrap();
+    assert_eq!((red[0].fg, red[4].fg), (Color::Red, Color::Reset));
+    assert!(console.screen().contains("red and plain"));
+    assert_eq!(console.screen().matches('\u{1b}').count(), 0);
+}
+
+#[test]
+fn the_screens_of_a_filtered_log() {
+    let screens = [(120, 36), (80, 24), (60, 15)].map(|(width, height)| {
+        let mut console = mixed(width, height);
+        console.logs(vec![LogLine::Dropped { count: 12 }]);
+        console.press("l l t");
+        console.write("world stdout");
+        console.press("Enter k m / Tab");
+        console.write("an");
+        let mut theme = Theme::without_colours();
+        theme.is_ascii = width == 60;
+        format!("{width}×{height}\n{}\n", console.screen_in(&theme))
+    });
+    insta::assert_snapshot!(screens.join("\n"));
+}
