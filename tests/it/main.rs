@@ -15,6 +15,7 @@ mod dependencies;
 mod editing;
 mod ending;
 mod freeing;
+mod linked;
 mod live;
 mod probe;
 mod refused;

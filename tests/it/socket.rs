@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
 };
 
 use hotswap_engine::{ConsoleSocket, args};
@@ -32,32 +33,42 @@ impl Listening {
     }
 
     fn connect(&self) -> Client {
-        let stream = UnixStream::connect(self.host.engine.snapshot().host.socket).unwrap();
-        Client { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+        Client::connect(&self.host.engine.snapshot().host.socket)
     }
 
     /// A client that has said hello.
     fn greet(&self) -> Client {
-        let mut client = self.connect();
-        let answer =
-            client.ask(1, "hello", json!({"protocol": PROTOCOL_VERSION, "client": "test"}));
-        assert_eq!(answer["result"]["host"]["pid"], std::process::id());
-        client
+        Client::greeted(&self.host.engine.snapshot().host.socket)
     }
 }
 
-struct Client {
+/// Somebody who speaks the protocol.
+pub struct Client {
     stream: UnixStream,
     reader: BufReader<UnixStream>,
 }
 
 impl Client {
+    pub fn connect(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
+        Self { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+    }
+
+    /// A client that has said hello.
+    pub fn greeted(socket: &Path) -> Self {
+        let mut client = Self::connect(socket);
+        let answer =
+            client.ask(1, "hello", json!({"protocol": PROTOCOL_VERSION, "client": "test"}));
+        assert_eq!(answer["result"]["host"]["pid"], std::process::id());
+        client
+    }
+
     fn send(&mut self, line: &str) {
         self.stream.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// The next line; none when the host closed the connection.
-    fn receive(&mut self) -> Option<Value> {
+    pub fn receive(&mut self) -> Option<Value> {
         let mut line = String::new();
         let read = self.reader.read_line(&mut line).unwrap_or(0);
         (read > 0).then(|| serde_json::from_str(&line).unwrap())
@@ -69,7 +80,7 @@ impl Client {
         );
     }
 
-    fn ask(&mut self, id: u64, method: &str, params: Value) -> Value {
+    pub fn ask(&mut self, id: u64, method: &str, params: Value) -> Value {
         self.begin(id, method, params);
         loop {
             let line = self.receive().expect("an answer");

@@ -106,7 +106,7 @@ pub struct OutputArguments {
 pub struct BuildArguments {
     /// The plugin's package directory.
     pub plugin_dir: PathBuf,
-    /// Where the artifact goes, as `<plugin>.so`.
+    /// Where the artifact goes, as `<plugin>.so`; with `--static-linking`, the generated crate.
     pub out_dir: PathBuf,
     /// Build with optimizations.
     #[arg(long)]
@@ -117,6 +117,13 @@ pub struct BuildArguments {
     /// Tell what was built and how long each phase took.
     #[arg(long, short)]
     pub verbose: bool,
+    /// Build nothing, but generate in OUT_DIR the crate through which a host links the plugin
+    /// statically; what it links already stays.
+    #[arg(long)]
+    pub static_linking: bool,
+    /// Remove what `--static-linking` generated for the plugin.
+    #[arg(long, requires = "static_linking")]
+    pub clean: bool,
     /// More flags for cargo.
     #[arg(last = true, value_name = "CARGO FLAGS")]
     pub cargo_flags: Vec<String>,

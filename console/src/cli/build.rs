@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use hotswap_build::{BuildMessage, BuildOptions, Cancel, PluginPackage, build_plugin};
+use hotswap_build::{
+    BuildMessage, BuildOptions, Cancel, PluginPackage, build_plugin, link_statically,
+    unlink_statically,
+};
 use hotswap_protocol::{ErrorKind, WireError};
 
 use super::Failure;
@@ -10,6 +13,9 @@ use super::args::BuildArguments;
 use crate::signals::Termination;
 
 pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
+    if arguments.static_linking {
+        return link(&arguments);
+    }
     let cancel = Cancel::default();
     let mut termination = Termination::listen()?;
     let cancelled = cancel.clone();
@@ -24,6 +30,27 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
     built.unwrap_or_else(|error| {
         Err(WireError::new(ErrorKind::Internal, format!("the build panicked: {error}")).into())
     })
+}
+
+/// Generates the crate through which a host links the plugin, or removes the plugin from it.
+fn link(arguments: &BuildArguments) -> Result<(), Failure> {
+    let change = if arguments.clean { unlink_statically } else { link_statically };
+    let links = change(&arguments.plugin_dir, &arguments.out_dir)?;
+    let mut stderr = io::stderr();
+    // Advice; where nobody reads it the crate is there all the same.
+    let _ = if links.plugins.is_empty() {
+        writeln!(stderr, "it linked no other plugin, and is gone: the host must not depend on it")
+    } else {
+        writeln!(
+            stderr,
+            "`{}` links {}\nthe host depends on it and begins with \
+             `Engine::builder_static({}::plugins())`",
+            links.name,
+            links.plugins.join(", "),
+            links.name.replace('-', "_")
+        )
+    };
+    Ok(writeln!(io::stdout(), "{}", links.dir.display())?)
 }
 
 fn build_and_install(arguments: BuildArguments, cancel: &Cancel) -> Result<(), Failure> {

@@ -42,6 +42,7 @@ mod message;
 mod process;
 mod replay;
 mod source_diff;
+mod static_link;
 // What was built.
 mod atomic_file;
 mod store;
@@ -54,6 +55,7 @@ pub use error::{BuildError, BuildErrorKind};
 pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
 pub use package::{HostPackage, PluginPackage};
 pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};
+pub use static_link::{StaticLinks, link_statically, unlink_statically};
 pub use store::{Store, StoredArtifact, StoredFile};
 pub use watch::{DEFAULT_QUIET, Watcher};
 

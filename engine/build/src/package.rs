@@ -69,7 +69,12 @@ impl HostPackage {
         };
         let metadata = plugins_named(&workspace, package)?;
         let plugins = open_plugins(&workspace, package, &metadata.plugins)?;
-        refuse_plugin_dependency(&workspace, package, "a host never depends on its plugins")?;
+        refuse_plugin_dependency(
+            &workspace,
+            package,
+            "a host never depends on its plugins, unless in a feature for static linking that is off by \
+             default",
+        )?;
 
         let dir = dir_of(package);
         let target_dir = workspace.target_dir();

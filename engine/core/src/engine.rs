@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_plugin::{Value, Vault};
+use hotswap_plugin::{StaticPlugin, Value, Vault};
 use hotswap_protocol::{
     FreeResult, LiveSnapshot, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot,
 };
@@ -48,6 +48,19 @@ impl Engine {
     /// Begins an engine whose artifacts lie in a directory.
     pub fn builder(plugin_dir: impl Into<PathBuf>) -> EngineBuilder {
         EngineBuilder::new(plugin_dir.into())
+    }
+
+    /// Begins an engine whose plugins are linked into this program, for debuggers and for platforms
+    /// that cannot unload: `Engine::builder_static(static_plugins![world, dog])`.
+    ///
+    /// Everything is as with loaded plugins, but for [`reload`](Self::reload) and
+    /// [`rollback`](Self::rollback): these answer [`EngineError::StaticallyLinked`] once the plugins
+    /// are loaded. Threads that such a plugin starts, and thread-locals that it leaves, are the
+    /// program's own. An engine has a linked plugin to itself until it has shut down.
+    pub fn builder_static(
+        plugins: impl IntoIterator<Item = &'static StaticPlugin>,
+    ) -> EngineBuilder {
+        EngineBuilder::linked(plugins.into_iter().collect())
     }
 
     /// Loads the plugins, handing each one `data`.

@@ -104,6 +104,8 @@ pub enum EngineError {
         /// Why.
         why: &'static str,
     },
+    /// The plugins are linked into the program, and cannot be replaced.
+    StaticallyLinked,
     /// The engine was shut down.
     ShutDown,
 }
@@ -153,7 +155,7 @@ impl EngineError {
 
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Load { .. } => ErrorKind::Reload,
+            Self::Load { .. } | Self::StaticallyLinked => ErrorKind::Reload,
             Self::UnknownPlugin { .. } => ErrorKind::UnknownPlugin,
             Self::NotFreeable { .. } => ErrorKind::NotFreeable,
             Self::Setup { .. } | Self::Interface { .. } | Self::ShutDown => ErrorKind::Internal,
@@ -179,6 +181,11 @@ impl fmt::Display for EngineError {
                 write!(f, "{owner}: {what}; build plugin and host against the same source")
             }
             Self::NotFreeable { target, why } => write!(f, "{target} cannot be freed: {why}"),
+            Self::StaticallyLinked => f.write_str(
+                "the host runs statically linked: its plugins are a part of the program, and last as \
+                 long as it does; to replace plugins, start it with a directory of artifacts \
+                 (`Engine::builder`)",
+            ),
             Self::ShutDown => f.write_str("the engine was shut down"),
         }
     }

@@ -1,4 +1,5 @@
-//! An artifact mapped into the host. Only this file opens and closes a library.
+//! An artifact mapped into the host, or a plugin that is linked into it. Only this file opens and
+//! closes a library.
 
 use std::{
     ffi::{CStr, c_int, c_void},
@@ -9,9 +10,9 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{RawFuture, RawObject},
-    BoundObject, Data, FunctionDescription, ImportRequest, LiveTypeDescription, TypeSchema, Value,
-    Vault,
+    __private::{RawFuture, RawObject, attach_linked},
+    BoundObject, Data, FunctionDescription, ImportRequest, LiveTypeDescription, StaticPlugin,
+    TypeSchema, Value, Vault,
     abi::{
         ATTACH_SYMBOL, Attach, HostTable, Outcome, PluginTable, TypedCalls,
         descriptor::{Descriptor, Stamp},
@@ -19,7 +20,10 @@ use hotswap_plugin::{
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use crate::{EngineError, find::Found, host_table::host_table, stage::Staged, version::Version};
+use crate::{
+    EngineError, artifact::BuildId, find::Found, host_table::host_table, stage::Staged,
+    version::Version,
+};
 
 /// A mapped image, attached to this host.
 ///
@@ -27,13 +31,19 @@ use crate::{EngineError, find::Found, host_table::host_table, stage::Staged, ver
 /// as there is a lease, and calls nothing of it without one.
 pub(crate) struct Image {
     table: NonNull<PluginTable>,
-    library: Library,
+    /// None when the plugin is linked into the host, where it stays.
+    mapped: Option<Mapped>,
     // What the image calls through until it is unmapped; `close` frees it then.
     host: NonNull<HostTable>,
     // The table's context. This makes a cycle, which `close` breaks: a version whose image is never
     // closed lives as long as the process, and so does the image.
     version: Arc<Version>,
-    // Last: the file that was mapped.
+}
+
+/// What was mapped.
+struct Mapped {
+    library: Library,
+    // Last: the file.
     staged: Staged,
 }
 
@@ -57,18 +67,29 @@ impl Image {
         // SAFETY: the table was leaked, and is freed only when the image is gone.
         let table = unsafe { attach(host.as_ref()) };
         let table = NonNull::new(table.cast_mut()).ok_or("attaching to it panicked")?;
-        let image = Self { table, library, host, version: version.clone(), staged };
-        image.expect_inspected()?;
+        let expected = staged.facts.build_id;
+        let mapped = Some(Mapped { library, staged });
+        let image = Self { table, mapped, host, version: version.clone() };
+        image.expect_inspected(expected)?;
         Ok(image)
     }
 
+    /// Attaches to a plugin that is linked into this program.
+    pub fn link(plugin: &'static StaticPlugin, version: &Arc<Version>) -> Result<Self, String> {
+        let host = NonNull::from(Box::leak(Box::new(host_table(version))));
+        // SAFETY: the table was leaked, and such an image is never closed.
+        let table = attach_linked(plugin, unsafe { host.as_ref() });
+        let table = NonNull::new(table.map_err(|error| error.to_string())?.cast_mut());
+        let table = table.ok_or("it has no functions")?;
+        Ok(Self { table, mapped: None, host, version: version.clone() })
+    }
+
     /// Checks that the descriptor that answers is the one that was inspected.
-    fn expect_inspected(&self) -> Result<(), String> {
+    fn expect_inspected(&self, expected: BuildId) -> Result<(), String> {
         // SAFETY: the address is of a static in the image. The compiler that built the image knows
         // its stamp as zero; the read is volatile since the file's says otherwise.
         let Descriptor { stamp: Stamp { build_id, .. }, .. } =
             unsafe { self.table().descriptor.read_volatile() };
-        let expected = self.staged.facts.build_id;
         if build_id == expected.bytes() {
             return Ok(());
         }
@@ -77,7 +98,8 @@ impl Image {
 
     /// The file that was mapped, to be loaded once more.
     pub fn staged_file(&self) -> Result<Found, EngineError> {
-        Found::at(&self.staged.copy)
+        let mapped = self.mapped.as_ref().ok_or(EngineError::StaticallyLinked)?;
+        Found::at(&mapped.staged.copy)
     }
 
     fn table(&self) -> &PluginTable {
@@ -184,7 +206,7 @@ impl Image {
         // SAFETY: the caller's promise.
         let detached = unsafe { (self.table().detach)(self.table().instance) };
         if let Outcome::Panic(report) = detached {
-            let (plugin, location) = (&self.staged.facts.name, &report.location);
+            let (plugin, location) = (self.version.name(), &report.location);
             tracing::error!(plugin, "its drop panicked at {location}: {}", report.message);
         }
     }
@@ -194,7 +216,10 @@ impl Image {
     /// # Safety
     /// The image was detached; nothing runs in it or will, and no thread has destructors of it.
     pub unsafe fn close(self) -> Closed {
-        let Self { library, host, version, staged, .. } = self;
+        let Self { mapped, host, version, .. } = self;
+        let Some(Mapped { library, staged }) = mapped else {
+            return Closed::StillMapped("it is linked into this program".into());
+        };
         let closed = library.close().map_err(|error| error_text(&error));
         let still_mapped = is_mapped(&staged.copy);
         let why = match closed {

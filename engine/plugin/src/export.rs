@@ -1,17 +1,24 @@
 //! What `#[plugin]` emits into the plugin crate itself.
 
-/// Emits what only a loaded image needs, under `cfg(hotswap_cdylib)`.
+/// Emits the plugin for hosts that link it statically; and what only a loaded image needs, under
+/// `cfg(hotswap_cdylib)`.
 ///
-/// It must stand in the plugin crate: a program has one global allocator, and the linker silently
+/// The latter must stand in the plugin crate: a program has one global allocator, and the linker silently
 /// leaves out assembly that stands in a dependency. The hooks are weak and hidden, so that the
 /// image's own `std` binds to them and nobody else sees them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_plugin {
     ($plugin:ty) => {
-        // Holds in every build: the type can be made, and so is not dead code in a plain library.
-        const _: fn() -> ::std::boxed::Box<dyn $crate::Plugin> =
-            || ::std::boxed::Box::new(<$plugin as ::core::default::Default>::default());
+        // In every build: a host finds the plugin here when it is linked statically.
+        #[doc(hidden)]
+        pub static __HOTSWAP_PLUGIN: $crate::StaticPlugin = $crate::StaticPlugin::new::<$plugin>(
+            module_path!(),
+            env!("CARGO_PKG_NAME"),
+            env!("CARGO_PKG_VERSION"),
+        );
+        #[doc(hidden)]
+        pub use $crate::StaticPlugin as __HotswapPlugin;
 
         #[allow(unexpected_cfgs)]
         const _: () = {
@@ -20,9 +27,6 @@ macro_rules! __export_plugin {
                 #[global_allocator]
                 static ALLOCATOR: $crate::__private::HostAllocator =
                     $crate::__private::HostAllocator;
-
-                static INSTANCE: $crate::__private::Instance =
-                    $crate::__private::Instance::new::<$plugin>(module_path!());
 
                 #[used]
                 #[unsafe(link_section = ".hotswap")]
@@ -37,7 +41,7 @@ macro_rules! __export_plugin {
                 extern "C" fn attach(
                     host: &'static $crate::__private::HostTable,
                 ) -> *const $crate::__private::PluginTable {
-                    $crate::__private::attach(host, &INSTANCE, &DESCRIPTOR)
+                    $crate::__private::attach(host, &__HOTSWAP_PLUGIN, &DESCRIPTOR)
                 }
 
                 mod hooks {
@@ -51,6 +55,16 @@ macro_rules! __export_plugin {
                 }
             };
         };
+    };
+}
+
+/// Plugins that are linked into the host, for `Engine::builder_static`: `static_plugins![world, dog]`.
+///
+/// Each is a plugin crate, or the module of it in which `#[plugin]` stands.
+#[macro_export]
+macro_rules! static_plugins {
+    ($($($plugin:ident)::+),* $(,)?) => {
+        [$(&$($plugin)::+::__HOTSWAP_PLUGIN as &'static $crate::StaticPlugin),*]
     };
 }
 

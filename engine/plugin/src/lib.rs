@@ -56,6 +56,7 @@ pub use dependency::{
 pub use error::{Error, ErrorKind, Result};
 pub use function::{FunctionDescription, FunctionTypes, LiveTypeDescription, ParamDescription};
 pub use hotswap_macros::{Imports, Shared, interface, invoke, live, plugin};
+pub use image::StaticPlugin;
 pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
 pub use plugin::{Data, Plugin};
 pub use schemars::{self, JsonSchema};
@@ -79,7 +80,7 @@ pub mod __private {
         Probe, Typed, TypedCall, argument, dispatch_typed, expect_arguments, renew, schema,
     };
     pub use crate::future::{FutureTable, Progress, RawFuture};
-    pub use crate::image::{HostAllocator, Instance, attach, hooks};
+    pub use crate::image::{HostAllocator, attach, attach_linked, hooks};
     pub use crate::interface::raw::{
         Lease, Method, ObjectTable, RawObject, dispatch, invoke_method,
     };

@@ -18,7 +18,7 @@ use crate::{
     Error, Result, Value,
     abi::Outcome,
     future::{Progress, RawFuture},
-    image::host,
+    image::{current_host, inside},
 };
 
 /// Starts a task on the host's runtime; its name is for the log. One that is started when the version
@@ -38,9 +38,9 @@ where
         finish.set(State::Done(result));
         Ok(Value::Null)
     });
-    let host = host().ok_or_else(no_host)?;
+    let host = current_host().ok_or_else(no_host)?;
     // SAFETY: the context is the host's own; the future passes to the host.
-    match unsafe { (host.spawn)(host.context, name, RawFuture::new(task)) } {
+    match unsafe { (host.spawn)(host.context, name, RawFuture::new(inside(task))) } {
         Outcome::Ok(()) => Ok(Task(shared)),
         Outcome::Err(error) => Err(error),
         Outcome::Panic(report) => Err(Error::msg(report.message)),
@@ -52,7 +52,7 @@ where
 /// # Errors
 /// When the host has no runtime for plugins.
 pub async fn sleep(duration: Duration) -> Result<()> {
-    let host = host().ok_or_else(no_host)?;
+    let host = current_host().ok_or_else(no_host)?;
     // SAFETY: the context is the host's own.
     let mut sleep = match unsafe { (host.sleep)(host.context, duration) } {
         Outcome::Ok(future) => HostFuture(future),

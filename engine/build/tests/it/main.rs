@@ -4,5 +4,6 @@ mod artifacts;
 mod compile;
 mod packages;
 mod replay;
+mod static_link;
 mod support;
 mod watch;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use hotswap_plugin::StaticPlugin;
 use hotswap_protocol::HostInfo;
 use serde::Serialize;
 
@@ -33,6 +34,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Settings of an engine to be.
 pub struct EngineBuilder {
     plugin_dir: PathBuf,
+    linked: Option<Vec<&'static StaticPlugin>>,
     store_dir: Option<PathBuf>,
     only: Option<Vec<String>>,
     step_timeout: Duration,
@@ -54,6 +56,7 @@ impl EngineBuilder {
     pub(super) fn new(plugin_dir: PathBuf) -> Self {
         Self {
             plugin_dir,
+            linked: None,
             store_dir: None,
             only: None,
             step_timeout: STEP_TIMEOUT,
@@ -64,6 +67,11 @@ impl EngineBuilder {
             wake: Vec::new(),
             runtime: None,
         }
+    }
+
+    /// An engine without artifacts.
+    pub(super) fn linked(plugins: Vec<&'static StaticPlugin>) -> Self {
+        Self { linked: Some(plugins), ..Self::new(PathBuf::new()) }
     }
 
     /// Loads these plugins only; one that is missing is an error.
@@ -140,7 +148,7 @@ impl EngineBuilder {
     /// # Errors
     /// When the staging directory, the console's socket or a thread cannot be made.
     pub fn build(self) -> Result<Engine, EngineError> {
-        let Self { plugin_dir, store_dir, only, step_timeout, .. } = self;
+        let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, .. } = self;
         sync::prepare_barriers();
         let staging = Staging::new()?;
@@ -154,6 +162,7 @@ impl EngineBuilder {
         let host = host_info(&plugin_dir, staging.dir());
         let parts = Parts {
             host,
+            linked,
             store_dir,
             only,
             step_timeout,

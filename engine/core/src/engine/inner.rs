@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::Data;
+use hotswap_plugin::{Data, StaticPlugin};
 use hotswap_protocol::{
     Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadPlan, ReloadReport, Snapshot,
     VaultSnapshot, VersionState,
@@ -48,6 +48,8 @@ pub(super) type OnReload =
 /// The engine proper.
 pub(crate) struct Inner {
     host: Mutex<HostInfo>,
+    /// The plugins that are linked into this program, if it runs on those.
+    linked: Option<Vec<&'static StaticPlugin>>,
     store_dir: Option<PathBuf>,
     only: Option<Vec<String>>,
     step_timeout: Duration,
@@ -71,6 +73,7 @@ pub(crate) struct Inner {
 /// What an engine is made of.
 pub(super) struct Parts {
     pub host: HostInfo,
+    pub linked: Option<Vec<&'static StaticPlugin>>,
     pub store_dir: Option<PathBuf>,
     pub only: Option<Vec<String>>,
     pub step_timeout: Duration,
@@ -95,6 +98,7 @@ impl Inner {
         };
         Self {
             host: Mutex::new(parts.host),
+            linked: parts.linked,
             store_dir: parts.store_dir,
             only: parts.only,
             step_timeout: parts.step_timeout,
@@ -138,6 +142,10 @@ impl Inner {
 
     pub fn set_plugin_dir(&self, dir: &Path) {
         self.lock_host().plugin_dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    }
+
+    pub fn linked(&self) -> Option<&[&'static StaticPlugin]> {
+        self.linked.as_deref()
     }
 
     pub fn only(&self) -> Option<&[String]> {
@@ -192,6 +200,9 @@ impl Inner {
     }
 
     pub fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {
+        if self.linked.is_some() {
+            return Err(EngineError::StaticallyLinked);
+        }
         let versions = self.lock_versions().clone();
         let artifact = history::find_earlier(target, &versions, self.store_dir.as_deref())?;
         self.load_as(Request::Rollback(Box::new(artifact)), &(), None)

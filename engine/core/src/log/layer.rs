@@ -16,7 +16,7 @@ use tracing_core::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
-use super::reemit::EVENT_NAME;
+use super::{linked, reemit::EVENT_NAME};
 use crate::event::now_ms;
 
 /// How many records a console that attaches can ask for.
@@ -57,7 +57,11 @@ impl<S: Subscriber> Layer<S> for ConsoleLayer {
             plugin: None,
             version: None,
         };
-        event.record(&mut Fields { record: &mut record, of_plugin: metadata.name() == EVENT_NAME });
+        let of_plugin = metadata.name() == EVENT_NAME;
+        event.record(&mut Fields { record: &mut record, of_plugin });
+        if !of_plugin && let Some((plugin, version)) = linked::whose(metadata.target()) {
+            (record.plugin, record.version) = (Some(plugin), Some(version));
+        }
         hub().add(record);
     }
 }

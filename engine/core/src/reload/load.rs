@@ -13,7 +13,9 @@ use crate::{
     image::Image,
     lease::{Lease, LeaseKind},
     lifecycle::StepThread,
+    linked::Linked,
     live::LiveTable,
+    log,
     manager::PluginManager,
     stage::Inspected,
     vault::{Bag, Overlay, Slot, View},
@@ -62,7 +64,14 @@ impl Load {
         phases: &mut Phases,
     ) -> Result<(), EngineError> {
         for inspected in &plan.changed {
-            self.open(engine, state, inspected, phases)?;
+            let ordinal = state.next_ordinal(&inspected.facts.name);
+            let bag = Bag::loading(self.overlay.clone());
+            self.versions.push(open_version(engine, inspected, ordinal, bag, phases)?);
+        }
+        for linked in &plan.linked {
+            let ordinal = state.next_ordinal(&linked.facts.name);
+            let bag = Bag::loading(self.overlay.clone());
+            self.versions.push(link_version(engine, linked, ordinal, bag, phases)?);
         }
         let steps = StepThread::start(engine.step_timeout())?;
         for lease in &self.versions {
@@ -155,19 +164,6 @@ impl Load {
         Ok(())
     }
 
-    fn open(
-        &mut self,
-        engine: &Inner,
-        state: &mut LoadState,
-        inspected: &Inspected,
-        phases: &mut Phases,
-    ) -> Result<(), EngineError> {
-        let ordinal = state.next_ordinal(&inspected.facts.name);
-        let bag = Bag::loading(self.overlay.clone());
-        self.versions.push(open_version(engine, inspected, ordinal, bag, phases)?);
-        Ok(())
-    }
-
     /// Remembers why the load failed.
     fn failed(&mut self, error: EngineError) -> EngineError {
         self.failure = Some(error.to_string());
@@ -249,11 +245,40 @@ pub(crate) fn open_version(
             Image::open(staged, version)
         })
     });
-    engine.register(&version);
+    opened_version(engine, &version, opened)
+}
+
+/// Makes a version of a plugin that is linked into this program.
+fn link_version(
+    engine: &Inner,
+    linked: &Linked,
+    ordinal: u32,
+    bag: Bag,
+    phases: &mut Phases,
+) -> Result<Lease, EngineError> {
+    let (facts, plugin) = (linked.facts.clone(), linked.plugin);
+    let (version, opened) = phases.time("open", Some(&linked.facts.name), || {
+        Version::open(facts, ordinal, 0, engine.services(), bag, |version| {
+            Image::link(plugin, version)
+        })
+    });
+    if opened.is_ok() {
+        log::plugin_is_linked(plugin, &version);
+    }
+    opened_version(engine, &version, opened)
+}
+
+/// Lists a version, and leases it if it was opened.
+fn opened_version(
+    engine: &Inner,
+    version: &Arc<Version>,
+    opened: Result<(), String>,
+) -> Result<Lease, EngineError> {
+    engine.register(version);
     match opened {
-        Ok(()) => Ok(Lease::first(&version)),
+        Ok(()) => Ok(Lease::first(version)),
         Err(why) => {
-            let error = EngineError::load(&name, Step::Open, why);
+            let error = EngineError::load(version.name(), Step::Open, why);
             version.fail(error.to_string());
             // It has no image to enter.
             version.leases().close();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hotswap_plugin::StaticPlugin;
 use hotswap_protocol::{Outcome, PluginOutcome};
 
 use super::{
@@ -16,6 +17,7 @@ use crate::{
     find::{Found, find},
     lease::Lease,
     lifecycle::StepThread,
+    linked::{self, Linked},
     manager::{PluginManager, same_name},
     stage::{Inspected, inspect},
     version::Version,
@@ -26,6 +28,8 @@ use crate::{
 pub(super) struct Plan {
     /// What is to be loaded.
     pub changed: Vec<Inspected>,
+    /// What is to be attached, since it is linked into this program.
+    pub linked: Vec<Linked>,
     /// Artifacts that are loaded already, with what they are.
     unchanged: Vec<(Found, String, BuildId)>,
     /// The plugins that may not be replaced, and for those the report's word.
@@ -45,6 +49,9 @@ impl Plan {
         current: &PluginManager,
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
+        if let Some(plugins) = engine.linked() {
+            return Self::linked(engine, plugins, current);
+        }
         let mut plan = match request {
             Request::Rollback(artifact) => Self::rollback(engine, *artifact, current)?,
             Request::Changed => Self::reload(engine, state, false, current, phases)?,
@@ -52,6 +59,18 @@ impl Plan {
         };
         plan.rebind_dependents(engine, current)?;
         Ok(plan)
+    }
+
+    /// Loads what is linked into this program, once.
+    fn linked(
+        engine: &Inner,
+        plugins: &[&'static StaticPlugin],
+        current: &PluginManager,
+    ) -> Result<Self, EngineError> {
+        if !current.versions.is_empty() {
+            return Err(EngineError::StaticallyLinked);
+        }
+        Ok(Self { linked: linked::select(plugins, engine.only())?, ..Self::default() })
     }
 
     /// Loads one plugin from an earlier artifact.
@@ -167,7 +186,7 @@ impl Plan {
     }
 
     pub fn changes_nothing(&self) -> bool {
-        self.changed.is_empty() && self.removed.is_empty()
+        self.changed.is_empty() && self.linked.is_empty() && self.removed.is_empty()
     }
 
     /// The versions that end with this load.
@@ -206,7 +225,7 @@ impl Plan {
             *outcome
         } else if self.replaced.iter().any(|old| same_name(old.name(), name)) {
             Outcome::Ok
-        } else if self.changed.iter().any(|new| new.facts.name == name) {
+        } else if self.is_new(name) {
             Outcome::Added
         } else {
             Outcome::Unchanged
@@ -232,6 +251,11 @@ impl Plan {
     pub fn newly_loaded(&self) -> impl Iterator<Item = &str> {
         let changed = self.changed.iter().map(|new| new.facts.name.as_str());
         changed.filter(|name| !self.is_rebound(name))
+    }
+
+    fn is_new(&self, plugin: &str) -> bool {
+        let changed = self.changed.iter().map(|new| &new.facts);
+        changed.chain(self.linked.iter().map(|new| &new.facts)).any(|facts| facts.name == plugin)
     }
 
     fn is_rebound(&self, plugin: &str) -> bool {

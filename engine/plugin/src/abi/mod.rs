@@ -134,10 +134,15 @@ pub struct HostTable {
     pub log: unsafe extern "C" fn(HostContext, event: LogEvent),
 }
 
+// SAFETY: the context is only handed back, and the functions may be called on any thread.
+unsafe impl Send for HostTable {}
+// SAFETY: as above.
+unsafe impl Sync for HostTable {}
+
 /// What the engine may ask of an image. Every function catches the panics of its own side.
 #[repr(C)]
 pub struct PluginTable {
-    /// The descriptor as it lies in the image.
+    /// The descriptor as it lies in the image; null when the plugin is linked into the host.
     pub descriptor: *const descriptor::Descriptor,
     /// Handed back in every call.
     pub instance: *const crate::image::Instance,

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use super::{HOST, catch, catch_in_call, log, panics};
+use super::{HOST, StaticPlugin, catch, catch_in_call, inside, linked::Inside, log, panics};
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
     LiveTypeDescription, Plugin, TypeSchema, Value, Vault,
@@ -22,6 +22,8 @@ use crate::{
 #[doc(hidden)]
 pub struct Instance {
     module: &'static str,
+    /// The host, when the plugin is linked into it; null in an image.
+    pub(super) linked_host: AtomicPtr<HostTable>,
     make: fn() -> Box<dyn Plugin>,
     plugin: Slot<Box<dyn Plugin>>,
     vault: Slot<Vault>,
@@ -76,12 +78,29 @@ impl Instance {
     pub const fn new<P: Plugin + Default>(module: &'static str) -> Self {
         Self {
             module,
+            linked_host: AtomicPtr::new(ptr::null_mut()),
             make: || Box::new(P::default()),
             plugin: Slot::empty(),
             vault: Slot::empty(),
             table: Slot::empty(),
             context: Slot::empty(),
         }
+    }
+
+    /// The path of the module in which the plugin's attribute stands.
+    pub(super) fn module(&self) -> &'static str {
+        self.module
+    }
+
+    /// The host, when the plugin is linked into it.
+    pub(super) fn linked_host(&self) -> Option<&'static HostTable> {
+        // SAFETY: only `attach_linked` stores here, and what it stores is a `&'static HostTable`.
+        unsafe { self.linked_host.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// Keeps the functions to call, for as long as the instance is attached.
+    pub(super) fn fill_table(&'static self, table: PluginTable) -> &'static PluginTable {
+        self.table.fill(table)
     }
 
     /// A function, and what is handed in to it.
@@ -94,6 +113,20 @@ impl Instance {
     fn context(&self) -> crate::Result<Context<'_>> {
         let vault = self.vault.get().ok_or_else(|| Error::msg("called before `on_init`"))?;
         Ok(Context { vault, plugin: self.plugin()? })
+    }
+
+    /// Drops the plugin and what was made for it.
+    ///
+    /// # Safety
+    /// Nothing is called any more, so that nobody else holds what is dropped here.
+    pub(super) unsafe fn empty(&self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            drop(self.context.take());
+            drop(self.plugin.take());
+            drop(self.vault.take());
+            drop(self.table.take());
+        }
     }
 
     fn plugin(&self) -> crate::Result<&dyn Plugin> {
@@ -109,48 +142,55 @@ impl Instance {
 #[doc(hidden)]
 pub fn attach(
     host: &'static HostTable,
-    instance: &'static Instance,
+    plugin: &'static StaticPlugin,
     descriptor: &'static Descriptor,
 ) -> *const PluginTable {
     HOST.store(ptr::from_ref(host).cast_mut(), Ordering::Release);
     let attached = catch_unwind(|| {
         panics::install_hook();
         log::install();
-        instance.table.fill(PluginTable {
-            descriptor,
-            instance,
-            create,
-            describe,
-            describe_types,
-            describe_shared,
-            renew,
-            reloadable,
-            export,
-            requests,
-            bind,
-            on_load,
-            on_init,
-            on_free,
-            invoke,
-            start,
-            typed_calls,
-            invoke_func,
-            detach,
-        })
+        let instance = plugin.instance();
+        instance.fill_table(table(instance, descriptor))
     });
     attached.map_or(ptr::null(), ptr::from_ref)
+}
+
+/// The functions of an instance.
+pub(super) fn table(instance: &'static Instance, descriptor: *const Descriptor) -> PluginTable {
+    PluginTable {
+        descriptor,
+        instance,
+        create,
+        describe,
+        describe_types,
+        describe_shared,
+        renew,
+        reloadable,
+        export,
+        requests,
+        bind,
+        on_load,
+        on_init,
+        on_free,
+        invoke,
+        start,
+        typed_calls,
+        invoke_func,
+        detach,
+    }
 }
 
 /// Runs `f` with the instance; its error and its panic become part of the outcome.
 ///
 /// # Safety
-/// `instance` is the one that [`attach`] answered with.
-unsafe fn enter<T>(
+/// `instance` is the one that attaching answered with.
+pub(super) unsafe fn enter<T>(
     instance: *const Instance,
     f: impl FnOnce(&'static Instance) -> crate::Result<T>,
 ) -> Outcome<T> {
     // SAFETY: the caller's promise; `attach` has it for `'static`, which is as long as the image.
     let instance = unsafe { &*instance };
+    let _inside = instance.linked_host().map(Inside::enter);
     catch(|| Outcome::from_result(f(instance)))
 }
 
@@ -259,7 +299,7 @@ unsafe extern "C" fn on_free(instance: *const Instance) -> Outcome<()> {
     }
 }
 
-unsafe extern "C" fn invoke(
+pub(super) unsafe extern "C" fn invoke(
     instance: *const Instance,
     index: usize,
     args: *const Value,
@@ -294,7 +334,9 @@ unsafe extern "C" fn start(
         enter(instance, |instance| {
             let (function, context) = instance.function(index)?;
             match function.call {
-                Call::Async(start) => Ok(RawFuture::new(start(&context, arguments(args, count))?)),
+                Call::Async(start) => {
+                    Ok(RawFuture::new(inside(start(&context, arguments(args, count))?)))
+                }
                 Call::Sync(_) => Err(Error::msg("the function is not async")),
             }
         })
@@ -330,14 +372,10 @@ unsafe extern "C" fn invoke_func(
 }
 
 unsafe extern "C" fn detach(instance: *const Instance) -> Outcome<()> {
-    // SAFETY: the engine passes what `attach` answered with, and calls nothing afterwards, so that
-    // nobody else holds what is dropped here.
+    // SAFETY: the engine passes what `attach` answered with, and calls nothing afterwards.
     unsafe {
         enter(instance, |instance| {
-            drop(instance.context.take());
-            drop(instance.plugin.take());
-            drop(instance.vault.take());
-            drop(instance.table.take());
+            instance.empty();
             shared::forget_schemas();
             drop(std::panic::take_hook());
             Ok(std::io::stdout().flush()?)

@@ -3,7 +3,8 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
-    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook},
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook},
+    sync::Once,
     thread,
 };
 
@@ -50,15 +51,19 @@ fn location() -> String {
     LOCATION.try_with(RefCell::take).unwrap_or_default()
 }
 
+/// Whether a panic on this thread is one that will end in a [`catch`].
+fn is_caught() -> bool {
+    // SAFETY: the function only looks.
+    let is_in_call = || host().is_some_and(|host| unsafe { (host.is_in_call)() });
+    CATCHING.try_with(Cell::get).is_ok_and(|catching| catching > 0) || is_in_call()
+}
+
 /// Remembers where a panic was raised, and logs one that nobody will catch: that of a thread which
 /// the plugin started.
 pub(super) fn install_hook() {
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let location = info.location().map(ToString::to_string).unwrap_or_default();
-        // SAFETY: the function only looks.
-        let is_caught =
-            CATCHING.get() > 0 || host().is_some_and(|host| unsafe { (host.is_in_call)() });
-        if is_caught {
+        if is_caught() {
             let _ = LOCATION.try_with(|place| place.replace(location));
         } else if let Some(host) = host() {
             let thread = thread::current();
@@ -67,6 +72,22 @@ pub(super) fn install_hook() {
             log::error(host, format!("thread `{name}` panicked at {location}: {message}"));
         }
     }));
+}
+
+/// Remembers where a panic was raised that a linked plugin's [`catch`] will end; any other goes to the
+/// host's own hook.
+pub(super) fn note_locations() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let of_host = take_hook();
+        set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+            if !is_caught() {
+                return of_host(info);
+            }
+            let location = info.location().map(ToString::to_string).unwrap_or_default();
+            let _ = LOCATION.try_with(|place| place.replace(location));
+        }));
+    });
 }
 
 /// The message of a panic's payload, which by convention is a string.

@@ -1,0 +1,235 @@
+//! Plugins that are linked into the host: the same sources, and no artifacts.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use hotswap_engine::{
+    ConsoleSocket, Data, Engine, EngineBuilder, EngineError, StaticPlugin, Value, args,
+    protocol::{ErrorKind, VersionInfo, VersionState},
+    static_plugins,
+};
+use insta::assert_snapshot;
+use sample_api::Animal;
+use serde_json::json;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use crate::{socket::Client, support::Gate};
+
+/// How long the end of a test may take. It is never waited for in vain.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An engine of linked plugins. There is one at a time, since there is one of each plugin.
+struct Linked {
+    engine: Engine,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Linked {
+    fn with(plugins: impl IntoIterator<Item = &'static StaticPlugin>) -> Self {
+        let linked = Self::new(plugins, |builder| builder);
+        linked.engine.load(()).unwrap();
+        linked
+    }
+
+    fn new(
+        plugins: impl IntoIterator<Item = &'static StaticPlugin>,
+        settings: impl FnOnce(EngineBuilder) -> EngineBuilder,
+    ) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let engine = settings(Engine::builder_static(plugins)).build().unwrap();
+        Self { engine, _alone: alone }
+    }
+
+    fn version(&self, plugin: &str) -> VersionInfo {
+        let plugins = self.engine.snapshot().plugins.into_iter();
+        let plugin = plugins.into_iter().find(|info| info.name == plugin);
+        plugin.expect("the plugin").versions.remove(0)
+    }
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        assert_eq!(self.engine.shutdown(PATIENCE).held, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn linked_plugins_are_called_as_loaded_ones_are() {
+    let host = Linked::with(static_plugins![echo, by_hand]);
+    let echo = host.engine.plugin("ECHO").unwrap();
+    assert_eq!(echo.invoke::<i32>("add", args![2, -5]).unwrap(), -3);
+    let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
+    assert_eq!(add.call(40, 2).unwrap(), 42);
+    let by_hand = host.engine.plugin("by-hand").unwrap();
+    assert_eq!(by_hand.invoke::<usize>("count", args![1, "two"]).unwrap(), 2);
+    let error = echo.invoke::<()>("fail", args![]).unwrap_err();
+    assert_eq!(error.causes(), ["invalid digit found in string"]);
+    let answers = host.engine.current().invoke_each("revision", args![]);
+    assert_eq!(answers.len(), 1, "{answers:?}");
+}
+
+#[test]
+fn a_panic_is_caught_and_told_with_its_place() {
+    let host = Linked::with(static_plugins![echo]);
+    let echo = host.engine.plugin("echo").unwrap();
+    let error = echo.invoke::<()>("explode", args!["oh no"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panic);
+    let message = error.message();
+    assert!(message.starts_with("panicked at tests/fixtures/echo/src/lib.rs:"), "{message}");
+    assert!(message.ends_with(": oh no"), "{message}");
+    assert_eq!(echo.invoke::<i32>("add", args![1, 1]).unwrap(), 2);
+}
+
+#[test]
+fn what_the_plugins_of_one_program_declare_does_not_mix() {
+    let host = Linked::with(static_plugins![echo, gives, lives, takes]);
+    let plugins = host.engine.snapshot().plugins;
+    let functions = plugins.iter().map(|plugin| {
+        let names = plugin.functions.iter().map(|function| function.name.as_str());
+        format!("{}: {}", plugin.name, names.collect::<Vec<_>>().join(", "))
+    });
+    assert_snapshot!(functions.collect::<Vec<_>>().join("\n"), @r"
+    echo: add, explode, fail, hold, repeat, revision
+    gives: 
+    lives: live_fire, relay, revision, task_count
+    takes: taken, taken_late
+    ");
+    let revision = |plugin: &str| {
+        host.engine.plugin(plugin).unwrap().invoke::<u32>("revision", args![]).unwrap()
+    };
+    assert_eq!((revision("echo"), revision("lives")), (1, 1));
+    let live = host.engine.live_snapshot();
+    let types: Vec<_> = live.types.iter().map(|live| live.name.as_str()).collect();
+    assert_eq!(types, ["LiveFire"]);
+    let taken: (u32, Option<u32>) =
+        host.engine.plugin("takes").unwrap().invoke("taken", args![]).unwrap();
+    assert_eq!(taken, (1, None));
+}
+
+#[test]
+fn the_vault_and_live_things_are_there() {
+    let host = Linked::with(static_plugins![lives, shares]);
+    let shares = host.engine.plugin("shares").unwrap();
+    assert_eq!(shares.invoke::<u64>("count", args![]).unwrap(), 1);
+    let vault = host.engine.vault();
+    assert_eq!(vault.data_bag().get::<u64>("count").unwrap(), Some(1));
+    assert_eq!(host.engine.vault_snapshot().data_bag[0].owner, "shares v1");
+    let animals = host.engine.current().registered::<dyn Animal>().unwrap();
+    assert_eq!(animals[0].object.speak(1), "squawk");
+    let job = Data::named("LiveFire", Value::from(json!({"rounds": 3})));
+    let done = vault.live().call("live_fire", &[job.value().clone()]).unwrap();
+    assert_eq!(done.to::<String>().unwrap(), "3 rounds");
+}
+
+#[test]
+fn a_reload_says_that_the_host_runs_statically_linked() {
+    let host = Linked::with(static_plugins![echo]);
+    let error = host.engine.reload().unwrap_err();
+    assert!(matches!(error, EngineError::StaticallyLinked));
+    assert_snapshot!(error, @"the host runs statically linked: its plugins are a part of the program, and last as long as it does; to replace plugins, start it with a directory of artifacts (`Engine::builder`)");
+    assert!(matches!(host.engine.reload_latest(), Err(EngineError::StaticallyLinked)));
+    assert!(matches!(host.engine.rollback("echo@1"), Err(EngineError::StaticallyLinked)));
+    assert!(matches!(host.engine.plan(false), Err(EngineError::StaticallyLinked)));
+    let refused = host.engine.reload_with((), |_, _| Ok::<_, std::convert::Infallible>(()));
+    assert!(matches!(refused, Err(EngineError::StaticallyLinked)));
+    assert_eq!(host.engine.plugin("echo").unwrap().invoke::<i32>("add", args![1, 2]).unwrap(), 3);
+    assert_eq!(host.engine.reload_count(), 0);
+}
+
+#[test]
+fn linked_plugins_end_with_their_engine_and_begin_anew_with_another() {
+    {
+        let host = Linked::with(static_plugins![shares]);
+        host.engine.plugin("shares").unwrap().invoke::<u64>("count", args![]).unwrap();
+        assert_eq!(host.version("shares").detail, "active");
+        assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
+        let ended = host.version("shares");
+        assert_eq!(ended.state, VersionState::Kept);
+        assert_eq!(ended.detail, "kept: it is linked into this program");
+    }
+    let host = Linked::with(static_plugins![shares]);
+    let shares = host.engine.plugin("shares").unwrap();
+    assert_eq!(shares.invoke::<u64>("count", args![]).unwrap(), 1);
+}
+
+#[test]
+fn an_engine_has_a_linked_plugin_to_itself() {
+    let host = Linked::with(static_plugins![echo]);
+    let second = Engine::builder_static(static_plugins![echo]).build().unwrap();
+    let error = second.load(()).unwrap_err();
+    assert_snapshot!(error, @"echo: open: it is linked into this program once, and an engine has it already, or is still ending it");
+    assert_eq!(host.engine.plugin("echo").unwrap().invoke::<i32>("add", args![1, 2]).unwrap(), 3);
+}
+
+#[test]
+fn a_load_that_fails_is_undone_and_can_be_tried_again() {
+    let host = Linked::new(static_plugins![echo, fail_on_init], |builder| builder);
+    for _ in 1..=2 {
+        let error = host.engine.load(()).unwrap_err();
+        insta::allow_duplicates! { assert_snapshot!(error, @"fail-on-init: on_init: reading the settings"); }
+        assert_eq!(host.engine.current().names().count(), 0);
+        while host.version("echo").state != VersionState::Kept
+            || host.version("fail-on-init").state != VersionState::Kept
+        {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn the_host_may_choose_among_the_linked_plugins() {
+    let host = Linked::new(static_plugins![echo, by_hand], |builder| builder.only(["Echo"]));
+    assert_snapshot!(host.engine.load(()).unwrap(), @"echo: added");
+    drop(host);
+    let host = Linked::new(static_plugins![echo, by_hand], |builder| builder.only(["ghost"]));
+    assert_snapshot!(host.engine.load(()).unwrap_err(), @"ghost: find: the host asks for it, but linked into this program are only: echo, by-hand");
+    drop(host);
+    let host = Linked::new(static_plugins![echo, echo], |builder| builder);
+    assert_snapshot!(host.engine.load(()).unwrap_err(), @"echo: find: two plugins of this name are linked into this program; name one");
+}
+
+#[test]
+fn tasks_are_those_of_the_plugin_that_started_them() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+    let handle = runtime.handle().clone();
+    // `waits` is attached last, and its tasks are not meant.
+    let host = Linked::new(static_plugins![tasks, waits], |builder| builder.tokio(handle));
+    host.engine.load(()).unwrap();
+    let tasks = host.engine.plugin("tasks").unwrap();
+    tasks.invoke::<()>("started", args![]).unwrap();
+    let said: String = tasks.invoke("sleep_and_say", args!["hello"]).unwrap();
+    assert_eq!(said, "hello, slept");
+    let error = tasks.invoke::<()>("panic_in_task", args![]).unwrap_err();
+    assert_eq!(error.message(), "the task was cancelled, or it panicked");
+    let gate = Gate::new();
+    tasks.invoke::<()>("block", args![gate.path()]).unwrap();
+    let waiting = gate.arrival();
+    drop(tasks);
+    let report = host.engine.shutdown(Duration::from_millis(1));
+    assert!(report.held.iter().all(|held| held.starts_with("tasks v1: ")), "{:?}", report.held);
+    assert_eq!(report.held.len(), 1);
+    waiting.release();
+}
+
+#[test]
+fn a_console_sees_whose_an_event_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = ConsoleSocket::at(dir.path().join("socket"));
+    let host = Linked::new(static_plugins![threads], |builder| builder.console(Some(socket)));
+    host.engine.load(()).unwrap();
+    let mut client = Client::greeted(&host.engine.snapshot().host.socket);
+    client.ask(2, "subscribe", json!({"logs": true}));
+    let log = tracing_subscriber::registry().with(hotswap_engine::console_layer());
+    tracing::subscriber::with_default(log, || {
+        host.engine.plugin("threads").unwrap().invoke::<String>("use_std", args![]).unwrap();
+    });
+    let record = std::iter::from_fn(|| client.receive())
+        .find(|line| line["params"]["message"] == "logged by a plugin")
+        .expect("the record")["params"]
+        .take();
+    assert_eq!((&record["plugin"], &record["version"]), (&json!("threads"), &json!(1)));
+}
