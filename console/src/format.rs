@@ -73,6 +73,12 @@ pub fn nanoseconds(ns: u64) -> String {
     }
 }
 
+/// `40 ns`, `1.2 µs`, `8 µs` of microseconds with fractions
+pub fn fractional_microseconds(us: f64) -> String {
+    // What is no number of nanoseconds is none or too many of them.
+    nanoseconds((us * 1e3).round() as u64)
+}
+
 /// `1,000 calls: p50 1.2 µs, p90 1.9 µs, p99 21 µs, 900 ns to 41 µs`
 pub fn latencies(latencies: &Latencies) -> String {
     format!(

@@ -14,6 +14,7 @@ pub mod palette;
 pub mod picker;
 pub mod plugins;
 pub mod preview;
+pub mod rates;
 pub mod rollback;
 pub mod schema;
 pub mod timeline;

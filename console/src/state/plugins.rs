@@ -2,7 +2,9 @@
 
 use hotswap_protocol::{FunctionInfo, PluginInfo, VersionInfo, VersionState};
 
+use super::rates::Rates;
 use crate::action::Motion;
+use crate::format;
 
 /// Of the versions that are gone only the newest are listed.
 const GONE_VERSIONS_SHOWN: usize = 2;
@@ -11,6 +13,7 @@ const GONE_VERSIONS_SHOWN: usize = 2;
 #[derive(Default)]
 pub struct Plugins {
     list: Vec<PluginInfo>,
+    rates: Rates,
     /// Kept by name, so that the selection stays where it is when the list changes.
     selected: Option<(String, u32)>,
 }
@@ -29,9 +32,10 @@ pub struct PluginRow<'a> {
 }
 
 impl Plugins {
-    /// Takes the plugins as the host has them now; true when that changed anything.
-    pub fn update(&mut self, list: Vec<PluginInfo>) -> bool {
-        let changed = self.list != list;
+    /// Takes the plugins as the host has them now; true when that is to be seen.
+    pub fn update(&mut self, now_ms: u64, list: Vec<PluginInfo>) -> bool {
+        let rates_changed = self.rates.sample(now_ms, &list);
+        let changed = rates_changed || !look_alike(&self.list, &list);
         // A selection on the version that served moves on to the one that serves now.
         let on_first = self
             .selected_index()
@@ -48,7 +52,13 @@ impl Plugins {
 
     /// Forgets the plugins of a host that has ended, but not which one was selected.
     pub fn clear(&mut self) {
+        self.rates.clear();
         self.list.clear();
+    }
+
+    /// How often a plugin is called, as a sparkline.
+    pub fn sparkline(&self, plugin: &str) -> &str {
+        self.rates.sparkline(plugin)
     }
 
     /// All plugins.
@@ -153,4 +163,37 @@ pub fn step(motion: Motion, from: usize, length: usize, page: usize) -> Option<u
         Motion::Left | Motion::Right => return None,
     };
     Some(to.min(last))
+}
+
+/// Whether these look the same on the screen: counts are rounded there.
+fn look_alike(before: &[PluginInfo], now: &[PluginInfo]) -> bool {
+    before.len() == now.len() && before.iter().zip(now).all(|(a, b)| plugins_look_alike(a, b))
+}
+
+fn plugins_look_alike(a: &PluginInfo, b: &PluginInfo) -> bool {
+    let versions = a.versions.iter().zip(&b.versions);
+    let functions = a.functions.iter().zip(&b.functions);
+    (&a.name, &a.imports) == (&b.name, &b.imports)
+        && (a.versions.len(), a.functions.len()) == (b.versions.len(), b.functions.len())
+        && versions.into_iter().all(|(a, b)| versions_look_alike(a, b))
+        && functions.into_iter().all(|(a, b)| functions_look_alike(a, b))
+}
+
+fn versions_look_alike(a: &VersionInfo, b: &VersionInfo) -> bool {
+    let of = |it: &VersionInfo| {
+        (it.version, it.state, it.loaded_at_ms, it.size_bytes, format::count(it.calls))
+    };
+    of(a) == of(b)
+        && (&a.detail, &a.build_id, &a.holders) == (&b.detail, &b.build_id, &b.holders)
+        && a.source == b.source
+}
+
+fn functions_look_alike(a: &FunctionInfo, b: &FunctionInfo) -> bool {
+    let of = |it: &FunctionInfo| {
+        let latency = |us: Option<f64>| us.map(format::fractional_microseconds);
+        (format::count(it.calls), latency(it.latency_us_p50), latency(it.latency_us_p99))
+    };
+    (&a.name, &a.signature, &a.doc) == (&b.name, &b.signature, &b.doc)
+        && of(a) == of(b)
+        && a.params == b.params
 }

@@ -221,7 +221,7 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     state.host.generation = snapshot.generation;
     state.timeline.seen(state.now_ms, &snapshot.plugins);
     state.serving.seen(state.now_ms, &snapshot.plugins);
-    if state.plugins.update(snapshot.plugins) || generation_changed {
+    if state.plugins.update(state.now_ms, snapshot.plugins) || generation_changed {
         effects.push(Effect::Draw);
     }
     effects

@@ -14,6 +14,10 @@ use crate::format;
 use crate::state::State;
 
 const CALLS_WIDTH: usize = 7;
+const VERSION_WIDTH: usize = 7;
+const LATENCY_WIDTH: usize = 8;
+/// A narrower table does without version and latencies.
+const LEAST_FOR_ALL: usize = 66;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let functions = state.plugins.functions();
@@ -28,7 +32,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let table_height = u16::try_from(functions.len() + 1).unwrap_or(u16::MAX);
     // An open form is what one looks at; the table gives way to it.
     let least_below = if form_height > 0 { form_height + 1 } else { 3 };
-    let table_height = table_height.min(area.height.saturating_sub(least_below)).max(1);
+    let table_height = match table_height.min(area.height.saturating_sub(least_below)) {
+        // The names of the columns alone say nothing.
+        0 | 1 if form_height > 0 => 0,
+        height => height.max(1),
+    };
     let [table, form_area, results_area] = Layout::vertical([
         Constraint::Length(table_height),
         Constraint::Length(form_height),
@@ -63,25 +71,46 @@ fn draw_table(
     state: &State,
     theme: &Theme,
 ) {
+    if area.height == 0 {
+        return;
+    }
     let width = usize::from(area.width).saturating_sub(2);
     let names = functions.iter().map(|it| format::width(&it.name)).max().unwrap_or(0);
     let name_width = names.clamp(8, width / 3 + 8);
-    let signature_width = width.saturating_sub(name_width + CALLS_WIDTH + 2);
-    let columns = |name: &str, signature: &str, calls: &str| {
-        format!(
-            " {}  {}{} ",
-            pad(name, name_width),
-            pad(signature, signature_width),
-            pad_left(calls, CALLS_WIDTH)
-        )
-    };
-    let header = columns("name", "signature", "calls");
+    let has_all = width >= LEAST_FOR_ALL;
+    let right_width = if has_all { VERSION_WIDTH + 2 * LATENCY_WIDTH } else { 0 };
+    let signature_width = width.saturating_sub(name_width + CALLS_WIDTH + right_width + 2);
+    let columns =
+        |name: &str, signature: &str, version: &str, calls: &str, p50: &str, p99: &str| {
+            let left = format!(" {}  {}", pad(name, name_width), pad(signature, signature_width));
+            let calls = pad_left(calls, CALLS_WIDTH);
+            if has_all {
+                let version = pad_left(version, VERSION_WIDTH);
+                let (p50, p99) = (pad_left(p50, LATENCY_WIDTH), pad_left(p99, LATENCY_WIDTH));
+                format!("{left}{version}{calls}{p50}{p99} ")
+            } else {
+                format!("{left}{calls} ")
+            }
+        };
+    let header = columns("name", "signature", "version", "calls", "p50", "p99");
     frame.render_widget(Line::styled(header, theme.dim), row_of(area, 0));
+    let plugin = state.plugins.selected().map_or("", |row| row.plugin.name.as_str());
+    let version = state.plugins.version_of(plugin);
+    let version = version.map_or_else(String::new, |version| format!("v{version}"));
+    let latency =
+        |us: Option<f64>| us.map_or_else(|| "–".to_owned(), format::fractional_microseconds);
     let page = usize::from(area.height).saturating_sub(1);
     let selected = state.functions.selected.min(functions.len() - 1);
     let top = (selected + 1).saturating_sub(page);
     for (offset, function) in functions.iter().skip(top).take(page).enumerate() {
-        let text = columns(&function.name, &function.signature, &format::count(function.calls));
+        let text = columns(
+            &function.name,
+            &function.signature,
+            &version,
+            &format::count(function.calls),
+            &latency(function.latency_us_p50),
+            &latency(function.latency_us_p99),
+        );
         let style = match (top + offset == selected, state.focus) {
             (true, Panel::Tabs) if state.functions.form.is_none() => theme.selected,
             (true, _) => theme.selected_elsewhere,

@@ -40,7 +40,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     if let Some(row) = details {
         let line = "─".repeat(rule.width.into());
         frame.render_widget(Line::styled(line, theme.border), rule);
-        draw_details(frame, below, row, state.now_ms, theme);
+        draw_details(frame, below, row, state, theme);
     }
 }
 
@@ -78,7 +78,7 @@ fn draw_tree(
     let name_width = names.map(format::width).max().unwrap_or(0);
     let name_width = name_width.clamp(6, width.saturating_sub(22).max(6));
     let versions = rows.iter().enumerate().map(|(position, row)| {
-        let mut line = version_line(row, name_width, width, theme);
+        let mut line = version_line(row, state, name_width, width, theme);
         if position == selected {
             let has_focus = state.focus == Panel::Plugins;
             line = if has_focus {
@@ -113,9 +113,10 @@ fn emphasised(mut line: Line<'static>, style: Style) -> Line<'static> {
     line.patch_style(style)
 }
 
-/// `▸ world  v3 active      1.2k` or `  ├ v2 retired  2 calls`
+/// `● world  v3 active  ▁▂▅  1.2k` or `  ├ v2 retired  2 calls`
 fn version_line(
     row: &PluginRow<'_>,
+    state: &State,
     name_width: usize,
     width: usize,
     theme: &Theme,
@@ -128,11 +129,14 @@ fn version_line(
         let branch = if row.is_last { '└' } else { '├' };
         (pad(&format!("  {branch}"), name_width + 3), theme.dim)
     };
-    let state = format!("v{:<3}{:<8}", version.version, version.state.as_str());
-    let used = format::width(&lead) + state.len();
+    let word = format!("v{:<3}{:<8}", version.version, version.state.as_str());
+    let used = format::width(&lead) + word.len();
     let right = width.saturating_sub(used);
     let tail = match version.state {
-        VersionState::Active => format::count(version.calls),
+        VersionState::Active => {
+            let sparkline = state.plugins.sparkline(&row.plugin.name);
+            format!("{sparkline} {:>5}", format::count(version.calls))
+        }
         VersionState::Freed => format::bytes(version.size_bytes),
         VersionState::Failed => "!".into(),
         _ => match version.holders.len() {
@@ -144,7 +148,7 @@ fn version_line(
     let state_style = state_style(version.state, theme);
     Line::from(vec![
         Span::styled(lead, if row.is_first { state_style } else { lead_style }),
-        Span::styled(state, state_style),
+        Span::styled(word, state_style),
         Span::styled(pad_left(&format!(" {tail}"), right), theme.dim),
     ])
 }
@@ -168,14 +172,28 @@ fn state_style(state: VersionState, theme: &Theme) -> Style {
     }
 }
 
-fn draw_details(frame: &mut Frame<'_>, area: Rect, row: PluginRow<'_>, now_ms: u64, theme: &Theme) {
+/// Whether this console keeps the version loaded.
+fn is_held(row: PluginRow<'_>, state: &State) -> bool {
+    state.functions.held.contains(&format!("{}@{}", row.plugin.name, row.version.version))
+}
+
+fn draw_details(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    row: PluginRow<'_>,
+    state: &State,
+    theme: &Theme,
+) {
     let version = row.version;
     let mut lines = vec![
         ("build", format::short_build_id(&version.build_id).to_owned()),
         ("commit", commit(version)),
         ("size", format!("{}, crate {}", format::bytes(version.size_bytes), version.crate_version)),
-        ("loaded", loaded(version, now_ms)),
+        ("loaded", loaded(version, state.now_ms)),
     ];
+    if is_held(row, state) {
+        lines.push(("kept", "by this console, also when it is replaced".into()));
+    }
     let detail_is_more = version.detail != version.state.as_str();
     if detail_is_more && !version.detail.is_empty() {
         lines.push(("state", version.detail.clone()));
