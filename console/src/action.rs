@@ -60,6 +60,8 @@ pub enum Action {
     ShowResult,
     /// Keep the selected version loaded for calls, or no longer.
     ToggleHold,
+    /// Go to what holds the selected version, or another one that was replaced.
+    GoToHolder,
     /// Free the selected version; asks first.
     Free,
     /// Choose an earlier version or build to go back to.
@@ -194,6 +196,7 @@ pub static COMMANDS: &[Command] = {
         command(Plugin, "roll-back", A::RollBack, "roll back", &["R"]),
         command(Plugin, "free", A::Free, "free", &["D"]),
         command(Plugin, "watch", A::ToggleWatch, "watch on/off", &["w"]),
+        command(Plugin, "holder", A::GoToHolder, "who holds it", &["u"]),
         command(Plugin, "compare", A::CompareWith, "compare others with it", &["c"]),
         command(Plugin, "reload-latest", RELOAD_LATEST, "reload what a rollback holds", &[]),
         command(Form, "json", A::ToggleJson, "JSON", &["F4"]),

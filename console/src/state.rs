@@ -67,6 +67,8 @@ pub struct State {
     pub builds: Builds,
     /// The Timeline tab.
     pub timeline: Timeline,
+    /// The version whose holders are being gone through, and which of them was shown last.
+    pub last_holder: Option<(String, u32, usize)>,
     /// The Diff tab.
     pub diff: Diff,
     /// Which versions serve together, and since when.
@@ -234,6 +236,7 @@ impl State {
             live: Live::default(),
             builds: Builds::default(),
             timeline: Timeline::default(),
+            last_holder: None,
             diff: Diff::default(),
             serving: Serving::default(),
             logs: Logs::default(),

@@ -4,6 +4,7 @@
 
 mod calls;
 mod details;
+mod holders;
 mod keys;
 mod logs;
 mod operations;
@@ -167,6 +168,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Build => return operations::build(state),
         Action::Operate(operation) => return vec![Effect::Order(Order::Operate(operation))],
         Action::ToggleWatch => return operations::toggle_watch(state),
+        Action::GoToHolder => return holders::go(state),
         Action::Preview => return preview::open(state),
         Action::CompareWith => preview::choose_base(state),
         Action::Invoke => return calls::open_form(state),

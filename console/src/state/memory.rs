@@ -31,6 +31,9 @@ pub struct Remembered {
     /// What the log's lines had to contain.
     #[serde(default)]
     pattern: String,
+    /// Who wrote them.
+    #[serde(default)]
+    writer: String,
     /// Their least level.
     #[serde(default)]
     level: Option<LogLevel>,
@@ -53,6 +56,7 @@ impl Memory {
             None => state.tab = tab,
         }
         state.logs.set_pattern(&remembered.pattern);
+        state.logs.set_writer_filter(&remembered.writer);
         state.logs.set_level(remembered.level);
         state.logs.wrap = remembered.wrap;
     }
@@ -66,6 +70,7 @@ impl Memory {
             tab: Some(state.tab_to_return_to.unwrap_or(state.tab)),
             zoomed: state.zoomed,
             pattern: state.logs.pattern().to_owned(),
+            writer: state.logs.writer_filter().to_owned(),
             level: state.logs.level(),
             wrap: state.logs.wrap,
         };

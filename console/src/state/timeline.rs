@@ -2,12 +2,16 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use hotswap_protocol::{PluginInfo, ReloadReport, VersionState, WireError};
+use hotswap_protocol::{Outcome, PluginInfo, ReloadReport, VersionState, WireError};
 
 use crate::action::Motion;
 
 /// How many reloads are kept.
 const RELOADS_KEPT: usize = 200;
+/// After a reload: a new version answered its first call.
+pub const FIRST_CALL: &str = "first call";
+/// After a reload: the version that was replaced is unmapped.
+pub const FREED: &str = "freed";
 /// How many versions are kept, those that are gone included.
 const LIVES_KEPT: usize = 200;
 
@@ -36,8 +40,15 @@ pub struct Reload {
     pub at_ms: u64,
     /// How long it took in the host, in microseconds; unknown of one that failed.
     pub elapsed_us: Option<u64>,
-    /// The builds before it, and its own phases, in their order.
+    /// The builds before it, in their order.
+    pub before: Vec<Phase>,
+    /// Its own phases, in their order.
     pub phases: Vec<Phase>,
+    /// The versions that served before it and no longer after it.
+    pub replaced: Vec<(String, u32)>,
+    /// What came of it afterwards, counted from its end: the first call that a new version answered,
+    /// and when a replaced one was freed.
+    pub after: Vec<Phase>,
     /// What came of it.
     pub result: Result<Done, WireError>,
 }
@@ -84,17 +95,41 @@ impl Reload {
         }
     }
 
-    /// Its phases with those of one name added up, in the order of their first.
+    /// The builds before it and its own phases, those of one name added up, in the order of their
+    /// first.
     pub fn phases_by_name(&self) -> Vec<(&str, u64)> {
-        let mut sums: Vec<(&str, u64)> = Vec::new();
-        for phase in &self.phases {
-            match sums.iter_mut().find(|(name, _)| *name == phase.name) {
-                Some((_, sum)) => *sum += phase.elapsed_us,
-                None => sums.push((&phase.name, phase.elapsed_us)),
-            }
-        }
-        sums
+        sums(self.before.iter().chain(&self.phases))
     }
+
+    /// The version of this plugin that it loaded.
+    fn loaded(&self, plugin: &str) -> Option<u32> {
+        let report = &self.result.as_ref().ok()?.report;
+        let outcome = report.plugins.iter().find(|it| it.name == plugin)?;
+        let is_new = matches!(outcome.outcome, Outcome::Ok | Outcome::Added | Outcome::Rebound);
+        outcome.version.filter(|_| is_new)
+    }
+
+    fn happened_after(&mut self, name: &str, plugin: &str, at_ms: u64) {
+        let is_told = |it: &Phase| it.name == name && it.plugin.as_deref() == Some(plugin);
+        if self.after.iter().any(is_told) {
+            return;
+        }
+        let elapsed_us = at_ms.saturating_sub(self.at_ms).saturating_mul(1000);
+        let plugin = Some(plugin.to_owned());
+        self.after.push(Phase { name: name.to_owned(), plugin, elapsed_us });
+    }
+}
+
+/// The phases with those of one name added up, in the order of their first.
+pub fn sums<'a>(phases: impl Iterator<Item = &'a Phase>) -> Vec<(&'a str, u64)> {
+    let mut sums: Vec<(&str, u64)> = Vec::new();
+    for phase in phases {
+        match sums.iter_mut().find(|(name, _)| *name == phase.name) {
+            Some((_, sum)) => *sum += phase.elapsed_us,
+            None => sums.push((&phase.name, phase.elapsed_us)),
+        }
+    }
+    sums
 }
 
 impl Life {
@@ -126,27 +161,40 @@ impl Timeline {
 
     /// A reload was published.
     pub fn finished(&mut self, at_ms: u64, summary: String, report: ReloadReport) -> &Reload {
+        let mut replaced = Vec::new();
         for plugin in &report.plugins {
+            let before = self.serving.get(&plugin.name).copied();
+            let before = before.filter(|before| plugin.version != Some(*before));
+            replaced.extend(before.map(|version| (plugin.name.clone(), version)));
             match plugin.version {
                 Some(version) => self.serving.insert(plugin.name.clone(), version),
                 None => self.serving.remove(&plugin.name),
             };
         }
-        let mut phases = std::mem::take(&mut self.built);
-        phases.extend(report.phases.iter().map(|timing| Phase {
+        let before = std::mem::take(&mut self.built);
+        let phases = report.phases.iter().map(|timing| Phase {
             name: timing.phase.clone(),
             plugin: timing.plugin.clone(),
             elapsed_us: timing.elapsed_us,
-        }));
+        });
+        let phases = phases.collect();
         let elapsed_us = Some(report.elapsed_us);
         let result = Ok(Done { summary, report });
-        self.push(Reload { at_ms, elapsed_us, phases, result })
+        self.push(Reload { at_ms, elapsed_us, before, phases, replaced, after: Vec::new(), result })
     }
 
     /// A reload was undone.
     pub fn failed(&mut self, at_ms: u64, error: WireError) {
-        let phases = std::mem::take(&mut self.built);
-        self.push(Reload { at_ms, elapsed_us: None, phases, result: Err(error) });
+        let before = std::mem::take(&mut self.built);
+        self.push(Reload {
+            at_ms,
+            elapsed_us: None,
+            before,
+            phases: Vec::new(),
+            replaced: Vec::new(),
+            after: Vec::new(),
+            result: Err(error),
+        });
     }
 
     fn push(&mut self, reload: Reload) -> &Reload {
@@ -166,6 +214,12 @@ impl Timeline {
         state: VersionState,
         detail: &str,
     ) {
+        if state == VersionState::Freed {
+            let name = (plugin.to_owned(), version);
+            if let Some(reload) = self.reloads.iter_mut().find(|it| it.replaced.contains(&name)) {
+                reload.happened_after(FREED, plugin, at_ms);
+            }
+        }
         let known =
             self.lives.iter_mut().find(|life| life.plugin == plugin && life.version == version);
         match known {
@@ -194,6 +248,12 @@ impl Timeline {
         for plugin in plugins {
             let active = plugin.versions.iter().find(|it| it.state == VersionState::Active);
             if let Some(active) = active {
+                let is_newest = |it: &&mut Reload| it.loaded(&plugin.name) == Some(active.version);
+                if let Some(reload) = self.reloads.front_mut().filter(is_newest)
+                    && active.calls > 0
+                {
+                    reload.happened_after(FIRST_CALL, &plugin.name, at_ms);
+                }
                 self.serving.entry(plugin.name.clone()).or_insert(active.version);
             }
             for version in plugin.versions.iter().rev() {

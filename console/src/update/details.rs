@@ -107,13 +107,19 @@ fn of_reload(reload: &Reload) -> Vec<String> {
             lines.extend(error.to_string().lines().map(str::to_owned));
         }
     }
-    if !reload.phases.is_empty() {
-        lines.extend([String::new(), "Steps".into()]);
-    }
-    for phase in &reload.phases {
-        let plugin = phase.plugin.as_deref().unwrap_or("");
-        let elapsed = format::microseconds(phase.elapsed_us);
-        lines.push(format!("  {:<12} {plugin:<12} {elapsed:>8}", phase.name));
+    for (title, phases) in [
+        ("Before it", &reload.before),
+        ("Steps", &reload.phases),
+        ("After it, as far as was looked once a second", &reload.after),
+    ] {
+        if !phases.is_empty() {
+            lines.extend([String::new(), title.into()]);
+        }
+        for phase in phases {
+            let plugin = phase.plugin.as_deref().unwrap_or("");
+            let elapsed = format::microseconds(phase.elapsed_us);
+            lines.push(format!("  {:<12} {plugin:<12} {elapsed:>8}", phase.name));
+        }
     }
     lines
 }

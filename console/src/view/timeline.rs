@@ -3,6 +3,7 @@
 use hotswap_protocol::VersionState;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::plugins::row_of;
@@ -12,9 +13,13 @@ use super::{draw_empty, draw_rule};
 use crate::action::Panel;
 use crate::format;
 use crate::state::State;
-use crate::state::timeline::{Life, Reload};
+use crate::state::timeline::{FIRST_CALL, Life, Phase, Reload, sums};
 
 const TITLE_WIDTH: usize = 13;
+/// Of the steps of a reload so many lines are shown; all are among its details.
+const STEPS_SHOWN: usize = 8;
+/// So many lines are kept for the lives of the versions, where there is room.
+const LIVES_HEIGHT: u16 = 4;
 const ELAPSED_WIDTH: usize = 7;
 /// The fractions of a column that a bar can end in.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
@@ -28,7 +33,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let steps = step_lines(reload, usize::from(area.width), theme);
     let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
     let list_height = rows(reloads.len()).min((area.height / 3).max(1));
-    let steps_height = rows(steps.len()).min(area.height.saturating_sub(list_height + 1));
+    let for_steps = area.height.saturating_sub(list_height + 1);
+    let for_steps = if for_steps > 2 * LIVES_HEIGHT { for_steps - LIVES_HEIGHT } else { for_steps };
+    let steps_height = rows(steps.len()).min(for_steps);
     let [list, rule, below, lives] = Layout::vertical([
         Constraint::Length(list_height),
         Constraint::Length(1),
@@ -87,27 +94,101 @@ fn step_lines(reload: &Reload, width: usize, theme: &Theme) -> Vec<Line<'static>
         let wrapped = text.lines().flat_map(|line| wrap(line, width.saturating_sub(2)));
         lines.extend(wrapped.map(|line| Line::styled(format!(" {line}"), theme.bad)));
     }
-    let phases = reload.phases_by_name();
-    let longest = phases.iter().map(|(_, elapsed_us)| *elapsed_us).max().unwrap_or(0);
-    let bar_width = width.saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 4);
-    for (name, elapsed_us) in phases {
-        lines.push(Line::from(vec![
-            Span::styled(format!(" {} ", pad(name, TITLE_WIDTH)), theme.dim),
-            Span::styled(pad(&bar(elapsed_us, longest, bar_width), bar_width), theme.bar),
-            Span::raw(format!(" {}", pad_left(&format::microseconds(elapsed_us), ELAPSED_WIDTH))),
-        ]));
-    }
+    // Each of these has its own scale: beside a build the steps of a reload would not be seen.
+    lines.extend(bars(&in_turn(sums(reload.before.iter())), width, theme.dim, theme));
+    lines.extend(bars(&longest(in_turn(sums(reload.phases.iter()))), width, theme.bar, theme));
+    let after: Vec<Bar> = reload.after.iter().map(after_bar).collect();
+    lines.extend(bars(&after, width, theme.dim, theme));
     lines
 }
 
-/// A bar as long as its part of the longest; what took any time has at least the thinnest.
-fn bar(elapsed_us: u64, longest: u64, width: usize) -> String {
-    if longest == 0 || width == 0 {
+/// A phase, to be drawn.
+struct Bar {
+    name: String,
+    begun_us: u64,
+    elapsed_us: u64,
+    /// `41 ms`
+    text: String,
+    /// Whether it is a span of time, and not a sum of several.
+    is_drawn: bool,
+}
+
+/// Phases that follow one another.
+fn in_turn(phases: Vec<(&str, u64)>) -> Vec<Bar> {
+    let mut begun_us = 0;
+    let phases = phases.into_iter().map(|(name, elapsed_us)| {
+        let text = format::microseconds(elapsed_us);
+        let bar = Bar { name: name.to_owned(), begun_us, elapsed_us, text, is_drawn: true };
+        begun_us += elapsed_us;
+        bar
+    });
+    phases.collect()
+}
+
+/// The longest of them in their order, and the sum of the others.
+fn longest(bars: Vec<Bar>) -> Vec<Bar> {
+    if bars.len() <= STEPS_SHOWN {
+        return bars;
+    }
+    let mut lengths: Vec<u64> = bars.iter().map(|bar| bar.elapsed_us).collect();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let least = lengths[STEPS_SHOWN - 2];
+    let mut left = STEPS_SHOWN - 1;
+    let (mut shown, others): (Vec<_>, Vec<_>) = bars.into_iter().partition(|bar| {
+        let is_shown = bar.elapsed_us >= least && left > 0;
+        left -= usize::from(is_shown);
+        is_shown
+    });
+    let elapsed_us = others.iter().map(|bar| bar.elapsed_us).sum();
+    shown.push(Bar {
+        name: format!("{} shorter", others.len()),
+        begun_us: 0,
+        elapsed_us,
+        text: format::microseconds(elapsed_us),
+        is_drawn: false,
+    });
+    shown
+}
+
+/// What came after a reload. Calls are looked for once a second, so of the first it is only known
+/// that it was answered by then.
+fn after_bar(phase: &Phase) -> Bar {
+    let plugin = phase.plugin.as_deref().unwrap_or_default();
+    let elapsed = format::microseconds(phase.elapsed_us);
+    let (name, text) = match phase.name.as_str() {
+        FIRST_CALL => (format!("{plugin} called"), format!("≤ {elapsed}")),
+        name => (format!("{plugin} {name}"), elapsed),
+    };
+    Bar { name, begun_us: 0, elapsed_us: phase.elapsed_us, text, is_drawn: true }
+}
+
+fn bars(bars: &[Bar], width: usize, style: Style, theme: &Theme) -> Vec<Line<'static>> {
+    let whole_us = bars.iter().map(|bar| bar.begun_us + bar.elapsed_us).max().unwrap_or(0);
+    let bar_width = width.saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 4);
+    let line = |bar: &Bar| {
+        let drawn = if bar.is_drawn { blocks(bar, whole_us, bar_width) } else { String::new() };
+        Line::from(vec![
+            Span::styled(format!(" {} ", pad(&bar.name, TITLE_WIDTH)), theme.dim),
+            Span::styled(pad(&drawn, bar_width), style),
+            Span::raw(format!(" {}", pad_left(&bar.text, ELAPSED_WIDTH))),
+        ])
+    };
+    bars.iter().map(line).collect()
+}
+
+/// As long as its part of the whole, at its place in it; what took any time has at least the
+/// thinnest.
+fn blocks(bar: &Bar, whole_us: u64, width: usize) -> String {
+    if whole_us == 0 || width == 0 {
         return String::new();
     }
-    let eighths = u128::from(elapsed_us) * (width as u128 * 8) / u128::from(longest);
-    let eighths = usize::try_from(eighths).unwrap_or(usize::MAX).min(width * 8).max(1);
-    "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
+    let eighths = |us: u64| {
+        let eighths = u128::from(us) * (width as u128 * 8) / u128::from(whole_us);
+        usize::try_from(eighths).unwrap_or(usize::MAX).min(width * 8)
+    };
+    let column = (eighths(bar.begun_us) / 8).min(width - 1);
+    let length = eighths(bar.elapsed_us).clamp(1, (width - column) * 8);
+    " ".repeat(column) + &"█".repeat(length / 8) + EIGHTHS[length % 8]
 }
 
 /// ` world v2  ▁▁████▒▒▒▒····  freed: 4.3 MiB unmapped`

@@ -15,3 +15,4 @@ mod screens;
 mod session;
 mod support;
 mod terminal;
+mod timeline;

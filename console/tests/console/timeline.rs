@@ -1,0 +1,102 @@
+//! The reload story: what came after a reload, and who holds a version.
+
+use hotswap_console::action::Panel;
+use hotswap_console::session::SessionEvent;
+use hotswap_console::state::Tab;
+use hotswap_console::state::timeline::{FIRST_CALL, FREED};
+use hotswap_protocol::{Event, VersionState};
+
+use crate::support::console::Console;
+use crate::support::samples;
+
+/// `world v4` was just loaded in place of v3.
+fn after_a_reload() -> Console {
+    let mut console = Console::connected(120, 36);
+    let at_ms = console.now_ms;
+    let report = samples::report();
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    console
+}
+
+/// The host says what it has loaded; v4 has answered so many calls.
+fn look(console: &mut Console, calls: u64) {
+    let mut snapshot = samples::snapshot(4121);
+    let mut version = samples::version(4, VersionState::Active, "active");
+    version.calls = calls;
+    snapshot.plugins[0].versions.insert(0, version);
+    snapshot.plugins[0].versions[1].state = VersionState::Retired;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+}
+
+#[test]
+fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
+    let mut console = after_a_reload();
+    let freed = |console: &mut Console, version| {
+        let at_ms = console.now_ms;
+        console.session(SessionEvent::Engine(Event::VersionChanged {
+            at_ms,
+            plugin: "world".into(),
+            version,
+            state: VersionState::Freed,
+            detail: "freed: 4.3 MiB unmapped after 12 ms".into(),
+        }));
+    };
+    console.now_ms += 500;
+    look(&mut console, 0);
+    console.now_ms += 700;
+    look(&mut console, 3);
+    console.now_ms += 100;
+    freed(&mut console, 3);
+    console.now_ms += 60_000;
+    look(&mut console, 9);
+    freed(&mut console, 2);
+    let after = &console.state.timeline.reloads()[0].after;
+    let told: Vec<_> = after
+        .iter()
+        .map(|it| (it.name.as_str(), it.plugin.as_deref().unwrap(), it.elapsed_us / 1000))
+        .collect();
+    assert_eq!(told, [(FIRST_CALL, "world", 1_200), (FREED, "world", 1_300)]);
+    console.press("2 [ [");
+    assert_eq!(console.state.tab, Tab::Timeline);
+    let screen = console.screen();
+    assert!(screen.contains("world called") && screen.contains("≤ 1.2 s"), "{screen}");
+    assert!(screen.contains("world freed") && screen.contains("1.3 s"), "{screen}");
+}
+
+#[test]
+fn a_version_leads_to_what_holds_it_one_holder_after_the_other() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].versions[1].holders = vec![
+        "call of reset on \"main\", ≥ 4.0 s".into(),
+        "1 value".into(),
+        "1 handle".into(),
+        "thread \"worker\" (4130)".into(),
+    ];
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("u");
+    assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 1));
+    console.press("u");
+    assert_eq!(console.state.tab, Tab::Vault);
+    console.press("u");
+    assert_eq!(console.state.focus, Panel::Plugins);
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"), "it imports it");
+    console.press("u");
+    assert_eq!(console.state.focus, Panel::Logs);
+    assert_eq!(console.state.logs.writer_filter(), "world@v2");
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert_eq!(notice, "world v2 is held by: thread \"worker\" (4130) (4 of 4)");
+    console.press("1 u");
+    assert_eq!(console.state.tab, Tab::Functions, "it begins again");
+}
+
+#[test]
+fn where_nothing_is_held_there_is_nowhere_to_go() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].versions[1].holders.clear();
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("u");
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert_eq!(notice, "nothing holds a version that was replaced");
+}
