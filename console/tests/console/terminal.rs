@@ -5,14 +5,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use hotswap_console::terminal::{Screen, restore_on_panic};
+use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Waiting for longer means that what is waited for does not happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A console in a terminal of 80×24, with a host that writes one line and then only waits.
+/// A host that writes one line and then only waits.
+const WAITING: &str = "trap 'exit 0' TERM\necho the host waits\nwhile :; do sleep 0.05; done";
+
+/// A program in a terminal of 80×24.
 struct Terminal {
     _directory: TempDir,
     child: Box<dyn Child + Send + Sync>,
@@ -23,18 +27,25 @@ struct Terminal {
 }
 
 impl Terminal {
+    /// A console with a host that waits.
     fn start() -> Self {
+        Self::with_host(WAITING)
+    }
+
+    /// A console with a host that /bin/sh plays.
+    fn with_host(script: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let host = directory.path().join("waiting-host");
-        let script =
-            "#!/bin/sh\ntrap 'exit 0' TERM\necho the host waits\nwhile :; do sleep 0.05; done\n";
-        std::fs::write(&host, script).unwrap();
+        std::fs::write(&host, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
-
-        let size = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_hotswap-console"));
         command.arg(&host);
+        Self::run(command, directory)
+    }
+
+    fn run(mut command: CommandBuilder, directory: TempDir) -> Self {
+        let size = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
         for variable in ["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
             command.env(variable, directory.path());
         }
@@ -80,9 +91,15 @@ impl Terminal {
         kill_process(pid.unwrap(), signal).unwrap();
     }
 
-    fn assert_ends_and_gives_the_terminal_back(mut self) {
+    fn assert_ends_and_gives_the_terminal_back(self) {
+        let (status, _) = self.end();
+        assert!(status.success(), "{status:?}");
+    }
+
+    /// How it ended, and what is on the screen then; the terminal is as it was before.
+    fn end(mut self) -> (ExitStatus, String) {
         self.wait_until("the ordinary screen", |screen| !screen.alternate_screen());
-        assert!(self.child.wait().unwrap().success());
+        let status = self.child.wait().unwrap();
         while let Ok(chunk) = self.output.recv_timeout(PATIENCE) {
             self.screen.process(&chunk);
         }
@@ -90,6 +107,7 @@ impl Terminal {
         assert!(!screen.hide_cursor());
         assert!(!screen.bracketed_paste());
         assert!(!screen.alternate_screen());
+        (status, screen.contents())
     }
 }
 
@@ -144,5 +162,75 @@ fn suspending_gives_the_terminal_back_for_a_while() {
     terminal.press("?");
     terminal.wait_for_text("Keys");
     terminal.signal(Signal::TERM);
+    terminal.assert_ends_and_gives_the_terminal_back();
+}
+
+/// Not a test by itself: what the next one runs in a terminal.
+#[test]
+#[ignore = "it takes the terminal, and panics"]
+fn a_panic_on_the_screen() {
+    restore_on_panic();
+    let mut screen = Screen::take().unwrap();
+    screen.draw(|frame| frame.render_widget("all is well", frame.area())).unwrap();
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    panic!("what a pity");
+}
+
+#[test]
+fn a_panic_gives_the_terminal_back_and_is_told_on_the_ordinary_screen() {
+    let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", "terminal::a_panic_on_the_screen"]);
+    let mut terminal = Terminal::run(command, tempfile::tempdir().unwrap());
+    terminal.wait_until("the console's screen", |screen| screen.alternate_screen());
+    terminal.wait_for_text("all is well");
+    // In raw mode only this ends a line.
+    terminal.press("\n");
+    let (status, screen) = terminal.end();
+    assert!(!status.success());
+    assert!(screen.contains("what a pity"), "{screen}");
+}
+
+#[test]
+fn a_crash_of_the_host_shows_its_card_and_leaves_the_console_usable() {
+    let mut terminal = Terminal::with_host("echo nearly there\nkill -SEGV $$");
+    terminal.wait_for_text("The host ended");
+    terminal.wait_for_text("SIGSEGV (signal 11)");
+    terminal.wait_for_text("nearly there");
+    terminal.press("H");
+    terminal.wait_for_text("The host ended");
+    terminal.press("\u{1b}");
+    terminal.wait_until("the card's end", |screen| !screen.contents().contains("The host ended"));
+    terminal.press("3z");
+    // The log has both lives of the host.
+    terminal.wait_until("both starts", |screen| {
+        screen.contents().matches("host ended: SIGSEGV").count() == 2
+    });
+    terminal.press("q");
+    terminal.assert_ends_and_gives_the_terminal_back();
+}
+
+#[test]
+fn keys_are_obeyed_while_the_host_floods_its_output() {
+    let flood = "trap 'exit 0' TERM\nyes a line of many | head -n 50000\necho the flood is over\n\
+                 while :; do sleep 0.05; done";
+    let mut terminal = Terminal::with_host(flood);
+    terminal.wait_for_text("a line of many");
+    terminal.press("?");
+    terminal.wait_for_text("Keys");
+    terminal.press("\u{1b}");
+    terminal.wait_until("the help's end", |screen| !screen.contents().contains("┌ Keys"));
+    terminal.press("3z");
+    terminal.wait_for_text("the flood is over");
+    terminal.press("/");
+    terminal.press("flood");
+    terminal.press("\r");
+    terminal.wait_until("nothing but what matches", |screen| {
+        let contents = screen.contents();
+        contents.contains("the flood is over") && !contents.contains("a line of many")
+    });
+    terminal.press("q");
+    terminal.wait_for_text("Quit?");
+    terminal.press("y");
     terminal.assert_ends_and_gives_the_terminal_back();
 }
