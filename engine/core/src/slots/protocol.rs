@@ -124,14 +124,22 @@ impl ThreadSlots {
 ///
 /// `threads` tells the slots of all threads there are when it is asked.
 pub(crate) fn is_held<'a>(threads: impl Fn() -> &'a [ThreadSlots], address: usize) -> bool {
-    // Who is not seen from here on sees that the address is not published any more.
-    heavy_barrier();
-    let holding = || threads().iter().filter(|thread| thread.holds(address));
-    let asked = holding().map(ThreadSlots::ask_for_attention).count();
-    if asked == 0 {
-        return false;
+    loop {
+        // Who is not seen from here on sees that the address is not published any more; and who was
+        // asked before, and is seen, sees the wish when it leaves.
+        heavy_barrier();
+        let mut is_held = false;
+        let mut all_know = true;
+        for thread in threads().iter().filter(|thread| thread.holds(address)) {
+            is_held = true;
+            if !thread.wants_attention() {
+                thread.ask_for_attention();
+                all_know = false;
+            }
+        }
+        // One that was not asked yet may be leaving just now.
+        if !is_held || all_know {
+            return is_held;
+        }
     }
-    // Who left before it could see the wish is seen from here on to have left.
-    heavy_barrier();
-    holding().next().is_some()
 }

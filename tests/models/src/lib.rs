@@ -1,0 +1,1 @@
+//! Models of the protocols that the engine stands on; see `tests/`.
