@@ -18,8 +18,13 @@ use crate::{
 };
 
 /// Why a call did not answer with a value.
+///
+/// It is one word, so that the answer of a call that succeeds need not be larger than its value.
+#[derive(Clone)]
+pub struct CallError(Box<Reason>);
+
 #[derive(Debug, Clone)]
-pub struct CallError {
+struct Reason {
     kind: ErrorKind,
     plugin: String,
     version: u32,
@@ -32,24 +37,24 @@ impl CallError {
     /// Whose fault it is: of the caller (`UnknownFunction`, `BadArgument`), or of the function
     /// (`PluginError`, `Panic`).
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// What the function said, without its name.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The causes, outermost first.
     pub fn causes(&self) -> &[String] {
-        &self.causes
+        &self.0.causes
     }
 
     /// The error as the console's protocol tells it.
     pub fn to_wire(&self) -> WireError {
-        let mut wire = WireError::new(self.kind, self.to_string());
-        wire.plugin = Some(self.plugin.clone());
-        wire.chain.clone_from(&self.causes);
+        let mut wire = WireError::new(self.0.kind, self.to_string());
+        wire.plugin = Some(self.0.plugin.clone());
+        wire.chain.clone_from(&self.0.causes);
         wire
     }
 
@@ -72,48 +77,54 @@ impl CallError {
 
     /// The function is not what the caller expects.
     pub(crate) fn signature(version: &Version, function: &str, why: &str) -> Self {
-        Self {
+        Self(Box::new(Reason {
             kind: ErrorKind::Signature,
             plugin: version.name().to_owned(),
             version: version.ordinal,
             function: function.to_owned(),
             message: why.to_owned(),
             causes: Vec::new(),
-        }
+        }))
     }
 
     /// The plugin is not there.
     pub(crate) fn gone(plugin: &str, function: &str, error: &EngineError) -> Self {
-        Self {
+        Self(Box::new(Reason {
             kind: ErrorKind::UnknownPlugin,
             plugin: plugin.to_owned(),
             version: 0,
             function: function.to_owned(),
             message: error.to_string(),
             causes: Vec::new(),
-        }
+        }))
     }
 
     fn of(version: &Version, function: &str, kind: ErrorKind, error: &Error) -> Self {
-        Self {
+        Self(Box::new(Reason {
             kind,
             plugin: version.name().to_owned(),
             version: version.ordinal,
             function: function.to_owned(),
             message: error.message().to_owned(),
             causes: error.causes().to_vec(),
-        }
+        }))
     }
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plugin, version, function, message, .. } = self;
-        match self.kind {
+        let Reason { plugin, version, function, message, .. } = &*self.0;
+        match self.0.kind {
             ErrorKind::UnknownFunction => write!(f, "{plugin} v{version}: {message}"),
             ErrorKind::UnknownPlugin => write!(f, "{plugin}: {function}: {message}"),
             _ => write!(f, "{plugin} v{version}: {function}: {message}"),
         }
+    }
+}
+
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -24,7 +24,7 @@ const SAMPLED: u64 = 1024;
 pub(crate) struct CallCounts {
     functions: usize,
     /// By thread, a row with a counter for each function; null where that thread has not called any.
-    by_thread: Box<[AtomicPtr<Counters>]>,
+    by_thread: [AtomicPtr<Counters>; MAX_THREADS],
     /// The counters of all threads without slots.
     shared: Box<[Counter]>,
     latencies: Box<[OnceLock<Box<Latencies>>]>,
@@ -33,7 +33,7 @@ pub(crate) struct CallCounts {
 /// Counters that share no cache line with another thread's; processors fetch lines in pairs.
 #[derive(Default)]
 #[repr(align(128))]
-struct Counters([Counter; 8]);
+struct Counters(#[allow(dead_code, reason = "reached by address")] [Counter; 8]);
 
 #[derive(Default)]
 struct Counter {
@@ -47,14 +47,14 @@ pub(crate) type Begun = Option<Instant>;
 
 impl CallCounts {
     /// Counters for so many functions, and one more for those that have no number.
-    pub fn new(functions: usize) -> Self {
+    pub fn new(functions: usize) -> Box<Self> {
         let counters = functions + 1;
-        Self {
+        Box::new(Self {
             functions,
-            by_thread: (0..MAX_THREADS).map(|_| AtomicPtr::default()).collect(),
+            by_thread: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_THREADS],
             shared: (0..counters).map(|_| Counter::default()).collect(),
             latencies: (0..counters).map(|_| OnceLock::new()).collect(),
-        }
+        })
     }
 
     /// The number of a call that has none.
@@ -79,6 +79,27 @@ impl CallCounts {
         let calls = counter.calls.load(Ordering::Relaxed);
         counter.calls.store(calls + 1, Ordering::Relaxed);
         if calls < counter.timed_next.load(Ordering::Relaxed) { None } else { counter.time(calls) }
+    }
+
+    /// Counts a call of a function by a thread, unless it is one that is timed; says whether it did.
+    ///
+    /// # Safety
+    /// There is a function of that number.
+    #[inline(always)]
+    pub unsafe fn count_untimed(&self, thread: usize, function: usize) -> bool {
+        let Some(row) = self.by_thread.get(thread) else { return false };
+        let row = row.load(Ordering::Acquire);
+        if row.is_null() {
+            return false;
+        }
+        // SAFETY: as in `begin`.
+        let counter = unsafe { counter(row, function) };
+        let calls = counter.calls.load(Ordering::Relaxed);
+        if calls >= counter.timed_next.load(Ordering::Relaxed) {
+            return false;
+        }
+        counter.calls.store(calls + 1, Ordering::Relaxed);
+        true
     }
 
     #[cold]
@@ -157,14 +178,14 @@ impl Drop for CallCounts {
     }
 }
 
-/// The counter of a function.
+/// The counter of a function: [`Counters`] are nothing but counters, so a row is one array of them.
 ///
 /// # Safety
 /// The row has that many, and outlives the answer.
 #[inline(always)]
 unsafe fn counter<'a>(row: *const Counters, function: usize) -> &'a Counter {
     // SAFETY: the caller's promise.
-    unsafe { &(*row.add(function / 8)).0[function % 8] }
+    unsafe { &*row.cast::<Counter>().add(function) }
 }
 
 impl Counter {

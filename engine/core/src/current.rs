@@ -7,7 +7,7 @@ use std::{
     ptr,
     sync::{
         Arc,
-        atomic::{AtomicPtr, Ordering},
+        atomic::{AtomicPtr, AtomicU64, Ordering},
     },
 };
 
@@ -16,7 +16,7 @@ use crate::{
     image::Image,
     lease::{Lease, LeaseKind},
     reaper::ReaperHandle,
-    slots::{self, Entered},
+    slots::{self, Counted, Entered},
     version::Version,
 };
 
@@ -24,29 +24,31 @@ use crate::{
 pub(crate) struct Current {
     /// From an `Arc`, one count of which is this one's.
     generation: AtomicPtr<PluginManager>,
+    /// The number of the generation that serves; never 0. Changed after the pointer, and before anything of
+    /// the old generation is let go: who has taken hold of a version of it, and sees the number
+    /// unchanged, has it.
+    number: AtomicU64,
     reaper: ReaperHandle,
 }
 
 impl Current {
     pub fn new(first: PluginManager, reaper: ReaperHandle) -> Self {
+        let number = AtomicU64::new(number_of(first.generation));
         let generation = AtomicPtr::new(Arc::into_raw(Arc::new(first)).cast_mut());
-        Self { generation, reaper }
+        Self { generation, number, reaper }
     }
 
     /// A handle to the generation that serves.
     pub fn load(&self) -> Arc<PluginManager> {
-        let entered = Entered::new();
-        let handle = match entered.protect(&self.generation) {
-            // SAFETY: see `counted`; the slot holds the generation until the count is taken.
-            Some(generation) => unsafe { counted(generation) },
-            None => self.load_shared(),
-        };
+        let Some(entered) = Entered::new() else { return self.load_shared() };
+        let generation = entered.protect(&self.generation);
+        // SAFETY: see `counted`; the slot holds the generation until the count is taken.
+        let handle = unsafe { counted(generation) };
         // Who asks for it may hold locks, under which no plugin's code may run.
         entered.leave_quietly();
         handle
     }
 
-    #[cold]
     fn load_shared(&self) -> Arc<PluginManager> {
         let (generation, _hold) = slots::protect_shared(&self.generation);
         // SAFETY: see `counted`; the hold lasts until the count is taken.
@@ -55,45 +57,52 @@ impl Current {
 
     /// Makes another generation serve. Who uses the old one may go on.
     pub fn publish(&self, new: Arc<PluginManager>) -> Replaced {
+        let number = number_of(new.generation);
         let old = self.generation.swap(Arc::into_raw(new).cast_mut(), Ordering::AcqRel);
+        self.number.store(number, Ordering::Release);
         // SAFETY: the pointer came from `Arc::into_raw`, and its count is handed on.
         let old = unsafe { Arc::from_raw(old) };
         Replaced { generation: ManuallyDrop::new(old), reaper: self.reaper.clone() }
     }
 
-    /// Enters a version of the generation that serves. `find` picks it, and the number of the
-    /// function that is to be called; it may be asked twice.
+    /// The number of the generation that serves; never 0.
     #[inline(always)]
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// Enters a version of the generation that serves. `find` picks it, and the place of the function
+    /// that is to be called.
     pub fn enter<T, E>(
         &self,
-        find: impl Fn(&PluginManager) -> Result<(&Arc<Version>, usize, T), E>,
+        find: impl FnOnce(&PluginManager) -> Result<(&Arc<Version>, usize, T), E>,
     ) -> Result<(InUse, T), E> {
-        let entered = Entered::new();
-        let Some(generation) = entered.protect(&self.generation) else {
-            return self.enter_counted(entered, find);
-        };
+        let Some(entered) = Entered::new() else { return self.enter_counted(find) };
         // SAFETY: the slot holds the generation, and with it the versions, until it holds one of
         // these instead.
-        let (version, function, found) = find(unsafe { &*generation })?;
+        let (version, place, found) = find(unsafe { &*entered.protect(&self.generation) })?;
         let version = Arc::as_ptr(version);
-        entered.hold(version, function);
-        Ok((InUse { version, entered, _lease: None }, found))
+        entered.hold(version, place);
+        Ok((InUse { version, _by: By::Slot(entered) }, found))
     }
 
     /// As `enter`, for a call that has no slot.
-    #[cold]
     fn enter_counted<T, E>(
         &self,
-        entered: Entered,
-        find: impl Fn(&PluginManager) -> Result<(&Arc<Version>, usize, T), E>,
+        find: impl FnOnce(&PluginManager) -> Result<(&Arc<Version>, usize, T), E>,
     ) -> Result<(InUse, T), E> {
         let generation = self.load_shared();
         let (version, _, found) = find(&generation)?;
-        let serving = generation.versions.iter();
-        let mut leases = serving.filter(|lease| Arc::ptr_eq(lease.version(), version));
-        let lease = leases.next().map(|lease| lease.another(LeaseKind::Call));
-        Ok((InUse { version: Arc::as_ptr(version), entered, _lease: lease }, found))
+        let lease = Lease::of_entered(version, LeaseKind::Call);
+        let by = By::Lease(Counted::new(), lease);
+        Ok((InUse { version: Arc::as_ptr(version), _by: by }, found))
     }
+}
+
+/// The number by which a generation is known here: there is one with the number 0 before the first
+/// load.
+pub(crate) fn number_of(generation: u64) -> u64 {
+    generation + 1
 }
 
 /// Another handle to a generation.
@@ -153,24 +162,33 @@ impl Drop for Replaced {
 /// A version that a call on this thread uses: while this lives the image is mapped.
 pub(crate) struct InUse {
     version: *const Version,
-    entered: Entered,
-    /// Keeps the version where the call has no slot.
-    _lease: Option<Lease>,
+    _by: By,
+}
+
+/// What keeps a version in use.
+enum By {
+    Slot(#[allow(dead_code, reason = "held")] Entered),
+    Lease(#[allow(dead_code, reason = "held")] Counted, #[allow(dead_code, reason = "held")] Lease),
 }
 
 impl InUse {
     /// A call of a version that is leased for longer than the call.
-    pub fn of<'lease>(lease: &'lease Lease, function: usize) -> Borrowed<'lease> {
-        let entered = Entered::new();
+    pub fn of<'lease>(lease: &'lease Lease, place: usize) -> Borrowed<'lease> {
         let version = Arc::as_ptr(lease.version());
-        let counted = (!entered.hold(version, function)).then(|| lease.another(LeaseKind::Call));
-        Borrowed { in_use: Self { version, entered, _lease: counted }, _lease: lease }
+        let by = match Entered::new() {
+            Some(entered) => {
+                entered.hold(version, place);
+                By::Slot(entered)
+            }
+            None => By::Lease(Counted::new(), lease.another(LeaseKind::Call)),
+        };
+        Borrowed { in_use: Self { version, _by: by }, _lease: lease }
     }
 
     /// Counts a call of the function of a place.
     #[inline(always)]
     pub fn begin_call(&self, place: usize) -> counts::Begun {
-        self.counts()?.begin(self.entered.thread(), place)
+        self.counts()?.begin(slots::this_thread(), place)
     }
 
     /// Ends a call that was counted.

@@ -4,20 +4,25 @@ use std::{
     any::type_name,
     fmt,
     marker::PhantomData,
-    mem::{ManuallyDrop, MaybeUninit},
+    mem::{self, ManuallyDrop, MaybeUninit},
+    ptr,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
 
-use hotswap_plugin::{FunctionDescription, FunctionTypes, Shared, TypeSchema, abi::Outcome};
+use hotswap_plugin::{
+    __private::{Context, TypedCall},
+    FunctionDescription, FunctionTypes, Shared, TypeSchema,
+    abi::Outcome,
+};
 
 use crate::{
     CallError, PluginManager,
-    current::Current,
-    lease::Lease,
-    manager::same_name,
+    counts::CallCounts,
+    current::{Current, number_of},
+    slots::{self, Entered},
     version::{TypedTarget, Version},
 };
 
@@ -41,9 +46,7 @@ pub struct Func<F> {
     plugin: String,
     name: String,
     types: FunctionTypes,
-    /// Where the function was found last, and in which version, in one word: two threads may be at
-    /// two versions. See [`Known`].
-    known: AtomicU64,
+    known: Known,
     signature: PhantomData<fn() -> F>,
 }
 
@@ -58,7 +61,7 @@ impl<F: Signature> Func<F> {
                 args: TypeSchema::of::<F::Args>(),
                 result: TypeSchema::of::<F::Result>(),
             },
-            known: AtomicU64::new(0),
+            known: Known::default(),
             signature: PhantomData,
         };
         func.search(&current.load())?;
@@ -72,54 +75,69 @@ impl<F: Signature> Func<F> {
     /// fails or panics.
     #[inline]
     pub fn call_with(&self, args: F::Args) -> Result<F::Result, CallError> {
-        let (version, found) = self.current.enter(|serving| {
-            let found = self.find(serving)?;
+        let Some((_entered, version, target)) = self.known.enter(&self.current) else {
+            return self.call_timed(args);
+        };
+        // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
+        unsafe { self.run(&*version, target, args) }
+    }
+
+    /// As `call_with`, where the function is not known, the call is timed, or no slot is at hand.
+    #[cold]
+    fn call_timed(&self, args: F::Args) -> Result<F::Result, CallError> {
+        let (version, (place, target)) = self.current.enter(|serving| {
+            let found = self.search(serving)?;
             Ok((found.version, found.place, (found.place, found.target)))
         })?;
-        let (place, target) = found;
+        let begun = version.begin_call(place);
+        // SAFETY: as in `call_with`.
+        let result = unsafe { self.run(&version, target, args) };
+        version.end_call(place, begun);
+        result
+    }
+
+    /// Runs the function proper.
+    ///
+    /// # Safety
+    /// The version is in use, and the function, which is its own, has the types of `F`.
+    #[inline(always)]
+    unsafe fn run(
+        &self,
+        version: &Version,
+        target: TypedTarget,
+        args: F::Args,
+    ) -> Result<F::Result, CallError> {
         let mut args = ManuallyDrop::new(args);
         let mut out = MaybeUninit::<Outcome<F::Result>>::uninit();
-        let begun = version.begin_call(place);
-        // SAFETY: the version is in use, so its image is mapped. The function has the types of `F`,
-        // as its schemas were compared: it takes the arguments over, and fills the place.
+        // SAFETY: the caller's promise: the image is mapped, and the function takes the arguments
+        // over and fills the place.
         let outcome = unsafe {
             let args = (&raw mut args).cast();
             (target.call)(&*target.context, args, out.as_mut_ptr().cast());
             out.assume_init()
         };
-        version.end_call(place, begun);
         match outcome {
             Outcome::Ok(mut value) => {
                 F::Result::rehome(&mut value);
                 Ok(value)
             }
-            Outcome::Err(error) => Err(CallError::failed(&version, &self.name, error)),
-            Outcome::Panic(report) => Err(CallError::panicked(&version, &self.name, &report)),
+            other => Err(self.not_done(version, other)),
         }
     }
 
-    /// The function in the generation that serves.
-    #[inline(always)]
-    fn find<'a>(&self, serving: &'a PluginManager) -> Result<Found<'a>, CallError> {
-        let known = Known(self.known.load(Ordering::Relaxed));
-        if let Some(lease) = serving.versions.get(known.position())
-            && lease.version().serial == known.serial()
-            && let Some(target) = lease.version().typed_target(known.place())
-        {
-            return Ok(Found { version: lease.version(), place: known.place(), target });
-        }
-        self.search(serving)
-    }
-
-    /// As `find`, from scratch; remembers where it is.
     #[cold]
+    fn not_done(&self, version: &Version, outcome: Outcome<F::Result>) -> CallError {
+        match outcome {
+            Outcome::Ok(_) => unreachable!("a call that has a value is done"),
+            Outcome::Err(error) => CallError::failed(version, &self.name, error),
+            Outcome::Panic(report) => CallError::panicked(version, &self.name, &report),
+        }
+    }
+
+    /// The function in the generation that serves; remembers where it is.
     fn search<'a>(&self, serving: &'a PluginManager) -> Result<Found<'a>, CallError> {
-        let mut versions = serving.versions.iter().map(Lease::version).enumerate();
-        let found = versions.find(|(_, version)| same_name(version.name(), &self.plugin));
-        let Some((position, version)) = found else {
-            let error = serving.unknown(&self.plugin);
-            return Err(CallError::gone(&self.plugin, &self.name, &error));
-        };
+        let version = serving.version(&self.plugin);
+        let version = version.map_err(|error| CallError::gone(&self.plugin, &self.name, &error))?;
         let (place, described) = version.function(&self.name).ok_or_else(|| {
             let names = version.function_names().join(", ");
             self.refused(version, &format!("there is no such function; there are {names}"))
@@ -128,9 +146,7 @@ impl<F: Signature> Func<F> {
         let target = version.typed_target(place);
         let target =
             target.ok_or_else(|| self.refused(version, "it cannot be called with Rust types"))?;
-        if let Some(known) = Known::new(version.serial, position, place) {
-            self.known.store(known.0, Ordering::Relaxed);
-        }
+        self.known.set(serving.generation, version, place, target);
         Ok(Found { version, place, target })
     }
 
@@ -178,33 +194,72 @@ struct Found<'a> {
     target: TypedTarget,
 }
 
-/// A version's serial, its position in the generation, and a function's place in it. 0 is none: no
-/// version has the serial 0.
-#[derive(Clone, Copy)]
-struct Known(u64);
+/// Where a function was found last.
+///
+/// What is here may be gone. It is taken at its word only by a thread whose slot holds the version,
+/// and which then sees that the generation of that number still serves.
+#[derive(Default)]
+struct Known {
+    /// The generation in which it was found, as [`Current::number`] counts them; 0 while the rest is
+    /// being written. A generation is written once only, so who reads the same number before and
+    /// after has read what belongs to it.
+    generation: AtomicU64,
+    version: AtomicPtr<Version>,
+    counts: AtomicPtr<CallCounts>,
+    place: AtomicUsize,
+    context: AtomicPtr<Context<'static>>,
+    call: AtomicPtr<()>,
+    /// The newest generation that was written.
+    newest: Mutex<u64>,
+}
 
 impl Known {
-    /// How many bits position and place have each.
-    const BITS: u32 = 12;
-    const MASK: u64 = (1 << Self::BITS) - 1;
-
-    /// None where they do not fit.
-    fn new(serial: u64, position: usize, place: usize) -> Option<Self> {
-        let small = |number: usize| u64::try_from(number).ok().filter(|small| *small <= Self::MASK);
-        let serial = serial.checked_mul(1 << (2 * Self::BITS))?;
-        Some(Self(serial | small(position)? << Self::BITS | small(place)?))
+    /// Enters the version, and counts the call; none when the function is not known to be there, the
+    /// call is to be timed, or the thread has no slot at hand.
+    #[inline(always)]
+    fn enter(&self, current: &Current) -> Option<(Entered, *const Version, TypedTarget)> {
+        let entered = Entered::at_hand()?;
+        // Acquire: what was written before the number is there.
+        let generation = self.generation.load(Ordering::Acquire);
+        let version = self.version.load(Ordering::Relaxed);
+        let counts = self.counts.load(Ordering::Relaxed);
+        let place = self.place.load(Ordering::Relaxed);
+        let context = self.context.load(Ordering::Relaxed);
+        let call = self.call.load(Ordering::Relaxed);
+        entered.try_hold(version, place);
+        // What was read belongs together if nothing was written meanwhile, and the version is held
+        // if its generation still serves.
+        fence(Ordering::Acquire);
+        let is_valid =
+            generation == self.generation.load(Ordering::Relaxed) && generation == current.number();
+        // SAFETY: the counts are the version's, which is held, and the place is one in it.
+        if !is_valid || !unsafe { (*counts).count_untimed(slots::this_thread(), place) } {
+            entered.leave_quietly();
+            return None;
+        }
+        // SAFETY: `set` made the word of a function of this type.
+        let call = unsafe { mem::transmute::<*mut (), TypedCall>(call) };
+        Some((entered, version, TypedTarget { context, call }))
     }
 
-    fn serial(self) -> u64 {
-        self.0 >> (2 * Self::BITS)
-    }
-
-    fn position(self) -> usize {
-        (self.0 >> Self::BITS & Self::MASK) as usize
-    }
-
-    fn place(self) -> usize {
-        (self.0 & Self::MASK) as usize
+    /// Remembers where the function is in a generation.
+    fn set(&self, generation: u64, version: &Arc<Version>, place: usize, target: TypedTarget) {
+        let Some(counts) = version.counts() else { return };
+        let generation = number_of(generation);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if generation <= *newest {
+            return;
+        }
+        *newest = generation;
+        self.generation.store(0, Ordering::Relaxed);
+        // Release: who reads anything of what follows does not find the old number afterwards.
+        fence(Ordering::Release);
+        self.version.store(Arc::as_ptr(version).cast_mut(), Ordering::Relaxed);
+        self.counts.store(ptr::from_ref(counts).cast_mut(), Ordering::Relaxed);
+        self.place.store(place, Ordering::Relaxed);
+        self.context.store(target.context.cast_mut(), Ordering::Relaxed);
+        self.call.store(target.call as *mut (), Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Release);
     }
 }
 

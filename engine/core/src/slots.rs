@@ -15,6 +15,7 @@ use std::{
     },
 };
 
+use crate::sync::must_fence;
 use protocol::{DEPTH, ThreadSlots};
 
 /// How many threads have slots at a time. The calls of any beyond them, and calls nested deeper than
@@ -38,16 +39,24 @@ static SHARED: Mutex<()> = Mutex::new(());
 
 thread_local! {
     static THIS_THREAD: ThisThread = const {
-        ThisThread { number: Cell::new(usize::MAX), depth: Cell::new(0) }
+        ThisThread {
+            slots: Cell::new(None),
+            depth: Cell::new(0),
+            number: Cell::new(MAX_THREADS),
+            asked: Cell::new(false),
+        }
     };
 }
 
 /// What a thread knows of itself. It has no destructor, so that it is there until the very end.
 struct ThisThread {
-    /// Which of the slots are its own; `MAX_THREADS` where it has none, more where it did not ask.
-    number: Cell<usize>,
+    slots: Cell<Option<&'static ThreadSlots>>,
     /// How many calls are on its stack.
     depth: Cell<usize>,
+    /// Which of the slots are its own; `MAX_THREADS` where it has none.
+    number: Cell<usize>,
+    /// Whether it asked for slots, and so need not do so again.
+    asked: Cell<bool>,
 }
 
 /// The slots of one thread, given back when dropped: by the thread itself, at its end.
@@ -61,84 +70,91 @@ impl Claim {
         let number =
             freed.or_else(|| USED.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok());
         let number = number.unwrap_or(MAX_THREADS);
-        if let Some(id) = THREAD_IDS.get(number) {
+        let slots = THREADS.get(number);
+        if let Some(slots) = slots {
+            slots.begin(must_fence());
             // SAFETY: the call has no precondition.
-            id.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+            THREAD_IDS[number].store(unsafe { libc::gettid() }, Ordering::Relaxed);
         }
-        THIS_THREAD.with(|this| this.number.set(number));
+        THIS_THREAD.with(|this| {
+            this.slots.set(slots);
+            this.number.set(number);
+            this.asked.set(true);
+        });
         Self(number)
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        THIS_THREAD.with(|this| this.number.set(usize::MAX));
+        THIS_THREAD.with(|this| {
+            this.slots.set(None);
+            this.number.set(MAX_THREADS);
+            this.asked.set(false);
+        });
         if let Some(id) = THREAD_IDS.get(self.0) {
             id.store(0, Ordering::Relaxed);
-            let _ = THREADS[self.0].take_attention();
             FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
         }
     }
 }
 
-/// A call on this thread's stack. Its slot, if it has one, holds what the call uses.
+/// A call on this thread's stack, and the slot that holds what it uses.
 pub(crate) struct Entered {
-    number: usize,
-    /// Which of the thread's slots; none that exists when the call is counted otherwise.
+    slots: &'static ThreadSlots,
     slot: usize,
     /// It ends on the thread on which it began.
     not_send: PhantomData<*const ()>,
 }
 
 impl Entered {
-    /// Puts a call on this thread's stack.
+    /// Puts a call on this thread's stack; none when the thread has no slot for it at hand.
     #[inline(always)]
-    pub fn new() -> Self {
+    pub fn at_hand() -> Option<Self> {
         THIS_THREAD.with(|this| {
-            let mut number = this.number.get();
-            if number >= MAX_THREADS {
-                number = claim(number);
+            let (slots, slot) = (this.slots.get()?, this.depth.get());
+            if slot >= DEPTH {
+                return None;
             }
-            let depth = this.depth.get();
-            this.depth.set(depth + 1);
-            let slot = if number < MAX_THREADS { depth } else { DEPTH };
-            Self { number, slot, not_send: PhantomData }
+            this.depth.set(slot + 1);
+            Some(Self { slots, slot, not_send: PhantomData })
         })
     }
 
-    /// The thread's slots and which of them is this call's; none when it has none.
-    #[inline(always)]
-    fn slot(&self) -> Option<(&'static ThreadSlots, usize)> {
-        (self.slot < DEPTH).then(|| (&THREADS[self.number], self.slot))
+    /// As `at_hand`, for a thread that may not have asked for slots yet.
+    pub fn new() -> Option<Self> {
+        Self::at_hand().or_else(|| {
+            if !THIS_THREAD.with(|this| this.asked.get()) {
+                crate::thread::keep_slots();
+            }
+            Self::at_hand()
+        })
     }
 
-    /// Takes hold of what is published; none when the call has no slot.
+    /// Takes hold of what is published.
     ///
     /// The address stays valid until the slot [`hold`](Self::hold)s another or the call ends.
     #[inline(always)]
-    pub fn protect<T>(&self, published: &AtomicPtr<T>) -> Option<*mut T> {
-        self.slot().map(|(thread, slot)| thread.protect(slot, published))
+    pub fn protect<T>(&self, published: &AtomicPtr<T>) -> *mut T {
+        self.slots.protect(self.slot, published)
     }
 
-    /// Holds an address which is valid by what the slot held so far, or by a lease; says whether the
-    /// call has a slot to hold it.
+    /// Holds an address which is valid by what the slot held so far, or by a lease.
     #[inline(always)]
-    pub fn hold<T>(&self, address: *const T, note: usize) -> bool {
-        let Some((thread, slot)) = self.slot() else { return false };
-        thread.hold(slot, address as usize, note);
-        true
+    pub fn hold<T>(&self, address: *const T, note: usize) {
+        self.slots.hold(self.slot, address as usize, note);
     }
 
-    /// This thread's number, below [`MAX_THREADS`] where it has slots of its own.
+    /// As `hold`, for an address that is valid only if the caller then sees that it is still
+    /// published.
     #[inline(always)]
-    pub fn thread(&self) -> usize {
-        self.number
+    pub fn try_hold<T>(&self, address: *const T, note: usize) {
+        self.slots.try_hold(self.slot, address as usize, note);
     }
-}
 
-impl Entered {
     /// Ends a call that did not run a plugin's code, and so must not do so now either: the thread's
     /// checkpoint comes later.
+    #[inline(always)]
     pub fn leave_quietly(self) {
         if self.leave() {
             crate::reaper::look_again();
@@ -149,8 +165,8 @@ impl Entered {
     /// Empties the slot; says whether somebody wants attention.
     #[inline(always)]
     fn leave(&self) -> bool {
-        THIS_THREAD.with(|this| this.depth.set(this.depth.get() - 1));
-        self.slot().is_some_and(|(thread, slot)| thread.leave(slot))
+        THIS_THREAD.with(|this| this.depth.set(self.slot));
+        self.slots.leave(self.slot)
     }
 }
 
@@ -163,13 +179,26 @@ impl Drop for Entered {
     }
 }
 
-/// Gives this thread slots if there are any, and keeps them until its end.
-#[cold]
-fn claim(number: usize) -> usize {
-    if number == MAX_THREADS {
-        return number;
+/// A call on this thread's stack that has no slot: a lease keeps what it uses.
+pub(crate) struct Counted(PhantomData<*const ()>);
+
+impl Counted {
+    /// Puts the call on the stack.
+    pub fn new() -> Self {
+        THIS_THREAD.with(|this| this.depth.set(this.depth.get() + 1));
+        Self(PhantomData)
     }
-    crate::thread::keep_slots();
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        THIS_THREAD.with(|this| this.depth.set(this.depth.get() - 1));
+    }
+}
+
+/// This thread's number, below [`MAX_THREADS`] where it has slots of its own.
+#[inline(always)]
+pub(crate) fn this_thread() -> usize {
     THIS_THREAD.with(|this| this.number.get())
 }
 
@@ -200,20 +229,18 @@ pub(crate) fn is_in_call() -> bool {
 /// Whether this thread is wanted to look around; none when it has no slots, and so cannot be told.
 #[inline]
 pub(crate) fn wants_attention() -> Option<bool> {
-    let number = THIS_THREAD.with(|this| this.number.get());
-    THREADS.get(number).map(ThreadSlots::wants_attention)
+    THIS_THREAD.with(|this| this.slots.get()).map(ThreadSlots::wants_attention)
 }
 
 /// As [`wants_attention`]; not any more, once told.
 pub(crate) fn take_attention() -> bool {
-    let number = THIS_THREAD.with(|this| this.number.get());
-    THREADS.get(number).is_some_and(ThreadSlots::take_attention)
+    THIS_THREAD.with(|this| this.slots.get()).is_some_and(ThreadSlots::take_attention)
 }
 
 /// Asks this thread to look around at its next checkpoint.
 pub(crate) fn ask_this_thread() {
-    let number = THIS_THREAD.with(|this| this.number.get());
-    THREADS.get(number).into_iter().for_each(ThreadSlots::ask_for_attention);
+    let own = THIS_THREAD.with(|this| this.slots.get());
+    own.into_iter().for_each(ThreadSlots::ask_for_attention);
 }
 
 /// Asks every thread to look around at its next checkpoint.

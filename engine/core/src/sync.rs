@@ -6,13 +6,12 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering}
 
 use std::sync::atomic::{compiler_fence, fence};
 
-/// Whether the system makes the other threads' barriers for us.
+/// Whether the system makes the barriers of the other threads.
 static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
 
 /// Asks the system to make barriers on other threads, once, before the first engine is there.
 ///
-/// Until then, and where it cannot, both sides fence. A thread that still fences when the other side
-/// does not need it any more does no harm.
+/// Until then, and where it cannot, both sides fence.
 pub(crate) fn prepare_barriers() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -21,14 +20,22 @@ pub(crate) fn prepare_barriers() {
     });
 }
 
+/// Whether the frequent side must fence for itself.
+pub(crate) fn must_fence() -> bool {
+    !ASYMMETRIC.load(Ordering::SeqCst)
+}
+
 /// The side that is frequent: what it stored before is seen by whoever then makes the
 /// [`heavy_barrier`], or it sees what that one stored before.
+///
+/// `must_fence` is what the function of that name said. A thread that fences when it need not any
+/// more does no harm.
 #[inline(always)]
-pub(crate) fn light_barrier() {
-    if ASYMMETRIC.load(Ordering::Relaxed) {
-        compiler_fence(Ordering::SeqCst);
-    } else {
+pub(crate) fn light_barrier(must_fence: bool) {
+    if must_fence {
         fence(Ordering::SeqCst);
+    } else {
+        compiler_fence(Ordering::SeqCst);
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -35,8 +35,6 @@ use crate::{
 /// One load of a plugin.
 pub(crate) struct Version {
     pub facts: Facts,
-    /// Tells versions apart for the life of the process; addresses are used again.
-    pub serial: u64,
     pub ordinal: u32,
     pub size_bytes: u64,
     loaded_at_ms: u64,
@@ -78,7 +76,7 @@ unsafe impl Sync for Version {}
 struct Functions {
     described: Vec<FunctionDescription>,
     by_name: HashMap<String, usize, FxBuildHasher>,
-    counts: CallCounts,
+    counts: Box<CallCounts>,
 }
 
 /// How to call the functions with Rust types, by place.
@@ -161,7 +159,6 @@ impl Version {
     ) -> (Arc<Self>, Result<(), String>) {
         let version = Arc::new(Self {
             facts,
-            serial: next_serial(),
             ordinal,
             size_bytes,
             loaded_at_ms: now_ms(),
@@ -322,7 +319,7 @@ impl Version {
     /// Where calls are counted; there is nobody to call before the functions are known.
     #[inline(always)]
     pub fn counts(&self) -> Option<&CallCounts> {
-        self.functions.get().map(|functions| &functions.counts)
+        self.functions.get().map(|functions| &*functions.counts)
     }
 
     /// Keeps what the image told of its live types.
@@ -525,11 +522,6 @@ impl fmt::Display for Owner {
             },
         }
     }
-}
-
-fn next_serial() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 fn micros(duration: Duration) -> f64 {

@@ -60,15 +60,19 @@ pub fn artifact(plugin: &str) -> Vec<u8> {
 }
 
 fn build(plugin: &str) -> Vec<u8> {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-    let package = PluginPackage::open(&fixtures.join(plugin)).expect("a fixture's package");
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let fixtures = above.map(|dir| dir.join("fixtures")).find(|dir| dir.is_dir());
+    let package = fixtures.expect("the fixtures").join(plugin);
+    let package = PluginPackage::open(&package).expect("a fixture's package");
+    // As the program that asks was built.
+    let options = BuildOptions { release: !cfg!(debug_assertions), ..BuildOptions::default() };
     let mut output = String::new();
     let mut collect = |message| match message {
         BuildMessage::Diagnostic(diagnostic) => output.push_str(&diagnostic.rendered),
         BuildMessage::Output(line) => output.push_str(&line),
         _ => {}
     };
-    let built = build_plugin(&package, &BuildOptions::default(), &Cancel::default(), &mut collect);
+    let built = build_plugin(&package, &options, &Cancel::default(), &mut collect);
     let built = built.unwrap_or_else(|error| panic!("{plugin} does not build: {error}\n{output}"));
     fs::read(built.artifact).expect("read an artifact")
 }

@@ -20,14 +20,14 @@ mod sync {
         pub static WITHOUT_BARRIERS: Cell<bool> = const { Cell::new(false) };
     }
 
-    pub fn light_barrier() {
-        if !WITHOUT_BARRIERS.get() {
+    pub fn light_barrier(must_fence: bool) {
+        if must_fence && !WITHOUT_BARRIERS.get() {
             fence(Ordering::SeqCst);
         }
     }
 
     pub fn heavy_barrier() {
-        light_barrier();
+        light_barrier(true);
     }
 }
 
@@ -46,6 +46,8 @@ use sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, WITHOUT_BARRIERS};
 struct World {
     threads: [ThreadSlots; 2],
     published: AtomicPtr<Generation>,
+    /// The number of the published generation, changed after the pointer.
+    number: AtomicUsize,
     generations: [Generation; 2],
     /// How many leases of each version there are: its generation's first of all.
     entries: [AtomicUsize; 2],
@@ -77,6 +79,7 @@ impl World {
         let world = Arc::new(Self {
             threads: [ThreadSlots::new(), ThreadSlots::new()],
             published: AtomicPtr::new(std::ptr::null_mut()),
+            number: AtomicUsize::new(1),
             generations: [Generation::new(0), Generation::new(1)],
             entries: [AtomicUsize::new(1), AtomicUsize::new(1)],
             attended: Notify::new(),
@@ -114,6 +117,21 @@ impl World {
         }
     }
 
+    /// A call of a version that was found in the first generation before, as `Known::enter` makes it;
+    /// says whether the generation still served.
+    fn call_known(&self, thread: usize) -> bool {
+        let slots = &self.threads[thread];
+        slots.try_hold(0, self.address_of_version(0), 0);
+        let still_serves = self.number.load(Ordering::Acquire) == 1;
+        if still_serves {
+            self.run(0);
+        }
+        if slots.leave(0) && slots.take_attention() {
+            self.attended.notify();
+        }
+        still_serves
+    }
+
     /// The code of a version.
     fn run(&self, number: usize) {
         let version = self.version(number);
@@ -128,6 +146,7 @@ impl World {
     /// Publishes the second generation, and frees the first and its version as the reaper does.
     fn replace(&self) {
         self.published.swap(self.address(1), Ordering::AcqRel);
+        self.number.store(2, Ordering::Release);
         self.wait_until_left(self.address(0) as usize);
         self.generations[0].is_freed.store(true, Ordering::Relaxed);
         // With the generation its lease of the version ends.
@@ -174,6 +193,22 @@ fn a_nested_call_holds_its_own_slot_and_the_outer_one_its() {
         let world = World::new();
         let caller = world.clone();
         let caller = thread::spawn(move || caller.call(0, 0, || caller.call(0, 1, || ())));
+        world.replace();
+        caller.join().unwrap();
+        assert!(world.version(0).is_freed.load(Ordering::Relaxed));
+    });
+}
+
+#[test]
+fn a_call_of_a_function_that_is_known_runs_only_while_its_generation_serves() {
+    check(|| {
+        let world = World::new();
+        let caller = world.clone();
+        let caller = thread::spawn(move || {
+            if !caller.call_known(0) {
+                caller.call(0, 0, || ());
+            }
+        });
         world.replace();
         caller.join().unwrap();
         assert!(world.version(0).is_freed.load(Ordering::Relaxed));

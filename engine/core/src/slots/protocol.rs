@@ -21,6 +21,8 @@ pub(crate) const DEPTH: usize = 6;
 #[repr(C, align(128))]
 pub(crate) struct ThreadSlots {
     attention: AtomicBool,
+    /// Written by the thread before it first uses a slot.
+    must_fence: AtomicBool,
     slots: [Slot; DEPTH],
 }
 
@@ -42,7 +44,11 @@ impl ThreadSlots {
     /// Slots that hold nothing.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { attention: AtomicBool::new(false), slots: [const { Slot::new() }; DEPTH] }
+        Self {
+            attention: AtomicBool::new(false),
+            must_fence: AtomicBool::new(true),
+            slots: [const { Slot::new() }; DEPTH],
+        }
     }
 
     /// As above; loom's atomics are no constants.
@@ -52,7 +58,13 @@ impl ThreadSlots {
             address: AtomicUsize::new(0),
             note: AtomicUsize::new(0),
         });
-        Self { attention: AtomicBool::new(false), slots }
+        Self { attention: AtomicBool::new(false), must_fence: AtomicBool::new(true), slots }
+    }
+
+    /// Makes the slots a thread's own.
+    pub fn begin(&self, must_fence: bool) {
+        self.must_fence.store(must_fence, Ordering::Relaxed);
+        self.attention.store(false, Ordering::Relaxed);
     }
 
     /// Takes hold of what is published; the address stays valid until the slot holds another or is
@@ -63,7 +75,7 @@ impl ThreadSlots {
         let mut seen = published.load(Ordering::Relaxed);
         loop {
             address.store(seen as usize, Ordering::Relaxed);
-            light_barrier();
+            light_barrier(self.must_fence.load(Ordering::Relaxed));
             // Acquire: what the publisher wrote behind the pointer is there.
             let again = published.load(Ordering::Acquire);
             if again == seen {
@@ -81,13 +93,22 @@ impl ThreadSlots {
         self.slots[slot].address.store(address, Ordering::Release);
     }
 
+    /// As `hold`, for an address that is valid only if the caller then sees that it is still
+    /// published.
+    #[inline(always)]
+    pub fn try_hold(&self, slot: usize, address: usize, note: usize) {
+        self.slots[slot].note.store(note, Ordering::Relaxed);
+        self.slots[slot].address.store(address, Ordering::Relaxed);
+        light_barrier(self.must_fence.load(Ordering::Relaxed));
+    }
+
     /// Empties a slot; says whether somebody wants attention.
     #[inline(always)]
     #[must_use]
     pub fn leave(&self, slot: usize) -> bool {
         // Release: what was done under the address is done. `is_held` acquires.
         self.slots[slot].address.store(0, Ordering::Release);
-        light_barrier();
+        light_barrier(self.must_fence.load(Ordering::Relaxed));
         self.attention.load(Ordering::Relaxed)
     }
 

@@ -1,0 +1,154 @@
+//! What a call of a plugin costs: `cargo bench -p hotswap-benchmarks --bench calls`.
+
+#[path = "../../it/support/plugins.rs"]
+#[allow(dead_code, reason = "the benchmarks use a part of it")]
+mod plugins;
+
+use std::{
+    hint::black_box,
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_benchmarks::{Case, compare, quantile, text};
+use hotswap_engine::{Engine, args};
+use plugins::PluginDir;
+
+type Add = fn(u64, u64) -> u64;
+
+/// Where hot-lib-reloader finds the library.
+fn hot_dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("make a directory").keep();
+        std::fs::write(dir.join("libmeasured.so"), plugins::artifact("measured"))
+            .expect("write a library");
+        dir
+    })
+}
+
+#[hot_lib_reloader::hot_module(dylib = "measured", lib_dir = super::hot_dir().display().to_string())]
+mod hot {
+    #[hot_function]
+    pub fn raw_add(a: u64, b: u64) -> u64 {}
+}
+
+fn main() {
+    let dir = PluginDir::of(&["measured"]);
+    let engine = Engine::builder(dir.path()).build().expect("make an engine");
+    engine.load(()).expect("load the plugin");
+    let library = raw_library(&dir);
+    // SAFETY: the function is of this type.
+    let raw: Add = unsafe { *library.get::<Add>(b"raw_add").expect("the function") };
+    let (a, b) = (black_box(3), black_box(4));
+
+    let add = engine.func::<Add>("measured", "add").expect("the function");
+    let plugin = engine.plugin("measured").expect("the plugin");
+    let numbers = args![3_u64, 4_u64];
+    compare(
+        "one call",
+        &mut [
+            Case::new("through a raw function pointer", || black_box(raw)(a, b)),
+            Case::new("typed (`Func::call`)", || add.call(a, b).expect("a sum")),
+            Case::new("by name (`LoadedPlugin::invoke_value`)", || {
+                plugin.invoke_value("add", black_box(numbers)).expect("a sum")
+            }),
+            Case::new("by names (`Engine::invoke`)", || {
+                engine.invoke::<u64>("measured", "add", black_box(numbers)).expect("a sum")
+            }),
+            Case::new("hot-lib-reloader 0.8.2", || hot::raw_add(a, b)),
+        ],
+    );
+    threads(&engine);
+    reloads(&engine, &dir);
+    // SAFETY: nobody calls the function any more.
+    let _ = library.close();
+    let _ = std::fs::remove_dir_all(hot_dir());
+}
+
+/// The library by itself, outside the engine, for its plain function.
+fn raw_library(dir: &PluginDir) -> libloading::Library {
+    // SAFETY: the library's constructors are std's, and its plain function needs no host.
+    unsafe { libloading::Library::new(dir.file("measured")) }.expect("open the library")
+}
+
+/// Whether two threads that call do twice what one does.
+fn threads(engine: &Engine) {
+    let rate = |threads: usize| {
+        let stop = AtomicBool::new(false);
+        let all = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let add = engine.func::<Add>("measured", "add").expect("the function");
+                    let mut calls = 0_u64;
+                    while !stop.load(Ordering::Relaxed) {
+                        for _ in 0..1000 {
+                            black_box(add.call(black_box(3), 4).expect("a sum"));
+                        }
+                        calls += 1000;
+                    }
+                    all.fetch_add(calls, Ordering::Relaxed);
+                });
+            }
+            thread::sleep(Duration::from_millis(200));
+            stop.store(true, Ordering::Relaxed);
+        });
+        all.load(Ordering::Relaxed) as f64 * 5.0
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let rounds: Vec<(f64, f64)> = (0..9).map(|_| (rate(1), rate(cores))).collect();
+    let one = quantile(&rounds.iter().map(|(one, _)| *one).collect::<Vec<_>>(), 0.5);
+    let all = quantile(&rounds.iter().map(|(_, all)| *all).collect::<Vec<_>>(), 0.5);
+    println!("\n| typed calls at once | a second | ratio |\n|---|---|---|");
+    println!("| 1 thread | {:.0} million | 1.00 × |", one / 1e6);
+    println!("| {cores} threads | {:.0} million | {:.2} × |", all / 1e6, all / one);
+}
+
+/// How long single calls take while another thread reloads without pause.
+fn reloads(engine: &Engine, dir: &PluginDir) {
+    let artifacts = [plugins::revision("measured", 2), plugins::revision("measured", 1)];
+    let add = engine.func::<Add>("measured", "add").expect("the function");
+    let mut p999 = [Vec::new(), Vec::new()];
+    let (mut failed, mut reloaded) = (0_u64, 0_u64);
+    for round in 0..10 {
+        let with_reloads = round % 2 == 1;
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reloader = scope.spawn(|| {
+                let mut count = 0_usize;
+                while with_reloads && !stop.load(Ordering::Relaxed) {
+                    dir.write("measured", &artifacts[count % 2]);
+                    engine.reload().expect("a reload");
+                    count += 1;
+                }
+                count as u64
+            });
+            let mut took = Vec::with_capacity(2_000_000);
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(500) {
+                for _ in 0..100 {
+                    let call = Instant::now();
+                    failed += u64::from(add.call(black_box(3), 4).is_err());
+                    took.push(call.elapsed().as_nanos() as f64);
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            reloaded += reloader.join().expect("the thread that reloads");
+            p999[usize::from(with_reloads)].push(quantile(&took, 0.999));
+        });
+    }
+    let [without, with] = p999.map(|rounds| quantile(&rounds, 0.5));
+    println!("\n| typed calls, with two readings of the clock | p99.9 | ratio |\n|---|---|---|");
+    println!("| no reloads | {} | 1.00 × |", text(without));
+    println!(
+        "| beside {reloaded} reloads, {failed} failed | {} | {:.2} × |",
+        text(with),
+        with / without
+    );
+}

@@ -1,0 +1,92 @@
+//! Two things, measured in turn in one run, and told as a ratio.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+/// How often each thing is measured.
+const ROUNDS: usize = 41;
+
+/// How long one measurement takes at least.
+const ROUND: Duration = Duration::from_millis(20);
+
+/// Something that is measured: does it so many times.
+pub struct Case<'a> {
+    name: String,
+    run: Box<dyn FnMut(u64) + 'a>,
+    times: u64,
+    nanos: Vec<f64>,
+}
+
+impl<'a> Case<'a> {
+    /// `once` is done over and over; what it answers is not optimised away.
+    pub fn new<T>(name: &str, mut once: impl FnMut() -> T + 'a) -> Self {
+        let run = move |times| {
+            for _ in 0..times {
+                black_box(once());
+            }
+        };
+        Self { name: name.to_owned(), run: Box::new(run), times: 1, nanos: Vec::new() }
+    }
+
+    /// How often it is to be done for one measurement.
+    fn calibrate(&mut self) {
+        loop {
+            let begun = Instant::now();
+            (self.run)(self.times);
+            if begun.elapsed() >= ROUND {
+                return;
+            }
+            self.times *= 2;
+        }
+    }
+
+    fn measure(&mut self) {
+        let begun = Instant::now();
+        (self.run)(self.times);
+        self.nanos.push(begun.elapsed().as_nanos() as f64 / self.times as f64);
+    }
+
+    /// The middle one of the measurements, in nanoseconds.
+    pub fn median(&self) -> f64 {
+        quantile(&self.nanos, 0.5)
+    }
+}
+
+/// Measures the cases in turn, A B C A B C, and prints a table with the ratios to the first.
+pub fn compare(title: &str, cases: &mut [Case<'_>]) {
+    cases.iter_mut().for_each(Case::calibrate);
+    for _ in 0..ROUNDS {
+        cases.iter_mut().for_each(Case::measure);
+    }
+    table(title, cases);
+}
+
+fn table(title: &str, cases: &[Case<'_>]) {
+    let base = cases.first().map_or(1.0, Case::median);
+    println!("\n| {title} | median | 10 % … 90 % | ratio |\n|---|---|---|---|");
+    for case in cases {
+        let (low, high) = (quantile(&case.nanos, 0.1), quantile(&case.nanos, 0.9));
+        let (median, ratio) = (case.median(), case.median() / base);
+        let spread = format!("{} … {}", text(low), text(high));
+        println!("| {} | {} | {spread} | {ratio:.2} × |", case.name, text(median));
+    }
+}
+
+/// The value that this part of all does not exceed.
+pub fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (part * (sorted.len().saturating_sub(1)) as f64).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// Nanoseconds with a fitting unit.
+pub fn text(nanos: f64) -> String {
+    match nanos {
+        n if n < 1e3 => format!("{n:.1} ns"),
+        n if n < 1e6 => format!("{:.1} µs", n / 1e3),
+        n => format!("{:.1} ms", n / 1e6),
+    }
+}
