@@ -10,11 +10,12 @@
 use std::{collections::VecDeque, io::stdin};
 
 use color_eyre::eyre::Result;
-use hotswap_engine::{Data, Engine};
+use hotswap_engine::{Data, Engine, plugin::JsonSchema};
 
-/// What the host knows of a job: its shape, not its type.
-#[derive(serde::Serialize)]
-struct Fire {
+/// What the host knows of a job: name and fields, not the type.
+#[derive(serde::Serialize, JsonSchema)]
+#[schemars(crate = "hotswap_engine::plugin::schemars")]
+struct LiveFire {
     rounds: u32,
 }
 
@@ -29,7 +30,7 @@ fn main() -> Result<()> {
             return Ok(());
         }
         if line.trim() != "go" {
-            let fire = Fire { rounds: queue.len() as u32 + 1 };
+            let fire = LiveFire { rounds: queue.len() as u32 + 1 };
             let data = Data::wrap(&fire).map_err(|error| color_eyre::eyre::eyre!("{error}"))?;
             queue.push_back(("live_fire", data));
             continue;
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
         }
         for (function, data) in queue.drain(..) {
             match engine.vault().live().call(function, &[data.value().clone()]) {
-                Ok(answer) => println!("{answer:?}"),
+                Ok(answer) => println!("{}", answer.to::<String>().unwrap_or_default()),
                 Err(error) => println!("failed: {error:?}"),
             }
         }

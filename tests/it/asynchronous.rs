@@ -7,7 +7,7 @@ use hotswap_engine::{
     protocol::{ErrorKind, VersionState},
 };
 
-use crate::support::{Gate, Host, PluginDir, held_by};
+use crate::support::{Gate, Host, PATIENCE, PluginDir, held_by};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
@@ -144,4 +144,37 @@ fn without_a_runtime_tasks_are_an_error() {
         error.message(),
         "the host has given its engine no runtime (`EngineBuilder::tokio`)"
     );
+}
+
+#[test]
+fn a_plugin_may_have_a_tokio_of_its_own() {
+    let host = Host::with(&["own-tokio"]);
+    let beats = || host.engine.vault().data_bag().get::<u64>("beats").unwrap().unwrap();
+    while beats() < 3 {
+        thread::yield_now();
+    }
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let own = host.engine.plugin("own-tokio").unwrap();
+            own.invoke::<String>("read", args![gate.path()]).unwrap()
+        });
+        let waiting = gate.arrival();
+        host.plugins.install("own-tokio", 2);
+        host.reload();
+        // Two workers, and the call that waits for what one of them reads.
+        let old = host.wait_for("own-tokio", 1, VersionState::Retired);
+        let threads = old.holders.iter().filter(|holder| holder.contains("tokio-rt-worker"));
+        assert_eq!(threads.count(), 2, "{:?}", old.holders);
+        waiting.release();
+        assert_eq!(call.join().unwrap(), "");
+    });
+    host.wait_for("own-tokio", 1, VersionState::Freed);
+    assert_eq!(host.mapped().len(), 1);
+    let before = beats();
+    while beats() == before {
+        thread::yield_now();
+    }
+    let report = host.engine.shutdown(PATIENCE);
+    assert_eq!(report.held, Vec::<String>::new());
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use hotswap_engine::{Data, Value, args};
+use hotswap_engine::{Data, Value, args, plugin::JsonSchema};
 use insta::assert_snapshot;
 use serde_json::json;
 
@@ -12,7 +12,14 @@ use crate::support::{Host, PluginDir, renamed};
 type Job = (&'static str, Data);
 
 fn fire(rounds: u32) -> Data {
-    Data::named("LiveFire", Value::from(json!({"rounds": rounds})))
+    Data::wrap(&LiveFire { rounds }).unwrap()
+}
+
+/// The host's own idea of a job.
+#[derive(serde::Serialize, JsonSchema)]
+#[schemars(crate = "hotswap_engine::plugin::schemars")]
+struct LiveFire {
+    rounds: u32,
 }
 
 /// Does the jobs of a queue, each with the newest code.
@@ -47,10 +54,14 @@ fn data_is_renewed_by_the_newest_type() {
         json!({"rounds": 3, "pace": "slowly"})
     );
 
+    assert_ne!(new.fingerprint(), old.fingerprint(), "it is of the newest type now");
+    let unchanged = current.vault().live().renew(&new).unwrap();
+    assert_eq!(unchanged, new);
+
     let misfit = Data::named("LiveFire", Value::from(json!({"speed": 3})));
     let error = current.vault().live().renew(&misfit).unwrap_err();
     assert_snapshot!(format!("{error:?}"), @r"
-    the data does not fit `LiveFire` of lives v2
+    `LiveFire` does not fit `LiveFire` of lives v2: `pace` was added, and may be missing, `rounds` was added, and must be there, `speed` was removed
       caused by: missing field `rounds`
     ");
     let unknown = Data::named("LiveWater", Value::Null);

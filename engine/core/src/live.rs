@@ -86,11 +86,11 @@ pub(crate) fn renew(table: impl Fn() -> Arc<LiveTable>, data: &Data) -> Result<D
     let lease = newest(|| table().live_type(name))?;
     let version = lease.version();
     let live = version.live_types().iter().find(|live| live.name == name);
-    let index = live.map_or(usize::MAX, |live| live.index);
-    match lease.image().renew(index, data.value()) {
-        Outcome::Ok(value) => Ok(Data::named(name, value)),
+    let live = live.ok_or_else(|| Error::msg(format_args!("{version} has no `{name}`")))?;
+    match lease.image().renew(live.index, data.value()) {
+        Outcome::Ok(value) => Ok(Data::with_schema(name, &live.schema, value)),
         Outcome::Err(error) => {
-            Err(error.context(format_args!("the data does not fit `{name}` of {version}")))
+            Err(data.misfit(error, &format!("`{name}` of {version}"), &live.schema))
         }
         Outcome::Panic(report) => {
             let (message, location) = (report.message, report.location);

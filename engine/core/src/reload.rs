@@ -147,7 +147,7 @@ fn micros(duration: Duration) -> u64 {
 
 /// What a host gives to `load`, wrapped for the plugins.
 pub(crate) fn load_data<T: serde::Serialize>(data: &T) -> Result<Data, EngineError> {
-    Data::wrap(data).map_err(|error| EngineError::Load {
+    Data::from_serialize(data).map_err(|error| EngineError::Load {
         plugin: None,
         step: Step::OnLoad,
         message: format!("the data for the plugins does not serialise: {error}"),

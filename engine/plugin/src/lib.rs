@@ -32,6 +32,7 @@
 // Everything that crosses is compiled by one compiler, which the gate makes sure of; see `abi`.
 #![allow(improper_ctypes_definitions)]
 
+mod data;
 mod error;
 mod plugin;
 mod value;
@@ -50,6 +51,7 @@ pub mod rt;
 #[doc(hidden)]
 pub mod abi;
 
+pub use data::{Data, SchemaChange, schema_changes};
 pub use dependency::{
     BoundObject, Export, Import, ImportRequest, ImportSet, ImportTarget, Imports,
 };
@@ -58,7 +60,7 @@ pub use function::{FunctionDescription, FunctionTypes, LiveTypeDescription, Para
 pub use hotswap_macros::{Imports, Shared, interface, invoke, live, plugin};
 pub use image::StaticPlugin;
 pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
-pub use plugin::{Data, Plugin};
+pub use plugin::Plugin;
 pub use schemars::{self, JsonSchema};
 pub use shared::{Field, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant};
 pub use value::Value;

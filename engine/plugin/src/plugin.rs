@@ -2,9 +2,7 @@
 
 use std::any::Any;
 
-use serde::{Serialize, de::DeserializeOwned};
-
-use crate::{Error, ErrorKind, Export, ImportTarget, Result, Value, Vault};
+use crate::{Data, Error, ErrorKind, Export, ImportTarget, Result, Value, Vault};
 
 /// A plugin: what the engine calls during the life of one version.
 ///
@@ -66,54 +64,5 @@ pub trait Plugin: Any + Send + Sync {
     fn invoke_func(&self, name: &str, params: &[Value]) -> Result<Value> {
         let _ = params;
         Err(Error::new(ErrorKind::UnknownFunction, format_args!("no function named `{name}`")))
-    }
-}
-
-/// A value that a host hands over by name and shape, not by layout.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Data {
-    type_name: String,
-    value: Value,
-}
-
-impl Data {
-    /// Wraps a value for its way to another image.
-    ///
-    /// # Errors
-    /// When it does not serialise.
-    pub fn wrap<T: Serialize>(value: &T) -> Result<Self> {
-        let type_name = std::any::type_name::<T>().to_owned();
-        Ok(Self { type_name, value: Value::from_serialize(value)? })
-    }
-
-    /// Reads the value as a `T` of the receiving image.
-    ///
-    /// # Errors
-    /// When its shape does not fit `T`; the message names both types.
-    pub fn unwrap<T: DeserializeOwned>(&self) -> Result<T> {
-        self.value.to().map_err(|error| {
-            let wanted = std::any::type_name::<T>();
-            error.context(format_args!("`{}` does not fit `{wanted}`", self.type_name))
-        })
-    }
-
-    /// Names a value whose type is known by name only: that of a live type, and its fields.
-    pub fn named(type_name: impl Into<String>, value: Value) -> Self {
-        Self { type_name: type_name.into(), value }
-    }
-
-    /// The value itself.
-    pub fn value(&self) -> &Value {
-        &self.value
-    }
-
-    /// The name of its type without the path, which is that of a live type.
-    pub fn live_name(&self) -> &str {
-        self.type_name.rsplit("::").next().unwrap_or(&self.type_name)
-    }
-
-    /// The Rust type it was made of.
-    pub fn type_name(&self) -> &str {
-        &self.type_name
     }
 }

@@ -79,7 +79,16 @@ impl DataBag<'_> {
     /// # Errors
     /// When the value that is there is in use by this very thread.
     pub fn set<T: Shared + Serialize>(&self, key: &str, value: T) -> Result<()> {
-        self.put(key, value, true).map(drop)
+        self.put(key, RawValue::new(value), true).map(drop)
+    }
+
+    /// Sets a value that does not serialise, replacing any that is there. A console shows its type and
+    /// its owner, and not the value.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set).
+    pub fn set_opaque<T: Shared>(&self, key: &str, value: T) -> Result<()> {
+        self.put(key, RawValue::opaque(value), true).map(drop)
     }
 
     /// A copy of a value; `None` when there is none.
@@ -116,9 +125,22 @@ impl DataBag<'_> {
         if let Some(Some(result)) = self.with(key, true, &mut run)? {
             return Ok(result);
         }
-        self.put(key, default(), false)?;
+        self.put(key, RawValue::new(default()), false)?;
         let result = self.with(key, true, &mut run)?.flatten();
         result.ok_or_else(|| Error::msg(format_args!("`{key}` was removed meanwhile")))
+    }
+
+    /// Runs `f` with a value, while nobody else may use it; `None` when there is none.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn modify<T: Shared, R>(
+        &self,
+        key: &str,
+        f: impl FnOnce(&mut T) -> R,
+    ) -> Result<Option<R>> {
+        // SAFETY: the engine calls back with a valid value that nobody else uses meanwhile.
+        self.with(key, true, |mut value: NonNull<T>| f(unsafe { value.as_mut() }))
     }
 
     /// Takes over a value that the version which this one replaces has set; where there is none,
@@ -136,14 +158,32 @@ impl DataBag<'_> {
     where
         T: Shared + Serialize + DeserializeOwned,
     {
-        // SAFETY: the context is one that the table knows.
-        let carried = outcome(unsafe {
-            (self.vault.table.bag_carry)(self.vault.context, key, CarryTable::of::<T>())
-        })?;
+        let carried = self.take_over(key, CarryTable::of::<T>())?;
         if carried == Carried::New {
             self.set(key, default())?;
         }
         Ok(carried)
+    }
+
+    /// As [`carry`](Self::carry), for a value that does not serialise, and so cannot be migrated.
+    ///
+    /// # Errors
+    /// When the type changed. That undoes the load.
+    pub fn carry_opaque<T: Shared>(
+        &self,
+        key: &str,
+        default: impl FnOnce() -> T,
+    ) -> Result<Carried> {
+        let carried = self.take_over(key, CarryTable::opaque::<T>())?;
+        if carried == Carried::New {
+            self.set_opaque(key, default())?;
+        }
+        Ok(carried)
+    }
+
+    fn take_over(&self, key: &str, table: &'static CarryTable) -> Result<Carried> {
+        // SAFETY: the context is one that the table knows.
+        outcome(unsafe { (self.vault.table.bag_carry)(self.vault.context, key, table) })
     }
 
     /// Removes a value; says whether there was one.
@@ -164,8 +204,7 @@ impl DataBag<'_> {
         outcome(unsafe { (self.vault.table.bag_keys)(self.vault.context) })
     }
 
-    fn put<T: Shared + Serialize>(&self, key: &str, value: T, replace: bool) -> Result<bool> {
-        let value = RawValue::new(value);
+    fn put(&self, key: &str, value: RawValue, replace: bool) -> Result<bool> {
         // SAFETY: the context is one that the table knows; the value's owner passes to the engine.
         outcome(unsafe { (self.vault.table.bag_set)(self.vault.context, key, value, replace) })
     }
@@ -304,20 +343,40 @@ pub mod raw {
     impl RawValue {
         /// Moves `value` to the heap and pairs it with its functions.
         pub fn new<T: Shared + Serialize>(value: T) -> Self {
-            let data = NonNull::from(Box::leak(Box::new(value))).cast();
-            Self { data, table: TypeTable::<T>::TABLE }
+            Self::with(value, TypeTable::<T>::TABLE)
         }
+
+        /// As `new`, of a value that does not serialise.
+        pub fn opaque<T: Shared>(value: T) -> Self {
+            Self::with(value, TypeTable::<T>::OPAQUE)
+        }
+
+        fn with<T: Shared>(value: T, table: &'static ValueTable) -> Self {
+            let data = NonNull::from(Box::leak(Box::new(value))).cast();
+            Self { data, table }
+        }
+    }
+
+    /// Makes the functions of a value's type; `$to_json` tells the value.
+    macro_rules! value_table {
+        ($ty:ty, $to_json:expr) => {
+            ValueTable {
+                drop: drop_value::<$ty>,
+                schema: schema::<$ty>,
+                to_json: $to_json,
+                rehome: rehome::<$ty>,
+            }
+        };
     }
 
     struct TypeTable<T>(T);
 
     impl<T: Shared + Serialize> TypeTable<T> {
-        const TABLE: &'static ValueTable = &ValueTable {
-            drop: drop_value::<T>,
-            schema: schema::<T>,
-            to_json: to_json::<T>,
-            rehome: rehome::<T>,
-        };
+        const TABLE: &'static ValueTable = &value_table!(T, to_json::<T>);
+    }
+
+    impl<T: Shared> TypeTable<T> {
+        const OPAQUE: &'static ValueTable = &value_table!(T, no_json);
     }
 
     /// What taking a value over needs of its new type; lies in the image that takes it over.
@@ -330,20 +389,22 @@ pub mod raw {
     struct CarryType<T>(T);
 
     impl<T: Shared + Serialize + DeserializeOwned> CarryType<T> {
-        const TABLE: &'static CarryTable = &CarryTable {
-            value: ValueTable {
-                drop: drop_value::<T>,
-                schema: schema::<T>,
-                to_json: to_json::<T>,
-                rehome: rehome::<T>,
-            },
-            from_json: from_json::<T>,
-        };
+        const TABLE: &'static CarryTable =
+            &CarryTable { value: value_table!(T, to_json::<T>), from_json: from_json::<T> };
+    }
+
+    impl<T: Shared> CarryType<T> {
+        const OPAQUE: &'static CarryTable =
+            &CarryTable { value: value_table!(T, no_json), from_json: not_from_json };
     }
 
     impl CarryTable {
         pub(super) fn of<T: Shared + Serialize + DeserializeOwned>() -> &'static Self {
             CarryType::<T>::TABLE
+        }
+
+        pub(super) fn opaque<T: Shared>() -> &'static Self {
+            CarryType::<T>::OPAQUE
         }
     }
 
@@ -403,6 +464,17 @@ pub mod raw {
         // SAFETY: the engine holds the value's lock.
         let value = unsafe { value.cast::<T>().as_ref() };
         catch(|| Outcome::from_result(serde_json::to_string(value).map_err(Into::into)))
+    }
+
+    unsafe extern "C" fn no_json(_: NonNull<()>) -> Outcome<String> {
+        Outcome::Err(crate::Error::msg(
+            "it is opaque: it was set as a value that does not serialise",
+        ))
+    }
+
+    extern "C" fn not_from_json(_: &str) -> Outcome<RawValue> {
+        let message = "its new type is opaque: it is taken over as a value that does not serialise";
+        Outcome::Err(crate::Error::msg(message))
     }
 
     unsafe extern "C" fn rehome<T: Shared>(value: NonNull<()>) -> Outcome<()> {

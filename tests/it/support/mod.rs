@@ -9,7 +9,7 @@ mod workspace;
 
 pub use gate::Gate;
 pub use host::{Host, held_by, mapped_files};
-pub use plugins::{PluginDir, artifact, renamed, revision};
+pub use plugins::{PluginDir, artifact, renamed, revised, revision};
 pub use process::{Answer, PATIENCE, Place, Process, end, get, program, repository, succeed};
 pub use session::Session;
 pub use workspace::Workspace;

@@ -79,14 +79,17 @@ fn build(plugin: &str) -> Vec<u8> {
 
 /// A plugin's artifact with another revision number: other bytes, so another build.
 pub fn revision(plugin: &str, number: u32) -> Vec<u8> {
+    let file = artifact(plugin);
+    if number == 1 { file } else { revised(file, number) }
+}
+
+/// An artifact of a first revision with another revision number.
+pub fn revised(mut file: Vec<u8>, number: u32) -> Vec<u8> {
     const MARK: &[u8] = b"REVISION0001";
-    let mut file = artifact(plugin);
-    if number != 1 {
-        let at = file.windows(MARK.len()).position(|bytes| bytes == MARK);
-        let at = at.unwrap_or_else(|| panic!("{plugin} has no revision to change"));
-        file[at..at + MARK.len()].copy_from_slice(format!("REVISION{number:04}").as_bytes());
-        artifact::stamp(&mut file, None).expect("stamp a revision");
-    }
+    let at = file.windows(MARK.len()).position(|bytes| bytes == MARK);
+    let at = at.expect("a revision to change");
+    file[at..at + MARK.len()].copy_from_slice(format!("REVISION{number:04}").as_bytes());
+    artifact::stamp(&mut file, None).expect("stamp a revision");
     file
 }
 

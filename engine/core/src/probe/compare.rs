@@ -1,6 +1,6 @@
 //! The differences between what two artifacts declare.
 
-use hotswap_plugin::LiveTypeDescription;
+use hotswap_plugin::{LiveTypeDescription, schema_changes};
 use hotswap_protocol::{ArtifactChange, ChangeKind, ChangedItem};
 use serde_json::Value;
 
@@ -153,29 +153,11 @@ fn live_type_difference(old: &LiveTypeDescription, new: &LiveTypeDescription) ->
     let parse = |live: &LiveTypeDescription| {
         serde_json::from_str::<Value>(&live.schema).unwrap_or_default()
     };
-    let (old, new) = (parse(old), parse(new));
-    let properties = |schema: &Value| schema["properties"].as_object().cloned().unwrap_or_default();
-    let (old_fields, new_fields) = (properties(&old), properties(&new));
-    let required = new["required"].as_array().cloned().unwrap_or_default();
-    let mut what = Vec::new();
-    let mut is_breaking = old_fields.is_empty() && new_fields.is_empty();
-    for (field, schema) in &new_fields {
-        let is_required = required.iter().any(|name| name == field);
-        match old_fields.get(field) {
-            None if is_required => {
-                is_breaking = true;
-                what.push(format!("`{field}` was added, and must be there"));
-            }
-            None => what.push(format!("`{field}` was added, and may be missing")),
-            Some(old) if old != schema => {
-                is_breaking = true;
-                what.push(format!("`{field}` is of another type"));
-            }
-            Some(_) => {}
-        }
+    let changes = schema_changes(&parse(old), &parse(new));
+    let is_breaking = changes.iter().any(|change| change.is_breaking);
+    let texts: Vec<_> = changes.into_iter().map(|change| change.text).collect();
+    match texts.as_slice() {
+        [] => ("its schema is another".into(), false),
+        texts => (texts.join(", "), is_breaking),
     }
-    let removed = old_fields.keys().filter(|field| !new_fields.contains_key(*field));
-    what.extend(removed.map(|field| format!("`{field}` was removed")));
-    let text = if what.is_empty() { "its schema is another".to_owned() } else { what.join(", ") };
-    (text, is_breaking)
 }

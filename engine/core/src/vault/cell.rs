@@ -126,9 +126,17 @@ impl Cell {
 
     /// The value as another type, made in the image of `table`.
     pub fn migrated(&self, table: &CarryTable) -> Result<RawValue> {
-        let missing = || Error::msg(format_args!("`{}` is being changed right now", self.key));
-        let json = self.json().ok_or_else(missing)?;
-        self.read_as(table, &json)
+        let changing = || Error::msg(format_args!("`{}` is being changed right now", self.key));
+        let json = self.json().ok_or_else(changing)?;
+        self.read_as(table, &self.told(json)?)
+    }
+
+    /// The value as JSON, which must be there to be read as another type.
+    fn told(&self, json: Result<String>) -> Result<String> {
+        json.map_err(|error| {
+            let old = self.schema.name();
+            error.context(format_args!("`{}`: the old value, a `{old}`, cannot be told", self.key))
+        })
     }
 
     fn read_as(&self, table: &CarryTable, json: &str) -> Result<RawValue> {
@@ -154,7 +162,7 @@ impl Cell {
     }
 
     pub fn info(&self) -> DataBagEntry {
-        let json = self.json();
+        let json = self.json().and_then(Result::ok);
         DataBagEntry {
             key: self.key.clone(),
             type_name: self.schema.name().to_owned(),
@@ -164,8 +172,8 @@ impl Cell {
         }
     }
 
-    /// The value as JSON; none when it does not serialise, or somebody is writing it right now.
-    fn json(&self) -> Option<String> {
+    /// The value as JSON; none when somebody is writing it right now.
+    fn json(&self) -> Option<Result<String>> {
         let _lease = self.lease()?;
         let _locked = self.lock_once().ok()?;
         let content = match self.content.try_read() {
@@ -175,7 +183,7 @@ impl Cell {
         };
         let value = content.value.as_ref()?;
         // SAFETY: the owner is leased, and the lock is held.
-        flatten(unsafe { ((*value.0.table).to_json)(value.0.data) }).ok()
+        Some(flatten(unsafe { ((*value.0.table).to_json)(value.0.data) }))
     }
 
     /// Keeps the owner's image mapped; the outer option is whether it still is.
@@ -226,8 +234,8 @@ impl LockedCell<'_> {
         let value = self.content.value.as_ref();
         let value = value.ok_or_else(|| Error::msg("the value was dropped meanwhile"))?;
         // SAFETY: the owner is mapped, as the caller's load replaces it; the lock is held.
-        let json = flatten(unsafe { ((*value.0.table).to_json)(value.0.data) })?;
-        self.cell.read_as(table, &json)
+        let json = flatten(unsafe { ((*value.0.table).to_json)(value.0.data) });
+        self.cell.read_as(table, &self.cell.told(json)?)
     }
 
     /// Lets the old version read the value, but not change it any more.

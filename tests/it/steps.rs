@@ -1,0 +1,135 @@
+//! The steps of a plugin's life: in which order, and what becomes of one that never returns.
+
+use std::{env, fs, path::PathBuf, process, thread, time::Duration};
+
+use hotswap_engine::{args, protocol::VersionState};
+use insta::{allow_duplicates, assert_snapshot};
+
+use crate::support::{Gate, Host, PATIENCE, PluginDir, renamed, revised};
+
+/// A file in a place that the plugins of this process know.
+struct Known(PathBuf);
+
+impl Known {
+    fn file(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("hotswap-{name}-{}", process::id()));
+        fs::write(&path, "").unwrap();
+        Self(path)
+    }
+
+    fn say(&self, text: &str) {
+        fs::write(&self.0, text).unwrap();
+    }
+
+    /// What was written since the last time.
+    fn take(&self) -> String {
+        let text = fs::read_to_string(&self.0).unwrap();
+        self.say("");
+        text
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_plugin_lives_through_its_functions_in_order() {
+    let steps = Known::file("steps");
+    let host = Host::new(PluginDir::of(&["notes-steps"]), |builder| builder);
+    host.plugins.write("notes", &revised(renamed("notes-steps", "notes"), 2));
+    host.engine.load("hello").unwrap();
+    // `import` is asked once for what is wanted, and once where to put it.
+    assert_snapshot!(steps.take(), @r"
+    2 reloadable
+    1 reloadable
+    2 export
+    1 export
+    2 import
+    1 import
+    2 import
+    1 import
+    2 on_load(hello)
+    1 on_load(hello)
+    2 on_init(0 keys)
+    1 on_init(0 keys)
+    ");
+
+    let notes = host.engine.plugin("notes").unwrap();
+    notes.invoke_value("anything", args![1, "two"]).unwrap();
+    drop(notes);
+    assert_snapshot!(steps.take(), @"2 invoke_func(anything, 2)");
+
+    host.plugins.install("notes-steps", 3);
+    host.reload();
+    host.wait_for("notes-steps", 1, VersionState::Freed);
+    assert_snapshot!(steps.take(), @r"
+    1 reloadable
+    3 reloadable
+    3 export
+    3 import
+    3 import
+    3 on_load()
+    3 on_init(0 keys)
+    1 on_free
+    1 drop
+    ");
+
+    host.engine.shutdown(PATIENCE);
+    let mut ended: Vec<_> = steps.take().lines().map(ToOwned::to_owned).collect();
+    ended.sort();
+    assert_eq!(ended, ["2 drop", "2 on_free", "3 drop", "3 on_free"]);
+}
+
+#[test]
+fn a_step_may_block_anywhere() {
+    let stuck = Known::file("stuck");
+    let settings =
+        |plugins| Host::new(plugins, |builder| builder.step_timeout(Duration::from_millis(500)));
+    let mut refusals = Vec::new();
+    for step in
+        ["default", "reloadable", "export", "import", "requests", "bind", "on_load", "on_init"]
+    {
+        let host = settings(PluginDir::of(&["echo", "stuck"]));
+        let gate = Gate::new();
+        stuck.say(&format!("{step} {}", gate.path()));
+        refusals.push(host.refused_reload());
+        let waiting = gate.arrival();
+        stuck.say("");
+        let held = host.wait_for("stuck", 1, VersionState::Failed);
+        assert_eq!(held.holders.len(), 1, "{step}: {:?}", held.holders);
+        assert!(host.mapped().iter().any(|file| file.starts_with("stuck-v1-")), "{step}");
+        // The next load does not wait for it.
+        allow_duplicates! { assert_snapshot!(host.reload(), @"echo: added, stuck: added"); }
+        waiting.release();
+        while host.mapped().iter().any(|file| file.starts_with("stuck-v1-")) {
+            thread::yield_now();
+        }
+    }
+    assert_snapshot!(refusals.join("\n"), @r"
+    stuck: create: did not return within 0.5 s; its thread stays behind, and holds the version
+    stuck: reloadable: did not return within 0.5 s; its thread stays behind, and holds the version
+    stuck: export: did not return within 0.5 s; its thread stays behind, and holds the version
+    stuck: import: did not return within 0.5 s; its thread stays behind, and holds the version
+    stuck: import: did not return within 0.5 s; its thread stays behind, and holds the version
+    stuck: import: did not return within 0.5 s; its thread stays behind, and holds the version
+    stuck: on_load: did not return within 0.5 s; its thread stays behind, and holds the version
+    stuck: on_init: did not return within 0.5 s; its thread stays behind, and holds the version
+    ");
+
+    // The version that serves may block too, when it is asked whether it may be replaced.
+    let host = settings(PluginDir::of(&["echo", "stuck"]));
+    host.reload();
+    host.plugins.install("stuck", 2);
+    let gate = Gate::new();
+    stuck.say(&format!("reloadable {}", gate.path()));
+    assert_snapshot!(host.refused_reload(), @"stuck: reloadable: did not return within 0.5 s; its thread stays behind, and holds the version");
+    let waiting = gate.arrival();
+    stuck.say("");
+    assert_eq!(host.info("stuck", 1).unwrap().state, VersionState::Active);
+    assert_snapshot!(host.reload(), @"echo: unchanged, stuck: ok");
+    waiting.release();
+    host.wait_for("stuck", 1, VersionState::Freed);
+}
