@@ -28,7 +28,9 @@ use tokio::time::timeout;
 
 use crate::cli::{Failure, print_json};
 use crate::format;
-use crate::session::{self, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent};
+use crate::session::{
+    self, BuildEffect, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent,
+};
 use crate::signals::Termination;
 
 /// How long the host's output may be silent before it is taken to be over.
@@ -164,6 +166,12 @@ impl Lines {
                 rendered.trim_end().to_owned()
             }
             SessionEvent::Build { line: BuildLine::Output { text }, .. } => text.clone(),
+            SessionEvent::Built { plugin, effect: BuildEffect::UpToDate, .. } => {
+                format!("== {plugin} is up to date")
+            }
+            SessionEvent::Built { plugin, effect: BuildEffect::SameCode, .. } => {
+                format!("== the sources of {plugin} changed, but not the code that they make")
+            }
             SessionEvent::Built { plugin, path, warnings, .. } => {
                 format!("== built {plugin} as {} ({warnings} warnings)", path.display())
             }

@@ -20,6 +20,8 @@ use hotswap_protocol::{ErrorKind, WireError};
 use tokio::sync::mpsc;
 
 pub use difference::{DeclaredDiff, DiffRequest, DiffVersion, Difference};
+pub use hotswap_build::BuildEffect;
+
 pub use event::{BuildLine, HostExit, LogLine, OutputStream, SessionEvent};
 pub use job::{Job, JobOutcome};
 pub use store::{StoredBuild, StoredChoice};

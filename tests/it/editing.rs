@@ -53,12 +53,11 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
     assert_eq!(session.get("/greet/Ada"), "Hello again, Ada!\n");
     assert_eq!(workspace.place().json(&["status"])["generation"], 2);
 
-    // Back to what runs there is nothing to replace; back to what ran first is a version of its own.
+    // Back to what runs there is nothing to build or replace; back to what ran first is a version
+    // of its own.
     workspace.edit(WORLD, "Hello, {nobody}!", "Hello again, {name}!");
-    let unchanged = session.wait_for("reload_finished", |event| {
-        outcome(&event["report"], "world") == "unchanged" && event["report"]["generation"] == 2
-    });
-    assert_eq!(outcome(&unchanged["report"], "world"), "unchanged");
+    session
+        .wait_for("built", |event| event["plugin"] == "world" && event["effect"] == "up_to_date");
     workspace.edit(WORLD, "Hello again, {name}!", "Hello, {name}!");
     assert_eq!(outcome(&session.wait_for_generation(3), "world"), "ok");
     assert_eq!(session.get("/greet/Ada"), "Hello, Ada!\n");

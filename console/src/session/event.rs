@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use hotswap_build::{BuildMessage, DiagnosticLevel};
+use hotswap_build::{BuildEffect, BuildMessage, DiagnosticLevel};
 use hotswap_protocol::{
-    HostInfo, InvokeResult, LiveSnapshot, LogRecord, Snapshot, VaultSnapshot, WireError,
+    HostInfo, InvokeResult, LiveSnapshot, LogRecord, PhaseTiming, Snapshot, VaultSnapshot,
+    WireError,
 };
 use serde::Serialize;
 
@@ -63,6 +64,11 @@ pub enum SessionEvent {
         path: PathBuf,
         /// How many warnings the compiler gave.
         warnings: usize,
+        /// What it changed: `new_code`, `same_code`, or nothing since it is `up_to_date`.
+        effect: BuildEffect,
+        /// How long each phase took: what `hotswap build -v` tells; before it `notice`, from the
+        /// moment a save was noticed, and after it `install`.
+        phases: Vec<PhaseTiming>,
     },
     /// Work ended.
     JobFinished {

@@ -1,10 +1,10 @@
 //! The session's loop: it alone decides what happens next.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use hotswap_build::{BuildError, Cancel, DEFAULT_QUIET, HostPackage, PluginPackage, Watcher};
+use hotswap_build::{BuildError, Cancel, HostPackage, PluginPackage, Quiet, SourceChange, Watcher};
 use hotswap_protocol::{ErrorKind, HostInfo, WireError};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,7 +19,9 @@ use super::{Options, Order, Target};
 use crate::client::Client;
 use crate::operation::Operation;
 use crate::socket::{self, HostChoice};
+use pace::Pace;
 
+mod pace;
 mod questions;
 mod work;
 
@@ -30,7 +32,7 @@ const REPORT_QUEUE: usize = 64;
 enum Report {
     Opened(Result<HostPackage, BuildError>),
     Finished(JobOutcome, Product),
-    SourcesChanged(Vec<String>),
+    SourcesChanged(SourceChange),
     Exited(HostExit),
     /// The host that was attached to came back as another process.
     CameBack(HostInfo),
@@ -55,6 +57,9 @@ struct Supervisor {
     watcher: Option<Watcher>,
     queue: VecDeque<Job>,
     running: Option<RunningJob>,
+    /// When the last saves that were not built yet were noticed, by plugin package.
+    saves: HashMap<String, Instant>,
+    paces: HashMap<String, Pace>,
     /// Whether an artifact was installed since the last reload.
     built_since_reload: bool,
     process: Option<HostProcess>,
@@ -95,6 +100,8 @@ pub(super) async fn supervise(
         watcher: None,
         queue: VecDeque::new(),
         running: None,
+        saves: HashMap::new(),
+        paces: HashMap::new(),
         built_since_reload: false,
         process: None,
         client: None,
@@ -299,11 +306,11 @@ impl Supervisor {
         let mut error = None;
         if on && let Some(package) = &self.package {
             let report = self.report.clone();
-            let on_change = move |packages| {
+            let on_change = move |change| {
                 // The session is over when this fails.
-                let _ = report.blocking_send(Report::SourcesChanged(packages));
+                let _ = report.blocking_send(Report::SourcesChanged(change));
             };
-            match Watcher::new(&package.plugins, DEFAULT_QUIET, on_change) {
+            match Watcher::new(&package.plugins, Quiet::default(), on_change) {
                 Ok(watcher) => self.watcher = Some(watcher),
                 Err(failure) => error = Some(failure.to_string()),
             }
@@ -332,8 +339,11 @@ impl Supervisor {
                 }
                 self.finish(outcome).await;
             }
-            Report::SourcesChanged(plugins) if self.watcher.is_some() => {
+            Report::SourcesChanged(change) if self.watcher.is_some() => {
+                let SourceChange { plugins, noticed } = change;
                 self.tell(SessionEvent::SourcesChanged { plugins: plugins.clone() }).await;
+                self.cancel_outdated_build(&plugins);
+                self.saves.extend(plugins.iter().map(|plugin| (plugin.clone(), noticed)));
                 self.queue.retain(|job| *job != Job::ReloadIfBuilt);
                 self.queue_builds(plugins).await;
                 self.queue.push_back(Job::ReloadIfBuilt);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use hotswap_protocol::{Outcome, PluginInfo, ReloadReport, VersionState, WireError};
+use hotswap_protocol::{Outcome, PhaseTiming, PluginInfo, ReloadReport, VersionState, WireError};
 
 use crate::action::Motion;
 
@@ -65,7 +65,7 @@ pub struct Done {
 /// A part of a reload, or what came before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phase {
-    /// `build`, `stage`, `on_load`
+    /// `compile`, `stage`, `on_load`
     pub name: String,
     /// Its plugin; none where it concerns all.
     pub plugin: Option<String>,
@@ -152,11 +152,14 @@ impl Life {
 
 impl Timeline {
     /// A plugin was built; the next reload is where that leads to.
-    pub fn built(&mut self, plugin: String, elapsed_ms: u64) {
+    pub fn built(&mut self, plugin: String, phases: Vec<PhaseTiming>) {
         // Built again before a reload: only the last build is loaded.
         self.built.retain(|phase| phase.plugin.as_deref() != Some(plugin.as_str()));
-        let elapsed_us = elapsed_ms.saturating_mul(1000);
-        self.built.push(Phase { name: "build".into(), plugin: Some(plugin), elapsed_us });
+        self.built.extend(phases.into_iter().map(|timing| Phase {
+            name: timing.phase,
+            plugin: Some(plugin.clone()),
+            elapsed_us: timing.elapsed_us,
+        }));
     }
 
     /// A reload was published.

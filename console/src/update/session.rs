@@ -5,7 +5,7 @@ use hotswap_protocol::Snapshot;
 use super::{Effect, calls, reloads};
 use crate::format;
 use crate::operation::Operation;
-use crate::session::{HostExit, Job, JobOutcome, Order, SessionEvent};
+use crate::session::{BuildEffect, HostExit, Job, JobOutcome, Order, SessionEvent};
 use crate::state::crash::CrashCard;
 use crate::state::memory::Memory;
 use crate::state::overlay::Overlay;
@@ -32,14 +32,22 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             }
         }
         SessionEvent::Build { line, .. } => state.builds.push_line(&line),
-        SessionEvent::Built { plugin, build_id, warnings, .. } => {
+        SessionEvent::Built { plugin, build_id, warnings, effect, phases, .. } => {
             let build_id = format::short_build_id(&build_id);
             let warnings = match warnings {
                 0 => String::new(),
                 1 => ", 1 warning".into(),
                 count => format!(", {count} warnings"),
             };
-            state.say(format!("{plugin} built ({build_id}{warnings})"));
+            let done = match effect {
+                BuildEffect::NewCode => "built",
+                BuildEffect::SameCode => "changed, but the code that it makes did not",
+                BuildEffect::UpToDate => "is up to date",
+            };
+            state.say(format!("{plugin} {done} ({build_id}{warnings})"));
+            if effect == BuildEffect::NewCode {
+                state.timeline.built(plugin, phases);
+            }
             state.diff.outdate();
         }
         SessionEvent::JobFinished { job, outcome, elapsed_ms } => {
@@ -163,7 +171,6 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
         }
         JobOutcome::Cancelled => state.say(format!("{job} cancelled")),
         JobOutcome::Done { summary } => match job {
-            Job::BuildPlugin(plugin) => state.timeline.built(plugin.clone(), elapsed_ms),
             Job::Free(_) => state.say(summary),
             Job::BuildHost => state.say(format!("{} built in {elapsed}", state.host.name)),
             // The event that each of these causes says more.

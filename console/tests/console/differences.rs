@@ -1,7 +1,7 @@
 //! Differences, and what a reload would change, as keys ask for them.
 
 use hotswap_console::operation::Operation;
-use hotswap_console::session::{DiffVersion, Order, SessionEvent};
+use hotswap_console::session::{BuildEffect, DiffVersion, Order, SessionEvent};
 use hotswap_console::state::overlay::Overlay;
 use hotswap_console::update::Effect;
 use hotswap_protocol::{Outcome, VersionState, WireError};
@@ -109,6 +109,8 @@ fn what_was_built_meanwhile_is_compared_anew() {
         build_id: "4c0ffee0".into(),
         path: "/srv/plugins/world.so".into(),
         warnings: 0,
+        effect: BuildEffect::NewCode,
+        phases: Vec::new(),
     };
     assert_eq!(requested(&console.session(built)), Some(request));
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use hotswap_console::session::{
-    BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
+    BuildEffect, BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
 };
-use hotswap_protocol::{ErrorKind, Event, LogLevel, VersionState, WireError};
+use hotswap_protocol::{ErrorKind, Event, LogLevel, PhaseTiming, VersionState, WireError};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -204,6 +204,8 @@ fn run_lines() -> Vec<Value> {
             build_id: "3c0ffee0000000000000000000000003".into(),
             path: "/srv/plugins/world.so".into(),
             warnings: 0,
+            effect: BuildEffect::NewCode,
+            phases: vec![PhaseTiming { phase: "link".into(), plugin: None, elapsed_us: 41_000 }],
         },
         SessionEvent::JobFinished {
             job: build(),

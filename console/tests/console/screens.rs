@@ -2,10 +2,12 @@
 
 use hotswap_console::operation::Operation;
 use hotswap_console::session::{
-    BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
+    BuildEffect, BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
 };
 use hotswap_console::view::Theme;
-use hotswap_protocol::{DataBagEntry, ErrorKind, Event, LogLevel, VersionState, WireError};
+use hotswap_protocol::{
+    DataBagEntry, ErrorKind, Event, LogLevel, PhaseTiming, VersionState, WireError,
+};
 use serde_json::json;
 
 use crate::support::console::Console;
@@ -118,10 +120,16 @@ fn a_build_that_failed() {
 #[test]
 fn the_timeline() {
     let built = |console: &mut Console| {
-        let job = Job::BuildPlugin("world".into());
-        console.session(SessionEvent::JobStarted { job: job.clone() });
-        let outcome = JobOutcome::Done { summary: String::new() };
-        console.session(SessionEvent::JobFinished { job, outcome, elapsed_ms: 170 });
+        let phase =
+            |phase: &str, elapsed_us| PhaseTiming { phase: phase.into(), plugin: None, elapsed_us };
+        console.session(SessionEvent::Built {
+            plugin: "world".into(),
+            build_id: "4c0ffee0000000000000000000000004".into(),
+            path: "/srv/plugins/world.so".into(),
+            warnings: 0,
+            effect: BuildEffect::NewCode,
+            phases: vec![phase("notice", 7_000), phase("compile", 90_000), phase("link", 41_000)],
+        });
     };
     insta::assert_snapshot!(at_all_sizes(|console| {
         built(console);

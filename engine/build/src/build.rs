@@ -1,11 +1,14 @@
 //! Building hosts and plugins.
 
+use std::env::consts::DLL_SUFFIX;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hotswap_engine::artifact::{self, BuildId, Source};
+use serde::Serialize;
 
 use crate::build::compile::{Package, compile};
 use crate::build::link::{Linked, link};
@@ -43,15 +46,16 @@ pub struct Built {
     /// How many warnings the compiler gave, about this plugin and what it depends on.
     pub warnings: usize,
     /// What the build changed.
-    pub effect: Effect,
+    pub effect: BuildEffect,
     /// How long each phase took, in order: `check` what there is to do; then `cargo`, or `compile`
     /// and `link` where its commands were replayed; then `stamp` and `store`.
     pub phases: Vec<(&'static str, Duration)>,
 }
 
 /// What a build changed, compared with the one before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildEffect {
     /// The code is another one.
     NewCode,
     /// The sources changed, but the code that they make is what it was.
@@ -67,6 +71,13 @@ impl Built {
     /// alone. A host that has the earlier file mapped keeps that one, as it has another inode.
     pub fn install(&self, out_dir: &Path) -> Result<PathBuf, BuildError> {
         store::install(&self.plugin, &self.artifact, out_dir)
+    }
+
+    /// Whether a host's plugin directory has this very code already.
+    pub fn is_in(&self, out_dir: &Path) -> bool {
+        let installed = fs::read(out_dir.join(format!("{}{DLL_SUFFIX}", self.plugin)));
+        let facts = installed.ok().and_then(|bytes| artifact::inspect(&bytes).ok());
+        facts.is_some_and(|facts| facts.build_id == self.build_id)
     }
 }
 
@@ -146,11 +157,11 @@ pub fn build_plugin(
 
 /// What was compiled may be what it was before, and what was not may be another build's than the
 /// last one's.
-fn judge(effect: Effect, build_id: BuildId, replay: &mut Replay<'_>) -> Effect {
+fn judge(effect: BuildEffect, build_id: BuildId, replay: &mut Replay<'_>) -> BuildEffect {
     let build_id = build_id.to_string();
     match replay.replace_build_id(build_id.clone()) {
-        Ok(Some(before)) if before != build_id => Effect::NewCode,
-        Ok(Some(_)) if effect == Effect::NewCode => Effect::SameCode,
+        Ok(Some(before)) if before != build_id => BuildEffect::NewCode,
+        Ok(Some(_)) if effect == BuildEffect::NewCode => BuildEffect::SameCode,
         _ => effect,
     }
 }

@@ -49,7 +49,7 @@ mod store;
 // When to build it again.
 mod watch;
 
-pub use build::{BuildOptions, Built, Effect, build_host, build_plugin};
+pub use build::{BuildEffect, BuildOptions, Built, build_host, build_plugin};
 pub use cancel::Cancel;
 pub use error::{BuildError, BuildErrorKind};
 pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
@@ -57,6 +57,6 @@ pub use package::{HostPackage, PluginPackage};
 pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};
 pub use static_link::{StaticLinks, link_statically, unlink_statically};
 pub use store::{Store, StoredArtifact, StoredFile};
-pub use watch::{DEFAULT_QUIET, Watcher};
+pub use watch::{Quiet, SourceChange, Watcher};
 
 pub use hotswap_engine::artifact::{BuildId, Facts, Source};

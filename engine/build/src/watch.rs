@@ -1,12 +1,12 @@
 //! Watching the sources of plugins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use notify::event::ModifyKind;
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind};
 
 use crate::watch::sources::Sources;
@@ -16,8 +16,31 @@ use crate::{BuildError, PluginPackage};
 mod sources;
 mod tree;
 
-/// A quiet time that joins what one save of an editor does, and that nobody notices.
-pub const DEFAULT_QUIET: Duration = Duration::from_millis(30);
+/// How long nothing more may change until a change is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quiet {
+    /// After files that were saved: closed by whoever wrote them, or renamed into place.
+    pub after_saves: Duration,
+    /// While a file is being written, or is gone: what an editor does in the middle of a save.
+    pub within_saves: Duration,
+}
+
+impl Default for Quiet {
+    /// Long enough to join what one save of an editor does, or of several files at once; the
+    /// figures in BENCHMARKS.md led to it. A save that comes a moment later begins a build anew.
+    fn default() -> Self {
+        Self { after_saves: Duration::from_millis(5), within_saves: Duration::from_millis(50) }
+    }
+}
+
+/// A burst of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceChange {
+    /// The package names of the plugins whose sources changed.
+    pub plugins: Vec<String>,
+    /// When the last change of the burst was noticed.
+    pub noticed: Instant,
+}
 
 /// Tells which plugins' sources changed, until it is dropped.
 ///
@@ -32,15 +55,15 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Calls `on_change`, from a thread of its own, with the package names of the plugins whose
-    /// sources changed, once no further change came for `quiet`.
+    /// Calls `on_change`, from a thread of its own, with the plugins whose sources changed, once no
+    /// further change came for as long as `quiet` says.
     ///
     /// Whatever changes after this has returned is noticed. What changes while `on_change` runs
     /// is told afterwards.
     pub fn new(
         plugins: &[PluginPackage],
-        quiet: Duration,
-        on_change: impl FnMut(Vec<String>) + Send + 'static,
+        quiet: Quiet,
+        on_change: impl FnMut(SourceChange) + Send + 'static,
     ) -> Result<Self, BuildError> {
         let inbox = Arc::new(Inbox::default());
         let events = Arc::clone(&inbox);
@@ -104,7 +127,9 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Changes {
-    paths: BTreeSet<PathBuf>,
+    /// What changed, and whether it was saved: as far as one can see, nobody is about to change it
+    /// further.
+    paths: BTreeMap<PathBuf, bool>,
     /// Events were lost: anything may have changed.
     overflow: bool,
     latest: Option<Instant>,
@@ -114,14 +139,17 @@ impl Inbox {
     fn deliver(&self, event: notify::Result<Event>) {
         // An error means that something was not told.
         let overflow = event.as_ref().map_or(true, Event::need_rescan);
-        let paths = match event {
-            Ok(event) if changes_content(&event.kind) => event.paths,
-            _ => Vec::new(),
+        let (paths, is_saved) = match event {
+            Ok(event) => match Change::of(&event.kind) {
+                Some(change) => (event.paths, change == Change::Saved),
+                None => (Vec::new(), false),
+            },
+            Err(_) => (Vec::new(), false),
         };
         if overflow || !paths.is_empty() {
             self.update(|state| {
                 state.changes.overflow |= overflow;
-                state.changes.paths.extend(paths);
+                state.changes.paths.extend(paths.into_iter().map(|path| (path, is_saved)));
                 state.changes.latest = Some(Instant::now());
             });
         }
@@ -156,48 +184,67 @@ impl Inbox {
     }
 }
 
-/// Reading a file, which builds do all the time, is an event too. Times count as content, since
-/// cargo goes by them: `touch` makes it build.
-fn changes_content(kind: &EventKind) -> bool {
-    match kind {
-        EventKind::Create(_) | EventKind::Remove(_) => true,
-        EventKind::Modify(kind) => !matches!(kind, ModifyKind::Other),
-        EventKind::Any | EventKind::Access(_) | EventKind::Other => false,
+/// What an event says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It is there, with what it is to hold.
+    Saved,
+    /// It is being written, or is gone.
+    Open,
+}
+
+impl Change {
+    /// Reading a file, which builds do all the time, is an event too. Times count as content:
+    /// somebody who touches a file means something by it.
+    fn of(kind: &EventKind) -> Option<Self> {
+        match kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Self::Saved),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Self::Saved),
+            // It was told in two events before.
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both) | ModifyKind::Other) => None,
+            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(_) => Some(Self::Open),
+            EventKind::Any | EventKind::Access(_) | EventKind::Other => None,
+        }
     }
 }
 
 struct Worker<F> {
     inbox: Arc<Inbox>,
     tree: Tree,
-    quiet: Duration,
+    quiet: Quiet,
     on_change: F,
 }
 
-impl<F: FnMut(Vec<String>)> Worker<F> {
+impl<F: FnMut(SourceChange)> Worker<F> {
     fn run(mut self) {
         while let Some(changes) = self.inbox.wait() {
-            let Some(plugins) = self.until_quiet(changes) else { return };
-            if !plugins.is_empty() {
-                (self.on_change)(plugins.into_iter().collect());
+            let Some(change) = self.until_quiet(changes) else { return };
+            if !change.plugins.is_empty() {
+                (self.on_change)(change);
             }
         }
     }
 
-    /// The plugins that changed in one burst: `None` when the watcher was dropped meanwhile. Only
-    /// changes of sources prolong it; a build beside them does not.
-    fn until_quiet(&mut self, first: Changes) -> Option<BTreeSet<String>> {
+    /// What changed in one burst: `None` when the watcher was dropped meanwhile. Only changes of
+    /// sources prolong it; a build beside them does not.
+    fn until_quiet(&mut self, first: Changes) -> Option<SourceChange> {
         let mut plugins = BTreeSet::new();
-        let mut quiet_at = Instant::now();
+        // The sources that are in the middle of a save.
+        let mut open = BTreeSet::new();
+        let mut noticed = Instant::now();
+        let mut quiet_at = noticed;
         let mut changes = first;
         loop {
             let latest = changes.latest;
-            let changed = self.tree.absorb(changes.paths, changes.overflow);
+            let changed = self.tree.absorb(changes.paths, changes.overflow, &mut open);
             if let Some(latest) = latest.filter(|_| !changed.is_empty()) {
-                quiet_at = latest + self.quiet;
+                noticed = latest;
+                let Quiet { after_saves, within_saves } = self.quiet;
+                quiet_at = latest + if open.is_empty() { after_saves } else { within_saves };
             }
             plugins.extend(changed);
             if Instant::now() >= quiet_at {
-                return Some(plugins);
+                return Some(SourceChange { plugins: plugins.into_iter().collect(), noticed });
             }
             changes = self.inbox.wait_until(quiet_at)?;
         }

@@ -1,9 +1,12 @@
 //! Beginning, cancelling and finishing jobs.
 
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use hotswap_build::{BuildMessage, BuildOptions, Cancel, build_host, build_plugin};
-use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport};
+use hotswap_build::{
+    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, build_host, build_plugin,
+};
+use hotswap_protocol::{ErrorKind, FreeResult, PhaseTiming, ReloadReport};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -91,7 +94,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn begin_plugin_build(&self, name: &str, cancel: Cancel) -> Result<(), JobOutcome> {
+    fn begin_plugin_build(&mut self, name: &str, cancel: Cancel) -> Result<(), JobOutcome> {
         let Some((package, plugin)) =
             self.package.as_ref().and_then(|package| Some((package, find(package, name)?.clone())))
         else {
@@ -99,23 +102,29 @@ impl Supervisor {
             return Err(JobOutcome::failed(ErrorKind::Build, message));
         };
         let plugin_dir = package.plugin_dir.clone();
+        let notice = self.saves.remove(name).map(|noticed| ("notice", noticed.elapsed()));
         let (events, report) = (self.events.clone(), self.report.clone());
         tokio::task::spawn_blocking(move || {
             let mut on_message = forward(&events, &plugin.name);
             let options = BuildOptions::default();
             let built = build_plugin(&plugin, &options, &cancel, &mut on_message)
-                .and_then(|built| Ok((built.install(&plugin_dir)?, built)));
+                .and_then(|built| install(built, &plugin_dir));
             let (outcome, product) = match built {
-                Ok((path, built)) => {
+                Ok(Installed { built, path, is_new, elapsed }) => {
                     let build_id = built.build_id.to_string();
                     let summary = format!("build {}", format::short_build_id(&build_id));
+                    let phases =
+                        notice.into_iter().chain(built.phases).chain([("install", elapsed)]);
                     let _ = events.blocking_send(SessionEvent::Built {
                         plugin: built.plugin,
                         build_id,
                         path,
                         warnings: built.warnings,
+                        effect: built.effect,
+                        phases: phases.map(timing).collect(),
                     });
-                    (JobOutcome::done(summary), Product::Artifact)
+                    let product = if is_new { Product::Artifact } else { Product::Nothing };
+                    (JobOutcome::done(summary), product)
                 }
                 Err(error) => (error.into(), Product::Nothing),
             };
@@ -215,8 +224,33 @@ impl Supervisor {
         if let (Job::Install(_), JobOutcome::Failed { .. }) = (&job, &outcome) {
             self.queue.retain(|waiting| *waiting != Job::StartHost);
         }
+        self.note_pace(&job, &outcome, started.elapsed());
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.tell(SessionEvent::JobFinished { job, outcome, elapsed_ms }).await;
+    }
+}
+
+/// An artifact in the plugin directory.
+struct Installed {
+    built: Built,
+    path: PathBuf,
+    /// Whether the directory had other code.
+    is_new: bool,
+    elapsed: Duration,
+}
+
+fn install(built: Built, plugin_dir: &Path) -> Result<Installed, BuildError> {
+    let began = Instant::now();
+    let is_new = built.effect == BuildEffect::NewCode || !built.is_in(plugin_dir);
+    let path = built.install(plugin_dir)?;
+    Ok(Installed { built, path, is_new, elapsed: began.elapsed() })
+}
+
+fn timing((phase, elapsed): (&'static str, Duration)) -> PhaseTiming {
+    PhaseTiming {
+        phase: phase.to_owned(),
+        plugin: None,
+        elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
     }
 }
 

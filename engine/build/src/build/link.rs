@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::build::compile::{Package, Run, compile};
 use crate::build::lock::BuildLock;
-use crate::build::{BuildOptions, Effect, add_common_arguments};
+use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
 use crate::replay::{Next, Outdated, Replay};
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo};
 
@@ -20,7 +20,7 @@ const MOST_CARGO_RUNS: usize = 3;
 pub(super) struct Linked<'a> {
     pub library: Vec<u8>,
     pub warnings: usize,
-    pub effect: Effect,
+    pub effect: BuildEffect,
     pub phases: Vec<(&'static str, Duration)>,
     /// What is remembered of it, where anything is.
     pub replay: Option<Replay<'a>>,
@@ -43,7 +43,7 @@ pub(super) fn link<'a>(
         on_message,
         phases: Vec::new(),
         warnings: 0,
-        effect: Effect::UpToDate,
+        effect: BuildEffect::UpToDate,
     };
     let mut replay = linking.open_replay();
     let run = match &mut replay {
@@ -76,7 +76,7 @@ struct Linking<'a, 'b> {
     on_message: &'b mut dyn FnMut(BuildMessage),
     phases: Vec<(&'static str, Duration)>,
     warnings: usize,
-    effect: Effect,
+    effect: BuildEffect,
 }
 
 impl<'a> Linking<'a, '_> {
@@ -136,7 +136,7 @@ impl<'a> Linking<'a, '_> {
 
     /// Whether what was outdated could be compiled without cargo.
     fn replay(&mut self, replay: &mut Replay<'a>, outdated: Outdated) -> Result<bool, BuildError> {
-        self.effect = Effect::NewCode;
+        self.effect = BuildEffect::NewCode;
         let began = Instant::now();
         let relinked = replay.run(outdated, self.cancel);
         self.stop_where_cancelled()?;
@@ -168,7 +168,7 @@ impl<'a> Linking<'a, '_> {
             on_message(message);
         })?;
         if !run.is_fresh() {
-            self.effect = Effect::NewCode;
+            self.effect = BuildEffect::NewCode;
         }
         self.phases.push(("cargo", began.elapsed()));
         if let Some((notes, replay)) = notes.zip(replay) {

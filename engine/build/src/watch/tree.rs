@@ -1,6 +1,6 @@
 //! The directories that are watched, kept in step with those that exist.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -42,17 +42,30 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes note of what changed, and answers which plugins that concerns.
-    pub(super) fn absorb(&mut self, paths: BTreeSet<PathBuf>, overflow: bool) -> BTreeSet<String> {
+    /// Takes note of what changed, and whether it was saved, and answers which plugins that
+    /// concerns. The sources of those that are in the middle of a save are kept in `open`.
+    pub(super) fn absorb(
+        &mut self,
+        paths: BTreeMap<PathBuf, bool>,
+        overflow: bool,
+        open: &mut BTreeSet<PathBuf>,
+    ) -> BTreeSet<String> {
         let mut owners = BTreeSet::new();
-        for path in paths {
+        for (path, is_saved) in paths {
             if path.is_dir() {
                 owners.extend(self.enter(&path));
-            } else if self.watched.contains(&path) {
-                owners.extend(self.leave(&path));
-            } else {
-                owners.extend(self.sources.owners_of_file(&path));
+                continue;
             }
+            let owners_of_path = match self.watched.contains(&path) {
+                true => self.leave(&path),
+                false => self.sources.owners_of_file(&path),
+            };
+            if is_saved {
+                open.remove(&path);
+            } else if !owners_of_path.is_empty() {
+                open.insert(path);
+            }
+            owners.extend(owners_of_path);
         }
         if overflow {
             self.watch_again();

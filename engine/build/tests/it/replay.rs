@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use hotswap_build::{
-    BuildError, BuildErrorKind, BuildMessage, BuildOptions, Built, Cancel, Diagnostic, Effect,
+    BuildEffect, BuildError, BuildErrorKind, BuildMessage, BuildOptions, Built, Cancel, Diagnostic,
     PluginPackage, build_plugin,
 };
 
@@ -129,22 +129,22 @@ fn contains(file: &Path, text: &str) -> bool {
 fn while_only_sources_change_cargo_is_not_needed() {
     let fixture = Fixture::new("only-sources");
     let first = fixture.build();
-    assert_eq!((first.maker(), first.built.effect), (Maker::Cargo, Effect::NewCode));
+    assert_eq!((first.maker(), first.built.effect), (Maker::Cargo, BuildEffect::NewCode));
     assert!(first.says("own-1"));
 
     let again = fixture.build();
-    assert_eq!((again.maker(), again.built.effect), (Maker::Nobody, Effect::UpToDate));
+    assert_eq!((again.maker(), again.built.effect), (Maker::Nobody, BuildEffect::UpToDate));
     assert_eq!(again.built.build_id, first.built.build_id);
 
     fixture.write_own("own-2");
     let edited = fixture.build();
-    assert_eq!((edited.maker(), edited.built.effect), (Maker::Replay, Effect::NewCode));
+    assert_eq!((edited.maker(), edited.built.effect), (Maker::Replay, BuildEffect::NewCode));
     assert!(edited.says("own-2") && !edited.says("own-1"));
     assert_eq!(fixture.build_by_cargo().built.build_id, edited.built.build_id);
 
     fixture.write_own("own-1");
     let reverted = fixture.build();
-    assert_eq!((reverted.maker(), reverted.built.effect), (Maker::Replay, Effect::NewCode));
+    assert_eq!((reverted.maker(), reverted.built.effect), (Maker::Replay, BuildEffect::NewCode));
     assert_eq!(reverted.built.build_id, first.built.build_id);
 }
 
@@ -156,11 +156,11 @@ fn an_edit_that_does_not_reach_the_artifact_is_told_from_one_that_does() {
     let text = fs::read_to_string(&source).unwrap();
     fs::write(&source, format!("{text}// the end\n")).unwrap();
     let commented = fixture.build();
-    assert_eq!((commented.maker(), commented.built.effect), (Maker::Replay, Effect::SameCode));
+    assert_eq!((commented.maker(), commented.built.effect), (Maker::Replay, BuildEffect::SameCode));
     assert_eq!(commented.built.build_id, first.built.build_id);
 
     fixture.write("src/nobody_names_me.rs", "fn nothing() {}\n");
-    assert_eq!(fixture.build().built.effect, Effect::UpToDate);
+    assert_eq!(fixture.build().built.effect, BuildEffect::UpToDate);
     File::options()
         .write(true)
         .open(source)

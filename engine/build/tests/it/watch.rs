@@ -2,11 +2,12 @@
 //! order, so the first thing told decides.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use hotswap_build::{DEFAULT_QUIET, PluginPackage, Watcher};
+use hotswap_build::{PluginPackage, Quiet, SourceChange, Watcher};
 use tempfile::TempDir;
 
 use crate::support::watched;
@@ -32,13 +33,13 @@ impl Fixture {
     }
 
     fn watch(&self) -> (Watcher, Receiver<Vec<String>>) {
-        self.watch_with(DEFAULT_QUIET)
+        self.watch_with(Quiet::default())
     }
 
-    fn watch_with(&self, quiet: Duration) -> (Watcher, Receiver<Vec<String>>) {
+    fn watch_with(&self, quiet: Quiet) -> (Watcher, Receiver<Vec<String>>) {
         let (sender, receiver) = channel();
         // The test may have ended, with its end of the channel, when the last change is told.
-        let on_change = move |plugins| drop(sender.send(plugins));
+        let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
         (Watcher::new(&self.plugins, quiet, on_change).unwrap(), receiver)
     }
 
@@ -100,7 +101,10 @@ fn a_removed_file_is_a_change() {
 #[test]
 fn a_burst_is_told_once() {
     let fixture = Fixture::new();
-    let (_watcher, changes) = fixture.watch_with(Duration::from_millis(400));
+    let (_watcher, changes) = fixture.watch_with(Quiet {
+        after_saves: Duration::from_millis(400),
+        within_saves: Duration::from_millis(400),
+    });
     for n in 0..50 {
         fixture.write("cat/src/lib.rs", &format!("// {n}"));
         fixture.write("world/src/lib.rs", &format!("// {n}"));
@@ -108,6 +112,33 @@ fn a_burst_is_told_once() {
     assert_eq!(changes.recv().unwrap(), ["cat", "world"]);
     fixture.write("cat/src/lib.rs", "// last");
     assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn a_file_that_is_being_written_is_waited_for() {
+    let fixture = Fixture::new();
+    let hour = Duration::from_secs(3600);
+    let quiet = Quiet { within_saves: hour, ..Quiet::default() };
+    let (_watcher, changes) = fixture.watch_with(quiet);
+    let mut file = fs::File::create(fixture.path("cat/src/lib.rs")).unwrap();
+    file.write_all(b"// half").unwrap();
+    fixture.write("world/src/lib.rs", "// whole");
+    file.write_all(b" and half").unwrap();
+    drop(file);
+    assert_eq!(changes.recv().unwrap(), ["cat", "world"]);
+}
+
+#[test]
+fn a_file_that_is_moved_away_is_waited_for() {
+    let fixture = Fixture::new();
+    let hour = Duration::from_secs(3600);
+    let quiet = Quiet { within_saves: hour, ..Quiet::default() };
+    let (_watcher, changes) = fixture.watch_with(quiet);
+    let path = fixture.path("cat/src/lib.rs");
+    fs::rename(&path, fixture.path("cat/src/lib.rs~")).unwrap();
+    fixture.write("world/src/lib.rs", "// new");
+    fs::write(path, "// new").unwrap();
+    assert_eq!(changes.recv().unwrap(), ["cat", "world"]);
 }
 
 #[test]
