@@ -106,6 +106,10 @@ pub enum Action {
     CopyLine,
     /// Copy all lines that the filter shows.
     CopyAll,
+    /// Use the next theme: dark, light, without colours.
+    NextTheme,
+    /// Take clicks and the wheel, or leave them to the terminal.
+    ToggleMouse,
     /// Give the terminal back to the shell for a while.
     Suspend,
 }
@@ -253,6 +257,8 @@ pub static COMMANDS: &[Command] = {
         command(Anywhere, "page-down", A::Move(Motion::PageDown), "a page down", &["PgDn"]),
         command(Anywhere, "first", A::Move(Motion::First), "to the start", &["Home", "g g"]),
         command(Anywhere, "last", A::Move(Motion::Last), "to the end", &["End", "G"]),
+        command(Anywhere, "theme", A::NextTheme, "next theme", &["T"]),
+        command(Anywhere, "mouse", A::ToggleMouse, "mouse on/off", &["F2"]),
         command(Anywhere, "suspend", A::Suspend, "suspend", &["Ctrl-Z"]),
     ]
 };

@@ -20,7 +20,7 @@ use crate::state::State;
 use crate::state::overlay::Overlay;
 use crate::terminal::Screen;
 use crate::update::{Effect, Event, Input, update};
-use crate::view::{self, Theme};
+use crate::view::{self, Themes};
 
 /// What comes by itself is drawn at most this often; what a person does, at once.
 const FRAME: Duration = Duration::from_millis(33);
@@ -32,11 +32,14 @@ const LOG_BATCH: usize = 1024;
 /// Runs the console until a person leaves it; a problem of the configuration is shown first.
 pub async fn run(options: Options, config: Config, problem: Option<String>) -> Result<(), Failure> {
     let termination = Termination::listen()?;
+    // The terminal is asked before its keys are read, or its answer would be taken for some.
+    let look = config.themes.start();
     let screen = Screen::take()?;
     let mut state = State::new(screen.size()?);
+    state.look = look;
     state.keymap = config.keymap;
     state.overlay = problem.map(Overlay::bad_configuration);
-    let theme = config.theme;
+    let themes = config.themes;
     if let Some(path) = history_file::path() {
         match history_file::load(&path) {
             Ok(history) => state.functions.history = history,
@@ -53,7 +56,7 @@ pub async fn run(options: Options, config: Config, problem: Option<String>) -> R
     let mut app = App {
         screen,
         state,
-        theme,
+        themes,
         orders,
         files: Files::start(),
         draw_at: None,
@@ -77,7 +80,7 @@ pub async fn run(options: Options, config: Config, problem: Option<String>) -> R
 struct App {
     screen: Screen,
     state: State,
-    theme: Theme,
+    themes: Themes,
     orders: mpsc::Sender<Order>,
     files: Files,
     /// When the next frame is due; none when nothing changed.
@@ -156,7 +159,8 @@ impl App {
     }
 
     async fn take_in(&mut self, input: Input) -> Next {
-        let at_once = matches!(input, Input::Key(_) | Input::Paste(_) | Input::Resize(..));
+        let at_once =
+            matches!(input, Input::Key(_) | Input::Mouse(_) | Input::Paste(_) | Input::Resize(..));
         for effect in update(&mut self.state, Event { at_ms: now_ms(), input }) {
             match effect {
                 Effect::Draw if at_once => self.draw_at = Some(Instant::now()),
@@ -167,6 +171,11 @@ impl App {
                     }
                 }
                 Effect::Export { name, text } => self.write(Work::Export { name, text }),
+                Effect::CaptureMouse(on) => {
+                    if let Err(error) = self.screen.capture_mouse(on) {
+                        self.state.complain(format!("no mouse: {error}"));
+                    }
+                }
                 Effect::Remember { key, args } => self.write(Work::Remember { key, args }),
                 Effect::Copy(text) => {
                     if let Err(error) = self.screen.copy(&text) {
@@ -205,7 +214,7 @@ impl App {
         if !self.is_visible {
             return;
         }
-        let (state, theme) = (&self.state, &self.theme);
+        let (state, theme) = (&self.state, self.themes.of(self.state.look));
         if self.screen.draw(|frame| view::draw(frame, state, theme)).is_err() {
             self.lose_screen();
         }
@@ -225,6 +234,7 @@ impl App {
 fn terminal_input(event: TerminalEvent) -> Option<Input> {
     match event {
         TerminalEvent::Key(key) => Some(Input::Key(key)),
+        TerminalEvent::Mouse(event) => Some(Input::Mouse(event)),
         TerminalEvent::Paste(text) => Some(Input::Paste(text)),
         TerminalEvent::Resize(width, height) => Some(Input::Resize(width, height)),
         _ => None,

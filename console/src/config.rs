@@ -27,7 +27,8 @@ use toml::Spanned;
 use crate::action::{COMMANDS, Command};
 use crate::key::KeySequence;
 use crate::keymap::Keymap;
-use crate::view::{StyleChanges, Theme};
+use crate::state::Look;
+use crate::view::{StyleChanges, Themes};
 
 /// What the configuration decides.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ pub struct Config {
     /// The keys.
     pub keymap: Keymap,
     /// The colours.
-    pub theme: Theme,
+    pub themes: Themes,
 }
 
 /// What is wrong with a configuration.
@@ -77,7 +78,7 @@ pub fn load(path: &Path) -> (Config, Option<String>) {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { keymap: Keymap::default(), theme: Colours::Auto.theme() }
+        Self { keymap: Keymap::default(), themes: ThemeFile::default().themes() }
     }
 }
 
@@ -99,10 +100,7 @@ impl std::str::FromStr for Config {
             let blamed = keys.iter().find(|(name, _)| name.0.name == command.name);
             ConfigError { line: blamed.map_or(1, |(_, keys)| line_at(keys.span().start)), message }
         })?;
-        let mut theme = file.theme.colours.theme();
-        theme.is_ascii = file.theme.borders == Borders::Ascii;
-        theme.change(&file.theme.styles);
-        Ok(Self { keymap, theme })
+        Ok(Self { keymap, themes: file.theme.themes() })
     }
 }
 
@@ -126,25 +124,34 @@ struct ThemeFile {
     styles: StyleChanges,
 }
 
+impl ThemeFile {
+    fn themes(&self) -> Themes {
+        let unwanted = || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let start = match self.colours {
+            Colours::Auto if unwanted() => Some(Look::Plain),
+            Colours::Auto | Colours::Always => None,
+            Colours::Dark => Some(Look::Dark),
+            Colours::Light => Some(Look::Light),
+            Colours::Never => Some(Look::Plain),
+        };
+        Themes::new(start, self.borders == Borders::Ascii, &self.styles)
+    }
+}
+
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Colours {
-    /// Unless the environment variable `NO_COLOR` is set to anything.
+    /// Unless the environment variable `NO_COLOR` is set to anything; those that suit the
+    /// terminal's background.
     #[default]
     Auto,
+    /// Those that suit the terminal's background, whatever the environment says.
     Always,
+    /// Those for a dark background.
+    Dark,
+    /// Those for a light background.
+    Light,
     Never,
-}
-
-impl Colours {
-    fn theme(self) -> Theme {
-        let unwanted = || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        match self {
-            Self::Auto if unwanted() => Theme::without_colours(),
-            Self::Auto | Self::Always => Theme::with_colours(),
-            Self::Never => Theme::without_colours(),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Deserialize)]

@@ -1,6 +1,6 @@
 //! Where everything is on the screen, for any size of it.
 
-use ratatui::layout::{Constraint, Layout as Split, Rect};
+use ratatui::layout::{Constraint, Layout as Split, Margin, Position, Rect};
 
 use crate::action::Panel;
 
@@ -78,8 +78,66 @@ impl Layout {
         }
     }
 
+    /// The panel at a place of the screen.
+    pub fn panel_at(&self, place: Position) -> Option<(Panel, Rect)> {
+        let panels =
+            [(Panel::Plugins, self.plugins), (Panel::Tabs, self.tabs), (Panel::Logs, self.logs)];
+        let shown = panels.into_iter().filter_map(|(panel, area)| Some((panel, area?)));
+        shown.into_iter().find(|(_, area)| area.contains(place))
+    }
+
     /// How many lines of a panel are visible inside its border.
     pub fn page(mut self, panel: Panel) -> usize {
         self.of_panel(panel).map_or(0, |area| area.height.saturating_sub(2).into())
     }
+}
+
+/// With fewer lines than this the details of a version have no place beside the tree.
+const LEAST_FOR_DETAILS: u16 = 12;
+const DETAIL_LINES: u16 = 7;
+
+/// A panel without its border.
+pub fn inside(panel: Rect) -> Rect {
+    panel.inner(Margin::new(1, 1))
+}
+
+/// The first visible of some lines, so that the selected one is visible too.
+pub fn first_visible(selected: usize, page: usize) -> usize {
+    (selected + 1).saturating_sub(page)
+}
+
+/// The parts of the plugins panel: the tree, the line below it, and the details of a version.
+pub fn of_plugins(inside: Rect) -> [Rect; 3] {
+    let has_details = inside.height >= LEAST_FOR_DETAILS;
+    Split::vertical([
+        Constraint::Fill(1),
+        Constraint::Length(u16::from(has_details)),
+        Constraint::Length(if has_details { DETAIL_LINES } else { 0 }),
+    ])
+    .areas(inside)
+}
+
+/// The parts of the Functions tab: the table of so many functions, the form of so many lines, and
+/// the results.
+pub fn of_functions(inside: Rect, functions: usize, form_lines: Option<usize>) -> [Rect; 3] {
+    // A rule above the form, and the command below it.
+    let form_height = form_lines.map_or(0, |lines| as_u16(lines).saturating_add(2));
+    // An open form is what one looks at; the table gives way to it.
+    let least_below = if form_height > 0 { form_height + 1 } else { 3 };
+    let table_height = as_u16(functions + 1).min(inside.height.saturating_sub(least_below));
+    let table_height = match table_height {
+        // The names of the columns alone say nothing.
+        0 | 1 if form_height > 0 => 0,
+        height => height.max(1),
+    };
+    Split::vertical([
+        Constraint::Length(table_height),
+        Constraint::Length(form_height),
+        Constraint::Fill(1),
+    ])
+    .areas(inside)
+}
+
+fn as_u16(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX - 2)
 }

@@ -45,12 +45,13 @@ pub(crate) async fn pick(
 /// Shows the hosts until one is picked; false when nobody is.
 async fn choose(picker: &mut Picker, config: &Config, client_name: &str) -> std::io::Result<bool> {
     let mut termination = Termination::listen()?;
+    let theme = *config.themes.of(config.themes.start());
     let mut screen = Screen::take()?;
     let mut keyboard = EventStream::new();
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        screen.draw(|frame| view::draw_picker(frame, picker, now_ms(), &config.theme))?;
+        screen.draw(|frame| view::draw_picker(frame, picker, now_ms(), &theme))?;
         loop {
             let is_new = tokio::select! {
                 event = keyboard.next() => match event {

@@ -89,6 +89,10 @@ pub struct State {
     pub zoomed: bool,
     /// What lies over the panels.
     pub overlay: Option<Overlay>,
+    /// The theme in use.
+    pub look: Look,
+    /// Whether clicks and the wheel come here.
+    pub mouse: bool,
     /// Which keys ask for what.
     pub keymap: Keymap,
     /// The keys that were pressed and may become something.
@@ -201,6 +205,38 @@ pub enum SearchField {
     Writers,
 }
 
+/// A theme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Look {
+    /// For dark backgrounds.
+    #[default]
+    Dark,
+    /// For light backgrounds.
+    Light,
+    /// Without colours.
+    Plain,
+}
+
+impl Look {
+    /// The one after this, around the end.
+    pub fn next(self) -> Self {
+        match self {
+            Self::Dark => Self::Light,
+            Self::Light => Self::Plain,
+            Self::Plain => Self::Dark,
+        }
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dark => "dark",
+            Self::Light => "light",
+            Self::Plain => "without colours",
+        }
+    }
+}
+
 /// The job that runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunningJob {
@@ -247,6 +283,8 @@ impl State {
             focus: Panel::Plugins,
             zoomed: false,
             overlay: None,
+            look: Look::default(),
+            mouse: false,
             keymap: Keymap::default(),
             pending_keys: Vec::new(),
             memory: Memory::default(),
@@ -257,6 +295,18 @@ impl State {
     /// Where everything is.
     pub fn layout(&self) -> Layout {
         Layout::of(self.size, self.focus, self.zoomed)
+    }
+
+    /// The tabs as the panel's title names them, behind its number.
+    pub fn tab_titles(&self) -> impl Iterator<Item = (Tab, String)> {
+        Tab::ALL.into_iter().map(|tab| {
+            let failed = tab == Tab::Build && !self.builds.all_well();
+            let title = format!("{}{}", tab.title(), if failed { " !" } else { "" });
+            match tab == self.tab {
+                true => (tab, format!(" [{title}]")),
+                false => (tab, format!("  {title} ")),
+            }
+        })
     }
 
     /// Which keys apply, the narrowest scope first.

@@ -24,6 +24,7 @@ const RESUME_PATIENCE: Duration = Duration::from_millis(200);
 /// The terminal while it is ours; dropping this gives it back.
 pub struct Screen {
     terminal: OutputTerminal,
+    has_mouse: bool,
 }
 
 type OutputTerminal = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
@@ -33,7 +34,7 @@ impl Screen {
     pub fn take() -> io::Result<Self> {
         take()?;
         let terminal = blank_terminal().inspect_err(|_| restore())?;
-        Ok(Self { terminal })
+        Ok(Self { terminal, has_mouse: false })
     }
 
     /// Columns and rows.
@@ -58,6 +59,13 @@ impl Screen {
         out.flush()
     }
 
+    /// Takes clicks and the wheel from the terminal, or leaves them to it. Movements are not asked
+    /// for: each would wake the console.
+    pub fn capture_mouse(&mut self, on: bool) -> io::Result<()> {
+        self.has_mouse = on;
+        write_mouse(on)
+    }
+
     /// Gives the terminal back, stops this process as Ctrl-Z does, and takes the terminal again
     /// once it is continued.
     pub async fn suspend(&mut self) -> io::Result<()> {
@@ -69,7 +77,7 @@ impl Screen {
         // `Terminal::clear` would ask the terminal where its cursor is, and the keyboard's reader
         // would take the answer for keys.
         self.terminal = blank_terminal()?;
-        Ok(())
+        if self.has_mouse { write_mouse(true) } else { Ok(()) }
     }
 }
 
@@ -84,6 +92,14 @@ fn blank_terminal() -> io::Result<OutputTerminal> {
     Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(64 * 1024, stdout())))
 }
 
+/// Buttons and the wheel, told in the way that knows of large screens.
+fn write_mouse(on: bool) -> io::Result<()> {
+    let mode = if on { 'h' } else { 'l' };
+    let mut out = stdout();
+    write!(out, "\x1b[?1000{mode}\x1b[?1006{mode}")?;
+    out.flush()
+}
+
 fn take() -> io::Result<()> {
     enable_raw_mode()?;
     TAKEN.store(true, Ordering::SeqCst);
@@ -94,6 +110,7 @@ fn take() -> io::Result<()> {
 pub fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         // A terminal that is gone needs nothing.
+        let _ = write_mouse(false);
         let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
     }

@@ -7,12 +7,13 @@ mod details;
 mod holders;
 mod keys;
 mod logs;
+mod mouse;
 mod operations;
 mod preview;
 mod reloads;
 mod session;
 
-use crossterm::event::KeyEvent;
+use crossterm::event::{KeyEvent, MouseEvent};
 use hotswap_protocol::WireError;
 
 use crate::action::{Action, Motion, Panel};
@@ -36,6 +37,8 @@ pub struct Event {
 pub enum Input {
     /// A key was pressed.
     Key(KeyEvent),
+    /// The mouse did something.
+    Mouse(MouseEvent),
     /// Text was pasted.
     Paste(String),
     /// The terminal has another size now, in columns and rows.
@@ -75,6 +78,8 @@ pub enum Effect {
         /// The text.
         text: String,
     },
+    /// Take clicks and the wheel from the terminal, or leave them to it.
+    CaptureMouse(bool),
     /// Put this into the clipboard.
     Copy(String),
     /// Stop, as Ctrl-Z does.
@@ -99,6 +104,7 @@ fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
             effects.push(Effect::Draw);
             effects
         }
+        Input::Mouse(event) => mouse::happened(state, event),
         Input::Paste(text) => {
             keys::paste(state, &text);
             vec![Effect::Draw]
@@ -182,6 +188,18 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::RollBack => return operations::choose_rollback(state),
         Action::Cancel => return operations::cancel(state),
         Action::Restart => return operations::restart(state),
+        Action::NextTheme => {
+            state.look = state.look.next();
+            state.say(format!("theme: {}", state.look.as_str()));
+        }
+        Action::ToggleMouse => {
+            state.mouse = !state.mouse;
+            state.say(match state.mouse {
+                true => "mouse on: click and scroll; hold Shift to select text",
+                false => "mouse off: the terminal selects text",
+            });
+            return vec![Effect::CaptureMouse(state.mouse)];
+        }
         Action::Suspend => return vec![Effect::Suspend],
         action => return logs::act(state, &action),
     }
@@ -222,14 +240,17 @@ fn back(state: &mut State) {
 }
 
 fn go(state: &mut State, motion: Motion) -> Vec<Effect> {
-    let page = state.layout().page(state.focus);
-    match state.focus {
+    go_in(state, state.focus, motion)
+}
+
+fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
+    let page = state.layout().page(panel);
+    match panel {
         Panel::Plugins => {
             let before = state.plugins.selected_target();
             state.plugins.go(motion, page);
             if before != state.plugins.selected_target() {
-                state.functions.selected = 0;
-                state.functions.form = None;
+                plugin_selected(state);
             }
         }
         Panel::Logs => state.logs.go(motion, page),
@@ -252,4 +273,10 @@ fn go(state: &mut State, motion: Motion) -> Vec<Effect> {
         },
     }
     Vec::new()
+}
+
+/// Another version is selected than before: what was said of the other's functions is over.
+fn plugin_selected(state: &mut State) {
+    state.functions.selected = 0;
+    state.functions.form = None;
 }

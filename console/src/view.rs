@@ -28,7 +28,7 @@ use ratatui::widgets::{Block, Paragraph};
 
 pub use picker::draw_picker;
 pub(crate) use theme::StyleChanges;
-pub use theme::Theme;
+pub use theme::{Theme, Themes};
 
 use crate::action::Panel;
 use crate::state::{State, Tab};
@@ -78,14 +78,9 @@ fn tab_titles(state: &State, theme: &Theme) -> Line<'static> {
     let style = if state.focus == Panel::Tabs { theme.title } else { theme.title_elsewhere };
     let mut line = Line::default();
     line.push_span(Span::styled("2", style));
-    for tab in Tab::ALL {
-        let failed = tab == Tab::Build && !state.builds.all_well();
-        let title = format!("{}{}", tab.title(), if failed { " !" } else { "" });
-        let span = if tab == state.tab {
-            Span::styled(format!(" [{title}]"), style)
-        } else {
-            Span::styled(format!("  {title} "), theme.dim)
-        };
+    for (tab, title) in state.tab_titles() {
+        let style = if tab == state.tab { style } else { theme.dim };
+        let span = Span::styled(title, style);
         line.push_span(span);
     }
     line

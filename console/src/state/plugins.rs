@@ -140,6 +140,12 @@ impl Plugins {
         }
     }
 
+    /// Selects a line.
+    pub fn select_index(&mut self, index: usize) {
+        let row = self.rows().get(index).map(|it| (it.plugin.name.clone(), it.version.version));
+        self.selected = row.or(self.selected.take());
+    }
+
     /// Moves the selection.
     pub fn go(&mut self, motion: Motion, page: usize) {
         let rows = self.rows();

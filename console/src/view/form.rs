@@ -9,23 +9,13 @@ use super::draw_rule;
 use super::plugins::row_of;
 use super::text::{cut, pad, wrap};
 use super::theme::Theme;
-use crate::format;
 use crate::state::State;
 use crate::state::form::{Form, FormRow, Look};
+use crate::{format, layout};
 
 /// Names and values have as many columns at most.
 const WIDEST_NAME: usize = 24;
 const WIDEST_VALUE: usize = 40;
-
-/// A rule, a line a value, and the command that does the same.
-pub(super) fn height(form: &Form) -> u16 {
-    u16::try_from(form.rows().len()).unwrap_or(u16::MAX).saturating_add(2)
-}
-
-/// The first visible line of the form, where so many are visible.
-pub(crate) fn first_visible(form: &Form, page: usize) -> usize {
-    (form.focused + 1).saturating_sub(page)
-}
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State, theme: &Theme) {
     let width = usize::from(area.width);
@@ -35,7 +25,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State
     let names = rows.iter().map(name_width).max().unwrap_or(0);
     let name_width = names.clamp(4, WIDEST_NAME.min(width / 3).max(4));
     let page = usize::from(area.height).saturating_sub(2).max(1);
-    let top = first_visible(form, page);
+    let top = layout::first_visible(form.focused, page);
     let has_keyboard = state.form_has_keyboard() && state.overlay.is_none();
     for (offset, row) in rows.iter().skip(top).take(page).enumerate() {
         let is_focused = has_keyboard && top + offset == form.focused;

@@ -10,8 +10,8 @@ use super::text::{cut, pad, pad_left};
 use super::theme::Theme;
 use super::{draw_empty, form, results};
 use crate::action::Panel;
-use crate::format;
 use crate::state::State;
+use crate::{format, layout};
 
 const CALLS_WIDTH: usize = 7;
 const VERSION_WIDTH: usize = 7;
@@ -28,21 +28,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         };
         return draw_empty(frame, area, &text, theme);
     }
-    let form_height = state.functions.form.as_ref().map_or(0, form::height);
-    let table_height = u16::try_from(functions.len() + 1).unwrap_or(u16::MAX);
-    // An open form is what one looks at; the table gives way to it.
-    let least_below = if form_height > 0 { form_height + 1 } else { 3 };
-    let table_height = match table_height.min(area.height.saturating_sub(least_below)) {
-        // The names of the columns alone say nothing.
-        0 | 1 if form_height > 0 => 0,
-        height => height.max(1),
-    };
-    let [table, form_area, results_area] = Layout::vertical([
-        Constraint::Length(table_height),
-        Constraint::Length(form_height),
-        Constraint::Fill(1),
-    ])
-    .areas(area);
+    let form_lines = state.functions.form.as_ref().map(|form| form.rows().len());
+    let [table, form_area, results_area] = layout::of_functions(area, functions.len(), form_lines);
     draw_table(frame, table, functions, state, theme);
     match &state.functions.form {
         Some(open) => {
@@ -101,7 +88,7 @@ fn draw_table(
         |us: Option<f64>| us.map_or_else(|| "–".to_owned(), format::fractional_microseconds);
     let page = usize::from(area.height).saturating_sub(1);
     let selected = state.functions.selected.min(functions.len() - 1);
-    let top = (selected + 1).saturating_sub(page);
+    let top = layout::first_visible(selected, page);
     for (offset, function) in functions.iter().skip(top).take(page).enumerate() {
         let text = columns(
             &function.name,

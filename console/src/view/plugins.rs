@@ -2,7 +2,7 @@
 
 use hotswap_protocol::{VersionInfo, VersionState};
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
@@ -10,14 +10,13 @@ use super::text::{cut, pad, pad_left};
 use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::action::Panel;
-use crate::format;
 use crate::session::Job;
 use crate::state::plugins::PluginRow;
 use crate::state::{Phase, State};
+use crate::{format, layout};
 
-/// With fewer lines than this the details have no place beside the tree.
-const LEAST_FOR_DETAILS: u16 = 12;
-const DETAIL_LINES: u16 = 7;
+/// A count of calls has at most so many columns.
+const COUNT_WIDTH: usize = 5;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let has_focus = state.focus == Panel::Plugins;
@@ -29,15 +28,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     if rows.is_empty() && missing.is_empty() {
         return draw_empty(frame, inner, empty_text(state), theme);
     }
-    let details = state.plugins.selected().filter(|_| inner.height >= LEAST_FOR_DETAILS);
-    let [tree, rule, below] = Layout::vertical([
-        Constraint::Fill(1),
-        Constraint::Length(u16::from(details.is_some())),
-        Constraint::Length(if details.is_some() { DETAIL_LINES } else { 0 }),
-    ])
-    .areas(inner);
+    let [tree, rule, below] = layout::of_plugins(inner);
     draw_tree(frame, tree, &rows, &missing, state, theme);
-    if let Some(row) = details {
+    if let Some(row) = state.plugins.selected().filter(|_| below.height > 0) {
         let line = "─".repeat(rule.width.into());
         frame.render_widget(Line::styled(line, theme.border), rule);
         draw_details(frame, below, row, state, theme);
@@ -73,7 +66,7 @@ fn draw_tree(
     let height = usize::from(area.height);
     let width = usize::from(area.width);
     let selected = state.plugins.selected_index().unwrap_or(0);
-    let top = (selected + 1).saturating_sub(height);
+    let top = layout::first_visible(selected, height);
     let names = rows.iter().map(|row| row.plugin.name.as_str()).chain(missing.iter().copied());
     let name_width = names.map(format::width).max().unwrap_or(0);
     let name_width = name_width.clamp(6, width.saturating_sub(22).max(6));
@@ -135,7 +128,11 @@ fn version_line(
     let tail = match version.state {
         VersionState::Active => {
             let sparkline = state.plugins.sparkline(&row.plugin.name);
-            format!("{sparkline} {:>5}", format::count(version.calls))
+            // Of the rate as much of the latest as there is room for.
+            let room = right.saturating_sub(COUNT_WIDTH + 2);
+            let skipped = sparkline.chars().count().saturating_sub(room);
+            let latest: String = sparkline.chars().skip(skipped).collect();
+            format!("{latest} {:>COUNT_WIDTH$}", format::count(version.calls))
         }
         VersionState::Freed => format::bytes(version.size_bytes),
         VersionState::Failed => "!".into(),

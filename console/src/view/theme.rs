@@ -1,10 +1,17 @@
 //! Colours and weights. No meaning hangs on a colour alone.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ratatui::style::{Color, Modifier, Style};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use terminal_colorsaurus::{QueryOptions, ThemeMode, theme_mode};
+
+use crate::state::Look;
+
+/// A terminal that does not tell its colours in this time does not tell them.
+const ANSWER_TIME: Duration = Duration::from_millis(100);
 
 /// How each sort of text looks.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +67,27 @@ impl Theme {
             matched: plain.add_modifier(Modifier::UNDERLINED | Modifier::BOLD),
             input: plain.add_modifier(Modifier::UNDERLINED),
             bar: plain.fg(Color::Cyan),
+        }
+    }
+
+    /// The same for light backgrounds, where yellow and grey are hard to see.
+    pub fn with_dark_colours() -> Self {
+        let plain = Style::new();
+        let on = |colour: u8| plain.fg(Color::Indexed(colour));
+        let bold = |colour: u8| on(colour).add_modifier(Modifier::BOLD);
+        Self {
+            dim: on(241),
+            title: bold(25),
+            border: on(247),
+            focused_border: on(25),
+            key: bold(25),
+            good: on(28),
+            warning: on(130),
+            bad: bold(160),
+            marker: on(90),
+            writer: on(25),
+            bar: on(31),
+            ..Self::with_colours()
         }
     }
 
@@ -121,7 +149,7 @@ impl Theme {
     }
 
     /// Takes what the configuration says of single styles.
-    pub(crate) fn change(&mut self, changes: &StyleChanges) {
+    fn change(&mut self, changes: &StyleChanges) {
         let has_colours = self.has_colours;
         for (name, style) in self.named() {
             if let Some(change) =
@@ -130,6 +158,54 @@ impl Theme {
                 *style = change.apply(*style, has_colours);
             }
         }
+    }
+}
+
+/// A theme for each [`Look`].
+#[derive(Debug, Clone)]
+pub struct Themes {
+    dark: Theme,
+    light: Theme,
+    plain: Theme,
+    /// The one to begin with; none asks the terminal.
+    start: Option<Look>,
+}
+
+impl Themes {
+    pub(crate) fn new(start: Option<Look>, is_ascii: bool, changes: &StyleChanges) -> Self {
+        let theme = |mut theme: Theme| {
+            theme.is_ascii = is_ascii;
+            theme.change(changes);
+            theme
+        };
+        Self {
+            dark: theme(Theme::with_colours()),
+            light: theme(Theme::with_dark_colours()),
+            plain: theme(Theme::without_colours()),
+            start,
+        }
+    }
+
+    /// The theme of a look.
+    pub fn of(&self, look: Look) -> &Theme {
+        match look {
+            Look::Dark => &self.dark,
+            Look::Light => &self.light,
+            Look::Plain => &self.plain,
+        }
+    }
+
+    /// The look to begin with; where the configuration leaves that open, the terminal is asked.
+    pub fn start(&self) -> Look {
+        let asked = || {
+            let mut options = QueryOptions::default();
+            options.timeout = ANSWER_TIME;
+            match theme_mode(options) {
+                Ok(ThemeMode::Light) => Look::Light,
+                Ok(ThemeMode::Dark) | Err(_) => Look::Dark,
+            }
+        };
+        self.start.unwrap_or_else(asked)
     }
 }
 

@@ -8,18 +8,13 @@ use ratatui::text::{Line, Span};
 use super::plugins::row_of;
 use super::text::{cut, pad};
 use super::theme::Theme;
-use crate::format;
 use crate::state::tree::{Mark, TreeRow};
+use crate::{format, layout};
 
 /// A column other than the last is at most this wide.
 const WIDEST: usize = 30;
 /// The last column is given at least this much; columns before it are left out for that.
 const LEAST_LAST: usize = 12;
-
-/// The first visible row, so that the selected one is visible too.
-pub(crate) fn first_visible(selected: usize, page: usize) -> usize {
-    (selected + 1).saturating_sub(page)
-}
 
 /// Draws a line of titles and the rows. `dropped_first` are the columns that narrow screens do
 /// without, the first of them first; `stretched` is the column that takes what is left.
@@ -38,7 +33,7 @@ pub(super) fn draw(
     let header = format!("  {}", joined(&titles, &columns));
     frame.render_widget(Line::styled(cut(&header, width), theme.dim), row_of(area, 0));
     let page = usize::from(area.height).saturating_sub(1);
-    let top = first_visible(selected, page);
+    let top = layout::first_visible(selected, page);
     for (offset, row) in rows.iter().skip(top).take(page).enumerate() {
         let style = match (top + offset == selected, has_focus) {
             (true, true) => Some(theme.selected),

@@ -10,6 +10,7 @@ mod json;
 mod keys;
 mod logs;
 mod memory;
+mod mouse;
 mod plugins;
 mod screens;
 mod session;

@@ -1,0 +1,124 @@
+//! The mouse and the themes.
+
+use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use hotswap_console::action::Panel;
+use hotswap_console::config::Config;
+use hotswap_console::session::{LogLine, OutputStream, SessionEvent};
+use hotswap_console::state::overlay::Overlay;
+use hotswap_console::state::{Look, Tab};
+use hotswap_console::update::{Effect, Input};
+
+use crate::support::console::Console;
+use crate::support::samples;
+
+fn mouse(console: &mut Console, kind: MouseEventKind, text: &str) -> Vec<Effect> {
+    let screen = console.screen();
+    let found = screen.lines().enumerate().find_map(|(row, line)| Some((row, line.find(text)?)));
+    let (row, byte) = found.unwrap_or_else(|| panic!("no {text:?} on\n{screen}"));
+    let line = screen.lines().nth(row).unwrap();
+    let column = line[..byte].chars().count();
+    let (column, row) = (column.try_into().unwrap(), row.try_into().unwrap());
+    let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
+    console.take_in(Input::Mouse(event))
+}
+
+/// Clicks where this text is on the screen.
+fn click(console: &mut Console, text: &str) -> Vec<Effect> {
+    mouse(console, MouseEventKind::Down(MouseButton::Left), text)
+}
+
+#[test]
+fn the_mouse_is_taken_and_left_to_the_terminal_again() {
+    let mut console = Console::connected(120, 36);
+    assert_eq!(console.press("F2"), [Effect::CaptureMouse(true)]);
+    assert_eq!(console.press("F2"), [Effect::CaptureMouse(false)]);
+}
+
+#[test]
+fn a_click_gives_the_keyboard_selects_and_opens() {
+    let mut console = Console::connected(120, 36);
+    click(&mut console, "v2  retired");
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("world@2"));
+    click(&mut console, "v2  retired");
+    assert!(matches!(&console.state.overlay, Some(Overlay::Details { .. })));
+    console.press("Esc");
+    click(&mut console, "3 Logs");
+    assert_eq!(console.state.focus, Panel::Logs);
+    click(&mut console, "reset ");
+    assert_eq!((console.state.focus, console.state.functions.selected), (Panel::Tabs, 1));
+    click(&mut console, "greet ");
+    click(&mut console, "greet ");
+    click(&mut console, "times ");
+    assert_eq!(console.state.functions.form.as_ref().unwrap().focused, 1);
+    let effects = click(&mut console, "Vault");
+    assert_eq!(console.state.tab, Tab::Vault);
+    assert_eq!(effects.len(), 2, "the Vault is asked for, and drawn: {effects:?}");
+    console.session(SessionEvent::Vault(Ok(samples::vault())));
+    click(&mut console, "Extension");
+    click(&mut console, "Extension");
+    assert!(!console.screen().contains("heartbeats"), "it is closed");
+    click(&mut console, "Timeline");
+    assert_eq!(console.state.tab, Tab::Timeline);
+}
+
+#[test]
+fn the_wheel_scrolls_what_is_under_it_without_giving_it_the_keyboard() {
+    let mut console = Console::connected(120, 36);
+    let line =
+        |number| LogLine::Output { stream: OutputStream::Stdout, text: format!("line {number}") };
+    console.logs((0..100).map(line).collect());
+    mouse(&mut console, MouseEventKind::ScrollUp, "line 99");
+    assert!(!console.state.logs.follows());
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 96"));
+    assert_eq!(console.state.focus, Panel::Plugins);
+    mouse(&mut console, MouseEventKind::ScrollDown, "line 99");
+    mouse(&mut console, MouseEventKind::ScrollDown, "line 99");
+    assert!(console.state.logs.follows());
+    click(&mut console, "line 95");
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 95"));
+    console.press("?");
+    mouse(&mut console, MouseEventKind::ScrollDown, "Keys");
+    assert!(matches!(&console.state.overlay, Some(Overlay::Help { top: 3 })));
+}
+
+#[test]
+fn clicks_on_nothing_and_at_every_place_are_harmless() {
+    for (width, height) in [(120, 36), (80, 24), (60, 15), (30, 8)] {
+        for tab in 0..6 {
+            let mut console = Console::connected(width, height);
+            for _ in 0..tab {
+                console.press("]");
+            }
+            for (column, row) in
+                (0..width).step_by(7).flat_map(|x| (0..height).map(move |y| (x, y)))
+            {
+                for kind in [
+                    MouseEventKind::Down(MouseButton::Left),
+                    MouseEventKind::ScrollUp,
+                    MouseEventKind::ScrollDown,
+                    MouseEventKind::Moved,
+                ] {
+                    let modifiers = KeyModifiers::NONE;
+                    console.take_in(Input::Mouse(MouseEvent { kind, column, row, modifiers }));
+                }
+                console.press("Esc");
+            }
+            console.screen();
+        }
+    }
+}
+
+#[test]
+fn themes_go_round_and_the_configuration_chooses_the_first() {
+    let mut console = Console::connected(120, 36);
+    let mut looks = Vec::new();
+    for _ in 0..3 {
+        console.press("T");
+        looks.push(console.state.look);
+    }
+    assert_eq!(looks, [Look::Light, Look::Plain, Look::Dark]);
+    for (word, look) in [("dark", Look::Dark), ("light", Look::Light), ("never", Look::Plain)] {
+        let config: Config = format!("[theme]\ncolours = \"{word}\"").parse().unwrap();
+        assert_eq!(config.themes.start(), look);
+    }
+}
