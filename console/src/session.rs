@@ -9,6 +9,7 @@ mod difference;
 mod event;
 mod job;
 mod link;
+mod output;
 mod process;
 mod store;
 mod successor;

@@ -8,18 +8,16 @@ use std::time::Duration;
 
 use hotswap_protocol::CONSOLE_ENV;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{HostExit, LogLine, OutputStream};
 use super::link;
+use super::output::drain;
 
 /// How long a host may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-/// A longer line is shown in parts, so that a host that writes no line ends costs no memory.
-const MAX_OUTPUT_LINE: usize = 16 * 1024;
 
 /// A host that the session started; dropping it does not end the host.
 pub(super) struct HostProcess {
@@ -100,44 +98,5 @@ async fn end(child: &mut Child) -> io::Result<std::process::ExitStatus> {
             child.start_kill()?;
             child.wait().await
         }
-    }
-}
-
-/// Reads all that the host writes. It is never made to wait: lines that nobody takes in time are
-/// counted instead.
-async fn drain(
-    mut output: impl AsyncRead + Unpin,
-    stream: OutputStream,
-    logs: mpsc::Sender<LogLine>,
-) {
-    let mut pending = Vec::with_capacity(MAX_OUTPUT_LINE);
-    let mut dropped = 0;
-    while let Ok(count) = output.read_buf(&mut pending).await {
-        if count == 0 {
-            break;
-        }
-        let mut start = 0;
-        while let Some(length) = pending[start..].iter().position(|&byte| byte == b'\n') {
-            offer(&pending[start..start + length], stream, &logs, &mut dropped);
-            start += length + 1;
-        }
-        pending.drain(..start);
-        if pending.len() >= MAX_OUTPUT_LINE {
-            offer(&pending, stream, &logs, &mut dropped);
-            pending.clear();
-        }
-    }
-    if !pending.is_empty() {
-        offer(&pending, stream, &logs, &mut dropped);
-    }
-}
-
-fn offer(line: &[u8], stream: OutputStream, logs: &mpsc::Sender<LogLine>, dropped: &mut u64) {
-    if *dropped > 0 && logs.try_send(LogLine::Dropped { count: *dropped }).is_ok() {
-        *dropped = 0;
-    }
-    let text = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
-    if logs.try_send(LogLine::Output { stream, text }).is_err() {
-        *dropped += 1;
     }
 }
