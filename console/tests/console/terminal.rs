@@ -199,8 +199,17 @@ fn a_crash_of_the_host_shows_its_card_and_leaves_the_console_usable() {
     terminal.wait_for_text("The host ended");
     terminal.wait_for_text("SIGSEGV (signal 11)");
     terminal.wait_for_text("nearly there");
+    let card = |screen: &vt100::Screen| {
+        let contents = screen.contents();
+        contents.lines().find(|line| line.contains("ended with")).map(str::to_owned)
+    };
+    let first = card(terminal.screen.screen());
     terminal.press("H");
-    terminal.wait_for_text("The host ended");
+    // The cards differ in their process ids.
+    terminal.wait_until("the next card", |screen| {
+        let next = card(screen);
+        next.is_some() && next != first
+    });
     terminal.press("\u{1b}");
     terminal.wait_until("the card's end", |screen| !screen.contents().contains("The host ended"));
     terminal.press("3z");
