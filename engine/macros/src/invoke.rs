@@ -52,12 +52,18 @@ impl Invoke {
             let message = "a function that is called by name has no type parameters";
             return Err(Error::new(signature.generics.span(), message));
         }
+        if let Some(token) = &signature.unsafety {
+            let message =
+                "an unsafe function is not called by name: nobody could keep its promises";
+            return Err(Error::new(token.span(), message));
+        }
         let mut inputs = signature.inputs.iter().peekable();
         let handed_in = std::iter::from_fn(|| {
             let input = inputs.next_if(|input| HandedIn::of(input).is_some())?;
             HandedIn::of(input)
         });
         let handed_in = handed_in.collect();
+        expect_no_lifetimes(&signature.inputs)?;
         let params = inputs.map(parameter).collect::<Result<_>>()?;
         let returns = Returns::of(&signature.output);
         Ok(Self { item, is_live, handed_in, params, returns })
@@ -227,14 +233,34 @@ impl HandedIn {
     fn of(input: &FnArg) -> Option<Self> {
         let FnArg::Typed(input) = input else { return None };
         let Type::Reference(reference) = input.ty.as_ref() else { return None };
-        let Type::Path(path) = reference.elem.as_ref() else { return None };
+        Self::of_type(&reference.elem)
+    }
+
+    /// What a reference to this type asks for.
+    fn of_type(ty: &Type) -> Option<Self> {
+        let Type::Path(path) = ty else { return None };
         let last = path.path.segments.last()?.ident.to_string();
         match last.as_str() {
             "Vault" => Some(Self::Vault),
             "str" | "String" => None,
-            _ => Some(Self::Plugin(reference.elem.clone())),
+            _ => Some(Self::Plugin(Box::new(ty.clone()))),
         }
     }
+}
+
+/// What is handed in lives as long as the call, whatever its context says.
+fn expect_no_lifetimes<'a>(inputs: impl IntoIterator<Item = &'a FnArg>) -> Result<()> {
+    for input in inputs {
+        if let FnArg::Typed(input) = input
+            && let Type::Reference(reference) = input.ty.as_ref()
+            && let Some(lifetime) = &reference.lifetime
+        {
+            let message =
+                "what the engine hands in lives as long as the call: leave the lifetime out";
+            return Err(Error::new(lifetime.span(), message));
+        }
+    }
+    Ok(())
 }
 
 fn parameter(input: &FnArg) -> Result<(Ident, Type)> {
@@ -242,7 +268,10 @@ fn parameter(input: &FnArg) -> Result<(Ident, Type)> {
         return Err(Error::new(input.span(), "#[invoke] stands on functions, not on methods"));
     };
     if let Type::Reference(reference) = input.ty.as_ref() {
-        let message = "a parameter that comes from another image is owned: `String`, not `&str`";
+        let message = match HandedIn::of_type(&reference.elem) {
+            Some(_) => "what the engine hands in comes first, before the caller's arguments",
+            None => "a parameter that comes from another image is owned: `String`, not `&str`",
+        };
         return Err(Error::new(reference.span(), message));
     }
     match input.pat.as_ref() {

@@ -15,7 +15,8 @@ use syn::parse_macro_input;
 
 /// Makes a type this crate's plugin: stands on its `impl Plugin for Type` block.
 ///
-/// The type needs `Default`, by which the engine makes the instance. One per crate.
+/// The type needs `Default`, by which the engine makes the instance. One per crate, and best in its
+/// root: `static_plugins![the_crate]` looks for it there.
 #[proc_macro_attribute]
 pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
     let args = proc_macro2::TokenStream::from(args);

@@ -91,7 +91,21 @@ pub struct BoundObject {
 // SAFETY: an object is made of a `T: Send + Sync`, and its lease counts atomically.
 unsafe impl Send for BoundObject {}
 
-/// The type of a field in an [`ImportSet`].
+/// The type of a field in an [`ImportSet`]: a [`Leased`] interface, or an `Option` of one.
+///
+/// ```compile_fail,E0277
+/// # use hotswap_plugin::Imports;
+/// #[derive(Imports)]
+/// struct Needs {
+///     alpha: String,
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be imported from a plugin",
+    label = "no import",
+    note = "a field is a `Leased<dyn Interface>`, or an `Option` of one for a plugin that can be \
+            missing"
+)]
 pub trait Import: Sized {
     /// What is asked of a plugin.
     fn request(plugin: &str) -> ImportRequest;

@@ -19,10 +19,42 @@ use std::{
 /// Derive it: `#[derive(Shared)]`. It is there for numbers, `bool`, `char`, `String`, and for
 /// `Option`, `Result`, `Box`, `Vec`, tuples, arrays and std's maps and sets of such types.
 ///
+/// What hides a pointer into the image that made it is not `Shared`:
+///
+/// ```compile_fail,E0277
+/// # use hotswap_plugin::Shared;
+/// #[derive(Shared)]
+/// struct Hides {
+///     name: &'static str,
+/// }
+/// ```
+/// ```compile_fail,E0277
+/// # use hotswap_plugin::Shared;
+/// #[derive(Shared)]
+/// struct Hides {
+///     name: std::sync::Arc<str>,
+/// }
+/// ```
+/// ```compile_fail,E0277
+/// # use hotswap_plugin::Shared;
+/// #[derive(Shared)]
+/// struct Hides {
+///     call: fn(u32) -> u32,
+/// }
+/// ```
+///
 /// # Safety
 /// `describe` tells the true layout, so that two types with equal schemas may stand for one another
 /// in memory. A value holds no pointer into its image that [`rehome`](Shared::rehome) does not
 /// replace: no `&'static`, function pointer or trait object.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot cross between images",
+    label = "not `Shared`",
+    note = "what crosses is owned: numbers, `String`, std's containers, and types with \
+            `#[derive(Shared)]`",
+    note = "`&'static` references, `Cow`, `Arc<str>`, function pointers and trait objects point into \
+            the image that made them"
+)]
 pub unsafe trait Shared: Sized + Send + Sync + 'static {
     /// Adds this type to a schema and returns its place in it.
     fn describe(schema: &mut SchemaBuilder) -> usize;

@@ -1,0 +1,33 @@
+use hotswap_plugin::prelude::*;
+
+#[invoke]
+fn borrows(name: &str) -> String {
+    name.to_owned()
+}
+
+#[invoke]
+fn is_generic<T>(value: T) {}
+
+#[invoke]
+fn has_no_name((a, b): (u32, u32)) {}
+
+#[invoke]
+unsafe fn is_unsafe() {}
+
+#[invoke(fast)]
+fn has_arguments() {}
+
+#[invoke]
+async fn keeps_the_vault(vault: &'static Vault) {}
+
+#[invoke]
+fn asks_late(name: String, vault: &Vault) {}
+
+struct Type;
+
+impl Type {
+    #[invoke]
+    fn method(&self) {}
+}
+
+fn main() {}
