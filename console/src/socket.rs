@@ -150,7 +150,7 @@ async fn open(path: &Path) -> io::Result<tokio::net::UnixStream> {
     let answer = tokio::net::UnixStream::connect(path).await;
     let refused = matches!(&answer, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
     // A host that is just starting refuses too, between making its socket and listening.
-    if refused && !process_lives(path) {
+    if refused && !owner_lives(path) {
         // Left in place it does no harm.
         let _ = std::fs::remove_file(path);
     }
@@ -158,12 +158,19 @@ async fn open(path: &Path) -> io::Result<tokio::net::UnixStream> {
 }
 
 /// Whether the process lives whose id names this socket; also true when it names none.
-fn process_lives(socket: &Path) -> bool {
+fn owner_lives(socket: &Path) -> bool {
     let pid = socket.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-    match pid.and_then(rustix::process::Pid::from_raw) {
-        Some(pid) => rustix::process::test_kill_process(pid).is_ok(),
-        None => true,
-    }
+    pid.is_none_or(process_lives)
+}
+
+/// Whether a process of this id runs. One that has ended and whose parent has not noticed does not.
+pub(crate) fn process_lives(pid: u32) -> bool {
+    let Some(id) = rustix::process::Pid::from_raw(pid.cast_signed()) else { return false };
+    let is_there = rustix::process::test_kill_process(id).is_ok();
+    // The name before the state may have any sign in it.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    is_there && !matches!(state, Some('Z' | 'X'))
 }
 
 async fn hello(stream: tokio::net::UnixStream, client_name: &str) -> Result<Connected, WireError> {

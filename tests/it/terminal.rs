@@ -10,10 +10,10 @@ use std::{
 };
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use vt100::{Parser, Screen};
 
-use crate::support::{PATIENCE, Place, PluginDir, Workspace, end, mapped_files, program};
+use crate::support::{PATIENCE, Place, PluginDir, Process, Workspace, end, mapped_files, program};
 
 const WORLD: &str = "sample-plugins/world/src/lib.rs";
 
@@ -100,7 +100,12 @@ impl Terminal {
     fn quit(mut self, key: &str) {
         self.press(key);
         self.wait_for_text("Quit?");
-        self.press("y");
+        self.leave("y");
+    }
+
+    /// Expects that this key ends the console, and leaves the terminal as it was.
+    fn leave(mut self, key: &str) {
+        self.press(key);
         self.wait_for("the end", |screen| (!screen.alternate_screen()).then_some(()));
         while let Ok(chunk) = self.output.recv_timeout(PATIENCE) {
             self.screen.process(&chunk);
@@ -212,4 +217,65 @@ fn a_tiny_terminal_says_what_goes_on_and_loses_nothing() {
         (contents.starts_with("sample-host ●") && contents.lines().count() == 1).then_some(())
     });
     terminal.quit("\u{3}");
+}
+
+/// The sample host, started by somebody else than a console.
+fn host(place: &Place, plugins: &PluginDir) -> Process {
+    let mut command = place.command("sample-host");
+    command.args(["--port", "0"]).arg("--plugins").arg(plugins.path());
+    command.env("HOTSWAP_CONSOLE", "1");
+    let mut host = Process::start(command);
+    host.wait_for_text("listening on");
+    host
+}
+
+#[test]
+fn two_consoles_share_a_host_and_find_it_again_when_it_comes_back() {
+    let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
+    let first_host = host(&place, &plugins);
+    let attach = |args: &[&str]| {
+        let mut console = place.command("hotswap-console");
+        console.arg("attach").args(args);
+        Terminal::start(&console, (120, 36))
+    };
+    // The only one that runs is meant.
+    let mut one = attach(&[]);
+    let mut other = attach(&[&first_host.pid().to_string()]);
+    for console in [&mut one, &mut other] {
+        console.wait_for_line(&["● echo", "v1", "active"]);
+    }
+    plugins.install("echo", 2);
+    one.press("p");
+    one.wait_for_text("echo v1 → build");
+    one.press("r");
+    for console in [&mut one, &mut other] {
+        console.wait_for_text("reloaded: echo v1 → v2");
+        console.wait_for_line(&["└", "v1", "freed"]);
+    }
+    one.leave("q");
+    assert_eq!(place.json(&["status"])["generation"], 2, "the host stays");
+
+    first_host.signal(Signal::KILL);
+    other.wait_for_text("The host ended");
+    let second_host = host(&place, &plugins);
+    other.wait_for_text(&format!("came back, pid {}", second_host.pid()));
+    other.wait_for_line(&["● echo", "v1", "active"]);
+    other.leave("q");
+}
+
+#[test]
+fn of_several_hosts_one_is_picked() {
+    let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
+    let hosts = [host(&place, &plugins), host(&place, &plugins)];
+    let mut attach = place.command("hotswap-console");
+    attach.arg("attach");
+    let mut terminal = Terminal::start(&attach, (80, 24));
+    terminal.wait_for_text("Attach to");
+    for host in &hosts {
+        terminal.wait_for_text(&format!("pid {}", host.pid()));
+    }
+    terminal.press("j\r");
+    let second = hosts.iter().map(Process::pid).max().expect("two hosts");
+    terminal.wait_for_text(&format!("● pid {second}"));
+    terminal.leave("q");
 }

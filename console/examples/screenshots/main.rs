@@ -1,34 +1,35 @@
-//! Makes the pictures of the README from a real run of the sample host:
+//! Makes the README's pictures and its recording from a real run of the sample host:
 //!
 //! ```text
 //! cargo run -p hotswap-console --example screenshots
 //! ```
 //!
-//! It builds and starts the host, calls a function, reloads a plugin from another build of the
-//! same source, and draws what the console shows then to `assets/`.
+//! It builds and starts the host, calls a function, looks at what another build of its plugin would
+//! change, reloads, and draws what the console shows then to `assets/`.
 
+mod cast;
+mod console;
 mod svg;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hotswap_build::{
-    BuildError, BuildOptions, Built, Cancel, HostPackage, PluginPackage, build_plugin,
-};
-use hotswap_console::action::{Action, Motion, Panel};
+use crossterm::event::KeyCode;
+use hotswap_build::{HostPackage, Store};
+use hotswap_console::action::{Action, Motion};
 use hotswap_console::operation::Operation;
-use hotswap_console::probe::{self, Prober};
-use hotswap_console::session::{self, Options, Order, Session, SessionEvent, Target};
+use hotswap_console::probe;
+use hotswap_console::state::overlay::Overlay;
 use hotswap_console::state::{State, Tab};
-use hotswap_console::update::{self, Effect, Input};
-use hotswap_console::view::{self, Theme};
-use hotswap_protocol::{Event, VersionState};
-use ratatui::Terminal;
-use ratatui::backend::TestBackend;
+use hotswap_console::update::Input;
+use hotswap_engine::artifact;
+use hotswap_protocol::VersionState;
+
+use console::Console;
 
 const PLUGIN: &str = "world";
+/// A text in the plugin, and another one as long: what its next build says.
+const GREETINGS: [&[u8]; 2] = [b"Hello, ", b"Howdy, "];
 const WIDE: (u16, u16) = (120, 36);
 const NARROW: (u16, u16) = (80, 24);
 
@@ -39,43 +40,82 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
         return Ok(probe::main(&files)?);
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let host = root.join("sample-host");
-    let (another_build, plugin_dir) = build_otherwise(&host).await?;
-    let mut console = Console::start(&host);
-    console.until("the host's plugins", |state| state.plugins.list().len() >= 6).await?;
+    let package = {
+        let host = host.clone();
+        tokio::task::spawn_blocking(move || HostPackage::open(&host)).await??
+    };
+    let count = package.plugins.len();
+    let mut console = Console::start(&host, WIDE);
+    console.until("the host's plugins", |state| state.plugins.list().len() >= count).await?;
+    console.record()?;
 
-    console.act(Action::Move(Motion::Last));
-    console.act(Action::Invoke);
+    console.act(Action::Move(Motion::Last))?;
+    console.act(Action::Invoke)?;
     for (name, times) in [("Grace", "1"), ("Ada", "2")] {
-        console.fill_in(&[name, times]);
+        console.fill_in(&[name, times])?;
         console.submit().await?;
     }
-    another_build.install(&plugin_dir)?;
-    console.order(Order::Operate(Operation::Reload));
+    console.look();
+
+    let plugin_dir = package.plugin_dir.clone();
+    let store_dir = package.target_dir.join("hotswap/store");
+    tokio::task::spawn_blocking(move || {
+        build_otherwise(&plugin_dir, &store_dir).map_err(|it| it.to_string())
+    })
+    .await??;
+    console.press(KeyCode::Esc)?;
+    console.act(Action::Preview)?;
+    console.until("the preview", has_preview).await?;
+    console.look();
+    console.act(Action::Back)?;
+    console.state.overlay = None;
+    console.act(Action::Operate(Operation::Reload))?;
     console.until("the old version freed", is_freed).await?;
+    console.look();
+    console.act(Action::Invoke)?;
+    console.fill_in(&["Ada", "2"])?;
     console.submit().await?;
+    console.look();
     console.draw_to(&root.join("assets/screen-120x36.svg"), WIDE)?;
 
-    console.press(KeyCode::Esc);
-    console.act(Action::Show(Tab::Timeline));
+    console.press(KeyCode::Esc)?;
+    console.act(Action::Show(Tab::Timeline))?;
+    console.look();
+    console.act(Action::Show(Tab::Vault))?;
+    console.until("the Vault", |state| !state.vault.rows().is_empty()).await?;
+    console.look();
+    console.act(Action::Show(Tab::Diff))?;
+    console.until("the difference", |state| state.diff.lines().is_some()).await?;
+    console.look();
+    if let Some(recording) = console.recorded() {
+        recording.write_to(&root.join("assets/session.cast"))?;
+    }
+
+    console.take_in(Input::Resize(NARROW.0, NARROW.1))?;
+    console.act(Action::Show(Tab::Timeline))?;
     console.draw_to(&root.join("assets/screen-80x24.svg"), NARROW)?;
     console.end().await
 }
 
-/// A build of the plugin that differs from the one that the session makes of the same source:
-/// optimized, it has another build id. Gives the host's plugin directory too.
-async fn build_otherwise(host: &Path) -> Result<(Built, PathBuf), Box<dyn Error>> {
-    let host = host.to_owned();
-    let building = tokio::task::spawn_blocking(move || {
-        let package = HostPackage::open(&host)?;
-        let of_plugin = |plugin: &&PluginPackage| plugin.name == PLUGIN;
-        let plugin = package.plugins.iter().find(of_plugin).expect("a plugin of the sample host");
-        let options = BuildOptions { release: true, ..BuildOptions::default() };
-        let built = build_plugin(plugin, &options, &Cancel::default(), &mut |_| {})?;
-        Ok::<_, BuildError>((built, package.plugin_dir))
-    });
-    Ok(building.await??)
+/// Puts another build of the plugin into the plugin directory, as an edit of its greeting would
+/// make it.
+fn build_otherwise(plugin_dir: &Path, store_dir: &Path) -> Result<(), Box<dyn Error>> {
+    let path = plugin_dir.join(format!("{PLUGIN}{}", std::env::consts::DLL_SUFFIX));
+    let mut library = std::fs::read(path)?;
+    let source = artifact::inspect(&library)?.source;
+    let [from, to] = GREETINGS;
+    let place = library.windows(from.len()).position(|bytes| bytes == from);
+    let place = place.ok_or("the plugin does not greet")?;
+    library[place..place + to.len()].copy_from_slice(to);
+    artifact::stamp(&mut library, source.as_ref())?;
+    Store::open(store_dir)?.put(&library)?.install(plugin_dir)?;
+    Ok(())
+}
+
+fn has_preview(state: &State) -> bool {
+    matches!(&state.overlay, Some(Overlay::Preview(card)) if card.lines.is_some())
 }
 
 /// Whether the plugin has a version that was replaced and freed.
@@ -83,121 +123,4 @@ fn is_freed(state: &State) -> bool {
     let plugin = state.plugins.list().iter().find(|plugin| plugin.name == PLUGIN);
     let replaced = plugin.and_then(|plugin| plugin.versions.get(1));
     replaced.is_some_and(|version| version.state == VersionState::Freed)
-}
-
-/// The console without a terminal.
-struct Console {
-    state: State,
-    session: Session,
-}
-
-impl Console {
-    fn start(host: &Path) -> Self {
-        let session = session::start(Options {
-            target: Target::Package(host.to_owned()),
-            plugin_dir: None,
-            host_arguments: Vec::new(),
-            watch: true,
-            client_name: "screenshots",
-            prober: Prober::this_program(),
-        });
-        Self { state: State::new(WIDE), session }
-    }
-
-    /// Takes in what happens until the state is as wanted.
-    async fn until(
-        &mut self,
-        what: &str,
-        wanted: impl Fn(&State) -> bool,
-    ) -> Result<(), Box<dyn Error>> {
-        while !wanted(&self.state) {
-            let input = tokio::select! {
-                event = self.session.events.recv() => match event {
-                    Some(SessionEvent::Ended { error }) => {
-                        return Err(format!("the session ended before {what}: {error:?}").into());
-                    }
-                    Some(SessionEvent::Engine(Event::ReloadFailed { error, .. })) => {
-                        return Err(error.into());
-                    }
-                    Some(event) => Input::Session(event),
-                    None => return Err(format!("the session stopped before {what}").into()),
-                },
-                Some(line) = self.session.logs.recv() => Input::Logs(vec![line]),
-            };
-            self.take_in(input);
-        }
-        Ok(())
-    }
-
-    fn take_in(&mut self, input: Input) {
-        let effects = update::update(&mut self.state, update::Event { at_ms: now_ms(), input });
-        self.obey(effects);
-    }
-
-    fn act(&mut self, action: Action) {
-        let effects = update::act(&mut self.state, action);
-        self.obey(effects);
-    }
-
-    fn obey(&self, effects: Vec<Effect>) {
-        for effect in effects {
-            if let Effect::Order(order) = effect {
-                self.order(order);
-            }
-        }
-    }
-
-    fn order(&self, order: Order) {
-        // Only a session that is over takes none, and then nothing that is waited for comes.
-        let _ = self.session.orders.try_send(order);
-    }
-
-    fn press(&mut self, code: KeyCode) {
-        self.take_in(Input::Key(KeyEvent::new(code, KeyModifiers::NONE)));
-    }
-
-    /// Types these texts into the fields of the form.
-    fn fill_in(&mut self, texts: &[&str]) {
-        self.state.focus = Panel::Tabs;
-        for text in texts {
-            let field = self.state.functions.form.as_mut().and_then(|form| form.focused_input());
-            if let Some(field) = field {
-                field.reset();
-            }
-            for letter in text.chars() {
-                self.press(KeyCode::Char(letter));
-            }
-            self.press(KeyCode::Tab);
-        }
-    }
-
-    /// Calls what the form says, and waits for the answer.
-    async fn submit(&mut self) -> Result<(), Box<dyn Error>> {
-        self.press(KeyCode::Enter);
-        self.until("an answer", |state| !state.functions.has_running_calls()).await
-    }
-
-    fn draw_to(&mut self, path: &Path, (width, height): (u16, u16)) -> Result<(), Box<dyn Error>> {
-        self.take_in(Input::Resize(width, height));
-        let mut terminal = Terminal::new(TestBackend::new(width, height))?;
-        terminal.draw(|frame| view::draw(frame, &self.state, &Theme::with_colours()))?;
-        std::fs::write(path, svg::picture(terminal.backend().buffer()))?;
-        println!("{}", path.display());
-        Ok(())
-    }
-
-    async fn end(mut self) -> Result<(), Box<dyn Error>> {
-        self.order(Order::End);
-        while let Some(event) = self.session.events.recv().await {
-            if let SessionEvent::Ended { error: Some(error) } = event {
-                return Err(error.into());
-            }
-        }
-        Ok(())
-    }
-}
-
-fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use hotswap_protocol::{
     ErrorKind, Event, Notification, Request, Snapshot, SubscribeParams, WireError,
 };
-use rustix::process::{Pid, test_kill_process};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::event::LogLine;
 use crate::client::Client;
-use crate::socket::HostChoice;
+use crate::socket::{HostChoice, process_lives};
 
 /// How long a host may take from its start to its first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -93,11 +92,6 @@ async fn connect_patiently(
         sleep(pause).await;
         pause = (pause * 2).min(RETRY_PAUSES.1);
     }
-}
-
-/// Whether there is a process with this id.
-pub(super) fn process_lives(pid: u32) -> bool {
-    Pid::from_raw(pid.cast_signed()).is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 
 async fn forward_events(

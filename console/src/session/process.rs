@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{HostExit, LogLine, OutputStream};
-use super::link;
 use super::output::drain;
+use crate::socket::process_lives;
 
 /// How long a host may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -63,9 +63,9 @@ impl HostProcess {
         Ok((Self { pid, stop }, exit))
     }
 
-    /// Whether the process is there; it is until its end has been taken note of.
+    /// Whether the process runs.
     pub fn lives(&self) -> bool {
-        link::process_lives(self.pid)
+        process_lives(self.pid)
     }
 
     /// Asks the host to end, and makes it end when it does not.

@@ -9,6 +9,9 @@ use super::theme::Theme;
 use crate::action::{Action, Command, Scope};
 use crate::format;
 use crate::session::Job;
+use crate::state::crash::CrashCard;
+use crate::state::overlay::Overlay;
+use crate::state::preview::PreviewCard;
 use crate::state::{Phase, RunningJob, SearchField, State};
 
 const SPINNER: [char; 4] = ['◐', '◓', '◑', '◒'];
@@ -79,7 +82,9 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
         }
         fits
     };
-    if state.searching.is_some() {
+    if let Some(overlay) = &state.overlay {
+        overlay_keys(overlay).iter().all(|(label, hint)| push(label, hint, 0));
+    } else if state.searching.is_some() {
         let keys = match state.searching_in {
             SearchField::Pattern => SEARCH_KEYS,
             SearchField::Writers => WRITER_KEYS,
@@ -109,6 +114,30 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
         }
     }
     frame.render_widget(line, area);
+}
+
+/// What the keys do while this lies over the panels.
+fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
+    match overlay {
+        Overlay::Help { .. } => &[("↑ ↓", "scroll"), ("Esc", "close")],
+        Overlay::Details { .. } => &[("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")],
+        Overlay::Confirm { .. } => &[("y", "yes"), ("Esc", "no")],
+        Overlay::Palette(_) => &[
+            ("Enter", "do it"),
+            ("↑ ↓", "choose"),
+            ("Ctrl-Y", "copy its command line"),
+            ("Esc", "close"),
+        ],
+        Overlay::Rollback(_) => &[("Enter", "roll back"), ("↑ ↓", "choose"), ("Esc", "close")],
+        Overlay::Preview(PreviewCard { can_reload: true, .. }) => {
+            &[("r", "reload"), ("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")]
+        }
+        Overlay::Preview(_) => &[("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")],
+        Overlay::HostEnded(CrashCard { can_start: true, .. }) => {
+            &[("H", "start it again"), ("Esc", "close"), ("q", "quit")]
+        }
+        Overlay::HostEnded(_) => &[("Esc", "close"), ("q", "quit")],
+    }
 }
 
 /// The commands that have a key, and the first of their keys.
