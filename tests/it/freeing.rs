@@ -206,3 +206,31 @@ fn a_shutdown_frees_everything_and_says_what_it_could_not() {
     drop(host);
     assert!(!staging.exists());
 }
+
+#[test]
+fn an_image_that_handles_a_signal_is_kept_and_the_reason_told() {
+    let host = Host::with(&["handles-signal"]);
+    host.engine.invoke::<()>("handles-signal", "handle", args![]).unwrap();
+    host.plugins.install("handles-signal", 2);
+    host.reload();
+    let kept = host.wait_for("handles-signal", 1, VersionState::Kept);
+    let signal = libc::SIGWINCH;
+    let why = "lies in it; a plugin that sets one resets it in `on_free`";
+    assert_eq!(kept.detail, format!("kept: the handler of signal {signal} {why}"));
+    assert_eq!(host.mapped().len(), 2);
+
+    // The second one leaves no handler, and goes.
+    host.engine.invoke::<()>("handles-signal", "reset", args![]).unwrap();
+    host.plugins.install("handles-signal", 3);
+    host.reload();
+    host.wait_for("handles-signal", 2, VersionState::Freed);
+}
+
+#[test]
+fn calls_nested_deeper_than_a_thread_has_slots_keep_their_version_too() {
+    let host = Host::with(&["stressed"]);
+    assert_eq!(host.engine.invoke::<u32>("stressed", "live_dive", args![40]).unwrap(), 40);
+    host.plugins.install("stressed", 2);
+    host.reload();
+    host.wait_for("stressed", 1, VersionState::Freed);
+}

@@ -25,6 +25,7 @@ mod rollback;
 mod settings;
 mod socket;
 mod steps;
+mod stress;
 mod terminal;
 mod typed;
 mod vault;

@@ -1,13 +1,11 @@
 //! An artifact mapped into the host, or a plugin that is linked into it. Only this file opens and
 //! closes a library.
 
-use std::{
-    ffi::{CStr, c_int, c_void},
-    os::unix::ffi::OsStrExt,
-    path::Path,
-    ptr::NonNull,
-    sync::Arc,
-};
+mod mapping;
+
+pub(crate) use mapping::is_loaded;
+
+use std::{ptr::NonNull, sync::Arc};
 
 use hotswap_plugin::{
     __private::{RawFuture, RawObject, attach_linked},
@@ -19,6 +17,8 @@ use hotswap_plugin::{
     },
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+use mapping::{handled_signal, mapping};
 
 use crate::{
     EngineError, artifact::BuildId, find::Found, host_table::host_table, stage::Staged,
@@ -220,20 +220,36 @@ impl Image {
         let Some(Mapped { library, staged }) = mapped else {
             return Closed::StillMapped("it is linked into this program".into());
         };
-        let closed = library.close().map_err(|error| error_text(&error));
-        let still_mapped = is_mapped(&staged.copy);
-        let why = match closed {
-            Ok(()) if !still_mapped => {
+        let why = match unmap(library, &staged) {
+            Ok(()) => {
                 // SAFETY: the pointer came from a box, and who called through it is gone.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
                 return Closed::Unmapped;
             }
-            Ok(()) => "the loader kept it mapped".into(),
-            Err(error) => error,
+            Err(why) => why,
         };
         // The image may still be called, by whatever keeps it: leave it its host.
         std::mem::forget((version, staged));
         Closed::StillMapped(why)
+    }
+}
+
+/// Unmaps a library of which nothing is used any more, unless something else still points into it;
+/// says why it is still there.
+fn unmap(library: Library, staged: &Staged) -> Result<(), String> {
+    if let Some(signal) = mapping(&staged.copy).as_ref().and_then(handled_signal) {
+        std::mem::forget(library);
+        return Err(format!(
+            "the handler of signal {signal} lies in it; a plugin that sets one resets it in `on_free`"
+        ));
+    }
+    library.close().map_err(|error| error_text(&error))?;
+    match (mapping(&staged.copy), &staged.facts.unique_symbol) {
+        (None, _) => Ok(()),
+        (Some(_), None) => Err("the loader kept it mapped".into()),
+        (Some(_), Some(symbol)) => Err(format!(
+            "the loader kept it mapped for the unique symbol `{symbol}`, as of C++ code"
+        )),
     }
 }
 
@@ -243,33 +259,6 @@ pub(crate) enum Closed {
     Unmapped,
     /// It is not; why.
     StillMapped(String),
-}
-
-/// Whether the loader has an image of this file.
-fn is_mapped(path: &Path) -> bool {
-    struct Search<'a> {
-        path: &'a [u8],
-        found: bool,
-    }
-
-    unsafe extern "C" fn visit(
-        info: *mut libc::dl_phdr_info,
-        _size: usize,
-        data: *mut c_void,
-    ) -> c_int {
-        // SAFETY: the loader passes a valid record and the pointer given below.
-        let (info, search) = unsafe { (&*info, &mut *data.cast::<Search<'_>>()) };
-        if !info.dlpi_name.is_null() {
-            // SAFETY: the loader's names end with a zero.
-            search.found |= unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes() == search.path;
-        }
-        c_int::from(search.found)
-    }
-
-    let mut search = Search { path: path.as_os_str().as_bytes(), found: false };
-    // SAFETY: `visit` is called on this thread before the function returns.
-    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
-    search.found
 }
 
 fn error_text(error: &libloading::Error) -> String {

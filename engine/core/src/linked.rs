@@ -24,6 +24,8 @@ impl Linked {
             source: None,
             toolchain: Toolchain::of_host(),
             keep_reason: Some("it is linked into this program".into()),
+            foreign_libraries: Vec::new(),
+            unique_symbol: None,
         };
         Self { plugin, facts }
     }

@@ -224,7 +224,7 @@ impl Reaper {
         if !self.has_drained(version) {
             return;
         }
-        if let Some(why) = &version.facts.keep_reason {
+        if let Some(why) = &version.keep_reason {
             version.finish(VersionState::Kept, format!("kept: {why}"));
             return;
         }

@@ -24,7 +24,7 @@ use crate::{
     counts::CallCounts,
     event::{EventHub, now_ms},
     holders::SeenCalls,
-    image::{Closed, Image},
+    image::{Closed, Image, is_loaded},
     lease::LeaseCounts,
     reaper::ReaperHandle,
     runtime::{Runtime, TaskHandle},
@@ -35,6 +35,8 @@ use crate::{
 /// One load of a plugin.
 pub(crate) struct Version {
     pub facts: Facts,
+    /// Why the image cannot be unmapped again, if so.
+    pub keep_reason: Option<String>,
     pub ordinal: u32,
     pub size_bytes: u64,
     loaded_at_ms: u64,
@@ -158,6 +160,8 @@ impl Version {
         open: impl FnOnce(&Arc<Self>) -> Result<Image, String>,
     ) -> (Arc<Self>, Result<(), String>) {
         let version = Arc::new(Self {
+            // Asked before the image is opened, which loads what it needs.
+            keep_reason: facts.keep_reason_in(is_loaded),
             facts,
             ordinal,
             size_bytes,

@@ -31,8 +31,12 @@ pub struct ElfFacts {
     pub descriptor: Range<usize>,
     /// The first hook that the file takes from libc.
     pub missing_hook: Option<String>,
-    /// Why the image could not be unmapped, if so.
-    pub keep_reason: Option<String>,
+    /// Whether the file is marked to stay mapped for good.
+    pub is_no_delete: bool,
+    /// The libraries it needs whose threads and thread-locals the hooks do not see.
+    pub foreign_libraries: Vec<String>,
+    /// A symbol that the loader may bind for the whole process, and then keeps the image for.
+    pub unique_symbol: Option<String>,
 }
 
 /// Finds the descriptor and what decides whether the image can be unmapped.
@@ -60,34 +64,38 @@ pub fn read(file: &[u8]) -> Result<ElfFacts, ArtifactError> {
         .filter_map(|name| std::str::from_utf8(name).ok())
         .find(|name| HOOKS.contains(name))
         .map(ToOwned::to_owned);
-    let keep_reason = keep_reason(&sections, endian, file)?;
-    Ok(ElfFacts { descriptor, missing_hook, keep_reason })
+    let mut defined = symbols.iter().filter(|symbol| symbol.st_bind() == elf::STB_GNU_UNIQUE);
+    let unique_symbol = defined.find_map(|symbol| symbols.symbol_name(endian, symbol).ok());
+    let unique_symbol = unique_symbol.map(|name| String::from_utf8_lossy(name).into_owned());
+    let (is_no_delete, foreign_libraries) = dynamic(&sections, endian, file)?;
+    Ok(ElfFacts { descriptor, missing_hook, is_no_delete, foreign_libraries, unique_symbol })
 }
 
-/// Looks in the dynamic section for what would keep the image mapped.
-fn keep_reason(
+/// Looks in the dynamic section for what would keep the image mapped: a mark, and libraries.
+fn dynamic(
     sections: &object::read::elf::SectionTable<'_, elf::FileHeader64<LittleEndian>>,
     endian: LittleEndian,
     file: &[u8],
-) -> Result<Option<String>, ArtifactError> {
+) -> Result<(bool, Vec<String>), ArtifactError> {
     let Some((entries, link)) = sections.dynamic(endian, file).map_err(not_a_library)? else {
         return Err(ArtifactError::NotALibrary("it has no dynamic section".into()));
     };
     let strings = sections.strings(endian, file, link).map_err(not_a_library)?;
+    let (mut is_no_delete, mut foreign) = (false, Vec::new());
     for entry in entries {
         let (tag, value) = (entry.tag32(endian).unwrap_or(0), entry.d_val(endian));
         if tag == elf::DT_FLAGS_1 && value & u64::from(elf::DF_1_NODELETE) != 0 {
-            return Ok(Some("the file is marked NODELETE".into()));
+            is_no_delete = true;
         }
         if tag == elf::DT_NEEDED {
             let name = entry.string(endian, strings).map_err(not_a_library)?;
             let name = String::from_utf8_lossy(name);
             if !HARMLESS.iter().any(|harmless| name.starts_with(harmless)) {
-                return Ok(Some(format!("it needs {name}, whose threads no hook sees")));
+                foreign.push(name.into_owned());
             }
         }
     }
-    Ok(None)
+    Ok((is_no_delete, foreign))
 }
 
 /// The descriptor's place, if the section is as large as a descriptor and inside the file.

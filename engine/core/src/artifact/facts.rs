@@ -129,8 +129,22 @@ pub struct Facts {
     pub source: Option<Source>,
     /// What built it.
     pub toolchain: Toolchain,
-    /// Why its image could not be unmapped again, if so.
+    /// Why its image could not be unmapped again, if so; where that is a library that it needs, a
+    /// host that has loaded that library itself can unmap it nevertheless.
     pub keep_reason: Option<String>,
+    /// The shared libraries that it needs, but for those that every Rust program does.
+    pub foreign_libraries: Vec<String>,
+    /// A symbol for which the loader may keep the image, as C++ code has them.
+    pub unique_symbol: Option<String>,
+}
+
+impl Facts {
+    /// Why the image cannot be unmapped again in a process that has loaded some libraries already.
+    pub(crate) fn keep_reason_in(&self, is_loaded: impl Fn(&str) -> bool) -> Option<String> {
+        let all_loaded = self.foreign_libraries.iter().all(|library| is_loaded(library));
+        let only_libraries = !self.foreign_libraries.is_empty();
+        self.keep_reason.clone().filter(|_| !(only_libraries && all_loaded))
+    }
 }
 
 /// Reads and checks a finished artifact without running any of it.
@@ -164,7 +178,15 @@ pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
         build_id: expected,
         source: source(&descriptor.stamp)?,
         toolchain: Toolchain::of(&descriptor)?,
-        keep_reason: elf.keep_reason,
+        keep_reason: if elf.is_no_delete {
+            Some("the file is marked NODELETE".into())
+        } else {
+            let foreign = elf.foreign_libraries.first();
+            foreign.map(|library| format!("it needs {library}, whose threads no hook sees"))
+        },
+        // A file that stays in any case stays with whatever it needs.
+        foreign_libraries: if elf.is_no_delete { Vec::new() } else { elf.foreign_libraries },
+        unique_symbol: elf.unique_symbol,
     })
 }
 
