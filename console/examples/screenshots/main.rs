@@ -81,13 +81,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     console.draw_to(&root.join("assets/screen-120x36.svg"), WIDE)?;
 
     console.press(KeyCode::Esc)?;
-    console.act(Action::Show(Tab::Timeline))?;
-    console.look();
     console.act(Action::Show(Tab::Vault))?;
     console.until("the Vault", |state| !state.vault.rows().is_empty()).await?;
     console.look();
-    console.act(Action::Show(Tab::Diff))?;
-    console.until("the difference", |state| state.diff.lines().is_some()).await?;
+    console.act(Action::Show(Tab::Timeline))?;
     console.look();
     if let Some(recording) = console.recorded() {
         recording.write_to(&root.join("assets/session.cast"))?;

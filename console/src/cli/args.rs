@@ -75,9 +75,8 @@ impl Command {
     /// Whether failures are to be told as JSON too.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Build(_) | Self::Completions { .. } | Self::Man { .. } | Self::Probe { .. } => {
-                false
-            }
+            Self::Completions { .. } | Self::Man { .. } | Self::Probe { .. } => false,
+            Self::Build(build) => build.output.json,
             Self::Run(run) => run.output.json,
             Self::Hosts(output)
             | Self::Status(output)
@@ -124,6 +123,9 @@ pub struct BuildArguments {
     /// Remove what `--static-linking` generated for the plugin.
     #[arg(long, requires = "static_linking")]
     pub clean: bool,
+    /// How to print the answer.
+    #[command(flatten)]
+    pub output: OutputArguments,
     /// More flags for cargo.
     #[arg(last = true, value_name = "CARGO FLAGS")]
     pub cargo_flags: Vec<String>,

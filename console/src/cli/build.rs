@@ -1,15 +1,18 @@
 //! `hotswap build`
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use hotswap_build::{
-    BuildMessage, BuildOptions, Cancel, PluginPackage, build_plugin, link_statically,
-    unlink_statically,
+    BuildEffect, BuildMessage, BuildOptions, Built, Cancel, PluginPackage, build_plugin,
+    link_statically, unlink_statically,
 };
-use hotswap_protocol::{ErrorKind, WireError};
+use hotswap_protocol::{ErrorKind, PhaseTiming, Source, WireError};
+use serde::Serialize;
+use serde_json::json;
 
-use super::Failure;
 use super::args::BuildArguments;
+use super::{Failure, print_json};
 use crate::signals::Termination;
 
 pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
@@ -36,6 +39,10 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
 fn link(arguments: &BuildArguments) -> Result<(), Failure> {
     let change = if arguments.clean { unlink_statically } else { link_statically };
     let links = change(&arguments.plugin_dir, &arguments.out_dir)?;
+    if arguments.output.json {
+        let line = json!({ "name": links.name, "dir": links.dir, "plugins": links.plugins });
+        return Ok(print_json(&line)?);
+    }
     let mut stderr = io::stderr();
     // Advice; where nobody reads it the crate is there all the same.
     let _ = if links.plugins.is_empty() {
@@ -79,5 +86,41 @@ fn build_and_install(arguments: BuildArguments, cancel: &Cancel) -> Result<(), F
         }
         writeln!(io::stderr(), "{:?} {}", built.effect, built.build_id)?;
     }
+    if arguments.output.json {
+        return Ok(print_json(&BuiltLine::of(&built, &path))?);
+    }
     Ok(writeln!(io::stdout(), "{}", path.display())?)
+}
+
+/// What `hotswap build --json` prints.
+#[derive(Serialize)]
+struct BuiltLine<'a> {
+    plugin: &'a str,
+    build_id: String,
+    path: &'a Path,
+    stored: &'a Path,
+    source: Option<&'a Source>,
+    warnings: usize,
+    effect: BuildEffect,
+    phases: Vec<PhaseTiming>,
+}
+
+impl<'a> BuiltLine<'a> {
+    fn of(built: &'a Built, path: &'a Path) -> Self {
+        let phases = built.phases.iter().map(|(phase, elapsed)| PhaseTiming {
+            phase: (*phase).to_owned(),
+            plugin: None,
+            elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        });
+        Self {
+            plugin: &built.plugin,
+            build_id: built.build_id.to_string(),
+            path,
+            stored: &built.artifact,
+            source: built.source.as_ref(),
+            warnings: built.warnings,
+            effect: built.effect,
+            phases: phases.collect(),
+        }
+    }
 }

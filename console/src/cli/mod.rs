@@ -5,9 +5,11 @@
 //!
 //! With `--json` each command prints one object on one line, but for `hosts` (an array), and for
 //! `logs` and `run` (an object a line). Fields may be added to these shapes; none is removed.
+//! `assets/json.md` shows each of them.
 //!
 //! | command | shape |
 //! |---|---|
+//! | `build` | `{"plugin", "build_id", "path", "stored", "source", "warnings", "effect", "phases"}` |
 //! | `hosts` | `[{"pid", "name", "socket", "plugin_dir", "staging_dir"}]` |
 //! | `status` | [`Snapshot`](hotswap_protocol::Snapshot): `{"host", "generation", "plugins": [{"name", "versions": [{"version", "state", "build_id", …}]}]}` |
 //! | `reload`, `rollback` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |

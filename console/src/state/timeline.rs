@@ -226,6 +226,8 @@ impl Timeline {
         let known =
             self.lives.iter_mut().find(|life| life.plugin == plugin && life.version == version);
         match known {
+            // Its end may be told before what was seen earlier.
+            Some(life) if matches!(life.state(), VersionState::Freed | VersionState::Failed) => {}
             Some(life) => {
                 if life.state() != state {
                     life.stages.push((at_ms, state));

@@ -68,6 +68,11 @@ async fn page() -> String {
         let lines = output(&runtime, &[command, &["--json"][..]].concat()).await;
         section(&mut page, &format!("`hotswap {}`", command.join(" ")), about, &lines);
     }
+    let about = "`stored` is where the artifact is kept for rollbacks. `source` is `null` outside a git \
+                 repository. `effect` is `new_code`, `same_code` or `up_to_date`. With `--static-linking` it prints \
+                 the `name` and `dir` of the generated crate, and the `plugins` that it links. What \
+                 the compiler says goes to stderr.";
+    section(&mut page, "`hotswap build PLUGIN_DIR OUT_DIR`", about, &[built()]);
     let about = "What a reload would change. `outcome` as of `reload`. `loaded` is `null` of a new \
                  plugin, and `new` where no other build would be loaded. `item` is `function`, \
                  `live_type`, `type`, `export` or `import`; `change` is `added`, `removed` or \
@@ -125,6 +130,26 @@ async fn output(runtime: &TempDir, args: &[&str]) -> Vec<Value> {
 
 fn value(of: impl Serialize) -> Value {
     serde_json::to_value(of).unwrap()
+}
+
+/// What a build of a plugin prints.
+fn built() -> Value {
+    json!({
+        "plugin": "world",
+        "build_id": "3c0ffee0000000000000000000000003",
+        "path": "plugins/world.so",
+        "stored": "target/hotswap/store/world/3c0ffee0000000000000000000000003.so",
+        "source": samples::version(3, VersionState::Active, "").source,
+        "warnings": 0,
+        "effect": BuildEffect::NewCode,
+        "phases": [
+            { "phase": "check", "elapsed_us": 2_100 },
+            { "phase": "compile", "elapsed_us": 110_000 },
+            { "phase": "link", "elapsed_us": 52_000 },
+            { "phase": "stamp", "elapsed_us": 9_000 },
+            { "phase": "store", "elapsed_us": 3_000 },
+        ],
+    })
 }
 
 /// An artifact's facts and contents.
@@ -273,18 +298,25 @@ fn fields(value: &Value, path: &str, all: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn an_artifact_that_was_just_built_has_the_fields_of_the_page() {
+async fn a_build_and_its_artifact_have_the_fields_of_the_page() {
     let directory = tempfile::tempdir().unwrap();
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/guardian");
-    let mut build = Command::new(env!("CARGO_BIN_EXE_hotswap"));
-    build.arg("build").arg(plugin).arg(directory.path()).stdin(Stdio::null());
-    assert!(build.output().await.unwrap().status.success());
-    let artifact = directory.path().join("guardian.so");
-    let path = artifact.to_str().unwrap();
-    let printed = output(&directory, &["inspect", "--open", path, "--json"]).await.remove(0);
+    let (plugin, out_dir) = (plugin.to_str().unwrap(), directory.path().to_str().unwrap());
+    let build = output(&directory, &["build", plugin, out_dir, "--json"]).await.remove(0);
+    let path = build["path"].as_str().unwrap().to_owned();
+    assert!(Path::new(&path).is_file() && Path::new(build["stored"].as_str().unwrap()).is_file());
+    let inspect = output(&directory, &["inspect", "--open", &path, "--json"]).await.remove(0);
+    for (printed, shown) in [(build, built()), (inspect, inspection())] {
+        all_fields_are_shown(&printed, &shown);
+    }
+    let refused = output(&directory, &["build", "/nowhere", out_dir, "--json"]).await.remove(0);
+    assert_eq!(refused["error"]["kind"], "build");
+}
+
+fn all_fields_are_shown(printed: &Value, example: &Value) {
     let (mut found, mut shown) = (BTreeSet::new(), BTreeSet::new());
-    fields(&printed, "", &mut found);
-    fields(&inspection(), "", &mut shown);
+    fields(printed, "", &mut found);
+    fields(example, "", &mut shown);
     let missing: Vec<_> = found.difference(&shown).collect();
     assert!(missing.is_empty(), "the page does not show {missing:?}");
 }

@@ -100,3 +100,23 @@ fn where_nothing_is_held_there_is_nowhere_to_go() {
     let notice = &console.state.notice.as_ref().unwrap().text;
     assert_eq!(notice, "nothing holds a version that was replaced");
 }
+
+#[test]
+fn a_version_that_is_freed_stays_so_whatever_is_heard_late() {
+    let mut console = Console::connected(120, 36);
+    let at_ms = console.now_ms;
+    console.session(SessionEvent::Engine(Event::VersionChanged {
+        at_ms,
+        plugin: "world".into(),
+        version: 2,
+        state: VersionState::Freed,
+        detail: "freed: 4.3 MiB unmapped".into(),
+    }));
+    console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
+    let mut lives = console.state.timeline.lives();
+    let life = lives.find(|life| (life.plugin.as_str(), life.version) == ("world", 2)).unwrap();
+    assert_eq!(
+        (life.state(), life.detail.as_str()),
+        (VersionState::Freed, "freed: 4.3 MiB unmapped")
+    );
+}
