@@ -19,7 +19,7 @@ fn main() -> Result<()> {
     // A typed function: it is checked once, and follows every reload.
     let sum = engine.func::<fn() -> u32>("gamma", "sum")?;
     loop {
-        println!("1 + 2 = {}\nEnter reloads, Ctrl-D ends", sum.call()?);
+        println!("alpha + beta = {}\nEnter reloads, Ctrl-D ends", sum.call()?);
         if stdin().read_line(&mut String::new())? == 0 {
             return Ok(());
         }

@@ -46,6 +46,29 @@ fn a_call_ends_on_the_version_that_it_began_on() {
 }
 
 #[test]
+fn a_live_call_ends_on_the_version_that_it_began_on() {
+    let host = Host::with(&["waits"]);
+    let live_later = |gate: &Gate| {
+        let answer = host.engine.vault().live().call("live_later", args![gate.path()]);
+        answer.unwrap().to::<u32>().unwrap()
+    };
+    let (before, after) = (Gate::new(), Gate::new());
+    thread::scope(|scope| {
+        let old = scope.spawn(|| live_later(&before));
+        let waiting = before.arrival();
+        host.plugins.install("waits", 2);
+        host.reload();
+        host.wait_for("waits", 1, VersionState::Retired);
+        let new = scope.spawn(|| live_later(&after));
+        after.arrival().release();
+        assert_eq!(new.join().unwrap(), 2);
+        waiting.release();
+        assert_eq!(old.join().unwrap(), 1);
+    });
+    host.wait_for("waits", 1, VersionState::Freed);
+}
+
+#[test]
 fn a_call_that_is_dropped_is_cancelled() {
     let host = Host::with(&["waits"]);
     let gate = Gate::new();

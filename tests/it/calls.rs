@@ -1,6 +1,13 @@
 //! Calls by name.
 
+use std::sync::{Arc, Mutex};
+
 use hotswap_engine::{Value, args, protocol::ErrorKind};
+use tracing::field::Field;
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt as _},
+};
 
 use crate::support::Host;
 
@@ -108,6 +115,37 @@ fn one_plugins_panic_does_not_keep_the_others_from_a_call() {
     let answers = host.engine.current().invoke_each("explode", args!["boom"]);
     assert_eq!(answers.len(), 1, "by-hand has no such function: {answers:?}");
     assert_eq!(answers[0].1.as_ref().unwrap_err().kind(), ErrorKind::Panic);
+}
+
+/// Keeps the messages of errors.
+#[derive(Clone, Default)]
+struct Errors(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Errors {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::ERROR {
+            let mut keep = |_: &Field, value: &dyn std::fmt::Debug| {
+                self.0.lock().unwrap().push(format!("{value:?}"));
+            };
+            event.record(&mut keep);
+        }
+    }
+}
+
+#[test]
+fn one_plugins_error_is_logged_and_the_others_still_run() {
+    let host = Host::with(&["by-hand", "shares"]);
+    // Of another type than the plugin expects, so that one of the two fails.
+    host.engine.vault().data_bag().set("count", String::new()).unwrap();
+    let errors = Errors::default();
+    let log = tracing_subscriber::registry().with(errors.clone());
+    let answers = tracing::subscriber::with_default(log, || {
+        host.engine.current().invoke_each_backward("count", args![])
+    });
+    let told = answers.iter().map(|(name, answer)| format!("{name}: {}", answer.is_ok()));
+    assert_eq!(told.collect::<Vec<_>>(), ["shares: false", "by-hand: true"]);
+    let logged = errors.0.lock().unwrap().join("\n");
+    insta::assert_snapshot!(logged, @"shares v1: count: `count` of host has another type: found `alloc::string::String`, expected `u64`");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::thread;
 use hotswap_engine::{args, protocol::VersionState};
 use insta::assert_snapshot;
 
-use crate::support::{Gate, Host, PluginDir};
+use crate::support::{Gate, Host, PluginDir, renamed};
 
 fn taken(host: &Host, target: &str) -> (u32, Option<u32>) {
     host.engine.plugin(target).unwrap().invoke("taken", args![]).unwrap()
@@ -94,6 +94,17 @@ fn plugins_that_import_one_another_in_a_circle() {
 #[test]
 fn an_export_that_does_not_fit() {
     assert_snapshot!(refusal_of(&["gives", "takes-wrongly"]), @"takes-wrongly: import: the export of gives v1 does not fit: `sample_api::Alpha` differs: found `fn one() -> u32`, expected `fn one() -> String`; build both against the same source");
+}
+
+#[test]
+fn an_export_of_another_interface_or_of_none() {
+    let refusal = |export: &str| {
+        let plugins = PluginDir::of(&["takes"]);
+        plugins.write("gives", &renamed(export, "gives"));
+        Host::new(plugins, |builder| builder).refused_reload()
+    };
+    assert_snapshot!(refusal("gives-more"), @"takes: import: it imports `sample_api::Alpha` of gives v1, which exports `sample_api::Beta`");
+    assert_snapshot!(refusal("by-hand"), @"takes: import: it imports `sample_api::Alpha` of gives v1, which exports nothing");
 }
 
 #[test]

@@ -1,20 +1,29 @@
 //! The steps of a plugin's life: in which order, and what becomes of one that never returns.
 
-use std::{env, fs, path::PathBuf, process, thread, time::Duration};
+use std::{
+    env, fs,
+    path::PathBuf,
+    process,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use hotswap_engine::{args, protocol::VersionState};
 use insta::{allow_duplicates, assert_snapshot};
 
 use crate::support::{Gate, Host, PATIENCE, PluginDir, renamed, revised};
 
-/// A file in a place that the plugins of this process know.
-struct Known(PathBuf);
+/// A file in a place that the plugins of this process know. One test has it at a time.
+struct Known(PathBuf, #[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
 impl Known {
     fn file(name: &str) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let path = env::temp_dir().join(format!("hotswap-{name}-{}", process::id()));
         fs::write(&path, "").unwrap();
-        Self(path)
+        Self(path, alone)
     }
 
     fn say(&self, text: &str) {
@@ -132,4 +141,33 @@ fn a_step_may_block_anywhere() {
     assert_snapshot!(host.reload(), @"echo: unchanged, stuck: ok");
     waiting.release();
     host.wait_for("stuck", 1, VersionState::Freed);
+}
+
+#[test]
+fn an_end_that_blocks_is_told_and_loads_go_on() {
+    let stuck = Known::file("stuck");
+    let steps = [("on_free", "its on_free"), ("drop", "the drop of the plugin")];
+    for (step, holder) in steps {
+        let host = Host::with(&["echo", "stuck"]);
+        let gate = Gate::new();
+        stuck.say(&format!("{step} {}", gate.path()));
+        host.plugins.install("stuck", 2);
+        host.reload();
+        let waiting = gate.arrival();
+        stuck.say("");
+        let held = host.info("stuck", 1).unwrap();
+        assert_eq!(held.holders, [format!("{holder}, which has not returned")]);
+        assert!(host.mapped().iter().any(|file| file.starts_with("stuck-v1-")));
+        host.plugins.install("echo", 2);
+        allow_duplicates! { assert_snapshot!(host.reload(), @"echo: ok, stuck: unchanged"); }
+        assert_eq!(
+            host.engine.plugin("echo").unwrap().invoke::<u32>("revision", args![]).unwrap(),
+            2
+        );
+        let report = host.engine.shutdown(Duration::from_millis(10));
+        let told = format!("stuck v1: {holder}");
+        assert!(report.held.iter().any(|held| held.starts_with(&told)), "{:?}", report.held);
+        waiting.release();
+        assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
+    }
 }

@@ -24,6 +24,29 @@ fn a_build_prints_the_path_of_the_artifact_last() {
 }
 
 #[test]
+fn a_plugin_is_linked_into_a_crate_for_its_host_and_taken_out_again() {
+    let place = Place::new();
+    let out = tempfile::tempdir().unwrap();
+    let crate_dir = out.path().join("static-plugins");
+    let shown = crate_dir.to_str().unwrap();
+    for plugin in ["sample-plugins/dog", "sample-plugins/world"] {
+        let answer = place.hotswap(&["build", "--static-linking", plugin, shown]);
+        assert_eq!((answer.code, answer.stdout.trim_end()), (Some(0), shown), "{answer:?}");
+    }
+    let source = fs::read_to_string(crate_dir.join("src/lib.rs")).unwrap();
+    assert!(
+        source.contains("&dog::__HOTSWAP_PLUGIN") && source.contains("&world::__HOTSWAP_PLUGIN")
+    );
+    let clean = |plugin| place.hotswap(&["build", "--static-linking", "--clean", plugin, shown]);
+    let answer = clean("sample-plugins/dog");
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.stderr.starts_with("`static-plugins` links world\n"), "{answer:?}");
+    assert_eq!(clean("sample-plugins/dog").code, Some(1), "it is out already");
+    assert_eq!(clean("sample-plugins/world").code, Some(0));
+    assert!(!crate_dir.exists());
+}
+
+#[test]
 fn status_tells_the_host_and_its_plugins() {
     let serving = Serving::samples();
     let status = serving.json(&["status"]);
