@@ -5,40 +5,11 @@ mod previews;
 mod processes;
 mod refusals;
 
-use std::{
-    collections::HashMap,
-    fs,
-    process::Command,
-    sync::{Mutex, PoisonError},
-};
+use std::process::Command;
 
-use hotswap_engine::artifact;
 use serde_json::Value;
 
-use crate::support::{Place, PluginDir, Session, program, succeed};
-
-/// The artifact of a sample plugin, built once a run.
-fn sample(plugin: &str) -> Vec<u8> {
-    static BUILT: Mutex<Option<HashMap<String, Vec<u8>>>> = Mutex::new(None);
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let build = || {
-        let dir = tempfile::tempdir().unwrap();
-        let mut build = Place::new().command("hotswap");
-        build.args(["build", &format!("sample-plugins/{plugin}")]).arg(dir.path());
-        succeed(build);
-        fs::read(dir.path().join(format!("{plugin}.so"))).unwrap()
-    };
-    built.get_or_insert_default().entry(plugin.to_owned()).or_insert_with(build).clone()
-}
-
-/// `world` as if its greeting had been edited: `Hello07Ada!`
-fn world(number: u32) -> Vec<u8> {
-    let mut file = sample("world");
-    let at = file.windows(7).position(|bytes| bytes == b"Hello, ").expect("its greeting");
-    file[at..at + 7].copy_from_slice(format!("Hello{number:02}").as_bytes());
-    artifact::stamp(&mut file, None).unwrap();
-    file
-}
+use crate::support::{Place, PluginDir, Session, host_command, program, sample, world};
 
 /// The sample host in a place of its own, started by `hotswap run`.
 struct Serving {
@@ -86,13 +57,6 @@ fn run_command(place: &Place, plugins: &PluginDir) -> Command {
     let mut run = place.command("hotswap");
     run.arg("run").arg(program("sample-host")).arg("--plugins").arg(plugins.path());
     run
-}
-
-/// The sample host by itself, with a console socket.
-fn host_command(place: &Place, plugins: &PluginDir) -> Command {
-    let mut host = place.command("sample-host");
-    host.arg("--plugins").arg(plugins.path()).env("HOTSWAP_CONSOLE", "1");
-    host
 }
 
 fn outcomes(report: &Value) -> Vec<(&str, &str)> {

@@ -63,7 +63,9 @@ fn a_registered_object_in_use_keeps_its_version_mapped() {
     let parrot = animals.remove(0);
     host.plugins.install("shares", 2);
     host.reload();
-    assert_eq!(host.info("shares", 1).unwrap().detail, "retired: 1 value");
+    let held = host.info("shares", 1).unwrap();
+    assert_eq!(held.detail, "retired: 1 value");
+    assert_eq!(held.holders, ["value `parrot` of `sample_api::Animal`"]);
     assert_eq!(sample_api::Animal::speak(&parrot.object, 2), "squawk squawk");
     drop(parrot);
     host.wait_for("shares", 1, VersionState::Freed);

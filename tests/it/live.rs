@@ -128,3 +128,18 @@ fn a_live_name_defined_twice_names_both_plugins() {
     let host = Host::new(PluginDir::of(&["lives", "lives-too"]), |builder| builder);
     assert_snapshot!(host.refused_reload(), @"lives-too: live: the live function `live_fire` is also in lives v1; live names are the only ones of their kind in a generation");
 }
+
+#[test]
+fn a_live_function_is_called_with_rust_types_and_is_the_newest() {
+    let host = Host::with(&["lives"]);
+    let live = host.engine.live_funcs::<fn() -> u32>();
+    assert_eq!(live.call("revision", ()).unwrap(), 1);
+    host.plugins.install("lives", 2);
+    host.reload();
+    assert_eq!(live.call("revision", ()).unwrap(), 2);
+
+    let unknown = live.call("nothing", ()).unwrap_err();
+    assert_snapshot!(unknown, @"");
+    let other = host.engine.live_funcs::<fn(u32) -> u32>().call("revision", (1,)).unwrap_err();
+    assert_snapshot!(other, @"");
+}

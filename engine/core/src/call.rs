@@ -53,7 +53,7 @@ impl CallError {
     /// The error as the console's protocol tells it.
     pub fn to_wire(&self) -> WireError {
         let mut wire = WireError::new(self.0.kind, self.to_string());
-        wire.plugin = Some(self.0.plugin.clone());
+        wire.plugin = Some(self.0.plugin.clone()).filter(|plugin| !plugin.is_empty());
         wire.chain.clone_from(&self.0.causes);
         wire
     }
@@ -87,6 +87,21 @@ impl CallError {
         }))
     }
 
+    /// No plugin has a live function of that name.
+    #[cold]
+    pub(crate) fn no_live_function(name: &str, known: &[&str]) -> Self {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let message = format!("no live function named `{name}`; there is {known}");
+        Self(Box::new(Reason {
+            kind: ErrorKind::UnknownFunction,
+            plugin: String::new(),
+            version: 0,
+            function: name.to_owned(),
+            message,
+            causes: Vec::new(),
+        }))
+    }
+
     /// The plugin is not there.
     pub(crate) fn gone(plugin: &str, function: &str, error: &EngineError) -> Self {
         Self(Box::new(Reason {
@@ -115,6 +130,7 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Reason { plugin, version, function, message, .. } = &*self.0;
         match self.0.kind {
+            ErrorKind::UnknownFunction if plugin.is_empty() => f.write_str(message),
             ErrorKind::UnknownFunction => write!(f, "{plugin} v{version}: {message}"),
             ErrorKind::UnknownPlugin => write!(f, "{plugin}: {function}: {message}"),
             _ => write!(f, "{plugin} v{version}: {function}: {message}"),

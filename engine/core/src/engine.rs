@@ -20,7 +20,7 @@ use hotswap_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CallError, EngineError, Events, Func, LoadedPlugin, PluginManager, Signature, call,
+    CallError, EngineError, Events, Func, LiveFuncs, LoadedPlugin, PluginManager, Signature, call,
     reload::Request, thread::checkpoint, vault::View,
 };
 
@@ -167,6 +167,20 @@ impl Engine {
     /// When there is no such plugin or function, or its signature is another; the message shows both.
     pub fn func<F: Signature>(&self, plugin: &str, name: &str) -> Result<Func<F>, CallError> {
         Func::new(self.enter().current_cell(), plugin, name)
+    }
+
+    /// Plugins' live functions of a signature, each found by name when it is called.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = hotswap_engine::Engine::builder("plugins").build()?;
+    /// let jobs = engine.live_funcs::<fn(u64, u64) -> u64>();
+    /// let sum = jobs.call("live_add", (3, 4))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn live_funcs<F: Signature>(&self) -> LiveFuncs<F> {
+        LiveFuncs::new(self.enter().current_cell())
     }
 
     /// Calls a function of a plugin that serves, by name, and reads its result as a `T`. An `async`

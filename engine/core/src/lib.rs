@@ -66,7 +66,7 @@ pub use console::ConsoleSocket;
 pub use engine::{Engine, EngineBuilder, ShutdownReport, plugin_dir_from_env};
 pub use error::{EngineError, Step};
 pub use event::Events;
-pub use func::{Func, Signature};
+pub use func::{Func, LiveFuncs, Signature};
 pub use history::store_dir_from_env;
 pub use hotswap_plugin::{self as plugin, Data, Leased, StaticPlugin, Value, static_plugins};
 pub use hotswap_protocol as protocol;

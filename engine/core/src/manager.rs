@@ -1,9 +1,10 @@
 //! One generation: a consistent set of versions, as callers see it.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, collections::HashMap, fmt, sync::Arc};
 
-use hotswap_plugin::{Interface, Leased, Value, Vault};
+use hotswap_plugin::{FunctionDescription, Interface, Leased, Value, Vault};
 use hotswap_protocol::ErrorKind;
+use rustc_hash::FxBuildHasher;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -23,6 +24,8 @@ pub struct PluginManager {
     pub(crate) generation: u64,
     /// In load order.
     pub(crate) versions: Vec<Lease>,
+    /// Where the live functions are, by name: which of the versions, and the place in it.
+    pub(crate) live_functions: HashMap<String, (usize, usize), FxBuildHasher>,
     pub(crate) extension: Arc<dyn ExtensionObject>,
     pub(crate) store: Arc<Store>,
     pub(crate) vault: Vault,
@@ -45,6 +48,33 @@ impl PluginManager {
     /// The version of a plugin.
     pub(crate) fn version(&self, name: &str) -> Result<&Arc<Version>, EngineError> {
         self.find(name).map(Lease::version)
+    }
+
+    /// Where the live functions of some versions are.
+    pub(crate) fn live_functions(
+        versions: &[Lease],
+    ) -> HashMap<String, (usize, usize), FxBuildHasher> {
+        let all = versions.iter().enumerate().flat_map(|(at, lease)| {
+            let places = lease.version().live_places();
+            places.map(move |(place, function)| (function.name.clone(), (at, place)))
+        });
+        all.collect()
+    }
+
+    /// The live function of a name.
+    pub(crate) fn live_function(
+        &self,
+        name: &str,
+    ) -> Result<(&Arc<Version>, usize, &FunctionDescription), CallError> {
+        let found = self.live_functions.get(name).and_then(|(at, place)| {
+            let version = self.versions.get(*at)?.version();
+            Some((version, *place, version.function_at(*place)?))
+        });
+        found.ok_or_else(|| {
+            let mut known: Vec<&str> = self.live_functions.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            CallError::no_live_function(name, &known)
+        })
     }
 
     fn find(&self, name: &str) -> Result<&Lease, EngineError> {

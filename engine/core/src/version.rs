@@ -338,8 +338,18 @@ impl Version {
 
     /// The live functions.
     pub fn live_functions(&self) -> impl Iterator<Item = &FunctionDescription> {
+        self.live_places().map(|(_, function)| function)
+    }
+
+    /// The live functions and their places.
+    pub fn live_places(&self) -> impl Iterator<Item = (usize, &FunctionDescription)> {
         let all = self.functions.get().into_iter().flat_map(|functions| &functions.described);
-        all.filter(|function| function.is_live)
+        all.enumerate().filter(|(_, function)| function.is_live)
+    }
+
+    /// The function of a place.
+    pub fn function_at(&self, place: usize) -> Option<&FunctionDescription> {
+        self.functions.get()?.described.get(place)
     }
 
     /// Keeps what the image said when it was loaded.
@@ -386,7 +396,7 @@ impl Version {
 
     /// The name of the function of a place.
     pub fn function_name(&self, place: usize) -> Option<&str> {
-        Some(&self.functions.get()?.described.get(place)?.name)
+        Some(&self.function_at(place)?.name)
     }
 
     /// The names of the functions that can be called by number.

@@ -48,6 +48,7 @@ fn main() {
     let (a, b) = (black_box(3), black_box(4));
 
     let add = engine.func::<Add>("measured", "add").expect("the function");
+    let live = engine.live_funcs::<Add>();
     let plugin = engine.plugin("measured").expect("the plugin");
     let numbers = args![3_u64, 4_u64];
     compare(
@@ -55,6 +56,9 @@ fn main() {
         &mut [
             Case::new("through a raw function pointer", || black_box(raw)(a, b)),
             Case::new("typed (`Func::call`)", || add.call(a, b).expect("a sum")),
+            Case::new("live, typed, found by name (`LiveFuncs::call`)", || {
+                live.call("live_add", (a, b)).expect("a sum")
+            }),
             Case::new("by name (`LoadedPlugin::invoke_value`)", || {
                 plugin.invoke_value("add", black_box(numbers)).expect("a sum")
             }),

@@ -1,6 +1,7 @@
 //! The engine proper: what its handles share.
 
 use std::{
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -92,6 +93,7 @@ impl Inner {
         let empty = PluginManager {
             generation: 0,
             versions: Vec::new(),
+            live_functions: HashMap::default(),
             extension: (parts.extension)(None),
             store: parts.store.clone(),
             vault: View::for_host(&parts.store),
@@ -322,6 +324,7 @@ impl Inner {
     ) -> PluginManager {
         PluginManager {
             generation,
+            live_functions: PluginManager::live_functions(&versions),
             versions,
             extension,
             store: self.store.clone(),
@@ -358,7 +361,10 @@ impl Inner {
                 return Err(refuse("it serves; a reload that replaces it retires it"));
             }
             VersionState::Loading => return Err(refuse("it is being loaded")),
-            _ => version.hurry(),
+            _ => {
+                version.cancel_tasks();
+                version.hurry();
+            }
         }
         let info = version.info();
         Ok(FreeResult {

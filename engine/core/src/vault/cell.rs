@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError},
 };
 
 use hotswap_plugin::{
@@ -24,6 +24,8 @@ use crate::{
 /// mapped: a forgotten reference to an empty cell is harmless.
 pub(super) struct Cell {
     pub key: String,
+    /// What a lease for it is called.
+    label: Arc<str>,
     /// Changes hands when a new version takes the value over.
     owner: Mutex<Owner>,
     schema: TypeSchema,
@@ -64,7 +66,8 @@ impl Cell {
             }
         };
         let content = RwLock::new(Content { value: Some(value), superseded_by: None });
-        Ok(Self { key: key.to_owned(), owner: Mutex::new(owner), schema, content })
+        let label = format!("`{key}`").into();
+        Ok(Self { key: key.to_owned(), label, owner: Mutex::new(owner), schema, content })
     }
 
     pub fn owner(&self) -> Owner {
@@ -191,7 +194,8 @@ impl Cell {
         match self.owner() {
             Owner::Host => Some(None),
             Owner::Version(version) => {
-                Lease::try_new(&version.upgrade()?, LeaseKind::Value).map(Some)
+                let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
+                Some(Some(lease.named(self.label.clone())))
             }
         }
     }

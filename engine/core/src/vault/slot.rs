@@ -57,7 +57,10 @@ impl Slot {
     pub fn lend_raw(self: &Arc<Self>) -> Option<BoundObject> {
         let lease = match &self.owner {
             Owner::Host => None,
-            Owner::Version(version) => Some(Lease::try_new(&version.upgrade()?, LeaseKind::Value)?),
+            Owner::Version(version) => {
+                let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
+                Some(lease.named(format!("`{}` of `{}`", self.name, self.shape.name)))
+            }
         };
         let object = {
             let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);

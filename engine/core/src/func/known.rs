@@ -1,0 +1,87 @@
+//! Where a function was found last, for the next call to begin there.
+
+use std::{
+    mem, ptr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
+    },
+};
+
+use hotswap_plugin::__private::{Context, TypedCall};
+
+use crate::{
+    counts::CallCounts,
+    current::{Current, number_of},
+    slots::{self, Entered},
+    version::{TypedTarget, Version},
+};
+
+/// Where a function was found last.
+///
+/// What is here may be gone. It is taken at its word only by a thread whose slot holds the version,
+/// and which then sees that the generation of that number still serves.
+#[derive(Default)]
+pub(super) struct Known {
+    /// The generation in which it was found, as [`Current::number`] counts them; 0 while the rest is
+    /// being written. A generation is written once only, so who reads the same number before and
+    /// after has read what belongs to it.
+    generation: AtomicU64,
+    version: AtomicPtr<Version>,
+    counts: AtomicPtr<CallCounts>,
+    place: AtomicUsize,
+    context: AtomicPtr<Context<'static>>,
+    call: AtomicPtr<()>,
+    /// The newest generation that was written.
+    newest: Mutex<u64>,
+}
+
+impl Known {
+    /// Enters the version, and counts the call; none when the function is not known to be there, the
+    /// call is to be timed, or the thread has no slot at hand.
+    #[inline(always)]
+    pub fn enter(&self, current: &Current) -> Option<(Entered, *const Version, TypedTarget)> {
+        let entered = Entered::at_hand()?;
+        // Acquire: what was written before the number is there.
+        let generation = self.generation.load(Ordering::Acquire);
+        let version = self.version.load(Ordering::Relaxed);
+        let counts = self.counts.load(Ordering::Relaxed);
+        let place = self.place.load(Ordering::Relaxed);
+        let context = self.context.load(Ordering::Relaxed);
+        let call = self.call.load(Ordering::Relaxed);
+        entered.try_hold(version, place);
+        // What was read belongs together if nothing was written meanwhile, and the version is held
+        // if its generation still serves.
+        fence(Ordering::Acquire);
+        let is_valid =
+            generation == self.generation.load(Ordering::Relaxed) && generation == current.number();
+        // SAFETY: the counts are the version's, which is held, and the place is one in it.
+        if !is_valid || !unsafe { (*counts).count_untimed(slots::this_thread(), place) } {
+            entered.leave_quietly();
+            return None;
+        }
+        // SAFETY: `set` made the word of a function of this type.
+        let call = unsafe { mem::transmute::<*mut (), TypedCall>(call) };
+        Some((entered, version, TypedTarget { context, call }))
+    }
+
+    /// Remembers where the function is in a generation.
+    pub fn set(&self, generation: u64, version: &Arc<Version>, place: usize, target: TypedTarget) {
+        let Some(counts) = version.counts() else { return };
+        let generation = number_of(generation);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if generation <= *newest {
+            return;
+        }
+        *newest = generation;
+        self.generation.store(0, Ordering::Relaxed);
+        // Release: who reads anything of what follows does not find the old number afterwards.
+        fence(Ordering::Release);
+        self.version.store(Arc::as_ptr(version).cast_mut(), Ordering::Relaxed);
+        self.counts.store(ptr::from_ref(counts).cast_mut(), Ordering::Relaxed);
+        self.place.store(place, Ordering::Relaxed);
+        self.context.store(target.context.cast_mut(), Ordering::Relaxed);
+        self.call.store(target.call as *mut (), Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Release);
+    }
+}

@@ -1,0 +1,119 @@
+//! A thousand reloads of the sample host's `world` while two clients ask it over HTTP: no request
+//! fails, memory stays what it was, only live images are mapped, and what a killed host leaves is
+//! cleaned away by the next.
+//!
+//! `cargo run --release -p hotswap-tests --example soak_http [RELOADS]`
+
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the soak uses a part of what the tests share")]
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use support::{Place, PluginDir, Process, get, host_command, mapped_files, world};
+
+/// After so many reloads the allocator and the caches have what they need.
+const WARM_UP: u32 = 50;
+
+fn main() {
+    let reloads = std::env::args().nth(1).map_or(1000, |number| number.parse().expect("a number"));
+    let (place, plugins) = (Place::new(), PluginDir::empty());
+    plugins.write("world", &world(0));
+    let (host, address) = start(&place, &plugins);
+    let staging = staging_dir(&place);
+    let (stop, requests) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| ask(address, &stop, &requests));
+        }
+        let mut warm = 0;
+        let begun = Instant::now();
+        for number in 1..=reloads + WARM_UP {
+            plugins.write("world", &world(number));
+            let report = place.json(&["reload"]);
+            assert_eq!(report["plugins"][0]["outcome"], "ok", "{report}");
+            if number == WARM_UP {
+                warm = resident_kib(host.pid());
+            }
+        }
+        let elapsed = begun.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        let now = resident_kib(host.pid());
+        let requests = requests.load(Ordering::Relaxed);
+        println!("{reloads} reloads in {elapsed:.1?}, {requests} requests meanwhile, none failed");
+        println!("resident: {warm} KiB after {WARM_UP} reloads, {now} KiB at the end");
+        println!("{:.2} KiB a reload", (now as f64 - warm as f64) / f64::from(reloads));
+    });
+    let mapped = settled(host.pid(), &staging);
+    println!("mapped: {mapped:?}, staged: {:?}", staged(&staging));
+
+    host.signal(Signal::KILL);
+    host.finish();
+    let (next, _) = start(&place, &plugins);
+    println!(
+        "after kill -9 and another start, its staging directory is there: {}",
+        staging.exists()
+    );
+    next.signal(Signal::TERM);
+    let end = next.finish();
+    println!("the next host ended with exit code {:?}", end.code);
+}
+
+/// Starts the host; says where it listens.
+fn start(place: &Place, plugins: &PluginDir) -> (Process, SocketAddr) {
+    let mut command = host_command(place, plugins);
+    command.args(["--port", "0"]);
+    let mut host = Process::start(command);
+    let listening = "listening on http://";
+    let address = host.wait_for(listening, |line| line.strip_prefix(listening)?.parse().ok());
+    (host, address)
+}
+
+/// Asks until it is told to stop; every answer must be a greeting.
+fn ask(address: SocketAddr, stop: &AtomicBool, requests: &AtomicU64) {
+    while !stop.load(Ordering::Relaxed) {
+        let (status, body) = get(address, "/greet/Ada").expect("an answer");
+        assert!(status == 200 && body.starts_with("Hello"), "{status}: {body}");
+        requests.fetch_add(1, Ordering::Relaxed);
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn staging_dir(place: &Place) -> PathBuf {
+    let status = place.json(&["status"]);
+    PathBuf::from(status["host"]["staging_dir"].as_str().expect("a directory"))
+}
+
+/// What is mapped once the replaced versions are gone.
+fn settled(pid: u32, staging: &Path) -> BTreeSet<String> {
+    let maps = PathBuf::from(format!("/proc/{pid}/maps"));
+    loop {
+        let mapped = mapped_files(&maps, staging);
+        if mapped.len() <= 1 {
+            return mapped;
+        }
+        thread::yield_now();
+    }
+}
+
+fn staged(staging: &Path) -> Vec<String> {
+    let entries = fs::read_dir(staging).expect("read the staging directory");
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".so")).collect()
+}
+
+/// The host's resident memory that is not of files, in KiB.
+fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the host's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
+    line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB")
+}
