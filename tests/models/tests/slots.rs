@@ -51,7 +51,11 @@ struct World {
     generations: [Generation; 2],
     /// How many leases of each version there are: its generation's first of all.
     entries: [AtomicUsize; 2],
-    /// Told when a thread that was asked for attention left a slot.
+    /// Whether the first version drains: nobody can enter it, and destructors may run.
+    is_draining: AtomicBool,
+    /// How many threads have destructors of the first version to run.
+    pinned: Mutex<usize>,
+    /// Told when a thread that was asked for attention left a slot, or ran its last destructor.
     attended: Notify,
 }
 
@@ -82,6 +86,8 @@ impl World {
             number: AtomicUsize::new(1),
             generations: [Generation::new(0), Generation::new(1)],
             entries: [AtomicUsize::new(1), AtomicUsize::new(1)],
+            is_draining: AtomicBool::new(false),
+            pinned: Mutex::new(0),
             attended: Notify::new(),
         });
         world.published.store(world.address(0), Ordering::SeqCst);
@@ -159,6 +165,33 @@ impl World {
             return;
         }
         self.wait_until_left(self.address_of_version(0));
+        self.version(0).is_freed.store(true, Ordering::Relaxed);
+    }
+
+    /// Leaves a destructor on a thread that is in a call, as `with_entry` in `thread.rs` does.
+    fn pin(&self, thread: usize) {
+        *self.pinned.lock().unwrap() += 1;
+        if self.is_draining.load(Ordering::Acquire) {
+            self.threads[thread].ask_for_attention();
+        }
+    }
+
+    /// Runs the destructor, which is code of the version, and tells if it was the last.
+    fn unpin(&self) {
+        assert!(!self.version(0).is_freed.load(Ordering::Relaxed), "a destructor was gone");
+        *self.pinned.lock().unwrap() -= 1;
+        if self.is_draining.load(Ordering::Acquire) {
+            self.attended.notify();
+        }
+    }
+
+    /// Lets the destructors of the first version run, and frees it then, as the reaper does.
+    fn drain_and_free(&self) {
+        self.is_draining.swap(true, Ordering::AcqRel);
+        self.threads.iter().for_each(ThreadSlots::ask_for_attention);
+        while *self.pinned.lock().unwrap() > 0 {
+            self.attended.wait();
+        }
         self.version(0).is_freed.store(true, Ordering::Relaxed);
     }
 
@@ -253,6 +286,37 @@ fn a_lease_taken_in_a_call_keeps_the_version_until_it_ends() {
             }
         });
         world.replace();
+        caller.join().unwrap();
+        assert!(world.version(0).is_freed.load(Ordering::Relaxed));
+    });
+}
+
+#[test]
+fn a_destructor_runs_on_its_thread_before_the_version_is_freed() {
+    check(|| {
+        let world = World::new();
+        let caller = world.clone();
+        let caller = thread::spawn(move || {
+            let mut has_destructor = false;
+            caller.call(0, 0, || {
+                if caller.published.load(Ordering::Relaxed) == caller.address(0) {
+                    caller.pin(0);
+                    has_destructor = true;
+                }
+            });
+            // A checkpoint, and then the thread's end.
+            for is_end in [false, true] {
+                let may_run = is_end || caller.is_draining.load(Ordering::Acquire);
+                if has_destructor && may_run {
+                    caller.unpin();
+                    has_destructor = false;
+                }
+            }
+        });
+        world.published.swap(world.address(1), Ordering::AcqRel);
+        world.wait_until_left(world.address(0) as usize);
+        world.wait_until_left(world.address_of_version(0));
+        world.drain_and_free();
         caller.join().unwrap();
         assert!(world.version(0).is_freed.load(Ordering::Relaxed));
     });
