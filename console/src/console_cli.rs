@@ -47,13 +47,6 @@ enum Command {
         #[arg(long)]
         plain: bool,
     },
-    /// Open artifacts in this process, for whoever asks in another one.
-    #[command(name = probe::COMMAND, hide = true)]
-    Probe {
-        /// The artifacts.
-        #[arg(required = true, num_args = 1..=2)]
-        files: Vec<PathBuf>,
-    },
 }
 
 /// The command line of `hotswap-console`, for its man page.
@@ -63,6 +56,9 @@ pub(crate) fn command() -> clap::Command {
 
 /// Runs `hotswap-console` with the arguments of this process.
 pub fn main() -> ExitCode {
+    if let Some(code) = probe::serve() {
+        return code;
+    }
     let arguments = Arguments::parse();
     terminal::restore_on_panic();
     let outcome = cli::runtime().and_then(|runtime| {
@@ -87,7 +83,6 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
             }
         }
         Some(Command::Attach { host: None, .. }) => return cli::list_hosts().await,
-        Some(Command::Probe { files }) => return Ok(probe::main(&files)?),
         None => match arguments.host {
             Some(host) => (Target::at(host)?, arguments.plain),
             None => {

@@ -1,6 +1,6 @@
 //! Figures as people read them.
 
-use hotswap_protocol::{Latencies, LogRecord};
+use hotswap_protocol::{Latencies, LogRecord, ValueChange};
 use time::OffsetDateTime;
 use unicode_width::UnicodeWidthStr;
 
@@ -162,6 +162,18 @@ pub fn log_origin(record: &LogRecord) -> String {
         (Some(plugin), Some(version)) => format!("{plugin}@v{version}"),
         (Some(plugin), None) => plugin.clone(),
         (None, _) => record.target.clone(),
+    }
+}
+
+/// What a reload did with a value, after its name.
+pub fn value_change(change: ValueChange) -> &'static str {
+    match change {
+        ValueChange::Added => "is new",
+        ValueChange::Kept => "stayed where it was",
+        ValueChange::Shared => "was taken over as it is",
+        ValueChange::Migrated => "was taken over into another type",
+        ValueChange::Dropped => "went with its version",
+        _ => "changed in a way that this console does not know",
     }
 }
 

@@ -1,14 +1,14 @@
 //! Opening artifacts in a process of their own, to see what they declare.
 //!
 //! Opening an artifact runs its code, which may crash, hang or print. So it is done in a process
-//! that is this very program again, with the hidden command `probe`: it has so many seconds, what
-//! the artifact prints goes to its stderr, and how it ends is told.
+//! that is this very program again, with a command that no person types: it has so many seconds,
+//! what the artifact prints goes to its stderr, and how it ends is told.
 
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use hotswap_engine::probe::Contents;
@@ -21,8 +21,8 @@ use tokio::time::timeout;
 
 use crate::session::HostExit;
 
-/// The hidden command that a program must have to be a [`Prober`]'s: it calls [`main`].
-pub const COMMAND: &str = "probe";
+/// The command, which no person types.
+const COMMAND: &str = "__probe";
 /// How long opening one or two artifacts may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than this no artifact has to say.
@@ -168,8 +168,25 @@ async fn read_end(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
+/// Opens artifacts if that is what this process was started for; otherwise none. A program whose
+/// [`Prober`] is [`this_program`](Prober::this_program) begins with this.
+pub fn serve() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != COMMAND {
+        return None;
+    }
+    let files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    Some(match open(&files) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
 /// What the process itself does: it opens one or two artifacts, and writes a line about each.
-pub fn main(files: &[PathBuf]) -> std::io::Result<()> {
+fn open(files: &[PathBuf]) -> std::io::Result<()> {
     prepare()?;
     // Whatever the artifact prints must not get between these lines.
     let mut out = std::fs::File::from(rustix::io::dup(std::io::stdout())?);

@@ -12,7 +12,8 @@ mod console;
 mod svg;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::ExitCode;
 
 use crossterm::event::KeyCode;
 use hotswap_build::{HostPackage, Store};
@@ -33,13 +34,22 @@ const GREETINGS: [&[u8]; 2] = [b"Hello, ", b"Howdy, "];
 const WIDE: (u16, u16) = (120, 36);
 const NARROW: (u16, u16) = (80, 24);
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == probe::COMMAND) {
-        let files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-        return Ok(probe::main(&files)?);
+fn main() -> ExitCode {
+    if let Some(code) = probe::serve() {
+        return code;
     }
+    let made =
+        tokio::runtime::Runtime::new().map_err(Into::into).and_then(|it| it.block_on(make()));
+    match made {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn make() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let host = root.join("sample-host");
     let package = {

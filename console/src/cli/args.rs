@@ -57,13 +57,6 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
-    /// Open artifacts in this process, for whoever asks in another one.
-    #[command(name = crate::probe::COMMAND, hide = true)]
-    Probe {
-        /// The artifacts.
-        #[arg(required = true, num_args = 1..=2)]
-        files: Vec<PathBuf>,
-    },
     /// Write the man pages of `hotswap` and `hotswap-console`.
     Man {
         /// The directory that takes them.
@@ -75,7 +68,7 @@ impl Command {
     /// Whether failures are to be told as JSON too.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Completions { .. } | Self::Man { .. } | Self::Probe { .. } => false,
+            Self::Completions { .. } | Self::Man { .. } => false,
             Self::Build(build) => build.output.json,
             Self::Run(run) => run.output.json,
             Self::Hosts(output)

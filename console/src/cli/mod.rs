@@ -76,6 +76,9 @@ impl From<hotswap_build::BuildError> for Failure {
 
 /// Runs `hotswap` with the arguments of this process.
 pub fn main() -> ExitCode {
+    if let Some(code) = probe::serve() {
+        return code;
+    }
     let arguments = Arguments::parse();
     let json = arguments.command.wants_json();
     let outcome = runtime().and_then(|runtime| {
@@ -101,7 +104,6 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Live(output) => host::live(host, output).await,
         Command::Free(free) => host::free(host, free).await,
         Command::Inspect(arguments) => inspect::inspect(&arguments).await,
-        Command::Probe { files } => Ok(probe::main(&files)?),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(&dir),
         Command::Logs(logs) => logs::logs(host, logs).await,

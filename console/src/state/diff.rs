@@ -1,7 +1,7 @@
 //! How the selected version differs from another one, or from what is being worked on.
 
 use hotswap_build::SourceLineKind;
-use hotswap_protocol::{Source, VersionState};
+use hotswap_protocol::{Source, ValueChange, ValueOutcome, VersionState};
 
 use super::State;
 use crate::action::Motion;
@@ -41,15 +41,16 @@ impl Diff {
         self.asked = None;
     }
 
-    /// Takes what was asked for, unless something else was meanwhile.
-    pub fn take(&mut self, difference: Difference) {
+    /// Takes what was asked for, unless something else was meanwhile, with what became of the values
+    /// in the reload from the one version to the other, where that is known.
+    pub fn take(&mut self, difference: Difference, values: &[ValueOutcome]) {
         if self.asked.as_ref() != Some(&difference.request) {
             return;
         }
         if self.shown.as_ref() != Some(&difference.request) {
             self.top = 0;
         }
-        self.lines = lines(&difference);
+        self.lines = lines(&difference, values);
         self.shown = Some(difference.request);
     }
 
@@ -110,9 +111,19 @@ pub fn title(request: &DiffRequest) -> String {
     format!("{} v{} → {to}", request.plugin, request.from.version)
 }
 
-fn lines(difference: &Difference) -> Vec<Line> {
+fn lines(difference: &Difference, values: &[ValueOutcome]) -> Vec<Line> {
     let mut lines = vec![Line::new(Sort::Heading, title(&difference.request))];
     lines.extend(declared_lines(difference));
+    lines.extend(values.iter().map(|value| {
+        let (sort, mark) = match value.change {
+            ValueChange::Added => (Sort::Added, "  +"),
+            ValueChange::Dropped => (Sort::Breaking, "! -"),
+            ValueChange::Migrated => (Sort::Changed, "  ~"),
+            _ => (Sort::Plain, "   "),
+        };
+        let change = format::value_change(value.change);
+        Line::new(sort, format!("{mark} value {} {change}", value.key))
+    }));
     lines.push(Line::new(Sort::Plain, ""));
     lines.extend(source_lines(difference));
     lines

@@ -286,6 +286,13 @@ impl Timeline {
         self.serving.get(plugin).copied()
     }
 
+    /// The reload that replaced the one version of a plugin with the other.
+    pub fn between(&self, plugin: &str, from: u32, to: u32) -> Option<&Reload> {
+        let replaced =
+            |it: &Reload| it.replaced.iter().any(|(name, old)| name == plugin && *old == from);
+        self.reloads.iter().find(|it| it.loaded(plugin) == Some(to) && replaced(it))
+    }
+
     /// The reloads, newest first.
     pub fn reloads(&self) -> &VecDeque<Reload> {
         &self.reloads

@@ -1,6 +1,6 @@
 //! All there is to know of what is selected.
 
-use hotswap_protocol::{PluginInfo, Source, ValueChange, VersionInfo, VersionState};
+use hotswap_protocol::{PluginInfo, Source, VersionInfo, VersionState};
 
 use super::{Effect, calls};
 use crate::action::Panel;
@@ -97,7 +97,7 @@ fn of_reload(reload: &Reload) -> Vec<String> {
                 lines.extend([String::new(), "DataBag".into()]);
             }
             for value in &done.report.data_bag {
-                lines.push(format!("  {:<12} {}", value.key, change_in_words(value.change)));
+                lines.push(format!("  {:<12} {}", value.key, format::value_change(value.change)));
             }
         }
         Err(error) => {
@@ -122,17 +122,6 @@ fn of_reload(reload: &Reload) -> Vec<String> {
         }
     }
     lines
-}
-
-fn change_in_words(change: ValueChange) -> &'static str {
-    match change {
-        ValueChange::Added => "is new",
-        ValueChange::Kept => "stayed where it was",
-        ValueChange::Shared => "was taken over as it is",
-        ValueChange::Migrated => "was taken over into another type",
-        ValueChange::Dropped => "went with its version",
-        _ => "changed in a way that this console does not know",
-    }
 }
 
 /// The plugins that import this one.

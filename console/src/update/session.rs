@@ -108,7 +108,15 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 card.take(preview);
             }
         }
-        SessionEvent::Difference(difference) => state.diff.take(*difference),
+        SessionEvent::Difference(difference) => {
+            let request = &difference.request;
+            let to = request.to.as_ref().map(|to| to.version);
+            let reload =
+                to.and_then(|to| state.timeline.between(&request.plugin, request.from.version, to));
+            let values = reload.and_then(|reload| reload.result.as_ref().ok());
+            let values = values.map_or(&[][..], |done| &done.report.data_bag);
+            state.diff.take(*difference, values);
+        }
         SessionEvent::StoredBuilds { plugin, builds } => {
             if let Some(Overlay::Rollback(rollback)) = &mut state.overlay
                 && rollback.plugin == plugin

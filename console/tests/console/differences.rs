@@ -4,7 +4,7 @@ use hotswap_console::operation::Operation;
 use hotswap_console::session::{BuildEffect, DiffVersion, Order, SessionEvent};
 use hotswap_console::state::overlay::Overlay;
 use hotswap_console::update::Effect;
-use hotswap_protocol::{Outcome, VersionState, WireError};
+use hotswap_protocol::{Event, Outcome, VersionState, WireError};
 
 use crate::support::console::{Console, requested};
 use crate::support::samples;
@@ -113,4 +113,21 @@ fn what_was_built_meanwhile_is_compared_anew() {
         phases: Vec::new(),
     };
     assert_eq!(requested(&console.session(built)), Some(request));
+}
+
+#[test]
+fn between_two_versions_the_values_that_the_reload_took_over_are_told() {
+    let mut console = Console::connected(120, 36);
+    let finished = Event::ReloadFinished { at_ms: console.now_ms, report: samples::report() };
+    console.session(SessionEvent::Engine(finished));
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].versions.insert(0, samples::version(4, VersionState::Active, "active"));
+    snapshot.plugins[0].versions[1].state = VersionState::Retired;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("j");
+    let request = console.compare().unwrap();
+    assert_eq!((request.from.version, request.to.as_ref().map(|to| to.version)), (3, Some(4)));
+    console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
+    let screen = console.screen();
+    assert!(screen.contains("value greetings was taken over as it is"), "{screen}");
 }

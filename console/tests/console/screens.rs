@@ -318,3 +318,31 @@ fn no_size_is_too_small_and_none_too_large() {
         }
     }
 }
+
+#[test]
+fn what_versions_differ_by_is_shown_in_ascii_too() {
+    let mut theme = Theme::without_colours();
+    theme.is_ascii = true;
+    for (width, height) in SIZES {
+        let mut console = Console::connected(width, height);
+        let at_ms = console.now_ms;
+        let report = samples::report();
+        console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+        let assert_ascii = |console: &Console| {
+            let screen = console.screen_in(&theme);
+            assert!(screen.is_ascii(), "{screen}");
+        };
+        if let Some(request) = console.compare() {
+            console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
+        }
+        assert_ascii(&console);
+        console.press("2 [");
+        assert_ascii(&console);
+        console.press("1 p");
+        console.session(SessionEvent::Preview(Ok(samples::preview())));
+        assert_ascii(&console);
+        let exit = HostExit { code: None, signal: Some(11) };
+        console.session(SessionEvent::HostExited { exit, expected: false });
+        assert_ascii(&console);
+    }
+}
