@@ -14,11 +14,13 @@
 use std::io::stdin;
 
 use color_eyre::eyre::Result;
-use hotswap_engine::{Engine, args};
+use hotswap_engine::{ConsoleSocket, Engine, args};
 use sample_api::Animal;
 
 fn main() -> Result<()> {
-    let engine = Engine::builder_static(static_plugins::plugins()).build()?;
+    let engine = Engine::builder_static(static_plugins::plugins())
+        .console(ConsoleSocket::from_env()) // with HOTSWAP_CONSOLE=1: `hotswap status`
+        .build()?;
     println!("{}", engine.load(())?);
     loop {
         let greeting: String = engine.plugin("world")?.invoke("greet", args!["Ada", 2])?;

@@ -145,7 +145,7 @@ fn linked_plugins_end_with_their_engine_and_begin_anew_with_another() {
     {
         let host = Linked::with(static_plugins![shares]);
         host.engine.plugin("shares").unwrap().invoke::<u64>("count", args![]).unwrap();
-        assert_eq!(host.version("shares").detail, "active");
+        assert_eq!(host.version("shares").detail, "active: linked into this program");
         assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
         let ended = host.version("shares");
         assert_eq!(ended.state, VersionState::Kept);

@@ -3,6 +3,9 @@
 //! No type of tokio can cross between images, so these go through the host. A host that has given its
 //! engine no runtime (`EngineBuilder::tokio`) makes them errors.
 //!
+//! What is not here (sockets, an HTTP client) takes a runtime of the plugin's own: make it in `on_init`,
+//! and shut it down in `on_free`. Its threads keep the version in use until they have ended.
+//!
 //! A task keeps its version in use. When the version has been replaced, and its last call has ended,
 //! its tasks are cancelled at their next `await`.
 

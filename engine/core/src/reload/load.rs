@@ -201,8 +201,9 @@ impl Load {
 
         engine.store().set_live(std::mem::take(&mut self.live));
         let old = engine.publish(new);
+        let linked = if plan.linked.is_empty() { "" } else { ": linked into this program" };
         for version in &loaded {
-            version.enter(VersionState::Active, "active".into());
+            version.enter(VersionState::Active, format!("active{linked}"));
         }
         // Before the old generation goes: the reaper may free these as soon as it does.
         for version in &ending {
