@@ -68,6 +68,12 @@ fn phase(host: &Host, theme: &Theme) -> Span<'static> {
 
 /// All that a very small screen shows.
 pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    // Keys must not go where nobody sees them.
+    if let Some(what) = has_keyboard(state) {
+        let text = format!("{what} ");
+        let line = Line::from(vec![Span::styled(text, theme.warning), phase(&state.host, theme)]);
+        return frame.render_widget(line, area);
+    }
     let mut line = Line::from(vec![Span::styled(
         format!("{} ", if state.host.name.is_empty() { "hotswap" } else { &state.host.name }),
         theme.strong,
@@ -75,10 +81,6 @@ pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, them
     line.push_span(phase(&state.host, theme));
     if state.host.generation > 0 {
         line.push_span(Span::raw(format!(" gen {}", state.host.generation)));
-    }
-    if let Some(Overlay::Confirm { question, .. }) = &state.overlay {
-        line.push_span(Span::styled(format!(" {question} y/n"), theme.warning));
-        return frame.render_widget(line, area);
     }
     match (&state.job, &state.notice) {
         (Some(job), _) => line.push_span(Span::raw(format!(" {}", job.job))),
@@ -89,4 +91,33 @@ pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, them
         (None, None) => {}
     }
     frame.render_widget(line, area);
+}
+
+/// What takes the keys instead of the panels, and how to be rid of it.
+fn has_keyboard(state: &State) -> Option<String> {
+    match &state.overlay {
+        Some(Overlay::Confirm { question, .. }) => return Some(format!("{question} y/n")),
+        Some(Overlay::Help { .. }) => return Some("help, Esc closes".into()),
+        Some(Overlay::Palette(palette)) => {
+            let chosen = palette.chosen().map_or("nothing", |command| command.hint);
+            return Some(format!(":{} → {chosen}", palette.input.value()));
+        }
+        Some(Overlay::Details { title, .. }) => return Some(format!("{title}, Esc closes")),
+        Some(Overlay::Preview(_)) => return Some("preview, Esc closes".into()),
+        Some(Overlay::Rollback(rollback)) => {
+            let target = rollback.target().unwrap_or_default();
+            return Some(format!("roll back to {target}?"));
+        }
+        Some(Overlay::HostEnded(_)) => return Some("host ended, H restarts".into()),
+        None => {}
+    }
+    if let Some(input) = &state.searching {
+        return Some(format!("/{}", input.value()));
+    }
+    let form = state.functions.form.as_ref().filter(|_| state.form_has_keyboard())?;
+    let rows = form.rows();
+    let name = rows.get(form.focused).map_or("", |row| row.node.name.as_str());
+    let text = form.texts();
+    let typed = text.get(form.focused).map_or("", String::as_str);
+    Some(format!("{} {name}: {typed}", form.function))
 }

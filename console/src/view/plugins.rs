@@ -189,7 +189,7 @@ fn draw_details(
         ("loaded", loaded(version, state.now_ms)),
     ];
     if is_held(row, state) {
-        lines.push(("kept", "by this console, also when it is replaced".into()));
+        lines.push(("kept", "by this console".into()));
     }
     let detail_is_more = version.detail != version.state.as_str();
     if detail_is_more && !version.detail.is_empty() {

@@ -387,3 +387,20 @@ fn a_host_that_ended_can_be_started_again() {
     assert_eq!(console.press("H"), [], "a host that runs is not ended without a question");
     assert_eq!(console.press("y"), [Effect::Order(Order::Restart)]);
 }
+
+#[test]
+fn on_the_smallest_screen_it_is_seen_what_takes_the_keys() {
+    let mut console = Console::connected(30, 8);
+    let mut shows = |keys: &str, text: &str, expected: &str| {
+        console.press(keys);
+        console.write(text);
+        let screen = console.screen();
+        assert!(screen.contains(expected), "{keys}: {screen}");
+    };
+    shows("?", "", "help, Esc closes");
+    shows("Esc 3 /", "vel", "/vel");
+    shows("Esc 1 i", "Ada", "greet name: Ada");
+    shows("Esc :", "zoo", ":zoo → zoom");
+    shows("Esc q", "", "Quit? y/n");
+    shows("Esc", "", "sample-host ● gen 3");
+}
