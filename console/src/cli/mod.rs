@@ -13,7 +13,7 @@
 //! | `hosts` | `[{"pid", "name", "socket", "plugin_dir", "staging_dir"}]` |
 //! | `status` | [`Snapshot`](hotswap_protocol::Snapshot): `{"host", "generation", "plugins": [{"name", "versions": [{"version", "state", "build_id", …}]}]}` |
 //! | `reload`, `rollback` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |
-//! | `invoke` | [`InvokeResult`](hotswap_protocol::InvokeResult): `{"value", "plugin", "version", "elapsed_us"}` |
+//! | `invoke` | [`InvokeResult`](hotswap_protocol::InvokeResult): `{"value", "plugin", "version", "elapsed_us", "elapsed_ns"}`, and `"latencies"` with `--repeat` |
 //! | `vault` | [`VaultSnapshot`](hotswap_protocol::VaultSnapshot): `{"generation", "data_bag", "extension", …}` |
 //! | `live` | [`LiveSnapshot`](hotswap_protocol::LiveSnapshot): `{"generation", "functions": [{"plugin", "version", "name", …}], "types": […]}` |
 //! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
