@@ -115,6 +115,42 @@ fn the_host_calls_what_plugins_registered() {
     assert!(message.starts_with("the parrot is tired (at tests/fixtures/shares/"), "{message}");
 }
 
+/// An animal of the host's.
+struct Bear;
+
+impl Animal for Bear {
+    fn speak(&self, times: u32) -> String {
+        assert!(times > 0, "the bear sleeps");
+        "growl ".repeat(times as usize).trim().to_owned()
+    }
+}
+
+#[test]
+fn a_plugin_calls_what_the_host_and_plugins_registered() {
+    let host = Host::with(&["shares"]);
+    let ask = |name: &str, times: u32| {
+        let shares = host.engine.plugin("shares").unwrap();
+        shares.invoke::<Option<String>>("ask", args![name, times])
+    };
+    assert_eq!(ask("bear", 1).unwrap(), None);
+    host.engine.vault().extension().register::<dyn Animal, _>("bear", Bear).unwrap();
+    for number in 2..=3 {
+        let shares = host.engine.plugin("shares").unwrap();
+        let names: Vec<String> = shares.invoke("animals", args![]).unwrap();
+        assert_eq!(names, ["bear", "parrot"]);
+        assert_eq!(ask("bear", 2).unwrap().as_deref(), Some("growl growl"));
+        assert_eq!(ask("parrot", 1).unwrap().as_deref(), Some("squawk"));
+        drop(shares);
+        // What the host registered stays.
+        host.plugins.install("shares", number);
+        host.reload();
+        host.wait_for("shares", number - 1, VersionState::Freed);
+    }
+    let error = ask("bear", 0).unwrap_err();
+    assert!(error.message().contains("the bear sleeps (at "), "{}", error.message());
+    assert_eq!(ask("bear", 1).unwrap().as_deref(), Some("growl"));
+}
+
 #[test]
 fn the_extension_is_made_for_each_generation() {
     #[derive(serde::Serialize)]

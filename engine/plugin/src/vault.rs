@@ -5,7 +5,7 @@ use std::{marker::PhantomData, ptr::NonNull};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Data, Error, ObjectOf, Result, Shared, Value,
+    Data, Error, Interface, Leased, ObjectOf, Result, Shared, Value,
     abi::{Outcome, VaultContext, VaultTable},
     interface::raw::RawObject,
 };
@@ -297,6 +297,32 @@ impl Extension<'_> {
         let object = RawObject::new::<I, T>(object);
         // SAFETY: the context is one that the table knows; the object's owner passes to the engine.
         outcome(unsafe { (self.vault.table.register)(self.vault.context, name, object) })
+    }
+
+    /// The object that is registered under a name for an interface, by the host or by a plugin; `None`
+    /// when there is none.
+    ///
+    /// It keeps the version that registered it in use, so let it go when the work is done: what is to
+    /// be kept is imported.
+    ///
+    /// # Errors
+    /// When the interface is another where it was registered; the message says what differs.
+    pub fn find<I: Interface + ?Sized>(&self, name: &str) -> Result<Option<Leased<I>>> {
+        let shape = I::shape();
+        // SAFETY: the context is one that the table knows.
+        let found = outcome(unsafe { (self.vault.table.find)(self.vault.context, &shape, name) })?;
+        // SAFETY: the engine answers with an object of the shape that was asked for.
+        Ok(found.map(|found| unsafe { Leased::from_raw(found.object, found.lease) }))
+    }
+
+    /// The names that are registered for an interface, sorted.
+    ///
+    /// # Errors
+    /// Only when the engine itself fails.
+    pub fn names<I: Interface + ?Sized>(&self) -> Result<Vec<String>> {
+        let shape = I::shape();
+        // SAFETY: the context is one that the table knows.
+        outcome(unsafe { (self.vault.table.names)(self.vault.context, &shape.name) })
     }
 }
 

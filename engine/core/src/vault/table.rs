@@ -7,7 +7,7 @@ use std::{
 
 use hotswap_plugin::{
     __private::{CarryTable, RawObject, RawValue, ValueCallback},
-    Carried, Data, Result, Value, Vault,
+    BoundObject, Carried, Data, InterfaceShape, Result, Value, Vault,
     abi::{Outcome, PanicReport, VaultContext, VaultTable},
 };
 
@@ -30,6 +30,8 @@ static TABLE: VaultTable = VaultTable {
     live_call,
     live_renew,
     register,
+    find,
+    names,
 };
 
 unsafe extern "C" fn retain(context: VaultContext) {
@@ -101,6 +103,20 @@ unsafe extern "C" fn live_renew(context: VaultContext, data: &Data) -> Outcome<D
 unsafe extern "C" fn register(context: VaultContext, name: &str, object: RawObject) -> Outcome<()> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| view.register(name, object)) }
+}
+
+unsafe extern "C" fn find(
+    context: VaultContext,
+    shape: &InterfaceShape,
+    name: &str,
+) -> Outcome<Option<BoundObject>> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |view| view.registered(shape, name)) }
+}
+
+unsafe extern "C" fn names(context: VaultContext, interface: &str) -> Outcome<Vec<String>> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |view| Ok(view.names(interface))) }
 }
 
 /// Runs `f` with the view; a panic of the engine does not reach the caller's image.

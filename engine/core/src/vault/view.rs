@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hotswap_plugin::{
     __private::{CarryTable, RawObject, RawValue, ValueCallback},
-    Carried, Data, Error, ErrorKind, Result, Value, Vault,
+    BoundObject, Carried, Data, Error, ErrorKind, InterfaceShape, Result, Value, Vault,
 };
 
 use super::{
@@ -215,6 +215,36 @@ impl View {
             slot.destroy();
         }
         refused
+    }
+
+    /// The registrations of an interface that this owner sees, sorted by name.
+    fn slots(&self, interface: &str) -> Vec<Arc<Slot>> {
+        let contents = self.store.contents();
+        let own = self.overlay();
+        let hidden = |slot: &Slot| own.as_ref().is_some_and(|own| own.hides(&slot.owner));
+        let mut slots: Vec<_> =
+            contents.slots.iter().filter(|slot| !hidden(slot)).cloned().collect();
+        if let Some(own) = &own {
+            slots.extend(own.contents().slots.iter().cloned());
+        }
+        slots.retain(|slot| slot.shape.name == interface);
+        slots.sort_by(|a, b| a.name.cmp(&b.name));
+        slots
+    }
+
+    /// Lends what is registered under a name.
+    pub fn registered(&self, shape: &InterfaceShape, name: &str) -> Result<Option<BoundObject>> {
+        let slots = self.slots(&shape.name);
+        let Some(slot) = slots.into_iter().find(|slot| slot.name == name) else { return Ok(None) };
+        if let Some(what) = slot.shape.difference(shape) {
+            let owner = &slot.owner;
+            return Err(Error::msg(format_args!("`{name}` of {owner} does not fit: {what}")));
+        }
+        Ok(slot.lend_raw())
+    }
+
+    pub fn names(&self, interface: &str) -> Vec<String> {
+        self.slots(interface).iter().map(|slot| slot.name.clone()).collect()
     }
 
     fn add(&self, slot: &Arc<Slot>) -> Result<()> {

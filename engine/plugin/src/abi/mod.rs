@@ -13,8 +13,8 @@ use std::{
 };
 
 use crate::{
-    BoundObject, Data, Error, FunctionDescription, ImportRequest, LiveTypeDescription, TypeSchema,
-    Value, Vault,
+    BoundObject, Data, Error, FunctionDescription, ImportRequest, InterfaceShape,
+    LiveTypeDescription, TypeSchema, Value, Vault,
     function::{Context, TypedCall},
     future::RawFuture,
     interface::raw::RawObject,
@@ -267,4 +267,12 @@ pub struct VaultTable {
     pub live_renew: unsafe extern "C" fn(VaultContext, data: &Data) -> Outcome<Data>,
     /// Registers an object in the Extension; the host owns it afterwards, also on failure.
     pub register: unsafe extern "C" fn(VaultContext, name: &str, object: RawObject) -> Outcome<()>,
+    /// Lends the object that is registered under a name for an interface.
+    pub find: unsafe extern "C" fn(
+        VaultContext,
+        shape: &InterfaceShape,
+        name: &str,
+    ) -> Outcome<Option<BoundObject>>,
+    /// The names that are registered for an interface, sorted.
+    pub names: unsafe extern "C" fn(VaultContext, interface: &str) -> Outcome<Vec<String>>,
 }
