@@ -17,12 +17,14 @@ pub struct PreviewCard {
 }
 
 impl PreviewCard {
-    /// Takes what was found out.
-    pub fn take(&mut self, preview: Result<Preview, WireError>) {
+    /// Takes what was found out; with a hint at what to do where there is nothing to reload.
+    pub fn take(&mut self, preview: Result<Preview, WireError>, hint: Option<&str>) {
         self.lines = Some(match preview {
             Ok(preview) => {
                 self.can_reload = preview.error().is_none() && !preview.changes_nothing();
-                preview.lines()
+                let hint = hint.filter(|_| preview.changes_nothing());
+                let hint = hint.map(|hint| Line::new(Sort::Note, hint));
+                preview.lines().into_iter().chain(hint).collect()
             }
             Err(error) => {
                 let mut lines = vec![Line::new(Sort::Heading, "A reload would be refused.")];

@@ -104,8 +104,10 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             }
         }
         SessionEvent::Preview(preview) => {
+            let hint = (!state.host.packages.is_empty())
+                .then_some("what was edited since the last build has to be built first");
             if let Some(Overlay::Preview(card)) = &mut state.overlay {
-                card.take(preview);
+                card.take(preview, hint);
             }
         }
         SessionEvent::Difference(difference) => {

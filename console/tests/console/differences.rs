@@ -46,7 +46,7 @@ fn what_would_do_nothing_or_be_refused_is_not_carried_out() {
     crashing.plugins[0].error = Some(samples::refusal());
     let refused: Result<_, WireError> = Err(samples::refusal());
     for (preview, text) in [
-        (Ok(nothing), "A reload would change nothing."),
+        (Ok(nothing), "A reload would change nothing.\n\nunchanged: world, dog, cat\n"),
         (Ok(crashing), "  caused by: nothing else was tried"),
         (refused, "A reload would be refused."),
     ] {
