@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use hotswap_protocol::MAX_REPEAT;
 
@@ -106,7 +106,26 @@ pub struct BuildArguments {
     /// Go through cargo also where only sources changed.
     #[arg(long)]
     pub no_replay: bool,
-    /// Tell what was built and how long each phase took.
+    /// Count files as sources in whose path, relative to the plugin's package, this regular
+    /// expression is found: what is in them is part of what identifies the build.
+    #[arg(long, value_name = "REGEX")]
+    pub include: Vec<String>,
+    /// Leave out of these files in whose path this is found.
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<String>,
+    /// With `false`: check the package, and compile nothing.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    pub cargo_build: bool,
+    /// Make what begins so live in `#[live]` modules, instead of `live_`.
+    #[arg(long, value_name = "PREFIX")]
+    pub live_prefix: Option<String>,
+    /// Keep what is usually removed after the build, and say where it is.
+    #[arg(long)]
+    pub leave_temps: bool,
+    /// Tell with an error where in the program it arose.
+    #[arg(long)]
+    pub debug: bool,
+    /// Tell what was built: commit, functions and types, files, and how long each phase took.
     #[arg(long, short)]
     pub verbose: bool,
     /// Build nothing, but generate in OUT_DIR the crate through which a host links the plugin

@@ -1,11 +1,12 @@
 //! `hotswap build`
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hotswap_build::{
-    BuildEffect, BuildMessage, BuildOptions, Built, Cancel, PluginPackage, build_plugin,
-    link_statically, unlink_statically,
+    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, PluginPackage,
+    build_plugin, link_statically, unlink_statically,
 };
 use hotswap_protocol::{ErrorKind, PhaseTiming, Source, WireError};
 use serde::Serialize;
@@ -13,26 +14,73 @@ use serde_json::json;
 
 use super::args::BuildArguments;
 use super::{Failure, print_json};
+use crate::probe::Prober;
 use crate::signals::Termination;
 
 pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
     if arguments.static_linking {
         return link(&arguments);
     }
+    let arguments = Arc::new(arguments);
     let cancel = Cancel::default();
     let mut termination = Termination::listen()?;
-    let cancelled = cancel.clone();
-    let mut building =
-        tokio::task::spawn_blocking(move || build_and_install(arguments, &cancelled));
+    let (asked, cancelled) = (Arc::clone(&arguments), cancel.clone());
+    let mut building = tokio::task::spawn_blocking(move || build_and_install(&asked, &cancelled));
     let built = loop {
         tokio::select! {
             built = &mut building => break built,
             () = termination.recv() => cancel.cancel(),
         }
     };
-    built.unwrap_or_else(|error| {
-        Err(WireError::new(ErrorKind::Internal, format!("the build panicked: {error}")).into())
-    })
+    let built = built.map_err(|error| {
+        WireError::new(ErrorKind::Internal, format!("the build panicked: {error}"))
+    })?;
+    if let Err(error) = &built
+        && arguments.debug
+    {
+        writeln!(io::stderr(), "it arose here:\n{}", error.backtrace())?;
+    }
+    let Some((built, path)) = built? else { return Ok(()) };
+    if arguments.verbose {
+        tell(&built, &path).await?;
+    }
+    if arguments.output.json {
+        return Ok(print_json(&BuiltLine::of(&built, &path))?);
+    }
+    Ok(writeln!(io::stdout(), "{}", path.display())?)
+}
+
+/// Tells everything about what was built.
+async fn tell(built: &Built, path: &Path) -> Result<(), Failure> {
+    let contents = Prober::this_program().contents(path).await?;
+    let mut text = String::new();
+    let effect = match built.effect {
+        BuildEffect::NewCode => "new code",
+        BuildEffect::SameCode => "sources changed, but not the code that they make",
+        BuildEffect::UpToDate => "up to date",
+    };
+    text += &format!("build      {} ({effect})\n", built.build_id);
+    text += &match &built.source {
+        None => "commit     none: not in a git repository\n".to_owned(),
+        Some(Source { commit, branch, dirty, .. }) => {
+            let dirty = if *dirty { " + changes" } else { "" };
+            format!("commit     {commit} {branch}{dirty}\n")
+        }
+    };
+    for function in &contents.functions {
+        let kind = if function.is_live { "live fn " } else { "fn " };
+        text += &format!("{kind:<10} {}{}\n", function.name, function.signature);
+    }
+    for live_type in &contents.live_types {
+        text += &format!("live type  {}\n", live_type.name);
+    }
+    for file in [built.artifact.as_path(), path] {
+        text += &format!("file       {}\n", file.display());
+    }
+    for (phase, elapsed) in &built.phases {
+        text += &format!("{phase:<10} {:.1} ms\n", elapsed.as_secs_f64() * 1e3);
+    }
+    Ok(io::stderr().write_all(text.as_bytes())?)
 }
 
 /// Generates the crate through which a host links the plugin, or removes the plugin from it.
@@ -60,12 +108,25 @@ fn link(arguments: &BuildArguments) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", links.dir.display())?)
 }
 
-fn build_and_install(arguments: BuildArguments, cancel: &Cancel) -> Result<(), Failure> {
-    let plugin = PluginPackage::open(&arguments.plugin_dir)?;
+/// Nothing where nothing was to be compiled.
+fn build_and_install(
+    arguments: &BuildArguments,
+    cancel: &Cancel,
+) -> Result<Option<(Built, PathBuf)>, BuildError> {
+    let mut plugin = PluginPackage::open(&arguments.plugin_dir)?;
+    plugin.included = plugin.included.and(&arguments.include, &arguments.exclude)?;
+    if !arguments.cargo_build {
+        // Whoever reads this knows what it was asked for.
+        let _ = writeln!(io::stderr(), "`{}` can be built as a plugin", plugin.name);
+        return Ok(None);
+    }
     let options = BuildOptions {
         release: arguments.release,
-        cargo_flags: arguments.cargo_flags,
+        cargo_flags: arguments.cargo_flags.clone(),
         no_replay: arguments.no_replay,
+        live_prefix: arguments.live_prefix.clone(),
+        leave_temps: arguments.leave_temps,
+        ..BuildOptions::default()
     };
     let mut show = |message| {
         let mut stderr = io::stderr();
@@ -80,16 +141,7 @@ fn build_and_install(arguments: BuildArguments, cancel: &Cancel) -> Result<(), F
     };
     let built = build_plugin(&plugin, &options, cancel, &mut show)?;
     let path = built.install(&arguments.out_dir)?;
-    if arguments.verbose {
-        for (phase, elapsed) in &built.phases {
-            writeln!(io::stderr(), "{phase:>10} {:8.1} ms", elapsed.as_secs_f64() * 1e3)?;
-        }
-        writeln!(io::stderr(), "{:?} {}", built.effect, built.build_id)?;
-    }
-    if arguments.output.json {
-        return Ok(print_json(&BuiltLine::of(&built, &path))?);
-    }
-    Ok(writeln!(io::stdout(), "{}", path.display())?)
+    Ok(Some((built, path)))
 }
 
 /// What `hotswap build --json` prints.

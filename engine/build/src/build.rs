@@ -13,11 +13,11 @@ use serde::Serialize;
 use crate::build::compile::{Package, compile};
 use crate::build::link::{Linked, link};
 use crate::replay::Replay;
-use crate::store::{self, StoredArtifact};
+use crate::store::{self, StoreLimits, StoredArtifact};
 use crate::{BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, cargo, git};
 
 pub(crate) mod compile;
-mod link;
+pub(crate) mod link;
 mod lock;
 
 /// How to build; the default is an ordinary debug build.
@@ -29,6 +29,12 @@ pub struct BuildOptions {
     pub cargo_flags: Vec<String>,
     /// Go through cargo also where only sources changed.
     pub no_replay: bool,
+    /// What makes a function live by its name, instead of `live_`.
+    pub live_prefix: Option<String>,
+    /// Keep what is usually removed after the build, and say where it is.
+    pub leave_temps: bool,
+    /// How much the store keeps of the plugin.
+    pub store_limits: StoreLimits,
 }
 
 /// A plugin that was built: an artifact in the store.
@@ -139,7 +145,9 @@ pub fn build_plugin(
         BuildError::artifact(format!("`{}` compiles, but is no plugin: {error}", plugin.name))
     })?;
     let stamped_at = Instant::now();
-    let StoredArtifact { path, facts } = plugin.store()?.put(&library)?;
+    let store = plugin.store()?;
+    let StoredArtifact { path, facts } = store.put(&library)?;
+    store.prune(&facts.name, options.store_limits)?;
     phases.extend([("stamp", stamped_at - linked_at), ("store", stamped_at.elapsed())]);
     if let Some(replay) = &mut replay {
         effect = judge(effect, build_id, replay);

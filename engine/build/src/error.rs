@@ -1,5 +1,6 @@
 //! Why there is no artifact.
 
+use std::backtrace::Backtrace;
 use std::fmt;
 
 /// Why something could not be found, built, stored or watched.
@@ -9,6 +10,7 @@ use std::fmt;
 pub struct BuildError {
     kind: BuildErrorKind,
     message: String,
+    backtrace: Backtrace,
 }
 
 /// What sort of failure a [`BuildError`] is.
@@ -31,21 +33,31 @@ impl BuildError {
         self.kind
     }
 
+    /// Where in the program it arose.
+    pub fn backtrace(&self) -> &Backtrace {
+        &self.backtrace
+    }
+
     pub(crate) fn compile(message: impl Into<String>) -> Self {
-        Self { kind: BuildErrorKind::Compile, message: message.into() }
+        Self::new(BuildErrorKind::Compile, message.into())
     }
 
     pub(crate) fn cancelled(package: &str) -> Self {
         let message = format!("the build of `{package}` was cancelled");
-        Self { kind: BuildErrorKind::Cancelled, message }
+        Self::new(BuildErrorKind::Cancelled, message)
     }
 
     pub(crate) fn setup(message: impl Into<String>) -> Self {
-        Self { kind: BuildErrorKind::Setup, message: message.into() }
+        Self::new(BuildErrorKind::Setup, message.into())
     }
 
     pub(crate) fn artifact(message: impl Into<String>) -> Self {
-        Self { kind: BuildErrorKind::Artifact, message: message.into() }
+        Self::new(BuildErrorKind::Artifact, message.into())
+    }
+
+    /// A build that fails has time for a backtrace; names are looked up only when it is shown.
+    fn new(kind: BuildErrorKind, message: String) -> Self {
+        Self { kind, message, backtrace: Backtrace::force_capture() }
     }
 }
 

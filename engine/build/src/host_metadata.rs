@@ -20,7 +20,10 @@ pub(crate) struct HostMetadata {
 impl HostMetadata {
     /// Whether the package is meant to be a host, be its table right or wrong.
     pub(crate) fn is_in(package: &Package) -> bool {
-        package.metadata.get("hotswap").is_some()
+        package.metadata.get("hotswap").is_some_and(|table| {
+            // That of a plugin says which files it is made of.
+            table.get("include").or_else(|| table.get("exclude")).is_none()
+        })
     }
 
     /// `None` where the package is no host.

@@ -31,6 +31,7 @@
 mod error;
 // What there is to build.
 mod host_metadata;
+mod included;
 mod package;
 mod workspace;
 // Building it.
@@ -52,11 +53,12 @@ mod watch;
 pub use build::{BuildEffect, BuildOptions, Built, build_host, build_plugin};
 pub use cancel::Cancel;
 pub use error::{BuildError, BuildErrorKind};
+pub use included::IncludedFiles;
 pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
 pub use package::{HostPackage, PluginPackage};
 pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};
 pub use static_link::{StaticLinks, link_statically, unlink_statically};
-pub use store::{Store, StoredArtifact, StoredFile};
+pub use store::{Store, StoreLimits, StoredArtifact, StoredFile};
 pub use watch::{Quiet, SourceChange, Watcher};
 
 pub use hotswap_engine::artifact::{BuildId, Facts, Source};

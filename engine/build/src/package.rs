@@ -7,6 +7,7 @@ use cargo_metadata::{Package, TargetKind};
 
 use crate::BuildError;
 use crate::host_metadata::HostMetadata;
+use crate::included::IncludedFiles;
 use crate::store::Store;
 use crate::workspace::{Workspace, depends_on_plugin_api, find_manifest, list};
 
@@ -55,6 +56,8 @@ pub struct PluginPackage {
     pub target_dir: PathBuf,
     /// Its own directory and those of the path dependencies it is built from.
     pub source_dirs: Vec<PathBuf>,
+    /// Which files besides Rust sources are its sources too.
+    pub included: IncludedFiles,
     /// How many packages a build of it compiles at most.
     pub package_count: usize,
 }
@@ -142,6 +145,7 @@ impl PluginPackage {
             workspace_root: workspace.root(),
             target_dir: workspace.target_dir(),
             source_dirs: source_dirs.into_iter().collect(),
+            included: IncludedFiles::of(package)?,
             package_count: 1 + dependencies.len(),
         })
     }

@@ -10,6 +10,7 @@
 //! put back with its old time is a change here, other than for cargo.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use cargo_metadata::{Artifact, TargetKind};
 
 use crate::build::compile::Run;
+use crate::build::link::INCLUDED;
 use crate::replay::dep_info::DepInfo;
 use crate::replay::guard::BuildScript;
 use crate::replay::input::{Input, Stat};
@@ -44,6 +46,8 @@ const REMEMBERED_WAYS: usize = 6;
 #[derive(Debug)]
 pub(crate) struct Replay<'a> {
     plugin: &'a PluginPackage,
+    /// The argument that makes included files part of the library.
+    included: Option<String>,
     dir: PathBuf,
     record: Record,
 }
@@ -84,23 +88,34 @@ impl<'a> Replay<'a> {
             fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         }
         let record = Record::load(&dir.join("record.json"));
-        Ok(Self { plugin, dir, record })
+        let included = cargo.get_args().filter_map(|arg| arg.to_str()).find(|arg| is_included(arg));
+        Ok(Self { plugin, included: included.map(str::to_owned), dir, record })
     }
 
     /// Looks what has changed.
     pub(crate) fn next(&self) -> Next {
         match plan::plan(&self.record, self.plugin) {
+            Plan::Nothing | Plan::Replay(..) if self.has_other_files() => {
+                Next::Cargo("a file that is included besides the sources changed".to_owned())
+            }
             Plan::Nothing => Next::UpToDate,
             Plan::Replay(units, seen) => Next::Replay(Outdated { units, seen }),
             Plan::Cargo(reason) => Next::Cargo(reason),
         }
     }
 
-    /// Has a run of cargo noted.
-    pub(crate) fn note(&self, command: &mut Command) -> io::Result<Notes> {
+    fn has_other_files(&self) -> bool {
+        let plugin = self.record.plugins.get(&self.plugin.name);
+        let root = plugin.and_then(|plugin| self.record.units.get(&plugin.root));
+        let then = root.and_then(|root| root.invocation.args.iter().find(|arg| is_included(arg)));
+        then != self.included.as_ref()
+    }
+
+    /// Has a run of cargo noted; the notes may stay for somebody to look at.
+    pub(crate) fn note(&self, command: &mut Command, stay: bool) -> io::Result<Notes> {
         let settings = |dir: &PathBuf| (dir.clone(), guard::settings(self.plugin, dir));
         let settings = self.plugin.source_dirs.iter().map(settings).collect();
-        Notes::attach(command, &self.dir, settings)
+        Notes::attach(command, &self.dir, settings, stay)
     }
 
     /// Takes up what a run of cargo that began at `began` did.
@@ -325,7 +340,7 @@ fn place_of(dir: &Path, id: &str) -> PathBuf {
 /// The name of a way to build: a hash of all that a record has to be the same for.
 fn way(plugin: &PluginPackage, cargo: &Command) -> String {
     let mut hasher = blake3::Hasher::new();
-    let mut add = |text: &std::ffi::OsStr| {
+    let mut add = |text: &OsStr| {
         hasher.update(text.as_encoded_bytes());
         hasher.update(b"\0");
     };
@@ -333,12 +348,17 @@ fn way(plugin: &PluginPackage, cargo: &Command) -> String {
     add(cargo.get_program());
     // What tells the plugins of a workspace apart is no other way to build.
     let own = [plugin.name.as_str().as_ref(), plugin.manifest_path.as_os_str()];
-    cargo.get_args().filter(|arg| !own.contains(arg)).for_each(&mut add);
+    let is_own = |arg: &&OsStr| own.contains(arg) || arg.to_str().is_some_and(is_included);
+    cargo.get_args().filter(|arg| !is_own(arg)).for_each(&mut add);
     for (name, value) in guard::cargo_variables() {
         add(name.as_ref());
         add(value.as_ref());
     }
     hasher.finalize().to_hex()[..16].to_owned()
+}
+
+fn is_included(arg: impl AsRef<str>) -> bool {
+    arg.as_ref().starts_with(INCLUDED)
 }
 
 /// Makes room for another way to build.

@@ -2,7 +2,7 @@
 
 use std::env::consts::DLL_SUFFIX;
 use std::ffi::OsStr;
-use std::fs::{self, DirEntry};
+use std::fs::{self, DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -40,6 +40,22 @@ pub struct StoredFile {
     pub stored_at: SystemTime,
 }
 
+/// How much a store keeps of one plugin. The newest build is always kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// How many builds.
+    pub count: usize,
+    /// How large they may be together.
+    pub size_bytes: u64,
+}
+
+impl Default for StoreLimits {
+    /// 20 builds of 512 MiB together.
+    fn default() -> Self {
+        Self { count: 20, size_bytes: 512 << 20 }
+    }
+}
+
 impl Store {
     /// The store in `dir`, which is created where there is none.
     pub fn open(dir: &Path) -> Result<Self, BuildError> {
@@ -52,14 +68,17 @@ impl Store {
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// Keeps a stamped artifact under what it says of itself. One that differs from a kept one
-    /// in its git facts only takes that one's place.
+    /// Keeps a stamped artifact under what it says of itself, as the newest of its plugin. One that
+    /// differs from a kept one in its git facts only takes that one's place.
     pub fn put(&self, artifact: &[u8]) -> Result<StoredArtifact, BuildError> {
         let facts = artifact::inspect(artifact).map_err(|error| {
             BuildError::artifact(format!("this is no artifact that can be stored: {error}"))
         })?;
         let path = self.path(&facts.name, facts.build_id)?;
-        atomic_file::write(&path, artifact).map_err(|error| {
+        let stored = atomic_file::write(&path, artifact).and_then(|()| {
+            File::options().write(true).open(&path)?.set_modified(SystemTime::now())
+        });
+        stored.map_err(|error| {
             BuildError::artifact(format!(
                 "`{}` {} could not be stored as {}: {error}",
                 facts.name,
@@ -117,6 +136,24 @@ impl Store {
         Ok(files)
     }
 
+    /// Removes the oldest builds of a plugin beyond the limits, but for those that a host has
+    /// loaded; answers which.
+    pub fn prune(&self, plugin: &str, limits: StoreLimits) -> Result<Vec<StoredFile>, BuildError> {
+        let (mut count, mut size_bytes) = (0, 0_u64);
+        let mut removed = Vec::new();
+        for file in self.list(plugin)? {
+            count += 1;
+            size_bytes = size_bytes.saturating_add(file.size_bytes);
+            let fits = count == 1 || (count <= limits.count && size_bytes <= limits.size_bytes);
+            if !fits && remove_unless_loaded(&file.path) {
+                count -= 1;
+                size_bytes -= file.size_bytes;
+                removed.push(file);
+            }
+        }
+        Ok(removed)
+    }
+
     fn path(&self, plugin: &str, build_id: BuildId) -> Result<PathBuf, BuildError> {
         Ok(self.plugin_dir(plugin)?.join(format!("{build_id}{DLL_SUFFIX}")))
     }
@@ -140,6 +177,18 @@ impl StoredArtifact {
     pub fn install(&self, out_dir: &Path) -> Result<PathBuf, BuildError> {
         install(&self.facts.name, &self.path, out_dir)
     }
+}
+
+/// A host that has it loaded keeps the file beside it locked. What cannot be removed now is found
+/// again the next time.
+fn remove_unless_loaded(path: &Path) -> bool {
+    let lock = artifact::stored_lock(path);
+    let held = File::options().write(true).open(&lock).is_ok_and(|file| file.try_lock().is_err());
+    if held || fs::remove_file(path).is_err() {
+        return false;
+    }
+    let _ = fs::remove_file(lock);
+    true
 }
 
 /// Brings a stored artifact into a plugin directory.

@@ -15,6 +15,16 @@ pub fn store_dir(store: &std::path::Path, plugin: &str) -> std::path::PathBuf {
     store.join(plugin.to_lowercase())
 }
 
+/// Where a store keeps one build of a plugin.
+pub fn stored_path(store: &std::path::Path, plugin: &str, build_id: BuildId) -> std::path::PathBuf {
+    store_dir(store, plugin).join(format!("{build_id}{}", std::env::consts::DLL_SUFFIX))
+}
+
+/// The file beside a stored build that whoever has it loaded keeps locked.
+pub fn stored_lock(stored: &std::path::Path) -> std::path::PathBuf {
+    stored.with_extension("loaded")
+}
+
 /// Why a file is no artifact that can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,7 +1,8 @@
 //! Earlier artifacts, for rollbacks: images that are still mapped, and the store of builds.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +11,7 @@ use hotswap_protocol::VersionState;
 
 use crate::{
     EngineError, Step,
-    artifact::{self, BuildId},
+    artifact::{self, BuildId, Facts},
     find::Found,
     lease::{Lease, LeaseKind},
     manager::same_name,
@@ -69,6 +70,18 @@ pub(crate) fn find_earlier(
         return Ok(artifact);
     }
     Err(refuse(format!("what is stored under this name is `{}`", artifact.facts.name)))
+}
+
+/// Keeps whoever cleans up the store from removing this build, as long as the file is open: they
+/// remove only what they can lock for themselves. Nothing where the build is not in the store.
+pub(crate) fn keep_stored(store: Option<&Path>, facts: &Facts) -> Option<File> {
+    let stored = artifact::stored_path(store?, &facts.name, facts.build_id);
+    if !stored.exists() {
+        return None;
+    }
+    let lock = artifact::stored_lock(&stored);
+    let lock = File::options().create(true).truncate(false).write(true).open(lock).ok()?;
+    lock.try_lock_shared().ok().map(|()| lock)
 }
 
 /// The artifact of a version whose image is mapped: the copy that it was loaded from.

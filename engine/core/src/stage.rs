@@ -36,6 +36,8 @@ pub(crate) struct Staging {
 pub(crate) struct Staged {
     pub copy: PathBuf,
     pub facts: Facts,
+    /// Keeps the artifact in the store, if it is there, as long as its copy is of use.
+    pub stored: Option<File>,
 }
 
 /// An artifact in memory, inspected, not yet copied.
@@ -91,7 +93,7 @@ impl Staging {
             let message = format!("cannot write {}: {error}", copy.display());
             return Err(EngineError::load(&facts.name, Step::Stage, message));
         }
-        Ok(Staged { copy, facts: facts.clone() })
+        Ok(Staged { copy, facts: facts.clone(), stored: None })
     }
 }
 

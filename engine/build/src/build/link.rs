@@ -10,6 +10,12 @@ use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
 use crate::replay::{Next, Outdated, Replay};
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo};
 
+/// The environment variable that tells the macros which names are live.
+const LIVE_PREFIX: &str = "HOTSWAP_LIVE_PREFIX";
+
+/// Writes the hash of the included files into the library, and so makes it part of its identity.
+pub(crate) const INCLUDED: &str = "link-arg=-Wl,--build-id=0x";
+
 /// How often sources that change while they are compiled are compiled anew in one build.
 const MOST_REPLAYS: usize = 4;
 /// How often cargo runs in one build: it may leave alone what has to be compiled once more to be
@@ -44,6 +50,7 @@ pub(super) fn link<'a>(
         phases: Vec::new(),
         warnings: 0,
         effect: BuildEffect::UpToDate,
+        included: plugin.included.hash(&plugin.dir),
     };
     let mut replay = linking.open_replay();
     let run = match &mut replay {
@@ -77,6 +84,8 @@ struct Linking<'a, 'b> {
     phases: Vec<(&'static str, Duration)>,
     warnings: usize,
     effect: BuildEffect,
+    /// The hash of the files besides Rust sources that the plugin is made of.
+    included: Option<String>,
 }
 
 impl<'a> Linking<'a, '_> {
@@ -152,7 +161,9 @@ impl<'a> Linking<'a, '_> {
         let began_at = SystemTime::now();
         let mut command = self.cargo_command();
         // Without notes the next build goes through cargo again.
-        let notes = replay.as_ref().and_then(|replay| replay.note(&mut command).ok());
+        let notes = replay
+            .as_ref()
+            .and_then(|replay| replay.note(&mut command, self.options.leave_temps).ok());
         let plugin = self.plugin;
         let package = Package {
             name: &plugin.name,
@@ -171,6 +182,11 @@ impl<'a> Linking<'a, '_> {
             self.effect = BuildEffect::NewCode;
         }
         self.phases.push(("cargo", began.elapsed()));
+        if let Some(notes) = &notes
+            && self.options.leave_temps
+        {
+            self.say(format!("how cargo called the compilers is in {}", notes.dir().display()));
+        }
         if let Some((notes, replay)) = notes.zip(replay) {
             let learned = replay.learn(&notes, began_at, &self.cargo_command(), &run);
             if let Err(error) = learned {
@@ -187,6 +203,14 @@ impl<'a> Linking<'a, '_> {
         command.arg("--target-dir").arg(plugin.target_dir.join("hotswap"));
         add_common_arguments(&mut command, &plugin.manifest_path, &plugin.dir, self.options);
         command.args(["--", "--cfg", "hotswap_cdylib"]);
+        if let Some(prefix) = &self.options.live_prefix {
+            // Nobody but the macro looks at the variable; the argument makes cargo compile anew.
+            command.env(LIVE_PREFIX, prefix).arg("--cfg");
+            command.arg(format!("hotswap_live_prefix={prefix:?}"));
+        }
+        if let Some(hash) = &self.included {
+            command.arg("-C").arg(format!("{INCLUDED}{hash}"));
+        }
         command
     }
 

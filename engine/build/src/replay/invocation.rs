@@ -39,7 +39,7 @@ pub(super) struct Noted {
     pub began: SystemTime,
 }
 
-/// Where a run of cargo notes its calls; gone when dropped.
+/// Where a run of cargo notes its calls; gone when dropped, unless they are to stay.
 #[derive(Debug)]
 pub(crate) struct Notes {
     dir: tempfile::TempDir,
@@ -53,14 +53,20 @@ impl Notes {
         command: &mut Command,
         dir: &Path,
         settings: BTreeMap<PathBuf, String>,
+        stay: bool,
     ) -> io::Result<Self> {
         let script = dir.join("note-compilers.sh");
         // Cargo looks at the script's time, so it must stay the same file.
         atomic_file::write(&script, include_bytes!("note-compilers.sh"))?;
         fs::set_permissions(&script, Permissions::from_mode(0o755))?;
-        let notes = tempfile::Builder::new().prefix("notes-").tempdir_in(dir)?;
+        let mut notes = tempfile::Builder::new().prefix("notes-").tempdir_in(dir)?;
+        notes.disable_cleanup(stay);
         command.env("RUSTC_WRAPPER", script).env(NOTES, notes.path());
         Ok(Self { dir: notes, settings })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The calls that were noted. One that cannot be read is as if it had not been.
@@ -180,7 +186,7 @@ mod tests {
     fn a_shell_notes_what_it_is_called_with() {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(dir.path().join("note-compilers.sh"));
-        let notes = Notes::attach(&mut command, dir.path(), BTreeMap::new()).unwrap();
+        let notes = Notes::attach(&mut command, dir.path(), BTreeMap::new(), false).unwrap();
         command.args(["/bin/echo", "two words", "", "$HOME 'quoted'\nline"]);
         command.env("CARGO_CRATE_NAME", "world").env("TEXT", "two\nlines").env_remove("PATH");
         command.env("PATH", "/usr/bin:/bin").current_dir("/");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::PluginPackage;
+use crate::{IncludedFiles, PluginPackage};
 
 /// The names of the plugins that something belongs to.
 type Owners = BTreeSet<String>;
@@ -16,6 +16,8 @@ pub(super) struct Sources {
     /// The roots of workspaces.
     workspaces: BTreeMap<PathBuf, Owners>,
     target_dirs: BTreeSet<PathBuf>,
+    /// What the plugins include besides Rust sources: the plugin, its directory, which files.
+    included: Vec<(String, PathBuf, IncludedFiles)>,
 }
 
 impl Sources {
@@ -28,6 +30,8 @@ impl Sources {
             }
             own(sources.workspaces.entry(plugin.workspace_root.clone()).or_default());
             sources.target_dirs.insert(plugin.target_dir.clone());
+            let included = (plugin.name.clone(), plugin.dir.clone(), plugin.included.clone());
+            sources.included.push(included);
         }
         sources
     }
@@ -54,6 +58,11 @@ impl Sources {
         if is_workspace_file(path) {
             let workspace = path.parent().and_then(|dir| self.workspaces.get(dir));
             owners.extend(workspace.into_iter().flatten().cloned());
+        }
+        for (plugin, dir, included) in &self.included {
+            if path.strip_prefix(dir).is_ok_and(|file| included.has(file)) {
+                owners.insert(plugin.clone());
+            }
         }
         owners
     }
@@ -158,6 +167,7 @@ mod tests {
             workspace_root: "/w".into(),
             target_dir: "/w/target".into(),
             source_dirs: source_dirs.iter().map(PathBuf::from).collect(),
+            included: IncludedFiles::default(),
             package_count: 1,
         }
     }

@@ -1,11 +1,12 @@
 //! From a real plugin to its artifact, and what the store does with that.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use git2::{IndexAddOption, Repository, Signature};
 use hotswap_build::{
-    BuildErrorKind, BuildOptions, Built, Cancel, PluginPackage, Store, build_plugin,
+    BuildErrorKind, BuildOptions, Built, Cancel, PluginPackage, Store, StoreLimits, build_plugin,
 };
 use tempfile::TempDir;
 
@@ -162,6 +163,34 @@ fn only_artifacts_are_listed() {
     assert_eq!(files.len(), 1, "{files:?}");
     assert_eq!(files[0].build_id.to_string(), build_id);
     assert_eq!(files[0].size_bytes, 5);
+}
+
+#[test]
+fn the_oldest_builds_make_room_but_for_those_that_are_loaded() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let plugin_dir = dir.path().join("world");
+    fs::create_dir_all(&plugin_dir).unwrap();
+    let file = |number: u64| plugin_dir.join(format!("{number:032x}.so"));
+    for number in 0..6 {
+        fs::write(file(number), [0; 100]).unwrap();
+        let stored_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + number);
+        File::options().write(true).open(file(number)).unwrap().set_modified(stored_at).unwrap();
+    }
+    let loaded = File::create(file(0).with_extension("loaded")).unwrap();
+    loaded.lock_shared().unwrap();
+    fs::write(file(1).with_extension("loaded"), "").unwrap();
+    let there = || (0..6).filter(|number| file(*number).exists()).collect::<Vec<_>>();
+
+    let removed = store.prune("World", StoreLimits { count: 4, ..StoreLimits::default() }).unwrap();
+    assert_eq!(removed.len(), 1, "{removed:?}");
+    assert_eq!(there(), [0, 2, 3, 4, 5], "the oldest is loaded");
+    assert!(!file(1).with_extension("loaded").exists());
+    store.prune("world", StoreLimits { count: 9, size_bytes: 250 }).unwrap();
+    assert_eq!(there(), [0, 4, 5]);
+    drop(loaded);
+    store.prune("world", StoreLimits { count: 0, size_bytes: 0 }).unwrap();
+    assert_eq!(there(), [5], "the newest stays");
 }
 
 fn flip_last_byte(bytes: &[u8]) -> Vec<u8> {

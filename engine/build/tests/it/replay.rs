@@ -6,7 +6,7 @@ use std::thread;
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildErrorKind, BuildMessage, BuildOptions, Built, Cancel, Diagnostic,
-    PluginPackage, build_plugin,
+    IncludedFiles, PluginPackage, build_plugin,
 };
 
 use crate::support::{REAL_PLUGIN, Workspace, diagnostics};
@@ -421,4 +421,41 @@ fn a_record_that_cannot_be_read_is_as_none() {
     assert_eq!(second.built.build_id, first.built.build_id);
     fixture.write_own("own-2");
     assert_eq!(fixture.build().maker(), Maker::Replay);
+}
+
+#[test]
+fn included_files_are_part_of_what_a_build_is() {
+    let mut fixture = Fixture::new("includes");
+    let plain = fixture.build();
+    fixture.plugin.included = IncludedFiles::new(&["^assets/".to_owned()], &[]).unwrap();
+    fixture.write("assets/text", "one");
+    let one = fixture.build();
+    assert_ne!(one.built.build_id, plain.built.build_id);
+    fixture.write_own("own-2");
+    assert_eq!(fixture.build().maker(), Maker::Replay);
+    fixture.write_own("own-1");
+    fixture.write("assets/text", "two");
+    let two = fixture.build();
+    assert_eq!((two.maker(), two.built.effect), (Maker::Cargo, BuildEffect::NewCode));
+    fixture.write("assets/text", "one");
+    assert_eq!(fixture.build().built.build_id, one.built.build_id);
+    fixture.write("elsewhere", "");
+    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    fixture.plugin.included = IncludedFiles::default();
+    assert_eq!(fixture.build().built.build_id, plain.built.build_id);
+}
+
+#[test]
+fn a_build_may_say_which_names_are_live() {
+    let fixture = Fixture::new("prefixed");
+    let jobs = "\n#[live]\nmod jobs {\n    use super::*;\n    /// Reports for duty.\n    \
+                fn duty_call(name: String) -> Result<String> { Ok(name) }\n}\n";
+    fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{jobs}"));
+    assert!(!fixture.build().says("Reports for duty."));
+    let live_prefix = Some("duty_".to_owned());
+    let options = BuildOptions { live_prefix, ..BuildOptions::default() };
+    assert!(fixture.build_with(&options).says("Reports for duty."));
+    let again = fixture.build_with(&options);
+    assert_eq!(again.maker(), Maker::Nobody);
+    assert!(!fixture.build().says("Reports for duty."));
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hotswap_build::{BuildMessage, Diagnostic, PluginPackage};
+use hotswap_build::{BuildMessage, Diagnostic, IncludedFiles, PluginPackage};
 use tempfile::TempDir;
 
 /// The source of [`Workspace::real_plugin`].
@@ -114,6 +114,7 @@ pub fn watched(name: &str, root: &Path, source_dirs: &[&str]) -> PluginPackage {
         workspace_root: root.to_owned(),
         target_dir: root.join("target"),
         source_dirs,
+        included: IncludedFiles::default(),
         package_count: 1,
     }
 }

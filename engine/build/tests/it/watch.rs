@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use hotswap_build::{PluginPackage, Quiet, SourceChange, Watcher};
+use hotswap_build::{IncludedFiles, PluginPackage, Quiet, SourceChange, Watcher};
 use tempfile::TempDir;
 
 use crate::support::watched;
@@ -167,6 +167,20 @@ fn what_is_no_source_is_not_told() {
     fs::read(fixture.path("cat/src/lib.rs")).unwrap();
     fixture.write("world/src/lib.rs", "// new");
     assert_eq!(changes.recv().unwrap(), ["world"]);
+}
+
+#[test]
+fn included_files_are_watched() {
+    let mut fixture = Fixture::new();
+    fixture.plugins[0].included =
+        IncludedFiles::new(&["^assets/".to_owned()], &["draft".to_owned()]).unwrap();
+    fixture.write("cat/assets/text", "");
+    fixture.write("world/assets/text", "");
+    let (_watcher, changes) = fixture.watch();
+    fixture.write("cat/assets/draft", "one");
+    fixture.write("world/assets/text", "one");
+    fixture.write("cat/assets/text", "one");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
 }
 
 #[test]

@@ -162,6 +162,10 @@ impl Inner {
         &self.staging
     }
 
+    pub fn store_dir(&self) -> Option<&Path> {
+        self.store_dir.as_deref()
+    }
+
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }

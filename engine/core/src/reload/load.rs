@@ -10,6 +10,7 @@ use crate::{
     EngineError, Step,
     dependency::{provider, resolve},
     engine::Inner,
+    history,
     image::Image,
     lease::{Lease, LeaseKind},
     lifecycle::StepThread,
@@ -238,8 +239,9 @@ pub(crate) fn open_version(
 ) -> Result<Lease, EngineError> {
     let facts = inspected.facts.clone();
     let name = facts.name.clone();
-    let staged =
+    let mut staged =
         phases.time("stage", Some(&name), || engine.staging().stage(inspected, ordinal))?;
+    staged.stored = history::keep_stored(engine.store_dir(), &facts);
     let size_bytes = inspected.found.identity.size;
     let (version, opened) = phases.time("open", Some(&name), || {
         Version::open(facts, ordinal, size_bytes, engine.services(), bag, |version| {

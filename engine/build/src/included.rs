@@ -1,0 +1,160 @@
+//! Files besides Rust sources that a plugin is made of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::Package;
+use regex::RegexSet;
+use serde::Deserialize;
+
+use crate::BuildError;
+
+/// Which files in a plugin's package, besides Rust sources, count as its sources: they are watched,
+/// and what is in them is part of what identifies a build.
+///
+/// A plugin says it in its manifest; `hotswap build` adds what its flags say. The expressions are
+/// searched for in paths relative to the package, such as `assets/texts/de.txt`.
+///
+/// ```toml
+/// [package.metadata.hotswap]
+/// include = ["^assets/"]
+/// exclude = ["\\.bak$"]
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct IncludedFiles {
+    include: RegexSet,
+    exclude: RegexSet,
+}
+
+#[derive(Default, Deserialize)]
+struct Table {
+    #[serde(default)]
+    include: Vec<String>,
+    #[serde(default)]
+    exclude: Vec<String>,
+}
+
+impl IncludedFiles {
+    /// Those that one of the first expressions is found in, and none of the others.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, BuildError> {
+        let set = |expressions: &[String]| {
+            RegexSet::new(expressions).map_err(|error| {
+                BuildError::setup(format!("which files to include cannot be understood: {error}"))
+            })
+        };
+        Ok(Self { include: set(include)?, exclude: set(exclude)? })
+    }
+
+    /// These, and what one of the first expressions is found in, but nothing that one of the
+    /// others is found in.
+    pub fn and(&self, include: &[String], exclude: &[String]) -> Result<Self, BuildError> {
+        let both = |own: &RegexSet, more: &[String]| [own.patterns(), more].concat();
+        Self::new(&both(&self.include, include), &both(&self.exclude, exclude))
+    }
+
+    pub(crate) fn of(package: &Package) -> Result<Self, BuildError> {
+        let Some(table) = package.metadata.get("hotswap") else { return Ok(Self::default()) };
+        let manifest = &package.manifest_path;
+        let table = Table::deserialize(table).map_err(|error| {
+            BuildError::setup(format!("{manifest}: [package.metadata.hotswap]: {error}"))
+        })?;
+        Self::new(&table.include, &table.exclude)
+            .map_err(|error| BuildError::setup(format!("{manifest}: {error}")))
+    }
+
+    /// Whether this file, relative to the package, is one of them.
+    pub(crate) fn has(&self, file: &Path) -> bool {
+        let text = file.to_string_lossy();
+        self.include.is_match(&text) && !self.exclude.is_match(&text)
+    }
+
+    /// The hash of what is in them; `None` where none are asked for.
+    pub(crate) fn hash(&self, package_dir: &Path) -> Option<String> {
+        if self.include.is_empty() {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        for file in self.files(package_dir) {
+            hasher.update(file.as_os_str().as_encoded_bytes());
+            // One that is gone by now is told by the watcher.
+            let content = fs::read(package_dir.join(&file)).unwrap_or_default();
+            hasher.update(blake3::hash(&content).as_bytes());
+        }
+        Some(hasher.finalize().to_hex()[..32].to_owned())
+    }
+
+    /// In order, relative to the package.
+    fn files(&self, package_dir: &Path) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut open = vec![package_dir.to_owned()];
+        while let Some(dir) = open.pop() {
+            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                // What a link leads to may lead back.
+                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                if is_dir && is_entered(&path) {
+                    open.push(path);
+                } else if let Ok(relative) = path.strip_prefix(package_dir)
+                    && path.is_file()
+                    && self.has(relative)
+                {
+                    files.push(relative.to_owned());
+                }
+            }
+        }
+        files.sort_unstable();
+        files
+    }
+}
+
+fn is_entered(dir: &Path) -> bool {
+    let is_hidden = dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !is_hidden && !dir.join("CACHEDIR.TAG").exists() && !dir.join("Cargo.toml").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_excluded_is_not_included() {
+        let files = IncludedFiles::new(&texts(&["^assets/"]), &texts(&["secret"])).unwrap();
+        assert!(files.has(Path::new("assets/deep/text")));
+        assert!(
+            !files.has(Path::new("assets/secret")) && !files.has(Path::new("more/assets/text"))
+        );
+        let more = files.and(&texts(&["^more/"]), &[]).unwrap();
+        assert!(more.has(Path::new("more/assets/text")) && !more.has(Path::new("assets/secret")));
+        assert!(!IncludedFiles::default().has(Path::new("text")));
+    }
+
+    #[test]
+    fn a_wrong_expression_is_named() {
+        let error = IncludedFiles::new(&texts(&["(assets"]), &[]).unwrap_err().to_string();
+        assert!(error.contains("(assets"), "{error}");
+    }
+
+    #[test]
+    fn the_hash_follows_names_and_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        let files = IncludedFiles::new(&texts(&["txt$"]), &[]).unwrap();
+        let mut hashes = vec![files.hash(dir.path()).unwrap()];
+        write("a.txt", "one");
+        hashes.push(files.hash(dir.path()).unwrap());
+        write("a.txt", "two");
+        hashes.push(files.hash(dir.path()).unwrap());
+        fs::rename(dir.path().join("a.txt"), dir.path().join("b.txt")).unwrap();
+        hashes.push(files.hash(dir.path()).unwrap());
+        write("other", "");
+        assert_eq!(files.hash(dir.path()).as_ref(), hashes.last());
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 4);
+        assert_eq!(IncludedFiles::default().hash(dir.path()), None);
+    }
+}

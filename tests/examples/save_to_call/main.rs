@@ -1,0 +1,93 @@
+//! From save to new code: benchmark 7.
+//!
+//! `cargo run --release -p hotswap-tests --example save_to_call [ROUNDS]`
+//!
+//! A one-line change of a plugin is saved, and the clock stops when the new code has answered a
+//! call. The ways take turns in each round, on the same machine at the same time.
+
+mod fixture;
+mod way;
+
+use std::time::{Duration, Instant};
+
+use fixture::Fixture;
+use way::{Cargo, HotLibReloader, Ours, Way};
+
+/// The first rounds of each way are not counted: caches and incremental state are made there.
+const WARM_UP: usize = 2;
+
+fn main() {
+    let rounds = std::env::args().nth(1).map_or(15, |number| number.parse().expect("a number"));
+    for fixture in [Fixture::world(), Fixture::rich()] {
+        measure(&fixture, rounds);
+    }
+}
+
+fn measure(fixture: &Fixture, rounds: usize) {
+    let mut ways: Vec<Box<dyn Way>> = vec![
+        Box::new(Ours::new(fixture.copy("replay"), false)),
+        Box::new(Ours::new(fixture.copy("no-replay"), true)),
+        Box::new(Cargo::new(fixture.copy("cargo"))),
+        Box::new(HotLibReloader::new(fixture)),
+    ];
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); ways.len()];
+    for round in 0..rounds + WARM_UP {
+        for (way, times) in ways.iter_mut().zip(&mut times) {
+            let elapsed = change(&mut **way, round);
+            if round >= WARM_UP {
+                times.push(elapsed);
+            }
+        }
+    }
+    let cargo = median(&times[2]);
+    println!("\n{}: {rounds} rounds\n", fixture.title);
+    println!("| way | median | quartiles | to `cargo rustc` alone |\n|---|---|---|---|");
+    for (way, times) in ways.iter().zip(&times) {
+        let ratio = median(times).as_secs_f64() / cargo.as_secs_f64();
+        let [first, third] = quartiles(times).map(in_ms);
+        let name = way.name();
+        println!("| {name} | {} | {first} – {third} | {ratio:.2} |", in_ms(median(times)));
+    }
+    println!("\n| phase | with replay | without |\n|---|---|---|");
+    let phases = ways.iter().take(2).map(|way| way.phases(WARM_UP)).collect::<Vec<_>>();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in phases.iter().flatten() {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    for name in names {
+        let cell = |phases: &Vec<(String, Vec<Duration>)>| {
+            let found = phases.iter().find(|(other, _)| other == name);
+            found.map_or_else(|| "–".to_owned(), |(_, times)| in_ms(median(times)))
+        };
+        println!("| {name} | {} | {} |", cell(&phases[0]), cell(&phases[1]));
+    }
+}
+
+fn change(way: &mut dyn Way, round: usize) -> Duration {
+    let text = format!("answer {round} of {}", way.name());
+    way.prepare(&text);
+    let saved = Instant::now();
+    way.save(saved);
+    way.wait_for(&text);
+    saved.elapsed()
+}
+
+fn median(times: &[Duration]) -> Duration {
+    quantile(times, 0.5)
+}
+
+fn quartiles(times: &[Duration]) -> [Duration; 2] {
+    [0.25, 0.75].map(|share| quantile(times, share))
+}
+
+fn quantile(times: &[Duration], share: f64) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[((times.len() - 1) as f64 * share).round() as usize]
+}
+
+fn in_ms(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}

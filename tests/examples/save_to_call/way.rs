@@ -1,0 +1,312 @@
+//! The ways from a saved source to an answer of the new code.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_build::{
+    BuildMessage, BuildOptions, Cancel, PluginPackage, Quiet, SourceChange, Watcher, build_plugin,
+};
+use hotswap_engine::{Engine, args};
+
+use crate::fixture::{Copy, Fixture, place, with_text, write};
+
+/// How long the slowest change may take before the benchmark gives up.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A way from a saved source to an answer of the new code.
+pub trait Way {
+    fn name(&self) -> &'static str;
+    /// Makes the next source.
+    fn prepare(&mut self, text: &str);
+    /// Saves it.
+    fn save(&mut self, now: Instant);
+    /// Waits for an answer that has the text.
+    fn wait_for(&mut self, text: &str);
+    /// How long each phase took in each round, the first `skipped` left out.
+    fn phases(&self, _skipped: usize) -> Vec<(String, Vec<Duration>)> {
+        Vec::new()
+    }
+}
+
+/// A source that is saved as an editor does: as a new file, renamed into place.
+struct Source {
+    path: PathBuf,
+    next: String,
+}
+
+impl Source {
+    fn new(path: PathBuf) -> Self {
+        Self { path, next: String::new() }
+    }
+
+    fn save(&self) {
+        let temporary = self.path.with_file_name(".lib.rs.new");
+        fs::write(&temporary, &self.next).expect("write a source");
+        fs::rename(temporary, &self.path).expect("rename a source");
+    }
+}
+
+type Phases = Vec<(String, Duration)>;
+
+/// Watched, built, installed, reloaded and called by the engine's own parts.
+pub struct Ours {
+    copy: Copy,
+    source: Source,
+    no_replay: bool,
+    saved: Arc<Mutex<Instant>>,
+    answers: Receiver<(String, Phases)>,
+    rounds: Vec<Phases>,
+    _watcher: Watcher,
+}
+
+impl Ours {
+    pub fn new(copy: Copy, no_replay: bool) -> Self {
+        let plugin = PluginPackage::open(&copy.dir).expect("a plugin");
+        let plugin = PluginPackage { target_dir: copy.dir.join("target"), ..plugin };
+        let plugin_dir = copy.dir.join("target/plugins");
+        let options = BuildOptions { no_replay, ..BuildOptions::default() };
+        let build = move || {
+            let mut said = String::new();
+            let mut keep = |message| match message {
+                BuildMessage::Diagnostic(diagnostic) => said += &diagnostic.rendered,
+                BuildMessage::Output(line) => said += &format!("{line}\n"),
+                _ => {}
+            };
+            let built = build_plugin(&plugin, &options, &Cancel::default(), &mut keep);
+            let built = built.unwrap_or_else(|error| panic!("{error}\n{said}"));
+            let began = Instant::now();
+            built.install(&plugin_dir).expect("install a plugin");
+            (built, began.elapsed())
+        };
+        build();
+        let engine = Engine::builder(copy.dir.join("target/plugins")).build().expect("an engine");
+        engine.load(()).expect("load the plugin");
+
+        let plugin = PluginPackage::open(&copy.dir).expect("a plugin");
+        let saved = Arc::new(Mutex::new(Instant::now()));
+        let (answer, answers) = channel();
+        let (name, save) = (copy.name, Arc::clone(&saved));
+        let on_change = move |change: SourceChange| {
+            let saved = *save.lock().expect("the time of the save");
+            let mut phases = vec![
+                ("save noticed".to_owned(), change.noticed.saturating_duration_since(saved)),
+                ("build begun".to_owned(), change.noticed.elapsed()),
+            ];
+            let (built, install) = build();
+            phases.extend(built.phases.iter().map(|(name, time)| ((*name).to_owned(), *time)));
+            phases.push(("install".to_owned(), install));
+            let report = engine.reload(()).expect("reload");
+            for phase in report.phases {
+                let elapsed = Duration::from_micros(phase.elapsed_us);
+                match phases.iter_mut().find(|(name, _)| *name == phase.phase) {
+                    Some((_, sum)) => *sum += elapsed,
+                    None => phases.push((phase.phase, elapsed)),
+                }
+            }
+            let began = Instant::now();
+            let plugin = engine.plugin(name).expect("the plugin is there");
+            let text: String = plugin.invoke("greet", args!["Ada", 1]).expect("an answer");
+            phases.push(("first call".to_owned(), began.elapsed()));
+            drop(answer.send((text, phases)));
+        };
+        let watcher = Watcher::new(&[plugin], Quiet::default(), on_change).expect("watch");
+        let source = Source::new(copy.path());
+        Self { copy, source, no_replay, saved, answers, rounds: Vec::new(), _watcher: watcher }
+    }
+}
+
+impl Way for Ours {
+    fn name(&self) -> &'static str {
+        if self.no_replay { "hotswap, replay off" } else { "hotswap" }
+    }
+
+    fn prepare(&mut self, text: &str) {
+        self.source.next = self.copy.source(text);
+    }
+
+    fn save(&mut self, now: Instant) {
+        *self.saved.lock().expect("the time of the save") = now;
+        self.source.save();
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        let (answer, phases) = self.answers.recv_timeout(PATIENCE).expect("an answer");
+        assert!(answer.contains(text), "{answer:?} instead of {text:?}");
+        self.rounds.push(phases);
+    }
+
+    fn phases(&self, skipped: usize) -> Vec<(String, Vec<Duration>)> {
+        let mut phases: Vec<(String, Vec<Duration>)> = Vec::new();
+        for (name, time) in self.rounds.iter().skip(skipped).flatten() {
+            match phases.iter_mut().find(|(other, _)| other == name) {
+                Some((_, times)) => times.push(*time),
+                None => phases.push((name.clone(), vec![*time])),
+            }
+        }
+        phases
+    }
+}
+
+/// The identical command of cargo, and nothing else: no watching, no loading, no call.
+pub struct Cargo {
+    copy: Copy,
+    source: Source,
+}
+
+impl Cargo {
+    pub fn new(copy: Copy) -> Self {
+        let source = Source::new(copy.path());
+        let way = Self { copy, source };
+        way.build();
+        way
+    }
+
+    fn build(&self) {
+        let mut command = cargo();
+        command.args(["rustc", "--package", self.copy.name, "--lib", "--crate-type", "cdylib"]);
+        command.args(["--message-format", "json-diagnostic-rendered-ansi"]);
+        command.args(["--target-dir", "target/alone", "--", "--cfg", "hotswap_cdylib"]);
+        succeed(command.current_dir(&self.copy.dir));
+    }
+}
+
+impl Way for Cargo {
+    fn name(&self) -> &'static str {
+        "`cargo rustc` alone"
+    }
+
+    fn prepare(&mut self, text: &str) {
+        self.source.next = self.copy.source(text);
+    }
+
+    fn save(&mut self, _now: Instant) {
+        self.source.save();
+    }
+
+    fn wait_for(&mut self, _text: &str) {
+        self.build();
+    }
+}
+
+/// hot-lib-reloader as its README sets it up, with its own watcher of the library. Its README has
+/// `cargo watch` start the build; here that starts with the save, as if watching took no time.
+pub struct HotLibReloader {
+    dir: PathBuf,
+    library: String,
+    source: Source,
+    program: Child,
+    answers: Receiver<String>,
+}
+
+impl HotLibReloader {
+    pub fn new(fixture: &Fixture) -> Self {
+        let dir = place().join(format!("{}-hot-lib-reloader", fixture.name));
+        write(
+            &dir.join("Cargo.toml"),
+            "[workspace]\nresolver = \"3\"\nmembers = [\"lib\"]\n\
+             [package]\nname = \"bin\"\nedition = \"2024\"\n\
+             [dependencies]\nhot-lib-reloader = \"=0.8.2\"\nlib = { path = \"lib\" }\n\
+             [profile.dev]\ndebug = \"line-tables-only\"\n",
+        );
+        write(
+            &dir.join("src/main.rs"),
+            "#[hot_lib_reloader::hot_module(dylib = \"lib\")]\n\
+             mod hot_lib {\n    hot_functions_from_file!(\"lib/src/lib.rs\");\n}\n\
+             fn main() {\n\
+                 let mut last = String::new();\n\
+                 loop {\n\
+                     let text = hot_lib::greet(\"Ada\".to_owned(), 1);\n\
+                     if text != last {\n        println!(\"{text}\");\n        last = text;\n    }\n\
+                     std::thread::sleep(std::time::Duration::from_millis(1));\n\
+                 }\n\
+             }\n",
+        );
+        let manifest = format!(
+            "[package]\nname = \"lib\"\nedition = \"2024\"\n\
+             [lib]\ncrate-type = [\"rlib\", \"dylib\"]\n[dependencies]\n{}",
+            fixture.dependencies
+        );
+        let lib = dir.join("lib");
+        write(&lib.join("Cargo.toml"), &manifest);
+        fixture.lay_packages(&lib);
+        let path = lib.join("src/lib.rs");
+        write(&path, &with_text(&fixture.library, "the first text"));
+        succeed(cargo().arg("build").current_dir(&dir));
+        let mut program = Command::new(dir.join("target/debug/bin"))
+            .current_dir(&dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("run hot-lib-reloader");
+        let lines = BufReader::new(program.stdout.take().expect("its output")).lines();
+        let (answer, answers) = channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                drop(answer.send(line));
+            }
+        });
+        let source = Source::new(path);
+        let mut way = Self { dir, library: fixture.library.clone(), source, program, answers };
+        way.wait_for_answer("the first text");
+        way
+    }
+
+    fn wait_for_answer(&mut self, text: &str) {
+        while !self.answers.recv_timeout(PATIENCE).expect("an answer").contains(text) {}
+    }
+}
+
+impl Way for HotLibReloader {
+    fn name(&self) -> &'static str {
+        "hot-lib-reloader 0.8.2"
+    }
+
+    fn prepare(&mut self, text: &str) {
+        self.source.next = with_text(&self.library, text);
+    }
+
+    fn save(&mut self, _now: Instant) {
+        self.source.save();
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        succeed(cargo().args(["build", "-p", "lib"]).current_dir(&self.dir));
+        self.wait_for_answer(text);
+    }
+}
+
+impl Drop for HotLibReloader {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+/// The cargo of a shell, as a person runs it, wherever this program was started from.
+fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    for variable in ["CARGO", "CARGO_TARGET_DIR", "LD_LIBRARY_PATH"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().expect("run cargo");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?} in {:?}:\n{said}",
+        command.get_current_dir().map(Path::to_owned)
+    );
+}
