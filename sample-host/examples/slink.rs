@@ -9,13 +9,12 @@
 //!
 //! `hotswap build --static-linking sample-plugins/dog sample-host/static-plugins`
 //! `cargo run -p sample-host --example slink`
-//! `gdb -ex 'break dog/src/lib.rs:44' -ex run -ex backtrace target/debug/examples/slink`
+//! `gdb -ex 'break dog/src/lib.rs:34' -ex run -ex backtrace target/debug/examples/slink`
 
 use std::io::stdin;
 
 use color_eyre::eyre::Result;
 use hotswap_engine::{ConsoleSocket, Engine, args};
-use sample_api::Animal;
 
 fn main() -> Result<()> {
     let engine = Engine::builder_static(static_plugins::plugins())
@@ -25,11 +24,7 @@ fn main() -> Result<()> {
     loop {
         let greeting: String = engine.plugin("world")?.invoke("greet", args!["Ada", 2])?;
         let bark: String = engine.plugin("dog")?.invoke("bark", args![3])?;
-        println!("{greeting}\n{bark}");
-        for animal in engine.current().registered::<dyn Animal>()? {
-            println!("{} of {}: {}", animal.name, animal.owner, animal.object.speak(1));
-        }
-        println!("Enter reloads, Ctrl-D ends");
+        println!("{greeting}\n{bark}\nEnter reloads, Ctrl-D ends");
         if stdin().read_line(&mut String::new())? == 0 {
             return Ok(());
         }

@@ -32,7 +32,6 @@ fn it_calls_the_plugins_that_are_linked_into_it() {
     let expected = "dog: added, world: added\n\
                     Hello, Ada! Hello, Ada!\n\
                     woof woof woof (3 in all)\n\
-                    rex of dog v1: woof\n\
                     Enter reloads, Ctrl-D ends\n";
     assert_eq!(said, expected);
 }

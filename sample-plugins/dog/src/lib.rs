@@ -4,12 +4,11 @@
 //! `bark`. Nothing in here knows which of the two it is.
 
 use hotswap_plugin::prelude::*;
-use sample_api::Animal;
 
 /// The key of the number of barks in the DataBag.
 const BARKS: &str = "barks";
 
-/// Lives in the host's yard.
+/// Barks.
 #[derive(Default)]
 struct Dog;
 
@@ -17,20 +16,11 @@ struct Dog;
 impl Plugin for Dog {
     fn on_init(&self, vault: &Vault) -> Result<()> {
         vault.data_bag().carry(BARKS, || 0_u64)?;
-        vault.extension().register::<dyn Animal, _>("rex", Rex)
+        Ok(())
     }
 
     fn on_free(&self) {
         tracing::info!("the dog lies down");
-    }
-}
-
-/// The dog itself.
-struct Rex;
-
-impl Animal for Rex {
-    fn speak(&self, times: u32) -> String {
-        vec!["woof"; times.min(100) as usize].join(" ")
     }
 }
 
@@ -43,7 +33,8 @@ fn bark(vault: &Vault, times: u32) -> Result<String> {
     };
     let barks = vault.data_bag().update(BARKS, || 0_u64, add)?;
     tracing::debug!(times, barks, "the dog barks");
-    Ok(format!("{} ({barks} in all)", Rex.speak(times)))
+    let woofs = vec!["woof"; times.min(100) as usize].join(" ");
+    Ok(format!("{woofs} ({barks} in all)"))
 }
 
 /// The host's heartbeat.
