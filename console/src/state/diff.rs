@@ -114,7 +114,9 @@ pub fn title(request: &DiffRequest) -> String {
 fn lines(difference: &Difference, values: &[ValueOutcome]) -> Vec<Line> {
     let mut lines = vec![Line::new(Sort::Heading, title(&difference.request))];
     lines.extend(declared_lines(difference));
-    lines.extend(values.iter().map(|value| {
+    // What stays where it is has nothing to do with these versions.
+    let concerned = values.iter().filter(|value| value.change != ValueChange::Kept);
+    lines.extend(concerned.map(|value| {
         let (sort, mark) = match value.change {
             ValueChange::Added => (Sort::Added, "  +"),
             ValueChange::Dropped => (Sort::Breaking, "! -"),
@@ -177,6 +179,7 @@ fn source_lines(difference: &Difference) -> Vec<Line> {
     };
     let files = if diff.files == 1 { "1 file".to_owned() } else { format!("{} files", diff.files) };
     let counts = match diff.files {
+        0 if from.map(|it| &it.commit) == to.map(|it| &it.commit) => "the same commit".to_owned(),
         0 => "no difference".to_owned(),
         _ => format!("{files}, +{} −{}", diff.insertions, diff.deletions),
     };

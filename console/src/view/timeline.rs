@@ -16,8 +16,10 @@ use crate::state::State;
 use crate::state::timeline::{FIRST_CALL, Life, Phase, Reload, sums};
 
 const TITLE_WIDTH: usize = 13;
-/// Of the steps of a reload so many lines are shown; all are among its details.
-const STEPS_SHOWN: usize = 8;
+/// Of the builds before a reload and of its steps so many lines are shown; all are among its
+/// details.
+const BUILDS_SHOWN: usize = 3;
+const STEPS_SHOWN: usize = 5;
 /// So many lines are kept for the lives of the versions, where there is room.
 const LIVES_HEIGHT: u16 = 4;
 const ELAPSED_WIDTH: usize = 7;
@@ -95,8 +97,18 @@ fn step_lines(reload: &Reload, width: usize, theme: &Theme) -> Vec<Line<'static>
         lines.extend(wrapped.map(|line| Line::styled(format!(" {line}"), theme.bad)));
     }
     // Each of these has its own scale: beside a build the steps of a reload would not be seen.
-    lines.extend(bars(&in_turn(sums(reload.before.iter())), width, theme.dim, theme));
-    lines.extend(bars(&longest(in_turn(sums(reload.phases.iter()))), width, theme.bar, theme));
+    lines.extend(bars(
+        &longest(in_turn(sums(reload.before.iter())), BUILDS_SHOWN),
+        width,
+        theme.dim,
+        theme,
+    ));
+    lines.extend(bars(
+        &longest(in_turn(sums(reload.phases.iter())), STEPS_SHOWN),
+        width,
+        theme.bar,
+        theme,
+    ));
     let after: Vec<Bar> = reload.after.iter().map(after_bar).collect();
     lines.extend(bars(&after, width, theme.dim, theme));
     lines
@@ -125,15 +137,15 @@ fn in_turn(phases: Vec<(&str, u64)>) -> Vec<Bar> {
     phases.collect()
 }
 
-/// The longest of them in their order, and the sum of the others.
-fn longest(bars: Vec<Bar>) -> Vec<Bar> {
-    if bars.len() <= STEPS_SHOWN {
+/// The longest of them in their order, and the sum of the others; `count` lines in all.
+fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
+    if bars.len() <= count {
         return bars;
     }
     let mut lengths: Vec<u64> = bars.iter().map(|bar| bar.elapsed_us).collect();
     lengths.sort_unstable_by(|a, b| b.cmp(a));
-    let least = lengths[STEPS_SHOWN - 2];
-    let mut left = STEPS_SHOWN - 1;
+    let least = lengths[count - 2];
+    let mut left = count - 1;
     let (mut shown, others): (Vec<_>, Vec<_>) = bars.into_iter().partition(|bar| {
         let is_shown = bar.elapsed_us >= least && left > 0;
         left -= usize::from(is_shown);
