@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel},
     },
     thread::{self, JoinHandle},
@@ -24,10 +24,11 @@ use crate::{
 
 /// Reaches the reaper from wherever a lease ends.
 #[derive(Clone)]
-pub(crate) struct ReaperHandle(Sender<Message>);
+pub(crate) struct ReaperHandle(Arc<Sender<Message>>);
 
-/// The reapers of all engines in the process: a call that has ended does not know whose it was.
-static ALL: Mutex<Vec<ReaperHandle>> = Mutex::new(Vec::new());
+/// The reapers of all engines in the process: a call that has ended does not know whose it was. They
+/// are held weakly, for a reaper ends when nobody is left to send it anything.
+static ALL: Mutex<Vec<Weak<Sender<Message>>>> = Mutex::new(Vec::new());
 
 enum Message {
     /// A version may have become unused.
@@ -68,7 +69,9 @@ impl ReaperHandle {
 /// Lets all reapers look again for calls that they wait for.
 pub(crate) fn look_again() {
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain(|reaper| reaper.0.send(Message::LookAgain).is_ok());
+    all.retain(|reaper| {
+        reaper.upgrade().is_some_and(|reaper| reaper.send(Message::LookAgain).is_ok())
+    });
 }
 
 /// Starts the reaper's thread.
@@ -90,9 +93,9 @@ pub(crate) fn start(
         };
         reaper.run(&receiver);
     })?;
-    let reaper = ReaperHandle(sender);
-    ALL.lock().unwrap_or_else(PoisonError::into_inner).push(reaper.clone());
-    Ok((reaper, thread))
+    let sender = Arc::new(sender);
+    ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&sender));
+    Ok((ReaperHandle(sender), thread))
 }
 
 struct Reaper {
