@@ -154,6 +154,15 @@ pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value,
     }
 }
 
+/// As `invoke`, with a lease that is the call's own.
+pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
+    let version = lease.version().clone();
+    match run(&InUse::by(lease), name, version.function(name), args) {
+        Begun::Ended(result) => result,
+        Begun::Running(call) => call.wait(),
+    }
+}
+
 /// A call that was begun.
 pub(crate) enum Begun {
     /// The function answered at once.
@@ -182,11 +191,19 @@ pub(crate) fn invoke_serving<T: DeserializeOwned>(
         let place = version.function(name).map_or_else(|| version.unplaced(), |(place, _)| place);
         Ok((version, place, ()))
     })?;
-    let value = match run(&version, name, version.function(name), args) {
-        Begun::Ended(result) => result?,
-        Begun::Running(call) => call.wait()?,
+    let begun = run(&version, name, version.function(name), args);
+    let read = |version: &Version, value: Value| {
+        value.to().map_err(|error| CallError::bad_result(version, name, &error))
     };
-    value.to().map_err(|error| CallError::bad_result(&version, name, &error))
+    match begun {
+        Begun::Ended(result) => read(&version, result?),
+        Begun::Running(call) => {
+            // It has a lease of its own.
+            drop(version);
+            let lease = call.lease().another(LeaseKind::Handle);
+            read(lease.version(), call.wait()?)
+        }
+    }
 }
 
 /// Calls a function of a version that is in use, and counts that.

@@ -4,6 +4,7 @@ use std::{
     fmt,
     mem::ManuallyDrop,
     ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
     ptr,
     sync::{
         Arc,
@@ -155,6 +156,9 @@ impl Drop for Replaced {
         if slots::is_held(Arc::as_ptr(&generation)) {
             let (generation, reaper) = (ManuallyDrop::new(generation), self.reaper.clone());
             self.reaper.keep(Self { generation, reaper });
+        } else if catch_unwind(AssertUnwindSafe(|| drop(generation))).is_err() {
+            // The host's Extension may end with the generation.
+            tracing::error!("the host's Extension panicked when it was dropped");
         }
     }
 }
@@ -183,6 +187,11 @@ impl InUse {
             None => By::Lease(Counted::new(), lease.another(LeaseKind::Call)),
         };
         Borrowed { in_use: Self { version, _by: by }, _lease: lease }
+    }
+
+    /// A call that a lease of its own keeps.
+    pub fn by(lease: Lease) -> Self {
+        Self { version: Arc::as_ptr(lease.version()), _by: By::Lease(Counted::new(), lease) }
     }
 
     /// Counts a call of the function of a place.

@@ -34,6 +34,11 @@ impl AsyncCall {
         Self { future, function: function.to_owned(), lease }
     }
 
+    /// What keeps the version in use until the call ends.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     fn table(&self) -> &FutureTable {
         // SAFETY: the table lies in the image, which the lease keeps mapped.
         unsafe { &*self.future.table }

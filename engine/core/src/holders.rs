@@ -52,8 +52,8 @@ impl SeenCalls {
 
 impl Seen {
     fn is(&self, other: &Self) -> bool {
-        (self.thread, self.depth, self.place, self.calls)
-            == (other.thread, other.depth, other.place, other.calls)
+        (self.thread, self.thread_id, self.depth, self.place, self.calls)
+            == (other.thread, other.thread_id, other.depth, other.place, other.calls)
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn call(
     args: &[Value],
 ) -> Result<std::result::Result<Value, CallError>> {
     let lease = newest(|| table().function(name))?;
-    Ok(call::invoke(&lease, name, args))
+    Ok(call::invoke_leased(lease, name, args))
 }
 
 /// Reads data as the newest type of its name, and writes it anew.
@@ -116,7 +116,7 @@ fn lease(table: &BTreeMap<String, Weak<Version>>, what: &str, name: &str) -> Opt
         let message = format!("no live {what} named `{name}`; there is {known}");
         return Some(Err(Error::new(ErrorKind::UnknownFunction, message)));
     };
-    Lease::try_new(&version.upgrade()?, LeaseKind::Handle).map(Ok)
+    Lease::try_new(&version.upgrade()?, LeaseKind::Call).map(|lease| Ok(lease.named(name)))
 }
 
 fn add<'a>(

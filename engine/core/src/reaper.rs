@@ -4,6 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel},
     },
     thread::{self, JoinHandle},
@@ -24,11 +25,17 @@ use crate::{
 
 /// Reaches the reaper from wherever a lease ends.
 #[derive(Clone)]
-pub(crate) struct ReaperHandle(Arc<Sender<Message>>);
+pub(crate) struct ReaperHandle(Arc<Mailbox>);
+
+struct Mailbox {
+    messages: Sender<Message>,
+    /// Whether the reaper is asked to look again already, and has not begun to.
+    looks_again: AtomicBool,
+}
 
 /// The reapers of all engines in the process: a call that has ended does not know whose it was. They
 /// are held weakly, for a reaper ends when nobody is left to send it anything.
-static ALL: Mutex<Vec<Weak<Sender<Message>>>> = Mutex::new(Vec::new());
+static ALL: Mutex<Vec<Weak<Mailbox>>> = Mutex::new(Vec::new());
 
 enum Message {
     /// A version may have become unused.
@@ -41,37 +48,46 @@ enum Message {
     Stop,
 }
 
+/// How long to wait before a generation that a call was reading is looked at again.
+const LOOK_AT_REPLACED: Duration = Duration::from_millis(2);
+
 /// How long to wait before threads that have destructors to run are woken again.
 const WAKE_AGAIN: Duration = Duration::from_millis(500);
 
 /// Called when a version begins to drain, so that the host can make its threads pass a checkpoint.
 pub(crate) type WakeThreads = Box<dyn Fn() + Send + Sync>;
 
+impl Mailbox {
+    /// Asks the reaper to look again, once until it does; says whether there is a reaper.
+    fn look_again(&self) -> bool {
+        let is_asked = self.looks_again.swap(true, Ordering::AcqRel);
+        is_asked || self.messages.send(Message::LookAgain).is_ok()
+    }
+}
+
 impl ReaperHandle {
     pub fn consider(&self, version: &Arc<Version>) {
         // The reaper is gone only when the process ends; then the image stays mapped, which is safe.
-        let _ = self.0.send(Message::Consider(version.clone()));
+        let _ = self.0.messages.send(Message::Consider(version.clone()));
     }
 
     /// Takes over a generation that a call is still reading.
     pub fn keep(&self, generation: Replaced) {
-        if let Err(SendError(message)) = self.0.send(Message::Keep(generation)) {
+        if let Err(SendError(message)) = self.0.messages.send(Message::Keep(generation)) {
             // Nobody is there to look when the call has gone on; then it stays, which is safe.
             std::mem::forget(message);
         }
     }
 
     pub fn stop(&self) {
-        let _ = self.0.send(Message::Stop);
+        let _ = self.0.messages.send(Message::Stop);
     }
 }
 
 /// Lets all reapers look again for calls that they wait for.
 pub(crate) fn look_again() {
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain(|reaper| {
-        reaper.upgrade().is_some_and(|reaper| reaper.send(Message::LookAgain).is_ok())
-    });
+    all.retain(|reaper| reaper.upgrade().is_some_and(|reaper| reaper.look_again()));
 }
 
 /// Starts the reaper's thread.
@@ -80,7 +96,9 @@ pub(crate) fn start(
     free_delay: Duration,
     wake: Vec<WakeThreads>,
 ) -> std::io::Result<(ReaperHandle, JoinHandle<()>)> {
-    let (sender, receiver) = channel();
+    let (messages, receiver) = channel();
+    let mailbox = Arc::new(Mailbox { messages, looks_again: AtomicBool::new(false) });
+    let own = Arc::downgrade(&mailbox);
     let thread = thread::Builder::new().name("hotswap-reaper".into());
     let thread = thread.spawn(move || {
         let reaper = Reaper {
@@ -90,12 +108,12 @@ pub(crate) fn start(
             waiting: Vec::new(),
             called: Vec::new(),
             replaced: Vec::new(),
+            mailbox: own,
         };
         reaper.run(&receiver);
     })?;
-    let sender = Arc::new(sender);
-    ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&sender));
-    Ok((ReaperHandle(sender), thread))
+    ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&mailbox));
+    Ok((ReaperHandle(mailbox), thread))
 }
 
 struct Reaper {
@@ -108,25 +126,39 @@ struct Reaper {
     called: Vec<Arc<Version>>,
     /// The generations that calls are still reading.
     replaced: Vec<Replaced>,
+    mailbox: Weak<Mailbox>,
 }
 
 impl Reaper {
     fn run(mut self, messages: &Receiver<Message>) {
         loop {
+            // Before the next message, for there may always be one.
+            self.consider_those_that_waited();
             match self.next(messages) {
-                Ok(Message::Consider(version)) => self.consider(&version),
+                Ok(Message::Consider(version)) => {
+                    version.is_being_considered();
+                    self.consider(&version);
+                }
                 Ok(Message::Keep(generation)) => self.keep(generation),
-                Ok(Message::LookAgain) => self.look_again(),
-                Err(RecvTimeoutError::Timeout) => self.consider_those_that_waited(),
+                Ok(Message::LookAgain) => {
+                    if let Some(mailbox) = self.mailbox.upgrade() {
+                        mailbox.looks_again.store(false, Ordering::Release);
+                    }
+                    self.look_again();
+                }
+                Err(RecvTimeoutError::Timeout) => self.look_at_replaced(),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// The next message, or a timeout when a version has waited long enough.
+    /// The next message, or a timeout when something has waited long enough.
     fn next(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
-        match self.waiting.iter().map(|(until, _)| *until).min() {
-            Some(until) => messages.recv_timeout(until.saturating_duration_since(Instant::now())),
+        let until = self.waiting.iter().map(|(until, _)| *until).min();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let look = (!self.replaced.is_empty()).then_some(LOOK_AT_REPLACED);
+        match left.into_iter().chain(look).min() {
+            Some(left) => messages.recv_timeout(left),
             None => messages.recv().map_err(RecvTimeoutError::from),
         }
     }
@@ -140,10 +172,16 @@ impl Reaper {
         due.iter().for_each(|(_, version)| self.consider(version));
     }
 
-    fn look_again(&mut self) {
+    /// A call that was reading a generation may have gone on to a version of it, without leaving its
+    /// slot: nobody tells of that.
+    fn look_at_replaced(&mut self) {
         for generation in std::mem::take(&mut self.replaced) {
             self.keep(generation);
         }
+    }
+
+    fn look_again(&mut self) {
+        self.look_at_replaced();
         for version in std::mem::take(&mut self.called) {
             self.consider(&version);
         }
@@ -154,8 +192,7 @@ impl Reaper {
         if generation.is_held() {
             return self.replaced.push(generation);
         }
-        // The host's code may run in here: its Extension may end with the generation.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(generation)));
+        drop(generation);
     }
 
     fn consider(&mut self, version: &Arc<Version>) {
@@ -167,14 +204,16 @@ impl Reaper {
         let advance = AssertUnwindSafe(|| self.advance(version));
         if catch_unwind(advance).is_err() {
             version.set_ending(version.ending().passed());
-            version.unused();
+            self.wait(version, Instant::now() + WAKE_AGAIN);
         }
     }
 
-    /// Considers a version again at a time, once.
+    /// Considers a version again at a time; at the earlier one if it was to wait already.
     fn wait(&mut self, version: &Arc<Version>, until: Instant) {
-        if !self.waiting.iter().any(|(_, waiting)| Arc::ptr_eq(waiting, version)) {
-            self.waiting.push((until, version.clone()));
+        let mut waiting = self.waiting.iter_mut();
+        match waiting.find(|(_, waiting)| Arc::ptr_eq(waiting, version)) {
+            Some((earlier, _)) => *earlier = until.min(*earlier),
+            None => self.waiting.push((until, version.clone())),
         }
     }
 
@@ -259,11 +298,14 @@ impl Reaper {
         if version.failure().is_none() {
             version.enter(VersionState::Pinned, detail);
         }
-        for wake in &self.wake {
-            wake();
-        }
         // A thread that was busy just now may be idle for long afterwards.
         self.wait(version, Instant::now() + WAKE_AGAIN);
+        slots::ask_all_threads();
+        for wake in &self.wake {
+            if catch_unwind(AssertUnwindSafe(wake)).is_err() {
+                tracing::error!("what the host wakes its threads with panicked");
+            }
+        }
     }
 
     fn report(&self, version: &Arc<Version>, closed: Option<Closed>) {

@@ -42,6 +42,7 @@ thread_local! {
         ThisThread {
             slots: Cell::new(None),
             depth: Cell::new(0),
+            outside: Cell::new(0),
             number: Cell::new(MAX_THREADS),
             asked: Cell::new(false),
         }
@@ -53,6 +54,8 @@ struct ThisThread {
     slots: Cell<Option<&'static ThreadSlots>>,
     /// How many calls are on its stack.
     depth: Cell<usize>,
+    /// How many of these are below what now runs outside of calls; see [`outside_calls`].
+    outside: Cell<usize>,
     /// Which of the slots are its own; `MAX_THREADS` where it has none.
     number: Cell<usize>,
     /// Whether it asked for slots, and so need not do so again.
@@ -157,12 +160,20 @@ impl Entered {
     #[inline(always)]
     pub fn leave_quietly(self) {
         if self.leave() {
-            crate::reaper::look_again();
+            self.tell();
         }
         std::mem::forget(self);
     }
 
-    /// Empties the slot; says whether somebody wants attention.
+    /// Lets those know who wait for the slot.
+    #[cold]
+    fn tell(&self) {
+        if self.slots.take_wish_for(self.slot) {
+            crate::reaper::look_again();
+        }
+    }
+
+    /// Empties the slot; says whether somebody waits for that, or for a checkpoint.
     #[inline(always)]
     fn leave(&self) -> bool {
         THIS_THREAD.with(|this| this.depth.set(self.slot));
@@ -174,7 +185,8 @@ impl Drop for Entered {
     #[inline(always)]
     fn drop(&mut self) {
         if self.leave() {
-            crate::thread::attend();
+            self.tell();
+            crate::thread::checkpoint();
         }
     }
 }
@@ -192,7 +204,13 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        THIS_THREAD.with(|this| this.depth.set(this.depth.get() - 1));
+        let depth = THIS_THREAD.with(|this| {
+            this.depth.set(this.depth.get() - 1);
+            this.depth.get()
+        });
+        if depth == 0 {
+            crate::thread::checkpoint();
+        }
     }
 }
 
@@ -214,42 +232,51 @@ pub(crate) struct SharedHold(#[allow(dead_code, reason = "held")] MutexGuard<'st
 
 impl Drop for SharedHold {
     fn drop(&mut self) {
-        if THREADS[0].leave(0) {
-            let _ = THREADS[0].take_attention();
+        if THREADS[0].leave(0) && THREADS[0].take_wish_for(0) {
             crate::reaper::look_again();
         }
     }
 }
 
-/// Whether this thread is in a call of a plugin.
+/// Whether this thread is in a call of a plugin, which catches panics.
 pub(crate) fn is_in_call() -> bool {
-    THIS_THREAD.with(|this| this.depth.get() > 0)
+    THIS_THREAD.with(|this| this.depth.get() > this.outside.get())
 }
 
-/// Whether this thread is wanted to look around; none when it has no slots, and so cannot be told.
+/// Runs something of a plugin that no call catches the panics of, whatever calls are on the stack.
+pub(crate) fn outside_calls<T>(run: impl FnOnce() -> T) -> T {
+    let this = |f: &dyn Fn(&ThisThread) -> usize| THIS_THREAD.with(f);
+    let before = this(&|this| this.outside.replace(this.depth.get()));
+    let result = run();
+    this(&|this| this.outside.replace(before));
+    result
+}
+
+/// Whether this thread is asked to pass a checkpoint; none when it has no slots, and so cannot be
+/// asked.
 #[inline]
-pub(crate) fn wants_attention() -> Option<bool> {
-    THIS_THREAD.with(|this| this.slots.get()).map(ThreadSlots::wants_attention)
+pub(crate) fn has_wish_for_checkpoint() -> Option<bool> {
+    THIS_THREAD.with(|this| this.slots.get()).map(ThreadSlots::has_wish_for_checkpoint)
 }
 
-/// As [`wants_attention`]; not any more, once told.
-pub(crate) fn take_attention() -> bool {
-    THIS_THREAD.with(|this| this.slots.get()).is_some_and(ThreadSlots::take_attention)
+/// As [`has_wish_for_checkpoint`]; not any more, once told.
+pub(crate) fn take_wish_for_checkpoint() -> bool {
+    THIS_THREAD.with(|this| this.slots.get()).is_some_and(ThreadSlots::take_wish_for_checkpoint)
 }
 
-/// Asks this thread to look around at its next checkpoint.
+/// Asks this thread to pass a checkpoint.
 pub(crate) fn ask_this_thread() {
     let own = THIS_THREAD.with(|this| this.slots.get());
-    own.into_iter().for_each(ThreadSlots::ask_for_attention);
+    own.into_iter().for_each(ThreadSlots::ask_for_checkpoint);
 }
 
-/// Asks every thread to look around at its next checkpoint.
+/// Asks every thread to pass a checkpoint.
 pub(crate) fn ask_all_threads() {
-    used().iter().for_each(ThreadSlots::ask_for_attention);
+    used().iter().for_each(ThreadSlots::ask_for_checkpoint);
 }
 
 /// Whether some call holds an address that nobody can come by any more. The threads of such calls
-/// look around when they have left it.
+/// tell when they have left it.
 pub(crate) fn is_held<T>(address: *const T) -> bool {
     protocol::is_held(used, address as usize)
 }

@@ -19,7 +19,6 @@ use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
 
 use crate::{
     lease::Lease,
-    reaper,
     slots::{self, Claim},
     version::Version,
 };
@@ -217,21 +216,18 @@ extern "C" fn trampoline(launch: *mut c_void) -> *mut c_void {
 /// ```
 #[inline]
 pub fn checkpoint() {
-    match slots::wants_attention() {
+    match slots::has_wish_for_checkpoint() {
         Some(false) => {}
-        Some(true) => attend(),
-        // It cannot be told, and so always looks.
+        Some(true) => pass_checkpoint(),
+        // It cannot be asked, and so always looks.
         None => run_waiting_destructors(),
     }
 }
 
-/// Does what this thread was asked for: runs destructors that wait for it, and lets the reapers know
-/// that a call has ended.
 #[cold]
-pub(crate) fn attend() {
-    if slots::take_attention() {
+fn pass_checkpoint() {
+    if slots::take_wish_for_checkpoint() {
         run_waiting_destructors();
-        reaper::look_again();
     }
 }
 
@@ -304,9 +300,13 @@ impl Record {
 
     /// Runs the destructors of a version and removes its entry.
     fn finish(&self, version: &Arc<Version>) {
-        if !self.begin(version) {
-            return;
+        if self.begin(version) {
+            slots::outside_calls(|| self.run_destructors(version));
+            self.remove(version);
         }
+    }
+
+    fn run_destructors(&self, version: &Arc<Version>) {
         for _ in 0..KEY_ROUNDS {
             // Each may register another; nothing is borrowed while one runs.
             while let Some((dtor, object)) = self.with(version, |entry| entry.dtors.pop()).flatten()
@@ -324,7 +324,6 @@ impl Record {
                 unsafe { dtor(value) };
             }
         }
-        self.remove(version);
     }
 
     fn begin(&self, version: &Arc<Version>) -> bool {

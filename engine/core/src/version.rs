@@ -57,6 +57,8 @@ pub(crate) struct Version {
     ending: Mutex<Ending>,
     finished: AtomicBool,
     is_urgent: AtomicBool,
+    /// Whether the reaper is to look at it, and has not begun to.
+    is_queued: AtomicBool,
     services: Services,
     /// The tasks that it started; some may have ended.
     tasks: Mutex<Vec<Box<dyn TaskHandle>>>,
@@ -186,6 +188,7 @@ impl Version {
             ending: Mutex::default(),
             finished: AtomicBool::new(false),
             is_urgent: AtomicBool::new(false),
+            is_queued: AtomicBool::new(false),
             services,
             tasks: Mutex::default(),
         });
@@ -239,7 +242,14 @@ impl Version {
 
     /// Tells the reaper that the last lease ended, or the last thread ran its destructors.
     pub fn unused(self: &Arc<Self>) {
-        self.services.reaper.consider(self);
+        if !self.is_queued.swap(true, Ordering::AcqRel) {
+            self.services.reaper.consider(self);
+        }
+    }
+
+    /// The reaper looks at it: what happens from now on it is to be told anew.
+    pub fn is_being_considered(&self) {
+        self.is_queued.store(false, Ordering::Release);
     }
 
     /// Whether nothing runs in the version and no thread has destructors of it to run, both at once:
@@ -489,7 +499,9 @@ impl Version {
         let holders = if is_over { Vec::new() } else { self.holders() };
         let counts = self.holder_counts();
         match state {
-            VersionState::Retired if counts.is_empty() => detail = "retired: ending".into(),
+            VersionState::Retired if counts.is_empty() => {
+                detail = "retired: nothing uses it".into()
+            }
             VersionState::Retired => detail = format!("retired: {counts}"),
             VersionState::Pinned => detail = format!("pinned: {counts}"),
             _ => {}

@@ -246,9 +246,8 @@ impl Inner {
         }
         let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
         *self.lock_loading_thread() = Some(this_thread);
-        let result = self.load_locked(&mut state, request, &data, callback);
-        *self.lock_loading_thread() = None;
-        result
+        let _loading = Loading(self);
+        self.load_locked(&mut state, request, &data, callback)
     }
 
     fn lock_loading_thread(&self) -> MutexGuard<'_, Option<ThreadId>> {
@@ -516,6 +515,15 @@ impl Inner {
         {
             let _ = thread.join();
         }
+    }
+}
+
+/// While this lives its thread loads.
+struct Loading<'a>(&'a Inner);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        *self.0.lock_loading_thread() = None;
     }
 }
 

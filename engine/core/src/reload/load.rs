@@ -188,6 +188,10 @@ impl Load {
         let extension = engine.make_extension(current).map_err(|error| self.failed(error))?;
         let new = engine.make_manager(generation, self.all_versions(current, &ending), extension);
         engine.call_back(&new, current, callback).map_err(|error| self.failed(error))?;
+        // A callback may have taken so long that a shutdown has given up waiting, or be one.
+        if engine.is_shut_down() {
+            return Err(self.failed(EngineError::ShutDown));
+        }
         let deadline = Instant::now() + engine.step_timeout();
         let published = engine.store().publish(&self.overlay, &loaded, &ending, deadline);
         let published = published.map_err(|error| {

@@ -7,20 +7,24 @@
 //! sees it in the slot. This is a hazard pointer with an asymmetric barrier.
 //!
 //! The same pair of barriers serves to tell whoever waits that a slot was left: a thread empties
-//! the slot and then looks for a wish for attention; who waits states the wish and then looks into
-//! the slot.
+//! the slot and then looks for a wish to be told; who waits states the wish, for that slot alone, and
+//! then looks into the slot.
 
 use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, heavy_barrier, light_barrier};
 
 /// How many calls of one thread may be nested before the next one is counted otherwise.
 pub(crate) const DEPTH: usize = 6;
 
-/// What one thread uses. Only that thread writes the slots; anybody may ask for its attention.
+/// The wish that the thread pass a checkpoint, beside those for its slots.
+const CHECKPOINT: usize = 1 << DEPTH;
+
+/// What one thread uses. Only that thread writes the slots; anybody may state a wish.
 ///
 /// The alignment is two cache lines, as processors fetch them in pairs: no two threads share one.
 #[repr(C, align(128))]
 pub(crate) struct ThreadSlots {
-    attention: AtomicBool,
+    /// A bit for each slot that somebody waits for, and [`CHECKPOINT`].
+    wishes: AtomicUsize,
     /// Written by the thread before it first uses a slot.
     must_fence: AtomicBool,
     slots: [Slot; DEPTH],
@@ -45,7 +49,7 @@ impl ThreadSlots {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            attention: AtomicBool::new(false),
+            wishes: AtomicUsize::new(0),
             must_fence: AtomicBool::new(true),
             slots: [const { Slot::new() }; DEPTH],
         }
@@ -58,13 +62,13 @@ impl ThreadSlots {
             address: AtomicUsize::new(0),
             note: AtomicUsize::new(0),
         });
-        Self { attention: AtomicBool::new(false), must_fence: AtomicBool::new(true), slots }
+        Self { wishes: AtomicUsize::new(0), must_fence: AtomicBool::new(true), slots }
     }
 
     /// Makes the slots a thread's own.
     pub fn begin(&self, must_fence: bool) {
         self.must_fence.store(must_fence, Ordering::Relaxed);
-        self.attention.store(false, Ordering::Relaxed);
+        self.wishes.store(0, Ordering::Relaxed);
     }
 
     /// Takes hold of what is published; the address stays valid until the slot holds another or is
@@ -74,7 +78,8 @@ impl ThreadSlots {
         let address = &self.slots[slot].address;
         let mut seen = published.load(Ordering::Relaxed);
         loop {
-            address.store(seen as usize, Ordering::Relaxed);
+            // Release: what was done under the slot's former address is done. `is_held` acquires.
+            address.store(seen as usize, Ordering::Release);
             light_barrier(self.must_fence.load(Ordering::Relaxed));
             // Acquire: what the publisher wrote behind the pointer is there.
             let again = published.load(Ordering::Acquire);
@@ -98,64 +103,86 @@ impl ThreadSlots {
     #[inline(always)]
     pub fn try_hold(&self, slot: usize, address: usize, note: usize) {
         self.slots[slot].note.store(note, Ordering::Relaxed);
-        self.slots[slot].address.store(address, Ordering::Relaxed);
+        // Release: as in `protect`.
+        self.slots[slot].address.store(address, Ordering::Release);
         light_barrier(self.must_fence.load(Ordering::Relaxed));
     }
 
-    /// Empties a slot; says whether somebody wants attention.
+    /// Empties a slot; says whether somebody waits for that, or for a checkpoint.
     #[inline(always)]
     #[must_use]
     pub fn leave(&self, slot: usize) -> bool {
         // Release: what was done under the address is done. `is_held` acquires.
         self.slots[slot].address.store(0, Ordering::Release);
         light_barrier(self.must_fence.load(Ordering::Relaxed));
-        self.attention.load(Ordering::Relaxed)
+        self.wishes.load(Ordering::Relaxed) & (1 << slot | CHECKPOINT) != 0
     }
 
-    /// Whether somebody wants attention; not any more, once told.
-    pub fn take_attention(&self) -> bool {
-        self.attention.swap(false, Ordering::AcqRel)
+    /// Whether somebody waits for a slot to be left; not any more, once told.
+    pub fn take_wish_for(&self, slot: usize) -> bool {
+        self.take(1 << slot)
     }
 
-    /// Whether somebody wants attention.
+    /// Whether somebody waits for a checkpoint; not any more, once told.
+    pub fn take_wish_for_checkpoint(&self) -> bool {
+        self.take(CHECKPOINT)
+    }
+
+    fn take(&self, wish: usize) -> bool {
+        self.wishes.fetch_and(!wish, Ordering::AcqRel) & wish != 0
+    }
+
+    /// Whether somebody waits for a checkpoint.
     #[inline(always)]
-    pub fn wants_attention(&self) -> bool {
-        self.attention.load(Ordering::Relaxed)
+    pub fn has_wish_for_checkpoint(&self) -> bool {
+        self.wishes.load(Ordering::Relaxed) & CHECKPOINT != 0
     }
 
-    /// Asks the thread to look around when it leaves a slot next.
-    pub fn ask_for_attention(&self) {
-        self.attention.store(true, Ordering::Release);
+    /// Asks the thread to pass a checkpoint when it leaves a slot next, or otherwise.
+    pub fn ask_for_checkpoint(&self) {
+        self.wishes.fetch_or(CHECKPOINT, Ordering::Release);
     }
 
-    /// What the thread does at an address: the notes of the slots that hold it.
+    /// Asks the thread to tell when it leaves a slot; says whether it was asked already.
+    fn ask_for(&self, slot: usize) -> bool {
+        self.wishes.fetch_or(1 << slot, Ordering::AcqRel) & (1 << slot) != 0
+    }
+
+    /// What the thread does at an address: the slots that hold it, and their notes.
     pub fn notes_at(&self, address: usize) -> impl Iterator<Item = (usize, usize)> {
-        let held = self.slots.iter().enumerate();
-        let held = held.filter(move |(_, slot)| slot.address.load(Ordering::Acquire) == address);
-        held.map(|(at, slot)| (at, slot.note.load(Ordering::Relaxed)))
+        let notes = self.slots_with(address).map(|at| {
+            let note = self.slots[at].note.load(Ordering::Relaxed);
+            (at, note, self.slots[at].address.load(Ordering::Acquire))
+        });
+        // One that was left meanwhile may have told the note of another call.
+        notes.filter(move |(.., now)| *now == address).map(|(at, note, _)| (at, note))
     }
 
-    fn holds(&self, address: usize) -> bool {
-        self.notes_at(address).next().is_some()
+    fn slots_with(&self, address: usize) -> impl Iterator<Item = usize> {
+        let slots = self.slots.iter().enumerate();
+        let held = slots.filter(move |(_, slot)| slot.address.load(Ordering::Acquire) == address);
+        held.map(|(at, _)| at)
     }
 }
 
 /// Whether some thread holds an address that is not published any more, and that nobody can come by
-/// otherwise. The threads that do are asked for their attention, and give it when they have left.
+/// otherwise. The threads that do are asked to tell, and do so when they have left.
 ///
 /// `threads` tells the slots of all threads there are when it is asked.
 pub(crate) fn is_held<'a>(threads: impl Fn() -> &'a [ThreadSlots], address: usize) -> bool {
     loop {
         // Who is not seen from here on sees that the address is not published any more; and who was
         // asked before, and is seen, sees the wish when it leaves.
-        heavy_barrier();
+        if !heavy_barrier() {
+            // Nobody can tell; what is kept does no harm.
+            return true;
+        }
         let mut is_held = false;
         let mut all_know = true;
-        for thread in threads().iter().filter(|thread| thread.holds(address)) {
-            is_held = true;
-            if !thread.wants_attention() {
-                thread.ask_for_attention();
-                all_know = false;
+        for thread in threads() {
+            for slot in thread.slots_with(address) {
+                is_held = true;
+                all_know &= thread.ask_for(slot);
             }
         }
         // One that was not asked yet may be leaving just now.
