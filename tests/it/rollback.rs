@@ -1,5 +1,8 @@
 //! Going back to an earlier artifact without a build.
 
+use std::{collections::BTreeSet, fs::File, time::SystemTime};
+
+use hotswap_build::{Store, StoreLimits};
 use hotswap_engine::{
     args,
     artifact::{self, BuildId},
@@ -131,4 +134,27 @@ fn no_store_is_said() {
     host.wait_for("echo", 1, VersionState::Freed);
     let error = host.engine.rollback("echo@1").unwrap_err();
     assert_snapshot!(error, @"echo: find: the host has no artifact store (`EngineBuilder::store`)");
+}
+
+#[test]
+fn a_build_that_is_loaded_stays_in_the_store() {
+    let (store, ids) = store_of(&[1, 2, 3]);
+    let host = host_with_store(&store);
+    let builds = Store::open(store.path()).unwrap();
+    let none = StoreLimits { count: 1, size_bytes: 0 };
+    let stored = || {
+        let files = builds.list("echo").unwrap().into_iter().map(|file| file.build_id);
+        let stored: BTreeSet<_> = files.collect();
+        ids.iter().map(|id| stored.contains(id)).collect::<Vec<_>>()
+    };
+    let artifact = artifact::store_dir(store.path(), "echo").join(format!("{}.so", ids[2]));
+    File::options().write(true).open(artifact).unwrap().set_modified(SystemTime::now()).unwrap();
+    builds.prune("echo", none).unwrap();
+    assert_eq!(stored(), [true, false, true], "the first is loaded, the third is the newest");
+
+    host.plugins.install("echo", 3);
+    host.reload();
+    host.wait_for("echo", 1, VersionState::Freed);
+    builds.prune("echo", none).unwrap();
+    assert_eq!(stored(), [false, false, true]);
 }

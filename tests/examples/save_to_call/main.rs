@@ -1,6 +1,6 @@
 //! From save to new code: benchmark 7.
 //!
-//! `cargo run --release -p hotswap-tests --example save_to_call [ROUNDS]`
+//! `cargo run --release -p hotswap-tests --example save_to_call [ROUNDS] [world|rich]`
 //!
 //! A one-line change of a plugin is saved, and the clock stops when the new code has answered a
 //! call. The ways take turns in each round, on the same machine at the same time.
@@ -18,8 +18,11 @@ const WARM_UP: usize = 2;
 
 fn main() {
     let rounds = std::env::args().nth(1).map_or(15, |number| number.parse().expect("a number"));
+    let only = std::env::args().nth(2);
     for fixture in [Fixture::world(), Fixture::rich()] {
-        measure(&fixture, rounds);
+        if only.as_deref().is_none_or(|only| only == fixture.name) {
+            measure(&fixture, rounds);
+        }
     }
 }
 

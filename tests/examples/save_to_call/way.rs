@@ -105,7 +105,7 @@ impl Ours {
             let (built, install) = build();
             phases.extend(built.phases.iter().map(|(name, time)| ((*name).to_owned(), *time)));
             phases.push(("install".to_owned(), install));
-            let report = engine.reload(()).expect("reload");
+            let report = engine.reload().expect("reload");
             for phase in report.phases {
                 let elapsed = Duration::from_micros(phase.elapsed_us);
                 match phases.iter_mut().find(|(name, _)| *name == phase.phase) {

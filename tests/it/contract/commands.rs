@@ -24,6 +24,38 @@ fn a_build_prints_the_path_of_the_artifact_last() {
 }
 
 #[test]
+fn a_build_tells_all_about_itself_and_keeps_what_it_is_asked_to() {
+    let place = Place::new();
+    let out_dir = tempfile::tempdir().unwrap();
+    let shown = out_dir.path().to_str().unwrap();
+    let checked = place.hotswap(&["build", "--cargo-build=false", "sample-plugins/world", shown]);
+    assert_eq!((checked.code, checked.stdout.as_str()), (Some(0), ""), "{checked:?}");
+    assert!(fs::read_dir(out_dir.path()).unwrap().next().is_none(), "nothing is compiled");
+
+    let flags = ["-v", "--include", "Cargo.toml$", "--exclude", "^target/", "--leave-temps"];
+    let answer = place.hotswap(&[&["build", "sample-plugins/world", shown], &flags[..]].concat());
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(answer.stdout, format!("{shown}/world.so\n"));
+    let lines: Vec<&str> = answer.stderr.lines().collect();
+    for beginning in
+        ["build ", "commit ", "fn         greet(", "file ", "check ", "stamp ", "store "]
+    {
+        assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning}: {answer:?}");
+    }
+    let notes = lines.iter().find_map(|line| line.split_once("called the compilers is in "));
+    // Cargo need not have run: somebody may have built the same before.
+    if let Some((_, notes)) = notes {
+        assert!(Path::new(notes).is_dir(), "{notes}");
+        fs::remove_dir_all(notes).unwrap();
+    }
+
+    let wrong = place.hotswap(&["build", "--include", "(", "sample-plugins/world", shown]);
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    let traced = place.hotswap(&["build", "--debug", "/nowhere", shown]);
+    assert!(traced.stderr.contains("it arose here:") && traced.stderr.contains("/nowhere"));
+}
+
+#[test]
 fn a_plugin_is_linked_into_a_crate_for_its_host_and_taken_out_again() {
     let place = Place::new();
     let out = tempfile::tempdir().unwrap();
