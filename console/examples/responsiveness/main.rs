@@ -62,7 +62,7 @@ fn measure(own_host: Option<&Path>) -> Outcome<()> {
     println!("{:<28} {:>7} {:>7} {:>7} {:>7}", "", "p50", "p90", "p99", "most");
     for (name, rate) in [("idle", 0), ("50,000 lines a second", FLOOD), ("idle again", 0)] {
         let mut terminal = Terminal::start(&this, &host::arguments(rate, None))?;
-        terminal.wait_for("gen 1")?;
+        terminal.wait_for("● pid")?;
         terminal.read_for(SETTLE)?;
         let latencies = press_keys(&mut terminal)?;
         let at = |part: usize| latencies[(latencies.len() * part).div_ceil(100) - 1];
@@ -141,7 +141,7 @@ fn account_for_lines(this: &Path) -> Outcome<()> {
 /// How much processor the console takes while nobody does anything, and how much it draws.
 fn idle(name: &str, host: &Path, arguments: &[String]) -> Outcome<()> {
     let mut terminal = Terminal::start(host, arguments)?;
-    terminal.wait_for("gen 1")?;
+    terminal.wait_for("● pid")?;
     terminal.read_for(SETTLE)?;
     let (began, before, drawn) =
         (Instant::now(), terminal.processor_time()?, terminal.bytes_read());
