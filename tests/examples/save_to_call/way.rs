@@ -242,7 +242,9 @@ impl HotLibReloader {
         let path = lib.join("src/lib.rs");
         write(&path, &with_text(&fixture.library, "the first text"));
         succeed(cargo().arg("build").current_dir(&dir));
-        let mut program = Command::new(dir.join("target/debug/bin"))
+        // On Unix cargo becomes the program that it runs.
+        let mut program = cargo()
+            .args(["run", "--quiet"])
             .current_dir(&dir)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
