@@ -26,8 +26,8 @@ pub struct Quiet {
 }
 
 impl Default for Quiet {
-    /// Long enough to join what one save of an editor does, or of several files at once; the
-    /// figures in BENCHMARKS.md led to it. A save that comes a moment later begins a build anew.
+    /// Chosen to be long enough to join what one save of an editor does, or of several files at once,
+    /// and not to be felt. A save that comes a moment later begins a build anew.
     fn default() -> Self {
         Self { after_saves: Duration::from_millis(5), within_saves: Duration::from_millis(50) }
     }
