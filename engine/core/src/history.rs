@@ -1,7 +1,7 @@
 //! Earlier artifacts, for rollbacks: images that are still mapped, and the store of builds.
 
 use std::{
-    env,
+    env::{self, consts::DLL_EXTENSION},
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
@@ -105,6 +105,8 @@ fn from_store(
         .map_err(|error| format!("no build of {plugin} is stored in {}: {error}", dir.display()))?;
     let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
+        // The locks of builds that are loaded lie beside them.
+        .filter(|path| path.extension().is_some_and(|extension| extension == DLL_EXTENSION))
         .filter(|path| {
             let id = path.file_stem().and_then(|stem| stem.to_str()?.parse::<BuildId>().ok());
             id.is_some_and(|id| is_prefix(wanted, id))
