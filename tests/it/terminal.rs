@@ -211,7 +211,10 @@ fn a_tiny_terminal_says_what_goes_on_and_loses_nothing() {
     terminal.wait_for_line(&["● echo", "v2", "active"]);
     terminal.wait_for_line(&["└", "v1", "freed"]);
     terminal.wait_for_text("── echo.");
+    // The form takes the keys, and so it is what the one line shows.
     terminal.resize(30, 8);
+    terminal.wait_for_text("add a:");
+    terminal.press("\u{1b}");
     terminal.wait_for("the status line alone", |screen| {
         let contents = screen.contents();
         (contents.starts_with("sample-host ●") && contents.lines().count() == 1).then_some(())
