@@ -21,9 +21,9 @@ fn main() {
 fn beside(unchanged: usize) {
     let dir = PluginDir::of(&["measured"]);
     for number in 0..unchanged {
-        // Names of one length, so that each artifact can be made of the first.
-        let name = format!("other-{number:02}");
-        dir.write(&name, &plugins::renamed("measured", &name));
+        // No longer than the name of the fixture, in whose place they are written.
+        let name = format!("oth-{number:02}");
+        dir.write(&name, &plugins::renamed("by-hand", &name));
     }
     let engine = Engine::builder(dir.path()).build().expect("make an engine");
     engine.load(()).expect("load the plugins");
