@@ -497,14 +497,14 @@ impl Version {
         };
         let is_over = self.is_finished() || state == VersionState::Active;
         let holders = if is_over { Vec::new() } else { self.holders() };
-        let counts = self.holder_counts();
-        match state {
-            VersionState::Retired if counts.is_empty() => {
-                detail = "retired: nothing uses it".into()
-            }
-            VersionState::Retired => detail = format!("retired: {counts}"),
-            VersionState::Pinned => detail = format!("pinned: {counts}"),
-            _ => {}
+        // Only these two wait for holders; asking looks into the slots of all threads.
+        if matches!(state, VersionState::Retired | VersionState::Pinned) {
+            let counts = self.holder_counts();
+            detail = match state {
+                VersionState::Retired if counts.is_empty() => "retired: nothing uses it".into(),
+                VersionState::Retired => format!("retired: {counts}"),
+                _ => format!("pinned: {counts}"),
+            };
         }
         VersionInfo {
             version: self.ordinal,
