@@ -130,6 +130,12 @@ fn a_live_name_defined_twice_names_both_plugins() {
 }
 
 #[test]
+fn a_live_type_defined_twice_names_both_plugins() {
+    let host = Host::new(PluginDir::of(&["lives", "lives-alike"]), |builder| builder);
+    assert_snapshot!(host.refused_reload(), @"lives-alike: live: the live type `LiveFire` is also in lives v1; live names are the only ones of their kind in a generation");
+}
+
+#[test]
 fn a_live_function_is_called_with_rust_types_and_is_the_newest() {
     let host = Host::with(&["lives"]);
     let live = host.engine.live_funcs::<fn() -> u32>();

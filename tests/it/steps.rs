@@ -1,6 +1,7 @@
 //! The steps of a plugin's life: in which order, and what becomes of one that never returns.
 
 use std::{
+    convert::Infallible,
     env, fs,
     path::PathBuf,
     process,
@@ -11,6 +12,7 @@ use std::{
 
 use hotswap_engine::{args, protocol::VersionState};
 use insta::{allow_duplicates, assert_snapshot};
+use serde_json::json;
 
 use crate::support::{Gate, Host, PATIENCE, PluginDir, renamed, revised};
 
@@ -170,4 +172,77 @@ fn an_end_that_blocks_is_told_and_loads_go_on() {
         waiting.release();
         assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_value_that_gets_stuck_while_it_is_migrated_fails_the_reload() {
+    let stuck = Known::file("stuck");
+    let host = carrying(1);
+    host.plugins.install("stuck-on-carry", 2);
+    let gate = Gate::new();
+    // `on_init` has read the old value once by then; the publish reads it as it is at last.
+    let get_stuck = |_: &_, _: &_| {
+        stuck.say(&format!("deserialize {}", gate.path()));
+        Ok::<_, Infallible>(())
+    };
+    let error = host.engine.reload_with((), get_stuck).unwrap_err();
+    assert_snapshot!(error, @"stuck-on-carry: publish: `score`: did not return within 0.5 s; its thread stays behind, and holds the version");
+    let waiting = gate.arrival();
+    stuck.say("");
+    // The old version serves on, and what it had was given back.
+    assert_eq!((revision(&host), points(&host)), (1, json!(7)));
+    waiting.release();
+    host.wait_for("stuck-on-carry", 2, VersionState::Failed);
+    while host.mapped().iter().any(|file| file.starts_with("stuck-on-carry-v2-")) {
+        thread::yield_now();
+    }
+    assert_eq!(add_name(&host), 1);
+    host.reload();
+    assert_eq!((revision(&host), points(&host), add_name(&host)), (2, json!(7), 1));
+}
+
+#[test]
+fn a_value_that_gets_stuck_while_it_is_rehomed_fails_the_reload_and_is_lost() {
+    let stuck = Known::file("stuck");
+    let host = carrying(2);
+    assert_eq!(add_name(&host), 1);
+    host.plugins.install("stuck-on-carry", 3);
+    let gate = Gate::new();
+    stuck.say(&format!("hash {}", gate.path()));
+    assert_snapshot!(host.refused_reload(), @"stuck-on-carry: publish: `names` is lost: did not return within 0.5 s; its thread stays behind, and holds the version");
+    let waiting = gate.arrival();
+    stuck.say("");
+    // Whoever is stuck has it, so the old version begins anew with that one.
+    assert_eq!((revision(&host), points(&host), add_name(&host)), (2, json!(7), 1));
+    host.reload();
+    assert_eq!((revision(&host), points(&host)), (3, json!(7)));
+    for version in [1, 2] {
+        let held = host.info("stuck-on-carry", version).unwrap();
+        assert_ne!(held.holders, Vec::<String>::new(), "v{version}");
+    }
+    waiting.release();
+    host.wait_for("stuck-on-carry", 1, VersionState::Freed);
+}
+
+/// A host that runs this revision of `stuck-on-carry`.
+fn carrying(revision: u32) -> Host {
+    let plugins = PluginDir::empty();
+    plugins.install("stuck-on-carry", revision);
+    let host = Host::new(plugins, |builder| builder.step_timeout(Duration::from_millis(500)));
+    host.reload();
+    host
+}
+
+fn revision(host: &Host) -> u32 {
+    host.engine.plugin("stuck-on-carry").unwrap().invoke("revision", args![]).unwrap()
+}
+
+fn add_name(host: &Host) -> usize {
+    host.engine.plugin("stuck-on-carry").unwrap().invoke("add", args!["Ada"]).unwrap()
+}
+
+fn points(host: &Host) -> serde_json::Value {
+    let bag = host.engine.vault_snapshot().data_bag;
+    let score = bag.into_iter().find(|entry| entry.key == "score").unwrap();
+    score.value.unwrap()["points"].clone()
 }

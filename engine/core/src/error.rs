@@ -2,7 +2,10 @@
 
 use std::{fmt, path::PathBuf};
 
-use hotswap_plugin::{Error, abi::PanicReport};
+use hotswap_plugin::{
+    Error,
+    abi::{Outcome, PanicReport},
+};
 use hotswap_protocol::{ErrorKind, WireError};
 
 use crate::artifact::ArtifactError;
@@ -126,20 +129,38 @@ impl EngineError {
         Self::load(file, Step::Inspect, error)
     }
 
-    /// A plugin's step that returned an error.
-    pub(crate) fn plugin(plugin: &str, step: Step, error: &Error) -> Self {
-        Self::Load {
-            plugin: Some(plugin.to_owned()),
-            step,
-            message: error.message().to_owned(),
-            causes: error.causes().to_vec(),
+    /// What a plugin's step answered.
+    pub(crate) fn of_outcome<T>(plugin: &str, step: Step, outcome: Outcome<T>) -> Result<T, Self> {
+        match outcome {
+            Outcome::Ok(value) => Ok(value),
+            Outcome::Err(error) => Err(Self::Load {
+                plugin: Some(plugin.to_owned()),
+                step,
+                message: error.message().to_owned(),
+                causes: error.causes().to_vec(),
+            }),
+            Outcome::Panic(PanicReport { message, location }) => {
+                Err(Self::load(plugin, step, format_args!("panicked at {location}: {message}")))
+            }
         }
     }
 
-    /// A plugin's step that panicked.
-    pub(crate) fn panic(plugin: &str, step: Step, report: &PanicReport) -> Self {
-        let PanicReport { message, location } = report;
-        Self::load(plugin, step, format_args!("panicked at {location}: {message}"))
+    /// The same, with what it is about before its message.
+    pub(crate) fn about(mut self, what: impl fmt::Display) -> Self {
+        if let Self::Load { message, .. } = &mut self {
+            *message = format!("{what}: {message}");
+        }
+        self
+    }
+
+    /// A publish that did not come about, through no plugin's fault.
+    pub(crate) fn publish(error: &Error) -> Self {
+        Self::Load {
+            plugin: None,
+            step: Step::Publish,
+            message: error.message().to_owned(),
+            causes: error.causes().to_vec(),
+        }
     }
 
     /// The error as the console's protocol tells it.

@@ -42,6 +42,11 @@ impl StepThread {
         }
     }
 
+    /// How long a step may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Runs one step of a version.
     pub fn run<T: Send + 'static>(
         &self,
@@ -61,9 +66,7 @@ impl StepThread {
         let gone = || EngineError::load(plugin, step, "the loading thread ended early");
         self.jobs.send(job).map_err(|_| gone())?;
         match answered.recv_timeout(self.timeout) {
-            Ok(Outcome::Ok(value)) => Ok(value),
-            Ok(Outcome::Err(error)) => Err(EngineError::plugin(plugin, step, &error)),
-            Ok(Outcome::Panic(report)) => Err(EngineError::panic(plugin, step, &report)),
+            Ok(outcome) => EngineError::of_outcome(plugin, step, outcome),
             Err(RecvTimeoutError::Disconnected) => Err(gone()),
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = self.timeout.as_secs_f64();

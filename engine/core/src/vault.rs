@@ -18,14 +18,14 @@ pub(crate) use view::View;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Instant,
 };
 
-use hotswap_plugin::{Error, Result};
 use hotswap_protocol::{DataBagEntry, ExtensionSlot, ValueChange, ValueOutcome};
 
 use crate::{
+    EngineError,
     lease::Lease,
+    lifecycle::StepThread,
     live::LiveTable,
     version::{Owner, Version},
 };
@@ -181,23 +181,21 @@ impl Store {
     ///
     /// # Errors
     /// When a value that is to be taken over does not fit any more, was replaced meanwhile, or is in
-    /// use until the deadline; then nothing has changed.
+    /// use for as long as a step may take; then nothing has changed. When code of a version does not
+    /// give a value back: then that value is lost.
     pub fn publish(
         &self,
         overlay: &Overlay,
         loaded: &[Arc<Version>],
         replaced: &[Arc<Version>],
-        deadline: Instant,
-    ) -> Result<Published> {
+        steps: &StepThread,
+    ) -> Result<Published, EngineError> {
         let carries = overlay.carries().clone();
-        let mut handover = Handover::prepare(&carries, deadline)?;
+        let mut handover = Handover::prepare(self, &carries, steps)?;
         let mut contents = self.contents();
         for (key, carry) in &carries {
             if !contents.entries.get(key).is_some_and(|now| Arc::ptr_eq(now, &carry.old)) {
-                return Err(Error::msg(format_args!(
-                    "`{key}` was set anew or removed while the load that takes it over was under \
-                     way; reload again"
-                )));
+                return Err(carry.is_outdated());
             }
         }
         let before: Vec<String> = contents.entries.keys().cloned().collect();
@@ -216,9 +214,12 @@ impl Store {
             version.bag.set(Sight::Published);
         }
         let values = contents.outcomes(&before, &added, &carries);
-        drop(contents);
-        handover.finish();
         Ok(Published { displaced, values })
+    }
+
+    /// Takes a cell whose value is lost out, so that the key can be set anew.
+    fn forget(&self, lost: &Arc<Cell>) {
+        self.contents().entries.retain(|_, cell| !Arc::ptr_eq(cell, lost));
     }
 
     /// Moves what a version owns out of everybody's sight but its own.

@@ -8,6 +8,11 @@
 //!
 //! A task keeps its version in use. When the version has been replaced, and its last call has ended,
 //! its tasks are cancelled at their next `await`.
+//!
+//! Of plugins that are linked into their host, a task is the plugin's whose step, call by name, or
+//! `async` function starts it. One that is started in a call with Rust types, in a method of an
+//! interface, or on a thread of the plugin's own counts as the plugin's that was attached last: these
+//! come past what would tell whose they are.
 
 use std::{
     future::poll_fn,

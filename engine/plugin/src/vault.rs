@@ -153,7 +153,9 @@ impl DataBag<'_> {
     /// and not changed, and a load that is undone leaves it as it was.
     ///
     /// # Errors
-    /// When the value cannot be migrated; the message names the field. That undoes the load.
+    /// When the value cannot be migrated; the message names the field. That undoes the load; so does
+    /// code of the type (its serde, the hash of a key) that does not return when the load is published,
+    /// and where that was working on the value itself, the value is lost.
     pub fn carry<T>(&self, key: &str, default: impl FnOnce() -> T) -> Result<Carried>
     where
         T: Shared + Serialize + DeserializeOwned,

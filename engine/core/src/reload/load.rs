@@ -1,6 +1,6 @@
 //! The new versions of a load that is under way, from opening to publishing.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use hotswap_plugin::{Data, abi::Outcome};
 use hotswap_protocol::{ValueOutcome, VersionState};
@@ -25,6 +25,7 @@ use crate::{
 
 /// The new versions of a load that is under way. Dropping it before the publish undoes it.
 pub(super) struct Load {
+    steps: StepThread,
     versions: Vec<Lease>,
     /// All versions of the generation to be, dependencies first.
     order: Vec<Arc<Version>>,
@@ -44,6 +45,7 @@ impl Load {
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
         let mut load = Self {
+            steps: StepThread::start(engine.step_timeout())?,
             versions: Vec::new(),
             order: Vec::new(),
             live: LiveTable::default(),
@@ -74,7 +76,7 @@ impl Load {
             let bag = Bag::loading(self.overlay.clone());
             self.versions.push(link_version(engine, linked, ordinal, bag, phases)?);
         }
-        let steps = StepThread::start(engine.step_timeout())?;
+        let steps = &self.steps;
         for lease in &self.versions {
             let version = lease.version();
             phases.time("create", Some(version.name()), || {
@@ -86,8 +88,9 @@ impl Load {
                 Ok(())
             })?;
         }
-        self.ask_dependencies(&steps, phases)?;
-        self.bind(engine, plan, &steps, phases)?;
+        self.ask_dependencies(phases)?;
+        self.bind(engine, plan, phases)?;
+        let steps = &self.steps;
         for lease in &self.versions {
             let data = data.clone();
             phases.time("on_load", Some(lease.version().name()), || {
@@ -107,7 +110,8 @@ impl Load {
     }
 
     /// Asks what each version gives and takes.
-    fn ask_dependencies(&self, steps: &StepThread, phases: &mut Phases) -> Result<(), EngineError> {
+    fn ask_dependencies(&self, phases: &mut Phases) -> Result<(), EngineError> {
+        let steps = &self.steps;
         for lease in &self.versions {
             let version = lease.version();
             phases.time("reloadable", Some(version.name()), || {
@@ -138,7 +142,6 @@ impl Load {
         &mut self,
         engine: &Inner,
         plan: &Plan,
-        steps: &StepThread,
         phases: &mut Phases,
     ) -> Result<(), EngineError> {
         let ending = plan.ending();
@@ -159,7 +162,7 @@ impl Load {
                 imports.map(|import| provider(&self.order, &import.plugin)?.export()?.lend_raw());
             let objects = objects.collect();
             phases.time("bind", Some(lease.version().name()), || {
-                steps.run(lease, Step::Import, move |image| image.bind(objects))
+                self.steps.run(lease, Step::Import, move |image| image.bind(objects))
             })?;
         }
         Ok(())
@@ -192,16 +195,8 @@ impl Load {
         if engine.is_shut_down() {
             return Err(self.failed(EngineError::ShutDown));
         }
-        let deadline = Instant::now() + engine.step_timeout();
-        let published = engine.store().publish(&self.overlay, &loaded, &ending, deadline);
-        let published = published.map_err(|error| {
-            self.failed(EngineError::Load {
-                plugin: None,
-                step: Step::Publish,
-                message: error.message().to_owned(),
-                causes: error.causes().to_vec(),
-            })
-        })?;
+        let published = engine.store().publish(&self.overlay, &loaded, &ending, &self.steps);
+        let published = published.map_err(|error| self.failed(error))?;
         self.published = true;
 
         engine.store().set_live(std::mem::take(&mut self.live));

@@ -40,8 +40,8 @@ pub(super) struct Content {
     superseded_by: Option<String>,
 }
 
-/// The value proper; dropping it drops the object.
-struct Value(RawValue);
+/// The value proper, to be destroyed explicitly.
+pub(super) struct Value(RawValue);
 
 // SAFETY: `Shared` types are `Send + Sync`, and only such are stored.
 unsafe impl Send for Value {}
@@ -97,7 +97,7 @@ impl Cell {
             if !same_owner(by, &self.owner()) {
                 // What another image wrote may point at statics of that image.
                 // SAFETY: the owner is leased, and the lock is held for writing.
-                flatten(unsafe { ((*value.0.table).rehome)(value.0.data) })?;
+                flatten(unsafe { value.rehome() })?;
             }
         } else {
             let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +142,8 @@ impl Cell {
         })
     }
 
-    fn read_as(&self, table: &CarryTable, json: &str) -> Result<RawValue> {
+    /// The value of another type that this one's JSON makes.
+    pub fn read_as(&self, table: &CarryTable, json: &str) -> Result<RawValue> {
         flatten((table.from_json)(json)).map_err(|error| {
             let old = self.schema.name();
             error.context(format_args!("`{}`: the old value, a `{old}`, does not fit", self.key))
@@ -184,20 +185,23 @@ impl Cell {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        let value = content.value.as_ref()?;
-        // SAFETY: the owner is leased, and the lock is held.
-        Some(flatten(unsafe { ((*value.0.table).to_json)(value.0.data) }))
+        // SAFETY: the owner is leased.
+        Some(flatten(unsafe { content.value.as_ref()?.to_json() }))
     }
 
     /// Keeps the owner's image mapped; the outer option is whether it still is.
     pub fn lease(&self) -> Option<Option<Lease>> {
         match self.owner() {
             Owner::Host => Some(None),
-            Owner::Version(version) => {
-                let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
-                Some(Some(lease.named(self.label.clone())))
-            }
+            owner @ Owner::Version(_) => Some(Some(self.lease_of(&owner)?)),
         }
+    }
+
+    /// Keeps the image of a version mapped that owns the value, or is about to.
+    pub fn lease_of(&self, owner: &Owner) -> Option<Lease> {
+        let Owner::Version(version) = owner else { return None };
+        let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
+        Some(lease.named(self.label.clone()))
     }
 
     fn expect_type(&self, callback: &ValueCallback) -> Result<()> {
@@ -233,13 +237,13 @@ pub(super) struct LockedCell<'a> {
 }
 
 impl LockedCell<'_> {
-    /// The value as another type; this one is not changed any more until the lock ends.
-    pub fn migrated(&self, table: &CarryTable) -> Result<RawValue> {
-        let value = self.content.value.as_ref();
-        let value = value.ok_or_else(|| Error::msg("the value was dropped meanwhile"))?;
-        // SAFETY: the owner is mapped, as the caller's load replaces it; the lock is held.
-        let json = flatten(unsafe { ((*value.0.table).to_json)(value.0.data) });
-        self.cell.read_as(table, &self.cell.told(json)?)
+    /// Takes the value out, to be put back; none when it was dropped meanwhile.
+    pub fn take(&mut self) -> Option<Value> {
+        self.content.value.take()
+    }
+
+    pub fn put_back(&mut self, value: Value) {
+        self.content.value = Some(value);
     }
 
     /// Lets the old version read the value, but not change it any more.
@@ -254,15 +258,6 @@ impl LockedCell<'_> {
         }
         *self.cell.owner.lock().unwrap_or_else(PoisonError::into_inner) = to.clone();
     }
-
-    /// Replaces pointers into the old owner's image, in that of the new one.
-    pub fn rehome(self) {
-        let Some(value) = &self.content.value else { return };
-        // SAFETY: the table is that of the new owner, which is mapped; the lock is held for writing.
-        if let Err(error) = flatten(unsafe { ((*value.0.table).rehome)(value.0.data) }) {
-            tracing::error!("`{}`: taking it over: {error}", self.cell.key);
-        }
-    }
 }
 
 /// A note that this thread has a cell locked.
@@ -275,6 +270,34 @@ impl Drop for Locked {
 }
 
 impl Value {
+    /// The value as JSON.
+    ///
+    /// # Safety
+    /// The owner's image is mapped.
+    pub unsafe fn to_json(&self) -> Outcome<String> {
+        // SAFETY: as the caller says; nobody writes what is borrowed.
+        unsafe { ((*self.0.table).to_json)(self.0.data) }
+    }
+
+    /// Replaces pointers into other images by such into the owner's.
+    ///
+    /// # Safety
+    /// The owner's image is mapped, and the caller alone uses the value.
+    pub unsafe fn rehome(&self) -> Outcome<()> {
+        // SAFETY: as the caller says.
+        unsafe { ((*self.0.table).rehome)(self.0.data) }
+    }
+
+    /// Replaces pointers into other images by such into that of `table`.
+    ///
+    /// # Safety
+    /// The image of `table` is mapped, its type has the schema of this value's, and the caller alone
+    /// uses the value.
+    pub unsafe fn rehome_to(&self, table: &CarryTable) -> Outcome<()> {
+        // SAFETY: as the caller says.
+        unsafe { (table.value.rehome)(self.0.data) }
+    }
+
     /// Drops the object. The image that set it is mapped, as `Cell` says.
     fn destroy(self) {
         // SAFETY: the owner's image is mapped; the object is forgotten below, and so dropped once.
