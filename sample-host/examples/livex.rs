@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     println!("{}", engine.load(())?);
     let mut queue = VecDeque::new();
     loop {
-        println!("{} jobs wait; Enter queues one, `go` reloads and does them", queue.len());
+        println!("jobs that wait: {}; Enter queues one, `go` reloads and does them", queue.len());
         let mut line = String::new();
         if stdin().read_line(&mut line)? == 0 {
             return Ok(());

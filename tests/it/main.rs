@@ -15,6 +15,7 @@ mod contract;
 mod dependencies;
 mod editing;
 mod ending;
+mod examples;
 mod freeing;
 mod linked;
 mod live;

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
         OnceLock,
         mpsc::{Receiver, Sender, channel},
@@ -129,6 +129,8 @@ impl Answer {
 /// A running program. Dropping it ends it.
 pub struct Process {
     child: Child,
+    /// What it reads, if it is to read anything.
+    input: Option<ChildStdin>,
     output: Receiver<Line>,
     lines: Vec<Line>,
 }
@@ -141,14 +143,29 @@ struct Line {
 }
 
 impl Process {
-    pub fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn start(command: Command) -> Self {
+        Self::spawn(command, Stdio::null())
+    }
+
+    /// Starts a program that reads lines.
+    pub fn start_reading(command: Command) -> Self {
+        Self::spawn(command, Stdio::piped())
+    }
+
+    fn spawn(mut command: Command, input: Stdio) -> Self {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let (sender, output) = channel();
         forward(child.stdout.take().expect("its stdout"), false, sender.clone());
         forward(child.stderr.take().expect("its stderr"), true, sender);
-        Self { child, output, lines: Vec::new() }
+        Self { input: child.stdin.take(), child, output, lines: Vec::new() }
+    }
+
+    /// Types a line.
+    pub fn type_line(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("a program that reads");
+        writeln!(input, "{line}").expect("type a line");
     }
 
     pub fn pid(&self) -> u32 {
@@ -182,8 +199,10 @@ impl Process {
         self.wait_for(what, |line| serde_json::from_str(line).ok().filter(&wanted))
     }
 
-    /// Waits until it ends by itself and all that it wrote was read.
+    /// Waits until it ends by itself and all that it wrote was read; there is nothing more to read for
+    /// it.
     pub fn finish(mut self) -> Answer {
+        self.input = None;
         let deadline = Instant::now() + PATIENCE;
         while self.next(deadline).is_some() {}
         let status = self.wait(deadline.saturating_duration_since(Instant::now()));

@@ -67,9 +67,32 @@ impl Workspace {
 
     /// Brings a plugin's artifact into the plugin directory, as a person does by hand.
     pub fn build(&self, plugin: &str) {
+        self.build_into(plugin, self.plugin_dir.path());
+    }
+
+    /// Brings a plugin's artifact into a directory; a relative one is in the workspace.
+    pub fn build_into(&self, plugin: &str, dir: &Path) {
         let mut build = self.command("hotswap");
-        build.args(["build", &format!("sample-plugins/{plugin}")]).arg(self.plugin_dir.path());
+        build.args(["build", &format!("sample-plugins/{plugin}")]).arg(dir);
         succeed(build);
+    }
+
+    /// One of the sample host's examples, to be run in this workspace's root.
+    pub fn example(&self, name: &str) -> Command {
+        let mut build = cargo();
+        build.args(["build", "--package", "sample-host", "--example", name, "--target-dir"]);
+        build.arg(self.target_dir()).current_dir(&self.root);
+        succeed(build);
+        let program = self.target_dir().join("debug/examples").join(name);
+        self.command(&program.display().to_string())
+    }
+
+    /// Removes what an earlier run left in a directory of the workspace.
+    pub fn remove(&self, dir: &Path) {
+        let dir = self.root.join(dir);
+        if dir.exists() {
+            fs::remove_dir_all(dir).expect("remove a directory");
+        }
     }
 
     fn target_dir(&self) -> PathBuf {
