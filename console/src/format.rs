@@ -151,8 +151,12 @@ pub fn clock_millis(at_ms: u64) -> String {
     format!("{}.{:03}", clock(at_ms), at_ms % 1000)
 }
 
-/// The first digits of a build id, enough to tell builds apart.
+/// The first digits of a build id, enough to tell builds apart; a plugin that is linked into its host
+/// has none.
 pub fn short_build_id(build_id: &str) -> &str {
+    if build_id.bytes().all(|digit| digit == b'0') {
+        return "–";
+    }
     build_id.get(..8).unwrap_or(build_id)
 }
 

@@ -41,9 +41,16 @@ struct ToolchainLine {
     hotswap_plugin: String,
 }
 
-/// Tells everything about an artifact; with `--open` also what only its own code can tell.
+/// Tells everything about an artifact; with `--open` also what only its own code can tell. Of a broken
+/// one it tells what it says of itself, and fails.
 pub(super) async fn inspect(arguments: &InspectArguments) -> Result<(), Failure> {
-    let mut inspection = read(&arguments.file)?;
+    let (mut inspection, problem) = read(&arguments.file)?;
+    if let Some(problem) = problem {
+        if !arguments.output.json {
+            write!(io::stdout(), "{}", in_words(&inspection))?;
+        }
+        return Err(problem.into());
+    }
     if arguments.open {
         inspection.contents = Some(Prober::this_program().contents(&arguments.file).await?);
     }
@@ -53,14 +60,21 @@ pub(super) async fn inspect(arguments: &InspectArguments) -> Result<(), Failure>
     Ok(write!(io::stdout(), "{}", in_words(&inspection))?)
 }
 
-fn read(path: &Path) -> Result<Inspection, WireError> {
+/// What a file says of itself, and what is wrong with it.
+fn read(path: &Path) -> Result<(Inspection, Option<WireError>), WireError> {
     let wrong = |reason: String| WireError {
         step: Some("inspect".into()),
         ..WireError::new(ErrorKind::Build, format!("{}: {reason}", path.display()))
     };
     let file = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let facts = artifact::inspect(&file).map_err(|error| wrong(error.to_string()))?;
-    Ok(Inspection::of(path, file.len(), facts))
+    let (facts, problem) = match artifact::inspect(&file) {
+        Ok(facts) => (facts, None),
+        Err(error) => {
+            let error = wrong(error.to_string());
+            (artifact::claims(&file).ok_or_else(|| error.clone())?, Some(error))
+        }
+    };
+    Ok((Inspection::of(path, file.len(), facts), problem))
 }
 
 impl Inspection {

@@ -274,6 +274,10 @@ async fn inspect_tells_all_of_an_artifact_that_was_just_built() {
     let refused = output(&directory, &["inspect", broken.to_str().unwrap()]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("broken.so: "), "{}", stderr(&refused));
+    // It says what it can.
+    let words = stdout(&refused);
+    assert!(words.contains("plugin    world "), "{words}");
+    assert!(words.contains("unmaps    no: the file is broken\n"), "{words}");
 }
 
 #[tokio::test]

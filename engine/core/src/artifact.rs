@@ -5,7 +5,7 @@ mod facts;
 mod stamp;
 
 pub(crate) use facts::is_name;
-pub use facts::{BuildId, Facts, Toolchain, inspect};
+pub use facts::{BuildId, Facts, Toolchain, claims, inspect};
 pub use hotswap_protocol::Source;
 pub use stamp::stamp;
 

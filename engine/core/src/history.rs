@@ -1,6 +1,7 @@
 //! Earlier artifacts, for rollbacks: images that are still mapped, and the store of builds.
 
 use std::{
+    collections::BTreeSet,
     env::{self, consts::DLL_EXTENSION},
     fs::{self, File},
     path::{Path, PathBuf},
@@ -51,6 +52,11 @@ pub(crate) fn find_earlier(
     }
     let wanted = match (loaded, ordinal) {
         (Some(version), _) => version.facts.build_id.to_string(),
+        (None, Some(_)) if of_plugin.is_empty() => {
+            let known: BTreeSet<_> = versions.iter().map(|version| version.name()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(refuse(format!("no plugin of this name was loaded; there are {known}")));
+        }
         (None, Some(ordinal)) => {
             let known: Vec<_> =
                 of_plugin.iter().map(|version| format!("v{}", version.ordinal)).collect();

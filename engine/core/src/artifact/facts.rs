@@ -168,16 +168,7 @@ pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
     if let Some(symbol) = elf.missing_hook {
         return Err(ArtifactError::NoHooks { symbol });
     }
-    let name = text(&descriptor.name)?;
-    if !is_name(&name) {
-        return Err(ArtifactError::BadDescriptor(format!("`{name}` is no plugin's name")));
-    }
     Ok(Facts {
-        name,
-        crate_version: text(&descriptor.crate_version)?,
-        build_id: expected,
-        source: source(&descriptor.stamp)?,
-        toolchain: Toolchain::of(&descriptor)?,
         keep_reason: if elf.is_no_delete {
             Some("the file is marked NODELETE".into())
         } else {
@@ -187,6 +178,32 @@ pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
         // A file that stays in any case stays with whatever it needs.
         foreign_libraries: if elf.is_no_delete { Vec::new() } else { elf.foreign_libraries },
         unique_symbol: elf.unique_symbol,
+        ..claims_of(&descriptor)?
+    })
+}
+
+/// What a file says of itself that [`inspect`] refuses: none of it is checked. None where no
+/// descriptor is found in it.
+pub fn claims(file: &[u8]) -> Option<Facts> {
+    let start = file.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)?;
+    claims_of(&descriptor(file, start).ok()?).ok()
+}
+
+/// What a descriptor alone says.
+fn claims_of(descriptor: &Descriptor) -> Result<Facts, ArtifactError> {
+    let name = text(&descriptor.name)?;
+    if !is_name(&name) {
+        return Err(ArtifactError::BadDescriptor(format!("`{name}` is no plugin's name")));
+    }
+    Ok(Facts {
+        name,
+        crate_version: text(&descriptor.crate_version)?,
+        build_id: BuildId(descriptor.stamp.build_id),
+        source: source(&descriptor.stamp)?,
+        toolchain: Toolchain::of(descriptor)?,
+        keep_reason: Some("the file is broken".into()),
+        foreign_libraries: Vec::new(),
+        unique_symbol: None,
     })
 }
 
