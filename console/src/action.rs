@@ -38,8 +38,8 @@ pub enum Action {
     Build,
     /// Ask the host for something.
     Operate(Operation),
-    /// Rebuild and reload by itself, or no longer.
-    ToggleWatch,
+    /// Let a save be built and reloaded, only built, or left alone.
+    NextWatch,
     /// Open the form that calls the selected function.
     Invoke,
     /// Tell what a reload would change, before it is done.
@@ -199,7 +199,7 @@ pub static COMMANDS: &[Command] = {
         command(Plugin, "invoke", A::Invoke, "invoke", &["i"]),
         command(Plugin, "roll-back", A::RollBack, "roll back", &["R"]),
         command(Plugin, "free", A::Free, "free", &["D"]),
-        command(Plugin, "watch", A::ToggleWatch, "watch on/off", &["w"]),
+        command(Plugin, "watch", A::NextWatch, "watch mode", &["w"]),
         command(Plugin, "holder", A::GoToHolder, "who holds it", &["u"]),
         command(Plugin, "compare", A::CompareWith, "compare others with it", &["c"]),
         command(Plugin, "reload-latest", RELOAD_LATEST, "reload what a rollback holds", &[]),

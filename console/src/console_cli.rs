@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::cli::{self, Failure};
+use crate::cli::{self, Failure, WatchArguments};
 use crate::session::{Options, Target};
 use crate::socket::HostChoice;
 use crate::{app, config, linear, picker, probe, terminal};
@@ -23,9 +23,8 @@ struct Arguments {
     /// The directory of artifacts; by default what the host's package says.
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
-    /// Do not rebuild and reload when a source changes.
-    #[arg(long)]
-    no_watch: bool,
+    #[command(flatten)]
+    watch: WatchArguments,
     /// One line an event instead of a screen.
     #[arg(long)]
     plain: bool,
@@ -96,7 +95,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         target,
         plugin_dir: arguments.plugins,
         host_arguments: arguments.host_arguments,
-        watch: !arguments.no_watch,
+        watch: arguments.watch.mode(),
         client_name: CLIENT_NAME,
         prober: probe::Prober::this_program(),
     };

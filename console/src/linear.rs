@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! {"event":"opened","name":"sample-host","plugin_dir":"…","plugins":["world","cat"],"plugin_packages":["…"]}
-//! {"event":"watching","on":true}
+//! {"event":"watching","on":true,"mode":"on"}
 //! {"event":"job_started","job":"build world"}
 //! {"event":"build","package":"world","line":"diagnostic","level":"error","message":"…","rendered":"…","file":"…","row":12,"column":5}
 //! {"event":"built","plugin":"world","build_id":"…","path":"…/world.so","warnings":0}
@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use crate::cli::{Failure, print_json};
 use crate::format;
 use crate::session::{
-    self, BuildEffect, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent,
+    self, BuildEffect, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent, Watch,
 };
 use crate::signals::Termination;
 
@@ -186,8 +186,11 @@ impl Lines {
             SessionEvent::SourcesChanged { plugins } => {
                 format!("== sources of {} changed", plugins.join(", "))
             }
-            SessionEvent::Watching { on: true, .. } => "== watching the sources".into(),
             SessionEvent::Watching { error: Some(error), .. } => format!("!! {error}"),
+            SessionEvent::Watching { mode: Watch::On, .. } => "== watching the sources".into(),
+            SessionEvent::Watching { mode: Watch::Build, .. } => {
+                "== watching the sources, to build and not to reload".into()
+            }
             SessionEvent::Engine(event) => return engine_event(event),
             _ => return None,
         })

@@ -17,7 +17,9 @@ mod supervisor;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use hotswap_protocol::{ErrorKind, WireError};
+use serde::Serialize;
 use tokio::sync::mpsc;
 
 pub use difference::{DeclaredDiff, DiffRequest, DiffVersion, Difference};
@@ -78,12 +80,54 @@ pub struct Options {
     pub plugin_dir: Option<PathBuf>,
     /// What the host gets on its command line.
     pub host_arguments: Vec<String>,
-    /// Whether changed sources are rebuilt and reloaded.
-    pub watch: bool,
+    /// What a save does.
+    pub watch: Watch,
     /// The name that the session gives itself when it says hello.
     pub client_name: &'static str,
     /// What opens artifacts to compare them.
     pub prober: Prober,
+}
+
+/// What a save does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Watch {
+    /// It is built and reloaded.
+    On,
+    /// It is built; what a reload would change can be looked at before it is done.
+    Build,
+    /// Nothing.
+    #[default]
+    Off,
+}
+
+impl Watch {
+    /// The one after this, around the end.
+    pub fn next(self) -> Self {
+        match self {
+            Self::On => Self::Build,
+            Self::Build => Self::Off,
+            Self::Off => Self::On,
+        }
+    }
+
+    /// As `--watch` takes it.
+    pub fn as_argument(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Build => "build",
+            Self::Off => "off",
+        }
+    }
+
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Build => "build only",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// Something a session can be told to do.
@@ -105,8 +149,8 @@ pub enum Order {
     Compare(DiffRequest),
     /// Tell which builds of this plugin are stored.
     ListBuilds(String),
-    /// Rebuild and reload changed sources by itself, or not.
-    Watch(bool),
+    /// Do this about saves from now on.
+    Watch(Watch),
     /// End the running job, where that is possible, and forget those that wait.
     Cancel,
     /// End the host if it runs, and start it anew.

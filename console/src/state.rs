@@ -30,7 +30,7 @@ use crate::action::{Panel, Scope};
 use crate::key::Key;
 use crate::keymap::Keymap;
 use crate::layout::Layout;
-use crate::session::Job;
+use crate::session::{Job, Watch};
 use build::Builds;
 use crash::Serving;
 use diff::Diff;
@@ -108,6 +108,8 @@ pub struct State {
 pub struct Host {
     /// Its name.
     pub name: String,
+    /// Its package's directory, where it was started from one.
+    pub dir: Option<PathBuf>,
     /// Where its artifacts go.
     pub plugin_dir: Option<PathBuf>,
     /// Its plugins' package names, where it is a package.
@@ -124,8 +126,8 @@ pub struct Host {
     pub info: Option<HostInfo>,
     /// The generation that serves.
     pub generation: u64,
-    /// Whether changed sources are rebuilt and reloaded.
-    pub watching: bool,
+    /// What a save does.
+    pub watch: Watch,
 }
 
 impl Host {

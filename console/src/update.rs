@@ -173,7 +173,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Zoom => state.zoomed = !state.zoomed,
         Action::Build => return operations::build(state),
         Action::Operate(operation) => return vec![Effect::Order(Order::Operate(operation))],
-        Action::ToggleWatch => return operations::toggle_watch(state),
+        Action::NextWatch => return operations::next_watch(state),
         Action::GoToHolder => return holders::go(state),
         Action::Preview => return preview::open(state),
         Action::CompareWith => preview::choose_base(state),

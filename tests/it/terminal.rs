@@ -174,11 +174,13 @@ fn from_the_start_through_a_call_and_a_reload_to_the_old_version_freed() {
     terminal.close_form();
 
     terminal.press("1w");
-    terminal.wait_for_text("watch off");
+    terminal.wait_for_text("watch build only");
     workspace.edit(WORLD, "Hello, {name}!", "Hello again, {name}!");
-    terminal.press("b");
     terminal.wait_for_text("world built (");
+    terminal.wait_for_text("p preview, r reload");
     assert!(worlds()[0].starts_with("world-v1-"), "{:?}", worlds());
+    terminal.press("p");
+    terminal.wait_for_text("world v1 → build ");
     terminal.press("r");
     terminal.wait_for_text("reloaded: world v1 → v2");
     terminal.wait_for_line(&["● world", "v2", "active"]);

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hotswap_console::probe::Prober;
-use hotswap_console::session::{self, LogLine, Options, Order, Session, Target};
+use hotswap_console::session::{self, LogLine, Options, Order, Session, Target, Watch};
 use terminal::Terminal;
 
 /// How many lines a second the flood has.
@@ -110,7 +110,7 @@ fn account_for_lines(this: &Path) -> Outcome<()> {
             target: Target::Executable(this.to_owned()),
             plugin_dir: None,
             host_arguments: host::arguments(FLOOD, Some(COUNTED)),
-            watch: false,
+            watch: Watch::Off,
             client_name: "responsiveness",
             prober: Prober::this_program(),
         });

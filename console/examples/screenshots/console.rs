@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hotswap_console::action::{Action, Panel};
 use hotswap_console::probe::Prober;
-use hotswap_console::session::{self, Options, Order, Session, SessionEvent, Target};
+use hotswap_console::session::{self, Options, Order, Session, SessionEvent, Target, Watch};
 use hotswap_console::state::State;
 use hotswap_console::update::{self, Effect, Input};
 use hotswap_console::view::{self, Theme};
@@ -36,7 +36,7 @@ impl Console {
             target: Target::Package(host.to_owned()),
             plugin_dir: None,
             host_arguments: vec!["--port".into(), "0".into()],
-            watch: true,
+            watch: Watch::On,
             client_name: "screenshots",
             prober: Prober::this_program(),
         });

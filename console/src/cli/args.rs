@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use hotswap_protocol::MAX_REPEAT;
 
+use crate::session::Watch;
 use crate::socket::HostChoice;
 
 /// Reload native plugins inside a running host, from scripts.
@@ -152,15 +153,33 @@ pub struct RunArguments {
     /// The directory of artifacts; by default what the host's package says.
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
-    /// Do not rebuild and reload when a source changes.
-    #[arg(long)]
-    pub no_watch: bool,
+    /// What a save does.
+    #[command(flatten)]
+    pub watch: WatchArguments,
     /// How to print the answer.
     #[command(flatten)]
     pub output: OutputArguments,
     /// Arguments for the host.
     #[arg(last = true, value_name = "HOST ARGS")]
     pub host_arguments: Vec<String>,
+}
+
+/// What a save does.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct WatchArguments {
+    /// What is done when a source changes: build and reload, only build, or nothing.
+    #[arg(long, value_name = "MODE", default_value = "on")]
+    watch: Watch,
+    /// The same as `--watch=off`.
+    #[arg(long, conflicts_with = "watch")]
+    no_watch: bool,
+}
+
+impl WatchArguments {
+    /// Both flags as one.
+    pub fn mode(self) -> Watch {
+        if self.no_watch { Watch::Off } else { self.watch }
+    }
 }
 
 /// Arguments of `hotswap reload`.

@@ -41,6 +41,7 @@ use serde::Serialize;
 
 use crate::probe;
 
+pub(crate) use args::WatchArguments;
 pub use args::{Arguments, Command};
 pub(crate) use text::log_record;
 

@@ -9,6 +9,7 @@ use hotswap_protocol::{
 };
 use serde::Serialize;
 
+use super::Watch;
 use super::difference::Difference;
 use super::job::{Job, JobOutcome};
 use super::store::StoredBuild;
@@ -25,6 +26,9 @@ pub enum SessionEvent {
     Opened {
         /// The host.
         name: String,
+        /// Its package's directory; none where it was not started from one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        package_dir: Option<PathBuf>,
         /// Where its artifacts go; none when only the host knows.
         plugin_dir: Option<PathBuf>,
         /// Its plugins' package names.
@@ -103,7 +107,7 @@ pub enum SessionEvent {
         /// Whether it was told to.
         expected: bool,
     },
-    /// Sources changed; their plugins are built and reloaded.
+    /// Sources changed; their plugins are built, and reloaded where that is wanted.
     SourcesChanged {
         /// The plugins' package names.
         plugins: Vec<String>,
@@ -112,6 +116,8 @@ pub enum SessionEvent {
     Watching {
         /// Whether they are.
         on: bool,
+        /// What a save does: it is reloaded (`on`), only built (`build`), or left alone (`off`).
+        mode: Watch,
         /// Why they cannot be.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,

@@ -15,7 +15,7 @@ use super::link::{self, LinkEvent};
 use super::process::HostProcess;
 use super::store::StoredChoice;
 use super::successor;
-use super::{Options, Order, Target};
+use super::{Options, Order, Target, Watch};
 use crate::client::Client;
 use crate::operation::Operation;
 use crate::socket::{self, HostChoice};
@@ -55,6 +55,7 @@ struct Supervisor {
     executable: Option<PathBuf>,
     plugin_dir: Option<PathBuf>,
     watcher: Option<Watcher>,
+    watch: Watch,
     queue: VecDeque<Job>,
     running: Option<RunningJob>,
     /// When the last saves that were not built yet were noticed, by plugin package.
@@ -98,6 +99,7 @@ pub(super) async fn supervise(
         package: None,
         executable: None,
         watcher: None,
+        watch: Watch::Off,
         queue: VecDeque::new(),
         running: None,
         saves: HashMap::new(),
@@ -165,6 +167,7 @@ impl Supervisor {
                 let plugin_dir = self.plugin_dir.clone();
                 self.tell(SessionEvent::Opened {
                     name,
+                    package_dir: None,
                     plugin_dir,
                     plugins: Vec::new(),
                     plugin_packages: Vec::new(),
@@ -187,6 +190,7 @@ impl Supervisor {
         let plugins: Vec<String> = package.plugins.iter().map(|it| it.name.clone()).collect();
         self.tell(SessionEvent::Opened {
             name: package.name.clone(),
+            package_dir: Some(package.dir.clone()),
             plugin_dir: Some(package.plugin_dir.clone()),
             plugins: plugins.clone(),
             plugin_packages: package.plugins.iter().map(|it| it.dir.clone()).collect(),
@@ -206,6 +210,7 @@ impl Supervisor {
                 self.plugin_dir = Some(host.plugin_dir.clone());
                 self.tell(SessionEvent::Opened {
                     name: host.name.clone(),
+                    package_dir: None,
                     plugin_dir: self.plugin_dir.clone(),
                     plugins: Vec::new(),
                     plugin_packages: Vec::new(),
@@ -260,7 +265,7 @@ impl Supervisor {
             Order::Preview => self.preview(),
             Order::Compare(request) => self.compare(request),
             Order::ListBuilds(plugin) => self.list_builds(plugin),
-            Order::Watch(on) => self.watch(on).await,
+            Order::Watch(mode) => self.watch(mode).await,
             Order::Cancel => {
                 self.queue.clear();
                 self.cancel_running();
@@ -301,10 +306,13 @@ impl Supervisor {
         }
     }
 
-    async fn watch(&mut self, on: bool) {
-        self.stop_watching();
+    async fn watch(&mut self, mode: Watch) {
         let mut error = None;
-        if on && let Some(package) = &self.package {
+        if mode == Watch::Off {
+            self.stop_watching();
+        } else if self.watcher.is_none()
+            && let Some(package) = &self.package
+        {
             let report = self.report.clone();
             let on_change = move |change| {
                 // The session is over when this fails.
@@ -315,7 +323,9 @@ impl Supervisor {
                 Err(failure) => error = Some(failure.to_string()),
             }
         }
-        self.tell(SessionEvent::Watching { on: self.watcher.is_some(), error }).await;
+        let on = self.watcher.is_some();
+        self.watch = if on { mode } else { Watch::Off };
+        self.tell(SessionEvent::Watching { on, mode: self.watch, error }).await;
     }
 
     /// Dropping a watcher waits for its thread, which may wait for this loop to hear it.
@@ -346,7 +356,9 @@ impl Supervisor {
                 self.saves.extend(plugins.iter().map(|plugin| (plugin.clone(), noticed)));
                 self.queue.retain(|job| *job != Job::ReloadIfBuilt);
                 self.queue_builds(plugins).await;
-                self.queue.push_back(Job::ReloadIfBuilt);
+                if self.watch == Watch::On {
+                    self.queue.push_back(Job::ReloadIfBuilt);
+                }
             }
             Report::SourcesChanged(_) => {}
             Report::Exited(exit) => self.exited(exit).await,

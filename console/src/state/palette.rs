@@ -64,6 +64,11 @@ pub fn command_line(state: &State, action: &Action) -> Option<String> {
         }
         Action::Operate(operation) => Some(operation.command_line()),
         Action::Preview => Some("hotswap reload --dry-run".into()),
+        Action::NextWatch => {
+            let dir = state.host.dir.as_ref()?.display().to_string();
+            let watch = format!("--watch={}", state.host.watch.next().as_argument());
+            Some(shell_line(["hotswap", "run", &dir, &watch]))
+        }
         Action::Invoke => invocation(state),
         Action::Free => {
             let row = plugins.selected()?;

@@ -45,12 +45,12 @@ pub(super) fn build(state: &mut State) -> Vec<Effect> {
     vec![Effect::Order(Order::Build(wanted))]
 }
 
-pub(super) fn toggle_watch(state: &mut State) -> Vec<Effect> {
+pub(super) fn next_watch(state: &mut State) -> Vec<Effect> {
     if state.host.packages.is_empty() {
         state.complain("nothing to watch: this host was not started from its package");
         return Vec::new();
     }
-    vec![Effect::Order(Order::Watch(!state.host.watching))]
+    vec![Effect::Order(Order::Watch(state.host.watch.next()))]
 }
 
 pub(super) fn cancel(state: &mut State) -> Vec<Effect> {

@@ -3,9 +3,10 @@
 use hotswap_protocol::Snapshot;
 
 use super::{Effect, calls, reloads};
+use crate::action::Action;
 use crate::format;
 use crate::operation::Operation;
-use crate::session::{BuildEffect, HostExit, Job, JobOutcome, Order, SessionEvent};
+use crate::session::{BuildEffect, HostExit, Job, JobOutcome, Order, SessionEvent, Watch};
 use crate::state::crash::CrashCard;
 use crate::state::memory::Memory;
 use crate::state::overlay::Overlay;
@@ -14,8 +15,9 @@ use crate::state::{Phase, RunningJob, State, Tab};
 pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
     let mut effects = vec![Effect::Draw];
     match event {
-        SessionEvent::Opened { name, plugin_dir, plugins, plugin_packages } => {
+        SessionEvent::Opened { name, package_dir, plugin_dir, plugins, plugin_packages } => {
             state.host.name = name;
+            state.host.dir = package_dir;
             state.host.plugin_dir = plugin_dir;
             state.host.packages = plugins;
             state.host.package_dirs = plugin_packages;
@@ -44,9 +46,16 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 BuildEffect::SameCode => "changed, but the code that it makes did not",
                 BuildEffect::UpToDate => "is up to date",
             };
-            state.say(format!("{plugin} {done} ({build_id}{warnings})"));
+            let offer = match effect {
+                BuildEffect::NewCode if state.host.watch != Watch::On => offer_to_reload(state),
+                _ => String::new(),
+            };
+            state.say(format!("{plugin} {done} ({build_id}{warnings}){offer}"));
             if effect == BuildEffect::NewCode {
                 state.timeline.built(plugin, phases);
+                if let Some(Overlay::Preview(_)) = &state.overlay {
+                    effects.push(Effect::Order(Order::Preview));
+                }
             }
             state.diff.outdate();
         }
@@ -84,8 +93,8 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.say(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
         }
-        SessionEvent::Watching { on, error } => {
-            state.host.watching = on;
+        SessionEvent::Watching { mode, error, .. } => {
+            state.host.watch = mode;
             if let Some(error) = error {
                 state.complain(error);
             }
@@ -141,6 +150,19 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Ended { error } => effects.push(Effect::Exit(error)),
     }
     effects
+}
+
+/// What can be done with a build that nobody reloads by itself: `; p preview, r reload`
+fn offer_to_reload(state: &State) -> String {
+    let keys = [(Action::Preview, "preview"), (Action::Operate(Operation::Reload), "reload")];
+    let offers = keys
+        .iter()
+        .filter_map(|(action, hint)| Some(format!("{} {hint}", state.keymap.label_of(action)?)));
+    let offers: Vec<_> = offers.collect();
+    if state.host.phase != Phase::Connected || offers.is_empty() {
+        return String::new();
+    }
+    format!("; {}", offers.join(", "))
 }
 
 fn job_started(state: &mut State, job: Job) {

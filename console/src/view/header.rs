@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 
 use super::theme::Theme;
 use crate::format;
+use crate::session::Watch;
 use crate::state::overlay::Overlay;
 use crate::state::{Host, Phase, State};
 
@@ -36,9 +37,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         part(format!("gen {}", host.generation), theme.plain);
     }
     if !host.packages.is_empty() {
-        let watch =
-            if host.watching { ("watch on", theme.plain) } else { ("watch off", theme.dim) };
-        part(watch.0.to_owned(), watch.1);
+        let style = match host.watch {
+            Watch::On => theme.plain,
+            Watch::Build => theme.warning,
+            Watch::Off => theme.dim,
+        };
+        part(format!("watch {}", host.watch.as_str()), style);
     }
     let dropped = state.logs.dropped;
     let style = if dropped > 0 { theme.warning } else { theme.dim };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hotswap_console::action::COMMANDS;
 use hotswap_console::config::{self, Config, ConfigError};
-use hotswap_console::session::Order;
+use hotswap_console::session::{Order, Watch};
 use hotswap_console::state::overlay::Overlay;
 use hotswap_console::update::Effect;
 use hotswap_console::view::Theme;
@@ -26,7 +26,7 @@ fn problem(text: &str) -> ConfigError {
 #[test]
 fn a_command_has_the_keys_it_is_given_and_no_others() {
     let mut console = with_keys("watch = [\"g w\", \"F5\"]\nzoom = \"b\"\nquit = []");
-    let watch = [Effect::Order(Order::Watch(false))];
+    let watch = [Effect::Order(Order::Watch(Watch::Build))];
     assert_eq!(console.press("w"), []);
     assert_eq!(console.press("g w"), watch);
     assert_eq!(console.press("b"), [], "it was taken from the build");

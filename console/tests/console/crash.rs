@@ -58,6 +58,7 @@ fn a_host_of_somebody_else_is_waited_for() {
     let mut console = Console::new(120, 36);
     console.session(SessionEvent::Opened {
         name: "sample-host".into(),
+        package_dir: None,
         plugin_dir: Some("/srv/plugins".into()),
         plugins: Vec::new(),
         plugin_packages: Vec::new(),

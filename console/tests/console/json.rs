@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use hotswap_console::session::{
-    BuildEffect, BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
+    BuildEffect, BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
 use hotswap_protocol::{ErrorKind, Event, LogLevel, PhaseTiming, VersionState, WireError};
 use serde::Serialize;
@@ -202,11 +202,12 @@ fn run_lines() -> Vec<Value> {
     let events = [
         SessionEvent::Opened {
             name: "sample-host".into(),
+            package_dir: Some("/src/sample-host".into()),
             plugin_dir: Some("/srv/plugins".into()),
             plugins: vec!["world".into()],
             plugin_packages: vec!["/src/world".into()],
         },
-        SessionEvent::Watching { on: true, error: None },
+        SessionEvent::Watching { on: true, mode: Watch::On, error: None },
         SessionEvent::JobStarted { job: build() },
         SessionEvent::JobProgress { done: 63, total: Some(100), package: "axum".into() },
         SessionEvent::Build {

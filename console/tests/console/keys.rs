@@ -1,11 +1,13 @@
 //! What the keys do: keys in, effects and state out.
 
-use hotswap_console::action::Panel;
+use hotswap_console::action::{Action, Panel};
 use hotswap_console::operation::Operation;
 use hotswap_console::session::{
-    HostExit, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent, StoredBuild,
+    BuildEffect, HostExit, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent,
+    StoredBuild, Watch,
 };
 use hotswap_console::state::overlay::Overlay;
+use hotswap_console::state::palette::command_line;
 use hotswap_console::state::{Phase, Tab};
 use hotswap_console::update::{Effect, Input};
 use hotswap_protocol::{
@@ -76,7 +78,46 @@ fn reload_and_build_are_orders() {
     assert_eq!(console.press("r"), [reload]);
     let build = Effect::Order(Order::Build(vec!["world".into()]));
     assert_eq!(console.press("b"), [build]);
-    assert_eq!(console.press("w"), [Effect::Order(Order::Watch(false))]);
+}
+
+#[test]
+fn a_save_is_reloaded_only_built_or_left_alone() {
+    let mut console = connected();
+    let twin = command_line(&console.state, &Action::NextWatch);
+    assert_eq!(twin.unwrap(), "hotswap run /src/sample-host --watch=build");
+    for (mode, shown) in
+        [(Watch::Build, "watch build only"), (Watch::Off, "watch off"), (Watch::On, "watch on")]
+    {
+        assert_eq!(console.press("w"), [Effect::Order(Order::Watch(mode))]);
+        console.session(SessionEvent::Watching { on: mode != Watch::Off, mode, error: None });
+        assert!(console.screen().contains(&format!("│ {shown} │")), "{}", console.screen());
+    }
+}
+
+#[test]
+fn a_build_that_nobody_reloads_is_offered_for_a_look() {
+    let mut console = connected();
+    let built = |effect| SessionEvent::Built {
+        plugin: "world".into(),
+        build_id: "4c0ffee0".into(),
+        path: "/srv/plugins/world.so".into(),
+        warnings: 0,
+        effect,
+        phases: Vec::new(),
+    };
+    let notice = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
+    console.session(built(BuildEffect::NewCode));
+    assert_eq!(notice(&console), "world built (4c0ffee0)");
+
+    console.session(SessionEvent::Watching { on: true, mode: Watch::Build, error: None });
+    console.session(built(BuildEffect::UpToDate));
+    assert_eq!(notice(&console), "world is up to date (4c0ffee0)");
+    console.session(built(BuildEffect::NewCode));
+    assert_eq!(notice(&console), "world built (4c0ffee0); p preview, r reload");
+    assert_eq!(console.press("p"), [Effect::Order(Order::Preview)]);
+    // What is looked at is the newest build.
+    let effects = console.session(built(BuildEffect::NewCode));
+    assert!(effects.contains(&Effect::Order(Order::Preview)));
 }
 
 #[test]

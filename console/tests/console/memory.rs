@@ -17,6 +17,7 @@ use crate::support::samples;
 fn opened(name: &str) -> SessionEvent {
     SessionEvent::Opened {
         name: name.into(),
+        package_dir: None,
         plugin_dir: Some("/srv/plugins".into()),
         plugins: Vec::new(),
         plugin_packages: Vec::new(),
@@ -56,6 +57,7 @@ fn the_first_build_stays_in_front_until_it_is_done() {
     next.state.memory = memory;
     next.session(SessionEvent::Opened {
         name: "sample-host".into(),
+        package_dir: None,
         plugin_dir: Some("/srv/plugins".into()),
         plugins: vec!["world".into()],
         plugin_packages: vec!["/src/world".into()],

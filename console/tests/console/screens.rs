@@ -2,7 +2,7 @@
 
 use hotswap_console::operation::Operation;
 use hotswap_console::session::{
-    BuildEffect, BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent,
+    BuildEffect, BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
 use hotswap_console::view::Theme;
 use hotswap_protocol::{
@@ -70,6 +70,7 @@ fn before_anything_runs() {
     let mut console = Console::new(120, 36);
     console.session(SessionEvent::Opened {
         name: "sample-host".into(),
+        package_dir: None,
         plugin_dir: None,
         plugins: vec!["world".into()],
         plugin_packages: vec!["/src/world".into()],
@@ -114,6 +115,21 @@ fn a_build_that_failed() {
         let outcome = JobOutcome::Failed { error };
         console.session(SessionEvent::JobFinished { job, outcome, elapsed_ms: 1_700 });
         console.press("2");
+    }));
+}
+
+#[test]
+fn a_build_that_waits_to_be_reloaded() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.session(SessionEvent::Watching { on: true, mode: Watch::Build, error: None });
+        console.session(SessionEvent::Built {
+            plugin: "world".into(),
+            build_id: "4c0ffee0".into(),
+            path: "/srv/plugins/world.so".into(),
+            warnings: 0,
+            effect: BuildEffect::NewCode,
+            phases: Vec::new(),
+        });
     }));
 }
 

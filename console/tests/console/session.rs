@@ -7,6 +7,7 @@ use hotswap_console::operation::Operation;
 use hotswap_console::probe::Prober;
 use hotswap_console::session::{
     self, Job, JobOutcome, LogLine, Options, Order, OutputStream, Session, SessionEvent, Target,
+    Watch,
 };
 use hotswap_console::socket::HostChoice;
 
@@ -20,7 +21,7 @@ fn start(target: Target) -> Session {
         target,
         plugin_dir: None,
         host_arguments: vec!["--flag".into()],
-        watch: true,
+        watch: Watch::On,
         client_name: "test",
         prober: Prober::at(env!("CARGO_BIN_EXE_hotswap")),
     })

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hotswap_console::action::Action;
-use hotswap_console::session::{DiffRequest, LogLine, Order, SessionEvent};
+use hotswap_console::session::{DiffRequest, LogLine, Order, SessionEvent, Watch};
 use hotswap_console::state::{State, Tab};
 use hotswap_console::update::{self, Effect, Event, Input};
 use hotswap_console::view::{self, Theme};
@@ -27,11 +27,12 @@ impl Console {
         let mut console = Self::new(width, height);
         console.session(SessionEvent::Opened {
             name: "sample-host".into(),
+            package_dir: Some("/src/sample-host".into()),
             plugin_dir: Some("/srv/plugins".into()),
             plugins: vec!["world".into(), "cat".into(), "dog".into()],
             plugin_packages: ["world", "cat", "dog"].map(|it| format!("/src/{it}").into()).into(),
         });
-        console.session(SessionEvent::Watching { on: true, error: None });
+        console.session(SessionEvent::Watching { on: true, mode: Watch::On, error: None });
         console.session(SessionEvent::HostStarted { pid: 4121 });
         console.session(SessionEvent::Connected { host: samples::host(4121) });
         console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
