@@ -95,7 +95,7 @@ fn fatal(event: &SessionEvent) -> Option<Failure> {
             ..
         }
         | SessionEvent::Ended { error: Some(error) } => error.clone(),
-        SessionEvent::HostExited { exit, expected: false } if exit.code != Some(0) => {
+        SessionEvent::HostExited { exit, expected: false, .. } if exit.code != Some(0) => {
             WireError::new(ErrorKind::Internal, format!("the host ended by itself: {exit}"))
         }
         _ => return None,
@@ -182,7 +182,10 @@ impl Lines {
                 format!("== {} (pid {}) answers{again}", host.name, host.pid)
             }
             SessionEvent::Disconnected { reason } => format!("!! connection lost: {reason}"),
-            SessionEvent::HostExited { exit, .. } => format!("== host ended: {exit}"),
+            SessionEvent::HostExited { exit, calls, .. } => {
+                let calls = calls.iter().flatten().map(|call| format!("\n== under way: {call}"));
+                format!("== host ended: {exit}{}", calls.collect::<String>())
+            }
             SessionEvent::SourcesChanged { plugins } => {
                 format!("== sources of {} changed", plugins.join(", "))
             }

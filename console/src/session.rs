@@ -8,6 +8,7 @@
 mod difference;
 mod event;
 mod job;
+mod last_calls;
 mod link;
 mod output;
 mod process;

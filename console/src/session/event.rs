@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use hotswap_build::{BuildEffect, BuildMessage, DiagnosticLevel};
 use hotswap_protocol::{
-    HostInfo, InvokeResult, LiveSnapshot, LogRecord, PhaseTiming, Snapshot, VaultSnapshot,
-    WireError,
+    HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogRecord, PhaseTiming, Snapshot,
+    VaultSnapshot, WireError,
 };
 use serde::Serialize;
 
@@ -106,6 +106,9 @@ pub enum SessionEvent {
         exit: HostExit,
         /// Whether it was told to.
         expected: bool,
+        /// The calls that were under way when it ended by itself; none when nobody can tell.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        calls: Option<Vec<InFlightCall>>,
     },
     /// Sources changed; their plugins are built, and reloaded where that is wanted.
     SourcesChanged {

@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::event::{HostExit, LogLine, SessionEvent};
 use super::job::{Job, JobOutcome};
+use super::last_calls::LastCalls;
 use super::link::{self, LinkEvent};
 use super::process::HostProcess;
 use super::store::StoredChoice;
@@ -65,6 +66,8 @@ struct Supervisor {
     built_since_reload: bool,
     process: Option<HostProcess>,
     client: Option<Client>,
+    /// What the host was doing is read here when it has died.
+    last_calls: Option<LastCalls>,
     /// Cancels the calls that run.
     calls: CancellationToken,
     /// The host that was attached to.
@@ -107,6 +110,7 @@ pub(super) async fn supervise(
         built_since_reload: false,
         process: None,
         client: None,
+        last_calls: None,
         calls: CancellationToken::new(),
         attached: None,
         link: None,
@@ -388,11 +392,16 @@ impl Supervisor {
             _ => None,
         };
         let was_told_to = !matches!(ended_job, None | Some(JobOutcome::Failed { .. }));
-        let expected = was_told_to || self.ending.is_some();
-        self.tell(SessionEvent::HostExited { exit, expected }).await;
+        self.tell_exit(exit, was_told_to || self.ending.is_some()).await;
         if let Some(outcome) = ended_job {
             self.finish(outcome).await;
         }
+    }
+
+    async fn tell_exit(&mut self, exit: HostExit, expected: bool) {
+        let last_calls = self.last_calls.take().filter(|_| !expected);
+        let calls = last_calls.and_then(|calls| calls.read());
+        self.tell(SessionEvent::HostExited { exit, expected, calls }).await;
     }
 
     async fn hear_link(&mut self, event: LinkEvent) {
@@ -404,6 +413,7 @@ impl Supervisor {
             LinkEvent::Connected(client) => {
                 let host = client.host().clone();
                 self.client = Some(client);
+                self.last_calls = LastCalls::of(&host);
                 let summary = format!("pid {}", host.pid);
                 self.tell(SessionEvent::Connected { host }).await;
                 if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {
@@ -428,8 +438,7 @@ impl Supervisor {
                 if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {
                     self.finish(JobOutcome::Failed { error }).await;
                 } else if self.process.is_none() {
-                    let exit = HostExit { code: None, signal: None };
-                    self.tell(SessionEvent::HostExited { exit, expected: false }).await;
+                    self.tell_exit(HostExit { code: None, signal: None }, false).await;
                     self.wait_for_successor();
                 }
             }

@@ -1,6 +1,6 @@
 //! The card of a host that ended by itself, and the versions it was last known to be well with.
 
-use hotswap_protocol::{PluginInfo, VersionState};
+use hotswap_protocol::{InFlightCall, PluginInfo, VersionState};
 
 use super::State;
 use crate::format;
@@ -18,8 +18,8 @@ pub struct CrashCard {
     pub pid: Option<u32>,
     /// The versions that were loaded, `world v3 active`.
     pub loaded: Vec<String>,
-    /// The calls that were under way when the host was last heard of.
-    pub calls: Vec<String>,
+    /// The calls that were under way; none when nobody can tell.
+    pub calls: Option<Vec<InFlightCall>>,
     /// What it can be started with instead of what it ended with.
     pub good: Option<GoodVersions>,
     /// Whether this console can start it again.
@@ -111,24 +111,24 @@ fn served(plugin: &PluginInfo) -> Option<Served> {
 
 impl CrashCard {
     /// The card of the host as it was last seen.
-    pub fn of(state: &State, exit: HostExit, pid: Option<u32>) -> Self {
+    pub fn of(
+        state: &State,
+        exit: HostExit,
+        pid: Option<u32>,
+        calls: Option<Vec<InFlightCall>>,
+    ) -> Self {
         let rows = state.plugins.rows();
         let is_there = |state| !matches!(state, VersionState::Freed | VersionState::Failed);
         let there = rows.iter().filter(|row| is_there(row.version.state));
         let loaded = there.map(|row| {
             format!("{} v{} {}", row.plugin.name, row.version.version, row.version.state)
         });
-        let calls = rows.iter().flat_map(|row| {
-            let holders = row.version.holders.iter().filter(|holder| holder.starts_with("call"));
-            let name = format!("{} v{}", row.plugin.name, row.version.version);
-            holders.map(move |holder| format!("{name}: {holder}"))
-        });
         let has_store = !state.host.packages.is_empty();
         Self {
             exit,
             pid,
             loaded: loaded.collect(),
-            calls: calls.collect(),
+            calls,
             good: state.serving.good_versions(state.now_ms).filter(|_| has_store),
             can_start: state.host.is_ours,
         }

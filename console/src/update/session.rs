@@ -1,6 +1,6 @@
 //! What the session tells.
 
-use hotswap_protocol::Snapshot;
+use hotswap_protocol::{InFlightCall, Snapshot};
 
 use super::{Effect, calls, reloads};
 use crate::action::Action;
@@ -88,7 +88,9 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.complain(format!("connection lost: {reason}"));
             }
         }
-        SessionEvent::HostExited { exit, expected } => host_exited(state, exit, expected),
+        SessionEvent::HostExited { exit, expected, calls } => {
+            host_exited(state, exit, expected, calls);
+        }
         SessionEvent::SourcesChanged { plugins } => {
             state.say(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
@@ -232,7 +234,12 @@ fn another_process(state: &mut State) {
     state.overlay = state.overlay.take().filter(|it| !matches!(it, Overlay::HostEnded(_)));
 }
 
-fn host_exited(state: &mut State, exit: HostExit, expected: bool) {
+fn host_exited(
+    state: &mut State,
+    exit: HostExit,
+    expected: bool,
+    calls: Option<Vec<InFlightCall>>,
+) {
     state.host.phase = Phase::Ended;
     state.host.info = None;
     let pid = state.host.pid.take();
@@ -241,7 +248,7 @@ fn host_exited(state: &mut State, exit: HostExit, expected: bool) {
         state.plugins.clear();
     } else if !state.quitting {
         state.functions.form = None;
-        state.overlay = Some(Overlay::HostEnded(CrashCard::of(state, exit, pid)));
+        state.overlay = Some(Overlay::HostEnded(CrashCard::of(state, exit, pid, calls)));
         state.complain(format!("the host ended: {exit}"));
     }
 }

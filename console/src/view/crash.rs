@@ -1,5 +1,6 @@
 //! The card of a host that ended by itself.
 
+use hotswap_protocol::InFlightCall;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
@@ -24,6 +25,19 @@ pub(super) fn hint(card: &CrashCard) -> &'static str {
     }
 }
 
+fn calls(calls: Option<&[InFlightCall]>, width: usize) -> Vec<String> {
+    let Some(calls) = calls else {
+        return vec!["not known: it kept no record of its calls".into()];
+    };
+    if calls.is_empty() {
+        return vec!["no call".into()];
+    }
+    let shown = calls.iter().take(CALLS).map(|call| cut(&call.to_string(), width));
+    let more = calls.len().saturating_sub(CALLS);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    shown.chain(more).collect()
+}
+
 pub(super) fn lines(
     card: &CrashCard,
     state: &State,
@@ -43,12 +57,7 @@ pub(super) fn lines(
     };
     let loaded = if card.loaded.is_empty() { "nothing".to_owned() } else { card.loaded.join(", ") };
     part("Loaded then", wrap_words(&loaded, width));
-    if !card.calls.is_empty() {
-        let shown = card.calls.iter().take(CALLS).map(|call| cut(call, width));
-        let more = card.calls.len().saturating_sub(CALLS);
-        let more = (more > 0).then(|| format!("and {more} more"));
-        part("Under way when it was last heard of", shown.chain(more).collect());
-    }
+    part("Under way then", calls(card.calls.as_deref(), width));
     if let Some(good) = &card.good {
         part("It was well before the last reload, with", wrap_words(&good.text, width));
     }

@@ -4,7 +4,7 @@ use hotswap_console::session::{HostExit, Order, SessionEvent, StoredChoice};
 use hotswap_console::state::Phase;
 use hotswap_console::state::overlay::Overlay;
 use hotswap_console::update::Effect;
-use hotswap_protocol::VersionState;
+use hotswap_protocol::{InFlightCall, VersionState};
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -21,8 +21,12 @@ fn after_a_reload() -> Console {
 }
 
 fn crash(console: &mut Console) {
+    crash_with(console, Some(samples::calls()));
+}
+
+fn crash_with(console: &mut Console, calls: Option<Vec<InFlightCall>>) {
     let exit = HostExit { code: None, signal: Some(11) };
-    console.session(SessionEvent::HostExited { exit, expected: false });
+    console.session(SessionEvent::HostExited { exit, expected: false, calls });
 }
 
 #[test]
@@ -36,6 +40,19 @@ fn a_crash_after_a_reload_is_mended_with_the_versions_before_it() {
     let effects = console.press("H");
     assert_eq!(effects, [Effect::Order(Order::RestartWith(vec![before]))]);
     assert_eq!(console.state.overlay, None);
+}
+
+#[test]
+fn what_was_under_way_is_not_guessed() {
+    let shown = |calls| {
+        let mut console = after_a_reload();
+        crash_with(&mut console, calls);
+        console.screen()
+    };
+    assert!(shown(Some(Vec::new())).contains("  no call  "));
+    assert!(shown(None).contains("not known: it kept no record of its calls"));
+    let many = std::iter::repeat_with(samples::calls).take(4).flatten().collect();
+    assert!(shown(Some(many)).contains("and 4 more"));
 }
 
 #[test]
@@ -66,7 +83,7 @@ fn a_host_of_somebody_else_is_waited_for() {
     console.session(SessionEvent::Connected { host: samples::host(4121) });
     console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
     let exit = HostExit { code: None, signal: None };
-    console.session(SessionEvent::HostExited { exit, expected: false });
+    console.session(SessionEvent::HostExited { exit, expected: false, calls: None });
     let screen = console.screen();
     assert!(screen.contains("When it comes back the console attaches again."), "{screen}");
     assert!(!screen.contains("H starts"), "{screen}");

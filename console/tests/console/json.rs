@@ -258,6 +258,7 @@ fn run_lines() -> Vec<Value> {
         SessionEvent::HostExited {
             exit: HostExit { code: None, signal: Some(11) },
             expected: false,
+            calls: Some(samples::calls()),
         },
         SessionEvent::Ended { error: None },
     ];

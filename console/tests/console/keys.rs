@@ -420,7 +420,7 @@ fn a_failed_build_comes_to_the_front_and_goes_again() {
 fn a_host_that_ended_can_be_started_again() {
     let mut console = connected();
     let exit = HostExit { code: Some(101), signal: None };
-    console.session(SessionEvent::HostExited { exit, expected: false });
+    console.session(SessionEvent::HostExited { exit, expected: false, calls: None });
     assert_eq!(console.state.host.phase, Phase::Ended);
     assert_eq!(console.press("H"), [Effect::Order(Order::Restart)]);
     console.session(SessionEvent::HostStarted { pid: 4122 });

@@ -299,7 +299,7 @@ fn a_host_that_crashed() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.logs(some_logs());
         let exit = HostExit { code: None, signal: Some(11) };
-        console.session(SessionEvent::HostExited { exit, expected: false });
+        console.session(SessionEvent::HostExited { exit, expected: false, calls: None });
     }));
 }
 
@@ -329,7 +329,7 @@ fn no_size_is_too_small_and_none_too_large() {
                 console.screen();
             }
             let exit = HostExit { code: Some(1), signal: None };
-            console.session(SessionEvent::HostExited { exit, expected: false });
+            console.session(SessionEvent::HostExited { exit, expected: false, calls: None });
             console.screen();
         }
     }
@@ -358,7 +358,7 @@ fn what_versions_differ_by_is_shown_in_ascii_too() {
         console.session(SessionEvent::Preview(Ok(samples::preview())));
         assert_ascii(&console);
         let exit = HostExit { code: None, signal: Some(11) };
-        console.session(SessionEvent::HostExited { exit, expected: false });
+        console.session(SessionEvent::HostExited { exit, expected: false, calls: None });
         assert_ascii(&console);
     }
 }

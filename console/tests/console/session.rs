@@ -169,7 +169,7 @@ async fn ending_the_session_ends_the_host_with_a_signal_it_can_catch() {
     assert_eq!(session.logs.recv().await, Some(ready));
     order(&session, Order::End).await;
     let (exit, expected) = next(&mut session, |event| match event {
-        SessionEvent::HostExited { exit, expected } => Some((exit, expected)),
+        SessionEvent::HostExited { exit, expected, .. } => Some((exit, expected)),
         _ => None,
     })
     .await;
@@ -205,7 +205,7 @@ async fn a_crash_is_told_with_its_signal() {
     let directory = tempfile::tempdir().unwrap();
     let mut session = start(Target::Executable(script(directory.path(), "kill -SEGV $$")));
     let (exit, expected) = next(&mut session, |event| match event {
-        SessionEvent::HostExited { exit, expected } => Some((exit, expected)),
+        SessionEvent::HostExited { exit, expected, .. } => Some((exit, expected)),
         _ => None,
     })
     .await;

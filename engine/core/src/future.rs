@@ -22,6 +22,7 @@ pub(crate) struct AsyncCall {
     // Dropped first, by `Drop`; then the lease may let the image go.
     future: RawFuture,
     function: String,
+    place: usize,
     lease: Lease,
 }
 
@@ -30,8 +31,8 @@ unsafe impl Send for AsyncCall {}
 
 impl AsyncCall {
     /// Wraps a future of the leased version's image.
-    pub fn new(future: RawFuture, function: &str, lease: Lease) -> Self {
-        Self { future, function: function.to_owned(), lease }
+    pub fn new(future: RawFuture, function: &str, place: usize, lease: Lease) -> Self {
+        Self { future, function: function.to_owned(), place, lease }
     }
 
     /// What keeps the version in use until the call ends.
@@ -70,6 +71,7 @@ impl Future for AsyncCall {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         checkpoint();
+        let _noted = self.lease.version().note_call(self.place);
         // SAFETY: the lease keeps the image mapped, and nobody else polls.
         match unsafe { (self.table().poll)(self.future.data, context.waker()) } {
             Progress::Pending => Poll::Pending,

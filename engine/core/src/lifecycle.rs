@@ -12,6 +12,7 @@ use crate::{
     EngineError, Step,
     image::Image,
     lease::{Lease, LeaseKind},
+    slots::Entered,
 };
 
 /// The thread that runs the steps of one load.
@@ -58,8 +59,12 @@ impl StepThread {
         let lease = version.another(LeaseKind::Call).named(step.to_string());
         let (answer, answered) = channel();
         let job = Box::new(move || {
+            let noted = lease.version().note(&step.to_string());
+            let outcome = f(lease.image());
+            // The step may have been taken under a lock, and so destructors wait for the thread's end.
+            noted.into_iter().for_each(Entered::leave_quietly);
             // What nobody waits for any more is dropped before the lease: it may be of the image.
-            let unsent = answer.send(f(lease.image()));
+            let unsent = answer.send(outcome);
             drop(unsent);
             drop(lease);
         });

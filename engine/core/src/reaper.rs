@@ -248,8 +248,10 @@ impl Reaper {
         }
         if version.ending() == Ending::Freed {
             version.set_ending(Ending::Dropping);
+            let noted = version.note("the drop of a value");
             self.store.end(version);
             version.export().into_iter().for_each(|export| export.destroy());
+            drop(noted);
             version.set_ending(Ending::Draining);
         }
         version.threads.begin_drain();
@@ -258,8 +260,10 @@ impl Reaper {
         }
         if version.ending() == Ending::Draining {
             version.set_ending(Ending::Detaching);
+            let noted = version.note("the drop of the plugin");
             // SAFETY: this is the reaper, and the version has ended.
             unsafe { version.detach() };
+            drop(noted);
             version.set_ending(Ending::Detached);
         }
         // The drop of the instance may have started a thread, or touched thread-locals.
@@ -329,6 +333,7 @@ impl Reaper {
 
 /// Runs a version's `on_free`, which nobody but its own threads can be beside.
 fn on_free(version: &Arc<Version>) {
+    let _noted = version.note("on_free");
     // SAFETY: this is the reaper.
     match unsafe { version.image() }.on_free() {
         Outcome::Ok(()) => {}

@@ -2,31 +2,40 @@
 //!
 //! Entering a version costs a thread two stores to memory of its own: no lock, no fence, no counter
 //! that others write. `protocol` says why that is enough; this file gives each thread its slots and
-//! each call a guard.
+//! each call a guard; `file` lets consoles read them.
 
+mod file;
 mod protocol;
 
 use std::{
     cell::Cell,
     marker::PhantomData,
+    path::PathBuf,
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicPtr, AtomicUsize, Ordering},
     },
 };
 
-use crate::sync::must_fence;
+use crate::{sync::must_fence, thread::this_thread_name};
+use file::CallsFile;
 use protocol::{DEPTH, ThreadSlots};
+
+pub(crate) use file::LegendEntry;
+pub(crate) use protocol::NAME_BYTES;
 
 /// How many threads have slots at a time. The calls of any beyond them, and calls nested deeper than
 /// the slots, are counted with shared counters instead.
 pub(crate) const MAX_THREADS: usize = 1024;
 
 /// The slots of all threads. The first belongs to whoever holds [`SHARED`].
-static THREADS: [ThreadSlots; MAX_THREADS] = [const { ThreadSlots::new() }; MAX_THREADS];
+type Rows = [ThreadSlots; MAX_THREADS];
 
-/// The system's numbers of the threads; 0 where the slots are nobody's.
-static THREAD_IDS: [AtomicI32; MAX_THREADS] = [const { AtomicI32::new(0) }; MAX_THREADS];
+/// The slots where no console reads them.
+static PRIVATE: Rows = [const { ThreadSlots::new() }; MAX_THREADS];
+
+/// The slots where consoles read them; none where they do not.
+static CALLS_FILE: OnceLock<Option<CallsFile>> = OnceLock::new();
 
 /// How many of the slots have ever been somebody's.
 static USED: AtomicUsize = AtomicUsize::new(1);
@@ -62,6 +71,39 @@ struct ThisThread {
     asked: Cell<bool>,
 }
 
+/// Says, before the first engine is there, whether consoles are to read the calls that are under way,
+/// also when this process has died. Afterwards it stays so: slots in use cannot move.
+pub(crate) fn prepare(for_consoles: bool) {
+    CALLS_FILE.get_or_init(|| {
+        let file = for_consoles.then(CallsFile::new)?;
+        let warn = |error| tracing::warn!("calls cannot be told after a crash: {error}");
+        file.map_err(warn).ok()
+    });
+}
+
+/// Where consoles open what they read the calls from.
+pub(crate) fn calls_path() -> Option<PathBuf> {
+    calls_file().map(CallsFile::path)
+}
+
+/// Says to consoles what is at an address that slots may hold, and by number what calls note there.
+pub(crate) fn describe<'a, T>(
+    address: *const T,
+    plugin: &str,
+    version: u32,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Option<LegendEntry> {
+    calls_file()?.describe(address as usize, plugin, version, names)
+}
+
+fn calls_file() -> Option<&'static CallsFile> {
+    CALLS_FILE.get_or_init(|| None).as_ref()
+}
+
+fn threads() -> &'static Rows {
+    calls_file().map_or(&PRIVATE, CallsFile::rows)
+}
+
 /// The slots of one thread, given back when dropped: by the thread itself, at its end.
 pub(crate) struct Claim(usize);
 
@@ -73,11 +115,10 @@ impl Claim {
         let number =
             freed.or_else(|| USED.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok());
         let number = number.unwrap_or(MAX_THREADS);
-        let slots = THREADS.get(number);
+        let slots = threads().get(number);
         if let Some(slots) = slots {
-            slots.begin(must_fence());
             // SAFETY: the call has no precondition.
-            THREAD_IDS[number].store(unsafe { libc::gettid() }, Ordering::Relaxed);
+            slots.begin(must_fence(), unsafe { libc::gettid() }, this_thread_name());
         }
         THIS_THREAD.with(|this| {
             this.slots.set(slots);
@@ -95,8 +136,8 @@ impl Drop for Claim {
             this.number.set(MAX_THREADS);
             this.asked.set(false);
         });
-        if let Some(id) = THREAD_IDS.get(self.0) {
-            id.store(0, Ordering::Relaxed);
+        if let Some(slots) = threads().get(self.0) {
+            slots.end();
             FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
         }
     }
@@ -153,6 +194,11 @@ impl Entered {
     #[inline(always)]
     pub fn try_hold<T>(&self, address: *const T, note: usize) {
         self.slots.try_hold(self.slot, address as usize, note);
+    }
+
+    /// Notes for consoles what runs at an address that a lease keeps valid.
+    pub fn note<T>(&self, address: *const T, note: usize) {
+        self.slots.note(self.slot, address as usize, note);
     }
 
     /// Ends a call that did not run a plugin's code, and so must not do so now either: the thread's
@@ -224,7 +270,7 @@ pub(crate) fn this_thread() -> usize {
 #[cold]
 pub(crate) fn protect_shared<T>(published: &AtomicPtr<T>) -> (*mut T, SharedHold) {
     let lock = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    (THREADS[0].protect(0, published), SharedHold(lock))
+    (threads()[0].protect(0, published), SharedHold(lock))
 }
 
 /// Keeps valid what [`protect_shared`] took hold of.
@@ -232,7 +278,8 @@ pub(crate) struct SharedHold(#[allow(dead_code, reason = "held")] MutexGuard<'st
 
 impl Drop for SharedHold {
     fn drop(&mut self) {
-        if THREADS[0].leave(0) && THREADS[0].take_wish_for(0) {
+        let slots = &threads()[0];
+        if slots.leave(0) && slots.take_wish_for(0) {
             crate::reaper::look_again();
         }
     }
@@ -295,7 +342,7 @@ pub(crate) struct CallSeen {
 pub(crate) fn calls_at<T>(address: *const T) -> Vec<CallSeen> {
     let mut calls = Vec::new();
     for (thread, slots) in used().iter().enumerate() {
-        let thread_id = THREAD_IDS[thread].load(Ordering::Relaxed);
+        let thread_id = slots.thread_id();
         let held = slots.notes_at(address as usize);
         calls.extend(held.map(|(depth, note)| CallSeen { thread, depth, thread_id, note }));
     }
@@ -303,5 +350,5 @@ pub(crate) fn calls_at<T>(address: *const T) -> Vec<CallSeen> {
 }
 
 fn used() -> &'static [ThreadSlots] {
-    &THREADS[..USED.load(Ordering::Acquire)]
+    &threads()[..USED.load(Ordering::Acquire)]
 }

@@ -2,7 +2,7 @@
 //!
 //! A model of the protocol (`tests/models`) puts loom's atomics in this file's place.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 use std::sync::atomic::{compiler_fence, fence};
 

@@ -7,7 +7,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    ffi::{CStr, c_int, c_void},
+    ffi::{c_int, c_void},
     ptr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -19,7 +19,7 @@ use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
 
 use crate::{
     lease::Lease,
-    slots::{self, Claim},
+    slots::{self, Claim, NAME_BYTES},
     version::Version,
 };
 
@@ -431,9 +431,15 @@ fn thread_name() -> (i32, String) {
     if thread == process {
         return (thread, "main".into());
     }
-    let mut name = [0_u8; 17];
-    // SAFETY: the system writes at most 16 bytes, so the last stays zero.
+    let name = this_thread_name();
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    (thread, String::from_utf8_lossy(name).into_owned())
+}
+
+/// This thread's name as the system has it, filled up with zeros.
+pub(crate) fn this_thread_name() -> [u8; NAME_BYTES] {
+    let mut name = [0; NAME_BYTES];
+    // SAFETY: the system writes as many bytes at most.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
-    (thread, name.to_string_lossy().into_owned())
+    name
 }

@@ -28,6 +28,7 @@ use crate::{
     lease::LeaseCounts,
     reaper::ReaperHandle,
     runtime::{Runtime, TaskHandle},
+    slots::{self, Entered, LegendEntry},
     thread::VersionThreads,
     vault::{Bag, Slot},
 };
@@ -47,6 +48,8 @@ pub(crate) struct Version {
     /// What it sees of the Vault, and what of the Vault is its own.
     pub bag: Bag,
     functions: OnceLock<Functions>,
+    /// What consoles are told of calls that are under way in it.
+    legend: Mutex<Option<LegendEntry>>,
     reloadable: OnceLock<bool>,
     export: OnceLock<Arc<Slot>>,
     imports: OnceLock<Vec<ImportRequest>>,
@@ -100,6 +103,21 @@ pub(crate) struct TypedTarget {
     pub context: *const Context<'static>,
     pub call: TypedCall,
 }
+
+/// What may run of a version besides its functions, in the order in which calls note it.
+const BESIDES: [&str; 11] = [
+    "a function found by hand",
+    "create",
+    "reloadable",
+    "export",
+    "import",
+    "on_load",
+    "on_init",
+    "publish",
+    "on_free",
+    "the drop of a value",
+    "the drop of the plugin",
+];
 
 /// How far the reaper has come with a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -174,6 +192,7 @@ impl Version {
             threads: VersionThreads::default(),
             bag,
             functions: OnceLock::new(),
+            legend: Mutex::default(),
             reloadable: OnceLock::new(),
             export: OnceLock::new(),
             imports: OnceLock::new(),
@@ -192,6 +211,7 @@ impl Version {
             services,
             tasks: Mutex::default(),
         });
+        version.renew_legend();
         let opened = open(&version).map(|image| {
             // SAFETY: nobody reads the cell before this returns: that takes a lease, and the image's
             // own code, which may run already, has no way to ask for one but a thread's.
@@ -294,6 +314,7 @@ impl Version {
 
     /// Marks the end: the image was closed, or is kept for good. Tells everybody in any case.
     pub fn finish(&self, state: VersionState, detail: String) {
+        *self.lock_legend() = None;
         self.finished.store(true, Ordering::Release);
         {
             let mut life = self.life();
@@ -312,6 +333,33 @@ impl Version {
         let by_name = by_name.map(|(at, function)| (function.name.clone(), at)).collect();
         let counts = CallCounts::new(described.len());
         let _ = self.functions.set(Functions { described, by_name, counts });
+        self.renew_legend();
+    }
+
+    /// Tells consoles what the version is called, and what may run in it.
+    fn renew_legend(&self) {
+        let mut legend = self.lock_legend();
+        *legend = None;
+        let names = self.function_names().into_iter().chain(BESIDES);
+        *legend = slots::describe(self, self.name(), self.ordinal, names);
+    }
+
+    fn lock_legend(&self) -> MutexGuard<'_, Option<LegendEntry>> {
+        self.legend.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes for consoles, until dropped, that this thread runs something of the version which is no
+    /// function. A lease, or the reaper, keeps it mapped meanwhile.
+    pub fn note(&self, what: &str) -> Option<Entered> {
+        let number = BESIDES.iter().position(|besides| *besides == what);
+        self.note_call(self.unplaced() + number.unwrap_or(0))
+    }
+
+    /// As `note`, for the function of a place.
+    pub fn note_call(&self, place: usize) -> Option<Entered> {
+        let entered = Entered::new()?;
+        entered.note(self, place);
+        Some(entered)
     }
 
     /// Keeps how to call the functions with Rust types.
@@ -399,7 +447,7 @@ impl Version {
         Some((place, functions.described.get(place)?))
     }
 
-    /// What a call is noted as that goes to no function with a place.
+    /// What a call is noted as that goes to no function with a place: the first of [`BESIDES`].
     pub fn unplaced(&self) -> usize {
         self.counts().map_or(0, CallCounts::unnumbered)
     }

@@ -21,6 +21,7 @@
 
 mod contents;
 mod event;
+pub mod in_flight;
 mod latency;
 mod message;
 mod plan;
@@ -33,6 +34,7 @@ pub use event::{
     Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport, ValueChange,
     ValueOutcome,
 };
+pub use in_flight::InFlightCall;
 pub use latency::{Latencies, LatencyBucket};
 pub use message::{
     CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line,

@@ -31,6 +31,10 @@ pub struct HostInfo {
     pub staging_dir: PathBuf,
     /// The socket it listens on.
     pub socket: PathBuf,
+    /// Where its calls can be read, also after it has died by whoever opened it before; see
+    /// [`in_flight`](crate::in_flight). None when the system has no such files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_file: Option<PathBuf>,
     /// The version of hotswap-engine in it.
     pub engine_version: String,
     /// The compiler it was built with, `rustc 1.95.0 (59807616e)`.

@@ -1,6 +1,9 @@
 //! Hosts and sessions as processes: their signals, their ends, what they leave.
 
 use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -11,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{Serving, host_command, outcomes, run_command, sample, world};
-use crate::support::{Answer, Place, PluginDir, Process, Session, get, mapped_files};
+use crate::support::{Answer, Gate, Place, PluginDir, Process, Session, get, mapped_files};
 
 #[test]
 fn a_session_prints_one_line_an_event_and_ends_its_host() {
@@ -55,6 +58,53 @@ fn a_host_that_is_killed_ends_the_session_with_an_error() {
     assert_eq!(end.code, Some(1), "{end:?}");
     let error: Value = serde_json::from_str(end.stdout.lines().last().unwrap()).unwrap();
     assert_snapshot!(error["error"]["message"].as_str().unwrap(), @"the host ended by itself: SIGKILL (signal 9)");
+}
+
+#[test]
+fn a_host_that_dies_leaves_word_of_what_was_under_way() {
+    let Serving { mut session, place, plugins } =
+        Serving::of(PluginDir::of(&["echo", "waits", "stuck"]));
+    let host = place.json(&["status"])["host"].clone();
+    let calls_file = Path::new(host["calls_file"].as_str().unwrap()).to_owned();
+    assert_eq!(fs::metadata(&calls_file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // Two calls, one of them `async`, and a step of a load.
+    let (called, awaited, step) = (Gate::new(), Gate::new(), Gate::new());
+    let stuck = std::env::temp_dir().join(format!("hotswap-stuck-{}", session.host));
+    let start = |args: &[&str]| {
+        let mut hotswap = place.command("hotswap");
+        hotswap.args(args);
+        Process::start(hotswap)
+    };
+    let _call = start(&["invoke", "echo", "hold", called.path()]);
+    let _in_call = called.arrival();
+    let _async_call = start(&["invoke", "waits", "block", awaited.path()]);
+    let _in_poll = awaited.arrival();
+    fs::write(&stuck, format!("on_init {}", step.path())).unwrap();
+    plugins.install("stuck", 2);
+    let _load = start(&["reload"]);
+    let _in_step = step.arrival();
+
+    kill(session.host, Signal::ABORT);
+    let exited = session.wait_for("host_exited", |_| true);
+    fs::remove_file(stuck).unwrap();
+    assert_eq!(exited["signal"], Signal::ABORT.as_raw());
+    let calls = exited["calls"].as_array().unwrap().iter();
+    let calls: BTreeSet<_> = calls
+        .map(|call| {
+            assert!(call["thread_id"].as_i64().unwrap() > 0, "{call}");
+            let text = |name: &str| call[name].as_str().unwrap().to_owned();
+            let (plugin, function, thread) = (text("plugin"), text("function"), text("thread"));
+            format!("{plugin} v{} {function} on {thread}", call["version"])
+        })
+        .collect();
+    let expected = [
+        "echo v1 hold on hotswap-console",
+        "stuck v2 on_init on hotswap-loader",
+        "waits v1 block on hotswap-console",
+    ];
+    assert_eq!(calls, expected.map(String::from).into());
+    assert!(!calls_file.exists());
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod sync {
     use std::cell::Cell;
 
     use loom::sync::atomic::fence;
-    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+    pub use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
     thread_local! {
         /// Whether the barriers are left out, in the models of this test.

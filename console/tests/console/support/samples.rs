@@ -4,9 +4,9 @@ use hotswap_build::{SourceDiff, SourceLine, SourceLineKind};
 use hotswap_console::preview::{PluginPreview, Preview, Prospect, ValuePreview};
 use hotswap_console::session::{DeclaredDiff, DiffRequest, Difference};
 use hotswap_protocol::{
-    ArtifactChange, HostInfo, InvokeResult, LiveSnapshot, LogLevel, LogRecord, Outcome,
-    PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionInfo, VersionState,
-    WireError,
+    ArtifactChange, HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogLevel, LogRecord,
+    Outcome, PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionInfo,
+    VersionState, WireError,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -26,6 +26,7 @@ pub fn host(pid: u32) -> HostInfo {
         "plugin_dir": "/srv/plugins",
         "staging_dir": "/srv/staging",
         "socket": format!("/run/hotswap/{pid}.sock"),
+        "calls_file": format!("/proc/{pid}/fd/9"),
         "engine_version": "0.1.0",
         "toolchain": "rustc 1.95.0 (59807616e)",
     }))
@@ -54,6 +55,18 @@ pub fn version(version: u32, state: VersionState, detail: &str) -> VersionInfo {
             _ => Vec::new(),
         },
     }))
+}
+
+/// What was under way when a host died: a call, and one that it made in turn.
+pub fn calls() -> Vec<InFlightCall> {
+    let call = |plugin: &str, version, function: Option<&str>| InFlightCall {
+        plugin: plugin.into(),
+        version,
+        function: function.map(Into::into),
+        thread: "http-3".into(),
+        thread_id: 4125,
+    };
+    vec![call("world", 3, Some("greet")), call("cat", 1, None)]
 }
 
 pub fn snapshot(pid: u32) -> Snapshot {

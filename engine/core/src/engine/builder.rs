@@ -23,6 +23,7 @@ use crate::{
     extension::{self, ExtensionFactory},
     reaper::{self, WakeThreads},
     runtime::Runtime,
+    slots,
     stage::Staging,
     sync,
     vault::Store,
@@ -151,6 +152,7 @@ impl EngineBuilder {
         let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, .. } = self;
         sync::prepare_barriers();
+        slots::prepare(console.is_some());
         let staging = Staging::new()?;
         let store = Arc::new(Store::default());
         let started = reaper::start(store.clone(), free_delay, wake);
@@ -192,6 +194,7 @@ fn host_info(plugin_dir: &Path, staging_dir: &Path) -> HostInfo {
         plugin_dir: std::path::absolute(plugin_dir).unwrap_or_else(|_| plugin_dir.to_owned()),
         staging_dir: staging_dir.to_owned(),
         socket: PathBuf::new(),
+        calls_file: None,
         engine_version: env!("CARGO_PKG_VERSION").into(),
         toolchain: Toolchain::of_host().rustc(),
     }

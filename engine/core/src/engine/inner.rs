@@ -33,6 +33,7 @@ use crate::{
     reaper::ReaperHandle,
     reload::{self, BoxError, Callback, LoadState, Request},
     runtime::Runtime,
+    slots,
     stage::Staging,
     thread::checkpoint,
     vault::{Store, View},
@@ -124,7 +125,11 @@ impl Inner {
     /// Lets consoles attach.
     pub(super) fn listen(self: &Arc<Self>, socket: ConsoleSocket) -> Result<(), EngineError> {
         let listener = console::listen(self, socket)?;
-        self.lock_host().socket = listener.path().to_owned();
+        {
+            let mut host = self.lock_host();
+            host.socket = listener.path().to_owned();
+            host.calls_file = slots::calls_path();
+        }
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
         Ok(())
     }

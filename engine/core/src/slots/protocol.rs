@@ -10,7 +10,9 @@
 //! the slot and then looks for a wish to be told; who waits states the wish, for that slot alone, and
 //! then looks into the slot.
 
-use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, heavy_barrier, light_barrier};
+use crate::sync::{
+    AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering, heavy_barrier, light_barrier,
+};
 
 /// How many calls of one thread may be nested before the next one is counted otherwise.
 pub(crate) const DEPTH: usize = 6;
@@ -20,17 +22,32 @@ const CHECKPOINT: usize = 1 << DEPTH;
 
 /// What one thread uses. Only that thread writes the slots; anybody may state a wish.
 ///
-/// The alignment is two cache lines, as processors fetch them in pairs: no two threads share one.
+/// The alignment is two cache lines, as processors fetch them in pairs: no two threads share one. A
+/// console reads this as `hotswap_protocol::in_flight` says.
 #[repr(C, align(128))]
 pub(crate) struct ThreadSlots {
     /// A bit for each slot that somebody waits for, and [`CHECKPOINT`].
     wishes: AtomicUsize,
     /// Written by the thread before it first uses a slot.
     must_fence: AtomicBool,
-    slots: [Slot; DEPTH],
+    /// The system's number of the thread; 0 where the slots are nobody's.
+    pub(super) thread_id: AtomicI32,
+    pub(super) slots: [Slot; DEPTH],
+    /// The thread's name, for people to read.
+    pub(super) name: [AtomicUsize; NAME_WORDS],
 }
 
-struct Slot {
+/// How long the system's names of threads are.
+pub(crate) const NAME_BYTES: usize = 16;
+
+const NAME_WORDS: usize = NAME_BYTES / size_of::<usize>();
+
+/// What a slot's address has besides when something else keeps valid what is there: nobody who looks
+/// for the address finds the slot.
+const NOTED: usize = 1;
+
+#[repr(C)]
+pub(super) struct Slot {
     /// The address in use; 0 when there is none.
     address: AtomicUsize,
     /// What the thread does there, for people to read.
@@ -51,7 +68,9 @@ impl ThreadSlots {
         Self {
             wishes: AtomicUsize::new(0),
             must_fence: AtomicBool::new(true),
+            thread_id: AtomicI32::new(0),
             slots: [const { Slot::new() }; DEPTH],
+            name: [const { AtomicUsize::new(0) }; NAME_WORDS],
         }
     }
 
@@ -62,13 +81,34 @@ impl ThreadSlots {
             address: AtomicUsize::new(0),
             note: AtomicUsize::new(0),
         });
-        Self { wishes: AtomicUsize::new(0), must_fence: AtomicBool::new(true), slots }
+        Self {
+            wishes: AtomicUsize::new(0),
+            must_fence: AtomicBool::new(true),
+            thread_id: AtomicI32::new(0),
+            slots,
+            name: std::array::from_fn(|_| AtomicUsize::new(0)),
+        }
     }
 
     /// Makes the slots a thread's own.
-    pub fn begin(&self, must_fence: bool) {
+    pub fn begin(&self, must_fence: bool, thread_id: i32, name: [u8; NAME_BYTES]) {
         self.must_fence.store(must_fence, Ordering::Relaxed);
         self.wishes.store(0, Ordering::Relaxed);
+        for (word, bytes) in self.name.iter().zip(name.chunks_exact(size_of::<usize>())) {
+            let bytes = std::array::from_fn(|at| bytes[at]);
+            word.store(usize::from_ne_bytes(bytes), Ordering::Relaxed);
+        }
+        self.thread_id.store(thread_id, Ordering::Relaxed);
+    }
+
+    /// Makes the slots nobody's.
+    pub fn end(&self) {
+        self.thread_id.store(0, Ordering::Relaxed);
+    }
+
+    /// The system's number of the thread; 0 where the slots are nobody's.
+    pub fn thread_id(&self) -> i32 {
+        self.thread_id.load(Ordering::Relaxed)
     }
 
     /// Takes hold of what is published; the address stays valid until the slot holds another or is
@@ -106,6 +146,11 @@ impl ThreadSlots {
         // Release: as in `protect`.
         self.slots[slot].address.store(address, Ordering::Release);
         light_barrier(self.must_fence.load(Ordering::Relaxed));
+    }
+
+    /// Notes what the thread does at an address that something else keeps valid.
+    pub fn note(&self, slot: usize, address: usize, note: usize) {
+        self.hold(slot, address | NOTED, note);
     }
 
     /// Empties a slot; says whether somebody waits for that, or for a checkpoint.

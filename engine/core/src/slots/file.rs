@@ -1,0 +1,183 @@
+//! Slots in a memory file, so that a console can read which calls were under way when this process
+//! has died. `hotswap_protocol::in_flight` says what is in it.
+
+use std::{
+    ffi::c_int,
+    fs::{File, Permissions},
+    io,
+    mem::offset_of,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _},
+        unix::fs::{FileExt as _, PermissionsExt as _},
+    },
+    path::PathBuf,
+    process, ptr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use hotswap_protocol::in_flight::{
+    FILE_BYTES, LEGEND_AT, LEGEND_ENTRIES, LEGEND_ENTRY_BYTES, LEGEND_TEXT_AT, MAGIC, ROW_BYTES,
+    ROW_CALLS, ROW_CALLS_AT, ROW_NAME_AT, ROW_THREAD_AT, ROWS, ROWS_AT,
+};
+
+use super::{
+    MAX_THREADS, Rows, calls_file,
+    protocol::{DEPTH, NAME_BYTES, ThreadSlots},
+};
+
+const _: () = assert!(
+    size_of::<Rows>() == LEGEND_AT - ROWS_AT
+        && size_of::<ThreadSlots>() == ROW_BYTES
+        && MAX_THREADS == ROWS
+        && DEPTH == ROW_CALLS
+        && offset_of!(ThreadSlots, thread_id) == ROW_THREAD_AT
+        && offset_of!(ThreadSlots, slots) == ROW_CALLS_AT
+        && offset_of!(ThreadSlots, name) == ROW_NAME_AT
+);
+
+/// The memory file, and the slots of all threads in it.
+pub(super) struct CallsFile {
+    file: File,
+    rows: &'static Rows,
+    /// Which entries of the legend are in use.
+    entries: Mutex<[bool; LEGEND_ENTRIES]>,
+}
+
+impl CallsFile {
+    /// Makes the file, whose rows are nobody's yet.
+    pub fn new() -> io::Result<Self> {
+        let file = memory_file()?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.set_len(FILE_BYTES as u64)?;
+        // A mapped file that somebody makes shorter kills who uses the rest of it.
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        // SAFETY: the call only restricts what can be done with the file.
+        check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+        file.write_all_at(&[&MAGIC[..], &process::id().to_ne_bytes()].concat(), 0)?;
+        let start = map(ptr::null_mut(), libc::MAP_SHARED, Some(&file))?;
+        // SAFETY: the rows lie in the mapping, which stays for good and is aligned to pages, as they
+        // begin a page in it. Rows are atomics, and zeros are what these may be.
+        let rows = unsafe { &*start.byte_add(ROWS_AT).cast::<Rows>() };
+        // The first belongs to no thread that would say whether it must.
+        rows[0].begin(true, 0, [0; NAME_BYTES]);
+        // SAFETY: the handler does what may be done in a child of a process with several threads.
+        let code = unsafe { libc::pthread_atfork(None, None, Some(keep_apart)) };
+        if code != 0 {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        Ok(Self { file, rows, entries: Mutex::new([false; LEGEND_ENTRIES]) })
+    }
+
+    pub fn rows(&self) -> &'static Rows {
+        self.rows
+    }
+
+    /// Where another process of this user can open it, while this one lives.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", process::id(), self.file.as_raw_fd()).into()
+    }
+
+    /// Says what is at an address that slots may hold, and by number what calls may do there.
+    pub fn describe<'a>(
+        &'static self,
+        address: usize,
+        plugin: &str,
+        version: u32,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Option<LegendEntry> {
+        let entry = LegendEntry { file: self, number: self.free_entry()? };
+        let text = legend_text(plugin, names);
+        let mut content = Vec::with_capacity(LEGEND_TEXT_AT + text.len());
+        content.extend(address.to_ne_bytes());
+        content.extend(version.to_ne_bytes());
+        content.extend((text.len() as u32).to_ne_bytes());
+        content.extend(text.bytes());
+        entry.write(&content);
+        Some(entry)
+    }
+
+    fn free_entry(&self) -> Option<usize> {
+        let mut entries = self.entries();
+        let number = entries.iter().position(|is_used| !is_used)?;
+        entries[number] = true;
+        Some(number)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, [bool; LEGEND_ENTRIES]> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lines of an entry, as many as it has room for.
+fn legend_text<'a>(plugin: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut text = plugin.to_owned();
+    for name in names {
+        if text.len() + 1 + name.len() > LEGEND_ENTRY_BYTES - LEGEND_TEXT_AT {
+            break;
+        }
+        text.push('\n');
+        text.push_str(name);
+    }
+    text
+}
+
+/// What the legend says of an address; forgotten when dropped.
+pub(crate) struct LegendEntry {
+    file: &'static CallsFile,
+    number: usize,
+}
+
+impl LegendEntry {
+    fn write(&self, content: &[u8]) {
+        let at = LEGEND_AT + self.number * LEGEND_ENTRY_BYTES;
+        // A legend that lacks something is no reason to refuse a plugin.
+        let _ = self.file.file.write_all_at(content, at as u64);
+    }
+}
+
+impl Drop for LegendEntry {
+    fn drop(&mut self) {
+        self.write(&[0; LEGEND_TEXT_AT]);
+        self.file.entries()[self.number] = false;
+    }
+}
+
+/// Gives a forked child slots of its own: it must not let go what calls of its parent hold.
+extern "C" fn keep_apart() {
+    let Some(CallsFile { file, rows, .. }) = calls_file() else { return };
+    // SAFETY: the rows lie so far from the mapping's start.
+    let start = unsafe { ptr::from_ref(*rows).byte_sub(ROWS_AT) }.cast_mut().cast();
+    let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    if map(start, private, None).is_err() {
+        process::abort();
+    }
+    // What it fails to read is empty: the calls of threads that the child does not have.
+    // SAFETY: the mapping has just been made, is this long, and is this thread's alone.
+    let _ = unsafe { libc::pread(file.as_raw_fd(), start, LEGEND_AT, 0) };
+}
+
+fn memory_file() -> io::Result<File> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: the name is a string of C.
+    let descriptor = check(unsafe { libc::memfd_create(c"hotswap-calls".as_ptr(), flags) })?;
+    // SAFETY: the descriptor is new, and so nobody else's.
+    Ok(unsafe { File::from_raw_fd(descriptor) })
+}
+
+/// Maps what comes before the legend.
+fn map(
+    start: *mut libc::c_void,
+    flags: c_int,
+    file: Option<&File>,
+) -> io::Result<*mut libc::c_void> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let descriptor = file.map_or(-1, |file| file.as_raw_fd());
+    // SAFETY: a mapping takes no memory that is used, but the one in a child which it replaces with
+    // the same.
+    let mapped = unsafe { libc::mmap(start, LEGEND_AT, access, flags, descriptor, 0) };
+    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(mapped) }
+}
+
+fn check(code: c_int) -> io::Result<c_int> {
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code) }
+}

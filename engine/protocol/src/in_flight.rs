@@ -1,0 +1,295 @@
+//! The calls that are under way in a host, in a memory file that can be read when the host has died.
+//!
+//! A host that listens for consoles says in [`HostInfo::calls_file`](crate::HostInfo::calls_file)
+//! where the file can be opened. Whoever has it open keeps it, however the host ends; when nobody
+//! has, it is gone with the host, and nothing is left to clean up.
+//!
+//! The numbers in it are in the machine's own byte order:
+//!
+//! | at | what |
+//! |---|---|
+//! | 0 | [`MAGIC`], and the host's process id as a `u32` |
+//! | [`ROWS_AT`] | [`ROWS`] rows of [`ROW_BYTES`], a row for each thread |
+//! | [`LEGEND_AT`] | [`LEGEND_ENTRIES`] entries of [`LEGEND_ENTRY_BYTES`], an entry for each version |
+//!
+//! | at | in a row |
+//! |---|---|
+//! | [`ROW_THREAD_AT`] | the system's number of the thread, an `i32`; 0 when the row is nobody's |
+//! | [`ROW_CALLS_AT`] | [`ROW_CALLS`] calls, the outermost first: the address of what it is in, a `u64`, 0 for none; and what it does there, a `u64` |
+//! | [`ROW_NAME_AT`] | the thread's name as the system has it, 16 bytes, filled up with zeros |
+//!
+//! The lowest bit of an address is no part of it: it is set where the host keeps the version in use by
+//! other means. An address that no entry of the legend has is none of a version.
+//!
+//! | at | in an entry of the legend |
+//! |---|---|
+//! | 0 | the address of the version, a `u64`; 0 when the entry is nobody's |
+//! | 8 | the version's number, a `u32` |
+//! | 12 | how many bytes of text follow, a `u32` |
+//! | 16 | lines of text: the plugin, and then by number what a call may do there |
+
+use std::{collections::HashMap, fmt, fs::File, io, os::unix::fs::FileExt};
+
+use serde::{Deserialize, Serialize};
+
+/// What the file begins with; the last byte is the layout's version.
+pub const MAGIC: [u8; 16] = *b"HOTSWAP-CALLS\r\n\x01";
+
+/// Where the rows begin.
+pub const ROWS_AT: usize = 4096;
+/// How many rows there are.
+pub const ROWS: usize = 1024;
+/// How long a row is.
+pub const ROW_BYTES: usize = 128;
+/// Where in a row its thread is.
+pub const ROW_THREAD_AT: usize = 12;
+/// Where in a row its calls are.
+pub const ROW_CALLS_AT: usize = 16;
+/// How many calls a row has.
+pub const ROW_CALLS: usize = 6;
+/// Where in a row its thread's name is.
+pub const ROW_NAME_AT: usize = 112;
+
+/// Where the legend begins.
+pub const LEGEND_AT: usize = ROWS_AT + ROWS * ROW_BYTES;
+/// How many entries it has. The calls of versions beyond them cannot be told.
+pub const LEGEND_ENTRIES: usize = 512;
+/// How long an entry is. Of a plugin with more functions than have room the first are named.
+pub const LEGEND_ENTRY_BYTES: usize = 8192;
+/// Where in an entry its text begins.
+pub const LEGEND_TEXT_AT: usize = 16;
+
+/// How long the file is. Only what is used of it takes memory.
+pub const FILE_BYTES: usize = LEGEND_AT + LEGEND_ENTRIES * LEGEND_ENTRY_BYTES;
+
+/// How many characters of a name are told.
+const LONGEST_NAME: usize = 256;
+
+/// A call that was under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlightCall {
+    /// The plugin.
+    pub plugin: String,
+    /// The version.
+    pub version: u32,
+    /// The function, or the step of the plugin's life; none where the legend had no room for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// The thread's name; `main` for the first.
+    pub thread: String,
+    /// The system's number of the thread.
+    pub thread_id: i32,
+}
+
+impl fmt::Display for InFlightCall {
+    /// `world v4: greet on "http-3" (4125)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plugin, version, function, thread, thread_id } = self;
+        let function = function.as_deref().unwrap_or("a function without a name");
+        write!(f, "{plugin} v{version}: {function} on \"{thread}\" ({thread_id})")
+    }
+}
+
+/// Reads the calls from such a file: thread by thread, and of one thread the outermost first.
+///
+/// # Errors
+/// When it cannot be read, or is none. What it says is taken for nothing but text and numbers.
+pub fn calls_in_flight(file: &File) -> io::Result<Vec<InFlightCall>> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() != FILE_BYTES as u64 {
+        return Err(no_calls_file("its size is another"));
+    }
+    let mut head = [0; MAGIC.len() + 4];
+    file.read_exact_at(&mut head, 0)?;
+    let pid = head.strip_prefix(&MAGIC).ok_or_else(|| no_calls_file("it begins otherwise"))?;
+    let pid = i32::from_ne_bytes(number(pid, 0));
+    let mut rows = vec![0; ROWS * ROW_BYTES];
+    file.read_exact_at(&mut rows, ROWS_AT as u64)?;
+    let legend = read_legend(file)?;
+    let calls = rows.chunks_exact(ROW_BYTES).flat_map(|row| calls_of_row(row, pid, &legend));
+    Ok(calls.collect())
+}
+
+fn no_calls_file(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not a file of calls: {why}"))
+}
+
+/// A version, by its address.
+struct LegendEntry {
+    version: u32,
+    text: String,
+}
+
+fn read_legend(file: &File) -> io::Result<HashMap<u64, LegendEntry>> {
+    let mut legend = HashMap::new();
+    for number_of_entry in 0..LEGEND_ENTRIES {
+        let at = (LEGEND_AT + number_of_entry * LEGEND_ENTRY_BYTES) as u64;
+        let mut head = [0; LEGEND_TEXT_AT];
+        file.read_exact_at(&mut head, at)?;
+        let address = u64::from_ne_bytes(number(&head, 0));
+        if address == 0 {
+            continue;
+        }
+        let length = u32::from_ne_bytes(number(&head, 12)) as usize;
+        let mut text = vec![0; length.min(LEGEND_ENTRY_BYTES - LEGEND_TEXT_AT)];
+        file.read_exact_at(&mut text, at + LEGEND_TEXT_AT as u64)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let version = u32::from_ne_bytes(number(&head, 8));
+        legend.insert(address, LegendEntry { version, text });
+    }
+    Ok(legend)
+}
+
+fn calls_of_row(row: &[u8], pid: i32, legend: &HashMap<u64, LegendEntry>) -> Vec<InFlightCall> {
+    let thread_id = i32::from_ne_bytes(number(row, ROW_THREAD_AT));
+    if thread_id == 0 {
+        return Vec::new();
+    }
+    let name = row[ROW_NAME_AT..].split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = String::from_utf8_lossy(name);
+    let thread = if thread_id == pid { "main".to_owned() } else { printable(&name) };
+    let calls = row[ROW_CALLS_AT..ROW_NAME_AT].chunks_exact(16).filter_map(|call| {
+        let address = u64::from_ne_bytes(number(call, 0)) & !1;
+        let place = u64::from_ne_bytes(number(call, 8));
+        let LegendEntry { version, text } = legend.get(&address)?;
+        let mut lines = text.lines();
+        let plugin = printable(lines.next().unwrap_or_default());
+        let function = usize::try_from(place).ok().and_then(|place| lines.nth(place));
+        let function = function.map(printable);
+        let (version, thread) = (*version, thread.clone());
+        Some(InFlightCall { plugin, version, function, thread, thread_id })
+    });
+    calls.collect()
+}
+
+/// The bytes of a number at a place that is there.
+fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    std::array::from_fn(|index| bytes[at + index])
+}
+
+/// A name without what would do something to a terminal, and not longer than names are.
+fn printable(name: &str) -> String {
+    let shown = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
+    name.chars().take(LONGEST_NAME).map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of calls that is written by hand.
+    struct Written(File);
+
+    impl Written {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(format!(
+                "hotswap-calls-{:?}-{}",
+                std::thread::current().id(),
+                std::process::id()
+            ));
+            let file = File::options().read(true).write(true).create_new(true).open(&path);
+            std::fs::remove_file(&path).unwrap();
+            let written = Self(file.unwrap());
+            written.0.set_len(FILE_BYTES as u64).unwrap();
+            written.put(0, &MAGIC);
+            written.put(MAGIC.len(), &4121_u32.to_ne_bytes());
+            written
+        }
+
+        fn put(&self, at: usize, bytes: &[u8]) {
+            self.0.write_all_at(bytes, at as u64).unwrap();
+        }
+
+        fn thread(&self, row: usize, id: i32, name: &[u8]) {
+            let at = ROWS_AT + row * ROW_BYTES;
+            self.put(at + ROW_THREAD_AT, &id.to_ne_bytes());
+            self.put(at + ROW_NAME_AT, name);
+        }
+
+        fn call(&self, row: usize, depth: usize, address: u64, place: u64) {
+            let at = ROWS_AT + row * ROW_BYTES + ROW_CALLS_AT + depth * 16;
+            self.put(at, &address.to_ne_bytes());
+            self.put(at + 8, &place.to_ne_bytes());
+        }
+
+        fn entry(&self, number: usize, address: u64, version: u32, length: u32, text: &[u8]) {
+            let at = LEGEND_AT + number * LEGEND_ENTRY_BYTES;
+            self.put(at, &address.to_ne_bytes());
+            self.put(at + 8, &version.to_ne_bytes());
+            self.put(at + 12, &length.to_ne_bytes());
+            self.put(at + LEGEND_TEXT_AT, text);
+        }
+
+        fn texts(&self) -> Vec<String> {
+            calls_in_flight(&self.0).unwrap().iter().map(ToString::to_string).collect()
+        }
+    }
+
+    #[test]
+    fn calls_are_told_by_thread_and_the_outermost_first() {
+        let file = Written::new();
+        file.entry(0, 0x1000, 4, 17, b"world\ngreet\nreset");
+        file.entry(LEGEND_ENTRIES - 1, 0x2000, 1, 8, b"cat\nmeow");
+        file.thread(3, 4125, b"http-3");
+        file.call(3, 0, 0x1000, 1);
+        file.call(3, 1, 0x2001, 0);
+        file.thread(ROWS - 1, 4121, b"sample-host");
+        file.call(ROWS - 1, 0, 0x2000, 7);
+        assert_eq!(
+            file.texts(),
+            [
+                "world v4: reset on \"http-3\" (4125)",
+                "cat v1: meow on \"http-3\" (4125)",
+                "cat v1: a function without a name on \"main\" (4121)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_row_that_is_nobodys_and_an_address_of_no_version_tell_nothing() {
+        let file = Written::new();
+        file.entry(0, 0x1000, 4, 11, b"world\ngreet");
+        file.thread(1, 0, b"has ended");
+        file.call(1, 0, 0x1000, 0);
+        file.thread(2, 77, b"reads");
+        file.call(2, 0, 0x3000, 0);
+        assert_eq!(file.texts(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_in_the_file_is_believed() {
+        let file = Written::new();
+        file.entry(0, 0x1000, u32::MAX, u32::MAX, b"\x1b[2Jworld\n\xff\xfe");
+        file.thread(1, -1, &[b'x'; 16]);
+        file.call(1, 0, 0x1000, 0);
+        file.call(1, 1, 0x1000, u64::MAX);
+        assert_eq!(
+            file.texts(),
+            [
+                "\u{fffd}[2Jworld v4294967295: \u{fffd}\u{fffd}".to_owned()
+                    + &"\u{fffd}".repeat(LONGEST_NAME - 2)
+                    + " on \"xxxxxxxxxxxxxxxx\" (-1)",
+                "\u{fffd}[2Jworld v4294967295: a function without a name on \"xxxxxxxxxxxxxxxx\" (-1)"
+                    .to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn another_file_is_refused() {
+        let file = Written::new();
+        file.put(0, b"something else");
+        assert_eq!(
+            calls_in_flight(&file.0).unwrap_err().to_string(),
+            "not a file of calls: it begins otherwise"
+        );
+        let file = Written::new();
+        file.0.set_len(u64::MAX >> 1).or_else(|_| file.0.set_len(1 << 32)).unwrap();
+        assert_eq!(
+            calls_in_flight(&file.0).unwrap_err().to_string(),
+            "not a file of calls: its size is another"
+        );
+        let device = File::open("/dev/zero").unwrap();
+        assert!(calls_in_flight(&device).is_err());
+    }
+}
