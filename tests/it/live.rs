@@ -61,12 +61,25 @@ fn data_is_renewed_by_the_newest_type() {
     let misfit = Data::named("LiveFire", Value::from(json!({"speed": 3})));
     let error = current.vault().live().renew(&misfit).unwrap_err();
     assert_snapshot!(format!("{error:?}"), @r"
-    `LiveFire` does not fit `LiveFire` of lives v2: `pace` was added, and may be missing, `rounds` was added, and must be there, `speed` was removed
+    `LiveFire` does not fit `LiveFire` of lives v2: `rounds` was added, and must be there, `pace` was added, and may be missing, `speed` was removed
       caused by: missing field `rounds`
     ");
     let unknown = Data::named("LiveWater", Value::Null);
     let error = current.vault().live().renew(&unknown).unwrap_err();
     assert_snapshot!(error, @"no live type named `LiveWater`; there is LiveFire");
+}
+
+#[test]
+fn fields_keep_the_order_in_which_they_are_declared() {
+    let host = Host::new(PluginDir::empty(), |builder| builder);
+    host.plugins.write("lives", &renamed("lives-more", "lives"));
+    host.reload();
+    let live = host.engine.live_snapshot();
+    let properties = live.types[0].schema["properties"].as_object().unwrap();
+    assert_eq!(properties.keys().collect::<Vec<_>>(), ["rounds", "pace"]);
+    let renewed = host.engine.vault().live().renew(&fire(3)).unwrap();
+    let json = serde_json::Value::from(renewed.value().clone());
+    assert_eq!(json.to_string(), r#"{"rounds":3,"pace":"slowly"}"#);
 }
 
 #[test]

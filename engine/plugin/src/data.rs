@@ -295,8 +295,8 @@ mod tests {
     #[test]
     fn a_mismatch_says_what_differs() {
         let module = module_path!();
-        let expected = "`Job` does not fit `later::Other`: `note` was added, and must be there, \
-                        `rounds` was integer, is string now, `pace` was removed";
+        let expected = "`Job` does not fit `later::Other`: `rounds` was integer, is string now, \
+                        `note` was added, and must be there, `pace` was removed";
         let plain = |error: Error| error.message().replace(&format!("{module}::"), "");
         let data = Data::wrap(&job()).unwrap();
         let error = data.unwrap::<later::Other>().unwrap_err();
