@@ -132,10 +132,8 @@ impl Console {
     pub fn fill_in(&mut self, texts: &[&str]) -> Result<(), Box<dyn Error>> {
         self.state.focus = Panel::Tabs;
         for text in texts {
-            let field = self.state.functions.form.as_mut().and_then(|form| form.focused_input());
-            if let Some(field) = field {
-                field.reset();
-            }
+            let clear = KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL);
+            self.take_in(Input::Key(clear))?;
             for letter in text.chars() {
                 self.press(KeyCode::Char(letter))?;
             }

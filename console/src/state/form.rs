@@ -1,17 +1,21 @@
 //! The form that calls a function: a line a value, checked as it is typed.
 
+mod json;
 mod node;
 
-use crossterm::event::{Event as TerminalEvent, KeyEvent};
+use crossterm::event::KeyEvent;
 use hotswap_protocol::{FunctionInfo, InvokeParams, MAX_REPEAT};
+use ratatui_textarea::TextArea;
 use serde_json::Value;
-use tui_input::Input;
-use tui_input::backend::crossterm::EventHandler;
 
 pub use node::{Look, Node};
 
 use super::schema::Schema;
 use crate::operation::Operation;
+use json::{JsonTexts, text_of};
+
+/// So many lines of JSON are shown of a parameter that is not edited, where it has as many.
+const LEAST_JSON_LINES: usize = 3;
 
 /// The form of one function.
 pub struct Form {
@@ -24,7 +28,7 @@ pub struct Form {
     /// A value a parameter.
     parameters: Vec<Node>,
     /// The parameters as JSON, while they are typed so.
-    json: Option<Vec<Input>>,
+    json: Option<JsonTexts>,
     /// Which line has the keyboard.
     pub focused: usize,
     /// How often the function is called.
@@ -45,7 +49,7 @@ pub struct FormRow<'a> {
     /// Its value.
     pub node: &'a Node,
     /// What is typed into it as JSON, where that is so.
-    pub json: Option<&'a Input>,
+    pub json: Option<&'a TextArea<'static>>,
 }
 
 impl Form {
@@ -67,8 +71,8 @@ impl Form {
 
     /// The lines.
     pub fn rows(&self) -> Vec<FormRow<'_>> {
-        if let Some(inputs) = &self.json {
-            let rows = self.parameters.iter().zip(inputs);
+        if let Some(texts) = &self.json {
+            let rows = self.parameters.iter().zip(texts.iter());
             return rows.map(|(node, json)| FormRow { depth: 0, node, json: Some(json) }).collect();
         }
         let mut rows = Vec::new();
@@ -87,39 +91,81 @@ impl Form {
     pub fn problem(row: &FormRow<'_>) -> Option<String> {
         match row.json {
             None => row.node.problem(),
-            Some(input) => from_json(row.node, input.value()).err(),
+            Some(editor) => from_json(row.node, &text_of(editor)).err(),
         }
     }
 
-    /// What is typed into, if anything is.
-    pub fn focused_input(&mut self) -> Option<&mut Input> {
-        let path = self.path(self.focused)?;
-        match &mut self.json {
-            Some(inputs) => inputs.get_mut(self.focused),
-            None => node_in(&mut self.parameters, &path)?.input_mut(),
+    /// How many lines it takes to show all of it.
+    pub fn line_count(&self) -> usize {
+        match &self.json {
+            Some(texts) => {
+                (0..self.parameters.len()).map(|index| 1 + texts.line_count(index)).sum()
+            }
+            None => self.rows().len(),
+        }
+    }
+
+    /// Which parameters are in sight as JSON on so many lines, and how many lines of its text each
+    /// has below its name; the one with the keyboard is among them.
+    pub fn json_in_sight(&self, page: usize) -> Vec<(usize, usize)> {
+        let Some(texts) = &self.json else { return Vec::new() };
+        let (focused, count) = (self.focused, self.parameters.len());
+        // The one that is edited has most of the room, and the others their names at least.
+        let most = page.saturating_sub(count).max(LEAST_JSON_LINES);
+        let lines = |index: usize| {
+            texts.line_count(index).min(if index == focused { most } else { LEAST_JSON_LINES })
+        };
+        let fits = |top: &usize| (*top..=focused).map(|it| 1 + lines(it)).sum::<usize>() <= page;
+        let top = (0..focused).find(fits).unwrap_or(focused);
+        let mut left = page;
+        let rows = (top..count).map_while(|index| {
+            let room = left.checked_sub(1)?;
+            let names_below = if index < focused { 0 } else { count - index - 1 };
+            let least = usize::from(index == focused).min(room);
+            let lines = lines(index).min(room.saturating_sub(names_below).max(least));
+            left = room - lines;
+            Some((index, lines))
+        });
+        rows.collect()
+    }
+
+    /// Whether Enter begins a new line of JSON, since what was typed is not complete.
+    pub fn is_begun(&self) -> bool {
+        self.json.as_ref().is_some_and(|texts| texts.is_begun(self.focused))
+    }
+
+    /// Whether the cursor has a line of JSON above it, or below.
+    pub fn has_line(&self, above: bool) -> bool {
+        self.json.as_ref().is_some_and(|texts| texts.has_line(self.focused, above))
+    }
+
+    /// Begins a new line, where JSON is typed.
+    pub fn break_line(&mut self) {
+        if let Some(texts) = &mut self.json {
+            texts.insert(self.focused, "\n");
         }
     }
 
     /// Takes a key; false when it means nothing here.
     pub fn press(&mut self, key: KeyEvent) -> bool {
         self.recalled = None;
-        if let Some(inputs) = &mut self.json {
-            let input = inputs.get_mut(self.focused);
-            return input.is_some_and(|it| it.handle_event(&TerminalEvent::Key(key)).is_some());
+        if let Some(texts) = &mut self.json {
+            return texts.press(self.focused, key);
         }
         let path = self.path(self.focused);
         path.and_then(|path| self.node_mut(&path)).is_some_and(|node| node.press(key))
     }
 
-    /// Takes pasted text.
+    /// Takes pasted text, of several lines where that is JSON.
     pub fn paste(&mut self, text: &str) {
-        if let Some(path) = self.path(self.focused)
-            && let Some(node) = self.node_mut(&path)
-        {
-            node.appear();
+        if let Some(texts) = &mut self.json {
+            return texts.insert(self.focused, text);
         }
-        if let Some(input) = self.focused_input() {
-            for c in text.chars() {
+        let path = self.path(self.focused);
+        let Some(node) = path.and_then(|path| self.node_mut(&path)) else { return };
+        node.appear();
+        if let Some(input) = node.input_mut() {
+            for c in one_line(text).chars() {
                 input.handle(tui_input::InputRequest::InsertChar(c));
             }
         }
@@ -173,17 +219,14 @@ impl Form {
         match &self.json {
             None => {
                 let path = self.path(self.focused);
-                let text = |node: &Node| match node.value() {
-                    Ok(value) if !node.is_blank() => value.to_string(),
-                    _ => String::new(),
-                };
-                self.json = Some(self.parameters.iter().map(|it| Input::new(text(it))).collect());
+                self.json = Some(JsonTexts::of(&self.parameters));
                 self.focused = path.and_then(|path| path.first().copied()).unwrap_or(0);
             }
-            Some(inputs) => {
-                let mut filled = Vec::with_capacity(inputs.len());
-                for (position, (node, input)) in self.parameters.iter().zip(inputs).enumerate() {
-                    let parsed = match input.value() {
+            Some(texts) => {
+                let mut filled = Vec::with_capacity(self.parameters.len());
+                let texts = self.parameters.iter().zip(texts.texts());
+                for (position, (node, text)) in texts.enumerate() {
+                    let parsed = match text.as_str() {
                         "" => Ok(node.clone()),
                         text => from_json(node, text).map(|(filled, _)| filled),
                     };
@@ -211,8 +254,8 @@ impl Form {
     /// What was typed, a text a parameter.
     pub fn texts(&self) -> Vec<String> {
         match &self.json {
-            Some(inputs) => inputs.iter().map(|it| it.value().to_owned()).collect(),
-            None => self.parameters.iter().map(text_of).collect(),
+            Some(texts) => texts.texts().collect(),
+            None => self.parameters.iter().map(typed_into).collect(),
         }
     }
 
@@ -247,11 +290,11 @@ impl Form {
 
     /// The arguments, or the position of the first line that is wrong.
     pub fn arguments(&self) -> Result<Vec<Value>, usize> {
-        if let Some(inputs) = &self.json {
-            let values = self.parameters.iter().zip(inputs).enumerate();
+        if let Some(texts) = &self.json {
+            let values = self.parameters.iter().zip(texts.texts()).enumerate();
             return values
-                .map(|(position, (node, input))| {
-                    from_json(node, input.value()).map(|(_, value)| value).map_err(|_| position)
+                .map(|(position, (node, text))| {
+                    from_json(node, &text).map(|(_, value)| value).map_err(|_| position)
                 })
                 .collect();
         }
@@ -342,7 +385,12 @@ fn from_json(node: &Node, text: &str) -> Result<(Node, Value), String> {
     Ok((filled, value))
 }
 
-fn text_of(node: &Node) -> String {
+/// A text for a field that has one line.
+pub fn one_line(text: &str) -> String {
+    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn typed_into(node: &Node) -> String {
     match node.look() {
         Look::Text(input) => input.value().to_owned(),
         Look::Choice(chosen) if node.children().is_empty() => chosen,

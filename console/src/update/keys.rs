@@ -9,6 +9,7 @@ use crate::key::Key;
 use crate::keymap::Found;
 use crate::session::Order;
 use crate::state::State;
+use crate::state::form::one_line;
 use crate::state::overlay::{Overlay, help_lines};
 use crate::state::palette::{Palette, command_line};
 
@@ -39,11 +40,8 @@ pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
 }
 
 pub(super) fn paste(state: &mut State, text: &str) {
-    // A field has one line.
-    let text: String =
-        text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let type_in = |input: &mut tui_input::Input| {
-        for c in text.chars() {
+        for c in one_line(text).chars() {
             input.handle(tui_input::InputRequest::InsertChar(c));
         }
     };
@@ -58,7 +56,7 @@ pub(super) fn paste(state: &mut State, text: &str) {
         && state.form_has_keyboard()
         && let Some(form) = &mut state.functions.form
     {
-        form.paste(&text);
+        form.paste(text);
     }
 }
 
@@ -96,11 +94,14 @@ fn in_form(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     let Some(form) = &mut state.functions.form else { return Vec::new() };
     match key.code {
         KeyCode::Esc => return calls::leave_form(state),
+        KeyCode::Enter if form.is_begun() || key.modifiers.contains(KeyModifiers::ALT) => {
+            form.break_line();
+        }
         KeyCode::Enter => return calls::submit_form(state),
         KeyCode::Tab => form.focus(true),
         KeyCode::BackTab => form.focus(false),
-        KeyCode::Up => state.functions.recall(&host, true),
-        KeyCode::Down => state.functions.recall(&host, false),
+        KeyCode::Up if !form.has_line(true) => state.functions.recall(&host, true),
+        KeyCode::Down if !form.has_line(false) => state.functions.recall(&host, false),
         KeyCode::F(1) => return act(state, Action::Help),
         _ => {
             form.press(key);

@@ -6,6 +6,7 @@ use ratatui::layout::{Position, Rect};
 use super::{Effect, act, go_in, keys, show_tab};
 use crate::action::{Action, Motion, Panel};
 use crate::layout;
+use crate::state::form::Form;
 use crate::state::{State, Tab};
 
 /// So many lines the wheel moves.
@@ -122,7 +123,7 @@ fn click_line(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
 
 fn click_functions(state: &mut State, inside: Rect, place: Position) -> Vec<Effect> {
     let count = state.plugins.functions().len();
-    let form_lines = state.functions.form.as_ref().map(|form| form.rows().len());
+    let form_lines = state.functions.form.as_ref().map(|form| form.line_count());
     let [table, form_area, _] = layout::of_functions(inside, count, form_lines);
     if form_area.contains(place) {
         // A rule is above the lines, and the command below them.
@@ -131,8 +132,13 @@ fn click_functions(state: &mut State, inside: Rect, place: Position) -> Vec<Effe
         if let Some(form) = &mut state.functions.form
             && (1..=page).contains(&row)
         {
-            let line = layout::first_visible(form.focused, page) + row - 1;
-            form.focused = line.min(form.rows().len().saturating_sub(1));
+            form.focused = match form.is_json() {
+                true => json_at(form, page, row - 1),
+                false => {
+                    let line = layout::first_visible(form.focused, page) + row - 1;
+                    line.min(form.rows().len().saturating_sub(1))
+                }
+            };
         }
         return Vec::new();
     }
@@ -151,6 +157,17 @@ fn click_functions(state: &mut State, inside: Rect, place: Position) -> Vec<Effe
     state.functions.form = None;
     state.functions.selected = index;
     Vec::new()
+}
+
+/// The parameter whose JSON, or whose name, is on a line of the form.
+fn json_at(form: &Form, page: usize, line: usize) -> usize {
+    let mut end = 0;
+    let in_sight = form.json_in_sight(page).into_iter();
+    let mut there = in_sight.filter(|(_, lines)| {
+        end += 1 + lines;
+        line < end
+    });
+    there.next().map_or(form.focused, |(index, _)| index)
 }
 
 fn click_tree(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {

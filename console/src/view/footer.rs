@@ -10,6 +10,7 @@ use crate::action::{Action, Command, Scope};
 use crate::format;
 use crate::session::Job;
 use crate::state::crash::CrashCard;
+use crate::state::form::Form;
 use crate::state::overlay::Overlay;
 use crate::state::preview::PreviewCard;
 use crate::state::{Phase, RunningJob, SearchField, State};
@@ -68,6 +69,8 @@ const WRITER_KEYS: &[(&str, &str)] = &[
     ("Esc", "clears it"),
 ];
 const FORM_KEYS: &[(&str, &str)] = &[("Enter", "invoke"), ("Tab", "next"), ("↑", "history")];
+const JSON_KEYS: &[(&str, &str)] =
+    &[("Enter", "invoke"), ("Alt-Enter", "new line"), ("Tab", "next"), ("↑", "history")];
 
 pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let mut line = Line::raw(" ");
@@ -93,7 +96,9 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
     } else if state.form_has_keyboard() {
         let esc = if state.functions.has_running_calls() { "cancel" } else { "close" };
         let reserve = format::width(esc) + "Esc".len() + 3;
-        FORM_KEYS.iter().all(|(label, hint)| push(label, hint, reserve));
+        let is_json = state.functions.form.as_ref().is_some_and(Form::is_json);
+        let keys = if is_json { JSON_KEYS } else { FORM_KEYS };
+        keys.iter().all(|(label, hint)| push(label, hint, reserve));
         let of_form: Vec<(&Command, String)> =
             first_keys(state).filter(|(command, _)| command.scope == Scope::Form).collect();
         of_form.iter().all(|(command, label)| push(label, command.hint, reserve));

@@ -3,6 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
+use ratatui_textarea::TextArea;
 use tui_input::Input;
 
 use super::draw_rule;
@@ -16,6 +17,8 @@ use crate::{format, layout};
 /// Names and values have as many columns at most.
 const WIDEST_NAME: usize = 24;
 const WIDEST_VALUE: usize = 40;
+/// JSON begins so far to the right of its name.
+const JSON_INDENT: u16 = 4;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State, theme: &Theme) {
     let width = usize::from(area.width);
@@ -25,11 +28,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State
     let names = rows.iter().map(name_width).max().unwrap_or(0);
     let name_width = names.clamp(4, WIDEST_NAME.min(width / 3).max(4));
     let page = usize::from(area.height).saturating_sub(2).max(1);
-    let top = layout::first_visible(form.focused, page);
     let has_keyboard = state.form_has_keyboard() && state.overlay.is_none();
-    for (offset, row) in rows.iter().skip(top).take(page).enumerate() {
-        let is_focused = has_keyboard && top + offset == form.focused;
-        draw_row(frame, row_of(area, offset + 1), row, name_width, is_focused, theme);
+    let focused = has_keyboard.then_some(form.focused);
+    if form.is_json() {
+        draw_json(frame, area, form, &rows, name_width, focused, theme);
+    } else {
+        let top = layout::first_visible(form.focused, page);
+        for (offset, row) in rows.iter().skip(top).take(page).enumerate() {
+            let is_focused = focused == Some(top + offset);
+            draw_row(frame, row_of(area, offset + 1), row, name_width, is_focused, theme);
+        }
     }
     if let Ok(call) = form.call()
         && usize::from(area.height) > page + 1
@@ -58,6 +66,54 @@ fn title(form: &Form) -> String {
     title
 }
 
+/// The parameters as JSON: the name of each, and below it the text that is typed.
+fn draw_json(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    form: &Form,
+    rows: &[FormRow<'_>],
+    name_width: usize,
+    focused: Option<usize>,
+    theme: &Theme,
+) {
+    let page = usize::from(area.height).saturating_sub(2).max(1);
+    let mut offset = 1;
+    for (index, lines) in form.json_in_sight(page) {
+        let Some((row, editor)) = rows.get(index).and_then(|row| Some((row, row.json?))) else {
+            return;
+        };
+        let is_focused = focused == Some(index);
+        let style = if is_focused { theme.title } else { theme.plain };
+        let mut line = Line::from(vec![
+            Span::styled(if is_focused { "▸ " } else { "  " }, style),
+            Span::styled(pad(&row.node.name, name_width), style),
+        ]);
+        push_note(&mut line, row, is_focused, usize::from(area.width), theme);
+        frame.render_widget(line, row_of(area, offset));
+        let text = row_of(area, offset + 1);
+        let height = u16::try_from(lines).unwrap_or(u16::MAX);
+        let text = Rect { x: text.x + JSON_INDENT, height, ..text }.intersection(area);
+        frame.render_widget(editor, text);
+        frame.buffer_mut().set_style(text, theme.input);
+        if is_focused && !text.is_empty() {
+            set_cursor(frame, text, editor);
+        }
+        offset += 1 + lines;
+    }
+}
+
+/// Shows the terminal's cursor where the editor's is.
+fn set_cursor(frame: &mut Frame<'_>, area: Rect, editor: &TextArea<'_>) {
+    let (cursor, (top, left)) = (editor.screen_cursor(), editor.scroll_offset());
+    let within = |at: usize, from: u16, start: u16, end: u16| {
+        let at = u16::try_from(at).unwrap_or(u16::MAX).saturating_sub(from);
+        start.saturating_add(at).min(end.saturating_sub(1))
+    };
+    let x = within(cursor.col, left, area.x, area.right());
+    let y = within(cursor.row, top, area.y, area.bottom());
+    frame.set_cursor_position(Position::new(x, y));
+}
+
 /// `▸ times [ 2            ] ✓ u32`
 fn draw_row(
     frame: &mut Frame<'_>,
@@ -69,21 +125,14 @@ fn draw_row(
 ) {
     let width = usize::from(area.width);
     let room = width.saturating_sub(name_width);
-    let value_width = match row.json {
-        Some(_) => (room * 3 / 5).max(4),
-        None => (room * 2 / 5).clamp(4, WIDEST_VALUE),
-    };
+    let value_width = (room * 2 / 5).clamp(4, WIDEST_VALUE);
     let style = if is_focused { theme.title } else { theme.plain };
     let name = format!("{}{}", "  ".repeat(row.depth), row.node.name);
     let mut line = Line::from(vec![
         Span::styled(if is_focused { "▸ " } else { "  " }, style),
         Span::styled(pad(&name, name_width), style),
     ]);
-    let look = match row.json {
-        Some(input) => Look::Text(input),
-        None => row.node.look(),
-    };
-    let cursor = match look {
+    let cursor = match row.node.look() {
         Look::Text(input) => {
             let (shown, cursor) = window(input, value_width);
             line.push_span(Span::styled(" [", theme.dim));
@@ -106,17 +155,28 @@ fn draw_row(
             None
         }
     };
-    let (mark, note, note_style) = note(row, is_focused, theme);
-    let mark_style = if mark == "✗" { theme.bad } else { theme.good };
-    line.push_span(Span::styled(format!(" {mark} "), mark_style));
-    let left = width.saturating_sub(line.width());
-    line.push_span(Span::styled(cut(&note, left), note_style));
+    push_note(&mut line, row, is_focused, width, theme);
     frame.render_widget(line, area);
     if is_focused && let Some(column) = cursor {
         let column = u16::try_from(column).unwrap_or(u16::MAX);
         let x = area.x.saturating_add(column).min(area.right().saturating_sub(1));
         frame.set_cursor_position(Position::new(x, area.y));
     }
+}
+
+/// Tells on what is left of a line whether the value is right.
+fn push_note(
+    line: &mut Line<'_>,
+    row: &FormRow<'_>,
+    is_focused: bool,
+    width: usize,
+    theme: &Theme,
+) {
+    let (mark, note, note_style) = note(row, is_focused, theme);
+    let mark_style = if mark == "✗" { theme.bad } else { theme.good };
+    line.push_span(Span::styled(format!(" {mark} "), mark_style));
+    let left = width.saturating_sub(line.width());
+    line.push_span(Span::styled(cut(&note, left), note_style));
 }
 
 /// Whether the value is right, and what is to be known of it.
@@ -126,7 +186,7 @@ fn note(
     theme: &Theme,
 ) -> (&'static str, String, ratatui::style::Style) {
     let node = row.node;
-    let is_blank = row.json.map_or(node.is_blank(), |input| input.value().is_empty());
+    let is_blank = row.json.map_or(node.is_blank(), TextArea::is_empty);
     let with_hint = |hint: String| match hint.as_str() {
         "" => node.type_name.clone(),
         hint if node.type_name.is_empty() => hint.to_owned(),

@@ -28,7 +28,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         };
         return draw_empty(frame, area, &text, theme);
     }
-    let form_lines = state.functions.form.as_ref().map(|form| form.rows().len());
+    let form_lines = state.functions.form.as_ref().map(|form| form.line_count());
     let [table, form_area, results_area] = layout::of_functions(area, functions.len(), form_lines);
     draw_table(frame, table, functions, state, theme);
     match &state.functions.form {

@@ -122,6 +122,6 @@ fn has_keyboard(state: &State) -> Option<String> {
     let rows = form.rows();
     let name = rows.get(form.focused).map_or("", |row| row.node.name.as_str());
     let text = form.texts();
-    let typed = text.get(form.focused).map_or("", String::as_str);
+    let typed = text.get(form.focused).map_or_else(String::new, |text| text.replace('\n', " "));
     Some(format!("{} {name}: {typed}", form.function))
 }

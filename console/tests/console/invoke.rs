@@ -3,7 +3,7 @@
 use hotswap_console::operation::Operation;
 use hotswap_console::session::{Order, SessionEvent};
 use hotswap_console::state::overlay::Overlay;
-use hotswap_console::update::Effect;
+use hotswap_console::update::{Effect, Input};
 use hotswap_protocol::{ErrorKind, InvokeParams, InvokeResult, Latencies, VersionState, WireError};
 use serde_json::{Value, json};
 
@@ -154,6 +154,70 @@ fn a_form_is_json_and_lines_again() {
     assert_eq!(console.state.notice, None);
     let effects = console.press("Enter");
     assert_eq!(ordered(&effects), [&call(filled_in())]);
+}
+
+/// What is typed as JSON for the first parameter.
+fn order_text(console: &Console) -> String {
+    console.state.functions.form.as_ref().unwrap().texts().remove(0)
+}
+
+#[test]
+fn json_is_edited_over_several_lines() {
+    let mut console = with_parameters(120, 36, parameters());
+    fill_in(&mut console);
+    console.press("F4 Tab");
+    let pretty = serde_json::to_string_pretty(&filled_in()[0]).unwrap();
+    assert_eq!(order_text(&console), pretty);
+
+    // In the text the arrows move, and at its ends they go through the history.
+    console.press("Down End Left Backspace");
+    console.write("4");
+    console.press("Alt-Enter");
+    let edited = pretty.replace("\"rounds\": 3,", "\"rounds\": 4\n,");
+    assert_eq!(order_text(&console), edited);
+    let mut expected = filled_in();
+    expected[0]["rounds"] = 4.into();
+    assert_eq!(ordered(&console.press("Enter")), [&call(expected.clone())]);
+    console.press("Up Up Up");
+    assert_eq!(order_text(&console), serde_json::to_string_pretty(&expected[0]).unwrap());
+}
+
+#[test]
+fn enter_goes_on_with_json_that_is_not_complete() {
+    let mut console = with_parameters(120, 36, json!([parameters()[0]]));
+    console.press("i F4");
+    console.write("{\"rounds\": 1,");
+    assert_eq!(console.press("Enter"), []);
+    console.take_in(Input::Paste("\"tags\": [],\n\"target\":".into()));
+    assert_eq!(console.press("Enter"), []);
+    console.write(" \"Nobody\"}");
+    assert_eq!(order_text(&console).lines().count(), 4);
+    let order = json!({ "rounds": 1, "tags": [], "target": "Nobody" });
+    assert_eq!(ordered(&console.press("Enter")), [&call(json!([order]))]);
+}
+
+#[test]
+fn the_screens_of_a_form_as_json() {
+    let screens = [(120, 36), (80, 24), (60, 15)].map(|(width, height)| {
+        let mut console = with_parameters(width, height, parameters());
+        fill_in(&mut console);
+        console.press("F4 Tab Down Down");
+        console.write("x");
+        format!("{width}×{height}\n{}\n", console.screen())
+    });
+    insta::assert_snapshot!(screens.join("\n"));
+}
+
+#[test]
+fn a_click_chooses_which_json_is_typed() {
+    let mut console = with_parameters(120, 36, parameters());
+    fill_in(&mut console);
+    console.press("F4 Tab");
+    let focused = |console: &Console| console.state.functions.form.as_ref().unwrap().focused;
+    for (text, parameter) in [("loud", 1), ("\"rounds\": 3", 0), ("colour", 2)] {
+        console.click(text);
+        assert_eq!(focused(&console), parameter, "{text}");
+    }
 }
 
 #[test]

@@ -11,22 +11,6 @@ use hotswap_console::update::{Effect, Input};
 use crate::support::console::Console;
 use crate::support::samples;
 
-fn mouse(console: &mut Console, kind: MouseEventKind, text: &str) -> Vec<Effect> {
-    let screen = console.screen();
-    let found = screen.lines().enumerate().find_map(|(row, line)| Some((row, line.find(text)?)));
-    let (row, byte) = found.unwrap_or_else(|| panic!("no {text:?} on\n{screen}"));
-    let line = screen.lines().nth(row).unwrap();
-    let column = line[..byte].chars().count();
-    let (column, row) = (column.try_into().unwrap(), row.try_into().unwrap());
-    let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
-    console.take_in(Input::Mouse(event))
-}
-
-/// Clicks where this text is on the screen.
-fn click(console: &mut Console, text: &str) -> Vec<Effect> {
-    mouse(console, MouseEventKind::Down(MouseButton::Left), text)
-}
-
 #[test]
 fn the_mouse_is_taken_and_left_to_the_terminal_again() {
     let mut console = Console::connected(120, 36);
@@ -37,27 +21,27 @@ fn the_mouse_is_taken_and_left_to_the_terminal_again() {
 #[test]
 fn a_click_gives_the_keyboard_selects_and_opens() {
     let mut console = Console::connected(120, 36);
-    click(&mut console, "v2  retired");
+    console.click("v2  retired");
     assert_eq!(console.state.plugins.selected_target().as_deref(), Some("world@2"));
-    click(&mut console, "v2  retired");
+    console.click("v2  retired");
     assert!(matches!(&console.state.overlay, Some(Overlay::Details { .. })));
     console.press("Esc");
-    click(&mut console, "3 Logs");
+    console.click("3 Logs");
     assert_eq!(console.state.focus, Panel::Logs);
-    click(&mut console, "reset ");
+    console.click("reset ");
     assert_eq!((console.state.focus, console.state.functions.selected), (Panel::Tabs, 1));
-    click(&mut console, "greet ");
-    click(&mut console, "greet ");
-    click(&mut console, "times ");
+    console.click("greet ");
+    console.click("greet ");
+    console.click("times ");
     assert_eq!(console.state.functions.form.as_ref().unwrap().focused, 1);
-    let effects = click(&mut console, "Vault");
+    let effects = console.click("Vault");
     assert_eq!(console.state.tab, Tab::Vault);
     assert_eq!(effects.len(), 2, "the Vault is asked for, and drawn: {effects:?}");
     console.session(SessionEvent::Vault(Ok(samples::vault())));
-    click(&mut console, "Extension");
-    click(&mut console, "Extension");
+    console.click("Extension");
+    console.click("Extension");
     assert!(!console.screen().contains("heartbeats"), "it is closed");
-    click(&mut console, "Timeline");
+    console.click("Timeline");
     assert_eq!(console.state.tab, Tab::Timeline);
 }
 
@@ -67,17 +51,17 @@ fn the_wheel_scrolls_what_is_under_it_without_giving_it_the_keyboard() {
     let line =
         |number| LogLine::Output { stream: OutputStream::Stdout, text: format!("line {number}") };
     console.logs((0..100).map(line).collect());
-    mouse(&mut console, MouseEventKind::ScrollUp, "line 99");
+    console.mouse(MouseEventKind::ScrollUp, "line 99");
     assert!(!console.state.logs.follows());
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 96"));
     assert_eq!(console.state.focus, Panel::Plugins);
-    mouse(&mut console, MouseEventKind::ScrollDown, "line 99");
-    mouse(&mut console, MouseEventKind::ScrollDown, "line 99");
+    console.mouse(MouseEventKind::ScrollDown, "line 99");
+    console.mouse(MouseEventKind::ScrollDown, "line 99");
     assert!(console.state.logs.follows());
-    click(&mut console, "line 95");
+    console.click("line 95");
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 95"));
     console.press("?");
-    mouse(&mut console, MouseEventKind::ScrollDown, "Keys");
+    console.mouse(MouseEventKind::ScrollDown, "Keys");
     assert!(matches!(&console.state.overlay, Some(Overlay::Help { top: 3 })));
 }
 

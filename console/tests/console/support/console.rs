@@ -1,6 +1,6 @@
 //! The console without a terminal: events in, effects and screens out.
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use hotswap_console::action::Action;
 use hotswap_console::session::{DiffRequest, LogLine, Order, SessionEvent, Watch};
 use hotswap_console::state::{State, Tab};
@@ -64,6 +64,22 @@ impl Console {
             .collect()
     }
 
+    /// Does something with the mouse where this text is on the screen.
+    pub fn mouse(&mut self, kind: MouseEventKind, text: &str) -> Vec<Effect> {
+        let screen = self.screen();
+        let mut lines = screen.lines().enumerate();
+        let found = lines.find_map(|(row, line)| Some((row, line.split_once(text)?.0)));
+        let (row, before) = found.unwrap_or_else(|| panic!("no {text:?} on\n{screen}"));
+        let (column, row) = (before.chars().count().try_into().unwrap(), row.try_into().unwrap());
+        let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
+        self.take_in(Input::Mouse(event))
+    }
+
+    /// Clicks where this text is on the screen.
+    pub fn click(&mut self, text: &str) -> Vec<Effect> {
+        self.mouse(MouseEventKind::Down(MouseButton::Left), text)
+    }
+
     /// Types a text, letter by letter.
     pub fn write(&mut self, text: &str) {
         for letter in text.chars() {
@@ -114,11 +130,13 @@ fn key(name: &str) -> KeyEvent {
         "Tab" => (KeyCode::Tab, KeyModifiers::NONE),
         "BackTab" => (KeyCode::BackTab, KeyModifiers::SHIFT),
         "Enter" => (KeyCode::Enter, KeyModifiers::NONE),
+        "Alt-Enter" => (KeyCode::Enter, KeyModifiers::ALT),
         "Esc" => (KeyCode::Esc, KeyModifiers::NONE),
         "Space" => (KeyCode::Char(' '), KeyModifiers::NONE),
         "Up" => (KeyCode::Up, KeyModifiers::NONE),
         "Down" => (KeyCode::Down, KeyModifiers::NONE),
         "PgUp" => (KeyCode::PageUp, KeyModifiers::NONE),
+        "End" => (KeyCode::End, KeyModifiers::NONE),
         "Backspace" => (KeyCode::Backspace, KeyModifiers::NONE),
         "Ctrl-C" => (KeyCode::Char('c'), KeyModifiers::CONTROL),
         "F2" => (KeyCode::F(2), KeyModifiers::NONE),
