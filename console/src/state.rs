@@ -91,6 +91,8 @@ pub struct State {
     pub overlay: Option<Overlay>,
     /// The theme in use.
     pub look: Look,
+    /// The theme that a person chose, if one did.
+    pub chosen_look: Option<Look>,
     /// Whether clicks and the wheel come here.
     pub mouse: bool,
     /// Which keys ask for what.
@@ -208,7 +210,8 @@ pub enum SearchField {
 }
 
 /// A theme.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Look {
     /// For dark backgrounds.
     #[default]
@@ -286,6 +289,7 @@ impl State {
             zoomed: false,
             overlay: None,
             look: Look::default(),
+            chosen_look: None,
             mouse: false,
             keymap: Keymap::default(),
             pending_keys: Vec::new(),

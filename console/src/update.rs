@@ -190,6 +190,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Restart => return operations::restart(state),
         Action::NextTheme => {
             state.look = state.look.next();
+            state.chosen_look = Some(state.look);
             state.say(format!("theme: {}", state.look.as_str()));
         }
         Action::ToggleMouse => {

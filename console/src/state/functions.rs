@@ -25,6 +25,8 @@ pub struct Functions {
     pub history: History,
     /// The versions that are kept loaded for this console, `world@3`.
     pub held: BTreeSet<String>,
+    /// Those of them that the host let go with the connection, to be asked for again.
+    pub let_go: BTreeSet<String>,
     /// Whether the running calls have been asked to end.
     pub cancelling: bool,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hotswap_protocol::LogLevel;
 use serde::{Deserialize, Serialize};
 
-use super::{Host, State, Tab};
+use super::{Host, Look, State, Tab};
 use crate::action::Panel;
 
 /// How many hosts are remembered, the latest of them.
@@ -40,6 +40,9 @@ pub struct Remembered {
     /// Whether long lines were wrapped.
     #[serde(default)]
     wrap: bool,
+    /// The theme that was chosen.
+    #[serde(default)]
+    look: Option<Look>,
 }
 
 impl Memory {
@@ -59,6 +62,11 @@ impl Memory {
         state.logs.set_writer_filter(&remembered.writer);
         state.logs.set_level(remembered.level);
         state.logs.wrap = remembered.wrap;
+        state.chosen_look = remembered.look;
+        // Whoever asks for no colours now is not given those of another day.
+        if state.look != Look::Plain {
+            state.look = remembered.look.unwrap_or(state.look);
+        }
     }
 
     /// Keeps what the screen looks like now, and forgets the hosts that were left longest ago.
@@ -73,6 +81,7 @@ impl Memory {
             writer: state.logs.writer_filter().to_owned(),
             level: state.logs.level(),
             wrap: state.logs.wrap,
+            look: state.chosen_look,
         };
         self.0.insert(key, remembered);
         while self.0.len() > HOSTS_KEPT {

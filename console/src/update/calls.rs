@@ -176,6 +176,6 @@ pub(super) fn held(state: &mut State, target: String, answer: Result<bool, WireE
             state.say(format!("{target} is let go"));
             state.functions.held.remove(&target);
         }
-        Err(error) => state.complain(format!("{target}: {}", error.message)),
+        Err(error) => state.complain(format!("{target} is not kept loaded: {}", error.message)),
     }
 }

@@ -75,6 +75,8 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 marker(state, format!("host came back, pid {}", host.pid));
                 state.say(format!("{} came back, pid {}", host.name, host.pid));
             }
+            let holds = std::mem::take(&mut state.functions.let_go).into_iter().map(Order::Hold);
+            effects.extend(holds.map(Effect::Order));
             state.host.phase = Phase::Connected;
             state.host.pid = Some(host.pid);
             state.host.info = Some(host);
@@ -83,8 +85,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Disconnected { reason } => {
             if state.host.phase == Phase::Connected {
                 state.host.phase = Phase::Disconnected;
-                // The host let them go with the connection.
-                state.functions.held.clear();
+                state.functions.let_go = std::mem::take(&mut state.functions.held);
                 state.complain(format!("connection lost: {reason}"));
             }
         }
@@ -227,6 +228,7 @@ fn another_process(state: &mut State) {
     state.plugins.clear();
     state.timeline.forget_versions();
     state.functions.held.clear();
+    state.functions.let_go.clear();
     state.vault.clear();
     state.live.clear();
     state.serving.forget();

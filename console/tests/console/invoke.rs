@@ -322,6 +322,32 @@ fn a_version_is_kept_loaded_and_let_go() {
 }
 
 #[test]
+fn what_is_kept_loaded_is_asked_for_again_when_the_same_host_answers_again() {
+    let mut console = Console::connected(120, 36);
+    for target in ["world@2", "world@3"] {
+        console.session(SessionEvent::Held { target: target.into(), answer: Ok(true) });
+    }
+    console.session(SessionEvent::Disconnected { reason: "it was too slow".into() });
+    assert!(console.state.functions.held.is_empty(), "the host lets go with the connection");
+    let effects = console.session(SessionEvent::Connected { host: samples::host(4121) });
+    let holds = ["world@2", "world@3"].map(|it| Effect::Order(Order::Hold(it.into())));
+    assert!(holds.iter().all(|hold| effects.contains(hold)), "{effects:?}");
+
+    let gone = WireError::new(ErrorKind::UnknownPlugin, "no plugin `world@2`; loaded: world@3");
+    console.session(SessionEvent::Held { target: "world@2".into(), answer: Err(gone) });
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert_eq!(notice, "world@2 is not kept loaded: no plugin `world@2`; loaded: world@3");
+    console.session(SessionEvent::Held { target: "world@3".into(), answer: Ok(true) });
+    assert_eq!(console.press("K"), [Effect::Order(Order::Release("world@3".into()))]);
+
+    // Of another process nothing is asked that was of the one before.
+    console.session(SessionEvent::Disconnected { reason: "it ended".into() });
+    console.session(SessionEvent::HostStarted { pid: 4200 });
+    let effects = console.session(SessionEvent::Connected { host: samples::host(4200) });
+    assert!(!effects.iter().any(|it| matches!(it, Effect::Order(Order::Hold(_)))), "{effects:?}");
+}
+
+#[test]
 fn a_call_is_repeated_and_its_histogram_shown() {
     let mut console = with_parameters(120, 36, json!([]));
     console.press("i F6 F6");

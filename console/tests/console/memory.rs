@@ -3,9 +3,9 @@
 use hotswap_console::action::{Motion, Panel};
 use hotswap_console::memory_file;
 use hotswap_console::session::SessionEvent;
-use hotswap_console::state::Tab;
 use hotswap_console::state::memory::Memory;
 use hotswap_console::state::picker::Picker;
+use hotswap_console::state::{Look, Tab};
 use hotswap_console::view::{self, Theme};
 use hotswap_protocol::LogLevel;
 use ratatui::Terminal;
@@ -32,7 +32,9 @@ fn a_console_looks_as_it_did_when_its_host_was_left() {
     let mut console = Console::connected(120, 36);
     console.press("2 ] 3 l l /");
     console.write("vel");
-    console.press("Enter W z");
+    console.press("Enter W z T t");
+    console.write("world@3");
+    console.press("Enter");
     memory_file::keep(&file, &console.state).unwrap();
     memory_file::keep(&file, &Console::new(120, 36).state).unwrap();
 
@@ -44,7 +46,14 @@ fn a_console_looks_as_it_did_when_its_host_was_left() {
     assert_eq!((next.state.focus, next.state.tab), (Panel::Logs, Tab::Vault));
     let logs = &next.state.logs;
     assert_eq!((logs.pattern(), logs.level(), logs.wrap), ("vel", Some(LogLevel::Info), true));
+    assert_eq!((logs.writer_filter(), next.state.look), ("world@3", Look::Light));
     assert!(next.state.zoomed);
+
+    let mut without_colours = Console::new(120, 36);
+    without_colours.state.look = Look::Plain;
+    without_colours.state.memory = memory_file::load(&file).unwrap();
+    without_colours.session(opened("sample-host"));
+    assert_eq!(without_colours.state.look, Look::Plain);
 }
 
 #[test]
