@@ -28,13 +28,28 @@ impl Operation {
     /// A call whose arguments come from a command line.
     pub fn invoke(plugin: String, function: String, args: Vec<String>) -> Self {
         let args = args.into_iter().map(Value::String).collect();
-        Self::Invoke(InvokeParams { plugin, function, args, lenient: true, repeat: 1 })
+        Self::Invoke(InvokeParams {
+            plugin,
+            function,
+            args,
+            lenient: true,
+            repeat: 1,
+            beside: None,
+        })
     }
 
     /// The same call so often, one after the other; anything else as it is.
     pub fn repeated(mut self, times: u32) -> Self {
         if let Self::Invoke(params) = &mut self {
             params.repeat = times;
+        }
+        self
+    }
+
+    /// The same call of another version too, in turn; anything else as it is.
+    pub fn beside(mut self, target: Option<String>) -> Self {
+        if let Self::Invoke(params) = &mut self {
+            params.beside = target;
         }
         self
     }
@@ -83,6 +98,9 @@ impl Operation {
                 let repeat = params.repeat.to_string();
                 if params.repeat > 1 {
                     command.extend(["--repeat", &repeat]);
+                }
+                if let Some(target) = &params.beside {
+                    command.extend(["--beside", target]);
                 }
                 command.extend([params.plugin.as_str(), &params.function]);
                 // What looks like a flag is an argument all the same.

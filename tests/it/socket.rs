@@ -197,6 +197,42 @@ fn a_version_that_a_console_holds_can_be_called_beside_the_one_that_serves() {
 }
 
 #[test]
+fn two_versions_are_called_in_turn() {
+    let host = Listening::with("shares");
+    let mut client = host.greet();
+    // The host's, so that both versions count in it.
+    host.host.engine.vault().data_bag().set("count", 0_u64).unwrap();
+    client.ask(2, "hold", json!({"target": "shares"}));
+    host.host.plugins.install("shares", 2);
+    host.host.reload();
+    let call = json!({"plugin": "shares", "function": "count", "repeat": 10, "beside": "shares@1"});
+    let answer = client.ask(3, "invoke", call)["result"].take();
+    assert_eq!((&answer["version"], &answer["value"]), (&json!(2), &json!(19)));
+    let other = &answer["beside"]["result"];
+    assert_eq!((&other["version"], &other["value"]), (&json!(1), &json!(20)));
+    assert_eq!(
+        (&answer["latencies"]["calls"], &other["latencies"]["calls"]),
+        (&json!(10), &json!(10))
+    );
+
+    let call = json!({"plugin": "shares", "function": "count", "beside": "shares@3"});
+    assert_eq!(client.ask(4, "invoke", call)["error"]["data"]["kind"], "unknown_plugin");
+}
+
+#[test]
+fn a_failure_beside_is_told_beside_the_result() {
+    let host = Listening::new();
+    host.host.plugins.install("shares", 1);
+    host.host.reload();
+    let mut client = host.greet();
+    let call = json!({"plugin": "shares", "function": "count", "repeat": 3, "beside": "echo"});
+    let answer = client.ask(2, "invoke", call)["result"].take();
+    assert_eq!(answer["value"], 3);
+    let message = answer["beside"]["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("call 1 of 3: echo v1: no function"), "{message}");
+}
+
+#[test]
 fn a_reload_through_the_socket_is_told_to_all_who_asked() {
     let host = Listening::new();
     let (mut first, mut second) = (host.greet(), host.greet());

@@ -218,6 +218,10 @@ pub struct InvokeArguments {
     #[arg(long, value_name = "COUNT", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_REPEAT)))]
     pub repeat: u32,
+    /// Call this version too, `plugin@version`, with the same arguments: once after each call of the
+    /// first, so that noise hits both alike.
+    #[arg(long, value_name = "TARGET")]
+    pub beside: Option<String>,
     /// The arguments in order. A String parameter takes the text as it is, any other reads JSON.
     #[arg(allow_negative_numbers = true)]
     pub args: Vec<String>,

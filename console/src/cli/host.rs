@@ -110,6 +110,7 @@ pub(super) async fn invoke(
 ) -> Result<(), Failure> {
     let operation =
         Operation::invoke(invoke.plugin, invoke.function, invoke.args).repeated(invoke.repeat);
+    let operation = operation.beside(invoke.beside);
     perform(host, operation, invoke.output, text::invoked).await
 }
 

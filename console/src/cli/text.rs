@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use hotswap_protocol::{
-    ArtifactContents, FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord, ReloadReport,
-    Snapshot, VaultSnapshot,
+    ArtifactContents, Beside, FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord,
+    ReloadReport, Snapshot, VaultSnapshot,
 };
 use serde_json::Value;
 
@@ -56,6 +56,21 @@ pub(super) fn reload(report: &ReloadReport) -> String {
 }
 
 pub(super) fn invoked(result: &InvokeResult) -> String {
+    let Some(beside) = &result.beside else { return returned(result) };
+    let other = match &**beside {
+        Beside::Result(other) => called(other),
+        Beside::Error(error) => format!("failed beside it: {error}\n"),
+    };
+    format!("{}\n{other}", called(result))
+}
+
+/// What one of two versions returned, under its name and how long it took.
+fn called(result: &InvokeResult) -> String {
+    let InvokeResult { plugin, version, elapsed_ns, .. } = result;
+    format!("{plugin}@{version}  {}\n{}", format::nanoseconds(*elapsed_ns), returned(result))
+}
+
+fn returned(result: &InvokeResult) -> String {
     let mut text = match &result.value {
         Value::String(text) => format!("{text}\n"),
         other => format!("{other:#}\n"),

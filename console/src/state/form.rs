@@ -307,7 +307,8 @@ impl Form {
 
     /// The call, or the position of the first line that is wrong.
     pub fn call(&self) -> Result<Operation, usize> {
-        Ok(self.call_of(&self.target, self.arguments()?))
+        let call = self.call_of(&self.target, self.arguments()?);
+        Ok(call.beside(self.compared.clone()))
     }
 
     /// The call of this version.
@@ -318,6 +319,7 @@ impl Form {
             args,
             lenient: false,
             repeat: self.repeat,
+            beside: None,
         })
     }
 

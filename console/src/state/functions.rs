@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use hotswap_protocol::{InvokeResult, WireError};
+use hotswap_protocol::{Beside, InvokeResult, WireError};
 use serde_json::Value;
 
 use super::form::Form;
@@ -123,7 +123,7 @@ impl Functions {
         &mut self,
         now_ms: u64,
         operation: Operation,
-        answer: Result<InvokeResult, WireError>,
+        mut answer: Result<InvokeResult, WireError>,
     ) -> Option<Operation> {
         let waits = |it: &Side| it.runs() && it.operation == operation;
         // Of equal calls the one that was asked for first.
@@ -138,9 +138,20 @@ impl Functions {
             self.results.truncate(RESULTS_KEPT);
             return None;
         };
+        let beside = match &mut answer {
+            Ok(answer) => answer.beside.take(),
+            Err(_) => None,
+        };
         result.sides[position].answer = Some(answer);
         let next = result.sides.get_mut(position + 1)?;
         next.began_ms = Some(now_ms);
+        if let Some(beside) = beside {
+            next.answer = Some(match *beside {
+                Beside::Result(answer) => Ok(answer),
+                Beside::Error(error) => Err(error),
+            });
+            return None;
+        }
         Some(next.operation.clone())
     }
 

@@ -51,8 +51,10 @@ pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
             return Vec::new();
         }
     };
-    let targets = std::iter::once(&form.target).chain(&form.compared);
-    let calls = targets.map(|target| form.call_of(target, args.clone())).collect();
+    let first = form.call_of(&form.target, args.clone()).beside(form.compared.clone());
+    // Where the first fails, the other is called by itself.
+    let other = form.compared.as_ref().map(|target| form.call_of(target, args.clone()));
+    let calls = std::iter::once(first).chain(other).collect();
     let key = History::key(&state.host.name, &form.target, &form.function);
     let mut effects = Vec::new();
     if let Some(first) = state.functions.begin(state.now_ms, calls) {

@@ -4,7 +4,9 @@ use hotswap_console::operation::Operation;
 use hotswap_console::session::{Order, SessionEvent};
 use hotswap_console::state::overlay::Overlay;
 use hotswap_console::update::{Effect, Input};
-use hotswap_protocol::{ErrorKind, InvokeParams, InvokeResult, Latencies, VersionState, WireError};
+use hotswap_protocol::{
+    Beside, ErrorKind, InvokeParams, InvokeResult, Latencies, VersionState, WireError,
+};
 use serde_json::{Value, json};
 
 use crate::support::console::Console;
@@ -71,6 +73,7 @@ fn call_of(target: &str, args: Value, repeat: u32) -> Operation {
         args: args.as_array().unwrap().clone(),
         lenient: false,
         repeat,
+        beside: None,
     })
 }
 
@@ -277,25 +280,41 @@ fn answer(version: u32, value: &str, elapsed_ns: u64) -> InvokeResult {
         elapsed_us: elapsed_ns / 1000,
         elapsed_ns,
         latencies: None,
+        beside: None,
     }
 }
 
 #[test]
-fn two_versions_are_called_one_after_the_other_with_the_same_arguments() {
+fn two_versions_are_called_in_turn_with_the_same_arguments() {
     let mut console = with_parameters(120, 36, json!([]));
-    console.press("i F5");
-    let (first, second) = (call(json!([])), call_of("world@2", json!([]), 1));
-    let effects = console.press("Enter");
-    assert_eq!(ordered(&effects), [&first], "they do not run beside each other");
-    let event = SessionEvent::Invoked { operation: first, answer: Ok(answer(3, "new", 8_000)) };
-    assert_eq!(ordered(&console.session(event)), [&second]);
-    let event = SessionEvent::Invoked { operation: second, answer: Ok(answer(2, "old", 12_000)) };
-    assert_eq!(ordered(&console.session(event)), [] as [&Operation; 0]);
+    console.press("i F5 F6");
+    let both = call_of("world", json!([]), 10).beside(Some("world@2".into()));
+    assert_eq!(both.command_line(), "hotswap invoke --repeat 10 --beside world@2 world place");
+    assert_eq!(ordered(&console.press("Enter")), [&both], "the host calls them in turn");
+    let mut new = answer(3, "new", 8_000);
+    new.beside = Some(Box::new(Beside::Result(answer(2, "old", 12_000))));
+    let effects = console.session(SessionEvent::Invoked { operation: both, answer: Ok(new) });
+    assert_eq!(ordered(&effects), [] as [&Operation; 0]);
     assert_eq!(console.state.functions.results[0].sides.len(), 2);
     let screen = console.screen();
     assert!(screen.contains("results differ, world v2 1.5 × as long"), "{screen}");
     console.press("F5");
     assert_eq!(console.state.functions.form.as_ref().unwrap().compared, None);
+}
+
+#[test]
+fn where_one_version_fails_the_other_is_called_by_itself() {
+    let mut console = with_parameters(120, 36, json!([]));
+    console.press("i F5");
+    let both = call_of("world", json!([]), 1).beside(Some("world@2".into()));
+    assert_eq!(ordered(&console.press("Enter")), [&both]);
+    let error = Err(WireError::new(ErrorKind::PluginError, "no bang left"));
+    let effects = console.session(SessionEvent::Invoked { operation: both, answer: error });
+    let other = call_of("world@2", json!([]), 1);
+    assert_eq!(ordered(&effects), [&other]);
+    console.session(SessionEvent::Invoked { operation: other, answer: Ok(answer(2, "old", 100)) });
+    let screen = console.screen();
+    assert!(screen.contains("no bang left") && screen.contains("old"), "{screen}");
 }
 
 #[test]
@@ -417,6 +436,7 @@ fn a_live_function_is_called_from_its_row() {
         args: vec![json!({ "rounds": 2 })],
         lenient: false,
         repeat: 1,
+        beside: None,
     });
     assert_eq!(ordered(&effects), [&operation]);
 }
@@ -434,10 +454,9 @@ fn the_screens_of_a_form_and_of_two_results() {
         new.latencies = Latencies::of((1..=10).map(|it| it * 900).collect()).map(Box::new);
         let mut old = answer(2, "Bang!", 12_000);
         old.latencies = Latencies::of((1..=10).map(|it| it * 1_400).collect()).map(Box::new);
-        let operation = call_of("world", args.clone(), 10);
+        new.beside = Some(Box::new(Beside::Result(old)));
+        let operation = call_of("world", args, 10).beside(Some("world@2".into()));
         console.session(SessionEvent::Invoked { operation, answer: Ok(new) });
-        let operation = call_of("world@2", args, 10);
-        console.session(SessionEvent::Invoked { operation, answer: Ok(old) });
         console.press("Esc");
         format!("{width}×{height}\n{form}\n\n{}\n", console.screen())
     });

@@ -48,7 +48,10 @@ const COMMANDS: &[(&[&str], &str)] = &[
          became of the values: `added`, `kept`, `shared`, `migrated` or `dropped`. `rollback` prints \
          the same.",
     ),
-    (&["invoke", "world", "greet", "Ada", "2"], "`value` is what the function returned."),
+    (
+        &["invoke", "world", "greet", "Ada", "2"],
+        "`value` is what the function returned. With `--beside` there is `beside` too: a `result` of the same\nshape, or an `error`. With `--repeat` there are `latencies`.",
+    ),
     (&["vault"], "`size_bytes` and `value` are `null` of a value that cannot be serialised."),
     (&["live"], "What is found by name alone in the newest generation."),
     (&["free", "world@1"], "`state` is what the version is in now; `freed` when nothing holds it."),

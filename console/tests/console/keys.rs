@@ -136,6 +136,7 @@ fn a_form_sends_what_its_types_say() {
         args: vec![json!("42"), json!(2)],
         lenient: false,
         repeat: 1,
+        beside: None,
     });
     assert_eq!(call.command_line(), "hotswap invoke world greet 42 2");
     assert_eq!(console.press("Enter")[0], Effect::Order(Order::Operate(call)));

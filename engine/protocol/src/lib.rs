@@ -37,7 +37,7 @@ pub use event::{
 pub use in_flight::InFlightCall;
 pub use latency::{Latencies, LatencyBucket};
 pub use message::{
-    CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line,
+    Beside, CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line,
     Notification, NotificationLine, PlanParams, Request, RequestLine, ResponseLine, RpcError,
     SubscribeParams, SubscribeResult, TargetParams, WireError,
 };

@@ -79,6 +79,10 @@ pub struct InvokeParams {
     /// times; the first error ends it.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub repeat: u32,
+    /// Another version to call with the same arguments: once after each call of the first, so that
+    /// whatever else the machine does hits both alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
 }
 
 fn once() -> u32 {
@@ -113,6 +117,19 @@ pub struct InvokeResult {
     /// How long each call took, when there were several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latencies: Option<Box<Latencies>>,
+    /// What became of the calls of the other version, if one was called beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Box<Beside>>,
+}
+
+/// What became of calls that were made beside others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Beside {
+    /// The last of them returned this.
+    Result(InvokeResult),
+    /// The first that failed; no more were made after it.
+    Error(WireError),
 }
 
 /// Parameters of a request about one version, `name@version`.
@@ -354,6 +371,7 @@ mod tests {
                 args: vec!["Ada".into(), 2.into()],
                 lenient: false,
                 repeat: 1,
+                beside: None,
             }),
         );
         let text = serde_json::to_string(&line).unwrap();

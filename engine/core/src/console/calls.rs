@@ -9,7 +9,9 @@ use std::{
 };
 
 use hotswap_plugin::Value;
-use hotswap_protocol::{ErrorKind, InvokeParams, InvokeResult, Latencies, MAX_REPEAT, WireError};
+use hotswap_protocol::{
+    Beside, ErrorKind, InvokeParams, InvokeResult, Latencies, MAX_REPEAT, WireError,
+};
 use serde_json::Value as Json;
 
 use crate::{CallError, LoadedPlugin, engine::Inner};
@@ -121,7 +123,7 @@ fn cancelled() -> WireError {
     WireError::new(ErrorKind::Cancelled, "the call was cancelled")
 }
 
-/// Calls a function as often as asked.
+/// Calls a function as often as asked, and another version's in turn with it where that is asked.
 pub(super) fn invoke(
     engine: &Inner,
     params: &InvokeParams,
@@ -131,34 +133,89 @@ pub(super) fn invoke(
         let message = format!("`repeat` is {}, and must be 1 to {MAX_REPEAT}", params.repeat);
         return Err(WireError::new(ErrorKind::BadArgument, message));
     }
-    let plugin = engine.plugin(&params.plugin).map_err(|error| error.to_wire())?;
-    let function = plugin.inner().function(&params.function);
-    let is_async = function.is_some_and(|(_, function)| function.is_async);
-    let args = arguments(params, &plugin);
-    let mut calls_ns = Vec::with_capacity(params.repeat as usize);
-    let mut value = Json::Null;
+    let mut first = Callee::find(engine, &params.plugin, params)?;
+    let mut beside =
+        params.beside.as_ref().map(|target| Callee::find(engine, target, params)).transpose()?;
+    let mut failed_beside = None;
     for number in 1..=params.repeat {
-        call.go_on(is_async, number == params.repeat)?;
+        first.call(call, number, beside.is_none())?;
+        let Some(other) = &mut beside else { continue };
+        match other.call(call, number, true) {
+            Ok(()) => {}
+            Err(error) if error.kind == ErrorKind::Cancelled => return Err(error),
+            Err(error) => {
+                failed_beside = Some(Beside::Error(error));
+                beside = None;
+            }
+        }
+    }
+    let beside = beside.map(|other| Beside::Result(other.result())).or(failed_beside);
+    Ok(InvokeResult { beside: beside.map(Box::new), ..first.result() })
+}
+
+/// A function that is called some times, and what its calls gave.
+struct Callee<'a> {
+    plugin: LoadedPlugin,
+    function: &'a str,
+    is_async: bool,
+    args: Vec<Value>,
+    repeat: u32,
+    calls_ns: Vec<u64>,
+    value: Json,
+}
+
+impl<'a> Callee<'a> {
+    fn find(engine: &Inner, target: &str, params: &'a InvokeParams) -> Result<Self, WireError> {
+        let plugin = engine.plugin(target).map_err(|error| error.to_wire())?;
+        let function = plugin.inner().function(&params.function);
+        Ok(Self {
+            is_async: function.is_some_and(|(_, function)| function.is_async),
+            args: arguments(params, &plugin),
+            plugin,
+            function: &params.function,
+            repeat: params.repeat,
+            calls_ns: Vec::with_capacity(params.repeat as usize),
+            value: Json::Null,
+        })
+    }
+
+    /// Calls it once; `is_last_of_round` says that nothing is called after it with this number.
+    fn call(
+        &mut self,
+        call: &Arc<Call>,
+        number: u32,
+        is_last_of_round: bool,
+    ) -> Result<(), WireError> {
+        call.go_on(self.is_async, is_last_of_round && number == self.repeat)?;
         let begun = Instant::now();
-        let answer = once(&plugin, &params.function, &args, is_async.then_some(call))?;
-        calls_ns.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        value = answer.map_err(|error| {
+        let cancellable = self.is_async.then_some(call);
+        let answer = once(&self.plugin, self.function, &self.args, cancellable)?;
+        self.calls_ns.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.value = answer.map_err(|error| {
             let mut error = error.to_wire();
-            if params.repeat > 1 {
-                error.message = format!("call {number} of {}: {}", params.repeat, error.message);
+            if self.repeat > 1 {
+                error.message = format!("call {number} of {}: {}", self.repeat, error.message);
             }
             error
         })?;
+        Ok(())
     }
-    let elapsed_ns = calls_ns.last().copied().unwrap_or(0);
-    Ok(InvokeResult {
-        value,
-        plugin: plugin.name().to_owned(),
-        version: plugin.version(),
-        elapsed_us: elapsed_ns / 1000,
-        elapsed_ns,
-        latencies: if params.repeat > 1 { Latencies::of(calls_ns).map(Box::new) } else { None },
-    })
+
+    fn result(self) -> InvokeResult {
+        let elapsed_ns = self.calls_ns.last().copied().unwrap_or(0);
+        InvokeResult {
+            value: self.value,
+            plugin: self.plugin.name().to_owned(),
+            version: self.plugin.version(),
+            elapsed_us: elapsed_ns / 1000,
+            elapsed_ns,
+            latencies: match self.repeat {
+                1 => None,
+                _ => Latencies::of(self.calls_ns).map(Box::new),
+            },
+            beside: None,
+        }
+    }
 }
 
 /// One call; of an `async` function one that can be cancelled.
