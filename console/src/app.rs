@@ -138,7 +138,7 @@ impl App {
                 }
                 told = self.files.told() => Input::Told(told),
                 event = events.recv() => match event {
-                    Some(event) => Input::Session(event),
+                    Some(event) => Input::Session(Box::new(event)),
                     None => return Some(WireError::new(
                         ErrorKind::Internal,
                         "the session stopped unexpectedly",

@@ -44,7 +44,7 @@ pub enum Input {
     /// The terminal has another size now, in columns and rows.
     Resize(u16, u16),
     /// The session tells something.
-    Session(SessionEvent),
+    Session(Box<SessionEvent>),
     /// The host wrote these lines.
     Logs(Vec<LogLine>),
     /// A file was written, or could not be.
@@ -114,7 +114,7 @@ fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
             vec![Effect::Draw]
         }
         Input::Session(event) => {
-            let mut effects = session::happened(state, event);
+            let mut effects = session::happened(state, *event);
             if uptime_minutes(state) != uptime_before && !effects.contains(&Effect::Draw) {
                 effects.push(Effect::Draw);
             }

@@ -87,7 +87,7 @@ impl Console {
                     Some(SessionEvent::Engine(Event::ReloadFailed { error, .. })) => {
                         return Err(error.into());
                     }
-                    Some(event) => Input::Session(event),
+                    Some(event) => Input::Session(Box::new(event)),
                     None => return Err(format!("the session stopped before {what}").into()),
                 },
                 Some(line) = self.session.logs.recv() => Input::Logs(vec![line]),

@@ -49,7 +49,7 @@ impl Console {
     }
 
     pub fn session(&mut self, event: SessionEvent) -> Vec<Effect> {
-        self.take_in(Input::Session(event))
+        self.take_in(Input::Session(Box::new(event)))
     }
 
     pub fn logs(&mut self, lines: Vec<LogLine>) -> Vec<Effect> {
