@@ -138,6 +138,11 @@ pub fn of_functions(inside: Rect, functions: usize, form_lines: Option<usize>) -
     .areas(inside)
 }
 
+/// How many lines of the Timeline tab are for the list of so many reloads.
+pub fn timeline_list_height(inside: Rect, reloads: usize) -> u16 {
+    as_u16(reloads).min((inside.height / 3).max(1))
+}
+
 fn as_u16(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX - 2)
 }

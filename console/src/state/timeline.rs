@@ -315,7 +315,14 @@ impl Timeline {
     /// Moves the selection; the newest stays selected until another is.
     pub fn go(&mut self, motion: Motion, page: usize) {
         let count = self.reloads.len();
-        let Some(to) = super::plugins::step(motion, self.selected(), count, page) else { return };
-        self.selected = (to > 0).then(|| self.forgotten + count - 1 - to);
+        if let Some(to) = super::plugins::step(motion, self.selected(), count, page) {
+            self.select(to);
+        }
+    }
+
+    /// Selects a reload by its position, counted from the newest.
+    pub fn select(&mut self, to: usize) {
+        let last = self.reloads.len().saturating_sub(1);
+        self.selected = (to > 0).then(|| self.forgotten + last.saturating_sub(to));
     }
 }

@@ -8,6 +8,7 @@ use crate::action::{Action, Motion, Panel};
 use crate::layout;
 use crate::state::form::Form;
 use crate::state::{State, Tab};
+use crate::view::logs::position_at;
 
 /// So many lines the wheel moves.
 const WHEEL_LINES: usize = 3;
@@ -69,7 +70,8 @@ fn click(state: &mut State, place: Position) -> Vec<Effect> {
         (Panel::Logs, _) => click_line(state, inside, row),
         (Panel::Tabs, Tab::Functions) => click_functions(state, inside, place),
         (Panel::Tabs, Tab::Vault | Tab::Live) => click_tree(state, inside, row),
-        (Panel::Tabs, _) => Vec::new(),
+        (Panel::Tabs, Tab::Timeline) => click_reload(state, inside, row),
+        (Panel::Tabs, Tab::Build | Tab::Diff) => Vec::new(),
     }
 }
 
@@ -102,22 +104,26 @@ fn click_plugin(state: &mut State, tree: Rect, row: usize) -> Vec<Effect> {
 }
 
 fn click_line(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
-    let page = usize::from(inside.height);
-    // Of wrapped lines it is not known here how many rows each has.
-    if state.logs.wrap || state.logs.passing() == 0 {
-        return Vec::new();
-    }
-    let top = match state.logs.follows() {
-        true => state.logs.passing().saturating_sub(page),
-        false => state.logs.top(),
-    };
-    let position = top + row;
+    let Some(position) = position_at(&state.logs, inside, row) else { return Vec::new() };
     if state.logs.cursor() == Some(position) {
         return act(state, Action::Details);
     }
-    if position < state.logs.passing() {
-        state.logs.select(position, page);
+    state.logs.select(position, inside.height.into());
+    Vec::new()
+}
+
+fn click_reload(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
+    let count = state.timeline.reloads().len();
+    let page = usize::from(layout::timeline_list_height(inside, count));
+    let selected = state.timeline.selected();
+    let index = layout::first_visible(selected, page) + row;
+    if row >= page || index >= count {
+        return Vec::new();
     }
+    if index == selected {
+        return act(state, Action::Details);
+    }
+    state.timeline.select(index);
     Vec::new()
 }
 

@@ -41,11 +41,20 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         return draw_empty(frame, inner, text, theme);
     }
     let width = usize::from(inner.width);
-    for (offset, line) in
-        visible_lines(logs, width, inner.height.into(), has_focus, theme).into_iter().enumerate()
-    {
+    let lines = visible_lines(logs, width, inner.height.into(), has_focus, theme);
+    for (offset, (_, line)) in lines.into_iter().enumerate() {
         frame.render_widget(line, row_of(inner, offset));
     }
+}
+
+/// Which of the lines that pass the filter is in a row of the panel; a wrapped one is in several.
+pub(crate) fn position_at(logs: &Logs, inside: Rect, row: usize) -> Option<usize> {
+    let (width, height) = (inside.width.into(), inside.height.into());
+    if logs.passing() == 0 {
+        return None;
+    }
+    let lines = visible_lines(logs, width, height, false, &Theme::without_colours());
+    lines.get(row).map(|(position, _)| *position)
 }
 
 /// `3 Logs  ≥ WARN  of world@3  /vel  214 of 18,042`, and which of its parts is being typed.
@@ -104,14 +113,15 @@ fn draw_mode(frame: &mut Frame<'_>, area: Rect, title_width: u16, logs: &Logs, t
     }
 }
 
-/// The lines that fit, so that the newest or the selected one is among them.
+/// The rows that fit, each with the position of its line, so that the newest or the selected line is
+/// among them.
 fn visible_lines(
     logs: &Logs,
     width: usize,
     height: usize,
     has_focus: bool,
     theme: &Theme,
-) -> Vec<Line<'static>> {
+) -> Vec<(usize, Line<'static>)> {
     let draw = |position: usize| {
         let Some(row) = logs.row(position) else { return Vec::new() };
         let selected = logs.is_selected(row);
@@ -120,7 +130,8 @@ fn visible_lines(
             (true, false) => Some(theme.selected_elsewhere),
             (false, _) => None,
         };
-        lines_of(row, logs, width, style, theme)
+        let lines = lines_of(row, logs, width, style, theme).into_iter();
+        lines.map(|line| (position, line)).collect::<Vec<_>>()
     };
     let mut lines = Vec::new();
     if let Some(cursor) = logs.cursor() {

@@ -11,9 +11,9 @@ use super::text::{cut, pad, pad_left, wrap};
 use super::theme::Theme;
 use super::{draw_empty, draw_rule};
 use crate::action::Panel;
-use crate::format;
 use crate::state::State;
 use crate::state::timeline::{FIRST_CALL, Life, Phase, Reload, sums};
+use crate::{format, layout};
 
 const TITLE_WIDTH: usize = 13;
 /// Of the builds before a reload and of its steps so many lines are shown; all are among its
@@ -34,7 +34,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     };
     let steps = step_lines(reload, usize::from(area.width), theme);
     let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-    let list_height = rows(reloads.len()).min((area.height / 3).max(1));
+    let list_height = layout::timeline_list_height(area, reloads.len());
     let for_steps = area.height.saturating_sub(list_height + 1);
     let for_steps = if for_steps > 2 * LIVES_HEIGHT { for_steps - LIVES_HEIGHT } else { for_steps };
     let steps_height = rows(steps.len()).min(for_steps);
@@ -60,7 +60,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
 fn draw_list(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let page = usize::from(area.height);
     let selected = state.timeline.selected();
-    let top = (selected + 1).saturating_sub(page);
+    let top = layout::first_visible(selected, page);
     let width = usize::from(area.width).saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 14);
     for (offset, reload) in state.timeline.reloads().iter().skip(top).take(page).enumerate() {
         let (text, style) = match &reload.result {

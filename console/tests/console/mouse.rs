@@ -7,6 +7,7 @@ use hotswap_console::session::{LogLine, OutputStream, SessionEvent};
 use hotswap_console::state::overlay::Overlay;
 use hotswap_console::state::{Look, Tab};
 use hotswap_console::update::{Effect, Input};
+use hotswap_protocol::Event;
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -63,6 +64,40 @@ fn the_wheel_scrolls_what_is_under_it_without_giving_it_the_keyboard() {
     console.press("?");
     console.mouse(MouseEventKind::ScrollDown, "Keys");
     assert!(matches!(&console.state.overlay, Some(Overlay::Help { top: 3 })));
+}
+
+#[test]
+fn a_click_selects_a_wrapped_line_in_any_of_its_rows() {
+    let mut console = Console::connected(120, 36);
+    let long = format!("{} the end of it", "word ".repeat(30));
+    let text = |text: &str| LogLine::Output { stream: OutputStream::Stdout, text: text.into() };
+    console.logs(vec![text("before"), text(&long), text("after")]);
+    console.press("3 W");
+    console.click("the end of it");
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("the end of it"));
+    console.click("before");
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("before"));
+    console.click("before");
+    assert!(matches!(&console.state.overlay, Some(Overlay::Details { .. })));
+}
+
+#[test]
+fn a_click_selects_a_reload_and_opens_it() {
+    let mut console = Console::connected(120, 36);
+    for generation in [4, 5] {
+        let mut report = samples::report();
+        report.generation = generation;
+        let at_ms = samples::NOON_MS;
+        console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    }
+    console.click("Timeline");
+    console.click("reload 4 ");
+    assert_eq!(console.state.timeline.selected(), 1);
+    console.click("reload 5 ");
+    assert_eq!(console.state.timeline.selected(), 0);
+    assert_eq!(console.state.overlay, None);
+    console.click("reload 5 ");
+    assert!(matches!(&console.state.overlay, Some(Overlay::Details { .. })));
 }
 
 #[test]
