@@ -29,6 +29,7 @@ pub mod layout;
 pub mod memory_file;
 mod picker;
 pub mod state;
+mod state_file;
 pub mod terminal;
 pub mod update;
 pub mod view;

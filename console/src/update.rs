@@ -21,6 +21,7 @@ use crate::operation::Operation;
 use crate::session::{LogLine, Order, SessionEvent};
 use crate::state::overlay::Overlay;
 use crate::state::palette::Palette;
+use crate::state::tree::TreeTab as _;
 use crate::state::{State, Tab};
 
 /// Something that happened.

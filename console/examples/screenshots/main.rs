@@ -21,6 +21,7 @@ use hotswap_console::action::{Action, Motion};
 use hotswap_console::operation::Operation;
 use hotswap_console::probe;
 use hotswap_console::state::overlay::Overlay;
+use hotswap_console::state::tree::TreeTab as _;
 use hotswap_console::state::{State, Tab};
 use hotswap_console::update::Input;
 use hotswap_engine::artifact;

@@ -2,8 +2,7 @@
 
 use hotswap_protocol::{LiveFunctionInfo, LiveSnapshot, LiveTypeInfo, WireError};
 
-use super::tree::{Mark, Tree, TreeRow};
-use crate::action::Motion;
+use super::tree::{Mark, Tree, TreeRow, TreeTab};
 use crate::format;
 
 /// The columns of the Live tab.
@@ -25,26 +24,8 @@ pub enum LiveItem<'a> {
     Type(&'a LiveTypeInfo),
 }
 
-impl Live {
-    /// Takes the tables as the host has them now; true when that changed anything.
-    pub fn update(&mut self, contents: Result<LiveSnapshot, WireError>) -> bool {
-        let changed = self.contents.as_ref() != Some(&contents);
-        self.contents = Some(contents);
-        changed
-    }
-
-    /// Forgets the tables of a host that has ended.
-    pub fn clear(&mut self) {
-        self.contents = None;
-    }
-
-    /// Why they cannot be shown.
-    pub fn error(&self) -> Option<&WireError> {
-        self.contents.as_ref()?.as_ref().err()
-    }
-
-    /// The visible rows.
-    pub fn rows(&self) -> Vec<TreeRow> {
+impl TreeTab for Live {
+    fn rows(&self) -> Vec<TreeRow> {
         let Some(Ok(live)) = &self.contents else { return Vec::new() };
         let mut rows = Vec::new();
         if self.push_heading(&mut rows, "Functions", live.functions.len()) {
@@ -78,6 +59,33 @@ impl Live {
         rows
     }
 
+    fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+}
+
+impl Live {
+    /// Takes the tables as the host has them now; true when that changed anything.
+    pub fn update(&mut self, contents: Result<LiveSnapshot, WireError>) -> bool {
+        let changed = self.contents.as_ref() != Some(&contents);
+        self.contents = Some(contents);
+        changed
+    }
+
+    /// Forgets the tables of a host that has ended.
+    pub fn clear(&mut self) {
+        self.contents = None;
+    }
+
+    /// Why they cannot be shown.
+    pub fn error(&self) -> Option<&WireError> {
+        self.contents.as_ref()?.as_ref().err()
+    }
+
     fn push_heading(&self, rows: &mut Vec<TreeRow>, name: &str, count: usize) -> bool {
         let open = self.tree.is_open(name, 0);
         let note = if count == 0 { "none" } else { "" };
@@ -89,11 +97,6 @@ impl Live {
             mark: Mark::Unchanged,
         });
         open
-    }
-
-    /// Which row is selected.
-    pub fn selected(&self, rows: &[TreeRow]) -> usize {
-        self.tree.selected(rows)
     }
 
     /// What the selected row is about; none of a heading.
@@ -110,24 +113,6 @@ impl Live {
         }
         let name = path.strip_prefix("Types/")?;
         live.types.iter().find(|it| it.name == name).map(LiveItem::Type)
-    }
-
-    /// Selects a row.
-    pub fn select(&mut self, index: usize) {
-        let rows = self.rows();
-        self.tree.select(&rows, index);
-    }
-
-    /// Moves the selection, opens and closes.
-    pub fn go(&mut self, motion: Motion, page: usize) {
-        let rows = self.rows();
-        self.tree.go(&rows, motion, page);
-    }
-
-    /// Opens or closes the selected row; false when it has nothing to open.
-    pub fn toggle(&mut self) -> bool {
-        let rows = self.rows();
-        self.tree.toggle(&rows)
     }
 
     /// All there is to know of the selected row: a title and lines.

@@ -38,6 +38,41 @@ pub enum Mark {
     Gone,
 }
 
+/// A tab that is a tree: rows that are made of its contents, and which of them are open.
+pub trait TreeTab {
+    /// The visible rows.
+    fn rows(&self) -> Vec<TreeRow>;
+
+    /// Which are open, and which is selected.
+    fn tree(&self) -> &Tree;
+
+    /// The same, to change it.
+    fn tree_mut(&mut self) -> &mut Tree;
+
+    /// Which of its rows is selected.
+    fn selected(&self, rows: &[TreeRow]) -> usize {
+        self.tree().selected(rows)
+    }
+
+    /// Selects a row.
+    fn select(&mut self, index: usize) {
+        let rows = self.rows();
+        self.tree_mut().select(&rows, index);
+    }
+
+    /// Moves the selection, opens and closes.
+    fn go(&mut self, motion: Motion, page: usize) {
+        let rows = self.rows();
+        self.tree_mut().go(&rows, motion, page);
+    }
+
+    /// Opens or closes the selected row; false when it has nothing to open.
+    fn toggle(&mut self) -> bool {
+        let rows = self.rows();
+        self.tree_mut().toggle(&rows)
+    }
+}
+
 /// Which rows are open, and which is selected.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use hotswap_protocol::{DataBagEntry, ValueChange, ValueOutcome, VaultSnapshot, WireError};
 use serde_json::Value;
 
-use super::tree::{Mark, Tree, TreeRow, brief, has_children};
-use crate::action::Motion;
+use super::tree::{Mark, Tree, TreeRow, TreeTab, brief, has_children};
 use crate::format;
 
 /// The columns of the Vault tab.
@@ -22,6 +21,25 @@ pub struct Vault {
     /// What the last reload did to the values of the DataBag, and the generation that it made.
     outcomes: (u64, Vec<ValueOutcome>),
     tree: Tree,
+}
+
+impl TreeTab for Vault {
+    fn rows(&self) -> Vec<TreeRow> {
+        let Some(Ok(vault)) = &self.contents else { return Vec::new() };
+        let mut rows = Vec::new();
+        self.push_data_bag(&mut rows, vault);
+        self.push_extension(&mut rows, vault);
+        self.push_slots(&mut rows, vault);
+        rows
+    }
+
+    fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
 }
 
 impl Vault {
@@ -54,39 +72,6 @@ impl Vault {
     /// Why the Vault cannot be shown.
     pub fn error(&self) -> Option<&WireError> {
         self.contents.as_ref()?.as_ref().err()
-    }
-
-    /// The visible rows.
-    pub fn rows(&self) -> Vec<TreeRow> {
-        let Some(Ok(vault)) = &self.contents else { return Vec::new() };
-        let mut rows = Vec::new();
-        self.push_data_bag(&mut rows, vault);
-        self.push_extension(&mut rows, vault);
-        self.push_slots(&mut rows, vault);
-        rows
-    }
-
-    /// Which row is selected.
-    pub fn selected(&self, rows: &[TreeRow]) -> usize {
-        self.tree.selected(rows)
-    }
-
-    /// Selects a row.
-    pub fn select(&mut self, index: usize) {
-        let rows = self.rows();
-        self.tree.select(&rows, index);
-    }
-
-    /// Moves the selection, opens and closes.
-    pub fn go(&mut self, motion: Motion, page: usize) {
-        let rows = self.rows();
-        self.tree.go(&rows, motion, page);
-    }
-
-    /// Opens or closes the selected row; false when it has nothing to open.
-    pub fn toggle(&mut self) -> bool {
-        let rows = self.rows();
-        self.tree.toggle(&rows)
     }
 
     /// All there is to know of the selected row: a title and lines.

@@ -7,6 +7,7 @@ use crate::action::Panel;
 use crate::format;
 use crate::state::overlay::Overlay;
 use crate::state::timeline::Reload;
+use crate::state::tree::TreeTab as _;
 use crate::state::{State, Tab};
 
 pub(super) fn show(state: &mut State) -> Vec<Effect> {

@@ -4,6 +4,7 @@ use hotswap_protocol::{PluginInfo, VersionInfo, VersionState};
 
 use super::{Effect, act};
 use crate::action::{Action, Panel};
+use crate::state::tree::TreeTab as _;
 use crate::state::{State, Tab};
 
 /// Shows what holds the selected version, or else another one that was replaced; once more shows the

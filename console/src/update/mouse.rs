@@ -7,6 +7,7 @@ use super::{Effect, act, go_in, keys, show_tab};
 use crate::action::{Action, Motion, Panel};
 use crate::layout;
 use crate::state::form::Form;
+use crate::state::tree::TreeTab as _;
 use crate::state::{State, Tab};
 use crate::view::logs::position_at;
 

@@ -8,6 +8,7 @@ use super::{draw_empty, tree};
 use crate::action::Panel;
 use crate::state::State;
 use crate::state::live::COLUMNS;
+use crate::state::tree::TreeTab as _;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     if let Some(error) = state.live.error() {

@@ -7,6 +7,7 @@ use super::theme::Theme;
 use super::{draw_empty, tree};
 use crate::action::Panel;
 use crate::state::State;
+use crate::state::tree::TreeTab as _;
 use crate::state::vault::COLUMNS;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
