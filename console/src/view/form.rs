@@ -94,16 +94,17 @@ fn draw_json(
         let height = u16::try_from(lines).unwrap_or(u16::MAX);
         let text = Rect { x: text.x + JSON_INDENT, height, ..text }.intersection(area);
         frame.render_widget(editor, text);
-        frame.buffer_mut().set_style(text, theme.input);
         if is_focused && !text.is_empty() {
-            set_cursor(frame, text, editor);
+            let cursor = cursor_in(text, editor);
+            frame.buffer_mut().set_style(Rect { y: cursor.y, height: 1, ..text }, theme.input);
+            frame.set_cursor_position(cursor);
         }
         offset += 1 + lines;
     }
 }
 
-/// Shows the terminal's cursor where the editor's is.
-fn set_cursor(frame: &mut Frame<'_>, area: Rect, editor: &TextArea<'_>) {
+/// Where the editor's cursor is on the screen, for the terminal's.
+fn cursor_in(area: Rect, editor: &TextArea<'_>) -> Position {
     let (cursor, (top, left)) = (editor.screen_cursor(), editor.scroll_offset());
     let within = |at: usize, from: u16, start: u16, end: u16| {
         let at = u16::try_from(at).unwrap_or(u16::MAX).saturating_sub(from);
@@ -111,7 +112,7 @@ fn set_cursor(frame: &mut Frame<'_>, area: Rect, editor: &TextArea<'_>) {
     };
     let x = within(cursor.col, left, area.x, area.right());
     let y = within(cursor.row, top, area.y, area.bottom());
-    frame.set_cursor_position(Position::new(x, y));
+    Position::new(x, y)
 }
 
 /// `▸ times [ 2            ] ✓ u32`
