@@ -184,7 +184,8 @@ fn a_version_that_a_console_holds_can_be_called_beside_the_one_that_serves() {
         let call = json!({"plugin": target, "function": "revision"});
         assert_eq!(client.ask(id, "invoke", call)["result"]["value"], revision);
     }
-    host.host.wait_for("echo", 1, VersionState::Retired);
+    let held = host.host.wait_for("echo", 1, VersionState::Retired);
+    assert_eq!(held.holders, ["handle of a console"]);
     assert_eq!(client.ask(6, "release", json!({"target": "echo@1"}))["result"], json!({}));
     host.host.wait_for("echo", 1, VersionState::Freed);
 

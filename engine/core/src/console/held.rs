@@ -22,7 +22,8 @@ impl Held {
             let message = format!("a console may keep {MAX_HELD} versions; release one first");
             return Err(WireError::new(ErrorKind::Internal, message));
         }
-        self.0.push(plugin);
+        // Whoever asks what holds the version is told.
+        self.0.push(LoadedPlugin(plugin.0.named("of a console")));
         Ok(())
     }
 
