@@ -3,14 +3,18 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use hotswap_engine::{args, protocol::VersionState};
+use hotswap_engine::{
+    ConsoleSocket, args,
+    protocol::{VersionState, in_flight::calls_in_flight},
+};
 
-use crate::support::{Gate, Host, PluginDir};
+use crate::support::{Gate, Host, PluginDir, in_own_process};
 
 #[test]
 fn a_version_that_does_not_want_to_end_ends() {
@@ -130,4 +134,35 @@ fn a_version_that_is_being_loaded_or_failed_cannot_be_called() {
         load.join().unwrap().unwrap();
     });
     assert!(host.engine.plugin("stuck-on-init@1").is_ok());
+}
+
+#[test]
+fn a_forked_child_calls_plugins_and_does_not_concern_its_parent() {
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = ConsoleSocket::at(dir.path().join("socket"));
+        let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.console(Some(socket)));
+        host.reload();
+        let hold = |gate: &Gate| host.engine.invoke::<u32>("echo", "hold", args![gate.path()]);
+        let calls = File::open(host.engine.snapshot().host.calls_file.unwrap()).unwrap();
+        let gate = Gate::new();
+        // SAFETY: the child uses what no other thread was changing, and then ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let revision = hold(&gate).unwrap_or(0);
+            // SAFETY: the call has no precondition.
+            unsafe { libc::_exit(revision.cast_signed()) };
+        }
+        let waiting = gate.arrival();
+        assert_eq!(calls_in_flight(&calls).unwrap(), [], "the child's call is not its parent's");
+        host.plugins.install("echo", 2);
+        host.reload();
+        host.wait_for("echo", 1, VersionState::Freed);
+        waiting.release();
+        let mut status = 0;
+        // SAFETY: the pointer is to a local.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(libc::WEXITSTATUS(status), 1, "{status}");
+    });
+    assert!(end.status.success(), "{}", end.output);
 }

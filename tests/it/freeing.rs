@@ -1,10 +1,12 @@
 //! Old versions are really freed, and never too early.
 
-use std::{sync::mpsc::channel, thread, time::Duration};
+use std::{fs, sync::mpsc::channel, thread, time::Duration};
 
-use hotswap_engine::{args, checkpoint, protocol::VersionState};
+use hotswap_engine::{LoadedPlugin, args, checkpoint, protocol::VersionState};
 
-use crate::support::{Gate, Host, PluginDir, held_by};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::support::{Gate, Host, PluginDir, held_by, in_own_process};
 
 #[test]
 fn a_replaced_version_is_unmapped_and_its_copy_removed() {
@@ -18,6 +20,18 @@ fn a_replaced_version_is_unmapped_and_its_copy_removed() {
     assert_eq!(mapped.len(), 1, "{mapped:?}");
     assert!(mapped.iter().all(|file| file.starts_with("echo-v2-")), "{mapped:?}");
     assert_eq!(mapped, host.staged());
+}
+
+#[test]
+fn each_version_has_statics_of_its_own() {
+    let host = Host::with(&["statics"]);
+    let count = |plugin: &LoadedPlugin| plugin.invoke::<u32>("count", args![]).unwrap();
+    let first = host.engine.plugin("statics").unwrap();
+    assert_eq!((count(&first), count(&first)), (1, 2));
+    host.plugins.install("statics", 2);
+    host.reload();
+    let second = host.engine.plugin("statics").unwrap();
+    assert_eq!((count(&second), count(&first)), (1, 3));
 }
 
 #[test]
@@ -183,6 +197,75 @@ fn more_loads_than_a_process_has_thread_local_keys() {
         checkpoint();
         thread::yield_now();
     }
+}
+
+#[test]
+fn a_key_of_the_plugins_own_is_as_a_thread_local() {
+    let host = Host::with(&["keys"]);
+    let gate = Gate::new();
+    // At the end of its thread.
+    thread::scope(|scope| {
+        let keys = host.engine.plugin("keys").unwrap();
+        let user = thread::Builder::new().name("short".into());
+        let path = gate.path();
+        let user = user.spawn_scoped(scope, move || {
+            keys.invoke::<()>("set", args![path]).unwrap();
+            assert!(keys.invoke::<bool>("is_set", args![]).unwrap());
+        });
+        assert_eq!(gate.message(), "destroyed on short");
+        user.unwrap().join().unwrap();
+    });
+    assert!(!host.engine.invoke::<bool>("keys", "is_set", args![]).unwrap());
+    // At a checkpoint of a thread that lives on.
+    host.engine.invoke::<()>("keys", "set", args![gate.path()]).unwrap();
+    host.plugins.install("keys", 2);
+    host.reload();
+    host.wait_for("keys", 1, VersionState::Pinned);
+    thread::scope(|scope| {
+        let message = scope.spawn(|| gate.message());
+        checkpoint();
+        assert!(message.join().unwrap().starts_with("destroyed on "));
+    });
+    host.wait_for("keys", 1, VersionState::Freed);
+    assert_eq!(host.mapped().len(), 1);
+}
+
+#[test]
+fn a_backtrace_of_a_plugin_leaves_no_mapping_behind() {
+    let host = Host::with(&["backtraces"]);
+    let backtrace = host.engine.invoke::<String>("backtraces", "backtrace", args![]).unwrap();
+    assert!(!backtrace.is_empty());
+    host.plugins.install("backtraces", 2);
+    host.reload();
+    host.wait_for("backtraces", 1, VersionState::Freed);
+    let mapped = host.mapped();
+    assert!(mapped.iter().all(|file| file.starts_with("backtraces-v2-")), "{mapped:?}");
+}
+
+#[test]
+fn a_backtrace_of_the_host_through_a_plugin_keeps_the_file_mapped_but_not_the_image() {
+    /// Makes a backtrace wherever something is logged.
+    struct Backtraces;
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Backtraces {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            std::hint::black_box(std::backtrace::Backtrace::force_capture().to_string());
+        }
+    }
+
+    let end = in_own_process(|| {
+        tracing_subscriber::registry().with(Backtraces).init();
+        let host = Host::with(&["threads"]);
+        host.engine.invoke::<String>("threads", "use_std", args![]).unwrap();
+        host.plugins.install("threads", 2);
+        host.reload();
+        checkpoint();
+        host.wait_for("threads", 1, VersionState::Freed);
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let old: Vec<_> = maps.lines().filter(|line| line.contains("/threads-v1-")).collect();
+        assert!(matches!(old[..], [one] if one.contains(" r--p ")), "{old:?}");
+    });
+    assert!(end.status.success(), "{}", end.output);
 }
 
 #[test]

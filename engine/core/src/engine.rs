@@ -32,6 +32,9 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 /// A clone is another handle to the same engine. When the last one is dropped, the engine shuts
 /// down: see [`Engine::shutdown`].
 ///
+/// A backtrace that the host makes with std while a plugin is on the stack, in its log's subscriber
+/// perhaps, keeps the plugin's *file* mapped for good, though not the image: std's symboliser remembers it.
+///
 /// A child of `fork` has none of the engine's threads. It may call plugins, which does not concern its
 /// parent, but nothing is freed there, and consoles do not see it. It must neither load nor shut down
 /// nor drop the engine, whose socket and staged files are its parent's: it leaves by `exec` or `_exit`.

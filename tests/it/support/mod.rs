@@ -2,6 +2,7 @@
 
 mod gate;
 mod host;
+mod own_process;
 mod plugins;
 mod process;
 mod samples;
@@ -10,8 +11,11 @@ mod workspace;
 
 pub use gate::Gate;
 pub use host::{Host, held_by, mapped_files};
+pub use own_process::in_own_process;
 pub use plugins::{PluginDir, artifact, renamed, revised, revision};
-pub use process::{Answer, PATIENCE, Place, Process, end, get, program, repository, succeed};
+pub use process::{
+    Answer, PATIENCE, Place, Process, cargo, end, get, program, repository, succeed, target_dir,
+};
 pub use samples::{host_command, sample, world};
 pub use session::Session;
 pub use workspace::Workspace;

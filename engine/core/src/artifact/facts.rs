@@ -141,11 +141,22 @@ pub struct Facts {
 impl Facts {
     /// Why the image cannot be unmapped again in a process that has loaded some libraries already.
     pub(crate) fn keep_reason_in(&self, is_loaded: impl Fn(&str) -> bool) -> Option<String> {
+        if let Some(why) = PLATFORM_KEEPS {
+            return Some(why.into());
+        }
         let all_loaded = self.foreign_libraries.iter().all(|library| is_loaded(library));
         let only_libraries = !self.foreign_libraries.is_empty();
         self.keep_reason.clone().filter(|_| !(only_libraries && all_loaded))
     }
 }
+
+/// Why nothing is unmapped on this platform, if so. Only of glibc is it known what keeps an image, and
+/// what would still call into it.
+const PLATFORM_KEEPS: Option<&str> = if cfg!(all(target_os = "linux", target_env = "gnu")) {
+    None
+} else {
+    Some("this platform cannot unload")
+};
 
 /// Reads and checks a finished artifact without running any of it.
 ///

@@ -1,0 +1,116 @@
+//! What cannot be unmapped is kept, and the reason told; what cannot even be kept is refused.
+
+use hotswap_engine::{
+    args, artifact,
+    protocol::{VersionInfo, VersionState},
+};
+use insta::assert_snapshot;
+use object::{
+    LittleEndian, elf,
+    read::elf::{Dyn as _, ElfFile64},
+};
+
+use crate::support::{Host, revision};
+
+/// Replaces a plugin that was written by hand; returns what becomes of it.
+fn replaced(artifact: &[u8]) -> (Host, VersionInfo) {
+    let host = Host::with(&[]);
+    host.plugins.write("echo", artifact);
+    host.reload();
+    host.plugins.install("echo", 2);
+    host.reload();
+    let kept = host.wait_for("echo", 1, VersionState::Kept);
+    assert_eq!(host.mapped().len(), 2);
+    (host, kept)
+}
+
+/// The artifact of `echo` with something changed in it, as if it had been built so.
+fn changed(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let mut file = revision("echo", 1);
+    change(&mut file);
+    artifact::stamp(&mut file, None).expect("stamp a change");
+    file
+}
+
+#[test]
+fn a_file_that_is_marked_to_stay() {
+    let (_host, kept) = replaced(&changed(|file| {
+        let at = flags_1(file);
+        file[at] |= elf::DF_1_NODELETE as u8;
+    }));
+    assert_snapshot!(kept.detail, @"kept: the file is marked NODELETE");
+}
+
+#[test]
+fn a_symbol_that_is_unique_in_the_process() {
+    let (_host, kept) = replaced(&changed(|file| {
+        let at = info_of_symbol(file, b"hotswap_attach");
+        file[at] = elf::STB_GNU_UNIQUE << 4 | file[at] & 0xf;
+    }));
+    assert_snapshot!(kept.detail, @"kept: the loader kept it mapped for the unique symbol `hotswap_attach`, as of C++ code");
+}
+
+#[test]
+fn a_library_whose_threads_nobody_sees() {
+    let host = Host::with(&["foreign"]);
+    let seconds = |host: &Host| {
+        let date = "19900101000000";
+        host.engine.invoke::<u32>("foreign", "seconds", args![date]).unwrap()
+    };
+    assert_eq!(seconds(&host), 631_152_000);
+    host.plugins.install("foreign", 2);
+    host.reload();
+    let kept = host.wait_for("foreign", 1, VersionState::Kept);
+    assert_snapshot!(kept.detail, @"kept: it needs libresolv.so.2, whose threads no hook sees");
+
+    // The second one has found the library in the process, and does not take it away.
+    assert_eq!(seconds(&host), 631_152_000);
+    host.plugins.install("foreign", 3);
+    host.reload();
+    host.wait_for("foreign", 2, VersionState::Freed);
+}
+
+#[test]
+fn a_hook_that_is_missing_is_refused() {
+    let host = Host::with(&["echo"]);
+    let unhooked = changed(|file| {
+        // It imports this one, which need not be there.
+        let name = b"\0__gmon_start__\0";
+        let at = file.windows(name.len()).position(|bytes| bytes == name).unwrap();
+        file[at + 1..at + name.len() - 1].copy_from_slice(b"pthread_create");
+    });
+    host.plugins.write("echo", &unhooked);
+    assert_snapshot!(host.refused_reload(), @"echo.so: inspect: it takes `pthread_create` from libc, so its threads could not be followed and it could never be unmapped safely; build it with `hotswap build`");
+    assert_eq!(host.engine.plugin("echo").unwrap().version(), 1);
+}
+
+/// Where the flags of the dynamic section stand that say how the loader is to treat the file.
+fn flags_1(file: &[u8]) -> usize {
+    let (elf, endian) = parsed(file);
+    let sections = elf.elf_section_table();
+    let (entries, _) = sections.dynamic(endian, file).unwrap().expect("a dynamic section");
+    let is_flags = |entry: &&elf::Dyn64<LittleEndian>| entry.tag32(endian) == Some(elf::DT_FLAGS_1);
+    let entry = entries.iter().find(is_flags).expect("flags");
+    place_in(file, &entry.d_val)
+}
+
+/// Where an exported symbol's binding stands.
+fn info_of_symbol(file: &[u8], name: &[u8]) -> usize {
+    let (elf, endian) = parsed(file);
+    let symbols = elf.elf_section_table().symbols(endian, file, elf::SHT_DYNSYM).unwrap();
+    let mut all = symbols.iter();
+    let is_it =
+        |symbol: &&elf::Sym64<LittleEndian>| symbols.symbol_name(endian, *symbol) == Ok(name);
+    place_in(file, &all.find(is_it).expect("the symbol").st_info)
+}
+
+fn parsed(file: &[u8]) -> (ElfFile64<'_, LittleEndian>, LittleEndian) {
+    let elf = ElfFile64::parse(file).expect("an artifact");
+    let endian = elf.endian();
+    (elf, endian)
+}
+
+/// Where something that was found in a file stands in it.
+fn place_in<T>(file: &[u8], found: &T) -> usize {
+    std::ptr::from_ref(found).addr() - file.as_ptr().addr()
+}
