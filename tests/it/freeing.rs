@@ -217,14 +217,25 @@ fn a_key_of_the_plugins_own_is_as_a_thread_local() {
     });
     assert!(!host.engine.invoke::<bool>("keys", "is_set", args![]).unwrap());
     // At a checkpoint of a thread that lives on.
-    host.engine.invoke::<()>("keys", "set", args![gate.path()]).unwrap();
-    host.plugins.install("keys", 2);
-    host.reload();
-    host.wait_for("keys", 1, VersionState::Pinned);
     thread::scope(|scope| {
-        let message = scope.spawn(|| gate.message());
-        checkpoint();
-        assert!(message.join().unwrap().starts_with("destroyed on "));
+        let (set, was_set) = channel();
+        let (proceed, wait) = channel::<()>();
+        let (engine, path) = (&host.engine, gate.path());
+        let user = thread::Builder::new().name("long".into());
+        let user = user.spawn_scoped(scope, move || {
+            engine.invoke::<()>("keys", "set", args![path]).unwrap();
+            set.send(()).unwrap();
+            wait.recv().unwrap();
+            checkpoint();
+        });
+        was_set.recv().unwrap();
+        host.plugins.install("keys", 2);
+        host.reload();
+        let pinned = host.wait_for("keys", 1, VersionState::Pinned);
+        assert_eq!(pinned.detail, "pinned: thread-local on \"long\"");
+        proceed.send(()).unwrap();
+        assert_eq!(gate.message(), "destroyed on long");
+        user.unwrap().join().unwrap();
     });
     host.wait_for("keys", 1, VersionState::Freed);
     assert_eq!(host.mapped().len(), 1);
