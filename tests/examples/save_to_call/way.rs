@@ -175,6 +175,9 @@ impl Cargo {
         let mut command = cargo();
         command.args(["rustc", "--package", self.copy.name, "--lib", "--crate-type", "cdylib"]);
         command.args(["--message-format", "json-diagnostic-rendered-ansi"]);
+        // The profile that plugins are built with.
+        command.args(["--profile", "hotswap", "--config", "profile.hotswap.inherits=\"dev\""]);
+        command.args(["--config", "profile.hotswap.strip=\"debuginfo\""]);
         command.args(["--target-dir", "target/alone", "--", "--cfg", "hotswap_cdylib"]);
         succeed(command.current_dir(&self.copy.dir));
     }

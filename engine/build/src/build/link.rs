@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::build::compile::{Package, Run, compile};
 use crate::build::lock::BuildLock;
+use crate::build::profile;
 use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
 use crate::replay::{Next, Outdated, Replay};
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo};
@@ -202,6 +203,7 @@ impl<'a> Linking<'a, '_> {
         command.args(["rustc", "--package", &plugin.name, "--lib", "--crate-type", "cdylib"]);
         command.arg("--target-dir").arg(plugin.target_dir.join("hotswap"));
         add_common_arguments(&mut command, &plugin.manifest_path, &plugin.dir, self.options);
+        command.args(profile::arguments(plugin, self.options));
         command.args(["--", "--cfg", "hotswap_cdylib"]);
         if let Some(prefix) = &self.options.live_prefix {
             // Nobody but the macro looks at the variable; the argument makes cargo compile anew.

@@ -8,6 +8,7 @@ use git2::{IndexAddOption, Repository, Signature};
 use hotswap_build::{
     BuildErrorKind, BuildOptions, Built, Cancel, PluginPackage, Store, StoreLimits, build_plugin,
 };
+use object::{Object, ObjectSection};
 use tempfile::TempDir;
 
 use crate::support::{REAL_PLUGIN, Workspace, diagnostics};
@@ -197,4 +198,29 @@ fn flip_last_byte(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     *bytes.last_mut().expect("a byte") ^= 1;
     bytes
+}
+
+/// Whether a debugger finds lines in it, and a backtrace names.
+fn debug_lines_and_names(artifact: &Path) -> (bool, bool) {
+    let bytes = fs::read(artifact).unwrap();
+    let file = object::File::parse(&*bytes).unwrap();
+    let has = |name| file.section_by_name(name).is_some_and(|section| section.size() > 0);
+    (has(".debug_line"), has(".symtab"))
+}
+
+#[test]
+fn the_profile_leaves_debug_information_out_unless_the_workspace_has_one_of_its_own() {
+    let workspace = Workspace::new();
+    let plugin = workspace.real_plugin("profiled");
+    assert_eq!(debug_lines_and_names(&build(&plugin).artifact), (false, true));
+
+    let manifest = fs::read_to_string(workspace.path("Cargo.toml")).unwrap();
+    let own = "[profile.hotswap]\ninherits = \"dev\"\ndebug = \"line-tables-only\"\n";
+    workspace.write("Cargo.toml", &(manifest + own));
+    assert_eq!(debug_lines_and_names(&build(&plugin).artifact), (true, true));
+
+    let options = BuildOptions { release: true, ..BuildOptions::default() };
+    let built = build_plugin(&plugin, &options, &Cancel::default(), &mut |_| {}).unwrap();
+    assert_eq!(debug_lines_and_names(&built.artifact), (false, true));
+    assert_eq!(build(&plugin).plugin, "profiled");
 }
