@@ -1,6 +1,6 @@
 //! Editing plugins while their host runs: what a save does by itself, and each step by hand.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Session, Workspace};
 
@@ -88,6 +88,10 @@ fn dependents_are_rebound_and_a_rollback_holds() {
     {
         assert_eq!(outcome(&report, plugin), expected, "{plugin}");
     }
+    let built = report["build_phases"].as_array().unwrap();
+    assert!(built.iter().all(|phase| phase["plugin"] == "alpha"), "only it was built: {built:?}");
+    let phases: Vec<_> = built.iter().filter_map(|phase| phase["phase"].as_str()).collect();
+    assert!(phases.starts_with(&["check"]) && phases.ends_with(&["stamp", "store"]), "{phases:?}");
     assert_eq!(place.json(&["invoke", "gamma", "sum"])["value"], 30);
     for plugin in ["alpha", "beta", "gamma"] {
         session.wait_until_freed(plugin, 1);
@@ -98,6 +102,7 @@ fn dependents_are_rebound_and_a_rollback_holds() {
     let report = place.json(&["rollback", "alpha@1"]);
     assert_eq!(outcome(&report, "alpha"), "ok");
     assert_eq!(outcome(&report, "gamma"), "rebound");
+    assert_eq!(report["build_phases"], json!([]), "nothing was built for it");
     assert_eq!(place.json(&["invoke", "gamma", "sum"])["value"], 3);
     for _ in 0..2 {
         let report = place.json(&["reload"]);

@@ -120,6 +120,13 @@ impl Reload {
     }
 }
 
+impl From<&PhaseTiming> for Phase {
+    fn from(timing: &PhaseTiming) -> Self {
+        let PhaseTiming { phase, plugin, elapsed_us } = timing.clone();
+        Self { name: phase, plugin, elapsed_us }
+    }
+}
+
 /// The phases with those of one name added up, in the order of their first.
 pub fn sums<'a>(phases: impl Iterator<Item = &'a Phase>) -> Vec<(&'a str, u64)> {
     let mut sums: Vec<(&str, u64)> = Vec::new();
@@ -174,13 +181,12 @@ impl Timeline {
                 None => self.serving.remove(&plugin.name),
             };
         }
-        let before = std::mem::take(&mut self.built);
-        let phases = report.phases.iter().map(|timing| Phase {
-            name: timing.phase.clone(),
-            plugin: timing.plugin.clone(),
-            elapsed_us: timing.elapsed_us,
-        });
-        let phases = phases.collect();
+        let mut before = std::mem::take(&mut self.built);
+        if before.is_empty() {
+            // Somebody else built it, and the host tells how.
+            before.extend(report.build_phases.iter().map(Phase::from));
+        }
+        let phases = report.phases.iter().map(Phase::from).collect();
         let elapsed_us = Some(report.elapsed_us);
         let result = Ok(Done { summary, report });
         self.push(Reload { at_ms, elapsed_us, before, phases, replaced, after: Vec::new(), result })

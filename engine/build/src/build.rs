@@ -154,15 +154,12 @@ pub fn build_plugin(
     if let Some(replay) = &mut replay {
         effect = judge(effect, build_id, replay);
     }
-    Ok(Built {
-        plugin: facts.name,
-        build_id,
-        artifact: path,
-        source,
-        warnings,
-        effect,
-        phases: in_sum(phases),
-    })
+    let phases = in_sum(phases);
+    if effect == BuildEffect::NewCode {
+        // Whoever loads it tells; nothing depends on it.
+        let _ = store::keep_phases(&path, &phases);
+    }
+    Ok(Built { plugin: facts.name, build_id, artifact: path, source, warnings, effect, phases })
 }
 
 /// What was compiled may be what it was before, and what was not may be another build's than the

@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hotswap_engine::artifact::{self, BuildId, Facts};
+use hotswap_engine::protocol::PhaseTiming;
 
 use crate::{BuildError, atomic_file};
 
@@ -188,7 +189,19 @@ fn remove_unless_loaded(path: &Path) -> bool {
         return false;
     }
     let _ = fs::remove_file(lock);
+    let _ = fs::remove_file(artifact::stored_phases(path));
     true
+}
+
+/// Writes down beside a stored artifact how long each phase of building it took.
+pub(crate) fn keep_phases(stored: &Path, phases: &[(&'static str, Duration)]) -> io::Result<()> {
+    let phases = phases.iter().map(|(phase, elapsed)| PhaseTiming {
+        phase: (*phase).to_owned(),
+        plugin: None,
+        elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+    });
+    let phases = serde_json::to_vec(&phases.collect::<Vec<_>>())?;
+    atomic_file::write(&artifact::stored_phases(stored), &phases)
 }
 
 /// Brings a stored artifact into a plugin directory.

@@ -25,6 +25,12 @@ pub fn stored_lock(stored: &std::path::Path) -> std::path::PathBuf {
     stored.with_extension("loaded")
 }
 
+/// The file beside a stored build that says how long each phase of that build took: a JSON list of
+/// `PhaseTiming`s.
+pub fn stored_phases(stored: &std::path::Path) -> std::path::PathBuf {
+    stored.with_extension("phases.json")
+}
+
 /// Why a file is no artifact that can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

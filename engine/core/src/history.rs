@@ -4,11 +4,12 @@ use std::{
     collections::BTreeSet,
     env::{self, consts::DLL_EXTENSION},
     fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use hotswap_protocol::VersionState;
+use hotswap_protocol::{PhaseTiming, VersionState};
 
 use crate::{
     EngineError, Step,
@@ -19,6 +20,9 @@ use crate::{
     stage::{Inspected, inspect},
     version::Version,
 };
+
+/// Phases of a build take a few hundred bytes; what is larger is something else.
+const MAX_PHASES_BYTES: u64 = 64 << 10;
 
 /// The directory where `hotswap build` keeps artifacts: that of `HOTSWAP_STORE`, which a console sets
 /// for the host it starts, or else `default`.
@@ -76,6 +80,16 @@ pub(crate) fn find_earlier(
         return Ok(artifact);
     }
     Err(refuse(format!("what is stored under this name is `{}`", artifact.facts.name)))
+}
+
+/// How long each phase of a build took, as its store tells: nothing where that does not make sense.
+pub(crate) fn build_phases(store: &Path, facts: &Facts) -> Vec<PhaseTiming> {
+    let stored = artifact::stored_path(store, &facts.name, facts.build_id);
+    let told = File::open(artifact::stored_phases(&stored)).ok().and_then(|file| {
+        serde_json::from_reader::<_, Vec<PhaseTiming>>(file.take(MAX_PHASES_BYTES)).ok()
+    });
+    let own = |phase| PhaseTiming { plugin: Some(facts.name.clone()), ..phase };
+    told.into_iter().flatten().map(own).collect()
 }
 
 /// Keeps whoever cleans up the store from removing this build, as long as the file is open: they

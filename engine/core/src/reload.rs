@@ -83,6 +83,7 @@ pub(crate) fn reload(
         plugins: plan.outcomes(engine, &phases),
         elapsed_us: micros(begun.elapsed()),
         phases: phases.0,
+        build_phases: engine.store_dir().map_or_else(Vec::new, |store| plan.build_phases(store)),
         data_bag,
     })
 }

@@ -14,6 +14,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use memmap2::MmapMut;
+
 use crate::{
     EngineError, Step,
     artifact::{self, Facts},
@@ -44,7 +46,9 @@ pub(crate) struct Staged {
 pub(crate) struct Inspected {
     pub found: Found,
     pub facts: Facts,
-    content: Vec<u8>,
+    /// In a mapping of its own, which goes back to the system as a whole: an allocator keeps blocks of
+    /// this size, and more of them the more threads ask for reloads.
+    content: MmapMut,
 }
 
 impl Staging {
@@ -123,12 +127,21 @@ pub(crate) fn inspect(found: Found) -> Result<Inspected, EngineError> {
     Ok(Inspected { found, facts, content })
 }
 
-fn read(found: &Found) -> io::Result<Vec<u8>> {
-    if found.identity.size > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!("it has {} bytes", found.identity.size)));
+fn read(found: &Found) -> io::Result<MmapMut> {
+    let size = found.identity.size;
+    if size > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("it has {size} bytes")));
     }
-    let mut content = Vec::with_capacity(found.identity.size as usize);
-    File::open(&found.path)?.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
+    let mut content = MmapMut::map_anon(size as usize)?;
+    let mut file = File::open(&found.path)?;
+    let changing = || io::Error::other("it is being written to");
+    file.read_exact(&mut content).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => changing(),
+        _ => error,
+    })?;
+    if file.read(&mut [0])? > 0 {
+        return Err(changing());
+    }
     Ok(content)
 }
 

@@ -61,6 +61,10 @@ pub struct ReloadReport {
     /// How long each phase took.
     #[serde(default)]
     pub phases: Vec<PhaseTiming>,
+    /// How long each phase of building what is newly loaded took, before the reload; none where the
+    /// engine knows no store that tells it.
+    #[serde(default)]
+    pub build_phases: Vec<PhaseTiming>,
     /// What became of the DataBag's values, sorted by key.
     #[serde(default)]
     pub data_bag: Vec<ValueOutcome>,

@@ -181,6 +181,13 @@ pub fn report() -> ReloadReport {
             { "phase": "on_load", "plugin": "cat", "elapsed_us": 100 },
             { "phase": "publish", "elapsed_us": 10 },
         ],
+        "build_phases": [
+            { "phase": "check", "plugin": "world", "elapsed_us": 1_000 },
+            { "phase": "compile", "plugin": "world", "elapsed_us": 134_000 },
+            { "phase": "link", "plugin": "world", "elapsed_us": 73_000 },
+            { "phase": "stamp", "plugin": "world", "elapsed_us": 600 },
+            { "phase": "store", "plugin": "world", "elapsed_us": 3_000 },
+        ],
         "data_bag": [{ "key": "greetings", "change": "shared" }],
     }))
 }

@@ -1,9 +1,9 @@
 //! What a reload is to do with each plugin.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use hotswap_plugin::StaticPlugin;
-use hotswap_protocol::{Outcome, PluginOutcome};
+use hotswap_protocol::{Outcome, PhaseTiming, PluginOutcome};
 
 use super::{
     LoadState, Phases, Request,
@@ -15,6 +15,7 @@ use crate::{
     dependency::{dependents, provider},
     engine::Inner,
     find::{Found, find},
+    history,
     lease::Lease,
     lifecycle::StepThread,
     linked::{self, Linked},
@@ -251,6 +252,16 @@ impl Plan {
     pub fn newly_loaded(&self) -> impl Iterator<Item = &str> {
         let changed = self.changed.iter().map(|new| new.facts.name.as_str());
         changed.filter(|name| !self.is_rebound(name))
+    }
+
+    /// How long building what is newly loaded took. What an earlier build is brought back from was
+    /// not built for this.
+    pub fn build_phases(&self, store: &Path) -> Vec<PhaseTiming> {
+        let built = self
+            .changed
+            .iter()
+            .filter(|new| !self.is_rollback && !self.is_rebound(&new.facts.name));
+        built.flat_map(|new| history::build_phases(store, &new.facts)).collect()
     }
 
     fn is_new(&self, plugin: &str) -> bool {
