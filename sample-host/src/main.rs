@@ -20,7 +20,7 @@ use hotswap_engine::{
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Handle},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 use tracing_subscriber::{EnvFilter, prelude::*};
 
@@ -80,6 +80,9 @@ async fn serve(arguments: Arguments) -> Result<()> {
         .await
         .wrap_err_with(|| format!("cannot listen on port {}", arguments.port))?;
     let address = listener.local_addr()?;
+    // Before anybody is told that the host is there, and may signal it.
+    let ends = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    let reload_signals = signal(SignalKind::user_defined1())?;
     tracing::info!("listening on http://{address}");
     println!("listening on http://{address}");
 
@@ -87,9 +90,9 @@ async fn serve(arguments: Arguments) -> Result<()> {
         heartbeat::start(engine.clone(), Duration::from_secs(arguments.heartbeat.max(1)));
     let jobs = Jobs::default();
     let worker = jobs.clone().start(engine.clone(), JOB_PERIOD);
-    let reloads = tokio::spawn(reload_on_signal(engine.clone()));
+    let reloads = tokio::spawn(reload_on_signal(engine.clone(), reload_signals));
     axum::serve(listener, http::router(engine.clone(), jobs))
-        .with_graceful_shutdown(end_signal())
+        .with_graceful_shutdown(end_signal(ends))
         .await?;
     heartbeat.abort();
     worker.abort();
@@ -122,21 +125,14 @@ async fn load(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-async fn reload_on_signal(engine: Engine) -> Result<()> {
-    let mut signals = signal(SignalKind::user_defined1())?;
+async fn reload_on_signal(engine: Engine, mut signals: Signal) {
     while signals.recv().await.is_some() {
         // The engine logs what came of it.
         let _ = load(&engine).await;
     }
-    Ok(())
 }
 
-async fn end_signal() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
+async fn end_signal([mut interrupt, mut terminate]: [Signal; 2]) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

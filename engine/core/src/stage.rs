@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
 
 use crate::{
     EngineError, Step,
@@ -132,7 +132,7 @@ fn read(found: &Found) -> io::Result<MmapMut> {
     if size > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("it has {size} bytes")));
     }
-    let mut content = MmapMut::map_anon(size as usize)?;
+    let mut content = MmapOptions::new().len(size as usize).populate().map_anon()?;
     let mut file = File::open(&found.path)?;
     let changing = || io::Error::other("it is being written to");
     file.read_exact(&mut content).map_err(|error| match error.kind() {
