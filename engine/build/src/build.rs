@@ -19,7 +19,7 @@ use crate::{BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, cargo,
 pub(crate) mod compile;
 pub(crate) mod link;
 mod lock;
-mod profile;
+pub(crate) mod profile;
 
 /// How to build; the default is the profile `hotswap`: the one of that name in the workspace's
 /// manifest, or else a debug build whose debug information is left out.

@@ -50,6 +50,7 @@ mod store;
 // When to build it again.
 mod watch;
 
+pub use build::profile::DEFAULT_PROFILE;
 pub use build::{BuildEffect, BuildOptions, Built, build_host, build_plugin};
 pub use cancel::Cancel;
 pub use error::{BuildError, BuildErrorKind};

@@ -1,11 +1,13 @@
 //! From save to new code: benchmark 7.
 //!
-//! `cargo run --release -p hotswap-tests --example save_to_call [ROUNDS] [world|rich]`
+//! `cargo run --release -p hotswap-tests --example save_to_call [ROUNDS] [world|rich|profiles]`
 //!
 //! A one-line change of a plugin is saved, and the clock stops when the new code has answered a
-//! call. The ways take turns in each round, on the same machine at the same time.
+//! call. The ways take turns in each round, on the same machine at the same time. With `profiles` it
+//! is the build alone, with other profiles than the one of plugins.
 
 mod fixture;
+mod profiles;
 mod way;
 
 use std::time::{Duration, Instant};
@@ -19,6 +21,9 @@ const WARM_UP: usize = 2;
 fn main() {
     let rounds = std::env::args().nth(1).map_or(15, |number| number.parse().expect("a number"));
     let only = std::env::args().nth(2);
+    if only.as_deref() == Some("profiles") {
+        return profiles::measure(&Fixture::world(), rounds);
+    }
     for fixture in [Fixture::world(), Fixture::rich()] {
         if only.as_deref().is_none_or(|only| only == fixture.name) {
             measure(&fixture, rounds);
@@ -30,18 +35,10 @@ fn measure(fixture: &Fixture, rounds: usize) {
     let mut ways: Vec<Box<dyn Way>> = vec![
         Box::new(Ours::new(fixture.copy("replay"), false)),
         Box::new(Ours::new(fixture.copy("no-replay"), true)),
-        Box::new(Cargo::new(fixture.copy("cargo"))),
+        Box::new(Cargo::new(fixture.copy("cargo"), &[])),
         Box::new(HotLibReloader::new(fixture)),
     ];
-    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); ways.len()];
-    for round in 0..rounds + WARM_UP {
-        for (way, times) in ways.iter_mut().zip(&mut times) {
-            let elapsed = change(&mut **way, round);
-            if round >= WARM_UP {
-                times.push(elapsed);
-            }
-        }
-    }
+    let times = take_turns(ways.iter_mut().map(|way| &mut **way).collect(), rounds);
     let cargo = median(&times[2]);
     println!("\n{}: {rounds} rounds\n", fixture.title);
     println!("| way | median | quartiles | to `cargo rustc` alone |\n|---|---|---|---|");
@@ -66,6 +63,20 @@ fn measure(fixture: &Fixture, rounds: usize) {
         };
         println!("| {name} | {} | {} |", cell(&phases[0]), cell(&phases[1]));
     }
+}
+
+/// How long each way took in each round that counts.
+fn take_turns(mut ways: Vec<&mut (dyn Way + 'static)>, rounds: usize) -> Vec<Vec<Duration>> {
+    let mut times = vec![Vec::new(); ways.len()];
+    for round in 0..rounds + WARM_UP {
+        for (way, times) in ways.iter_mut().zip(&mut times) {
+            let elapsed = change(&mut **way, round);
+            if round >= WARM_UP {
+                times.push(elapsed);
+            }
+        }
+    }
+    times
 }
 
 fn change(way: &mut dyn Way, round: usize) -> Duration {

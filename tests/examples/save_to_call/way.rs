@@ -1,6 +1,7 @@
 //! The ways from a saved source to an answer of the new code.
 
 use std::{
+    env::consts::DLL_SUFFIX,
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -14,7 +15,8 @@ use std::{
 };
 
 use hotswap_build::{
-    BuildMessage, BuildOptions, Cancel, PluginPackage, Quiet, SourceChange, Watcher, build_plugin,
+    BuildMessage, BuildOptions, Cancel, DEFAULT_PROFILE, PluginPackage, Quiet, SourceChange,
+    Watcher, build_plugin,
 };
 use hotswap_engine::{Engine, args};
 
@@ -161,23 +163,32 @@ impl Way for Ours {
 pub struct Cargo {
     copy: Copy,
     source: Source,
+    /// What differs from the profile that plugins are built with.
+    settings: &'static [&'static str],
 }
 
 impl Cargo {
-    pub fn new(copy: Copy) -> Self {
+    pub fn new(copy: Copy, settings: &'static [&'static str]) -> Self {
         let source = Source::new(copy.path());
-        let way = Self { copy, source };
+        let way = Self { copy, source, settings };
         way.build();
         way
+    }
+
+    /// How large the library is that it made.
+    pub fn size_bytes(&self) -> u64 {
+        let name = format!("target/alone/hotswap/lib{}{DLL_SUFFIX}", self.copy.name);
+        fs::metadata(self.copy.dir.join(name)).expect("a library").len()
     }
 
     fn build(&self) {
         let mut command = cargo();
         command.args(["rustc", "--package", self.copy.name, "--lib", "--crate-type", "cdylib"]);
         command.args(["--message-format", "json-diagnostic-rendered-ansi"]);
-        // The profile that plugins are built with.
-        command.args(["--profile", "hotswap", "--config", "profile.hotswap.inherits=\"dev\""]);
-        command.args(["--config", "profile.hotswap.strip=\"debuginfo\""]);
+        command.args(DEFAULT_PROFILE);
+        for setting in self.settings {
+            command.arg("--config").arg(format!("profile.hotswap.{setting}"));
+        }
         command.args(["--target-dir", "target/alone", "--", "--cfg", "hotswap_cdylib"]);
         succeed(command.current_dir(&self.copy.dir));
     }

@@ -52,6 +52,7 @@ pub(super) fn link<'a>(
         warnings: 0,
         effect: BuildEffect::UpToDate,
         included: plugin.included.hash(&plugin.dir),
+        profile: profile::arguments(plugin, options),
     };
     let mut replay = linking.open_replay();
     let run = match &mut replay {
@@ -87,6 +88,8 @@ struct Linking<'a, 'b> {
     effect: BuildEffect,
     /// The hash of the files besides Rust sources that the plugin is made of.
     included: Option<String>,
+    /// The arguments that choose the profile, the same for all that this build does.
+    profile: &'static [&'static str],
 }
 
 impl<'a> Linking<'a, '_> {
@@ -203,7 +206,7 @@ impl<'a> Linking<'a, '_> {
         command.args(["rustc", "--package", &plugin.name, "--lib", "--crate-type", "cdylib"]);
         command.arg("--target-dir").arg(plugin.target_dir.join("hotswap"));
         add_common_arguments(&mut command, &plugin.manifest_path, &plugin.dir, self.options);
-        command.args(profile::arguments(plugin, self.options));
+        command.args(self.profile);
         command.args(["--", "--cfg", "hotswap_cdylib"]);
         if let Some(prefix) = &self.options.live_prefix {
             // Nobody but the macro looks at the variable; the argument makes cargo compile anew.

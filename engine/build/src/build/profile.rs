@@ -4,10 +4,11 @@ use std::fs;
 
 use crate::{BuildOptions, PluginPackage};
 
-/// What `hotswap` is where the workspace does not say: a debug build without debug information,
-/// most of which is `std`'s. Linking is faster by a tenth, and a quarter is left to be written,
-/// hashed, staged and read: see BENCHMARKS.md. Symbols stay, and so do the names in a backtrace.
-const DEFAULT: [&str; 6] = [
+/// Cargo's arguments for the profile `hotswap` where the workspace does not make one: a debug build
+/// without debug information, most of which is `std`'s. A quarter of the artifact is left to be
+/// linked, hashed, staged and read: see BENCHMARKS.md. Symbols stay, and so do the names in a
+/// backtrace.
+pub const DEFAULT_PROFILE: [&str; 6] = [
     "--profile",
     "hotswap",
     "--config",
@@ -24,9 +25,9 @@ pub(super) fn arguments(plugin: &PluginPackage, options: &BuildOptions) -> &'sta
     if options.release || options.cargo_flags.iter().any(chosen) {
         &[]
     } else if is_defined(plugin) {
-        &DEFAULT[..2]
+        &DEFAULT_PROFILE[..2]
     } else {
-        &DEFAULT
+        &DEFAULT_PROFILE
     }
 }
 

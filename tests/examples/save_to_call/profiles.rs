@@ -1,0 +1,40 @@
+//! What else the profile of plugins could be.
+
+use crate::{
+    fixture::Fixture,
+    in_ms, median, quartiles, take_turns,
+    way::{Cargo, Way},
+};
+
+/// What each differs in from the profile that plugins are built with.
+const VARIANTS: [(&str, &[&str]); 8] = [
+    ("`hotswap`", &[]),
+    ("with line tables", &["strip=\"none\""]),
+    ("with line tables beside it", &["strip=\"none\"", "split-debuginfo=\"unpacked\""]),
+    ("with `std`'s line tables only", &["strip=\"none\"", "debug=0"]),
+    ("16 codegen units", &["codegen-units=16"]),
+    ("one codegen unit", &["codegen-units=1"]),
+    ("not incremental", &["incremental=false"]),
+    ("dependencies optimised", &["package.\"*\".opt-level=3"]),
+];
+
+/// Builds a changed plugin with each in turn.
+pub fn measure(fixture: &Fixture, rounds: usize) {
+    let copy = |number| fixture.copy(&format!("profile-{number}"));
+    let variants = VARIANTS.iter().enumerate();
+    let mut builds: Vec<_> =
+        variants.map(|(number, (_, settings))| Cargo::new(copy(number), settings)).collect();
+    let times = take_turns(
+        builds.iter_mut().map(|build| build as &mut (dyn Way + 'static)).collect(),
+        rounds,
+    );
+    println!("\n{}: {rounds} rounds\n", fixture.title);
+    println!("| profile | median | quartiles | to `hotswap` | artifact |\n|---|---|---|---|---|");
+    for (((name, _), build), own) in VARIANTS.iter().zip(&builds).zip(&times) {
+        let ratio = median(own).as_secs_f64() / median(&times[0]).as_secs_f64();
+        let [first, third] = quartiles(own).map(in_ms);
+        let megabytes = build.size_bytes() as f64 / 1e6;
+        let median = in_ms(median(own));
+        println!("| {name} | {median} | {first} – {third} | {ratio:.2} | {megabytes:.1} MB |");
+    }
+}
