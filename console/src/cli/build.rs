@@ -159,11 +159,8 @@ struct BuiltLine<'a> {
 
 impl<'a> BuiltLine<'a> {
     fn of(built: &'a Built, path: &'a Path) -> Self {
-        let phases = built.phases.iter().map(|(phase, elapsed)| PhaseTiming {
-            phase: (*phase).to_owned(),
-            plugin: None,
-            elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-        });
+        let phases = built.phases.iter();
+        let phases = phases.map(|(phase, elapsed)| PhaseTiming::new(phase, None, *elapsed));
         Self {
             plugin: &built.plugin,
             build_id: built.build_id.to_string(),

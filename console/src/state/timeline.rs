@@ -162,11 +162,8 @@ impl Timeline {
     pub fn built(&mut self, plugin: String, phases: Vec<PhaseTiming>) {
         // Built again before a reload: only the last build is loaded.
         self.built.retain(|phase| phase.plugin.as_deref() != Some(plugin.as_str()));
-        self.built.extend(phases.into_iter().map(|timing| Phase {
-            name: timing.phase,
-            plugin: Some(plugin.clone()),
-            elapsed_us: timing.elapsed_us,
-        }));
+        let of_plugin = |timing| Phase { plugin: Some(plugin.clone()), ..Phase::from(timing) };
+        self.built.extend(phases.iter().map(of_plugin));
     }
 
     /// A reload was published.

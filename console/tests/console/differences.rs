@@ -104,14 +104,7 @@ fn what_was_built_meanwhile_is_compared_anew() {
     let request = console.compare().unwrap();
     let changed = SessionEvent::SourcesChanged { plugins: vec!["world".into()] };
     assert_eq!(requested(&console.session(changed)), Some(request.clone()));
-    let built = SessionEvent::Built {
-        plugin: "world".into(),
-        build_id: "4c0ffee0".into(),
-        path: "/srv/plugins/world.so".into(),
-        warnings: 0,
-        effect: BuildEffect::NewCode,
-        phases: Vec::new(),
-    };
+    let built = samples::built(BuildEffect::NewCode);
     assert_eq!(requested(&console.session(built)), Some(request));
 }
 

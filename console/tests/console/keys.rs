@@ -97,26 +97,18 @@ fn a_save_is_reloaded_only_built_or_left_alone() {
 #[test]
 fn a_build_that_nobody_reloads_is_offered_for_a_look() {
     let mut console = connected();
-    let built = |effect| SessionEvent::Built {
-        plugin: "world".into(),
-        build_id: "4c0ffee0".into(),
-        path: "/srv/plugins/world.so".into(),
-        warnings: 0,
-        effect,
-        phases: Vec::new(),
-    };
     let notice = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
-    console.session(built(BuildEffect::NewCode));
+    console.session(samples::built(BuildEffect::NewCode));
     assert_eq!(notice(&console), "world built (4c0ffee0)");
 
     console.session(SessionEvent::Watching { on: true, mode: Watch::Build, error: None });
-    console.session(built(BuildEffect::UpToDate));
+    console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(notice(&console), "world is up to date (4c0ffee0)");
-    console.session(built(BuildEffect::NewCode));
+    console.session(samples::built(BuildEffect::NewCode));
     assert_eq!(notice(&console), "world built (4c0ffee0); p preview, r reload");
     assert_eq!(console.press("p"), [Effect::Order(Order::Preview)]);
     // What is looked at is the newest build.
-    let effects = console.session(built(BuildEffect::NewCode));
+    let effects = console.session(samples::built(BuildEffect::NewCode));
     assert!(effects.contains(&Effect::Order(Order::Preview)));
 }
 

@@ -122,14 +122,7 @@ fn a_build_that_failed() {
 fn a_build_that_waits_to_be_reloaded() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.session(SessionEvent::Watching { on: true, mode: Watch::Build, error: None });
-        console.session(SessionEvent::Built {
-            plugin: "world".into(),
-            build_id: "4c0ffee0".into(),
-            path: "/srv/plugins/world.so".into(),
-            warnings: 0,
-            effect: BuildEffect::NewCode,
-            phases: Vec::new(),
-        });
+        console.session(samples::built(BuildEffect::NewCode));
     }));
 }
 

@@ -195,11 +195,7 @@ fn remove_unless_loaded(path: &Path) -> bool {
 
 /// Writes down beside a stored artifact how long each phase of building it took.
 pub(crate) fn keep_phases(stored: &Path, phases: &[(&'static str, Duration)]) -> io::Result<()> {
-    let phases = phases.iter().map(|(phase, elapsed)| PhaseTiming {
-        phase: (*phase).to_owned(),
-        plugin: None,
-        elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-    });
+    let phases = phases.iter().map(|(phase, elapsed)| PhaseTiming::new(phase, None, *elapsed));
     let phases = serde_json::to_vec(&phases.collect::<Vec<_>>())?;
     atomic_file::write(&artifact::stored_phases(stored), &phases)
 }

@@ -42,9 +42,10 @@ pub enum Step {
     Publish,
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Step {
+    /// The step's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Find => "find",
             Self::Stage => "stage",
             Self::Inspect => "inspect",
@@ -58,7 +59,13 @@ impl fmt::Display for Step {
             Self::OnInit => "on_init",
             Self::Callback => "callback",
             Self::Publish => "publish",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

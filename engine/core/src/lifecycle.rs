@@ -59,7 +59,7 @@ impl StepThread {
         let lease = version.another(LeaseKind::Call).named(step.to_string());
         let (answer, answered) = channel();
         let job = Box::new(move || {
-            let noted = lease.version().note(&step.to_string());
+            let noted = lease.version().note(step.as_str());
             let outcome = f(lease.image());
             // The step may have been taken under a lock, and so destructors wait for the thread's end.
             noted.into_iter().for_each(Entered::leave_quietly);

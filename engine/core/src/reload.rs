@@ -127,11 +127,7 @@ impl Phases {
     fn time<T>(&mut self, phase: &str, plugin: Option<&str>, f: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let result = f();
-        self.0.push(PhaseTiming {
-            phase: phase.to_owned(),
-            plugin: plugin.map(ToOwned::to_owned),
-            elapsed_us: micros(begun.elapsed()),
-        });
+        self.0.push(PhaseTiming::new(phase, plugin, begun.elapsed()));
         result
     }
 

@@ -1,5 +1,7 @@
 //! What happens in an engine, and what a reload did.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{VersionState, WireError};
@@ -96,16 +98,28 @@ pub enum ValueChange {
     Dropped,
 }
 
-/// How long one phase of a reload took.
+/// How long one phase of a reload, or of a build before it, took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseTiming {
-    /// `find`, `stage`, `inspect`, `open`, a lifecycle step, or `publish`.
+    /// `find`, `stage`, `inspect`, `open`, a lifecycle step, or `publish`; of a build `check`,
+    /// `cargo`, `compile`, `link`, `stamp` or `store`.
     pub phase: String,
     /// Its plugin; none where it concerns all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// Microseconds.
     pub elapsed_us: u64,
+}
+
+impl PhaseTiming {
+    /// A phase that took so long.
+    pub fn new(phase: &str, plugin: Option<&str>, elapsed: Duration) -> Self {
+        Self {
+            phase: phase.to_owned(),
+            plugin: plugin.map(ToOwned::to_owned),
+            elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 /// What a reload did with one plugin.

@@ -121,7 +121,9 @@ impl Supervisor {
                         path,
                         warnings: built.warnings,
                         effect: built.effect,
-                        phases: phases.map(timing).collect(),
+                        phases: phases
+                            .map(|(phase, elapsed)| PhaseTiming::new(phase, None, elapsed))
+                            .collect(),
                     });
                     let product = if is_new { Product::Artifact } else { Product::Nothing };
                     (JobOutcome::done(summary), product)
@@ -244,14 +246,6 @@ fn install(built: Built, plugin_dir: &Path) -> Result<Installed, BuildError> {
     let is_new = built.effect == BuildEffect::NewCode || !built.is_in(plugin_dir);
     let path = built.install(plugin_dir)?;
     Ok(Installed { built, path, is_new, elapsed: began.elapsed() })
-}
-
-fn timing((phase, elapsed): (&'static str, Duration)) -> PhaseTiming {
-    PhaseTiming {
-        phase: phase.to_owned(),
-        plugin: None,
-        elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-    }
 }
 
 /// Tells of what a build says; waits where the events are not read as fast.

@@ -2,7 +2,7 @@
 
 use hotswap_build::{SourceDiff, SourceLine, SourceLineKind};
 use hotswap_console::preview::{PluginPreview, Preview, Prospect, ValuePreview};
-use hotswap_console::session::{DeclaredDiff, DiffRequest, Difference};
+use hotswap_console::session::{BuildEffect, DeclaredDiff, DiffRequest, Difference, SessionEvent};
 use hotswap_protocol::{
     ArtifactChange, HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogLevel, LogRecord,
     Outcome, PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionInfo,
@@ -163,6 +163,18 @@ pub fn live() -> LiveSnapshot {
             },
         ],
     }))
+}
+
+/// `world` was built.
+pub fn built(effect: BuildEffect) -> SessionEvent {
+    SessionEvent::Built {
+        plugin: "world".into(),
+        build_id: "4c0ffee0".into(),
+        path: "/srv/plugins/world.so".into(),
+        warnings: 0,
+        effect,
+        phases: Vec::new(),
+    }
 }
 
 pub fn report() -> ReloadReport {
