@@ -214,6 +214,10 @@ pub(crate) fn engine_event(event: &Event) -> Option<String> {
             let words = if detail.is_empty() { state.as_str() } else { detail };
             Some(format!("== {plugin} v{version} {words}"))
         }
+        Event::FirstCall { plugin, version, function, elapsed_us, .. } => Some(format!(
+            "== {plugin} v{version} answered its first call, {function}, after {}",
+            format::microseconds(*elapsed_us)
+        )),
         Event::ShuttingDown { .. } => Some("== the engine shuts down".into()),
         _ => None,
     }

@@ -25,6 +25,26 @@ fn an_async_function_is_awaited_or_waited_for() {
 }
 
 #[test]
+fn a_call_takes_until_its_end() {
+    let host = Host::with(&["waits"]);
+    let p50 = || {
+        let waits = host.engine.snapshot().plugins.remove(0);
+        let later = waits.functions.into_iter().find(|function| function.name == "later");
+        later.unwrap().latency_us_p50
+    };
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let waits = host.engine.plugin("waits").unwrap();
+        let path = gate.path().to_owned();
+        scope.spawn(move || waits.invoke::<u32>("later", args![path]).unwrap());
+        let waiting = gate.arrival();
+        assert_eq!(p50(), None, "it has not ended");
+        waiting.release();
+    });
+    assert!(p50().is_some());
+}
+
+#[test]
 fn a_call_ends_on_the_version_that_it_began_on() {
     let host = Host::with(&["waits"]);
     let gate = Gate::new();

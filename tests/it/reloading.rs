@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use hotswap_engine::{args, protocol::VersionState};
+use hotswap_engine::{
+    args,
+    protocol::{Event, VersionState},
+};
 
 use crate::support::{Gate, Host, PluginDir, held_by};
 
@@ -29,6 +32,30 @@ fn a_changed_plugin_is_replaced_and_the_others_stay() {
     assert_eq!(report.generation, 2);
     assert_eq!(revision(&host), 2);
     assert_eq!(host.info("shares", 1).unwrap().state, VersionState::Active);
+}
+
+#[test]
+fn the_first_call_of_each_version_is_told_once() {
+    let host = Host::with(&["echo"]);
+    let events = host.engine.subscribe();
+    let echo = host.engine.plugin("echo").unwrap();
+    let call = |function| echo.invoke_value(function, args![]);
+    assert!(call("fail").is_err());
+    call("revision").unwrap();
+    host.plugins.install("echo", 2);
+    host.reload();
+    call("revision").unwrap();
+    assert_eq!(revision(&host), 2);
+    // Told of before whatever comes after it.
+    host.engine.free("echo@1").unwrap();
+    drop(echo);
+    host.wait_for("echo", 1, VersionState::Freed);
+    let told = events.try_iter().filter_map(|event| match event {
+        Event::FirstCall { plugin, version, function, .. } => Some((plugin, version, function)),
+        _ => None,
+    });
+    let first = |version, function: &str| ("echo".to_owned(), version, function.to_owned());
+    assert_eq!(told.collect::<Vec<_>>(), [first(1, "fail"), first(2, "revision")]);
 }
 
 #[test]

@@ -77,8 +77,8 @@ async fn tell(built: &Built, path: &Path) -> Result<(), Failure> {
     for file in [built.artifact.as_path(), path] {
         text += &format!("file       {}\n", file.display());
     }
-    for (phase, elapsed) in &built.phases {
-        text += &format!("{phase:<10} {:.1} ms\n", elapsed.as_secs_f64() * 1e3);
+    for PhaseTiming { phase, elapsed_us, .. } in &built.phases {
+        text += &format!("{phase:<10} {:.1} ms\n", *elapsed_us as f64 / 1e3);
     }
     Ok(io::stderr().write_all(text.as_bytes())?)
 }
@@ -139,7 +139,7 @@ fn build_and_install(
             _ => Ok(()),
         };
     };
-    let built = build_plugin(&plugin, &options, cancel, &mut show)?;
+    let mut built = build_plugin(&plugin, &options, cancel, &mut show)?;
     let path = built.install(&arguments.out_dir)?;
     Ok(Some((built, path)))
 }
@@ -154,13 +154,11 @@ struct BuiltLine<'a> {
     source: Option<&'a Source>,
     warnings: usize,
     effect: BuildEffect,
-    phases: Vec<PhaseTiming>,
+    phases: &'a [PhaseTiming],
 }
 
 impl<'a> BuiltLine<'a> {
     fn of(built: &'a Built, path: &'a Path) -> Self {
-        let phases = built.phases.iter();
-        let phases = phases.map(|(phase, elapsed)| PhaseTiming::new(phase, None, *elapsed));
         Self {
             plugin: &built.plugin,
             build_id: built.build_id.to_string(),
@@ -169,7 +167,7 @@ impl<'a> BuiltLine<'a> {
             source: built.source.as_ref(),
             warnings: built.warnings,
             effect: built.effect,
-            phases: phases.collect(),
+            phases: &built.phases,
         }
     }
 }

@@ -84,6 +84,8 @@ pub struct Life {
     pub stages: Vec<(u64, VersionState)>,
     /// Its last state in words.
     pub detail: String,
+    /// How long after it began to serve it returned from its first call, in microseconds.
+    pub first_call_us: Option<u64>,
 }
 
 impl Reload {
@@ -109,14 +111,17 @@ impl Reload {
         outcome.version.filter(|_| is_new)
     }
 
-    fn happened_after(&mut self, name: &str, plugin: &str, at_ms: u64) {
+    /// Whether it replaced this version.
+    fn has_replaced(&self, plugin: &str, version: u32) -> bool {
+        self.replaced.iter().any(|(name, old)| name == plugin && *old == version)
+    }
+
+    fn happened_after(&mut self, name: &str, plugin: &str, elapsed_us: u64) {
         let is_told = |it: &Phase| it.name == name && it.plugin.as_deref() == Some(plugin);
-        if self.after.iter().any(is_told) {
-            return;
+        if !self.after.iter().any(is_told) {
+            let plugin = Some(plugin.to_owned());
+            self.after.push(Phase { name: name.to_owned(), plugin, elapsed_us });
         }
-        let elapsed_us = at_ms.saturating_sub(self.at_ms).saturating_mul(1000);
-        let plugin = Some(plugin.to_owned());
-        self.after.push(Phase { name: name.to_owned(), plugin, elapsed_us });
     }
 }
 
@@ -186,7 +191,23 @@ impl Timeline {
         let phases = report.phases.iter().map(Phase::from).collect();
         let elapsed_us = Some(report.elapsed_us);
         let result = Ok(Done { summary, report });
-        self.push(Reload { at_ms, elapsed_us, before, phases, replaced, after: Vec::new(), result })
+        let after = Vec::new();
+        let mut reload = Reload { at_ms, elapsed_us, before, phases, replaced, after, result };
+        for life in &self.lives {
+            // It may have been called, and the old one be gone, before the host told of the reload.
+            if reload.loaded(&life.plugin) == Some(life.version) {
+                let told = life.first_call_us.into_iter();
+                told.for_each(|elapsed_us| {
+                    reload.happened_after(FIRST_CALL, &life.plugin, elapsed_us);
+                });
+            }
+            if reload.has_replaced(&life.plugin, life.version)
+                && life.state() == VersionState::Freed
+            {
+                reload.happened_after(FREED, &life.plugin, 0);
+            }
+        }
+        self.push(reload)
     }
 
     /// A reload was undone.
@@ -212,6 +233,17 @@ impl Timeline {
         &self.reloads[0]
     }
 
+    /// A version answered its first call, so long after it began to serve.
+    pub fn first_called(&mut self, plugin: &str, version: u32, elapsed_us: u64) {
+        let mut lives = self.lives.iter_mut();
+        let life = lives.find(|life| life.plugin == plugin && life.version == version);
+        life.into_iter().for_each(|life| life.first_call_us = Some(elapsed_us));
+        let loaded = |it: &&mut Reload| it.loaded(plugin) == Some(version);
+        if let Some(reload) = self.reloads.iter_mut().find(loaded) {
+            reload.happened_after(FIRST_CALL, plugin, elapsed_us);
+        }
+    }
+
     /// A version entered a state.
     pub fn version_changed(
         &mut self,
@@ -221,9 +253,10 @@ impl Timeline {
         detail: &str,
     ) {
         if state == VersionState::Freed {
-            let name = (plugin.to_owned(), version);
-            if let Some(reload) = self.reloads.iter_mut().find(|it| it.replaced.contains(&name)) {
-                reload.happened_after(FREED, plugin, at_ms);
+            let mut reloads = self.reloads.iter_mut();
+            if let Some(reload) = reloads.find(|it| it.has_replaced(plugin, version)) {
+                let elapsed_us = at_ms.saturating_sub(reload.at_ms).saturating_mul(1000);
+                reload.happened_after(FREED, plugin, elapsed_us);
             }
         }
         let known =
@@ -243,6 +276,7 @@ impl Timeline {
                     version,
                     stages: vec![(at_ms, state)],
                     detail: detail.to_owned(),
+                    first_call_us: None,
                 });
                 if self.lives.len() > LIVES_KEPT {
                     self.lives.pop_front();
@@ -256,12 +290,6 @@ impl Timeline {
         for plugin in plugins {
             let active = plugin.versions.iter().find(|it| it.state == VersionState::Active);
             if let Some(active) = active {
-                let is_newest = |it: &&mut Reload| it.loaded(&plugin.name) == Some(active.version);
-                if let Some(reload) = self.reloads.front_mut().filter(is_newest)
-                    && active.calls > 0
-                {
-                    reload.happened_after(FIRST_CALL, &plugin.name, at_ms);
-                }
                 self.serving.entry(plugin.name.clone()).or_insert(active.version);
             }
             for version in plugin.versions.iter().rev() {
@@ -291,9 +319,9 @@ impl Timeline {
 
     /// The reload that replaced the one version of a plugin with the other.
     pub fn between(&self, plugin: &str, from: u32, to: u32) -> Option<&Reload> {
-        let replaced =
-            |it: &Reload| it.replaced.iter().any(|(name, old)| name == plugin && *old == from);
-        self.reloads.iter().find(|it| it.loaded(plugin) == Some(to) && replaced(it))
+        let is_between =
+            |it: &&Reload| it.loaded(plugin) == Some(to) && it.has_replaced(plugin, from);
+        self.reloads.iter().find(is_between)
     }
 
     /// The reloads, newest first.

@@ -27,6 +27,9 @@ pub(super) fn happened(state: &mut State, event: Event) {
                 state.logs.push_marker(at_ms, format!("{plugin} v{version}  {detail}"));
             }
         }
+        Event::FirstCall { plugin, version, elapsed_us, .. } => {
+            state.timeline.first_called(&plugin, version, elapsed_us);
+        }
         Event::ShuttingDown { at_ms } => {
             state.logs.push_marker(at_ms, "the engine shuts down".into());
         }

@@ -162,14 +162,13 @@ fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
     shown
 }
 
-/// What came after a reload. Calls are looked for once a second, so of the first it is only known
-/// that it was answered by then.
+/// What came after a reload.
 fn after_bar(phase: &Phase) -> Bar {
     let plugin = phase.plugin.as_deref().unwrap_or_default();
-    let elapsed = format::microseconds(phase.elapsed_us);
-    let (name, text) = match phase.name.as_str() {
-        FIRST_CALL => (format!("{plugin} called"), format!("≤ {elapsed}")),
-        name => (format!("{plugin} {name}"), elapsed),
+    let text = format::microseconds(phase.elapsed_us);
+    let name = match phase.name.as_str() {
+        FIRST_CALL => format!("{plugin} called"),
+        name => format!("{plugin} {name}"),
     };
     Bar { name, begun_us: 0, elapsed_us: phase.elapsed_us, text, is_drawn: true }
 }

@@ -258,6 +258,13 @@ fn run_lines() -> Vec<Value> {
             state: VersionState::Freed,
             detail: "freed: 4.3 MiB unmapped after 12 ms".into(),
         }),
+        SessionEvent::Engine(Event::FirstCall {
+            at_ms,
+            plugin: "world".into(),
+            version: 3,
+            function: "greet".into(),
+            elapsed_us: 730,
+        }),
         SessionEvent::Disconnected { reason: "the host closed it".into() },
         SessionEvent::HostExited {
             exit: HostExit { code: None, signal: Some(11) },

@@ -18,49 +18,62 @@ fn after_a_reload() -> Console {
     console
 }
 
-/// The host says what it has loaded; v4 has answered so many calls.
-fn look(console: &mut Console, calls: u64) {
-    let mut snapshot = samples::snapshot(4121);
-    let mut version = samples::version(4, VersionState::Active, "active");
-    version.calls = calls;
-    snapshot.plugins[0].versions.insert(0, version);
-    snapshot.plugins[0].versions[1].state = VersionState::Retired;
-    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+fn version_changed(console: &mut Console, version: u32, state: VersionState, detail: &str) {
+    console.session(SessionEvent::Engine(Event::VersionChanged {
+        at_ms: console.now_ms,
+        plugin: "world".into(),
+        version,
+        state,
+        detail: detail.into(),
+    }));
+}
+
+fn called(console: &mut Console, version: u32, elapsed_us: u64) {
+    console.session(SessionEvent::Engine(Event::FirstCall {
+        at_ms: console.now_ms,
+        plugin: "world".into(),
+        version,
+        function: "greet".into(),
+        elapsed_us,
+    }));
+}
+
+/// What came after the newest reload, and how many microseconds after it.
+fn after(console: &Console) -> Vec<(&str, &str, u64)> {
+    let after = console.state.timeline.reloads()[0].after.iter();
+    after.map(|it| (it.name.as_str(), it.plugin.as_deref().unwrap(), it.elapsed_us)).collect()
 }
 
 #[test]
 fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
     let mut console = after_a_reload();
-    let freed = |console: &mut Console, version| {
-        let at_ms = console.now_ms;
-        console.session(SessionEvent::Engine(Event::VersionChanged {
-            at_ms,
-            plugin: "world".into(),
-            version,
-            state: VersionState::Freed,
-            detail: "freed: 4.3 MiB unmapped after 12 ms".into(),
-        }));
-    };
-    console.now_ms += 500;
-    look(&mut console, 0);
-    console.now_ms += 700;
-    look(&mut console, 3);
+    let freed = "freed: 4.3 MiB unmapped after 12 ms";
+    console.now_ms += 1_200;
+    called(&mut console, 4, 730);
     console.now_ms += 100;
-    freed(&mut console, 3);
+    version_changed(&mut console, 3, VersionState::Freed, freed);
     console.now_ms += 60_000;
-    look(&mut console, 9);
-    freed(&mut console, 2);
-    let after = &console.state.timeline.reloads()[0].after;
-    let told: Vec<_> = after
-        .iter()
-        .map(|it| (it.name.as_str(), it.plugin.as_deref().unwrap(), it.elapsed_us / 1000))
-        .collect();
-    assert_eq!(told, [(FIRST_CALL, "world", 1_200), (FREED, "world", 1_300)]);
+    version_changed(&mut console, 2, VersionState::Freed, freed);
+    called(&mut console, 3, 99);
+    assert_eq!(after(&console), [(FIRST_CALL, "world", 730), (FREED, "world", 1_300_000)]);
     console.press("2 [ [");
     assert_eq!(console.state.tab, Tab::Timeline);
     let screen = console.screen();
-    assert!(screen.contains("world called") && screen.contains("≤ 1.2 s"), "{screen}");
+    assert!(screen.contains("world called") && screen.contains("730 µs"), "{screen}");
     assert!(screen.contains("world freed") && screen.contains("1.3 s"), "{screen}");
+}
+
+#[test]
+fn what_came_before_the_host_told_of_the_reload_belongs_to_it_too() {
+    let mut console = Console::connected(120, 36);
+    version_changed(&mut console, 4, VersionState::Active, "active");
+    called(&mut console, 4, 730);
+    version_changed(&mut console, 3, VersionState::Freed, "freed: 4.3 MiB unmapped after 12 ms");
+    let report = samples::report();
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms: console.now_ms, report }));
+    let mut after = after(&console);
+    after.sort();
+    assert_eq!(after, [(FIRST_CALL, "world", 730), (FREED, "world", 0)]);
 }
 
 #[test]

@@ -10,6 +10,15 @@ use std::path::Path;
 ///
 /// The temporary file's name ends in `.tmp`: whoever looks for libraries does not see it.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_with_mode(path, contents, 0o644)
+}
+
+/// As `write`, for a program or a library.
+pub(crate) fn write_executable(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_with_mode(path, contents, 0o755)
+}
+
+fn write_with_mode(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     if holds(path, contents) {
         return Ok(());
     }
@@ -18,7 +27,7 @@ pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new()
         .prefix(".hotswap-")
         .suffix(".tmp")
-        .permissions(Permissions::from_mode(0o755))
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(directory)?;
     file.write_all(contents)?;
     file.persist(path).map_err(|error| error.error)?;

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hotswap_engine::artifact::{self, BuildId, Source};
+use hotswap_engine::protocol::PhaseTiming;
 use serde::Serialize;
 
 use crate::build::compile::{Package, compile};
@@ -37,6 +38,9 @@ pub struct BuildOptions {
     pub leave_temps: bool,
     /// How much the store keeps of the plugin.
     pub store_limits: StoreLimits,
+    /// When the save was noticed that the build is for; from then until it begins is its phase
+    /// `notice`.
+    pub noticed: Option<Instant>,
 }
 
 /// A plugin that was built: an artifact in the store.
@@ -55,9 +59,10 @@ pub struct Built {
     pub warnings: usize,
     /// What the build changed.
     pub effect: BuildEffect,
-    /// How long each phase took, in order: `check` what there is to do; then `cargo`, or `compile`
-    /// and `link` where its commands were replayed; then `stamp` and `store`.
-    pub phases: Vec<(&'static str, Duration)>,
+    /// How long each phase took, in order: `notice` from a save until the build began; `check` what
+    /// there is to do; then `cargo`, or `compile` and `link` where its commands were replayed; then
+    /// `stamp` and `store`, and `install` once that was done.
+    pub phases: Vec<PhaseTiming>,
 }
 
 /// What a build changed, compared with the one before it.
@@ -77,8 +82,19 @@ impl Built {
     ///
     /// The file appears there as a whole or not at all, and one that is the same already is left
     /// alone. A host that has the earlier file mapped keeps that one, as it has another inode.
-    pub fn install(&self, out_dir: &Path) -> Result<PathBuf, BuildError> {
-        store::install(&self.plugin, &self.artifact, out_dir)
+    pub fn install(&mut self, out_dir: &Path) -> Result<PathBuf, BuildError> {
+        let began = Instant::now();
+        let path = store::install(&self.plugin, &self.artifact, out_dir)?;
+        self.phases.push(PhaseTiming::new("install", None, began.elapsed()));
+        self.keep_phases();
+        Ok(path)
+    }
+
+    /// Whoever loads the artifact tells how it was built; nothing depends on that.
+    fn keep_phases(&self) {
+        if self.effect == BuildEffect::NewCode {
+            let _ = store::keep_phases(&self.artifact, &self.phases);
+        }
     }
 
     /// Whether a host's plugin directory has this very code already.
@@ -126,12 +142,13 @@ pub fn build_plugin(
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Built, BuildError> {
+    let notice = options.noticed.map(|noticed| ("notice", noticed.elapsed()));
     let (linked, source) = thread::scope(|scope| {
         let source = scope.spawn(|| git::source(&plugin.dir));
         let linked = link(plugin, options, cancel, on_message);
         (linked, source.join())
     });
-    let Linked { mut library, mut phases, warnings, mut effect, mut replay, _lock } = linked?;
+    let Linked { mut library, phases, warnings, mut effect, mut replay, _lock } = linked?;
     let source = match source {
         Ok(Ok(source)) => source,
         Ok(Err(error)) => {
@@ -150,16 +167,15 @@ pub fn build_plugin(
     let store = plugin.store()?;
     let StoredArtifact { path, facts } = store.put(&library)?;
     store.prune(&facts.name, options.store_limits)?;
-    phases.extend([("stamp", stamped_at - linked_at), ("store", stamped_at.elapsed())]);
+    let last = [("stamp", stamped_at - linked_at), ("store", stamped_at.elapsed())];
     if let Some(replay) = &mut replay {
         effect = judge(effect, build_id, replay);
     }
-    let phases = in_sum(phases);
-    if effect == BuildEffect::NewCode {
-        // Whoever loads it tells; nothing depends on it.
-        let _ = store::keep_phases(&path, &phases);
-    }
-    Ok(Built { plugin: facts.name, build_id, artifact: path, source, warnings, effect, phases })
+    let phases = in_sum(notice.into_iter().chain(phases).chain(last));
+    let plugin = facts.name;
+    let built = Built { plugin, build_id, artifact: path, source, warnings, effect, phases };
+    built.keep_phases();
+    Ok(built)
 }
 
 /// What was compiled may be what it was before, and what was not may be another build's than the
@@ -174,7 +190,7 @@ fn judge(effect: BuildEffect, build_id: BuildId, replay: &mut Replay<'_>) -> Bui
 }
 
 /// One entry a phase, in the order in which they began first.
-fn in_sum(phases: Vec<(&'static str, Duration)>) -> Vec<(&'static str, Duration)> {
+fn in_sum(phases: impl Iterator<Item = (&'static str, Duration)>) -> Vec<PhaseTiming> {
     let mut sums: Vec<(&'static str, Duration)> = Vec::new();
     for (phase, elapsed) in phases {
         match sums.iter_mut().find(|(other, _)| *other == phase) {
@@ -182,7 +198,7 @@ fn in_sum(phases: Vec<(&'static str, Duration)>) -> Vec<(&'static str, Duration)
             None => sums.push((phase, elapsed)),
         }
     }
-    sums
+    sums.into_iter().map(|(phase, elapsed)| PhaseTiming::new(phase, None, elapsed)).collect()
 }
 
 /// Cargo runs in the package's directory, as it would for its author, so that the same

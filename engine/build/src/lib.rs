@@ -16,7 +16,7 @@
 //!             eprint!("{}", diagnostic.rendered);
 //!         }
 //!     };
-//!     let built = build_plugin(plugin, &BuildOptions::default(), &Cancel::default(), &mut show)?;
+//!     let mut built = build_plugin(plugin, &BuildOptions::default(), &Cancel::default(), &mut show)?;
 //!     println!("{}", built.install(&host.plugin_dir)?.display());
 //! }
 //! # Ok(())

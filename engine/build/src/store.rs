@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hotswap_engine::artifact::{self, BuildId, Facts};
 use hotswap_engine::protocol::PhaseTiming;
@@ -76,7 +76,7 @@ impl Store {
             BuildError::artifact(format!("this is no artifact that can be stored: {error}"))
         })?;
         let path = self.path(&facts.name, facts.build_id)?;
-        let stored = atomic_file::write(&path, artifact).and_then(|()| {
+        let stored = atomic_file::write_executable(&path, artifact).and_then(|()| {
             File::options().write(true).open(&path)?.set_modified(SystemTime::now())
         });
         stored.map_err(|error| {
@@ -194,10 +194,8 @@ fn remove_unless_loaded(path: &Path) -> bool {
 }
 
 /// Writes down beside a stored artifact how long each phase of building it took.
-pub(crate) fn keep_phases(stored: &Path, phases: &[(&'static str, Duration)]) -> io::Result<()> {
-    let phases = phases.iter().map(|(phase, elapsed)| PhaseTiming::new(phase, None, *elapsed));
-    let phases = serde_json::to_vec(&phases.collect::<Vec<_>>())?;
-    atomic_file::write(&artifact::stored_phases(stored), &phases)
+pub(crate) fn keep_phases(stored: &Path, phases: &[PhaseTiming]) -> io::Result<()> {
+    atomic_file::write(&artifact::stored_phases(stored), &serde_json::to_vec(phases)?)
 }
 
 /// Brings a stored artifact into a plugin directory.
@@ -207,7 +205,8 @@ pub(crate) fn install(
     out_dir: &Path,
 ) -> Result<PathBuf, BuildError> {
     let path = out_dir.join(format!("{plugin}{DLL_SUFFIX}"));
-    let installed = fs::read(artifact).and_then(|bytes| atomic_file::write(&path, &bytes));
+    let installed =
+        fs::read(artifact).and_then(|bytes| atomic_file::write_executable(&path, &bytes));
     installed.map_err(|error| {
         BuildError::artifact(format!(
             "`{plugin}` is built as {}, but could not be installed as {}: {error}",

@@ -220,7 +220,7 @@ fn run(
             match version.image().start(function.index, args) {
                 Outcome::Ok(future) => {
                     let lease = version.lease(LeaseKind::Call).named(name);
-                    return Begun::Running(AsyncCall::new(future, name, place, lease));
+                    return Begun::Running(AsyncCall::new(future, name, (place, begun), lease));
                 }
                 Outcome::Err(error) => Outcome::Err(error),
                 Outcome::Panic(report) => Outcome::Panic(report),

@@ -203,9 +203,7 @@ impl InUse {
     /// Ends a call that was counted.
     #[inline(always)]
     pub fn end_call(&self, place: usize, begun: counts::Begun) {
-        if begun.is_some() {
-            self.counts().into_iter().for_each(|counts| counts.end(place, begun));
-        }
+        self.end_counted(place, begun);
     }
 
     /// A lease of its own, for what outlives the call.

@@ -13,7 +13,7 @@ use hotswap_plugin::{
     abi::Outcome,
 };
 
-use crate::{CallError, lease::Lease, thread::checkpoint};
+use crate::{CallError, counts, lease::Lease, thread::checkpoint};
 
 /// A call of an `async` function that has begun; it ends on the version that it began on.
 ///
@@ -23,6 +23,8 @@ pub(crate) struct AsyncCall {
     future: RawFuture,
     function: String,
     place: usize,
+    /// When it began, if it is timed.
+    begun: counts::Begun,
     lease: Lease,
 }
 
@@ -31,8 +33,13 @@ unsafe impl Send for AsyncCall {}
 
 impl AsyncCall {
     /// Wraps a future of the leased version's image.
-    pub fn new(future: RawFuture, function: &str, place: usize, lease: Lease) -> Self {
-        Self { future, function: function.to_owned(), place, lease }
+    pub fn new(
+        future: RawFuture,
+        function: &str,
+        (place, begun): (usize, counts::Begun),
+        lease: Lease,
+    ) -> Self {
+        Self { future, function: function.to_owned(), place, begun, lease }
     }
 
     /// What keeps the version in use until the call ends.
@@ -72,17 +79,16 @@ impl Future for AsyncCall {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         checkpoint();
         let _noted = self.lease.version().note_call(self.place);
+        let version = self.lease.version();
         // SAFETY: the lease keeps the image mapped, and nobody else polls.
-        match unsafe { (self.table().poll)(self.future.data, context.waker()) } {
-            Progress::Pending => Poll::Pending,
-            Progress::Ready(Outcome::Ok(value)) => Poll::Ready(Ok(value)),
-            Progress::Ready(Outcome::Err(error)) => {
-                Poll::Ready(Err(CallError::failed(self.lease.version(), &self.function, error)))
-            }
-            Progress::Ready(Outcome::Panic(report)) => {
-                Poll::Ready(Err(CallError::panicked(self.lease.version(), &self.function, &report)))
-            }
-        }
+        let progress = unsafe { (self.table().poll)(self.future.data, context.waker()) };
+        let Progress::Ready(outcome) = progress else { return Poll::Pending };
+        version.end_counted(self.place, self.begun);
+        Poll::Ready(match outcome {
+            Outcome::Ok(value) => Ok(value),
+            Outcome::Err(error) => Err(CallError::failed(version, &self.function, error)),
+            Outcome::Panic(report) => Err(CallError::panicked(version, &self.function, &report)),
+        })
     }
 }
 

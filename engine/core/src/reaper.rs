@@ -12,10 +12,11 @@ use std::{
 };
 
 use hotswap_plugin::abi::Outcome;
-use hotswap_protocol::VersionState;
+use hotswap_protocol::{Event, VersionState};
 
 use crate::{
     current::Replaced,
+    event::EventHub,
     holders::duration_text,
     image::Closed,
     slots,
@@ -44,6 +45,8 @@ enum Message {
     Keep(Replaced),
     /// A call has ended that somebody was waiting for.
     LookAgain,
+    /// Something happened in a call, which is not to wait until everybody has been told.
+    Tell(Arc<EventHub>, Box<Event>),
     /// Nothing comes any more.
     Stop,
 }
@@ -77,6 +80,12 @@ impl ReaperHandle {
             // Nobody is there to look when the call has gone on; then it stays, which is safe.
             std::mem::forget(message);
         }
+    }
+
+    /// Tells of what happened in a call, on the reaper's thread.
+    pub fn tell(&self, events: &Arc<EventHub>, event: Event) {
+        // The reaper is gone only when the engine is, and then nobody listens any more.
+        let _ = self.0.messages.send(Message::Tell(events.clone(), Box::new(event)));
     }
 
     pub fn stop(&self) {
@@ -146,6 +155,7 @@ impl Reaper {
                     }
                     self.look_again();
                 }
+                Ok(Message::Tell(events, event)) => events.send(*event),
                 Err(RecvTimeoutError::Timeout) => self.look_at_replaced(),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }

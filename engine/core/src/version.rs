@@ -21,7 +21,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::{
     artifact::Facts,
-    counts::CallCounts,
+    counts::{self, CallCounts},
     event::{EventHub, now_ms},
     holders::SeenCalls,
     image::{Closed, Image, is_loaded},
@@ -62,6 +62,8 @@ pub(crate) struct Version {
     is_urgent: AtomicBool,
     /// Whether the reaper is to look at it, and has not begun to.
     is_queued: AtomicBool,
+    /// Whether it has returned from a call since it serves.
+    has_answered: AtomicBool,
     services: Services,
     /// The tasks that it started; some may have ended.
     tasks: Mutex<Vec<Box<dyn TaskHandle>>>,
@@ -166,6 +168,7 @@ struct Life {
     state: VersionState,
     detail: String,
     failure: Option<String>,
+    active_at: Option<Instant>,
     retired_at: Option<Instant>,
 }
 
@@ -202,12 +205,14 @@ impl Version {
                 state: VersionState::Loading,
                 detail: "loading".into(),
                 failure: None,
+                active_at: None,
                 retired_at: None,
             }),
             ending: Mutex::default(),
             finished: AtomicBool::new(false),
             is_urgent: AtomicBool::new(false),
             is_queued: AtomicBool::new(false),
+            has_answered: AtomicBool::new(false),
             services,
             tasks: Mutex::default(),
         });
@@ -384,6 +389,37 @@ impl Version {
         self.functions.get().map(|functions| &*functions.counts)
     }
 
+    /// Ends a call that was counted.
+    #[inline(always)]
+    pub fn end_counted(&self, place: usize, begun: counts::Begun) {
+        if begun.is_some() {
+            self.end_timed(place, begun);
+        }
+    }
+
+    /// A thread's first calls of a function are among those that are timed, and so is the version's.
+    #[cold]
+    fn end_timed(&self, place: usize, begun: counts::Begun) {
+        self.counts().into_iter().for_each(|counts| counts.end(place, begun));
+        if self.has_answered.load(Ordering::Relaxed) {
+            return;
+        }
+        // What the plugin itself calls while it is loaded is no call that a reload is waited for with.
+        let Some(active_at) = self.life().active_at else { return };
+        if self.has_answered.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let function = self.function_name(place).unwrap_or(BESIDES[0]).to_owned();
+        let event = Event::FirstCall {
+            at_ms: now_ms(),
+            plugin: self.facts.name.clone(),
+            version: self.ordinal,
+            function,
+            elapsed_us: u64::try_from(active_at.elapsed().as_micros()).unwrap_or(u64::MAX),
+        };
+        self.services.reaper.tell(&self.services.events, event);
+    }
+
     /// Keeps what the image told of its live types.
     pub fn set_live_types(&self, types: Vec<LiveTypeDescription>) {
         let _ = self.live_types.set(types);
@@ -487,8 +523,12 @@ impl Version {
             if (life.state, &life.detail) == (state, &detail) {
                 return;
             }
-            if state == VersionState::Retired && life.retired_at.is_none() {
-                life.retired_at = Some(Instant::now());
+            match state {
+                VersionState::Active => life.active_at = Some(Instant::now()),
+                VersionState::Retired => {
+                    life.retired_at.get_or_insert_with(Instant::now);
+                }
+                _ => {}
             }
             (life.state, life.detail) = (state, detail.clone());
         }

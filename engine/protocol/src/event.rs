@@ -43,6 +43,19 @@ pub enum Event {
         /// The state in words: `freed: 4.3 MiB unmapped after 12 ms`.
         detail: String,
     },
+    /// A version that serves returned from its first call, whatever came of it.
+    FirstCall {
+        /// Milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// The plugin.
+        plugin: String,
+        /// The version.
+        version: u32,
+        /// The function.
+        function: String,
+        /// How long before the version began to serve, in microseconds.
+        elapsed_us: u64,
+    },
     /// The engine shuts down.
     ShuttingDown {
         /// Milliseconds since the Unix epoch.
@@ -101,8 +114,8 @@ pub enum ValueChange {
 /// How long one phase of a reload, or of a build before it, took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseTiming {
-    /// `find`, `stage`, `inspect`, `open`, a lifecycle step, or `publish`; of a build `check`,
-    /// `cargo`, `compile`, `link`, `stamp` or `store`.
+    /// `find`, `stage`, `inspect`, `open`, a lifecycle step, or `publish`; of a build `notice`,
+    /// `check`, `cargo`, `compile`, `link`, `stamp`, `store` or `install`.
     pub phase: String,
     /// Its plugin; none where it concerns all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -76,8 +76,8 @@ impl Ours {
         let plugin = PluginPackage::open(&copy.dir).expect("a plugin");
         let plugin = PluginPackage { target_dir: copy.dir.join("target"), ..plugin };
         let plugin_dir = copy.dir.join("target/plugins");
-        let options = BuildOptions { no_replay, ..BuildOptions::default() };
-        let build = move || {
+        let build = move |noticed| {
+            let options = BuildOptions { noticed, no_replay, ..BuildOptions::default() };
             let mut said = String::new();
             let mut keep = |message| match message {
                 BuildMessage::Diagnostic(diagnostic) => said += &diagnostic.rendered,
@@ -85,12 +85,11 @@ impl Ours {
                 _ => {}
             };
             let built = build_plugin(&plugin, &options, &Cancel::default(), &mut keep);
-            let built = built.unwrap_or_else(|error| panic!("{error}\n{said}"));
-            let began = Instant::now();
+            let mut built = built.unwrap_or_else(|error| panic!("{error}\n{said}"));
             built.install(&plugin_dir).expect("install a plugin");
-            (built, began.elapsed())
+            built
         };
-        build();
+        build(None);
         let engine = Engine::builder(copy.dir.join("target/plugins")).build().expect("an engine");
         engine.load(()).expect("load the plugin");
 
@@ -100,15 +99,11 @@ impl Ours {
         let (name, save) = (copy.name, Arc::clone(&saved));
         let on_change = move |change: SourceChange| {
             let saved = *save.lock().expect("the time of the save");
-            let mut phases = vec![
-                ("save noticed".to_owned(), change.noticed.saturating_duration_since(saved)),
-                ("build begun".to_owned(), change.noticed.elapsed()),
-            ];
-            let (built, install) = build();
-            phases.extend(built.phases.iter().map(|(name, time)| ((*name).to_owned(), *time)));
-            phases.push(("install".to_owned(), install));
+            let mut phases =
+                vec![("save".to_owned(), change.noticed.saturating_duration_since(saved))];
+            let built = build(Some(change.noticed));
             let report = engine.reload().expect("reload");
-            for phase in report.phases {
+            for phase in built.phases.into_iter().chain(report.phases) {
                 let elapsed = Duration::from_micros(phase.elapsed_us);
                 match phases.iter_mut().find(|(name, _)| *name == phase.phase) {
                     Some((_, sum)) => *sum += elapsed,

@@ -1,12 +1,12 @@
 //! Beginning, cancelling and finishing jobs.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, build_host, build_plugin,
 };
-use hotswap_protocol::{ErrorKind, FreeResult, PhaseTiming, ReloadReport};
+use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -102,28 +102,24 @@ impl Supervisor {
             return Err(JobOutcome::failed(ErrorKind::Build, message));
         };
         let plugin_dir = package.plugin_dir.clone();
-        let notice = self.saves.remove(name).map(|noticed| ("notice", noticed.elapsed()));
+        let noticed = self.saves.remove(name);
         let (events, report) = (self.events.clone(), self.report.clone());
         tokio::task::spawn_blocking(move || {
             let mut on_message = forward(&events, &plugin.name);
-            let options = BuildOptions::default();
+            let options = BuildOptions { noticed, ..BuildOptions::default() };
             let built = build_plugin(&plugin, &options, &cancel, &mut on_message)
                 .and_then(|built| install(built, &plugin_dir));
             let (outcome, product) = match built {
-                Ok(Installed { built, path, is_new, elapsed }) => {
+                Ok(Installed { built, path, is_new }) => {
                     let build_id = built.build_id.to_string();
                     let summary = format!("build {}", format::short_build_id(&build_id));
-                    let phases =
-                        notice.into_iter().chain(built.phases).chain([("install", elapsed)]);
                     let _ = events.blocking_send(SessionEvent::Built {
                         plugin: built.plugin,
                         build_id,
                         path,
                         warnings: built.warnings,
                         effect: built.effect,
-                        phases: phases
-                            .map(|(phase, elapsed)| PhaseTiming::new(phase, None, elapsed))
-                            .collect(),
+                        phases: built.phases,
                     });
                     let product = if is_new { Product::Artifact } else { Product::Nothing };
                     (JobOutcome::done(summary), product)
@@ -238,14 +234,12 @@ struct Installed {
     path: PathBuf,
     /// Whether the directory had other code.
     is_new: bool,
-    elapsed: Duration,
 }
 
-fn install(built: Built, plugin_dir: &Path) -> Result<Installed, BuildError> {
-    let began = Instant::now();
+fn install(mut built: Built, plugin_dir: &Path) -> Result<Installed, BuildError> {
     let is_new = built.effect == BuildEffect::NewCode || !built.is_in(plugin_dir);
     let path = built.install(plugin_dir)?;
-    Ok(Installed { built, path, is_new, elapsed: began.elapsed() })
+    Ok(Installed { built, path, is_new })
 }
 
 /// Tells of what a build says; waits where the events are not read as fast.

@@ -57,7 +57,7 @@ impl Notes {
     ) -> io::Result<Self> {
         let script = dir.join("note-compilers.sh");
         // Cargo looks at the script's time, so it must stay the same file.
-        atomic_file::write(&script, include_bytes!("note-compilers.sh"))?;
+        atomic_file::write_executable(&script, include_bytes!("note-compilers.sh"))?;
         fs::set_permissions(&script, Permissions::from_mode(0o755))?;
         let mut notes = tempfile::Builder::new().prefix("notes-").tempdir_in(dir)?;
         notes.disable_cleanup(stay);

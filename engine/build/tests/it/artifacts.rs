@@ -42,7 +42,7 @@ fn the_build_id_follows_the_code_and_not_the_commit() {
     let first = build(&plugin);
     assert_eq!(first.plugin, "follows-code");
     assert_eq!(first.source, None);
-    let phases: Vec<_> = first.phases.iter().map(|(phase, _)| *phase).collect();
+    let phases: Vec<_> = first.phases.iter().map(|timing| timing.phase.as_str()).collect();
     assert_eq!(phases, ["check", "cargo", "stamp", "store"]);
     let stored = store.get("follows-code", first.build_id).unwrap().unwrap();
     assert_eq!(stored.path, first.artifact);
@@ -71,7 +71,7 @@ fn the_build_id_follows_the_code_and_not_the_commit() {
 #[test]
 fn installing_replaces_the_file_as_a_whole() {
     let workspace = Workspace::new();
-    let built = build(&workspace.real_plugin("installed"));
+    let mut built = build(&workspace.real_plugin("installed"));
     let out_dir = TempDir::new().unwrap();
     let plugin_dir = out_dir.path().join("not/there/yet");
 

@@ -103,7 +103,7 @@ struct Made {
 
 impl Made {
     fn maker(&self) -> Maker {
-        let has = |name: &str| self.built.phases.iter().any(|(phase, _)| *phase == name);
+        let has = |name: &str| self.built.phases.iter().any(|timing| timing.phase == name);
         match (has("cargo"), has("compile")) {
             (true, _) => Maker::Cargo,
             (false, true) => Maker::Replay,
