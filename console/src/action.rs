@@ -102,6 +102,8 @@ pub enum Action {
     Select,
     /// Write all lines that the filter shows to a file.
     Export,
+    /// Open the source that the selected line of a build or a difference is about.
+    Edit,
     /// Copy the selected lines.
     CopyLine,
     /// Copy all lines that the filter shows.
@@ -160,6 +162,8 @@ pub enum Scope {
     Logs,
     /// In the log and among a build's output.
     Text,
+    /// Where a place in the sources is selected: among a build's output, and in a difference.
+    Source,
 }
 
 /// An action by its name.
@@ -190,7 +194,7 @@ const fn command(
 /// All commands; the more telling ones of a scope first, since the footer shows as many as fit.
 pub static COMMANDS: &[Command] = {
     use Action as A;
-    use Scope::{Anywhere, Form, Logs, Plugin, Text};
+    use Scope::{Anywhere, Form, Logs, Plugin, Source, Text};
     const RELOAD_LATEST: Action = A::Operate(Operation::ReloadLatest);
     &[
         command(Plugin, "build", A::Build, "build", &["b"]),
@@ -212,6 +216,7 @@ pub static COMMANDS: &[Command] = {
         command(Logs, "level", A::NextLevel, "level", &["l"]),
         command(Logs, "follow", A::ToggleFollow, "follow", &["f"]),
         command(Logs, "pause", A::Pause, "pause", &["Space"]),
+        command(Source, "edit", A::Edit, "edit the source", &["o"]),
         command(Text, "next-error", A::NextError, "next error", &["e"]),
         command(Text, "previous-error", A::PreviousError, "previous error", &["E"]),
         command(Logs, "target", A::FilterWriters, "plugin, version, target", &["t"]),

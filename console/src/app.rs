@@ -1,5 +1,6 @@
 //! The console on a screen: one loop takes in what happens, and does what comes of it.
 
+use std::io;
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,11 +12,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::Failure;
 use crate::config::Config;
+use crate::editor::{self, Editing, Place};
 use crate::files::{Files, Work};
 use crate::history_file;
 use crate::memory_file;
 use crate::session::{self, LogLine, Options, Order, Session, SessionEvent};
-use crate::signals::Termination;
+use crate::signals::{Asked, Termination};
 use crate::state::State;
 use crate::state::overlay::Overlay;
 use crate::terminal::Screen;
@@ -62,6 +64,9 @@ pub async fn run(options: Options, config: Config, problem: Option<String>) -> R
         draw_at: None,
         last_draw: None,
         is_visible: true,
+        keyboard: Some(EventStream::new()),
+        editing: None,
+        pending: Vec::new(),
     };
     app.draw();
     let outcome = app.live(events, logs, termination).await;
@@ -88,6 +93,12 @@ struct App {
     last_draw: Option<Instant>,
     /// False once the terminal is gone; then the session is only brought to its end.
     is_visible: bool,
+    /// None while another program has the terminal: what reads the keyboard would take its keys.
+    keyboard: Option<EventStream>,
+    /// The editor, while it has the terminal.
+    editing: Option<Editing>,
+    /// What is to be taken in before anything else.
+    pending: Vec<Input>,
 }
 
 /// How the loop goes on.
@@ -104,12 +115,17 @@ impl App {
         mut logs: mpsc::Receiver<LogLine>,
         mut termination: Termination,
     ) -> Option<WireError> {
-        let mut keyboard = EventStream::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(LOG_BATCH);
-        let (mut keyboard_is_open, mut logs_are_open) = (true, true);
+        let mut logs_are_open = true;
         loop {
+            if let Some(input) = self.pending.pop() {
+                match self.take_in(input).await {
+                    Next::GoOn => continue,
+                    Next::Leave(error) => return error,
+                }
+            }
             let draw_at = self.draw_at;
             let frame = pin!(async move {
                 match draw_at {
@@ -120,18 +136,28 @@ impl App {
             // In the order of what must not wait for what.
             let input = tokio::select! {
                 biased;
-                event = keyboard.next(), if keyboard_is_open => match event {
+                Some(event) = next_of(&mut self.keyboard) => match event {
                     Some(Ok(event)) => match terminal_input(event) {
                         Some(input) => input,
                         None => continue,
                     },
                     // Without a keyboard nobody could ever leave.
                     Some(Err(_)) | None => {
-                        keyboard_is_open = false;
+                        self.keyboard = None;
                         Input::Terminate
                     }
                 },
-                () = termination.recv() => Input::Terminate,
+                Some(outcome) = end_of(&mut self.editing) => {
+                    self.close_editor(outcome);
+                    continue;
+                }
+                asked = termination.recv() => match &self.editing {
+                    Some(_) if asked == Asked::Interrupt => continue,
+                    editing => {
+                        editing.iter().for_each(Editing::stop);
+                        Input::Terminate
+                    }
+                },
                 () = frame => {
                     self.draw();
                     continue;
@@ -183,17 +209,44 @@ impl App {
                     }
                 }
                 Effect::Suspend => {
-                    if self.screen.suspend().await.is_err() {
-                        self.lose_screen();
-                    }
+                    let resumed = self.screen.suspend().await;
+                    self.is_back(resumed);
                 }
+                Effect::Edit(place) => self.edit(&place),
                 Effect::Exit(error) => return Next::Leave(error),
             }
         }
-        if at_once && self.draw_at.is_some() {
+        if at_once && self.draw_at.is_some() && self.pending.is_empty() {
             self.draw();
         }
         Next::GoOn
+    }
+
+    /// Gives the terminal to the editor.
+    fn edit(&mut self, place: &Place) {
+        self.keyboard = None;
+        self.screen.give_back();
+        match editor::start(place) {
+            Ok(editing) => self.editing = Some(editing),
+            Err(problem) => self.close_editor(Err(problem)),
+        }
+    }
+
+    /// Takes the terminal again from an editor that has ended.
+    fn close_editor(&mut self, outcome: Result<(), String>) {
+        self.editing = None;
+        self.keyboard = Some(EventStream::new());
+        let taken = self.screen.take_again();
+        self.is_back(taken);
+        self.pending.extend(outcome.err().map(|problem| Input::Told(Err(problem))));
+    }
+
+    /// The terminal was another program's, and may have been resized meanwhile.
+    fn is_back(&mut self, taken: io::Result<()>) {
+        match taken.and_then(|()| self.screen.size()) {
+            Ok((width, height)) => self.pending.push(Input::Resize(width, height)),
+            Err(_) => self.lose_screen(),
+        }
     }
 
     fn write(&mut self, work: Work) {
@@ -211,7 +264,7 @@ impl App {
 
     fn draw(&mut self) {
         self.draw_at = None;
-        if !self.is_visible {
+        if !self.is_visible || self.editing.is_some() {
             return;
         }
         let (state, theme) = (&self.state, self.themes.of(self.state.look));
@@ -228,6 +281,16 @@ impl App {
         // There may be no room for another order at the moment.
         tokio::spawn(async move { orders.send(Order::End).await });
     }
+}
+
+/// The next event of the terminal; none while nobody reads it.
+async fn next_of(keyboard: &mut Option<EventStream>) -> Option<Option<io::Result<TerminalEvent>>> {
+    Some(keyboard.as_mut()?.next().await)
+}
+
+/// How the editor ended; none while there is none.
+async fn end_of(editing: &mut Option<Editing>) -> Option<Result<(), String>> {
+    Some(editing.as_mut()?.end().await)
 }
 
 /// What the terminal tells; none for what does not matter.

@@ -1,5 +1,7 @@
 //! Where everything is on the screen, for any size of it.
 
+pub mod logs;
+
 use ratatui::layout::{Constraint, Layout as Split, Margin, Position, Rect};
 
 use crate::action::Panel;

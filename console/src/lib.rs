@@ -21,6 +21,7 @@ pub mod action;
 pub mod app;
 pub mod config;
 pub mod console_cli;
+pub mod editor;
 pub mod files;
 pub mod history_file;
 pub mod key;

@@ -69,7 +69,7 @@ async fn choose(picker: &mut Picker, config: &Config, client_name: &str) -> std:
                     Some(Ok(event)) => matches!(event, TerminalEvent::Resize(..)),
                     Some(Err(_)) | None => return Ok(false),
                 },
-                () = termination.recv() => return Ok(false),
+                _ = termination.recv() => return Ok(false),
                 _ = look.tick() => picker.update(socket::hosts(client_name).await),
             };
             if is_new {

@@ -4,6 +4,15 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// How a program is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// By Ctrl-C, which each program hears that the terminal belongs to at the moment.
+    Interrupt,
+    /// By whoever means this program.
+    End,
+}
+
 /// SIGINT, SIGTERM and SIGHUP; from its making on they no longer end the process by themselves.
 pub struct Termination {
     interrupt: Signal,
@@ -22,11 +31,11 @@ impl Termination {
     }
 
     /// Waits for one of them.
-    pub async fn recv(&mut self) {
+    pub async fn recv(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            _ = self.interrupt.recv() => Asked::Interrupt,
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.hangup.recv() => Asked::End,
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod preview;
 pub mod rates;
 pub mod rollback;
 pub mod schema;
+pub mod selection;
 pub mod timeline;
 pub mod tree;
 pub mod vault;
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use hotswap_protocol::HostInfo;
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Panel, Scope};
+use crate::action::{Action, COMMANDS, Panel, Scope};
 use crate::key::Key;
 use crate::keymap::Keymap;
 use crate::layout::Layout;
@@ -319,7 +320,10 @@ impl State {
     pub fn scopes(&self) -> &'static [Scope] {
         match (self.focus, self.tab) {
             (Panel::Logs, _) => &[Scope::Logs, Scope::Text, Scope::Plugin, Scope::Anywhere],
-            (Panel::Tabs, Tab::Build) => &[Scope::Text, Scope::Plugin, Scope::Anywhere],
+            (Panel::Tabs, Tab::Build) => {
+                &[Scope::Source, Scope::Text, Scope::Plugin, Scope::Anywhere]
+            }
+            (Panel::Tabs, Tab::Diff) => &[Scope::Source, Scope::Plugin, Scope::Anywhere],
             (Panel::Tabs | Panel::Plugins, _) => &[Scope::Plugin, Scope::Anywhere],
         }
     }
@@ -339,6 +343,13 @@ impl State {
         let plugin = &self.plugins.selected()?.plugin.name;
         let packages = self.host.packages.iter().map(String::as_str);
         packages.into_iter().find(|package| package.eq_ignore_ascii_case(plugin))
+    }
+
+    /// The key that asks for this, as people write it; or the command to look for in the palette.
+    pub(crate) fn key_of(&self, action: &Action) -> String {
+        let name = || COMMANDS.iter().find(|it| it.action == *action).map(|it| it.name);
+        let key = self.keymap.label_of(action);
+        key.or_else(|| Some(format!("`{}`", name()?))).unwrap_or_default()
     }
 
     pub(crate) fn say(&mut self, text: impl Into<String>) {

@@ -70,9 +70,19 @@ impl Screen {
     /// once it is continued.
     pub async fn suspend(&mut self) -> io::Result<()> {
         let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
-        restore();
+        self.give_back();
         kill_current_process_group(Signal::TSTP)?;
         let _ = tokio::time::timeout(RESUME_PATIENCE, continued.recv()).await;
+        self.take_again()
+    }
+
+    /// Gives the terminal back, to another program say.
+    pub fn give_back(&mut self) {
+        restore();
+    }
+
+    /// Takes the terminal again, as it was before it was given back; all of it has to be drawn.
+    pub fn take_again(&mut self) -> io::Result<()> {
         take()?;
         // `Terminal::clear` would ask the terminal where its cursor is, and the keyboard's reader
         // would take the answer for keys.

@@ -12,11 +12,13 @@ mod operations;
 mod preview;
 mod reloads;
 mod session;
+mod sources;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 use hotswap_protocol::WireError;
 
 use crate::action::{Action, Motion, Panel};
+use crate::editor::Place;
 use crate::operation::Operation;
 use crate::session::{LogLine, Order, SessionEvent};
 use crate::state::overlay::Overlay;
@@ -83,6 +85,8 @@ pub enum Effect {
     CaptureMouse(bool),
     /// Put this into the clipboard.
     Copy(String),
+    /// Open this in the editor, which has the terminal meanwhile.
+    Edit(Place),
     /// Stop, as Ctrl-Z does.
     Suspend,
     /// Leave, with an error to be told in the terminal.
@@ -202,6 +206,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             });
             return vec![Effect::CaptureMouse(state.mouse)];
         }
+        Action::Edit => return sources::edit(state),
         Action::Suspend => return vec![Effect::Suspend],
         action => return logs::act(state, &action),
     }

@@ -9,7 +9,7 @@ mod form;
 mod functions;
 mod header;
 mod live;
-pub(crate) mod logs;
+mod logs;
 mod overlay;
 mod palette;
 mod picker;

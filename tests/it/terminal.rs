@@ -1,7 +1,9 @@
 //! The console as a person has it before them: in a terminal, with a real host.
 
 use std::{
+    fs,
     io::{Read, Write},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
     sync::mpsc::{Receiver, channel},
@@ -195,6 +197,69 @@ fn from_the_start_through_a_call_and_a_reload_to_the_old_version_freed() {
     terminal.quit("q");
     assert!(!Path::new(&format!("/proc/{host}")).exists());
     assert!(!staging.exists());
+}
+
+#[test]
+fn a_mistake_is_mended_in_the_editor_and_reloaded() {
+    let workspace = Workspace::new();
+    let mut console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
+    let editors = tempfile::tempdir().expect("make a directory");
+    let editor = editors.path().join("vim");
+    let script = "#!/bin/sh\necho editing \"$@\"\nread answer\n\
+                  sed -i 's/Hullo, {nam}!/Hello again, {name}!/' \"$2\"\n";
+    fs::write(&editor, script).expect("write an editor");
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("write an editor");
+    console.env_remove("VISUAL").env("EDITOR", &editor);
+    let mut terminal = Terminal::start(&console, (120, 36));
+    terminal.wait_for_line(&["● world", "v1", "active"]);
+
+    workspace.edit(WORLD, "Hello, {name}!", "Hullo, {nam}!");
+    terminal.wait_for_text("build world failed");
+    terminal.press("2");
+    terminal.wait_for_text("o edit the source");
+    terminal.press("o");
+    let row = 1 + workspace.read(WORLD).lines().position(|it| it.contains("{nam}")).expect("it");
+    terminal.wait_for_line(&[&format!("editing +{row} "), "world/src/lib.rs"]);
+    let screen = terminal.screen.screen();
+    assert!(!screen.alternate_screen() && !screen.bracketed_paste());
+
+    // What is resized meanwhile, and what happens meanwhile, is seen afterwards; and no key that the
+    // editor is given does anything here.
+    terminal.resize(110, 34);
+    terminal.press("q\n");
+    terminal.wait_for("the console again", |screen| screen.alternate_screen().then_some(()));
+    terminal.wait_for_line(&["● world", "v2", "active"]);
+    assert!(terminal.screen.screen().bracketed_paste());
+    assert!(!terminal.screen.screen().contents().contains("Quit?"));
+    terminal.quit("q");
+}
+
+#[test]
+fn a_host_that_is_restarted_has_the_builds_that_served_last() {
+    let workspace = Workspace::new();
+    let console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
+    let mut terminal = Terminal::start(&console, (160, 40));
+    terminal.wait_for_line(&["● world", "v1", "active"]);
+    let restart = |terminal: &mut Terminal| {
+        let before = terminal.wait_for("its pid", |screen| number_after(screen, "● pid "));
+        terminal.press("Hy");
+        terminal.wait_for("another pid", |screen| {
+            number_after(screen, "● pid ").filter(|pid| *pid != before)
+        });
+    };
+
+    // What fails as it is loaded is refused by a reload, and stays in the plugin directory.
+    workspace.edit(WORLD, "tracing::info!(\"the world is ready\")", "panic!(\"no luck\")");
+    terminal.wait_for_text("reload failed: ");
+    restart(&mut terminal);
+    terminal.wait_for_line(&["the artifact of world was refused: v1 failed", "no luck"]);
+    terminal.wait_for_line(&["loaded: ", "world v2"]);
+
+    fs::write(workspace.plugin_dir.path().join("world.so"), "no artifact").expect("break it");
+    restart(&mut terminal);
+    terminal.wait_for_line(&["the artifact of world was refused: ", "is there instead"]);
+    terminal.wait_for_line(&["● world", "v1", "active"]);
+    terminal.quit("q");
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
     let built = loop {
         tokio::select! {
             built = &mut building => break built,
-            () = termination.recv() => cancel.cancel(),
+            _ = termination.recv() => cancel.cancel(),
         }
     };
     let built = built.map_err(|error| {

@@ -1,10 +1,14 @@
 //! How the selected version differs from another one, or from what is being worked on.
 
+use std::collections::BTreeMap;
+
 use hotswap_build::SourceLineKind;
 use hotswap_protocol::{Source, ValueChange, ValueOutcome, VersionState};
 
 use super::State;
+use super::selection::Selection;
 use crate::action::Motion;
+use crate::editor::Place;
 use crate::format;
 use crate::preview::{Line, Sort, change_lines};
 use crate::session::{DiffRequest, DiffVersion, Difference};
@@ -16,12 +20,14 @@ pub struct Diff {
     asked: Option<DiffRequest>,
     /// What came of it, in lines.
     lines: Vec<Line>,
+    /// Where in the sources the lines are, as far as the newer side has them; of a file that it has
+    /// not, none.
+    places: BTreeMap<usize, Option<Place>>,
     /// What these lines are about.
     shown: Option<DiffRequest>,
     /// The version that others are compared with, as long as its plugin is selected.
     base: Option<(String, u32)>,
-    /// The first visible line.
-    top: usize,
+    selection: Selection,
 }
 
 impl Diff {
@@ -48,9 +54,10 @@ impl Diff {
             return;
         }
         if self.shown.as_ref() != Some(&difference.request) {
-            self.top = 0;
+            self.selection = Selection::default();
         }
         self.lines = lines(&difference, values);
+        self.places = places(&difference, self.lines.len());
         self.shown = Some(difference.request);
     }
 
@@ -69,13 +76,33 @@ impl Diff {
 
     /// The first visible line where `page` are.
     pub fn top(&self, page: usize) -> usize {
-        self.top.min(self.lines.len().saturating_sub(page))
+        self.selection.top(self.lines.len(), page)
     }
 
-    /// Scrolls.
+    /// The position of the selected line.
+    pub fn selected(&self) -> usize {
+        self.selection.line.min(self.lines.len().saturating_sub(1))
+    }
+
+    /// Where the selected line is in the sources; of a line that is gone, what is before it.
+    pub fn place(&self) -> Option<&Place> {
+        self.lines()?;
+        self.places.range(..=self.selected()).next_back()?.1.as_ref()
+    }
+
+    /// Moves the selected line, where `page` are visible.
     pub fn go(&mut self, motion: Motion, page: usize) {
-        let stops = self.lines.len().saturating_sub(page) + 1;
-        self.top = super::plugins::step(motion, self.top(page), stops, page).unwrap_or(self.top);
+        self.selection.go(motion, self.lines.len(), page);
+    }
+
+    /// Scrolls, as a wheel does.
+    pub fn scroll(&mut self, lines: usize, up: bool, page: usize) {
+        self.selection.scroll(lines, up, self.lines.len(), page);
+    }
+
+    /// Selects a line.
+    pub fn select(&mut self, line: usize, page: usize) {
+        self.selection.select(line, self.lines.len(), page);
     }
 }
 
@@ -129,6 +156,19 @@ fn lines(difference: &Difference, values: &[ValueOutcome]) -> Vec<Line> {
     lines.push(Line::new(Sort::Plain, ""));
     lines.extend(source_lines(difference));
     lines
+}
+
+/// Where the source lines are: they are the last of all, but for the one that counts the others.
+fn places(difference: &Difference, line_count: usize) -> BTreeMap<usize, Option<Place>> {
+    let Ok(diff) = &difference.source else { return BTreeMap::new() };
+    let first = line_count - diff.lines.len() - usize::from(diff.omitted > 0);
+    let places = diff.lines.iter().enumerate().filter_map(|(position, line)| {
+        let place = line.place.clone();
+        let place = place.map(|(file, row)| Place { file, row: Some(row), column: None });
+        let is_file = line.kind == SourceLineKind::File;
+        (is_file || place.is_some()).then_some((first + position, place))
+    });
+    places.collect()
 }
 
 fn declared_lines(difference: &Difference) -> Vec<Line> {

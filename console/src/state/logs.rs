@@ -210,14 +210,20 @@ impl Logs {
         self.select(to.min(last), page);
     }
 
-    /// Scrolls by some lines, as a wheel does.
+    /// Scrolls by some lines, as a wheel does; the selected line stays in sight.
     pub fn scroll(&mut self, lines: usize, up: bool, page: usize) {
-        let last = self.passing.len().saturating_sub(1);
-        let from = self.cursor().unwrap_or(last);
-        if !up && (self.follows() || from + lines > last) {
+        let last_top = self.passing.len().saturating_sub(page);
+        let (top, cursor) = match self.cursor() {
+            Some(cursor) => (self.top().min(last_top), cursor),
+            None => (last_top, self.passing.len().saturating_sub(1)),
+        };
+        let top = if up { top.saturating_sub(lines) } else { top + lines };
+        if !up && top >= last_top || self.passing.is_empty() {
             return self.follow();
         }
-        self.select(if up { from.saturating_sub(lines) } else { from + lines }, page);
+        let cursor = cursor.clamp(top, top + page.saturating_sub(1));
+        self.select(cursor, page);
+        self.top = self.base + top as u64;
     }
 
     /// Keeps the newest line in sight.

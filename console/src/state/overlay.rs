@@ -71,6 +71,7 @@ pub fn help_lines(keymap: &Keymap) -> Vec<HelpLine> {
         (Scope::Plugin, "Plugins and functions"),
         (Scope::Logs, "Logs"),
         (Scope::Text, "Logs and build output"),
+        (Scope::Source, "Build output and differences"),
         (Scope::Anywhere, "Everywhere"),
     ] {
         if !lines.is_empty() {

@@ -15,15 +15,43 @@ pub(super) fn open_form(state: &mut State) -> Vec<Effect> {
     if state.focus == Panel::Tabs && state.tab == Tab::Live {
         return open_live_form(state);
     }
-    let functions = state.plugins.functions();
-    let Some(function) = functions.get(state.functions.selected).or(functions.first()) else {
-        state.complain("the selected plugin has no function to call");
-        return Vec::new();
-    };
-    let Some(target) = state.plugins.selected_target() else { return Vec::new() };
-    state.functions.form = Some(Form::new(target, function));
+    match form_of_selected(state) {
+        Ok(form) => state.functions.form = Some(form),
+        Err(problem) => {
+            state.complain(problem);
+            return Vec::new();
+        }
+    }
     state.focus = Panel::Tabs;
     super::show_tab(state, Tab::Functions)
+}
+
+/// The form of the selected function; or why there is none, and what to do.
+fn form_of_selected(state: &State) -> Result<Form, String> {
+    let row = state.plugins.selected().ok_or("no plugin is selected")?;
+    let (plugin, version) = (&row.plugin.name, row.version);
+    if !is_callable(version.state) {
+        let serving = state.plugins.version_of(plugin);
+        let instead = match serving {
+            Some(serving) => format!("v{serving} serves, select that"),
+            None => format!("{} loads another build", state.key_of(&Action::RollBack)),
+        };
+        let target = format!("{plugin} v{}", version.version);
+        let is = match version.state {
+            VersionState::Failed => "never served".into(),
+            state => format!("is {state}"),
+        };
+        return Err(format!("{target} {is} and cannot be called; {instead}"));
+    }
+    let functions = state.plugins.functions();
+    let function = functions.get(state.functions.selected).or(functions.first());
+    let function = function.ok_or_else(|| format!("{plugin} has no function to call"))?;
+    let target = state.plugins.selected_target().ok_or("no plugin is selected")?;
+    Ok(Form::new(target, function))
+}
+
+fn is_callable(state: VersionState) -> bool {
+    matches!(state, VersionState::Active | VersionState::Retired)
 }
 
 /// The form of the selected live function, among those of its plugin.
@@ -93,15 +121,14 @@ pub(super) fn compare(state: &mut State) {
     let plugin = form.target.split('@').next().unwrap_or_default();
     let found = state.plugins.list().iter().find(|it| it.name == plugin);
     let own = state.plugins.version_of(&form.target);
-    let callable = |state| matches!(state, VersionState::Active | VersionState::Retired);
     let others: Vec<String> = found
         .iter()
         .flat_map(|plugin| &plugin.versions)
-        .filter(|it| callable(it.state) && Some(it.version) != own)
+        .filter(|it| is_callable(it.state) && Some(it.version) != own)
         .map(|it| format!("{plugin}@{}", it.version))
         .collect();
     if others.is_empty() {
-        let keep = state.keymap.label_of(&Action::ToggleHold).unwrap_or_default();
+        let keep = state.key_of(&Action::ToggleHold);
         return state.complain(format!(
             "no other version of {plugin} is loaded; {keep} keeps one loaded when it is replaced"
         ));
@@ -156,7 +183,7 @@ pub(super) fn toggle_hold(state: &mut State) -> Vec<Effect> {
         return Vec::new();
     };
     let target = format!("{}@{}", row.plugin.name, row.version.version);
-    if !matches!(row.version.state, VersionState::Active | VersionState::Retired) {
+    if !is_callable(row.version.state) {
         let state_word = row.version.state;
         state.complain(format!("{target} is {state_word}; only what can be called can be kept"));
         return Vec::new();

@@ -11,35 +11,38 @@ use crate::state::tree::TreeTab as _;
 use crate::state::{State, Tab};
 
 pub(super) fn show(state: &mut State) -> Vec<Effect> {
-    let details = match state.focus {
-        Panel::Plugins => state.plugins.selected().map(|row| {
+    let details = match (state.focus, state.tab) {
+        (Panel::Plugins, _) => state.plugins.selected().map(|row| {
             let title = format!("{} v{}", row.plugin.name, row.version.version);
             let lines = of_version(row.plugin, row.version, state);
             (title, lines)
         }),
-        Panel::Tabs if state.tab == Tab::Functions => return calls::open_form(state),
-        Panel::Tabs if state.tab == Tab::Timeline => {
+        (Panel::Tabs, Tab::Functions) => return calls::open_form(state),
+        (Panel::Tabs, Tab::Timeline) => {
             let reload = state.timeline.reloads().get(state.timeline.selected());
             reload.map(|reload| (reload.title(), of_reload(reload)))
         }
-        Panel::Tabs if state.tab == Tab::Vault => {
+        (Panel::Tabs, Tab::Vault) => {
             if state.vault.toggle() {
                 return Vec::new();
             }
             state.vault.details()
         }
-        Panel::Tabs if state.tab == Tab::Live => {
+        (Panel::Tabs, Tab::Live) => {
             if state.live.toggle() {
                 return Vec::new();
             }
             state.live.details()
         }
-        Panel::Tabs if state.tab == Tab::Diff => {
+        (Panel::Tabs, Tab::Build) => state.builds.diagnostic().map(|diagnostic| {
+            let lines = diagnostic.text.lines().map(str::to_owned).collect();
+            (diagnostic.message.clone(), lines)
+        }),
+        (Panel::Tabs, Tab::Diff) => {
             state.diff.outdate();
             None
         }
-        Panel::Tabs => None,
-        Panel::Logs => {
+        (Panel::Logs, _) => {
             let last = state.logs.passing().saturating_sub(1);
             state.logs.row(state.logs.cursor().unwrap_or(last)).map(|row| {
                 let title = format!("{} {}", format::clock_millis(row.at_ms), row.origin.writer());

@@ -73,8 +73,7 @@ fn go_to_error(state: &mut State, forward: bool, page: usize) {
     let found = if state.focus == Panel::Logs {
         state.logs.go_to_error(forward, page)
     } else {
-        let page = state.layout().page(Panel::Tabs);
-        state.builds.go_to_error(forward, page)
+        state.builds.go_to_error(forward)
     };
     say_unless(found, state, if forward { "no later error" } else { "no earlier error" });
 }
@@ -99,7 +98,7 @@ fn copy_selection(state: &mut State) -> Vec<Effect> {
 fn copy(state: &mut State, text: String, count: usize) -> Vec<Effect> {
     if text.len() > MOST_COPIED_BYTES {
         let size = format::bytes(text.len() as u64);
-        let export = state.keymap.label_of(&Action::Export).unwrap_or_default();
+        let export = state.key_of(&Action::Export);
         state.complain(format!("{size} are too much to copy; {export} writes them to a file"));
         return Vec::new();
     }

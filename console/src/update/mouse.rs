@@ -9,7 +9,6 @@ use crate::layout;
 use crate::state::form::Form;
 use crate::state::tree::TreeTab as _;
 use crate::state::{State, Tab};
-use crate::view::logs::position_at;
 
 /// So many lines the wheel moves.
 const WHEEL_LINES: usize = 3;
@@ -37,6 +36,14 @@ fn scroll(state: &mut State, place: Position, up: bool) -> Vec<Effect> {
     match state.layout().panel_at(place) {
         Some((Panel::Logs, area)) => {
             state.logs.scroll(WHEEL_LINES, up, usize::from(layout::inside(area).height));
+            Vec::new()
+        }
+        Some((Panel::Tabs, area)) if state.tab == Tab::Build => {
+            state.builds.scroll(WHEEL_LINES, up, usize::from(layout::inside(area).height));
+            Vec::new()
+        }
+        Some((Panel::Tabs, area)) if state.tab == Tab::Diff => {
+            state.diff.scroll(WHEEL_LINES, up, usize::from(layout::inside(area).height));
             Vec::new()
         }
         Some((Panel::Tabs, _)) if state.tab == Tab::Functions && state.functions.form.is_some() => {
@@ -72,7 +79,8 @@ fn click(state: &mut State, place: Position) -> Vec<Effect> {
         (Panel::Tabs, Tab::Functions) => click_functions(state, inside, place),
         (Panel::Tabs, Tab::Vault | Tab::Live) => click_tree(state, inside, row),
         (Panel::Tabs, Tab::Timeline) => click_reload(state, inside, row),
-        (Panel::Tabs, Tab::Build | Tab::Diff) => Vec::new(),
+        (Panel::Tabs, Tab::Build) => click_build(state, inside, row),
+        (Panel::Tabs, Tab::Diff) => click_difference(state, inside, row),
     }
 }
 
@@ -105,7 +113,8 @@ fn click_plugin(state: &mut State, tree: Rect, row: usize) -> Vec<Effect> {
 }
 
 fn click_line(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
-    let Some(position) = position_at(&state.logs, inside, row) else { return Vec::new() };
+    let rows = layout::logs::rows(&state.logs, inside);
+    let Some(position) = rows.get(row).map(|row| row.position) else { return Vec::new() };
     if state.logs.cursor() == Some(position) {
         return act(state, Action::Details);
     }
@@ -125,6 +134,28 @@ fn click_reload(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
         return act(state, Action::Details);
     }
     state.timeline.select(index);
+    Vec::new()
+}
+
+fn click_build(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
+    let page = usize::from(inside.height);
+    let line = state.builds.top(page) + row;
+    if line >= state.builds.lines().len() {
+        return Vec::new();
+    }
+    if state.builds.selected() == Some(line) {
+        return act(state, Action::Details);
+    }
+    state.builds.select(line, page);
+    Vec::new()
+}
+
+fn click_difference(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
+    let page = usize::from(inside.height);
+    let line = state.diff.top(page) + row;
+    if line < state.diff.lines().map_or(0, <[_]>::len) {
+        state.diff.select(line, page);
+    }
     Vec::new()
 }
 

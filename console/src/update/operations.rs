@@ -3,6 +3,7 @@
 use hotswap_protocol::VersionState;
 
 use super::Effect;
+use crate::action::Action;
 use crate::operation::Operation;
 use crate::session::Order;
 use crate::state::overlay::Overlay;
@@ -86,7 +87,12 @@ pub(super) fn ask_to_free(state: &mut State) {
     let name = format!("{} v{}", plugin.name, version.version);
     match version.state {
         VersionState::Active | VersionState::Loading => {
-            state.complain(format!("{name} serves; only a replaced version can be freed"));
+            let keys = [Action::Operate(Operation::Reload), Action::RollBack];
+            let [reload, roll_back] = keys.map(|action| state.key_of(&action));
+            state.complain(format!(
+                "{name} serves; only a replaced version can be freed: {reload} reloads, \
+                 {roll_back} rolls back"
+            ));
         }
         VersionState::Freed => state.say(format!("{name} is freed already")),
         VersionState::Failed => state.say(format!("{name} never served; nothing is left of it")),
@@ -107,6 +113,10 @@ pub(super) fn ask_to_free(state: &mut State) {
 
 /// Shows what the selected plugin can be rolled back to.
 pub(super) fn choose_rollback(state: &mut State) -> Vec<Effect> {
+    if state.host.phase != Phase::Connected {
+        state.complain("no host is connected");
+        return Vec::new();
+    }
     let Some(PluginRow { plugin, version, .. }) = state.plugins.selected() else {
         state.complain("no plugin is selected");
         return Vec::new();

@@ -8,7 +8,9 @@ use ratatui::text::{Line, Span};
 
 use super::draw_empty;
 use super::plugins::row_of;
+use super::text::selected;
 use super::theme::Theme;
+use crate::action::Panel;
 use crate::state::State;
 use crate::state::build::LineSort;
 
@@ -20,11 +22,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
     let height = usize::from(area.height);
     let top = state.builds.top(height);
+    let style = theme.selection(state.focus == Panel::Tabs);
     for (offset, line) in lines.iter().skip(top).take(height).enumerate() {
+        let width = usize::from(area.width);
         let text = match line.sort {
-            LineSort::Heading => heading(&line.text, usize::from(area.width), theme),
+            LineSort::Heading => heading(&line.text, width, theme),
             LineSort::Error | LineSort::Plain => coloured(&line.text, theme),
         };
+        let is_selected = state.builds.selected() == Some(top + offset);
+        let text = if is_selected { selected(text, width, style) } else { text };
         frame.render_widget(text, row_of(area, offset));
     }
 }

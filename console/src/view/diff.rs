@@ -3,12 +3,13 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
-use ratatui::text::Line as Text;
+use ratatui::text::{Line as Text, Span};
 
 use super::plugins::row_of;
-use super::text::{cut, wrap_words};
+use super::text::{cut, selected, wrap_words};
 use super::theme::Theme;
 use super::{draw_empty, draw_rule};
+use crate::action::Panel;
 use crate::preview::{Line, Sort};
 use crate::state::State;
 
@@ -23,14 +24,23 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let height = usize::from(area.height);
     let width = usize::from(area.width).saturating_sub(1);
     let top = state.diff.top(height);
+    let has_focus = state.focus == Panel::Tabs;
     for (offset, line) in lines.iter().skip(top).take(height).enumerate() {
         let row = row_of(area, offset);
-        if line.sort == Sort::Heading {
+        let is_selected = state.diff.selected() == top + offset && has_focus;
+        if line.sort == Sort::Heading && !is_selected {
             draw_rule(frame, row, &line.text, theme);
-        } else {
-            let text = cut(&format!(" {}", line.text), width);
-            frame.render_widget(Text::styled(text, style(line.sort, theme)), row);
+            continue;
         }
+        let text = cut(&format!(" {}", line.text), width);
+        let text = Text::from(Span::styled(text, style(line.sort, theme)));
+        frame.render_widget(
+            match is_selected {
+                true => selected(text, area.width.into(), theme.selected),
+                false => text,
+            },
+            row,
+        );
     }
 }
 

@@ -8,16 +8,16 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::plugins::row_of;
-use super::text::{cut, cut_front, cut_spans, pad, wrap_spans};
+use super::text::{cut, cut_front, cut_spans, pad, selected, wrap_spans};
 use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::action::Panel;
-use crate::format;
 use crate::state::logs::{LogRow, Logs, Origin};
 use crate::state::{SearchField, State};
+use crate::{format, layout};
 
-/// So many columns tell who wrote a line.
-const WRITER_WIDTH: usize = 14;
+/// So many columns tell who wrote a line; the time, a mark and the level come before.
+const WRITER_WIDTH: usize = layout::logs::LEAD_WIDTH - 16;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let logs = &state.logs;
@@ -40,21 +40,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         };
         return draw_empty(frame, inner, text, theme);
     }
-    let width = usize::from(inner.width);
-    let lines = visible_lines(logs, width, inner.height.into(), has_focus, theme);
-    for (offset, (_, line)) in lines.into_iter().enumerate() {
-        frame.render_widget(line, row_of(inner, offset));
+    let rows = layout::logs::rows(logs, inner);
+    let mut offset = 0;
+    for rows in rows.chunk_by(|a, b| a.position == b.position) {
+        let Some(row) = logs.row(rows[0].position) else { continue };
+        let style = logs.is_selected(row).then_some(theme.selection(has_focus));
+        let lines = lines_of(row, logs, inner.width.into(), style, theme);
+        for line in lines.into_iter().skip(rows[0].part).take(rows.len()) {
+            frame.render_widget(line, row_of(inner, offset));
+            offset += 1;
+        }
     }
-}
-
-/// Which of the lines that pass the filter is in a row of the panel; a wrapped one is in several.
-pub(crate) fn position_at(logs: &Logs, inside: Rect, row: usize) -> Option<usize> {
-    let (width, height) = (inside.width.into(), inside.height.into());
-    if logs.passing() == 0 {
-        return None;
-    }
-    let lines = visible_lines(logs, width, height, false, &Theme::without_colours());
-    lines.get(row).map(|(position, _)| *position)
 }
 
 /// `3 Logs  ≥ WARN  of world@3  /vel  214 of 18,042`, and which of its parts is being typed.
@@ -113,60 +109,11 @@ fn draw_mode(frame: &mut Frame<'_>, area: Rect, title_width: u16, logs: &Logs, t
     }
 }
 
-/// The rows that fit, each with the position of its line, so that the newest or the selected line is
-/// among them.
-fn visible_lines(
-    logs: &Logs,
-    width: usize,
-    height: usize,
-    has_focus: bool,
-    theme: &Theme,
-) -> Vec<(usize, Line<'static>)> {
-    let draw = |position: usize| {
-        let Some(row) = logs.row(position) else { return Vec::new() };
-        let selected = logs.is_selected(row);
-        let style = match (selected, has_focus) {
-            (true, true) => Some(theme.selected),
-            (true, false) => Some(theme.selected_elsewhere),
-            (false, _) => None,
-        };
-        let lines = lines_of(row, logs, width, style, theme).into_iter();
-        lines.map(|line| (position, line)).collect::<Vec<_>>()
-    };
-    let mut lines = Vec::new();
-    if let Some(cursor) = logs.cursor() {
-        let mut cursor_is_visible = false;
-        for position in logs.top()..logs.passing() {
-            lines.extend(draw(position));
-            cursor_is_visible |= position == cursor && lines.len() <= height;
-            if lines.len() >= height {
-                break;
-            }
-        }
-        lines.truncate(height);
-        if cursor_is_visible {
-            return lines;
-        }
-    }
-    // From the newest line, or the selected one, upwards.
-    let last = logs.cursor().unwrap_or(logs.passing() - 1);
-    let mut upwards = Vec::new();
-    for position in (0..=last).rev() {
-        upwards.extend(draw(position).into_iter().rev());
-        if upwards.len() >= height {
-            break;
-        }
-    }
-    upwards.truncate(height);
-    upwards.reverse();
-    upwards
-}
-
 fn lines_of(
     row: &LogRow,
     logs: &Logs,
     width: usize,
-    selected: Option<Style>,
+    selected_style: Option<Style>,
     theme: &Theme,
 ) -> Vec<Line<'static>> {
     if row.origin.is_marker() {
@@ -176,7 +123,7 @@ fn lines_of(
             Origin::Dropped(_) => theme.warning,
             _ => theme.marker,
         };
-        return vec![Line::styled(text + &rest, selected.unwrap_or(style))];
+        return vec![Line::styled(text + &rest, selected_style.unwrap_or(style))];
     }
     let mark = match logs.is_marked(row) {
         true => Span::styled("◆", theme.warning),
@@ -197,15 +144,11 @@ fn lines_of(
             _ => vec![Span::raw(" ".repeat(lead_width.min(width)))],
         };
         spans.extend(part);
-        let mut line = Line::from(spans);
-        if let Some(style) = selected {
-            for span in &mut line.spans {
-                span.style = span.style.patch(style);
-            }
-            let missing = width.saturating_sub(line.width());
-            line.push_span(Span::styled(" ".repeat(missing), style));
-        }
-        lines.push(line);
+        let line = Line::from(spans);
+        lines.push(match selected_style {
+            Some(style) => selected(line, width, style),
+            None => line,
+        });
     }
     lines
 }

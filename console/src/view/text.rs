@@ -1,6 +1,7 @@
 //! Text in columns.
 
-use ratatui::text::Span;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// The text cut to at most `width` columns; a cut one ends in `…`.
@@ -92,6 +93,16 @@ pub(super) fn cut_spans(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'st
         first.push(Span::raw("…"));
     }
     first
+}
+
+/// The line as the selected one, over its whole width.
+pub(super) fn selected(mut line: Line<'static>, width: usize, style: Style) -> Line<'static> {
+    for span in &mut line.spans {
+        span.style = line.style.patch(span.style).patch(style);
+    }
+    let missing = width.saturating_sub(line.width());
+    line.push_span(Span::styled(" ".repeat(missing), style));
+    line
 }
 
 /// Spans in lines of at most `width` columns, broken where the columns end.

@@ -91,6 +91,11 @@ impl Theme {
         }
     }
 
+    /// How the selected line of a panel looks.
+    pub(super) fn selection(&self, has_focus: bool) -> Style {
+        if has_focus { self.selected } else { self.selected_elsewhere }
+    }
+
     /// Weights only.
     pub fn without_colours() -> Self {
         let plain = Style::new();

@@ -46,6 +46,19 @@ fn quitting_asks_while_the_host_is_ours() {
 }
 
 #[test]
+fn what_cannot_be_called_says_why_and_what_can() {
+    for (keys, words) in [
+        ("j j i", "world v1 is freed and cannot be called; v3 serves, select that"),
+        ("G i", "dog v1 never served and cannot be called; R loads another build"),
+    ] {
+        let mut console = connected();
+        assert_eq!(console.press(keys), []);
+        assert!(console.state.functions.form.is_none());
+        assert_eq!(console.state.notice.as_ref().unwrap().text, words);
+    }
+}
+
+#[test]
 fn quitting_does_not_ask_where_nothing_would_end() {
     let mut console = Console::new(120, 36);
     assert_eq!(console.press("q"), end());

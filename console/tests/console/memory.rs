@@ -11,6 +11,7 @@ use hotswap_protocol::LogLevel;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
+use crate::screens::SIZES;
 use crate::support::console::Console;
 use crate::support::samples;
 
@@ -110,14 +111,16 @@ fn the_choice_of_a_host() {
     assert!(picker.update(vec![samples::host(812), samples::host(9)]));
     assert_eq!(picker.selected().unwrap().pid, 812, "what is selected stays so");
     assert!(!picker.update(vec![samples::host(812), samples::host(9)]), "nothing is new");
-    let screen = |picker: &Picker| {
-        let mut terminal = Terminal::new(TestBackend::new(60, 9)).unwrap();
+    let screen = |picker: &Picker, (width, height)| {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         let (now_ms, theme) = (samples::NOON_MS + 300_000, Theme::without_colours());
         terminal.draw(|frame| view::draw_picker(frame, picker, now_ms, &theme)).unwrap();
         terminal.backend().to_string()
     };
-    insta::assert_snapshot!(screen(&picker));
+    let screens = SIZES
+        .map(|(width, height)| format!("{width}×{height}\n{}\n", screen(&picker, (width, height))));
+    insta::assert_snapshot!(screens.join("\n"));
     picker.update(Vec::new());
     assert_eq!(picker.selected(), None);
-    assert!(screen(&picker).contains("No host runs any more."));
+    assert!(screen(&picker, SIZES[1]).contains("No host runs any more."));
 }

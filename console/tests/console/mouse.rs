@@ -3,6 +3,7 @@
 use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use hotswap_console::action::Panel;
 use hotswap_console::config::Config;
+use hotswap_console::editor::Place;
 use hotswap_console::session::{LogLine, OutputStream, SessionEvent};
 use hotswap_console::state::overlay::Overlay;
 use hotswap_console::state::{Look, Tab};
@@ -56,8 +57,8 @@ fn the_wheel_scrolls_what_is_under_it_without_giving_it_the_keyboard() {
     assert!(!console.state.logs.follows());
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 96"));
     assert_eq!(console.state.focus, Panel::Plugins);
-    console.mouse(MouseEventKind::ScrollDown, "line 99");
-    console.mouse(MouseEventKind::ScrollDown, "line 99");
+    assert!(!console.screen().contains("line 97"), "{}", console.screen());
+    console.mouse(MouseEventKind::ScrollDown, "line 96");
     assert!(console.state.logs.follows());
     console.click("line 95");
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("line 95"));
@@ -98,6 +99,44 @@ fn a_click_selects_a_reload_and_opens_it() {
     assert_eq!(console.state.overlay, None);
     console.click("reload 5 ");
     assert!(matches!(&console.state.overlay, Some(Overlay::Details { .. })));
+}
+
+#[test]
+fn a_click_selects_a_diagnostic_and_opens_it() {
+    let mut console = Console::connected(120, 36);
+    console.session(samples::mistake("world", 12));
+    console.session(samples::mistake("cat", 40));
+    console.click("Build");
+    console.click("--> world/src/lib.rs:12:5");
+    let place = samples::place("world", 12);
+    assert_eq!(console.press("o"), [Effect::Edit(place)]);
+    console.click("--> world/src/lib.rs:12:5");
+    assert!(matches!(&console.state.overlay, Some(Overlay::Details { .. })));
+    console.press("Esc");
+    for _ in 0..100 {
+        console.session(samples::mistake("dog", 7));
+    }
+    console.mouse(MouseEventKind::ScrollUp, "--> world/src/lib.rs:12:5");
+    assert_eq!(console.state.builds.selected(), Some(1));
+    for _ in 0..200 {
+        console.mouse(MouseEventKind::ScrollDown, "2  Functions");
+    }
+    assert_eq!(console.state.builds.selected(), None, "the newest stay in sight");
+}
+
+#[test]
+fn a_click_selects_a_line_of_a_difference() {
+    let mut console = Console::connected(120, 36);
+    let request = console.compare().unwrap();
+    console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
+    console.click("+    Ok(format!(\"Good day");
+    let place = Place { column: None, ..samples::place("world", 5) };
+    assert_eq!(console.press("o"), [Effect::Edit(place.clone())]);
+    console.click("│  }");
+    assert_eq!(console.press("o"), [Effect::Edit(place)], "of a line without one, that before it");
+    console.click("function wave");
+    assert_eq!(console.press("o"), []);
+    assert!(console.screen().contains("no line of a source file is selected"));
 }
 
 #[test]

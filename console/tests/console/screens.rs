@@ -13,7 +13,8 @@ use serde_json::json;
 use crate::support::console::Console;
 use crate::support::samples;
 
-const SIZES: [(u16, u16); 4] = [(120, 36), (80, 24), (60, 15), (30, 8)];
+/// Each layout has one.
+pub const SIZES: [(u16, u16); 4] = [(120, 36), (80, 24), (60, 15), (30, 8)];
 
 /// A screen of each size after the same story.
 fn at_all_sizes(story: impl Fn(&mut Console)) -> String {
@@ -40,19 +41,6 @@ fn some_logs() -> Vec<LogLine> {
         LogLine::Log(samples::record(4, LogLevel::Error, "it broke")),
         LogLine::Dropped { count: 12 },
     ]
-}
-
-fn compile_error() -> BuildLine {
-    BuildLine::Diagnostic {
-        level: "error",
-        message: "cannot find value `nam` in this scope".into(),
-        rendered: "\u{1b}[1m\u{1b}[91merror[E0425]\u{1b}[0m: cannot find value `nam`\n \
-                   --> world/src/lib.rs:12:5\n"
-            .into(),
-        file: Some("world/src/lib.rs".into()),
-        row: Some(12),
-        column: Some(5),
-    }
 }
 
 #[test]
@@ -109,8 +97,7 @@ fn a_build_that_failed() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         let job = Job::BuildPlugin("world".into());
         console.session(SessionEvent::JobStarted { job: job.clone() });
-        let line = compile_error();
-        console.session(SessionEvent::Build { package: "world".into(), line });
+        console.session(samples::mistake("world", 12));
         let error = WireError::new(ErrorKind::Build, "`world` does not compile: 1 error");
         let outcome = JobOutcome::Failed { error };
         console.session(SessionEvent::JobFinished { job, outcome, elapsed_ms: 1_700 });

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use git2::{Delta, Diff, DiffFormat, DiffLineType, DiffOptions, ErrorCode, Repository, Tree};
+use git2::{
+    Delta, Diff, DiffDelta, DiffFormat, DiffLineType, DiffOptions, ErrorCode, Repository, Tree,
+};
 
 use crate::BuildError;
 
@@ -34,6 +36,8 @@ pub struct SourceLine {
     pub kind: SourceLineKind,
     /// Its text, without a sign before it and without its end.
     pub text: String,
+    /// Where the newer side has it: the file and the line, from 1; none of what is only on the older.
+    pub place: Option<(PathBuf, u32)>,
 }
 
 /// What sort of line it is.
@@ -75,7 +79,8 @@ pub fn source_diff(
         Some(to) => repository.diff_tree_to_tree(Some(&from), Some(to), Some(&mut options)),
         None => repository.diff_tree_to_workdir_with_index(Some(&from), Some(&mut options)),
     };
-    read(&diff.map_err(refuse)?).map_err(refuse)
+    let root = repository.workdir().unwrap_or(first);
+    read(&diff.map_err(refuse)?, root).map_err(refuse)
 }
 
 fn tree<'a>(repository: &'a Repository, commit: &str) -> Result<Tree<'a>, BuildError> {
@@ -98,7 +103,7 @@ fn in_repository(repository: &Repository, dir: &Path) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then_some(path)
 }
 
-fn read(diff: &Diff<'_>) -> Result<SourceDiff, git2::Error> {
+fn read(diff: &Diff<'_>, root: &Path) -> Result<SourceDiff, git2::Error> {
     let stats = diff.stats()?;
     let result = RefCell::new(SourceDiff {
         files: stats.files_changed(),
@@ -120,7 +125,8 @@ fn read(diff: &Diff<'_>) -> Result<SourceDiff, git2::Error> {
         let mut result = result.borrow_mut();
         if result.lines.len() < MAX_LINES {
             let text = text.trim_end().chars().take(MAX_LINE).collect();
-            result.lines.push(SourceLine { kind, text });
+            let place = place(root, &delta, kind, line.new_lineno());
+            result.lines.push(SourceLine { kind, text, place });
         } else {
             result.omitted += 1;
         }
@@ -129,7 +135,22 @@ fn read(diff: &Diff<'_>) -> Result<SourceDiff, git2::Error> {
     Ok(result.into_inner())
 }
 
-fn file(delta: &git2::DiffDelta<'_>) -> String {
+/// Where a line of a difference is in the work tree; a file begins at its first line.
+fn place(
+    root: &Path,
+    delta: &DiffDelta<'_>,
+    kind: SourceLineKind,
+    row: Option<u32>,
+) -> Option<(PathBuf, u32)> {
+    let row = match kind {
+        SourceLineKind::File if delta.status() != Delta::Deleted => 1,
+        SourceLineKind::Context | SourceLineKind::Added => row?,
+        _ => return None,
+    };
+    Some((root.join(delta.new_file().path()?), row))
+}
+
+fn file(delta: &DiffDelta<'_>) -> String {
     let path = |file: git2::DiffFile<'_>| {
         file.path().map(|path| path.display().to_string()).unwrap_or_default()
     };
@@ -229,6 +250,12 @@ mod tests {
             "-old",
         ];
         assert_eq!(in_words(&diff), lines);
+        let place =
+            |text: &str| diff.lines.iter().find(|it| it.text == text).unwrap().place.clone();
+        let root = work.dir.path().canonicalize().unwrap();
+        assert_eq!(place("three"), Some((root.join("cat/src/lib.rs"), 2)));
+        assert_eq!(place("cat/src/new.rs, new"), Some((root.join("cat/src/new.rs"), 1)));
+        assert_eq!((place("two"), place("cat/src/old.rs, removed")), (None, None));
     }
 
     #[test]

@@ -57,12 +57,16 @@ impl Workspace {
         command
     }
 
+    /// A source as it is now.
+    pub fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.root.join(file)).expect("read a source")
+    }
+
     /// Replaces a text in a file, and saves it.
     pub fn edit(&self, file: &str, from: &str, to: &str) {
-        let path = self.root.join(file);
-        let text = fs::read_to_string(&path).expect("read a source");
+        let text = self.read(file);
         assert!(text.contains(from), "{file} has no `{from}` to edit");
-        fs::write(path, text.replacen(from, to, 1)).expect("write a source");
+        fs::write(self.root.join(file), text.replacen(from, to, 1)).expect("write a source");
     }
 
     /// Brings a plugin's artifact into the plugin directory, as a person does by hand.

@@ -1,8 +1,11 @@
 //! A host as the tests show it, made of the JSON that such a host sends.
 
 use hotswap_build::{SourceDiff, SourceLine, SourceLineKind};
+use hotswap_console::editor::Place;
 use hotswap_console::preview::{PluginPreview, Preview, Prospect, ValuePreview};
-use hotswap_console::session::{BuildEffect, DeclaredDiff, DiffRequest, Difference, SessionEvent};
+use hotswap_console::session::{
+    BuildEffect, BuildLine, DeclaredDiff, DiffRequest, Difference, SessionEvent,
+};
 use hotswap_protocol::{
     ArtifactChange, HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogLevel, LogRecord,
     Outcome, PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionInfo,
@@ -24,6 +27,7 @@ pub fn host(pid: u32) -> HostInfo {
         "pid": pid,
         "started_at_ms": NOON_MS,
         "plugin_dir": "/srv/plugins",
+        "store_dir": "/srv/store",
         "staging_dir": "/srv/staging",
         "socket": format!("/run/hotswap/{pid}.sock"),
         "calls_file": format!("/proc/{pid}/fd/9"),
@@ -288,6 +292,29 @@ pub fn preview() -> Preview {
     Preview { generation: 3, is_breaking: true, plugins: vec![world, dog, plugin(cat)] }
 }
 
+/// An error of the compiler in this line of a plugin.
+pub fn mistake(plugin: &str, row: u32) -> SessionEvent {
+    let place = place(plugin, row);
+    let line = BuildLine::Diagnostic {
+        level: "error",
+        message: "cannot find value `nam` in this scope".into(),
+        rendered: format!(
+            "\u{1b}[1m\u{1b}[91merror[E0425]\u{1b}[0m: cannot find value `nam`\n \
+             --> {plugin}/src/lib.rs:{row}:5\n"
+        ),
+        file: Some(place.file),
+        row: place.row,
+        column: place.column,
+    };
+    SessionEvent::Build { package: plugin.into(), line }
+}
+
+/// Where it is.
+pub fn place(plugin: &str, row: u32) -> Place {
+    let file = format!("/src/{plugin}/src/lib.rs").into();
+    Place { file, row: Some(row), column: Some(5) }
+}
+
 /// How the work on `world` differs from v3.
 pub fn difference(request: DiffRequest) -> Difference {
     let changes = preview().plugins.remove(0).changes;
@@ -299,9 +326,12 @@ pub fn difference(request: DiffRequest) -> Difference {
         (SourceLineKind::Added, "    Ok(format!(\"Good day, {name}!\"))"),
         (SourceLineKind::Context, "}"),
     ];
-    let lines = lines.map(|(kind, text)| SourceLine { kind, text: text.to_owned() });
+    let lines = (1..).zip(lines).map(|(row, (kind, text))| {
+        let place = (kind == SourceLineKind::Added).then(|| ("/src/world/src/lib.rs".into(), row));
+        SourceLine { kind, text: text.to_owned(), place }
+    });
     let source =
-        SourceDiff { files: 1, insertions: 1, deletions: 1, lines: lines.into(), omitted: 0 };
+        SourceDiff { files: 1, insertions: 1, deletions: 1, lines: lines.collect(), omitted: 0 };
     let declared = DeclaredDiff { build_id: "4c0ffee0".into(), changes };
     Difference { request, declared: Ok(Some(declared)), source: Ok(source) }
 }
