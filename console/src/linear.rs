@@ -45,7 +45,7 @@ pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
     loop {
         let printed = tokio::select! {
             biased;
-            () = termination.recv() => {
+            _ = termination.recv() => {
                 end(&session.orders);
                 continue;
             }
@@ -112,7 +112,8 @@ impl Lines {
     fn print_event(&mut self, event: &SessionEvent) -> io::Result<()> {
         if self.json {
             return match event {
-                SessionEvent::Snapshot(_)
+                SessionEvent::ArtifactRefused { .. }
+                | SessionEvent::Snapshot(_)
                 | SessionEvent::Vault(_)
                 | SessionEvent::Live(_)
                 | SessionEvent::CallGoesOn { .. }

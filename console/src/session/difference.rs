@@ -119,8 +119,8 @@ impl Places {
         let id: BuildId = build_id.parse().map_err(|error: String| wrong(plugin, error))?;
         let Some(store) = &self.store_dir else {
             let what = format!(
-                "the artifact of v{} went with it, and where builds are stored is not known of a \
-                 host that was not started from its package",
+                "the artifact of v{} went with it, and no store of builds is known: a host names \
+                 it with `EngineBuilder::store`",
                 version.version
             );
             return Err(wrong(plugin, what));
@@ -157,8 +157,8 @@ impl Places {
             format!("v{} was not built in a git repository", version.version)
         };
         if self.source_dirs.is_empty() {
-            return Err("where its sources are is known only of a host that was started from its \
-                        package"
+            return Err("no host knows where its sources are; start the console with the host's \
+                        package directory to compare them"
                 .into());
         }
         let from = request.from.source.as_ref().ok_or_else(|| no_git(&request.from))?;

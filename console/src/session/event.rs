@@ -74,6 +74,16 @@ pub enum SessionEvent {
         /// moment a save was noticed, and after it `install`.
         phases: Vec<PhaseTiming>,
     },
+    /// The host was to be started anew with an artifact that it cannot load.
+    #[serde(skip)]
+    ArtifactRefused {
+        /// The plugin, or the artifact's file where that does not say which plugin it is of.
+        plugin: String,
+        /// What is wrong with the artifact.
+        reason: String,
+        /// The build id of the earlier build that is in its place now; none where none is stored.
+        instead: Option<String>,
+    },
     /// Work ended.
     JobFinished {
         /// What work.

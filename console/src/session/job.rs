@@ -13,6 +13,8 @@ pub enum Job {
     BuildHost,
     /// Build this plugin, by package name, and install its artifact.
     BuildPlugin(String),
+    /// Replace artifacts that are broken by builds that are not.
+    MendArtifacts,
     /// Bring these stored builds into the plugin directory.
     Install(Vec<StoredChoice>),
     /// Start the host and connect to it.
@@ -36,6 +38,7 @@ impl std::fmt::Display for Job {
         match self {
             Self::BuildHost => f.write_str("build host"),
             Self::BuildPlugin(package) => write!(f, "build {package}"),
+            Self::MendArtifacts => f.write_str("check the artifacts"),
             Self::Install(builds) => {
                 let plugins: Vec<&str> = builds.iter().map(|it| it.plugin.as_str()).collect();
                 write!(f, "go back to earlier builds of {}", plugins.join(", "))

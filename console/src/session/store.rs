@@ -1,9 +1,12 @@
 //! The earlier builds of the plugins, in the build store.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::env::consts::DLL_SUFFIX;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use hotswap_build::{BuildError, HostPackage, Store, StoredFile};
+use hotswap_engine::artifact;
 use hotswap_protocol::{ErrorKind, Source, WireError};
 use serde::Serialize;
 
@@ -32,17 +35,63 @@ pub struct StoredChoice {
     pub build_id: String,
 }
 
+/// An artifact that no host can load.
+pub(super) struct Refused {
+    /// The plugin, as its file is named.
+    pub plugin: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What was put in its place.
+    pub instead: Option<String>,
+}
+
+/// Looks whether the artifacts in the plugin directory are whole, and replaces one that is not by
+/// the build that served last, or else by the newest that is stored.
+pub(super) fn mend(
+    plugin_dir: &Path,
+    store_dir: &Path,
+    good: &HashMap<String, String>,
+) -> Vec<Refused> {
+    let entries = std::fs::read_dir(plugin_dir).into_iter().flatten().flatten();
+    let broken = entries.filter_map(|entry| {
+        let path = entry.path();
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let plugin = name.strip_suffix(DLL_SUFFIX).filter(|_| !name.starts_with('.'))?;
+        let checked = std::fs::read(&path).map_err(|error| error.to_string());
+        let checked =
+            checked.and_then(|bytes| artifact::inspect(&bytes).map_err(|error| error.to_string()));
+        Some((plugin.to_owned(), checked.err()?))
+    });
+    let mended = broken.map(|(plugin, reason)| {
+        let served = good.iter().find(|(name, _)| name.eq_ignore_ascii_case(&plugin));
+        let build_id = served.map(|(_, build_id)| build_id.clone()).or_else(|| {
+            let newest = builds(store_dir, &plugin).ok()?.into_iter().next()?;
+            Some(newest.build_id)
+        });
+        let instead = build_id.filter(|build_id| {
+            let choice = StoredChoice { plugin: plugin.clone(), build_id: build_id.clone() };
+            install(plugin_dir, store_dir, &[choice]).is_ok()
+        });
+        Refused { plugin, reason, instead }
+    });
+    mended.collect()
+}
+
 /// Brings stored builds into the plugin directory, in place of what is there.
-pub(super) fn install(package: &HostPackage, builds: &[StoredChoice]) -> Result<(), WireError> {
+pub(super) fn install(
+    plugin_dir: &Path,
+    store_dir: &Path,
+    builds: &[StoredChoice],
+) -> Result<(), WireError> {
     let wrong = |text: String| WireError::new(ErrorKind::Build, text);
-    let store = Store::open(&directory(package)).map_err(|error| wrong(error.to_string()))?;
+    let store = Store::open(store_dir).map_err(|error| wrong(error.to_string()))?;
     for StoredChoice { plugin, build_id } in builds {
         let id = build_id.parse().map_err(wrong)?;
         let stored = store.get(plugin, id).map_err(|error| wrong(error.to_string()))?;
         let Some(stored) = stored else {
             return Err(wrong(format!("build {build_id} of {plugin} is not stored any more")));
         };
-        stored.install(&package.plugin_dir).map_err(|error| wrong(error.to_string()))?;
+        stored.install(plugin_dir).map_err(|error| wrong(error.to_string()))?;
     }
     Ok(())
 }
@@ -53,8 +102,8 @@ pub(super) fn directory(package: &HostPackage) -> PathBuf {
 }
 
 /// The newest builds of a plugin that are stored and whole, the newest first.
-pub(super) fn builds(package: &HostPackage, plugin: &str) -> Result<Vec<StoredBuild>, BuildError> {
-    let store = Store::open(&directory(package))?;
+pub(super) fn builds(store_dir: &Path, plugin: &str) -> Result<Vec<StoredBuild>, BuildError> {
+    let store = Store::open(store_dir)?;
     let files = store.list(plugin)?;
     let whole = files.into_iter().take(BUILDS_LISTED).filter_map(|file| {
         // A damaged build is none to go back to.

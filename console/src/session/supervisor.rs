@@ -24,6 +24,7 @@ use pace::Pace;
 
 mod pace;
 mod questions;
+mod recovery;
 mod work;
 
 /// How many reports of background work wait.
@@ -70,6 +71,8 @@ struct Supervisor {
     last_calls: Option<LastCalls>,
     /// Cancels the calls that run.
     calls: CancellationToken,
+    /// The build of each plugin that served last, as far as was seen.
+    good: HashMap<String, String>,
     /// The host that was attached to.
     attached: Option<HostInfo>,
     /// Ends the connection, or the wait for one, when dropped.
@@ -112,6 +115,7 @@ pub(super) async fn supervise(
         client: None,
         last_calls: None,
         calls: CancellationToken::new(),
+        good: HashMap::new(),
         attached: None,
         link: None,
         ending: None,
@@ -302,6 +306,9 @@ impl Supervisor {
         if self.package.is_some() {
             self.queue.push_back(Job::BuildHost);
         }
+        if self.package.is_some() {
+            self.queue.push_back(Job::MendArtifacts);
+        }
         if !builds.is_empty() {
             self.queue.push_back(Job::Install(builds));
         }
@@ -421,6 +428,7 @@ impl Supervisor {
                 }
             }
             LinkEvent::Snapshot(snapshot) => {
+                self.look_what_serves(&snapshot).await;
                 self.tell(SessionEvent::Snapshot(Box::new(snapshot))).await;
             }
             LinkEvent::Engine(event) => self.tell(SessionEvent::Engine(event)).await,

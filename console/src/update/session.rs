@@ -59,6 +59,17 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             }
             state.diff.outdate();
         }
+        SessionEvent::ArtifactRefused { plugin, reason, instead } => {
+            let what_next = match instead {
+                Some(build_id) => {
+                    format!("build {} is there instead", format::short_build_id(&build_id))
+                }
+                None => format!("{} builds it", state.key_of(&Action::Build)),
+            };
+            let text = format!("the artifact of {plugin} was refused: {reason}; {what_next}");
+            marker(state, text.clone());
+            state.complain(text);
+        }
         SessionEvent::JobFinished { job, outcome, elapsed_ms } => {
             job_finished(state, &job, outcome, elapsed_ms);
         }

@@ -27,6 +27,9 @@ pub struct HostInfo {
     pub started_at_ms: u64,
     /// Where it looks for artifacts.
     pub plugin_dir: PathBuf,
+    /// Where earlier builds of its plugins are kept, if it knows; what it can be rolled back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_dir: Option<PathBuf>,
     /// Where it keeps the copies that it loads, one file a version.
     pub staging_dir: PathBuf,
     /// The socket it listens on.

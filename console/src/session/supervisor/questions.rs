@@ -1,5 +1,7 @@
 //! What is asked beside the jobs, without keeping the loop waiting.
 
+use std::path::PathBuf;
+
 use hotswap_build::PluginPackage;
 use hotswap_protocol::{
     CancelParams, ErrorKind, InvokeResult, LiveSnapshot, Request, TargetParams, VaultSnapshot,
@@ -81,7 +83,7 @@ impl Supervisor {
         let places = difference::Places {
             host: self.client.as_ref().map(|client| client.host().clone()),
             plugin_dir: self.plugin_dir.clone(),
-            store_dir: package.map(store::directory),
+            store_dir: self.store_dir(),
             source_dirs: plugin.map(|plugin| plugin.source_dirs.clone()).unwrap_or_default(),
         };
         let (events, prober) = (self.events.clone(), self.options.prober.clone());
@@ -92,12 +94,19 @@ impl Supervisor {
         });
     }
 
-    /// Looks what is stored of a plugin. Where is known only of a host that is a package.
+    /// Where earlier builds are kept: as the host's package has it, or as the host itself says.
+    fn store_dir(&self) -> Option<PathBuf> {
+        let of_host = || self.client.as_ref().and_then(|client| client.host().store_dir.clone());
+        let known = self.package.as_ref().map(store::directory).or_else(of_host);
+        known.filter(|dir| dir.is_dir())
+    }
+
+    /// Looks what is stored of a plugin, where that is known.
     pub(super) fn list_builds(&self, plugin: String) {
-        let Some(package) = self.package.clone() else { return };
+        let Some(store_dir) = self.store_dir() else { return };
         let events = self.events.clone();
         tokio::task::spawn_blocking(move || {
-            let builds = store::builds(&package, &plugin).map_err(|error| error.to_string());
+            let builds = store::builds(&store_dir, &plugin).map_err(|error| error.to_string());
             // The session is over when this fails.
             let _ = events.blocking_send(SessionEvent::StoredBuilds { plugin, builds });
         });

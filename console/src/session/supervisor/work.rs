@@ -15,7 +15,7 @@ use crate::format;
 use crate::session::event::{BuildLine, SessionEvent};
 use crate::session::job::{Job, JobOutcome};
 use crate::session::process::HostProcess;
-use crate::session::store::{self, StoredChoice};
+use crate::session::store::{self, Refused, StoredChoice};
 use crate::socket::{self, HostChoice};
 
 /// The environment variable that tells a host where its artifacts are.
@@ -54,6 +54,7 @@ impl Supervisor {
         match job {
             Job::BuildHost => self.begin_host_build(cancel),
             Job::BuildPlugin(name) => self.begin_plugin_build(&name, cancel),
+            Job::MendArtifacts => self.begin_mending(),
             Job::Install(builds) => self.begin_install(builds),
             Job::StartHost => self.begin_start(),
             Job::StopHost => match &self.process {
@@ -132,6 +133,28 @@ impl Supervisor {
         Ok(())
     }
 
+    fn begin_mending(&self) -> Result<(), JobOutcome> {
+        let Some(package) = self.package.clone() else {
+            return Err(JobOutcome::failed(
+                ErrorKind::Build,
+                "where builds are stored is not known",
+            ));
+        };
+        let (events, report, good) = (self.events.clone(), self.report.clone(), self.good.clone());
+        tokio::task::spawn_blocking(move || {
+            let refused = store::mend(&package.plugin_dir, &store::directory(&package), &good);
+            let count = refused.len();
+            for Refused { plugin, reason, instead } in refused {
+                let event = SessionEvent::ArtifactRefused { plugin, reason, instead };
+                // The session is over when this fails.
+                let _ = events.blocking_send(event);
+            }
+            let outcome = JobOutcome::done(format!("{count} broken"));
+            let _ = report.blocking_send(Report::Finished(outcome, Product::Nothing));
+        });
+        Ok(())
+    }
+
     fn begin_install(&self, builds: Vec<StoredChoice>) -> Result<(), JobOutcome> {
         let Some(package) = self.package.clone() else {
             return Err(JobOutcome::failed(
@@ -141,10 +164,11 @@ impl Supervisor {
         };
         let report = self.report.clone();
         tokio::task::spawn_blocking(move || {
-            let outcome = match store::install(&package, &builds) {
-                Ok(()) => JobOutcome::done("the artifacts are in the plugin directory"),
-                Err(error) => JobOutcome::Failed { error },
-            };
+            let outcome =
+                match store::install(&package.plugin_dir, &store::directory(&package), &builds) {
+                    Ok(()) => JobOutcome::done("the artifacts are in the plugin directory"),
+                    Err(error) => JobOutcome::Failed { error },
+                };
             // The session is over when this fails.
             let _ = report.blocking_send(Report::Finished(outcome, Product::Nothing));
         });
@@ -220,7 +244,7 @@ impl Supervisor {
         }
         // It would start with what it is not to start with.
         if let (Job::Install(_), JobOutcome::Failed { .. }) = (&job, &outcome) {
-            self.queue.retain(|waiting| *waiting != Job::StartHost);
+            self.queue.retain(|waiting| !matches!(waiting, Job::StartHost | Job::Reload));
         }
         self.note_pace(&job, &outcome, started.elapsed());
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -161,7 +161,7 @@ impl EngineBuilder {
             path: plugin_dir.clone(),
             error,
         })?;
-        let host = host_info(&plugin_dir, staging.dir());
+        let host = host_info(&plugin_dir, store_dir.as_deref(), staging.dir());
         let parts = Parts {
             host,
             linked,
@@ -184,14 +184,16 @@ impl EngineBuilder {
     }
 }
 
-fn host_info(plugin_dir: &Path, staging_dir: &Path) -> HostInfo {
+fn host_info(plugin_dir: &Path, store_dir: Option<&Path>, staging_dir: &Path) -> HostInfo {
+    let absolute = |dir: &Path| std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let executable = env::current_exe().ok();
     let name = executable.as_deref().and_then(Path::file_name);
     HostInfo {
         name: name.map_or_else(|| "host".into(), |name| name.to_string_lossy().into_owned()),
         pid: std::process::id(),
         started_at_ms: now_ms(),
-        plugin_dir: std::path::absolute(plugin_dir).unwrap_or_else(|_| plugin_dir.to_owned()),
+        plugin_dir: absolute(plugin_dir),
+        store_dir: store_dir.map(absolute),
         staging_dir: staging_dir.to_owned(),
         socket: PathBuf::new(),
         calls_file: None,
