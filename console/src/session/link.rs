@@ -19,7 +19,7 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::
 /// How often the state of the engine is asked for when it does not tell of changes.
 const POLL: Duration = Duration::from_secs(1);
 /// How many earlier log records are wanted.
-const LOG_BACKLOG: usize = 1000;
+const LOG_BACKLOG: usize = 2000;
 
 /// What becomes of the connection.
 pub(super) enum LinkEvent {
@@ -31,15 +31,17 @@ pub(super) enum LinkEvent {
     GaveUp(WireError),
 }
 
-/// Keeps up a connection to the host with this process id, until it is gone or this is dropped.
+/// Keeps up a connection to the host with this process id, until it is gone or this is dropped. Of a
+/// host that was just started each log record is missed that does not come.
 pub(super) async fn maintain(
     choice: HostChoice,
     pid: u32,
     client_name: &'static str,
+    is_new: bool,
     report: mpsc::Sender<LinkEvent>,
     logs: mpsc::Sender<LogLine>,
 ) {
-    let mut last_record = 0;
+    let mut records = Records { last: is_new.then_some(0), dropped: 0 };
     let mut deadline = Some(Instant::now() + FIRST_ANSWER);
     loop {
         let (client, notifications) =
@@ -55,11 +57,45 @@ pub(super) async fn maintain(
         let lost = tokio::select! {
             reason = forward_events(&client, notifications, &report, &changed) => reason,
             reason = poll(&client, &report, &changed) => reason,
-            reason = forward_logs(&choice, client_name, &logs, &mut last_record) => reason,
+            reason = forward_logs(&choice, client_name, &logs, &mut records) => reason,
         };
         if report.send(LinkEvent::Lost(lost)).await.is_err() {
             return;
         }
+    }
+}
+
+/// The log records of a host, which numbers them from 1 on.
+struct Records {
+    /// The number of the last one that came; none before the first of a host that ran already.
+    last: Option<u64>,
+    /// How many after it the host says to have dropped.
+    dropped: u64,
+}
+
+impl Records {
+    /// What to show of a notification: the record, before it what is missing, and nothing again.
+    fn take(&mut self, notification: Notification) -> impl Iterator<Item = LogLine> + use<> {
+        let (missing, record) = match notification {
+            // A new connection begins with records that the one before brought already.
+            Notification::Log(record) if self.last.is_some_and(|last| record.seq <= last) => {
+                (0, None)
+            }
+            Notification::Log(record) => {
+                // While there was no connection nobody counted what the host no longer keeps.
+                let gap = self.last.map_or(0, |last| record.seq - last - 1);
+                let missing = gap.saturating_sub(self.dropped);
+                (self.last, self.dropped) = (Some(record.seq), 0);
+                (missing, Some(record))
+            }
+            Notification::Dropped { count } => {
+                self.dropped += count;
+                (count, None)
+            }
+            _ => (0, None),
+        };
+        let missing = (missing > 0).then_some(LogLine::Dropped { count: missing });
+        missing.into_iter().chain(record.map(LogLine::Log))
     }
 }
 
@@ -139,7 +175,7 @@ async fn forward_logs(
     choice: &HostChoice,
     client_name: &str,
     logs: &mpsc::Sender<LogLine>,
-    last_record: &mut u64,
+    records: &mut Records,
 ) -> String {
     let (client, mut notifications) = match choice.connect(client_name).await {
         Ok(connected) => connected,
@@ -149,23 +185,56 @@ async fn forward_logs(
     let subscribed = client.request(Request::Subscribe(subscribe));
     let forwarding = async {
         while let Some(notification) = notifications.recv().await {
-            let line = match notification {
-                // A new connection begins with records that the one before brought already.
-                Notification::Log(record) if record.seq <= *last_record => continue,
-                Notification::Log(record) => {
-                    *last_record = record.seq;
-                    LogLine::Log(record)
+            for line in records.take(notification) {
+                if logs.send(line).await.is_err() {
+                    return;
                 }
-                Notification::Dropped { count } => LogLine::Dropped { count },
-                _ => continue,
-            };
-            if logs.send(line).await.is_err() {
-                break;
             }
         }
     };
     match tokio::join!(subscribed, forwarding) {
         (Err(error), ()) => error.message,
         (Ok(_), ()) => "the host closed it".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hotswap_protocol::{LogLevel, LogRecord};
+
+    use super::*;
+
+    fn record(seq: u64) -> Notification {
+        Notification::Log(LogRecord {
+            seq,
+            at_ms: 0,
+            level: LogLevel::Info,
+            target: String::new(),
+            message: String::new(),
+            fields: Vec::new(),
+            plugin: None,
+            version: None,
+        })
+    }
+
+    /// The numbers of the records that are shown, and how many are missing before or after them.
+    fn shown(last: Option<u64>, notifications: Vec<Notification>) -> Vec<Result<u64, u64>> {
+        let mut records = Records { last, dropped: 0 };
+        let lines = notifications.into_iter().flat_map(|it| records.take(it));
+        let lines = lines.map(|line| match line {
+            LogLine::Log(record) => Ok(record.seq),
+            LogLine::Dropped { count } => Err(count),
+            LogLine::Output { .. } => unreachable!(),
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn each_record_is_shown_once_or_counted_as_dropped_once() {
+        let dropped = |count| Notification::Dropped { count };
+        let story = || vec![record(3), dropped(2), record(6), record(5), record(6), record(9)];
+        let after = [Ok(3), Err(2), Ok(6), Err(2), Ok(9)];
+        assert_eq!(shown(Some(0), story()), [&[Err(2)], &after[..]].concat());
+        assert_eq!(shown(None, story()), after, "what was before the console came is not missed");
     }
 }

@@ -234,7 +234,9 @@ impl Supervisor {
     fn connect(&mut self, choice: HostChoice, pid: u32) {
         let token = CancellationToken::new();
         let name = self.options.client_name;
-        let link = link::maintain(choice, pid, name, self.report_link.clone(), self.logs.clone());
+        let is_new = self.process.is_some();
+        let (report, logs) = (self.report_link.clone(), self.logs.clone());
+        let link = link::maintain(choice, pid, name, is_new, report, logs);
         let ended = token.clone();
         tokio::spawn(async move { ended.run_until_cancelled(link).await });
         self.link = Some(token.drop_guard());
