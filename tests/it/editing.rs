@@ -37,7 +37,12 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
     let report = session.wait_for_generation(2);
     assert_eq!(outcome(&report, "world"), "ok");
     assert_eq!(outcome(&report, "cat"), "unchanged");
+    let phases = report["build_phases"].as_array().unwrap();
+    assert_eq!(phases.first().unwrap()["phase"], "notice", "of the save: {phases:?}");
     assert_eq!(session.get("/greet/Ada"), "Hello again, Ada!\n");
+    let called =
+        session.wait_for("first_call", |event| event["plugin"] == "world" && event["version"] == 2);
+    assert_eq!(called["function"], "greet");
     session.wait_until_freed("world", 1);
     let files = mapped(&session, "world");
     assert!(files.len() == 1 && files[0].starts_with("world-v2-"), "{files:?}");
@@ -91,7 +96,8 @@ fn dependents_are_rebound_and_a_rollback_holds() {
     let built = report["build_phases"].as_array().unwrap();
     assert!(built.iter().all(|phase| phase["plugin"] == "alpha"), "only it was built: {built:?}");
     let phases: Vec<_> = built.iter().filter_map(|phase| phase["phase"].as_str()).collect();
-    assert!(phases.starts_with(&["check"]) && phases.ends_with(&["stamp", "store"]), "{phases:?}");
+    let last = ["stamp", "store", "install"];
+    assert!(phases.starts_with(&["check"]) && phases.ends_with(&last), "{phases:?}");
     assert_eq!(place.json(&["invoke", "gamma", "sum"])["value"], 30);
     for plugin in ["alpha", "beta", "gamma"] {
         session.wait_until_freed(plugin, 1);

@@ -4,10 +4,10 @@
 //! costs ten times what a call does, so only the first calls and then a sample are timed.
 
 use std::{
-    ptr,
+    ptr::{self, NonNull},
     sync::{
         OnceLock,
-        atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,14 +17,19 @@ use crate::slots::MAX_THREADS;
 /// How many calls of a function each thread times before it takes samples.
 const TIMED_FIRST: u64 = 64;
 
-/// Of so many calls one is timed, after the first.
+/// Of so many calls one is timed, after the first. It stands for all of them.
 const SAMPLED: u64 = 1024;
 
 /// The calls of one version: for each of its functions, and for those it finds by hand.
 pub(crate) struct CallCounts {
     functions: usize,
-    /// By thread, a row with a counter for each function; null where that thread has not called any.
+    /// By thread, a row with a counter for each function; `uncalled` where that thread has not called
+    /// any.
     by_thread: [AtomicPtr<Counters>; MAX_THREADS],
+    /// The numbers of the threads that have a row are below this.
+    threads: AtomicUsize,
+    /// A row in which every call is one that is timed; nobody writes it.
+    uncalled: NonNull<Counters>,
     /// The counters of all threads without slots.
     shared: Box<[Counter]>,
     latencies: Box<[OnceLock<Box<Latencies>>]>,
@@ -33,25 +38,44 @@ pub(crate) struct CallCounts {
 /// Counters that share no cache line with another thread's; processors fetch lines in pairs.
 #[derive(Default)]
 #[repr(align(128))]
-struct Counters(#[allow(dead_code, reason = "reached by address")] [Counter; 8]);
+struct Counters(#[allow(dead_code, reason = "reached by address")] [Counter; PER_LINES]);
 
+/// How many counters fill two cache lines.
+const PER_LINES: usize = 16;
+
+/// How often a thread has called a function, in one word that also tells whether the next call is timed:
+/// it is where the word is a multiple of [`SAMPLED`].
+///
+/// Each of the first calls adds that much, so that the next is timed too; each one after them adds 1.
 #[derive(Default)]
-struct Counter {
-    calls: AtomicU64,
-    /// The call that is timed next.
-    timed_next: AtomicU64,
-}
+struct Counter(AtomicU64);
 
 /// A call that was counted; `Some` where it is timed.
-pub(crate) type Begun = Option<Instant>;
+pub(crate) type Begun = Option<Timed>;
+
+/// A call that is timed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timed {
+    at: Instant,
+    /// How many calls it stands for.
+    weight: u64,
+}
+
+// SAFETY: the rows are atomics.
+unsafe impl Send for CallCounts {}
+// SAFETY: as above; `uncalled` is only read.
+unsafe impl Sync for CallCounts {}
 
 impl CallCounts {
     /// Counters for so many functions, and one more for those that have no number.
     pub fn new(functions: usize) -> Box<Self> {
         let counters = functions + 1;
+        let uncalled = row(functions);
         Box::new(Self {
             functions,
-            by_thread: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_THREADS],
+            by_thread: std::array::from_fn(|_| AtomicPtr::new(uncalled.as_ptr())),
+            threads: AtomicUsize::new(0),
+            uncalled,
             shared: (0..counters).map(|_| Counter::default()).collect(),
             latencies: (0..counters).map(|_| OnceLock::new()).collect(),
         })
@@ -69,87 +93,60 @@ impl CallCounts {
             Some(row) => row.load(Ordering::Acquire),
             None => return self.begin_shared(function),
         };
-        if row.is_null() || function > self.functions {
-            return self.begin_first(thread, function);
-        }
         // SAFETY: the row has a counter for each function and one more at least, and lives as long as
         // this.
-        let counter = unsafe { counter(row, function) };
-        // Nobody else writes it, so reading and writing it need not be one step.
-        let calls = counter.calls.load(Ordering::Relaxed);
-        counter.calls.store(calls + 1, Ordering::Relaxed);
-        if calls < counter.timed_next.load(Ordering::Relaxed) { None } else { counter.time(calls) }
+        let counter = unsafe { counter(row, function.min(self.functions)) };
+        if counter.count_untimed() { None } else { self.begin_timed(thread, function) }
     }
 
     /// Counts a call of a function by a thread, unless it is one that is timed; says whether it did.
     ///
     /// # Safety
-    /// There is a function of that number.
+    /// The thread's number is below [`MAX_THREADS`], and there is a function of that number.
     #[inline(always)]
     pub unsafe fn count_untimed(&self, thread: usize, function: usize) -> bool {
-        let Some(row) = self.by_thread.get(thread) else { return false };
-        let row = row.load(Ordering::Acquire);
-        if row.is_null() {
-            return false;
-        }
+        // SAFETY: the caller's promise.
+        let row = unsafe { self.by_thread.get_unchecked(thread) }.load(Ordering::Acquire);
         // SAFETY: as in `begin`.
-        let counter = unsafe { counter(row, function) };
-        let calls = counter.calls.load(Ordering::Relaxed);
-        if calls >= counter.timed_next.load(Ordering::Relaxed) {
-            return false;
-        }
-        counter.calls.store(calls + 1, Ordering::Relaxed);
-        true
+        unsafe { counter(row, function) }.count_untimed()
     }
 
     #[cold]
-    fn begin_first(&self, thread: usize, function: usize) -> Begun {
-        if self.by_thread[thread].load(Ordering::Acquire).is_null() {
-            let row: Box<[Counters]> = (0..self.row_len()).map(|_| Counters::default()).collect();
-            self.by_thread[thread].store(Box::into_raw(row).cast::<Counters>(), Ordering::Release);
+    fn begin_timed(&self, thread: usize, function: usize) -> Begun {
+        let own = &self.by_thread[thread];
+        if own.load(Ordering::Acquire) == self.uncalled.as_ptr() {
+            own.store(row(self.functions).as_ptr(), Ordering::Release);
+            self.threads.fetch_max(thread + 1, Ordering::Relaxed);
         }
-        self.begin(thread, function.min(self.functions))
-    }
-
-    /// How many [`Counters`] a row is long.
-    fn row_len(&self) -> usize {
-        self.functions / 8 + 1
+        // SAFETY: as in `begin`.
+        let counter = unsafe { counter(own.load(Ordering::Acquire), function.min(self.functions)) };
+        counter.count()
     }
 
     #[cold]
     fn begin_shared(&self, function: usize) -> Begun {
-        let counter = &self.shared[function.min(self.functions)];
-        let calls = counter.calls.fetch_add(1, Ordering::Relaxed);
-        (calls >= counter.timed_next.load(Ordering::Relaxed)).then(|| counter.time(calls)).flatten()
+        self.shared[function.min(self.functions)].count()
     }
 
     /// Ends a call.
-    #[inline(always)]
-    pub fn end(&self, function: usize, begun: Begun) {
-        if let Some(begun) = begun {
-            self.record(function, begun.elapsed());
-        }
-    }
-
-    #[cold]
-    fn record(&self, function: usize, took: Duration) {
+    pub fn end(&self, function: usize, timed: Timed) {
         let latencies = &self.latencies[function.min(self.functions)];
-        latencies.get_or_init(Box::default).record(took);
+        latencies.get_or_init(Box::default).record(timed.at.elapsed(), timed.weight);
     }
 
     /// How often a function was called.
     pub fn calls(&self, function: usize) -> u64 {
-        let own = (0..MAX_THREADS).map(|thread| self.calls_by(thread, function));
-        own.sum::<u64>() + self.shared[function].calls.load(Ordering::Relaxed)
+        let threads = self.threads.load(Ordering::Relaxed);
+        let own = (0..threads).map(|thread| self.calls_by(thread, function));
+        own.sum::<u64>() + self.shared[function].calls()
     }
 
     /// How often a thread called a function.
     pub fn calls_by(&self, thread: usize, function: usize) -> u64 {
-        let row = self.by_thread.get(thread).map(|row| row.load(Ordering::Acquire));
-        let Some(row) = row.filter(|row| !row.is_null()) else { return 0 };
+        let Some(row) = self.by_thread.get(thread) else { return 0 };
+        let row = row.load(Ordering::Acquire);
         // SAFETY: as in `begin`.
-        let counter = unsafe { counter(row, function.min(self.functions)) };
-        counter.calls.load(Ordering::Relaxed)
+        unsafe { counter(row, function.min(self.functions)) }.calls()
     }
 
     /// How often the version was called.
@@ -166,16 +163,25 @@ impl CallCounts {
 
 impl Drop for CallCounts {
     fn drop(&mut self) {
-        let length = self.row_len();
-        for row in &mut self.by_thread {
-            let first = *row.get_mut();
-            if !first.is_null() {
-                let row = ptr::slice_from_raw_parts_mut(first, length);
-                // SAFETY: the pointer came from a box of a row of this length.
-                drop(unsafe { Box::from_raw(row) });
-            }
+        let uncalled = self.uncalled.as_ptr();
+        let rows = self.by_thread.iter_mut().map(|row| *row.get_mut());
+        for row in rows.filter(|row| *row != uncalled).chain([uncalled]) {
+            let row = ptr::slice_from_raw_parts_mut(row, row_len(self.functions));
+            // SAFETY: the pointer came from a box of a row of this length.
+            drop(unsafe { Box::from_raw(row) });
         }
     }
+}
+
+/// A row for so many functions and one more, in which nothing was called yet.
+fn row(functions: usize) -> NonNull<Counters> {
+    let row: Box<[Counters]> = (0..row_len(functions)).map(|_| Counters::default()).collect();
+    NonNull::from(Box::leak(row)).cast()
+}
+
+/// How many [`Counters`] a row is long.
+fn row_len(functions: usize) -> usize {
+    functions / PER_LINES + 1
 }
 
 /// The counter of a function: [`Counters`] are nothing but counters, so a row is one array of them.
@@ -189,11 +195,32 @@ unsafe fn counter<'a>(row: *const Counters, function: usize) -> &'a Counter {
 }
 
 impl Counter {
-    #[cold]
-    fn time(&self, calls: u64) -> Begun {
-        let next = if calls < TIMED_FIRST { calls + 1 } else { calls + SAMPLED };
-        self.timed_next.store(next, Ordering::Relaxed);
-        Some(Instant::now())
+    /// Counts a call on the only thread that writes the counter, unless it is one that is timed; says
+    /// whether it did.
+    #[inline(always)]
+    fn count_untimed(&self) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        if word.is_multiple_of(SAMPLED) {
+            return false;
+        }
+        // Nobody else writes it, so reading and writing it need not be one step.
+        self.0.store(word + 1, Ordering::Relaxed);
+        true
+    }
+
+    /// Counts any call, whoever else writes the counter.
+    fn count(&self) -> Begun {
+        let is_first = |word| word < TIMED_FIRST * SAMPLED;
+        let count = |word| Some(if is_first(word) { word + SAMPLED } else { word + 1 });
+        let counted = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
+        let word = counted.unwrap_or_else(|word| word);
+        let weight = if is_first(word) { 1 } else { SAMPLED };
+        word.is_multiple_of(SAMPLED).then(|| Timed { at: Instant::now(), weight })
+    }
+
+    fn calls(&self) -> u64 {
+        let word = self.0.load(Ordering::Relaxed);
+        (word / SAMPLED).min(TIMED_FIRST) + word.saturating_sub(TIMED_FIRST * SAMPLED)
     }
 }
 
@@ -204,21 +231,22 @@ const BUCKETS_PER_OCTAVE: u32 = 4;
 const BUCKETS: usize = 42 * BUCKETS_PER_OCTAVE as usize;
 
 /// A histogram of durations; a bucket is 19 % wider than the one before it at most.
-struct Latencies([AtomicU32; BUCKETS]);
+struct Latencies([AtomicU64; BUCKETS]);
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self([const { AtomicU32::new(0) }; BUCKETS])
+        Self([const { AtomicU64::new(0) }; BUCKETS])
     }
 }
 
 impl Latencies {
-    fn record(&self, took: Duration) {
-        self.0[bucket(took)].fetch_add(1, Ordering::Relaxed);
+    /// So many calls took so long.
+    fn record(&self, took: Duration, calls: u64) {
+        self.0[bucket(took)].fetch_add(calls, Ordering::Relaxed);
     }
 
     fn quantile(&self, part: f64) -> Option<Duration> {
-        let counts: Vec<u64> = self.0.iter().map(|n| n.load(Ordering::Relaxed).into()).collect();
+        let counts: Vec<u64> = self.0.iter().map(|n| n.load(Ordering::Relaxed)).collect();
         let all: u64 = counts.iter().sum();
         if all == 0 {
             return None;
@@ -268,8 +296,8 @@ mod tests {
     fn quantiles_are_those_of_what_was_recorded() {
         let latencies = Latencies::default();
         assert_eq!(latencies.quantile(0.5), None);
-        (0..99).for_each(|_| latencies.record(Duration::from_micros(8)));
-        latencies.record(Duration::from_millis(3));
+        latencies.record(Duration::from_micros(8), 99);
+        latencies.record(Duration::from_millis(3), 1);
         let micros = |part| latencies.quantile(part).unwrap().as_micros();
         assert!((8..10).contains(&micros(0.5)));
         assert!((8..10).contains(&micros(0.99)));

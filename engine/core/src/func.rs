@@ -136,7 +136,7 @@ impl<F: Signature> LiveFuncs<F> {
         })?;
         let begun = version.begin_call(place);
         // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
-        let result = unsafe { self.expected.run(&version, name, target, args) };
+        let result = unsafe { self.expected.run(&version, &name, target, args) };
         version.end_call(place, begun);
         result
     }

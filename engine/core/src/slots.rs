@@ -10,7 +10,9 @@ mod protocol;
 use std::{
     cell::Cell,
     marker::PhantomData,
+    mem::offset_of,
     path::PathBuf,
+    ptr,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicPtr, AtomicUsize, Ordering},
@@ -19,7 +21,7 @@ use std::{
 
 use crate::{sync::must_fence, thread::this_thread_name};
 use file::CallsFile;
-use protocol::{DEPTH, ThreadSlots};
+use protocol::{DEPTH, Slot, ThreadSlots};
 
 pub(crate) use file::LegendEntry;
 pub(crate) use protocol::NAME_BYTES;
@@ -49,8 +51,10 @@ static SHARED: Mutex<()> = Mutex::new(());
 thread_local! {
     static THIS_THREAD: ThisThread = const {
         ThisThread {
+            next: Cell::new(ptr::null()),
+            unfenced_end: Cell::new(ptr::null()),
             slots: Cell::new(None),
-            depth: Cell::new(0),
+            counted: Cell::new(0),
             outside: Cell::new(0),
             number: Cell::new(MAX_THREADS),
             asked: Cell::new(false),
@@ -60,15 +64,43 @@ thread_local! {
 
 /// What a thread knows of itself. It has no destructor, so that it is there until the very end.
 struct ThisThread {
+    /// The slot of its next call, also one past its last; null where it has none. From it the whole of
+    /// its [`ThreadSlots`] can be reached.
+    next: Cell<*const Slot>,
+    /// One past the last of its slots where it can use these without a fence, and else null.
+    unfenced_end: Cell<*const Slot>,
     slots: Cell<Option<&'static ThreadSlots>>,
-    /// How many calls are on its stack.
-    depth: Cell<usize>,
+    /// How many calls without a slot are on its stack.
+    counted: Cell<usize>,
     /// How many of these are below what now runs outside of calls; see [`outside_calls`].
     outside: Cell<usize>,
     /// Which of the slots are its own; `MAX_THREADS` where it has none.
     number: Cell<usize>,
     /// Whether it asked for slots, and so need not do so again.
     asked: Cell<bool>,
+}
+
+impl ThisThread {
+    /// Makes slots its own, or none.
+    fn own(&self, slots: Option<&'static ThreadSlots>) {
+        let first = slots.map_or(ptr::null(), first_slot);
+        self.next.set(first);
+        let needs_no_fence = slots.is_some_and(|slots| !slots.must_fence());
+        self.unfenced_end.set(if needs_no_fence { first.wrapping_add(DEPTH) } else { ptr::null() });
+        self.slots.set(slots);
+    }
+
+    /// How many calls are on its stack.
+    fn depth(&self) -> usize {
+        let first = self.slots.get().map_or(ptr::null(), first_slot);
+        let in_slots = (self.next.get().addr() - first.addr()) / size_of::<Slot>();
+        in_slots + self.counted.get()
+    }
+}
+
+/// The first slot of a thread, as a pointer that leads to all of them.
+fn first_slot(slots: &'static ThreadSlots) -> *const Slot {
+    ptr::from_ref(slots).wrapping_byte_add(offset_of!(ThreadSlots, slots)).cast()
 }
 
 /// Says, before the first engine is there, whether consoles are to read the calls that are under way,
@@ -121,7 +153,7 @@ impl Claim {
             slots.begin(must_fence(), unsafe { libc::gettid() }, this_thread_name());
         }
         THIS_THREAD.with(|this| {
-            this.slots.set(slots);
+            this.own(slots);
             this.number.set(number);
             this.asked.set(true);
         });
@@ -132,7 +164,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         THIS_THREAD.with(|this| {
-            this.slots.set(None);
+            this.own(None);
             this.number.set(MAX_THREADS);
             this.asked.set(false);
         });
@@ -144,35 +176,54 @@ impl Drop for Claim {
 }
 
 /// A call on this thread's stack, and the slot that holds what it uses.
+///
+/// It ends on the thread on which it began: a pointer is not `Send`.
 pub(crate) struct Entered {
-    slots: &'static ThreadSlots,
-    slot: usize,
-    /// It ends on the thread on which it began.
-    not_send: PhantomData<*const ()>,
+    slot: *const Slot,
 }
 
 impl Entered {
-    /// Puts a call on this thread's stack; none when the thread has no slot for it at hand.
+    /// Puts a call on this thread's stack; none when the thread has no slot for it at hand that it can
+    /// use without a fence.
     #[inline(always)]
-    pub fn at_hand() -> Option<Self> {
+    pub fn unfenced() -> Option<Self> {
         THIS_THREAD.with(|this| {
-            let (slots, slot) = (this.slots.get()?, this.depth.get());
-            if slot >= DEPTH {
+            let slot = this.next.get();
+            if slot >= this.unfenced_end.get() {
                 return None;
             }
-            this.depth.set(slot + 1);
-            Some(Self { slots, slot, not_send: PhantomData })
+            this.next.set(slot.wrapping_add(1));
+            Some(Self { slot })
         })
     }
 
-    /// As `at_hand`, for a thread that may not have asked for slots yet.
+    /// As `unfenced`, for a thread that may have to fence, or may not have asked for slots yet.
     pub fn new() -> Option<Self> {
-        Self::at_hand().or_else(|| {
+        Self::unfenced().or_else(|| {
             if !THIS_THREAD.with(|this| this.asked.get()) {
                 crate::thread::keep_slots();
             }
-            Self::at_hand()
+            THIS_THREAD.with(|this| {
+                let slot = this.next.get();
+                let end = first_slot(this.slots.get()?).wrapping_add(DEPTH);
+                this.next.set(if slot < end { slot.wrapping_add(1) } else { return None });
+                Some(Self { slot })
+            })
         })
+    }
+
+    #[inline(always)]
+    fn slot(&self) -> &'static Slot {
+        // SAFETY: the pointer was below the end of a thread's slots, and these are there for good.
+        unsafe { &*self.slot }
+    }
+
+    /// The slots that its own is one of.
+    #[inline(always)]
+    fn slots(&self) -> &'static ThreadSlots {
+        let start = |address: usize| address & !(align_of::<ThreadSlots>() - 1);
+        // SAFETY: slots are aligned to their size, and the pointer leads to all of a thread's.
+        unsafe { &*self.slot.map_addr(start).cast::<ThreadSlots>() }
     }
 
     /// Takes hold of what is published.
@@ -180,25 +231,25 @@ impl Entered {
     /// The address stays valid until the slot [`hold`](Self::hold)s another or the call ends.
     #[inline(always)]
     pub fn protect<T>(&self, published: &AtomicPtr<T>) -> *mut T {
-        self.slots.protect(self.slot, published)
+        self.slots().protect(self.slot(), published)
     }
 
     /// Holds an address which is valid by what the slot held so far, or by a lease.
     #[inline(always)]
     pub fn hold<T>(&self, address: *const T, note: usize) {
-        self.slots.hold(self.slot, address as usize, note);
+        self.slot().hold(address.addr(), note);
     }
 
     /// As `hold`, for an address that is valid only if the caller then sees that it is still
-    /// published.
+    /// published, and that entered [`unfenced`](Self::unfenced).
     #[inline(always)]
-    pub fn try_hold<T>(&self, address: *const T, note: usize) {
-        self.slots.try_hold(self.slot, address as usize, note);
+    pub fn try_hold_unfenced<T>(&self, address: *const T, note: usize) {
+        self.slot().try_hold(address.addr(), note, false);
     }
 
     /// Notes for consoles what runs at an address that a lease keeps valid.
     pub fn note<T>(&self, address: *const T, note: usize) {
-        self.slots.note(self.slot, address as usize, note);
+        self.slot().note(address.addr(), note);
     }
 
     /// Ends a call that did not run a plugin's code, and so must not do so now either: the thread's
@@ -214,7 +265,7 @@ impl Entered {
     /// Lets those know who wait for the slot.
     #[cold]
     fn tell(&self) {
-        if self.slots.take_wish_for(self.slot) {
+        if self.slots().take_wish_for(self.slot()) {
             crate::reaper::look_again();
         }
     }
@@ -222,8 +273,8 @@ impl Entered {
     /// Empties the slot; says whether somebody waits for that, or for a checkpoint.
     #[inline(always)]
     fn leave(&self) -> bool {
-        THIS_THREAD.with(|this| this.depth.set(self.slot));
-        self.slots.leave(self.slot)
+        THIS_THREAD.with(|this| this.next.set(self.slot));
+        self.slots().leave(self.slot())
     }
 }
 
@@ -243,7 +294,7 @@ pub(crate) struct Counted(PhantomData<*const ()>);
 impl Counted {
     /// Puts the call on the stack.
     pub fn new() -> Self {
-        THIS_THREAD.with(|this| this.depth.set(this.depth.get() + 1));
+        THIS_THREAD.with(|this| this.counted.set(this.counted.get() + 1));
         Self(PhantomData)
     }
 }
@@ -251,8 +302,8 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let depth = THIS_THREAD.with(|this| {
-            this.depth.set(this.depth.get() - 1);
-            this.depth.get()
+            this.counted.set(this.counted.get() - 1);
+            this.depth()
         });
         if depth == 0 {
             crate::thread::checkpoint();
@@ -260,7 +311,8 @@ impl Drop for Counted {
     }
 }
 
-/// This thread's number, below [`MAX_THREADS`] where it has slots of its own.
+/// This thread's number, below [`MAX_THREADS`] where it has slots of its own, and so where it is
+/// [`Entered`].
 #[inline(always)]
 pub(crate) fn this_thread() -> usize {
     THIS_THREAD.with(|this| this.number.get())
@@ -270,7 +322,7 @@ pub(crate) fn this_thread() -> usize {
 #[cold]
 pub(crate) fn protect_shared<T>(published: &AtomicPtr<T>) -> (*mut T, SharedHold) {
     let lock = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    (threads()[0].protect(0, published), SharedHold(lock))
+    (threads()[0].protect(threads()[0].slot(0), published), SharedHold(lock))
 }
 
 /// Keeps valid what [`protect_shared`] took hold of.
@@ -279,7 +331,8 @@ pub(crate) struct SharedHold(#[allow(dead_code, reason = "held")] MutexGuard<'st
 impl Drop for SharedHold {
     fn drop(&mut self) {
         let slots = &threads()[0];
-        if slots.leave(0) && slots.take_wish_for(0) {
+        let slot = slots.slot(0);
+        if slots.leave(slot) && slots.take_wish_for(slot) {
             crate::reaper::look_again();
         }
     }
@@ -287,13 +340,13 @@ impl Drop for SharedHold {
 
 /// Whether this thread is in a call of a plugin, which catches panics.
 pub(crate) fn is_in_call() -> bool {
-    THIS_THREAD.with(|this| this.depth.get() > this.outside.get())
+    THIS_THREAD.with(|this| this.depth() > this.outside.get())
 }
 
 /// Runs something of a plugin that no call catches the panics of, whatever calls are on the stack.
 pub(crate) fn outside_calls<T>(run: impl FnOnce() -> T) -> T {
     let this = |f: &dyn Fn(&ThisThread) -> usize| THIS_THREAD.with(f);
-    let before = this(&|this| this.outside.replace(this.depth.get()));
+    let before = this(&|this| this.outside.replace(this.depth()));
     let result = run();
     this(&|this| this.outside.replace(before));
     result

@@ -392,15 +392,15 @@ impl Version {
     /// Ends a call that was counted.
     #[inline(always)]
     pub fn end_counted(&self, place: usize, begun: counts::Begun) {
-        if begun.is_some() {
-            self.end_timed(place, begun);
+        if let Some(timed) = begun {
+            self.end_timed(place, timed);
         }
     }
 
     /// A thread's first calls of a function are among those that are timed, and so is the version's.
     #[cold]
-    fn end_timed(&self, place: usize, begun: counts::Begun) {
-        self.counts().into_iter().for_each(|counts| counts.end(place, begun));
+    fn end_timed(&self, place: usize, timed: counts::Timed) {
+        self.counts().into_iter().for_each(|counts| counts.end(place, timed));
         if self.has_answered.load(Ordering::Relaxed) {
             return;
         }

@@ -33,7 +33,7 @@ use std::{collections::HashMap, fmt, fs::File, io, os::unix::fs::FileExt};
 use serde::{Deserialize, Serialize};
 
 /// What the file begins with; the last byte is the layout's version.
-pub const MAGIC: [u8; 16] = *b"HOTSWAP-CALLS\r\n\x01";
+pub const MAGIC: [u8; 16] = *b"HOTSWAP-CALLS\r\n\x02";
 
 /// Where the rows begin.
 pub const ROWS_AT: usize = 4096;
@@ -42,7 +42,7 @@ pub const ROWS: usize = 1024;
 /// How long a row is.
 pub const ROW_BYTES: usize = 128;
 /// Where in a row its thread is.
-pub const ROW_THREAD_AT: usize = 12;
+pub const ROW_THREAD_AT: usize = 8;
 /// Where in a row its calls are.
 pub const ROW_CALLS_AT: usize = 16;
 /// How many calls a row has.

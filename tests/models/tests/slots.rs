@@ -133,22 +133,24 @@ impl World {
     }
 
     /// A call through the generation that is published, as `Current::enter` makes it.
-    fn call(&self, thread: usize, slot: usize, within: impl FnOnce()) {
+    fn call(&self, thread: usize, depth: usize, within: impl FnOnce()) {
         let slots = &self.threads[thread];
+        let slot = slots.slot(depth);
         let generation = slots.protect(slot, &self.published);
         let number = usize::from(generation == self.address(1));
         let generation = &self.generations[number];
         generation.memory.read();
         assert_eq!(generation.number, number);
-        slots.hold(slot, self.address_of_version(number), 0);
+        slot.hold(self.address_of_version(number), 0);
         self.version(number).read();
         within();
         self.version(number).read();
-        self.leave(thread, slot);
+        self.leave(thread, depth);
     }
 
-    fn leave(&self, thread: usize, slot: usize) {
+    fn leave(&self, thread: usize, depth: usize) {
         let slots = &self.threads[thread];
+        let slot = slots.slot(depth);
         if slots.leave(slot) && slots.take_wish_for(slot) {
             self.told.notify();
         }
@@ -158,7 +160,7 @@ impl World {
     /// says whether the generation still served.
     fn call_known(&self, thread: usize) -> bool {
         let slots = &self.threads[thread];
-        slots.try_hold(0, self.address_of_version(0), 0);
+        slots.slot(0).try_hold(self.address_of_version(0), 0, slots.must_fence());
         let still_serves = self.number.load(Ordering::Acquire) == 1;
         if still_serves {
             self.version(0).read();

@@ -57,7 +57,7 @@ impl<F: Signature> Expected<F> {
     pub unsafe fn run(
         &self,
         version: &Version,
-        name: &str,
+        name: &impl AsRef<str>,
         target: TypedTarget,
         args: F::Args,
     ) -> Result<F::Result, CallError> {
@@ -75,7 +75,8 @@ impl<F: Signature> Expected<F> {
                 F::Result::rehome(&mut value);
                 Ok(value)
             }
-            other => Err(Self::not_done(version, name, other)),
+            // The name is not looked at before: a call that is done has no use for it.
+            other => Err(Self::not_done(version, name.as_ref(), other)),
         }
     }
 

@@ -41,7 +41,7 @@ impl Known {
     /// call is to be timed, or the thread has no slot at hand.
     #[inline(always)]
     pub fn enter(&self, current: &Current) -> Option<(Entered, *const Version, TypedTarget)> {
-        let entered = Entered::at_hand()?;
+        let entered = Entered::unfenced()?;
         // Acquire: what was written before the number is there.
         let generation = self.generation.load(Ordering::Acquire);
         let version = self.version.load(Ordering::Relaxed);
@@ -49,13 +49,14 @@ impl Known {
         let place = self.place.load(Ordering::Relaxed);
         let context = self.context.load(Ordering::Relaxed);
         let call = self.call.load(Ordering::Relaxed);
-        entered.try_hold(version, place);
+        entered.try_hold_unfenced(version, place);
         // What was read belongs together if nothing was written meanwhile, and the version is held
         // if its generation still serves.
         fence(Ordering::Acquire);
         let is_valid =
             generation == self.generation.load(Ordering::Relaxed) && generation == current.number();
-        // SAFETY: the counts are the version's, which is held, and the place is one in it.
+        // SAFETY: the counts are the version's, which is held, the place is one in it, and a thread that
+        // has entered has a number.
         if !is_valid || !unsafe { (*counts).count_untimed(slots::this_thread(), place) } {
             entered.leave_quietly();
             return None;

@@ -10,9 +10,7 @@
 //! the slot and then looks for a wish to be told; who waits states the wish, for that slot alone, and
 //! then looks into the slot.
 
-use crate::sync::{
-    AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering, heavy_barrier, light_barrier,
-};
+use crate::sync::{AtomicI32, AtomicPtr, AtomicUsize, Ordering, heavy_barrier, light_barrier};
 
 /// How many calls of one thread may be nested before the next one is counted otherwise.
 pub(crate) const DEPTH: usize = 6;
@@ -20,16 +18,18 @@ pub(crate) const DEPTH: usize = 6;
 /// The wish that the thread pass a checkpoint, beside those for its slots.
 const CHECKPOINT: usize = 1 << DEPTH;
 
+/// No wish, but beside them, where leaving a slot looks anyhow: the thread must fence for itself.
+const FENCE: usize = CHECKPOINT << 1;
+
 /// What one thread uses. Only that thread writes the slots; anybody may state a wish.
 ///
 /// The alignment is two cache lines, as processors fetch them in pairs: no two threads share one. A
 /// console reads this as `hotswap_protocol::in_flight` says.
 #[repr(C, align(128))]
 pub(crate) struct ThreadSlots {
-    /// A bit for each slot that somebody waits for, and [`CHECKPOINT`].
+    /// A bit for each slot that somebody waits for, [`CHECKPOINT`], and [`FENCE`], which the thread
+    /// sets before it first uses a slot.
     wishes: AtomicUsize,
-    /// Written by the thread before it first uses a slot.
-    must_fence: AtomicBool,
     /// The system's number of the thread; 0 where the slots are nobody's.
     pub(super) thread_id: AtomicI32,
     pub(super) slots: [Slot; DEPTH],
@@ -47,7 +47,7 @@ const NAME_WORDS: usize = NAME_BYTES / size_of::<usize>();
 const NOTED: usize = 1;
 
 #[repr(C)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     /// The address in use; 0 when there is none.
     address: AtomicUsize,
     /// What the thread does there, for people to read.
@@ -59,6 +59,27 @@ impl Slot {
     const fn new() -> Self {
         Self { address: AtomicUsize::new(0), note: AtomicUsize::new(0) }
     }
+
+    /// Holds an address instead of another, which is valid by what the slot held so far or by a lease.
+    #[inline(always)]
+    pub fn hold(&self, address: usize, note: usize) {
+        self.note.store(note, Ordering::Relaxed);
+        // Release: what was read under the former address is done. `is_held` acquires.
+        self.address.store(address, Ordering::Release);
+    }
+
+    /// As `hold`, for an address that is valid only if the caller then sees that it is still
+    /// published. The thread says whether it [must fence](ThreadSlots::must_fence).
+    #[inline(always)]
+    pub fn try_hold(&self, address: usize, note: usize, must_fence: bool) {
+        self.hold(address, note);
+        light_barrier(must_fence);
+    }
+
+    /// Notes what the thread does at an address that something else keeps valid.
+    pub fn note(&self, address: usize, note: usize) {
+        self.hold(address | NOTED, note);
+    }
 }
 
 impl ThreadSlots {
@@ -66,8 +87,7 @@ impl ThreadSlots {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            wishes: AtomicUsize::new(0),
-            must_fence: AtomicBool::new(true),
+            wishes: AtomicUsize::new(FENCE),
             thread_id: AtomicI32::new(0),
             slots: [const { Slot::new() }; DEPTH],
             name: [const { AtomicUsize::new(0) }; NAME_WORDS],
@@ -82,8 +102,7 @@ impl ThreadSlots {
             note: AtomicUsize::new(0),
         });
         Self {
-            wishes: AtomicUsize::new(0),
-            must_fence: AtomicBool::new(true),
+            wishes: AtomicUsize::new(FENCE),
             thread_id: AtomicI32::new(0),
             slots,
             name: std::array::from_fn(|_| AtomicUsize::new(0)),
@@ -92,8 +111,7 @@ impl ThreadSlots {
 
     /// Makes the slots a thread's own.
     pub fn begin(&self, must_fence: bool, thread_id: i32, name: [u8; NAME_BYTES]) {
-        self.must_fence.store(must_fence, Ordering::Relaxed);
-        self.wishes.store(0, Ordering::Relaxed);
+        self.wishes.store(if must_fence { FENCE } else { 0 }, Ordering::Relaxed);
         for (word, bytes) in self.name.iter().zip(name.chunks_exact(size_of::<usize>())) {
             let bytes = std::array::from_fn(|at| bytes[at]);
             word.store(usize::from_ne_bytes(bytes), Ordering::Relaxed);
@@ -111,16 +129,25 @@ impl ThreadSlots {
         self.thread_id.load(Ordering::Relaxed)
     }
 
+    /// Whether the thread must fence for itself.
+    pub fn must_fence(&self) -> bool {
+        self.wishes.load(Ordering::Relaxed) & FENCE != 0
+    }
+
+    /// The slot of a call by how many calls it is nested in, fewer than [`DEPTH`].
+    pub fn slot(&self, depth: usize) -> &Slot {
+        &self.slots[depth]
+    }
+
     /// Takes hold of what is published; the address stays valid until the slot holds another or is
     /// emptied.
     #[inline(always)]
-    pub fn protect<T>(&self, slot: usize, published: &AtomicPtr<T>) -> *mut T {
-        let address = &self.slots[slot].address;
+    pub fn protect<T>(&self, slot: &Slot, published: &AtomicPtr<T>) -> *mut T {
         let mut seen = published.load(Ordering::Relaxed);
         loop {
             // Release: what was done under the slot's former address is done. `is_held` acquires.
-            address.store(seen as usize, Ordering::Release);
-            light_barrier(self.must_fence.load(Ordering::Relaxed));
+            slot.address.store(seen as usize, Ordering::Release);
+            light_barrier(self.must_fence());
             // Acquire: what the publisher wrote behind the pointer is there.
             let again = published.load(Ordering::Acquire);
             if again == seen {
@@ -130,42 +157,31 @@ impl ThreadSlots {
         }
     }
 
-    /// Holds another address instead, which is valid by what the slot held so far or by a lease.
-    #[inline(always)]
-    pub fn hold(&self, slot: usize, address: usize, note: usize) {
-        self.slots[slot].note.store(note, Ordering::Relaxed);
-        // Release: what was read under the former address is done. `is_held` acquires.
-        self.slots[slot].address.store(address, Ordering::Release);
-    }
-
-    /// As `hold`, for an address that is valid only if the caller then sees that it is still
-    /// published.
-    #[inline(always)]
-    pub fn try_hold(&self, slot: usize, address: usize, note: usize) {
-        self.slots[slot].note.store(note, Ordering::Relaxed);
-        // Release: as in `protect`.
-        self.slots[slot].address.store(address, Ordering::Release);
-        light_barrier(self.must_fence.load(Ordering::Relaxed));
-    }
-
-    /// Notes what the thread does at an address that something else keeps valid.
-    pub fn note(&self, slot: usize, address: usize, note: usize) {
-        self.hold(slot, address | NOTED, note);
-    }
-
     /// Empties a slot; says whether somebody waits for that, or for a checkpoint.
     #[inline(always)]
     #[must_use]
-    pub fn leave(&self, slot: usize) -> bool {
+    pub fn leave(&self, slot: &Slot) -> bool {
         // Release: what was done under the address is done. `is_held` acquires.
-        self.slots[slot].address.store(0, Ordering::Release);
-        light_barrier(self.must_fence.load(Ordering::Relaxed));
-        self.wishes.load(Ordering::Relaxed) & (1 << slot | CHECKPOINT) != 0
+        slot.address.store(0, Ordering::Release);
+        light_barrier(false);
+        self.wishes.load(Ordering::Relaxed) != 0 && self.has_wish_after(slot)
+    }
+
+    /// Looks closer, where leaving a slot saw something.
+    #[cold]
+    fn has_wish_after(&self, slot: &Slot) -> bool {
+        light_barrier(self.must_fence());
+        self.wishes.load(Ordering::Relaxed) & (self.bit(slot) | CHECKPOINT) != 0
+    }
+
+    /// The wish for a slot of these.
+    fn bit(&self, slot: &Slot) -> usize {
+        self.slots.iter().position(|own| std::ptr::eq(own, slot)).map_or(0, |depth| 1 << depth)
     }
 
     /// Whether somebody waits for a slot to be left; not any more, once told.
-    pub fn take_wish_for(&self, slot: usize) -> bool {
-        self.take(1 << slot)
+    pub fn take_wish_for(&self, slot: &Slot) -> bool {
+        self.take(self.bit(slot))
     }
 
     /// Whether somebody waits for a checkpoint; not any more, once told.
