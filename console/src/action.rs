@@ -212,7 +212,7 @@ pub static COMMANDS: &[Command] = {
         command(Form, "repeat", A::Repeat, "repeat", &["F6"]),
         command(Form, "add-item", A::AddItem, "add item", &["Ctrl-N"]),
         command(Form, "remove-item", A::RemoveItem, "remove item", &["Ctrl-X"]),
-        command(Logs, "filter", A::Search, "filter", &["/"]),
+        command(Anywhere, "filter", A::Search, "filter the log", &["/"]),
         command(Logs, "level", A::NextLevel, "level", &["l"]),
         command(Logs, "follow", A::ToggleFollow, "follow", &["f"]),
         command(Logs, "pause", A::Pause, "pause", &["Space"]),

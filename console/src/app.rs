@@ -224,9 +224,13 @@ impl App {
 
     /// Gives the terminal to the editor.
     fn edit(&mut self, place: &Place) {
+        let editor = match editor::chosen() {
+            Ok(editor) => editor,
+            Err(problem) => return self.state.complain(problem),
+        };
         self.keyboard = None;
         self.screen.give_back();
-        match editor::start(place) {
+        match editor::start(editor, place) {
             Ok(editing) => self.editing = Some(editing),
             Err(problem) => self.close_editor(Err(problem)),
         }

@@ -28,14 +28,17 @@ pub struct Editing {
     child: Child,
 }
 
-/// Starts the editor that `$VISUAL` or else `$EDITOR` names, in this terminal; the error says what
-/// to do.
-pub fn start(place: &Place) -> Result<Editing, String> {
+/// The editor that `$VISUAL` or else `$EDITOR` names; where none does, what to do.
+pub fn chosen() -> Result<String, String> {
     let editor = ["VISUAL", "EDITOR"].into_iter().find_map(|name| {
         let editor = std::env::var(name).ok()?;
         (!editor.trim().is_empty()).then_some(editor)
     });
-    let editor = editor.ok_or("no editor is set; start the console with EDITOR=nano, say")?;
+    editor.ok_or_else(|| "no editor is set; start the console with EDITOR=nano, say".into())
+}
+
+/// Starts this editor in this terminal.
+pub fn start(editor: String, place: &Place) -> Result<Editing, String> {
     // As git does it: the variable may have arguments, and words in quotes.
     let child = Command::new("/bin/sh")
         .args(["-c", &format!("{editor} \"$@\""), &editor])

@@ -124,8 +124,8 @@ pub fn of_plugins(inside: Rect) -> [Rect; 3] {
 pub fn of_functions(inside: Rect, functions: usize, form_lines: Option<usize>) -> [Rect; 3] {
     // A rule above the form, and the command below it.
     let form_height = form_lines.map_or(0, |lines| as_u16(lines).saturating_add(2));
-    // An open form is what one looks at; the table gives way to it.
-    let least_below = if form_height > 0 { form_height + 1 } else { 3 };
+    // An open form is what one looks at, and what its call gives; the table gives way to both.
+    let least_below = if form_height > 0 { form_height + 3 } else { 3 };
     let table_height = as_u16(functions + 1).min(inside.height.saturating_sub(least_below));
     let table_height = match table_height {
         // The names of the columns alone say nothing.

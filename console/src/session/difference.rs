@@ -157,8 +157,8 @@ impl Places {
             format!("v{} was not built in a git repository", version.version)
         };
         if self.source_dirs.is_empty() {
-            return Err("no host knows where its sources are; start the console with the host's \
-                        package directory to compare them"
+            return Err("no host knows where its sources are;\n\
+                        start the console with the host's package directory to compare them"
                 .into());
         }
         let from = request.from.source.as_ref().ok_or_else(|| no_git(&request.from))?;

@@ -211,10 +211,8 @@ fn source_lines(difference: &Difference) -> Vec<Line> {
     let diff = match &difference.source {
         Ok(diff) => diff,
         Err(why) => {
-            return vec![
-                Line::new(Sort::Heading, "source"),
-                Line::new(Sort::Note, format!("  {why}")),
-            ];
+            let why = why.lines().map(|line| Line::new(Sort::Note, format!("  {line}")));
+            return std::iter::once(Line::new(Sort::Heading, "source")).chain(why).collect();
         }
     };
     let files = if diff.files == 1 { "1 file".to_owned() } else { format!("{} files", diff.files) };

@@ -31,7 +31,7 @@ pub(super) fn quit(state: &mut State) -> Vec<Effect> {
 /// Builds the selected plugin, and those that are not loaded since they did not compile.
 pub(super) fn build(state: &mut State) -> Vec<Effect> {
     if state.host.packages.is_empty() {
-        state.complain("nothing to build: this host was not started from its package");
+        state.complain(no_package("build"));
         return Vec::new();
     }
     let loaded = |package: &str| {
@@ -46,9 +46,13 @@ pub(super) fn build(state: &mut State) -> Vec<Effect> {
     vec![Effect::Order(Order::Build(wanted))]
 }
 
+fn no_package(what: &str) -> String {
+    format!("nothing to {what}: start the console with the host's package directory for that")
+}
+
 pub(super) fn next_watch(state: &mut State) -> Vec<Effect> {
     if state.host.packages.is_empty() {
-        state.complain("nothing to watch: this host was not started from its package");
+        state.complain(no_package("watch"));
         return Vec::new();
     }
     vec![Effect::Order(Order::Watch(state.host.watch.next()))]
@@ -68,7 +72,8 @@ pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
 pub(super) fn restart(state: &mut State) -> Vec<Effect> {
     let was_attached = !state.host.is_ours && state.host.packages.is_empty();
     if was_attached && state.host.phase != Phase::Preparing {
-        state.complain("this host was not started here, so it cannot be restarted here");
+        let text = "this host was not started here; when it comes back, the console attaches again";
+        state.complain(text);
         return Vec::new();
     }
     if matches!(state.host.phase, Phase::Ended | Phase::Preparing) {
@@ -96,6 +101,10 @@ pub(super) fn ask_to_free(state: &mut State) {
         }
         VersionState::Freed => state.say(format!("{name} is freed already")),
         VersionState::Failed => state.say(format!("{name} never served; nothing is left of it")),
+        _ if state.functions.held.contains(&format!("{}@{}", plugin.name, version.version)) => {
+            let key = state.key_of(&Action::ToggleHold);
+            state.complain(format!("this console keeps {name} loaded; {key} lets it go"));
+        }
         _ => {
             let order = Order::Operate(Operation::free(&plugin.name, version.version));
             let mut lines = vec![version.detail.clone(), String::new()];

@@ -66,8 +66,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 }
                 None => format!("{} builds it", state.key_of(&Action::Build)),
             };
-            let text = format!("the artifact of {plugin} was refused: {reason}; {what_next}");
+            let text = format!("the artifact of {plugin} was refused; {what_next}");
             marker(state, text.clone());
+            for line in reason.lines() {
+                marker(state, format!("  {line}"));
+            }
             state.complain(text);
         }
         SessionEvent::JobFinished { job, outcome, elapsed_ms } => {
@@ -127,10 +130,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             }
         }
         SessionEvent::Preview(preview) => {
+            let build = state.key_of(&Action::Build);
             let hint = (!state.host.packages.is_empty())
-                .then_some("what was edited since the last build has to be built first");
+                .then(|| format!("what was edited since the last build is built by {build} first"));
             if let Some(Overlay::Preview(card)) = &mut state.overlay {
-                card.take(preview, hint);
+                card.take(preview, hint.as_deref());
             }
         }
         SessionEvent::Difference(difference) => {

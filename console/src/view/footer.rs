@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 
 use super::text::{cut, pad_left};
 use super::theme::Theme;
-use crate::action::{Action, Command, Scope};
+use crate::action::{Action, Command, Panel, Scope};
 use crate::format;
 use crate::session::Job;
 use crate::state::crash::CrashCard;
@@ -162,12 +162,17 @@ fn hints<'a>(
     let applies = move |command: &Command| match command.action {
         Action::Cancel => has_job,
         Action::Restart => has_ended,
-        Action::Zoom | Action::Quit | Action::FocusNext => true,
+        Action::Search | Action::Zoom | Action::Quit | Action::FocusNext => true,
         _ => command.scope != Scope::Anywhere,
+    };
+    let in_logs = state.focus == Panel::Logs;
+    let scope_of = move |command: &Command| match command.action {
+        Action::Search if in_logs => Scope::Logs,
+        _ => command.scope,
     };
     state.scopes().iter().flat_map(move |scope| {
         keys.iter()
-            .filter(move |(command, _)| command.scope == *scope && applies(command))
+            .filter(move |(command, _)| scope_of(command) == *scope && applies(command))
             .map(|(command, label)| (label.as_str(), command.hint))
     })
 }

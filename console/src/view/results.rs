@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use serde_json::Value;
 
 use super::plugins::row_of;
-use super::text::{cut, pad, wrap};
+use super::text::{cut, pad, wrap, wrap_words};
 use super::theme::Theme;
 use crate::format;
 use crate::state::State;
@@ -155,7 +155,7 @@ fn body(side: &Side, width: usize) -> Vec<String> {
     if let Some(Ok(answer)) = &side.answer
         && let Some(latencies) = &answer.latencies
     {
-        lines.extend(wrap(&format::latencies(latencies), width));
+        lines.extend(wrap_words(&format::latencies(latencies), width));
         lines.extend(format::histogram(latencies, width.min(60)));
     }
     lines

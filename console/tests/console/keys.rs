@@ -191,6 +191,10 @@ fn only_what_was_replaced_can_be_freed_and_only_when_confirmed() {
     assert_eq!(console.press("j D n"), []);
     let free = Order::Operate(Operation::free("world", 2));
     assert_eq!(console.press("D y"), [Effect::Order(free)]);
+    console.session(SessionEvent::Held { target: "world@2".into(), answer: Ok(true) });
+    assert_eq!(console.press("D y"), [], "it would not be freed");
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert_eq!(notice, "this console keeps world v2 loaded; K lets it go");
 }
 
 fn stored(build_id: &str) -> StoredBuild {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, build_host, build_plugin,
 };
-use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport};
+use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport, VersionState};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -66,12 +66,10 @@ impl Supervisor {
             },
             Job::Reload | Job::ReloadIfBuilt => {
                 self.built_since_reload = false;
-                self.begin_request(&job, |report: ReloadReport| report.to_string())
+                self.begin_request(&job, reloaded)
             }
-            Job::ReloadLatest | Job::Rollback(_) => {
-                self.begin_request(&job, |report: ReloadReport| report.to_string())
-            }
-            Job::Free(_) => self.begin_request(&job, |freed: FreeResult| freed.detail),
+            Job::ReloadLatest | Job::Rollback(_) => self.begin_request(&job, reloaded),
+            Job::Free(_) => self.begin_request(&job, freed),
         }
     }
 
@@ -209,7 +207,7 @@ impl Supervisor {
     fn begin_request<T: DeserializeOwned + 'static>(
         &self,
         job: &Job,
-        summary: fn(T) -> String,
+        outcome_of: fn(T) -> JobOutcome,
     ) -> Result<(), JobOutcome> {
         let (Some(client), Some(operation)) = (self.client.clone(), job.operation()) else {
             return Err(JobOutcome::failed(ErrorKind::NoHost, "no host is connected"));
@@ -217,7 +215,7 @@ impl Supervisor {
         let report = self.report.clone();
         tokio::spawn(async move {
             let outcome = match client.ask(operation.request()).await {
-                Ok(answer) => JobOutcome::done(summary(answer)),
+                Ok(answer) => outcome_of(answer),
                 Err(error) => JobOutcome::Failed { error },
             };
             // The session is over when this fails.
@@ -250,6 +248,25 @@ impl Supervisor {
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.tell(SessionEvent::JobFinished { job, outcome, elapsed_ms }).await;
     }
+}
+
+fn reloaded(report: ReloadReport) -> JobOutcome {
+    JobOutcome::done(report.to_string())
+}
+
+/// What was asked for and did not come about is no success.
+fn freed(result: FreeResult) -> JobOutcome {
+    if result.state == VersionState::Freed {
+        return JobOutcome::done(format!(
+            "{} v{} {}",
+            result.plugin, result.version, result.detail
+        ));
+    }
+    let holders = match result.holders.is_empty() {
+        true => String::new(),
+        false => format!(", held by {}", result.holders.join(", ")),
+    };
+    JobOutcome::failed(ErrorKind::NotFreeable, format!("it is {}{holders}", result.detail))
 }
 
 /// An artifact in the plugin directory.
