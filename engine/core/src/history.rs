@@ -17,7 +17,7 @@ use crate::{
     find::Found,
     lease::{Lease, LeaseKind},
     manager::same_name,
-    stage::{Inspected, inspect},
+    stage::{Inspected, Staging},
     version::Version,
 };
 
@@ -35,6 +35,7 @@ pub(crate) fn find_earlier(
     target: &str,
     versions: &[Arc<Version>],
     store: Option<&Path>,
+    staging: &Staging,
 ) -> Result<Inspected, EngineError> {
     let Some((plugin, wanted)) = target.rsplit_once('@') else {
         let message = "say what to go back to: NAME@VERSION or NAME@BUILD-ID";
@@ -51,7 +52,8 @@ pub(crate) fn find_earlier(
     let same_build = of_plugin.iter().filter(|version| {
         loaded.is_some_and(|loaded| version.facts.build_id == loaded.facts.build_id)
     });
-    if let Some(artifact) = same_build.into_iter().find_map(|version| still_mapped(version)) {
+    let mut mapped = same_build.into_iter();
+    if let Some(artifact) = mapped.find_map(|version| still_mapped(version, staging)) {
         return artifact;
     }
     let wanted = match (loaded, ordinal) {
@@ -75,7 +77,7 @@ pub(crate) fn find_earlier(
     if !artifact::is_name(name) {
         return Err(refuse(format!("`{name}` is no plugin's name")));
     }
-    let artifact = from_store(name, &wanted, store).map_err(refuse)??;
+    let artifact = from_store(name, &wanted, store, staging).map_err(refuse)??;
     if same_name(&artifact.facts.name, name) {
         return Ok(artifact);
     }
@@ -105,12 +107,15 @@ pub(crate) fn keep_stored(store: Option<&Path>, facts: &Facts) -> Option<File> {
 }
 
 /// The artifact of a version whose image is mapped: the copy that it was loaded from.
-fn still_mapped(version: &Arc<Version>) -> Option<Result<Inspected, EngineError>> {
+fn still_mapped(
+    version: &Arc<Version>,
+    staging: &Staging,
+) -> Option<Result<Inspected, EngineError>> {
     if !matches!(version.state(), VersionState::Active | VersionState::Retired) {
         return None;
     }
     let lease = Lease::try_new(version, LeaseKind::Handle)?;
-    Some(lease.image().staged_file().and_then(inspect))
+    Some(lease.image().staged_file().and_then(|found| staging.stage(found)?.inspect()))
 }
 
 /// The artifact in the store whose build id begins so; the error in words when there is none.
@@ -118,6 +123,7 @@ fn from_store(
     plugin: &str,
     wanted: &str,
     store: Option<&Path>,
+    staging: &Staging,
 ) -> Result<Result<Inspected, EngineError>, String> {
     let store = store.ok_or("the host has no artifact store (`EngineBuilder::store`)")?;
     let dir = artifact::store_dir(store, plugin);
@@ -133,7 +139,9 @@ fn from_store(
         })
         .collect();
     match (found.pop(), found.is_empty()) {
-        (Some(path), true) => Ok(Found::at(&path).and_then(inspect)),
+        (Some(path), true) => {
+            Ok(Found::at(&path).and_then(|found| staging.stage(found)?.inspect()))
+        }
         (Some(_), false) => Err(format!("more than one build of {plugin} begins with {wanted}")),
         (None, _) => Err(format!("build {wanted} of {plugin} is not in {}", dir.display())),
     }

@@ -21,7 +21,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use mapping::{handled_signal, mapping};
 
 use crate::{
-    EngineError, artifact::BuildId, find::Found, host_table::host_table, stage::Staged,
+    EngineError, artifact::BuildId, find::Found, host_table::host_table, stage::Named,
     version::Version,
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct Image {
 struct Mapped {
     library: Library,
     // Last: the file.
-    staged: Staged,
+    named: Named,
 }
 
 // SAFETY: the table is the image's, and all its functions may be called from any thread: they hold
@@ -55,11 +55,11 @@ unsafe impl Sync for Image {}
 
 impl Image {
     /// Maps a staged artifact and attaches to it.
-    pub fn open(staged: Staged, version: &Arc<Version>) -> Result<Self, String> {
+    pub fn open(named: Named, version: &Arc<Version>) -> Result<Self, String> {
         let host = NonNull::from(Box::leak(Box::new(host_table(version))));
         // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
         // code with this toolchain, and the copy is ours alone. Its constructors are those of std.
-        let library = unsafe { Library::open(Some(&staged.copy), RTLD_NOW | RTLD_LOCAL) };
+        let library = unsafe { Library::open(Some(named.copy.path()), RTLD_NOW | RTLD_LOCAL) };
         let library = library.map_err(|error| error_text(&error))?;
         // SAFETY: the inspected descriptor's ABI version says that the symbol has this type.
         let attach = unsafe { library.get::<Attach>(ATTACH_SYMBOL.as_bytes()) };
@@ -67,8 +67,8 @@ impl Image {
         // SAFETY: the table was leaked, and is freed only when the image is gone.
         let table = unsafe { attach(host.as_ref()) };
         let table = NonNull::new(table.cast_mut()).ok_or("attaching to it panicked")?;
-        let expected = staged.facts.build_id;
-        let mapped = Some(Mapped { library, staged });
+        let expected = named.facts.build_id;
+        let mapped = Some(Mapped { library, named });
         let image = Self { table, mapped, host, version: version.clone() };
         image.expect_inspected(expected)?;
         Ok(image)
@@ -99,7 +99,7 @@ impl Image {
     /// The file that was mapped, to be loaded once more.
     pub fn staged_file(&self) -> Result<Found, EngineError> {
         let mapped = self.mapped.as_ref().ok_or(EngineError::StaticallyLinked)?;
-        Found::at(&mapped.staged.copy)
+        Found::at(mapped.named.copy.path())
     }
 
     fn table(&self) -> &PluginTable {
@@ -217,10 +217,10 @@ impl Image {
     /// The image was detached; nothing runs in it or will, and no thread has destructors of it.
     pub unsafe fn close(self) -> Closed {
         let Self { mapped, host, version, .. } = self;
-        let Some(Mapped { library, staged }) = mapped else {
+        let Some(Mapped { library, named }) = mapped else {
             return Closed::StillMapped("it is linked into this program".into());
         };
-        let why = match unmap(library, &staged) {
+        let why = match unmap(library, &named) {
             Ok(()) => {
                 // SAFETY: the pointer came from a box, and who called through it is gone.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
@@ -229,22 +229,22 @@ impl Image {
             Err(why) => why,
         };
         // The image may still be called, by whatever keeps it: leave it its host.
-        std::mem::forget((version, staged));
+        std::mem::forget((version, named));
         Closed::StillMapped(why)
     }
 }
 
 /// Unmaps a library of which nothing is used any more, unless something else still points into it;
 /// says why it is still there.
-fn unmap(library: Library, staged: &Staged) -> Result<(), String> {
-    if let Some(signal) = mapping(&staged.copy).as_ref().and_then(handled_signal) {
+fn unmap(library: Library, named: &Named) -> Result<(), String> {
+    if let Some(signal) = mapping(named.copy.path()).as_ref().and_then(handled_signal) {
         std::mem::forget(library);
         return Err(format!(
             "the handler of signal {signal} lies in it; a plugin that sets one resets it in `on_free`"
         ));
     }
     library.close().map_err(|error| error_text(&error))?;
-    match (mapping(&staged.copy), &staged.facts.unique_symbol) {
+    match (mapping(named.copy.path()), &named.facts.unique_symbol) {
         (None, _) => Ok(()),
         (Some(_), None) => Err("the loader kept it mapped".into()),
         (Some(_), Some(symbol)) => Err(format!(

@@ -27,6 +27,26 @@ pub(crate) struct StepThread {
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// The thread of one load, started when the first step is run.
+pub(crate) struct Steps {
+    timeout: Duration,
+    thread: Option<StepThread>,
+}
+
+impl Steps {
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, thread: None }
+    }
+
+    pub fn thread(&mut self) -> Result<&StepThread, EngineError> {
+        let thread = match self.thread.take() {
+            Some(thread) => thread,
+            None => StepThread::start(self.timeout)?,
+        };
+        Ok(self.thread.insert(thread))
+    }
+}
+
 impl StepThread {
     pub fn start(timeout: Duration) -> Result<Self, EngineError> {
         let (jobs, received) = channel::<Job>();

@@ -34,7 +34,6 @@ use crate::{
     lease::Lease,
     lifecycle::StepThread,
     reload::{Phases, keep_export, open_version},
-    stage::inspect,
     vault::{Bag, Overlay},
     version::function_info,
 };
@@ -61,9 +60,9 @@ impl Contents {
     /// When the file is no artifact for this program's toolchain, and when its code fails or panics.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         let engine = Engine::builder(path).build()?;
-        let inspected = inspect(Found::at(path)?)?;
-        let bag = Bag::loading(Overlay::new(&[]));
         let inner: &Inner = engine.inner();
+        let inspected = inner.staging().stage(Found::at(path)?)?.inspect()?;
+        let bag = Bag::loading(Overlay::new(&[]));
         let lease = open_version(inner, &inspected, 1, bag, &mut Phases::default())?;
         Self::ask(&lease)
     }

@@ -15,7 +15,11 @@ use hotswap_plugin::Data;
 use hotswap_protocol::{PhaseTiming, ReloadReport};
 
 use crate::{
-    EngineError, PluginManager, Step, artifact::BuildId, engine::Inner, find::FileIdentity,
+    EngineError, PluginManager, Step,
+    artifact::BuildId,
+    engine::Inner,
+    find::{FileIdentity, Found},
+    lifecycle::Steps,
     stage::Inspected,
 };
 pub(crate) use dry_run::plan;
@@ -70,11 +74,12 @@ pub(crate) fn reload(
     let begun = Instant::now();
     let mut phases = Phases::default();
     let current = engine.current();
-    let plan = Plan::make(engine, state, request, &current, &mut phases)?;
+    let mut steps = Steps::new(engine.step_timeout());
+    let plan = Plan::make(engine, state, request, &current, &mut steps, &mut phases)?;
     let (generation, data_bag) = if plan.changes_nothing() {
         (current.generation, Vec::new())
     } else {
-        let load = Load::run(engine, state, &plan, data, &mut phases)?;
+        let load = Load::run(engine, state, &plan, data, steps.thread()?, &mut phases)?;
         phases.time("publish", None, || load.publish(engine, &plan, &current, callback))?
     };
     state.remember(&plan);
@@ -105,6 +110,11 @@ impl LoadState {
         for plugin in plan.newly_loaded() {
             self.held.remove(&plugin.to_lowercase());
         }
+    }
+
+    /// What a file is that was read before and has not changed since.
+    fn known(&self, found: &Found) -> Option<&KnownFile> {
+        self.files.get(&found.path).filter(|known| known.identity == found.identity)
     }
 
     /// Whether a rollback holds this plugin against this build.

@@ -2,19 +2,20 @@
 //!
 //! The loader answers with the old image when it knows a path or an inode, and a file that is
 //! overwritten while it is mapped kills the process. So every load gets a copy of its own, under a
-//! name that was never used before in this process.
+//! name that was never used before in this process. That copy is what is inspected: what was checked
+//! is what is loaded, whatever becomes of the file it came from.
 
 use std::{
     env, fs,
     fs::{DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::MmapOptions;
 
 use crate::{
     EngineError, Step,
@@ -34,21 +35,29 @@ pub(crate) struct Staging {
     _lock: File,
 }
 
-/// A copy of an artifact that was inspected, and may be opened.
+/// A copy of an artifact in the staging directory, removed when dropped.
+pub(crate) struct Copied(PathBuf);
+
+/// A copy of an artifact, of which nothing is known yet.
 pub(crate) struct Staged {
-    pub copy: PathBuf,
-    pub facts: Facts,
-    /// Keeps the artifact in the store, if it is there, as long as its copy is of use.
-    pub stored: Option<File>,
+    found: Found,
+    copy: Copied,
+    content: File,
 }
 
-/// An artifact in memory, inspected, not yet copied.
+/// An artifact whose copy was inspected.
 pub(crate) struct Inspected {
     pub found: Found,
     pub facts: Facts,
-    /// In a mapping of its own, which goes back to the system as a whole: an allocator keeps blocks of
-    /// this size, and more of them the more threads ask for reloads.
-    content: MmapMut,
+    copy: Copied,
+}
+
+/// A copy that was inspected, and may be opened under its name.
+pub(crate) struct Named {
+    pub copy: Copied,
+    pub facts: Facts,
+    /// Keeps the artifact in the store, if it is there, as long as its copy is of use.
+    pub stored: Option<File>,
 }
 
 impl Staging {
@@ -76,28 +85,48 @@ impl Staging {
         let _ = fs::remove_dir_all(&self.dir);
     }
 
-    /// Writes the copy that version `version` will be loaded from; its name starts with the
-    /// plugin's.
-    pub fn stage(&self, inspected: &Inspected, version: u32) -> Result<Staged, EngineError> {
-        let Inspected { facts, content, .. } = inspected;
-        let copy = self.dir.join(format!(
+    /// Copies an artifact.
+    pub fn stage(&self, found: Found) -> Result<Staged, EngineError> {
+        let failed = |what: &str, error: io::Error| {
+            let message = format!("cannot {what}: {error}");
+            EngineError::load(&file_name(&found.path), Step::Stage, message)
+        };
+        let source = open(&found).map_err(|error| failed("read it", error))?;
+        let copied = self.copy(source, found.identity.size);
+        let (copy, content) = copied
+            .map_err(|error| failed(&format!("copy it into {}", self.dir.display()), error))?;
+        Ok(Staged { found, copy, content })
+    }
+
+    fn copy(&self, source: File, size: u64) -> io::Result<(Copied, File)> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let copy = Copied(self.dir.join(format!("{count}.copy")));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&copy.0)?;
+        // One byte more than there was says that there is more now.
+        let copied = io::copy(&mut source.take(size + 1), &mut file)?;
+        if copied != size {
+            return Err(io::Error::other("it is being written to"));
+        }
+        Ok((copy, file))
+    }
+
+    /// Gives the copy the name that version `version` will be loaded by; it starts with the plugin's.
+    pub fn name(&self, inspected: &Inspected, version: u32) -> Result<Named, EngineError> {
+        let Inspected { facts, copy, .. } = inspected;
+        let named = self.dir.join(format!(
             "{}-v{version}-{:.8}.{}",
             facts.name,
             facts.build_id.to_string(),
             env::consts::DLL_EXTENSION
         ));
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&copy)
-            .and_then(|mut file| file.write_all(content));
-        if let Err(error) = written {
-            let _ = fs::remove_file(&copy);
-            let message = format!("cannot write {}: {error}", copy.display());
+        if let Err(error) = fs::rename(&copy.0, &named) {
+            let message = format!("cannot rename its copy to {}: {error}", named.display());
             return Err(EngineError::load(&facts.name, Step::Stage, message));
         }
-        Ok(Staged { copy, facts: facts.clone(), stored: None })
+        Ok(Named { copy: Copied(named), facts: facts.clone(), stored: None })
     }
 }
 
@@ -107,42 +136,44 @@ impl Drop for Staging {
     }
 }
 
-impl Drop for Staged {
-    /// The copy goes with the image; on Linux a mapped file may be unlinked, but a person who looks
-    /// into the directory should see what is loaded.
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.copy);
+impl Staged {
+    /// Checks the copy without running it.
+    pub fn inspect(self) -> Result<Inspected, EngineError> {
+        let Self { found, copy, content } = self;
+        let file = file_name(&found.path);
+        // SAFETY: nobody writes to the copy, which lies where only this user can come.
+        let content = unsafe { MmapOptions::new().populate().map(&content) };
+        let content = content.map_err(|error| {
+            EngineError::load(&file, Step::Inspect, format_args!("cannot map its copy: {error}"))
+        })?;
+        let facts =
+            artifact::inspect(&content).map_err(|error| EngineError::artifact(&file, &error))?;
+        let toolchain = facts.toolchain.expect_host();
+        toolchain.map_err(|error| EngineError::artifact(&facts.name, &error))?;
+        Ok(Inspected { found, facts, copy })
     }
 }
 
-/// Reads an artifact once, and checks it without running it.
-pub(crate) fn inspect(found: Found) -> Result<Inspected, EngineError> {
-    let file = file_name(&found.path);
-    let content = read(&found).map_err(|error| {
-        EngineError::load(&file, Step::Inspect, format_args!("cannot read it: {error}"))
-    })?;
-    let facts =
-        artifact::inspect(&content).map_err(|error| EngineError::artifact(&file, &error))?;
-    facts.toolchain.expect_host().map_err(|error| EngineError::artifact(&facts.name, &error))?;
-    Ok(Inspected { found, facts, content })
+impl Copied {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
 }
 
-fn read(found: &Found) -> io::Result<MmapMut> {
+impl Drop for Copied {
+    /// The copy goes with the image; on Linux a mapped file may be unlinked, but a person who looks
+    /// into the directory should see what is loaded.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn open(found: &Found) -> io::Result<File> {
     let size = found.identity.size;
     if size > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("it has {size} bytes")));
     }
-    let mut content = MmapOptions::new().len(size as usize).populate().map_anon()?;
-    let mut file = File::open(&found.path)?;
-    let changing = || io::Error::other("it is being written to");
-    file.read_exact(&mut content).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => changing(),
-        _ => error,
-    })?;
-    if file.read(&mut [0])? > 0 {
-        return Err(changing());
-    }
-    Ok(content)
+    File::open(&found.path)
 }
 
 /// A directory of this user's for sockets or staging directories, which nobody else can enter:

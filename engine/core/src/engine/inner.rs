@@ -215,7 +215,8 @@ impl Inner {
             return Err(EngineError::StaticallyLinked);
         }
         let versions = self.lock_versions().clone();
-        let artifact = history::find_earlier(target, &versions, self.store_dir.as_deref())?;
+        let store = self.store_dir.as_deref();
+        let artifact = history::find_earlier(target, &versions, store, &self.staging)?;
         self.load_as(Request::Rollback(Box::new(artifact)), &(), None)
     }
 

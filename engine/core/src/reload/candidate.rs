@@ -1,12 +1,12 @@
 //! Artifacts that a reload may load.
 
-use super::LoadState;
+use super::{LoadState, Phases};
 use crate::{
     EngineError, Step,
     artifact::BuildId,
     find::{Found, file_name},
     manager::same_name,
-    stage::{Inspected, inspect},
+    stage::{Inspected, Staging},
 };
 
 /// A file in the plugin directory, read only where it is not known.
@@ -45,9 +45,9 @@ impl Candidate {
     }
 
     /// The file, read now if it was not.
-    pub fn inspected(self) -> Result<Inspected, EngineError> {
+    pub fn inspected(self, staging: &Staging) -> Result<Inspected, EngineError> {
         match self {
-            Self::Known { found, .. } => inspect(found),
+            Self::Known { found, .. } => staging.stage(found)?.inspect(),
             Self::Read(inspected) => Ok(*inspected),
         }
     }
@@ -56,12 +56,18 @@ impl Candidate {
 pub(super) fn candidates(
     state: &LoadState,
     found: Vec<Found>,
+    staging: &Staging,
+    phases: &mut Phases,
 ) -> Result<Vec<Candidate>, EngineError> {
-    let candidate = |found: Found| match state.files.get(&found.path) {
-        Some(known) if known.identity == found.identity => {
+    let mut inspect = |found| {
+        let staged = phases.time("stage", None, || staging.stage(found))?;
+        phases.time("inspect", None, || staged.inspect())
+    };
+    let candidate = |found: Found| match state.known(&found) {
+        Some(known) => {
             Ok(Candidate::Known { plugin: known.plugin.clone(), build_id: known.build_id, found })
         }
-        _ => inspect(found).map(|inspected| Candidate::Read(Box::new(inspected))),
+        None => inspect(found).map(|inspected| Candidate::Read(Box::new(inspected))),
     };
     let mut candidates = found.into_iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
     candidates.sort_by_key(|candidate| candidate.name().to_lowercase());

@@ -7,6 +7,7 @@ use crate::{
     EngineError,
     engine::Inner,
     lease::Lease,
+    lifecycle::Steps,
     manager::{PluginManager, same_name},
 };
 
@@ -18,7 +19,8 @@ pub(crate) fn plan(
     request: Request,
 ) -> Result<ReloadPlan, EngineError> {
     let current = engine.current();
-    let plan = Plan::make(engine, state, request, &current, &mut Phases::default())?;
+    let (mut steps, mut phases) = (Steps::new(engine.step_timeout()), Phases::default());
+    let plan = Plan::make(engine, state, request, &current, &mut steps, &mut phases)?;
     let mut plugins: Vec<_> = current.versions.iter().map(|lease| plan.of_loaded(lease)).collect();
     plugins.extend(plan.of_added(&current));
     Ok(ReloadPlan { generation: current.generation, plugins })

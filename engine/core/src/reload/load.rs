@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hotswap_plugin::{Data, abi::Outcome};
+use hotswap_plugin::{Data, FunctionDescription, LiveTypeDescription, abi::Outcome};
 use hotswap_protocol::{ValueOutcome, VersionState};
 
 use super::{Callback, LoadState, Phases, plan::Plan};
@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// The new versions of a load that is under way. Dropping it before the publish undoes it.
-pub(super) struct Load {
-    steps: StepThread,
+pub(super) struct Load<'steps> {
+    steps: &'steps StepThread,
     versions: Vec<Lease>,
     /// All versions of the generation to be, dependencies first.
     order: Vec<Arc<Version>>,
@@ -36,16 +36,17 @@ pub(super) struct Load {
     published: bool,
 }
 
-impl Load {
+impl<'steps> Load<'steps> {
     pub fn run(
         engine: &Inner,
         state: &mut LoadState,
         plan: &Plan,
         data: &Data,
+        steps: &'steps StepThread,
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
         let mut load = Self {
-            steps: StepThread::start(engine.step_timeout())?,
+            steps,
             versions: Vec::new(),
             order: Vec::new(),
             live: LiveTable::default(),
@@ -76,21 +77,18 @@ impl Load {
             let bag = Bag::loading(self.overlay.clone());
             self.versions.push(link_version(engine, linked, ordinal, bag, phases)?);
         }
-        let steps = &self.steps;
+        let steps = self.steps;
         for lease in &self.versions {
             let version = lease.version();
             phases.time("create", Some(version.name()), || {
-                steps.run(lease, Step::Create, |image| image.create())?;
-                let functions = steps.run(lease, Step::Create, |image| image.describe())?;
+                let (functions, types) = steps.run(lease, Step::Create, create)?;
                 version.set_functions(functions);
-                let types = steps.run(lease, Step::Create, |image| image.describe_types())?;
                 version.set_live_types(types);
                 Ok(())
             })?;
         }
         self.ask_dependencies(phases)?;
         self.bind(engine, plan, phases)?;
-        let steps = &self.steps;
         for lease in &self.versions {
             let data = data.clone();
             phases.time("on_load", Some(lease.version().name()), || {
@@ -100,9 +98,8 @@ impl Load {
         for lease in &self.versions {
             let vault = View::for_version(engine.store(), lease.version());
             phases.time("on_init", Some(lease.version().name()), || {
-                steps.run(lease, Step::OnInit, move |image| image.on_init(vault))?;
-                let typed = steps.run(lease, Step::OnInit, |image| image.typed_calls())?;
-                lease.version().set_typed_calls(typed);
+                let init = move |image: &Image| image.on_init(vault).then(|()| image.typed_calls());
+                lease.version().set_typed_calls(steps.run(lease, Step::OnInit, init)?);
                 Ok(())
             })?;
         }
@@ -111,7 +108,7 @@ impl Load {
 
     /// Asks what each version gives and takes.
     fn ask_dependencies(&self, phases: &mut Phases) -> Result<(), EngineError> {
-        let steps = &self.steps;
+        let steps = self.steps;
         for lease in &self.versions {
             let version = lease.version();
             phases.time("reloadable", Some(version.name()), || {
@@ -195,7 +192,7 @@ impl Load {
         if engine.is_shut_down() {
             return Err(self.failed(EngineError::ShutDown));
         }
-        let published = engine.store().publish(&self.overlay, &loaded, &ending, &self.steps);
+        let published = engine.store().publish(&self.overlay, &loaded, &ending, self.steps);
         let published = published.map_err(|error| self.failed(error))?;
         self.published = true;
 
@@ -228,6 +225,13 @@ impl Load {
     }
 }
 
+/// Makes the instance, and asks what there is to call.
+fn create(image: &Image) -> Outcome<(Vec<FunctionDescription>, Vec<LiveTypeDescription>)> {
+    image.create().then(|()| {
+        image.describe().then(|functions| image.describe_types().map(|types| (functions, types)))
+    })
+}
+
 /// Makes a version of an artifact: stages and opens it.
 pub(crate) fn open_version(
     engine: &Inner,
@@ -238,13 +242,12 @@ pub(crate) fn open_version(
 ) -> Result<Lease, EngineError> {
     let facts = inspected.facts.clone();
     let name = facts.name.clone();
-    let mut staged =
-        phases.time("stage", Some(&name), || engine.staging().stage(inspected, ordinal))?;
-    staged.stored = history::keep_stored(engine.store_dir(), &facts);
+    let mut named = engine.staging().name(inspected, ordinal)?;
+    named.stored = history::keep_stored(engine.store_dir(), &facts);
     let size_bytes = inspected.found.identity.size;
     let (version, opened) = phases.time("open", Some(&name), || {
         Version::open(facts, ordinal, size_bytes, engine.services(), bag, |version| {
-            Image::open(staged, version)
+            Image::open(named, version)
         })
     });
     opened_version(engine, &version, opened)
@@ -302,7 +305,7 @@ pub(crate) fn keep_export(image: &Image, version: &Arc<Version>) -> Outcome<()> 
     Outcome::from_result(slot.map(|slot| version.set_export(Arc::new(slot))))
 }
 
-impl Drop for Load {
+impl Drop for Load<'_> {
     fn drop(&mut self) {
         if self.published {
             return;

@@ -17,10 +17,10 @@ use crate::{
     find::{Found, find},
     history,
     lease::Lease,
-    lifecycle::StepThread,
+    lifecycle::Steps,
     linked::{self, Linked},
     manager::{PluginManager, same_name},
-    stage::{Inspected, inspect},
+    stage::{Inspected, Staging},
     version::Version,
 };
 
@@ -48,17 +48,18 @@ impl Plan {
         state: &LoadState,
         request: Request,
         current: &PluginManager,
+        steps: &mut Steps,
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
         if let Some(plugins) = engine.linked() {
             return Self::linked(engine, plugins, current);
         }
         let mut plan = match request {
-            Request::Rollback(artifact) => Self::rollback(engine, *artifact, current)?,
-            Request::Changed => Self::reload(engine, state, false, current, phases)?,
-            Request::Latest => Self::reload(engine, state, true, current, phases)?,
+            Request::Rollback(artifact) => Self::rollback(*artifact, current, steps)?,
+            Request::Changed => Self::reload(engine, state, false, current, steps, phases)?,
+            Request::Latest => Self::reload(engine, state, true, current, steps, phases)?,
         };
-        plan.rebind_dependents(engine, current)?;
+        plan.rebind_dependents(current, engine.staging(), steps)?;
         Ok(plan)
     }
 
@@ -76,9 +77,9 @@ impl Plan {
 
     /// Loads one plugin from an earlier artifact.
     fn rollback(
-        engine: &Inner,
         artifact: Inspected,
         current: &PluginManager,
+        steps: &mut Steps,
     ) -> Result<Self, EngineError> {
         let mut plan = Self { is_rollback: true, ..Self::default() };
         let name = artifact.facts.name.clone();
@@ -91,7 +92,7 @@ impl Plan {
         if running.version().facts.build_id == artifact.facts.build_id {
             return Ok(plan);
         }
-        if !is_reloadable(engine, running, &mut None)? {
+        if !is_reloadable(running, steps)? {
             let message = "its running version says that it may not be replaced";
             return Err(EngineError::load(&name, Step::Reloadable, message));
         }
@@ -106,10 +107,15 @@ impl Plan {
         state: &LoadState,
         latest: bool,
         current: &PluginManager,
+        steps: &mut Steps,
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
         let found = phases.time("find", None, || find(&engine.plugin_dir()))?;
-        let candidates = phases.time("inspect", None, || candidates(state, found))?;
+        if !found.iter().all(|found| state.known(found).is_some()) {
+            // There will be steps to run; the thread starts while the files are inspected.
+            steps.thread()?;
+        }
+        let candidates = candidates(state, found, engine.staging(), phases)?;
         let candidates = select(engine.only(), candidates)?;
         expect_distinct(&candidates)?;
 
@@ -120,10 +126,9 @@ impl Plan {
                 plan.removed.push(version.clone());
             }
         }
-        let mut steps = None;
         for candidate in candidates {
             let holds = !latest && state.holds(candidate.name(), candidate.build_id());
-            plan.sort_in(engine, candidate, holds, current, &mut steps)?;
+            plan.sort_in(candidate, holds, current, engine.staging(), steps)?;
         }
         Ok(plan)
     }
@@ -131,8 +136,9 @@ impl Plan {
     /// Loads anew what imports a plugin that changes, from the very artifact that runs.
     fn rebind_dependents(
         &mut self,
-        engine: &Inner,
         current: &PluginManager,
+        staging: &Staging,
+        steps: &mut Steps,
     ) -> Result<(), EngineError> {
         let running: Vec<_> =
             current.versions.iter().map(|lease| lease.version().clone()).collect();
@@ -147,11 +153,11 @@ impl Plan {
             else {
                 continue;
             };
-            if !is_reloadable(engine, dependent, &mut None)? {
+            if !is_reloadable(dependent, steps)? {
                 let message = "it imports a plugin that changes, but may not be replaced itself";
                 return Err(EngineError::load(&name, Step::Reloadable, message));
             }
-            self.changed.push(inspect(dependent.image().staged_file()?)?);
+            self.changed.push(staging.stage(dependent.image().staged_file()?)?.inspect()?);
             self.replaced.extend(provider(&running, &name).cloned());
             self.rebound.push(name);
         }
@@ -160,16 +166,16 @@ impl Plan {
 
     fn sort_in(
         &mut self,
-        engine: &Inner,
         candidate: Candidate,
         holds: bool,
         current: &PluginManager,
-        steps: &mut Option<StepThread>,
+        staging: &Staging,
+        steps: &mut Steps,
     ) -> Result<(), EngineError> {
         let mut serving = current.versions.iter();
         let running = serving.find(|lease| same_name(lease.version().name(), candidate.name()));
         let Some(running) = running else {
-            self.changed.push(candidate.inspected()?);
+            self.changed.push(candidate.inspected(staging)?);
             return Ok(());
         };
         if running.version().facts.build_id == candidate.build_id() {
@@ -177,9 +183,9 @@ impl Plan {
             self.unchanged.push((candidate.into_found(), name, build_id));
         } else if holds {
             self.staying.push((running.version().name().to_owned(), Outcome::Held));
-        } else if is_reloadable(engine, running, steps)? {
+        } else if is_reloadable(running, steps)? {
             self.replaced.push(running.version().clone());
-            self.changed.push(candidate.inspected()?);
+            self.changed.push(candidate.inspected(staging)?);
         } else {
             self.staying.push((running.version().name().to_owned(), Outcome::NotReloadable));
         }
@@ -274,14 +280,6 @@ impl Plan {
     }
 }
 
-fn is_reloadable(
-    engine: &Inner,
-    running: &Lease,
-    steps: &mut Option<StepThread>,
-) -> Result<bool, EngineError> {
-    let steps = match steps {
-        Some(steps) => steps,
-        None => steps.insert(StepThread::start(engine.step_timeout())?),
-    };
-    steps.run(running, Step::Reloadable, |image| image.reloadable())
+fn is_reloadable(running: &Lease, steps: &mut Steps) -> Result<bool, EngineError> {
+    steps.thread()?.run(running, Step::Reloadable, |image| image.reloadable())
 }

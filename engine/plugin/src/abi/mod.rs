@@ -43,6 +43,20 @@ pub enum Outcome<T> {
 }
 
 impl<T> Outcome<T> {
+    /// Goes on with the value.
+    pub fn then<U>(self, next: impl FnOnce(T) -> Outcome<U>) -> Outcome<U> {
+        match self {
+            Self::Ok(value) => next(value),
+            Self::Err(error) => Outcome::Err(error),
+            Self::Panic(report) => Outcome::Panic(report),
+        }
+    }
+
+    /// Makes another value of it.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Outcome<U> {
+        self.then(|value| Outcome::Ok(make(value)))
+    }
+
     /// Wraps what a function returned.
     pub fn from_result(result: crate::Result<T>) -> Self {
         match result {
