@@ -26,8 +26,9 @@ pub struct Quiet {
 }
 
 impl Default for Quiet {
-    /// Chosen to be long enough to join what one save of an editor does, or of several files at once,
-    /// and not to be felt. A save that comes a moment later begins a build anew.
+    /// Long enough to join what is saved at once, by measurement, and not to be felt: files that one
+    /// command writes follow each other within 0.3 ms (`git checkout`), 2.5 ms (`sed -i`) or 4 ms (vim's
+    /// `:wa`), and vim writes a file for 2 ms. A save that comes a moment later begins a build anew.
     fn default() -> Self {
         Self { after_saves: Duration::from_millis(5), within_saves: Duration::from_millis(50) }
     }

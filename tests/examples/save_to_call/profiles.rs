@@ -1,4 +1,4 @@
-//! What else the profile of plugins could be.
+//! What else the profile of plugins and their linker could be.
 
 use crate::{
     fixture::Fixture,
@@ -6,16 +6,25 @@ use crate::{
     way::{Cargo, Way},
 };
 
-/// What each differs in from the profile that plugins are built with.
-const VARIANTS: [(&str, &[&str]); 8] = [
+/// What of cargo's configuration each differs in from what plugins are built with. The linkers are the
+/// system's; where it has none of that name, take its row out.
+const VARIANTS: [(&str, &[&str]); 10] = [
     ("`hotswap`", &[]),
-    ("with line tables", &["strip=\"none\""]),
-    ("with line tables beside it", &["strip=\"none\"", "split-debuginfo=\"unpacked\""]),
-    ("with `std`'s line tables only", &["strip=\"none\"", "debug=0"]),
-    ("16 codegen units", &["codegen-units=16"]),
-    ("one codegen unit", &["codegen-units=1"]),
-    ("not incremental", &["incremental=false"]),
-    ("dependencies optimised", &["package.\"*\".opt-level=3"]),
+    ("with line tables", &["profile.hotswap.strip=\"none\""]),
+    (
+        "with line tables beside it",
+        &["profile.hotswap.strip=\"none\"", "profile.hotswap.split-debuginfo=\"unpacked\""],
+    ),
+    (
+        "with `std`'s line tables only",
+        &["profile.hotswap.strip=\"none\"", "profile.hotswap.debug=0"],
+    ),
+    ("16 codegen units", &["profile.hotswap.codegen-units=16"]),
+    ("one codegen unit", &["profile.hotswap.codegen-units=1"]),
+    ("not incremental", &["profile.hotswap.incremental=false"]),
+    ("dependencies optimised", &["profile.hotswap.package.\"*\".opt-level=3"]),
+    ("linked by GNU ld", &["build.rustflags=[\"-Clink-arg=-fuse-ld=bfd\"]"]),
+    ("linked by GNU gold", &["build.rustflags=[\"-Clink-arg=-fuse-ld=gold\"]"]),
 ];
 
 /// Builds a changed plugin with each in turn.

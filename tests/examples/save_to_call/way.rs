@@ -158,7 +158,7 @@ impl Way for Ours {
 pub struct Cargo {
     copy: Copy,
     source: Source,
-    /// What differs from the profile that plugins are built with.
+    /// What of cargo's configuration differs from what plugins are built with.
     settings: &'static [&'static str],
 }
 
@@ -182,7 +182,7 @@ impl Cargo {
         command.args(["--message-format", "json-diagnostic-rendered-ansi"]);
         command.args(DEFAULT_PROFILE);
         for setting in self.settings {
-            command.arg("--config").arg(format!("profile.hotswap.{setting}"));
+            command.arg("--config").arg(setting);
         }
         command.args(["--target-dir", "target/alone", "--", "--cfg", "hotswap_cdylib"]);
         succeed(command.current_dir(&self.copy.dir));
