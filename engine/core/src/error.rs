@@ -16,9 +16,9 @@ use crate::artifact::ArtifactError;
 pub enum Step {
     /// Reading the plugin directory.
     Find,
-    /// Copying the artifact to the staging directory.
+    /// Reading the artifact, and copying it to the staging directory.
     Stage,
-    /// Reading and checking the artifact without running it.
+    /// Checking the copy without running it.
     Inspect,
     /// Mapping the image and attaching to it.
     Open,

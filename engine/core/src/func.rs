@@ -66,7 +66,8 @@ impl<F: Signature> Func<F> {
         unsafe { self.expected.run(&*version, &self.name, target, args) }
     }
 
-    /// As `call_with`, where the function is not known, the call is timed, or no slot is at hand.
+    /// As `call_with`, where the function is not known, the call is timed, or no slot is at hand that
+    /// needs no fence.
     #[cold]
     fn call_timed(&self, args: F::Args) -> Result<F::Result, CallError> {
         let (version, (place, target)) = self.current.enter(|serving| {

@@ -31,7 +31,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// less, and waking a thread on an idle processor takes longer than they do: some 40 µs each way.
 const LOOK: Duration = Duration::from_micros(50);
 
-/// The thread of one load, started when the first step is run.
+/// The thread of one load, started when it is first asked for.
 pub(crate) struct Steps {
     timeout: Duration,
     thread: Option<StepThread>,

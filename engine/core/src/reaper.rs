@@ -12,11 +12,10 @@ use std::{
 };
 
 use hotswap_plugin::abi::Outcome;
-use hotswap_protocol::{Event, VersionState};
+use hotswap_protocol::VersionState;
 
 use crate::{
     current::Replaced,
-    event::EventHub,
     holders::duration_text,
     image::Closed,
     slots,
@@ -45,8 +44,6 @@ enum Message {
     Keep(Replaced),
     /// A call has ended that somebody was waiting for.
     LookAgain,
-    /// Something happened in a call, which is not to wait until everybody has been told.
-    Tell(Arc<EventHub>, Box<Event>),
     /// Nothing comes any more.
     Stop,
 }
@@ -54,8 +51,10 @@ enum Message {
 /// How long to wait before a generation that a call was reading is looked at again.
 const LOOK_AT_REPLACED: Duration = Duration::from_millis(2);
 
-/// How long to wait before threads that have destructors to run are woken again.
+/// How long to wait before threads that have destructors to run are woken again, at first and
+/// after long: the longer a version has waited for them, the less waking them once more helps.
 const WAKE_AGAIN: Duration = Duration::from_millis(500);
+const WAKE_RARELY: Duration = Duration::from_secs(30);
 
 /// Called when a version begins to drain, so that the host can make its threads pass a checkpoint.
 pub(crate) type WakeThreads = Box<dyn Fn() + Send + Sync>;
@@ -80,12 +79,6 @@ impl ReaperHandle {
             // Nobody is there to look when the call has gone on; then it stays, which is safe.
             std::mem::forget(message);
         }
-    }
-
-    /// Tells of what happened in a call, on the reaper's thread.
-    pub fn tell(&self, events: &Arc<EventHub>, event: Event) {
-        // The reaper is gone only when the engine is, and then nobody listens any more.
-        let _ = self.0.messages.send(Message::Tell(events.clone(), Box::new(event)));
     }
 
     pub fn stop(&self) {
@@ -155,7 +148,6 @@ impl Reaper {
                     }
                     self.look_again();
                 }
-                Ok(Message::Tell(events, event)) => events.send(*event),
                 Err(RecvTimeoutError::Timeout) => self.look_at_replaced(),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -313,7 +305,8 @@ impl Reaper {
             version.enter(VersionState::Pinned, detail);
         }
         // A thread that was busy just now may be idle for long afterwards.
-        self.wait(version, Instant::now() + WAKE_AGAIN);
+        let waited = version.since_retired().unwrap_or_default();
+        self.wait(version, Instant::now() + (waited / 8).clamp(WAKE_AGAIN, WAKE_RARELY));
         slots::ask_all_threads();
         for wake in &self.wake {
             if catch_unwind(AssertUnwindSafe(wake)).is_err() {

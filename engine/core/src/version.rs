@@ -404,8 +404,8 @@ impl Version {
         if self.has_answered.load(Ordering::Relaxed) {
             return;
         }
-        // What the plugin itself calls while it is loaded is no call that a reload is waited for with.
-        let Some(active_at) = self.life().active_at else { return };
+        // Only a version that serves is waited for: none that is being loaded, or was replaced before.
+        let Some(active_at) = self.active_since() else { return };
         if self.has_answered.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -417,7 +417,13 @@ impl Version {
             function,
             elapsed_us: u64::try_from(active_at.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
-        self.services.reaper.tell(&self.services.events, event);
+        self.services.events.send(event);
+    }
+
+    /// Since when it serves, if it does.
+    fn active_since(&self) -> Option<Instant> {
+        let life = self.life();
+        life.active_at.filter(|_| life.state == VersionState::Active)
     }
 
     /// Keeps what the image told of its live types.

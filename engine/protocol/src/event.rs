@@ -53,7 +53,7 @@ pub enum Event {
         version: u32,
         /// The function.
         function: String,
-        /// How long before the version began to serve, in microseconds.
+        /// How long after the version began to serve it returned, in microseconds.
         elapsed_us: u64,
     },
     /// The engine shuts down.
@@ -117,7 +117,7 @@ pub struct PhaseTiming {
     /// `find`, `stage`, `inspect`, `open`, a lifecycle step, or `publish`; of a build `notice`,
     /// `check`, `cargo`, `compile`, `link`, `stamp`, `store` or `install`.
     pub phase: String,
-    /// Its plugin; none where it concerns all.
+    /// Its plugin; none where it concerns all, or a file whose plugin is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// Microseconds.

@@ -191,7 +191,7 @@ pub fn report() -> ReloadReport {
         "elapsed_us": 41_200,
         "phases": [
             { "phase": "find", "elapsed_us": 300 },
-            { "phase": "stage", "plugin": "world", "elapsed_us": 2_000 },
+            { "phase": "stage", "elapsed_us": 2_000 },
             { "phase": "open", "plugin": "world", "elapsed_us": 31_000 },
             { "phase": "on_load", "plugin": "world", "elapsed_us": 3_100 },
             { "phase": "on_load", "plugin": "cat", "elapsed_us": 100 },

@@ -38,7 +38,7 @@ pub(super) struct Known {
 
 impl Known {
     /// Enters the version, and counts the call; none when the function is not known to be there, the
-    /// call is to be timed, or the thread has no slot at hand.
+    /// call is to be timed, or the thread has no slot at hand that it can use without a fence.
     #[inline(always)]
     pub fn enter(&self, current: &Current) -> Option<(Entered, *const Version, TypedTarget)> {
         let entered = Entered::unfenced()?;
@@ -70,6 +70,9 @@ impl Known {
     pub fn set(&self, generation: u64, version: &Arc<Version>, place: usize, target: TypedTarget) {
         let Some(counts) = version.counts() else { return };
         let generation = number_of(generation);
+        if self.generation.load(Ordering::Relaxed) == generation {
+            return;
+        }
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if generation <= *newest {
             return;

@@ -232,7 +232,7 @@ fn create(image: &Image) -> Outcome<(Vec<FunctionDescription>, Vec<LiveTypeDescr
     })
 }
 
-/// Makes a version of an artifact: stages and opens it.
+/// Makes a version of an artifact: names its copy, and opens that.
 pub(crate) fn open_version(
     engine: &Inner,
     inspected: &Inspected,

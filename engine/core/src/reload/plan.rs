@@ -112,7 +112,7 @@ impl Plan {
     ) -> Result<Self, EngineError> {
         let found = phases.time("find", None, || find(&engine.plugin_dir()))?;
         if !found.iter().all(|found| state.known(found).is_some()) {
-            // There will be steps to run; the thread starts while the files are inspected.
+            // There may well be steps to run; the thread starts while the files are inspected.
             steps.thread()?;
         }
         let candidates = candidates(state, found, engine.staging(), phases)?;
