@@ -2,11 +2,32 @@
 
 use hotswap_protocol::{Latencies, LogRecord, ValueChange};
 use time::OffsetDateTime;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How many columns the text takes.
 pub fn width(text: &str) -> usize {
     text.width()
+}
+
+/// Where text breaks into rows of so many columns: between any two characters.
+pub struct RowBreaks {
+    width: usize,
+    used: usize,
+}
+
+impl RowBreaks {
+    /// Of a text that has not begun, in rows of at least one column.
+    pub fn of_width(width: usize) -> Self {
+        Self { width: width.max(1), used: 0 }
+    }
+
+    /// Whether the next character of the text begins another row.
+    pub fn is_before(&mut self, next: char) -> bool {
+        let columns = next.width().unwrap_or(0);
+        let breaks = self.used + columns > self.width && self.used > 0;
+        self.used = if breaks { columns } else { self.used + columns };
+        breaks
+    }
 }
 
 /// `4.3 MiB`

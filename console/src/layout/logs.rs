@@ -1,8 +1,8 @@
 //! Which lines of the log are in sight, and in how many rows each.
 
 use ratatui::layout::Rect;
-use unicode_width::UnicodeWidthChar;
 
+use crate::format::RowBreaks;
 use crate::state::logs::{LogRow, Logs};
 
 /// So many columns before a line's text tell when, how grave, and by whom.
@@ -58,14 +58,11 @@ fn height_of(row: &LogRow, is_wrapped: bool, width: usize) -> usize {
     if !is_wrapped || row.origin.is_marker() {
         return 1;
     }
-    let width = width.saturating_sub(LEAD_WIDTH).max(1);
-    let (mut height, mut used) = (1, 0);
-    for columns in row.text.chars().map(|c| c.width().unwrap_or(0)) {
-        if used + columns > width && used > 0 {
-            height += 1;
-            used = 0;
-        }
-        used += columns;
-    }
-    height
+    let mut breaks = RowBreaks::of_width(text_width(width));
+    1 + row.text.chars().filter(|c| breaks.is_before(*c)).count()
+}
+
+/// How many columns of a row of the panel a line's text has.
+pub fn text_width(width: usize) -> usize {
+    width.saturating_sub(LEAD_WIDTH)
 }

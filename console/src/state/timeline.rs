@@ -195,11 +195,10 @@ impl Timeline {
         let mut reload = Reload { at_ms, elapsed_us, before, phases, replaced, after, result };
         for life in &self.lives {
             // It may have been called, and the old one be gone, before the host told of the reload.
-            if reload.loaded(&life.plugin) == Some(life.version) {
-                let told = life.first_call_us.into_iter();
-                told.for_each(|elapsed_us| {
-                    reload.happened_after(FIRST_CALL, &life.plugin, elapsed_us);
-                });
+            if reload.loaded(&life.plugin) == Some(life.version)
+                && let Some(elapsed_us) = life.first_call_us
+            {
+                reload.happened_after(FIRST_CALL, &life.plugin, elapsed_us);
             }
             if reload.has_replaced(&life.plugin, life.version)
                 && life.state() == VersionState::Freed
@@ -235,9 +234,9 @@ impl Timeline {
 
     /// A version answered its first call, so long after it began to serve.
     pub fn first_called(&mut self, plugin: &str, version: u32, elapsed_us: u64) {
-        let mut lives = self.lives.iter_mut();
-        let life = lives.find(|life| life.plugin == plugin && life.version == version);
-        life.into_iter().for_each(|life| life.first_call_us = Some(elapsed_us));
+        if let Some(life) = self.life_mut(plugin, version) {
+            life.first_call_us = Some(elapsed_us);
+        }
         let loaded = |it: &&mut Reload| it.loaded(plugin) == Some(version);
         if let Some(reload) = self.reloads.iter_mut().find(loaded) {
             reload.happened_after(FIRST_CALL, plugin, elapsed_us);
@@ -259,9 +258,7 @@ impl Timeline {
                 reload.happened_after(FREED, plugin, elapsed_us);
             }
         }
-        let known =
-            self.lives.iter_mut().find(|life| life.plugin == plugin && life.version == version);
-        match known {
+        match self.life_mut(plugin, version) {
             // Its end may be told before what was seen earlier.
             Some(life) if matches!(life.state(), VersionState::Freed | VersionState::Failed) => {}
             Some(life) => {
@@ -283,6 +280,10 @@ impl Timeline {
                 }
             }
         }
+    }
+
+    fn life_mut(&mut self, plugin: &str, version: u32) -> Option<&mut Life> {
+        self.lives.iter_mut().find(|life| life.plugin == plugin && life.version == version)
     }
 
     /// Learns of versions that were there before the console, and of what it missed.

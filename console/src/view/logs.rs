@@ -130,8 +130,7 @@ fn lines_of(
         false => Span::raw(" "),
     };
     let lead = lead(row, mark, theme);
-    let lead_width: usize = lead.iter().map(Span::width).sum();
-    let text_width = width.saturating_sub(lead_width);
+    let text_width = layout::logs::text_width(width);
     let text = with_matches(spans_of(row, theme), logs, theme);
     let parts = match logs.wrap {
         true => wrap_spans(text, text_width),
@@ -141,7 +140,7 @@ fn lines_of(
     for (position, part) in parts.into_iter().enumerate() {
         let mut spans = match position {
             0 => lead.clone(),
-            _ => vec![Span::raw(" ".repeat(lead_width.min(width)))],
+            _ => vec![Span::raw(" ".repeat(width - text_width))],
         };
         spans.extend(part);
         let line = Line::from(spans);

@@ -4,6 +4,8 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::format::RowBreaks;
+
 /// The text cut to at most `width` columns; a cut one ends in `…`.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
@@ -48,19 +50,15 @@ pub(super) fn pad_left(text: &str, width: usize) -> String {
 
 /// The text in lines of at most `width` columns, broken where the columns end.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let width = width.max(1);
+    let mut breaks = RowBreaks::of_width(width);
     let mut lines = vec![String::new()];
-    let mut used = 0;
     for c in text.chars() {
-        let columns = c.width().unwrap_or(0);
-        if used + columns > width && used > 0 {
+        if breaks.is_before(c) {
             lines.push(String::new());
-            used = 0;
         }
         if let Some(line) = lines.last_mut() {
             line.push(c);
         }
-        used += columns;
     }
     lines
 }
@@ -107,22 +105,18 @@ pub(super) fn selected(mut line: Line<'static>, width: usize, style: Style) -> L
 
 /// Spans in lines of at most `width` columns, broken where the columns end.
 pub(super) fn wrap_spans(spans: Vec<Span<'static>>, width: usize) -> Vec<Vec<Span<'static>>> {
-    let width = width.max(1);
+    let mut breaks = RowBreaks::of_width(width);
     let mut lines = vec![Vec::new()];
-    let mut used = 0;
     for span in spans {
         let mut text = String::new();
         for c in span.content.chars() {
-            let columns = c.width().unwrap_or(0);
-            if used + columns > width && used > 0 {
+            if breaks.is_before(c) {
                 if let Some(line) = lines.last_mut() {
                     line.push(Span::styled(std::mem::take(&mut text), span.style));
                 }
                 lines.push(Vec::new());
-                used = 0;
             }
             text.push(c);
-            used += columns;
         }
         if let Some(line) = lines.last_mut() {
             line.push(Span::styled(text, span.style));

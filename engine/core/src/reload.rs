@@ -148,7 +148,8 @@ impl Phases {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+/// Whole microseconds, as reports and events tell them.
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

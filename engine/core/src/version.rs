@@ -27,6 +27,7 @@ use crate::{
     image::{Closed, Image, is_loaded},
     lease::LeaseCounts,
     reaper::ReaperHandle,
+    reload,
     runtime::{Runtime, TaskHandle},
     slots::{self, Entered, LegendEntry},
     thread::VersionThreads,
@@ -397,7 +398,8 @@ impl Version {
         }
     }
 
-    /// A thread's first calls of a function are among those that are timed, and so is the version's.
+    /// A thread's first calls of a function are among those that are timed, and so is the version's,
+    /// which alone takes locks: it is told to everybody.
     #[cold]
     fn end_timed(&self, place: usize, timed: counts::Timed) {
         self.counts().into_iter().for_each(|counts| counts.end(place, timed));
@@ -415,7 +417,7 @@ impl Version {
             plugin: self.facts.name.clone(),
             version: self.ordinal,
             function,
-            elapsed_us: u64::try_from(active_at.elapsed().as_micros()).unwrap_or(u64::MAX),
+            elapsed_us: reload::micros(active_at.elapsed()),
         };
         self.services.events.send(event);
     }

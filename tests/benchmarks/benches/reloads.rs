@@ -4,10 +4,13 @@
 #[allow(dead_code, reason = "the benchmarks use a part of it")]
 mod plugins;
 
-use std::{cell::Cell, fs};
+use std::{
+    cell::{Cell, RefCell},
+    fs,
+};
 
-use hotswap_benchmarks::{Case, compare};
-use hotswap_engine::Engine;
+use hotswap_benchmarks::{Case, compare, quantile, text};
+use hotswap_engine::{Engine, protocol::ReloadReport};
 use plugins::PluginDir;
 
 fn main() {
@@ -30,6 +33,7 @@ fn beside(unchanged: usize) {
     let artifacts = [plugins::revision("measured", 2), plugins::revision("measured", 1)];
     let bare = tempfile::tempdir().expect("make a directory");
     let (copied, reloaded) = (Cell::new(0_usize), Cell::new(0_usize));
+    let phases = RefCell::new(Phases::default());
     let title = format!("one changed plugin beside {unchanged} unchanged");
     compare(
         &title,
@@ -47,8 +51,38 @@ fn beside(unchanged: usize) {
             Case::new("write the file and `Engine::reload`", || {
                 let count = reloaded.replace(reloaded.get() + 1);
                 dir.write("measured", &artifacts[count % 2]);
-                engine.reload().expect("a reload")
+                phases.borrow_mut().add(&engine.reload().expect("a reload"));
             }),
         ],
     );
+    phases.into_inner().print();
+}
+
+/// How long each phase of the reloads took, and how long none of them did.
+#[derive(Default)]
+struct Phases(Vec<(String, Vec<f64>)>);
+
+impl Phases {
+    fn add(&mut self, report: &ReloadReport) {
+        let in_phases: u64 = report.phases.iter().map(|phase| phase.elapsed_us).sum();
+        for phase in &report.phases {
+            self.add_one(&phase.phase, phase.elapsed_us);
+        }
+        self.add_one("the rest", report.elapsed_us.saturating_sub(in_phases));
+    }
+
+    fn add_one(&mut self, name: &str, elapsed_us: u64) {
+        let nanos = elapsed_us as f64 * 1e3;
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, all)) => all.push(nanos),
+            None => self.0.push((name.to_owned(), vec![nanos])),
+        }
+    }
+
+    fn print(&self) {
+        println!("\n| phase of the reload | median |\n|---|---|");
+        for (name, nanos) in &self.0 {
+            println!("| {name} | {} |", text(quantile(nanos, 0.5)));
+        }
+    }
 }

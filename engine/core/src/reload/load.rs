@@ -295,14 +295,11 @@ fn opened_version(
 
 /// Asks what a version exports, and keeps it with the version, also when nobody waits any more.
 pub(crate) fn keep_export(image: &Image, version: &Arc<Version>) -> Outcome<()> {
-    let object = match image.export() {
-        Outcome::Ok(Some(object)) => object,
-        Outcome::Ok(None) => return Outcome::Ok(()),
-        Outcome::Err(error) => return Outcome::Err(error),
-        Outcome::Panic(report) => return Outcome::Panic(report),
-    };
-    let slot = Slot::new("export", Owner::Version(Arc::downgrade(version)), object);
-    Outcome::from_result(slot.map(|slot| version.set_export(Arc::new(slot))))
+    image.export().then(|object| {
+        let Some(object) = object else { return Outcome::Ok(()) };
+        let slot = Slot::new("export", Owner::Version(Arc::downgrade(version)), object);
+        Outcome::from_result(slot.map(|slot| version.set_export(Arc::new(slot))))
+    })
 }
 
 impl Drop for Load<'_> {
