@@ -27,6 +27,10 @@ use tracing_subscriber::{EnvFilter, prelude::*};
 use jobs::Jobs;
 use yard::Yard;
 
+/// Tells what each version of a plugin has on the heap.
+#[global_allocator]
+static ALLOCATOR: hotswap_engine::Allocator = hotswap_engine::Allocator::new();
+
 /// How long the end of the service waits for running calls.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -35,6 +35,26 @@ fn each_version_has_statics_of_its_own() {
 }
 
 #[test]
+fn what_a_version_leaves_on_the_heap_is_told() {
+    let host = Host::with(&["statics"]);
+    let heap = |ordinal| host.wait_until("statics", ordinal, |_| true).heap_bytes.unwrap();
+    let text = host.engine.func::<fn(u32) -> String>("statics", "text").unwrap();
+    let keep = host.engine.func::<fn(u32)>("statics", "keep").unwrap();
+    keep.call(100_000).unwrap();
+    let given = text.call(20_000).unwrap();
+    host.plugins.install("statics", 2);
+    host.reload();
+    let freed = host.wait_for("statics", 1, VersionState::Freed);
+    assert!(freed.detail.ends_with(" KiB left on the heap"), "{}", freed.detail);
+    let with_given = heap(1);
+    // The host frees what it was given, and that is no longer the version's.
+    drop(given);
+    assert_eq!(with_given - heap(1), 20_000);
+    assert!((100_000..200_000).contains(&heap(1)), "{}", heap(1));
+    assert!(heap(2) < 100_000, "{}", heap(2));
+}
+
+#[test]
 fn a_call_keeps_its_version_mapped() {
     let host = Host::with(&["echo"]);
     let gate = Gate::new();

@@ -1,9 +1,10 @@
 //! What Hotswap does, seen through its public surface: real plugins, loaded by a real host.
 
 /// The host has an allocator of its own, as hosts may: whatever crosses in these tests is allocated on
-/// one side and freed on the other.
+/// one side and freed on the other. It is told what each version has on the heap.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: hotswap_engine::Allocator<mimalloc::MiMalloc> =
+    hotswap_engine::Allocator::over(mimalloc::MiMalloc);
 
 mod support;
 

@@ -31,12 +31,13 @@ pub(super) fn status(snapshot: &Snapshot) -> String {
                 version.state.to_string(),
                 format::short_build_id(&version.build_id).to_owned(),
                 format::bytes(version.size_bytes),
+                version.heap_bytes.map_or_else(|| "–".into(), format::bytes),
                 version.calls.to_string(),
                 version.detail.clone(),
             ]
         })
     });
-    let header = ["PLUGIN", "VERSION", "STATE", "BUILD", "SIZE", "CALLS", "DETAIL"];
+    let header = ["PLUGIN", "VERSION", "STATE", "BUILD", "SIZE", "HEAP", "CALLS", "DETAIL"];
     text.push_str(&table(header, rows));
     text
 }

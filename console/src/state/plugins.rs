@@ -187,7 +187,8 @@ fn plugins_look_alike(a: &PluginInfo, b: &PluginInfo) -> bool {
 
 fn versions_look_alike(a: &VersionInfo, b: &VersionInfo) -> bool {
     let of = |it: &VersionInfo| {
-        (it.version, it.state, it.loaded_at_ms, it.size_bytes, format::count(it.calls))
+        let heap = it.heap_bytes.map(format::bytes);
+        (it.version, it.state, it.loaded_at_ms, it.size_bytes, heap, format::count(it.calls))
     };
     of(a) == of(b)
         && (&a.detail, &a.build_id, &a.holders) == (&b.detail, &b.build_id, &b.holders)

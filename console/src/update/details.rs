@@ -66,6 +66,9 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
         format!("calls     {}", version.calls),
         format!("loaded    {} UTC, {age} ago", format::clock(version.loaded_at_ms)),
     ];
+    if let Some(heap) = version.heap_bytes {
+        lines.insert(4, format!("heap      {} that it allocated", format::bytes(heap)));
+    }
     let more = version.detail.strip_prefix(version.state.as_str()).unwrap_or(&version.detail);
     let more = more.trim_start_matches([':', ' ']);
     if !more.is_empty() {

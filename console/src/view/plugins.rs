@@ -183,9 +183,9 @@ fn draw_details(
 ) {
     let version = row.version;
     let mut lines = vec![
-        ("build", format::short_build_id(&version.build_id).to_owned()),
+        ("build", build(version)),
         ("commit", commit(version)),
-        ("size", format!("{}, crate {}", format::bytes(version.size_bytes), version.crate_version)),
+        ("size", size(version)),
         ("loaded", loaded(version, state.now_ms)),
     ];
     if is_held(row, state) {
@@ -206,6 +206,15 @@ fn draw_details(
         ]);
         frame.render_widget(line, row_of(area, offset));
     }
+}
+
+fn build(version: &VersionInfo) -> String {
+    format!("{}, crate {}", format::short_build_id(&version.build_id), version.crate_version)
+}
+
+fn size(version: &VersionInfo) -> String {
+    let heap = version.heap_bytes.map(|heap| format!(", heap {}", format::bytes(heap)));
+    format!("{}{}", format::bytes(version.size_bytes), heap.unwrap_or_default())
 }
 
 fn commit(version: &VersionInfo) -> String {

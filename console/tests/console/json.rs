@@ -256,7 +256,7 @@ fn run_lines() -> Vec<Value> {
             plugin: "world".into(),
             version: 2,
             state: VersionState::Freed,
-            detail: "freed: 4.3 MiB unmapped after 12 ms".into(),
+            detail: "freed: 4.3 MiB unmapped after 12 ms, 1 KiB left on the heap".into(),
         }),
         SessionEvent::Engine(Event::FirstCall {
             at_ms,

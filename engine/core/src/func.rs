@@ -3,9 +3,10 @@
 mod expected;
 mod known;
 
-use std::{any::type_name, fmt, sync::Arc};
+use std::{any::type_name, fmt, hash::BuildHasher, sync::Arc};
 
 use hotswap_plugin::Shared;
+use rustc_hash::FxBuildHasher;
 
 use crate::{
     CallError, PluginManager,
@@ -46,7 +47,7 @@ impl<F: Signature> Func<F> {
             plugin: plugin.to_owned(),
             name: name.to_owned(),
             expected: Expected::new(),
-            known: Known::default(),
+            known: Known::new(),
         };
         func.search(&current.load())?;
         Ok(func)
@@ -59,7 +60,7 @@ impl<F: Signature> Func<F> {
     /// fails or panics.
     #[inline]
     pub fn call_with(&self, args: F::Args) -> Result<F::Result, CallError> {
-        let Some((_entered, version, target)) = self.known.enter(&self.current) else {
+        let Some((_entered, version, target)) = self.known.enter(&self.current, |_, _| true) else {
             return self.call_timed(args);
         };
         // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
@@ -116,11 +117,18 @@ struct Found<'a> {
 pub struct LiveFuncs<F> {
     current: Arc<Current>,
     expected: Expected<F>,
+    /// Where functions were found last, each where its name's hash says. Of two for which it says the
+    /// same only one is known in a generation.
+    known: Box<[Known; KNOWN]>,
 }
+
+/// How many functions a [`LiveFuncs`] knows at most; a power of two.
+const KNOWN: usize = 64;
 
 impl<F: Signature> LiveFuncs<F> {
     pub(crate) fn new(current: &Arc<Current>) -> Self {
-        Self { current: current.clone(), expected: Expected::new() }
+        let known = Box::new([const { Known::new() }; KNOWN]);
+        Self { current: current.clone(), expected: Expected::new(), known }
     }
 
     /// Calls the live function of a name with its arguments as a tuple.
@@ -130,16 +138,33 @@ impl<F: Signature> LiveFuncs<F> {
     /// function fails or panics.
     #[inline]
     pub fn call(&self, name: &str, args: F::Args) -> Result<F::Result, CallError> {
+        let is_it = |version: &Version, place| version.function_name(place) == Some(name);
+        let Some((_entered, version, target)) = self.known(name).enter(&self.current, is_it) else {
+            return self.call_timed(name, args);
+        };
+        // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
+        unsafe { self.expected.run(&*version, &name, target, args) }
+    }
+
+    /// As `call`, where [`Func`]'s `call_timed` is needed.
+    #[cold]
+    fn call_timed(&self, name: &str, args: F::Args) -> Result<F::Result, CallError> {
         let (version, (place, target)) = self.current.enter(|serving| {
             let (version, place, described) = serving.live_function(name)?;
             let target = self.expected.target(version, place, described)?;
+            self.known(name).set(serving.generation, version, place, target);
             Ok::<_, CallError>((version, place, (place, target)))
         })?;
         let begun = version.begin_call(place);
-        // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
+        // SAFETY: as in `call`.
         let result = unsafe { self.expected.run(&version, &name, target, args) };
         version.end_call(place, begun);
         result
+    }
+
+    #[inline(always)]
+    fn known(&self, name: &str) -> &Known {
+        &self.known[FxBuildHasher.hash_one(name) as usize % KNOWN]
     }
 }
 

@@ -49,14 +49,33 @@ unsafe fn version(context: HostContext) -> ManuallyDrop<Arc<Version>> {
     ManuallyDrop::new(unsafe { Arc::from_raw(context.cast()) })
 }
 
-unsafe extern "C" fn alloc_memory(size: usize, align: usize) -> *mut u8 {
-    // SAFETY: the image passes what a `Layout` of its own says.
-    unsafe { alloc::alloc(Layout::from_size_align_unchecked(size, align)) }
+unsafe extern "C" fn alloc_memory(context: HostContext, size: usize, align: usize) -> *mut u8 {
+    // SAFETY: the image passes its own context, and what a `Layout` of its own says.
+    unsafe { allocate(context, || alloc::alloc(Layout::from_size_align_unchecked(size, align))) }
 }
 
-unsafe extern "C" fn alloc_zeroed_memory(size: usize, align: usize) -> *mut u8 {
+unsafe extern "C" fn alloc_zeroed_memory(
+    context: HostContext,
+    size: usize,
+    align: usize,
+) -> *mut u8 {
     // SAFETY: as above.
-    unsafe { alloc::alloc_zeroed(Layout::from_size_align_unchecked(size, align)) }
+    let allocate_zeroed =
+        || unsafe { alloc::alloc_zeroed(Layout::from_size_align_unchecked(size, align)) };
+    // SAFETY: as above.
+    unsafe { allocate(context, allocate_zeroed) }
+}
+
+/// Allocates for the version that a context names.
+///
+/// # Safety
+/// As for [`version`].
+unsafe fn allocate(context: HostContext, allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    match unsafe { version(context) }.heap {
+        Some(heap) => heap.allocate(allocate),
+        None => allocate(),
+    }
 }
 
 unsafe extern "C" fn realloc_memory(

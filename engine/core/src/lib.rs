@@ -42,6 +42,7 @@ mod stage;
 
 mod counts;
 mod current;
+mod heap;
 mod holders;
 mod lease;
 mod reaper;
@@ -67,6 +68,7 @@ pub use engine::{Engine, EngineBuilder, ShutdownReport, plugin_dir_from_env};
 pub use error::{EngineError, Step};
 pub use event::Events;
 pub use func::{Func, LiveFuncs, Signature};
+pub use heap::Allocator;
 pub use history::store_dir_from_env;
 pub use hotswap_plugin::{self as plugin, Data, Leased, StaticPlugin, Value, static_plugins};
 pub use hotswap_protocol as protocol;

@@ -320,7 +320,10 @@ impl Reaper {
             (Some(Closed::Unmapped), None) => {
                 let size = size_text(version.size_bytes);
                 let after = version.since_retired().unwrap_or_default();
-                let detail = format!("freed: {size} unmapped after {}", duration_text(after));
+                let left = version.heap.map(|heap| size_text(heap.bytes() as u64));
+                let left =
+                    left.map_or_else(String::new, |left| format!(", {left} left on the heap"));
+                let detail = format!("freed: {size} unmapped after {}{left}", duration_text(after));
                 version.finish(VersionState::Freed, detail);
             }
             (Some(Closed::Unmapped), Some(failure)) => {
@@ -355,7 +358,9 @@ fn on_free(version: &Arc<Version>) {
 fn size_text(bytes: u64) -> String {
     const KIB: f64 = 1024.0;
     let bytes = bytes as f64;
-    if bytes < KIB * KIB {
+    if bytes < KIB {
+        format!("{bytes} bytes")
+    } else if bytes < KIB * KIB {
         format!("{:.0} KiB", bytes / KIB)
     } else {
         format!("{:.1} MiB", bytes / KIB / KIB)

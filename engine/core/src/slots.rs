@@ -178,8 +178,42 @@ impl Drop for Claim {
 /// A call on this thread's stack, and the slot that holds what it uses.
 ///
 /// It ends on the thread on which it began: a pointer is not `Send`.
-pub(crate) struct Entered {
-    slot: *const Slot,
+pub(crate) struct Entered(Place);
+
+/// A slot of a thread: below the end of its slots, which are there for good.
+#[derive(Clone, Copy)]
+struct Place(*const Slot);
+
+impl Place {
+    #[inline(always)]
+    fn slot(self) -> &'static Slot {
+        // SAFETY: there is a slot.
+        unsafe { &*self.0 }
+    }
+
+    /// The slots that it is one of.
+    #[inline(always)]
+    fn slots(self) -> &'static ThreadSlots {
+        let start = |address: usize| address & !(align_of::<ThreadSlots>() - 1);
+        // SAFETY: slots are aligned to their size, and the pointer leads to all of a thread's.
+        unsafe { &*self.0.map_addr(start).cast::<ThreadSlots>() }
+    }
+
+    /// Empties the slot; says whether somebody waits for that, or for a checkpoint.
+    #[inline(always)]
+    fn leave(self) -> bool {
+        THIS_THREAD.with(|this| this.next.set(self.0));
+        self.slots().leave(self.slot())
+    }
+
+    /// Lets those know who wait for the slot. What it is told by is not the call itself, which so
+    /// need not be in memory.
+    #[cold]
+    fn tell(self) {
+        if self.slots().take_wish_for(self.slot()) {
+            crate::reaper::look_again();
+        }
+    }
 }
 
 impl Entered {
@@ -193,7 +227,7 @@ impl Entered {
                 return None;
             }
             this.next.set(slot.wrapping_add(1));
-            Some(Self { slot })
+            Some(Self(Place(slot)))
         })
     }
 
@@ -207,23 +241,9 @@ impl Entered {
                 let slot = this.next.get();
                 let end = first_slot(this.slots.get()?).wrapping_add(DEPTH);
                 this.next.set(if slot < end { slot.wrapping_add(1) } else { return None });
-                Some(Self { slot })
+                Some(Self(Place(slot)))
             })
         })
-    }
-
-    #[inline(always)]
-    fn slot(&self) -> &'static Slot {
-        // SAFETY: the pointer was below the end of a thread's slots, and these are there for good.
-        unsafe { &*self.slot }
-    }
-
-    /// The slots that its own is one of.
-    #[inline(always)]
-    fn slots(&self) -> &'static ThreadSlots {
-        let start = |address: usize| address & !(align_of::<ThreadSlots>() - 1);
-        // SAFETY: slots are aligned to their size, and the pointer leads to all of a thread's.
-        unsafe { &*self.slot.map_addr(start).cast::<ThreadSlots>() }
     }
 
     /// Takes hold of what is published.
@@ -231,58 +251,45 @@ impl Entered {
     /// The address stays valid until the slot [`hold`](Self::hold)s another or the call ends.
     #[inline(always)]
     pub fn protect<T>(&self, published: &AtomicPtr<T>) -> *mut T {
-        self.slots().protect(self.slot(), published)
+        self.0.slots().protect(self.0.slot(), published)
     }
 
     /// Holds an address which is valid by what the slot held so far, or by a lease.
     #[inline(always)]
     pub fn hold<T>(&self, address: *const T, note: usize) {
-        self.slot().hold(address.addr(), note);
+        self.0.slot().hold(address.addr(), note);
     }
 
     /// As `hold`, for an address that is valid only if the caller then sees that it is still
     /// published, and that entered [`unfenced`](Self::unfenced).
     #[inline(always)]
     pub fn try_hold_unfenced<T>(&self, address: *const T, note: usize) {
-        self.slot().try_hold(address.addr(), note, false);
+        self.0.slot().try_hold(address.addr(), note, false);
     }
 
     /// Notes for consoles what runs at an address that a lease keeps valid.
     pub fn note<T>(&self, address: *const T, note: usize) {
-        self.slot().note(address.addr(), note);
+        self.0.slot().note(address.addr(), note);
     }
 
     /// Ends a call that did not run a plugin's code, and so must not do so now either: the thread's
     /// checkpoint comes later.
     #[inline(always)]
     pub fn leave_quietly(self) {
-        if self.leave() {
-            self.tell();
-        }
+        let place = self.0;
         std::mem::forget(self);
-    }
-
-    /// Lets those know who wait for the slot.
-    #[cold]
-    fn tell(&self) {
-        if self.slots().take_wish_for(self.slot()) {
-            crate::reaper::look_again();
+        if place.leave() {
+            place.tell();
         }
-    }
-
-    /// Empties the slot; says whether somebody waits for that, or for a checkpoint.
-    #[inline(always)]
-    fn leave(&self) -> bool {
-        THIS_THREAD.with(|this| this.next.set(self.slot));
-        self.slots().leave(self.slot())
     }
 }
 
 impl Drop for Entered {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.leave() {
-            self.tell();
+        let place = self.0;
+        if place.leave() {
+            place.tell();
             crate::thread::checkpoint();
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     artifact::Facts,
     counts::{self, CallCounts},
     event::{EventHub, now_ms},
+    heap::HeapUse,
     holders::SeenCalls,
     image::{Closed, Image, is_loaded},
     lease::LeaseCounts,
@@ -44,6 +45,8 @@ pub(crate) struct Version {
     loaded_at_ms: u64,
     image: UnsafeCell<Option<Image>>,
     leases: LeaseCounts,
+    /// What it has on the heap, where that is counted.
+    pub heap: Option<&'static HeapUse>,
     pub seen_calls: SeenCalls,
     pub threads: VersionThreads,
     /// What it sees of the Vault, and what of the Vault is its own.
@@ -192,6 +195,7 @@ impl Version {
             loaded_at_ms: now_ms(),
             image: UnsafeCell::new(None),
             leases: LeaseCounts::default(),
+            heap: HeapUse::new(),
             seen_calls: SeenCalls::default(),
             threads: VersionThreads::default(),
             bag,
@@ -611,6 +615,7 @@ impl Version {
             source: self.facts.source.clone(),
             loaded_at_ms: self.loaded_at_ms,
             size_bytes: self.size_bytes,
+            heap_bytes: self.heap.map(|heap| heap.bytes() as u64),
             calls: self.counts().map_or(0, CallCounts::total),
             holders,
         }

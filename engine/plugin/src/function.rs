@@ -110,8 +110,13 @@ pub unsafe fn dispatch_typed<A, R>(
         rehome(&mut args);
         Outcome::from_result(f(args))
     });
+    let out = out.cast::<Outcome<R>>();
+    // A value goes straight to its place, and not by way of what has room for an error too.
     // SAFETY: the caller's promise.
-    unsafe { out.cast::<Outcome<R>>().write(outcome) };
+    match outcome {
+        Outcome::Ok(value) => unsafe { out.write(Outcome::Ok(value)) },
+        other => unsafe { out.write(other) },
+    }
 }
 
 /// A parameter of a [`Function`]: name, type as written, JSON Schema.

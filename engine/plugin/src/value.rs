@@ -1,6 +1,10 @@
 //! Values that any two images understand: arguments and results of dynamic calls.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Deserializer, Serialize,
+    de::{self, DeserializeOwned, Unexpected, Visitor},
+    forward_to_deserialize_any,
+};
 use serde_json::Value as Json;
 
 use crate::{Error, Result};
@@ -45,7 +49,82 @@ impl Value {
     /// # Errors
     /// When the shape does not fit; the message says what was expected and found.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_value(self.clone().into()).map_err(Error::from)
+        let read = match self.scalar() {
+            Some(scalar) => T::deserialize(scalar),
+            None => serde_json::from_value(self.clone().into()),
+        };
+        read.map_err(Error::from)
+    }
+
+    fn scalar(&self) -> Option<Scalar> {
+        match *self {
+            Self::Null => Some(Scalar::Null),
+            Self::Bool(b) => Some(Scalar::Bool(b)),
+            Self::Int(n) => Some(Scalar::Int(n)),
+            Self::Uint(n) => Some(Scalar::Uint(n)),
+            Self::Float(n) => Some(Scalar::Float(n)),
+            Self::Str(_) | Self::List(_) | Self::Map(_) => None,
+        }
+    }
+}
+
+/// A value without parts, read without the way by JSON that takes as long as the rest of a call.
+#[derive(Clone, Copy)]
+enum Scalar {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Float(f64),
+}
+
+impl<'de> Deserializer<'de> for Scalar {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        match self {
+            Self::Null => visitor.visit_unit(),
+            Self::Bool(b) => visitor.visit_bool(b),
+            Self::Int(n) => visitor.visit_i64(n),
+            Self::Uint(n) => visitor.visit_u64(n),
+            Self::Float(n) => visitor.visit_f64(n),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        match self {
+            Self::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        let found = match self {
+            Self::Null => Unexpected::Unit,
+            Self::Bool(b) => Unexpected::Bool(b),
+            Self::Int(n) => Unexpected::Signed(n),
+            Self::Uint(n) => Unexpected::Unsigned(n),
+            Self::Float(n) => Unexpected::Float(n),
+        };
+        Err(de::Error::invalid_type(found, &"string or map"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }
 
@@ -143,6 +222,52 @@ mod tests {
             "text": "ä", "list": [1, [2]], "map": {}
         });
         assert_eq!(Json::from(Value::from(json.clone())), json);
+    }
+
+    /// Whether a value is read as its JSON is.
+    fn reads_as_json<T: DeserializeOwned + PartialEq + std::fmt::Debug>(value: &Value) {
+        let read = value.to::<T>().map_err(|error| error.message().to_owned());
+        let json = serde_json::from_value::<T>(Json::from(value.clone()));
+        assert_eq!(read, json.map_err(|error| error.to_string()), "{value:?}");
+    }
+
+    #[test]
+    fn scalars_are_read_as_their_json_is() {
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        struct Unit;
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        struct Wrapped(Option<u8>);
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        enum Choice {
+            One,
+        }
+        let scalars = [
+            Value::Null,
+            Value::from(true),
+            Value::from(-7_i64),
+            Value::from(300_u32),
+            Value::from(2.0),
+            Value::from(0.25),
+        ];
+        for value in &scalars {
+            reads_as_json::<()>(value);
+            reads_as_json::<bool>(value);
+            reads_as_json::<u8>(value);
+            reads_as_json::<i32>(value);
+            reads_as_json::<i128>(value);
+            reads_as_json::<f32>(value);
+            reads_as_json::<f64>(value);
+            reads_as_json::<char>(value);
+            reads_as_json::<String>(value);
+            reads_as_json::<Option<u16>>(value);
+            reads_as_json::<Vec<u8>>(value);
+            reads_as_json::<(u8, u8)>(value);
+            reads_as_json::<Unit>(value);
+            reads_as_json::<Wrapped>(value);
+            reads_as_json::<Choice>(value);
+            reads_as_json::<Json>(value);
+            reads_as_json::<std::collections::BTreeMap<String, u8>>(value);
+        }
     }
 
     #[test]

@@ -121,6 +121,10 @@ pub struct VersionInfo {
     pub loaded_at_ms: u64,
     /// The size of its file in bytes.
     pub size_bytes: u64,
+    /// How much of what its code has allocated is on the heap, in bytes: also after the version was
+    /// freed. None where the host does not count that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heap_bytes: Option<u64>,
     /// How many calls it has answered.
     pub calls: u64,
     /// What keeps it in use, by name.

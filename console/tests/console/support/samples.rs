@@ -51,6 +51,7 @@ pub fn version(version: u32, state: VersionState, detail: &str) -> VersionInfo {
         },
         "loaded_at_ms": NOON_MS + u64::from(version) * 60_000,
         "size_bytes": 4_508_877,
+        "heap_bytes": 12_345,
         "calls": 1_234,
         "holders": match state {
             VersionState::Retired => {
@@ -78,7 +79,11 @@ pub fn snapshot(pid: u32) -> Snapshot {
     let world = [
         version(3, VersionState::Active, "active"),
         version(2, VersionState::Retired, "retired: 1 call, 1 value"),
-        version(1, VersionState::Freed, "freed: 4.3 MiB unmapped after 12 ms"),
+        version(
+            1,
+            VersionState::Freed,
+            "freed: 4.3 MiB unmapped after 12 ms, 1 KiB left on the heap",
+        ),
     ];
     let cat = [version(1, VersionState::Active, "active")];
     let failure = "failed in on_load: panicked at 'no bone', src/lib.rs:12";

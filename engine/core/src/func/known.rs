@@ -21,7 +21,6 @@ use crate::{
 ///
 /// What is here may be gone. It is taken at its word only by a thread whose slot holds the version,
 /// and which then sees that the generation of that number still serves.
-#[derive(Default)]
 pub(super) struct Known {
     /// The generation in which it was found, as [`Current::number`] counts them; 0 while the rest is
     /// being written. A generation is written once only, so who reads the same number before and
@@ -37,10 +36,28 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Enters the version, and counts the call; none when the function is not known to be there, the
-    /// call is to be timed, or the thread has no slot at hand that it can use without a fence.
+    /// Nothing known.
+    pub const fn new() -> Self {
+        Self {
+            generation: AtomicU64::new(0),
+            version: AtomicPtr::new(ptr::null_mut()),
+            counts: AtomicPtr::new(ptr::null_mut()),
+            place: AtomicUsize::new(0),
+            context: AtomicPtr::new(ptr::null_mut()),
+            call: AtomicPtr::new(ptr::null_mut()),
+            newest: Mutex::new(0),
+        }
+    }
+
+    /// Enters the version, and counts the call; none when the function is not known to be there,
+    /// `is_it` finds that it is another one, the call is to be timed, or the thread has no slot at hand
+    /// that it can use without a fence.
     #[inline(always)]
-    pub fn enter(&self, current: &Current) -> Option<(Entered, *const Version, TypedTarget)> {
+    pub fn enter(
+        &self,
+        current: &Current,
+        is_it: impl FnOnce(&Version, usize) -> bool,
+    ) -> Option<(Entered, *const Version, TypedTarget)> {
         let entered = Entered::unfenced()?;
         // Acquire: what was written before the number is there.
         let generation = self.generation.load(Ordering::Acquire);
@@ -55,9 +72,12 @@ impl Known {
         fence(Ordering::Acquire);
         let is_valid =
             generation == self.generation.load(Ordering::Relaxed) && generation == current.number();
-        // SAFETY: the counts are the version's, which is held, the place is one in it, and a thread that
-        // has entered has a number.
-        if !is_valid || !unsafe { (*counts).count_untimed(slots::this_thread(), place) } {
+        // SAFETY: the version is held if the first is true. The counts are the version's, the place is
+        // one in it, and a thread that has entered has a number.
+        let is_counted = is_valid
+            && is_it(unsafe { &*version }, place)
+            && unsafe { (*counts).count_untimed(slots::this_thread(), place) };
+        if !is_counted {
             entered.leave_quietly();
             return None;
         }

@@ -109,9 +109,9 @@ pub struct HostTable {
     /// Handed back in every call.
     pub context: HostContext,
     /// The host's allocator.
-    pub alloc: unsafe extern "C" fn(size: usize, align: usize) -> *mut u8,
+    pub alloc: unsafe extern "C" fn(HostContext, size: usize, align: usize) -> *mut u8,
     /// The host's allocator, zeroing.
-    pub alloc_zeroed: unsafe extern "C" fn(size: usize, align: usize) -> *mut u8,
+    pub alloc_zeroed: unsafe extern "C" fn(HostContext, size: usize, align: usize) -> *mut u8,
     /// The host's allocator.
     pub realloc:
         unsafe extern "C" fn(old: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8,
@@ -209,7 +209,8 @@ pub struct PluginTable {
         args: *const Value,
         count: usize,
     ) -> Outcome<RawFuture>,
-    /// Tells how to call the functions with Rust types; after `on_init`.
+    /// Makes what calls are handed, and tells how to call the functions with Rust types; after `on_init`,
+    /// and before any call.
     pub typed_calls: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<TypedCalls>,
     /// See [`crate::Plugin::invoke_func`].
     pub invoke_func: unsafe extern "C" fn(

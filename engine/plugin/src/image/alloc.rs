@@ -15,13 +15,15 @@ pub struct HostAllocator;
 // SAFETY: every request goes unchanged to the host's allocator, which upholds the contract.
 unsafe impl GlobalAlloc for HostAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let host = attached();
         // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { (attached().alloc)(layout.size(), layout.align()) }
+        unsafe { (host.alloc)(host.context, layout.size(), layout.align()) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let host = attached();
         // SAFETY: as for `alloc`.
-        unsafe { (attached().alloc_zeroed)(layout.size(), layout.align()) }
+        unsafe { (host.alloc_zeroed)(host.context, layout.size(), layout.align()) }
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {

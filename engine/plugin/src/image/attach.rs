@@ -28,7 +28,7 @@ pub struct Instance {
     plugin: Slot<Box<dyn Plugin>>,
     vault: Slot<Vault>,
     table: Slot<PluginTable>,
-    /// What typed calls are handed; it refers to the two above.
+    /// What calls are handed; it refers to plugin and Vault.
     context: Slot<Context<'static>>,
 }
 
@@ -104,13 +104,14 @@ impl Instance {
     }
 
     /// A function, and what is handed in to it.
-    fn function(&self, index: usize) -> crate::Result<(&'static Function, Context<'_>)> {
+    fn function(&self, index: usize) -> crate::Result<(&'static Function, &Context<'static>)> {
         let function = FUNCTIONS.get(index);
         let function = function.ok_or_else(|| Error::msg("no function of that number"))?;
-        Ok((function, self.context()?))
+        let context = self.context.get();
+        Ok((function, context.ok_or_else(|| Error::msg("called before `on_init` has returned"))?))
     }
 
-    fn context(&self) -> crate::Result<Context<'_>> {
+    fn make_context(&self) -> crate::Result<Context<'_>> {
         let vault = self.vault.get().ok_or_else(|| Error::msg("called before `on_init`"))?;
         Ok(Context { vault, plugin: self.plugin()? })
     }
@@ -314,7 +315,7 @@ pub(super) unsafe extern "C" fn invoke(
                 Err(error) => return Outcome::Err(error),
             };
             Outcome::from_result(match function.call {
-                Call::Sync(call) => call(&context, arguments(args, count)),
+                Call::Sync(call) => call(context, arguments(args, count)),
                 Call::Async(_) => {
                     Err(Error::msg("the function is async, and was called otherwise"))
                 }
@@ -335,7 +336,7 @@ unsafe extern "C" fn start(
             let (function, context) = instance.function(index)?;
             match function.call {
                 Call::Async(start) => {
-                    Ok(RawFuture::new(inside(start(&context, arguments(args, count))?)))
+                    Ok(RawFuture::new(inside(start(context, arguments(args, count))?)))
                 }
                 Call::Sync(_) => Err(Error::msg("the function is not async")),
             }
@@ -347,7 +348,7 @@ unsafe extern "C" fn typed_calls(instance: *const Instance) -> Outcome<TypedCall
     // SAFETY: the engine passes what `attach` answered with.
     unsafe {
         enter(instance, |instance| {
-            let context = instance.context.fill(instance.context()?);
+            let context = instance.context.fill(instance.make_context()?);
             let calls = FUNCTIONS.iter().map(|function| Some((function.typed)()?.call));
             Ok(TypedCalls { context, calls: calls.collect() })
         })

@@ -1,0 +1,177 @@
+//! What a version has allocated and nobody has freed: told where the host allocates with
+//! [`Allocator`].
+//!
+//! What an image allocates is freed by whoever has it last, another version or the host, so each block
+//! says whose it is: behind its end, where only its allocator looks.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    hint::black_box,
+    ptr,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// An allocator for hosts that want to know what each version has on the heap.
+///
+/// A console then shows of every version how much of what its code allocated is still there: while it
+/// serves, and what its statics have left after it was freed. A block takes eight bytes more.
+///
+/// ```
+/// #[global_allocator]
+/// static ALLOCATOR: hotswap_engine::Allocator = hotswap_engine::Allocator::new();
+/// # fn main() {}
+/// ```
+///
+/// It hands on to the system's allocator, or to the one it is made [`over`](Self::over).
+#[derive(Debug, Default)]
+pub struct Allocator<A = System>(A);
+
+impl Allocator {
+    /// Allocates from the system.
+    pub const fn new() -> Self {
+        Self(System)
+    }
+}
+
+impl<A> Allocator<A> {
+    /// Allocates from another allocator.
+    pub const fn over(allocator: A) -> Self {
+        Self(allocator)
+    }
+}
+
+/// How much of what a version allocated is there, in bytes. It stays for good: so may the last block.
+#[derive(Debug, Default)]
+pub(crate) struct HeapUse(AtomicUsize);
+
+/// Whose a block is; none of the host's own. It lies behind the block's last byte.
+type Owner = Option<&'static HeapUse>;
+
+thread_local! {
+    /// Whose what this thread allocates is.
+    static ALLOCATES_FOR: Cell<Owner> = const { Cell::new(None) };
+}
+
+impl HeapUse {
+    /// For another version; none where nobody would count.
+    pub fn new() -> Owner {
+        static IS_COUNTED: OnceLock<bool> = OnceLock::new();
+        let new: &'static Self = IS_COUNTED.get().is_none_or(|counted| *counted).then(leak)?;
+        IS_COUNTED.get_or_init(|| new.sees_allocations()).then_some(new)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Runs an allocation for its version.
+    pub fn allocate<T>(&'static self, allocate: impl FnOnce() -> T) -> T {
+        let before = ALLOCATES_FOR.replace(Some(self));
+        let allocated = allocate();
+        ALLOCATES_FOR.set(before);
+        allocated
+    }
+
+    /// Whether the program's allocator is ours.
+    fn sees_allocations(&'static self) -> bool {
+        let block = self.allocate(|| black_box(Box::new(0_u64)));
+        let sees = self.bytes() > 0;
+        drop(block);
+        sees
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sub(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+fn leak() -> &'static HeapUse {
+    Box::leak(Box::default())
+}
+
+// SAFETY: each request goes to the allocator that upholds the contract, for a block that is longer by
+// an owner; what the caller sees of it is as long as it asked for.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let Some(longer) = with_owner(layout) else { return ptr::null_mut() };
+        // SAFETY: the layout is that of the caller, and longer.
+        let block = unsafe { self.0.alloc(longer) };
+        // SAFETY: the block was just allocated with a place for the owner.
+        unsafe { own(block, layout.size()) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let Some(longer) = with_owner(layout) else { return ptr::null_mut() };
+        // SAFETY: as for `alloc`.
+        let block = unsafe { self.0.alloc_zeroed(longer) };
+        // SAFETY: as for `alloc`.
+        unsafe { own(block, layout.size()) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let (Some(longer), Some(new_longer)) =
+            (with_owner(layout), new_size.checked_add(size_of::<Owner>()))
+        else {
+            return ptr::null_mut();
+        };
+        // SAFETY: by the caller's promise `alloc` made the block, with an owner behind its last byte.
+        let owner = unsafe { owner_place(block, layout.size()).read_unaligned() };
+        // SAFETY: the caller's promise; the block is longer by an owner, before and after.
+        let moved = unsafe { self.0.realloc(block, longer, new_longer) };
+        if !moved.is_null() {
+            // SAFETY: the block has a place for the owner there now.
+            unsafe { owner_place(moved, new_size).write_unaligned(owner) };
+            if let Some(owner) = owner {
+                owner.add(new_size);
+                owner.sub(layout.size());
+            }
+        }
+        moved
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as for `realloc`.
+        if let Some(owner) = unsafe { owner_place(block, layout.size()).read_unaligned() } {
+            owner.sub(layout.size());
+        }
+        // SAFETY: a layout that was made longer once can be again; the block is of that length.
+        unsafe { self.0.dealloc(block, with_owner(layout).unwrap_unchecked()) };
+    }
+}
+
+/// The layout of a block with its owner; none when it is too large to be.
+fn with_owner(layout: Layout) -> Option<Layout> {
+    let size = layout.size().checked_add(size_of::<Owner>())?;
+    Layout::from_size_align(size, layout.align()).ok()
+}
+
+/// Where the owner of a block of a size is.
+///
+/// # Safety
+/// The block is longer than its size by an owner.
+unsafe fn owner_place(block: *mut u8, size: usize) -> *mut Owner {
+    // SAFETY: the caller's promise.
+    unsafe { block.add(size).cast() }
+}
+
+/// Makes a new block this thread's version's.
+///
+/// # Safety
+/// As for [`owner_place`], where the block is not null.
+unsafe fn own(block: *mut u8, size: usize) -> *mut u8 {
+    if !block.is_null() {
+        let owner = ALLOCATES_FOR.get();
+        owner.into_iter().for_each(|owner| owner.add(size));
+        // SAFETY: the caller's promise.
+        unsafe { owner_place(block, size).write_unaligned(owner) };
+    }
+    block
+}
