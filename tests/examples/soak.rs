@@ -13,8 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_engine::{args, checkpoint};
+use hotswap_engine::{args, checkpoint, protocol::VersionState};
 use support::{Host, revision};
+
+/// Tells what each version leaves on the heap.
+#[global_allocator]
+static ALLOCATOR: hotswap_engine::Allocator = hotswap_engine::Allocator::new();
 
 /// After so many reloads the allocator and the caches have what they need.
 const WARM_UP: u32 = 50;
@@ -36,7 +40,7 @@ fn main() {
             });
         }
         let artifacts = [revision("threads", 1), revision("threads", 2)];
-        let mut warm = 0;
+        let (mut warm, mut half) = (0, 0);
         let begun = Instant::now();
         for number in 0..reloads + WARM_UP {
             host.plugins.write("threads", &artifacts[(number as usize + 1) % 2]);
@@ -44,6 +48,8 @@ fn main() {
             checkpoint();
             if number == WARM_UP {
                 warm = resident_kib();
+            } else if number == WARM_UP + reloads / 2 {
+                half = resident_kib();
             }
         }
         let elapsed = begun.elapsed();
@@ -54,14 +60,24 @@ fn main() {
             calls.load(Ordering::Relaxed)
         );
         println!("resident: {warm} KiB after {WARM_UP} reloads, {now} KiB at the end");
-        let grown = now as f64 - warm as f64;
-        println!("{:.2} KiB a reload", grown / f64::from(reloads));
+        let grown = |from: u64, reloads| (now as f64 - from as f64) / f64::from(reloads);
+        let (all, last) = (grown(warm, reloads), grown(half, reloads - reloads / 2));
+        println!("{all:.2} KiB a reload, {last:.2} in the last half");
     });
     while host.mapped().len() > 1 {
         checkpoint();
         thread::yield_now();
     }
     println!("mapped: {:?}, staged: {:?}", host.mapped(), host.staged());
+    println!("left on the heap by the latest freed versions, in bytes: {:?}", left(&host));
+}
+
+/// What the code of those versions that are freed, and listed, has left on the heap.
+fn left(host: &Host) -> Vec<u64> {
+    let snapshot = host.engine.snapshot();
+    let versions = snapshot.plugins.iter().flat_map(|plugin| &plugin.versions);
+    let freed = versions.filter(|version| version.state == VersionState::Freed);
+    freed.filter_map(|version| version.heap_bytes).collect()
 }
 
 /// This process's resident memory that is not of files, in KiB.

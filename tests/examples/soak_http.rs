@@ -35,7 +35,7 @@ fn main() {
         for _ in 0..2 {
             scope.spawn(|| ask(address, &stop, &requests));
         }
-        let mut warm = 0;
+        let (mut warm, mut half) = (0, 0);
         let begun = Instant::now();
         for number in 1..=reloads + WARM_UP {
             plugins.write("world", &world(number));
@@ -43,6 +43,8 @@ fn main() {
             assert_eq!(report["plugins"][0]["outcome"], "ok", "{report}");
             if number == WARM_UP {
                 warm = resident_kib(host.pid());
+            } else if number == WARM_UP + reloads / 2 {
+                half = resident_kib(host.pid());
             }
         }
         let elapsed = begun.elapsed();
@@ -51,10 +53,13 @@ fn main() {
         let requests = requests.load(Ordering::Relaxed);
         println!("{reloads} reloads in {elapsed:.1?}, {requests} requests meanwhile, none failed");
         println!("resident: {warm} KiB after {WARM_UP} reloads, {now} KiB at the end");
-        println!("{:.2} KiB a reload", (now as f64 - warm as f64) / f64::from(reloads));
+        let grown = |from: u64, reloads| (now as f64 - from as f64) / f64::from(reloads);
+        let (all, last) = (grown(warm, reloads), grown(half, reloads - reloads / 2));
+        println!("{all:.2} KiB a reload, {last:.2} in the last half");
     });
     let mapped = settled(host.pid(), &staging);
     println!("mapped: {mapped:?}, staged: {:?}", staged(&staging));
+    println!("left on the heap by the latest freed versions, in bytes: {:?}", left(&place));
 
     host.signal(Signal::KILL);
     host.finish();
@@ -103,6 +108,14 @@ fn settled(pid: u32, staging: &Path) -> BTreeSet<String> {
         }
         thread::yield_now();
     }
+}
+
+/// What the code of those versions of `world` that are freed, and listed, has left on the heap.
+fn left(place: &Place) -> Vec<u64> {
+    let status = place.json(&["status"]);
+    let versions = status["plugins"][0]["versions"].as_array().expect("versions");
+    let freed = versions.iter().filter(|version| version["state"] == "freed");
+    freed.filter_map(|version| version["heap_bytes"].as_u64()).collect()
 }
 
 fn staged(staging: &Path) -> Vec<String> {

@@ -337,8 +337,10 @@ impl Version {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// Keeps what the image told of its functions.
-    pub fn set_functions(&self, described: Vec<FunctionDescription>) {
+    /// Keeps a copy of what the image told of its functions: what it allocated itself would count as
+    /// its own, also when it is long freed.
+    pub fn set_functions(&self, described: &[FunctionDescription]) {
+        let described = described.to_vec();
         let by_name = described.iter().enumerate();
         let by_name = by_name.map(|(at, function)| (function.name.clone(), at)).collect();
         let counts = CallCounts::new(described.len());
@@ -432,9 +434,9 @@ impl Version {
         life.active_at.filter(|_| life.state == VersionState::Active)
     }
 
-    /// Keeps what the image told of its live types.
-    pub fn set_live_types(&self, types: Vec<LiveTypeDescription>) {
-        let _ = self.live_types.set(types);
+    /// Keeps a copy of what the image told of its live types.
+    pub fn set_live_types(&self, types: &[LiveTypeDescription]) {
+        let _ = self.live_types.set(types.to_vec());
     }
 
     /// The live types.
@@ -478,9 +480,9 @@ impl Version {
         self.export.get()
     }
 
-    /// Keeps what the version imports.
-    pub fn set_imports(&self, imports: Vec<ImportRequest>) {
-        let _ = self.imports.set(imports);
+    /// Keeps a copy of what the version imports.
+    pub fn set_imports(&self, imports: &[ImportRequest]) {
+        let _ = self.imports.set(imports.to_vec());
     }
 
     /// What the version imports.

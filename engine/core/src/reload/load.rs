@@ -82,8 +82,8 @@ impl<'steps> Load<'steps> {
             let version = lease.version();
             phases.time("create", Some(version.name()), || {
                 let (functions, types) = steps.run(lease, Step::Create, create)?;
-                version.set_functions(functions);
-                version.set_live_types(types);
+                version.set_functions(&functions);
+                version.set_live_types(&types);
                 Ok(())
             })?;
         }
@@ -127,7 +127,7 @@ impl<'steps> Load<'steps> {
         for lease in &self.versions {
             let version = lease.version();
             phases.time("import", Some(version.name()), || {
-                version.set_imports(steps.run(lease, Step::Import, |image| image.requests())?);
+                version.set_imports(&steps.run(lease, Step::Import, |image| image.requests())?);
                 Ok(())
             })?;
         }
