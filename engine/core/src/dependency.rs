@@ -8,7 +8,7 @@ use crate::{EngineError, Step, manager::same_name, version::Version};
 /// that, by name.
 pub(crate) fn resolve(versions: &[Arc<Version>]) -> Result<Vec<Arc<Version>>, EngineError> {
     let mut by_name = versions.to_vec();
-    by_name.sort_by_key(|version| version.name().to_lowercase());
+    by_name.sort_by_cached_key(|version| version.name().to_lowercase());
     for version in &by_name {
         expect_imports(version, &by_name)?;
     }

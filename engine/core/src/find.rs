@@ -51,7 +51,8 @@ pub(crate) fn find(dir: &Path) -> Result<Vec<Found>, EngineError> {
         }
         found.push(Found { path, identity: FileIdentity::of(&metadata) });
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
+    // All are in one directory, so the text says the order: comparing paths looks at each part.
+    found.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
     Ok(found)
 }
 

@@ -262,5 +262,6 @@ pub(crate) fn same_name(a: &str, b: &str) -> bool {
     fn lower(name: &str) -> impl Iterator<Item = char> {
         name.chars().flat_map(char::to_lowercase)
     }
-    a.eq_ignore_ascii_case(b) || lower(a).eq(lower(b))
+    // A reload compares all names with all; most are plain, and not looked at a second time.
+    a.eq_ignore_ascii_case(b) || !(a.is_ascii() && b.is_ascii()) && lower(a).eq(lower(b))
 }

@@ -7,12 +7,13 @@ mod plan;
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
+    ffi::OsString,
     time::{Duration, Instant},
 };
 
 use hotswap_plugin::Data;
 use hotswap_protocol::{PhaseTiming, ReloadReport};
+use rustc_hash::FxBuildHasher;
 
 use crate::{
     EngineError, PluginManager, Step,
@@ -49,8 +50,8 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// What the engine remembers from load to load; the lock around it lets one load run at a time.
 #[derive(Default)]
 pub(crate) struct LoadState {
-    /// The files that were read, and what they were.
-    files: HashMap<PathBuf, KnownFile>,
+    /// The files that were read, by path, and what they were.
+    files: HashMap<OsString, KnownFile, FxBuildHasher>,
     /// How often each plugin was loaded.
     ordinals: HashMap<String, u32>,
     /// The builds that each plugin was rolled back from, which are not loaded again unasked.
@@ -105,7 +106,7 @@ impl LoadState {
         self.files.clear();
         for (found, plugin, build_id) in plan.known_files() {
             let (identity, plugin) = (found.identity.clone(), plugin.to_owned());
-            self.files.insert(found.path.clone(), KnownFile { identity, plugin, build_id });
+            self.files.insert(found.path.clone().into(), KnownFile { identity, plugin, build_id });
         }
         for plugin in plan.newly_loaded() {
             self.held.remove(&plugin.to_lowercase());
@@ -114,7 +115,7 @@ impl LoadState {
 
     /// What a file is that was read before and has not changed since.
     fn known(&self, found: &Found) -> Option<&KnownFile> {
-        self.files.get(&found.path).filter(|known| known.identity == found.identity)
+        self.files.get(found.path.as_os_str()).filter(|known| known.identity == found.identity)
     }
 
     /// Whether a rollback holds this plugin against this build.

@@ -31,7 +31,7 @@ fn beside(unchanged: usize) {
     let engine = Engine::builder(dir.path()).build().expect("make an engine");
     engine.load(()).expect("load the plugins");
     let artifacts = [plugins::revision("measured", 2), plugins::revision("measured", 1)];
-    let bare = tempfile::tempdir().expect("make a directory");
+    let bare = PluginDir::empty();
     let (copied, reloaded) = (Cell::new(0_usize), Cell::new(0_usize));
     let phases = RefCell::new(Phases::default());
     let title = format!("one changed plugin beside {unchanged} unchanged");
@@ -40,9 +40,9 @@ fn beside(unchanged: usize) {
         &mut [
             Case::new("write, copy, open and close the file", || {
                 let count = copied.replace(copied.get() + 1);
-                let (from, to) = (bare.path().join("from.so"), bare.path().join(count.to_string()));
-                fs::write(&from, &artifacts[count % 2]).expect("write a file");
-                fs::copy(&from, &to).expect("copy a file");
+                let to = bare.path().join(count.to_string());
+                bare.write("measured", &artifacts[count % 2]);
+                fs::copy(bare.file("measured"), &to).expect("copy a file");
                 // SAFETY: the library's constructors are std's, and nothing of it is called.
                 let library = unsafe { libloading::Library::new(&to) }.expect("open the library");
                 library.close().expect("close the library");

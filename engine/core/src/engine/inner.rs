@@ -421,7 +421,7 @@ impl Inner {
                 .position(|name| same_name(name, version.name()));
             at.unwrap_or(usize::MAX)
         };
-        versions.sort_by_key(|version| {
+        versions.sort_by_cached_key(|version| {
             (place(version), version.name().to_lowercase(), std::cmp::Reverse(version.ordinal))
         });
         let of_one_plugin = versions.chunk_by(|a, b| same_name(a.name(), b.name()));

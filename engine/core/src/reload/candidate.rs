@@ -70,7 +70,7 @@ pub(super) fn candidates(
         None => inspect(found).map(|inspected| Candidate::Read(Box::new(inspected))),
     };
     let mut candidates = found.into_iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
-    candidates.sort_by_key(|candidate| candidate.name().to_lowercase());
+    candidates.sort_by_cached_key(|candidate| candidate.name().to_lowercase());
     Ok(candidates)
 }
 

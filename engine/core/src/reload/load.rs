@@ -152,7 +152,7 @@ impl<'steps> Load<'steps> {
         let place = |version: &Arc<Version>| {
             self.order.iter().position(|other| Arc::ptr_eq(other, version))
         };
-        self.versions.sort_by_key(|lease| place(lease.version()));
+        self.versions.sort_by_cached_key(|lease| place(lease.version()));
         for lease in &self.versions {
             let imports = lease.version().imports().iter();
             let objects =
@@ -220,7 +220,7 @@ impl<'steps> Load<'steps> {
         let place = |version: &Arc<Version>| {
             self.order.iter().position(|other| Arc::ptr_eq(other, version))
         };
-        versions.sort_by_key(|lease| place(lease.version()));
+        versions.sort_by_cached_key(|lease| place(lease.version()));
         versions
     }
 }
