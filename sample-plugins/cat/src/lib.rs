@@ -1,9 +1,13 @@
 //! The plugin `cat`: registers itself in the host's Extension, and is called through there.
 //!
-//! Try: `hotswap vault`, and `GET /animals` of the sample host.
+//! Try: `hotswap vault`, and `GET /animals` of the sample host; in the console the form of `meet`,
+//! and `nap`, which can be cancelled.
 
-use hotswap_plugin::prelude::*;
+use std::time::Duration;
+
+use hotswap_plugin::{prelude::*, rt};
 use sample_api::Animal;
+use serde::{Deserialize, Serialize};
 
 /// Lives in the host's yard.
 #[derive(Default)]
@@ -26,6 +30,44 @@ impl Animal for Tom {
         tracing::debug!(times, "the cat speaks");
         vec![self.sound; times.min(100) as usize].join(" ")
     }
+}
+
+/// Somebody who comes into the yard.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(crate = "hotswap_plugin::schemars")]
+struct Guest {
+    name: String,
+    kind: Kind,
+    /// What it brings.
+    gift: Option<String>,
+}
+
+/// What a guest is.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(crate = "hotswap_plugin::schemars")]
+enum Kind {
+    Person,
+    Mouse,
+    Dog { loud: bool },
+}
+
+/// Says what the cat does with each of its guests.
+#[invoke]
+fn meet(guests: Vec<Guest>) -> Vec<String> {
+    let welcome = |Guest { name, kind, gift }| match (kind, gift) {
+        (Kind::Mouse, _) => format!("chases {name}"),
+        (Kind::Dog { loud: true }, _) => format!("runs from {name}"),
+        (_, Some(gift)) => format!("looks at {name}'s {gift}"),
+        (_, None) => format!("ignores {name}"),
+    };
+    guests.into_iter().map(welcome).collect()
+}
+
+/// Sleeps for some seconds, unless somebody cancels that.
+#[invoke]
+async fn nap(seconds: u32) -> Result<String> {
+    rt::sleep(Duration::from_secs(seconds.into())).await?;
+    Ok(format!("yawns after {seconds} s"))
 }
 
 /// The host's heartbeat.
