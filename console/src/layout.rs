@@ -12,6 +12,8 @@ const LEAST_PANEL: (u16, u16) = (40, 10);
 const LEAST_PANELS: (u16, u16) = (80, 20);
 /// Below this size the plugins are a strip.
 const LEAST_COLUMNS: (u16, u16) = (100, 28);
+/// So many lines of what a call gave are kept free below a form that is longer than its panel.
+const RESULT_LINES_KEPT: u16 = 4;
 
 /// Where everything is; what has no place is not shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -120,10 +122,19 @@ pub fn of_plugins(inside: Rect) -> [Rect; 3] {
 }
 
 /// The parts of the Functions tab: the table of so many functions, the form of so many lines, and
-/// the results.
-pub fn of_functions(inside: Rect, functions: usize, form_lines: Option<usize>) -> [Rect; 3] {
+/// the results, where there are any.
+pub fn of_functions(
+    inside: Rect,
+    functions: usize,
+    form_lines: Option<usize>,
+    has_results: bool,
+) -> [Rect; 3] {
+    // However long the form is, it is seen that its call gave something.
+    let results_height = if has_results { (inside.height / 4).min(RESULT_LINES_KEPT) } else { 0 };
     // A rule above the form, and the command below it.
-    let form_height = form_lines.map_or(0, |lines| as_u16(lines).saturating_add(2));
+    let form_height = form_lines.map_or(0, |lines| {
+        as_u16(lines).saturating_add(2).min(inside.height.saturating_sub(results_height))
+    });
     // An open form is what one looks at, and what its call gives; the table gives way to both.
     let least_below = if form_height > 0 { form_height + 3 } else { 3 };
     let table_height = as_u16(functions + 1).min(inside.height.saturating_sub(least_below));

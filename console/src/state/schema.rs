@@ -157,10 +157,10 @@ impl Schema {
                 let (least, most) = integer_bounds(node);
                 Shape::Integer { least, most }
             }
-            ["number"] => Shape::Number {
-                least: node["minimum"].as_f64().unwrap_or(f64::NEG_INFINITY),
-                most: node["maximum"].as_f64().unwrap_or(f64::INFINITY),
-            },
+            ["number"] => {
+                let (least, most) = number_bounds(node);
+                Shape::Number { least, most }
+            }
             ["string"] => schema.text(),
             ["array"] => schema.list(),
             ["object"] => schema.object(),
@@ -333,6 +333,15 @@ fn constants(node: &Value) -> Vec<Value> {
 
 fn length(value: &Value, fallback: usize) -> usize {
     value.as_u64().map_or(fallback, |length| usize::try_from(length).unwrap_or(usize::MAX))
+}
+
+/// The explicit bounds. What a float of 32 bits cannot hold is outside of it, too.
+fn number_bounds(schema: &Value) -> (f64, f64) {
+    let widest = match schema["format"].as_str() {
+        Some("float") => f32::MAX.into(),
+        _ => f64::INFINITY,
+    };
+    (schema["minimum"].as_f64().unwrap_or(-widest), schema["maximum"].as_f64().unwrap_or(widest))
 }
 
 /// The narrower of what the format and the explicit bounds allow.

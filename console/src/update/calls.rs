@@ -76,6 +76,11 @@ pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
         Ok(args) => args,
         Err(position) => {
             form.focused = position;
+            let row = form.rows().into_iter().nth(position);
+            let wrong = row.and_then(|row| Some((row.node.name.clone(), Form::problem(&row)?)));
+            if let Some((name, wrong)) = wrong {
+                state.complain(format!("not called; {name}: {wrong}"));
+            }
             return Vec::new();
         }
     };

@@ -49,6 +49,8 @@ fn scroll(state: &mut State, place: Position, up: bool) -> Vec<Effect> {
         Some((Panel::Tabs, _)) if state.tab == Tab::Functions && state.functions.form.is_some() => {
             Vec::new()
         }
+        // With the selection what was typed would go.
+        Some((Panel::Plugins, _)) if state.functions.form.is_some() => Vec::new(),
         Some((panel, _)) => (0..WHEEL_LINES).flat_map(|_| go_in(state, panel, motion)).collect(),
         None => Vec::new(),
     }
@@ -162,7 +164,8 @@ fn click_difference(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> 
 fn click_functions(state: &mut State, inside: Rect, place: Position) -> Vec<Effect> {
     let count = state.plugins.functions().len();
     let form_lines = state.functions.form.as_ref().map(|form| form.line_count());
-    let [table, form_area, _] = layout::of_functions(inside, count, form_lines);
+    let has_results = !state.functions.results.is_empty();
+    let [table, form_area, _] = layout::of_functions(inside, count, form_lines, has_results);
     if form_area.contains(place) {
         // A rule is above the lines, and the command below them.
         let page = usize::from(form_area.height).saturating_sub(2).max(1);

@@ -284,10 +284,25 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     state.host.generation = snapshot.generation;
     state.timeline.seen(state.now_ms, &snapshot.plugins);
     state.serving.seen(state.now_ms, &snapshot.plugins);
+    let function = selected_function(state);
     if state.plugins.update(state.now_ms, snapshot.plugins) || generation_changed {
         effects.push(Effect::Draw);
     }
+    select_function(state, function);
     effects
+}
+
+fn selected_function(state: &State) -> Option<String> {
+    let function = state.plugins.functions().get(state.functions.selected)?;
+    Some(function.name.clone())
+}
+
+/// Another version of the plugin may have other functions before the selected one.
+fn select_function(state: &mut State, name: Option<String>) {
+    let mut functions = state.plugins.functions().iter();
+    if let Some(place) = functions.position(|function| Some(&function.name) == name.as_ref()) {
+        state.functions.selected = place;
+    }
 }
 
 fn marker(state: &mut State, text: String) {

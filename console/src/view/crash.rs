@@ -30,7 +30,7 @@ fn calls(calls: Option<&[InFlightCall]>, width: usize) -> Vec<String> {
         return vec!["not known: it kept no record of its calls".into()];
     };
     if calls.is_empty() {
-        return vec!["no call".into()];
+        return vec!["no call; async functions that wait are not noted".into()];
     }
     let shown = calls.iter().take(CALLS).map(|call| cut(&call.to_string(), width));
     let more = calls.len().saturating_sub(CALLS);

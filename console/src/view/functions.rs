@@ -29,7 +29,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         return draw_empty(frame, area, &text, theme);
     }
     let form_lines = state.functions.form.as_ref().map(|form| form.line_count());
-    let [table, form_area, results_area] = layout::of_functions(area, functions.len(), form_lines);
+    let has_results = !state.functions.results.is_empty();
+    let [table, form_area, results_area] =
+        layout::of_functions(area, functions.len(), form_lines, has_results);
     draw_table(frame, table, functions, state, theme);
     match &state.functions.form {
         Some(open) => {

@@ -127,6 +127,39 @@ fn every_kind_of_value_can_be_typed_or_chosen() {
 }
 
 #[test]
+fn what_is_wrong_is_told_instead_of_called() {
+    let mut console = with_parameters(120, 36, parameters());
+    fill_in(&mut console);
+    console.press("BackTab BackTab");
+    console.write("e");
+    assert_eq!(console.press("Enter"), []);
+    assert_eq!(console.state.notice.as_ref().unwrap().text, "not called; y: not a number");
+}
+
+#[test]
+fn what_a_call_gave_is_seen_below_a_long_form() {
+    let mut console = with_parameters(80, 24, parameters());
+    fill_in(&mut console);
+    let call = ordered(&console.press("Enter"))[0].clone();
+    console
+        .session(SessionEvent::Invoked { operation: call, answer: Ok(answer(3, "done", 8_000)) });
+    assert!(console.screen().contains("✔ place("), "{}", console.screen());
+}
+
+#[test]
+fn a_function_stays_selected_when_others_come_before_it() {
+    let mut console = Console::connected(120, 36);
+    console.press("2 j");
+    let mut snapshot = samples::snapshot(4121);
+    let mut added = snapshot.plugins[0].functions[0].clone();
+    added.name = "add".into();
+    snapshot.plugins[0].functions.insert(0, added);
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("i");
+    assert_eq!(console.state.functions.form.as_ref().unwrap().function, "reset");
+}
+
+#[test]
 fn optional_values_and_items_can_be_removed_again() {
     let mut console = with_parameters(120, 36, parameters());
     fill_in(&mut console);

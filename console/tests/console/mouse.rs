@@ -68,6 +68,15 @@ fn the_wheel_scrolls_what_is_under_it_without_giving_it_the_keyboard() {
 }
 
 #[test]
+fn the_wheel_leaves_a_form_with_what_was_typed() {
+    let mut console = Console::connected(120, 36);
+    console.press("i");
+    console.write("Ada");
+    console.mouse(MouseEventKind::ScrollDown, "v2  retired");
+    assert_eq!(console.state.functions.form.as_ref().unwrap().texts()[0], "Ada");
+}
+
+#[test]
 fn a_click_selects_a_wrapped_line_in_any_of_its_rows() {
     let mut console = Console::connected(120, 36);
     let long = format!("{} the end of it", "word ".repeat(30));

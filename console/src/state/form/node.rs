@@ -563,7 +563,9 @@ impl Node {
             Shape::Choice(values) => format!("Space chooses among {}", values.len()),
             Shape::Variants(variants) => format!("Space chooses among {}", variants.len()),
             Shape::Integer { least, most } => format!("{least} to {most}"),
-            Shape::Number { least, most } if least.is_finite() && most.is_finite() => {
+            Shape::Number { least, most }
+                if *least > f32::MIN.into() && *most < f32::MAX.into() =>
+            {
                 format!("{least} to {most}")
             }
             Shape::Number { .. } => "a number".into(),
@@ -631,7 +633,8 @@ fn number(text: &str, least: f64, most: f64) -> Result<Value, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     let number = serde_json::Number::from_f64(value).ok_or("not a finite number")?;
     if value < least || value > most {
-        return Err(format!("not within {least} to {most}"));
+        let bound = |it: f64| if it.abs() < 1e15 { it.to_string() } else { format!("{it:e}") };
+        return Err(format!("not within {} to {}", bound(least), bound(most)));
     }
     Ok(Value::Number(number))
 }
@@ -708,6 +711,10 @@ mod tests {
     fn numbers_are_finite() {
         assert_eq!(check(&json!({"type": "number"}), "1e3"), Ok(json!(1000.0)));
         assert!(check(&json!({"type": "number"}), "inf").is_err());
+        let f32_schema = json!({"type": "number", "format": "float"});
+        assert_eq!(check(&f32_schema, "1.5"), Ok(json!(1.5)));
+        assert!(check(&f32_schema, "1e39").unwrap_err().starts_with("not within -3.4"));
+        assert_eq!(check(&json!({"type": "number", "format": "double"}), "1e39"), Ok(json!(1e39)));
     }
 
     #[test]
