@@ -261,6 +261,8 @@ pub struct Notice {
     pub is_error: bool,
     /// What happened.
     pub text: String,
+    /// Whether it stays until somebody is there, and does not give way to what goes well.
+    pub stays: bool,
 }
 
 impl State {
@@ -353,10 +355,21 @@ impl State {
     }
 
     pub(crate) fn say(&mut self, text: impl Into<String>) {
-        self.notice = Some(Notice { is_error: false, text: text.into() });
+        if !self.notice.as_ref().is_some_and(|notice| notice.stays) {
+            self.notice = Some(Notice { is_error: false, text: text.into(), stays: false });
+        }
     }
 
     pub(crate) fn complain(&mut self, text: impl Into<String>) {
-        self.notice = Some(Notice { is_error: true, text: text.into() });
+        self.notice = Some(Notice { is_error: true, text: text.into(), stays: false });
+    }
+
+    /// Complains of what nobody may be there to see, behind what was complained of so before.
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
+        let mut text = text.into();
+        if let Some(before) = self.notice.take().filter(|notice| notice.stays) {
+            text = format!("{}; {text}", before.text);
+        }
+        self.notice = Some(Notice { is_error: true, text, stays: true });
     }
 }

@@ -103,6 +103,10 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
 fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
     let uptime_before = uptime_minutes(state);
     state.now_ms = event.at_ms;
+    if let (Input::Key(_) | Input::Mouse(_), Some(notice)) = (&event.input, &mut state.notice) {
+        // Somebody is there.
+        notice.stays = false;
+    }
     match event.input {
         Input::Key(key) => {
             let mut effects = keys::press(state, key);

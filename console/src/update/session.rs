@@ -71,7 +71,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             for line in reason.lines() {
                 marker(state, format!("  {line}"));
             }
-            state.complain(text);
+            state.warn(text);
         }
         SessionEvent::JobFinished { job, outcome, elapsed_ms } => {
             job_finished(state, &job, outcome, elapsed_ms);
@@ -113,7 +113,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Watching { mode, error, .. } => {
             state.host.watch = mode;
             if let Some(error) = error {
-                state.complain(error);
+                state.warn(error);
             }
         }
         SessionEvent::Snapshot(snapshot) => return take_snapshot(state, *snapshot),

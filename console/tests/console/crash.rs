@@ -1,6 +1,6 @@
 //! A host that ended by itself: what its card offers.
 
-use hotswap_console::session::{HostExit, Order, SessionEvent, StoredChoice};
+use hotswap_console::session::{BuildEffect, HostExit, Order, SessionEvent, StoredChoice};
 use hotswap_console::state::Phase;
 use hotswap_console::state::overlay::Overlay;
 use hotswap_console::update::Effect;
@@ -49,7 +49,7 @@ fn what_was_under_way_is_not_guessed() {
         crash_with(&mut console, calls);
         console.screen()
     };
-    assert!(shown(Some(Vec::new())).contains("  no call  "));
+    assert!(shown(Some(Vec::new())).contains("no call; async functions that wait are not noted"));
     assert!(shown(None).contains("not known: it kept no record of its calls"));
     let many = std::iter::repeat_with(samples::calls).take(4).flatten().collect();
     assert!(shown(Some(many)).contains("and 4 more"));
@@ -101,4 +101,26 @@ fn the_log_can_be_read_behind_the_card() {
     assert!(matches!(console.state.overlay, Some(Overlay::HostEnded(_))));
     console.press("3");
     assert_eq!(console.state.overlay, None);
+}
+
+#[test]
+fn what_was_put_back_is_told_until_somebody_is_there() {
+    let mut console = Console::connected(120, 36);
+    for plugin in ["cat", "world"] {
+        console.session(SessionEvent::ArtifactRefused {
+            plugin: plugin.into(),
+            reason: "v1 failed".into(),
+            instead: Some("3c0ffee0".into()),
+        });
+    }
+    console.session(samples::built(BuildEffect::NewCode));
+    let told = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
+    assert_eq!(
+        told(&console),
+        "the artifact of cat was refused; build 3c0ffee0 is there instead; \
+         the artifact of world was refused; build 3c0ffee0 is there instead",
+    );
+    console.press("j");
+    console.session(samples::built(BuildEffect::NewCode));
+    assert!(told(&console).starts_with("world built"));
 }

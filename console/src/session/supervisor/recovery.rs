@@ -1,6 +1,8 @@
 //! A host that was started anew and could not load what is in the plugin directory gets the builds
 //! that served last.
 
+use std::collections::HashMap;
+
 use hotswap_protocol::{PluginInfo, Snapshot, VersionState};
 
 use super::Supervisor;
@@ -26,20 +28,11 @@ impl Supervisor {
             return;
         }
         let mut builds = Vec::new();
-        for plugin in &snapshot.plugins {
-            let Some(failed) = plugin.versions.first() else { continue };
-            let good = self.good.get(&plugin.name).filter(|good| **good != failed.build_id);
-            if let (VersionState::Failed, Some(good)) = (failed.state, good) {
-                let reason = format!("v{} {}", failed.version, failed.detail);
-                let (plugin, build_id) = (plugin.name.clone(), good.clone());
-                let event = SessionEvent::ArtifactRefused {
-                    plugin: plugin.clone(),
-                    reason,
-                    instead: Some(build_id.clone()),
-                };
-                self.tell(event).await;
-                builds.push(StoredChoice { plugin, build_id });
-            }
+        for (choice, reason) in replacements(&snapshot.plugins, &self.good) {
+            let StoredChoice { plugin, build_id } = choice.clone();
+            let instead = Some(build_id);
+            self.tell(SessionEvent::ArtifactRefused { plugin, reason, instead }).await;
+            builds.push(choice);
         }
         if !builds.is_empty() {
             self.queue.extend([Job::Install(builds), Job::Reload]);
@@ -47,8 +40,74 @@ impl Supervisor {
     }
 }
 
+/// What is to take the place of the builds that failed, and how each of them failed. A load fails as
+/// a whole: the build of a plugin that only went down with another one is kept.
+fn replacements(
+    plugins: &[PluginInfo],
+    good: &HashMap<String, String>,
+) -> Vec<(StoredChoice, String)> {
+    let of_plugin = |plugin: &PluginInfo| {
+        let failed = plugin.versions.first().filter(|it| it.state == VersionState::Failed)?;
+        let good = good.get(&plugin.name).filter(|good| **good != failed.build_id)?;
+        let blames = |other: &PluginInfo| {
+            other.name != plugin.name
+                && failed.detail.starts_with(&format!("failed: {}: ", other.name))
+        };
+        if plugins.iter().any(blames) {
+            return None;
+        }
+        let choice = StoredChoice { plugin: plugin.name.clone(), build_id: good.clone() };
+        Some((choice, format!("v{} {}", failed.version, failed.detail)))
+    };
+    plugins.iter().filter_map(of_plugin).collect()
+}
+
 /// The build that serves.
 fn serving(plugin: &PluginInfo) -> Option<&str> {
     let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
     Some(&active.build_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn failed(plugin: &str, detail: &str) -> PluginInfo {
+        let version = json!({
+            "version": 1,
+            "state": "failed",
+            "detail": detail,
+            "build_id": format!("{plugin} new"),
+            "crate_version": "0.1.0",
+            "loaded_at_ms": 0,
+            "size_bytes": 0,
+            "calls": 0,
+        });
+        serde_json::from_value(json!({ "name": plugin, "versions": [version] })).unwrap()
+    }
+
+    fn replaced(plugins: &[PluginInfo], good: &[(&str, &str)]) -> Vec<String> {
+        let good = good.iter().map(|(plugin, build)| ((*plugin).into(), (*build).into()));
+        let replaced = replacements(plugins, &good.collect());
+        replaced.into_iter().map(|(choice, _)| choice.build_id).collect()
+    }
+
+    #[test]
+    fn what_went_down_with_another_plugin_keeps_its_build() {
+        let failure = "failed: world: on_init: no greeting";
+        let plugins = [failed("cat", failure), failed("world", failure)];
+        let good = [("cat", "cat old"), ("world", "world old")];
+        assert_eq!(replaced(&plugins, &good), ["world old"]);
+        assert_eq!(replaced(&plugins, &good[..1]), [] as [&str; 0], "nothing good is known");
+        assert_eq!(replaced(&plugins, &[("world", "world new")]), [] as [&str; 0], "it failed");
+    }
+
+    #[test]
+    fn where_nobody_is_blamed_all_are_replaced() {
+        let plugins = [failed("cat", "failed: stopped"), failed("world", "failed: stopped")];
+        let good = [("cat", "cat old"), ("world", "world old")];
+        assert_eq!(replaced(&plugins, &good), ["cat old", "world old"]);
+    }
 }
