@@ -86,6 +86,8 @@ pub struct Life {
     pub detail: String,
     /// How long after it began to serve it returned from its first call, in microseconds.
     pub first_call_us: Option<u64>,
+    /// The end that the log tells of.
+    told_end: Option<VersionState>,
 }
 
 impl Reload {
@@ -274,12 +276,19 @@ impl Timeline {
                     stages: vec![(at_ms, state)],
                     detail: detail.to_owned(),
                     first_call_us: None,
+                    told_end: None,
                 });
                 if self.lives.len() > LIVES_KEPT {
                     self.lives.pop_front();
                 }
             }
         }
+    }
+
+    /// Whether the log has yet to tell that this version ended so; from now on it has.
+    pub fn tells_end(&mut self, plugin: &str, version: u32, state: VersionState) -> bool {
+        let life = self.life_mut(plugin, version);
+        life.is_none_or(|life| life.told_end.replace(state) != Some(state))
     }
 
     fn life_mut(&mut self, plugin: &str, version: u32) -> Option<&mut Life> {

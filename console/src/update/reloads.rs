@@ -23,7 +23,10 @@ pub(super) fn happened(state: &mut State, event: Event) {
         Event::VersionChanged { at_ms, plugin, version, state: entered, detail } => {
             let name = (plugin.as_str(), version);
             state.timeline.version_changed(at_ms, name, entered, &detail);
-            if matches!(entered, VersionState::Freed | VersionState::Kept | VersionState::Failed) {
+            let is_end =
+                matches!(entered, VersionState::Freed | VersionState::Kept | VersionState::Failed);
+            // Of a load that failed it comes twice: then, and when its versions are gone.
+            if is_end && state.timeline.tells_end(&plugin, version, entered) {
                 state.logs.push_marker(at_ms, format!("{plugin} v{version}  {detail}"));
             }
         }

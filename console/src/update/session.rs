@@ -214,7 +214,9 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
     }
     match outcome {
         JobOutcome::Failed { error } => {
-            for line in error.to_string().lines() {
+            // The engine tells of a load that failed in a step by itself.
+            let lines = error.to_string();
+            for line in lines.lines().filter(|_| error.step.is_none()) {
                 marker(state, line.to_owned());
             }
             state.complain(format!("{job} failed: {}", error.message));

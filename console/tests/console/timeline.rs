@@ -1,7 +1,7 @@
 //! The reload story: what came after a reload, and who holds a version.
 
 use hotswap_console::action::Panel;
-use hotswap_console::session::SessionEvent;
+use hotswap_console::session::{Job, JobOutcome, SessionEvent};
 use hotswap_console::state::Tab;
 use hotswap_console::state::timeline::{FIRST_CALL, FREED};
 use hotswap_protocol::{Event, VersionState};
@@ -132,4 +132,22 @@ fn a_version_that_is_freed_stays_so_whatever_is_heard_late() {
         (life.state(), life.detail.as_str()),
         (VersionState::Freed, "freed: 4.3 MiB unmapped")
     );
+}
+
+#[test]
+fn the_log_tells_once_that_a_load_failed() {
+    let mut console = Console::connected(120, 36);
+    let error = samples::refusal();
+    let failed = "failed: world: on_init: no sun";
+    let outcome = JobOutcome::Failed { error: error.clone() };
+    console.session(SessionEvent::JobFinished { job: Job::Reload, outcome, elapsed_ms: 9 });
+    version_changed(&mut console, 4, VersionState::Failed, failed);
+    let at_ms = console.now_ms;
+    console.session(SessionEvent::Engine(Event::ReloadFailed { at_ms, error: error.clone() }));
+    version_changed(&mut console, 4, VersionState::Failed, failed);
+    let rows = console.state.logs.newest(100).map(|row| row.text.clone());
+    let told: Vec<String> = rows.collect();
+    let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("no sun"), 1, "{told:#?}");
+    assert_eq!(count(&error.message), 1, "{told:#?}");
 }
