@@ -1,4 +1,4 @@
-//! Figures as people read them.
+//! Figures and texts as people read them.
 
 use hotswap_protocol::{Latencies, LogRecord, ValueChange};
 use time::OffsetDateTime;
@@ -28,6 +28,39 @@ impl RowBreaks {
         self.used = if breaks { columns } else { self.used + columns };
         breaks
     }
+}
+
+/// The text in lines of at most `width` columns, broken where the columns end.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut breaks = RowBreaks::of_width(width);
+    let mut lines = vec![String::new()];
+    for c in text.chars() {
+        if breaks.is_before(c) {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push(c);
+        }
+    }
+    lines
+}
+
+/// The text in lines of at most `width` columns, broken between words where it has any; what
+/// follows is indented as the text is.
+pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
+    let indent = text.len() - text.trim_start_matches(' ').len();
+    let indent = " ".repeat(indent.min(width / 2));
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_inclusive(' ') {
+        if !line.trim().is_empty() && line.width() + word.trim_end().width() > width {
+            lines.push(std::mem::replace(&mut line, indent.clone()));
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    // A word that is longer than a line.
+    lines.iter().flat_map(|line| wrap(line.trim_end(), width)).collect()
 }
 
 /// `4.3 MiB`
@@ -228,5 +261,15 @@ mod tests {
     fn a_build_id_that_is_too_short_stays_whole() {
         assert_eq!(short_build_id("abc"), "abc");
         assert_eq!(short_build_id("0123456789"), "01234567");
+    }
+
+    #[test]
+    fn words_stay_whole_where_they_fit() {
+        assert_eq!(wrap_words("  one two three", 9), ["  one two", "  three"]);
+        assert_eq!(wrap_words("one", 9), ["one"]);
+        assert_eq!(wrap_words("", 9), [""]);
+        assert_eq!(wrap_words("abcdefgh ij", 5), ["abcde", "fgh", "ij"]);
+        assert_eq!(wrap("日本語", 5), ["日本", "語"]);
+        assert_eq!(wrap("日本", 1), ["日", "本"]);
     }
 }

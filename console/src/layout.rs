@@ -1,5 +1,6 @@
 //! Where everything is on the screen, for any size of it.
 
+pub mod boxes;
 pub mod logs;
 
 use ratatui::layout::{Constraint, Layout as Split, Margin, Position, Rect};

@@ -13,7 +13,7 @@ use crate::state::rollback::Rollback;
 pub enum Overlay {
     /// The keys.
     Help {
-        /// The first visible line.
+        /// The first visible row.
         top: usize,
     },
     /// Every command, found by a few of its letters.
@@ -24,7 +24,7 @@ pub enum Overlay {
         title: String,
         /// The text.
         lines: Vec<String>,
-        /// The first visible line.
+        /// The first visible row.
         top: usize,
     },
     /// A question; `y` orders, anything else forgets it.

@@ -3,6 +3,7 @@
 use hotswap_protocol::WireError;
 
 use crate::action::Motion;
+use crate::layout::boxes;
 use crate::preview::{Line, Preview, Sort};
 
 /// What a reload would change.
@@ -12,7 +13,7 @@ pub struct PreviewCard {
     pub lines: Option<Vec<Line>>,
     /// Whether a reload would do something, and is not known to fail.
     pub can_reload: bool,
-    /// The first visible line.
+    /// The first visible row.
     pub top: usize,
 }
 
@@ -41,9 +42,11 @@ impl PreviewCard {
         lines.map(|line| format!("{}\n", line.text.trim_end())).collect()
     }
 
-    /// Scrolls, where `page` lines are visible.
-    pub fn go(&mut self, motion: Motion, page: usize) {
-        let count = self.lines.as_ref().map_or(0, Vec::len);
+    /// Scrolls on a screen of this size.
+    pub fn go(&mut self, motion: Motion, (width, height): (u16, u16)) {
+        let lines = self.lines.iter().flatten();
+        let count: usize = lines.map(|line| boxes::preview(&line.text, width).len()).sum();
+        let page = boxes::page(height);
         let stops = count.saturating_sub(page) + 1;
         self.top = super::plugins::step(motion, self.top, stops, page).unwrap_or(self.top);
     }

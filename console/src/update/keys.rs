@@ -7,6 +7,7 @@ use super::{Effect, act, calls, logs, operations, preview};
 use crate::action::{Action, Command, Scope};
 use crate::key::Key;
 use crate::keymap::Found;
+use crate::layout::boxes;
 use crate::session::Order;
 use crate::state::State;
 use crate::state::form::one_line;
@@ -146,8 +147,8 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
         }
         Overlay::Preview(card) => preview::press(state, card, key),
         Overlay::Help { top } => {
-            let line_count = help_lines(&state.keymap).len();
-            state.overlay = scrolled(state, key, top, line_count).map(|top| Overlay::Help { top });
+            let row_count = help_lines(&state.keymap).len();
+            state.overlay = scrolled(state, key, top, row_count).map(|top| Overlay::Help { top });
             Vec::new()
         }
         Overlay::Details { title, lines, top } => {
@@ -157,7 +158,8 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
                 state.overlay = Some(Overlay::Details { title, lines, top });
                 return vec![Effect::Copy(text)];
             }
-            state.overlay = scrolled(state, key, top, lines.len()).map(|top| Overlay::Details {
+            let row_count = boxes::details(&lines, state.size.0).len();
+            state.overlay = scrolled(state, key, top, row_count).map(|top| Overlay::Details {
                 title,
                 lines,
                 top,
@@ -202,12 +204,12 @@ fn copy_command_line(state: &mut State, command: Option<&Command>) -> Vec<Effect
     vec![Effect::Copy(line)]
 }
 
-/// The first visible line of a text after this key; none when the key closes it.
-fn scrolled(state: &mut State, key: KeyEvent, top: usize, line_count: usize) -> Option<usize> {
-    let page = usize::from(state.size.1.saturating_sub(6));
+/// The first visible row of a text after this key; none when the key closes it.
+fn scrolled(state: &mut State, key: KeyEvent, top: usize, row_count: usize) -> Option<usize> {
+    let page = boxes::page(state.size.1);
     match asked(state, key) {
         Some(Action::Move(motion)) => {
-            let stops = line_count.saturating_sub(page) + 1;
+            let stops = row_count.saturating_sub(page) + 1;
             crate::state::plugins::step(motion, top, stops, page).or(Some(top))
         }
         Some(Action::Back | Action::Quit | Action::Help | Action::Details) => None,

@@ -34,7 +34,7 @@ pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> 
             return act(state, Action::Operate(Operation::Reload));
         }
         Some(Action::Back | Action::Quit | Action::Preview | Action::Details) => return Vec::new(),
-        Some(Action::Move(motion)) => card.go(motion, state.size.1.saturating_sub(6).into()),
+        Some(Action::Move(motion)) => card.go(motion, state.size),
         _ => {}
     }
     state.overlay = Some(Overlay::Preview(card));

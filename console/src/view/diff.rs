@@ -6,10 +6,11 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line as Text, Span};
 
 use super::plugins::row_of;
-use super::text::{cut, selected, wrap_words};
+use super::text::{cut, selected};
 use super::theme::Theme;
 use super::{draw_empty, draw_rule};
 use crate::action::Panel;
+use crate::layout::boxes;
 use crate::preview::{Line, Sort};
 use crate::state::State;
 
@@ -44,11 +45,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
-/// The lines for a box of this width, wrapped.
-pub(super) fn in_box(lines: &[Line], width: usize, theme: &Theme) -> Vec<Text<'static>> {
+/// The lines for a box on a screen of this width, wrapped.
+pub(super) fn in_box(lines: &[Line], screen_width: u16, theme: &Theme) -> Vec<Text<'static>> {
     let styled = lines.iter().flat_map(|line| {
         let style = style(line.sort, theme);
-        wrap_words(&line.text, width).into_iter().map(move |text| Text::styled(text, style))
+        let rows = boxes::preview(&line.text, screen_width);
+        rows.into_iter().map(move |text| Text::styled(text, style))
     });
     styled.collect()
 }

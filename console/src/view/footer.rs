@@ -133,11 +133,15 @@ fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
             ("Ctrl-Y", "copy its command line"),
             ("Esc", "close"),
         ],
+        Overlay::Rollback(rollback) if rollback.choices.is_empty() => &[("Esc", "close")],
         Overlay::Rollback(_) => &[("Enter", "roll back"), ("↑ ↓", "choose"), ("Esc", "close")],
         Overlay::Preview(PreviewCard { can_reload: true, .. }) => {
             &[("r", "reload"), ("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")]
         }
         Overlay::Preview(_) => &[("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")],
+        Overlay::HostEnded(CrashCard { can_start: true, good: Some(_), .. }) => {
+            &[("H", "start with these"), ("A", "as it was"), ("Esc", "close"), ("q", "quit")]
+        }
         Overlay::HostEnded(CrashCard { can_start: true, .. }) => {
             &[("H", "start it again"), ("Esc", "close"), ("q", "quit")]
         }

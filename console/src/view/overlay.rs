@@ -12,6 +12,7 @@ use super::theme::Theme;
 use super::{crash, diff, palette};
 use crate::format;
 use crate::keymap::Keymap;
+use crate::layout::boxes;
 use crate::state::State;
 use crate::state::overlay::{HelpLine, Overlay, help_lines};
 use crate::state::preview::PreviewCard;
@@ -22,9 +23,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
         None => {}
         Some(Overlay::Help { top }) => draw_help(frame, *top, &state.keymap, theme),
         Some(Overlay::Details { title, lines, top }) => {
-            let width = usize::from(frame.area().width).saturating_sub(8).clamp(1, 100);
-            let lines: Vec<Line<'_>> =
-                lines.iter().flat_map(|line| wrap(line, width)).map(Line::raw).collect();
+            let rows = boxes::details(lines, frame.area().width);
+            let lines = rows.into_iter().map(Line::raw).collect();
             let hint = "y copies   Esc closes";
             draw_box(frame, title, lines, *top, hint, theme.focused_border, theme);
         }
@@ -40,7 +40,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             let title = format!("Roll {} back to", rollback.plugin);
             let top = rollback.selected.saturating_sub(usize::from(frame.area().height / 2));
             let lines = rollback_lines(rollback, width, state.now_ms, theme);
-            let hint = "↑ ↓ choose   Enter rolls back   Esc closes";
+            let hint = match rollback.choices.is_empty() {
+                true => "Esc closes",
+                false => "↑ ↓ choose   Enter rolls back   Esc closes",
+            };
             draw_box(frame, &title, lines, top, hint, theme.focused_border, theme);
         }
         Some(Overlay::HostEnded(card)) => {
@@ -51,7 +54,6 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
 }
 
 fn draw_preview(frame: &mut Frame<'_>, card: &PreviewCard, theme: &Theme) {
-    let width = usize::from(frame.area().width).saturating_sub(8).clamp(1, 110);
     let (lines, hint) = match &card.lines {
         None => {
             let text = "The new artifacts are opened, in a process of their own …";
@@ -62,7 +64,7 @@ fn draw_preview(frame: &mut Frame<'_>, card: &PreviewCard, theme: &Theme) {
                 true => "r reloads   y copies   Esc closes",
                 false => "y copies   Esc closes",
             };
-            (diff::in_box(lines, width, theme), hint)
+            (diff::in_box(lines, frame.area().width, theme), hint)
         }
     };
     draw_box(frame, "What a reload changes", lines, card.top, hint, theme.focused_border, theme);

@@ -5,6 +5,7 @@ use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::format::RowBreaks;
+pub(super) use crate::format::{wrap, wrap_words};
 
 /// The text cut to at most `width` columns; a cut one ends in `…`.
 pub(super) fn cut(text: &str, width: usize) -> String {
@@ -46,39 +47,6 @@ pub(super) fn pad_left(text: &str, width: usize) -> String {
     let text = cut(text, width);
     let missing = width.saturating_sub(text.width());
     " ".repeat(missing) + &text
-}
-
-/// The text in lines of at most `width` columns, broken where the columns end.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut breaks = RowBreaks::of_width(width);
-    let mut lines = vec![String::new()];
-    for c in text.chars() {
-        if breaks.is_before(c) {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            line.push(c);
-        }
-    }
-    lines
-}
-
-/// The text in lines of at most `width` columns, broken between words where it has any; what
-/// follows is indented as the text is.
-pub(super) fn wrap_words(text: &str, width: usize) -> Vec<String> {
-    let indent = text.len() - text.trim_start_matches(' ').len();
-    let indent = " ".repeat(indent.min(width / 2));
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split_inclusive(' ') {
-        if !line.trim().is_empty() && line.width() + word.trim_end().width() > width {
-            lines.push(std::mem::replace(&mut line, indent.clone()));
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    // A word that is longer than a line.
-    lines.iter().flat_map(|line| wrap(line.trim_end(), width)).collect()
 }
 
 /// Spans cut to at most `width` columns; cut ones end in `…`.
@@ -136,15 +104,5 @@ mod tests {
         assert_eq!(cut("日本語", 6), "日本語");
         assert_eq!(cut("abc", 0), "");
         assert_eq!(cut_front("engine::reload", 8), "…:reload");
-        assert_eq!(wrap("日本語", 5), ["日本", "語"]);
-        assert_eq!(wrap("日本", 1), ["日", "本"]);
-    }
-
-    #[test]
-    fn words_stay_whole_where_they_fit() {
-        assert_eq!(wrap_words("  one two three", 9), ["  one two", "  three"]);
-        assert_eq!(wrap_words("one", 9), ["one"]);
-        assert_eq!(wrap_words("", 9), [""]);
-        assert_eq!(wrap_words("abcdefgh ij", 5), ["abcde", "fgh", "ij"]);
     }
 }

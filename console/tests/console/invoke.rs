@@ -449,6 +449,22 @@ fn the_newest_result_is_shown_in_full_and_copied() {
 }
 
 #[test]
+fn a_result_of_one_long_line_is_wrapped_between_words_and_scrolls_to_its_end() {
+    let mut console = Console::connected(80, 24);
+    let text: Vec<String> = (0..400).map(|number| format!("word{number:03}")).collect();
+    let text = text.join(" ");
+    let call = call_of("world", json!([]), 1);
+    let answer = Ok(answer(3, &text, 8_000));
+    console.session(SessionEvent::Invoked { operation: call, answer });
+    console.press("o G");
+    assert!(console.screen().contains(" word399"), "{}", console.screen());
+    let words = |console: &Console| console.screen().matches(" word").count();
+    let before = words(&console);
+    console.press("k");
+    assert!(words(&console) >= before && !console.screen().contains("word399"));
+}
+
+#[test]
 fn a_live_function_is_called_from_its_row() {
     let mut console = Console::connected(120, 36);
     let mut snapshot = samples::snapshot(4121);
