@@ -107,7 +107,9 @@ fn by_type(type_name: &str, declared: &Declared) -> (Prospect, String, bool) {
         || OF_THE_LANGUAGE.contains(&type_name)
         || type_name == "alloc::string::String"
     {
-        return (Prospect::Same, "its type stays".to_owned(), false);
+        // Under this key the new version may ask for another type all the same.
+        let what = "stays where the new version asks for this type again";
+        return (Prospect::Same, what.to_owned(), false);
     }
     let what = "the artifacts do not declare its type, so whether it stays cannot be known";
     (Prospect::Unknown, what.to_owned(), false)

@@ -278,7 +278,7 @@ pub fn preview() -> Preview {
         key: "greetings".into(),
         type_name: "u64".into(),
         prospect: Prospect::Same,
-        detail: "its type stays".into(),
+        detail: "stays where the new version asks for this type again".into(),
         is_breaking: false,
     };
     let world = PluginPreview {
