@@ -4,7 +4,9 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::{self, Failure, WatchArguments};
 use crate::session::{Options, Target};
@@ -16,7 +18,7 @@ const CLIENT_NAME: &str = "hotswap-console";
 
 /// See and steer a host and its plugins: build, reload, invoke, free, read its log.
 #[derive(Debug, Parser)]
-#[command(name = "hotswap-console", version, args_conflicts_with_subcommands = true)]
+#[command(name = "hotswap-console", version, subcommand_precedence_over_arg = true)]
 struct Arguments {
     /// The host: a cargo package directory, or an executable together with `--plugins`.
     host: Option<PathBuf>,
@@ -26,7 +28,7 @@ struct Arguments {
     #[command(flatten)]
     watch: WatchArguments,
     /// One line an event instead of a screen.
-    #[arg(long)]
+    #[arg(long, global = true)]
     plain: bool,
     /// Arguments for the host.
     #[arg(last = true, value_name = "HOST ARGS")]
@@ -42,9 +44,6 @@ enum Command {
         /// The host's process id or socket.
         #[arg(value_name = "PID|SOCKET")]
         host: Option<HostChoice>,
-        /// One line an event instead of a screen.
-        #[arg(long)]
-        plain: bool,
     },
 }
 
@@ -58,7 +57,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = probe::serve() {
         return code;
     }
-    let arguments = Arguments::parse();
+    let arguments = parse();
     terminal::restore_on_panic();
     let outcome = cli::runtime().and_then(|runtime| {
         let outcome = runtime.block_on(perform(arguments));
@@ -69,21 +68,35 @@ pub fn main() -> ExitCode {
     cli::exit_code(outcome, false)
 }
 
+/// The arguments of this process. Those that say how to start a host are none for one that runs.
+fn parse() -> Arguments {
+    let mut command = Arguments::command();
+    let matches = command.get_matches_mut();
+    let is_given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let of_start = ["host", "plugins", "watch", "no_watch", "host_arguments"];
+    if let (Some(subcommand), Some(_)) =
+        (matches.subcommand_name(), of_start.iter().find(|id| is_given(id)))
+    {
+        let problem = format!("`{subcommand}` starts no host: only `--plain` goes with it");
+        command.error(ErrorKind::ArgumentConflict, problem).exit();
+    }
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 async fn perform(arguments: Arguments) -> Result<(), Failure> {
-    let is_screen = |plain: bool| !plain && std::io::stdout().is_terminal();
+    let is_screen = !arguments.plain && std::io::stdout().is_terminal();
     let (config, problem) =
         config::path().map_or_else(Default::default, |path| config::load(&path));
-    let (target, plain) = match arguments.command {
-        Some(Command::Attach { host: Some(host), plain }) => (Target::Running(host), plain),
-        Some(Command::Attach { host: None, plain }) if is_screen(plain) => {
-            match picker::pick(&config, CLIENT_NAME).await? {
-                Some(host) => (Target::Running(host), plain),
+    let target = match arguments.command {
+        Some(Command::Attach { host: Some(host) }) => Target::Running(host),
+        Some(Command::Attach { host: None }) => {
+            match picker::pick(&config, is_screen, CLIENT_NAME).await? {
+                Some(host) => Target::Running(host),
                 None => return Ok(()),
             }
         }
-        Some(Command::Attach { host: None, .. }) => return cli::list_hosts().await,
         None => match arguments.host {
-            Some(host) => (Target::at(host)?, arguments.plain),
+            Some(host) => Target::at(host)?,
             None => {
                 cli::list_hosts().await?;
                 eprintln!("\n{}", Arguments::command().render_usage());
@@ -99,7 +112,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         client_name: CLIENT_NAME,
         prober: probe::Prober::this_program(),
     };
-    if is_screen(plain) {
+    if is_screen {
         return app::run(options, config, problem).await;
     }
     linear::run(options, false).await

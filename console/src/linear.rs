@@ -148,9 +148,12 @@ impl Lines {
     fn in_words(&mut self, event: &SessionEvent) -> Option<String> {
         Some(match event {
             SessionEvent::Opened { name, plugin_dir, plugins, .. } => {
-                let plugins = if plugins.is_empty() { "–".into() } else { plugins.join(", ") };
+                let plugins = match plugins.as_slice() {
+                    [] => "plugins".to_owned(),
+                    plugins => format!("plugins {}", plugins.join(", ")),
+                };
                 match plugin_dir {
-                    Some(dir) => format!("== {name}: plugins {plugins} in {}", dir.display()),
+                    Some(dir) => format!("== {name}: {plugins} in {}", dir.display()),
                     None => format!("== {name}"),
                 }
             }

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::action::{Action, Scope};
 use crate::app::now_ms;
-use crate::cli::Failure;
+use crate::cli::{self, Failure};
 use crate::config::Config;
 use crate::key::Key;
 use crate::keymap::Found;
@@ -21,15 +21,21 @@ use crate::view;
 /// How often to look which hosts run.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The host to attach to; none when nobody was picked.
+/// The host to attach to; none when nobody was picked. Without a screen to pick one on, several are
+/// listed.
 pub(crate) async fn pick(
     config: &Config,
+    has_screen: bool,
     client_name: &str,
 ) -> Result<Option<HostChoice>, Failure> {
     let hosts = socket::hosts(client_name).await;
     match hosts.as_slice() {
         [] => Err(socket::no_host_runs().into()),
         [host] => Ok(Some(HostChoice::Socket(host.socket.clone()))),
+        _ if !has_screen => {
+            cli::list_hosts().await?;
+            Ok(None)
+        }
         _ => {
             let mut picker = Picker::default();
             picker.update(hosts);

@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use hotswap_protocol::{LogLevel, PlanParams, Request, TargetParams};
+use hotswap_protocol::{HostInfo, LogLevel, PlanParams, Request, TargetParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::support::fake_host::FakeHost;
@@ -359,14 +360,27 @@ async fn a_run_tells_each_event_on_a_line_and_fails_with_its_host() {
 #[tokio::test]
 async fn the_console_without_a_terminal_or_a_host_is_plain() {
     let runtime = tempfile::tempdir().unwrap();
-    let _host = FakeHost::listen(runtime.path(), 41);
     let console = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hotswap-console"));
         command.args(args).env("XDG_RUNTIME_DIR", runtime.path()).stdin(Stdio::null());
+        command.kill_on_drop(true);
         command
     };
+    let alone = console(&["attach"]).output().await.unwrap();
+    assert_eq!(alone.status.code(), Some(3), "{}", stderr(&alone));
+    let socket = runtime.path().join("hotswap/41.sock");
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let host = HostInfo { socket: socket.clone(), ..samples::host(41) };
+    let _host = FakeHost::listen_as(socket, host);
+    let mut attached = console(&["--plain", "attach"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(attached.stdout.take().unwrap()).lines();
+    while lines.next_line().await.unwrap().unwrap() != "== sample-host (pid 41) answers" {}
+    let _other = FakeHost::listen(runtime.path(), 42);
     let listed = console(&["attach"]).output().await.unwrap();
-    assert!(stdout(&listed).contains("41.sock"), "{}", stdout(&listed));
+    assert!(stdout(&listed).contains("42.sock"), "{}", stdout(&listed));
+    let confused = console(&["--watch", "off", "attach"]).output().await.unwrap();
+    assert_eq!(confused.status.code(), Some(2), "{}", stderr(&confused));
+    assert!(stderr(&confused).contains("`attach` starts no host"), "{}", stderr(&confused));
     let gone = console(&["attach", "999999999"]).output().await.unwrap();
     assert_eq!(gone.status.code(), Some(3), "{}", stderr(&gone));
     let missing = console(&["/nowhere/host"]).output().await.unwrap();
