@@ -59,6 +59,7 @@ pub async fn run(options: Options, config: Config, problem: Option<String>) -> R
         screen,
         state,
         themes,
+        editor: config.editor,
         orders,
         files: Files::start(),
         draw_at: None,
@@ -86,6 +87,8 @@ struct App {
     screen: Screen,
     state: State,
     themes: Themes,
+    /// The editor's command line, where it is configured.
+    editor: Option<String>,
     orders: mpsc::Sender<Order>,
     files: Files,
     /// When the next frame is due; none when nothing changed.
@@ -224,7 +227,7 @@ impl App {
 
     /// Gives the terminal to the editor.
     fn edit(&mut self, place: &Place) {
-        let editor = match editor::chosen() {
+        let editor = match editor::chosen(self.editor.as_deref()) {
             Ok(editor) => editor,
             Err(problem) => return self.state.complain(problem),
         };

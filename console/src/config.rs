@@ -1,6 +1,8 @@
-//! The configuration: keys and colours, in a TOML file.
+//! The configuration: the editor, keys and colours, in a TOML file.
 //!
 //! ```toml
+//! editor = "edit --line {line} {file}"
+//!
 //! [keys]
 //! zoom = "m"
 //! reload = ["r", "F5"]
@@ -33,6 +35,8 @@ use crate::view::{StyleChanges, Themes};
 /// What the configuration decides.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The command line of the editor, where `$VISUAL` and `$EDITOR` are not to say it.
+    pub editor: Option<String>,
     /// The keys.
     pub keymap: Keymap,
     /// The colours.
@@ -78,7 +82,7 @@ pub fn load(path: &Path) -> (Config, Option<String>) {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { keymap: Keymap::default(), themes: ThemeFile::default().themes() }
+        Self { editor: None, keymap: Keymap::default(), themes: ThemeFile::default().themes() }
     }
 }
 
@@ -100,7 +104,7 @@ impl std::str::FromStr for Config {
             let blamed = keys.iter().find(|(name, _)| name.0.name == command.name);
             ConfigError { line: blamed.map_or(1, |(_, keys)| line_at(keys.span().start)), message }
         })?;
-        Ok(Self { keymap, themes: file.theme.themes() })
+        Ok(Self { editor: file.editor, keymap, themes: file.theme.themes() })
     }
 }
 
@@ -110,6 +114,7 @@ struct ConfigFile {
     /// For editors; what it names is not read.
     #[serde(rename = "$schema", default)]
     _schema: Option<String>,
+    editor: Option<String>,
     #[serde(default)]
     keys: BTreeMap<CommandName, Spanned<Keys>>,
     #[serde(default)]

@@ -28,21 +28,24 @@ pub struct Editing {
     child: Child,
 }
 
-/// The editor that `$VISUAL` or else `$EDITOR` names; where none does, what to do.
-pub fn chosen() -> Result<String, String> {
-    let editor = ["VISUAL", "EDITOR"].into_iter().find_map(|name| {
-        let editor = std::env::var(name).ok()?;
-        (!editor.trim().is_empty()).then_some(editor)
-    });
+/// The editor that is configured, or that `$VISUAL` or else `$EDITOR` names; where none does, what
+/// to do.
+pub fn chosen(configured: Option<&str>) -> Result<String, String> {
+    let in_environment = || {
+        let mut editors = ["VISUAL", "EDITOR"].into_iter().filter_map(|it| std::env::var(it).ok());
+        editors.find(|editor| !editor.trim().is_empty())
+    };
+    let editor = configured.map(str::to_owned).or_else(in_environment);
     editor.ok_or_else(|| "no editor is set; start the console with EDITOR=nano, say".into())
 }
 
 /// Starts this editor in this terminal.
 pub fn start(editor: String, place: &Place) -> Result<Editing, String> {
     // As git does it: the variable may have arguments, and words in quotes.
+    let (command, arguments) = command_line(&editor, place);
     let child = Command::new("/bin/sh")
-        .args(["-c", &format!("{editor} \"$@\""), &editor])
-        .args(arguments(&editor, place))
+        .args(["-c", &command, &editor])
+        .args(arguments)
         .spawn()
         .map_err(|error| format!("cannot start `{editor}`: {error}"))?;
     Ok(Editing { editor, child })
@@ -76,6 +79,18 @@ impl Editing {
             Err(error) => Err(format!("`{editor}`: {error}")),
         }
     }
+}
+
+/// What a shell is told to run, and with which arguments. An editor whose command line says where it
+/// wants them has them there; others have them at the end.
+fn command_line(editor: &str, place: &Place) -> (String, Vec<OsString>) {
+    if !editor.contains("{file}") {
+        return (format!("{editor} \"$@\""), arguments(editor, place));
+    }
+    let places = [("{file}", "\"$1\""), ("{line}", "\"$2\""), ("{column}", "\"$3\"")];
+    let command = places.iter().fold(editor.to_owned(), |text, (from, to)| text.replace(from, to));
+    let number = |it: Option<u32>| it.unwrap_or(1).to_string().into();
+    (command, vec![place.file.clone().into(), number(place.row), number(place.column)])
 }
 
 /// What the editor is given on its command line.
@@ -123,5 +138,19 @@ mod tests {
         }
         let nowhere = Place { row: None, column: None, ..place };
         assert_eq!(arguments("vim", &nowhere), ["src/lib.rs"]);
+    }
+
+    #[test]
+    fn an_editor_that_says_where_it_wants_the_line_has_it_there() {
+        let place = Place { file: "a file.rs".into(), row: Some(12), column: None };
+        let run = |editor| {
+            let (command, arguments) = command_line(editor, &place);
+            let mut shell = std::process::Command::new("/bin/sh");
+            let output = shell.args(["-c", &command, editor]).args(arguments).output();
+            String::from_utf8(output.expect("run a shell").stdout).expect("text")
+        };
+        assert_eq!(run("printf '<%s>' -l{line} {file}"), "<-l12><a file.rs>");
+        assert_eq!(run("printf '<%s>' {file}:{line}:{column} -w"), "<a file.rs:12:1><-w>");
+        assert_eq!(run("printf '<%s>' -w"), "<-w><a file.rs>");
     }
 }

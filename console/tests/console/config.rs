@@ -118,6 +118,8 @@ fn the_schema_names_what_the_parser_knows() {
     let theme = &schema["properties"]["theme"]["properties"];
     assert_eq!(names(&theme["styles"]["properties"]), Theme::style_names().into_iter().collect());
     assert_eq!(names(theme), BTreeSet::from(["borders", "colours", "styles"]));
+    let all = BTreeSet::from(["$schema", "editor", "keys", "theme"]);
+    assert_eq!(names(&schema["properties"]), all);
 }
 
 #[test]
@@ -136,6 +138,8 @@ fn what_the_schema_allows_the_parser_takes() {
     }
     problem("[theme.styles]\nbar = { blinking = true }");
     "\"$schema\" = \"console.schema.json\"\n".parse::<Config>().unwrap();
+    let config: Config = "editor = \"edit {file}\"\n".parse().unwrap();
+    assert_eq!(config.editor.as_deref(), Some("edit {file}"));
     for object in ["/properties/keys", "/properties/theme", "/$defs/style", ""] {
         let object = schema.pointer(object).unwrap();
         assert_eq!(object["additionalProperties"], false, "the parser takes no other names");
