@@ -14,7 +14,10 @@ use crate::socket::{HostChoice, process_lives};
 
 /// How long a host may take from its start to its first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
-/// The pauses between attempts to connect grow from the first to the second of these.
+/// So long a host that is awaited is tried without growing pauses: it tells of its first load, which
+/// takes some milliseconds, only to those who are there by then.
+const EAGER: Duration = Duration::from_secs(2);
+/// The pauses between attempts to connect then grow from the first to the second of these.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 /// How often the state of the engine is asked for when it does not tell of changes.
 const POLL: Duration = Duration::from_secs(1);
@@ -105,6 +108,7 @@ async fn connect_patiently(
     client_name: &str,
     deadline: Option<Instant>,
 ) -> Result<crate::socket::Connected, WireError> {
+    let began = Instant::now();
     let mut pause = RETRY_PAUSES.0;
     loop {
         let error = match choice.connect(client_name).await {
@@ -126,7 +130,9 @@ async fn connect_patiently(
             ));
         }
         sleep(pause).await;
-        pause = (pause * 2).min(RETRY_PAUSES.1);
+        if began.elapsed() > EAGER {
+            pause = (pause * 2).min(RETRY_PAUSES.1);
+        }
     }
 }
 
