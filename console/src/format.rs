@@ -118,6 +118,11 @@ pub fn microseconds(us: u64) -> String {
     }
 }
 
+/// `2 ms`, and from a second on as [`microseconds`]
+pub fn milliseconds(ms: u64) -> String {
+    if ms < 1_000 { format!("{ms} ms") } else { microseconds(ms.saturating_mul(1_000)) }
+}
+
 /// `40 ns`, `1.2 µs`, `8 µs`, and on as [`microseconds`]
 pub fn nanoseconds(ns: u64) -> String {
     match ns {

@@ -52,6 +52,10 @@ pub struct Logs {
     pub wrap: bool,
     /// Lines that were lost on the way here.
     pub dropped: u64,
+    /// How long the newest record was on its way here, in milliseconds; none before one was.
+    pub lag_ms: Option<u64>,
+    /// Records that are older were there before anybody waited for them.
+    awaited_since_ms: u64,
 }
 
 impl Default for Logs {
@@ -71,16 +75,21 @@ impl Default for Logs {
             marks: BTreeSet::new(),
             wrap: false,
             dropped: 0,
+            lag_ms: None,
+            awaited_since_ms: 0,
         }
     }
 }
 
 impl Logs {
-    /// Takes a line that the host wrote; `now_ms` is when a plain one arrived.
+    /// Takes a line that the host wrote, and that arrived at `now_ms`.
     pub fn push_line(&mut self, line: LogLine, now_ms: u64) {
         match line {
             LogLine::Log(record) => {
                 let (at_ms, level) = (record.at_ms, record.level);
+                if at_ms >= self.awaited_since_ms {
+                    self.lag_ms = Some(now_ms.saturating_sub(at_ms));
+                }
                 let writer = self.writers.of(&record);
                 self.push(at_ms, Origin::Record { level, writer }, row::text_of(&record), None);
             }
@@ -90,6 +99,11 @@ impl Logs {
             }
             LogLine::Dropped { count } => self.drop_lines(now_ms, count),
         }
+    }
+
+    /// A host has begun to send its records.
+    pub fn await_records(&mut self, now_ms: u64) {
+        (self.awaited_since_ms, self.lag_ms) = (now_ms, None);
     }
 
     /// Adds a line of the console's own.

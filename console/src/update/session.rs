@@ -92,6 +92,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             let holds = std::mem::take(&mut state.functions.let_go).into_iter().map(Order::Hold);
             effects.extend(holds.map(Effect::Order));
             state.host.phase = Phase::Connected;
+            state.logs.await_records(state.now_ms);
             state.host.pid = Some(host.pid);
             state.host.info = Some(host);
             return_to_tab(state);

@@ -10,6 +10,9 @@ use crate::session::Watch;
 use crate::state::overlay::Overlay;
 use crate::state::{Host, Phase, State};
 
+/// A log that is this far behind is not what goes on now.
+const LONG_LAG_MS: u64 = 1_000;
+
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let host = &state.host;
     let name = if host.name.is_empty() { "hotswap" } else { &host.name };
@@ -49,6 +52,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     part(format!("dropped {}", format::count(dropped)), style);
     if let Some(branch) = branch(state) {
         part(branch, theme.dim);
+    }
+    if let Some(lag_ms) = state.logs.lag_ms.filter(|_| host.phase == Phase::Connected) {
+        let style = if lag_ms >= LONG_LAG_MS { theme.warning } else { theme.dim };
+        part(format!("lag {}", format::milliseconds(lag_ms)), style);
     }
     frame.render_widget(line, area);
 }

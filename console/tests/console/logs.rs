@@ -3,7 +3,7 @@
 use hotswap_console::session::{LogLine, OutputStream};
 use hotswap_console::update::{Effect, Event, Input, update};
 use hotswap_console::view::{self, Theme};
-use hotswap_protocol::LogLevel;
+use hotswap_protocol::{LogLevel, LogRecord};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
@@ -248,4 +248,21 @@ fn the_screens_of_a_filtered_log() {
         format!("{width}×{height}\n{}\n", console.screen_in(&theme))
     });
     insta::assert_snapshot!(screens.join("\n"));
+}
+
+#[test]
+fn the_header_tells_how_far_the_log_is_behind() {
+    let mut console = Console::connected(120, 36);
+    let written = |at_ms| {
+        let record = samples::record(1, LogLevel::Info, "listening");
+        LogLine::Log(LogRecord { at_ms, ..record })
+    };
+    let connected_ms = console.now_ms;
+    console.logs(vec![written(connected_ms - 60_000)]);
+    assert!(!console.screen().contains("lag"), "it was there before anybody waited for it");
+    console.now_ms += 5_000;
+    console.logs(vec![written(connected_ms + 4_998)]);
+    assert!(console.screen().contains("│ lag 2 ms"), "{}", console.screen());
+    console.logs(vec![written(connected_ms + 2_500)]);
+    assert!(console.screen().contains("│ lag 2.5 s"), "{}", console.screen());
 }
