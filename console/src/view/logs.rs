@@ -65,6 +65,8 @@ fn title(state: &State, has_focus: bool, theme: &Theme) -> (Line<'static>, usize
         line.push_span(Span::styled(format!("  ≥ {}", level.as_str()), theme.strong));
     }
     let is_typed = |field| state.searching.is_some() && state.searching_in == field;
+    // How many lines pass is to be seen as well.
+    let widest = usize::from(state.size.0) / 4;
     let mut part = |field, lead: String, text: &str| {
         let typed = is_typed(field);
         if typed || !text.is_empty() {
@@ -73,7 +75,8 @@ fn title(state: &State, has_focus: bool, theme: &Theme) -> (Line<'static>, usize
                 typed_at = line.spans.len();
             }
             let style = if typed { theme.input } else { theme.strong };
-            line.push_span(Span::styled(text.to_owned(), style));
+            let text = if typed { text.to_owned() } else { cut(text, widest) };
+            line.push_span(Span::styled(text, style));
         }
     };
     part(SearchField::Writers, "  of ".into(), logs.writer_filter());

@@ -266,3 +266,13 @@ fn the_header_tells_how_far_the_log_is_behind() {
     console.logs(vec![written(connected_ms + 2_500)]);
     assert!(console.screen().contains("│ lag 2.5 s"), "{}", console.screen());
 }
+
+#[test]
+fn a_long_filter_leaves_the_counts_in_sight() {
+    let mut console = mixed(120, 36);
+    console.press("/");
+    console.write(&"turns ".repeat(30));
+    console.press("Enter");
+    let screen = console.screen();
+    assert!(screen.contains("…  0 of 6 "), "{screen}");
+}
