@@ -33,7 +33,11 @@ fn dependents_are_rebound_to_a_changed_plugin() {
     let host = Host::with(&["by-hand", "gives", "takes"]);
     assert_eq!(taken(&host, "takes"), (1, None));
     host.plugins.install("gives", 2);
-    assert_snapshot!(host.reload(), @"by-hand: unchanged, gives: ok, takes: rebound");
+    let report = host.reload();
+    assert_snapshot!(report, @"by-hand: unchanged, gives: ok, takes: rebound");
+    // What is rebound is copied and looked at once more, and that is told too.
+    let staged = report.phases.iter().filter(|phase| phase.phase == "stage").count();
+    assert_eq!(staged, 2);
     assert_eq!(taken(&host, "takes"), (2, None));
     host.wait_for("takes", 1, VersionState::Freed);
     host.wait_for("gives", 1, VersionState::Freed);

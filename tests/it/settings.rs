@@ -73,6 +73,8 @@ fn the_host_is_called_back_before_the_publish() {
     assert_snapshot!(report.unwrap(), @"echo: ok");
     assert_eq!(seen.load(Ordering::Relaxed), 2);
     assert_eq!(host.engine.reload_count(), 1);
+    assert!(host.engine.shutdown(Duration::from_secs(60)).held.is_empty());
+    assert_eq!(host.engine.reload_count(), 1);
 }
 
 #[test]

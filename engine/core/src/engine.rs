@@ -110,7 +110,7 @@ impl Engine {
 
     /// How many reloads have been published, the first load not counted.
     pub fn reload_count(&self) -> u64 {
-        self.enter().current().generation().saturating_sub(1)
+        self.enter().load_count().saturating_sub(1)
     }
 
     /// Changes the directory where the next reload looks for artifacts.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle, ThreadId},
     time::{Duration, Instant},
@@ -58,6 +58,8 @@ pub(crate) struct Inner {
     extension: ExtensionFactory,
     on_reload: Vec<OnReload>,
     current: Arc<Current>,
+    /// How many loads have been published.
+    loads: AtomicU64,
     load_state: Mutex<LoadState>,
     /// The thread that loads, so that it does not wait for itself.
     loading_thread: Mutex<Option<ThreadId>>,
@@ -108,6 +110,7 @@ impl Inner {
             extension: parts.extension,
             on_reload: parts.on_reload,
             current: Arc::new(Current::new(empty, parts.reaper.clone())),
+            loads: AtomicU64::new(0),
             load_state: Mutex::default(),
             loading_thread: Mutex::default(),
             versions: Mutex::default(),
@@ -346,8 +349,15 @@ impl Inner {
     }
 
     /// Makes a generation the one that serves, and returns the one that did.
+    /// Makes the generation of a load serve.
     pub fn publish(&self, new: PluginManager) -> Replaced {
+        self.loads.fetch_add(1, Ordering::Relaxed);
         self.current.publish(Arc::new(new))
+    }
+
+    /// How many loads have been published.
+    pub fn load_count(&self) -> u64 {
+        self.loads.load(Ordering::Relaxed)
     }
 
     pub fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {
@@ -500,7 +510,7 @@ impl Inner {
         let empty = self.make_manager(current.generation + 1, Vec::new(), extension);
         drop(current);
         self.store.set_live(LiveTable::default());
-        let old = self.publish(empty);
+        let old = self.current.publish(Arc::new(empty));
         for lease in &old.versions {
             self.store.retire(lease.version());
             lease.version().enter(VersionState::Retired, "retired".into());

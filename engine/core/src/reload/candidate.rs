@@ -45,12 +45,26 @@ impl Candidate {
     }
 
     /// The file, read now if it was not.
-    pub fn inspected(self, staging: &Staging) -> Result<Inspected, EngineError> {
+    pub fn inspected(
+        self,
+        staging: &Staging,
+        phases: &mut Phases,
+    ) -> Result<Inspected, EngineError> {
         match self {
-            Self::Known { found, .. } => staging.stage(found)?.inspect(),
+            Self::Known { found, .. } => inspect(found, staging, phases),
             Self::Read(inspected) => Ok(*inspected),
         }
     }
+}
+
+/// Copies a file and checks the copy.
+pub(super) fn inspect(
+    found: Found,
+    staging: &Staging,
+    phases: &mut Phases,
+) -> Result<Inspected, EngineError> {
+    let staged = phases.time("stage", None, || staging.stage(found))?;
+    phases.time("inspect", None, || staged.inspect())
 }
 
 pub(super) fn candidates(
@@ -59,15 +73,13 @@ pub(super) fn candidates(
     staging: &Staging,
     phases: &mut Phases,
 ) -> Result<Vec<Candidate>, EngineError> {
-    let mut inspect = |found| {
-        let staged = phases.time("stage", None, || staging.stage(found))?;
-        phases.time("inspect", None, || staged.inspect())
-    };
     let candidate = |found: Found| match state.known(&found) {
         Some(known) => {
             Ok(Candidate::Known { plugin: known.plugin.clone(), build_id: known.build_id, found })
         }
-        None => inspect(found).map(|inspected| Candidate::Read(Box::new(inspected))),
+        None => {
+            inspect(found, staging, phases).map(|inspected| Candidate::Read(Box::new(inspected)))
+        }
     };
     let mut candidates = found.into_iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
     candidates.sort_by_cached_key(|candidate| candidate.name().to_lowercase());

@@ -7,7 +7,7 @@ use hotswap_protocol::{Outcome, PhaseTiming, PluginOutcome};
 
 use super::{
     LoadState, Phases, Request,
-    candidate::{Candidate, candidates, expect_distinct, select},
+    candidate::{Candidate, candidates, expect_distinct, inspect, select},
 };
 use crate::{
     EngineError, Step,
@@ -59,7 +59,7 @@ impl Plan {
             Request::Changed => Self::reload(engine, state, false, current, steps, phases)?,
             Request::Latest => Self::reload(engine, state, true, current, steps, phases)?,
         };
-        plan.rebind_dependents(current, engine.staging(), steps)?;
+        plan.rebind_dependents(current, engine.staging(), steps, phases)?;
         Ok(plan)
     }
 
@@ -128,7 +128,7 @@ impl Plan {
         }
         for candidate in candidates {
             let holds = !latest && state.holds(candidate.name(), candidate.build_id());
-            plan.sort_in(candidate, holds, current, engine.staging(), steps)?;
+            plan.sort_in(candidate, holds, current, engine.staging(), steps, phases)?;
         }
         Ok(plan)
     }
@@ -139,6 +139,7 @@ impl Plan {
         current: &PluginManager,
         staging: &Staging,
         steps: &mut Steps,
+        phases: &mut Phases,
     ) -> Result<(), EngineError> {
         let running: Vec<_> =
             current.versions.iter().map(|lease| lease.version().clone()).collect();
@@ -157,7 +158,7 @@ impl Plan {
                 let message = "it imports a plugin that changes, but may not be replaced itself";
                 return Err(EngineError::load(&name, Step::Reloadable, message));
             }
-            self.changed.push(staging.stage(dependent.image().staged_file()?)?.inspect()?);
+            self.changed.push(inspect(dependent.image().staged_file()?, staging, phases)?);
             self.replaced.extend(provider(&running, &name).cloned());
             self.rebound.push(name);
         }
@@ -171,11 +172,12 @@ impl Plan {
         current: &PluginManager,
         staging: &Staging,
         steps: &mut Steps,
+        phases: &mut Phases,
     ) -> Result<(), EngineError> {
         let mut serving = current.versions.iter();
         let running = serving.find(|lease| same_name(lease.version().name(), candidate.name()));
         let Some(running) = running else {
-            self.changed.push(candidate.inspected(staging)?);
+            self.changed.push(candidate.inspected(staging, phases)?);
             return Ok(());
         };
         if running.version().facts.build_id == candidate.build_id() {
@@ -185,7 +187,7 @@ impl Plan {
             self.staying.push((running.version().name().to_owned(), Outcome::Held));
         } else if is_reloadable(running, steps)? {
             self.replaced.push(running.version().clone());
-            self.changed.push(candidate.inspected(staging)?);
+            self.changed.push(candidate.inspected(staging, phases)?);
         } else {
             self.staying.push((running.version().name().to_owned(), Outcome::NotReloadable));
         }
