@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use hotswap_protocol::{HostInfo, TargetParams};
+use hotswap_protocol::{HostInfo, TargetParams, VersionState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -59,7 +59,7 @@ pub(super) async fn status(
     host: Option<&HostChoice>,
     output: OutputArguments,
 ) -> Result<(), Failure> {
-    perform(host, Operation::Status, output, text::status).await
+    perform(host, Operation::Status, output, text::status).await.map(drop)
 }
 
 pub(super) async fn reload(
@@ -70,7 +70,7 @@ pub(super) async fn reload(
         return preview(host, reload).await;
     }
     let operation = if reload.latest { Operation::ReloadLatest } else { Operation::Reload };
-    perform(host, operation, reload.output, text::reload).await
+    perform(host, operation, reload.output, text::reload).await.map(drop)
 }
 
 /// What a reload would change; fails where it would most likely be refused.
@@ -94,14 +94,16 @@ pub(super) async fn live(
     host: Option<&HostChoice>,
     output: OutputArguments,
 ) -> Result<(), Failure> {
-    perform(host, Operation::Live, output, text::live).await
+    perform(host, Operation::Live, output, text::live).await.map(drop)
 }
 
 pub(super) async fn rollback(
     host: Option<&HostChoice>,
     rollback: RollbackArguments,
 ) -> Result<(), Failure> {
-    perform(host, Operation::rollback(rollback.target), rollback.output, text::reload).await
+    perform(host, Operation::rollback(rollback.target), rollback.output, text::reload)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn invoke(
@@ -111,19 +113,23 @@ pub(super) async fn invoke(
     let operation =
         Operation::invoke(invoke.plugin, invoke.function, invoke.args).repeated(invoke.repeat);
     let operation = operation.beside(invoke.beside);
-    perform(host, operation, invoke.output, text::invoked).await
+    perform(host, operation, invoke.output, text::invoked).await.map(drop)
 }
 
 pub(super) async fn vault(
     host: Option<&HostChoice>,
     output: OutputArguments,
 ) -> Result<(), Failure> {
-    perform(host, Operation::Vault, output, text::vault).await
+    perform(host, Operation::Vault, output, text::vault).await.map(drop)
 }
 
 pub(super) async fn free(host: Option<&HostChoice>, free: FreeArguments) -> Result<(), Failure> {
     let operation = Operation::Free(TargetParams { target: free.target });
-    perform(host, operation, free.output, text::freed).await
+    let answer = perform(host, operation, free.output, text::freed).await?;
+    match answer.state {
+        VersionState::Freed => Ok(()),
+        _ => Err(Failure::Told),
+    }
 }
 
 /// Asks, and prints the answer: as JSON, or in words.
@@ -132,7 +138,7 @@ async fn perform<T: DeserializeOwned + Serialize>(
     operation: Operation,
     output: OutputArguments,
     in_words: fn(&T) -> String,
-) -> Result<(), Failure> {
+) -> Result<T, Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
     let answer: T = client.ask(operation.request()).await?;
     if output.json {
@@ -140,5 +146,5 @@ async fn perform<T: DeserializeOwned + Serialize>(
     } else {
         write!(io::stdout(), "{}", in_words(&answer))?;
     }
-    Ok(())
+    Ok(answer)
 }

@@ -53,6 +53,8 @@ pub const CLIENT_NAME: &str = "hotswap";
 pub enum Failure {
     /// The operation failed.
     Operation(WireError),
+    /// It did not come about, as the answer that was printed says.
+    Told,
     /// Its answer could not be written.
     Output(io::Error),
 }
@@ -144,6 +146,7 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
         Err(Failure::Output(error)) => {
             WireError::new(ErrorKind::Internal, format!("cannot write the output: {error}"))
         }
+        Err(Failure::Told) => return ExitCode::FAILURE,
         Err(Failure::Operation(error)) => error,
     };
     // Should this not be written either, the exit code still says it.

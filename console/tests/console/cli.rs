@@ -166,6 +166,10 @@ async fn free_prints_what_the_version_is_in_now() {
     let result = stdout_as_json(&output(&runtime, &["free", "world@1", "--json"]).await);
     assert_eq!(result["state"], "freed");
     assert_eq!(result["holders"], json!([]));
+    let held = output(&runtime, &["free", "world@2"]).await;
+    assert_eq!(held.status.code(), Some(1), "{}", stderr(&held));
+    assert!(stdout(&held).contains("held by call of greet"), "{}", stdout(&held));
+    assert_eq!(stderr(&held), "", "that was all");
 }
 
 #[tokio::test]

@@ -55,7 +55,10 @@ const COMMANDS: &[(&[&str], &str)] = &[
     ),
     (&["vault"], "`size_bytes` and `value` are `null` of a value that cannot be serialised."),
     (&["live"], "What is found by name alone in the newest generation."),
-    (&["free", "world@1"], "`state` is what the version is in now; `freed` when nothing holds it."),
+    (
+        &["free", "world@1"],
+        "`state` is what the version is in now; `freed` when nothing holds it, and else the exit code is 1.",
+    ),
     (
         &["logs"],
         "An object a line: a record, or how many were lost. A record of a plugin has `plugin` and \

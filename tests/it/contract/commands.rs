@@ -172,7 +172,9 @@ fn a_version_in_use_can_be_named_and_its_holders_are_told() {
     assert_eq!((&old["value"], &old["version"]), (&json!(1), &json!(1)));
     assert_eq!(serving.json(&["invoke", "echo", "revision"])["value"], 2);
     assert_eq!(version(&serving.json(&["status"]), "echo", 1)["state"], "retired");
-    let held = serving.json(&["free", "echo@1"]);
+    let held = serving.place.hotswap(&["free", "echo@1", "--json"]);
+    assert_eq!(held.code, Some(1), "{held:?}");
+    let held = held.json();
     assert_eq!(held["state"], "retired");
     let holder = held["holders"][0].as_str().unwrap();
     assert!(holder.starts_with("call of hold on \""), "{held}");

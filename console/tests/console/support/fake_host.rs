@@ -97,6 +97,13 @@ fn answer(request: &Request, host: &HostInfo) -> Result<Value, WireError> {
             ));
         }
         Request::Invoke(_) => serde_json::to_value(samples::greeting()),
+        Request::Free(params) if params.target == "world@2" => serde_json::to_value(FreeResult {
+            plugin: "world".into(),
+            version: 2,
+            state: VersionState::Retired,
+            detail: "retired: 1 call".into(),
+            holders: vec!["call of greet on \"http-3\"".into()],
+        }),
         Request::Free(_) => serde_json::to_value(FreeResult {
             plugin: "world".into(),
             version: 1,
