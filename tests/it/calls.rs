@@ -9,7 +9,7 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt as _},
 };
 
-use crate::support::Host;
+use crate::{allocations, support::Host};
 
 #[test]
 fn a_function_answers_with_what_it_returns() {
@@ -18,6 +18,25 @@ fn a_function_answers_with_what_it_returns() {
     assert_eq!(echo.invoke::<i32>("add", args![2, -5]).unwrap(), -3);
     let list = vec![Some("ä".to_owned()), None];
     assert_eq!(echo.invoke::<Vec<Option<String>>>("repeat", args![list.clone()]).unwrap(), list);
+}
+
+#[test]
+fn a_call_with_scalars_allocates_nothing() {
+    let host = Host::with(&["measured"]);
+    let measured = host.engine.plugin("measured").unwrap();
+    let func = host.engine.func::<fn(u64, u64) -> u64>("measured", "add").unwrap();
+    let live = host.engine.live_funcs::<fn(u64, u64) -> u64>();
+    let call = || {
+        assert_eq!(measured.invoke::<u64>("add", args![1_u64, 2_u64]).unwrap(), 3);
+        assert_eq!(host.engine.invoke::<u64>("measured", "add", args![1_u64, 2_u64]).unwrap(), 3);
+        assert_eq!(func.call(1, 2).unwrap(), 3);
+        assert_eq!(live.call("live_add", (1, 2)).unwrap(), 3);
+    };
+    // The first ones make what calls are counted in.
+    call();
+    let before = allocations::of_this_thread();
+    (0..5000).for_each(|_| call());
+    assert_eq!(allocations::of_this_thread() - before, 0);
 }
 
 #[test]

@@ -3,9 +3,10 @@
 /// The host has an allocator of its own, as hosts may: whatever crosses in these tests is allocated on
 /// one side and freed on the other. It is told what each version has on the heap.
 #[global_allocator]
-static ALLOCATOR: hotswap_engine::Allocator<mimalloc::MiMalloc> =
-    hotswap_engine::Allocator::over(mimalloc::MiMalloc);
+static ALLOCATOR: hotswap_engine::Allocator<Counting<mimalloc::MiMalloc>> =
+    hotswap_engine::Allocator::over(Counting(mimalloc::MiMalloc));
 
+mod allocations;
 mod support;
 
 mod asynchronous;
@@ -33,3 +34,5 @@ mod terminal;
 mod typed;
 mod unhooked;
 mod vault;
+
+use allocations::Counting;
