@@ -1,6 +1,6 @@
 //! The differences between what two artifacts declare.
 
-use hotswap_plugin::{LiveTypeDescription, schema_changes};
+use hotswap_plugin::{FunctionDescription, LiveTypeDescription, schema_changes};
 use hotswap_protocol::{ArtifactChange, ChangeKind, ChangedItem};
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ impl Contents {
                     let args = new.args.difference(&old.args);
                     args.or_else(|| new.result.difference(&old.result))
                 });
-                difference.map(|what| (what, true))
+                difference.map(|what| (what, true)).or_else(|| shape_difference(old, new))
             },
         )
     }
@@ -147,17 +147,88 @@ fn paired<T>(
     changes
 }
 
+/// What changed in the shapes of a function's arguments and its result, and whether arguments that
+/// fitted may not, or a result may not be read as before.
+fn shape_difference(
+    old: &FunctionDescription,
+    new: &FunctionDescription,
+) -> Option<(String, bool)> {
+    let mut texts = Vec::new();
+    let mut is_breaking = false;
+    for (old, new) in old.params.iter().zip(&new.params) {
+        let changes = schema_changes(&parse(&old.schema), &parse(&new.schema));
+        is_breaking |= changes.iter().any(|change| change.is_breaking);
+        texts.extend(changes.iter().map(|change| format!("in `{}`, {}", new.name, change.text)));
+    }
+    let (old, new) = (parse(&old.returns), parse(&new.returns));
+    // Of a result it is the caller who reads the new one as the old one.
+    is_breaking |= schema_changes(&new, &old).iter().any(|change| change.is_breaking);
+    let changes = schema_changes(&old, &new).into_iter();
+    texts.extend(changes.map(|change| format!("in the result, {}", change.text)));
+    (!texts.is_empty()).then(|| (texts.join(", "), is_breaking))
+}
+
+fn parse(schema: &str) -> Value {
+    serde_json::from_str(schema).unwrap_or_default()
+}
+
 /// What changed in a live type, and whether data of the old one may not be read as the new one: a
 /// field that must be there was added, or a field's schema is another.
 fn live_type_difference(old: &LiveTypeDescription, new: &LiveTypeDescription) -> (String, bool) {
-    let parse = |live: &LiveTypeDescription| {
-        serde_json::from_str::<Value>(&live.schema).unwrap_or_default()
-    };
-    let changes = schema_changes(&parse(old), &parse(new));
+    let changes = schema_changes(&parse(&old.schema), &parse(&new.schema));
     let is_breaking = changes.iter().any(|change| change.is_breaking);
     let texts: Vec<_> = changes.into_iter().map(|change| change.text).collect();
     match texts.as_slice() {
         [] => ("its schema is another".into(), false),
         texts => (texts.join(", "), is_breaking),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hotswap_plugin::ParamDescription;
+    use serde_json::json;
+
+    use super::*;
+
+    fn meet(guest: &Value, result: &Value) -> FunctionDescription {
+        FunctionDescription {
+            index: 0,
+            is_live: false,
+            is_async: false,
+            name: "meet".into(),
+            signature: "(guest: Guest) -> Met".into(),
+            doc: String::new(),
+            params: vec![ParamDescription {
+                name: "guest".into(),
+                type_name: "Guest".into(),
+                schema: guest.to_string(),
+            }],
+            returns: result.to_string(),
+            types: None,
+        }
+    }
+
+    fn fields(names: &[&str]) -> Value {
+        let fields = names.iter().map(|name| ((*name).to_owned(), json!({"type": "string"})));
+        let fields = fields.collect::<serde_json::Map<_, _>>();
+        json!({"type": "object", "properties": fields, "required": names})
+    }
+
+    #[test]
+    fn arguments_are_read_by_the_new_one_and_results_by_the_caller() {
+        let old = meet(&fields(&["name"]), &fields(&["names"]));
+        let difference = |guest: &[&str], result: &[&str]| {
+            shape_difference(&old, &meet(&fields(guest), &fields(result)))
+        };
+        assert_eq!(difference(&["name"], &["names"]), None);
+        let told = |text: &str, is_breaking| Some((text.to_owned(), is_breaking));
+        let renamed =
+            "in `guest`, `who` was added, and must be there, in `guest`, `name` was removed";
+        assert_eq!(difference(&["who"], &["names"]), told(renamed, true));
+        assert_eq!(difference(&[], &["names"]), told("in `guest`, `name` was removed", false));
+        assert_eq!(difference(&["name"], &[]), told("in the result, `names` was removed", true));
+        let more = "in the result, `times` was added, and must be there";
+        assert_eq!(difference(&["name"], &["names", "times"]), told(more, false));
     }
 }
