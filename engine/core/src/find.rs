@@ -38,16 +38,19 @@ pub(crate) fn find(dir: &Path) -> Result<Vec<Found>, EngineError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(refuse)? {
         let path = entry.map_err(refuse)?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let hidden = name.as_deref().is_none_or(|name| name.starts_with('.'));
+        let name = path.file_name().map(|name| name.as_encoded_bytes());
+        let hidden = name.is_none_or(|name| name.starts_with(b"."));
         if hidden || path.extension().is_none_or(|extension| extension != DLL_EXTENSION) {
             continue;
         }
-        let file = file_name(&path);
-        let metadata =
-            fs::metadata(&path).map_err(|error| EngineError::load(&file, Step::Find, error))?;
+        let metadata = fs::metadata(&path)
+            .map_err(|error| EngineError::load(&file_name(&path), Step::Find, error))?;
         if !metadata.is_file() {
-            return Err(EngineError::load(&file, Step::Find, "it is not a regular file"));
+            return Err(EngineError::load(
+                &file_name(&path),
+                Step::Find,
+                "it is not a regular file",
+            ));
         }
         found.push(Found { path, identity: FileIdentity::of(&metadata) });
     }

@@ -44,6 +44,8 @@ enum Message {
     Keep(Replaced),
     /// A call has ended that somebody was waiting for.
     LookAgain,
+    /// Somebody waits until all that came before was looked at.
+    Answer(Sender<()>),
     /// Nothing comes any more.
     Stop,
 }
@@ -78,6 +80,15 @@ impl ReaperHandle {
         if let Err(SendError(message)) = self.0.messages.send(Message::Keep(generation)) {
             // Nobody is there to look when the call has gone on; then it stays, which is safe.
             std::mem::forget(message);
+        }
+    }
+
+    /// Waits until the reaper has looked at all that it was told of, but no longer than so long: what
+    /// runs at a version's end may take its time.
+    pub fn wait(&self, patience: Duration) {
+        let (answer, answered) = channel();
+        if self.0.messages.send(Message::Answer(answer)).is_ok() {
+            let _ = answered.recv_timeout(patience);
         }
     }
 
@@ -142,6 +153,9 @@ impl Reaper {
                     self.consider(&version);
                 }
                 Ok(Message::Keep(generation)) => self.keep(generation),
+                Ok(Message::Answer(answer)) => {
+                    let _ = answer.send(());
+                }
                 Ok(Message::LookAgain) => {
                     if let Some(mailbox) = self.mailbox.upgrade() {
                         mailbox.looks_again.store(false, Ordering::Release);

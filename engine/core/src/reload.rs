@@ -89,7 +89,11 @@ pub(crate) fn reload(
         plugins: plan.outcomes(engine, &phases),
         elapsed_us: micros(begun.elapsed()),
         phases: phases.0,
-        build_phases: engine.store_dir().map_or_else(Vec::new, |store| plan.build_phases(store)),
+        build_phases: match engine.store_dir() {
+            // What is loaded first was built for no reload, and maybe long ago.
+            Some(store) if current.generation > 0 => plan.build_phases(store),
+            _ => Vec::new(),
+        },
         data_bag,
     })
 }

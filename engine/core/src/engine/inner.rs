@@ -43,6 +43,10 @@ use crate::{
 /// How many ended versions of a plugin stay listed.
 const ENDED_LISTED: usize = 16;
 
+/// How long a request to free a version waits for the reaper to look at it, so that the answer tells
+/// what came of it. It takes microseconds, unless the plugin's `on_free` or a drop takes longer.
+const FREE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// A callback of the engine's, for every load.
 pub(super) type OnReload =
     Box<dyn Fn(&PluginManager, &PluginManager) -> Result<(), BoxError> + Send + Sync>;
@@ -383,6 +387,9 @@ impl Inner {
             _ => {
                 version.cancel_tasks();
                 version.hurry();
+                if !self.is_on_reaper() {
+                    self.reaper.wait(FREE_PATIENCE);
+                }
             }
         }
         let info = version.info();
@@ -525,12 +532,22 @@ impl Inner {
 
     fn end_reaper(&self) {
         self.reaper.stop();
-        let thread = self.reaper_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A shutdown that a plugin's `on_free` asks for runs on the reaper itself.
-        if let Some(thread) = thread.filter(|reaper| reaper.thread().id() != thread::current().id())
-        {
+        let is_on_reaper = self.is_on_reaper();
+        let thread = self.lock_reaper_thread().take();
+        if let Some(thread) = thread.filter(|_| !is_on_reaper) {
             let _ = thread.join();
         }
+    }
+
+    /// Whether this thread is the reaper's, which cannot wait for itself.
+    fn is_on_reaper(&self) -> bool {
+        let this = thread::current().id();
+        self.lock_reaper_thread().as_ref().is_some_and(|reaper| reaper.thread().id() == this)
+    }
+
+    fn lock_reaper_thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.reaper_thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
