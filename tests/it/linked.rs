@@ -138,6 +138,8 @@ fn a_reload_says_that_the_host_runs_statically_linked() {
     assert!(matches!(refused, Err(EngineError::StaticallyLinked)));
     assert_eq!(host.engine.plugin("echo").unwrap().invoke::<i32>("add", args![1, 2]).unwrap(), 3);
     assert_eq!(host.engine.reload_count(), 0);
+    // What it allocates is the program's, and nobody's else.
+    assert_eq!(host.engine.snapshot().plugins[0].versions[0].heap_bytes, None);
 }
 
 #[test]

@@ -149,6 +149,18 @@ fn a_live_type_defined_twice_names_both_plugins() {
 }
 
 #[test]
+fn each_of_many_live_functions_is_called_by_its_own_name() {
+    let host = Host::with(&["lives-many"]);
+    let live = host.engine.live_funcs::<fn() -> u32>();
+    // More often than a thread's first calls, which are timed and take another way.
+    for _ in 0..100 {
+        for number in 0..80 {
+            assert_eq!(live.call(&format!("n{number:02}"), ()).unwrap(), number);
+        }
+    }
+}
+
+#[test]
 fn a_live_function_is_called_with_rust_types_and_is_the_newest() {
     let host = Host::with(&["lives"]);
     let live = host.engine.live_funcs::<fn() -> u32>();

@@ -117,12 +117,12 @@ struct Found<'a> {
 pub struct LiveFuncs<F> {
     current: Arc<Current>,
     expected: Expected<F>,
-    /// Where functions were found last, each where its name's hash says. Of two for which it says the
-    /// same only one is known in a generation.
+    /// Where functions were found last, each in one of two places that its name's hash says. One for
+    /// which both are taken is looked up each time.
     known: Box<[Known; KNOWN]>,
 }
 
-/// How many functions a [`LiveFuncs`] knows at most; a power of two.
+/// How many places a [`LiveFuncs`] has for what it knows.
 const KNOWN: usize = 64;
 
 impl<F: Signature> LiveFuncs<F> {
@@ -139,7 +139,11 @@ impl<F: Signature> LiveFuncs<F> {
     #[inline]
     pub fn call(&self, name: &str, args: F::Args) -> Result<F::Result, CallError> {
         let is_it = |version: &Version, place| version.function_name(place) == Some(name);
-        let Some((_entered, version, target)) = self.known(name).enter(&self.current, is_it) else {
+        let [first, second] = self.known(name);
+        let known = first.enter(&self.current, is_it);
+        let Some((_entered, version, target)) =
+            known.or_else(|| second.enter(&self.current, is_it))
+        else {
             return self.call_timed(name, args);
         };
         // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
@@ -152,7 +156,10 @@ impl<F: Signature> LiveFuncs<F> {
         let (version, (place, target)) = self.current.enter(|serving| {
             let (version, place, described) = serving.live_function(name)?;
             let target = self.expected.target(version, place, described)?;
-            self.known(name).set(serving.generation, version, place, target);
+            let [first, second] = self.known(name);
+            if !first.set(serving.generation, version, place, target) {
+                second.set(serving.generation, version, place, target);
+            }
             Ok::<_, CallError>((version, place, (place, target)))
         })?;
         let begun = version.begin_call(place);
@@ -163,8 +170,9 @@ impl<F: Signature> LiveFuncs<F> {
     }
 
     #[inline(always)]
-    fn known(&self, name: &str) -> &Known {
-        &self.known[FxBuildHasher.hash_one(name) as usize % KNOWN]
+    fn known(&self, name: &str) -> [&Known; 2] {
+        let hash = FxBuildHasher.hash_one(name) as usize;
+        [hash, hash >> 32].map(|place| &self.known[place % KNOWN])
     }
 }
 

@@ -17,8 +17,12 @@ use std::{
 
 /// An allocator for hosts that want to know what each version has on the heap.
 ///
-/// A console then shows of every version how much of what its code allocated is still there: while it
-/// serves, and what its statics have left after it was freed. A block takes eight bytes more.
+/// A console then shows of every version how much of what its code allocated nobody has freed yet, the
+/// version itself or whoever it was handed to: while it serves, and also after it was freed, when it is
+/// mostly what its statics had.
+///
+/// Each block takes eight bytes more, and what plugins allocate and free is counted in a word of the
+/// version, which all its threads write. A version leaves eight bytes for good.
 ///
 /// ```
 /// #[global_allocator]
@@ -49,16 +53,16 @@ impl<A> Allocator<A> {
 pub(crate) struct HeapUse(AtomicUsize);
 
 /// Whose a block is; none of the host's own. It lies behind the block's last byte.
-type Owner = Option<&'static HeapUse>;
+type BlockOwner = Option<&'static HeapUse>;
 
 thread_local! {
     /// Whose what this thread allocates is.
-    static ALLOCATES_FOR: Cell<Owner> = const { Cell::new(None) };
+    static ALLOCATES_FOR: Cell<BlockOwner> = const { Cell::new(None) };
 }
 
 impl HeapUse {
     /// For another version; none where nobody would count.
-    pub fn new() -> Owner {
+    pub fn new() -> BlockOwner {
         static IS_COUNTED: OnceLock<bool> = OnceLock::new();
         let new: &'static Self = IS_COUNTED.get().is_none_or(|counted| *counted).then(leak)?;
         IS_COUNTED.get_or_init(|| new.sees_allocations()).then_some(new)
@@ -117,15 +121,15 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let (Some(longer), Some(new_longer)) =
-            (with_owner(layout), new_size.checked_add(size_of::<Owner>()))
-        else {
+        let new_layout = Layout::from_size_align(new_size, layout.align()).ok();
+        let new_longer = new_layout.and_then(with_owner);
+        let (Some(longer), Some(new_longer)) = (with_owner(layout), new_longer) else {
             return ptr::null_mut();
         };
         // SAFETY: by the caller's promise `alloc` made the block, with an owner behind its last byte.
         let owner = unsafe { owner_place(block, layout.size()).read_unaligned() };
         // SAFETY: the caller's promise; the block is longer by an owner, before and after.
-        let moved = unsafe { self.0.realloc(block, longer, new_longer) };
+        let moved = unsafe { self.0.realloc(block, longer, new_longer.size()) };
         if !moved.is_null() {
             // SAFETY: the block has a place for the owner there now.
             unsafe { owner_place(moved, new_size).write_unaligned(owner) };
@@ -149,7 +153,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
 
 /// The layout of a block with its owner; none when it is too large to be.
 fn with_owner(layout: Layout) -> Option<Layout> {
-    let size = layout.size().checked_add(size_of::<Owner>())?;
+    let size = layout.size().checked_add(size_of::<BlockOwner>())?;
     Layout::from_size_align(size, layout.align()).ok()
 }
 
@@ -157,7 +161,7 @@ fn with_owner(layout: Layout) -> Option<Layout> {
 ///
 /// # Safety
 /// The block is longer than its size by an owner.
-unsafe fn owner_place(block: *mut u8, size: usize) -> *mut Owner {
+unsafe fn owner_place(block: *mut u8, size: usize) -> *mut BlockOwner {
     // SAFETY: the caller's promise.
     unsafe { block.add(size).cast() }
 }
@@ -174,4 +178,24 @@ unsafe fn own(block: *mut u8, size: usize) -> *mut u8 {
         unsafe { owner_place(block, size).write_unaligned(owner) };
     }
     block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_with_its_owner_is_refused() {
+        let allocator = Allocator::new();
+        let most = isize::MAX as usize;
+        let aligned = |size| Layout::from_size_align(size, 32).unwrap();
+        // SAFETY: the layouts are no longer than a layout may be, and the block is of the first.
+        unsafe {
+            assert!(allocator.alloc(aligned(most - 31)).is_null());
+            assert!(allocator.alloc_zeroed(aligned(most - 31)).is_null());
+            let block = allocator.alloc(aligned(32));
+            assert!(allocator.realloc(block, aligned(32), most - 31).is_null());
+            allocator.dealloc(block, aligned(32));
+        }
+    }
 }

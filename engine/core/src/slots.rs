@@ -178,13 +178,13 @@ impl Drop for Claim {
 /// A call on this thread's stack, and the slot that holds what it uses.
 ///
 /// It ends on the thread on which it began: a pointer is not `Send`.
-pub(crate) struct Entered(Place);
+pub(crate) struct Entered(SlotAt);
 
 /// A slot of a thread: below the end of its slots, which are there for good.
 #[derive(Clone, Copy)]
-struct Place(*const Slot);
+struct SlotAt(*const Slot);
 
-impl Place {
+impl SlotAt {
     #[inline(always)]
     fn slot(self) -> &'static Slot {
         // SAFETY: there is a slot.
@@ -227,7 +227,7 @@ impl Entered {
                 return None;
             }
             this.next.set(slot.wrapping_add(1));
-            Some(Self(Place(slot)))
+            Some(Self(SlotAt(slot)))
         })
     }
 
@@ -241,7 +241,7 @@ impl Entered {
                 let slot = this.next.get();
                 let end = first_slot(this.slots.get()?).wrapping_add(DEPTH);
                 this.next.set(if slot < end { slot.wrapping_add(1) } else { return None });
-                Some(Self(Place(slot)))
+                Some(Self(SlotAt(slot)))
             })
         })
     }
@@ -276,10 +276,10 @@ impl Entered {
     /// checkpoint comes later.
     #[inline(always)]
     pub fn leave_quietly(self) {
-        let place = self.0;
+        let slot = self.0;
         std::mem::forget(self);
-        if place.leave() {
-            place.tell();
+        if slot.leave() {
+            slot.tell();
         }
     }
 }
@@ -287,9 +287,9 @@ impl Entered {
 impl Drop for Entered {
     #[inline(always)]
     fn drop(&mut self) {
-        let place = self.0;
-        if place.leave() {
-            place.tell();
+        let slot = self.0;
+        if slot.leave() {
+            slot.tell();
             crate::thread::checkpoint();
         }
     }

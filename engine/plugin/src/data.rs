@@ -167,25 +167,34 @@ fn structure(schema: &Json) -> Json {
 
 fn field_changes(old: &Json, new: &Json) -> Vec<SchemaChange> {
     let fields = |schema: &Json| schema["properties"].as_object().cloned().unwrap_or_default();
-    let (old_fields, new_fields) = (fields(old), fields(new));
+    let (old_schema, old_fields, new_fields) = (old, fields(old), fields(new));
     let change = |text: String, is_breaking| SchemaChange { text, is_breaking };
     if old_fields.is_empty() && new_fields.is_empty() {
         let differ = type_difference(old, new);
         return differ.map(|what| change(what, true)).into_iter().collect();
     }
-    let required = |field: &String| {
-        new["required"].as_array().is_some_and(|all| all.iter().any(|name| name == field))
+    let is_required = |schema: &Json, field: &String| {
+        schema["required"].as_array().is_some_and(|all| all.iter().any(|name| name == field))
     };
     let mut changes = Vec::new();
     for (field, schema) in &new_fields {
         match old_fields.get(field) {
-            None if required(field) => {
+            None if is_required(new, field) => {
                 changes.push(change(format!("`{field}` was added, and must be there"), true));
             }
             None => changes.push(change(format!("`{field}` was added, and may be missing"), false)),
             Some(old) => {
                 let what = type_difference(old, schema);
                 changes.extend(what.map(|what| change(format!("`{field}` {what}"), true)));
+                match (is_required(old_schema, field), is_required(new, field)) {
+                    (false, true) => {
+                        changes.push(change(format!("`{field}` must be there now"), true))
+                    }
+                    (true, false) => {
+                        changes.push(change(format!("`{field}` may be missing now"), false))
+                    }
+                    _ => {}
+                }
             }
         }
     }
@@ -226,8 +235,9 @@ fn shape_of(value: &Value) -> Json {
         Value::Str(_) => json!({"type": "string"}),
         Value::List(_) => json!({"type": "array"}),
         Value::Map(fields) => {
+            let required: Vec<_> = fields.iter().map(|(name, _)| name).collect();
             let fields = fields.iter().map(|(name, value)| (name.clone(), shape_of(value)));
-            json!({"properties": fields.collect::<serde_json::Map<_, _>>()})
+            json!({"properties": fields.collect::<serde_json::Map<_, _>>(), "required": required})
         }
     }
 }

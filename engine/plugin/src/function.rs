@@ -112,8 +112,8 @@ pub unsafe fn dispatch_typed<A, R>(
     });
     let out = out.cast::<Outcome<R>>();
     match outcome {
-        // A value goes straight to its place, and not by way of what has room for an error too: that
-        // takes as long as half the call.
+        // A value goes straight to its place, and not by way of what has room for an error too, which
+        // costs a call more than it seems.
         // SAFETY: the caller's promise.
         Outcome::Ok(value) => unsafe { out.write(Outcome::Ok(value)) },
         // SAFETY: the caller's promise.

@@ -2,8 +2,7 @@
 
 use serde::{
     Deserializer, Serialize,
-    de::{self, DeserializeOwned, Unexpected, Visitor},
-    forward_to_deserialize_any,
+    de::{DeserializeOwned, Visitor},
 };
 use serde_json::Value as Json;
 
@@ -60,15 +59,17 @@ impl Value {
         match *self {
             Self::Null => Some(Scalar::Null),
             Self::Bool(b) => Some(Scalar::Bool(b)),
-            Self::Int(n) => Some(Scalar::Int(n)),
+            Self::Int(n) => Some(u64::try_from(n).map_or(Scalar::Int(n), Scalar::Uint)),
             Self::Uint(n) => Some(Scalar::Uint(n)),
-            Self::Float(n) => Some(Scalar::Float(n)),
-            Self::Str(_) | Self::List(_) | Self::Map(_) => None,
+            // The others are `null` in JSON.
+            Self::Float(n) if n.is_finite() => Some(Scalar::Float(n)),
+            Self::Float(_) | Self::Str(_) | Self::List(_) | Self::Map(_) => None,
         }
     }
 }
 
-/// A value without parts, read without the way by JSON that takes as long as the rest of a call.
+/// A value without parts, read without the way by JSON, which costs a good part of a call. What is
+/// not plainly read as what it is, is read as its JSON.
 #[derive(Clone, Copy)]
 enum Scalar {
     Null,
@@ -76,6 +77,40 @@ enum Scalar {
     Int(i64),
     Uint(u64),
     Float(f64),
+}
+
+impl Scalar {
+    fn json(self) -> Json {
+        match self {
+            Self::Null => Json::Null,
+            Self::Bool(b) => Json::from(b),
+            Self::Int(n) => Json::from(n),
+            Self::Uint(n) => Json::from(n),
+            Self::Float(n) => Json::from(n),
+        }
+    }
+}
+
+/// Reads these as what the value is.
+macro_rules! read_plainly {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+            self.deserialize_any(visitor)
+        })*
+    };
+}
+
+/// Reads these as JSON does.
+macro_rules! read_as_json {
+    ($($method:ident($($arg:ident: $type:ty),*))*) => {
+        $(fn $method<V: Visitor<'de>>(
+            self,
+            $($arg: $type,)*
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            self.json().$method($($arg,)* visitor)
+        })*
+    };
 }
 
 impl<'de> Deserializer<'de> for Scalar {
@@ -98,33 +133,30 @@ impl<'de> Deserializer<'de> for Scalar {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        visitor.visit_newtype_struct(self)
+    read_plainly! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_f32 deserialize_f64
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Self::Error> {
-        let found = match self {
-            Self::Null => Unexpected::Unit,
-            Self::Bool(b) => Unexpected::Bool(b),
-            Self::Int(n) => Unexpected::Signed(n),
-            Self::Uint(n) => Unexpected::Unsigned(n),
-            Self::Float(n) => Unexpected::Float(n),
-        };
-        Err(de::Error::invalid_type(found, &"string or map"))
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    read_as_json! {
+        deserialize_bool()
+        deserialize_char()
+        deserialize_str()
+        deserialize_string()
+        deserialize_bytes()
+        deserialize_byte_buf()
+        deserialize_unit()
+        deserialize_unit_struct(name: &'static str)
+        deserialize_newtype_struct(name: &'static str)
+        deserialize_seq()
+        deserialize_tuple(len: usize)
+        deserialize_tuple_struct(name: &'static str, len: usize)
+        deserialize_map()
+        deserialize_struct(name: &'static str, fields: &'static [&'static str])
+        deserialize_enum(name: &'static str, variants: &'static [&'static str])
+        deserialize_identifier()
+        deserialize_ignored_any()
     }
 }
 
@@ -241,11 +273,21 @@ mod tests {
         enum Choice {
             One,
         }
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Count(u64),
+            Change(i64),
+            Yes(bool),
+            Part(f64),
+        }
         let scalars = [
             Value::Null,
             Value::from(true),
             Value::from(-7_i64),
+            Value::Int(7),
             Value::from(300_u32),
+            Value::from(f64::NAN),
             Value::from(2.0),
             Value::from(0.25),
         ];
@@ -265,6 +307,9 @@ mod tests {
             reads_as_json::<Unit>(value);
             reads_as_json::<Wrapped>(value);
             reads_as_json::<Choice>(value);
+            reads_as_json::<Either>(value);
+            reads_as_json::<Option<f64>>(value);
+            reads_as_json::<Option<Option<i8>>>(value);
             reads_as_json::<Json>(value);
             reads_as_json::<std::collections::BTreeMap<String, u8>>(value);
         }

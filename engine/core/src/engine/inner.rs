@@ -352,8 +352,7 @@ impl Inner {
         self.is_shut_down.load(Ordering::Acquire)
     }
 
-    /// Makes a generation the one that serves, and returns the one that did.
-    /// Makes the generation of a load serve.
+    /// Makes the generation of a load serve, and returns the one that did.
     pub fn publish(&self, new: PluginManager) -> Replaced {
         self.loads.fetch_add(1, Ordering::Relaxed);
         self.current.publish(Arc::new(new))
@@ -387,6 +386,8 @@ impl Inner {
             _ => {
                 version.cancel_tasks();
                 version.hurry();
+                // Who asks may be what it waits for.
+                checkpoint();
                 if !self.is_on_reaper() {
                     self.reaper.wait(FREE_PATIENCE);
                 }

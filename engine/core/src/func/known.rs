@@ -51,7 +51,7 @@ impl Known {
 
     /// Enters the version, and counts the call; none when the function is not known to be there,
     /// `is_it` finds that it is another one, the call is to be timed, or the thread has no slot at hand
-    /// that it can use without a fence.
+    /// that it can use without a fence. `is_it` runs before the call is counted, and must not panic.
     #[inline(always)]
     pub fn enter(
         &self,
@@ -72,12 +72,15 @@ impl Known {
         fence(Ordering::Acquire);
         let is_valid =
             generation == self.generation.load(Ordering::Relaxed) && generation == current.number();
-        // SAFETY: the version is held if the first is true. The counts are the version's, the place is
-        // one in it, and a thread that has entered has a number.
-        let is_counted = is_valid
-            && is_it(unsafe { &*version }, place)
-            && unsafe { (*counts).count_untimed(slots::this_thread(), place) };
-        if !is_counted {
+        if !is_valid {
+            entered.leave_quietly();
+            return None;
+        }
+        // SAFETY: its generation serves, and so the slot holds the version until the call is left.
+        let is_it = is_it(unsafe { &*version }, place);
+        // SAFETY: the counts are the version's, the place is one in it, and a thread that has entered has
+        // a number.
+        if !is_it || !unsafe { (*counts).count_untimed(slots::this_thread(), place) } {
             entered.leave_quietly();
             return None;
         }
@@ -86,16 +89,27 @@ impl Known {
         Some((entered, version, TypedTarget { context, call }))
     }
 
-    /// Remembers where the function is in a generation.
-    pub fn set(&self, generation: u64, version: &Arc<Version>, place: usize, target: TypedTarget) {
-        let Some(counts) = version.counts() else { return };
+    /// Remembers where the function is in a generation; says whether that is known here now, and not
+    /// where another function is.
+    pub fn set(
+        &self,
+        generation: u64,
+        version: &Arc<Version>,
+        place: usize,
+        target: TypedTarget,
+    ) -> bool {
+        let Some(counts) = version.counts() else { return false };
         let generation = number_of(generation);
-        if self.generation.load(Ordering::Relaxed) == generation {
-            return;
+        let is_this = || {
+            self.version.load(Ordering::Relaxed).cast_const() == Arc::as_ptr(version)
+                && self.place.load(Ordering::Relaxed) == place
+        };
+        if self.generation.load(Ordering::Acquire) == generation {
+            return is_this();
         }
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if generation <= *newest {
-            return;
+            return is_this();
         }
         *newest = generation;
         self.generation.store(0, Ordering::Relaxed);
@@ -107,5 +121,6 @@ impl Known {
         self.context.store(target.context.cast_mut(), Ordering::Relaxed);
         self.call.store(target.call as *mut (), Ordering::Relaxed);
         self.generation.store(generation, Ordering::Release);
+        true
     }
 }

@@ -163,8 +163,11 @@ fn shape_difference(
     let (old, new) = (parse(&old.returns), parse(&new.returns));
     // Of a result it is the caller who reads the new one as the old one.
     is_breaking |= schema_changes(&new, &old).iter().any(|change| change.is_breaking);
-    let changes = schema_changes(&old, &new).into_iter();
-    texts.extend(changes.map(|change| format!("in the result, {}", change.text)));
+    texts.extend(schema_changes(&old, &new).iter().map(|change| {
+        // That something must be there is for whoever gives a value, and nobody gives a result.
+        let text = change.text.strip_suffix(", and must be there").unwrap_or(&change.text);
+        format!("in the result, {text}")
+    }));
     (!texts.is_empty()).then(|| (texts.join(", "), is_breaking))
 }
 
@@ -228,7 +231,18 @@ mod tests {
         assert_eq!(difference(&["who"], &["names"]), told(renamed, true));
         assert_eq!(difference(&[], &["names"]), told("in `guest`, `name` was removed", false));
         assert_eq!(difference(&["name"], &[]), told("in the result, `names` was removed", true));
-        let more = "in the result, `times` was added, and must be there";
+        let more = "in the result, `times` was added";
         assert_eq!(difference(&["name"], &["names", "times"]), told(more, false));
+
+        let mut optional = fields(&["name"]);
+        optional["required"] = json!([]);
+        let lax = meet(&optional, &optional);
+        let strict = meet(&fields(&["name"]), &fields(&["name"]));
+        let tighter =
+            "in `guest`, `name` must be there now, in the result, `name` must be there now";
+        assert_eq!(shape_difference(&lax, &strict), told(tighter, true));
+        let looser =
+            "in `guest`, `name` may be missing now, in the result, `name` may be missing now";
+        assert_eq!(shape_difference(&strict, &lax), told(looser, true));
     }
 }

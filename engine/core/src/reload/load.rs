@@ -10,6 +10,7 @@ use crate::{
     EngineError, Step,
     dependency::{provider, resolve},
     engine::Inner,
+    heap::HeapUse,
     history,
     image::Image,
     lease::{Lease, LeaseKind},
@@ -246,7 +247,8 @@ pub(crate) fn open_version(
     named.stored = history::keep_stored(engine.store_dir(), &facts);
     let size_bytes = inspected.found.identity.size;
     let (version, opened) = phases.time("open", Some(&name), || {
-        Version::open(facts, ordinal, size_bytes, engine.services(), bag, |version| {
+        let (heap, services) = (HeapUse::new(), engine.services());
+        Version::open(facts, ordinal, size_bytes, heap, services, bag, |version| {
             Image::open(named, version)
         })
     });
@@ -263,7 +265,8 @@ fn link_version(
 ) -> Result<Lease, EngineError> {
     let (facts, plugin) = (linked.facts.clone(), linked.plugin);
     let (version, opened) = phases.time("open", Some(&linked.facts.name), || {
-        Version::open(facts, ordinal, 0, engine.services(), bag, |version| {
+        // It allocates as the program does that it is linked into.
+        Version::open(facts, ordinal, 0, None, engine.services(), bag, |version| {
             Image::link(plugin, version)
         })
     });

@@ -35,7 +35,8 @@ impl Slot {
         let object = Object(object);
         // SAFETY: the table lies in the owner's image.
         let shape = match flatten(unsafe { ((*object.0.table).shape)() }) {
-            Ok(shape) => shape,
+            // A copy of the host's own, as of all that an image tells of itself.
+            Ok(shape) => shape.clone(),
             Err(error) => {
                 object.destroy();
                 return Err(error);

@@ -108,7 +108,7 @@ pub type ThreadStart = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
 pub struct HostTable {
     /// Handed back in every call.
     pub context: HostContext,
-    /// The host's allocator.
+    /// The host's allocator; the context says whose the memory is, for hosts that count that.
     pub alloc: unsafe extern "C" fn(HostContext, size: usize, align: usize) -> *mut u8,
     /// The host's allocator, zeroing.
     pub alloc_zeroed: unsafe extern "C" fn(HostContext, size: usize, align: usize) -> *mut u8,

@@ -4,9 +4,22 @@ use std::{
     alloc::{GlobalAlloc, Layout},
     io::Write as _,
     process::abort,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use super::host;
+
+/// What `std` allocates when something is printed for the first time, and has no way to give back.
+const STDOUT_BUFFER_BYTES: usize = 1024;
+
+/// Whether so much was allocated at once.
+static MAY_HAVE_PRINTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the image may have printed something: where it has not, nobody should ask for its stdout,
+/// which makes the buffer.
+pub(super) fn may_have_printed() -> bool {
+    MAY_HAVE_PRINTED.load(Ordering::Relaxed)
+}
 
 /// Forwards every allocation to the host.
 #[doc(hidden)]
@@ -16,6 +29,9 @@ pub struct HostAllocator;
 unsafe impl GlobalAlloc for HostAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let host = attached();
+        if layout.size() == STDOUT_BUFFER_BYTES {
+            MAY_HAVE_PRINTED.store(true, Ordering::Relaxed);
+        }
         // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { (host.alloc)(host.context, layout.size(), layout.align()) }
     }

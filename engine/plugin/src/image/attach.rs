@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use super::{HOST, StaticPlugin, catch, catch_in_call, inside, linked::Inside, log, panics};
+use super::{HOST, StaticPlugin, alloc, catch, catch_in_call, inside, linked::Inside, log, panics};
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
     LiveTypeDescription, Plugin, TypeSchema, Value, Vault,
@@ -379,7 +379,7 @@ unsafe extern "C" fn detach(instance: *const Instance) -> Outcome<()> {
             instance.empty();
             shared::forget_schemas();
             drop(std::panic::take_hook());
-            Ok(std::io::stdout().flush()?)
+            if alloc::may_have_printed() { Ok(std::io::stdout().flush()?) } else { Ok(()) }
         })
     }
 }
