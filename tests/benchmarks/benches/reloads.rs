@@ -32,27 +32,35 @@ fn beside(unchanged: usize) {
     engine.load(()).expect("load the plugins");
     let artifacts = [plugins::revision("measured", 2), plugins::revision("measured", 1)];
     let bare = PluginDir::empty();
+    let copy = bare.path().join("copy");
     let (copied, reloaded) = (Cell::new(0_usize), Cell::new(0_usize));
+    let write = |dir: &PluginDir, count: &Cell<usize>| {
+        let count = count.replace(count.get() + 1);
+        dir.write("measured", &artifacts[count % 2]);
+    };
     let phases = RefCell::new(Phases::default());
     let title = format!("one changed plugin beside {unchanged} unchanged");
     compare(
         &title,
         &mut [
-            Case::new("write, copy, open and close the file", || {
-                let count = copied.replace(copied.get() + 1);
-                let to = bare.path().join(count.to_string());
-                bare.write("measured", &artifacts[count % 2]);
-                fs::copy(bare.file("measured"), &to).expect("copy a file");
-                // SAFETY: the library's constructors are std's, and nothing of it is called.
-                let library = unsafe { libloading::Library::new(&to) }.expect("open the library");
-                library.close().expect("close the library");
-                fs::remove_file(&to).expect("remove a file");
-            }),
-            Case::new("write the file and `Engine::reload`", || {
-                let count = reloaded.replace(reloaded.get() + 1);
-                dir.write("measured", &artifacts[count % 2]);
-                phases.borrow_mut().add(&engine.reload().expect("a reload"));
-            }),
+            Case::prepared(
+                "copy, open and close the file",
+                || {
+                    write(&bare, &copied);
+                    let _ = fs::remove_file(&copy);
+                },
+                || {
+                    fs::copy(bare.file("measured"), &copy).expect("copy a file");
+                    // SAFETY: the library's constructors are std's, and nothing of it is called.
+                    let library = unsafe { libloading::Library::new(&copy) };
+                    library.expect("open the library").close().expect("close the library");
+                },
+            ),
+            Case::prepared(
+                "`Engine::reload`",
+                || write(&dir, &reloaded),
+                || phases.borrow_mut().add(&engine.reload().expect("a reload")),
+            ),
         ],
     );
     phases.into_inner().print();

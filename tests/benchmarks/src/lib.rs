@@ -11,10 +11,10 @@ const ROUNDS: usize = 41;
 /// How long one measurement takes at least.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// Something that is measured: does it so many times.
+/// Something that is measured: does it so many times, and tells how long that took.
 pub struct Case<'a> {
     name: String,
-    run: Box<dyn FnMut(u64) + 'a>,
+    run: Box<dyn FnMut(u64) -> Duration + 'a>,
     times: u64,
     nanos: Vec<f64>,
 }
@@ -23,9 +23,29 @@ impl<'a> Case<'a> {
     /// `once` is done over and over; what it answers is not optimised away.
     pub fn new<T>(name: &str, mut once: impl FnMut() -> T + 'a) -> Self {
         let run = move |times| {
+            let begun = Instant::now();
             for _ in 0..times {
                 black_box(once());
             }
+            begun.elapsed()
+        };
+        Self { name: name.to_owned(), run: Box::new(run), times: 1, nanos: Vec::new() }
+    }
+
+    /// As `new`, with something that is done before each time and is not measured.
+    pub fn prepared<T>(
+        name: &str,
+        mut prepare: impl FnMut() + 'a,
+        mut once: impl FnMut() -> T + 'a,
+    ) -> Self {
+        let run = move |times| {
+            let each = (0..times).map(|_| {
+                prepare();
+                let begun = Instant::now();
+                black_box(once());
+                begun.elapsed()
+            });
+            each.sum()
         };
         Self { name: name.to_owned(), run: Box::new(run), times: 1, nanos: Vec::new() }
     }
@@ -33,9 +53,7 @@ impl<'a> Case<'a> {
     /// How often it is to be done for one measurement.
     fn calibrate(&mut self) {
         loop {
-            let begun = Instant::now();
-            (self.run)(self.times);
-            if begun.elapsed() >= ROUND {
+            if (self.run)(self.times) >= ROUND {
                 return;
             }
             self.times *= 2;
@@ -43,9 +61,8 @@ impl<'a> Case<'a> {
     }
 
     fn measure(&mut self) {
-        let begun = Instant::now();
-        (self.run)(self.times);
-        self.nanos.push(begun.elapsed().as_nanos() as f64 / self.times as f64);
+        let took = (self.run)(self.times);
+        self.nanos.push(took.as_nanos() as f64 / self.times as f64);
     }
 
     /// The middle one of the measurements, in nanoseconds.
