@@ -148,6 +148,11 @@ impl Console {
         self.until("an answer", |state| !state.functions.has_running_calls()).await
     }
 
+    /// Waits until no job runs, since one at a time does: a file that was changed meanwhile is built.
+    pub async fn idle(&mut self) -> Result<(), Box<dyn Error>> {
+        self.until("the end of a job", |state| state.job.is_none()).await
+    }
+
     /// Draws the screen as a picture of this size.
     pub fn draw_to(&self, path: &Path, (width, height): (u16, u16)) -> Result<(), Box<dyn Error>> {
         let mut terminal = Terminal::new(TestBackend::new(width, height))?;
