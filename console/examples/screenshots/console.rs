@@ -36,7 +36,8 @@ impl Console {
             target: Target::Package(host.to_owned()),
             plugin_dir: None,
             host_arguments: vec!["--port".into(), "0".into()],
-            watch: Watch::On,
+            // A build of its own would take the place of the one that is to be reloaded.
+            watch: Watch::Off,
             client_name: "screenshots",
             prober: Prober::this_program(),
         });
@@ -146,11 +147,6 @@ impl Console {
     pub async fn submit(&mut self) -> Result<(), Box<dyn Error>> {
         self.press(KeyCode::Enter)?;
         self.until("an answer", |state| !state.functions.has_running_calls()).await
-    }
-
-    /// Waits until no job runs, since one at a time does: a file that was changed meanwhile is built.
-    pub async fn idle(&mut self) -> Result<(), Box<dyn Error>> {
-        self.until("the end of a job", |state| state.job.is_none()).await
     }
 
     /// Draws the screen as a picture of this size.

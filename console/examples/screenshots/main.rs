@@ -77,13 +77,11 @@ async fn make() -> Result<(), Box<dyn Error>> {
     })
     .await??;
     console.press(KeyCode::Esc)?;
-    console.idle().await?;
     console.act(Action::Preview)?;
     console.until("the preview", has_preview).await?;
     console.look();
     console.act(Action::Back)?;
     console.state.overlay = None;
-    console.idle().await?;
     console.act(Action::Operate(Operation::Reload))?;
     console.until("the old version freed", is_freed).await?;
     console.look();
