@@ -76,9 +76,12 @@ impl Store {
             BuildError::artifact(format!("this is no artifact that can be stored: {error}"))
         })?;
         let path = self.path(&facts.name, facts.build_id)?;
-        let stored = atomic_file::write_executable(&path, artifact).and_then(|()| {
-            File::options().write(true).open(&path)?.set_modified(SystemTime::now())
-        });
+        // The newest in any case, also where the clock was set back.
+        let newest = self.list(&facts.name)?.first().map(|file| file.stored_at);
+        let after = newest.map(|newest| newest + std::time::Duration::from_millis(1));
+        let now = after.into_iter().fold(SystemTime::now(), SystemTime::max);
+        let stored = atomic_file::write_executable(&path, artifact)
+            .and_then(|()| File::options().write(true).open(&path)?.set_modified(now));
         stored.map_err(|error| {
             BuildError::artifact(format!(
                 "`{}` {} could not be stored as {}: {error}",

@@ -44,3 +44,12 @@ pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// So much later, or a century where that is beyond what an instant can tell.
+pub(crate) fn after(
+    begun: std::time::Instant,
+    duration: std::time::Duration,
+) -> std::time::Instant {
+    const CENTURY: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);
+    begun + duration.min(CENTURY)
+}

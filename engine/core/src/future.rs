@@ -81,7 +81,9 @@ impl Future for AsyncCall {
         let _noted = self.lease.version().note_call(self.place);
         let version = self.lease.version();
         // SAFETY: the lease keeps the image mapped, and nobody else polls.
-        let progress = unsafe { (self.table().poll)(self.future.data, context.waker()) };
+        let progress = unsafe {
+            (self.table().poll)(self.future.data, &crate::runtime::caught(context.waker()))
+        };
         let Progress::Ready(outcome) = progress else { return Poll::Pending };
         version.end_counted(self.place, self.begun);
         Poll::Ready(match outcome {

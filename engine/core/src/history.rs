@@ -140,7 +140,16 @@ fn from_store(
         .collect();
     match (found.pop(), found.is_empty()) {
         (Some(path), true) => {
-            Ok(Found::at(&path).and_then(|found| staging.stage(found)?.inspect()))
+            let named =
+                path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+            Ok(Found::at(&path).and_then(|found| staging.stage(found)?.inspect()).and_then(|it| {
+                let (name, id) = (&it.facts.name, it.facts.build_id.to_string());
+                if same_name(name, plugin) && id == named {
+                    return Ok(it);
+                }
+                let message = format!("{} is damaged: it holds `{name}` {id}", path.display());
+                Err(EngineError::load(plugin, crate::Step::Inspect, message))
+            }))
         }
         (Some(_), false) => Err(format!("more than one build of {plugin} begins with {wanted}")),
         (None, _) => Err(format!("build {wanted} of {plugin} is not in {}", dir.display())),

@@ -31,6 +31,9 @@ pub(crate) fn host_table(version: &Arc<Version>) -> HostTable {
         key_set,
         key_get,
         thread_create,
+        set_variable,
+        signal_action,
+        signal_handler,
         spawn,
         is_in_call,
         sleep,
@@ -99,8 +102,8 @@ unsafe extern "C" fn thread_at_exit(
     object: *mut c_void,
 ) -> c_int {
     // SAFETY: the image passes its own context.
-    unsafe { version(context) }.at_thread_exit(dtor, object);
-    0
+    let kept = unsafe { version(context) }.at_thread_exit(dtor, object);
+    if kept { 0 } else { libc::EAGAIN }
 }
 
 unsafe extern "C" fn key_create(context: HostContext, dtor: Option<ThreadDestructor>) -> i64 {
@@ -134,6 +137,56 @@ unsafe extern "C" fn thread_create(
 ) -> c_int {
     // SAFETY: the image passes its own context, and what POSIX asks for.
     unsafe { version(context).start_thread(native, attributes, start, argument) }
+}
+
+unsafe extern "C" fn set_variable(
+    name: *const std::ffi::c_char,
+    value: *const std::ffi::c_char,
+    replace: c_int,
+) -> c_int {
+    use std::{
+        env,
+        ffi::{CStr, OsStr},
+        os::unix::ffi::OsStrExt,
+    };
+    let set = AssertUnwindSafe(|| {
+        // SAFETY: as POSIX says, both are texts, the second one perhaps null.
+        let text = |text| OsStr::from_bytes(unsafe { CStr::from_ptr(text) }.to_bytes());
+        let name = text(name);
+        if value.is_null() {
+            // SAFETY: the host's std has a lock; whoever goes past it does so at their own risk.
+            unsafe { env::remove_var(name) };
+        } else if replace != 0 || env::var_os(name).is_none() {
+            // SAFETY: as above.
+            unsafe { env::set_var(name, text(value)) };
+        }
+    });
+    // std panics at a name that cannot be.
+    if catch_unwind(set).is_ok() { 0 } else { -1 }
+}
+
+unsafe extern "C" fn signal_action(
+    context: HostContext,
+    signal: c_int,
+    action: *const c_void,
+    old: *mut c_void,
+) -> c_int {
+    // SAFETY: the image passes its own context, and what POSIX asks for.
+    unsafe { version(context).threads.signals.set(signal, action.cast(), old.cast()) }
+}
+
+unsafe extern "C" fn signal_handler(context: HostContext, signal: c_int, handler: usize) -> usize {
+    // SAFETY: zeros are an action; the image passes its own context, and what POSIX asks for.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler;
+        action.sa_flags = libc::SA_RESTART;
+        let mut old: libc::sigaction = std::mem::zeroed();
+        match version(context).threads.signals.set(signal, &raw const action, &raw mut old) {
+            0 => old.sa_sigaction,
+            _ => libc::SIG_ERR,
+        }
+    }
 }
 
 unsafe extern "C" fn spawn(context: HostContext, name: &str, task: RawFuture) -> Outcome<()> {

@@ -5,7 +5,7 @@ mod mapping;
 
 pub(crate) use mapping::is_loaded;
 
-use std::{ptr::NonNull, sync::Arc};
+use std::{ffi::c_int, ptr::NonNull, sync::Arc};
 
 use hotswap_plugin::{
     __private::{RawFuture, RawObject, attach_linked},
@@ -220,7 +220,7 @@ impl Image {
         let Some(Mapped { library, named }) = mapped else {
             return Closed::StillMapped("it is linked into this program".into());
         };
-        let why = match unmap(library, &named) {
+        let why = match unmap(library, &named, version.threads.signals.handled()) {
             Ok(()) => {
                 // SAFETY: the pointer came from a box, and who called through it is gone.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
@@ -236,8 +236,10 @@ impl Image {
 
 /// Unmaps a library of which nothing is used any more, unless something else still points into it;
 /// says why it is still there.
-fn unmap(library: Library, named: &Named) -> Result<(), String> {
-    if let Some(signal) = mapping(named.copy.path()).as_ref().and_then(handled_signal) {
+fn unmap(library: Library, named: &Named, handled: Option<usize>) -> Result<(), String> {
+    let handled = handled.and_then(|signal| c_int::try_from(signal).ok());
+    let now = || mapping(named.copy.path()).as_ref().and_then(handled_signal);
+    if let Some(signal) = handled.or_else(now) {
         std::mem::forget(library);
         return Err(format!(
             "the handler of signal {signal} lies in it; a plugin that sets one resets it in `on_free`"

@@ -25,6 +25,15 @@ pub(crate) struct StepThread {
     timeout: Duration,
 }
 
+thread_local! {
+    static RUNS_STEPS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether this thread runs the steps of a load, or was left behind by one.
+pub(crate) fn runs_steps() -> bool {
+    RUNS_STEPS.get()
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// How long either side looks for what the other is about to send before it sleeps. Most steps take
@@ -56,6 +65,7 @@ impl StepThread {
         let (jobs, received) = channel::<Job>();
         let thread = thread::Builder::new().name("hotswap-loader".into());
         let started = thread.spawn(move || {
+            RUNS_STEPS.set(true);
             while let Ok(job) = look(&received).or_else(|_| received.recv()) {
                 job();
             }

@@ -39,6 +39,9 @@ pub(crate) trait TaskHandle: Send + Sync {
 pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Result<()> {
     let task = Task { future, name: name.to_owned(), lease: Lease::of_task(version).named(name) };
     let runtime = version.runtime().ok_or_else(no_runtime)?;
+    if version.threads.is_closing() {
+        return Err(Error::msg("the image is being unmapped"));
+    }
     version.add_task(runtime.spawn(Box::pin(task)));
     Ok(())
 }
@@ -72,7 +75,7 @@ impl Future for Task {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         checkpoint();
         // SAFETY: the lease keeps the image mapped, and nobody else polls.
-        match unsafe { ((*self.future.table).poll)(self.future.data, context.waker()) } {
+        match unsafe { ((*self.future.table).poll)(self.future.data, &caught(context.waker())) } {
             Progress::Pending => return Poll::Pending,
             Progress::Ready(Outcome::Ok(_)) => {}
             Progress::Ready(Outcome::Err(error)) => {
@@ -94,6 +97,32 @@ impl Drop for Task {
     fn drop(&mut self) {
         // SAFETY: the lease keeps the image mapped; the future is dropped once.
         let _ = unsafe { ((*self.future.table).drop)(self.future.data) };
+    }
+}
+
+/// A waker of the host's on its way into an image: a panic of its ends here.
+pub(crate) fn caught(waker: &Waker) -> Waker {
+    Waker::from(Arc::new(Caught(Some(waker.clone()))))
+}
+
+struct Caught(Option<Waker>);
+
+impl Wake for Caught {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wake = std::panic::AssertUnwindSafe(|| self.0.iter().for_each(Waker::wake_by_ref));
+        if std::panic::catch_unwind(wake).is_err() {
+            tracing::error!("a waker of the host's panicked");
+        }
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(self.0.take())));
     }
 }
 

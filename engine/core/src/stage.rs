@@ -66,8 +66,12 @@ impl Staging {
         let parent = runtime_dir("stage")?;
         remove_orphans(&parent);
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = parent.join(format!("{}-{count}", process::id()));
+        let next =
+            || parent.join(format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        let mut dir = next();
+        while is_owned(&dir) {
+            dir = next();
+        }
         let lock = own(&dir).map_err(|error| EngineError::Setup {
             what: "cannot make the staging directory".into(),
             path: dir.clone(),
@@ -181,7 +185,9 @@ fn open(found: &Found) -> io::Result<File> {
 pub(crate) fn runtime_dir(purpose: &str) -> Result<PathBuf, EngineError> {
     // SAFETY: the call has no precondition and cannot fail.
     let uid = unsafe { libc::getuid() };
-    let xdg = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir());
+    let xdg = env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|dir| fs::metadata(dir).is_ok_and(|dir| dir.is_dir() && dir.uid() == uid));
     let root = match xdg {
         Some(dir) => dir.join("hotswap"),
         None => env::temp_dir().join(format!("hotswap-{uid}")),
@@ -194,6 +200,12 @@ pub(crate) fn runtime_dir(purpose: &str) -> Result<PathBuf, EngineError> {
         error,
     })?;
     Ok(dir)
+}
+
+/// Whether a living process has a directory: one of the same id, elsewhere.
+fn is_owned(dir: &Path) -> bool {
+    let lock = File::open(dir.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// Makes a staging directory and locks it. A host that starts at the same moment may take it for an

@@ -34,9 +34,75 @@ const MAX_KEYS: usize = 1024;
 #[derive(Default)]
 pub(crate) struct VersionThreads {
     draining: AtomicBool,
+    /// The image is being unmapped: what its finalisers leave would be called when it is gone.
+    closing: AtomicBool,
     keys: Mutex<Vec<Option<Key>>>,
     keys_made: AtomicU64,
     pinned: Mutex<Vec<(i32, String)>>,
+    pub signals: Signals,
+}
+
+/// The signals that an image handles. Also set in a handler, and in a process between fork and exec:
+/// no lock is taken.
+pub(crate) struct Signals {
+    /// The handler that the image has set, by signal; 0 where it has not.
+    handlers: [std::sync::atomic::AtomicUsize; 65],
+    /// Somebody else has set one since, and may call the image's.
+    chained: [AtomicBool; 65],
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self {
+            handlers: std::array::from_fn(|_| Default::default()),
+            chained: std::array::from_fn(|_| Default::default()),
+        }
+    }
+}
+
+impl Signals {
+    /// Sets an action for the image.
+    ///
+    /// # Safety
+    /// As POSIX says of `sigaction`.
+    pub unsafe fn set(
+        &self,
+        signal: c_int,
+        action: *const libc::sigaction,
+        old: *mut libc::sigaction,
+    ) -> c_int {
+        let mut before = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: the caller's promise.
+        let code = unsafe { libc::sigaction(signal, action, before.as_mut_ptr()) };
+        if code != 0 {
+            return code;
+        }
+        // SAFETY: it succeeded, and so has written the action.
+        let before = unsafe { before.assume_init() };
+        let at = usize::try_from(signal).ok().filter(|at| *at < self.handlers.len());
+        // SAFETY: null, or valid as the caller says.
+        if let (Some(at), Some(action)) = (at, unsafe { action.as_ref() }) {
+            let handler = action.sa_sigaction;
+            let is_own = handler != libc::SIG_DFL && handler != libc::SIG_IGN;
+            let was = self.handlers[at].swap(if is_own { handler } else { 0 }, Ordering::AcqRel);
+            if was != 0 && was != before.sa_sigaction {
+                self.chained[at].store(true, Ordering::Release);
+            }
+        }
+        if !old.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { old.write(before) };
+        }
+        code
+    }
+
+    /// A signal on which the image may still be called.
+    pub fn handled(&self) -> Option<usize> {
+        (1..self.handlers.len()).find(|at| {
+            self.handlers[*at].load(Ordering::Acquire) != 0
+                || self.chained[*at].load(Ordering::Acquire)
+        })
+    }
 }
 
 /// A key for a value per thread.
@@ -65,6 +131,15 @@ impl VersionThreads {
         if !self.draining.swap(true, Ordering::AcqRel) {
             slots::ask_all_threads();
         }
+    }
+
+    /// From now on nothing is kept of the image: its finalisers run.
+    pub fn begin_close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// The names of the threads that have destructors of the version to run.
@@ -120,9 +195,13 @@ impl VersionThreads {
 }
 
 impl Version {
-    /// Keeps a destructor for this thread to run.
-    pub fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) {
+    /// Keeps a destructor for this thread to run; not one of an image that is being unmapped.
+    pub fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) -> bool {
+        if self.threads.is_closing() {
+            return false;
+        }
         with_entry(self, |entry| entry.dtors.push((dtor, object)));
+        true
     }
 
     /// Sets this thread's value of a key; says whether there is such a key.
@@ -130,6 +209,9 @@ impl Version {
         let Some(Key { made, .. }) = self.threads.key(key) else { return false };
         if value.is_null() && self.key_value(key).is_null() {
             return true;
+        }
+        if self.threads.is_closing() {
+            return false;
         }
         with_entry(self, |entry| {
             let at = key as usize;
@@ -170,6 +252,9 @@ impl Version {
         start: ThreadStart,
         argument: *mut c_void,
     ) -> c_int {
+        if self.threads.is_closing() {
+            return libc::EAGAIN;
+        }
         let lease = Lease::of_thread(self);
         let launch = Box::into_raw(Box::new(Launch { lease, start, argument }));
         // SAFETY: the caller's promise; the trampoline takes the launch over.
@@ -197,10 +282,13 @@ extern "C" fn trampoline(launch: *mut c_void) -> *mut c_void {
     let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch.cast::<Launch>()) };
     // SAFETY: the call has no precondition.
     let lease = lease.named(unsafe { libc::gettid() }.to_string());
+    let version = lease.version().clone();
+    // Not on the stack: the thread may end in `pthread_exit`.
+    Record::get().of_thread.replace(Some(lease));
     // SAFETY: the image asked for this call, and the lease keeps it mapped.
     let result = unsafe { start(argument) };
-    lease.version().run_destructors();
-    drop(lease);
+    version.run_destructors();
+    drop(Record::get().of_thread.take());
     result
 }
 
@@ -254,6 +342,8 @@ fn run_waiting_destructors() {
 /// What one thread has of all versions.
 struct Record {
     entries: RefCell<Vec<Entry>>,
+    /// The lease of an image's thread, until its end.
+    of_thread: RefCell<Option<Lease>>,
     /// Where its calls are kept.
     _slots: Claim,
 }
@@ -288,7 +378,11 @@ impl Record {
         if let Some(record) = Self::existing() {
             return record;
         }
-        let record = Self { entries: RefCell::new(Vec::new()), _slots: Claim::new() };
+        let record = Self {
+            entries: RefCell::default(),
+            of_thread: RefCell::default(),
+            _slots: Claim::new(),
+        };
         let record = Box::into_raw(Box::new(record));
         RECORD.set(record);
         // SAFETY: the key is libc's, and the record stays until its destructor frees it.

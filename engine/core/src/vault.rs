@@ -153,12 +153,18 @@ impl Contents {
 impl Displaced {
     /// The caller holds the lock of what the cell was in, so its owner has not ended.
     fn new(cell: Arc<Cell>) -> Self {
-        Self { _lease: cell.lease().flatten(), cell }
+        // One that is closed has not ended: as if a task of its own dropped the value.
+        let lease = match (cell.lease(), cell.owner()) {
+            (Some(lease), _) => lease,
+            (None, Owner::Version(version)) => version.upgrade().as_ref().map(Lease::of_task),
+            (None, Owner::Host) => None,
+        };
+        Self { _lease: lease, cell }
     }
 
     /// Drops the value. Not under a lock: this runs the owner's code, and waits for whoever uses it.
     fn destroy(self) {
-        self.cell.destroy();
+        self.cell.leave(self._lease);
     }
 }
 
@@ -238,10 +244,21 @@ impl Store {
                 Sight::Published | Sight::Ended => return,
             }
         };
-        let carries = std::mem::take(&mut *ended.carries());
-        let migrated = carries.values().filter_map(|carry| carry.migrated.as_ref());
-        migrated.for_each(|cell| cell.destroy());
         // The versions of a failed load share its overlay; each drops what is its own.
+        let is_own = |carry: &Carry| match &carry.new_owner {
+            Owner::Version(owner) => std::ptr::eq(Weak::as_ptr(owner), version),
+            Owner::Host => false,
+        };
+        let carries: Vec<Carry> = {
+            let mut all = ended.carries();
+            let (own, others) =
+                std::mem::take(&mut *all).into_iter().partition(|(_, carry)| is_own(carry));
+            *all = others;
+            let own: BTreeMap<String, Carry> = own;
+            own.into_values().collect()
+        };
+        let migrated = carries.iter().filter_map(|carry| carry.migrated.as_ref());
+        migrated.for_each(|cell| cell.destroy());
         let mine = ended.contents().take_owned_by(version);
         mine.entries.values().for_each(|cell| cell.destroy());
         mine.slots.iter().for_each(|slot| slot.destroy());
@@ -274,10 +291,12 @@ impl Store {
 impl Drop for Store {
     /// What is left is the host's: every version's own went with it.
     fn drop(&mut self) {
-        for cell in self.contents().entries.values() {
-            if matches!(cell.owner(), Owner::Host) {
-                cell.destroy();
-            }
+        let Contents { entries, slots } = std::mem::take(&mut *self.contents());
+        for cell in entries.values().filter(|cell| matches!(cell.owner(), Owner::Host)) {
+            cell.destroy();
+        }
+        for slot in slots.iter().filter(|slot| matches!(slot.owner, Owner::Host)) {
+            slot.destroy();
         }
     }
 }

@@ -259,6 +259,7 @@ impl Version {
     pub unsafe fn close(&self) -> Option<Closed> {
         // SAFETY: by the caller's promise nobody reads the cell.
         let image = unsafe { (*self.image.get()).take() }?;
+        self.threads.begin_close();
         // SAFETY: the caller's promise.
         Some(unsafe { image.close() })
     }
@@ -582,7 +583,7 @@ impl Version {
             return None;
         }
         let life = self.life();
-        let until = life.retired_at.filter(|_| life.failure.is_none())? + delay;
+        let until = crate::event::after(life.retired_at.filter(|_| life.failure.is_none())?, delay);
         (until > Instant::now()).then_some(until)
     }
 

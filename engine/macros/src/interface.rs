@@ -100,6 +100,11 @@ impl Method {
                                value; take it by value and return it";
                 Err(Error::new(input.ty.span(), message))
             }
+            FnArg::Typed(input) if names_lifetime(&input.ty) => {
+                let message = "what another image passes lives as long as the call: leave the \
+                               lifetime out";
+                Err(Error::new(input.ty.span(), message))
+            }
             FnArg::Typed(input) => match input.pat.as_ref() {
                 Pat::Ident(name) => Ok((name.ident.clone(), Type::clone(&input.ty))),
                 other => Err(Error::new(other.span(), "a parameter needs a name")),
@@ -204,4 +209,9 @@ fn referent(ty: &Type) -> TokenStream {
 
 fn is_mutable(ty: &Type) -> bool {
     matches!(ty, Type::Reference(reference) if reference.mutability.is_some())
+}
+
+fn names_lifetime(ty: &Type) -> bool {
+    let Type::Reference(reference) = ty else { return false };
+    reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident != "_")
 }

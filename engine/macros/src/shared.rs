@@ -82,8 +82,14 @@ fn struct_shape(fields: &Fields) -> TokenStream {
 }
 
 fn struct_rehome(fields: &Fields) -> TokenStream {
-    let members = fields.iter().enumerate().map(|(index, field)| member(index, field));
-    quote!(#(::hotswap_plugin::Shared::rehome(&mut self.#members);)*)
+    let fields = fields.iter().enumerate();
+    let (members, names): (Vec<_>, Vec<_>) =
+        fields.map(|(index, field)| (member(index, field), format_ident!("field_{index}"))).unzip();
+    // All of them: an attribute that comes later may have added some.
+    quote! {
+        let Self { #(#members: #names),* } = self;
+        #(::hotswap_plugin::Shared::rehome(#names);)*
+    }
 }
 
 /// The attributes that decide how an enum lies in memory, as text.
@@ -96,6 +102,10 @@ fn enum_shape(variants: &[&syn::Variant], layout: &str) -> TokenStream {
     // Evaluated where it can be: the text may name a constant whose value differs.
     let is_plain = variants.iter().all(|variant| matches!(variant.fields, Fields::Unit));
     let is_numbered = variants.iter().any(|variant| variant.discriminant.is_some());
+    let tags = ["u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128"];
+    let words = layout.split(|c: char| !c.is_alphanumeric());
+    let tag = words.filter(|word| tags.contains(word)).next().unwrap_or("isize");
+    let tag = format_ident!("{tag}");
     let variants = variants.iter().map(|variant| {
         let name = variant.ident.to_string();
         let ident = &variant.ident;
@@ -104,8 +114,10 @@ fn enum_shape(variants: &[&syn::Variant], layout: &str) -> TokenStream {
                 quote!(::std::string::ToString::to_string(&(Self::#ident as i128)))
             }
             Some((_, value)) => {
-                let text = value.to_token_stream().to_string();
-                quote!(::std::string::String::from(#text))
+                quote!({
+                    const DISCRIMINANT: #tag = #value;
+                    ::std::string::ToString::to_string(&DISCRIMINANT)
+                })
             }
             None => quote!(::std::string::String::new()),
         };

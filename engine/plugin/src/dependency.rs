@@ -125,6 +125,21 @@ impl<I: Interface + ?Sized> Import for Leased<I> {
     fn bind(object: Option<BoundObject>) -> Result<Self> {
         let BoundObject { object, lease } =
             object.ok_or_else(|| Error::msg("the engine found no object for an import"))?;
+        // Whoever binds may have asked for another interface.
+        // SAFETY: the table lies in the object's image, which the lease keeps mapped.
+        let (found, expected) = (unsafe { ((*object.table).shape)() }, I::shape());
+        let found = match found {
+            crate::abi::Outcome::Ok(shape) => shape,
+            crate::abi::Outcome::Err(error) => return Err(error),
+            crate::abi::Outcome::Panic(report) => return Err(Error::msg(report.message)),
+        };
+        if found.name != expected.name {
+            let (found, expected) = (found.name, expected.name);
+            return Err(Error::msg(format_args!("it is a `{found}`, and no `{expected}`")));
+        }
+        if let Some(what) = found.difference(&expected) {
+            return Err(Error::msg(what));
+        }
         // SAFETY: the engine answers a request with an object of the shape that was asked for.
         Ok(unsafe { Self::from_raw(object, lease) })
     }

@@ -52,6 +52,10 @@ macro_rules! __export_plugin {
                     $crate::__hook!("pthread_getspecific", key_get);
                     $crate::__hook!("pthread_create", thread_create);
                     $crate::__hook!("dl_iterate_phdr", iterate_images);
+                    $crate::__hook!("setenv", set_variable);
+                    $crate::__hook!("unsetenv", unset_variable);
+                    $crate::__hook!("sigaction", signal_action);
+                    $crate::__hook!("signal", signal_handler);
                 }
             };
         };

@@ -18,7 +18,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -154,8 +154,9 @@ impl Future for HostFuture {
     type Output = Result<()>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = Waker::from(Arc::new(Caught(Some(context.waker().clone()))));
         // SAFETY: the host made the future, and nobody else polls it.
-        match unsafe { ((*self.0.table).poll)(self.0.data, context.waker()) } {
+        match unsafe { ((*self.0.table).poll)(self.0.data, &waker) } {
             Progress::Pending => Poll::Pending,
             Progress::Ready(Outcome::Ok(_)) => Poll::Ready(Ok(())),
             Progress::Ready(Outcome::Err(error)) => Poll::Ready(Err(error)),
@@ -169,6 +170,38 @@ impl Drop for HostFuture {
         // SAFETY: the host made the future; it is dropped once.
         let _ = unsafe { ((*self.0.table).drop)(self.0.data) };
     }
+}
+
+/// A waker of this image on its way to the host: a panic of its ends here.
+struct Caught(Option<Waker>);
+
+impl Wake for Caught {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        caught(|| self.0.iter().for_each(Waker::wake_by_ref));
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        caught(|| drop(self.0.take()));
+    }
+}
+
+fn caught(f: impl FnOnce()) {
+    if let Outcome::Panic(report) = crate::image::catch(|| {
+        f();
+        Outcome::Ok(())
+    }) {
+        tracing_core_error(&report.message, &report.location);
+    }
+}
+
+fn tracing_core_error(message: &str, location: &str) {
+    eprintln!("a waker panicked at {location}: {message}");
 }
 
 fn no_host() -> Error {

@@ -455,6 +455,8 @@ pub mod raw {
         pub fingerprint: u64,
         pub schema: extern "C" fn() -> Outcome<TypeSchema>,
         pub write: bool,
+        /// Replaces pointers into other images by such into the one that calls.
+        pub rehome: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
         pub run: unsafe extern "C" fn(context: *mut (), value: NonNull<()>),
         pub context: *mut (),
     }
@@ -469,6 +471,7 @@ pub mod raw {
                 fingerprint: schema_of::<T>().fingerprint(),
                 schema: schema::<T>,
                 write,
+                rehome: rehome::<T>,
                 run: run::<F, T, R>,
                 context: std::ptr::from_mut(call).cast(),
             }

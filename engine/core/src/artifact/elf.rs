@@ -21,6 +21,24 @@ const HOOKS: [&str; 6] = [
     "pthread_getspecific",
 ];
 
+/// What lets libc, or a library that is opened later, run code of the image on threads, or at ends,
+/// of which no hook knows.
+const UNSEEN: [&str; 13] = [
+    "thrd_create",
+    "tss_create",
+    "timer_create",
+    "mq_notify",
+    "getaddrinfo_a",
+    "lio_listio",
+    "aio_read",
+    "aio_write",
+    "on_exit",
+    "at_quick_exit",
+    "__cxa_at_quick_exit",
+    "dlopen",
+    "dlmopen",
+];
+
 /// Libraries whose threads and thread-locals the hooks do see, or that have none.
 const HARMLESS: [&str; 6] =
     ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-", "libpthread.so.0", "libdl.so.2"];
@@ -31,6 +49,8 @@ pub struct ElfFacts {
     pub descriptor: Range<usize>,
     /// The first hook that the file takes from libc.
     pub missing_hook: Option<String>,
+    /// A function of libc that runs code of the image where no hook sees it.
+    pub unseen: Option<String>,
     /// Whether the file is marked to stay mapped for good.
     pub is_no_delete: bool,
     /// The libraries it needs whose threads and thread-locals the hooks do not see.
@@ -60,15 +80,22 @@ pub fn read(file: &[u8]) -> Result<ElfFacts, ArtifactError> {
     let symbols = sections.symbols(endian, file, elf::SHT_DYNSYM).map_err(not_a_library)?;
     let undefined = symbols.iter().filter(|symbol| symbol.st_shndx.get(endian) == elf::SHN_UNDEF);
     let names = undefined.filter_map(|symbol| symbols.symbol_name(endian, symbol).ok());
-    let missing_hook = names
-        .filter_map(|name| std::str::from_utf8(name).ok())
-        .find(|name| HOOKS.contains(name))
-        .map(ToOwned::to_owned);
+    let names: Vec<&str> = names.filter_map(|name| std::str::from_utf8(name).ok()).collect();
+    let first_of = |list: &[&str]| names.iter().find(|name| list.contains(name));
+    let missing_hook = first_of(&HOOKS).map(|name| (*name).to_owned());
+    let unseen = first_of(&UNSEEN).map(|name| (*name).to_owned());
     let mut defined = symbols.iter().filter(|symbol| symbol.st_bind() == elf::STB_GNU_UNIQUE);
     let unique_symbol = defined.find_map(|symbol| symbols.symbol_name(endian, symbol).ok());
     let unique_symbol = unique_symbol.map(|name| String::from_utf8_lossy(name).into_owned());
     let (is_no_delete, foreign_libraries) = dynamic(&sections, endian, file)?;
-    Ok(ElfFacts { descriptor, missing_hook, is_no_delete, foreign_libraries, unique_symbol })
+    Ok(ElfFacts {
+        descriptor,
+        missing_hook,
+        unseen,
+        is_no_delete,
+        foreign_libraries,
+        unique_symbol,
+    })
 }
 
 /// Looks in the dynamic section for what would keep the image mapped: a mark, and libraries.
@@ -86,6 +113,10 @@ fn dynamic(
         let (tag, value) = (entry.tag32(endian).unwrap_or(0), entry.d_val(endian));
         if tag == elf::DT_FLAGS_1 && value & u64::from(elf::DF_1_NODELETE) != 0 {
             is_no_delete = true;
+        }
+        // Those of the C runtime and of std; any other may allocate, and there is no host yet.
+        if tag == elf::DT_INIT_ARRAYSZ && value > 16 {
+            return Err(ArtifactError::BadDescriptor("it has constructors".into()));
         }
         if tag == elf::DT_NEEDED {
             let name = entry.string(endian, strings).map_err(not_a_library)?;

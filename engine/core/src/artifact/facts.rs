@@ -144,9 +144,8 @@ impl Facts {
         if let Some(why) = PLATFORM_KEEPS {
             return Some(why.into());
         }
-        let all_loaded = self.foreign_libraries.iter().all(|library| is_loaded(library));
-        let only_libraries = !self.foreign_libraries.is_empty();
-        self.keep_reason.clone().filter(|_| !(only_libraries && all_loaded))
+        let _ = is_loaded;
+        self.keep_reason.clone()
     }
 }
 
@@ -184,7 +183,12 @@ pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
             Some("the file is marked NODELETE".into())
         } else {
             let foreign = elf.foreign_libraries.first();
-            foreign.map(|library| format!("it needs {library}, whose threads no hook sees"))
+            let foreign =
+                foreign.map(|library| format!("it needs {library}, whose threads no hook sees"));
+            let unseen = elf.unseen.as_ref();
+            foreign.or_else(|| {
+                unseen.map(|name| format!("it calls `{name}`, whose threads no hook sees"))
+            })
         },
         // A file that stays in any case stays with whatever it needs.
         foreign_libraries: if elf.is_no_delete { Vec::new() } else { elf.foreign_libraries },

@@ -5,7 +5,7 @@ use std::{
     os::{
         fd::AsRawFd,
         unix::{
-            fs::PermissionsExt,
+            fs::{FileTypeExt, PermissionsExt},
             net::{UnixListener, UnixStream},
         },
     },
@@ -104,7 +104,8 @@ pub(crate) fn listen(engine: &Arc<Inner>, socket: ConsoleSocket) -> Result<Liste
 
 /// Binds the socket; a file that a dead process of the same id left is removed first.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    if path.exists() && UnixStream::connect(path).is_err() {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err() {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

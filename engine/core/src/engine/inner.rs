@@ -229,7 +229,9 @@ impl Inner {
 
     /// What a reload would do now.
     pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
-        if *self.lock_loading_thread() == Some(thread::current().id()) {
+        if crate::lifecycle::runs_steps()
+            || *self.lock_loading_thread() == Some(thread::current().id())
+        {
             return Err(EngineError::Load {
                 plugin: None,
                 step: Step::Callback,
@@ -249,7 +251,7 @@ impl Inner {
     ) -> Result<ReloadReport, EngineError> {
         let data = reload::load_data(data)?;
         let this_thread = thread::current().id();
-        if *self.lock_loading_thread() == Some(this_thread) {
+        if crate::lifecycle::runs_steps() || *self.lock_loading_thread() == Some(this_thread) {
             return Err(EngineError::Load {
                 plugin: None,
                 step: Step::Callback,
@@ -463,7 +465,7 @@ impl Inner {
     }
 
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
-        let deadline = Instant::now() + timeout;
+        let deadline = crate::event::after(Instant::now(), timeout);
         self.is_shut_down.store(true, Ordering::Release);
         let ended = self.events.subscribe();
         self.events.send(Event::ShuttingDown { at_ms: now_ms() });

@@ -81,7 +81,7 @@ impl<'a> Handover<'a> {
         carries: &'a BTreeMap<String, Carry>,
         steps: &StepThread,
     ) -> Result<Self, EngineError> {
-        let deadline = Instant::now() + steps.timeout();
+        let deadline = crate::event::after(Instant::now(), steps.timeout());
         let values = loop {
             match Passing::lock_all(carries).map_err(|error| EngineError::publish(&error))? {
                 Ok(values) => break values,

@@ -30,6 +30,9 @@ pub(super) struct Cell {
     owner: Mutex<Owner>,
     schema: TypeSchema,
     content: RwLock<Content>,
+    /// Set when the value is to be dropped by whoever uses it last, with a lease for that.
+    left: Mutex<Option<Option<Lease>>>,
+    is_left: std::sync::atomic::AtomicBool,
 }
 
 /// What is behind a cell's lock.
@@ -67,7 +70,15 @@ impl Cell {
         };
         let content = RwLock::new(Content { value: Some(value), superseded_by: None });
         let label = format!("`{key}`").into();
-        Ok(Self { key: key.to_owned(), label, owner: Mutex::new(owner), schema, content })
+        Ok(Self {
+            key: key.to_owned(),
+            label,
+            owner: Mutex::new(owner),
+            schema,
+            content,
+            left: Mutex::default(),
+            is_left: false.into(),
+        })
     }
 
     pub fn owner(&self) -> Owner {
@@ -78,26 +89,65 @@ impl Cell {
         &self.schema
     }
 
+    /// Drops the value now or, where somebody uses it, when they have done. The lease is of the owner.
+    pub fn leave(&self, lease: Option<Lease>) {
+        use std::sync::atomic::{Ordering, fence};
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+        self.is_left.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.destroy_if_left();
+    }
+
+    fn destroy_if_left(&self) {
+        use std::sync::atomic::{Ordering, fence};
+        fence(Ordering::SeqCst);
+        if !self.is_left.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut content = match self.content.try_write() {
+            Ok(content) => content,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let lease = self.left.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let value = content.value.take();
+        drop(content);
+        value.into_iter().for_each(Value::destroy);
+        drop(lease);
+    }
+
     /// Calls back with the value; says whether there was one.
     pub fn with(&self, by: &Owner, callback: &mut ValueCallback) -> Result<bool> {
+        let done = self.with_value(by, callback);
+        self.destroy_if_left();
+        done
+    }
+
+    fn with_value(&self, by: &Owner, callback: &mut ValueCallback) -> Result<bool> {
         let Some(_lease) = self.lease() else { return Ok(false) };
         self.expect_type(callback)?;
         let _locked = self.lock_once()?;
         if callback.write {
             let content = self.content.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(version) = &content.superseded_by {
-                return Err(Error::msg(format_args!(
-                    "`{}` was superseded: {version} has taken it over with another type",
-                    self.key
-                )));
-            }
+            self.expect_not_superseded(&content)?;
             let Some(value) = content.value.as_ref() else { return Ok(false) };
+            let is_foreign = !same_owner(by, &self.owner());
+            if is_foreign {
+                // What is moved out must not point at statics of the owner's image.
+                // SAFETY: the type was checked, and the lock is held for writing.
+                let rehomed = flatten(unsafe { (callback.rehome)(value.0.data) });
+                if let Err(error) = rehomed {
+                    return Err(self.lose(content, error));
+                }
+            }
             // SAFETY: the type was checked, and the lock is held for writing.
             unsafe { (callback.run)(callback.context, value.0.data) };
-            if !same_owner(by, &self.owner()) {
+            if is_foreign {
                 // What another image wrote may point at statics of that image.
                 // SAFETY: the owner is leased, and the lock is held for writing.
-                flatten(unsafe { value.rehome() })?;
+                if let Err(error) = flatten(unsafe { value.rehome() }) {
+                    return Err(self.lose(content, error));
+                }
             }
         } else {
             let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
@@ -106,6 +156,27 @@ impl Cell {
             unsafe { (callback.run)(callback.context, value.0.data) };
         }
         Ok(true)
+    }
+
+    fn expect_not_superseded(&self, content: &Content) -> Result<()> {
+        let Some(version) = &content.superseded_by else { return Ok(()) };
+        Err(Error::msg(format_args!(
+            "`{}` was superseded: {version} has taken it over with another type",
+            self.key
+        )))
+    }
+
+    /// Refuses a cell of which a version has a copy of another type.
+    pub fn expect_current(&self) -> Result<()> {
+        self.expect_not_superseded(&self.content.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Drops a value that may point into two images; the owner is leased, and the other one calls.
+    fn lose(&self, mut content: RwLockWriteGuard<'_, Content>, error: Error) -> Error {
+        let value = content.value.take();
+        drop(content);
+        value.into_iter().for_each(Value::destroy);
+        error.context(format_args!("`{}` is lost", self.key))
     }
 
     /// Locks the cell, to be taken over; none when somebody is using it.

@@ -73,10 +73,20 @@ impl View {
     }
 
     /// Runs `f` with the contents that this owner writes to, while nobody publishes or retires.
-    fn write<T>(&self, f: impl FnOnce(&mut Contents) -> T) -> Result<T> {
+    fn write<T>(&self, key: &str, f: impl FnOnce(&mut Contents) -> T) -> Result<T> {
         let mut contents = self.store.contents();
         match self.sight() {
             Sight::Published => Ok(f(&mut contents)),
+            Sight::Retired(own)
+                if !own.contents().entries.contains_key(key)
+                    && contents.entries.contains_key(key) =>
+            {
+                let owner = contents.entries[key].owner();
+                Err(Error::msg(format_args!(
+                    "`{key}` is {owner}'s; a version that was replaced sets and removes only its own \
+                     values, which go with it"
+                )))
+            }
             Sight::Loading(own) | Sight::Retired(own) => Ok(f(&mut own.contents())),
             Sight::Ended => Err(Error::msg("the version has ended, and can leave nothing behind")),
         }
@@ -113,8 +123,9 @@ impl View {
                 return Ok(Put::Taken);
             }
             old.expect_unlocked()?;
+            old.expect_current()?;
         }
-        self.write(|contents| {
+        self.write(key, |contents| {
             if !replace && contents.entries.contains_key(key) {
                 return Put::Taken;
             }
@@ -172,7 +183,8 @@ impl View {
             )));
         }
         cell.expect_unlocked()?;
-        let removed = self.write(|contents| contents.remove(key))?;
+        cell.expect_current()?;
+        let removed = self.write(key, |contents| contents.remove(key))?;
         let was_there = removed.is_some();
         removed.into_iter().for_each(Displaced::destroy);
         Ok(was_there)

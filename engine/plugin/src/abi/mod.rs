@@ -136,6 +136,21 @@ pub struct HostTable {
         start: ThreadStart,
         argument: *mut c_void,
     ) -> c_int,
+    /// Sets or removes a variable of the environment, under the lock of the host's std.
+    pub set_variable: unsafe extern "C" fn(
+        name: *const std::ffi::c_char,
+        value: *const std::ffi::c_char,
+        replace: c_int,
+    ) -> c_int,
+    /// Sets the action of a signal, and remembers that the image has set one.
+    pub signal_action: unsafe extern "C" fn(
+        HostContext,
+        signal: c_int,
+        action: *const c_void,
+        old: *mut c_void,
+    ) -> c_int,
+    /// Sets the handler of a signal; as above.
+    pub signal_handler: unsafe extern "C" fn(HostContext, signal: c_int, handler: usize) -> usize,
     /// Starts a task on the host's runtime.
     pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Outcome<()>,
     /// Whether the calling thread is in a call that the engine makes, which catches panics.

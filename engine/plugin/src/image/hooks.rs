@@ -90,6 +90,54 @@ pub unsafe extern "C" fn thread_create(
     unsafe { (host.thread_create)(host.context, native, attributes, start, argument) }
 }
 
+/// `setenv`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn set_variable(
+    name: *const std::ffi::c_char,
+    value: *const std::ffi::c_char,
+    replace: c_int,
+) -> c_int {
+    let Some(host) = host() else { return -1 };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    unsafe { (host.set_variable)(name, value, replace) }
+}
+
+/// `unsetenv`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn unset_variable(name: *const std::ffi::c_char) -> c_int {
+    let Some(host) = host() else { return -1 };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    unsafe { (host.set_variable)(name, std::ptr::null(), 1) }
+}
+
+/// `sigaction`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn signal_action(
+    signal: c_int,
+    action: *const c_void,
+    old: *mut c_void,
+) -> c_int {
+    let Some(host) = host() else { return -1 };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    unsafe { (host.signal_action)(host.context, signal, action, old) }
+}
+
+/// `signal`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn signal_handler(signal: c_int, handler: usize) -> usize {
+    let Some(host) = host() else { return usize::MAX };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    unsafe { (host.signal_handler)(host.context, signal, handler) }
+}
+
 /// `dl_iterate_phdr`, which tells this image's symboliser that nothing is loaded. It would keep a
 /// mapping of the image's file open for good; the unwinder has its own way and needs this not.
 ///
