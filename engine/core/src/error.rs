@@ -116,6 +116,11 @@ pub enum EngineError {
     },
     /// The plugins are linked into the program, and cannot be replaced.
     StaticallyLinked,
+    /// A load was asked for by code that a load is waiting for.
+    InsideLoad {
+        /// `reload`
+        what: &'static str,
+    },
     /// The engine was shut down.
     ShutDown,
 }
@@ -183,7 +188,9 @@ impl EngineError {
 
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Load { .. } | Self::StaticallyLinked => ErrorKind::Reload,
+            Self::Load { .. } | Self::StaticallyLinked | Self::InsideLoad { .. } => {
+                ErrorKind::Reload
+            }
             Self::UnknownPlugin { .. } => ErrorKind::UnknownPlugin,
             Self::NotFreeable { .. } => ErrorKind::NotFreeable,
             Self::Setup { .. } | Self::Interface { .. } | Self::ShutDown => ErrorKind::Internal,
@@ -213,6 +220,12 @@ impl fmt::Display for EngineError {
                 "the host runs statically linked: its plugins are a part of the program, and last as \
                  long as it does; to replace plugins, start it with a directory of artifacts \
                  (`Engine::builder`)",
+            ),
+            Self::InsideLoad { what } => write!(
+                f,
+                "a {what} was asked for by code that a load is waiting for: a step, thread or task of \
+                 a plugin that does not serve yet, or a callback of the host's; ask again when the \
+                 load has ended"
             ),
             Self::ShutDown => f.write_str("the engine was shut down"),
         }

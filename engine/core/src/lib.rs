@@ -42,6 +42,7 @@ mod stage;
 
 mod counts;
 mod current;
+mod ending;
 mod heap;
 mod holders;
 mod lease;

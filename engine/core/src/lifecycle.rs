@@ -1,7 +1,11 @@
 //! Runs a plugin's lifecycle steps, on a thread that can be given up.
 
 use std::{
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
+    cell::{Cell, RefCell},
+    sync::{
+        Arc, Weak,
+        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -10,9 +14,11 @@ use hotswap_plugin::abi::Outcome;
 
 use crate::{
     EngineError, Step,
+    engine::Inner,
     image::Image,
     lease::{Lease, LeaseKind},
     slots::Entered,
+    version::Version,
 };
 
 /// The thread that runs the steps of one load.
@@ -23,15 +29,46 @@ use crate::{
 pub(crate) struct StepThread {
     jobs: Sender<Job>,
     timeout: Duration,
+    engine: EngineId,
 }
+
+/// Which engine a thread or a version belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EngineId(pub usize);
 
 thread_local! {
-    static RUNS_STEPS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    /// The engine whose steps this thread runs, or was left behind by.
+    static RUNS_STEPS_OF: Cell<Option<EngineId>> = const { Cell::new(None) };
+    /// The versions whose own threads and tasks run here, the innermost last.
+    static RUNS: RefCell<Vec<Weak<Version>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether this thread runs the steps of a load, or was left behind by one.
-pub(crate) fn runs_steps() -> bool {
-    RUNS_STEPS.get()
+/// Whether this thread runs what a load of an engine waits for, or waited for: a step, or a thread or a
+/// task of a version that does not serve yet, or never did. A load that is asked for here would wait
+/// for itself.
+pub(crate) fn is_inside_load_of(engine: EngineId) -> bool {
+    let is_unpublished = |version: &Weak<Version>| {
+        let version = version.upgrade();
+        version.is_some_and(|version| version.engine() == engine && !version.has_served())
+    };
+    RUNS_STEPS_OF.get() == Some(engine)
+        || RUNS.with_borrow(|versions| versions.iter().any(is_unpublished))
+}
+
+/// Notes, until dropped, that this thread runs a task of a version, or is a thread of it.
+pub(crate) fn running(version: &Arc<Version>) -> Running {
+    RUNS.with_borrow_mut(|versions| versions.push(Arc::downgrade(version)));
+    Running(())
+}
+
+/// A note of what this thread runs.
+pub(crate) struct Running(());
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A thread that ends has dropped the notes already.
+        let _ = RUNS.try_with(|versions| versions.borrow_mut().pop());
+    }
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -43,35 +80,36 @@ const LOOK: Duration = Duration::from_micros(50);
 /// The thread of one load, started when it is first asked for.
 pub(crate) struct Steps {
     timeout: Duration,
+    engine: EngineId,
     thread: Option<StepThread>,
 }
 
 impl Steps {
-    pub fn new(timeout: Duration) -> Self {
-        Self { timeout, thread: None }
+    pub fn new(engine: &Inner) -> Self {
+        Self { timeout: engine.step_timeout(), engine: engine.id(), thread: None }
     }
 
     pub fn thread(&mut self) -> Result<&StepThread, EngineError> {
         let thread = match self.thread.take() {
             Some(thread) => thread,
-            None => StepThread::start(self.timeout)?,
+            None => StepThread::start(self.timeout, self.engine)?,
         };
         Ok(self.thread.insert(thread))
     }
 }
 
 impl StepThread {
-    pub fn start(timeout: Duration) -> Result<Self, EngineError> {
+    pub fn start(timeout: Duration, engine: EngineId) -> Result<Self, EngineError> {
         let (jobs, received) = channel::<Job>();
         let thread = thread::Builder::new().name("hotswap-loader".into());
         let started = thread.spawn(move || {
-            RUNS_STEPS.set(true);
+            RUNS_STEPS_OF.set(Some(engine));
             while let Ok(job) = look(&received).or_else(|_| received.recv()) {
                 job();
             }
         });
         match started {
-            Ok(_) => Ok(Self { jobs, timeout }),
+            Ok(_) => Ok(Self { jobs, timeout, engine }),
             Err(error) => Err(EngineError::Load {
                 plugin: None,
                 step: Step::Open,
@@ -79,6 +117,11 @@ impl StepThread {
                 causes: Vec::new(),
             }),
         }
+    }
+
+    /// Another thread for steps of the same load, where this one may be stuck.
+    pub fn another(&self) -> Result<Self, EngineError> {
+        Self::start(self.timeout, self.engine)
     }
 
     /// How long a step may take.

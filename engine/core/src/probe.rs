@@ -64,11 +64,11 @@ impl Contents {
         let inspected = inner.staging().stage(Found::at(path)?)?.inspect()?;
         let bag = Bag::loading(Overlay::new(&[]));
         let lease = open_version(inner, &inspected, 1, bag, &mut Phases::default())?;
-        Self::ask(&lease)
+        Self::ask(inner, &lease)
     }
 
-    fn ask(lease: &Lease) -> Result<Self, EngineError> {
-        let steps = StepThread::start(STEP_TIMEOUT)?;
+    fn ask(engine: &Inner, lease: &Lease) -> Result<Self, EngineError> {
+        let steps = StepThread::start(STEP_TIMEOUT, engine.id())?;
         steps.run(lease, Step::Create, |image| image.create())?;
         let mut types = steps.run(lease, Step::Create, |image| image.describe_shared())?;
         types.sort_by(|a, b| a.name().cmp(b.name()));

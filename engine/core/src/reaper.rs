@@ -1,7 +1,13 @@
-//! Frees versions that nothing uses any more, on a thread of its own.
+//! Sees to it that versions which nothing uses any more are freed.
+//!
+//! The reaper's thread decides, and runs nothing of a plugin; what a plugin does at its end runs on
+//! the threads of [`Enders`].
 
 use std::{
+    cell::Cell,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -11,16 +17,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::abi::Outcome;
 use hotswap_protocol::VersionState;
 
 use crate::{
     current::Replaced,
-    holders::duration_text,
-    image::Closed,
+    ending::{Done, Enders, Next, Work},
+    lifecycle::EngineId,
     slots,
     vault::Store,
-    version::{Ending, Version},
+    version::Version,
 };
 
 /// Reaches the reaper from wherever a lease ends.
@@ -44,6 +49,10 @@ enum Message {
     Keep(Replaced),
     /// A call has ended that somebody was waiting for.
     LookAgain,
+    /// Something that a plugin made is to be dropped, where that keeps nobody waiting.
+    Drop(Box<dyn FnOnce() + Send>),
+    /// Some work of the plugins' own is done.
+    Done(Done),
     /// Somebody waits until all that came before was looked at.
     Answer(Sender<()>),
     /// Nothing comes any more.
@@ -79,12 +88,35 @@ impl ReaperHandle {
     pub fn keep(&self, generation: Replaced) {
         if let Err(SendError(message)) = self.0.messages.send(Message::Keep(generation)) {
             // Nobody is there to look when the call has gone on; then it stays, which is safe.
-            std::mem::forget(message);
+            mem::forget(message);
         }
     }
 
-    /// Waits until the reaper has looked at all that it was told of, but no longer than so long: what
-    /// runs at a version's end may take its time.
+    /// Drops something that a plugin made on a thread that nobody waits for.
+    pub fn drop_later(&self, drop: impl FnOnce() + Send + 'static) {
+        // As above: where the reaper is gone it stays, which is safe.
+        if let Err(SendError(message)) = self.0.messages.send(Message::Drop(Box::new(drop))) {
+            mem::forget(message);
+        }
+    }
+
+    /// The engine, of which there is one for each reaper.
+    pub fn engine(&self) -> EngineId {
+        EngineId(Arc::as_ptr(&self.0).addr())
+    }
+
+    /// Whether this thread is the reaper's, or ends versions for it: then it must not wait for it.
+    pub fn is_here(&self) -> bool {
+        HERE.get() == Arc::as_ptr(&self.0)
+    }
+
+    /// A handle that does not keep the reaper waiting for messages.
+    pub fn downgrade(&self) -> WeakReaper {
+        WeakReaper(Arc::downgrade(&self.0))
+    }
+
+    /// Waits until the reaper has handled every message sent before this call, and the versions that
+    /// these were about went as far as they can go, for at most `patience`.
     pub fn wait(&self, patience: Duration) {
         let (answer, answered) = channel();
         if self.0.messages.send(Message::Answer(answer)).is_ok() {
@@ -95,6 +127,27 @@ impl ReaperHandle {
     pub fn stop(&self) {
         let _ = self.0.messages.send(Message::Stop);
     }
+}
+
+/// Reaches the reaper as long as there is one.
+pub(crate) struct WeakReaper(Weak<Mailbox>);
+
+impl WeakReaper {
+    /// Notes that this thread works for the reaper.
+    pub fn mark_thread(&self) {
+        HERE.set(self.0.as_ptr());
+    }
+
+    /// Tells the reaper what was done; says whether there is a reaper.
+    pub fn tell(&self, done: Done) -> bool {
+        let reaper = self.0.upgrade();
+        reaper.is_some_and(|reaper| reaper.messages.send(Message::Done(done)).is_ok())
+    }
+}
+
+thread_local! {
+    /// The mailbox of the reaper that this thread works for, to be compared only.
+    static HERE: Cell<*const Mailbox> = const { Cell::new(ptr::null()) };
 }
 
 /// Lets all reapers look again for calls that they wait for.
@@ -114,8 +167,11 @@ pub(crate) fn start(
     let own = Arc::downgrade(&mailbox);
     let thread = thread::Builder::new().name("hotswap-reaper".into());
     let thread = thread.spawn(move || {
+        WeakReaper(own.clone()).mark_thread();
         let reaper = Reaper {
-            store,
+            enders: Enders::new(store),
+            ending: Vec::new(),
+            answers: Vec::new(),
             free_delay,
             wake,
             waiting: Vec::new(),
@@ -130,7 +186,11 @@ pub(crate) fn start(
 }
 
 struct Reaper {
-    store: Arc<Store>,
+    enders: Enders,
+    /// The versions that the enders have, and whether each is to be considered again then.
+    ending: Vec<(Arc<Version>, bool)>,
+    /// Who waits, and for which of these.
+    answers: Vec<(Sender<()>, Vec<Arc<Version>>)>,
     free_delay: Duration,
     wake: Vec<WakeThreads>,
     /// The versions that are kept for a while, and until when.
@@ -153,16 +213,19 @@ impl Reaper {
                     self.consider(&version);
                 }
                 Ok(Message::Keep(generation)) => self.keep(generation),
-                Ok(Message::Answer(answer)) => {
-                    let _ = answer.send(());
-                }
+                Ok(Message::Drop(drop)) => self.give(Work::Drop(drop)),
+                Ok(Message::Done(done)) => self.done(done),
+                Ok(Message::Answer(answer)) => self.answer(answer),
                 Ok(Message::LookAgain) => {
                     if let Some(mailbox) = self.mailbox.upgrade() {
                         mailbox.looks_again.store(false, Ordering::Release);
                     }
                     self.look_again();
                 }
-                Err(RecvTimeoutError::Timeout) => self.look_at_replaced(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look_at_replaced();
+                    self.with_mailbox(|enders, reaper| enders.go_on(reaper));
+                }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -170,7 +233,7 @@ impl Reaper {
 
     /// The next message, or a timeout when something has waited long enough.
     fn next(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
-        let until = self.waiting.iter().map(|(until, _)| *until).min();
+        let until = self.waiting.iter().map(|(until, _)| *until).chain(self.enders.look_at()).min();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let look = (!self.replaced.is_empty()).then_some(LOOK_AT_REPLACED);
         match left.into_iter().chain(look).min() {
@@ -182,7 +245,7 @@ impl Reaper {
     fn consider_those_that_waited(&mut self) {
         let now = Instant::now();
         let (due, waiting) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|(until, _)| *until <= now);
+            mem::take(&mut self.waiting).into_iter().partition(|(until, _)| *until <= now);
         self.waiting = waiting;
         let due: Vec<(Instant, Arc<Version>)> = due;
         due.iter().for_each(|(_, version)| self.consider(version));
@@ -191,14 +254,14 @@ impl Reaper {
     /// A call that was reading a generation may have gone on to a version of it, without leaving its
     /// slot: nobody tells of that.
     fn look_at_replaced(&mut self) {
-        for generation in std::mem::take(&mut self.replaced) {
+        for generation in mem::take(&mut self.replaced) {
             self.keep(generation);
         }
     }
 
     fn look_again(&mut self) {
         self.look_at_replaced();
-        for version in std::mem::take(&mut self.called) {
+        for version in mem::take(&mut self.called) {
             self.consider(&version);
         }
     }
@@ -216,12 +279,77 @@ impl Reaper {
             self.wait(version, until);
             return;
         }
-        // The host's code may run in here: its log's subscriber, and what wakes its threads.
-        let advance = AssertUnwindSafe(|| self.advance(version));
-        if catch_unwind(advance).is_err() {
-            version.set_ending(version.ending().passed());
-            self.wait(version, Instant::now() + WAKE_AGAIN);
+        if version.is_finished() || !version.leases().has_no_entry() {
+            return;
         }
+        // Once nothing leads to the version any more, no call can begin, but one may still run.
+        if slots::is_held(Arc::as_ptr(version)) {
+            self.wait_for_calls(version);
+            return;
+        }
+        if version.leases().close() {
+            self.end(version);
+        }
+    }
+
+    /// Lets a version that nobody can enter any more go on towards its end.
+    fn end(&mut self, version: &Arc<Version>) {
+        let mut ending = self.ending.iter_mut();
+        match ending.find(|(ending, _)| Arc::ptr_eq(ending, version)) {
+            Some((_, again)) => *again = true,
+            None => {
+                self.ending.push((version.clone(), false));
+                self.give(Work::Advance(version.clone()));
+            }
+        }
+    }
+
+    fn give(&mut self, work: Work) {
+        self.with_mailbox(|enders, reaper| enders.give(work, reaper));
+    }
+
+    fn with_mailbox(&mut self, f: impl FnOnce(&mut Enders, &ReaperHandle)) {
+        // Whoever has sent something, or has a version, has the mailbox.
+        if let Some(mailbox) = self.mailbox.upgrade() {
+            f(&mut self.enders, &ReaperHandle(mailbox));
+        }
+    }
+
+    /// Goes on with a version that an ender has taken as far as it could.
+    fn done(&mut self, done: Done) {
+        self.with_mailbox(|enders, reaper| enders.done(&done, reaper));
+        let Some((version, next)) = done.version else { return };
+        let at = self.ending.iter().position(|(ending, _)| Arc::ptr_eq(ending, &version));
+        let again = at.is_some_and(|at| self.ending.swap_remove(at).1);
+        match next {
+            Next::Nothing => {}
+            Next::Threads => self.wait_for_threads(&version),
+            Next::Again => self.wait(&version, Instant::now() + WAKE_AGAIN),
+        }
+        if again {
+            self.consider(&version);
+        }
+        for (_, awaited) in &mut self.answers {
+            awaited.retain(|awaited| !Arc::ptr_eq(awaited, &version));
+        }
+        let (answered, unanswered) =
+            mem::take(&mut self.answers).into_iter().partition(|(_, awaited)| awaited.is_empty());
+        self.answers = unanswered;
+        let answered: Vec<(Sender<()>, Vec<Arc<Version>>)> = answered;
+        for (answer, _) in answered {
+            // Whoever waited may have lost patience.
+            let _ = answer.send(());
+        }
+    }
+
+    /// Answers when the versions that are ending now went as far as they can go.
+    fn answer(&mut self, answer: Sender<()>) {
+        if self.ending.is_empty() {
+            let _ = answer.send(());
+            return;
+        }
+        let awaited = self.ending.iter().map(|(version, _)| version.clone()).collect();
+        self.answers.push((answer, awaited));
     }
 
     /// Considers a version again at a time; at the earlier one if it was to wait already.
@@ -231,79 +359,6 @@ impl Reaper {
             Some((earlier, _)) => *earlier = until.min(*earlier),
             None => self.waiting.push((until, version.clone())),
         }
-    }
-
-    /// Takes a version as far towards its end as it can go.
-    ///
-    /// Each step may run the plugin's code, which may start threads and leave thread-locals. Then
-    /// this is called again when those end.
-    fn advance(&mut self, version: &Arc<Version>) {
-        if version.is_finished() || !version.leases().has_no_entry() {
-            return;
-        }
-        // Once nothing leads to the version any more, no call can begin, but one may still run.
-        if slots::is_held(Arc::as_ptr(version)) {
-            self.wait_for_calls(version);
-            return;
-        }
-        if !version.leases().close() {
-            return;
-        }
-        if version.ending() == Ending::InUse {
-            version.set_ending(Ending::OnFree);
-            version.cancel_tasks();
-            on_free(version);
-            version.set_ending(Ending::Freed);
-        }
-        if !version.leases().has_ended() {
-            if version.failure().is_none() {
-                version
-                    .enter(VersionState::Retired, format!("retired: {}", version.holder_counts()));
-            }
-            return;
-        }
-        if version.ending() == Ending::Freed {
-            version.set_ending(Ending::Dropping);
-            let noted = version.note("the drop of a value");
-            self.store.end(version);
-            version.export().into_iter().for_each(|export| export.destroy());
-            drop(noted);
-            version.set_ending(Ending::Draining);
-        }
-        version.threads.begin_drain();
-        if !self.has_drained(version) {
-            return;
-        }
-        if version.ending() == Ending::Draining {
-            version.set_ending(Ending::Detaching);
-            let noted = version.note("the drop of the plugin");
-            // SAFETY: this is the reaper, and the version has ended.
-            unsafe { version.detach() };
-            drop(noted);
-            version.set_ending(Ending::Detached);
-        }
-        // The drop of the instance may have started a thread, or touched thread-locals.
-        if !self.has_drained(version) {
-            return;
-        }
-        if let Some(why) = &version.keep_reason {
-            version.finish(VersionState::Kept, format!("kept: {why}"));
-            return;
-        }
-        // SAFETY: this is the reaper; the version was detached and has ended. It is closed, so no
-        // lease can come but of its own code, and no thread runs that any more.
-        let closed = unsafe { version.close() };
-        self.report(version, closed);
-    }
-
-    /// Whether no thread runs in the version, nor has destructors of it to run.
-    fn has_drained(&mut self, version: &Arc<Version>) -> bool {
-        version.run_destructors();
-        if version.threads.is_pinned() {
-            self.wait_for_threads(version);
-            return false;
-        }
-        version.has_ended_unpinned()
     }
 
     fn wait_for_calls(&mut self, version: &Arc<Version>) {
@@ -322,61 +377,11 @@ impl Reaper {
         let waited = version.since_retired().unwrap_or_default();
         self.wait(version, Instant::now() + (waited / 8).clamp(WAKE_AGAIN, WAKE_RARELY));
         slots::ask_all_threads();
+        self.give(Work::Checkpoint);
         for wake in &self.wake {
             if catch_unwind(AssertUnwindSafe(wake)).is_err() {
                 tracing::error!("what the host wakes its threads with panicked");
             }
         }
-    }
-
-    fn report(&self, version: &Arc<Version>, closed: Option<Closed>) {
-        match (closed, version.failure()) {
-            (Some(Closed::Unmapped), None) => {
-                let size = size_text(version.size_bytes);
-                let after = version.since_retired().unwrap_or_default();
-                let left = version.heap.map(|heap| size_text(heap.bytes() as u64));
-                let left =
-                    left.map_or_else(String::new, |left| format!(", {left} left on the heap"));
-                let detail = format!("freed: {size} unmapped after {}{left}", duration_text(after));
-                version.finish(VersionState::Freed, detail);
-            }
-            (Some(Closed::Unmapped), Some(failure)) => {
-                version.finish(VersionState::Failed, format!("failed: {failure}"));
-            }
-            (Some(Closed::StillMapped(why)), _) => {
-                version.finish(VersionState::Kept, format!("kept: {why}"));
-            }
-            (None, _) => version.finish(VersionState::Kept, "kept: it has no image".into()),
-        }
-    }
-}
-
-/// Runs a version's `on_free`, which nobody but its own threads can be beside.
-fn on_free(version: &Arc<Version>) {
-    let _noted = version.note("on_free");
-    // SAFETY: this is the reaper.
-    match unsafe { version.image() }.on_free() {
-        Outcome::Ok(()) => {}
-        Outcome::Err(error) => tracing::debug!("{version}: on_free did not run: {error}"),
-        Outcome::Panic(report) => tracing::error!(
-            plugin = version.name(),
-            version = version.ordinal,
-            "on_free panicked at {}: {}",
-            report.location,
-            report.message
-        ),
-    }
-}
-
-/// `4.3 MiB`
-fn size_text(bytes: u64) -> String {
-    const KIB: f64 = 1024.0;
-    let bytes = bytes as f64;
-    if bytes < KIB {
-        format!("{bytes} bytes")
-    } else if bytes < KIB * KIB {
-        format!("{:.0} KiB", bytes / KIB)
-    } else {
-        format!("{:.1} MiB", bytes / KIB / KIB)
     }
 }

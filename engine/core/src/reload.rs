@@ -75,7 +75,7 @@ pub(crate) fn reload(
     let begun = Instant::now();
     let mut phases = Phases::default();
     let current = engine.current();
-    let mut steps = Steps::new(engine.step_timeout());
+    let mut steps = Steps::new(engine);
     let plan = Plan::make(engine, state, request, &current, &mut steps, &mut phases)?;
     let (generation, data_bag) = if plan.changes_nothing() {
         (current.generation, Vec::new())

@@ -13,7 +13,7 @@ use hotswap_plugin::{
     abi::Outcome,
 };
 
-use crate::{lease::Lease, thread::checkpoint, version::Version};
+use crate::{lease::Lease, lifecycle::running, thread::checkpoint, version::Version};
 
 /// A future that the runtime drives.
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -74,6 +74,7 @@ impl Future for Task {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         checkpoint();
+        let _running = running(self.lease.version());
         // SAFETY: the lease keeps the image mapped, and nobody else polls.
         match unsafe { ((*self.future.table).poll)(self.future.data, &caught(context.waker())) } {
             Progress::Pending => return Poll::Pending,

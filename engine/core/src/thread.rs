@@ -283,6 +283,7 @@ extern "C" fn trampoline(launch: *mut c_void) -> *mut c_void {
     // SAFETY: the call has no precondition.
     let lease = lease.named(unsafe { libc::gettid() }.to_string());
     let version = lease.version().clone();
+    std::mem::forget(crate::lifecycle::running(&version));
     // Not on the stack: the thread may end in `pthread_exit`.
     Record::get().of_thread.replace(Some(lease));
     // SAFETY: the image asked for this call, and the lease keeps it mapped.

@@ -17,6 +17,7 @@ pub(crate) use view::View;
 
 use std::{
     collections::{BTreeMap, HashSet},
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -27,6 +28,7 @@ use crate::{
     lease::Lease,
     lifecycle::StepThread,
     live::LiveTable,
+    reaper::ReaperHandle,
     version::{Owner, Version},
 };
 use carry::{Carry, Handover};
@@ -83,7 +85,7 @@ enum Sight {
 /// A cell that was taken out of the Vault, and whose owner is still there to drop its value.
 struct Displaced {
     cell: Arc<Cell>,
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
 }
 
 impl Overlay {
@@ -99,6 +101,15 @@ impl Overlay {
 
     fn carries(&self) -> MutexGuard<'_, BTreeMap<String, Carry>> {
         self.carries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out what one version was to take over.
+    fn take_carries_of(&self, version: &Version) -> Vec<Carry> {
+        let mut carries = self.carries();
+        let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            mem::take(&mut *carries).into_iter().partition(|(_, it)| it.new_owner.is(version));
+        *carries = others;
+        own.into_values().collect()
     }
 
     /// Whether this load does not see what `owner` owns.
@@ -122,20 +133,16 @@ impl Bag {
 
     fn set(&self, sight: Sight) -> Sight {
         let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut own, sight)
+        mem::replace(&mut own, sight)
     }
 }
 
 impl Contents {
     /// Takes out what one version owns.
     fn take_owned_by(&mut self, version: &Version) -> Self {
-        let whose = |owner: &Owner| match owner {
-            Owner::Version(owner) => std::ptr::eq(Weak::as_ptr(owner), version),
-            Owner::Host => false,
-        };
-        let Self { entries, slots } = std::mem::take(self);
-        let (mine, others) = entries.into_iter().partition(|(_, cell)| whose(&cell.owner()));
-        let (my_slots, other_slots) = slots.into_iter().partition(|slot| whose(&slot.owner));
+        let Self { entries, slots } = mem::take(self);
+        let (mine, others) = entries.into_iter().partition(|(_, cell)| cell.owner().is(version));
+        let (my_slots, other_slots) = slots.into_iter().partition(|slot| slot.owner.is(version));
         *self = Self { entries: others, slots: other_slots };
         Self { entries: mine, slots: my_slots }
     }
@@ -153,18 +160,13 @@ impl Contents {
 impl Displaced {
     /// The caller holds the lock of what the cell was in, so its owner has not ended.
     fn new(cell: Arc<Cell>) -> Self {
-        // One that is closed has not ended: as if a task of its own dropped the value.
-        let lease = match (cell.lease(), cell.owner()) {
-            (Some(lease), _) => lease,
-            (None, Owner::Version(version)) => version.upgrade().as_ref().map(Lease::of_task),
-            (None, Owner::Host) => None,
-        };
-        Self { _lease: lease, cell }
+        Self { lease: cell.lease_to_drop(), cell }
     }
 
-    /// Drops the value. Not under a lock: this runs the owner's code, and waits for whoever uses it.
+    /// Drops the value, or lets the last who uses it do so. Not under a lock: this runs the owner's
+    /// code.
     fn destroy(self) {
-        self.cell.leave(self._lease);
+        self.cell.leave(self.lease);
     }
 }
 
@@ -210,7 +212,7 @@ impl Store {
         for version in replaced {
             contents.retire(version);
         }
-        let new = std::mem::take(&mut *overlay.contents());
+        let new = mem::take(&mut *overlay.contents());
         let added: Vec<String> = new.entries.keys().cloned().collect();
         let migrated = migrated.into_iter().map(|cell| (cell.key.clone(), cell));
         let cells = new.entries.into_iter().chain(migrated);
@@ -245,20 +247,8 @@ impl Store {
             }
         };
         // The versions of a failed load share its overlay; each drops what is its own.
-        let is_own = |carry: &Carry| match &carry.new_owner {
-            Owner::Version(owner) => std::ptr::eq(Weak::as_ptr(owner), version),
-            Owner::Host => false,
-        };
-        let carries: Vec<Carry> = {
-            let mut all = ended.carries();
-            let (own, others) =
-                std::mem::take(&mut *all).into_iter().partition(|(_, carry)| is_own(carry));
-            *all = others;
-            let own: BTreeMap<String, Carry> = own;
-            own.into_values().collect()
-        };
-        let migrated = carries.iter().filter_map(|carry| carry.migrated.as_ref());
-        migrated.for_each(|cell| cell.destroy());
+        let own = ended.take_carries_of(version);
+        own.iter().filter_map(|carry| carry.migrated.as_ref()).for_each(|cell| cell.destroy());
         let mine = ended.contents().take_owned_by(version);
         mine.entries.values().for_each(|cell| cell.destroy());
         mine.slots.iter().for_each(|slot| slot.destroy());
@@ -291,13 +281,10 @@ impl Store {
 impl Drop for Store {
     /// What is left is the host's: every version's own went with it.
     fn drop(&mut self) {
-        let Contents { entries, slots } = std::mem::take(&mut *self.contents());
-        for cell in entries.values().filter(|cell| matches!(cell.owner(), Owner::Host)) {
-            cell.destroy();
-        }
-        for slot in slots.iter().filter(|slot| matches!(slot.owner, Owner::Host)) {
-            slot.destroy();
-        }
+        let Contents { entries, slots } = mem::take(&mut *self.contents());
+        let is_host = |owner: &Owner| matches!(owner, Owner::Host);
+        entries.values().filter(|cell| is_host(&cell.owner())).for_each(|cell| cell.destroy());
+        slots.iter().filter(|slot| is_host(&slot.owner)).for_each(|slot| slot.destroy());
     }
 }
 
@@ -338,9 +325,12 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Drops the values that new ones displaced; says what became of each key.
-    pub fn finish(self) -> Vec<ValueOutcome> {
-        self.displaced.into_iter().for_each(Displaced::destroy);
-        self.values
+    /// Lets the values be dropped that new ones displaced; says what became of each key.
+    pub fn finish(self, reaper: &ReaperHandle) -> Vec<ValueOutcome> {
+        let Self { displaced, values } = self;
+        if !displaced.is_empty() {
+            reaper.drop_later(move || displaced.into_iter().for_each(Displaced::destroy));
+        }
+        values
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     holders::SeenCalls,
     image::{Closed, Image, is_loaded},
     lease::LeaseCounts,
+    lifecycle::EngineId,
     reaper::ReaperHandle,
     reload,
     runtime::{Runtime, TaskHandle},
@@ -436,6 +437,16 @@ impl Version {
         life.active_at.filter(|_| life.state == VersionState::Active)
     }
 
+    /// Whether it serves, or has served.
+    pub fn has_served(&self) -> bool {
+        self.life().active_at.is_some()
+    }
+
+    /// The engine that it belongs to.
+    pub fn engine(&self) -> EngineId {
+        self.services.reaper.engine()
+    }
+
     /// Keeps a copy of what the image told of its live types.
     pub fn set_live_types(&self, types: &[LiveTypeDescription]) {
         let _ = self.live_types.set(types.to_vec());
@@ -641,6 +652,16 @@ impl fmt::Display for Version {
 pub(crate) enum Owner {
     Host,
     Version(Weak<Version>),
+}
+
+impl Owner {
+    /// Whether it is this version.
+    pub fn is(&self, version: &Version) -> bool {
+        match self {
+            Self::Host => false,
+            Self::Version(owner) => std::ptr::eq(Weak::as_ptr(owner), version),
+        }
+    }
 }
 
 impl fmt::Display for Owner {

@@ -15,6 +15,7 @@ mod panicking_waker;
 mod pthread_exit;
 mod publish_waits;
 mod readers;
+mod reentrant;
 mod reload_in_step;
 mod retired_set;
 mod rollback_unchecked;

@@ -11,7 +11,7 @@ mod workspace;
 
 pub use gate::Gate;
 pub use host::{Host, held_by, mapped_files};
-pub use own_process::in_own_process;
+pub use own_process::{End, in_own_process};
 pub use plugins::{PluginDir, artifact, renamed, revised, revision};
 pub use process::{
     Answer, PATIENCE, Place, Process, cargo, end, get, program, repository, succeed, target_dir,

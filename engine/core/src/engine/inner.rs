@@ -28,6 +28,7 @@ use crate::{
     extension::{ExtensionFactory, ExtensionObject},
     history,
     lease::{Lease, LeaseKind},
+    lifecycle::{self, EngineId},
     live::LiveTable,
     manager::same_name,
     reaper::ReaperHandle,
@@ -141,6 +142,11 @@ impl Inner {
         Ok(())
     }
 
+    /// What tells this engine from others.
+    pub fn id(&self) -> EngineId {
+        self.reaper.engine()
+    }
+
     pub fn current(&self) -> Arc<PluginManager> {
         self.current.load()
     }
@@ -188,6 +194,10 @@ impl Inner {
         Services { reaper, events, runtime: self.runtime.clone() }
     }
 
+    pub fn reaper(&self) -> &ReaperHandle {
+        &self.reaper
+    }
+
     pub fn events(&self) -> &Arc<EventHub> {
         &self.events
     }
@@ -223,22 +233,14 @@ impl Inner {
         }
         let versions = self.lock_versions().clone();
         let store = self.store_dir.as_deref();
+        self.expect_outside_load("rollback")?;
         let artifact = history::find_earlier(target, &versions, store, &self.staging)?;
         self.load_as(Request::Rollback(Box::new(artifact)), &(), None)
     }
 
     /// What a reload would do now.
     pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
-        if crate::lifecycle::runs_steps()
-            || *self.lock_loading_thread() == Some(thread::current().id())
-        {
-            return Err(EngineError::Load {
-                plugin: None,
-                step: Step::Callback,
-                message: "a plan was asked for inside a reload's callback".into(),
-                causes: Vec::new(),
-            });
-        }
+        self.expect_outside_load("plan")?;
         let state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
         reload::plan(self, &state, if latest { Request::Latest } else { Request::Changed })
     }
@@ -249,20 +251,29 @@ impl Inner {
         data: &T,
         callback: Option<&mut Callback<'_>>,
     ) -> Result<ReloadReport, EngineError> {
+        self.expect_outside_load("reload")?;
         let data = reload::load_data(data)?;
-        let this_thread = thread::current().id();
-        if crate::lifecycle::runs_steps() || *self.lock_loading_thread() == Some(this_thread) {
-            return Err(EngineError::Load {
-                plugin: None,
-                step: Step::Callback,
-                message: "a reload was asked for inside a reload's callback".into(),
-                causes: Vec::new(),
-            });
-        }
         let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.lock_loading_thread() = Some(this_thread);
-        let _loading = Loading(self);
-        self.load_locked(&mut state, request, &data, callback)
+        *self.lock_loading_thread() = Some(thread::current().id());
+        let loading = Loading(self);
+        let result = self.load_locked(&mut state, request, &data, callback);
+        drop(loading);
+        if self.is_shut_down() {
+            // A shutdown that was asked for inside the load could not wait for it.
+            self.retire_all();
+        }
+        result
+    }
+
+    /// Refuses what would wait for a load that waits for the caller.
+    fn expect_outside_load(&self, what: &'static str) -> Result<(), EngineError> {
+        if self.is_inside_load() { Err(EngineError::InsideLoad { what }) } else { Ok(()) }
+    }
+
+    /// Whether a load waits for this thread.
+    fn is_inside_load(&self) -> bool {
+        lifecycle::is_inside_load_of(self.id())
+            || *self.lock_loading_thread() == Some(thread::current().id())
     }
 
     fn lock_loading_thread(&self) -> MutexGuard<'_, Option<ThreadId>> {
@@ -390,7 +401,7 @@ impl Inner {
                 version.hurry();
                 // Who asks may be what it waits for.
                 checkpoint();
-                if !self.is_on_reaper() {
+                if !self.reaper.is_here() {
                     self.reaper.wait(FREE_PATIENCE);
                 }
             }
@@ -450,12 +461,16 @@ impl Inner {
     }
 
     pub fn vault_snapshot(&self) -> VaultSnapshot {
-        let current = self.current();
+        // Looking runs code of whoever owns the values, and so must not hold the whole generation.
+        let (generation, extension) = {
+            let current = self.current();
+            (current.generation, current.extension.clone())
+        };
         VaultSnapshot {
-            generation: current.generation,
+            generation,
             data_bag: self.store.data_bag_infos(),
-            extension: current.extension.to_json(),
-            extension_type: current.extension.type_name().to_owned(),
+            extension: extension.to_json(),
+            extension_type: extension.type_name().to_owned(),
             slots: self.store.slot_infos(),
         }
     }
@@ -470,14 +485,16 @@ impl Inner {
         let ended = self.events.subscribe();
         self.events.send(Event::ShuttingDown { at_ms: now_ms() });
         // A load that runs ends first, and does not publish any more; none begins afterwards.
-        let Some(loads) = self.lock_loads_until(deadline) else {
+        let patience = if self.is_inside_load() { Instant::now() } else { deadline };
+        let Some(loads) = self.lock_loads_until(patience) else {
             return ShutdownReport { held: vec!["a load that has not ended".into()] };
         };
         self.retire_all();
         drop(loads);
         self.mapped().iter().for_each(|version| version.hurry());
         checkpoint();
-        while !self.mapped().is_empty() {
+        // What a version does at its end is not waited for by itself.
+        while !self.mapped().is_empty() && !self.reaper.is_here() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || ended.recv_timeout(left).is_err() {
                 break;
@@ -535,18 +552,11 @@ impl Inner {
 
     fn end_reaper(&self) {
         self.reaper.stop();
-        // A shutdown that a plugin's `on_free` asks for runs on the reaper itself.
-        let is_on_reaper = self.is_on_reaper();
+        // A shutdown that the reaper's own log events ask for cannot wait for it.
         let thread = self.lock_reaper_thread().take();
-        if let Some(thread) = thread.filter(|_| !is_on_reaper) {
+        if let Some(thread) = thread.filter(|_| !self.reaper.is_here()) {
             let _ = thread.join();
         }
-    }
-
-    /// Whether this thread is the reaper's, which cannot wait for itself.
-    fn is_on_reaper(&self) -> bool {
-        let this = thread::current().id();
-        self.lock_reaper_thread().as_ref().is_some_and(|reaper| reaper.thread().id() == this)
     }
 
     fn lock_reaper_thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {

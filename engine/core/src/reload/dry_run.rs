@@ -19,7 +19,7 @@ pub(crate) fn plan(
     request: Request,
 ) -> Result<ReloadPlan, EngineError> {
     let current = engine.current();
-    let (mut steps, mut phases) = (Steps::new(engine.step_timeout()), Phases::default());
+    let (mut steps, mut phases) = (Steps::new(engine), Phases::default());
     let plan = Plan::make(engine, state, request, &current, &mut steps, &mut phases)?;
     let mut plugins: Vec<_> = current.versions.iter().map(|lease| plan.of_loaded(lease)).collect();
     plugins.extend(plan.of_added(&current));

@@ -208,8 +208,7 @@ impl<'steps> Load<'steps> {
             version.enter(VersionState::Retired, "retired".into());
         }
         drop(old);
-        // Last: a value that another thread is using is waited for.
-        Ok((generation, published.finish()))
+        Ok((generation, published.finish(engine.reaper())))
     }
 
     /// The versions of the new generation in load order: the new ones, and those that stay.

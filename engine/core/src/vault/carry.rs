@@ -60,7 +60,7 @@ const RETRY: Duration = Duration::from_millis(1);
 pub(super) struct Handover<'a> {
     values: Vec<Passing<'a>>,
     store: &'a Store,
-    step_timeout: Duration,
+    steps: &'a StepThread,
 }
 
 /// A value on its way from one version to another.
@@ -79,7 +79,7 @@ impl<'a> Handover<'a> {
     pub fn prepare(
         store: &'a Store,
         carries: &'a BTreeMap<String, Carry>,
-        steps: &StepThread,
+        steps: &'a StepThread,
     ) -> Result<Self, EngineError> {
         let deadline = crate::event::after(Instant::now(), steps.timeout());
         let values = loop {
@@ -92,7 +92,7 @@ impl<'a> Handover<'a> {
                 Err(_) => thread::sleep(RETRY),
             }
         };
-        let mut handover = Self { values, store, step_timeout: steps.timeout() };
+        let mut handover = Self { values, store, steps };
         for value in &mut handover.values {
             value.migrate_or_rehome(store, steps)?;
         }
@@ -125,7 +125,7 @@ impl Drop for Handover<'_> {
             return;
         }
         // Not on the load's own thread, which may be stuck.
-        let steps = StepThread::start(self.step_timeout);
+        let steps = self.steps.another();
         for value in rehomed {
             let steps = steps.as_ref().map_err(|error| error.to_string());
             let given_back = steps.and_then(|steps| {
@@ -191,7 +191,7 @@ impl<'a> Passing<'a> {
     ) -> Result<T, EngineError> {
         let cell = &self.carry.old;
         // The value may point into its owner's image, whatever becomes of the load.
-        let owner = cell.lease();
+        let owner = cell.lease_of_owner();
         let value = self.old.take().ok_or_else(|| self.carry.is_outdated())?;
         let lent = steps.run(version, Step::Publish, move |_| {
             let answer = f(&value);

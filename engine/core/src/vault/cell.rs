@@ -2,7 +2,12 @@
 
 use std::{
     cell::RefCell,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError},
+    mem::{self, ManuallyDrop},
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
+    },
 };
 
 use hotswap_plugin::{
@@ -20,8 +25,9 @@ use crate::{
 /// A value in the DataBag.
 ///
 /// Its drop, its JSON and its rehoming are code of the image that set it. So whoever uses it leases
-/// its owner first; and it is dropped explicitly, by [`destroy`](Self::destroy), while the image is
-/// mapped: a forgotten reference to an empty cell is harmless.
+/// its owner first; and it is dropped explicitly, by [`destroy`](Self::destroy) or
+/// [`leave`](Self::leave), while the image is mapped: a forgotten reference to an empty cell is
+/// harmless.
 pub(super) struct Cell {
     pub key: String,
     /// What a lease for it is called.
@@ -30,17 +36,19 @@ pub(super) struct Cell {
     owner: Mutex<Owner>,
     schema: TypeSchema,
     content: RwLock<Content>,
-    /// Set when the value is to be dropped by whoever uses it last, with a lease for that.
-    left: Mutex<Option<Option<Lease>>>,
-    is_left: std::sync::atomic::AtomicBool,
+    /// The version that has a copy of another type, if so: then this one is not changed any more.
+    superseded_by: OnceLock<String>,
+    /// How often the value was changed.
+    changes: AtomicU64,
+    is_left: AtomicBool,
+    /// What keeps the owner mapped until a value that was left is dropped.
+    left_by: Mutex<Option<Lease>>,
 }
 
 /// What is behind a cell's lock.
 pub(super) struct Content {
     /// None once it was dropped.
     value: Option<Value>,
-    /// The version that has a copy of another type, if so: then this one is not changed any more.
-    superseded_by: Option<String>,
 }
 
 /// The value proper, to be destroyed explicitly.
@@ -68,16 +76,16 @@ impl Cell {
                 return Err(error);
             }
         };
-        let content = RwLock::new(Content { value: Some(value), superseded_by: None });
-        let label = format!("`{key}`").into();
         Ok(Self {
             key: key.to_owned(),
-            label,
+            label: format!("`{key}`").into(),
             owner: Mutex::new(owner),
             schema,
-            content,
-            left: Mutex::default(),
-            is_left: false.into(),
+            content: RwLock::new(Content { value: Some(value) }),
+            superseded_by: OnceLock::new(),
+            changes: AtomicU64::new(0),
+            is_left: AtomicBool::new(false),
+            left_by: Mutex::default(),
         })
     }
 
@@ -89,110 +97,164 @@ impl Cell {
         &self.schema
     }
 
-    /// Drops the value now or, where somebody uses it, when they have done. The lease is of the owner.
-    pub fn leave(&self, lease: Option<Lease>) {
-        use std::sync::atomic::{Ordering, fence};
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
-        self.is_left.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        self.destroy_if_left();
-    }
-
-    fn destroy_if_left(&self) {
-        use std::sync::atomic::{Ordering, fence};
-        fence(Ordering::SeqCst);
-        if !self.is_left.load(Ordering::SeqCst) {
-            return;
-        }
-        let mut content = match self.content.try_write() {
-            Ok(content) => content,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        let lease = self.left.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let value = content.value.take();
-        drop(content);
-        value.into_iter().for_each(Value::destroy);
-        drop(lease);
+    /// How often the value was changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Calls back with the value; says whether there was one.
     pub fn with(&self, by: &Owner, callback: &mut ValueCallback) -> Result<bool> {
-        let done = self.with_value(by, callback);
-        self.destroy_if_left();
-        done
-    }
-
-    fn with_value(&self, by: &Owner, callback: &mut ValueCallback) -> Result<bool> {
-        let Some(_lease) = self.lease() else { return Ok(false) };
+        let Some(_lease) = self.lease(by) else { return Ok(false) };
         self.expect_type(callback)?;
         let _locked = self.lock_once()?;
         if callback.write {
-            let content = self.content.write().unwrap_or_else(PoisonError::into_inner);
-            self.expect_not_superseded(&content)?;
-            let Some(value) = content.value.as_ref() else { return Ok(false) };
-            let is_foreign = !same_owner(by, &self.owner());
-            if is_foreign {
-                // What is moved out must not point at statics of the owner's image.
-                // SAFETY: the type was checked, and the lock is held for writing.
-                let rehomed = flatten(unsafe { (callback.rehome)(value.0.data) });
-                if let Err(error) = rehomed {
-                    return Err(self.lose(content, error));
-                }
-            }
-            // SAFETY: the type was checked, and the lock is held for writing.
-            unsafe { (callback.run)(callback.context, value.0.data) };
-            if is_foreign {
-                // What another image wrote may point at statics of that image.
-                // SAFETY: the owner is leased, and the lock is held for writing.
-                if let Err(error) = flatten(unsafe { value.rehome() }) {
-                    return Err(self.lose(content, error));
-                }
-            }
-        } else {
-            let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(value) = content.value.as_ref() else { return Ok(false) };
-            // SAFETY: the type was checked, and the lock is held for reading.
-            unsafe { (callback.run)(callback.context, value.0.data) };
+            let content = self.write();
+            self.expect_current()?;
+            return self.change(content, by, callback);
         }
+        let content = self.read();
+        let Some(value) = content.value.as_ref() else { return Ok(false) };
+        // SAFETY: the type was checked, and the lock is held for reading.
+        unsafe { (callback.run)(callback.context, value.0.data) };
         Ok(true)
     }
 
-    fn expect_not_superseded(&self, content: &Content) -> Result<()> {
-        let Some(version) = &content.superseded_by else { return Ok(()) };
-        Err(Error::msg(format_args!(
-            "`{}` was superseded: {version} has taken it over with another type",
-            self.key
-        )))
+    /// Lets another image than the owner's change the value, or the owner's own.
+    fn change(
+        &self,
+        mut content: Writing<'_>,
+        by: &Owner,
+        callback: &mut ValueCallback,
+    ) -> Result<bool> {
+        let Some(value) = content.value.as_ref() else { return Ok(false) };
+        self.changes.fetch_add(1, Ordering::Release);
+        let is_foreign = !same_owner(by, &self.owner());
+        let mut done = Ok(());
+        if is_foreign {
+            // What the caller takes out must not point at statics of the owner's image.
+            // SAFETY: the type was checked, the caller runs, and the lock is held for writing.
+            done = flatten(unsafe { (callback.rehome)(value.0.data) });
+        }
+        if done.is_ok() {
+            // SAFETY: the type was checked, and the lock is held for writing.
+            unsafe { (callback.run)(callback.context, value.0.data) };
+            if is_foreign {
+                // What the caller wrote may point at statics of its image.
+                // SAFETY: the owner is leased, and the lock is held for writing.
+                done = flatten(unsafe { value.rehome() });
+            }
+        }
+        let Err(error) = done else { return Ok(true) };
+        // Both images are mapped now, and later one may not be: what is half rehomed goes.
+        let half = content.value.take();
+        drop(content);
+        half.into_iter().for_each(Value::destroy);
+        Err(error.context(format_args!("`{}` is lost: its value points into two images", self.key)))
+    }
+
+    /// Puts the value of another cell, which has the same type and which only the caller knows, in the
+    /// place of this one's. It is the owner's from now on.
+    pub fn assign(&self, by: &Owner, other: &Self) -> Result<()> {
+        let lease = self.lease(by);
+        let replaced = if lease.is_some() { self.swap(other) } else { Err(self.is_gone()) };
+        // What is there now is the old value, which is the owner's to drop, or the new one.
+        other.destroy();
+        replaced
+    }
+
+    fn swap(&self, other: &Self) -> Result<()> {
+        let _locked = self.lock_once()?;
+        let (mut content, mut other) = (self.write(), other.write());
+        self.expect_current()?;
+        let old = content.value.as_mut().ok_or_else(|| self.is_gone())?;
+        let new = other.value.as_mut().ok_or_else(|| self.is_gone())?;
+        // SAFETY: both are of one type, as the caller has seen; the owner is leased, or runs.
+        flatten(unsafe { new.rehome_as(old) })?;
+        new.0.table = old.0.table;
+        mem::swap(new, old);
+        self.changes.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    fn is_gone(&self) -> Error {
+        Error::msg(format_args!("`{}` was removed meanwhile", self.key))
+    }
+
+    /// Drops the value: now, or as soon as nobody uses it any more. Nobody waits for that, and the lease
+    /// keeps the owner mapped until then.
+    pub fn leave(&self, lease: Option<Lease>) {
+        *self.left_by.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+        self.is_left.store(true, Ordering::Relaxed);
+        self.drop_if_left();
+    }
+
+    /// Drops a value that was left, if nobody uses it.
+    ///
+    /// Whoever leaves it sets the mark and then tries the lock; whoever uses it lets go of the lock and
+    /// then looks for the mark. With the fence between, one of the two sees the other.
+    fn drop_if_left(&self) {
+        fence(Ordering::SeqCst);
+        if !self.is_left.load(Ordering::Relaxed) {
+            return;
+        }
+        let value = match self.content.try_write() {
+            Ok(mut content) => content.value.take(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().value.take(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let Some(value) = value else { return };
+        let lease = self.left_by.lock().unwrap_or_else(PoisonError::into_inner).take();
+        value.destroy();
+        drop(lease);
     }
 
     /// Refuses a cell of which a version has a copy of another type.
     pub fn expect_current(&self) -> Result<()> {
-        self.expect_not_superseded(&self.content.read().unwrap_or_else(PoisonError::into_inner))
+        let Some(version) = self.superseded_by.get() else { return Ok(()) };
+        let key = &self.key;
+        Err(Error::msg(format_args!(
+            "`{key}` was superseded: {version} has taken it over with another type"
+        )))
     }
 
-    /// Drops a value that may point into two images; the owner is leased, and the other one calls.
-    fn lose(&self, mut content: RwLockWriteGuard<'_, Content>, error: Error) -> Error {
-        let value = content.value.take();
-        drop(content);
-        value.into_iter().for_each(Value::destroy);
-        error.context(format_args!("`{}` is lost", self.key))
+    fn read(&self) -> Reading<'_> {
+        let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
+        Using { content: ManuallyDrop::new(content), cell: self }
+    }
+
+    fn write(&self) -> Writing<'_> {
+        let content = self.content.write().unwrap_or_else(PoisonError::into_inner);
+        Using { content: ManuallyDrop::new(content), cell: self }
+    }
+
+    fn try_read(&self) -> Option<Reading<'_>> {
+        let content = match self.content.try_read() {
+            Ok(content) => content,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Using { content: ManuallyDrop::new(content), cell: self })
+    }
+
+    fn try_write(&self) -> Option<Writing<'_>> {
+        let content = match self.content.try_write() {
+            Ok(content) => content,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Using { content: ManuallyDrop::new(content), cell: self })
     }
 
     /// Locks the cell, to be taken over; none when somebody is using it.
     pub fn try_lock(&self) -> Result<Option<LockedCell<'_>>> {
         let locked = self.lock_once()?;
-        let content = match self.content.try_write() {
-            Ok(content) => content,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(None),
-        };
-        Ok(Some(LockedCell { cell: self, content, _locked: locked }))
+        let content = self.try_write();
+        Ok(content.map(|content| LockedCell { cell: self, content, _locked: locked }))
     }
 
     /// Replaces the value by another of its type, while only its owner's load can see it.
     pub fn replace(&self, value: RawValue) {
-        let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
+        let mut content = self.write();
         let old = content.value.replace(Value(value));
         drop(content);
         old.into_iter().for_each(Value::destroy);
@@ -225,7 +287,7 @@ impl Cell {
     ///
     /// The caller is the reaper, for which the owner's image is still mapped, or has a lease of it.
     pub fn destroy(&self) {
-        let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
+        let mut content = self.write();
         let value = content.value.take();
         drop(content);
         value.into_iter().for_each(Value::destroy);
@@ -249,23 +311,36 @@ impl Cell {
 
     /// The value as JSON; none when somebody is writing it right now.
     fn json(&self) -> Option<Result<String>> {
-        let _lease = self.lease()?;
+        let _lease = self.lease(&Owner::Host)?;
         let _locked = self.lock_once().ok()?;
-        let content = match self.content.try_read() {
-            Ok(content) => content,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let content = self.try_read()?;
         // SAFETY: the owner is leased.
         Some(flatten(unsafe { content.value.as_ref()?.to_json() }))
     }
 
-    /// Keeps the owner's image mapped; the outer option is whether it still is.
-    pub fn lease(&self) -> Option<Option<Lease>> {
+    /// Keeps the owner's image mapped while its value is used; the outer option is whether it still can
+    /// be. The owner's own code needs no lease: it runs.
+    fn lease(&self, by: &Owner) -> Option<Option<Lease>> {
         match self.owner() {
             Owner::Host => Some(None),
-            owner @ Owner::Version(_) => Some(Some(self.lease_of(&owner)?)),
+            owner if same_owner(by, &owner) => Some(None),
+            owner => Some(Some(self.lease_of(&owner)?)),
         }
+    }
+
+    /// Keeps the owner's image mapped until its value is dropped. The caller has seen that the owner has
+    /// not ended: one that is closed has its own threads, and this is as if one of them dropped it.
+    pub fn lease_to_drop(&self) -> Option<Lease> {
+        let owner = self.owner();
+        self.lease_of(&owner).or_else(|| match owner {
+            Owner::Host => None,
+            Owner::Version(version) => Some(Lease::of_task(&version.upgrade()?)),
+        })
+    }
+
+    /// A lease of the owner; none of the host, or of an owner that is closed.
+    pub fn lease_of_owner(&self) -> Option<Lease> {
+        self.lease_of(&self.owner())
     }
 
     /// Keeps the image of a version mapped that owns the value, or is about to.
@@ -300,10 +375,41 @@ impl Cell {
     }
 }
 
+/// The content of a cell, while its lock is held.
+struct Using<'a, G> {
+    content: ManuallyDrop<G>,
+    cell: &'a Cell,
+}
+
+type Reading<'a> = Using<'a, RwLockReadGuard<'a, Content>>;
+type Writing<'a> = Using<'a, RwLockWriteGuard<'a, Content>>;
+
+impl<G: Deref<Target = Content>> Deref for Using<'_, G> {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.content
+    }
+}
+
+impl<G: DerefMut<Target = Content>> DerefMut for Using<'_, G> {
+    fn deref_mut(&mut self) -> &mut Content {
+        &mut self.content
+    }
+}
+
+impl<G> Drop for Using<'_, G> {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.content) };
+        self.cell.drop_if_left();
+    }
+}
+
 /// A cell that nobody else uses, while it is taken over.
 pub(super) struct LockedCell<'a> {
     cell: &'a Cell,
-    content: RwLockWriteGuard<'a, Content>,
+    content: Writing<'a>,
     _locked: Locked,
 }
 
@@ -318,8 +424,8 @@ impl LockedCell<'_> {
     }
 
     /// Lets the old version read the value, but not change it any more.
-    pub fn supersede(&mut self, by: &Owner) {
-        self.content.superseded_by = Some(by.to_string());
+    pub fn supersede(&self, by: &Owner) {
+        let _ = self.cell.superseded_by.set(by.to_string());
     }
 
     /// Makes the value another version's, whose type has the same schema.
@@ -359,6 +465,15 @@ impl Value {
         unsafe { ((*self.0.table).rehome)(self.0.data) }
     }
 
+    /// Replaces pointers into other images by such into that of another value's owner.
+    ///
+    /// # Safety
+    /// The two are of one type, the other's owner is mapped, and the caller alone uses the value.
+    unsafe fn rehome_as(&self, other: &Self) -> Outcome<()> {
+        // SAFETY: as the caller says.
+        unsafe { ((*other.0.table).rehome)(self.0.data) }
+    }
+
     /// Replaces pointers into other images by such into that of `table`.
     ///
     /// # Safety
@@ -373,7 +488,7 @@ impl Value {
     fn destroy(self) {
         // SAFETY: the owner's image is mapped; the object is forgotten below, and so dropped once.
         let dropped = unsafe { ((*self.0.table).drop)(self.0.data) };
-        std::mem::forget(self);
+        mem::forget(self);
         if let Outcome::Panic(report) = dropped {
             tracing::error!("dropping a value panicked at {}: {}", report.location, report.message);
         }

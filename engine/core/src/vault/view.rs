@@ -72,26 +72,6 @@ impl View {
         })
     }
 
-    /// Runs `f` with the contents that this owner writes to, while nobody publishes or retires.
-    fn write<T>(&self, key: &str, f: impl FnOnce(&mut Contents) -> T) -> Result<T> {
-        let mut contents = self.store.contents();
-        match self.sight() {
-            Sight::Published => Ok(f(&mut contents)),
-            Sight::Retired(own)
-                if !own.contents().entries.contains_key(key)
-                    && contents.entries.contains_key(key) =>
-            {
-                let owner = contents.entries[key].owner();
-                Err(Error::msg(format_args!(
-                    "`{key}` is {owner}'s; a version that was replaced sets and removes only its own \
-                     values, which go with it"
-                )))
-            }
-            Sight::Loading(own) | Sight::Retired(own) => Ok(f(&mut own.contents())),
-            Sight::Ended => Err(Error::msg("the version has ended, and can leave nothing behind")),
-        }
-    }
-
     /// Refuses a change of a value that this owner is about to take over.
     fn expect_writable(&self, key: &str) -> Result<()> {
         let Some(own) = self.overlay() else { return Ok(()) };
@@ -105,6 +85,7 @@ impl View {
                 displaced.into_iter().for_each(Displaced::destroy);
                 Ok(true)
             }
+            Ok(Put::Assign(to)) => to.assign(&self.owner, &cell).map(|()| true),
             Ok(Put::Taken) => {
                 cell.destroy();
                 Ok(false)
@@ -123,14 +104,20 @@ impl View {
                 return Ok(Put::Taken);
             }
             old.expect_unlocked()?;
-            old.expect_current()?;
         }
-        self.write(key, |contents| {
-            if !replace && contents.entries.contains_key(key) {
-                return Put::Taken;
-            }
-            Put::Stored(contents.insert(key.to_owned(), cell.clone()))
-        })
+        let mut contents = self.store.contents();
+        let own = match self.sight() {
+            Sight::Published => None,
+            Sight::Loading(own) => Some(own),
+            Sight::Retired(own) => return put_retired(&contents, &own, key, cell, replace),
+            Sight::Ended => return Err(has_ended()),
+        };
+        let mut overlay = own.as_ref().map(|own| own.contents());
+        let contents = overlay.as_deref_mut().unwrap_or(&mut contents);
+        if !replace && contents.entries.contains_key(key) {
+            return Ok(Put::Taken);
+        }
+        Ok(Put::Stored(contents.insert(key.to_owned(), cell.clone())))
     }
 
     pub fn with(&self, key: &str, callback: &mut ValueCallback) -> Result<bool> {
@@ -176,15 +163,25 @@ impl View {
         self.expect_writable(key)?;
         let Some(cell) = self.find(key) else { return Ok(false) };
         if matches!(self.sight(), Sight::Loading(_)) && !same_owner(&self.owner, &cell.owner()) {
-            return Err(Error::msg(format_args!(
-                "`{key}` belongs to {}; a plugin removes only its own values while it is loaded, \
-                 since the load may still be undone",
-                cell.owner()
-            )));
+            return Err(belongs_to(&cell, "is being loaded"));
         }
         cell.expect_unlocked()?;
-        cell.expect_current()?;
-        let removed = self.write(key, |contents| contents.remove(key))?;
+        let removed = {
+            let mut contents = self.store.contents();
+            match self.sight() {
+                Sight::Published => contents.remove(key),
+                Sight::Loading(own) => own.contents().remove(key),
+                Sight::Retired(own) => {
+                    let mut own = own.contents();
+                    if !own.entries.contains_key(key) {
+                        return Err(belongs_to(&cell, "was replaced"));
+                    }
+                    cell.expect_current()?;
+                    own.remove(key)
+                }
+                Sight::Ended => return Err(has_ended()),
+            }
+        };
         let was_there = removed.is_some();
         removed.into_iter().for_each(Displaced::destroy);
         Ok(was_there)
@@ -263,11 +260,10 @@ impl View {
         let mut contents = self.store.contents();
         let sight = self.sight();
         let own = match &sight {
-            Sight::Loading(own) | Sight::Retired(own) => Some(own),
+            Sight::Loading(own) => Some(own),
             Sight::Published => None,
-            Sight::Ended => {
-                return Err(Error::msg("the version has ended, and can leave nothing behind"));
-            }
+            Sight::Retired(_) => return Err(was_replaced(&slot.name)),
+            Sight::Ended => return Err(has_ended()),
         };
         let taken = |contents: &Contents| {
             let same = |other: &&Arc<Slot>| {
@@ -295,6 +291,57 @@ impl View {
 enum Put {
     /// It is there, and what was there is not.
     Stored(Option<Displaced>),
+    /// This one takes its value.
+    Assign(Arc<Cell>),
     /// Another one is there, and stays.
     Taken,
+}
+
+/// What becomes of a value that a replaced version sets. Nobody would find it under a key of the
+/// version's own, so it goes where whoever reads the key afterwards finds it.
+fn put_retired(
+    contents: &Contents,
+    own: &Overlay,
+    key: &str,
+    cell: &Arc<Cell>,
+    replace: bool,
+) -> Result<Put> {
+    let mut own = own.contents();
+    let (is_own, shared) = (own.entries.contains_key(key), contents.entries.get(key));
+    match (is_own, shared) {
+        (true, _) | (false, Some(_)) if !replace => Ok(Put::Taken),
+        (true, _) => {
+            own.entries[key].expect_current()?;
+            Ok(Put::Stored(own.insert(key.to_owned(), cell.clone())))
+        }
+        (false, Some(shared)) => {
+            if let Some(what) = shared.schema().difference(cell.schema()) {
+                let owner = shared.owner();
+                return Err(Error::msg(format_args!(
+                    "`{key}` of {owner} has another type: {what}"
+                )));
+            }
+            Ok(Put::Assign(shared.clone()))
+        }
+        (false, None) => Err(was_replaced(key)),
+    }
+}
+
+/// Why a version may not remove what others see: its load may be undone, or it counts no more.
+fn belongs_to(cell: &Cell, why: &str) -> Error {
+    let (key, owner) = (&cell.key, cell.owner());
+    Error::msg(format_args!(
+        "`{key}` belongs to {owner}; a version that {why} removes only its own values"
+    ))
+}
+
+fn was_replaced(name: &str) -> Error {
+    Error::msg(format_args!(
+        "`{name}` is not there, and a version that was replaced adds nothing: it would go with the \
+         version, and nobody would find it"
+    ))
+}
+
+fn has_ended() -> Error {
+    Error::msg("the version has ended, and can leave nothing behind")
 }

@@ -1,0 +1,344 @@
+//! A plugin's code asks the engine for something, or never comes back, at each place where it can run:
+//! the engine answers at once, and whoever is not concerned does not notice.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{CStr, c_char},
+    fs, process,
+    sync::{Mutex, OnceLock, PoisonError, mpsc::channel},
+    thread,
+    time::Duration,
+};
+
+use hostile_api::Text;
+use hotswap_engine::{Engine, EngineError, args, protocol::VersionState};
+
+use crate::support::{End, Host, PluginDir, in_own_process, revision};
+
+/// How long something may take that is to take no time. It is never waited for in vain.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The places where code of the plugin runs, and with it the host's.
+const PLACES: [&str; 19] = [
+    "create",
+    "reloadable",
+    "export",
+    "import",
+    "on_load",
+    "on_init",
+    "thread",
+    "log event",
+    "serialise",
+    "modify",
+    "waker",
+    "task",
+    "call",
+    "interface",
+    "drop of a value",
+    "drop of an object",
+    "on_free",
+    "drop of the plugin",
+    "callback",
+];
+
+/// What is done at a place.
+type Act = Box<dyn Fn(&'static str) + Send + Sync>;
+
+static ACT: OnceLock<Act> = OnceLock::new();
+
+extern "C" fn act(place: *const c_char) {
+    // SAFETY: the plugin passes a text.
+    let place = unsafe { CStr::from_ptr(place) }.to_str().unwrap_or_default();
+    act_at(place);
+}
+
+fn act_at(place: &str) {
+    let place = PLACES.iter().find(|known| **known == place);
+    if let (Some(act), Some(place)) = (ACT.get(), place) {
+        act(place);
+    }
+}
+
+/// Lets the host act wherever the plugin lets it.
+fn acting(then: impl Fn(&'static str) + Send + Sync + 'static) {
+    assert!(ACT.set(Box::new(then)).is_ok());
+    let address = (act as extern "C" fn(*const c_char)) as usize;
+    // SAFETY: nothing else runs in this process yet.
+    unsafe { env::set_var("HOSTILE_ACT", address.to_string()) };
+}
+
+/// A subscriber that acts at each event of the plugin's.
+struct Acting;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Acting {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        if event.metadata().target().starts_with("acts") {
+            act_at("log event");
+        }
+    }
+}
+
+fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        let _ =
+            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Acting));
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_time().build().expect("a runtime")
+    })
+}
+
+fn host() -> Host {
+    let handle = runtime().handle().clone();
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| {
+        let builder = builder.tokio(handle).step_timeout(Duration::from_millis(500));
+        builder.on_reload(|_, _| {
+            act_at("callback");
+            Ok::<_, std::convert::Infallible>(())
+        })
+    });
+    host.reload();
+    host.plugins.install("acts", 1);
+    host
+}
+
+/// Brings the host through everything that a plugin does; whatever comes of it.
+fn live(engine: &Engine, install: impl Fn(u32)) {
+    if engine.load(()).is_err() {
+        return;
+    }
+    for function in ["modify", "arm", "start_task", "call", "touch", "replace"] {
+        let _ = engine.invoke::<()>("acts", function, args![]);
+    }
+    let text = engine.vault().extension().find::<dyn Text>("acts text");
+    if let Ok(Some(text)) = text {
+        text.text();
+    }
+    drop(engine.vault_snapshot());
+    for revision in [2, 3] {
+        install(revision);
+        if engine.reload().is_err() {
+            return;
+        }
+    }
+}
+
+/// What an answer is, in a word.
+fn word<T>(answer: Result<T, EngineError>) -> &'static str {
+    match answer {
+        Ok(_) => "works",
+        Err(EngineError::InsideLoad { .. }) => "is inside a load",
+        Err(_) => "is refused",
+    }
+}
+
+/// Asks for something at every place, once; returns what was answered where.
+fn asked(ask: fn(&Engine) -> &'static str) -> BTreeMap<&'static str, &'static str> {
+    static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
+    static ANSWERS: Mutex<BTreeMap<&str, &str>> = Mutex::new(BTreeMap::new());
+    let answers = || ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    acting(move |place| {
+        let Some(engine) = ENGINE.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return;
+        };
+        if answers().contains_key(place) {
+            return;
+        }
+        answers().insert(place, "never answers");
+        let answer = ask(&engine);
+        answers().insert(place, answer);
+    });
+    let host = host();
+    answers().clear();
+    *ENGINE.lock().unwrap() = Some(host.engine.clone());
+    let (done, is_done) = channel();
+    thread::spawn(move || {
+        live(&host.engine, |revision| host.plugins.install("acts", revision));
+        host.wait_until("acts", 1, |info| info.state == VersionState::Freed);
+        let _ = done.send(());
+    });
+    is_done.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("stands still: {:?}", answers()));
+    answers().clone()
+}
+
+/// The places at which something was not answered as expected.
+fn others(
+    answers: &BTreeMap<&'static str, &'static str>,
+    expected: impl Fn(&str) -> &'static str,
+) -> Vec<String> {
+    let told = PLACES.iter().map(|place| (place, answers.get(place).unwrap_or(&"was not reached")));
+    let wrong = told.filter(|(place, answer)| expected(place) != **answer);
+    wrong.map(|(place, answer)| format!("{place}: {answer}")).collect()
+}
+
+/// Whether a load waits for the place, the first time that it is reached.
+fn is_inside_load(place: &str) -> &'static str {
+    match place {
+        "create" | "reloadable" | "export" | "import" | "on_load" | "on_init" | "thread"
+        | "log event" | "callback" => "is inside a load",
+        _ => "works",
+    }
+}
+
+/// Ends the process of a test, which came to its end.
+fn came_to_its_end() {
+    println!("it came to its end");
+    process::exit(0);
+}
+
+fn expect_its_end(end: &End) {
+    let came = end.output.contains("it came to its end");
+    assert!(end.status.success() && came, "{:?} {}", end.status, end.output);
+}
+
+#[test]
+fn a_reload_that_is_asked_for_anywhere_is_answered() {
+    let end = in_own_process(|| {
+        let answers = asked(|engine| word(engine.reload()));
+        assert_eq!(others(&answers, is_inside_load), [""; 0]);
+        came_to_its_end();
+    });
+    expect_its_end(&end);
+}
+
+#[test]
+fn a_plan_that_is_asked_for_anywhere_is_answered() {
+    let end = in_own_process(|| {
+        let answers = asked(|engine| word(engine.plan(false)));
+        assert_eq!(others(&answers, is_inside_load), [""; 0]);
+        came_to_its_end();
+    });
+    expect_its_end(&end);
+}
+
+#[test]
+fn a_rollback_that_is_asked_for_anywhere_is_answered() {
+    let end = in_own_process(|| {
+        // There is no such version, which is found out where it can be.
+        let answers = asked(|engine| word(engine.rollback("echo@77")));
+        let expected = |place: &str| match is_inside_load(place) {
+            "works" => "is refused",
+            inside => inside,
+        };
+        assert_eq!(others(&answers, expected), [""; 0]);
+        came_to_its_end();
+    });
+    expect_its_end(&end);
+}
+
+#[test]
+fn freeing_that_is_asked_for_anywhere_is_answered() {
+    let end = in_own_process(|| {
+        let answers = asked(|engine| match engine.free("acts@1") {
+            Ok(_) | Err(EngineError::NotFreeable { .. } | EngineError::UnknownPlugin { .. }) => {
+                "works"
+            }
+            Err(_) => "is refused",
+        });
+        assert_eq!(others(&answers, |_| "works"), [""; 0]);
+        came_to_its_end();
+    });
+    expect_its_end(&end);
+}
+
+#[test]
+fn a_shutdown_that_is_asked_for_anywhere_is_answered() {
+    let end = in_own_process(|| {
+        static NOW: Mutex<Option<(&str, Engine)>> = Mutex::new(None);
+        let now = || NOW.lock().unwrap_or_else(PoisonError::into_inner);
+        let (asked, is_asked) = channel();
+        acting(move |place| {
+            let Some((_, engine)) = now().take_if(|(at, _)| *at == place) else { return };
+            engine.shutdown(Duration::from_millis(200));
+            let _ = asked.send(place);
+        });
+        for place in PLACES {
+            let host = host();
+            *now() = Some((place, host.engine.clone()));
+            let (done, is_done) = channel();
+            thread::spawn(move || {
+                live(&host.engine, |revision| host.plugins.install("acts", revision));
+                let _ = done.send(host.engine.shutdown(PATIENCE).held);
+            });
+            assert_eq!(is_asked.recv_timeout(PATIENCE), Ok(place));
+            let held = is_done.recv_timeout(PATIENCE);
+            assert_eq!(held, Ok(Vec::new()), "{place}");
+        }
+        came_to_its_end();
+    });
+    expect_its_end(&end);
+}
+
+/// Stays at a place for good; another plugin is reloaded and freed all the same, and the engine shuts
+/// down.
+fn never_leaves(place: &'static str) {
+    let (reached, is_reached) = channel();
+    acting(move |at| {
+        if at == place {
+            let _ = reached.send(());
+            loop {
+                thread::park();
+            }
+        }
+    });
+    let host = host();
+    let engine = host.engine.clone();
+    let (file, newer) = (host.plugins.file("acts"), revision("acts", 2));
+    thread::spawn(move || {
+        live(&engine, |_| {
+            let new = file.with_extension("new");
+            fs::write(&new, &newer).and_then(|()| fs::rename(&new, &file)).expect("write a plugin");
+        });
+    });
+    is_reached.recv_timeout(PATIENCE).expect("it comes there");
+    let (done, is_done) = channel();
+    thread::spawn(move || {
+        host.plugins.install("echo", 2);
+        loop {
+            // What is there of it may have to wait there again.
+            let _ = fs::remove_file(host.plugins.file("acts"));
+            if host.engine.reload().is_ok() && host.info("echo", 2).is_some() {
+                break;
+            }
+        }
+        host.wait_for("echo", 1, VersionState::Freed);
+        host.engine.shutdown(Duration::from_millis(100));
+        let _ = done.send(());
+    });
+    is_done.recv_timeout(PATIENCE).expect("nobody else is held up");
+    came_to_its_end();
+}
+
+macro_rules! never_left {
+    ($($name:ident: $place:literal),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                let end = in_own_process(|| never_leaves($place));
+                expect_its_end(&end);
+            }
+        )*
+    };
+}
+
+never_left! {
+    create_never_returns: "create",
+    reloadable_never_returns: "reloadable",
+    export_never_returns: "export",
+    import_never_returns: "import",
+    on_load_never_returns: "on_load",
+    on_init_never_returns: "on_init",
+    a_thread_that_a_step_waits_for_never_ends: "thread",
+    serialising_a_value_never_returns: "serialise",
+    changing_a_value_never_returns: "modify",
+    a_waker_never_returns: "waker",
+    a_task_never_returns: "task",
+    a_call_never_returns: "call",
+    a_method_never_returns: "interface",
+    the_drop_of_a_value_never_returns: "drop of a value",
+    the_drop_of_an_object_never_returns: "drop of an object",
+    on_free_never_returns: "on_free",
+    the_drop_of_the_plugin_never_returns: "drop of the plugin",
+}
