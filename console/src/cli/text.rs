@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use hotswap_protocol::{
-    ArtifactContents, Beside, FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord,
+    ArtifactContents, Beside, Cut, FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord,
     ReloadReport, Snapshot, VaultSnapshot,
 };
 use serde_json::Value;
@@ -91,10 +91,20 @@ pub(super) fn vault(vault: &VaultSnapshot) -> String {
             entry.type_name.clone(),
             entry.owner.clone(),
             entry.size_bytes.map(format::bytes).unwrap_or_default(),
-            entry.value.as_ref().map_or_else(|| "(opaque)".into(), Value::to_string),
+            entry.value.as_ref().map_or_else(
+                || "(opaque)".into(),
+                |value| {
+                    let cuts: String = entry.cuts.iter().map(cut).collect();
+                    format!("{value}{cuts}")
+                },
+            ),
         ]
     });
     text.push_str(&table(["KEY", "TYPE", "OWNER", "SIZE", "VALUE"], entries));
+    let more = vault.data_bag_len.saturating_sub(vault.data_bag.len() as u64);
+    if more > 0 {
+        let _ = writeln!(text, "… {} more", format::thousands(more));
+    }
     let _ = write!(text, "\nExtension {}\n{:#}\n\nSlots\n", vault.extension_type, vault.extension);
     let slots = vault
         .slots
@@ -102,6 +112,13 @@ pub(super) fn vault(vault: &VaultSnapshot) -> String {
         .map(|slot| [slot.interface.clone(), slot.name.clone(), slot.owner.clone()]);
     text.push_str(&table(["INTERFACE", "NAME", "OWNER"], slots));
     text
+}
+
+/// ` (/scores: 100 of 100,000)`
+fn cut(cut: &Cut) -> String {
+    let of = cut.of.map_or("more".into(), format::thousands);
+    let place = if cut.path.is_empty() { String::new() } else { format!("{}: ", cut.path) };
+    format!(" ({place}{} of {of})", format::thousands(cut.shown))
 }
 
 pub(super) fn live(live: &LiveSnapshot) -> String {

@@ -1,10 +1,11 @@
 //! Rows that open and close, as the Vault and the Live tab have them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use hotswap_protocol::Cut;
 use serde_json::Value;
 
-use crate::action::Motion;
+use crate::{action::Motion, format};
 
 /// Of a list or an object at most this many children are shown.
 const CHILDREN_SHOWN: usize = 500;
@@ -137,14 +138,15 @@ impl Tree {
         true
     }
 
-    /// Adds the rows inside a JSON value; `cells` makes the columns of a name and a value.
+    /// Adds the rows inside a JSON value; `cells` makes the columns of a name and of what a value is in a
+    /// few words.
     pub fn push_json(
         &self,
         rows: &mut Vec<TreeRow>,
         (path, depth): (&str, usize),
-        value: &Value,
+        (value, cuts): (&Value, &Cuts),
         mark: &impl Fn(&str) -> Mark,
-        cells: &impl Fn(&str, &Value) -> Vec<String>,
+        cells: &impl Fn(&str, String) -> Vec<String>,
     ) {
         let children: Vec<(String, &Value)> = match value {
             Value::Object(fields) => {
@@ -156,6 +158,7 @@ impl Tree {
             _ => return,
         };
         let count = children.len();
+        let left_out = cuts.left_out(path, count);
         for (name, child) in children.into_iter().take(CHILDREN_SHOWN) {
             let child_path = format!("{path}/{name}");
             let is_open = has_children(child).then(|| self.is_open(&child_path, depth));
@@ -164,21 +167,71 @@ impl Tree {
                 path: child_path.clone(),
                 depth,
                 is_open,
-                cells: cells(&name, child),
+                cells: cells(&name, brief(child, cuts.at(&child_path))),
             });
             if is_open == Some(true) {
-                self.push_json(rows, (&child_path, depth + 1), child, mark, cells);
+                self.push_json(rows, (&child_path, depth + 1), (child, cuts), mark, cells);
             }
         }
-        if count > CHILDREN_SHOWN {
+        if let Some(left_out) = left_out {
             rows.push(TreeRow {
                 path: format!("{path}/…"),
                 depth,
-                cells: vec![format!("… {} more", count - CHILDREN_SHOWN)],
+                cells: vec![format!("… {left_out} more")],
                 ..TreeRow::default()
             });
         }
     }
+}
+
+/// What the host left out of a value, by the paths of the rows that show it.
+#[derive(Debug, Clone, Default)]
+pub struct Cuts(HashMap<String, Cut>);
+
+impl Cuts {
+    /// What is left out of a value whose row has this path.
+    pub fn of(path: &str, value: &Value, cuts: &[Cut]) -> Self {
+        let by_path = |cut: &Cut| Some((row_path(path, value, &cut.path)?, cut.clone()));
+        Self(cuts.iter().filter_map(by_path).collect())
+    }
+
+    /// What is left out of the value of a row.
+    pub fn at(&self, path: &str) -> Option<&Cut> {
+        self.0.get(path)
+    }
+
+    /// How many children of a row are not shown, if any.
+    fn left_out(&self, path: &str, count: usize) -> Option<String> {
+        let unseen = count.saturating_sub(CHILDREN_SHOWN);
+        match self.at(path).map(|cut| cut.of) {
+            Some(Some(of)) => {
+                Some(format::thousands(of.saturating_sub(count as u64) + unseen as u64))
+            }
+            Some(None) => Some("many".into()),
+            None => (unseen > 0).then(|| unseen.to_string()),
+        }
+    }
+}
+
+/// The path of the row that shows what a JSON pointer leads to.
+fn row_path(root: &str, value: &Value, pointer: &str) -> Option<String> {
+    let mut path = root.to_owned();
+    let mut at = Some(value);
+    for step in pointer.split('/').skip(1) {
+        let name = step.replace("~1", "/").replace("~0", "~");
+        match at? {
+            Value::Array(items) => {
+                path.push_str(&format!("/[{name}]"));
+                at = name.parse::<usize>().ok().and_then(|index| items.get(index));
+            }
+            Value::Object(fields) => {
+                path.push_str(&format!("/{name}"));
+                at = fields.get(&name);
+            }
+            _ => return None,
+        }
+    }
+    Some(path)
 }
 
 /// Whether there is something to open in a value.
@@ -190,17 +243,27 @@ pub fn has_children(value: &Value) -> bool {
     }
 }
 
-/// A value in a few words: itself, unless it has children.
-pub fn brief(value: &Value) -> String {
+/// A value in a few words: itself, unless it has children or is cut.
+pub fn brief(value: &Value, cut: Option<&Cut>) -> String {
+    let len = |there: usize| cut.map_or(Some(there as u64), |cut| cut.of);
     match value {
-        Value::Object(fields) if !fields.is_empty() => {
-            format!("{{{}}}", counted(fields.len(), "field"))
+        Value::Object(fields) if !fields.is_empty() || cut.is_some() => {
+            format!("{{{}}}", counted(len(fields.len()), "field"))
         }
-        Value::Array(items) if !items.is_empty() => format!("[{}]", counted(items.len(), "item")),
-        other => other.to_string(),
+        Value::Array(items) if !items.is_empty() || cut.is_some() => {
+            format!("[{}]", counted(len(items.len()), "item"))
+        }
+        other => match cut.map(|cut| cut.of) {
+            None => other.to_string(),
+            Some(of) => format!("{other} … of {}", counted(of, "byte")),
+        },
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+fn counted(count: Option<u64>, what: &str) -> String {
+    match count {
+        Some(1) => format!("1 {what}"),
+        Some(count) => format!("{} {what}s", format::thousands(count)),
+        None => format!("many {what}s"),
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use hotswap_protocol::{DataBagEntry, ValueChange, ValueOutcome, VaultSnapshot, WireError};
+use hotswap_protocol::{Cut, DataBagEntry, ValueChange, ValueOutcome, VaultSnapshot, WireError};
 use serde_json::Value;
 
-use super::tree::{Mark, Tree, TreeRow, TreeTab, brief, has_children};
+use super::tree::{Cuts, Mark, Tree, TreeRow, TreeTab, brief, has_children};
 use crate::format;
 
 /// The columns of the Vault tab.
@@ -89,6 +89,10 @@ impl Vault {
         if let Some(was) = self.was(row) {
             lines.push(was);
         }
+        if let Some(cut) = self.cut_at(&row.path) {
+            let of = cut.of.map_or("more".into(), format::thousands);
+            lines.push(format!("shown  {} of {of}", format::thousands(cut.shown)));
+        }
         lines.push(String::new());
         match self.value_at(&row.path) {
             Some(value) => lines.extend(format!("{value:#}").lines().map(str::to_owned)),
@@ -119,6 +123,26 @@ impl Vault {
         }
     }
 
+    /// What the host left out of the value of a row.
+    fn cut_at(&self, path: &str) -> Option<Cut> {
+        let Some(Ok(vault)) = &self.contents else { return None };
+        let cuts = vault.data_bag.iter().map(|entry| {
+            let whole = entry.value.as_ref().unwrap_or(&Value::Null);
+            Cuts::of(&format!("bag/{}", entry.key), whole, &entry.cuts)
+        });
+        let of_extension = Cuts::of("ext", &vault.extension, &vault.extension_cuts);
+        cuts.chain([of_extension]).find_map(|cuts| cuts.at(path).cloned())
+    }
+
+    /// Whether the Vault has changed since it was seen, given the host's count of changes.
+    pub fn is_outdated(&self, changes: u64) -> bool {
+        match &self.contents {
+            // A host that does not count tells of none.
+            Some(Ok(seen)) => changes == 0 || seen.changes != changes,
+            _ => true,
+        }
+    }
+
     fn push_data_bag(&self, rows: &mut Vec<TreeRow>, vault: &VaultSnapshot) {
         let open = self.tree.is_open("bag", 0);
         rows.push(heading("bag", "DataBag", "", open, vault.data_bag.len()));
@@ -130,7 +154,10 @@ impl Vault {
             let children = entry.value.as_ref().filter(|value| has_children(value));
             let is_open = children.map(|_| self.tree.is_open(&path, 1));
             let (mark, note) = self.change(entry);
-            let value = entry.value.as_ref().map_or_else(|| "opaque".into(), brief);
+            let whole = entry.value.as_ref().unwrap_or(&Value::Null);
+            let cuts = Cuts::of(&path, whole, &entry.cuts);
+            let value = entry.value.as_ref();
+            let value = value.map_or_else(|| "opaque".into(), |value| brief(value, cuts.at(&path)));
             let size = entry.size_bytes.map_or_else(|| "–".into(), format::bytes);
             rows.push(TreeRow {
                 path: path.clone(),
@@ -146,9 +173,11 @@ impl Vault {
                 mark,
             });
             if let (Some(value), Some(true)) = (children, is_open) {
-                self.tree.push_json(rows, (&path, 2), value, &|_| Mark::Unchanged, &json_cells);
+                let unmarked = |_: &str| Mark::Unchanged;
+                self.tree.push_json(rows, (&path, 2), (value, &cuts), &unmarked, &json_cells);
             }
         }
+        push_more(rows, "bag", vault.data_bag.len(), vault.data_bag_len);
         let known: BTreeSet<&str> = vault.data_bag.iter().map(|it| it.key.as_str()).collect();
         let is_gone = |it: &&ValueOutcome| {
             it.change == ValueChange::Dropped && !known.contains(it.key.as_str())
@@ -202,14 +231,15 @@ impl Vault {
             Value::Null => 0,
             _ => 1,
         };
+        let cuts = Cuts::of("ext", &vault.extension, &vault.extension_cuts);
         let mut row = heading("ext", "Extension", &vault.extension_type, open, count);
         if count > 0 && !has_children(&vault.extension) {
-            row.cells[4] = brief(&vault.extension);
+            row.cells[4] = brief(&vault.extension, cuts.at("ext"));
         }
         rows.push(row);
         if open {
             let mark = |path: &str| self.extension_mark(vault, path);
-            self.tree.push_json(rows, ("ext", 1), &vault.extension, &mark, &json_cells);
+            self.tree.push_json(rows, ("ext", 1), (&vault.extension, &cuts), &mark, &json_cells);
         }
     }
 
@@ -249,6 +279,22 @@ impl Vault {
                 mark,
             });
         }
+        if open {
+            push_more(rows, "slots", vault.slots.len(), vault.slots_len);
+        }
+    }
+}
+
+/// A row for what the host did not list.
+fn push_more(rows: &mut Vec<TreeRow>, path: &str, listed: usize, of: u64) {
+    let more = of.saturating_sub(listed as u64);
+    if more > 0 {
+        rows.push(TreeRow {
+            path: format!("{path}/…"),
+            depth: 1,
+            cells: vec![format!("… {} more", format::thousands(more))],
+            ..TreeRow::default()
+        });
     }
 }
 
@@ -268,8 +314,8 @@ fn heading(path: &str, name: &str, type_name: &str, open: bool, count: usize) ->
     }
 }
 
-fn json_cells(name: &str, value: &Value) -> Vec<String> {
-    vec![name.into(), String::new(), String::new(), String::new(), brief(value)]
+fn json_cells(name: &str, value: String) -> Vec<String> {
+    vec![name.into(), String::new(), String::new(), String::new(), value]
 }
 
 fn entry<'a>(vault: &'a VaultSnapshot, key: &str) -> Option<&'a DataBagEntry> {

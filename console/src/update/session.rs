@@ -278,7 +278,8 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     let generation_changed = state.host.generation != snapshot.generation;
     let is_in_sight = |tab| state.tab == tab && state.layout().tabs.is_some();
     // Each generation's Vault is looked at once, so that there is something to compare with.
-    if is_in_sight(Tab::Vault) || generation_changed {
+    let is_outdated = is_in_sight(Tab::Vault) && state.vault.is_outdated(snapshot.vault_changes);
+    if is_outdated || generation_changed {
         effects.push(Effect::Order(Order::Operate(Operation::Vault)));
     }
     if is_in_sight(Tab::Live) {

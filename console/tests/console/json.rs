@@ -53,7 +53,14 @@ const COMMANDS: &[(&[&str], &str)] = &[
         &["invoke", "world", "greet", "Ada", "2"],
         "`value` is what the function returned. With `--beside` there is `beside` too: a `result` of the same\nshape, or an `error`. With `--repeat` there are `latencies`.",
     ),
-    (&["vault"], "`size_bytes` and `value` are `null` of a value that cannot be serialised."),
+    (
+        &["vault"],
+        "`size_bytes` and `value` are `null` of a value that cannot be serialised. The answer is bounded: \
+         `data_bag` and `slots` list the first 1,000 of `data_bag_len` and `slots_len`, and of a large \
+         value there is the beginning, without `size_bytes`; its `cuts` (and `extension_cuts`) say \
+         where, as a JSON pointer, how many elements or bytes are `shown`, and `of` how many. While \
+         `changes`, which `status` has as `vault_changes`, stays as it is, so does the answer.",
+    ),
     (&["live"], "What is found by name alone in the newest generation."),
     (
         &["free", "world@1"],

@@ -6,7 +6,7 @@ use hotswap_console::session::{
 };
 use hotswap_console::view::Theme;
 use hotswap_protocol::{
-    DataBagEntry, ErrorKind, Event, LogLevel, PhaseTiming, VersionState, WireError,
+    Cut, DataBagEntry, ErrorKind, Event, LogLevel, PhaseTiming, VersionState, WireError,
 };
 use serde_json::json;
 
@@ -196,6 +196,7 @@ fn the_vault() {
             owner: "world v2".into(),
             size_bytes: None,
             value: None,
+            cuts: Vec::new(),
         });
         console.session(SessionEvent::Vault(Ok(before)));
         let mut vault = samples::vault();
@@ -205,7 +206,17 @@ fn the_vault() {
             owner: "cat v1".into(),
             size_bytes: Some(40),
             value: Some(json!({ "rows": [[1, 2], [3]], "free": true })),
+            cuts: Vec::new(),
         });
+        vault.data_bag.push(DataBagEntry {
+            key: "scores".into(),
+            type_name: "HashMap<String, u64>".into(),
+            owner: "world v3".into(),
+            size_bytes: None,
+            value: Some(json!({ "ada": 7, "bob": 9 })),
+            cuts: vec![Cut { path: String::new(), shown: 2, of: Some(100_000) }],
+        });
+        vault.data_bag_len = 1_234;
         vault.extension["served"] = 8.into();
         let mut report = samples::report();
         report.generation = 3;

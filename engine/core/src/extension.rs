@@ -5,12 +5,14 @@ use std::{
     sync::Arc,
 };
 
+use hotswap_plugin::__private::{Bounds, Cut, look};
 use serde::Serialize;
 
 /// An object of the host's, made anew for each generation.
 pub(crate) trait ExtensionObject: Any + Send + Sync {
     fn type_name(&self) -> &'static str;
-    fn to_json(&self) -> serde_json::Value;
+    /// A bounded part of it as JSON, and what is left out.
+    fn look(&self, bounds: Bounds) -> (serde_json::Value, Vec<Cut>);
 }
 
 impl<E: Serialize + Any + Send + Sync> ExtensionObject for E {
@@ -18,9 +20,10 @@ impl<E: Serialize + Any + Send + Sync> ExtensionObject for E {
         type_name::<E>()
     }
 
-    fn to_json(&self) -> serde_json::Value {
-        serde_json::to_value(self)
-            .unwrap_or_else(|error| serde_json::Value::String(format!("not serialisable: {error}")))
+    fn look(&self, bounds: Bounds) -> (serde_json::Value, Vec<Cut>) {
+        look(self, bounds).unwrap_or_else(|error| {
+            (serde_json::Value::String(format!("not serialisable: {error}")), Vec::new())
+        })
     }
 }
 

@@ -12,16 +12,20 @@ mod slot;
 mod table;
 mod view;
 
+pub(crate) use cell::{LOOKED_AT, told};
 pub(crate) use slot::Slot;
 pub(crate) use view::View;
 
 use std::{
     collections::{BTreeMap, HashSet},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use hotswap_protocol::{DataBagEntry, ExtensionSlot, ValueChange, ValueOutcome};
+use hotswap_protocol::{DataBagEntry, ExtensionSlot, MAX_LISTED, ValueChange, ValueOutcome};
 
 use crate::{
     EngineError,
@@ -149,10 +153,12 @@ impl Contents {
 
     /// Puts a cell in; what it displaces is still owned by somebody who is there.
     fn insert(&mut self, key: String, cell: Arc<Cell>) -> Option<Displaced> {
+        CHANGES.fetch_add(1, Ordering::Relaxed);
         self.entries.insert(key, cell).map(Displaced::new)
     }
 
     fn remove(&mut self, key: &str) -> Option<Displaced> {
+        CHANGES.fetch_add(1, Ordering::Relaxed);
         self.entries.remove(key).map(Displaced::new)
     }
 }
@@ -263,20 +269,37 @@ impl Store {
         slots
     }
 
-    /// The named values as a console shows them.
-    pub fn data_bag_infos(&self) -> Vec<DataBagEntry> {
-        let cells: Vec<_> = self.contents().entries.values().cloned().collect();
-        cells.iter().map(|cell| cell.info()).collect()
+    /// The named values as a console shows them, a bounded number of a bounded size; and how many there
+    /// are.
+    pub fn data_bag_infos(&self) -> (Vec<DataBagEntry>, u64) {
+        let (cells, count) = {
+            let contents = self.contents();
+            let cells: Vec<_> = contents.entries.values().take(MAX_LISTED).cloned().collect();
+            (cells, contents.entries.len() as u64)
+        };
+        let mut left_bytes = MAX_LOOKED_AT_BYTES;
+        (cells.iter().map(|cell| cell.info(&mut left_bytes)).collect(), count)
     }
 
-    /// The registrations as a console shows them.
-    pub fn slot_infos(&self) -> Vec<ExtensionSlot> {
-        let contents = self.contents();
-        let mut infos: Vec<_> = contents.slots.iter().map(|slot| slot.info()).collect();
-        infos.sort_by(|a, b| (&a.interface, &a.name).cmp(&(&b.interface, &b.name)));
-        infos
+    /// The registrations as a console shows them, a bounded number, and how many there are.
+    pub fn slot_infos(&self) -> (Vec<ExtensionSlot>, u64) {
+        let mut slots = self.contents().slots.clone();
+        let count = slots.len() as u64;
+        slots.sort_by(|a, b| (&a.shape.name, &a.name).cmp(&(&b.shape.name, &b.name)));
+        (slots.iter().take(MAX_LISTED).map(|slot| slot.info()).collect(), count)
+    }
+
+    /// Counts the changes to what the two above tell.
+    pub fn changes(&self) -> u64 {
+        CHANGES.load(Ordering::Relaxed)
     }
 }
+
+/// How many bytes of values one answer has at most, roughly.
+const MAX_LOOKED_AT_BYTES: usize = 512 << 10;
+
+/// Counts the changes to all Vaults of the process, so that whoever looks knows whether to look again.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 impl Drop for Store {
     /// What is left is the host's: every version's own went with it.
@@ -291,6 +314,7 @@ impl Drop for Store {
 impl Contents {
     /// Moves what a version owns into an overlay that only it sees.
     fn retire(&mut self, version: &Version) {
+        CHANGES.fetch_add(1, Ordering::Relaxed);
         let own = Overlay::default();
         *own.contents() = self.take_owned_by(version);
         version.bag.set(Sight::Retired(Arc::new(own)));

@@ -350,7 +350,13 @@ pub mod raw {
     use serde::{Serialize, de::DeserializeOwned};
 
     use super::Call;
-    use crate::{Shared, TypeSchema, abi::Outcome, image::catch, shared::schema_of};
+    use crate::{
+        Shared, TypeSchema,
+        abi::Outcome,
+        image::catch,
+        preview::{Bounds, Preview},
+        shared::schema_of,
+    };
 
     /// A value and the functions of its image.
     #[repr(C)]
@@ -365,6 +371,8 @@ pub mod raw {
         pub drop: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
         pub schema: extern "C" fn() -> Outcome<TypeSchema>,
         pub to_json: unsafe extern "C" fn(NonNull<()>) -> Outcome<String>,
+        /// A bounded part of the value.
+        pub preview: unsafe extern "C" fn(NonNull<()>, Bounds) -> Outcome<Preview>,
         pub rehome: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
     }
 
@@ -385,13 +393,14 @@ pub mod raw {
         }
     }
 
-    /// Makes the functions of a value's type; `$to_json` tells the value.
+    /// Makes the functions of a value's type; `$to_json` tells the value, and `$preview` a part of it.
     macro_rules! value_table {
-        ($ty:ty, $to_json:expr) => {
+        ($ty:ty, $to_json:expr, $preview:expr) => {
             ValueTable {
                 drop: drop_value::<$ty>,
                 schema: schema::<$ty>,
                 to_json: $to_json,
+                preview: $preview,
                 rehome: rehome::<$ty>,
             }
         };
@@ -400,11 +409,11 @@ pub mod raw {
     struct TypeTable<T>(T);
 
     impl<T: Shared + Serialize> TypeTable<T> {
-        const TABLE: &'static ValueTable = &value_table!(T, to_json::<T>);
+        const TABLE: &'static ValueTable = &value_table!(T, to_json::<T>, preview::<T>);
     }
 
     impl<T: Shared> TypeTable<T> {
-        const OPAQUE: &'static ValueTable = &value_table!(T, no_json);
+        const OPAQUE: &'static ValueTable = &value_table!(T, no_json, no_preview);
     }
 
     /// What taking a value over needs of its new type; lies in the image that takes it over.
@@ -417,13 +426,15 @@ pub mod raw {
     struct CarryType<T>(T);
 
     impl<T: Shared + Serialize + DeserializeOwned> CarryType<T> {
-        const TABLE: &'static CarryTable =
-            &CarryTable { value: value_table!(T, to_json::<T>), from_json: from_json::<T> };
+        const TABLE: &'static CarryTable = &CarryTable {
+            value: value_table!(T, to_json::<T>, preview::<T>),
+            from_json: from_json::<T>,
+        };
     }
 
     impl<T: Shared> CarryType<T> {
         const OPAQUE: &'static CarryTable =
-            &CarryTable { value: value_table!(T, no_json), from_json: not_from_json };
+            &CarryTable { value: value_table!(T, no_json, no_preview), from_json: not_from_json };
     }
 
     impl CarryTable {
@@ -495,6 +506,19 @@ pub mod raw {
         // SAFETY: the engine holds the value's lock.
         let value = unsafe { value.cast::<T>().as_ref() };
         catch(|| Outcome::from_result(serde_json::to_string(value).map_err(Into::into)))
+    }
+
+    unsafe extern "C" fn preview<T: Serialize>(
+        value: NonNull<()>,
+        bounds: Bounds,
+    ) -> Outcome<Preview> {
+        // SAFETY: the engine holds the value's lock.
+        let value = unsafe { value.cast::<T>().as_ref() };
+        catch(|| Outcome::from_result(Preview::of(value, bounds).map_err(crate::Error::msg)))
+    }
+
+    unsafe extern "C" fn no_preview(_: NonNull<()>, _: Bounds) -> Outcome<Preview> {
+        Outcome::Err(crate::Error::msg("it is opaque"))
     }
 
     unsafe extern "C" fn no_json(_: NonNull<()>) -> Outcome<String> {

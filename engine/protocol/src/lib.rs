@@ -43,8 +43,8 @@ pub use message::{
 };
 pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use snapshot::{
-    DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, LiveFunctionInfo,
-    LiveSnapshot, LiveTypeInfo, ParamInfo, PluginInfo, Snapshot, Source, VaultSnapshot,
+    Cut, DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, LiveFunctionInfo,
+    LiveSnapshot, LiveTypeInfo, MAX_LISTED, ParamInfo, PluginInfo, Snapshot, Source, VaultSnapshot,
     VersionInfo, VersionState,
 };
 

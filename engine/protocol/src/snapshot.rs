@@ -14,6 +14,9 @@ pub struct Snapshot {
     pub generation: u64,
     /// One entry a plugin, in load order; plugins that were removed or never loaded come last.
     pub plugins: Vec<PluginInfo>,
+    /// As [`VaultSnapshot::changes`]: tells whether it is worth while to ask for the Vault.
+    #[serde(default)]
+    pub vault_changes: u64,
 }
 
 /// A host.
@@ -194,14 +197,43 @@ pub struct ParamInfo {
 pub struct VaultSnapshot {
     /// The generation it belongs to.
     pub generation: u64,
-    /// Named values, sorted by name.
+    /// Counts the changes to the DataBag and to the Extension's registrations: while it stays as it is,
+    /// so do they.
+    #[serde(default)]
+    pub changes: u64,
+    /// Named values, sorted by name: the first [`MAX_LISTED`].
     pub data_bag: Vec<DataBagEntry>,
+    /// How many named values there are.
+    #[serde(default)]
+    pub data_bag_len: u64,
     /// The host's own object, as JSON.
     pub extension: Value,
+    /// What is left out of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extension_cuts: Vec<Cut>,
     /// The Rust type of the host's own object.
     pub extension_type: String,
-    /// What plugins registered in the Extension, sorted by interface and name.
+    /// What plugins registered in the Extension, sorted by interface and name: the first
+    /// [`MAX_LISTED`].
     pub slots: Vec<ExtensionSlot>,
+    /// How many registrations there are.
+    #[serde(default)]
+    pub slots_len: u64,
+}
+
+/// How many named values, and how many registrations, one answer lists at most.
+pub const MAX_LISTED: usize = 1000;
+
+/// A list, a map or a text of which an answer has only the beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Where it lies in the value, as a JSON pointer (RFC 6901).
+    pub path: String,
+    /// How many elements, or bytes of a text, are there.
+    pub shown: u64,
+    /// How many it has; none where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
 }
 
 /// A named value.
@@ -214,10 +246,15 @@ pub struct DataBagEntry {
     pub type_name: String,
     /// `host`, or `world v3`.
     pub owner: String,
-    /// Its size when serialised, in bytes; none when it cannot be.
+    /// Its size when serialised, in bytes; none when it cannot be, or is not known since only a part was
+    /// looked at.
     pub size_bytes: Option<u64>,
-    /// Its value as JSON; none when it cannot be serialised.
+    /// Its value as JSON, of a large one the beginning; none when it cannot be serialised, or somebody is
+    /// changing it right now.
     pub value: Option<Value>,
+    /// What is left out of its value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<Cut>,
 }
 
 /// A registration in the Extension.

@@ -10,6 +10,7 @@ mod fini_array;
 mod foreign_library;
 mod host_registration;
 mod import_target;
+mod looking;
 mod modify_moves_out;
 mod panicking_waker;
 mod pthread_exit;

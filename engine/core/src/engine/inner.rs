@@ -37,7 +37,7 @@ use crate::{
     slots,
     stage::Staging,
     thread::checkpoint,
-    vault::{Store, View},
+    vault::{LOOKED_AT, Store, View, told},
     version::{Services, Version},
 };
 
@@ -457,7 +457,12 @@ impl Inner {
         });
         let of_one_plugin = versions.chunk_by(|a, b| same_name(a.name(), b.name()));
         let plugins = of_one_plugin.map(|versions| plugin_info(versions, &current)).collect();
-        Snapshot { host: self.host_info(), generation: current.generation, plugins }
+        Snapshot {
+            host: self.host_info(),
+            generation: current.generation,
+            plugins,
+            vault_changes: self.store.changes(),
+        }
     }
 
     pub fn vault_snapshot(&self) -> VaultSnapshot {
@@ -466,12 +471,21 @@ impl Inner {
             let current = self.current();
             (current.generation, current.extension.clone())
         };
+        // First: what changes meanwhile is looked at again.
+        let changes = self.store.changes();
+        let (data_bag, data_bag_len) = self.store.data_bag_infos();
+        let (slots, slots_len) = self.store.slot_infos();
+        let (json, cuts) = extension.look(LOOKED_AT);
         VaultSnapshot {
             generation,
-            data_bag: self.store.data_bag_infos(),
-            extension: extension.to_json(),
+            changes,
+            data_bag,
+            data_bag_len,
+            extension: json,
+            extension_cuts: cuts.into_iter().map(told).collect(),
             extension_type: extension.type_name().to_owned(),
-            slots: self.store.slot_infos(),
+            slots,
+            slots_len,
         }
     }
 

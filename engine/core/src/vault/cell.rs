@@ -11,7 +11,7 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{CarryTable, RawValue, ValueCallback},
+    __private::{Bounds, CarryTable, Cut, Preview, RawValue, ValueCallback},
     Error, Result, TypeSchema,
     abi::Outcome,
 };
@@ -59,6 +59,16 @@ unsafe impl Send for Value {}
 // SAFETY: as above.
 unsafe impl Sync for Value {}
 
+/// How much of a value a console is shown: it takes well below a millisecond, for which alone the
+/// value is locked.
+pub(crate) const LOOKED_AT: Bounds =
+    Bounds { bytes: 16 << 10, elements: 100, text: 1 << 10, passed_over: 10_000 };
+
+/// What is left out of a value, as the protocol tells it.
+pub(crate) fn told(cut: Cut) -> hotswap_protocol::Cut {
+    hotswap_protocol::Cut { path: cut.path, shown: cut.shown, of: cut.of }
+}
+
 thread_local! {
     /// The cells that this thread has locked, so that it does not wait for itself.
     static LOCKED: RefCell<Vec<*const Cell>> = const { RefCell::new(Vec::new()) };
@@ -97,6 +107,11 @@ impl Cell {
         &self.schema
     }
 
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        super::CHANGES.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How often the value was changed.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
@@ -127,7 +142,7 @@ impl Cell {
         callback: &mut ValueCallback,
     ) -> Result<bool> {
         let Some(value) = content.value.as_ref() else { return Ok(false) };
-        self.changes.fetch_add(1, Ordering::Release);
+        self.changed();
         let is_foreign = !same_owner(by, &self.owner());
         let mut done = Ok(());
         if is_foreign {
@@ -172,7 +187,7 @@ impl Cell {
         flatten(unsafe { new.rehome_as(old) })?;
         new.0.table = old.0.table;
         mem::swap(new, old);
-        self.changes.fetch_add(1, Ordering::Release);
+        self.changed();
         Ok(())
     }
 
@@ -298,15 +313,35 @@ impl Cell {
         self.lock_once().map(drop)
     }
 
-    pub fn info(&self) -> DataBagEntry {
-        let json = self.json().and_then(Result::ok);
-        DataBagEntry {
+    /// The value as a console shows it. Where the answer is full already, it is without its content.
+    pub fn info(&self, left_bytes: &mut usize) -> DataBagEntry {
+        let bounds = Bounds { bytes: LOOKED_AT.bytes.min(*left_bytes), ..LOOKED_AT };
+        let preview = self.preview(bounds).and_then(Result::ok);
+        let mut entry = DataBagEntry {
             key: self.key.clone(),
             type_name: self.schema.name().to_owned(),
             owner: self.owner().to_string(),
-            size_bytes: json.as_ref().map(|json| json.len() as u64),
-            value: json.and_then(|json| serde_json::from_str(&json).ok()),
+            size_bytes: None,
+            value: None,
+            cuts: Vec::new(),
+        };
+        if let Some(Preview { json, cuts }) = preview {
+            *left_bytes = left_bytes.saturating_sub(json.len());
+            entry.size_bytes = cuts.is_empty().then_some(json.len() as u64);
+            entry.value = serde_json::from_str(&json).ok();
+            entry.cuts = cuts.into_iter().map(told).collect();
         }
+        entry
+    }
+
+    /// A part of the value; none when somebody is writing it right now.
+    fn preview(&self, bounds: Bounds) -> Option<Result<Preview>> {
+        let _lease = self.lease(&Owner::Host)?;
+        let _locked = self.lock_once().ok()?;
+        let content = self.try_read()?;
+        let value = content.value.as_ref()?;
+        // SAFETY: the owner is leased, and nobody writes meanwhile.
+        Some(flatten(unsafe { ((*value.0.table).preview)(value.0.data, bounds) }))
     }
 
     /// The value as JSON; none when somebody is writing it right now.

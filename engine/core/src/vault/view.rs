@@ -1,6 +1,6 @@
 //! The Vault as one owner sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use hotswap_plugin::{
     __private::{CarryTable, RawObject, RawValue, ValueCallback},
@@ -8,7 +8,7 @@ use hotswap_plugin::{
 };
 
 use super::{
-    Contents, Displaced, Overlay, Sight, Slot, Store,
+    CHANGES, Contents, Displaced, Overlay, Sight, Slot, Store,
     carry::Carry,
     cell::{Cell, flatten, same_owner},
     table,
@@ -279,6 +279,7 @@ impl View {
                 "`{name}` of `{interface}` is registered by {owner} already"
             )));
         }
+        CHANGES.fetch_add(1, Ordering::Relaxed);
         match own {
             Some(own) => own.contents().slots.push(slot.clone()),
             None => contents.slots.push(slot.clone()),

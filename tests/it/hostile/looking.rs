@@ -1,0 +1,74 @@
+//! Much is in the Vault, and somebody looks at it: the answer is bounded, and says how much there is.
+
+use std::collections::HashMap;
+
+use hotswap_engine::protocol::{Cut, DataBagEntry, MAX_LISTED};
+
+use crate::support::Host;
+
+fn entry(host: &Host, key: &str) -> DataBagEntry {
+    let vault = host.engine.vault_snapshot();
+    vault.data_bag.into_iter().find(|entry| entry.key == key).expect("the value")
+}
+
+/// How long the answer is that a console gets.
+fn answer_bytes(host: &Host) -> usize {
+    serde_json::to_string(&host.engine.vault_snapshot()).expect("an answer").len()
+}
+
+#[test]
+fn a_large_map_is_shown_by_its_beginning() {
+    let host = Host::with(&[]);
+    let scores: HashMap<String, u64> = (0..100_000).map(|n| (format!("player {n}"), n)).collect();
+    host.engine.vault().data_bag().set("scores", scores).unwrap();
+    let DataBagEntry { value, cuts, size_bytes, .. } = entry(&host, "scores");
+    assert_eq!(cuts, [Cut { path: String::new(), shown: 100, of: Some(100_000) }]);
+    assert_eq!(value.unwrap().as_object().unwrap().len(), 100);
+    assert_eq!(size_bytes, None);
+}
+
+#[test]
+fn a_large_list_and_a_large_text_are_shown_by_their_beginnings() {
+    let host = Host::with(&[]);
+    let bag = host.engine.vault();
+    let bag = bag.data_bag();
+    bag.set("image", vec![7_u8; 50_000_000]).unwrap();
+    bag.set("text", "ä".repeat(1_000_000)).unwrap();
+    bag.set("small", vec![1_u8, 2]).unwrap();
+    let image = entry(&host, "image");
+    assert_eq!(image.cuts, [Cut { path: String::new(), shown: 100, of: Some(50_000_000) }]);
+    let text = entry(&host, "text");
+    assert_eq!(text.cuts, [Cut { path: String::new(), shown: 1024, of: Some(2_000_000) }]);
+    let small = entry(&host, "small");
+    assert_eq!((small.size_bytes, small.cuts.len()), (Some(5), 0));
+    assert!(answer_bytes(&host) < 10_000);
+}
+
+#[test]
+fn many_values_are_listed_up_to_a_bound() {
+    let host = Host::with(&[]);
+    for number in 0..5_000 {
+        let key = format!("key {number:04}");
+        host.engine.vault().data_bag().set(&key, "x".repeat(900)).unwrap();
+    }
+    let vault = host.engine.vault_snapshot();
+    assert_eq!((vault.data_bag.len(), vault.data_bag_len), (MAX_LISTED, 5_000));
+    assert!(answer_bytes(&host) < 1 << 20, "{} bytes", answer_bytes(&host));
+    // What did not fit any more is there without its content, and says so.
+    let last = vault.data_bag.last().unwrap();
+    assert!(last.value.is_none() || !last.cuts.is_empty(), "{last:?}");
+}
+
+#[test]
+fn changes_are_counted_so_that_nobody_looks_in_vain() {
+    let host = Host::with(&["shares"]);
+    let changes = || host.engine.vault_snapshot().changes;
+    assert_eq!(host.engine.snapshot().vault_changes, changes());
+    let before = changes();
+    let bag = host.engine.vault();
+    bag.data_bag().read("count", |_: &u64| {}).unwrap();
+    let unchanged = changes();
+    bag.data_bag().modify("count", |count: &mut u64| *count += 1).unwrap();
+    // Tests in the same process count too, so there can be more.
+    assert!(unchanged >= before && changes() > unchanged);
+}
