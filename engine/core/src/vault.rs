@@ -8,6 +8,7 @@
 
 mod carry;
 mod cell;
+mod migration;
 mod slot;
 mod table;
 mod view;
@@ -29,6 +30,7 @@ use hotswap_protocol::{DataBagEntry, ExtensionSlot, MAX_LISTED, ValueChange, Val
 
 use crate::{
     EngineError,
+    current::Replaced,
     lease::Lease,
     lifecycle::StepThread,
     live::LiveTable,
@@ -191,7 +193,8 @@ impl Store {
     }
 
     /// Publishes a load: what the new versions wrote is there for all, what the replaced ones owned
-    /// is theirs alone, but for what the new ones take over.
+    /// is theirs alone, but for what the new ones take over. `serve` makes the new versions serve, and returns the
+    /// generation that did.
     ///
     /// # Errors
     /// When a value that is to be taken over does not fit any more, was replaced meanwhile, or is in
@@ -203,11 +206,26 @@ impl Store {
         loaded: &[Arc<Version>],
         replaced: &[Arc<Version>],
         steps: &StepThread,
+        serve: impl FnOnce() -> Replaced,
     ) -> Result<Published, EngineError> {
         let carries = overlay.carries().clone();
         let mut handover = Handover::prepare(self, &carries, steps)?;
+        let published = self.merge(overlay, loaded, replaced, (&carries, &mut handover))?;
+        let generation = serve();
+        handover.finish(replaced, &generation);
+        Ok(published)
+    }
+
+    /// Merges what a load wrote into what everybody sees.
+    fn merge(
+        &self,
+        overlay: &Overlay,
+        loaded: &[Arc<Version>],
+        replaced: &[Arc<Version>],
+        (carries, handover): (&BTreeMap<String, Carry>, &mut Handover<'_>),
+    ) -> Result<Published, EngineError> {
         let mut contents = self.contents();
-        for (key, carry) in &carries {
+        for (key, carry) in carries {
             if !contents.entries.get(key).is_some_and(|now| Arc::ptr_eq(now, &carry.old)) {
                 return Err(carry.is_outdated());
             }
@@ -227,7 +245,7 @@ impl Store {
         for version in loaded {
             version.bag.set(Sight::Published);
         }
-        let values = contents.outcomes(&before, &added, &carries);
+        let values = contents.outcomes(&before, &added, carries);
         Ok(Published { displaced, values })
     }
 
@@ -254,7 +272,7 @@ impl Store {
         };
         // The versions of a failed load share its overlay; each drops what is its own.
         let own = ended.take_carries_of(version);
-        own.iter().filter_map(|carry| carry.migrated.as_ref()).for_each(|cell| cell.destroy());
+        own.iter().filter_map(|carry| carry.migrated.as_ref()).for_each(|new| new.cell.destroy());
         let mine = ended.contents().take_owned_by(version);
         mine.entries.values().for_each(|cell| cell.destroy());
         mine.slots.iter().for_each(|slot| slot.destroy());

@@ -46,6 +46,7 @@ mod export;
 mod function;
 mod future;
 mod image;
+mod parts;
 mod preview;
 pub mod rt;
 
@@ -87,6 +88,7 @@ pub mod __private {
     pub use crate::interface::raw::{
         Lease, Method, ObjectTable, RawObject, dispatch, invoke_method,
     };
+    pub use crate::parts::{Change, Digest, Kind, Parts, Patch, Wanted};
     pub use crate::preview::{Bounds, Cut, Preview, look};
     pub use crate::shared::SHARED_TYPES;
     pub use crate::vault::raw::{CarryTable, RawValue, ValueCallback, ValueTable};

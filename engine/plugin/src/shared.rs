@@ -14,6 +14,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use crate::parts::Patch;
+
 /// A type whose values may be used by another image than the one that made them.
 ///
 /// Derive it: `#[derive(Shared)]`. It is there for numbers, `bool`, `char`, `String`, and for
@@ -63,6 +65,12 @@ pub unsafe trait Shared: Sized + Send + Sync + 'static {
     ///
     /// An empty `HashMap` has one: its control bytes are a static of the image that made it.
     fn rehome(&mut self) {}
+
+    /// How parts are put into a value, if it is a map or a list: such a value is migrated part by part.
+    #[doc(hidden)]
+    fn patch() -> Option<Patch<Self>> {
+        None
+    }
 }
 
 /// The types of an image that `#[derive(Shared)]` stands on, but for those with parameters.

@@ -8,6 +8,7 @@ mod durations;
 mod end_of_a_failed_load;
 mod fini_array;
 mod foreign_library;
+mod growing;
 mod host_registration;
 mod import_target;
 mod looking;

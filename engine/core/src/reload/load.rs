@@ -193,21 +193,23 @@ impl<'steps> Load<'steps> {
         if engine.is_shut_down() {
             return Err(self.failed(EngineError::ShutDown));
         }
-        let published = engine.store().publish(&self.overlay, &loaded, &ending, self.steps);
+        let (overlay, steps) = (self.overlay.clone(), self.steps);
+        let serve = || {
+            self.published = true;
+            engine.store().set_live(std::mem::take(&mut self.live));
+            let old = engine.publish(new);
+            let linked = if plan.linked.is_empty() { "" } else { ": linked into this program" };
+            for version in &loaded {
+                version.enter(VersionState::Active, format!("active{linked}"));
+            }
+            // Before the old generation goes: the reaper may free these as soon as it does.
+            for version in &ending {
+                version.enter(VersionState::Retired, "retired".into());
+            }
+            old
+        };
+        let published = engine.store().publish(&overlay, &loaded, &ending, steps, serve);
         let published = published.map_err(|error| self.failed(error))?;
-        self.published = true;
-
-        engine.store().set_live(std::mem::take(&mut self.live));
-        let old = engine.publish(new);
-        let linked = if plan.linked.is_empty() { "" } else { ": linked into this program" };
-        for version in &loaded {
-            version.enter(VersionState::Active, format!("active{linked}"));
-        }
-        // Before the old generation goes: the reaper may free these as soon as it does.
-        for version in &ending {
-            version.enter(VersionState::Retired, "retired".into());
-        }
-        drop(old);
         Ok((generation, published.finish(engine.reaper())))
     }
 

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -12,8 +13,17 @@ use hotswap_plugin::{__private::CarryTable, Error, abi::Outcome};
 use super::{
     Store,
     cell::{Cell, LockedCell, Value, flatten},
+    migration::Seen,
 };
-use crate::{EngineError, Step, lease::Lease, lifecycle::StepThread, version::Owner};
+use crate::{
+    EngineError, Step,
+    current::Replaced,
+    event::after,
+    lease::{Lease, LeaseKind},
+    lifecycle::StepThread,
+    slots,
+    version::{Owner, Version},
+};
 
 /// A value that is to be taken over when its load is published.
 #[derive(Clone)]
@@ -24,14 +34,22 @@ pub(super) struct Carry {
     pub new_owner: Owner,
     /// The new type.
     pub table: &'static CarryTable,
-    /// With another type: a first migration, which the new version reads until the publish.
-    pub migrated: Option<Arc<Cell>>,
+    /// With another type: the new value.
+    pub migrated: Option<Migrated>,
+}
+
+/// A value of another type, which the new version reads until the publish.
+#[derive(Clone)]
+pub(super) struct Migrated {
+    pub cell: Arc<Cell>,
+    /// What of the old value is in it.
+    pub seen: Arc<Mutex<Seen>>,
 }
 
 impl Carry {
     /// What the new version reads until the publish.
     pub fn visible(&self) -> &Arc<Cell> {
-        self.migrated.as_ref().unwrap_or(&self.old)
+        self.migrated.as_ref().map_or(&self.old, |migrated| &migrated.cell)
     }
 
     /// Why it cannot be taken over any more.
@@ -55,6 +73,10 @@ impl Carry {
 /// How long to wait between two attempts at locking what somebody is using.
 const RETRY: Duration = Duration::from_millis(1);
 
+/// How long the new version's calls wait, where they use a value whose type changed, for calls of the old
+/// version that are under way: what those change meanwhile is migrated too. Later changes are errors.
+const LAST_CALLS: Duration = Duration::from_millis(50);
+
 /// Values that are locked, and ready to change hands. Dropping it leaves them as they were, unless they
 /// were assigned.
 pub(super) struct Handover<'a> {
@@ -66,14 +88,16 @@ pub(super) struct Handover<'a> {
 /// A value on its way from one version to another.
 struct Passing<'a> {
     carry: &'a Carry,
-    old: LockedCell<'a>,
+    /// The value that changes hands, or, with another type, the new one: nobody uses it until it has
+    /// the last changes.
+    locked: LockedCell<'a>,
     /// It may point into the new owner's image, and is still the old one's.
     is_rehomed: bool,
 }
 
 impl<'a> Handover<'a> {
-    /// Locks the values, for as long as a step may take at most. Those of another type are migrated
-    /// once more, as they are now, and the others rehomed.
+    /// Locks the values, for as long as a step may take at most. Those of another type catch up with what
+    /// changed since they were made, and the others are rehomed.
     ///
     /// A thread may use one value while it uses another, so none is held while one is waited for.
     pub fn prepare(
@@ -81,7 +105,10 @@ impl<'a> Handover<'a> {
         carries: &'a BTreeMap<String, Carry>,
         steps: &'a StepThread,
     ) -> Result<Self, EngineError> {
-        let deadline = crate::event::after(Instant::now(), steps.timeout());
+        for carry in carries.values() {
+            carry.catch_up_beside(steps)?;
+        }
+        let deadline = after(Instant::now(), steps.timeout());
         let values = loop {
             match Passing::lock_all(carries).map_err(|error| EngineError::publish(&error))? {
                 Ok(values) => break values,
@@ -93,8 +120,9 @@ impl<'a> Handover<'a> {
             }
         };
         let mut handover = Self { values, store, steps };
-        for value in &mut handover.values {
-            value.migrate_or_rehome(store, steps)?;
+        let shared = handover.values.iter_mut().filter(|value| value.carry.migrated.is_none());
+        for value in shared {
+            value.rehome(store, steps)?;
         }
         Ok(handover)
     }
@@ -103,17 +131,43 @@ impl<'a> Handover<'a> {
     /// of a plugin runs.
     pub fn assign(&mut self) -> Vec<Arc<Cell>> {
         let mut migrated = Vec::new();
-        for Passing { carry, old, is_rehomed } in &mut self.values {
-            match &carry.migrated {
-                Some(new) => {
-                    old.supersede(&carry.new_owner);
-                    migrated.push(new.clone());
-                }
-                None => old.hand_over(&carry.new_owner, carry.table),
+        for value in &mut self.values {
+            match &value.carry.migrated {
+                Some(new) => migrated.push(new.cell.clone()),
+                None => value.locked.hand_over(&value.carry.new_owner, value.carry.table),
             }
-            *is_rehomed = false;
+            value.is_rehomed = false;
         }
         migrated
+    }
+
+    /// Brings the last changes into the values of another type, when the new versions serve. Their calls
+    /// wait for these values until then.
+    pub fn finish(mut self, replaced: &[Arc<Version>], generation: &Replaced) {
+        if self.values.iter().any(|value| value.carry.migrated.is_some()) {
+            wait_for_calls(replaced, generation);
+        }
+        // Each is let go as soon as it is ready.
+        for mut value in mem::take(&mut self.values) {
+            if let Err(error) = value.catch_up(self.store, self.steps) {
+                let key = &value.carry.old.key;
+                tracing::error!(
+                    "`{key}` lacks what was changed last while it was taken over: {error}"
+                );
+            }
+        }
+    }
+}
+
+/// Waits until no call runs in these versions, or is about to, since it has found the generation that
+/// was replaced; but no longer than [`LAST_CALLS`].
+fn wait_for_calls(versions: &[Arc<Version>], generation: &Replaced) {
+    let deadline = Instant::now() + LAST_CALLS;
+    let is_called = |version: &Arc<Version>| {
+        slots::is_held(Arc::as_ptr(version)) || version.leases().count(LeaseKind::Call) > 0
+    };
+    while (generation.is_held() || versions.iter().any(is_called)) && Instant::now() < deadline {
+        thread::sleep(RETRY);
     }
 }
 
@@ -139,38 +193,78 @@ impl Drop for Handover<'_> {
     }
 }
 
+impl Carry {
+    /// Lets a value of another type catch up with what changed, while the old one is in use.
+    fn catch_up_beside(&self, steps: &StepThread) -> Result<(), EngineError> {
+        let Some(Migrated { cell, seen }) = self.migrated.clone() else { return Ok(()) };
+        let (old, table) = (self.old.clone(), self.table);
+        let new_version = lease(&self.old, &self.new_owner)?;
+        steps
+            .run(&new_version, Step::Publish, move |_| {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                Outcome::from_result(seen.catch_up_beside(&old, &cell, table))
+            })
+            .map_err(|error| error.about(format_args!("`{}`", self.old.key)))
+    }
+}
+
 impl<'a> Passing<'a> {
     /// Locks all values or none; the inner error is the key of one that somebody is using.
     fn lock_all(
         carries: &'a BTreeMap<String, Carry>,
     ) -> hotswap_plugin::Result<Result<Vec<Self>, &'a str>> {
-        let mut locked = Vec::new();
+        let mut all = Vec::new();
         for (key, carry) in carries {
-            match carry.old.try_lock()? {
-                Some(old) => locked.push(Self { carry, old, is_rehomed: false }),
-                None => return Ok(Err(key)),
+            let is_free = carry.migrated.is_none() || carry.old.try_lock()?.is_some();
+            match carry.visible().try_lock()? {
+                Some(locked) if is_free => {
+                    all.push(Self { carry, locked, is_rehomed: false });
+                }
+                _ => return Ok(Err(key)),
             }
         }
-        Ok(Ok(locked))
+        Ok(Ok(all))
     }
 
-    fn migrate_or_rehome(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
-        let Carry { old, new_owner, migrated, .. } = self.carry;
+    /// Makes a value of the same type the new version's as a whole.
+    fn rehome(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
         let table = self.carry.table;
+        let new_version = lease(&self.carry.old, &self.carry.new_owner)?;
+        self.is_rehomed = true;
+        // SAFETY: the step leases the new owner, whose type has the same schema.
+        let rehome = |value: &Value| flatten(unsafe { value.rehome_to(table) });
+        self.lend(store, steps, &new_version, rehome)
+    }
+
+    /// Brings what changed last into a value of another type; then the old one is superseded.
+    fn catch_up(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
+        let Carry { old, new_owner, table, migrated } = self.carry;
+        let Some(Migrated { seen, .. }) = migrated else { return Ok(()) };
+        let locked = lock(old, steps.timeout());
+        // Also where somebody has the old value for so long: then their change is an error to them.
+        old.supersede(new_owner);
+        let mut locked = locked?;
+        let (seen, table, changes) = (seen.clone(), *table, old.changes());
+        let old_version = old.lease_of_owner();
         let new_version = lease(old, new_owner)?;
-        let Some(new) = migrated.clone() else {
-            self.is_rehomed = true;
-            // SAFETY: the step leases the new owner, whose type has the same schema.
-            let rehome = |value: &Value| flatten(unsafe { value.rehome_to(table) });
-            return self.lend(store, steps, &new_version, rehome);
+        let (Some(old_value), Some(new_value)) = (locked.take(), self.locked.take()) else {
+            return Err(self.carry.is_outdated());
         };
-        // SAFETY: the step leases the owner.
-        let tell = |value: &Value| flatten(unsafe { value.to_json() });
-        let json = self.lend(store, steps, &lease(old, &old.owner())?, tell)?;
-        let cell = old.clone();
-        let read = move || cell.read_as(table, &json).map(|value| new.replace(value));
-        let read = steps.run(&new_version, Step::Publish, move |_| Outcome::Ok(read()));
-        refused(&new_version, read.map_err(|error| error.about(format_args!("`{}`", old.key)))?)
+        let mut new_value = new_value;
+        let done = steps.run(&new_version, Step::Publish, move |_| {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: both versions are leased, and the values were taken out of their locked cells.
+            let done = unsafe { seen.catch_up((&old_value, changes), &mut new_value, table) };
+            drop(old_version);
+            Outcome::Ok((old_value, new_value, done))
+        });
+        let (old_value, new_value, done) = done.inspect_err(|_| {
+            // Its code has not come back, and has the value: the key can be set anew.
+            store.forget(self.carry.visible());
+        })?;
+        locked.put_back(old_value);
+        self.locked.put_back(new_value);
+        refused(&new_version, done)
     }
 
     /// Makes the value the old version's as a whole again.
@@ -192,7 +286,7 @@ impl<'a> Passing<'a> {
         let cell = &self.carry.old;
         // The value may point into its owner's image, whatever becomes of the load.
         let owner = cell.lease_of_owner();
-        let value = self.old.take().ok_or_else(|| self.carry.is_outdated())?;
+        let value = self.locked.take().ok_or_else(|| self.carry.is_outdated())?;
         let lent = steps.run(version, Step::Publish, move |_| {
             let answer = f(&value);
             drop(owner);
@@ -202,7 +296,7 @@ impl<'a> Passing<'a> {
             self.lose(store);
             error.about(format_args!("`{}` is lost", cell.key))
         })?;
-        self.old.put_back(value);
+        self.locked.put_back(value);
         let answer = answer.map_err(|error| {
             let old = cell.schema().name();
             error.context(format_args!("`{}`: the value, a `{old}`, cannot change hands", cell.key))
@@ -214,8 +308,23 @@ impl<'a> Passing<'a> {
     fn lose(&mut self, store: &Store) {
         self.is_rehomed = false;
         // It says in the log that it is left behind.
-        drop(self.old.take());
+        drop(self.locked.take());
         store.forget(&self.carry.old);
+    }
+}
+
+/// Locks a cell, for so long at most.
+fn lock(cell: &Cell, patience: Duration) -> Result<LockedCell<'_>, EngineError> {
+    let deadline = after(Instant::now(), patience);
+    loop {
+        match cell.try_lock().map_err(|error| EngineError::publish(&error))? {
+            Some(locked) => return Ok(locked),
+            None if Instant::now() < deadline => thread::sleep(RETRY),
+            None => {
+                let in_use = Error::msg(format_args!("`{}` is in use, and stayed so", cell.key));
+                return Err(EngineError::publish(&in_use));
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{Bounds, CarryTable, Cut, Preview, RawValue, ValueCallback},
+    __private::{Bounds, CarryTable, Change, Cut, Parts, Preview, RawValue, ValueCallback, Wanted},
     Error, Result, TypeSchema,
     abi::Outcome,
 };
@@ -159,7 +159,10 @@ impl Cell {
                 done = flatten(unsafe { value.rehome() });
             }
         }
-        let Err(error) = done else { return Ok(true) };
+        let Err(error) = done else {
+            // Where that happened meanwhile, nobody reads the change.
+            return self.expect_current().map(|()| true);
+        };
         // Both images are mapped now, and later one may not be: what is half rehomed goes.
         let half = content.value.take();
         drop(content);
@@ -223,6 +226,11 @@ impl Cell {
         drop(lease);
     }
 
+    /// Lets the old version read the value, but not change it any more.
+    pub fn supersede(&self, by: &Owner) {
+        let _ = self.superseded_by.set(by.to_string());
+    }
+
     /// Refuses a cell of which a version has a copy of another type.
     pub fn expect_current(&self) -> Result<()> {
         let Some(version) = self.superseded_by.get() else { return Ok(()) };
@@ -267,27 +275,45 @@ impl Cell {
         Ok(content.map(|content| LockedCell { cell: self, content, _locked: locked }))
     }
 
-    /// Replaces the value by another of its type, while only its owner's load can see it.
-    pub fn replace(&self, value: RawValue) {
-        let mut content = self.write();
-        let old = content.value.replace(Value(value));
-        drop(content);
-        old.into_iter().for_each(Value::destroy);
-    }
-
-    /// The value as another type, made in the image of `table`.
-    pub fn migrated(&self, table: &CarryTable) -> Result<RawValue> {
-        let changing = || Error::msg(format_args!("`{}` is being changed right now", self.key));
-        let json = self.json().ok_or_else(changing)?;
-        self.read_as(table, &self.told(json)?)
-    }
-
     /// The value as JSON, which must be there to be read as another type.
-    fn told(&self, json: Result<String>) -> Result<String> {
-        json.map_err(|error| {
-            let old = self.schema.name();
-            error.context(format_args!("`{}`: the old value, a `{old}`, cannot be told", self.key))
+    pub fn whole(&self) -> Result<String> {
+        self.look(|value| {
+            // SAFETY: the owner is leased, and nobody writes meanwhile.
+            flatten(unsafe { value.to_json() }).map_err(|error| {
+                let old = self.schema.name();
+                error.context(format_args!(
+                    "`{}`: the old value, a `{old}`, cannot be told",
+                    self.key
+                ))
+            })
         })
+    }
+
+    /// Parts of the value; `None` if it is no map and no list.
+    pub fn parts(&self, wanted: &Wanted) -> Result<Option<Parts>> {
+        // SAFETY: the owner is leased, and nobody writes meanwhile.
+        self.look(|value| flatten(unsafe { value.parts(wanted) }))
+    }
+
+    /// Runs `f` with the value, while nobody may change it.
+    fn look<T>(&self, f: impl FnOnce(&Value) -> Result<T>) -> Result<T> {
+        let _lease = self.lease(&Owner::Host).ok_or_else(|| self.is_gone())?;
+        let _locked = self.lock_once()?;
+        let content = self.read();
+        f(content.value.as_ref().ok_or_else(|| self.is_gone())?)
+    }
+
+    /// Changes a value that the version of `table` made, and that is being loaded.
+    pub fn put_parts(
+        &self,
+        table: &CarryTable,
+        parts: Option<RawValue>,
+        change: &Change<'_>,
+    ) -> Result<()> {
+        let content = self.write();
+        let value = content.value.as_ref().ok_or_else(|| self.is_gone())?;
+        // SAFETY: a step of the version runs, and the lock is held for writing.
+        flatten(unsafe { value.change(table, parts, change) })
     }
 
     /// The value of another type that this one's JSON makes.
@@ -342,15 +368,6 @@ impl Cell {
         let value = content.value.as_ref()?;
         // SAFETY: the owner is leased, and nobody writes meanwhile.
         Some(flatten(unsafe { ((*value.0.table).preview)(value.0.data, bounds) }))
-    }
-
-    /// The value as JSON; none when somebody is writing it right now.
-    fn json(&self) -> Option<Result<String>> {
-        let _lease = self.lease(&Owner::Host)?;
-        let _locked = self.lock_once().ok()?;
-        let content = self.try_read()?;
-        // SAFETY: the owner is leased.
-        Some(flatten(unsafe { content.value.as_ref()?.to_json() }))
     }
 
     /// Keeps the owner's image mapped while its value is used; the outer option is whether it still can
@@ -458,11 +475,6 @@ impl LockedCell<'_> {
         self.content.value = Some(value);
     }
 
-    /// Lets the old version read the value, but not change it any more.
-    pub fn supersede(&self, by: &Owner) {
-        let _ = self.cell.superseded_by.set(by.to_string());
-    }
-
     /// Makes the value another version's, whose type has the same schema.
     pub fn hand_over(&mut self, to: &Owner, table: &'static CarryTable) {
         if let Some(value) = &mut self.content.value {
@@ -489,6 +501,34 @@ impl Value {
     pub unsafe fn to_json(&self) -> Outcome<String> {
         // SAFETY: as the caller says; nobody writes what is borrowed.
         unsafe { ((*self.0.table).to_json)(self.0.data) }
+    }
+
+    /// Parts of the value; `None` if it is no map and no list.
+    ///
+    /// # Safety
+    /// The owner's image is mapped, and nobody writes meanwhile.
+    pub unsafe fn parts(&self, wanted: &Wanted) -> Outcome<Option<Parts>> {
+        // SAFETY: as the caller says.
+        unsafe { ((*self.0.table).parts)(self.0.data, wanted) }
+    }
+
+    /// Changes the value.
+    ///
+    /// # Safety
+    /// The version of `table` made it, and is mapped; the caller alone uses the value.
+    pub unsafe fn change(
+        &self,
+        table: &CarryTable,
+        parts: Option<RawValue>,
+        change: &Change<'_>,
+    ) -> Outcome<()> {
+        // SAFETY: as the caller says.
+        unsafe { (table.change)(self.0.data, parts, change) }
+    }
+
+    /// Takes the place of a value that the same version made, and drops that.
+    pub fn replace(&mut self, by: RawValue) {
+        mem::replace(self, Self(by)).destroy();
     }
 
     /// Replaces pointers into other images by such into the owner's.

@@ -1,6 +1,6 @@
 //! The Vault as one owner sees it.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use hotswap_plugin::{
     __private::{CarryTable, RawObject, RawValue, ValueCallback},
@@ -9,9 +9,9 @@ use hotswap_plugin::{
 
 use super::{
     CHANGES, Contents, Displaced, Overlay, Sight, Slot, Store,
-    carry::Carry,
+    carry::{Carry, Migrated},
     cell::{Cell, flatten, same_owner},
-    table,
+    migration, table,
 };
 use crate::{
     live,
@@ -150,8 +150,8 @@ impl View {
         let migrated = if schema == *old.schema() {
             None
         } else {
-            let value = old.migrated(table)?;
-            Some(Arc::new(Cell::new(key, self.owner.clone(), value)?))
+            let (cell, seen) = migration::make(&old, &self.owner, table)?;
+            Some(Migrated { cell, seen: Arc::new(Mutex::new(seen)) })
         };
         let carried = if migrated.is_some() { Carried::Migrated } else { Carried::Shared };
         let carry = Carry { old, new_owner: self.owner.clone(), table, migrated };

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{SchemaBuilder, Shape, Shared};
+use crate::parts::Patch;
 
 macro_rules! scalars {
     ($($scalar:ty),* $(,)?) => {
@@ -32,7 +33,7 @@ scalars! {
 }
 
 macro_rules! containers {
-    ($($container:ident),* $(,)?) => {
+    ($($container:ident: $patch:expr),* $(,)?) => {
         $(
             // SAFETY: an empty one has no pointer into the image (a dangling one only), and its
             // elements are rehomed.
@@ -44,12 +45,33 @@ macro_rules! containers {
                 fn rehome(&mut self) {
                     self.iter_mut().for_each(Shared::rehome);
                 }
+
+                fn patch() -> Option<Patch<Self>> {
+                    $patch
+                }
             }
         )*
     };
 }
 
-containers!(Vec, VecDeque, Option);
+/// How elements are put into a list.
+macro_rules! replace {
+    ($push:ident) => {
+        Some(Patch::List {
+            replace: |list, places, items, len| {
+                for (place, item) in places.iter().zip(items) {
+                    match list.get_mut(*place) {
+                        Some(old) => *old = item,
+                        None => list.$push(item),
+                    }
+                }
+                list.truncate(len);
+            },
+        })
+    };
+}
+
+containers!(Vec: replace!(push), VecDeque: replace!(push_back), Option: None);
 
 // SAFETY: the box's memory is of the shared allocator, and what it holds is rehomed.
 unsafe impl<T: Shared> Shared for Box<T> {
@@ -102,6 +124,14 @@ unsafe impl<K: Shared + Eq + Hash, V: Shared> Shared for HashMap<K, V> {
             self.insert(key, value);
         }
     }
+
+    fn patch() -> Option<Patch<Self>> {
+        let retain = |map: &mut Self, keep: &mut dyn FnMut(usize) -> bool| {
+            let mut place = 0..;
+            map.retain(|_, _| place.next().is_none_or(&mut *keep));
+        };
+        Some(Patch::Map { extend: |map, entries| map.extend(entries), retain })
+    }
 }
 
 // SAFETY: as for `HashMap`.
@@ -116,6 +146,14 @@ unsafe impl<T: Shared + Eq + Hash> Shared for HashSet<T> {
             item.rehome();
             self.insert(item);
         }
+    }
+
+    fn patch() -> Option<Patch<Self>> {
+        let retain = |set: &mut Self, keep: &mut dyn FnMut(usize) -> bool| {
+            let mut place = 0..;
+            set.retain(|_| place.next().is_none_or(&mut *keep));
+        };
+        Some(Patch::Set { extend: |set, items| set.extend(items), retain })
     }
 }
 
@@ -132,6 +170,14 @@ unsafe impl<K: Shared + Ord, V: Shared> Shared for BTreeMap<K, V> {
             self.insert(key, value);
         }
     }
+
+    fn patch() -> Option<Patch<Self>> {
+        let retain = |map: &mut Self, keep: &mut dyn FnMut(usize) -> bool| {
+            let mut place = 0..;
+            map.retain(|_, _| place.next().is_none_or(&mut *keep));
+        };
+        Some(Patch::Map { extend: |map, entries| map.extend(entries), retain })
+    }
 }
 
 // SAFETY: as for `BTreeMap`.
@@ -145,6 +191,14 @@ unsafe impl<T: Shared + Ord> Shared for BTreeSet<T> {
             item.rehome();
             self.insert(item);
         }
+    }
+
+    fn patch() -> Option<Patch<Self>> {
+        let retain = |set: &mut Self, keep: &mut dyn FnMut(usize) -> bool| {
+            let mut place = 0..;
+            set.retain(|_| place.next().is_none_or(&mut *keep));
+        };
+        Some(Patch::Set { extend: |set, items| set.extend(items), retain })
     }
 }
 

@@ -1,0 +1,252 @@
+//! A value of another type, made beside the version that uses the old one.
+//!
+//! Reading a large value as another type takes long, and nobody is to wait for it. So a map or a list is
+//! read a few parts at a time while it is in use. What changed meanwhile is read again, as the digests of
+//! the parts tell; in the end, under the value's lock, only the last changes are left. A value of any
+//! other type is read as a whole, and once more in the end if it changed.
+
+use std::sync::Arc;
+
+use hotswap_plugin::{
+    __private::{CarryTable, Change, Digest, Kind, Parts, RawValue, Wanted},
+    Result,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::cell::{Cell, Value, flatten};
+use crate::version::Owner;
+
+/// How many parts are read at a time at least; of a large value it is one part in [`SLICES`].
+const SLICE: usize = 256;
+const SLICES: usize = 64;
+
+/// How often what changed is read again while the value is in use, and when it is little enough.
+const ROUNDS: usize = 8;
+const FEW: usize = 64;
+
+/// What of an old value is in the new one.
+pub(super) struct Seen {
+    /// How often the old value had been changed before it was read.
+    changes: u64,
+    /// How its parts are told apart; `None` if it is read as a whole.
+    kind: Option<Kind>,
+    /// The digests of the values that were read, by the digests of their keys.
+    by_key: FxHashMap<u64, u64>,
+    /// The digests of the elements that were read.
+    by_place: Vec<u64>,
+}
+
+/// What an old value has that a new one does not have yet.
+struct Missing {
+    /// The places in the old value of what changed or is new.
+    places: Vec<usize>,
+    /// The keys of what the old value does not have any more.
+    gone: Vec<u64>,
+    len: usize,
+    is_shorter: bool,
+}
+
+/// Reads a value as another type, while it is in use.
+pub(super) fn make(old: &Cell, owner: &Owner, table: &CarryTable) -> Result<(Arc<Cell>, Seen)> {
+    let kind = flatten((table.kind)())?;
+    let mut seen =
+        Seen { changes: old.changes(), kind, by_key: FxHashMap::default(), by_place: Vec::new() };
+    let first = match kind {
+        Some(_) => old.parts(&Wanted::Range(0..SLICE))?,
+        None => None,
+    };
+    let json = match &first {
+        Some(first) => first.json.clone(),
+        None => old.whole()?,
+    };
+    let new = Arc::new(Cell::new(&old.key, owner.clone(), old.read_as(table, &json)?)?);
+    let Some(first) = first else {
+        seen.kind = None;
+        return Ok((new, seen));
+    };
+    match seen.take_all(old, &new, table, &first) {
+        Ok(()) => Ok((new, seen)),
+        Err(error) => {
+            new.destroy();
+            Err(error)
+        }
+    }
+}
+
+impl Seen {
+    /// Puts what comes after the first parts into the new value.
+    fn take_all(
+        &mut self,
+        old: &Cell,
+        new: &Cell,
+        table: &CarryTable,
+        first: &Parts,
+    ) -> Result<()> {
+        self.note(0, &first.digests);
+        let (mut from, mut len) = (first.digests.len(), first.len);
+        while from < len {
+            let slice = from..from + SLICE.max(len / SLICES);
+            let Some(parts) = old.parts(&Wanted::Range(slice))? else { break };
+            let to = from + parts.digests.len();
+            let places: Vec<usize> = (from..to).collect();
+            let change = Change::Put { places: &places, len: to };
+            new.put_parts(table, Some(old.read_as(table, &parts.json)?), &change)?;
+            self.note(from, &parts.digests);
+            (from, len) = (to.max(from + 1), parts.len);
+        }
+        if self.kind != Some(Kind::List) && !self.has_the_keys_of(new)? {
+            // The new type writes keys otherwise, so they cannot be told apart.
+            self.kind = None;
+        }
+        Ok(())
+    }
+
+    /// Reads again what changed, while the value is in use, until that is little.
+    pub fn catch_up_beside(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<()> {
+        for _ in 0..ROUNDS {
+            if self.kind.is_none() || old.changes() == self.changes {
+                return Ok(());
+            }
+            let (mut from, mut len, mut changed) = (0, 1, 0);
+            while from < len {
+                let to = from + SLICE.max(len / SLICES);
+                let Some(now) = old.parts(&Wanted::Digests(from..to))? else { return Ok(()) };
+                let places = self.differing(from, &now);
+                changed += places.len();
+                if !places.is_empty() {
+                    self.read_again(places, old, new, table)?;
+                }
+                (from, len) = (to, now.len);
+            }
+            if changed <= FEW {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is at these places now: in a map that may be something else than a moment ago.
+    fn read_again(
+        &mut self,
+        mut places: Vec<usize>,
+        old: &Cell,
+        new: &Cell,
+        table: &CarryTable,
+    ) -> Result<()> {
+        let Some(parts) = old.parts(&Wanted::At(places.clone()))? else { return Ok(()) };
+        places.truncate(parts.digests.len());
+        let Some(last) = places.last() else { return Ok(()) };
+        let change = Change::Put { places: &places, len: self.by_place.len().max(last + 1) };
+        new.put_parts(table, Some(old.read_as(table, &parts.json)?), &change)?;
+        self.note_at(&places, &parts.digests);
+        Ok(())
+    }
+
+    /// Puts what is missing into the new value.
+    ///
+    /// # Safety
+    /// Both values' versions are mapped, and the caller alone uses the values.
+    pub unsafe fn catch_up(
+        &mut self,
+        (old, changes): (&Value, u64),
+        new: &mut Value,
+        table: &CarryTable,
+    ) -> Result<()> {
+        if changes == self.changes {
+            return Ok(());
+        }
+        // SAFETY: the caller's promise; so below.
+        let now = match self.kind {
+            Some(_) => flatten(unsafe { old.parts(&Wanted::ALL) })?,
+            None => None,
+        };
+        let Some(now) = now else {
+            // SAFETY: see above.
+            let json = flatten(unsafe { old.to_json() })?;
+            new.replace(flatten((table.from_json)(&json))?);
+            return Ok(());
+        };
+        let Missing { places, gone, len, is_shorter } = self.missing(&now);
+        if !places.is_empty() || is_shorter {
+            // SAFETY: see above.
+            let parts = flatten(unsafe { old.parts(&Wanted::At(places.clone())) })?;
+            let parts = read(table, &parts.unwrap_or_default().json)?;
+            let change = Change::Put { places: &places, len };
+            // SAFETY: see above.
+            flatten(unsafe { new.change(table, Some(parts), &change) })?;
+        }
+        if !gone.is_empty() {
+            // SAFETY: see above.
+            let there = flatten(unsafe { new.parts(&Wanted::ALL) })?.unwrap_or_default();
+            let keys = there.digests.iter().map(|digest| self.key(digest)).enumerate();
+            let places: Vec<usize> =
+                keys.filter(|(_, key)| gone.contains(key)).map(|(place, _)| place).collect();
+            // SAFETY: see above.
+            flatten(unsafe { new.change(table, None, &Change::Remove(&places)) })?;
+        }
+        Ok(())
+    }
+
+    /// What the old value has, as it is now, that the new one does not have.
+    fn missing(&self, now: &Parts) -> Missing {
+        let places = self.differing(0, now);
+        let mut missing = Missing { places, gone: Vec::new(), len: now.len, is_shorter: false };
+        if self.kind == Some(Kind::List) {
+            missing.is_shorter = now.len < self.by_place.len();
+            return missing;
+        }
+        let keys = now.digests.iter().map(|digest| self.key(digest));
+        let known = keys.clone().filter(|key| self.by_key.contains_key(key)).count();
+        if known < self.by_key.len() {
+            let there: FxHashSet<u64> = keys.collect();
+            missing.gone = self.by_key.keys().filter(|key| !there.contains(key)).copied().collect();
+        }
+        missing
+    }
+
+    /// The places, from a first one on, of what the new value does not have so.
+    fn differing(&self, from: usize, now: &Parts) -> Vec<usize> {
+        let is_known = |place: usize, digest: &Digest| match self.kind {
+            Some(Kind::List) => self.by_place.get(place) == Some(&digest.value),
+            _ => self.by_key.get(&self.key(digest)) == Some(&digest.value),
+        };
+        let digests = now.digests.iter().enumerate().map(|(at, digest)| (from + at, digest));
+        digests
+            .filter(|(place, digest)| !is_known(*place, digest))
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    fn has_the_keys_of(&self, new: &Cell) -> Result<bool> {
+        let Some(there) = new.parts(&Wanted::ALL)? else { return Ok(false) };
+        let is_known = |digest: &Digest| self.by_key.contains_key(&self.key(digest));
+        Ok(there.len == self.by_key.len() && there.digests.iter().all(is_known))
+    }
+
+    /// What tells a part from others.
+    fn key(&self, digest: &Digest) -> u64 {
+        if self.kind == Some(Kind::Set) { digest.value } else { digest.key }
+    }
+
+    fn note(&mut self, from: usize, digests: &[Digest]) {
+        let places: Vec<usize> = (from..from + digests.len()).collect();
+        self.note_at(&places, digests);
+    }
+
+    fn note_at(&mut self, places: &[usize], digests: &[Digest]) {
+        for (place, digest) in places.iter().zip(digests) {
+            if self.kind != Some(Kind::List) {
+                self.by_key.insert(self.key(digest), digest.value);
+                continue;
+            }
+            if self.by_place.len() <= *place {
+                self.by_place.resize(place + 1, 0);
+            }
+            self.by_place[*place] = digest.value;
+        }
+    }
+}
+
+fn read(table: &CarryTable, json: &str) -> Result<RawValue> {
+    flatten((table.from_json)(json))
+}

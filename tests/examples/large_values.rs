@@ -1,0 +1,162 @@
+//! How long callers wait while somebody looks at large values, and while their type changes.
+//!
+//! `cargo run --release -p hotswap-tests --example large_values`
+
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "this uses a part of what the tests share")]
+mod support;
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_engine::{ConsoleSocket, args, protocol::PROTOCOL_VERSION};
+use support::{Host, PluginDir, artifact, renamed};
+
+/// How long each of the rounds with and without somebody who looks takes, and how many there are.
+const ROUND: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 5;
+
+fn main() {
+    looking();
+    for players in [1_000, 8_000, 64_000] {
+        growing(players);
+    }
+}
+
+/// Callers beside a console that looks at 100 MB all the time, and beside nobody, in turn.
+fn looking() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let socket = dir.path().join("socket");
+    let host = Host::new(PluginDir::of(&["shares"]), |builder| {
+        builder.console(Some(ConsoleSocket::at(&socket)))
+    });
+    host.reload();
+    let vault = host.engine.vault();
+    let bag = vault.data_bag();
+    let scores: HashMap<String, u64> = (0..100_000).map(|n| (format!("player {n}"), n)).collect();
+    bag.set("scores", scores).expect("set a value");
+    bag.set("image", vec![7_u8; 50_000_000]).expect("set a value");
+    bag.set("text", "x".repeat(45_000_000)).expect("set a value");
+    let before = resident_kib();
+    let (mut alone, mut looked_at, mut looks) = (Vec::new(), Vec::new(), 0);
+    let mut most = before;
+    for _ in 0..ROUNDS {
+        alone.extend(calls(&host));
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let looking = scope.spawn(|| look(&socket, &stop));
+            looked_at.extend(calls(&host));
+            most = most.max(resident_kib());
+            stop.store(true, Ordering::Relaxed);
+            looks += looking.join().expect("looking goes well");
+        });
+    }
+    let [alone, looked_at] = [alone, looked_at].map(quantiles);
+    println!("100 MB in the DataBag, {looks} looks in {:?}", ROUND * ROUNDS as u32);
+    println!("  a call alone:       p50 {:?}, p99.9 {:?}", alone.0, alone.1);
+    println!("  while looked at:    p50 {:?}, p99.9 {:?}", looked_at.0, looked_at.1);
+    let ratio = looked_at.1.as_secs_f64() / alone.1.as_secs_f64();
+    println!("  p99.9 {ratio:.2} x, host + {:.1} MiB", most.saturating_sub(before) as f64 / 1024.0);
+}
+
+/// How long each call takes that changes what is looked at.
+fn calls(host: &Host) -> Vec<Duration> {
+    let (vault, end) = (host.engine.vault(), Instant::now() + ROUND);
+    let mut took = Vec::new();
+    while Instant::now() < end {
+        let begun = Instant::now();
+        host.engine.invoke::<u64>("shares", "count", args![]).expect("no call fails");
+        vault
+            .data_bag()
+            .modify("image", |image: &mut Vec<u8>| image[77] ^= 1)
+            .expect("no change fails");
+        took.push(begun.elapsed());
+        thread::sleep(Duration::from_micros(20));
+    }
+    took
+}
+
+/// Asks for the Vault again and again.
+fn look(socket: &Path, stop: &AtomicBool) -> usize {
+    let mut stream = UnixStream::connect(socket).expect("connect");
+    let mut answers = BufReader::new(stream.try_clone().expect("the other half"));
+    let mut ask = |id: usize, rest: &str| {
+        writeln!(stream, r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#).expect("ask");
+        let mut answer = String::new();
+        answers.read_line(&mut answer).expect("an answer");
+        assert!(answer.contains("result"), "{answer}");
+    };
+    let hello = format!(
+        r#""method":"hello","params":{{"protocol":{PROTOCOL_VERSION},"client":"large_values"}}"#
+    );
+    ask(0, &hello);
+    let mut looks = 0;
+    while !stop.load(Ordering::Relaxed) {
+        looks += 1;
+        ask(looks, r#""method":"vault""#);
+    }
+    looks
+}
+
+/// A field is added to the type of a map of so many entries, while calls change it.
+fn growing(players: u64) {
+    let host = Host::with(&["grows"]);
+    host.engine.invoke::<()>("grows", "fill", args![players]).expect("fill");
+    let grown = [renamed("grows-more", "grows"), artifact("grows")];
+    let (mut worst, mut reloads) = (Vec::new(), Vec::new());
+    let stop = AtomicBool::new(false);
+    let longest = std::sync::Mutex::new(Duration::ZERO);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let begun = Instant::now();
+                host.engine.invoke::<()>("grows", "hit", args![number]).expect("no call fails");
+                let mut longest = longest.lock().expect("no panic");
+                *longest = begun.elapsed().max(*longest);
+                drop(longest);
+                thread::sleep(Duration::from_micros(500));
+            }
+        });
+        thread::sleep(Duration::from_millis(200));
+        let alone = std::mem::take(&mut *longest.lock().expect("no panic"));
+        for round in 0..6 {
+            host.plugins.write("grows", &grown[round % 2]);
+            let begun = Instant::now();
+            host.reload();
+            reloads.push(begun.elapsed());
+            worst.push(std::mem::take(&mut *longest.lock().expect("no panic")));
+        }
+        stop.store(true, Ordering::Relaxed);
+        worst.sort();
+        reloads.sort();
+        println!(
+            "a field added to a map and a list of {players}: the longest call {:?} (median of 6, most \
+             {:?}; {alone:?} without a reload), the reload {:?}",
+            worst[3], worst[5], reloads[3]
+        );
+    });
+}
+
+/// The median and the 99.9th percentile.
+fn quantiles(mut took: Vec<Duration>) -> (Duration, Duration) {
+    took.sort();
+    (took[took.len() / 2], took[took.len() * 999 / 1000])
+}
+
+/// The memory of this process.
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("read the status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a figure");
+    line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+}

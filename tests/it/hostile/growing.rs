@@ -1,0 +1,46 @@
+//! The type of large values changes while they are in use: no call fails, and no change is lost.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use hotswap_engine::args;
+
+use crate::support::{Host, renamed};
+
+/// Hits until told to stop; returns how often.
+fn hits(host: &Host, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u64> {
+    let (engine, stop) = (host.engine.clone(), stop.clone());
+    thread::spawn(move || {
+        let numbers = (0..).take_while(|_| !stop.load(Ordering::Relaxed));
+        let hit = |number: u64| engine.invoke::<()>("grows", "hit", args![number]).expect("a hit");
+        numbers.map(hit).count() as u64
+    })
+}
+
+#[test]
+fn no_change_is_lost_and_no_call_fails_while_a_type_changes() {
+    let host = Host::with(&["grows"]);
+    host.engine.invoke::<()>("grows", "fill", args![5_000_u64]).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let hitting = hits(&host, &stop);
+    let (grows, more) = (crate::support::artifact("grows"), renamed("grows-more", "grows"));
+    for file in [&more, &grows, &more] {
+        host.plugins.write("grows", file);
+        let report = host.reload();
+        assert!(report.to_string().contains("grows: ok"), "{report}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    let hits = hitting.join().expect("no call fails");
+    let sums: Vec<u64> = host.engine.invoke("grows", "sums", args![]).unwrap();
+    let [map, players, log, _, world, tick, _, names] = sums[..] else { panic!("{sums:?}") };
+    assert!(hits > 0);
+    // The map's and the world's hits never leave; the log's last ones may be popped.
+    assert_eq!((map, world, tick), (hits, hits, hits));
+    assert_eq!((players, names), (5_000 + hits.min(7), hits.min(7)));
+    assert!(log <= hits);
+}
