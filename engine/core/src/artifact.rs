@@ -3,9 +3,11 @@
 mod elf;
 mod facts;
 mod stamp;
+pub(crate) mod unseen;
 
-pub(crate) use facts::is_name;
+pub(crate) use elf::is_covered;
 pub use facts::{BuildId, Facts, Toolchain, claims, inspect};
+pub(crate) use facts::is_name;
 pub use hotswap_protocol::Source;
 pub use stamp::stamp;
 
@@ -59,6 +61,11 @@ pub enum ArtifactError {
         /// The host's.
         expected: String,
     },
+    /// The file shares Rust's standard library, or another library of Rust's, with others.
+    SharedRuntime {
+        /// A symbol that it takes from there, or the library.
+        symbol: String,
+    },
     /// The file lacks the hooks without which it could never be unmapped safely.
     NoHooks {
         /// The first symbol that it takes from libc instead.
@@ -86,6 +93,13 @@ impl std::fmt::Display for ArtifactError {
                 f,
                 "built with another {what}: the plugin has {found}, the host {expected}; \
                  build both with the same toolchain"
+            ),
+            Self::SharedRuntime { symbol } => write!(
+                f,
+                "it takes `{symbol}` from a shared library of Rust's, but a plugin must have its own \
+                 `std`, whose threads and thread-locals the engine follows: build it without \
+                 `-C prefer-dynamic` (in RUSTFLAGS or .cargo/config.toml), and without a dependency of \
+                 `crate-type = [\"dylib\"]`"
             ),
             Self::NoHooks { symbol } => write!(
                 f,

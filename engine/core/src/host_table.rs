@@ -2,9 +2,12 @@
 
 use std::{
     alloc::{self, Layout},
-    ffi::{c_int, c_void},
-    mem::ManuallyDrop,
+    env,
+    ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void},
+    mem::{ManuallyDrop, zeroed},
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +15,7 @@ use std::{
 use hotswap_plugin::{
     __private::RawFuture,
     Error,
-    abi::{HostContext, HostTable, LogEvent, Outcome, ThreadDestructor, ThreadStart},
+    abi::{HostContext, HostTable, LoaderTable, LogEvent, Outcome, ThreadDestructor, ThreadStart},
 };
 
 use crate::{log, runtime, slots, version::Version};
@@ -31,9 +34,16 @@ pub(crate) fn host_table(version: &Arc<Version>) -> HostTable {
         key_set,
         key_get,
         thread_create,
+        get_variable,
         set_variable,
+        put_variable,
+        clear_variables,
         signal_action,
         signal_handler,
+        loader: LOADER,
+        library_opened,
+        symbol_found,
+        pointer_given,
         spawn,
         is_in_call,
         sleep,
@@ -108,7 +118,7 @@ unsafe extern "C" fn thread_at_exit(
 
 unsafe extern "C" fn key_create(context: HostContext, dtor: Option<ThreadDestructor>) -> i64 {
     // SAFETY: the image passes its own context.
-    unsafe { version(context) }.threads.create_key(dtor).map_or(-1, i64::from)
+    unsafe { version(context) }.create_key(dtor).map_or(-1, i64::from)
 }
 
 unsafe extern "C" fn key_delete(context: HostContext, key: u32) -> c_int {
@@ -139,30 +149,80 @@ unsafe extern "C" fn thread_create(
     unsafe { version(context).start_thread(native, attributes, start, argument) }
 }
 
+unsafe extern "C" fn get_variable(context: HostContext, name: *const c_char) -> *mut c_char {
+    // SAFETY: as POSIX says, it is a text; the image passes its own context.
+    let (name, version) = unsafe { (os_text(name), version(context)) };
+    let value = catch_unwind(|| env::var_os(name)).ok().flatten();
+    // What the environment has holds no zero.
+    let value = value.and_then(|value| CString::new(value.into_vec()).ok());
+    value.map_or(ptr::null_mut(), |value| version.outside.keep_variable(value).cast_mut())
+}
+
 unsafe extern "C" fn set_variable(
-    name: *const std::ffi::c_char,
-    value: *const std::ffi::c_char,
+    name: *const c_char,
+    value: *const c_char,
     replace: c_int,
 ) -> c_int {
-    use std::{
-        env,
-        ffi::{CStr, OsStr},
-        os::unix::ffi::OsStrExt,
-    };
-    let set = AssertUnwindSafe(|| {
-        // SAFETY: as POSIX says, both are texts, the second one perhaps null.
-        let text = |text| OsStr::from_bytes(unsafe { CStr::from_ptr(text) }.to_bytes());
-        let name = text(name);
-        if value.is_null() {
-            // SAFETY: the host's std has a lock; whoever goes past it does so at their own risk.
-            unsafe { env::remove_var(name) };
-        } else if replace != 0 || env::var_os(name).is_none() {
-            // SAFETY: as above.
-            unsafe { env::set_var(name, text(value)) };
+    if name.is_null() {
+        return invalid();
+    }
+    // SAFETY: as POSIX says, both are texts, the second one perhaps null.
+    let (name, value) = unsafe { (os_text(name), (!value.is_null()).then(|| os_text(value))) };
+    change_variable(name, value, replace != 0)
+}
+
+unsafe extern "C" fn put_variable(text: *const c_char) -> c_int {
+    // SAFETY: as POSIX says, it is a text.
+    let text = unsafe { os_text(text) }.as_bytes();
+    match text.iter().position(|byte| *byte == b'=') {
+        Some(at) => {
+            let (name, value) = (&text[..at], &text[at + 1..]);
+            change_variable(OsStr::from_bytes(name), Some(OsStr::from_bytes(value)), true)
         }
-    });
-    // std panics at a name that cannot be.
-    if catch_unwind(set).is_ok() { 0 } else { -1 }
+        // So does glibc.
+        None => change_variable(OsStr::from_bytes(text), None, true),
+    }
+}
+
+unsafe extern "C" fn clear_variables() -> c_int {
+    let names: Vec<OsString> = env::vars_os().map(|(name, _)| name).collect();
+    let codes = names.iter().map(|name| change_variable(name, None, true));
+    codes.min().unwrap_or(0)
+}
+
+/// Sets or removes a variable under the lock of the host's `std`; as libc does, zero is success.
+fn change_variable(name: &OsStr, value: Option<&OsStr>, replace: bool) -> c_int {
+    if name.is_empty() || name.as_bytes().contains(&b'=') {
+        return invalid();
+    }
+    let change = || match value {
+        // SAFETY: `std` has a lock, and this is the host's; whoever goes past it has promised that
+        // nobody else does so meanwhile.
+        None => unsafe { env::remove_var(name) },
+        // SAFETY: as above.
+        Some(value) if replace || env::var_os(name).is_none() => unsafe {
+            env::set_var(name, value)
+        },
+        Some(_) => {}
+    };
+    // `std` panics where memory is short.
+    if catch_unwind(change).is_ok() { 0 } else { -1 }
+}
+
+/// What libc answers to what cannot be the name of a variable.
+fn invalid() -> c_int {
+    // SAFETY: the place is this thread's own.
+    unsafe { *libc::__errno_location() = libc::EINVAL };
+    -1
+}
+
+/// A text of C.
+///
+/// # Safety
+/// It ends with a zero, and is there for as long as `'a`.
+unsafe fn os_text<'a>(text: *const c_char) -> &'a OsStr {
+    // SAFETY: the caller's promise.
+    OsStr::from_bytes(unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
 unsafe extern "C" fn signal_action(
@@ -172,21 +232,58 @@ unsafe extern "C" fn signal_action(
     old: *mut c_void,
 ) -> c_int {
     // SAFETY: the image passes its own context, and what POSIX asks for.
-    unsafe { version(context).threads.signals.set(signal, action.cast(), old.cast()) }
+    unsafe { version(context).outside.set_signal(signal, action.cast(), old.cast()) }
 }
 
 unsafe extern "C" fn signal_handler(context: HostContext, signal: c_int, handler: usize) -> usize {
     // SAFETY: zeros are an action; the image passes its own context, and what POSIX asks for.
     unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
+        let mut action: libc::sigaction = zeroed();
         action.sa_sigaction = handler;
         action.sa_flags = libc::SA_RESTART;
-        let mut old: libc::sigaction = std::mem::zeroed();
-        match version(context).threads.signals.set(signal, &raw const action, &raw mut old) {
+        let mut old: libc::sigaction = zeroed();
+        match version(context).outside.set_signal(signal, &raw const action, &raw mut old) {
             0 => old.sa_sigaction,
             _ => libc::SIG_ERR,
         }
     }
+}
+
+/// Where the host runs, an image's calls go to libc.
+const LOADER: LoaderTable = LoaderTable {
+    open: libc::dlopen,
+    open_in: libc::dlmopen,
+    find: libc::dlsym,
+    find_version: libc::dlvsym,
+};
+
+unsafe extern "C" fn library_opened(context: HostContext, file: *const c_char) -> bool {
+    // SAFETY: the image passes its own context, and a text.
+    unsafe { version(context).outside.library_opened(CStr::from_ptr(file)) }
+}
+
+unsafe extern "C" fn symbol_found(
+    context: HostContext,
+    name: *const c_char,
+    address: *const c_void,
+) -> bool {
+    // SAFETY: zeros are such a record, which the call fills where it finds something.
+    let file = unsafe {
+        let mut found: libc::Dl_info = zeroed();
+        let is_found = libc::dladdr(address, &raw mut found) != 0 && !found.dli_fname.is_null();
+        is_found.then(|| CStr::from_ptr(found.dli_fname))
+    };
+    // SAFETY: the image passes its own context, and a text.
+    unsafe { version(context).outside.symbol_found(CStr::from_ptr(name), file) }
+}
+
+unsafe extern "C" fn pointer_given(
+    context: HostContext,
+    function: &str,
+    pointer: *const c_void,
+) -> bool {
+    // SAFETY: the image passes its own context.
+    unsafe { version(context) }.outside.pointer_given(function, pointer)
 }
 
 unsafe extern "C" fn spawn(context: HostContext, name: &str, task: RawFuture) -> Outcome<()> {

@@ -2,10 +2,17 @@
 //! closes a library.
 
 mod mapping;
+mod outside;
 
-pub(crate) use mapping::is_loaded;
+pub(crate) use outside::Outside;
 
-use std::{ffi::c_int, ptr::NonNull, sync::Arc};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::FileExt as _,
+    ptr::NonNull,
+    sync::Arc,
+};
 
 use hotswap_plugin::{
     __private::{RawFuture, RawObject, attach_linked},
@@ -18,7 +25,7 @@ use hotswap_plugin::{
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use mapping::{handled_signal, mapping};
+use mapping::mapping;
 
 use crate::{
     EngineError, artifact::BuildId, find::Found, host_table::host_table, stage::Named,
@@ -57,21 +64,29 @@ impl Image {
     /// Maps a staged artifact and attaches to it.
     pub fn open(named: Named, version: &Arc<Version>) -> Result<Self, String> {
         let host = NonNull::from(Box::leak(Box::new(host_table(version))));
-        // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
-        // code with this toolchain, and the copy is ours alone. Its constructors are those of std.
-        let library = unsafe { Library::open(Some(named.copy.path()), RTLD_NOW | RTLD_LOCAL) };
-        let library = library.map_err(|error| error_text(&error))?;
-        // SAFETY: the inspected descriptor's ABI version says that the symbol has this type.
-        let attach = unsafe { library.get::<Attach>(ATTACH_SYMBOL.as_bytes()) };
-        let attach = attach.map_err(|error| error_text(&error))?;
-        // SAFETY: the table was leaked, and is freed only when the image is gone.
-        let table = unsafe { attach(host.as_ref()) };
-        let table = NonNull::new(table.cast_mut()).ok_or("attaching to it panicked")?;
-        let expected = named.facts.build_id;
-        let mapped = Some(Mapped { library, named });
-        let image = Self { table, mapped, host, version: version.clone() };
-        image.expect_inspected(expected)?;
-        Ok(image)
+        version.outside.set_file(named.copy.path());
+        let opened = open_with_host(&named, host);
+        let (library, copy) = opened.map_err(|why| {
+            // SAFETY: the pointer came from a box. The loader runs constructors last of all, and so
+            // has run nothing that could have kept it.
+            drop(unsafe { Box::from_raw(host.as_ptr()) });
+            why
+        })?;
+        mapping(named.copy.path()).into_iter().for_each(|at| version.outside.set_mapping(at));
+        match attach(&library, host, named.facts.build_id) {
+            Ok(table) => {
+                // The image has a host of its own from now on, and its file is what was inspected: it
+                // may be loaded once more. Where this fails, only that does.
+                let _ = write_host(&copy, &named, None);
+                let mapped = Some(Mapped { library, named });
+                Ok(Self { table, mapped, host, version: version.clone() })
+            }
+            Err(why) => {
+                // Its constructors have run, and nobody knows what they have left: it stays mapped.
+                std::mem::forget((library, named, version.clone()));
+                Err(format!("{why}; it stays mapped"))
+            }
+        }
     }
 
     /// Attaches to a plugin that is linked into this program.
@@ -82,18 +97,6 @@ impl Image {
         let table = NonNull::new(table.map_err(|error| error.to_string())?.cast_mut());
         let table = table.ok_or("it has no functions")?;
         Ok(Self { table, mapped: None, host, version: version.clone() })
-    }
-
-    /// Checks that the descriptor that answers is the one that was inspected.
-    fn expect_inspected(&self, expected: BuildId) -> Result<(), String> {
-        // SAFETY: the address is of a static in the image. The compiler that built the image knows
-        // its stamp as zero; the read is volatile since the file's says otherwise.
-        let Descriptor { stamp: Stamp { build_id, .. }, .. } =
-            unsafe { self.table().descriptor.read_volatile() };
-        if build_id == expected.bytes() {
-            return Ok(());
-        }
-        Err(format!("another image answered than {expected}, which was inspected"))
     }
 
     /// The file that was mapped, to be loaded once more.
@@ -220,7 +223,7 @@ impl Image {
         let Some(Mapped { library, named }) = mapped else {
             return Closed::StillMapped("it is linked into this program".into());
         };
-        let why = match unmap(library, &named, version.threads.signals.handled()) {
+        let why = match unmap(library, &named, &version.outside) {
             Ok(()) => {
                 // SAFETY: the pointer came from a box, and who called through it is gone.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
@@ -234,25 +237,66 @@ impl Image {
     }
 }
 
-/// Unmaps a library of which nothing is used any more, unless something else still points into it;
-/// says why it is still there.
-fn unmap(library: Library, named: &Named, handled: Option<usize>) -> Result<(), String> {
-    let handled = handled.and_then(|signal| c_int::try_from(signal).ok());
-    let now = || mapping(named.copy.path()).as_ref().and_then(handled_signal);
-    if let Some(signal) = handled.or_else(now) {
+/// Opens a copy that has its host's address in it, so that constructors have a host too; returns the
+/// copy as well, to be written to.
+fn open_with_host(named: &Named, host: NonNull<HostTable>) -> Result<(Library, File), String> {
+    let path = named.copy.path();
+    let copy = OpenOptions::new().write(true).open(path);
+    let written = copy.and_then(|copy| write_host(&copy, named, Some(host)).map(|()| copy));
+    let copy =
+        written.map_err(|error| format!("cannot write to its copy {}: {error}", path.display()))?;
+    // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust code with
+    // this toolchain, and the copy is ours alone. Its constructors find their host in it.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    Ok((library.map_err(|error| error_text(&error))?, copy))
+}
+
+/// Writes the host's address, or none, to where a copy has it.
+fn write_host(copy: &File, named: &Named, host: Option<NonNull<HostTable>>) -> io::Result<()> {
+    let address = host.map_or(0, |host| host.as_ptr().expose_provenance());
+    copy.write_all_at(&address.to_ne_bytes(), named.facts.host.start as u64)
+}
+
+/// Attaches to an image that was opened, and checks that the descriptor that answers is the one that
+/// was inspected.
+fn attach(
+    library: &Library,
+    host: NonNull<HostTable>,
+    expected: BuildId,
+) -> Result<NonNull<PluginTable>, String> {
+    // SAFETY: the inspected descriptor's ABI version says that the symbol has this type.
+    let attach = unsafe { library.get::<Attach>(ATTACH_SYMBOL.as_bytes()) };
+    let attach = attach.map_err(|error| error_text(&error))?;
+    // SAFETY: the table was leaked, and is freed only when the image is gone.
+    let table = unsafe { attach(host.as_ref()) };
+    let table = NonNull::new(table.cast_mut()).ok_or("attaching to it panicked")?;
+    // SAFETY: the image has just answered with its table, and the descriptor is a static in the image.
+    // The compiler that built the image knows its stamp as zero; the read is volatile since the file's
+    // says otherwise.
+    let Descriptor { stamp: Stamp { build_id, .. }, .. } =
+        unsafe { table.as_ref().descriptor.read_volatile() };
+    if build_id == expected.bytes() {
+        return Ok(table);
+    }
+    Err(format!("another image answered than {expected}, which was inspected"))
+}
+
+/// Unmaps a library of which nothing is used any more, unless somebody else may have pointers into
+/// it; says why it is still there.
+fn unmap(library: Library, named: &Named, outside: &Outside) -> Result<(), String> {
+    if let Some(why) = outside.keep_reason() {
         std::mem::forget(library);
-        return Err(format!(
-            "the handler of signal {signal} lies in it; a plugin that sets one resets it in `on_free`"
-        ));
+        return Err(why);
     }
-    library.close().map_err(|error| error_text(&error))?;
-    match (mapping(named.copy.path()), &named.facts.unique_symbol) {
-        (None, _) => Ok(()),
-        (Some(_), None) => Err("the loader kept it mapped".into()),
-        (Some(_), Some(symbol)) => Err(format!(
-            "the loader kept it mapped for the unique symbol `{symbol}`, as of C++ code"
-        )),
+    outside.begin_close();
+    let closed = library.close().map_err(|error| error_text(&error));
+    let is_mapped = mapping(named.copy.path()).is_some();
+    if closed.is_ok() && !is_mapped {
+        return Ok(());
     }
+    outside.end_close();
+    closed?;
+    Err("the loader kept it mapped; something else has opened it, or needs it".into())
 }
 
 /// What came of closing an image.

@@ -26,6 +26,8 @@ impl Linked {
             keep_reason: Some("it is linked into this program".into()),
             foreign_libraries: Vec::new(),
             unique_symbol: None,
+            own_keep_reason: Some("it is linked into this program".into()),
+            host: 0..0,
         };
         Self { plugin, facts }
     }

@@ -39,8 +39,8 @@ pub(crate) trait TaskHandle: Send + Sync {
 pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Result<()> {
     let task = Task { future, name: name.to_owned(), lease: Lease::of_task(version).named(name) };
     let runtime = version.runtime().ok_or_else(no_runtime)?;
-    if version.threads.is_closing() {
-        return Err(Error::msg("the image is being unmapped"));
+    if version.outside.is_closing() {
+        return Err(is_closing());
     }
     version.add_task(runtime.spawn(Box::pin(task)));
     Ok(())
@@ -48,6 +48,9 @@ pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Re
 
 /// A future for a version's code to wait with.
 pub(crate) fn sleep(version: &Arc<Version>, duration: Duration) -> Result<RawFuture> {
+    if version.outside.is_closing() {
+        return Err(is_closing());
+    }
     let runtime = version.runtime().ok_or_else(no_runtime)?;
     let sleep = Leasing { future: runtime.sleep(duration), version: version.clone() };
     let future: CallFuture = Box::pin(sleep);
@@ -56,6 +59,11 @@ pub(crate) fn sleep(version: &Arc<Version>, duration: Duration) -> Result<RawFut
 
 fn no_runtime() -> Error {
     Error::msg("the host has given its engine no runtime (`EngineBuilder::tokio`)")
+}
+
+/// What a finaliser is told: what it starts would run when its image is gone.
+fn is_closing() -> Error {
+    Error::msg("the plugin's image is being unmapped, and can start nothing any more")
 }
 
 /// A task of a version, which it keeps mapped.
@@ -140,6 +148,10 @@ impl Future for Leasing {
     type Output = Result<Value>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // A finaliser may poll one that is older than it. The waker would be called when it is gone.
+        if self.version.outside.is_closing() {
+            return Poll::Ready(Err(is_closing()));
+        }
         let leased =
             LeasedWaker { waker: context.waker().clone(), _lease: Lease::of_task(&self.version) };
         let waker = Waker::from(Arc::new(leased));

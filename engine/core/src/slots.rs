@@ -169,7 +169,9 @@ impl Drop for Claim {
             this.asked.set(false);
         });
         if let Some(slots) = threads().get(self.0) {
-            slots.end();
+            if slots.end() {
+                crate::reaper::look_again();
+            }
             FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
         }
     }

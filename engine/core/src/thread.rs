@@ -34,75 +34,9 @@ const MAX_KEYS: usize = 1024;
 #[derive(Default)]
 pub(crate) struct VersionThreads {
     draining: AtomicBool,
-    /// The image is being unmapped: what its finalisers leave would be called when it is gone.
-    closing: AtomicBool,
     keys: Mutex<Vec<Option<Key>>>,
     keys_made: AtomicU64,
     pinned: Mutex<Vec<(i32, String)>>,
-    pub signals: Signals,
-}
-
-/// The signals that an image handles. Also set in a handler, and in a process between fork and exec:
-/// no lock is taken.
-pub(crate) struct Signals {
-    /// The handler that the image has set, by signal; 0 where it has not.
-    handlers: [std::sync::atomic::AtomicUsize; 65],
-    /// Somebody else has set one since, and may call the image's.
-    chained: [AtomicBool; 65],
-}
-
-impl Default for Signals {
-    fn default() -> Self {
-        Self {
-            handlers: std::array::from_fn(|_| Default::default()),
-            chained: std::array::from_fn(|_| Default::default()),
-        }
-    }
-}
-
-impl Signals {
-    /// Sets an action for the image.
-    ///
-    /// # Safety
-    /// As POSIX says of `sigaction`.
-    pub unsafe fn set(
-        &self,
-        signal: c_int,
-        action: *const libc::sigaction,
-        old: *mut libc::sigaction,
-    ) -> c_int {
-        let mut before = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: the caller's promise.
-        let code = unsafe { libc::sigaction(signal, action, before.as_mut_ptr()) };
-        if code != 0 {
-            return code;
-        }
-        // SAFETY: it succeeded, and so has written the action.
-        let before = unsafe { before.assume_init() };
-        let at = usize::try_from(signal).ok().filter(|at| *at < self.handlers.len());
-        // SAFETY: null, or valid as the caller says.
-        if let (Some(at), Some(action)) = (at, unsafe { action.as_ref() }) {
-            let handler = action.sa_sigaction;
-            let is_own = handler != libc::SIG_DFL && handler != libc::SIG_IGN;
-            let was = self.handlers[at].swap(if is_own { handler } else { 0 }, Ordering::AcqRel);
-            if was != 0 && was != before.sa_sigaction {
-                self.chained[at].store(true, Ordering::Release);
-            }
-        }
-        if !old.is_null() {
-            // SAFETY: the caller's promise.
-            unsafe { old.write(before) };
-        }
-        code
-    }
-
-    /// A signal on which the image may still be called.
-    pub fn handled(&self) -> Option<usize> {
-        (1..self.handlers.len()).find(|at| {
-            self.handlers[*at].load(Ordering::Acquire) != 0
-                || self.chained[*at].load(Ordering::Acquire)
-        })
-    }
 }
 
 /// A key for a value per thread.
@@ -133,15 +67,6 @@ impl VersionThreads {
         }
     }
 
-    /// From now on nothing is kept of the image: its finalisers run.
-    pub fn begin_close(&self) {
-        self.closing.store(true, Ordering::Release);
-    }
-
-    pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
-    }
-
     /// The names of the threads that have destructors of the version to run.
     pub fn pinned(&self) -> Vec<String> {
         self.lock_pinned().iter().map(|(_, name)| name.clone()).collect()
@@ -170,7 +95,7 @@ impl VersionThreads {
     }
 
     /// Makes a key. The first is 1, since std takes 0 for "none yet".
-    pub fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
+    fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
         let mut keys = self.keys();
         if keys.is_empty() {
             keys.push(None);
@@ -195,9 +120,14 @@ impl VersionThreads {
 }
 
 impl Version {
+    /// Makes a key; none where there are too many, or the image is being unmapped.
+    pub fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
+        if self.outside.is_closing() { None } else { self.threads.create_key(dtor) }
+    }
+
     /// Keeps a destructor for this thread to run; not one of an image that is being unmapped.
     pub fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) -> bool {
-        if self.threads.is_closing() {
+        if self.outside.is_closing() {
             return false;
         }
         with_entry(self, |entry| entry.dtors.push((dtor, object)));
@@ -210,7 +140,7 @@ impl Version {
         if value.is_null() && self.key_value(key).is_null() {
             return true;
         }
-        if self.threads.is_closing() {
+        if self.outside.is_closing() {
             return false;
         }
         with_entry(self, |entry| {
@@ -252,21 +182,30 @@ impl Version {
         start: ThreadStart,
         argument: *mut c_void,
     ) -> c_int {
-        if self.threads.is_closing() {
+        if self.outside.is_closing() {
             return libc::EAGAIN;
         }
         let lease = Lease::of_thread(self);
         let launch = Box::into_raw(Box::new(Launch { lease, start, argument }));
         // SAFETY: the caller's promise; the trampoline takes the launch over.
         unsafe {
-            let code =
-                libc::pthread_create(native.cast(), attributes.cast(), trampoline, launch.cast());
+            let code = pthread_create(native, attributes, trampoline, launch.cast());
             if code != 0 {
                 drop(Box::from_raw(launch));
             }
             code
         }
     }
+}
+
+unsafe extern "C" {
+    // As libc declares it, but for the first function, which `pthread_exit` may unwind out of.
+    fn pthread_create(
+        native: *mut c_void,
+        attributes: *const c_void,
+        start: ThreadStart,
+        argument: *mut c_void,
+    ) -> c_int;
 }
 
 /// What a thread of an image begins with.
@@ -277,20 +216,38 @@ struct Launch {
 }
 
 /// The first function of an image's thread: the host's, so that the thread ends outside the image.
-extern "C" fn trampoline(launch: *mut c_void) -> *mut c_void {
+///
+/// The thread may end in `pthread_exit`, which leaves this function without dropping anything. So it
+/// owns nothing meanwhile: what the thread has lies in its record, and `end_thread` drops that.
+unsafe extern "C-unwind" fn trampoline(launch: *mut c_void) -> *mut c_void {
     // SAFETY: `start_thread` passes a launch and forgets it.
-    let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch.cast::<Launch>()) };
+    let (start, argument) = unsafe { begin_thread(launch.cast()) };
+    // SAFETY: the image asked for this call, and the record's lease keeps it mapped.
+    let result = unsafe { start(argument) };
+    leave_thread();
+    result
+}
+
+/// Puts the lease of an image's thread into the thread's record; returns what the thread is to do.
+///
+/// # Safety
+/// The launch is a box that the caller forgets.
+unsafe fn begin_thread(launch: *mut Launch) -> (ThreadStart, *mut c_void) {
+    // SAFETY: the caller's promise.
+    let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch) };
     // SAFETY: the call has no precondition.
     let lease = lease.named(unsafe { libc::gettid() }.to_string());
-    let version = lease.version().clone();
-    std::mem::forget(crate::lifecycle::running(&version));
-    // Not on the stack: the thread may end in `pthread_exit`.
+    std::mem::forget(crate::lifecycle::running(lease.version()));
     Record::get().of_thread.replace(Some(lease));
-    // SAFETY: the image asked for this call, and the lease keeps it mapped.
-    let result = unsafe { start(argument) };
-    version.run_destructors();
-    drop(Record::get().of_thread.take());
-    result
+    (start, argument)
+}
+
+/// Ends what an image's thread has of its image, while the thread-locals of the host are still there.
+fn leave_thread() {
+    let record = Record::get();
+    let version = record.of_thread.borrow().as_ref().map(|lease| lease.version().clone());
+    version.into_iter().for_each(|version| version.run_destructors());
+    drop(record.of_thread.take());
 }
 
 /// Lets this thread run the destructors of versions that wait for it.
@@ -343,7 +300,8 @@ fn run_waiting_destructors() {
 /// What one thread has of all versions.
 struct Record {
     entries: RefCell<Vec<Entry>>,
-    /// The lease of an image's thread, until its end.
+    /// The lease of an image's thread, until its end. Dropped after the entries, whose destructors are
+    /// the image's.
     of_thread: RefCell<Option<Lease>>,
     /// Where its calls are kept.
     _slots: Claim,

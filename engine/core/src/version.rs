@@ -25,7 +25,7 @@ use crate::{
     event::{EventHub, now_ms},
     heap::HeapUse,
     holders::SeenCalls,
-    image::{Closed, Image, is_loaded},
+    image::{Closed, Image, Outside},
     lease::LeaseCounts,
     lifecycle::EngineId,
     reaper::ReaperHandle,
@@ -50,6 +50,8 @@ pub(crate) struct Version {
     pub heap: Option<&'static HeapUse>,
     pub seen_calls: SeenCalls,
     pub threads: VersionThreads,
+    /// What others may have of the image.
+    pub outside: Outside,
     /// What it sees of the Vault, and what of the Vault is its own.
     pub bag: Bag,
     functions: OnceLock<Functions>,
@@ -80,6 +82,8 @@ pub(crate) struct Services {
     pub reaper: ReaperHandle,
     pub events: Arc<EventHub>,
     pub runtime: Option<Arc<dyn Runtime>>,
+    /// The libraries that the host vouches for.
+    pub trusted: Arc<[String]>,
 }
 
 // SAFETY: the image cell is written before the version is shared (`Version::open`) and emptied by
@@ -189,8 +193,8 @@ impl Version {
         open: impl FnOnce(&Arc<Self>) -> Result<Image, String>,
     ) -> (Arc<Self>, Result<(), String>) {
         let version = Arc::new(Self {
-            // Asked before the image is opened, which loads what it needs.
-            keep_reason: facts.keep_reason_in(is_loaded),
+            keep_reason: facts.keep_reason_trusting(&services.trusted),
+            outside: Outside::new(services.trusted.to_vec()),
             facts,
             ordinal,
             size_bytes,
@@ -260,7 +264,6 @@ impl Version {
     pub unsafe fn close(&self) -> Option<Closed> {
         // SAFETY: by the caller's promise nobody reads the cell.
         let image = unsafe { (*self.image.get()).take() }?;
-        self.threads.begin_close();
         // SAFETY: the caller's promise.
         Some(unsafe { image.close() })
     }

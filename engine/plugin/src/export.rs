@@ -45,17 +45,7 @@ macro_rules! __export_plugin {
                 }
 
                 mod hooks {
-                    $crate::__hook!("__cxa_thread_atexit_impl", thread_at_exit);
-                    $crate::__hook!("pthread_key_create", key_create);
-                    $crate::__hook!("pthread_key_delete", key_delete);
-                    $crate::__hook!("pthread_setspecific", key_set);
-                    $crate::__hook!("pthread_getspecific", key_get);
-                    $crate::__hook!("pthread_create", thread_create);
-                    $crate::__hook!("dl_iterate_phdr", iterate_images);
-                    $crate::__hook!("setenv", set_variable);
-                    $crate::__hook!("unsetenv", unset_variable);
-                    $crate::__hook!("sigaction", signal_action);
-                    $crate::__hook!("signal", signal_handler);
+                    $crate::__each_hook!(__define_hooks);
                 }
             };
         };
@@ -69,6 +59,77 @@ macro_rules! __export_plugin {
 macro_rules! static_plugins {
     ($($($plugin:ident)::+),* $(,)?) => {
         [$(&$($plugin)::+::__HOTSWAP_PLUGIN as &'static $crate::StaticPlugin),*]
+    };
+}
+
+/// Gives the list of hooks to a macro of this crate: the symbol, and the function of
+/// `hotswap_plugin::__private::hooks` that takes its place.
+///
+/// There is one list, so that what the image defines, what `dlsym` answers, and what the inspection
+/// of an artifact asks for are the same.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __each_hook {
+    ($with:ident) => {
+        $crate::$with! {
+            "__cxa_thread_atexit_impl" thread_at_exit,
+            "pthread_key_create" key_create,
+            "__pthread_key_create" key_create,
+            "pthread_key_delete" key_delete,
+            "pthread_setspecific" key_set,
+            "__pthread_setspecific" key_set,
+            "pthread_getspecific" key_get,
+            "__pthread_getspecific" key_get,
+            "pthread_create" thread_create,
+            "dl_iterate_phdr" iterate_images,
+            "getenv" get_variable,
+            "secure_getenv" get_secure_variable,
+            "setenv" set_variable,
+            "unsetenv" unset_variable,
+            "putenv" put_variable,
+            "clearenv" clear_variables,
+            "sigaction" signal_action,
+            "__sigaction" signal_action,
+            "__libc_sigaction" signal_action,
+            "signal" signal_handler,
+            "bsd_signal" signal_handler,
+            "ssignal" signal_handler,
+            "sigaltstack" signal_stack,
+            "dlopen" open_library,
+            "dlmopen" open_library_in,
+            "dlsym" find_symbol,
+            "dlvsym" find_symbol_version,
+            "setvbuf" set_buffer,
+            "setbuf" set_whole_buffer,
+            "setbuffer" set_sized_buffer,
+        }
+    };
+}
+
+/// Defines the hooks in the crate in which it stands.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __define_hooks {
+    ($($symbol:literal $hook:ident,)*) => {
+        $($crate::__hook!($symbol, $hook);)*
+    };
+}
+
+/// The hooks as a table.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __hook_table {
+    ($($symbol:literal $hook:ident,)*) => {
+        &[$(($symbol, $crate::__private::hooks::$hook as *const ())),*]
+    };
+}
+
+/// The symbols of the hooks.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __hook_names {
+    ($($symbol:literal $hook:ident,)*) => {
+        &[$($symbol),*]
     };
 }
 

@@ -84,7 +84,7 @@ pub mod __private {
         Probe, Typed, TypedCall, argument, dispatch_typed, expect_arguments, renew, schema,
     };
     pub use crate::future::{FutureTable, Progress, RawFuture};
-    pub use crate::image::{HostAllocator, attach, attach_linked, hooks};
+    pub use crate::image::{HOST_SECTION, HostAllocator, attach, attach_linked, hooks};
     pub use crate::interface::raw::{
         Lease, Method, ObjectTable, RawObject, dispatch, invoke_method,
     };

@@ -1,11 +1,11 @@
 //! The descriptor's facts, and the gate's toolchain part.
 
-use std::{fmt, mem::offset_of, str::FromStr};
+use std::{fmt, mem::offset_of, ops::Range, str::FromStr};
 
 use hotswap_plugin::abi::descriptor::{ABI_VERSION, Descriptor, MAGIC, Stamp};
 use hotswap_protocol::Source;
 
-use super::{ArtifactError, elf, stamp};
+use super::{ArtifactError, elf, stamp, unseen};
 
 /// Says which build an artifact is: 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,33 +129,70 @@ pub struct Facts {
     pub source: Option<Source>,
     /// What built it.
     pub toolchain: Toolchain,
-    /// Why its image could not be unmapped again, if so; where that is a library that it needs, a
-    /// host that has loaded that library itself can unmap it nevertheless.
+    /// Why its image could not be unmapped again, if so, and what to do about it.
     pub keep_reason: Option<String>,
     /// The shared libraries that it needs, but for those that every Rust program does.
     pub foreign_libraries: Vec<String>,
     /// A symbol for which the loader may keep the image, as C++ code has them.
     pub unique_symbol: Option<String>,
+    /// Why its image could not be unmapped again whatever libraries it needs.
+    pub(crate) own_keep_reason: Option<String>,
+    /// Where the file has the address of its host.
+    pub(crate) host: Range<usize>,
 }
 
 impl Facts {
-    /// Why the image cannot be unmapped again in a process that has loaded some libraries already.
-    pub(crate) fn keep_reason_in(&self, is_loaded: impl Fn(&str) -> bool) -> Option<String> {
-        if let Some(why) = PLATFORM_KEEPS {
-            return Some(why.into());
-        }
-        let _ = is_loaded;
-        self.keep_reason.clone()
+    /// Why the image cannot be unmapped again in a host that vouches for some libraries.
+    ///
+    /// That a library is loaded already says nothing: it may still have a thread, a callback or a key
+    /// of the image.
+    pub(crate) fn keep_reason_trusting(&self, trusted: &[String]) -> Option<String> {
+        let own = self.own_keep_reason.clone();
+        own.or_else(|| foreign_reason(&self.foreign_libraries, trusted))
     }
+}
+
+/// Why an image is kept that needs libraries beside those that a host vouches for.
+fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<String> {
+    let library = libraries.iter().find(|library| !trusted.contains(library))?;
+    Some(format!(
+        "it needs {library}, which may have pointers into it that nobody sees (threads, callbacks, \
+         keys); link it statically, or let the host vouch for it with \
+         `EngineBuilder::trust_library({library:?})`"
+    ))
+}
+
+/// Why an image is kept for what its file is.
+fn own_reason(elf: &elf::ElfFacts) -> Option<String> {
+    if let Some(why) = PLATFORM_KEEPS {
+        return Some(why.into());
+    }
+    if elf.is_no_delete {
+        return Some("the file is marked NODELETE; link it without `-z nodelete`".into());
+    }
+    if let Some(symbol) = &elf.unique_symbol {
+        return Some(format!(
+            "it has the unique symbol `{symbol}`, as of C++ code, which all images share; compile that \
+             with `-fno-gnu-unique`"
+        ));
+    }
+    if let Some(symbol) = &elf.unnamed {
+        return Some(format!(
+            "it takes `{symbol}` from whatever the host has loaded, which may have pointers into it that \
+             nobody sees; link the library statically"
+        ));
+    }
+    elf.unseen.and_then(unseen::reason)
 }
 
 /// Why nothing is unmapped on this platform, if so. Only of glibc is it known what keeps an image, and
 /// what would still call into it.
-const PLATFORM_KEEPS: Option<&str> = if cfg!(all(target_os = "linux", target_env = "gnu")) {
-    None
-} else {
-    Some("this platform cannot unload")
-};
+const PLATFORM_KEEPS: Option<&str> =
+    if cfg!(all(target_os = "linux", target_env = "gnu")) {
+        None
+    } else {
+        Some("this platform cannot unload")
+    };
 
 /// Reads and checks a finished artifact without running any of it.
 ///
@@ -178,21 +215,18 @@ pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
     if let Some(symbol) = elf.missing_hook {
         return Err(ArtifactError::NoHooks { symbol });
     }
+    let host = elf.host.clone();
+    let host = host.ok_or_else(|| {
+        ArtifactError::BadDescriptor("it has no place for its host's address".into())
+    })?;
+    let own_keep_reason = own_reason(&elf);
+    let foreign = || foreign_reason(&elf.foreign_libraries, &[]);
     Ok(Facts {
-        keep_reason: if elf.is_no_delete {
-            Some("the file is marked NODELETE".into())
-        } else {
-            let foreign = elf.foreign_libraries.first();
-            let foreign =
-                foreign.map(|library| format!("it needs {library}, whose threads no hook sees"));
-            let unseen = elf.unseen.as_ref();
-            foreign.or_else(|| {
-                unseen.map(|name| format!("it calls `{name}`, whose threads no hook sees"))
-            })
-        },
-        // A file that stays in any case stays with whatever it needs.
-        foreign_libraries: if elf.is_no_delete { Vec::new() } else { elf.foreign_libraries },
+        keep_reason: own_keep_reason.clone().or_else(foreign),
+        foreign_libraries: elf.foreign_libraries,
         unique_symbol: elf.unique_symbol,
+        own_keep_reason,
+        host,
         ..claims_of(&descriptor)?
     })
 }
@@ -219,6 +253,8 @@ fn claims_of(descriptor: &Descriptor) -> Result<Facts, ArtifactError> {
         keep_reason: Some("the file is broken".into()),
         foreign_libraries: Vec::new(),
         unique_symbol: None,
+        own_keep_reason: Some("the file is broken".into()),
+        host: 0..0,
     })
 }
 

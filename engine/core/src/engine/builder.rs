@@ -45,6 +45,7 @@ pub struct EngineBuilder {
     console: Option<ConsoleSocket>,
     wake: Vec<WakeThreads>,
     runtime: Option<Arc<dyn Runtime>>,
+    trusted: Vec<String>,
 }
 
 /// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
@@ -67,6 +68,7 @@ impl EngineBuilder {
             console: None,
             wake: Vec::new(),
             runtime: None,
+            trusted: Vec::new(),
         }
     }
 
@@ -136,6 +138,18 @@ impl EngineBuilder {
         self
     }
 
+    /// Vouches for a shared library that plugins need or open: by its name, as `hotswap inspect` tells
+    /// it, such as `libfoo.so.1`.
+    ///
+    /// A version that uses a library besides libc's own is kept mapped when it ends, since the library
+    /// may have a thread that runs its code, a callback, or a key with a destructor in it, and nobody
+    /// sees these. To vouch is to promise that the library keeps no pointer into a plugin beyond the
+    /// call: no thread, callback, key or text. Where that is not so, the host crashes after a reload.
+    pub fn trust_library(mut self, name: impl Into<String>) -> Self {
+        self.trusted.push(name.into());
+        self
+    }
+
     /// Gives plugins a tokio runtime for their tasks (`hotswap_plugin::rt`), and makes its workers pass
     /// a checkpoint whenever a version waits for them.
     #[cfg(feature = "tokio")]
@@ -150,7 +164,7 @@ impl EngineBuilder {
     /// When the staging directory, the console's socket or a thread cannot be made.
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
-        let Self { free_delay, extension, on_reload, console, wake, runtime, .. } = self;
+        let Self { free_delay, extension, on_reload, console, wake, runtime, trusted, .. } = self;
         sync::prepare_barriers();
         slots::prepare(console.is_some());
         let staging = Staging::new()?;
@@ -175,6 +189,7 @@ impl EngineBuilder {
             reaper,
             reaper_thread,
             runtime,
+            trusted: trusted.into(),
         };
         let inner = Arc::new(Inner::new(parts));
         if let Some(socket) = console {

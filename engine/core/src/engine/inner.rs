@@ -75,6 +75,7 @@ pub(crate) struct Inner {
     reaper: ReaperHandle,
     reaper_thread: Mutex<Option<JoinHandle<()>>>,
     runtime: Option<Arc<dyn Runtime>>,
+    trusted: Arc<[String]>,
     listener: Mutex<Option<Listener>>,
     is_shut_down: AtomicBool,
 }
@@ -93,6 +94,7 @@ pub(super) struct Parts {
     pub reaper: ReaperHandle,
     pub reaper_thread: JoinHandle<()>,
     pub runtime: Option<Arc<dyn Runtime>>,
+    pub trusted: Arc<[String]>,
 }
 
 impl Inner {
@@ -125,6 +127,7 @@ impl Inner {
             reaper: parts.reaper,
             reaper_thread: Mutex::new(Some(parts.reaper_thread)),
             runtime: parts.runtime,
+            trusted: parts.trusted,
             listener: Mutex::new(None),
             is_shut_down: AtomicBool::new(false),
         }
@@ -191,7 +194,7 @@ impl Inner {
     /// What a version needs of the engine.
     pub fn services(&self) -> Services {
         let (reaper, events) = (self.reaper.clone(), self.events.clone());
-        Services { reaper, events, runtime: self.runtime.clone() }
+        Services { reaper, events, runtime: self.runtime.clone(), trusted: self.trusted.clone() }
     }
 
     pub fn reaper(&self) -> &ReaperHandle {

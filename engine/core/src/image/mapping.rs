@@ -1,7 +1,7 @@
 //! What the loader and the system know of a mapped file.
 
 use std::{
-    ffi::{CStr, CString, c_int, c_void},
+    ffi::{CStr, c_int, c_void},
     mem::MaybeUninit,
     ops::Range,
     os::unix::ffi::OsStrExt as _,
@@ -58,17 +58,4 @@ pub(super) fn handled_signal(mapping: &Range<usize>) -> Option<c_int> {
         // SAFETY: where it succeeds it has written the action.
         code == 0 && mapping.contains(&unsafe { action.assume_init() }.sa_sigaction)
     })
-}
-
-/// Whether this process has loaded a library already, by its name.
-pub(crate) fn is_loaded(name: &str) -> bool {
-    let Ok(name) = CString::new(name) else { return false };
-    // SAFETY: the flags only ask whether the library is there.
-    let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
-    if library.is_null() {
-        return false;
-    }
-    // SAFETY: gives back the count that asking took.
-    unsafe { libc::dlclose(library) };
-    true
 }

@@ -119,9 +119,18 @@ impl ThreadSlots {
         self.thread_id.store(thread_id, Ordering::Relaxed);
     }
 
-    /// Makes the slots nobody's.
-    pub fn end(&self) {
+    /// Makes the slots nobody's. A thread that ended in the middle of calls has not left their slots;
+    /// this does. Says whether somebody waits for one of them.
+    #[must_use]
+    pub fn end(&self) -> bool {
+        let mut is_awaited = false;
+        for slot in &self.slots {
+            if slot.address.load(Ordering::Relaxed) != 0 && self.leave(slot) {
+                is_awaited |= self.take_wish_for(slot);
+            }
+        }
         self.thread_id.store(0, Ordering::Relaxed);
+        is_awaited
     }
 
     /// The system's number of the thread; 0 where the slots are nobody's.

@@ -243,6 +243,11 @@ impl View {
 
     /// Lends what is registered under a name.
     pub fn registered(&self, shape: &InterfaceShape, name: &str) -> Result<Option<BoundObject>> {
+        if let Owner::Version(version) = &self.owner
+            && version.upgrade().is_none_or(|version| version.outside.is_closing())
+        {
+            return Err(Error::msg("the plugin's image is being unmapped, and can hold nothing"));
+        }
         let slots = self.slots(&shape.name);
         let Some(slot) = slots.into_iter().find(|slot| slot.name == name) else { return Ok(None) };
         if let Some(what) = slot.shape.difference(shape) {

@@ -8,7 +8,7 @@
 pub mod descriptor;
 
 use std::{
-    ffi::{c_int, c_void},
+    ffi::{c_char, c_int, c_void},
     time::Duration,
 };
 
@@ -100,8 +100,30 @@ pub type HostContext = *const c_void;
 /// The type of a destructor that a thread runs.
 pub type ThreadDestructor = unsafe extern "C" fn(*mut c_void);
 
-/// The type of a thread's first function.
-pub type ThreadStart = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+/// The type of a thread's first function. `pthread_exit` unwinds out of it.
+pub type ThreadStart = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
+
+/// The functions of the system's loader, for an image to call itself: they look at who calls them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct LoaderTable {
+    /// `dlopen`
+    pub open: unsafe extern "C" fn(file: *const c_char, flags: c_int) -> *mut c_void,
+    /// `dlmopen`
+    pub open_in: unsafe extern "C" fn(
+        namespace: std::ffi::c_long,
+        file: *const c_char,
+        flags: c_int,
+    ) -> *mut c_void,
+    /// `dlsym`
+    pub find: unsafe extern "C" fn(library: *mut c_void, name: *const c_char) -> *mut c_void,
+    /// `dlvsym`
+    pub find_version: unsafe extern "C" fn(
+        library: *mut c_void,
+        name: *const c_char,
+        version: *const c_char,
+    ) -> *mut c_void,
+}
 
 /// What an image may ask of its host. It outlives the image.
 #[repr(C)]
@@ -136,21 +158,35 @@ pub struct HostTable {
         start: ThreadStart,
         argument: *mut c_void,
     ) -> c_int,
-    /// Sets or removes a variable of the environment, under the lock of the host's std.
-    pub set_variable: unsafe extern "C" fn(
-        name: *const std::ffi::c_char,
-        value: *const std::ffi::c_char,
-        replace: c_int,
-    ) -> c_int,
-    /// Sets the action of a signal, and remembers that the image has set one.
+    /// `getenv`, under the lock of the host's `std`. The text stays as long as the image.
+    pub get_variable: unsafe extern "C" fn(HostContext, name: *const c_char) -> *mut c_char,
+    /// `setenv`, or `unsetenv` where there is no value, under the lock of the host's `std`.
+    pub set_variable:
+        unsafe extern "C" fn(name: *const c_char, value: *const c_char, replace: c_int) -> c_int,
+    /// `putenv`, which copies the text; as above.
+    pub put_variable: unsafe extern "C" fn(text: *const c_char) -> c_int,
+    /// `clearenv`; as above.
+    pub clear_variables: unsafe extern "C" fn() -> c_int,
+    /// `sigaction`; the host remembers which handlers the image has set.
     pub signal_action: unsafe extern "C" fn(
         HostContext,
         signal: c_int,
         action: *const c_void,
         old: *mut c_void,
     ) -> c_int,
-    /// Sets the handler of a signal; as above.
+    /// `signal`; as above.
     pub signal_handler: unsafe extern "C" fn(HostContext, signal: c_int, handler: usize) -> usize,
+    /// The functions of the loader.
+    pub loader: LoaderTable,
+    /// The image has opened a library, or itself; false where it may not have it.
+    pub library_opened: unsafe extern "C" fn(HostContext, file: *const c_char) -> bool,
+    /// The image has looked a symbol up; false where it may not have it.
+    pub symbol_found:
+        unsafe extern "C" fn(HostContext, name: *const c_char, address: *const c_void) -> bool,
+    /// The image gives libc a pointer to keep, by calling a function of this name; false where it may
+    /// not.
+    pub pointer_given:
+        unsafe extern "C" fn(HostContext, function: &str, pointer: *const c_void) -> bool,
     /// Starts a task on the host's runtime.
     pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Outcome<()>,
     /// Whether the calling thread is in a call that the engine makes, which catches panics.

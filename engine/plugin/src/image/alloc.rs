@@ -53,12 +53,12 @@ unsafe impl GlobalAlloc for HostAllocator {
     }
 }
 
-/// The host. An image that allocates in a constructor, before it is attached, has none; memory from
-/// elsewhere would later be freed into the host's allocator, so the process ends instead.
+/// The host. An image that something else than an engine has opened has none; memory from elsewhere
+/// would later be freed into the host's allocator, so the process ends instead.
 fn attached() -> &'static crate::abi::HostTable {
     host().unwrap_or_else(|| {
         let _ = std::io::stderr()
-            .write_all(b"hotswap: a plugin allocates in a constructor, before it is attached\n");
+            .write_all(b"hotswap: a plugin's code runs in a file that no engine has opened\n");
         abort()
     })
 }

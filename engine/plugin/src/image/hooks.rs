@@ -1,14 +1,30 @@
-//! Definitions of the C library's thread-local machinery for this image alone.
+//! Definitions of functions of the C library for this image alone.
 //!
 //! `#[plugin]` emits hidden symbols that jump here, so that the image's private `std`, and C code
 //! linked into it, register thread-local destructors, keys and threads with the engine instead of
 //! with libc. Libc would pin the image for good (`__cxa_thread_atexit_impl`), or call into it after
-//! it was unmapped (`pthread_key_create`). Nothing outside the image is touched.
+//! it was unmapped (`pthread_key_create`). Signal handlers, and what the image opens or looks up at
+//! run time, still go to libc, and the engine learns of them: they decide whether it may unmap the
+//! image. The environment goes through the host's `std`, whose lock is the only one that counts.
+//! Nothing outside the image is touched.
 
-use std::ffi::{c_int, c_void};
+use std::{
+    ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void},
+    ptr::null_mut,
+};
 
 use super::host;
 use crate::abi::{ThreadDestructor, ThreadStart};
+
+/// The symbols that an image defines for itself, and so must not take from libc.
+pub const NAMES: &[&str] = crate::__each_hook!(__hook_names);
+
+/// A hook by its symbol, for code that looks the symbol up at run time.
+fn hook(symbol: &[u8]) -> Option<*mut c_void> {
+    let hooks: &[(&str, *const ())] = crate::__each_hook!(__hook_table);
+    let (_, hook) = hooks.iter().find(|(name, _)| name.as_bytes() == symbol)?;
+    Some(hook.cast_mut().cast())
+}
 
 /// `EAGAIN` on Linux: the one error that all of these may report.
 const EAGAIN: c_int = 11;
@@ -70,7 +86,7 @@ pub unsafe extern "C" fn key_set(key: u32, value: *const c_void) -> c_int {
 /// # Safety
 /// None beyond what POSIX asks.
 pub unsafe extern "C" fn key_get(key: u32) -> *mut c_void {
-    let Some(host) = host() else { return std::ptr::null_mut() };
+    let Some(host) = host() else { return null_mut() };
     // SAFETY: the context is the host's own.
     unsafe { (host.key_get)(host.context, key) }
 }
@@ -90,17 +106,44 @@ pub unsafe extern "C" fn thread_create(
     unsafe { (host.thread_create)(host.context, native, attributes, start, argument) }
 }
 
+/// `getenv`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn get_variable(name: *const c_char) -> *mut c_char {
+    let Some(host) = host() else { return null_mut() };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    unsafe { (host.get_variable)(host.context, name) }
+}
+
+/// `secure_getenv`
+///
+/// # Safety
+/// As glibc says of its arguments.
+pub unsafe extern "C" fn get_secure_variable(name: *const c_char) -> *mut c_char {
+    /// Whether the process runs with more rights than who started it.
+    const AT_SECURE: c_ulong = 23;
+    unsafe extern "C" {
+        safe fn getauxval(kind: c_ulong) -> c_ulong;
+    }
+    if getauxval(AT_SECURE) != 0 {
+        return null_mut();
+    }
+    // SAFETY: the caller's promise is passed on.
+    unsafe { get_variable(name) }
+}
+
 /// `setenv`
 ///
 /// # Safety
 /// As POSIX says of its arguments.
 pub unsafe extern "C" fn set_variable(
-    name: *const std::ffi::c_char,
-    value: *const std::ffi::c_char,
+    name: *const c_char,
+    value: *const c_char,
     replace: c_int,
 ) -> c_int {
     let Some(host) = host() else { return -1 };
-    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    // SAFETY: the caller's promise is passed on.
     unsafe { (host.set_variable)(name, value, replace) }
 }
 
@@ -108,10 +151,30 @@ pub unsafe extern "C" fn set_variable(
 ///
 /// # Safety
 /// As POSIX says of its arguments.
-pub unsafe extern "C" fn unset_variable(name: *const std::ffi::c_char) -> c_int {
+pub unsafe extern "C" fn unset_variable(name: *const c_char) -> c_int {
     let Some(host) = host() else { return -1 };
-    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    // SAFETY: the caller's promise is passed on.
     unsafe { (host.set_variable)(name, std::ptr::null(), 1) }
+}
+
+/// `putenv`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn put_variable(text: *mut c_char) -> c_int {
+    let Some(host) = host() else { return -1 };
+    // SAFETY: the caller's promise is passed on.
+    unsafe { (host.put_variable)(text) }
+}
+
+/// `clearenv`
+///
+/// # Safety
+/// None beyond what glibc asks.
+pub unsafe extern "C" fn clear_variables() -> c_int {
+    let Some(host) = host() else { return -1 };
+    // SAFETY: the function has no precondition.
+    unsafe { (host.clear_variables)() }
 }
 
 /// `sigaction`
@@ -136,6 +199,172 @@ pub unsafe extern "C" fn signal_handler(signal: c_int, handler: usize) -> usize 
     let Some(host) = host() else { return usize::MAX };
     // SAFETY: the caller's promise is passed on; the context is the host's own.
     unsafe { (host.signal_handler)(host.context, signal, handler) }
+}
+
+/// `sigaltstack`, whose argument begins with where the stack lies.
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn signal_stack(stack: *const *const c_void, old: *mut c_void) -> c_int {
+    // SAFETY: the caller's promise.
+    let at = unsafe { stack.as_ref() }.map_or(std::ptr::null(), |at| *at);
+    let real = if may_give("sigaltstack", at) { libc_function(c"sigaltstack") } else { null_mut() };
+    if real.is_null() {
+        return -1;
+    }
+    // SAFETY: this is the function's type; the caller's promise is passed on.
+    unsafe {
+        let real: unsafe extern "C" fn(*const *const c_void, *mut c_void) -> c_int =
+            std::mem::transmute(real);
+        real(stack, old)
+    }
+}
+
+/// `dlopen`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn open_library(file: *const c_char, flags: c_int) -> *mut c_void {
+    let Some(host) = host() else { return null_mut() };
+    // SAFETY: the caller's promise is passed on. The image itself calls, for the loader looks at that.
+    let library = unsafe { (host.loader.open)(file, flags) };
+    // SAFETY: as above; the context is the host's own.
+    unsafe { opened(library, file) }
+}
+
+/// `dlmopen`
+///
+/// # Safety
+/// As glibc says of its arguments.
+pub unsafe extern "C" fn open_library_in(
+    namespace: c_long,
+    file: *const c_char,
+    flags: c_int,
+) -> *mut c_void {
+    let Some(host) = host() else { return null_mut() };
+    // SAFETY: as for `open_library`.
+    let library = unsafe { (host.loader.open_in)(namespace, file, flags) };
+    // SAFETY: as above.
+    unsafe { opened(library, file) }
+}
+
+/// Tells the host of a library that was opened; null where it is not to be had.
+///
+/// # Safety
+/// The file's name is a text or null.
+unsafe fn opened(library: *mut c_void, file: *const c_char) -> *mut c_void {
+    // Without a name it is the program itself, which brings nothing.
+    if library.is_null() || file.is_null() {
+        return library;
+    }
+    let Some(host) = host() else { return null_mut() };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    let may_have = unsafe { (host.library_opened)(host.context, file) };
+    if may_have { library } else { null_mut() }
+}
+
+/// `dlsym`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn find_symbol(library: *mut c_void, name: *const c_char) -> *mut c_void {
+    // SAFETY: the caller's promise is passed on; the image itself calls, as the loader wants it.
+    unsafe { found(name, |host| (host.loader.find)(library, name)) }
+}
+
+/// `dlvsym`
+///
+/// # Safety
+/// As glibc says of its arguments.
+pub unsafe extern "C" fn find_symbol_version(
+    library: *mut c_void,
+    name: *const c_char,
+    version: *const c_char,
+) -> *mut c_void {
+    // SAFETY: as for `find_symbol`.
+    unsafe { found(name, |host| (host.loader.find_version)(library, name, version)) }
+}
+
+/// What a lookup of a symbol answers: the hook where there is one, else what `find` finds, of which
+/// the host is told.
+///
+/// # Safety
+/// The name is a text.
+unsafe fn found(
+    name: *const c_char,
+    find: impl FnOnce(&crate::abi::HostTable) -> *mut c_void,
+) -> *mut c_void {
+    let Some(host) = host() else { return null_mut() };
+    // SAFETY: the caller's promise.
+    if let Some(hook) = hook(unsafe { CStr::from_ptr(name) }.to_bytes()) {
+        return hook;
+    }
+    let address = find(host);
+    if address.is_null() {
+        return address;
+    }
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    let may_have = unsafe { (host.symbol_found)(host.context, name, address) };
+    if may_have { address } else { null_mut() }
+}
+
+/// `setvbuf`
+///
+/// # Safety
+/// As C says of its arguments.
+pub unsafe extern "C" fn set_buffer(
+    stream: *mut c_void,
+    buffer: *mut c_char,
+    mode: c_int,
+    size: usize,
+) -> c_int {
+    let real =
+        if may_give("setvbuf", buffer.cast()) { libc_function(c"setvbuf") } else { null_mut() };
+    if real.is_null() {
+        return -1;
+    }
+    // SAFETY: this is the function's type; the caller's promise is passed on.
+    unsafe {
+        let real: unsafe extern "C" fn(*mut c_void, *mut c_char, c_int, usize) -> c_int =
+            std::mem::transmute(real);
+        real(stream, buffer, mode, size)
+    }
+}
+
+/// `setbuf`
+///
+/// # Safety
+/// As C says of its arguments.
+pub unsafe extern "C" fn set_whole_buffer(stream: *mut c_void, buffer: *mut c_char) {
+    /// `BUFSIZ` of glibc.
+    const BUFFER_BYTES: usize = 8192;
+    // SAFETY: the caller's promise is passed on.
+    unsafe { set_sized_buffer(stream, buffer, BUFFER_BYTES) };
+}
+
+/// `setbuffer`
+///
+/// # Safety
+/// As BSD says of its arguments.
+pub unsafe extern "C" fn set_sized_buffer(stream: *mut c_void, buffer: *mut c_char, size: usize) {
+    /// `_IOFBF` of glibc, and `_IONBF`.
+    const FULLY: c_int = 0;
+    const NOT: c_int = 2;
+    let mode = if buffer.is_null() { NOT } else { FULLY };
+    // SAFETY: the caller's promise is passed on.
+    unsafe { set_buffer(stream, buffer, mode, size) };
+}
+
+/// Whether the image may give libc a pointer to keep.
+fn may_give(function: &str, pointer: *const c_void) -> bool {
+    // SAFETY: the pointer is only looked at; the context is the host's own.
+    host().is_some_and(|host| unsafe { (host.pointer_given)(host.context, function, pointer) })
+}
+
+/// A function of libc that this image has hooked; null where libc has none.
+fn libc_function(name: &CStr) -> *mut c_void {
+    // SAFETY: the name is a text; no handle means all that the program has loaded.
+    host().map_or(null_mut(), |host| unsafe { (host.loader.find)(null_mut(), name.as_ptr()) })
 }
 
 /// `dl_iterate_phdr`, which tells this image's symboliser that nothing is loaded. It would keep a

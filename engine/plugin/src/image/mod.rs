@@ -19,13 +19,21 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::abi::HostTable;
 
-/// The host this image is attached to. In a program that plugins are linked into it is that of the
-/// plugin which was attached last, and null as long as there is none.
+/// The section of an artifact that holds [`HOST`] and nothing else.
+pub const HOST_SECTION: &str = ".hotswap_host";
+
+/// The host of this image. In a program that plugins are linked into it is that of the plugin which
+/// was attached last, and null as long as there is none.
+///
+/// The engine writes it into its copy of the artifact before it opens that: constructors run before
+/// anybody can attach, and what they allocate, register and start needs the host as well.
+// The attribute takes no constant.
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".hotswap_host"))]
 static HOST: AtomicPtr<HostTable> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The host, once attached.
+/// The host, if the engine has opened the image, or attached a plugin that is linked into it.
 pub(crate) fn host() -> Option<&'static HostTable> {
     let host = HOST.load(Ordering::Acquire);
-    // SAFETY: only attaching stores here, and what it stores is a `&'static HostTable`.
+    // SAFETY: only the engine and attaching store here, and what they store is a `&'static HostTable`.
     unsafe { host.as_ref() }
 }

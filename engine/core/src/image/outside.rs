@@ -1,0 +1,306 @@
+//! What an image has given others outside of it, and what so decides whether it may be unmapped.
+//!
+//! The image's hooks tell it. What they tell of is remembered for good: that nobody has such a pointer
+//! now says nothing of who may have copied it before.
+
+use std::{
+    collections::HashSet,
+    ffi::{CStr, CString, OsStr, c_char, c_int, c_void},
+    mem::MaybeUninit,
+    ops::Range,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use super::mapping::handled_signal;
+use crate::artifact::{is_covered, unseen};
+
+/// One more than the highest number of a signal.
+const SIGNALS: usize = 65;
+
+/// What others may have of an image.
+pub(crate) struct Outside {
+    /// The file that it is mapped from.
+    file: OnceLock<PathBuf>,
+    /// Where the image lies; not known while its constructors run.
+    mapping: OnceLock<Range<usize>>,
+    /// The image is being unmapped: what its finalisers leave would be called when it is gone.
+    closing: AtomicBool,
+    signals: Signals,
+    /// The lowest number of an unseen function that it has looked up; `usize::MAX` where none.
+    unseen: AtomicUsize,
+    /// The first thing besides, as a reason.
+    kept: OnceLock<String>,
+    /// The libraries that the host vouches for.
+    trusted: Vec<String>,
+    /// What `getenv` has answered: C code may keep that for as long as it likes.
+    variables: Mutex<HashSet<Box<CStr>>>,
+}
+
+impl Outside {
+    pub fn new(trusted: Vec<String>) -> Self {
+        Self {
+            file: OnceLock::new(),
+            mapping: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            signals: Signals::default(),
+            unseen: AtomicUsize::new(usize::MAX),
+            kept: OnceLock::new(),
+            trusted,
+            variables: Mutex::default(),
+        }
+    }
+
+    /// Says what the image is about to be mapped from.
+    pub fn set_file(&self, file: &Path) {
+        let _ = self.file.set(file.to_owned());
+    }
+
+    /// Says where the image lies.
+    pub fn set_mapping(&self, mapping: Range<usize>) {
+        let _ = self.mapping.set(mapping);
+    }
+
+    /// Whether a pointer leads into the image, as far as is known.
+    fn may_be_inside(&self, address: usize) -> bool {
+        self.mapping.get().is_none_or(|mapping| mapping.contains(&address))
+    }
+
+    /// From now on nothing is kept of the image: its finalisers run.
+    pub fn begin_close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// It was not unmapped after all, and may run on.
+    pub fn end_close(&self) {
+        self.closing.store(false, Ordering::Release);
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Why the image must stay mapped, if so.
+    pub fn keep_reason(&self) -> Option<String> {
+        let unseen = unseen::reason(self.unseen.load(Ordering::Acquire));
+        let kept = unseen.or_else(|| self.kept.get().cloned());
+        kept.or_else(|| self.signals.keep_reason(self.mapping.get()))
+    }
+
+    /// Remembers a reason to stay mapped; says whether there may be one still.
+    fn keep(&self, why: impl FnOnce() -> String) -> bool {
+        if self.is_closing() {
+            return false;
+        }
+        self.kept.get_or_init(why);
+        true
+    }
+
+    /// The image has opened a library; says whether it may.
+    pub fn library_opened(&self, file: &CStr) -> bool {
+        let path = Path::new(OsStr::from_bytes(file.to_bytes()));
+        if self.is_own(path) {
+            return self.keep(|| {
+                "it has opened itself once more, so the loader keeps it; as some libraries do to stay, \
+                 which can be built without that"
+                    .into()
+            });
+        }
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        is_covered(&name) || self.trusts(&name) || self.keep(|| has_opened(&name))
+    }
+
+    /// The image has looked a symbol up, and found it in a file (none where it is in no file's code or
+    /// data); says whether it may.
+    pub fn symbol_found(&self, name: &CStr, file: Option<&CStr>) -> bool {
+        let symbol = name.to_string_lossy();
+        if let Some(number) = unseen::number(&symbol) {
+            if self.is_closing() {
+                return false;
+            }
+            self.unseen.fetch_min(number, Ordering::AcqRel);
+            return true;
+        }
+        let Some(file) = file else { return true };
+        let file = Path::new(OsStr::from_bytes(file.to_bytes()));
+        let library = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+        // The kernel's own has no file; its functions keep nothing.
+        let is_kernels = library.starts_with("linux-vdso");
+        self.is_own(file)
+            || is_covered(&library)
+            || is_kernels
+            || self.trusts(&library)
+            || self.keep(|| {
+                format!(
+                    "it has looked up `{symbol}` in {library}, which may have pointers into it that \
+                     nobody sees; {}",
+                    vouch(&library)
+                )
+            })
+    }
+
+    /// The image gives libc a pointer to keep; says whether it may.
+    pub fn pointer_given(&self, function: &str, pointer: *const c_void) -> bool {
+        if pointer.is_null() || !self.may_be_inside(pointer.addr()) {
+            return true;
+        }
+        self.keep(|| {
+            format!(
+                "it has given libc memory of its own with `{function}`, which libc keeps; give it \
+                 memory of the heap"
+            )
+        })
+    }
+
+    fn is_own(&self, file: &Path) -> bool {
+        self.file.get().is_some_and(|own| own == file)
+    }
+
+    fn trusts(&self, library: &str) -> bool {
+        self.trusted.iter().any(|trusted| trusted == library)
+    }
+
+    /// Sets an action for the image.
+    ///
+    /// # Safety
+    /// As POSIX says of `sigaction`.
+    pub unsafe fn set_signal(
+        &self,
+        signal: c_int,
+        action: *const libc::sigaction,
+        old: *mut libc::sigaction,
+    ) -> c_int {
+        // SAFETY: null, or valid as the caller says.
+        let handler = unsafe { action.as_ref() }.map(|action| action.sa_sigaction);
+        let own = handler.filter(|handler| {
+            !matches!(*handler, libc::SIG_DFL | libc::SIG_IGN) && self.may_be_inside(*handler)
+        });
+        if own.is_some() && self.is_closing() {
+            // SAFETY: the place is this thread's own.
+            unsafe { *libc::__errno_location() = libc::EINVAL };
+            return -1;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.signals.set(signal, action, own.unwrap_or(0), old) }
+    }
+
+    /// Keeps what a variable of the environment is, for as long as the image may look at it. The same
+    /// text is kept once.
+    pub fn keep_variable(&self, value: CString) -> *const c_char {
+        let mut variables = self.variables();
+        if let Some(kept) = variables.get(value.as_c_str()) {
+            return kept.as_ptr();
+        }
+        let value = value.into_boxed_c_str();
+        let text = value.as_ptr();
+        variables.insert(value);
+        text
+    }
+
+    fn variables(&self) -> MutexGuard<'_, HashSet<Box<CStr>>> {
+        self.variables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn has_opened(library: &str) -> String {
+    format!(
+        "it has opened {library} itself, which may have pointers into it that nobody sees (threads, \
+         callbacks, keys); {}",
+        vouch(library)
+    )
+}
+
+fn vouch(library: &str) -> String {
+    format!(
+        "link it statically, or let the host vouch for it with \
+         `EngineBuilder::trust_library({library:?})`"
+    )
+}
+
+/// The signals that an image handles. Also set in a handler, and in a process between fork and exec:
+/// no lock is taken.
+struct Signals {
+    /// The handler of its own that the image has set last, by signal; 0 where it has set none, or put
+    /// back what was there.
+    handlers: [AtomicUsize; SIGNALS],
+    /// Somebody else has set one since, and may call the image's: handlers form chains.
+    chained: [AtomicBool; SIGNALS],
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self {
+            handlers: std::array::from_fn(|_| AtomicUsize::new(0)),
+            chained: std::array::from_fn(|_| AtomicBool::new(false)),
+        }
+    }
+}
+
+impl Signals {
+    /// Sets an action whose handler is the image's `own`, or another (0).
+    ///
+    /// # Safety
+    /// As POSIX says of `sigaction`.
+    unsafe fn set(
+        &self,
+        signal: c_int,
+        action: *const libc::sigaction,
+        own: usize,
+        old: *mut libc::sigaction,
+    ) -> c_int {
+        let mut before = MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: the caller's promise.
+        let code = unsafe { libc::sigaction(signal, action, before.as_mut_ptr()) };
+        if code != 0 {
+            return code;
+        }
+        // SAFETY: it succeeded, and so has written the action.
+        let before = unsafe { before.assume_init() };
+        let at = usize::try_from(signal).ok().filter(|at| *at < SIGNALS && !action.is_null());
+        if let Some(at) = at {
+            let was = self.handlers[at].swap(own, Ordering::AcqRel);
+            if was != 0 && was != before.sa_sigaction {
+                self.chained[at].store(true, Ordering::Release);
+            }
+        }
+        if !old.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { old.write(before) };
+        }
+        code
+    }
+
+    /// Why an image must stay mapped for its signals; also where it has set a handler past its hooks.
+    fn keep_reason(&self, mapping: Option<&Range<usize>>) -> Option<String> {
+        let find = |is_it: &dyn Fn(usize) -> bool| (1..SIGNALS).find(|at| is_it(*at));
+        if let Some(at) = find(&|at| self.chained[at].load(Ordering::Acquire)) {
+            return Some(format!(
+                "somebody has set a handler of {} after its own, and may still call that one; a plugin \
+                 leaves signals to its host",
+                signal_name(at)
+            ));
+        }
+        let set = find(&|at| self.handlers[at].load(Ordering::Acquire) != 0);
+        let set = set.or_else(|| usize::try_from(handled_signal(mapping?)?).ok())?;
+        Some(format!(
+            "the handler of {} lies in it; a plugin that sets one puts back in `on_free` what was \
+             there",
+            signal_name(set)
+        ))
+    }
+}
+
+/// `SIGWINCH`, or by number where there is no name.
+fn signal_name(signal: usize) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    let name = signal.checked_sub(1).and_then(|at| NAMES.get(at));
+    name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))
+}
