@@ -6,8 +6,8 @@ mod stamp;
 pub(crate) mod unseen;
 
 pub(crate) use elf::is_covered;
-pub use facts::{BuildId, Facts, Toolchain, claims, inspect};
 pub(crate) use facts::is_name;
+pub use facts::{BuildId, Facts, Toolchain, claims, inspect};
 pub use hotswap_protocol::Source;
 pub use stamp::stamp;
 

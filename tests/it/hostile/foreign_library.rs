@@ -1,61 +1,85 @@
-//! 3: a version that needs a foreign library is unmapped while that library's thread runs its code.
+//! A library that an image needs may keep pointers into it, whoever has loaded the library.
 
-use std::{thread, time::Duration};
+use std::{
+    ffi::CString,
+    path::{Path, PathBuf},
+};
 
 use hotswap_engine::{
     args,
     protocol::VersionState::{Freed, Kept},
 };
 
-use crate::support::{Host, in_own_process};
+use crate::support::{Host, PluginDir, in_own_process};
 
 #[test]
-fn the_second_version_with_a_foreign_library_is_kept_too() {
+fn each_version_with_a_library_is_kept_and_for_the_same_reason() {
     let end = in_own_process(|| {
         let host = Host::with(&["foreign-thread"]);
-        host.plugins.install("foreign-thread", 2);
-        host.reload();
-        println!("v1: {}", host.wait_for("foreign-thread", 1, Kept).detail);
-        host.engine.invoke::<()>("foreign-thread", "start", args![]).unwrap();
-        thread::sleep(Duration::from_millis(50));
-        println!("runs {}", host.engine.invoke::<u32>("foreign-thread", "runs", args![]).unwrap());
-        host.plugins.install("foreign-thread", 3);
-        host.reload();
-        let info = host.wait_until("foreign-thread", 2, |info| matches!(info.state, Freed | Kept));
-        println!("v2: {:?} {}", info.state, info.detail);
-        thread::sleep(Duration::from_millis(500));
-        println!("alive");
+        runs_and_is_kept(&host);
     });
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("kept: it needs libhelper.so, which may"), "{}", end.output);
 }
 
-/// The exemption as it is meant: the host has loaded the library itself.
 #[test]
-fn a_version_with_a_foreign_library_that_the_host_has_is_kept_too() {
+fn a_version_is_kept_too_whose_library_the_host_has_loaded_itself() {
     let end = in_own_process(|| {
-        let host = Host::new(crate::support::PluginDir::of(&["foreign-thread"]), |builder| builder);
-        let library = object_needed(&host.plugins.file("foreign-thread"));
-        let path = std::ffi::CString::new(library).unwrap();
-        // SAFETY: the library has no constructors.
-        assert!(!unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) }.is_null());
+        let host = Host::new(PluginDir::of(&["foreign-thread"]), |builder| builder);
+        load_helper(&host.plugins.file("foreign-thread"));
         host.reload();
-        host.engine.invoke::<()>("foreign-thread", "start", args![]).unwrap();
-        host.plugins.install("foreign-thread", 2);
-        host.reload();
-        let info = host.wait_until("foreign-thread", 1, |info| matches!(info.state, Freed | Kept));
-        println!("v1: {:?} {}", info.state, info.detail);
-        thread::sleep(Duration::from_millis(500));
-        println!("alive");
+        runs_and_is_kept(&host);
     });
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
 }
 
-/// Where the plugin's run path leads.
-fn object_needed(plugin: &std::path::Path) -> String {
+/// The library of a host that says so keeps nothing.
+#[test]
+fn a_host_may_vouch_for_a_library() {
+    let plugins = PluginDir::of(&["foreign"]);
+    let host = Host::new(plugins, |builder| builder.trust_library("libresolv.so.2"));
+    host.reload();
+    let date = args!["19900101000000"];
+    assert_eq!(host.engine.invoke::<u32>("foreign", "seconds", date).unwrap(), 631_152_000);
+    host.plugins.install("foreign", 2);
+    host.reload();
+    host.wait_for("foreign", 1, Freed);
+    assert_eq!(host.mapped().len(), 1);
+}
+
+/// Lets the library run code of two versions while these are replaced.
+fn runs_and_is_kept(host: &Host) {
+    let mut reasons = Vec::new();
+    for version in [1, 2] {
+        host.engine.invoke::<()>("foreign-thread", "start", args![]).unwrap();
+        wait_for_a_run(host);
+        host.plugins.install("foreign-thread", version + 1);
+        host.reload();
+        reasons.push(host.wait_for("foreign-thread", version, Kept).detail);
+    }
+    println!("{}", reasons[0]);
+    assert_eq!(reasons[0], reasons[1]);
+    // All this while the library's threads have run code of both.
+    host.engine.invoke::<()>("foreign-thread", "start", args![]).unwrap();
+    wait_for_a_run(host);
+}
+
+fn wait_for_a_run(host: &Host) {
+    while host.engine.invoke::<u32>("foreign-thread", "runs", args![]).unwrap() == 0 {
+        std::thread::yield_now();
+    }
+}
+
+/// Loads the library of a plugin's run path.
+fn load_helper(plugin: &Path) {
     let file = std::fs::read(plugin).unwrap();
-    let text = String::from_utf8_lossy(&file);
-    let at = text.find("/foreign-thread-").expect("a run path");
-    let start = text[..at].rfind('\0').unwrap() + 1;
-    let end = at + text[at..].find('\0').unwrap();
-    format!("{}/libhelper.so", &text[start..end])
+    let begin =
+        file.windows(16).position(|bytes| bytes == b"/foreign-thread-").expect("a run path");
+    let start = file[..begin].iter().rposition(|byte| *byte == 0).unwrap() + 1;
+    let end = begin + file[begin..].iter().position(|byte| *byte == 0).unwrap();
+    let dir = PathBuf::from(String::from_utf8_lossy(&file[start..end]).into_owned());
+    let path =
+        CString::new(dir.join("libhelper.so").into_os_string().into_encoded_bytes()).unwrap();
+    // SAFETY: the library has no constructors.
+    assert!(!unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) }.is_null());
 }

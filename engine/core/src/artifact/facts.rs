@@ -187,12 +187,11 @@ fn own_reason(elf: &elf::ElfFacts) -> Option<String> {
 
 /// Why nothing is unmapped on this platform, if so. Only of glibc is it known what keeps an image, and
 /// what would still call into it.
-const PLATFORM_KEEPS: Option<&str> =
-    if cfg!(all(target_os = "linux", target_env = "gnu")) {
-        None
-    } else {
-        Some("this platform cannot unload")
-    };
+const PLATFORM_KEEPS: Option<&str> = if cfg!(all(target_os = "linux", target_env = "gnu")) {
+    None
+} else {
+    Some("this platform cannot unload")
+};
 
 /// Reads and checks a finished artifact without running any of it.
 ///

@@ -1,0 +1,116 @@
+//! What an image opens or looks up at run time is told when it does so.
+
+use hotswap_engine::{
+    args,
+    protocol::{
+        VersionInfo,
+        VersionState::{Freed, Kept},
+    },
+};
+
+use crate::support::{Host, PluginDir, held_by, in_own_process};
+
+/// What becomes of a version after a call of it.
+fn after(host: &Host, function: &str, args: &[hotswap_engine::Value]) -> VersionInfo {
+    let version = host.engine.plugin("opens-library").map_or(0, |plugin| plugin.version());
+    assert!(host.engine.invoke::<bool>("opens-library", function, args).unwrap());
+    host.plugins.install("opens-library", version + 1);
+    host.reload();
+    let is_over = |info: &VersionInfo| matches!(info.state, Freed | Kept);
+    host.wait_until("opens-library", version, is_over)
+}
+
+#[test]
+fn a_library_that_runs_code_of_the_image_keeps_it() {
+    let end = in_own_process(|| {
+        let host = Host::with(&["opens-library"]);
+        host.engine.invoke::<()>("opens-library", "start", args![]).unwrap();
+        host.plugins.install("opens-library", 2);
+        host.reload();
+        println!("{}", host.wait_for("opens-library", 1, Kept).detail);
+        // Its thread runs on meanwhile.
+        host.engine.invoke::<()>("opens-library", "start", args![]).unwrap();
+    });
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    assert!(
+        end.output.contains("kept: it has opened libopened.so itself, which"),
+        "{}",
+        end.output
+    );
+}
+
+#[test]
+fn opening_a_library_is_told_with_advice() {
+    let host = Host::with(&["opens-library"]);
+    let kept = after(&host, "open", args![]);
+    assert_eq!(kept.state, Kept);
+    assert!(kept.detail.ends_with("`EngineBuilder::trust_library(\"libopened.so\")`"), "{kept:?}");
+    // Each time for the same reason, and also by the other way.
+    assert_eq!(after(&host, "open", args![]).detail, kept.detail);
+    assert_eq!(after(&host, "open_in", args![]).detail, kept.detail);
+    // One that imports the loader's functions and does not open anything is free to go.
+    let unused = args!["getpid"];
+    assert_eq!(after(&host, "look_up", unused).state, Freed);
+}
+
+#[test]
+fn a_library_that_the_host_vouches_for_may_be_opened() {
+    let plugins = PluginDir::of(&["opens-library"]);
+    let host = Host::new(plugins, |builder| builder.trust_library("libopened.so"));
+    host.reload();
+    assert_eq!(after(&host, "open", args![]).state, Freed);
+}
+
+#[test]
+fn an_image_that_opens_itself_is_kept() {
+    let host = Host::with(&["opens-library"]);
+    let kept = after(&host, "open_itself", args![]);
+    assert!(kept.detail.starts_with("kept: it has opened itself once more"), "{}", kept.detail);
+    assert_eq!(after(&host, "open_itself", args![]).detail, kept.detail);
+}
+
+#[test]
+fn an_unseen_way_that_is_looked_up_keeps_the_image() {
+    let host = Host::with(&["opens-library"]);
+    let kept = after(&host, "look_up", args!["timer_create"]);
+    assert!(kept.detail.starts_with("kept: it uses `timer_create`, which"), "{}", kept.detail);
+    let kept = after(&host, "look_up_version", args!["on_exit", "GLIBC_2.2.5"]);
+    assert!(kept.detail.starts_with("kept: it uses `on_exit`, which"), "{}", kept.detail);
+    // What crates look up on their own keeps nothing.
+    for harmless in ["getrandom", "__pthread_get_minstack", "gnu_get_libc_version"] {
+        assert_eq!(after(&host, "look_up", args![harmless]).state, Freed, "{harmless}");
+    }
+}
+
+#[test]
+fn a_hook_is_found_where_it_is_looked_up() {
+    let host = Host::with(&["opens-library"]);
+    let (reader, writer) = std::io::pipe().expect("make a pipe");
+    let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
+    host.engine.invoke::<()>("opens-library", "start_looked_up", args![pipe]).unwrap();
+    host.plugins.install("opens-library", 2);
+    host.reload();
+    host.wait_until("opens-library", 1, |info| held_by(&info.holders, &["thread"]));
+    drop(writer);
+    host.wait_for("opens-library", 1, Freed);
+}
+
+#[test]
+fn memory_that_libc_keeps_keeps_the_image() {
+    let end = in_own_process(|| {
+        let host = Host::with(&["opens-library"]);
+        host.engine.invoke::<()>("opens-library", "take_buffer", args![]).unwrap();
+        host.plugins.install("opens-library", 2);
+        host.reload();
+        println!("{}", host.wait_for("opens-library", 1, Freed).detail);
+        host.engine.invoke::<()>("opens-library", "give_buffer", args![]).unwrap();
+        host.plugins.install("opens-library", 3);
+        host.reload();
+        println!("{}", host.wait_for("opens-library", 2, Kept).detail);
+        // SAFETY: libc writes it to the buffer of its standard output.
+        unsafe { libc::puts(c"written through the buffer".as_ptr()) };
+    });
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("memory of its own with `setvbuf`"), "{}", end.output);
+    assert!(end.output.contains("written through the buffer"), "{}", end.output);
+}

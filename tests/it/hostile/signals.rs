@@ -1,0 +1,96 @@
+//! Handlers of signals form chains: who has set one keeps the one before, and may call it.
+
+use std::ffi::c_int;
+
+use hotswap_engine::{
+    args,
+    protocol::{
+        VersionInfo,
+        VersionState::{Freed, Kept},
+    },
+};
+
+use crate::support::{Host, in_own_process};
+
+fn call(host: &Host, function: &str) {
+    host.engine.invoke::<()>("handles-signal", function, args![]).unwrap();
+}
+
+/// Replaces the plugin's version; returns what becomes of it.
+fn replaced(host: &Host) -> VersionInfo {
+    let version = host.engine.plugin("handles-signal").unwrap().version();
+    host.plugins.install("handles-signal", version + 1);
+    host.reload();
+    let is_over = |info: &VersionInfo| matches!(info.state, Freed | Kept);
+    host.wait_until("handles-signal", version, is_over)
+}
+
+/// Sets a handler of the host's; returns the one before.
+fn set(handler: libc::sighandler_t) -> libc::sighandler_t {
+    // SAFETY: the handlers of these tests may run at any time.
+    unsafe { libc::signal(libc::SIGWINCH, handler) }
+}
+
+extern "C" fn of_host(_: c_int) {}
+
+fn host_handler() -> libc::sighandler_t {
+    let handler: extern "C" fn(c_int) = of_host;
+    handler as libc::sighandler_t
+}
+
+#[test]
+fn a_version_whose_handler_another_one_may_call_is_kept() {
+    let end = in_own_process(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let host = Host::with(&["handles-signal"]);
+        call(&host, "handle");
+        // Tokio's handler calls the one that it has found.
+        let _inside = runtime.enter();
+        let changes = tokio::signal::unix::SignalKind::window_change();
+        let _changes = tokio::signal::unix::signal(changes).unwrap();
+        println!("{}", replaced(&host).detail);
+        // SAFETY: it is handled.
+        unsafe { libc::raise(libc::SIGWINCH) };
+        // Also where the version gives the signal back to the system.
+        call(&host, "handle");
+        let before = set(host_handler());
+        call(&host, "reset");
+        println!("{}", replaced(&host).detail);
+        set(before);
+        // SAFETY: as above.
+        unsafe { libc::raise(libc::SIGWINCH) };
+    });
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("kept: the handler of SIGWINCH lies in it; a"), "{}", end.output);
+    let chained = "kept: somebody has set a handler of SIGWINCH after its own";
+    assert!(end.output.contains(chained), "{}", end.output);
+}
+
+#[test]
+fn a_version_that_puts_back_what_it_has_found_is_freed() {
+    let end = in_own_process(|| {
+        set(host_handler());
+        let host = Host::with(&["handles-signal"]);
+        for _ in 0..2 {
+            call(&host, "handle_and_keep");
+            call(&host, "put_back");
+            println!("{}", replaced(&host).detail);
+        }
+        assert_eq!(set(libc::SIG_DFL), host_handler());
+        println!("put back");
+    });
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("put back"), "{}", end.output);
+    assert!(!end.output.contains("kept: "), "{}", end.output);
+}
+
+#[test]
+fn a_handler_that_is_set_past_libc_is_found_at_the_end() {
+    let end = in_own_process(|| {
+        let host = Host::with(&["handles-signal"]);
+        call(&host, "handle_by_itself");
+        println!("{}", replaced(&host).detail);
+    });
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("kept: the handler of SIGWINCH lies in it"), "{}", end.output);
+}

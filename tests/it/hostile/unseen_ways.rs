@@ -1,0 +1,80 @@
+//! What lets libc keep a pointer into an image where no hook sees it keeps the image.
+
+use hotswap_engine::{args, artifact, protocol::VersionState::Kept};
+
+use crate::support::{Host, in_own_process, revision};
+
+/// Lets libc run code of a version, replaces it, and lives on while that code runs; twice, for the
+/// reason is the same each time.
+fn starts_and_is_replaced(function: &str) {
+    let host = Host::with(&["leaves-with-libc"]);
+    let mut reasons = Vec::new();
+    for version in [1, 2] {
+        host.engine.invoke::<()>("leaves-with-libc", function, args![]).unwrap();
+        host.plugins.install("leaves-with-libc", version + 1);
+        host.reload();
+        reasons.push(host.wait_for("leaves-with-libc", version, Kept).detail);
+    }
+    assert_eq!(reasons[0], reasons[1]);
+    println!("{}", reasons[0]);
+    // The code that runs each millisecond would have ended the process by now.
+    host.plugins.install("leaves-with-libc", 4);
+    host.reload();
+    host.engine.invoke::<()>("leaves-with-libc", function, args![]).unwrap();
+}
+
+#[test]
+fn a_thread_of_c11_keeps_its_version() {
+    let end = in_own_process(|| starts_and_is_replaced("start"));
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    let reason = "kept: it uses `thrd_create`, which starts a thread that nobody sees; start it with \
+                  `std::thread` or `pthread_create`";
+    assert!(end.output.contains(reason), "{}", end.output);
+}
+
+#[test]
+fn a_timer_with_a_thread_keeps_its_version() {
+    let end = in_own_process(|| starts_and_is_replaced("start_timer"));
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+}
+
+/// As if it were built so: `echo` imports a weak symbol that need not be there.
+#[test]
+fn each_of_them_is_told_by_name() {
+    for function in [
+        "timer_create",
+        "tss_create",
+        "mq_notify",
+        "getaddrinfo_a",
+        "aio_read",
+        "aio_write64",
+        "lio_listio64",
+        "on_exit",
+        "at_quick_exit",
+        "sigset",
+        "sysv_signal",
+        "openlog",
+        "setstate",
+        "fopencookie",
+        "fmemopen",
+        "clone",
+    ] {
+        let mut file = revision("echo", 1);
+        let name = b"\0__gmon_start__\0";
+        let at = file.windows(name.len()).position(|bytes| bytes == name).unwrap() + 1;
+        file[at..at + name.len() - 2].fill(0);
+        file[at..at + function.len()].copy_from_slice(function.as_bytes());
+        artifact::stamp(&mut file, None).expect("stamp a change");
+        let reason = artifact::inspect(&file).unwrap().keep_reason.unwrap_or_default();
+        assert!(reason.starts_with(&format!("it uses `{function}`, which ")), "{reason}");
+    }
+}
+
+/// What everybody uses brings none of them: a plugin of plain `std`, one with threads, one with tokio.
+#[test]
+fn an_ordinary_plugin_has_none_of_them() {
+    for plugin in ["echo", "threads", "own-tokio", "shares", "tasks"] {
+        let facts = artifact::inspect(&revision(plugin, 1)).unwrap();
+        assert_eq!((plugin, facts.keep_reason), (plugin, None));
+    }
+}
