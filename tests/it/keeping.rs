@@ -38,7 +38,7 @@ fn a_file_that_is_marked_to_stay() {
         let at = flags_1(file);
         file[at] |= elf::DF_1_NODELETE as u8;
     }));
-    assert_snapshot!(kept.detail, @"kept: the file is marked NODELETE");
+    assert_snapshot!(kept.detail, @"kept: the file is marked NODELETE; link it without `-z nodelete`");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_symbol_that_is_unique_in_the_process() {
         let at = info_of_symbol(file, b"hotswap_attach");
         file[at] = elf::STB_GNU_UNIQUE << 4 | file[at] & 0xf;
     }));
-    assert_snapshot!(kept.detail, @"kept: the loader kept it mapped for the unique symbol `hotswap_attach`, as of C++ code");
+    assert_snapshot!(kept.detail, @"kept: it has the unique symbol `hotswap_attach`, as of C++ code, which all images share; compile that with `-fno-gnu-unique`");
 }
 
 #[test]
@@ -61,13 +61,23 @@ fn a_library_whose_threads_nobody_sees() {
     host.plugins.install("foreign", 2);
     host.reload();
     let kept = host.wait_for("foreign", 1, VersionState::Kept);
-    assert_snapshot!(kept.detail, @"kept: it needs libresolv.so.2, whose threads no hook sees");
+    assert_snapshot!(kept.detail, @r#"kept: it needs libresolv.so.2, which may have pointers into it that nobody sees (threads, callbacks, keys); link it statically, or let the host vouch for it with `EngineBuilder::trust_library("libresolv.so.2")`"#);
 
     // The second one has found the library in the process already, and is kept for the same reason.
     assert_eq!(seconds(&host), 631_152_000);
     host.plugins.install("foreign", 3);
     host.reload();
     assert_eq!(host.wait_for("foreign", 2, VersionState::Kept).detail, kept.detail);
+}
+
+#[test]
+fn a_symbol_of_a_library_that_is_not_named() {
+    let (_host, kept) = replaced(&changed(|file| {
+        let at = version_of_symbol(file, b"getcwd");
+        // Of no version, and so of no library in particular.
+        file[at..at + 2].copy_from_slice(&elf::VER_NDX_GLOBAL.to_le_bytes());
+    }));
+    assert_snapshot!(kept.detail, @"kept: it takes `getcwd` from whatever the host has loaded, which may have pointers into it that nobody sees; link the library statically");
 }
 
 #[test]
@@ -92,6 +102,17 @@ fn flags_1(file: &[u8]) -> usize {
     let is_flags = |entry: &&elf::Dyn64<LittleEndian>| entry.tag32(endian) == Some(elf::DT_FLAGS_1);
     let entry = entries.iter().find(is_flags).expect("flags");
     place_in(file, &entry.d_val)
+}
+
+/// Where the version of a symbol stands that the file takes from elsewhere.
+fn version_of_symbol(file: &[u8], name: &[u8]) -> usize {
+    let (elf, endian) = parsed(file);
+    let sections = elf.elf_section_table();
+    let symbols = sections.symbols(endian, file, elf::SHT_DYNSYM).unwrap();
+    let is_it = |symbol: &elf::Sym64<LittleEndian>| symbols.symbol_name(endian, symbol) == Ok(name);
+    let at = symbols.iter().position(is_it).expect("the symbol");
+    let (versions, _) = sections.gnu_versym(endian, file).unwrap().expect("versions of symbols");
+    place_in(file, &versions[at])
 }
 
 /// Where an exported symbol's binding stands.

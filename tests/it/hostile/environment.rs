@@ -1,6 +1,7 @@
 //! The environment is one per process, and the lock of each image's `std` is its own.
 
 use std::{
+    cell::RefCell,
     env,
     sync::{
         Arc,
@@ -45,21 +46,27 @@ fn a_plugin_may_set_variables_while_its_host_reads_them() {
 fn a_plugin_may_read_variables_while_its_host_sets_them() {
     let end = in_own_process(|| {
         let host = Host::with(&["variables"]);
-        let count = std::cell::Cell::new(0);
-        // SAFETY: whoever reads the environment meanwhile does so under the lock of `std`.
-        unsafe { env::set_var("VARIABLES", "x") };
+        let garbage = RefCell::new(Vec::new());
         let set = move || {
-            count.set(count.get() + 1);
-            // SAFETY: as above.
-            unsafe { env::set_var(format!("OF_HOST_{}", count.get() % 5000), "y".repeat(64)) };
+            let count = garbage.borrow().len() % 2000;
+            // SAFETY: whoever reads the environment meanwhile does so under the lock of `std`.
+            unsafe { env::set_var(format!("OF_HOST_{count}"), "y") };
+            // What the list of variables lay in is used for something else.
+            garbage.borrow_mut().push(vec![0x41_usize; env::vars_os().count()]);
+            if count == 1999 {
+                garbage.borrow_mut().clear();
+                // SAFETY: as above.
+                (0..2000).for_each(|count| unsafe { env::remove_var(format!("OF_HOST_{count}")) });
+            }
         };
         beside(set, || {
+            // One that is not there is looked for among all.
             let read = args!["VARIABLES", 50_000_u32];
-            println!("{}", host.engine.invoke::<u32>("variables", "read", read).unwrap());
+            println!("{} found", host.engine.invoke::<u32>("variables", "read", read).unwrap());
         });
     });
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
-    assert!(end.output.contains("50000"), "{}", end.output);
+    assert!(end.output.contains("0 found"), "{}", end.output);
 }
 
 #[test]
