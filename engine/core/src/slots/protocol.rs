@@ -261,3 +261,23 @@ pub(crate) fn is_held<'a>(threads: impl Fn() -> &'a [ThreadSlots], address: usiz
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_ends_in_the_middle_of_calls_leaves_their_slots() {
+        let slots = ThreadSlots::new();
+        slots.begin(true, 1, [0; NAME_BYTES]);
+        let address = 0x1000;
+        slots.slot(0).hold(address, 0);
+        slots.slot(2).hold(address, 0);
+        assert_eq!(slots.slots_with(address).count(), 2);
+        assert!(!slots.ask_for(2));
+        assert!(slots.end(), "somebody waits");
+        assert_eq!(slots.slots_with(address).count(), 0);
+        assert_eq!(slots.thread_id(), 0);
+        assert!(!slots.end());
+    }
+}
