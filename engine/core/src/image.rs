@@ -12,6 +12,7 @@ use std::{
     os::unix::fs::FileExt as _,
     ptr::NonNull,
     sync::Arc,
+    thread,
 };
 
 use hotswap_plugin::{
@@ -245,10 +246,20 @@ fn open_with_host(named: &Named, host: NonNull<HostTable>) -> Result<(Library, F
     let written = copy.and_then(|copy| write_host(&copy, named, Some(host)).map(|()| copy));
     let copy =
         written.map_err(|error| format!("cannot write to its copy {}: {error}", path.display()))?;
-    // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust code with
-    // this toolchain, and the copy is ours alone. Its constructors find their host in it.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-    Ok((library.map_err(|error| error_text(&error))?, copy))
+    // On a thread that ends with it: so does what constructors leave on their thread.
+    let library = thread::scope(|scope| {
+        let open = thread::Builder::new().name("hotswap-open".into());
+        let open = open.spawn_scoped(scope, || {
+            // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
+            // code with this toolchain, and the copy is ours alone. Its constructors find their host
+            // in it.
+            unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+        });
+        let open = open.map_err(|error| format!("cannot start a thread to open it: {error}"))?;
+        let opened = open.join().map_err(|_| "opening it panicked")?;
+        opened.map_err(|error| error_text(&error))
+    })?;
+    Ok((library, copy))
 }
 
 /// Writes the host's address, or none, to where a copy has it.

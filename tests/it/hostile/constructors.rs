@@ -1,11 +1,11 @@
 //! A constructor runs before anybody can attach to the image, and may do what any code of a plugin
 //! does.
 
-use std::time::Duration;
+use std::{sync::mpsc::channel, thread, time::Duration};
 
 use hotswap_engine::{args, protocol::VersionState::Freed};
 
-use crate::support::{Host, in_own_process};
+use crate::support::{Host, PluginDir, in_own_process};
 
 #[test]
 fn a_constructor_may_allocate_start_a_thread_and_leave_a_thread_local() {
@@ -26,6 +26,29 @@ fn a_constructor_may_allocate_start_a_thread_and_leave_a_thread_local() {
     assert!(end.status.success(), "{:?} {}", end.status, end.output);
     assert!(end.output.contains("constructed with a variable"), "{}", end.output);
     assert!(end.output.contains("\n[]"), "{}", end.output);
+}
+
+/// What a constructor leaves on its thread is not left on the one that asks for the load, which may do
+/// nothing for long.
+#[test]
+fn a_constructor_leaves_nothing_on_the_thread_that_loads() {
+    let host = Host::new(PluginDir::of(&["constructs"]), |builder| builder);
+    let engine = host.engine.clone();
+    let (done, is_done) = channel();
+    let (release, released) = channel::<()>();
+    let loads = thread::spawn(move || {
+        let loaded = engine.load(()).map(drop);
+        drop(engine);
+        done.send(loaded.map_err(|error| error.to_string())).unwrap();
+        // Idle, and never at a checkpoint.
+        released.recv()
+    });
+    is_done.recv().unwrap().unwrap();
+    host.plugins.install("constructs", 2);
+    host.reload();
+    host.wait_for("constructs", 1, Freed);
+    drop(release);
+    assert!(loads.join().unwrap().is_err());
 }
 
 /// The address of the host that a constructor needs is in the file only while it is opened.
