@@ -67,11 +67,10 @@ impl Image {
         let host = NonNull::from(Box::leak(Box::new(host_table(version))));
         version.outside.set_file(named.copy.path());
         let opened = open_with_host(&named, host);
-        let (library, copy) = opened.map_err(|why| {
+        let (library, copy) = opened.inspect_err(|_| {
             // SAFETY: the pointer came from a box. The loader runs constructors last of all, and so
             // has run nothing that could have kept it.
             drop(unsafe { Box::from_raw(host.as_ptr()) });
-            why
         })?;
         mapping(named.copy.path()).into_iter().for_each(|at| version.outside.set_mapping(at));
         match attach(&library, host, named.facts.build_id) {
