@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::abi::HostTable;
 
-/// The section of an artifact that holds [`HOST`] and nothing else.
+/// The section of an artifact that holds the address of its host, and nothing else.
 pub const HOST_SECTION: &str = ".hotswap_host";
 
 /// The host of this image. In a program that plugins are linked into it is that of the plugin which
