@@ -251,7 +251,7 @@ macro_rules! without_parts {
     };
 }
 
-impl<'r> Serializer for &'r mut Reader<'_> {
+impl Serializer for &mut Reader<'_> {
     type Ok = ();
     type Error = Refused;
     type SerializeSeq = Self;
@@ -428,7 +428,7 @@ impl Digester {
     }
 }
 
-impl<'d> Serializer for &'d mut Digester {
+impl Serializer for &mut Digester {
     type Ok = ();
     type Error = Refused;
     type SerializeSeq = Self;

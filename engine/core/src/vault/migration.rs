@@ -155,8 +155,8 @@ impl Seen {
         if changes == self.changes {
             return Ok(());
         }
-        // SAFETY: the caller's promise; so below.
         let now = match self.kind {
+            // SAFETY: the caller's promise; so below.
             Some(_) => flatten(unsafe { old.parts(&Wanted::ALL) })?,
             None => None,
         };
