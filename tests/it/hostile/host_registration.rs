@@ -1,41 +1,43 @@
-//! 23: what the host registers is never dropped.
+//! What the host gives to the engine is dropped with it: registrations, values, the Extension.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::mpsc::{Sender, channel};
 
+use hotswap_engine::Engine;
 use sample_api::Animal;
 
-use crate::support::{Host, in_own_process};
+use crate::support::PluginDir;
 
-struct Bear(Arc<AtomicBool>);
+/// Tells when it is dropped.
+#[derive(serde::Serialize)]
+struct Tells(&'static str, #[serde(skip)] Sender<&'static str>);
 
-impl Animal for Bear {
+impl Animal for Tells {
     fn speak(&self, _: u32) -> String {
         String::new()
     }
 }
 
-impl Drop for Bear {
+impl Drop for Tells {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        let _ = self.1.send(self.0);
     }
 }
 
 #[test]
 fn what_the_host_registered_is_dropped_with_the_engine() {
-    let end = in_own_process(|| {
-        tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).init();
-        let dropped = Arc::new(AtomicBool::new(false));
-        let host = Host::with(&["echo"]);
-        let bear = Bear(dropped.clone());
-        host.engine.vault().extension().register::<dyn Animal, _>("bear", bear).unwrap();
-        println!("{:?}", host.engine.shutdown(std::time::Duration::from_secs(5)).held);
-        drop(host);
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        println!("dropped: {}", dropped.load(Ordering::Relaxed));
-    });
-    assert!(end.output.contains("dropped: true"), "{:?} {}", end.status, end.output);
-    assert!(!end.output.contains("ERROR"), "{}", end.output);
+    let plugins = PluginDir::of(&["echo"]);
+    let (tell, told) = channel();
+    let extension = tell.clone();
+    let builder = Engine::builder(plugins.path());
+    let builder = builder.extension(move |_: Option<&Tells>| Tells("extension", extension.clone()));
+    let engine = builder.build().unwrap();
+    engine.load(()).unwrap();
+    // Those of the generations before have gone.
+    let _ = told.try_iter().count();
+    let bear = Tells("bear", tell);
+    engine.vault().extension().register::<dyn Animal, _>("bear", bear).unwrap();
+    drop(engine);
+    let mut told: Vec<_> = told.iter().collect();
+    told.sort_unstable();
+    assert_eq!(told, ["bear", "extension"]);
 }

@@ -1,0 +1,91 @@
+//! A write is seen by whoever reads afterwards, or it is an error: also one by a version that was
+//! replaced, of a value that was superseded, and of the host's keys.
+
+use hotswap_engine::{LoadedPlugin, Value, args};
+use insta::assert_snapshot;
+
+use crate::support::{Host, renamed};
+
+fn score(host: &Host) -> u64 {
+    host.engine.plugin("carries").unwrap().invoke("score", args![]).unwrap()
+}
+
+/// A host that has counted to two, and the version that did so.
+fn playing() -> (Host, LoadedPlugin) {
+    let host = Host::with(&["carries"]);
+    assert_eq!((score(&host), score(&host)), (1, 2));
+    let old = host.engine.plugin("carries").unwrap();
+    (host, old)
+}
+
+#[test]
+fn a_replaced_version_sets_a_value_that_it_shares() {
+    let (host, old) = playing();
+    host.plugins.install("carries", 2);
+    host.reload();
+    old.invoke::<()>("reset", args![]).unwrap();
+    assert_eq!((old.invoke::<u64>("score", args![]).unwrap(), score(&host)), (1, 2));
+}
+
+#[test]
+fn a_replaced_version_cannot_set_a_value_that_was_superseded() {
+    let (host, old) = playing();
+    host.plugins.write("carries", &renamed("carries-more", "carries"));
+    host.reload();
+    let refused = |call| old.invoke_value(call, args![]).unwrap_err().to_string();
+    assert_snapshot!(refused("score"), @"carries v1: score: `score` was superseded: carries v2 has taken it over with another type");
+    assert_snapshot!(refused("reset"), @"carries v1: reset: `score` was superseded: carries v2 has taken it over with another type");
+}
+
+/// A plugin that was replaced, and the host with its own text.
+fn replaced() -> (Host, LoadedPlugin) {
+    let host = Host::with(&["puts"]);
+    host.engine.vault().data_bag().set("text", String::from("host")).unwrap();
+    host.engine.vault().data_bag().set("number", 7_u64).unwrap();
+    let old = host.engine.plugin("puts").unwrap();
+    old.invoke::<()>("put", args!["own", "before"]).unwrap();
+    host.plugins.install("puts", 2);
+    host.reload();
+    (host, old)
+}
+
+fn text(host: &Host, key: &str) -> Option<String> {
+    host.engine.vault().data_bag().get(key).unwrap()
+}
+
+fn refused(old: &LoadedPlugin, call: &str, args: &[Value]) -> String {
+    old.invoke_value(call, args).unwrap_err().to_string()
+}
+
+#[test]
+fn a_replaced_version_sets_a_value_of_the_hosts_for_everybody() {
+    let (host, old) = replaced();
+    old.invoke::<()>("put", args!["text", "after"]).unwrap();
+    old.invoke::<()>("add", args!["text", "+"]).unwrap();
+    assert_eq!(text(&host, "text").as_deref(), Some("after+"));
+    // It is still the host's, and outlives the version.
+    drop(old);
+    host.wait_for("puts", 1, hotswap_engine::protocol::VersionState::Freed);
+    assert_eq!(text(&host, "text").as_deref(), Some("after+"));
+}
+
+#[test]
+fn a_replaced_version_adds_and_removes_nothing_of_others() {
+    let (host, old) = replaced();
+    assert_snapshot!(refused(&old, "remove", args!["text"]), @"puts v1: remove: `text` belongs to host; a version that was replaced removes only its own values");
+    assert_snapshot!(refused(&old, "put", args!["new", "value"]), @"puts v1: put: `new` is not there, and a version that was replaced adds nothing: it would go with the version, and nobody would find it");
+    assert_snapshot!(refused(&old, "add", args!["new", "value"]), @"puts v1: add: `new` is not there, and a version that was replaced adds nothing: it would go with the version, and nobody would find it");
+    assert_snapshot!(refused(&old, "put", args!["number", "text"]), @"puts v1: put: `number` of host has another type: found `u64`, expected `alloc::string::String`");
+    assert_eq!((text(&host, "text").as_deref(), text(&host, "new")), (Some("host"), None));
+}
+
+#[test]
+fn a_replaced_version_has_what_was_its_own() {
+    let (host, old) = replaced();
+    assert_eq!(text(&host, "own"), None);
+    old.invoke::<()>("add", args!["own", "+"]).unwrap();
+    assert_eq!(old.invoke::<Option<String>>("get", args!["own"]).unwrap().unwrap(), "before+");
+    old.invoke::<()>("put", args!["own", "after"]).unwrap();
+    assert_eq!(old.invoke::<Option<String>>("get", args!["own"]).unwrap().unwrap(), "after");
+    assert!(old.invoke::<bool>("remove", args!["own"]).unwrap());
+}
