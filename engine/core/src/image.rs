@@ -11,8 +11,12 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     ptr::NonNull,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, SendError, channel},
+    },
     thread,
+    time::Duration,
 };
 
 use hotswap_plugin::{
@@ -29,7 +33,12 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use mapping::mapping;
 
 use crate::{
-    EngineError, artifact::BuildId, find::Found, host_table::host_table, stage::Named,
+    EngineError,
+    artifact::BuildId,
+    find::Found,
+    host_table::host_table,
+    lifecycle::{self, EngineId},
+    stage::Named,
     version::Version,
 };
 
@@ -62,16 +71,23 @@ unsafe impl Send for Image {}
 unsafe impl Sync for Image {}
 
 impl Image {
-    /// Maps a staged artifact and attaches to it.
-    pub fn open(named: Named, version: &Arc<Version>) -> Result<Self, String> {
+    /// Maps a staged artifact and attaches to it. Its constructors may run for so long.
+    pub fn open(named: Named, version: &Arc<Version>, patience: Duration) -> Result<Self, String> {
         let host = NonNull::from(Box::leak(Box::new(host_table(version))));
         version.outside.set_file(named.copy.path());
-        let opened = open_with_host(&named, host);
-        let (library, copy) = opened.inspect_err(|_| {
-            // SAFETY: the pointer came from a box. The loader runs constructors last of all, and so
-            // has run nothing that could have kept it.
-            drop(unsafe { Box::from_raw(host.as_ptr()) });
-        })?;
+        let (library, copy) = match open_with_host(&named, host, version.engine(), patience) {
+            Ok(opened) => opened,
+            Err(NotOpened::Refused(why)) => {
+                // SAFETY: the pointer came from a box. The loader runs constructors last of all, and
+                // so has run nothing that could have kept it.
+                drop(unsafe { Box::from_raw(host.as_ptr()) });
+                return Err(why);
+            }
+            Err(NotOpened::RunsOn(why)) => {
+                std::mem::forget((named, version.clone()));
+                return Err(why);
+            }
+        };
         mapping(named.copy.path()).into_iter().for_each(|at| version.outside.set_mapping(at));
         match attach(&library, host, named.facts.build_id) {
             Ok(table) => {
@@ -237,28 +253,52 @@ impl Image {
     }
 }
 
+/// Why a library is not there.
+enum NotOpened {
+    /// The loader did not take it.
+    Refused(String),
+    /// A constructor of it has not returned, and may yet.
+    RunsOn(String),
+}
+
 /// Opens a copy that has its host's address in it, so that constructors have a host too; returns the
 /// copy as well, to be written to.
-fn open_with_host(named: &Named, host: NonNull<HostTable>) -> Result<(Library, File), String> {
+fn open_with_host(
+    named: &Named,
+    host: NonNull<HostTable>,
+    engine: EngineId,
+    patience: Duration,
+) -> Result<(Library, File), NotOpened> {
     let path = named.copy.path();
     let copy = OpenOptions::new().write(true).open(path);
     let written = copy.and_then(|copy| write_host(&copy, named, Some(host)).map(|()| copy));
-    let copy =
-        written.map_err(|error| format!("cannot write to its copy {}: {error}", path.display()))?;
-    // On a thread that ends with it: so does what constructors leave on their thread.
-    let library = thread::scope(|scope| {
-        let open = thread::Builder::new().name("hotswap-open".into());
-        let open = open.spawn_scoped(scope, || {
-            // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
-            // code with this toolchain, and the copy is ours alone. Its constructors find their host
-            // in it.
-            unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-        });
-        let open = open.map_err(|error| format!("cannot start a thread to open it: {error}"))?;
-        let opened = open.join().map_err(|_| "opening it panicked")?;
-        opened.map_err(|error| error_text(&error))
+    let copy = written.map_err(|error| {
+        NotOpened::Refused(format!("cannot write to its copy {}: {error}", path.display()))
     })?;
-    Ok((library, copy))
+    let (answer, answered) = channel();
+    let path = path.to_owned();
+    // On a thread that ends with it: so does what constructors leave on their thread.
+    let thread = thread::Builder::new().name("hotswap-open".into()).spawn(move || {
+        let _inside = lifecycle::inside(engine);
+        // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
+        // code with this toolchain, and the copy is ours alone. Its constructors find their host
+        // in it.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+        // Nobody waits any more for one that comes so late: it stays mapped.
+        answer.send(library).unwrap_or_else(|SendError(late)| std::mem::forget(late));
+    });
+    let refused = NotOpened::Refused;
+    thread.map_err(|error| refused(format!("cannot start a thread to open it: {error}")))?;
+    match answered.recv_timeout(patience) {
+        Ok(Ok(library)) => Ok((library, copy)),
+        Ok(Err(error)) => Err(refused(error_text(&error))),
+        Err(RecvTimeoutError::Disconnected) => Err(refused("opening it panicked".into())),
+        Err(RecvTimeoutError::Timeout) => Err(NotOpened::RunsOn(format!(
+            "a constructor did not return within {} s; it stays mapped, and the loader may open \
+             nothing else until it has",
+            patience.as_secs_f64()
+        ))),
+    }
 }
 
 /// Writes the host's address, or none, to where a copy has it.

@@ -43,6 +43,21 @@ thread_local! {
     static RUNS: RefCell<Vec<Weak<Version>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Notes, until dropped, that this thread runs what a load of an engine waits for, or what the loader's
+/// lock is held for.
+pub(crate) fn inside(engine: EngineId) -> Inside {
+    Inside(RUNS_STEPS_OF.replace(Some(engine)))
+}
+
+/// A note that this thread is inside a load.
+pub(crate) struct Inside(Option<EngineId>);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        RUNS_STEPS_OF.set(self.0);
+    }
+}
+
 /// Whether this thread runs what a load of an engine waits for, or waited for: a step, or a thread or a
 /// task of a version that does not serve yet, or never did. A load that is asked for here would wait
 /// for itself.
@@ -103,7 +118,7 @@ impl StepThread {
         let (jobs, received) = channel::<Job>();
         let thread = thread::Builder::new().name("hotswap-loader".into());
         let started = thread.spawn(move || {
-            RUNS_STEPS_OF.set(Some(engine));
+            let _inside = inside(engine);
             while let Ok(job) = look(&received).or_else(|_| received.recv()) {
                 job();
             }

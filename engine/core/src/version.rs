@@ -27,7 +27,7 @@ use crate::{
     holders::SeenCalls,
     image::{Closed, Image, Outside},
     lease::LeaseCounts,
-    lifecycle::EngineId,
+    lifecycle::{self, EngineId},
     reaper::ReaperHandle,
     reload,
     runtime::{Runtime, TaskHandle},
@@ -264,6 +264,8 @@ impl Version {
     pub unsafe fn close(&self) -> Option<Closed> {
         // SAFETY: by the caller's promise nobody reads the cell.
         let image = unsafe { (*self.image.get()).take() }?;
+        // Its finalisers run under the loader's lock, without which nothing can be loaded.
+        let _inside = lifecycle::inside(self.engine());
         // SAFETY: the caller's promise.
         Some(unsafe { image.close() })
     }

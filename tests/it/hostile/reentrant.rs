@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::{CStr, c_char},
-    fs, process,
+    fs,
     sync::{Mutex, OnceLock, PoisonError, mpsc::channel},
     thread,
     time::Duration,
@@ -20,7 +20,8 @@ use crate::support::{End, Host, PluginDir, in_own_process, revision};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The places where code of the plugin runs, and with it the host's.
-const PLACES: [&str; 19] = [
+const PLACES: [&str; 21] = [
+    "constructor",
     "create",
     "reloadable",
     "export",
@@ -39,6 +40,7 @@ const PLACES: [&str; 19] = [
     "drop of an object",
     "on_free",
     "drop of the plugin",
+    "finaliser",
     "callback",
 ];
 
@@ -173,19 +175,22 @@ fn others(
     wrong.map(|(place, answer)| format!("{place}: {answer}")).collect()
 }
 
-/// Whether a load waits for the place, the first time that it is reached.
+/// Whether a load waits for the place, the first time that it is reached, or for the loader's lock, which
+/// is held there.
 fn is_inside_load(place: &str) -> &'static str {
     match place {
-        "create" | "reloadable" | "export" | "import" | "on_load" | "on_init" | "thread"
-        | "log event" | "callback" => "is inside a load",
+        "constructor" | "finaliser" | "create" | "reloadable" | "export" | "import" | "on_load"
+        | "on_init" | "thread" | "log event" | "callback" => "is inside a load",
         _ => "works",
     }
 }
 
-/// Ends the process of a test, which came to its end.
+/// Ends the process of a test, which came to its end: at once, for its finalisers may wait for what never
+/// returns.
 fn came_to_its_end() {
     println!("it came to its end");
-    process::exit(0);
+    // SAFETY: the call has no precondition.
+    unsafe { libc::_exit(0) };
 }
 
 fn expect_its_end(end: &End) {
@@ -309,6 +314,27 @@ fn never_leaves(place: &'static str) {
     });
     is_done.recv_timeout(PATIENCE).expect("nobody else is held up");
     came_to_its_end();
+}
+
+#[test]
+fn a_load_whose_constructor_never_returns_is_refused_and_calls_go_on() {
+    let end = in_own_process(|| {
+        acting(|at| {
+            while at == "constructor" {
+                thread::park();
+            }
+        });
+        let host = host();
+        // The loader opens nothing while a constructor runs, so the second one has to wait as well.
+        for _ in 0..2 {
+            let refused = host.refused_reload();
+            let expected = "acts: open: a constructor did not return within 0.5 s";
+            assert!(refused.starts_with(expected), "{refused}");
+            assert_eq!(host.engine.invoke::<i32>("echo", "add", args![1, 2]).unwrap(), 3);
+        }
+        came_to_its_end();
+    });
+    expect_its_end(&end);
 }
 
 macro_rules! never_left {

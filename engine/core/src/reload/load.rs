@@ -250,7 +250,7 @@ pub(crate) fn open_version(
     let (version, opened) = phases.time("open", Some(&name), || {
         let (heap, services) = (HeapUse::new(), engine.services());
         Version::open(facts, ordinal, size_bytes, heap, services, bag, |version| {
-            Image::open(named, version)
+            Image::open(named, version, engine.step_timeout())
         })
     });
     opened_version(engine, &version, opened)
