@@ -84,7 +84,7 @@ fn a_callback_that_fails_or_panics_undoes_the_reload() {
     let error = host.engine.reload_with((), refuse).unwrap_err();
     assert_snapshot!(error, @"callback: not today");
     let error = host.engine.reload_with((), |_, _| -> Result<(), Infallible> { panic!("no") });
-    assert_snapshot!(error.unwrap_err(), @"callback: the host's callback panicked");
+    assert_snapshot!(error.unwrap_err(), @"callback: the host's callback panicked: no");
     let echo = host.engine.plugin("echo").unwrap();
     assert_eq!(echo.invoke::<u32>("revision", args![]).unwrap(), 1);
     host.wait_for("echo", 3, VersionState::Failed);

@@ -4,13 +4,14 @@ use std::{
     fmt,
     mem::ManuallyDrop,
     ops::Deref,
-    panic::{AssertUnwindSafe, catch_unwind},
     ptr,
     sync::{
         Arc,
         atomic::{AtomicPtr, AtomicU64, Ordering},
     },
 };
+
+use hotswap_plugin::__private::end_panic;
 
 use crate::{
     PluginManager, counts,
@@ -156,7 +157,7 @@ impl Drop for Replaced {
         if slots::is_held(Arc::as_ptr(&generation)) {
             let (generation, reaper) = (ManuallyDrop::new(generation), self.reaper.clone());
             self.reaper.keep(Self { generation, reaper });
-        } else if catch_unwind(AssertUnwindSafe(|| drop(generation))).is_err() {
+        } else if end_panic(|| drop(generation)).is_err() {
             // The host's Extension may end with the generation.
             tracing::error!("the host's Extension panicked when it was dropped");
         }

@@ -6,7 +6,6 @@
 
 use std::{
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{SendError, Sender, channel},
@@ -15,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::abi::Outcome;
+use hotswap_plugin::{__private::end_panic, abi::Outcome};
 use hotswap_protocol::VersionState;
 
 use crate::{
@@ -156,7 +155,7 @@ fn run(work: Work, store: &Store) -> Option<(Arc<Version>, Next)> {
     match work {
         Work::Advance(version) => {
             // The host's code may run in here: its log's subscriber, and what wakes its threads.
-            let next = catch_unwind(AssertUnwindSafe(|| advance(&version, store)));
+            let next = end_panic(|| advance(&version, store));
             let next = next.unwrap_or_else(|_| {
                 version.set_ending(version.ending().passed());
                 Next::Again
@@ -164,7 +163,7 @@ fn run(work: Work, store: &Store) -> Option<(Arc<Version>, Next)> {
             Some((version, next))
         }
         Work::Drop(drop) => {
-            let _ = catch_unwind(AssertUnwindSafe(drop));
+            let _ = end_panic(drop);
             None
         }
         Work::Checkpoint => {

@@ -8,9 +8,9 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{FutureTable, Progress, RawFuture},
+    __private::{ForeignFuture, Progress, RawFuture},
     Value,
-    abi::Outcome,
+    abi::{Outcome, PanicReport},
 };
 
 use crate::{CallError, counts, lease::Lease, thread::checkpoint};
@@ -19,17 +19,14 @@ use crate::{CallError, counts, lease::Lease, thread::checkpoint};
 ///
 /// Each poll catches the plugin's panics. Dropping it before it has ended cancels the call.
 pub(crate) struct AsyncCall {
-    // Dropped first, by `Drop`; then the lease may let the image go.
-    future: RawFuture,
+    // Dropped first; then the lease may let the image go.
+    future: ForeignFuture,
     function: String,
     place: usize,
     /// When it began, if it is timed.
     begun: counts::Begun,
     lease: Lease,
 }
-
-// SAFETY: the future is `Send`, and is polled through `&mut` only.
-unsafe impl Send for AsyncCall {}
 
 impl AsyncCall {
     /// Wraps a future of the leased version's image.
@@ -39,17 +36,14 @@ impl AsyncCall {
         (place, begun): (usize, counts::Begun),
         lease: Lease,
     ) -> Self {
+        // SAFETY: the lease keeps the image mapped, and is dropped after the future.
+        let future = unsafe { ForeignFuture::new(future, report_waker) };
         Self { future, function: function.to_owned(), place, begun, lease }
     }
 
     /// What keeps the version in use until the call ends.
     pub fn lease(&self) -> &Lease {
         &self.lease
-    }
-
-    fn table(&self) -> &FutureTable {
-        // SAFETY: the table lies in the image, which the lease keeps mapped.
-        unsafe { &*self.future.table }
     }
 
     /// Waits for the end on this thread.
@@ -76,15 +70,13 @@ impl AsyncCall {
 impl Future for AsyncCall {
     type Output = Result<Value, CallError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         checkpoint();
-        let _noted = self.lease.version().note_call(self.place);
+        let Self { future, lease, place, .. } = &mut *self;
+        let noted = lease.version().note_call(*place);
+        let Progress::Ready(outcome) = future.poll(context) else { return Poll::Pending };
+        drop(noted);
         let version = self.lease.version();
-        // SAFETY: the lease keeps the image mapped, and nobody else polls.
-        let progress = unsafe {
-            (self.table().poll)(self.future.data, &crate::runtime::caught(context.waker()))
-        };
-        let Progress::Ready(outcome) = progress else { return Poll::Pending };
         version.end_counted(self.place, self.begun);
         Poll::Ready(match outcome {
             Outcome::Ok(value) => Ok(value),
@@ -96,9 +88,7 @@ impl Future for AsyncCall {
 
 impl Drop for AsyncCall {
     fn drop(&mut self) {
-        // SAFETY: the lease keeps the image mapped; the future is dropped once.
-        let dropped = unsafe { (self.table().drop)(self.future.data) };
-        if let Outcome::Panic(report) = dropped {
+        if let Outcome::Panic(report) = self.future.end() {
             let (version, function) = (self.lease.version(), &self.function);
             let (message, location) = (report.message, report.location);
             tracing::error!(
@@ -106,4 +96,9 @@ impl Drop for AsyncCall {
             );
         }
     }
+}
+
+/// Tells of a waker of the host's that panicked where an image called it.
+pub(crate) fn report_waker(report: &PanicReport) {
+    tracing::error!("a waker of the host panicked: {}", report.message);
 }

@@ -6,14 +6,13 @@ use std::{
     ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void},
     mem::{ManuallyDrop, zeroed},
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
-    panic::{AssertUnwindSafe, catch_unwind},
     ptr,
     sync::Arc,
     time::Duration,
 };
 
 use hotswap_plugin::{
-    __private::RawFuture,
+    __private::{RawFuture, end_panic},
     Error,
     abi::{HostContext, HostTable, LoaderTable, LogEvent, Outcome, ThreadDestructor, ThreadStart},
 };
@@ -152,7 +151,7 @@ unsafe extern "C" fn thread_create(
 unsafe extern "C" fn get_variable(context: HostContext, name: *const c_char) -> *mut c_char {
     // SAFETY: as POSIX says, it is a text; the image passes its own context.
     let (name, version) = unsafe { (os_text(name), version(context)) };
-    let value = catch_unwind(|| env::var_os(name)).ok().flatten();
+    let value = end_panic(|| env::var_os(name)).ok().flatten();
     // What the environment has holds no zero.
     let value = value.and_then(|value| CString::new(value.into_vec()).ok());
     value.map_or(ptr::null_mut(), |value| version.outside.keep_variable(value).cast_mut())
@@ -206,7 +205,7 @@ fn change_variable(name: &OsStr, value: Option<&OsStr>, replace: bool) -> c_int 
         Some(_) => {}
     };
     // `std` panics where memory is short.
-    if catch_unwind(change).is_ok() { 0 } else { -1 }
+    if end_panic(change).is_ok() { 0 } else { -1 }
 }
 
 /// What libc answers to what cannot be the name of a variable.
@@ -300,8 +299,8 @@ unsafe extern "C" fn sleep(context: HostContext, duration: Duration) -> Outcome<
 
 /// Runs what is the host's; its panic must not reach the image.
 fn guard<T>(f: impl FnOnce() -> hotswap_plugin::Result<T>) -> Outcome<T> {
-    let result = catch_unwind(AssertUnwindSafe(f));
-    Outcome::from_result(result.unwrap_or_else(|_| Err(Error::msg("the host's runtime panicked"))))
+    let panicked = |panic| Err(Error::msg(format_args!("the host's runtime panicked: {panic}")));
+    Outcome::from_result(end_panic(f).unwrap_or_else(panicked))
 }
 
 unsafe extern "C" fn is_in_call() -> bool {
@@ -316,5 +315,5 @@ unsafe extern "C" fn log_event(context: HostContext, event: LogEvent) {
     // SAFETY: the image passes its own context.
     let version = unsafe { version(context) };
     // The host's subscriber is the host author's code, and its panic must not reach the image.
-    let _ = catch_unwind(AssertUnwindSafe(|| log::emit(&version, event)));
+    let _ = end_panic(|| log::emit(&version, event));
 }

@@ -109,7 +109,7 @@ impl Image {
     pub fn link(plugin: &'static StaticPlugin, version: &Arc<Version>) -> Result<Self, String> {
         let host = NonNull::from(Box::leak(Box::new(host_table(version))));
         // SAFETY: the table was leaked, and such an image is never closed.
-        let table = attach_linked(plugin, unsafe { host.as_ref() });
+        let table = unsafe { attach_linked(plugin, host.as_ref()) };
         let table = NonNull::new(table.map_err(|error| error.to_string())?.cast_mut());
         let table = table.ok_or("it has no functions")?;
         Ok(Self { table, mapped: None, host, version: version.clone() })

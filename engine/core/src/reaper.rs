@@ -5,9 +5,7 @@
 
 use std::{
     cell::Cell,
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    ptr,
+    mem, ptr,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotswap_plugin::__private::end_panic;
 use hotswap_protocol::VersionState;
 
 use crate::{
@@ -379,7 +378,7 @@ impl Reaper {
         slots::ask_all_threads();
         self.give(Work::Checkpoint);
         for wake in &self.wake {
-            if catch_unwind(AssertUnwindSafe(wake)).is_err() {
+            if end_panic(wake).is_err() {
                 tracing::error!("what the host wakes its threads with panicked");
             }
         }

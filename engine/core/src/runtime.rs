@@ -2,18 +2,20 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
 use hotswap_plugin::{
-    __private::{CallFuture, Progress, RawFuture},
+    __private::{CallFuture, ForeignFuture, Progress, RawFuture},
     Error, Result, Value,
     abi::Outcome,
 };
 
-use crate::{lease::Lease, lifecycle::running, thread::checkpoint, version::Version};
+use crate::{
+    future::report_waker, lease::Lease, lifecycle::running, thread::checkpoint, version::Version,
+};
 
 /// A future that the runtime drives.
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -37,7 +39,10 @@ pub(crate) trait TaskHandle: Send + Sync {
 
 /// Starts a task of a version.
 pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Result<()> {
-    let task = Task { future, name: name.to_owned(), lease: Lease::of_task(version).named(name) };
+    let lease = Lease::of_task(version).named(name);
+    // SAFETY: the lease keeps the image mapped, and is dropped after the future.
+    let future = unsafe { ForeignFuture::new(future, report_waker) };
+    let task = Task { future, name: name.to_owned(), lease };
     let runtime = version.runtime().ok_or_else(no_runtime)?;
     if version.outside.is_closing() {
         return Err(is_closing());
@@ -52,7 +57,8 @@ pub(crate) fn sleep(version: &Arc<Version>, duration: Duration) -> Result<RawFut
         return Err(is_closing());
     }
     let runtime = version.runtime().ok_or_else(no_runtime)?;
-    let sleep = Leasing { future: runtime.sleep(duration), version: version.clone() };
+    let sleep =
+        Leasing { future: runtime.sleep(duration), version: version.clone(), waker: Weak::new() };
     let future: CallFuture = Box::pin(sleep);
     Ok(RawFuture::new(future))
 }
@@ -68,23 +74,19 @@ fn is_closing() -> Error {
 
 /// A task of a version, which it keeps mapped.
 struct Task {
-    // Dropped first, by `Drop`; then the lease may let the image go.
-    future: RawFuture,
+    // Dropped first; then the lease may let the image go.
+    future: ForeignFuture,
     name: String,
     lease: Lease,
 }
 
-// SAFETY: the future is `Send`, and is polled through `&mut` only.
-unsafe impl Send for Task {}
-
 impl Future for Task {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         checkpoint();
         let _running = running(self.lease.version());
-        // SAFETY: the lease keeps the image mapped, and nobody else polls.
-        match unsafe { ((*self.future.table).poll)(self.future.data, &caught(context.waker())) } {
+        match self.future.poll(context) {
             Progress::Pending => return Poll::Pending,
             Progress::Ready(Outcome::Ok(_)) => {}
             Progress::Ready(Outcome::Err(error)) => {
@@ -104,34 +106,11 @@ impl Future for Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // SAFETY: the lease keeps the image mapped; the future is dropped once.
-        let _ = unsafe { ((*self.future.table).drop)(self.future.data) };
-    }
-}
-
-/// A waker of the host's on its way into an image: a panic of its ends here.
-pub(crate) fn caught(waker: &Waker) -> Waker {
-    Waker::from(Arc::new(Caught(Some(waker.clone()))))
-}
-
-struct Caught(Option<Waker>);
-
-impl Wake for Caught {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let wake = std::panic::AssertUnwindSafe(|| self.0.iter().for_each(Waker::wake_by_ref));
-        if std::panic::catch_unwind(wake).is_err() {
-            tracing::error!("a waker of the host's panicked");
+        if let Outcome::Panic(report) = self.future.end() {
+            let (version, name) = (self.lease.version(), &self.name);
+            let (message, location) = (report.message, report.location);
+            tracing::error!("{version}: dropping task {name} panicked at {location}: {message}");
         }
-    }
-}
-
-impl Drop for Caught {
-    fn drop(&mut self) {
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(self.0.take())));
     }
 }
 
@@ -142,6 +121,8 @@ impl Drop for Caught {
 struct Leasing {
     future: BoxFuture,
     version: Arc<Version>,
+    /// That of the last poll, for as long as the timer keeps it: here it must keep no lease.
+    waker: Weak<LeasedWaker>,
 }
 
 impl Future for Leasing {
@@ -152,9 +133,13 @@ impl Future for Leasing {
         if self.version.outside.is_closing() {
             return Poll::Ready(Err(is_closing()));
         }
-        let leased =
-            LeasedWaker { waker: context.waker().clone(), _lease: Lease::of_task(&self.version) };
-        let waker = Waker::from(Arc::new(leased));
+        let kept = self.waker.upgrade().filter(|kept| kept.waker.will_wake(context.waker()));
+        let leased = kept.unwrap_or_else(|| {
+            let (waker, _lease) = (context.waker().clone(), Lease::of_task(&self.version));
+            Arc::new(LeasedWaker { waker, _lease })
+        });
+        self.waker = Arc::downgrade(&leased);
+        let waker = Waker::from(leased);
         let polled = self.future.as_mut().poll(&mut Context::from_waker(&waker));
         polled.map(|()| Ok(Value::Null))
     }

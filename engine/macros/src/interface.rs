@@ -3,11 +3,14 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Error, FnArg, Ident, ItemTrait, Pat, Result, ReturnType, TraitItem, TraitItemFn, Type,
-    spanned::Spanned,
+    Error, FnArg, Ident, ItemTrait, Pat, PatType, Receiver, Result, ReturnType, TraitItem,
+    TraitItemFn, Type, spanned::Spanned,
 };
 
-use crate::{invoke::type_text, no_arguments};
+use crate::{
+    invoke::{bare, type_text},
+    no_arguments,
+};
 
 /// A checked trait.
 pub struct Interface {
@@ -18,8 +21,17 @@ pub struct Interface {
 /// A method: `fn name(&self, params) -> returns`.
 struct Method {
     name: Ident,
-    params: Vec<(Ident, Type)>,
+    params: Vec<Param>,
     returns: Type,
+}
+
+/// A parameter of a method.
+struct Param {
+    name: Ident,
+    /// Whether it is a reference, which ends with the call.
+    is_lent: bool,
+    /// Its type, or what it refers to.
+    ty: Type,
 }
 
 impl Interface {
@@ -49,7 +61,8 @@ impl Interface {
             #item
 
             const _: () = {
-                impl ::hotswap_plugin::Interface for dyn #name {
+                // SAFETY: the shape tells the methods that the shims below take, in order.
+                unsafe impl ::hotswap_plugin::Interface for dyn #name {
                     fn shape() -> ::hotswap_plugin::InterfaceShape {
                         ::hotswap_plugin::InterfaceShape {
                             name: ::std::format!("{}::{}", ::core::module_path!(), #text),
@@ -58,7 +71,8 @@ impl Interface {
                     }
                 }
 
-                impl<T: #name + ::core::marker::Send + ::core::marker::Sync + 'static>
+                // SAFETY: the shims take a `T`, and are those of the shape's methods.
+                unsafe impl<T: #name + ::core::marker::Send + ::core::marker::Sync + 'static>
                     ::hotswap_plugin::ObjectOf<T> for dyn #name
                 {
                     const TABLE: &'static #private::ObjectTable =
@@ -81,6 +95,10 @@ impl Method {
         if let Some(token) = &signature.asyncness {
             return Err(Error::new(token.span(), "an interface has no async methods yet"));
         }
+        if let Some(token) = &signature.unsafety {
+            let message = "an interface has no unsafe methods: nobody could keep their promises";
+            return Err(Error::new(token.span(), message));
+        }
         if let Some(body) = &method.default {
             return Err(Error::new(body.span(), "an interface's method has no default body"));
         }
@@ -90,34 +108,20 @@ impl Method {
         }
         let mut inputs = signature.inputs.iter();
         match inputs.next() {
-            Some(FnArg::Receiver(receiver))
-                if receiver.reference.is_some() && receiver.mutability.is_none() => {}
+            Some(FnArg::Receiver(receiver)) if is_plain(receiver) => {}
             _ => return Err(Error::new(signature.span(), "an interface's method takes `&self`")),
         }
         let params = inputs.map(|input| match input {
-            FnArg::Typed(input) if is_mutable(&input.ty) => {
-                let message = "a `&mut` would let one image leave its own pointers in the other's \
-                               value; take it by value and return it";
-                Err(Error::new(input.ty.span(), message))
-            }
-            FnArg::Typed(input) if names_lifetime(&input.ty) => {
-                let message = "what another image passes lives as long as the call: leave the \
-                               lifetime out";
-                Err(Error::new(input.ty.span(), message))
-            }
-            FnArg::Typed(input) => match input.pat.as_ref() {
-                Pat::Ident(name) => Ok((name.ident.clone(), Type::clone(&input.ty))),
-                other => Err(Error::new(other.span(), "a parameter needs a name")),
-            },
+            FnArg::Typed(input) => Param::parse(input),
             FnArg::Receiver(receiver) => Err(Error::new(receiver.span(), "a second `self`")),
         });
         let returns = match &signature.output {
             ReturnType::Default => syn::parse_quote!(()),
-            ReturnType::Type(_, ty) if matches!(ty.as_ref(), Type::Reference(_)) => {
+            ReturnType::Type(_, ty) if matches!(bare(ty), Type::Reference(_)) => {
                 let message = "a result that crosses between images is owned";
                 return Err(Error::new(ty.span(), message));
             }
-            ReturnType::Type(_, ty) => Type::clone(ty),
+            ReturnType::Type(_, ty) => bare(ty).clone(),
         };
         Ok(Self { name: signature.ident.clone(), params: params.collect::<Result<_>>()?, returns })
     }
@@ -128,48 +132,56 @@ impl Method {
 
     fn shape(&self) -> TokenStream {
         let name = self.name.to_string();
-        let params = self.params.iter();
-        let text = params.map(|(name, ty)| format!("{name}: {}", type_text(ty)));
-        let text = text.collect::<Vec<_>>().join(", ");
+        let text = self.params.iter().map(Param::text).collect::<Vec<_>>().join(", ");
         let signature = format!("({text}) -> {}", type_text(&self.returns));
         let returns = &self.returns;
-        let types = self.params.iter().map(|(_, ty)| referent(ty)).chain([quote!(#returns)]);
+        let schemas = self.params.iter().map(Param::schema);
         quote! {
             ::hotswap_plugin::MethodShape {
                 name: ::std::string::String::from(#name),
                 signature: ::std::string::String::from(#signature),
-                types: ::std::vec![#(::hotswap_plugin::TypeSchema::of::<#types>()),*],
+                types: ::std::vec![
+                    #(#schemas,)*
+                    ::hotswap_plugin::TypeSchema::of::<#returns>()
+                ],
             }
         }
     }
 
     /// The object's side of the call.
+    ///
+    /// The inner function has the method's types with lifetimes of its own. So a method that asks for
+    /// more than the call, however its types are written, does not compile.
     fn shim(&self, interface: &Ident) -> TokenStream {
         let Self { name, params, returns } = self;
         let shim = self.shim_name();
-        let names = params.iter().map(|(name, _)| name).collect::<Vec<_>>();
-        let types = params.iter().map(|(_, ty)| ty);
-        let owned = params.iter().filter(|(_, ty)| !matches!(ty, Type::Reference(_)));
-        let owned = owned.map(|(name, _)| name).collect::<Vec<_>>();
+        let names = params.iter().map(|param| &param.name).collect::<Vec<_>>();
+        let types = params.iter().map(Param::written).collect::<Vec<_>>();
+        let owned = params.iter().filter(|param| !param.is_lent);
+        let owned = owned.map(|param| &param.name).collect::<Vec<_>>();
         quote! {
             unsafe extern "C" fn #shim<T: #interface>(
-                object: ::core::ptr::NonNull<()>,
-                args: *mut (),
-                out: *mut (),
+                __hotswap_object: ::core::ptr::NonNull<()>,
+                __hotswap_args: *mut (),
+                __hotswap_out: *mut (),
             ) {
+                fn __hotswap_call<T: #interface>(
+                    __hotswap_object: &T,
+                    (#(#names,)*): (#(#types,)*),
+                ) -> #returns {
+                    #(
+                        let mut #owned = #owned;
+                        ::hotswap_plugin::Shared::rehome(&mut #owned);
+                    )*
+                    <T as #interface>::#name(__hotswap_object #(, #names)*)
+                }
                 // SAFETY: `invoke_method` passes what the interface's shape says.
                 unsafe {
                     ::hotswap_plugin::__private::dispatch::<T, (#(#types,)*), #returns>(
-                        object,
-                        args,
-                        out,
-                        |object, (#(#names,)*)| {
-                            #(
-                                let mut #owned = #owned;
-                                ::hotswap_plugin::Shared::rehome(&mut #owned);
-                            )*
-                            object.#name(#(#names),*)
-                        },
+                        __hotswap_object,
+                        __hotswap_args,
+                        __hotswap_out,
+                        __hotswap_call::<T>,
                     )
                 }
             }
@@ -179,8 +191,8 @@ impl Method {
     /// The caller's side of the call.
     fn call(&self, index: usize) -> TokenStream {
         let Self { name, params, returns } = self;
-        let names = params.iter().map(|(name, _)| name).collect::<Vec<_>>();
-        let types = params.iter().map(|(_, ty)| ty).collect::<Vec<_>>();
+        let names = params.iter().map(|param| &param.name).collect::<Vec<_>>();
+        let types = params.iter().map(Param::written).collect::<Vec<_>>();
         quote! {
             fn #name(&self #(, #names: #types)*) -> #returns {
                 // SAFETY: the handle was made for this interface, so the method has these types.
@@ -196,22 +208,52 @@ impl Method {
     }
 }
 
-/// What a reference refers to, and `String` for `&str`; any other type itself.
-fn referent(ty: &Type) -> TokenStream {
-    match ty {
-        Type::Reference(reference) => match reference.elem.as_ref() {
-            Type::Path(path) if path.path.is_ident("str") => quote!(::std::string::String),
-            other => quote!(#other),
-        },
-        other => quote!(#other),
+impl Param {
+    fn parse(input: &PatType) -> Result<Self> {
+        let Pat::Ident(name) = input.pat.as_ref() else {
+            return Err(Error::new(input.pat.span(), "a parameter needs a name"));
+        };
+        let name = name.ident.clone();
+        let Type::Reference(reference) = bare(&input.ty) else {
+            return Ok(Self { name, is_lent: false, ty: bare(&input.ty).clone() });
+        };
+        if reference.mutability.is_some() {
+            let message = "a `&mut` would let one image leave its own pointers in the other's value; \
+                           take it by value and return it";
+            return Err(Error::new(input.ty.span(), message));
+        }
+        if let Some(lifetime) = reference.lifetime.as_ref().filter(|it| it.ident != "_") {
+            let message = "what another image lends lives as long as the call: leave the lifetime out, \
+                           or take an owned value";
+            return Err(Error::new(lifetime.span(), message));
+        }
+        Ok(Self { name, is_lent: true, ty: bare(&reference.elem).clone() })
+    }
+
+    /// The type with the lifetime of a call.
+    fn written(&self) -> TokenStream {
+        let ty = &self.ty;
+        if self.is_lent { quote!(&#ty) } else { quote!(#ty) }
+    }
+
+    /// `name: &str`
+    fn text(&self) -> String {
+        format!("{}: {}", self.name, type_text(&self.written()))
+    }
+
+    fn schema(&self) -> TokenStream {
+        let ty = &self.ty;
+        if self.is_lent {
+            quote!(<#ty as ::hotswap_plugin::__private::Lent>::schema())
+        } else {
+            quote!(::hotswap_plugin::TypeSchema::of::<#ty>())
+        }
     }
 }
 
-fn is_mutable(ty: &Type) -> bool {
-    matches!(ty, Type::Reference(reference) if reference.mutability.is_some())
-}
-
-fn names_lifetime(ty: &Type) -> bool {
-    let Type::Reference(reference) = ty else { return false };
-    reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident != "_")
+/// Whether it is `&self`, for as long as a call.
+fn is_plain(receiver: &Receiver) -> bool {
+    let lifetime = receiver.reference.as_ref().map(|(_, lifetime)| lifetime);
+    lifetime.is_some_and(|lifetime| lifetime.as_ref().is_none_or(|it| it.ident == "_"))
+        && receiver.mutability.is_none()
 }

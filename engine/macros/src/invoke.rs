@@ -159,7 +159,11 @@ impl Invoke {
                             )
                         }
                     }
-                    #private::Probe::<(#(#types,)*), #value>(#private::PhantomData).typed(__hotswap_call)
+                    // SAFETY: that is what it does.
+                    unsafe {
+                        #private::Probe::<(#(#types,)*), #value>(#private::PhantomData)
+                            .typed(__hotswap_call)
+                    }
                 }
             }
         };
@@ -219,7 +223,7 @@ impl Returns {
 
 /// The `T` of `Result<T>` or `Result<T, E>`.
 fn ok_type(ty: &Type) -> Option<Type> {
-    let Type::Path(path) = ty else { return None };
+    let Type::Path(path) = bare(ty) else { return None };
     let last = path.path.segments.last().filter(|segment| segment.ident == "Result")?;
     let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
     match arguments.args.first()? {
@@ -232,8 +236,8 @@ impl HandedIn {
     /// What a parameter asks the engine for, if it is a reference.
     fn of(input: &FnArg) -> Option<Self> {
         let FnArg::Typed(input) = input else { return None };
-        let Type::Reference(reference) = input.ty.as_ref() else { return None };
-        Self::of_type(&reference.elem)
+        let Type::Reference(reference) = bare(&input.ty) else { return None };
+        Self::of_type(bare(&reference.elem))
     }
 
     /// What a reference to this type asks for.
@@ -252,7 +256,7 @@ impl HandedIn {
 fn expect_no_lifetimes<'a>(inputs: impl IntoIterator<Item = &'a FnArg>) -> Result<()> {
     for input in inputs {
         if let FnArg::Typed(input) = input
-            && let Type::Reference(reference) = input.ty.as_ref()
+            && let Type::Reference(reference) = bare(&input.ty)
             && let Some(lifetime) = &reference.lifetime
         {
             let message =
@@ -267,16 +271,26 @@ fn parameter(input: &FnArg) -> Result<(Ident, Type)> {
     let FnArg::Typed(input) = input else {
         return Err(Error::new(input.span(), "#[invoke] stands on functions, not on methods"));
     };
-    if let Type::Reference(reference) = input.ty.as_ref() {
-        let message = match HandedIn::of_type(&reference.elem) {
+    if let Type::Reference(reference) = bare(&input.ty) {
+        let message = match HandedIn::of_type(bare(&reference.elem)) {
             Some(_) => "what the engine hands in comes first, before the caller's arguments",
             None => "a parameter that comes from another image is owned: `String`, not `&str`",
         };
         return Err(Error::new(reference.span(), message));
     }
     match input.pat.as_ref() {
-        Pat::Ident(name) => Ok((name.ident.clone(), Type::clone(&input.ty))),
+        Pat::Ident(name) => Ok((name.ident.clone(), bare(&input.ty).clone())),
         other => Err(Error::new(other.span(), "a parameter needs a name, for forms and messages")),
+    }
+}
+
+/// A type without the parentheses around it, and without the invisible ones that stand where a macro was
+/// given it.
+pub(crate) fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => bare(&group.elem),
+        Type::Paren(paren) => bare(&paren.elem),
+        other => other,
     }
 }
 

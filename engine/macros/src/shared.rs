@@ -1,12 +1,16 @@
 //! `#[derive(Shared)]`
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens as _, format_ident, quote};
-use syn::{Data, DeriveInput, Error, Fields, Ident, Index, Result, parse_quote, spanned::Spanned};
+use quote::{format_ident, quote};
+use syn::{
+    Data, DeriveInput, Error, Fields, Ident, Index, Result, parenthesized, parse_quote,
+    spanned::Spanned,
+};
 
 /// A checked struct or enum.
 pub struct SharedType {
     item: DeriveInput,
+    layout: Layout,
 }
 
 impl SharedType {
@@ -19,7 +23,8 @@ impl SharedType {
             let message = "a type that crosses between images borrows nothing";
             return Err(Error::new(lifetime.span(), message));
         }
-        Ok(Self { item })
+        let layout = Layout::of(&item)?;
+        Ok(Self { item, layout })
     }
 
     pub fn expand(mut self) -> TokenStream {
@@ -33,12 +38,13 @@ impl SharedType {
             Data::Struct(data) => (struct_shape(&data.fields), struct_rehome(&data.fields)),
             Data::Enum(data) => {
                 let variants = data.variants.iter().collect::<Vec<_>>();
-                (enum_shape(&variants, &layout_attributes(&self.item)), enum_rehome(&variants))
+                (enum_shape(&variants, &self.layout), enum_rehome(&variants))
             }
             Data::Union(_) => unreachable!("refused by `parse`"),
         };
         quote! {
-            // SAFETY: every field is `Shared` and is told, with its offset, and rehomed.
+            // SAFETY: every field is `Shared` and is told, with its offset, and rehomed; one that is not
+            // named here does not compile.
             #[automatically_derived]
             unsafe impl #generics ::hotswap_plugin::Shared for #name #arguments #conditions {
                 fn describe(schema: &mut ::hotswap_plugin::SchemaBuilder) -> usize {
@@ -81,43 +87,78 @@ fn struct_shape(fields: &Fields) -> TokenStream {
     quote!(::hotswap_plugin::Shape::Struct(::std::vec![#(#fields),*]))
 }
 
+/// Rehomes each field, of the type that was told.
 fn struct_rehome(fields: &Fields) -> TokenStream {
-    let fields = fields.iter().enumerate();
-    let (members, names): (Vec<_>, Vec<_>) =
-        fields.map(|(index, field)| (member(index, field), format_ident!("field_{index}"))).unzip();
-    // All of them: an attribute that comes later may have added some.
+    let (pattern, rehomes) = exhaust(fields);
     quote! {
-        let Self { #(#members: #names),* } = self;
-        #(::hotswap_plugin::Shared::rehome(#names);)*
+        let Self #pattern = self;
+        #rehomes
     }
 }
 
-/// The attributes that decide how an enum lies in memory, as text.
-fn layout_attributes(item: &DeriveInput) -> String {
-    let layout = item.attrs.iter().filter(|attribute| attribute.path().is_ident("repr"));
-    layout.map(|attribute| attribute.meta.to_token_stream().to_string()).collect()
+/// A pattern that names all fields, and what rehomes each.
+///
+/// An attribute that stands below the derive sees the type after it, and may have added fields or changed
+/// their types. So nothing here passes over a field: then it does not compile.
+fn exhaust(fields: &Fields) -> (TokenStream, TokenStream) {
+    let private = quote!(::hotswap_plugin::__private);
+    let fields = fields.iter().enumerate().map(|(index, field)| {
+        let (member, name, ty) = (member(index, field), format_ident!("field_{index}"), &field.ty);
+        let rehome = quote! {
+            #private::rehome_field(#name, #private::PhantomData::<#ty>);
+        };
+        (quote!(#member: #name), rehome)
+    });
+    let (patterns, rehomes): (Vec<_>, Vec<_>) = fields.unzip();
+    (quote!({ #(#patterns),* }), quote!(#(#rehomes)*))
 }
 
-fn enum_shape(variants: &[&syn::Variant], layout: &str) -> TokenStream {
-    // Evaluated where it can be: the text may name a constant whose value differs.
+/// How an enum lies in memory, as its attributes say.
+#[derive(Default)]
+struct Layout {
+    /// Sorted, `C, u8`.
+    text: String,
+    /// The type of its tag, if they tell one.
+    tag: Option<Ident>,
+}
+
+impl Layout {
+    fn of(item: &DeriveInput) -> Result<Self> {
+        let (mut parts, mut tag) = (Vec::new(), None);
+        for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("repr")) {
+            attribute.parse_nested_meta(|meta| {
+                let mut part = meta.path.require_ident()?.to_string();
+                if meta.input.peek(syn::token::Paren) {
+                    let content;
+                    parenthesized!(content in meta.input);
+                    part = format!("{part}({})", content.parse::<TokenStream>()?);
+                } else if part != "C" {
+                    tag = meta.path.get_ident().cloned();
+                }
+                parts.push(part);
+                Ok(())
+            })?;
+        }
+        parts.sort();
+        Ok(Self { text: parts.join(", "), tag })
+    }
+}
+
+/// What tells an enum's variants. A discriminant is told by its value: its text may name a constant.
+fn enum_shape(variants: &[&syn::Variant], layout: &Layout) -> TokenStream {
     let is_plain = variants.iter().all(|variant| matches!(variant.fields, Fields::Unit));
-    let is_numbered = variants.iter().any(|variant| variant.discriminant.is_some());
-    let tags = ["u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128"];
-    let words = layout.split(|c: char| !c.is_alphanumeric());
-    let tag = words.filter(|word| tags.contains(word)).next().unwrap_or("isize");
-    let tag = format_ident!("{tag}");
+    let mut last = None;
     let variants = variants.iter().map(|variant| {
         let name = variant.ident.to_string();
         let ident = &variant.ident;
-        let discriminant = match &variant.discriminant {
-            _ if is_plain && is_numbered => {
-                quote!(::std::string::ToString::to_string(&(Self::#ident as i128)))
+        let discriminant = match &layout.tag {
+            _ if is_plain => {
+                quote!(::hotswap_plugin::__private::discriminant(Self::#ident))
             }
-            Some((_, value)) => {
-                quote!({
-                    const DISCRIMINANT: #tag = #value;
-                    ::std::string::ToString::to_string(&DISCRIMINANT)
-                })
+            Some(tag) => {
+                let (value, text) = tag_of(variant, tag, last.as_ref());
+                last = Some(value);
+                text
             }
             None => quote!(::std::string::String::new()),
         };
@@ -135,26 +176,43 @@ fn enum_shape(variants: &[&syn::Variant], layout: &str) -> TokenStream {
             }
         }
     });
+    let variants: Vec<_> = variants.collect();
+    let text = &layout.text;
     quote! {
         ::hotswap_plugin::Shape::Enum {
-            layout: ::std::string::String::from(#layout),
+            layout: ::std::string::String::from(#text),
             variants: ::std::vec![#(#variants),*],
         }
     }
 }
 
+/// The tag of a variant with fields, in an enum whose layout says that it begins with its tag; and what
+/// tells it, after a look whether the variant has it.
+fn tag_of(
+    variant: &syn::Variant,
+    tag: &Ident,
+    last: Option<&TokenStream>,
+) -> (TokenStream, TokenStream) {
+    let ident = &variant.ident;
+    let value = match (&variant.discriminant, last) {
+        (Some((_, value)), _) => quote!((#value)),
+        (None, Some(last)) => quote!((#last + 1)),
+        (None, None) => quote!(0),
+    };
+    let text = quote!({
+        const __HOTSWAP_TAG: ::core::primitive::#tag = #value;
+        // SAFETY: only the tag is looked at.
+        let is_it = |place: *const Self| unsafe { ::core::matches!(*place, Self::#ident { .. }) };
+        ::hotswap_plugin::__private::expect_tag(__HOTSWAP_TAG, is_it)
+    });
+    (value, text)
+}
+
 fn enum_rehome(variants: &[&syn::Variant]) -> TokenStream {
     let arms = variants.iter().map(|variant| {
         let name = &variant.ident;
-        let fields = variant.fields.iter().enumerate();
-        let (members, names): (Vec<_>, Vec<_>) = fields
-            .map(|(index, field)| (member(index, field), format_ident!("field_{index}")))
-            .unzip();
-        quote! {
-            Self::#name { #(#members: #names),* } => {
-                #(::hotswap_plugin::Shared::rehome(#names);)*
-            }
-        }
+        let (pattern, rehomes) = exhaust(&variant.fields);
+        quote!(Self::#name #pattern => { #rehomes })
     });
     if variants.is_empty() { quote!(match *self {}) } else { quote!(match self { #(#arms)* }) }
 }

@@ -4,6 +4,7 @@ use std::{fmt, ops::Deref, sync::OnceLock};
 
 use crate::{
     Error, Interface, Leased, ObjectOf, Result,
+    abi::Outcome,
     interface::raw::{Lease, RawObject},
 };
 
@@ -82,10 +83,51 @@ pub struct ImportRequest {
 
 /// What the engine found for an import; only good for [`ImportSet::bind`].
 pub struct BoundObject {
+    object: RawObject,
+    lease: Lease,
+}
+
+impl BoundObject {
+    /// Lends an object.
+    ///
+    /// # Safety
+    /// The object was made by [`RawObject::new`], and its image is mapped and it lives as long as the
+    /// lease.
     #[doc(hidden)]
-    pub object: RawObject,
+    pub unsafe fn new(object: RawObject, lease: Lease) -> Self {
+        Self { object, lease }
+    }
+
+    /// Takes the object as an `I`.
+    ///
+    /// Whoever hands it in may have asked for another interface, or be safe code that confuses two
+    /// imports; so its shape is looked at here, where the type is given.
+    ///
+    /// # Errors
+    /// When it is of another interface, or of one that differs; the message says how.
+    fn into_leased<I: Interface + ?Sized>(self) -> Result<Leased<I>> {
+        // SAFETY: the table lies in the object's image, which the lease keeps mapped.
+        let found = match unsafe { ((*self.object.table).shape)() } {
+            Outcome::Ok(shape) => shape,
+            Outcome::Err(error) => return Err(error),
+            Outcome::Panic(report) => return Err(Error::msg(report.message)),
+        };
+        match found.difference(&I::shape()) {
+            // SAFETY: the object is of this shape.
+            None => Ok(unsafe { self.into_leased_unchecked() }),
+            Some(what) => Err(Error::msg(format_args!("an import is bound as another: {what}"))),
+        }
+    }
+
+    /// Takes the object as an `I`.
+    ///
+    /// # Safety
+    /// The object's shape is that of `I`.
     #[doc(hidden)]
-    pub lease: Lease,
+    pub unsafe fn into_leased_unchecked<I: Interface + ?Sized>(self) -> Leased<I> {
+        // SAFETY: the caller's promise; `new`'s caller says that the object lives as long as the lease.
+        unsafe { Leased::from_raw(self.object, self.lease) }
+    }
 }
 
 // SAFETY: an object is made of a `T: Send + Sync`, and its lease counts atomically.
@@ -123,25 +165,8 @@ impl<I: Interface + ?Sized> Import for Leased<I> {
     }
 
     fn bind(object: Option<BoundObject>) -> Result<Self> {
-        let BoundObject { object, lease } =
-            object.ok_or_else(|| Error::msg("the engine found no object for an import"))?;
-        // Whoever binds may have asked for another interface.
-        // SAFETY: the table lies in the object's image, which the lease keeps mapped.
-        let (found, expected) = (unsafe { ((*object.table).shape)() }, I::shape());
-        let found = match found {
-            crate::abi::Outcome::Ok(shape) => shape,
-            crate::abi::Outcome::Err(error) => return Err(error),
-            crate::abi::Outcome::Panic(report) => return Err(Error::msg(report.message)),
-        };
-        if found.name != expected.name {
-            let (found, expected) = (found.name, expected.name);
-            return Err(Error::msg(format_args!("it is a `{found}`, and no `{expected}`")));
-        }
-        if let Some(what) = found.difference(&expected) {
-            return Err(Error::msg(what));
-        }
-        // SAFETY: the engine answers a request with an object of the shape that was asked for.
-        Ok(unsafe { Self::from_raw(object, lease) })
+        let missing = || Error::msg("the engine found no object for an import");
+        object.ok_or_else(missing)?.into_leased()
     }
 }
 
@@ -203,5 +228,78 @@ impl<T: ImportSet> ImportTarget for Imports<T> {
     fn bind(&self, objects: &mut dyn Iterator<Item = Option<BoundObject>>) -> Result<()> {
         let bound = T::bind(objects)?;
         self.0.set(bound).map_err(|_| Error::msg("the imports were bound already"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interface;
+
+    mod earlier {
+        #[crate::interface]
+        pub trait Number {
+            fn number(&self) -> u64;
+        }
+    }
+
+    #[interface]
+    trait Number {
+        fn number(&self) -> u64;
+    }
+
+    #[interface]
+    trait Text {
+        fn text(&self, of: &str) -> String;
+    }
+
+    struct Both;
+
+    impl Number for Both {
+        fn number(&self) -> u64 {
+            7
+        }
+    }
+
+    impl Text for Both {
+        fn text(&self, of: &str) -> String {
+            of.to_uppercase()
+        }
+    }
+
+    fn bound<I: ObjectOf<Both> + ?Sized>() -> Option<BoundObject> {
+        unsafe extern "C" fn nothing(_: *const ()) {}
+        let object = RawObject::new::<I, _>(Both);
+        // SAFETY: the object is never dropped, and nothing counts it.
+        Some(unsafe { BoundObject::new(object, Lease::new(std::ptr::null(), nothing, nothing)) })
+    }
+
+    #[derive(crate::Imports)]
+    struct Needs {
+        number: Leased<dyn Number>,
+        text: Option<Leased<dyn Text>>,
+    }
+
+    #[test]
+    fn imports_are_bound_as_what_they_are() {
+        let mut objects = [bound::<dyn Number>(), bound::<dyn Text>()].into_iter();
+        let needs = Needs::bind(&mut objects).unwrap();
+        assert_eq!(needs.number.number(), 7);
+        assert_eq!(needs.text.unwrap().text("a"), "A");
+        assert!(Needs::bind(&mut [bound::<dyn Number>(), None].into_iter()).is_ok());
+    }
+
+    #[test]
+    fn imports_that_are_confused_are_refused() {
+        let refused = |mut objects: [Option<BoundObject>; 2]| {
+            Needs::bind(&mut objects.iter_mut().map(Option::take)).err().unwrap().to_string()
+        };
+        let swapped = refused([bound::<dyn Text>(), bound::<dyn Number>()]);
+        assert!(swapped.ends_with("::Text`, expected `hotswap_plugin::dependency::tests::Number`"));
+        let twice = refused([bound::<dyn Number>(), bound::<dyn Number>()]);
+        assert!(twice.contains("expected `hotswap_plugin::dependency::tests::Text`"), "{twice}");
+        assert!(refused([None, bound::<dyn Text>()]).contains("no object"));
+        let namesake = <Leased<dyn earlier::Number> as Import>::bind(bound::<dyn Number>());
+        assert!(namesake.is_err());
     }
 }

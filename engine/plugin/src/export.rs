@@ -38,10 +38,11 @@ macro_rules! __export_plugin {
                     );
 
                 #[unsafe(export_name = "hotswap_attach")]
-                extern "C" fn attach(
+                unsafe extern "C" fn attach(
                     host: &'static $crate::__private::HostTable,
                 ) -> *const $crate::__private::PluginTable {
-                    $crate::__private::attach(host, &__HOTSWAP_PLUGIN, &DESCRIPTOR)
+                    // SAFETY: only the engine calls this, with a table of its own.
+                    unsafe { $crate::__private::attach(host, &__HOTSWAP_PLUGIN, &DESCRIPTOR) }
                 }
 
                 mod hooks {

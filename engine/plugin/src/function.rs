@@ -44,9 +44,9 @@ pub type CallFuture = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
 #[doc(hidden)]
 pub struct Typed {
     /// The types of its arguments, as a tuple, and of its result.
-    pub types: FunctionTypes,
+    pub(crate) types: FunctionTypes,
     /// Takes the arguments, a tuple, out of `args` and writes an `Outcome` to `out`.
-    pub call: TypedCall,
+    pub(crate) call: TypedCall,
 }
 
 /// See [`Typed::call`].
@@ -69,7 +69,10 @@ pub struct Probe<A, R>(pub PhantomData<fn(A) -> R>);
 
 impl<A: Shared, R: Shared> Probe<A, R> {
     /// The function's types, and how to call it.
-    pub fn typed(&self, call: TypedCall) -> Option<Typed> {
+    ///
+    /// # Safety
+    /// The call takes an `A` out of `args` and writes an `Outcome<R>` to `out`, and never unwinds.
+    pub unsafe fn typed(&self, call: TypedCall) -> Option<Typed> {
         let types = FunctionTypes { args: TypeSchema::of::<A>(), result: TypeSchema::of::<R>() };
         Some(Typed { types, call })
     }
@@ -83,7 +86,9 @@ impl<A: Shared, R: Shared> Probe<A, R> {
 /// The other answer of [`Probe`].
 #[doc(hidden)]
 pub trait NotShared<A> {
-    fn typed(&self, _: TypedCall) -> Option<Typed> {
+    /// # Safety
+    /// None: there is nothing to call.
+    unsafe fn typed(&self, _: TypedCall) -> Option<Typed> {
         None
     }
 

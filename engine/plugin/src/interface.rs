@@ -2,20 +2,58 @@
 
 use std::{marker::PhantomData, ptr::NonNull, sync::Arc};
 
-use crate::TypeSchema;
+use crate::{Shared, TypeSchema};
 use raw::{Lease, ObjectTable, RawObject};
 
-/// A trait with `#[interface]`, as the type `dyn Trait`.
-pub trait Interface: 'static {
+/// A trait with `#[interface]`, as the type `dyn Trait`; the attribute writes this.
+///
+/// # Safety
+/// The shape tells the trait's methods as [`Leased`] calls them: two images whose shapes are equal
+/// call each other's objects by it.
+pub unsafe trait Interface: 'static {
     /// The trait's name and methods; two images must agree on it.
     fn shape() -> InterfaceShape;
 }
 
 /// Says how a `T` serves as an object of this interface. `#[interface]` writes it for every `T`
 /// that implements the trait.
-pub trait ObjectOf<T>: Interface {
+///
+/// # Safety
+/// The table's functions take a `T`, and its methods are those of the shape, in order.
+pub unsafe trait ObjectOf<T>: Interface {
     /// The shims through which another image calls a `T`.
     const TABLE: &'static ObjectTable;
+}
+
+/// What a method of an interface may be lent for the length of its call: a [`Shared`] type, or `str`.
+///
+/// # Safety
+/// The schema tells the layout of what is referred to, and nothing in it refers to anything that ends
+/// with a call.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`&{Self}` cannot be lent to another image",
+    label = "not `Shared`",
+    note = "what is lent is `str`, or what may cross as it is: numbers, `String`, std's containers, \
+            and types with `#[derive(Shared)]`"
+)]
+pub unsafe trait Lent: 'static {
+    /// The schema of what is lent.
+    fn schema() -> TypeSchema;
+}
+
+// SAFETY: the schema is the type's own; a type that is `Shared` borrows nothing.
+unsafe impl<T: Shared> Lent for T {
+    fn schema() -> TypeSchema {
+        TypeSchema::of::<T>()
+    }
+}
+
+// SAFETY: the bytes of a text are all there is; a schema of its own keeps `&str` from `&String`.
+unsafe impl Lent for str {
+    fn schema() -> TypeSchema {
+        TypeSchema::of_str()
+    }
 }
 
 /// The structure of an interface.
@@ -39,8 +77,20 @@ pub struct MethodShape {
 }
 
 impl InterfaceShape {
-    /// The first difference between what is there and what is expected, in words.
+    /// The first difference between what is there and what is expected, in words; `None` only if the
+    /// two are equal, and objects of the one may be called as the other.
     pub fn difference(&self, expected: &Self) -> Option<String> {
+        if self == expected {
+            return None;
+        }
+        let name = &expected.name;
+        if self.name != *name {
+            return Some(format!("found the interface `{}`, expected `{name}`", self.name));
+        }
+        Some(self.method_difference(expected).unwrap_or_else(|| format!("`{name}` differs")))
+    }
+
+    fn method_difference(&self, expected: &Self) -> Option<String> {
         let name = &expected.name;
         if self.methods.len() != expected.methods.len() {
             let (found, wanted) = (self.methods.len(), expected.methods.len());
@@ -77,8 +127,7 @@ impl<I: Interface + ?Sized> Leased<I> {
     ///
     /// # Safety
     /// `object` is of interface `I`, whose shape both images agree on, and lives as long as `lease`.
-    #[doc(hidden)]
-    pub unsafe fn from_raw(object: RawObject, lease: Lease) -> Self {
+    pub(crate) unsafe fn from_raw(object: RawObject, lease: Lease) -> Self {
         // SAFETY: the table lies in the object's image, which the lease keeps mapped; nothing hands
         // the reference out for longer than that.
         let table = unsafe { &*object.table };
@@ -211,9 +260,24 @@ pub mod raw {
     /// A counted reference to what keeps an object alive, kept by the engine.
     #[repr(C)]
     pub struct Lease {
-        pub context: *const (),
-        pub retain: unsafe extern "C" fn(*const ()),
-        pub release: unsafe extern "C" fn(*const ()),
+        context: *const (),
+        retain: unsafe extern "C" fn(*const ()),
+        release: unsafe extern "C" fn(*const ()),
+    }
+
+    impl Lease {
+        /// Hands over one reference to `context`.
+        ///
+        /// # Safety
+        /// `retain` adds a reference to it and `release` takes one away, on any thread, neither
+        /// panics, and both live as long as the process.
+        pub unsafe fn new(
+            context: *const (),
+            retain: unsafe extern "C" fn(*const ()),
+            release: unsafe extern "C" fn(*const ()),
+        ) -> Self {
+            Self { context, retain, release }
+        }
     }
 
     impl Clone for Lease {

@@ -32,6 +32,10 @@
 // Everything that crosses is compiled by one compiler, which the gate makes sure of; see `abi`.
 #![allow(improper_ctypes_definitions)]
 
+// What the macros write names this crate, also in its own tests.
+#[cfg(test)]
+extern crate self as hotswap_plugin;
+
 mod data;
 mod error;
 mod plugin;
@@ -83,14 +87,15 @@ pub mod __private {
         Call, CallFuture, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, NotShared, Parameter,
         Probe, Typed, TypedCall, argument, dispatch_typed, expect_arguments, renew, schema,
     };
-    pub use crate::future::{FutureTable, Progress, RawFuture};
-    pub use crate::image::{HOST_SECTION, HostAllocator, attach, attach_linked, hooks};
-    pub use crate::interface::raw::{
-        Lease, Method, ObjectTable, RawObject, dispatch, invoke_method,
+    pub use crate::future::{ForeignFuture, Progress, RawFuture};
+    pub use crate::image::{HOST_SECTION, HostAllocator, attach, attach_linked, end_panic, hooks};
+    pub use crate::interface::{
+        Lent,
+        raw::{Lease, Method, ObjectTable, RawObject, dispatch, invoke_method},
     };
     pub use crate::parts::{Change, Digest, Kind, Parts, Patch, Wanted};
     pub use crate::preview::{Bounds, Cut, Preview, look};
-    pub use crate::shared::SHARED_TYPES;
+    pub use crate::shared::{SHARED_TYPES, discriminant, expect_tag, rehome_field};
     pub use crate::vault::raw::{CarryTable, RawValue, ValueCallback, ValueTable};
     pub use linkme;
     pub use std::marker::PhantomData;

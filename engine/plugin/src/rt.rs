@@ -18,15 +18,15 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use crate::{
     Error, Result, Value,
     abi::Outcome,
-    future::{Progress, RawFuture},
-    image::{current_host, inside},
+    future::{ForeignFuture, Progress, RawFuture},
+    image::{current_host, inside, log_panic},
 };
 
 /// Starts a task on the host's runtime; its name is for the log. One that is started when the version
@@ -63,7 +63,7 @@ pub async fn sleep(duration: Duration) -> Result<()> {
     let host = current_host().ok_or_else(no_host)?;
     // SAFETY: the context is the host's own.
     let mut sleep = match unsafe { (host.sleep)(host.context, duration) } {
-        Outcome::Ok(future) => HostFuture(future),
+        Outcome::Ok(future) => HostFuture::new(future),
         Outcome::Err(error) => return Err(error),
         Outcome::Panic(report) => return Err(Error::msg(report.message)),
     };
@@ -145,63 +145,27 @@ impl<T> Future for Task<T> {
 }
 
 /// A future of the host's.
-struct HostFuture(RawFuture);
+struct HostFuture(ForeignFuture);
 
-// SAFETY: the host's futures are `Send`.
-unsafe impl Send for HostFuture {}
+impl HostFuture {
+    fn new(future: RawFuture) -> Self {
+        let report = |panic: &_| log_panic("a waker of the plugin", panic);
+        // SAFETY: the host made the future, and outlives this image.
+        Self(unsafe { ForeignFuture::new(future, report) })
+    }
+}
 
 impl Future for HostFuture {
     type Output = Result<()>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let waker = Waker::from(Arc::new(Caught(Some(context.waker().clone()))));
-        // SAFETY: the host made the future, and nobody else polls it.
-        match unsafe { ((*self.0.table).poll)(self.0.data, &waker) } {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.0.poll(context) {
             Progress::Pending => Poll::Pending,
             Progress::Ready(Outcome::Ok(_)) => Poll::Ready(Ok(())),
             Progress::Ready(Outcome::Err(error)) => Poll::Ready(Err(error)),
             Progress::Ready(Outcome::Panic(report)) => Poll::Ready(Err(Error::msg(report.message))),
         }
     }
-}
-
-impl Drop for HostFuture {
-    fn drop(&mut self) {
-        // SAFETY: the host made the future; it is dropped once.
-        let _ = unsafe { ((*self.0.table).drop)(self.0.data) };
-    }
-}
-
-/// A waker of this image on its way to the host: a panic of its ends here.
-struct Caught(Option<Waker>);
-
-impl Wake for Caught {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        caught(|| self.0.iter().for_each(Waker::wake_by_ref));
-    }
-}
-
-impl Drop for Caught {
-    fn drop(&mut self) {
-        caught(|| drop(self.0.take()));
-    }
-}
-
-fn caught(f: impl FnOnce()) {
-    if let Outcome::Panic(report) = crate::image::catch(|| {
-        f();
-        Outcome::Ok(())
-    }) {
-        tracing_core_error(&report.message, &report.location);
-    }
-}
-
-fn tracing_core_error(message: &str, location: &str) {
-    eprintln!("a waker panicked at {location}: {message}");
 }
 
 fn no_host() -> Error {

@@ -9,8 +9,11 @@ mod std_types;
 pub use schema::{Field, SchemaBuilder, Shape, TypeNode, TypeSchema, Variant};
 
 use std::{
-    any::TypeId,
+    any::{TypeId, type_name},
     collections::HashMap,
+    fmt::Display,
+    marker::PhantomData,
+    mem::{self, ManuallyDrop, MaybeUninit},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -58,12 +61,20 @@ use crate::parts::Patch;
             the image that made them"
 )]
 pub unsafe trait Shared: Sized + Send + Sync + 'static {
+    /// Whether a value may hold what [`rehome`](Shared::rehome) replaces. Some types of std cannot, and
+    /// are not walked through.
+    #[doc(hidden)]
+    const MAY_POINT_HOME: bool = true;
+
     /// Adds this type to a schema and returns its place in it.
     fn describe(schema: &mut SchemaBuilder) -> usize;
 
     /// Replaces hidden pointers into another image by pointers into this one.
     ///
     /// An empty `HashMap` has one: its control bytes are a static of the image that made it.
+    ///
+    /// It may run code of the type (the hash or the order of a key) and so panic. Then the value is one
+    /// that may be dropped, and not used any more.
     fn rehome(&mut self) {}
 
     /// How parts are put into a value, if it is a map or a list: such a value is migrated part by part.
@@ -72,6 +83,45 @@ pub unsafe trait Shared: Sized + Send + Sync + 'static {
         None
     }
 }
+
+/// Rehomes a field, which is of the type that the derive saw: references would be turned into what they
+/// lead to, but for the second argument.
+#[doc(hidden)]
+pub fn rehome_field<T: Shared>(field: &mut T, _: PhantomData<T>) {
+    field.rehome();
+}
+
+/// The discriminant of a value of an enum, as text.
+#[doc(hidden)]
+pub fn discriminant<T>(value: T) -> String {
+    let text = format!("{:?}", mem::discriminant(&*ManuallyDrop::new(value)));
+    text.chars().filter(|c| c.is_ascii_digit() || *c == '-').collect()
+}
+
+/// The tag as text, after a look whether the variant of `T` that `is_it` asks for has it. `T` has fields,
+/// and a layout that begins with the tag.
+///
+/// # Panics
+/// When it has another one: what the derive saw is not what was compiled.
+#[doc(hidden)]
+pub fn expect_tag<T, Tag: Copy + Display>(
+    tag: Tag,
+    is_it: impl FnOnce(*const T) -> bool,
+) -> String {
+    let mut place = MaybeUninit::<T>::zeroed();
+    assert!(size_of::<Tag>() <= size_of::<T>(), "{}", OTHER_TAG);
+    // SAFETY: it is large enough, and nothing of it but bytes.
+    unsafe { place.as_mut_ptr().cast::<Tag>().write_unaligned(tag) };
+    let name = type_name::<T>();
+    assert!(
+        is_it(place.as_ptr()),
+        "a variant of `{name}` has another discriminant than {tag}: {OTHER_TAG}"
+    );
+    tag.to_string()
+}
+
+/// What makes a discriminant another one.
+const OTHER_TAG: &str = "an attribute that changes the enum stands above `#[derive(Shared)]`";
 
 /// The types of an image that `#[derive(Shared)]` stands on, but for those with parameters.
 #[doc(hidden)]

@@ -324,7 +324,7 @@ impl Extension<'_> {
         // SAFETY: the context is one that the table knows.
         let found = outcome(unsafe { (self.vault.table.find)(self.vault.context, &shape, name) })?;
         // SAFETY: the engine answers with an object of the shape that was asked for.
-        Ok(found.map(|found| unsafe { Leased::from_raw(found.object, found.lease) }))
+        Ok(found.map(|found| unsafe { found.into_leased_unchecked() }))
     }
 
     /// The names that are registered for an interface, sorted.

@@ -1,28 +1,115 @@
-//! 12: a discriminant that is a constant is compared as text.
+//! A fingerprint is made of values, and not of the text that stands for them.
 
-use hotswap_plugin::TypeSchema;
+use hotswap_plugin::{Shared, TypeSchema};
+
+use crate::support::{Host, in_own_process};
+
+/// The schemas of an enum of one name, `Msg`, whose source differs.
+macro_rules! schema {
+    ([$($setup:item)*] repr($($repr:tt)*) $($variants:tt)*) => {{
+        $($setup)*
+        #[allow(dead_code, reason = "only its shape is of interest")]
+        #[repr($($repr)*)]
+        #[derive(Shared)]
+        enum Msg $($variants)*
+        TypeSchema::of::<Msg>()
+    }};
+}
 
 #[test]
-fn types_with_other_discriminants_differ() {
-    let (one, three) = (TypeSchema::of::<tags_one::Msg>(), TypeSchema::of::<tags_three::Msg>());
-    assert_ne!(tags_one::TAG, tags_three::TAG);
-    println!("{one:?}");
-    assert_ne!(one, three);
+fn a_discriminant_that_is_a_constant_is_told_by_its_value() {
+    let one = schema!([const TAG: u8 = 1;] repr(u8) { A(u32) = TAG, B(String) });
+    let three = schema!([const TAG: u8 = 3;] repr(u8) { A(u32) = TAG, B(String) });
+    let sum = schema!([const ONE: u8 = 1;] repr(u8) { A(u32) = ONE + 2, B(String) });
+    assert_eq!(three, sum);
+    let what = one.difference(&three).unwrap();
+    assert!(what.ends_with("found the variants A = 1, B = 2, expected A = 3, B = 4"), "{what}");
+}
+
+#[test]
+fn discriminants_of_any_kind_are_told() {
+    let below = schema!([const TAG: i64 = -9;] repr(i64) { A(u32) = TAG, B = 1 });
+    let above = schema!([const TAG: i64 = 9;] repr(i64) { A(u32) = TAG, B = 1 });
+    assert_ne!(below, above);
+    let high = schema!([] repr(C, u64) { A { at: u32 } = u64::MAX, B() = 1 });
+    let higher = schema!([] repr(C, u64) { A { at: u32 } = u64::MAX - 1, B() = 1 });
+    assert_ne!(high, higher);
+    let plain = schema!([const TAG: isize = -2;] repr(C) { A = TAG, B });
+    let otherwise = schema!([const TAG: isize = -3;] repr(C) { A = TAG, B = -1 });
+    assert_ne!(plain, otherwise);
+    let counted = schema!([] repr(C) { A = -2, B = -1 });
+    assert_eq!(plain, counted);
+}
+
+#[test]
+fn a_layout_is_told_whatever_the_order_of_its_words() {
+    let one = schema!([] repr(u8, C) { A(u64), B });
+    assert_eq!(one, schema!([] repr(C, u8) { A(u64), B }));
+    assert_ne!(one, schema!([] repr(u8) { A(u64), B }));
+}
+
+#[test]
+fn lengths_and_names_of_types_are_told_by_value() {
+    macro_rules! schema {
+        ($($setup:item)*) => {{
+            $($setup)*
+            #[allow(dead_code, reason = "only its shape is of interest")]
+            #[derive(Shared)]
+            struct Line {
+                bytes: Bytes,
+                unit: [(); LEN],
+            }
+            TypeSchema::of::<Line>()
+        }};
+    }
+    let four = schema!(
+        const LEN: usize = 4;
+        type Bytes = [u8; 4];
+    );
+    assert_eq!(
+        four,
+        schema!(
+            const LEN: usize = 2 + 2;
+            type Bytes = [u8; LEN];
+        )
+    );
+    assert_ne!(
+        four,
+        schema!(
+            const LEN: usize = 5;
+            type Bytes = [u8; 4];
+        )
+    );
+    assert_ne!(
+        four,
+        schema!(
+            const LEN: usize = 4;
+            type Bytes = [i8; LEN];
+        )
+    );
+}
+
+/// The derive saw another tag than the one that was compiled.
+#[test]
+fn an_attribute_that_changes_a_discriminant_afterwards_is_found() {
+    #[derive(Shared)]
+    #[repr(u8)]
+    #[becomes::becomes(#[allow(dead_code)] #[repr(u8)] enum Msg { A(u32) = 3, B(String) = 2 })]
+    enum Msg {
+        A(u32) = 1,
+        B(String) = 2,
+    }
+    std::panic::catch_unwind(TypeSchema::of::<Msg>).expect_err("it is not told as it is not");
 }
 
 /// The whole way: a plugin sets a value, and the host reads it as its own type.
 #[test]
 fn a_value_with_another_discriminant_is_refused() {
-    use crate::support::{Host, in_own_process};
     let end = in_own_process(|| {
         let host = Host::with(&["tagged"]);
-        let read = host.engine.vault().data_bag().read("msg", |msg: &tags_one::Msg| {
-            // SAFETY: the tag of a `repr(u8)` enum is its first byte.
-            println!("tag {}", unsafe { *(&raw const *msg).cast::<u8>() });
-            match msg {
-                tags_one::Msg::A(number) => format!("A {number}"),
-                tags_one::Msg::B(text) => format!("B {text}"),
-            }
+        let read = host.engine.vault().data_bag().read("msg", |msg: &tags_one::Msg| match msg {
+            tags_one::Msg::A(number) => format!("A {number}"),
+            tags_one::Msg::B(text) => format!("B {text}"),
         });
         println!("read: {:?}", read.map_err(|error| error.to_string()));
     });

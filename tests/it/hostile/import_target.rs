@@ -1,4 +1,4 @@
-//! 6: safe code binds an import as another interface.
+//! Safe code that takes what it imports for something else: it is told so where the import is bound.
 
 use hotswap_engine::args;
 
@@ -16,5 +16,7 @@ fn an_import_is_not_bound_as_another_interface() {
         let text = host.engine.invoke::<Option<String>>("confuses", "text", args![]);
         println!("{text:?}");
     });
-    assert!(end.output.contains("refused"), "{:?} {}", end.status, end.output);
+    let refused = "refused: confuses: import: an import is bound as another: found the interface \
+                   `hostile_api::Number`, expected `hostile_api::Text`";
+    assert!(end.output.contains(refused), "{:?} {}", end.status, end.output);
 }

@@ -1,5 +1,6 @@
 //! What hostile or careless code tries; each test stands for a kind of fault.
 
+mod bombs;
 mod clock_set_back;
 mod console_path;
 mod constructors;
@@ -10,6 +11,7 @@ mod environment;
 mod finalisers;
 mod foreign_library;
 mod growing;
+mod half_rehomed;
 mod host_registration;
 mod import_target;
 mod looking;

@@ -4,12 +4,12 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, PoisonError, Weak, mpsc::RecvTimeoutError},
     thread,
     time::Duration,
 };
 
+use hotswap_plugin::__private::end_panic;
 use hotswap_protocol::{
     ErrorKind, HelloResult, MAX_LINE_BYTES, Notification, PROTOCOL_VERSION, Request, RequestLine,
     ResponseLine, SubscribeParams, SubscribeResult, WireError,
@@ -236,12 +236,12 @@ impl Console {
         };
         let started = spawn(move || {
             // The host's code may run in here: its log's subscriber, its Extension.
-            let answer =
-                catch_unwind(AssertUnwindSafe(|| request::answer(&engine, request, &call)));
+            let answer = end_panic(|| request::answer(&engine, request, &call));
             calls.end(id, &call);
             drop(engine);
-            let answer = answer.unwrap_or_else(|_| {
-                Err(WireError::new(ErrorKind::Internal, "the host panicked over the request"))
+            let answer = answer.unwrap_or_else(|panic| {
+                let message = format!("the host panicked over the request: {panic}");
+                Err(WireError::new(ErrorKind::Internal, message))
             });
             send_answer(&outbox, Some(id), answer);
             drop(ticket);

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
@@ -12,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::{Data, StaticPlugin};
+use hotswap_plugin::{__private::end_panic, Data, StaticPlugin};
 use hotswap_protocol::{
     Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadPlan, ReloadReport, Snapshot,
     VaultSnapshot, VersionState,
@@ -315,11 +314,11 @@ impl Inner {
         &self,
         previous: &PluginManager,
     ) -> Result<Arc<dyn ExtensionObject>, EngineError> {
-        let make = AssertUnwindSafe(|| (self.extension)(Some(previous.extension.as_ref())));
-        catch_unwind(make).map_err(|_| EngineError::Load {
+        let make = || (self.extension)(Some(previous.extension.as_ref()));
+        end_panic(make).map_err(|panic| EngineError::Load {
             plugin: None,
             step: Step::Publish,
-            message: "the host's factory for its Extension panicked".into(),
+            message: format!("the host's factory for its Extension panicked: {panic}"),
             causes: Vec::new(),
         })
     }
@@ -331,20 +330,22 @@ impl Inner {
         old: &PluginManager,
         callback: Option<&mut Callback<'_>>,
     ) -> Result<(), EngineError> {
-        let both = AssertUnwindSafe(|| {
-            self.on_reload.iter().try_for_each(|on_reload| on_reload(new, old))?;
-            callback.map_or(Ok(()), |callback| callback(new, old))
-        });
+        let both = || -> Result<(), (String, Vec<String>)> {
+            // The error is the host's own, and so is its text.
+            let told = |error: BoxError| {
+                let causes = std::iter::successors(error.source(), |cause| cause.source());
+                (error.to_string(), causes.map(ToString::to_string).collect())
+            };
+            self.on_reload.iter().try_for_each(|on_reload| on_reload(new, old)).map_err(told)?;
+            callback.map_or(Ok(()), |callback| callback(new, old)).map_err(told)
+        };
         let refuse = |message: String, causes| {
             Err(EngineError::Load { plugin: None, step: Step::Callback, message, causes })
         };
-        match catch_unwind(both) {
+        match end_panic(both) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                let causes = std::iter::successors(error.source(), |cause| cause.source());
-                refuse(error.to_string(), causes.map(ToString::to_string).collect())
-            }
-            Err(_) => refuse("the host's callback panicked".into(), Vec::new()),
+            Ok(Err((message, causes))) => refuse(message, causes),
+            Err(panic) => refuse(format!("the host's callback panicked: {panic}"), Vec::new()),
         }
     }
 

@@ -6,7 +6,10 @@ use std::{
     mem::{ManuallyDrop, MaybeUninit},
 };
 
-use hotswap_plugin::{FunctionDescription, FunctionTypes, Shared, TypeSchema, abi::Outcome};
+use hotswap_plugin::{
+    __private::end_panic, Error, FunctionDescription, FunctionTypes, Shared, TypeSchema,
+    abi::Outcome,
+};
 
 use super::Signature;
 use crate::{
@@ -71,10 +74,8 @@ impl<F: Signature> Expected<F> {
             out.assume_init()
         };
         match outcome {
-            Outcome::Ok(mut value) => {
-                F::Result::rehome(&mut value);
-                Ok(value)
-            }
+            Outcome::Ok(value) if F::Result::MAY_POINT_HOME => rehomed(version, name, value),
+            Outcome::Ok(value) => Ok(value),
             // The name is not looked at before: a call that is done has no use for it.
             other => Err(Self::not_done(version, name.as_ref(), other)),
         }
@@ -116,4 +117,21 @@ impl<F: Signature> Expected<F> {
             )),
         }
     }
+}
+
+/// A result with the pointers into its image replaced. That may run the caller's code (the hash of a
+/// key); where it panics the value is dropped, while the version is still in use.
+fn rehomed<R: Shared>(
+    version: &Version,
+    name: &impl AsRef<str>,
+    mut value: R,
+) -> Result<R, CallError> {
+    let rehome = || {
+        value.rehome();
+        value
+    };
+    end_panic(rehome).map_err(|panic| {
+        let why = Error::msg(format_args!("its result cannot be used here: panicked: {panic}"));
+        CallError::bad_result(version, name.as_ref(), &why)
+    })
 }

@@ -49,9 +49,8 @@ impl Slot {
     ///
     /// The caller has checked that the shape is that of `I`.
     pub fn lend<I: Interface + ?Sized>(self: &Arc<Self>) -> Option<Leased<I>> {
-        let BoundObject { object, lease } = self.lend_raw()?;
-        // SAFETY: the caller's check; the lease keeps the object and its image.
-        Some(unsafe { Leased::from_raw(object, lease) })
+        // SAFETY: the caller's check.
+        self.lend_raw().map(|object| unsafe { object.into_leased_unchecked() })
     }
 
     /// Lends the object; `None` when its owner is gone.
@@ -71,8 +70,11 @@ impl Slot {
         // The hold keeps the object's image mapped, and the reaper drops the object only when no
         // lease is left.
         let hold = Arc::new(Hold { _slot: self.clone(), _lease: lease });
-        let lease = RawLease { context: Arc::into_raw(hold).cast(), retain, release };
-        Some(BoundObject { object, lease })
+        // SAFETY: the two count what the pointer was made of; the object was made by its owner, and
+        // the hold keeps it.
+        Some(unsafe {
+            BoundObject::new(object, RawLease::new(Arc::into_raw(hold).cast(), retain, release))
+        })
     }
 
     /// Drops the object.

@@ -1,12 +1,9 @@
 //! The functions through which images reach the Vault.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use hotswap_plugin::{
-    __private::{CarryTable, RawObject, RawValue, ValueCallback},
+    __private::{CarryTable, RawObject, RawValue, ValueCallback, end_panic},
     BoundObject, Carried, Data, InterfaceShape, Result, Value, Vault,
     abi::{Outcome, PanicReport, VaultContext, VaultTable},
 };
@@ -126,13 +123,8 @@ unsafe extern "C" fn names(context: VaultContext, interface: &str) -> Outcome<Ve
 unsafe fn enter<T>(context: VaultContext, f: impl FnOnce(&View) -> Result<T>) -> Outcome<T> {
     // SAFETY: the caller's promise.
     let view = unsafe { &*context.cast::<View>() };
-    match catch_unwind(AssertUnwindSafe(|| f(view))) {
+    match end_panic(|| f(view)) {
         Ok(result) => Outcome::from_result(result),
-        Err(payload) => {
-            let message = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let message = message.or_else(|| payload.downcast_ref::<String>().cloned());
-            let message = message.unwrap_or_else(|| "the Vault panicked".into());
-            Outcome::Panic(PanicReport { message, location: "the engine".into() })
-        }
+        Err(message) => Outcome::Panic(PanicReport { message, location: "the engine".into() }),
     }
 }

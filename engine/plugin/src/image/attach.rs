@@ -2,7 +2,6 @@
 
 use std::{
     io::Write as _,
-    panic::catch_unwind,
     ptr, slice,
     sync::atomic::{AtomicPtr, Ordering},
 };
@@ -140,14 +139,17 @@ impl Instance {
 
 /// What the symbol `hotswap_attach` does: remembers the host, makes `tracing` and panics go there,
 /// and answers with the functions to call.
+///
+/// # Safety
+/// The table's functions do what [`HostTable`] says of them.
 #[doc(hidden)]
-pub fn attach(
+pub unsafe fn attach(
     host: &'static HostTable,
     plugin: &'static StaticPlugin,
     descriptor: &'static Descriptor,
 ) -> *const PluginTable {
     HOST.store(ptr::from_ref(host).cast_mut(), Ordering::Release);
-    let attached = catch_unwind(|| {
+    let attached = panics::end_panic(|| {
         panics::install_hook();
         log::install();
         let instance = plugin.instance();

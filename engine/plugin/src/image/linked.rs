@@ -74,8 +74,11 @@ impl fmt::Debug for StaticPlugin {
 ///
 /// # Errors
 /// When it is attached already: it has one instance.
+///
+/// # Safety
+/// The table's functions do what [`HostTable`] says of them.
 #[doc(hidden)]
-pub fn attach_linked(
+pub unsafe fn attach_linked(
     plugin: &'static StaticPlugin,
     host: &'static HostTable,
 ) -> Result<*const PluginTable> {

@@ -13,11 +13,12 @@ pub use alloc::HostAllocator;
 pub use attach::{Instance, attach};
 pub use linked::{StaticPlugin, attach_linked};
 pub(crate) use linked::{current_host, inside};
+pub use panics::end_panic;
 pub(crate) use panics::{catch, catch_in_call};
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::abi::HostTable;
+use crate::abi::{HostTable, PanicReport};
 
 /// The section of an artifact that holds the address of its host, and nothing else.
 pub const HOST_SECTION: &str = ".hotswap_host";
@@ -36,4 +37,11 @@ pub(crate) fn host() -> Option<&'static HostTable> {
     let host = HOST.load(Ordering::Acquire);
     // SAFETY: only the engine and attaching store here, and what they store is a `&'static HostTable`.
     unsafe { host.as_ref() }
+}
+
+/// Writes a panic to the host's log that ended where nobody could be told of it.
+pub(crate) fn log_panic(what: &str, PanicReport { message, location }: &PanicReport) {
+    if let Some(host) = current_host() {
+        log::error(host, format!("{what} panicked at {location}: {message}"));
+    }
 }

@@ -38,12 +38,27 @@ pub(crate) fn catch_in_call<T>(f: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
 
 #[cold]
 fn report(payload: Box<dyn Any + Send>) -> PanicReport {
+    PanicReport { message: end_payload(payload), location: location() }
+}
+
+/// Runs `f`; a panic in it becomes its message. For a side that has no report to give.
+///
+/// # Errors
+/// When `f` panicked.
+#[doc(hidden)]
+pub fn end_panic<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(end_payload)
+}
+
+/// Drops a panic's payload, and tells its message. Dropping it can run the author's code, and that can
+/// panic once more.
+#[cold]
+fn end_payload(payload: Box<dyn Any + Send>) -> String {
     let message = message_of(payload.as_ref());
-    // Dropping a payload can run the author's code, and that can panic once more.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
-    PanicReport { message, location: location() }
+    message
 }
 
 /// Where the last panic was raised; unknown at a thread's end, when the note is gone.

@@ -38,7 +38,7 @@ pub enum Shape {
     Struct(Vec<Field>),
     /// Variants.
     Enum {
-        /// Its `repr` as written; empty for the compiler's own.
+        /// Its `repr`; empty for the compiler's own.
         layout: String,
         /// Its variants in order.
         variants: Vec<Variant>,
@@ -61,7 +61,7 @@ pub struct Field {
 pub struct Variant {
     /// Its name.
     pub name: String,
-    /// Its discriminant as written; empty where the compiler counts.
+    /// Its discriminant; empty in an enum with fields that leaves it to the compiler.
     pub discriminant: String,
     /// Its fields.
     pub fields: Vec<Field>,
@@ -72,7 +72,16 @@ impl TypeSchema {
     pub fn of<T: Shared>() -> Self {
         let mut builder = SchemaBuilder::default();
         T::describe(&mut builder);
-        let nodes: Vec<TypeNode> = builder.nodes.into_iter().flatten().collect();
+        Self::of_nodes(builder.nodes.into_iter().flatten().collect())
+    }
+
+    /// The schema of a `str` that is lent.
+    pub(crate) fn of_str() -> Self {
+        let (size, align) = (size_of::<&str>(), align_of::<&str>());
+        Self::of_nodes(vec![TypeNode { name: "str".into(), size, align, shape: Shape::Scalar }])
+    }
+
+    fn of_nodes(nodes: Vec<TypeNode>) -> Self {
         let mut hasher = DefaultHasher::new();
         nodes.hash(&mut hasher);
         Self { nodes, fingerprint: hasher.finish() }
@@ -206,11 +215,11 @@ impl TypeSchema {
         deeper: &mut dyn FnMut(usize, usize) -> Option<String>,
     ) -> Option<String> {
         let names = |variants: &[Variant]| {
-            let text = |variant: &Variant| match variant.discriminant.as_str() {
-                "" => variant.name.clone(),
+            let text = |(at, variant): (usize, &Variant)| match variant.discriminant.as_str() {
+                value if value.is_empty() || value == at.to_string() => variant.name.clone(),
                 value => format!("{} = {value}", variant.name),
             };
-            variants.iter().map(text).collect::<Vec<_>>().join(", ")
+            variants.iter().enumerate().map(text).collect::<Vec<_>>().join(", ")
         };
         let (found_names, wanted_names) = (names(found), names(wanted));
         if found_names != wanted_names {

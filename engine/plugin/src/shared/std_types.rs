@@ -19,6 +19,8 @@ macro_rules! scalars {
         $(
             // SAFETY: the type is named, sized, and owns nothing but memory of the shared allocator.
             unsafe impl Shared for $scalar {
+                const MAY_POINT_HOME: bool = false;
+
                 fn describe(schema: &mut SchemaBuilder) -> usize {
                     schema.add::<Self>(|_| Shape::Scalar)
                 }
@@ -38,12 +40,16 @@ macro_rules! containers {
             // SAFETY: an empty one has no pointer into the image (a dangling one only), and its
             // elements are rehomed.
             unsafe impl<T: Shared> Shared for $container<T> {
+                const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
+
                 fn describe(schema: &mut SchemaBuilder) -> usize {
                     schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
                 }
 
                 fn rehome(&mut self) {
-                    self.iter_mut().for_each(Shared::rehome);
+                    if T::MAY_POINT_HOME {
+                        self.iter_mut().for_each(Shared::rehome);
+                    }
                 }
 
                 fn patch() -> Option<Patch<Self>> {
@@ -75,6 +81,8 @@ containers!(Vec: replace!(push), VecDeque: replace!(push_back), Option: None);
 
 // SAFETY: the box's memory is of the shared allocator, and what it holds is rehomed.
 unsafe impl<T: Shared> Shared for Box<T> {
+    const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
+
     fn describe(schema: &mut SchemaBuilder) -> usize {
         schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
     }
@@ -86,6 +94,8 @@ unsafe impl<T: Shared> Shared for Box<T> {
 
 // SAFETY: either side is rehomed.
 unsafe impl<T: Shared, E: Shared> Shared for Result<T, E> {
+    const MAY_POINT_HOME: bool = T::MAY_POINT_HOME || E::MAY_POINT_HOME;
+
     fn describe(schema: &mut SchemaBuilder) -> usize {
         schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema), E::describe(schema)]))
     }
@@ -100,16 +110,20 @@ unsafe impl<T: Shared, E: Shared> Shared for Result<T, E> {
 
 // SAFETY: every element is rehomed.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
+    const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
+
     fn describe(schema: &mut SchemaBuilder) -> usize {
         schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
     }
 
     fn rehome(&mut self) {
-        self.iter_mut().for_each(Shared::rehome);
+        if T::MAY_POINT_HOME {
+            self.iter_mut().for_each(Shared::rehome);
+        }
     }
 }
 
-// SAFETY: an empty map points at control bytes that are a static of its image, so it is replaced;
+// SAFETY: a map without memory points at control bytes that are a static of its image, so it is replaced;
 // one that has memory has only its own, and its entries are rehomed.
 unsafe impl<K: Shared + Eq + Hash, V: Shared> Shared for HashMap<K, V> {
     fn describe(schema: &mut SchemaBuilder) -> usize {
@@ -117,11 +131,18 @@ unsafe impl<K: Shared + Eq + Hash, V: Shared> Shared for HashMap<K, V> {
     }
 
     fn rehome(&mut self) {
-        let mut entries = mem::take(self);
-        for (mut key, mut value) in entries.drain() {
-            key.rehome();
-            value.rehome();
-            self.insert(key, value);
+        if self.capacity() == 0 {
+            *self = Self::new();
+        } else if K::MAY_POINT_HOME {
+            // A key is not changed in its place.
+            let room = Self::with_capacity(self.capacity());
+            for (mut key, mut value) in mem::replace(self, room) {
+                key.rehome();
+                value.rehome();
+                self.insert(key, value);
+            }
+        } else if V::MAY_POINT_HOME {
+            self.values_mut().for_each(Shared::rehome);
         }
     }
 
@@ -141,10 +162,14 @@ unsafe impl<T: Shared + Eq + Hash> Shared for HashSet<T> {
     }
 
     fn rehome(&mut self) {
-        let mut items = mem::take(self);
-        for mut item in items.drain() {
-            item.rehome();
-            self.insert(item);
+        if self.capacity() == 0 {
+            *self = Self::new();
+        } else if T::MAY_POINT_HOME {
+            let room = Self::with_capacity(self.capacity());
+            for mut item in mem::replace(self, room) {
+                item.rehome();
+                self.insert(item);
+            }
         }
     }
 
@@ -159,15 +184,21 @@ unsafe impl<T: Shared + Eq + Hash> Shared for HashSet<T> {
 
 // SAFETY: an empty map has no pointer at all; its entries are rehomed.
 unsafe impl<K: Shared + Ord, V: Shared> Shared for BTreeMap<K, V> {
+    const MAY_POINT_HOME: bool = K::MAY_POINT_HOME || V::MAY_POINT_HOME;
+
     fn describe(schema: &mut SchemaBuilder) -> usize {
         schema.add::<Self>(|schema| Shape::Generic(vec![K::describe(schema), V::describe(schema)]))
     }
 
     fn rehome(&mut self) {
-        for (mut key, mut value) in mem::take(self) {
-            key.rehome();
-            value.rehome();
-            self.insert(key, value);
+        if K::MAY_POINT_HOME {
+            for (mut key, mut value) in mem::take(self) {
+                key.rehome();
+                value.rehome();
+                self.insert(key, value);
+            }
+        } else if V::MAY_POINT_HOME {
+            self.values_mut().for_each(Shared::rehome);
         }
     }
 
@@ -182,14 +213,18 @@ unsafe impl<K: Shared + Ord, V: Shared> Shared for BTreeMap<K, V> {
 
 // SAFETY: as for `BTreeMap`.
 unsafe impl<T: Shared + Ord> Shared for BTreeSet<T> {
+    const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
+
     fn describe(schema: &mut SchemaBuilder) -> usize {
         schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
     }
 
     fn rehome(&mut self) {
-        for mut item in mem::take(self) {
-            item.rehome();
-            self.insert(item);
+        if T::MAY_POINT_HOME {
+            for mut item in mem::take(self) {
+                item.rehome();
+                self.insert(item);
+            }
         }
     }
 
@@ -207,6 +242,8 @@ macro_rules! tuples {
         $(
             // SAFETY: the fields' offsets are told, and each is rehomed.
             unsafe impl<$($name: Shared),*> Shared for ($($name,)*) {
+                const MAY_POINT_HOME: bool = $($name::MAY_POINT_HOME)||*;
+
                 fn describe(schema: &mut SchemaBuilder) -> usize {
                     schema.add::<Self>(|schema| Shape::Struct(vec![
                         $(schema.field::<$name>(
@@ -237,6 +274,8 @@ tuples!(
 
 // SAFETY: an error is owned text: a string and a list of strings.
 unsafe impl Shared for crate::Error {
+    const MAY_POINT_HOME: bool = false;
+
     fn describe(schema: &mut SchemaBuilder) -> usize {
         schema.add::<Self>(|_| Shape::Scalar)
     }

@@ -42,4 +42,57 @@ trait HasType {
     type Item;
 }
 
+#[interface]
+trait Keeps {
+    fn keep(&self, text: &'static str);
+}
+
+#[interface]
+trait KeepsBytes {
+    fn keep(&self, text: (&'static [u8]));
+}
+
+#[interface]
+trait KeepsItself {
+    fn keep(&'static self);
+}
+
+#[interface]
+trait KeepsItselfByName {
+    fn keep(self: &'static Self);
+}
+
+#[interface]
+trait LivesAs<'a> {
+    fn keep(&self, text: &'a str);
+}
+
+#[interface]
+trait LivesAsItSays {
+    fn keep<'a>(&self, text: &'a str)
+    where
+        'a: 'static;
+}
+
+#[interface]
+trait Trusts {
+    unsafe fn trust(&self);
+}
+
+#[interface]
+trait LendsForGood {
+    fn lend(&self) -> (&'static str);
+}
+
+macro_rules! keeps {
+    ($text:ty) => {
+        #[interface]
+        trait KeepsOfMacro {
+            fn keep(&self, text: $text);
+        }
+    };
+}
+
+keeps!(&'static str);
+
 fn main() {}

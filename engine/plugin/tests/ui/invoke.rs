@@ -20,6 +20,15 @@ fn has_arguments() {}
 #[invoke]
 async fn keeps_the_vault(vault: &'static Vault) {}
 
+macro_rules! keeps {
+    ($vault:ty) => {
+        #[invoke]
+        async fn keeps_the_vault_of_a_macro(vault: $vault) {}
+    };
+}
+
+keeps!(&'static Vault);
+
 #[invoke]
 fn asks_late(name: String, vault: &Vault) {}
 

@@ -1,0 +1,90 @@
+//! Wherever the code of a plugin panics, its panic ends on its own side, whatever it was raised with and
+//! whatever its drop does.
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::{Context, Waker},
+};
+
+use hotswap_engine::{
+    Data, Value, args,
+    protocol::{ErrorKind, VersionState::Freed},
+};
+use sample_api::Animal;
+
+use crate::support::{Host, in_own_process};
+
+fn calls(host: &Host) {
+    for function in ["throw", "fail", "log", "throw_later"] {
+        let error = host.engine.invoke::<()>("bombs", function, args![]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Panic, "{error}");
+    }
+    for function in ["throw", "fail", "log"] {
+        let func = host.engine.func::<fn() -> ()>("bombs", function).unwrap();
+        assert_eq!(func.call().unwrap_err().kind(), ErrorKind::Panic);
+    }
+    let live = host.engine.live_funcs::<fn() -> ()>();
+    assert_eq!(live.call("live_throw", ()).unwrap_err().kind(), ErrorKind::Panic);
+    host.engine.vault().live().call("live_throw", args![]).unwrap_err();
+    let data = Data::named("LiveBomb", Value::Null);
+    host.engine.vault().live().renew(&data).unwrap_err();
+}
+
+fn future(host: &Host) {
+    let bombs = host.engine.plugin("bombs").unwrap();
+    let mut call = Box::pin(bombs.invoke_async::<()>("wait", args![]));
+    let poll = pin!(call.as_mut()).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(poll.is_pending());
+}
+
+fn object(host: &Host) {
+    let objects = host.engine.current().registered::<dyn Animal>().unwrap();
+    let speak = || objects[0].object.speak(1);
+    catch_unwind(AssertUnwindSafe(speak)).expect_err("a panic over there is raised here");
+}
+
+#[test]
+fn every_end_of_a_plugin_may_panic() {
+    let end = in_own_process(|| {
+        tracing_subscriber::fmt().init();
+        let host = Host::with(&["bombs"]);
+        calls(&host);
+        future(&host);
+        object(&host);
+        let vault = host.engine.vault_snapshot();
+        assert_eq!(vault.data_bag.len(), 1, "a value that cannot be told is shown by its type");
+        host.plugins.install("bombs", 2);
+        host.reload();
+        host.wait_for("bombs", 1, Freed);
+        assert!(host.engine.shutdown(std::time::Duration::from_secs(60)).held.is_empty());
+        println!("the host goes on");
+    });
+    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+}
+
+/// What the host itself throws where the engine runs its code.
+#[test]
+fn the_hosts_code_may_panic_with_anything() {
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in the drop of a bomb");
+        }
+    }
+
+    let end = in_own_process(|| {
+        let host = Host::with(&["echo"]);
+        host.plugins.install("echo", 2);
+        let error = host
+            .engine
+            .reload_with((), |_, _| -> Result<(), std::fmt::Error> { std::panic::panic_any(Bomb) });
+        println!("{}", error.unwrap_err());
+        host.reload();
+        println!("the host goes on");
+    });
+    assert!(end.output.contains("the host's callback panicked: "), "{}", end.output);
+    assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);
+}
