@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use hotswap_protocol::{ErrorKind, HostInfo, WireError};
+use hotswap_protocol::{ErrorKind, HostInfo, RuntimeDir, WireError, remove_dead_socket};
 
 use crate::client::Client;
 
@@ -14,10 +14,27 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The directory that holds the sockets of this user's hosts.
 pub fn directory() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-        Some(runtime) if runtime.is_dir() => runtime.join("hotswap"),
-        _ => std::env::temp_dir().join(format!("hotswap-{}", rustix::process::getuid().as_raw())),
+    runtime_dir().path().to_owned()
+}
+
+fn runtime_dir() -> RuntimeDir {
+    RuntimeDir::of(user_id())
+}
+
+fn user_id() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// Says that no host has a socket in the directory, and why it was not looked for, if so.
+pub(crate) fn no_sockets() -> String {
+    let dir = runtime_dir();
+    let mut text = format!("no host runs with a console socket in {}", dir.path().display());
+    let untrusted = dir.check().err().filter(|error| error.kind() != io::ErrorKind::NotFound);
+    let passed_over = dir.passed_over().map(str::to_owned);
+    for why in passed_over.into_iter().chain(untrusted.map(|error| error.to_string())) {
+        text = format!("{text}. {why}");
     }
+    text
 }
 
 /// The socket of the host with this process id.
@@ -74,6 +91,9 @@ impl HostChoice {
 
     /// Connects to this host; a socket that nobody listens at any more is removed.
     pub async fn connect(&self, client_name: &str) -> Result<Connected, WireError> {
+        if matches!(self, Self::Process(_)) {
+            runtime_dir().check().map_err(|error| self.no_host(&error))?;
+        }
         match open(&self.socket()).await {
             Ok(stream) => hello(stream, client_name).await,
             Err(error) => Err(self.no_host(&error)),
@@ -113,10 +133,7 @@ pub async fn connect(
 pub(crate) fn no_host_runs() -> WireError {
     WireError::new(
         ErrorKind::NoHost,
-        format!(
-            "no host runs with a console socket in {}; start one with `hotswap run <host-dir>`",
-            directory().display()
-        ),
+        format!("{}; start one with `hotswap run <host-dir>`", no_sockets()),
     )
 }
 
@@ -137,7 +154,12 @@ async fn running(client_name: &str) -> Vec<Connected> {
 }
 
 fn sockets() -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory()) else { return Vec::new() };
+    let dir = runtime_dir();
+    // In a directory that others can change, anybody can listen.
+    if dir.check().is_err() {
+        return Vec::new();
+    }
+    let Ok(entries) = std::fs::read_dir(dir.path()) else { return Vec::new() };
     entries
         .flatten()
         .map(|entry| entry.path())
@@ -145,22 +167,24 @@ fn sockets() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Connects, and removes the socket of a host that has gone without doing so.
+/// Connects, and removes the socket of a host that has gone without doing so: one among those of this
+/// user's hosts, and not whatever somebody names.
 async fn open(path: &Path) -> io::Result<tokio::net::UnixStream> {
     let answer = tokio::net::UnixStream::connect(path).await;
     let refused = matches!(&answer, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
     // A host that is just starting refuses too, between making its socket and listening.
-    if refused && !owner_lives(path) {
-        // Left in place it does no harm.
-        let _ = std::fs::remove_file(path);
+    let pid = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+    if let Some(pid) = pid.filter(|pid| refused && *path == of_process(*pid)) {
+        remove_left_behind(pid);
     }
     answer
 }
 
-/// Whether the process lives whose id names this socket; also true when it names none.
-fn owner_lives(socket: &Path) -> bool {
-    let pid = socket.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-    pid.is_none_or(process_lives)
+/// Removes the socket that a process which has ended left. One that stays does no harm.
+pub(crate) fn remove_left_behind(pid: u32) {
+    if !process_lives(pid) {
+        remove_dead_socket(&of_process(pid), user_id());
+    }
 }
 
 /// Whether a process of this id runs. One that has ended and whose parent has not noticed does not.

@@ -23,12 +23,7 @@ pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
         return Ok(print_json(&hosts)?);
     }
     if hosts.is_empty() {
-        let directory = socket::directory();
-        return Ok(writeln!(
-            io::stderr(),
-            "no host runs with a socket in {}",
-            directory.display()
-        )?);
+        return Ok(writeln!(io::stderr(), "{}", socket::no_sockets())?);
     }
     Ok(write!(io::stdout(), "{}", text::hosts(&hosts))?)
 }

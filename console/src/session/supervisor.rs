@@ -386,7 +386,7 @@ impl Supervisor {
     async fn exited(&mut self, exit: HostExit) {
         if let Some(process) = self.process.take() {
             // A host that crashed leaves its socket behind; most have removed it themselves.
-            let _ = std::fs::remove_file(socket::of_process(process.pid));
+            socket::remove_left_behind(process.pid);
         }
         self.client = None;
         self.link = None;

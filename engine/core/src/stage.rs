@@ -7,14 +7,15 @@
 
 use std::{
     env, fs,
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io::{self, Read},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use hotswap_protocol::RuntimeDir;
 use memmap2::MmapOptions;
 
 use crate::{
@@ -32,7 +33,7 @@ const LOCK: &str = "owner.lock";
 /// This process's staging directory. Dropping it removes it.
 pub(crate) struct Staging {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// A copy of an artifact in the staging directory, removed when dropped.
@@ -63,30 +64,25 @@ pub(crate) struct Named {
 impl Staging {
     /// Makes a directory for this process, and removes those whose owners are gone.
     pub fn new() -> Result<Self, EngineError> {
-        let parent = runtime_dir("stage")?;
+        let parent = runtime_dir(Some("stage"))?;
         remove_orphans(&parent);
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let next =
-            || parent.join(format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-        let mut dir = next();
-        while is_owned(&dir) {
-            dir = next();
-        }
-        let lock = own(&dir).map_err(|error| EngineError::Setup {
-            what: "cannot make the staging directory".into(),
-            path: dir.clone(),
+        let made = make_own(&parent).map_err(|error| EngineError::Setup {
+            what: "cannot make a staging directory in".into(),
+            path: parent.clone(),
             error,
-        })?;
-        Ok(Self { dir, _lock: lock })
+        });
+        made.map(|(dir, lock)| Self { dir, lock })
     }
 
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Removes the directory; nothing is staged or mapped any more.
+    /// Removes the directory, if it still is the one that was made; nothing is staged or mapped any more.
     pub fn remove(&self) {
-        let _ = fs::remove_dir_all(&self.dir);
+        if is_at(&self.lock, &self.dir.join(LOCK)) {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 
     /// Copies an artifact.
@@ -180,80 +176,96 @@ fn open(found: &Found) -> io::Result<File> {
     File::open(&found.path)
 }
 
-/// A directory of this user's for sockets or staging directories, which nobody else can enter:
-/// `$XDG_RUNTIME_DIR/hotswap`, or `hotswap-UID` among the temporary files.
-pub(crate) fn runtime_dir(purpose: &str) -> Result<PathBuf, EngineError> {
-    // SAFETY: the call has no precondition and cannot fail.
-    let uid = unsafe { libc::getuid() };
-    let xdg = env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|dir| fs::metadata(dir).is_ok_and(|dir| dir.is_dir() && dir.uid() == uid));
-    let root = match xdg {
-        Some(dir) => dir.join("hotswap"),
-        None => env::temp_dir().join(format!("hotswap-{uid}")),
-    };
-    let dir = if purpose.is_empty() { root.clone() } else { root.join(purpose) };
-    let ready = private_dir(&root).and_then(|()| check_owner(&root, uid));
-    ready.and_then(|()| private_dir(&dir)).map_err(|error| EngineError::Setup {
+/// A directory of this user's for sockets or staging directories, which nobody else can enter.
+pub(crate) fn runtime_dir(within: Option<&str>) -> Result<PathBuf, EngineError> {
+    let dir = RuntimeDir::of(user_id());
+    if let Some(why) = dir.passed_over() {
+        tracing::warn!("{why}; {} is used instead", dir.path().display());
+    }
+    dir.make(within).map_err(|error| EngineError::Setup {
         what: "cannot use the runtime directory".into(),
-        path: dir.clone(),
+        path: dir.path().to_owned(),
         error,
-    })?;
-    Ok(dir)
+    })
 }
 
-/// Whether a living process has a directory: one of the same id, elsewhere.
-fn is_owned(dir: &Path) -> bool {
-    let lock = File::open(dir.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+/// The user who runs this process.
+pub(crate) fn user_id() -> u32 {
+    // SAFETY: the call has no precondition and cannot fail.
+    unsafe { libc::getuid() }
 }
 
-/// Makes a staging directory and locks it. A host that starts at the same moment may take it for an
-/// orphan's before it is locked; then it is made again.
-fn own(dir: &Path) -> io::Result<File> {
+/// Makes a staging directory that nobody else has, and locks it.
+///
+/// A process of the same id may have one of the same name, where two containers share the directory; and
+/// one that died here may have left one. Neither is touched: the next name is taken.
+fn make_own(parent: &Path) -> io::Result<(PathBuf, File)> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     loop {
-        // A process of the same id may have died here before.
-        match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => private_dir(dir)?,
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = parent.join(format!("{}-{count}", process::id()));
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            made => made?,
         }
-        let path = dir.join(LOCK);
-        let lock = File::create(&path)?;
-        lock.lock()?;
-        let still_there = fs::metadata(&path).ok().map(|file| file.ino());
-        if still_there == Some(lock.metadata()?.ino()) {
-            return Ok(lock);
+        if let Some(lock) = lock_own(&dir)? {
+            return Ok((dir, lock));
         }
     }
 }
 
-/// Makes a directory that only this user can enter.
-fn private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+/// Locks a directory that was just made; none when a host that starts at the same moment has taken it for
+/// an orphan.
+fn lock_own(dir: &Path) -> io::Result<Option<File>> {
+    let path = dir.join(LOCK);
+    let lock = match File::create_new(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        made => made?,
+    };
+    match lock.try_lock() {
+        Ok(()) if is_at(&lock, &path) => Ok(Some(lock)),
+        Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
-/// A directory among everybody's temporary files may have been made by somebody else first.
-fn check_owner(dir: &Path, uid: u32) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(dir)?;
-    if !metadata.is_dir() || metadata.uid() != uid {
-        return Err(io::Error::other("it belongs to another user, or is no directory"));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
+/// Whether a file is what a path leads to.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let there = fs::symlink_metadata(path).ok().map(place);
+    there.is_some() && there == file.metadata().ok().map(place)
 }
 
-/// Removes the staging directories of processes that were killed: nobody holds their lock.
+/// Removes the staging directories of processes that were killed: nobody holds their lock. What has
+/// another name, or is no directory, is nobody's staging directory.
 fn remove_orphans(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
-    for dir in entries.flatten().map(|entry| entry.path()) {
-        let Ok(lock) = File::open(dir.join(LOCK)) else { continue };
-        match lock.try_lock() {
-            Ok(()) => {
-                let _ = fs::remove_dir_all(&dir);
-            }
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+    for entry in entries.flatten() {
+        let is_dir = entry.file_type().is_ok_and(|file| file.is_dir());
+        if is_dir && entry.file_name().to_str().is_some_and(is_staging_name) {
+            remove_orphan(&entry.path());
+        }
+    }
+}
+
+/// `4125-0`
+fn is_staging_name(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.split_once('-').is_some_and(|(pid, count)| is_number(pid) && is_number(count))
+}
+
+fn remove_orphan(dir: &Path) {
+    let path = dir.join(LOCK);
+    match File::open(&path) {
+        // The lock is held until the directory is gone.
+        Ok(lock) if lock.try_lock().is_ok() && is_at(&lock, &path) => {
+            let _ = fs::remove_dir_all(dir);
+        }
+        Ok(_) => {}
+        // Its owner died before it made the lock, or is about to; then it makes another directory. With
+        // anything in it, it stays.
+        Err(_) => {
+            let _ = fs::remove_dir(dir);
         }
     }
 }

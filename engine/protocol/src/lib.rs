@@ -25,6 +25,7 @@ pub mod in_flight;
 mod latency;
 mod message;
 mod plan;
+mod runtime_dir;
 mod snapshot;
 
 pub use contents::{
@@ -42,6 +43,7 @@ pub use message::{
     SubscribeParams, SubscribeResult, TargetParams, WireError,
 };
 pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
+pub use runtime_dir::{RuntimeDir, remove_dead_socket};
 pub use snapshot::{
     Cut, DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, LiveFunctionInfo,
     LiveSnapshot, LiveTypeInfo, MAX_LISTED, ParamInfo, PluginInfo, Snapshot, Source, VaultSnapshot,

@@ -5,7 +5,7 @@ use std::{
     os::{
         fd::AsRawFd,
         unix::{
-            fs::{FileTypeExt, PermissionsExt},
+            fs::{FileTypeExt, MetadataExt, PermissionsExt},
             net::{UnixListener, UnixStream},
         },
     },
@@ -18,10 +18,14 @@ use std::{
     time::Duration,
 };
 
-use hotswap_protocol::CONSOLE_ENV;
+use hotswap_protocol::{CONSOLE_ENV, remove_dead_socket};
 
 use super::connection;
-use crate::{EngineError, engine::Inner, stage::runtime_dir};
+use crate::{
+    EngineError,
+    engine::Inner,
+    stage::{runtime_dir, user_id},
+};
 
 /// How many consoles may be attached at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -57,6 +61,9 @@ impl ConsoleSocket {
 /// A listening socket. Dropping it removes it and ends its thread.
 pub(crate) struct Listener {
     path: PathBuf,
+    /// The device and the inode of the socket: what else is at its path by then stays.
+    place: Option<(u64, u64)>,
+    socket: UnixListener,
     stop: Arc<AtomicBool>,
     connections: Arc<connection::Connections>,
 }
@@ -70,9 +77,12 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        if self.place.is_some() && self.place == place_of(&self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
         // Wakes the thread that accepts.
-        let _ = UnixStream::connect(&self.path);
-        let _ = fs::remove_file(&self.path);
+        // SAFETY: the socket is open.
+        unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR) };
         self.connections.close_all();
     }
 }
@@ -81,7 +91,7 @@ impl Drop for Listener {
 pub(crate) fn listen(engine: &Arc<Inner>, socket: ConsoleSocket) -> Result<Listener, EngineError> {
     let path = match socket.path {
         Some(path) => path,
-        None => runtime_dir("")?.join(format!("{}.sock", std::process::id())),
+        None => runtime_dir(None)?.join(format!("{}.sock", std::process::id())),
     };
     let setup = |error| EngineError::Setup {
         what: "cannot listen for consoles at".into(),
@@ -89,6 +99,8 @@ pub(crate) fn listen(engine: &Arc<Inner>, socket: ConsoleSocket) -> Result<Liste
         error,
     };
     let listener = bind(&path).map_err(setup)?;
+    let socket = listener.try_clone().map_err(setup)?;
+    let place = place_of(&path);
     let stop = Arc::new(AtomicBool::new(false));
     let connections = Arc::new(connection::Connections::default());
     let accept = Accept {
@@ -99,18 +111,32 @@ pub(crate) fn listen(engine: &Arc<Inner>, socket: ConsoleSocket) -> Result<Liste
     };
     let thread = thread::Builder::new().name("hotswap-console".into());
     thread.spawn(move || accept.run(&listener)).map_err(setup)?;
-    Ok(Listener { path, stop, connections })
+    Ok(Listener { path, place, socket, stop, connections })
 }
 
-/// Binds the socket; a file that a dead process of the same id left is removed first.
+/// The device and the inode of what is at a path.
+fn place_of(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Binds the socket; one that a dead process left is removed first, and nothing else.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).is_err() {
-        fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
+    remove_dead_socket(path, user_id());
+    let listener = UnixListener::bind(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => io::Error::new(error.kind(), in_use(path)),
+        _ => error,
+    })?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Why nobody can listen at a path.
+fn in_use(path: &Path) -> &'static str {
+    if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        "another process has a socket there; choose another path"
+    } else {
+        "what is there is no socket, and is left alone; choose another path"
+    }
 }
 
 struct Accept {
@@ -171,6 +197,5 @@ fn is_same_user(stream: &UnixStream) -> bool {
             &raw mut size,
         )
     };
-    // SAFETY: the call has no precondition and cannot fail.
-    code == 0 && peer.uid == unsafe { libc::getuid() }
+    code == 0 && peer.uid == user_id()
 }
