@@ -1,9 +1,10 @@
 //! Files that are there as a whole or not at all.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Makes `path` hold `contents`, through a temporary file beside it. A file that holds them
 /// already stays as it is, so that its inode and times go on saying that nothing changed.
@@ -38,4 +39,15 @@ fn holds(path: &Path, contents: &[u8]) -> bool {
     let same_size = fs::metadata(path)
         .is_ok_and(|metadata| metadata.is_file() && metadata.len() == contents.len() as u64);
     same_size && fs::read(path).is_ok_and(|present| present == contents)
+}
+
+/// Dates a file so that it is the newest beside `others`, whatever the clock says: it may have been set
+/// back since these were written.
+pub(crate) fn date_as_newest(
+    path: &Path,
+    others: impl Iterator<Item = SystemTime>,
+) -> io::Result<()> {
+    let after = others.max().and_then(|newest| newest.checked_add(Duration::from_millis(1)));
+    let now = after.map_or_else(SystemTime::now, |after| after.max(SystemTime::now()));
+    File::options().write(true).open(path)?.set_modified(now)
 }

@@ -84,7 +84,7 @@ impl Built {
     /// alone. A host that has the earlier file mapped keeps that one, as it has another inode.
     pub fn install(&mut self, out_dir: &Path) -> Result<PathBuf, BuildError> {
         let began = Instant::now();
-        let path = store::install(&self.plugin, &self.artifact, out_dir)?;
+        let path = store::install(&self.plugin, self.build_id, &self.artifact, out_dir)?;
         self.phases.push(PhaseTiming::new("install", None, began.elapsed()));
         self.keep_phases();
         Ok(path)

@@ -23,11 +23,12 @@ use crate::build::compile::Run;
 use crate::build::link::INCLUDED;
 use crate::replay::dep_info::DepInfo;
 use crate::replay::guard::BuildScript;
+pub(crate) use crate::replay::input::Moment;
 use crate::replay::input::{Input, Stat};
 use crate::replay::invocation::{Invocation, Noted, Notes};
 use crate::replay::plan::{Plan, Seen};
 use crate::replay::record::{Compiled, Output, Plugin, Record, Unit, UnitId, unit_id_of};
-use crate::{Cancel, Diagnostic, PluginPackage};
+use crate::{Cancel, Diagnostic, PluginPackage, atomic_file};
 
 mod dep_info;
 mod guard;
@@ -37,6 +38,10 @@ mod plan;
 mod record;
 mod run;
 
+/// What is known of a way to build, in its directory.
+const RECORD: &str = "record.json";
+/// How many digits name a way to build.
+const WAY_DIGITS: usize = 16;
 /// How many ways to build a workspace are remembered.
 const REMEMBERED_WAYS: usize = 6;
 
@@ -87,7 +92,7 @@ impl<'a> Replay<'a> {
             forget_oldest(&parent);
             fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         }
-        let record = Record::load(&dir.join("record.json"));
+        let record = Record::load(&dir.join(RECORD));
         let included = cargo.get_args().filter_map(|arg| arg.to_str()).find(|arg| is_included(arg));
         Ok(Self { plugin, included: included.map(str::to_owned), dir, record })
     }
@@ -126,7 +131,7 @@ impl<'a> Replay<'a> {
     pub(crate) fn learn(
         &mut self,
         notes: &Notes,
-        began: SystemTime,
+        began: Moment,
         cargo: &Command,
         run: &Run,
     ) -> io::Result<()> {
@@ -136,8 +141,9 @@ impl<'a> Replay<'a> {
         let plugin = self.plugin;
         for artifact in run.artifacts.iter().filter(|artifact| is_local(plugin, artifact)) {
             let is_root = artifact.manifest_path == plugin.manifest_path;
-            let id =
-                is_library(artifact).then(|| self.unit_of(artifact, &noted, settings)).flatten();
+            let id = is_library(artifact)
+                .then(|| self.unit_of(artifact, &noted, settings, began))
+                .flatten();
             if let Some(id) = id {
                 if let Some(unit) = self.record.units.get_mut(&id) {
                     unit.diagnostics = run.diagnostics_of(artifact).cloned().collect();
@@ -169,11 +175,13 @@ impl<'a> Replay<'a> {
             files.extend(script.paths);
             variables.extend(script.variables);
         }
-        let guards = files.iter().map(|path| Input::read_since(path, began, None)).collect();
+        let guards = files.iter().map(|path| Input::read_since(path, began.at(), None)).collect();
         let env = variables.into_iter().map(|name| (std::env::var(&name).ok(), name));
         let env = env.map(|(value, name)| (name, value)).collect();
-        let build_id = self.record.plugins.remove(&self.plugin.name).and_then(|it| it.build_id);
-        let plugin = Plugin { root, units, cargo_library, guards, env, diagnostics, build_id };
+        let before = self.record.plugins.remove(&self.plugin.name);
+        let (library, build_id) = before.map(|it| (it.library, it.build_id)).unwrap_or_default();
+        let plugin =
+            Plugin { root, units, cargo_library, guards, env, diagnostics, library, build_id };
         self.record.plugins.insert(self.plugin.name.clone(), plugin);
         self.save()?;
         Ok(())
@@ -193,7 +201,7 @@ impl<'a> Replay<'a> {
         for done in replayed {
             let Some(unit) = self.record.units.get(&done.id) else { continue };
             let info = dep_info(&unit.invocation, &place_of(&self.dir, &done.id))?;
-            let read = |path: &PathBuf| Input::read_since(path, done.began, seen.get(path));
+            let read = |path: &PathBuf| Input::read_since(path, done.began.at(), seen.get(path));
             let compiled = Compiled {
                 inputs: info.files.iter().map(read).collect(),
                 env: info.env,
@@ -216,6 +224,26 @@ impl<'a> Replay<'a> {
         outputs.iter().map(|output| output.path.as_path()).find(|path| is_shared_library(path))
     }
 
+    /// Whether this is the library that was compiled last, where nothing was compiled since. The file
+    /// system says so already, by its size and times; but these can be had for another content.
+    pub(crate) fn is_library(&self, content: &[u8]) -> bool {
+        let plugin = self.record.plugins.get(&self.plugin.name);
+        let known = plugin.and_then(|plugin| plugin.library.as_ref());
+        known.is_none_or(|known| *known == blake3::hash(content).to_string())
+    }
+
+    /// Remembers the library as it was compiled.
+    pub(crate) fn remember_library(&mut self, content: &[u8]) -> io::Result<()> {
+        let hash = Some(blake3::hash(content).to_string());
+        match self.record.plugins.get_mut(&self.plugin.name) {
+            Some(plugin) if plugin.library != hash => {
+                plugin.library = hash;
+                self.save()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the compilers had to say about the sources as they were compiled last.
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
         let Some(plugin) = self.record.plugins.get(&self.plugin.name) else { return Vec::new() };
@@ -236,7 +264,11 @@ impl<'a> Replay<'a> {
     }
 
     fn save(&mut self) -> io::Result<()> {
-        self.record.save(&self.dir.join("record.json"))
+        let record = self.dir.join(RECORD);
+        self.record.save(&record)?;
+        let parent = self.dir.parent().unwrap_or(&self.dir);
+        let others = ways(parent).into_iter().filter(|(_, dir)| *dir != self.dir);
+        atomic_file::date_as_newest(&record, others.filter_map(|(used, _)| used))
     }
 
     /// The unit that cargo compiled into this artifact: just now, or earlier and noted then.
@@ -245,6 +277,7 @@ impl<'a> Replay<'a> {
         artifact: &Artifact,
         noted: &[Noted],
         settings: &BTreeMap<PathBuf, String>,
+        began: Moment,
     ) -> Option<UnitId> {
         let is_root = artifact.manifest_path == self.plugin.manifest_path;
         let package_dir = artifact.manifest_path.parent()?.as_std_path();
@@ -268,7 +301,8 @@ impl<'a> Replay<'a> {
         let invocation = noted.invocation.clone();
         let out_dir = invocation.dir.join(invocation.option("--out-dir")?);
         let info = dep_info(&invocation, &out_dir).ok()?;
-        let read = |path: &PathBuf| Input::read_since(path, noted.began, None);
+        let began = began.if_steady(noted.began);
+        let read = |path: &PathBuf| Input::read_since(path, began, None);
         let outputs = artifact.filenames.iter().map(|path| Output::of(path.as_std_path()));
         let externs = invocation.externs().map(|(_, path)| Output::of(path)).collect();
         let compiled = Compiled {
@@ -354,19 +388,35 @@ fn way(plugin: &PluginPackage, cargo: &Command) -> String {
         add(name.as_ref());
         add(value.as_ref());
     }
-    hasher.finalize().to_hex()[..16].to_owned()
+    hasher.finalize().to_hex()[..WAY_DIGITS].to_owned()
 }
 
 fn is_included(arg: impl AsRef<str>) -> bool {
     arg.as_ref().starts_with(INCLUDED)
 }
 
+/// The ways to build that are remembered, and when each was last learnt of: the oldest first.
+fn ways(parent: &Path) -> Vec<(Option<SystemTime>, PathBuf)> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let is_way = |entry: &fs::DirEntry| {
+        let is_named = entry.file_name().to_str().is_some_and(is_way_name);
+        is_named && entry.file_type().is_ok_and(|file| file.is_dir())
+    };
+    let used = |dir: &Path| fs::metadata(dir.join(RECORD)).and_then(|it| it.modified()).ok();
+    let dirs = entries.filter(is_way).map(|entry| entry.path());
+    let mut ways: Vec<_> = dirs.map(|dir| (used(&dir), dir)).collect();
+    ways.sort();
+    ways
+}
+
+/// Whether [`way`] makes such names.
+fn is_way_name(name: &str) -> bool {
+    name.len() == WAY_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Makes room for another way to build.
 fn forget_oldest(parent: &Path) {
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let used = |dir: &Path| fs::metadata(dir.join("record.json")).and_then(|it| it.modified()).ok();
-    let mut ways: Vec<_> = entries.map(|entry| (used(&entry.path()), entry.path())).collect();
-    ways.sort();
+    let ways = ways(parent);
     let surplus = (ways.len() + 1).saturating_sub(REMEMBERED_WAYS);
     for (_, dir) in ways.into_iter().take(surplus) {
         // What stays is found again the next time.
@@ -421,12 +471,14 @@ fn dep_infos_beside(artifact: &Artifact) -> Vec<PathBuf> {
 
 /// Makes cargo compile a unit anew.
 fn remove_outputs(artifact: &Artifact) {
-    for path in &artifact.filenames {
-        // What lies beside the directory of libraries is another name for what lies in there.
-        let inner =
-            path.parent().zip(path.file_name()).map(|(dir, name)| dir.join("deps").join(name));
-        for path in [Some(path.clone()), inner].into_iter().flatten() {
-            let _ = fs::remove_file(path);
-        }
+    artifact.filenames.iter().for_each(|path| remove_output(path.as_std_path()));
+}
+
+/// Removes a compiled file, also under its other name.
+pub(crate) fn remove_output(path: &Path) {
+    // What lies beside the directory of libraries is another name for what lies in there.
+    let inner = path.parent().zip(path.file_name()).map(|(dir, name)| dir.join("deps").join(name));
+    for path in inner.iter().map(PathBuf::as_path).chain([path]) {
+        let _ = fs::remove_file(path);
     }
 }

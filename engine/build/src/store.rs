@@ -2,7 +2,7 @@
 
 use std::env::consts::DLL_SUFFIX;
 use std::ffi::OsStr;
-use std::fs::{self, DirEntry, File};
+use std::fs::{self, DirEntry, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -76,12 +76,10 @@ impl Store {
             BuildError::artifact(format!("this is no artifact that can be stored: {error}"))
         })?;
         let path = self.path(&facts.name, facts.build_id)?;
-        // The newest in any case, also where the clock was set back.
-        let newest = self.list(&facts.name)?.first().map(|file| file.stored_at);
-        let after = newest.map(|newest| newest + std::time::Duration::from_millis(1));
-        let now = after.into_iter().fold(SystemTime::now(), SystemTime::max);
+        let others = self.list(&facts.name)?.into_iter().filter(|file| file.path != path);
+        let others = others.map(|file| file.stored_at);
         let stored = atomic_file::write_executable(&path, artifact)
-            .and_then(|()| File::options().write(true).open(&path)?.set_modified(now));
+            .and_then(|()| atomic_file::date_as_newest(&path, others));
         stored.map_err(|error| {
             BuildError::artifact(format!(
                 "`{}` {} could not be stored as {}: {error}",
@@ -113,11 +111,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(damaged(&error)),
         };
-        let facts = artifact::inspect(&bytes).map_err(|error| damaged(&error))?;
-        if facts.build_id != build_id || facts.name.to_lowercase() != plugin.to_lowercase() {
-            let found = format!("it holds `{}` {}", facts.name, facts.build_id);
-            return Err(damaged(&found));
-        }
+        let facts = expect_build(&bytes, plugin, build_id).map_err(|why| damaged(&why))?;
         Ok(Some(StoredArtifact { path, facts }))
     }
 
@@ -179,16 +173,19 @@ impl StoredArtifact {
     /// Brings the artifact into a host's plugin directory as `<plugin>.so` and returns its path, as
     /// [`Built::install`](crate::Built::install) does.
     pub fn install(&self, out_dir: &Path) -> Result<PathBuf, BuildError> {
-        install(&self.facts.name, &self.path, out_dir)
+        install(&self.facts.name, self.facts.build_id, &self.path, out_dir)
     }
 }
 
-/// A host that has it loaded keeps the file beside it locked. What cannot be removed now is found
-/// again the next time.
+/// A host that has it loaded keeps the file beside it locked; one that is about to finds it locked until
+/// all is gone. What cannot be removed now is found again the next time.
 fn remove_unless_loaded(path: &Path) -> bool {
     let lock = artifact::stored_lock(path);
-    let held = File::options().write(true).open(&lock).is_ok_and(|file| file.try_lock().is_err());
-    if held || fs::remove_file(path).is_err() {
+    let file = File::options().create(true).truncate(false).write(true).open(&lock);
+    let Ok(_locked) = file.and_then(|file| Ok(file.try_lock().map(|()| file)?)) else {
+        return false;
+    };
+    if fs::remove_file(path).is_err() {
         return false;
     }
     let _ = fs::remove_file(lock);
@@ -196,20 +193,32 @@ fn remove_unless_loaded(path: &Path) -> bool {
     true
 }
 
+/// What an artifact says of itself, where that is what its name says; an error in words otherwise.
+fn expect_build(artifact: &[u8], plugin: &str, build_id: BuildId) -> Result<Facts, String> {
+    let facts = artifact::inspect(artifact).map_err(|error| error.to_string())?;
+    if facts.build_id == build_id && facts.name.to_lowercase() == plugin.to_lowercase() {
+        return Ok(facts);
+    }
+    Err(format!("it holds `{}` {}", facts.name, facts.build_id))
+}
+
 /// Writes down beside a stored artifact how long each phase of building it took.
 pub(crate) fn keep_phases(stored: &Path, phases: &[PhaseTiming]) -> io::Result<()> {
     atomic_file::write(&artifact::stored_phases(stored), &serde_json::to_vec(phases)?)
 }
 
-/// Brings a stored artifact into a plugin directory.
+/// Brings a stored artifact into a plugin directory, if it still is that build.
 pub(crate) fn install(
     plugin: &str,
+    build_id: BuildId,
     artifact: &Path,
     out_dir: &Path,
 ) -> Result<PathBuf, BuildError> {
     let path = out_dir.join(format!("{plugin}{DLL_SUFFIX}"));
-    let installed =
-        fs::read(artifact).and_then(|bytes| atomic_file::write_executable(&path, &bytes));
+    let installed = fs::read(artifact).and_then(|bytes| {
+        expect_build(&bytes, plugin, build_id).map_err(io::Error::other)?;
+        atomic_file::write_executable(&path, &bytes)
+    });
     installed.map_err(|error| {
         BuildError::artifact(format!(
             "`{plugin}` is built as {}, but could not be installed as {}: {error}",
@@ -227,7 +236,7 @@ fn stored_file(entry: &DirEntry) -> Option<StoredFile> {
         return None;
     }
     let build_id = path.file_stem()?.to_str()?.parse().ok()?;
-    let metadata = entry.metadata().ok()?;
+    let metadata = entry.metadata().ok().filter(Metadata::is_file)?;
     Some(StoredFile {
         build_id,
         size_bytes: metadata.len(),

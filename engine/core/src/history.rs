@@ -77,11 +77,7 @@ pub(crate) fn find_earlier(
     if !artifact::is_name(name) {
         return Err(refuse(format!("`{name}` is no plugin's name")));
     }
-    let artifact = from_store(name, &wanted, store, staging).map_err(refuse)??;
-    if same_name(&artifact.facts.name, name) {
-        return Ok(artifact);
-    }
-    Err(refuse(format!("what is stored under this name is `{}`", artifact.facts.name)))
+    from_store(name, &wanted, store, staging).map_err(refuse)?
 }
 
 /// How long each phase of a build took, as its store tells: nothing where that does not make sense.
@@ -103,7 +99,9 @@ pub(crate) fn keep_stored(store: Option<&Path>, facts: &Facts) -> Option<File> {
     }
     let lock = artifact::stored_lock(&stored);
     let lock = File::options().create(true).truncate(false).write(true).open(lock).ok()?;
-    lock.try_lock_shared().ok().map(|()| lock)
+    lock.try_lock_shared().ok()?;
+    // Whoever cleaned up had the lock until the build was gone.
+    stored.exists().then_some(lock)
 }
 
 /// The artifact of a version whose image is mapped: the copy that it was loaded from.
@@ -115,7 +113,11 @@ fn still_mapped(
         return None;
     }
     let lease = Lease::try_new(version, LeaseKind::Handle)?;
-    Some(lease.image().staged_file().and_then(|found| staging.stage(found)?.inspect()))
+    Some(lease.image().staged_file().and_then(|found| {
+        let path = found.path.clone();
+        let inspected = staging.stage(found)?.inspect()?;
+        expect_build(inspected, version.name(), version.facts.build_id, &path)
+    }))
 }
 
 /// The artifact in the store whose build id begins so; the error in words when there is none.
@@ -129,31 +131,43 @@ fn from_store(
     let dir = artifact::store_dir(store, plugin);
     let entries = fs::read_dir(&dir)
         .map_err(|error| format!("no build of {plugin} is stored in {}: {error}", dir.display()))?;
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        // The locks of builds that are loaded lie beside them.
-        .filter(|path| path.extension().is_some_and(|extension| extension == DLL_EXTENSION))
-        .filter(|path| {
-            let id = path.file_stem().and_then(|stem| stem.to_str()?.parse::<BuildId>().ok());
-            id.is_some_and(|id| is_prefix(wanted, id))
-        })
-        .collect();
+    // The locks of builds that are loaded lie beside them.
+    let builds = entries.filter_map(|entry| stored_build(entry.ok()?.path()));
+    let mut found: Vec<_> = builds.filter(|(_, id)| is_prefix(wanted, *id)).collect();
     match (found.pop(), found.is_empty()) {
-        (Some(path), true) => {
-            let named =
-                path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
-            Ok(Found::at(&path).and_then(|found| staging.stage(found)?.inspect()).and_then(|it| {
-                let (name, id) = (&it.facts.name, it.facts.build_id.to_string());
-                if same_name(name, plugin) && id == named {
-                    return Ok(it);
-                }
-                let message = format!("{} is damaged: it holds `{name}` {id}", path.display());
-                Err(EngineError::load(plugin, crate::Step::Inspect, message))
-            }))
+        (Some((path, id)), true) => {
+            let inspected = Found::at(&path).and_then(|found| staging.stage(found)?.inspect());
+            Ok(inspected.and_then(|inspected| expect_build(inspected, plugin, id, &path)))
         }
         (Some(_), false) => Err(format!("more than one build of {plugin} begins with {wanted}")),
         (None, _) => Err(format!("build {wanted} of {plugin} is not in {}", dir.display())),
     }
+}
+
+/// A file in a store that is named as a build.
+fn stored_build(path: PathBuf) -> Option<(PathBuf, BuildId)> {
+    let is_library = path.extension().is_some_and(|extension| extension == DLL_EXTENSION);
+    let id = path.file_stem()?.to_str()?.parse().ok();
+    id.filter(|_| is_library).map(|id| (path, id))
+}
+
+/// Refuses a file that is another build than the one it was found as: its name alone says nothing.
+fn expect_build(
+    inspected: Inspected,
+    plugin: &str,
+    expected: BuildId,
+    path: &Path,
+) -> Result<Inspected, EngineError> {
+    let (name, found) = (&inspected.facts.name, inspected.facts.build_id);
+    if same_name(name, plugin) && found == expected {
+        return Ok(inspected);
+    }
+    let message = format!(
+        "{} is not build {expected} of {plugin}, as its name says: it holds {found} of {name}; remove \
+         the file and build that version again",
+        path.display()
+    );
+    Err(EngineError::load(plugin, Step::Inspect, message))
 }
 
 /// The fewest digits that name a build.

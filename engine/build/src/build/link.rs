@@ -1,14 +1,15 @@
 //! Making a plugin's shared library: by cargo, or as cargo did it before.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::build::compile::{Package, Run, compile};
 use crate::build::lock::BuildLock;
 use crate::build::profile;
 use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
-use crate::replay::{Next, Outdated, Replay};
+use crate::replay::{self, Moment, Next, Outdated, Replay};
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo};
 
 /// The environment variable that tells the macros which names are live.
@@ -59,21 +60,24 @@ pub(super) fn link<'a>(
         Some(replay) => linking.bring_up_to_date(replay)?,
         None => Some(linking.run_cargo(None)?),
     };
-    let made_by_cargo = run.and_then(|run| run.shared_library());
-    let remembered = || replay.as_ref()?.library().map(ToOwned::to_owned);
-    let path = made_by_cargo.or_else(remembered).ok_or_else(|| {
-        BuildError::setup(format!(
-            "cargo built `{}` without a shared library; do the cargo flags choose something else?",
-            plugin.name
-        ))
-    })?;
-    let library = fs::read(&path).map_err(|error| {
-        BuildError::artifact(format!(
-            "`{}` is built, but {} cannot be read: {error}",
-            plugin.name,
-            path.display()
-        ))
-    })?;
+    let mut path = linking.library_of(run, replay.as_ref())?;
+    let mut library = linking.read(&path)?;
+    if let Some(replay) = &mut replay {
+        if linking.effect == BuildEffect::UpToDate && !replay.is_library(&library) {
+            linking.say(format!(
+                "{} is not what was compiled; `{}` is built anew",
+                path.display(),
+                plugin.name
+            ));
+            replay::remove_output(&path);
+            let run = linking.run_cargo(Some(replay))?;
+            path = linking.library_of(Some(run), Some(replay))?;
+            library = linking.read(&path)?;
+        }
+        if let Err(error) = replay.remember_library(&library) {
+            linking.say(format!("this build of `{}` is not remembered: {error}", plugin.name));
+        }
+    }
     let Linking { phases, warnings, effect, .. } = linking;
     Ok(Linked { library, warnings, effect, phases, replay, _lock: lock })
 }
@@ -105,6 +109,33 @@ impl<'a> Linking<'a, '_> {
                 None
             }
         }
+    }
+
+    /// Where the library is that was made: by cargo in this run, or else what is remembered.
+    fn library_of(
+        &self,
+        run: Option<Run>,
+        replay: Option<&Replay<'_>>,
+    ) -> Result<PathBuf, BuildError> {
+        let made_by_cargo = run.and_then(|run| run.shared_library());
+        let remembered = || replay?.library().map(ToOwned::to_owned);
+        made_by_cargo.or_else(remembered).ok_or_else(|| {
+            BuildError::setup(format!(
+                "cargo built `{}` without a shared library; do the cargo flags choose something \
+                 else?",
+                self.plugin.name
+            ))
+        })
+    }
+
+    fn read(&self, library: &Path) -> Result<Vec<u8>, BuildError> {
+        fs::read(library).map_err(|error| {
+            BuildError::artifact(format!(
+                "`{}` is built, but {} cannot be read: {error}",
+                self.plugin.name,
+                library.display()
+            ))
+        })
     }
 
     /// Answers with cargo's run where the library is what that made.
@@ -162,7 +193,7 @@ impl<'a> Linking<'a, '_> {
 
     fn run_cargo(&mut self, replay: Option<&mut Replay<'a>>) -> Result<Run, BuildError> {
         let began = Instant::now();
-        let began_at = SystemTime::now();
+        let began_at = Moment::now();
         let mut command = self.cargo_command();
         // Without notes the next build goes through cargo again.
         let notes = replay

@@ -3,7 +3,7 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,34 @@ const TICK: Duration = Duration::from_millis(12);
 
 /// A directory with more entries is not compared: it always counts as changed.
 const MOST_ENTRIES: usize = 20_000;
+
+/// When something began, by a clock that may be set, and by one that may not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    at: SystemTime,
+    measured: Instant,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self { at: SystemTime::now(), measured: Instant::now() }
+    }
+
+    /// When it began, for comparing with the times of files.
+    pub(super) fn at(self) -> SystemTime {
+        self.if_steady(self.at)
+    }
+
+    /// The time of something that happened since, if the clock was not set back meanwhile. Where it was,
+    /// a file that changed since may seem to be older: then the beginning of time, before which no file
+    /// has changed.
+    pub(super) fn if_steady(self, since: SystemTime) -> SystemTime {
+        let measured = self.measured.elapsed();
+        // A clock that is ahead is slowed down a little.
+        let is_steady = |by_clock: Duration| by_clock + TICK + measured / 1000 >= measured;
+        if self.at.elapsed().is_ok_and(is_steady) { since } else { UNIX_EPOCH }
+    }
+}
 
 /// What the file system says of a file, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +194,18 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_says_nothing_of_what_came_since() {
+        let (hour, now) = (Duration::from_secs(3600), Moment::now());
+        assert_eq!(now.at(), now.at);
+        assert_eq!(now.if_steady(now.at + hour), now.at + hour);
+        // The clock was an hour ahead then.
+        let ahead = Moment { at: now.at + hour, ..now };
+        assert_eq!(ahead.at(), UNIX_EPOCH);
+        let slow = Moment { measured: now.measured - hour, at: now.at - hour / 2 };
+        assert_eq!(slow.at(), UNIX_EPOCH);
+    }
 
     #[test]
     fn what_is_written_back_is_the_same() {

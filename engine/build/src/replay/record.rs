@@ -39,6 +39,9 @@ pub(super) struct Plugin {
     pub env: BTreeMap<String, Option<String>>,
     /// What the compiler had to say about what only cargo compiles.
     pub diagnostics: Vec<Diagnostic>,
+    /// The hash of the library as it was compiled last.
+    #[serde(default)]
+    pub library: Option<String>,
     /// The build id of the last artifact.
     pub build_id: Option<String>,
 }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use cargo_metadata::diagnostic::Diagnostic as RustcDiagnostic;
 use serde::Deserialize;
 
+use super::input::Moment;
 use super::invocation::Invocation;
 use super::record::{Record, Unit, UnitId, unit_id_of};
 use super::{place_of, plan};
@@ -23,7 +24,7 @@ use crate::{Cancel, Diagnostic};
 pub(super) struct Replayed {
     pub id: UnitId,
     /// When its compiler began.
-    pub began: SystemTime,
+    pub began: Moment,
     pub diagnostics: Vec<Diagnostic>,
     pub outputs: Vec<PathBuf>,
     /// How long its linker took, where it has one.
@@ -122,7 +123,7 @@ impl Job<'_> {
         }
         let place = place_of(self.dir, self.id);
         fs::create_dir_all(&place)?;
-        let began = SystemTime::now();
+        let began = Moment::now();
         let mut running = Running::start(self.command(&place), cancel)?;
         let linking = running.take_stdout().map(|stdout| thread::spawn(move || first_byte(stdout)));
         let heard = match running.take_stderr() {

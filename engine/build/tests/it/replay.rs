@@ -1,7 +1,7 @@
 //! Builds without cargo, and that they never give anything else than builds with it.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use hotswap_build::{
@@ -458,4 +458,48 @@ fn a_build_may_say_which_names_are_live() {
     let again = fixture.build_with(&options);
     assert_eq!(again.maker(), Maker::Nobody);
     assert!(!fixture.build().says("Reports for duty."));
+}
+
+/// Its size, inode and times are what they were, and so is its name.
+#[test]
+fn a_library_that_was_changed_behind_the_builds_is_made_anew() {
+    const TEXT: &[u8] = b"said behind-2";
+    let fixture = Fixture::new("changed-behind");
+    fixture.build();
+    fixture.write_own(&String::from_utf8_lossy(TEXT));
+    let made = fixture.build();
+    assert_eq!(made.maker(), Maker::Replay);
+
+    let says = |bytes: &[u8]| bytes.windows(TEXT.len()).position(|part| part == TEXT);
+    let libraries = libraries(&fixture.plugin.target_dir.join("hotswap/replay")).into_iter();
+    let mut found = libraries.map(|path| (fs::read(&path).unwrap(), path));
+    let (mut bytes, library) = found.find(|(bytes, _)| says(bytes).is_some()).unwrap();
+    let at = says(&bytes).unwrap();
+    bytes[at + TEXT.len() - 1] = b'3';
+    let modified = fs::metadata(&library).unwrap().modified().unwrap();
+    fs::write(&library, bytes).unwrap();
+    File::options().write(true).open(&library).unwrap().set_modified(modified).unwrap();
+
+    let again = fixture.build();
+    assert_eq!(again.built.build_id, made.built.build_id);
+    let text = output(&again.messages);
+    assert!(text.contains("is not what was compiled; `changed-behind` is built anew"), "{text}");
+    assert_eq!(fixture.build().built.effect, BuildEffect::UpToDate);
+}
+
+fn output(messages: &[BuildMessage]) -> String {
+    let lines = messages.iter().filter_map(|message| match message {
+        BuildMessage::Output(text) => Some(text.as_str()),
+        _ => None,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The shared libraries below a directory.
+fn libraries(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let (dirs, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let is_library = |path: &PathBuf| path.extension().is_some_and(|it| it == "so");
+    let files = files.into_iter().filter(is_library);
+    files.chain(dirs.iter().flat_map(|dir| libraries(dir))).collect()
 }
