@@ -31,9 +31,44 @@ pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path, longest: u64) -> 
 pub(crate) fn store(path: &Path, content: &impl Serialize) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;
-    let fresh = path.with_extension(format!("json.{}", std::process::id()));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(&serde_json::to_vec(content)?)?;
-    fs::rename(&fresh, path)
+    let content = serde_json::to_vec(content)?;
+    let (fresh, mut file) = fresh_beside(path)?;
+    let written = file.write_all(&content).and_then(|()| fs::rename(&fresh, path));
+    if written.is_err() {
+        let _ = fs::remove_file(fresh);
+    }
+    written
+}
+
+/// A file of a name that nothing has: whatever is there already, be it a link, is not written to.
+fn fresh_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut count = 0;
+    loop {
+        let fresh = path.with_extension(format!("json.{}-{count}", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => count += 1,
+            opened => return Ok((fresh, opened?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_no_other_is_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mine) = (dir.path().join("history.json"), dir.path().join("thesis"));
+        fs::write(&mine, "years of work").unwrap();
+        for name in ["history.json".to_owned(), format!("history.json.{}-0", std::process::id())] {
+            symlink(&mine, dir.path().join(name)).unwrap();
+        }
+        store(&path, &[1, 2]).unwrap();
+        assert_eq!(load::<Vec<u32>>(&path, 100).unwrap(), [1, 2]);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(mine).unwrap(), "years of work");
+    }
 }

@@ -1,6 +1,6 @@
 //! The next process of a host that somebody else starts.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use hotswap_protocol::HostInfo;
 use tokio::time::sleep;
@@ -15,10 +15,12 @@ const NOTICED_AFTER: Duration = Duration::from_secs(5);
 /// Waits until a host of the same name with the same plugins, or at the same socket, has started
 /// after this one has ended.
 pub(super) async fn wait_for(ended: &HostInfo, client_name: &str) -> HostInfo {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let since_ms = u64::try_from(now.saturating_sub(NOTICED_AFTER).as_millis()).unwrap_or(0);
+    let noticed = Instant::now();
     // Another instance that ran beside it is not its successor.
-    let is_later = |host: &HostInfo| host.pid != ended.pid && host.started_at_ms >= since_ms;
+    let is_later = |host: &HostInfo| {
+        let since_its_end = noticed.elapsed() + NOTICED_AFTER;
+        host.pid != ended.pid && age(host.pid).is_some_and(|age| age <= since_its_end)
+    };
     let is_alike = |host: &HostInfo| host.name == ended.name && host.plugin_dir == ended.plugin_dir;
     let same_place = HostChoice::Socket(ended.socket.clone());
     loop {
@@ -33,5 +35,37 @@ pub(super) async fn wait_for(ended: &HostInfo, client_name: &str) -> HostInfo {
         if let Some(host) = found {
             return host;
         }
+    }
+}
+
+/// How long a process has run, by the system's own clock, which nobody sets; none where it has ended.
+fn age(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    age_in(&stat, &uptime, rustix::param::clock_ticks_per_second())
+}
+
+fn age_in(stat: &str, uptime: &str, ticks_per_second: u64) -> Option<Duration> {
+    // The name may have any sign in it; the state after it is the third field, the start the 22nd.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let start: u64 = fields.split(' ').nth(22 - 3)?.parse().ok()?;
+    let start = Duration::from_millis(start.checked_mul(1000)? / ticks_per_second.max(1));
+    let uptime = uptime.split(' ').next()?.parse().ok();
+    let uptime = uptime.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())?;
+    Some(uptime.saturating_sub(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processs_age_is_told_by_the_system() {
+        let stat = "4125 (odd ) name) S 1 4125 4125 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12050 11";
+        assert_eq!(age_in(stat, "130.75 99.01\n", 100), Some(Duration::from_millis(10_250)));
+        assert_eq!(age_in("4125", "130.75", 100), None);
+        let own = age(std::process::id()).unwrap();
+        assert!(own < Duration::from_secs(24 * 3600), "{own:?}");
+        assert_eq!(age(u32::MAX), None);
     }
 }

@@ -96,13 +96,11 @@ async fn a_running_host_is_attached_to_and_left_running() {
 async fn a_host_that_comes_back_is_attached_to_again() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("host.sock");
-    let mut process = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-    let info = |pid, started_at_ms| HostInfo {
-        started_at_ms,
-        socket: socket.clone(),
-        ..samples::host(pid)
-    };
-    let host = FakeHost::listen_as(socket.clone(), info(process.id(), samples::NOON_MS));
+    let start_process = || std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let mut process = start_process();
+    // Both say the same time, as if the clock had been set back: it does not count.
+    let info = |pid| HostInfo { socket: socket.clone(), ..samples::host(pid) };
+    let host = FakeHost::listen_as(socket.clone(), info(process.id()));
     let mut session = start(Target::Running(HostChoice::Socket(socket.clone())));
     let connected = |event| match event {
         SessionEvent::Connected { host } => Some(host.pid),
@@ -115,10 +113,11 @@ async fn a_host_that_comes_back_is_attached_to_again() {
     drop(host);
     next(&mut session, |event| matches!(event, SessionEvent::HostExited { .. }).then_some(()))
         .await;
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
-    let info = info(std::process::id(), u64::try_from(now).unwrap());
-    let _host = FakeHost::listen_as(socket.clone(), info);
-    assert_eq!(next(&mut session, connected).await, std::process::id());
+    let mut later = start_process();
+    let _host = FakeHost::listen_as(socket.clone(), info(later.id()));
+    assert_eq!(next(&mut session, connected).await, later.id());
+    later.kill().unwrap();
+    later.wait().unwrap();
     order(&session, Order::End).await;
     assert_eq!(ended(&mut session).await, None);
 }
