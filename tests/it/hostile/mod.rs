@@ -1,6 +1,7 @@
 //! What hostile or careless code tries; each test stands for a kind of fault.
 
 mod bombs;
+mod broken_artifacts;
 mod clock_set_back;
 mod console_path;
 mod constructors;

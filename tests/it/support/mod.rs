@@ -2,6 +2,7 @@
 
 mod gate;
 mod host;
+mod numbers;
 mod own_process;
 mod plugins;
 mod process;
@@ -11,6 +12,7 @@ mod workspace;
 
 pub use gate::Gate;
 pub use host::{Host, held_by, mapped_files};
+pub use numbers::Numbers;
 pub use own_process::{End, in_own_process};
 pub use plugins::{PluginDir, artifact, renamed, revised, revision};
 pub use process::{
