@@ -19,6 +19,7 @@ mod editing;
 mod ending;
 mod examples;
 mod freeing;
+mod fuzzed;
 mod hostile;
 mod keeping;
 mod linked;

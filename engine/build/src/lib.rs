@@ -50,6 +50,12 @@ mod store;
 // When to build it again.
 mod watch;
 
+/// What is read of files that others write, for tests that write anything into them.
+#[doc(hidden)]
+pub mod inputs {
+    pub use crate::replay::inputs::{compiler_notes, dep_info, record};
+}
+
 pub use build::profile::DEFAULT_PROFILE;
 pub use build::{BuildEffect, BuildOptions, Built, build_host, build_plugin};
 pub use cancel::Cancel;

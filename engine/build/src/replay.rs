@@ -42,6 +42,31 @@ mod run;
 const RECORD: &str = "record.json";
 /// How many digits name a way to build.
 const WAY_DIGITS: usize = 16;
+/// See `hotswap_build::inputs`.
+pub(crate) mod inputs {
+    use std::path::{Path, PathBuf};
+
+    use super::{dep_info::DepInfo, guard::BuildScript, invocation, record::Record};
+
+    /// The files and variables that a `.d` file tells of a compiler that ran in `dir`.
+    pub fn dep_info(text: &str, dir: &Path) -> (Vec<PathBuf>, Vec<(String, Option<String>)>) {
+        let DepInfo { files, env } = DepInfo::parse(text, dir);
+        (files, env)
+    }
+
+    /// The texts that a script notes, and what a build script asks for; whether either was understood.
+    pub fn compiler_notes(bytes: &[u8], dir: &Path) -> bool {
+        let asked = BuildScript::parse(&String::from_utf8_lossy(bytes), dir, None);
+        invocation::texts(bytes).is_some() || asked != BuildScript::default()
+    }
+
+    /// How many units a record lists for its plugins, each after those that it needs.
+    pub fn record(bytes: &[u8]) -> usize {
+        let record = Record::read(bytes);
+        record.plugins.values().map(|plugin| record.in_order(plugin).len()).sum()
+    }
+}
+
 /// How many ways to build a workspace are remembered.
 const REMEMBERED_WAYS: usize = 6;
 

@@ -1,7 +1,6 @@
 //! The artifacts built so far, by plugin and build id.
 
 use std::env::consts::DLL_SUFFIX;
-use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -232,10 +231,7 @@ pub(crate) fn install(
 /// `None` for what is not ours, and for what somebody has removed since.
 fn stored_file(entry: &DirEntry) -> Option<StoredFile> {
     let path = entry.path();
-    if path.extension().and_then(OsStr::to_str) != DLL_SUFFIX.strip_prefix('.') {
-        return None;
-    }
-    let build_id = path.file_stem()?.to_str()?.parse().ok()?;
+    let build_id = artifact::stored_id(&path)?;
     let metadata = entry.metadata().ok().filter(Metadata::is_file)?;
     Some(StoredFile {
         build_id,

@@ -22,6 +22,13 @@ pub fn stored_path(store: &std::path::Path, plugin: &str, build_id: BuildId) -> 
     store_dir(store, plugin).join(format!("{build_id}{}", std::env::consts::DLL_SUFFIX))
 }
 
+/// The build that a file in a store is named after; none where it is named otherwise.
+pub fn stored_id(stored: &std::path::Path) -> Option<BuildId> {
+    let name = stored.file_name()?.to_str()?;
+    let id = name.strip_suffix(std::env::consts::DLL_SUFFIX)?;
+    id.parse().ok().filter(|parsed: &BuildId| parsed.to_string() == id)
+}
+
 /// The file beside a stored build that whoever has it loaded keeps locked.
 pub fn stored_lock(stored: &std::path::Path) -> std::path::PathBuf {
     stored.with_extension("loaded")
@@ -31,6 +38,14 @@ pub fn stored_lock(stored: &std::path::Path) -> std::path::PathBuf {
 /// `PhaseTiming`s.
 pub fn stored_phases(stored: &std::path::Path) -> std::path::PathBuf {
     stored.with_extension("phases.json")
+}
+
+/// Phases of a build take a few hundred bytes; what is larger is something else.
+const MAX_PHASES_BYTES: u64 = 64 << 10;
+
+/// Reads what [`stored_phases`] has: nothing where that does not make sense.
+pub fn read_phases(text: impl std::io::Read) -> Vec<hotswap_protocol::PhaseTiming> {
+    serde_json::from_reader(std::io::Read::take(text, MAX_PHASES_BYTES)).unwrap_or_default()
 }
 
 /// Why a file is no artifact that can be loaded.

@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    env::{self, consts::DLL_EXTENSION},
+    env,
     fs::{self, File},
-    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,9 +19,6 @@ use crate::{
     stage::{Inspected, Staging},
     version::Version,
 };
-
-/// Phases of a build take a few hundred bytes; what is larger is something else.
-const MAX_PHASES_BYTES: u64 = 64 << 10;
 
 /// The directory where `hotswap build` keeps artifacts: that of `HOTSWAP_STORE`, which a console sets
 /// for the host it starts, or else `default`.
@@ -83,11 +79,9 @@ pub(crate) fn find_earlier(
 /// How long each phase of a build took, as its store tells: nothing where that does not make sense.
 pub(crate) fn build_phases(store: &Path, facts: &Facts) -> Vec<PhaseTiming> {
     let stored = artifact::stored_path(store, &facts.name, facts.build_id);
-    let told = File::open(artifact::stored_phases(&stored)).ok().and_then(|file| {
-        serde_json::from_reader::<_, Vec<PhaseTiming>>(file.take(MAX_PHASES_BYTES)).ok()
-    });
+    let told = File::open(artifact::stored_phases(&stored)).map(artifact::read_phases);
     let own = |phase| PhaseTiming { plugin: Some(facts.name.clone()), ..phase };
-    told.into_iter().flatten().map(own).collect()
+    told.unwrap_or_default().into_iter().map(own).collect()
 }
 
 /// Keeps whoever cleans up the store from removing this build, as long as the file is open: they
@@ -146,9 +140,7 @@ fn from_store(
 
 /// A file in a store that is named as a build.
 fn stored_build(path: PathBuf) -> Option<(PathBuf, BuildId)> {
-    let is_library = path.extension().is_some_and(|extension| extension == DLL_EXTENSION);
-    let id = path.file_stem()?.to_str()?.parse().ok();
-    id.filter(|_| is_library).map(|id| (path, id))
+    artifact::stored_id(&path).map(|id| (path, id))
 }
 
 /// Refuses a file that is another build than the one it was found as: its name alone says nothing.

@@ -24,6 +24,7 @@ mod reentrant;
 mod rollback_unchecked;
 mod runtime_dir;
 mod shared_runtime;
+mod shims;
 mod signals;
 mod staging_dir;
 mod thread_ends;

@@ -96,7 +96,7 @@ fn noted(path: &Path) -> Option<Noted> {
 }
 
 /// The texts that each end with a zero; `None` where one is not UTF-8.
-fn texts(bytes: &[u8]) -> Option<Vec<String>> {
+pub(super) fn texts(bytes: &[u8]) -> Option<Vec<String>> {
     let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
     let texts = bytes.split(|byte| *byte == 0);
     texts.map(|text| String::from_utf8(text.to_vec()).ok()).collect()

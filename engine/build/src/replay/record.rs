@@ -112,8 +112,11 @@ impl Compiled {
 impl Record {
     /// An empty one where there is none that can be read.
     pub(super) fn load(path: &Path) -> Self {
-        let record =
-            fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        fs::read(path).map(|bytes| Self::read(&bytes)).unwrap_or_default()
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        let record = serde_json::from_slice::<Self>(bytes).ok();
         record.filter(|record| record.form == FORM).unwrap_or_default()
     }
 
@@ -124,26 +127,39 @@ impl Record {
         atomic_file::write(path, &serde_json::to_vec(self)?)
     }
 
-    /// The units that a plugin is compiled from, each after those that it needs.
+    /// The units that a plugin is compiled from, each after those that it needs. Where some need each
+    /// other in a circle, as only a broken record says, one of them comes too early.
     pub(super) fn in_order<'a>(&'a self, plugin: &'a Plugin) -> Vec<(&'a str, &'a Unit)> {
-        let mut order = Vec::new();
+        let (mut order, mut begun) = (Vec::new(), BTreeSet::new());
         for id in &plugin.units {
-            self.visit(id, &mut order);
+            let mut open: Vec<_> = self.begin(id, &mut begun).into_iter().collect();
+            while let Some((id, unit, needed)) = open.last_mut() {
+                match needed.pop() {
+                    Some(needed) => open.extend(self.begin(needed, &mut begun)),
+                    None => {
+                        order.push((*id, *unit));
+                        open.pop();
+                    }
+                }
+            }
         }
         order
     }
 
-    fn visit<'a>(&'a self, id: &'a str, order: &mut Vec<(&'a str, &'a Unit)>) {
-        let Some((id, unit)) = self.units.get_key_value(id) else { return };
-        if order.iter().any(|(other, _)| other == id) {
-            return;
+    /// A unit that nobody has come by yet, and those that it needs, the first one last.
+    fn begin<'a>(
+        &'a self,
+        id: &str,
+        begun: &mut BTreeSet<&'a str>,
+    ) -> Option<(&'a str, &'a Unit, Vec<&'a str>)> {
+        let (id, unit) = self.units.get_key_value(id)?;
+        if !begun.insert(id) {
+            return None;
         }
-        for (_, path) in unit.invocation.externs() {
-            if let Some(needed) = unit_id_of(path).filter(|needed| *needed != id.as_str()) {
-                self.visit(needed, order);
-            }
-        }
-        order.push((id, unit));
+        let mut needed: Vec<_> =
+            unit.invocation.externs().filter_map(|(_, path)| unit_id_of(path)).collect();
+        needed.reverse();
+        Some((id, unit, needed))
     }
 }
 

@@ -1,0 +1,77 @@
+//! What the fuzz targets have kept goes through the same checks here, without a nightly compiler.
+
+#[path = "../fuzz/checks.rs"]
+mod checks;
+mod corpus;
+
+use std::{fs, path::PathBuf};
+
+use hotswap_engine::artifact;
+
+use crate::support::artifact as built;
+
+/// What is kept for a target.
+fn kept(target: &str) -> PathBuf {
+    let above = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut corpora = above.map(|dir| dir.join("fuzz/corpus"));
+    corpora.find(|dir| dir.is_dir()).expect("the corpora").join(target)
+}
+
+fn check_kept(target: &str, check: fn(&[u8])) {
+    let entries = fs::read_dir(kept(target)).expect("a corpus");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    assert!(files.len() > 2, "{files:?}");
+    for file in files {
+        println!("{}", file.display());
+        check(&fs::read(&file).expect("an input"));
+    }
+}
+
+#[test]
+fn kept_artifacts_are_read_to_the_end() {
+    check_kept("artifact", checks::artifact);
+}
+
+#[test]
+fn kept_requests_are_answered() {
+    check_kept("request", checks::request);
+}
+
+#[test]
+fn kept_files_of_calls_are_read_to_the_end() {
+    check_kept("calls", checks::calls);
+}
+
+#[test]
+fn kept_notes_of_compilers_are_read_to_the_end() {
+    check_kept("dep_info", checks::dep_info);
+}
+
+#[test]
+fn kept_files_of_stores_are_told_from_builds() {
+    check_kept("store", checks::store);
+}
+
+/// The artifacts that are made up are made of this one, so it has to get past the first checks.
+#[test]
+fn an_artifact_without_its_code_still_reads_as_one() {
+    let whole = artifact::inspect(&built("by-hand")).unwrap();
+    let without_code = corpus::without_code(&built("by-hand"));
+    assert!(without_code.len() < 64 * 1024, "{}", without_code.len());
+    let read = artifact::inspect(&without_code).unwrap();
+    assert_eq!((read.name, read.keep_reason), (whole.name, whole.keep_reason));
+}
+
+/// `cargo test -p hotswap-tests --test it -- --ignored writes_the_corpora`
+#[test]
+#[ignore = "writes what is kept in tests/fuzz/corpus anew"]
+fn writes_the_corpora() {
+    for (target, inputs) in corpus::all() {
+        let dir = kept(target);
+        fs::create_dir_all(&dir).unwrap();
+        for (name, input) in inputs {
+            fs::write(dir.join(name), input).unwrap();
+        }
+    }
+}
