@@ -320,8 +320,10 @@ fn never_leaves(place: &'static str) {
 fn a_load_whose_constructor_never_returns_is_refused_and_calls_go_on() {
     let end = in_own_process(|| {
         acting(|at| {
-            while at == "constructor" {
-                thread::park();
+            if at == "constructor" {
+                loop {
+                    thread::park();
+                }
             }
         });
         let host = host();
