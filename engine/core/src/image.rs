@@ -11,12 +11,7 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     ptr::NonNull,
-    sync::{
-        Arc,
-        mpsc::{RecvTimeoutError, SendError, channel},
-    },
-    thread,
-    time::Duration,
+    sync::Arc,
 };
 
 use hotswap_plugin::{
@@ -33,13 +28,8 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use mapping::mapping;
 
 use crate::{
-    EngineError,
-    artifact::BuildId,
-    find::Found,
-    host_table::host_table,
-    lifecycle::{self, EngineId},
-    stage::Named,
-    version::Version,
+    EngineError, artifact::BuildId, find::Found, host_table::host_table, lifecycle::StepThread,
+    stage::Named, version::Version,
 };
 
 /// A mapped image, attached to this host.
@@ -71,11 +61,11 @@ unsafe impl Send for Image {}
 unsafe impl Sync for Image {}
 
 impl Image {
-    /// Maps a staged artifact and attaches to it. Its constructors may run for so long.
-    pub fn open(named: Named, version: &Arc<Version>, patience: Duration) -> Result<Self, String> {
+    /// Maps a staged artifact and attaches to it. Its constructors run on the load's own thread.
+    pub fn open(named: Named, version: &Arc<Version>, steps: &StepThread) -> Result<Self, String> {
         let host = NonNull::from(Box::leak(Box::new(host_table(version))));
         version.outside.set_file(named.copy.path());
-        let (library, copy) = match open_with_host(&named, host, version.engine(), patience) {
+        let (library, copy) = match open_with_host(&named, host, steps) {
             Ok(opened) => opened,
             Err(NotOpened::Refused(why)) => {
                 // SAFETY: the pointer came from a box. The loader runs constructors last of all, and
@@ -266,8 +256,7 @@ enum NotOpened {
 fn open_with_host(
     named: &Named,
     host: NonNull<HostTable>,
-    engine: EngineId,
-    patience: Duration,
+    steps: &StepThread,
 ) -> Result<(Library, File), NotOpened> {
     let path = named.copy.path();
     let copy = OpenOptions::new().write(true).open(path);
@@ -275,28 +264,20 @@ fn open_with_host(
     let copy = written.map_err(|error| {
         NotOpened::Refused(format!("cannot write to its copy {}: {error}", path.display()))
     })?;
-    let (answer, answered) = channel();
     let path = path.to_owned();
-    // On a thread that ends with it: so does what constructors leave on their thread.
-    let thread = thread::Builder::new().name("hotswap-open".into()).spawn(move || {
-        let _inside = lifecycle::inside(engine);
+    let opened = steps.run_bare(move || {
         // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
         // code with this toolchain, and the copy is ours alone. Its constructors find their host
         // in it.
-        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-        // Nobody waits any more for one that comes so late: it stays mapped.
-        answer.send(library).unwrap_or_else(|SendError(late)| std::mem::forget(late));
+        unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
     });
-    let refused = NotOpened::Refused;
-    thread.map_err(|error| refused(format!("cannot start a thread to open it: {error}")))?;
-    match answered.recv_timeout(patience) {
-        Ok(Ok(library)) => Ok((library, copy)),
-        Ok(Err(error)) => Err(refused(error_text(&error))),
-        Err(RecvTimeoutError::Disconnected) => Err(refused("opening it panicked".into())),
-        Err(RecvTimeoutError::Timeout) => Err(NotOpened::RunsOn(format!(
+    match opened {
+        Some(Ok(library)) => Ok((library, copy)),
+        Some(Err(error)) => Err(NotOpened::Refused(error_text(&error))),
+        None => Err(NotOpened::RunsOn(format!(
             "a constructor did not return within {} s; it stays mapped, and the loader may open \
              nothing else until it has",
-            patience.as_secs_f64()
+            steps.timeout().as_secs_f64()
         ))),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{
     cell::{Cell, RefCell},
+    mem,
     sync::{
         Arc, Weak,
-        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
+        mpsc::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError, channel},
     },
     thread,
     time::{Duration, Instant},
@@ -142,6 +143,15 @@ impl StepThread {
     /// How long a step may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Runs something that is no step of a version yet; `None` if it does not return in time. What it
+    /// answers afterwards is left as it is.
+    pub fn run_bare<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (answer, answered) = channel();
+        let job = move || answer.send(f()).unwrap_or_else(|SendError(late)| mem::forget(late));
+        self.jobs.send(Box::new(job)).ok()?;
+        look(&answered).or_else(|_| answered.recv_timeout(self.timeout)).ok()
     }
 
     /// Runs one step of a version.

@@ -63,12 +63,12 @@ impl Contents {
         let inner: &Inner = engine.inner();
         let inspected = inner.staging().stage(Found::at(path)?)?.inspect()?;
         let bag = Bag::loading(Overlay::new(&[]));
-        let lease = open_version(inner, &inspected, 1, bag, &mut Phases::default())?;
-        Self::ask(inner, &lease)
+        let steps = StepThread::start(STEP_TIMEOUT, inner.id())?;
+        let opened = (&steps, &mut Phases::default());
+        Self::ask(&open_version(inner, &inspected, 1, bag, opened)?, &steps)
     }
 
-    fn ask(engine: &Inner, lease: &Lease) -> Result<Self, EngineError> {
-        let steps = StepThread::start(STEP_TIMEOUT, engine.id())?;
+    fn ask(lease: &Lease, steps: &StepThread) -> Result<Self, EngineError> {
         steps.run(lease, Step::Create, |image| image.create())?;
         let mut types = steps.run(lease, Step::Create, |image| image.describe_shared())?;
         types.sort_by(|a, b| a.name().cmp(b.name()));

@@ -6,6 +6,8 @@ use std::{
     process::{Command, ExitStatus, exit},
 };
 
+use super::plugins::{KEPT, kept_dir};
+
 const IS_OWN: &str = "HOTSWAP_TEST_IN_OWN_PROCESS";
 
 /// How a process of a test's own ended.
@@ -26,6 +28,7 @@ pub fn in_own_process<F: FnOnce()>(rest: F) -> End {
     let test = test.unwrap_or_else(|| panic!("{closure} is no closure of a test"));
     let mut command = Command::new(env::current_exe().expect("the path of this test"));
     command.args(["--exact", test, "--nocapture"]).env(IS_OWN, "1").env_remove("RUST_BACKTRACE");
+    command.env(KEPT, kept_dir());
     let output = command.output().expect("run this test once more");
     let text = [output.stdout, output.stderr].concat();
     End { status: output.status, output: String::from_utf8_lossy(&text).into_owned() }

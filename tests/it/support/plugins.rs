@@ -2,9 +2,10 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    process,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use hotswap_build::{BuildMessage, BuildOptions, Cancel, PluginPackage, build_plugin};
@@ -56,7 +57,44 @@ pub fn artifact(plugin: &str) -> Vec<u8> {
     static BUILT: Mutex<Option<HashMap<String, Vec<u8>>>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let built = built.get_or_insert_default();
-    built.entry(plugin.to_owned()).or_insert_with(|| build(plugin)).clone()
+    built.entry(plugin.to_owned()).or_insert_with(|| kept(plugin)).clone()
+}
+
+/// As `artifact`, for the processes that a test starts for itself too: what one of them has built is there
+/// for the others.
+fn kept(plugin: &str) -> Vec<u8> {
+    let path = kept_dir().join(plugin);
+    fs::read(&path).unwrap_or_else(|_| {
+        let file = build(plugin);
+        let new = path.with_extension(process::id().to_string());
+        let kept = fs::write(&new, &file).and_then(|()| fs::rename(new, path));
+        kept.expect("keep an artifact");
+        file
+    })
+}
+
+/// Where a run of the tests keeps what it has built.
+pub fn kept_dir() -> PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| env::var_os(KEPT).map_or_else(make_kept_dir, PathBuf::from)).clone()
+}
+
+/// The variable that tells a test's own processes of that place.
+pub const KEPT: &str = "HOTSWAP_TEST_ARTIFACTS";
+
+/// Makes the place for this run, and removes those of runs that have ended.
+fn make_kept_dir() -> PathBuf {
+    let all = super::target_dir().join("tmp/artifacts");
+    for run in fs::read_dir(&all).into_iter().flatten().flatten() {
+        if !Path::new("/proc").join(run.file_name()).exists() {
+            let _ = fs::remove_dir_all(run.path());
+        }
+    }
+    let own = all.join(process::id().to_string());
+    // One of an earlier process of the same number is not this run's.
+    let _ = fs::remove_dir_all(&own);
+    fs::create_dir_all(&own).expect("make a directory");
+    own
 }
 
 fn build(plugin: &str) -> Vec<u8> {

@@ -116,10 +116,17 @@ fn taken<'data>(
         let name = std::str::from_utf8(symbols.symbol_name(endian, symbol).ok()?).ok()?;
         let version = versions.as_ref().map(|versions| versions.version_index(endian, at));
         let has_version = version.is_some_and(|version| version.index() > elf::VER_NDX_GLOBAL);
-        let is_unnamed = symbol.st_bind() == elf::STB_GLOBAL && !has_version;
+        let is_unnamed =
+            symbol.st_bind() == elf::STB_GLOBAL && !has_version && !is_of_sanitizer(name);
         (!name.is_empty()).then_some(Taken { name, is_unnamed })
     });
     Ok(taken.collect())
+}
+
+/// Whether a symbol is of a sanitizer's runtime, which is a part of a host that was built with one. What
+/// it keeps of an image it forgets when that is unmapped.
+fn is_of_sanitizer(symbol: &str) -> bool {
+    ["__asan_", "__sanitizer_", "__lsan_"].iter().any(|begin| symbol.starts_with(begin))
 }
 
 /// Whether a symbol is one that a Rust compiler made, and so of a library of Rust's, such as `std`.

@@ -71,7 +71,13 @@ impl<'steps> Load<'steps> {
         for inspected in &plan.changed {
             let ordinal = state.next_ordinal(&inspected.facts.name);
             let bag = Bag::loading(self.overlay.clone());
-            self.versions.push(open_version(engine, inspected, ordinal, bag, phases)?);
+            self.versions.push(open_version(
+                engine,
+                inspected,
+                ordinal,
+                bag,
+                (self.steps, phases),
+            )?);
         }
         for linked in &plan.linked {
             let ordinal = state.next_ordinal(&linked.facts.name);
@@ -240,7 +246,7 @@ pub(crate) fn open_version(
     inspected: &Inspected,
     ordinal: u32,
     bag: Bag,
-    phases: &mut Phases,
+    (steps, phases): (&StepThread, &mut Phases),
 ) -> Result<Lease, EngineError> {
     let facts = inspected.facts.clone();
     let name = facts.name.clone();
@@ -250,7 +256,7 @@ pub(crate) fn open_version(
     let (version, opened) = phases.time("open", Some(&name), || {
         let (heap, services) = (HeapUse::new(), engine.services());
         Version::open(facts, ordinal, size_bytes, heap, services, bag, |version| {
-            Image::open(named, version, engine.step_timeout())
+            Image::open(named, version, steps)
         })
     });
     opened_version(engine, &version, opened)
