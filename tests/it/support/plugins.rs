@@ -84,7 +84,8 @@ pub const KEPT: &str = "HOTSWAP_TEST_ARTIFACTS";
 
 /// Makes the place for this run, and removes those of runs that have ended.
 fn make_kept_dir() -> PathBuf {
-    let all = super::target_dir().join("tmp/artifacts");
+    let test = env::current_exe().expect("the path of this test");
+    let all = test.ancestors().nth(2).expect("a directory of the profile").join("artifacts");
     for run in fs::read_dir(&all).into_iter().flatten().flatten() {
         if !Path::new("/proc").join(run.file_name()).exists() {
             let _ = fs::remove_dir_all(run.path());
