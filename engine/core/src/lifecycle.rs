@@ -2,10 +2,10 @@
 
 use std::{
     cell::{Cell, RefCell},
-    mem,
+    mem::ManuallyDrop,
     sync::{
         Arc, Weak,
-        mpsc::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
     },
     thread,
     time::{Duration, Instant},
@@ -148,10 +148,12 @@ impl StepThread {
     /// Runs something that is no step of a version yet; `None` if it does not return in time. What it
     /// answers afterwards is left as it is.
     pub fn run_bare<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (answer, answered) = channel();
-        let job = move || answer.send(f()).unwrap_or_else(|SendError(late)| mem::forget(late));
+        // Left as it is also where it comes just as nobody waits any more.
+        let (answer, answered) = channel::<ManuallyDrop<T>>();
+        let job = move || drop(answer.send(ManuallyDrop::new(f())));
         self.jobs.send(Box::new(job)).ok()?;
-        look(&answered).or_else(|_| answered.recv_timeout(self.timeout)).ok()
+        let answered = look(&answered).or_else(|_| answered.recv_timeout(self.timeout));
+        answered.ok().map(ManuallyDrop::into_inner)
     }
 
     /// Runs one step of a version.

@@ -52,8 +52,8 @@ enum Message {
     Drop(Box<dyn FnOnce() + Send>),
     /// Some work of the plugins' own is done.
     Done(Done),
-    /// Somebody waits until all that came before was looked at.
-    Answer(Sender<()>),
+    /// Somebody waits until a version went as far as it can go.
+    Answer(Arc<Version>, Sender<()>),
     /// Nothing comes any more.
     Stop,
 }
@@ -114,11 +114,11 @@ impl ReaperHandle {
         WeakReaper(Arc::downgrade(&self.0))
     }
 
-    /// Waits until the reaper has handled every message sent before this call, and the versions that
-    /// these were about went as far as they can go, for at most `patience`.
-    pub fn wait(&self, patience: Duration) {
+    /// Waits until the reaper has handled every message sent before this call, and the version went as far
+    /// as it can go, for at most `patience`.
+    pub fn wait(&self, version: &Arc<Version>, patience: Duration) {
         let (answer, answered) = channel();
-        if self.0.messages.send(Message::Answer(answer)).is_ok() {
+        if self.0.messages.send(Message::Answer(version.clone(), answer)).is_ok() {
             let _ = answered.recv_timeout(patience);
         }
     }
@@ -189,7 +189,7 @@ struct Reaper {
     /// The versions that the enders have, and whether each is to be considered again then.
     ending: Vec<(Arc<Version>, bool)>,
     /// Who waits, and for which of these.
-    answers: Vec<(Sender<()>, Vec<Arc<Version>>)>,
+    answers: Vec<(Arc<Version>, Sender<()>)>,
     free_delay: Duration,
     wake: Vec<WakeThreads>,
     /// The versions that are kept for a while, and until when.
@@ -214,7 +214,7 @@ impl Reaper {
                 Ok(Message::Keep(generation)) => self.keep(generation),
                 Ok(Message::Drop(drop)) => self.give(Work::Drop(drop)),
                 Ok(Message::Done(done)) => self.done(done),
-                Ok(Message::Answer(answer)) => self.answer(answer),
+                Ok(Message::Answer(version, answer)) => self.answer(version, answer),
                 Ok(Message::LookAgain) => {
                     if let Some(mailbox) = self.mailbox.upgrade() {
                         mailbox.looks_again.store(false, Ordering::Release);
@@ -328,27 +328,21 @@ impl Reaper {
         if again {
             self.consider(&version);
         }
-        for (_, awaited) in &mut self.answers {
-            awaited.retain(|awaited| !Arc::ptr_eq(awaited, &version));
-        }
-        let (answered, unanswered) =
-            mem::take(&mut self.answers).into_iter().partition(|(_, awaited)| awaited.is_empty());
-        self.answers = unanswered;
-        let answered: Vec<(Sender<()>, Vec<Arc<Version>>)> = answered;
-        for (answer, _) in answered {
+        let mut answers = mem::take(&mut self.answers);
+        for (_, answer) in answers.extract_if(.., |(awaited, _)| Arc::ptr_eq(awaited, &version)) {
             // Whoever waited may have lost patience.
             let _ = answer.send(());
         }
+        self.answers = answers;
     }
 
-    /// Answers when the versions that are ending now went as far as they can go.
-    fn answer(&mut self, answer: Sender<()>) {
-        if self.ending.is_empty() {
+    /// Answers when a version that is ending went as far as it can go.
+    fn answer(&mut self, version: Arc<Version>, answer: Sender<()>) {
+        if self.ending.iter().any(|(ending, _)| Arc::ptr_eq(ending, &version)) {
+            self.answers.push((version, answer));
+        } else {
             let _ = answer.send(());
-            return;
         }
-        let awaited = self.ending.iter().map(|(version, _)| version.clone()).collect();
-        self.answers.push((answer, awaited));
     }
 
     /// Considers a version again at a time; at the earlier one if it was to wait already.

@@ -351,7 +351,7 @@ impl Contents {
         let change = |key: &String| match carries.get(key) {
             Some(carry) if carry.migrated.is_some() => ValueChange::Migrated,
             Some(_) => ValueChange::Shared,
-            None if added.contains(key) => ValueChange::Added,
+            None if added.binary_search(key).is_ok() => ValueChange::Added,
             None if self.entries.contains_key(key) => ValueChange::Kept,
             None => ValueChange::Dropped,
         };

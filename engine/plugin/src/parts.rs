@@ -375,8 +375,9 @@ impl SerializeMap for &mut Reader<'_> {
     }
 }
 
-/// Makes a digest of what is serialised: of each scalar its bytes, of each list, map and variant its
-/// length or name, so that what lies beside each other is told apart.
+/// Makes a digest of what is serialised: of each scalar its kind and its bits, of each list, map, field and
+/// variant its length or name. What JSON tells apart has other digests, and equal JSON has equal ones in
+/// all images.
 ///
 /// It is made of 64,000 parts while callers wait, in a debug build too, where the hasher of std takes most
 /// of the time; so it is one multiplication a word, as in wyhash and foldhash.
@@ -395,18 +396,35 @@ impl Digester {
 }
 
 macro_rules! digest_numbers {
-    ($($method:ident: $number:ty),* $(,)?) => {
+    ($kind:ident: $($method:ident: $number:ty),* $(,)?) => {
         $(
             fn $method(self, number: $number) -> Step {
-                self.word(number as u64);
-                Ok(())
+                self.scalar($kind, number as u64)
             }
         )*
     };
 }
 
+/// What a scalar is, so that `true` is told from 1.
+const BOOL: u64 = 1;
+const SIGNED: u64 = 2;
+const UNSIGNED: u64 = 3;
+const FLOAT: u64 = 4;
+const CHAR: u64 = 5;
+const TEXT: u64 = 6;
+const NONE: u64 = 7;
+const LIST: u64 = 8;
+const VARIANT: u64 = 9;
+
 impl Digester {
-    fn bytes(&mut self, bytes: &[u8]) {
+    fn scalar(&mut self, kind: u64, bits: u64) -> Step {
+        self.word(kind);
+        self.word(bits);
+        Ok(())
+    }
+
+    fn bytes(&mut self, kind: u64, bytes: &[u8]) {
+        self.word(kind);
         self.word(bytes.len() as u64);
         let (words, rest) = bytes.as_chunks::<8>();
         words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
@@ -418,12 +436,12 @@ impl Digester {
     }
 
     fn begin(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
-        self.word(len.map_or(u64::MAX, |len| len as u64));
+        self.scalar(LIST, len.map_or(u64::MAX, |len| len as u64))?;
         Ok(self)
     }
 
-    fn variant(&mut self, index: u32, len: usize) -> Result<&mut Self, Refused> {
-        self.word(index.into());
+    fn variant(&mut self, name: &str, len: usize) -> Result<&mut Self, Refused> {
+        self.bytes(VARIANT, name.as_bytes());
         self.begin(Some(len))
     }
 }
@@ -439,66 +457,65 @@ impl Serializer for &mut Digester {
     type SerializeStruct = Self;
     type SerializeStructVariant = Self;
 
-    digest_numbers! {
+    digest_numbers! { SIGNED:
         serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+    }
+
+    digest_numbers! { UNSIGNED:
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
     }
 
+    digest_numbers! { BOOL: serialize_bool: bool }
+
+    digest_numbers! { CHAR: serialize_char: char }
+
     fn serialize_i128(self, value: i128) -> Step {
-        self.serialize_u128(value as u128)
+        self.scalar(SIGNED, value as u64)?;
+        self.scalar(SIGNED, (value >> 64) as u64)
     }
 
     fn serialize_u128(self, value: u128) -> Step {
-        self.word(value as u64);
-        self.word((value >> 64) as u64);
-        Ok(())
-    }
-
-    fn serialize_bool(self, value: bool) -> Step {
-        self.serialize_u8(value.into())
+        self.scalar(UNSIGNED, value as u64)?;
+        self.scalar(UNSIGNED, (value >> 64) as u64)
     }
 
     fn serialize_f32(self, value: f32) -> Step {
-        self.serialize_u32(value.to_bits())
+        self.scalar(FLOAT, value.to_bits().into())
     }
 
     fn serialize_f64(self, value: f64) -> Step {
-        self.serialize_u64(value.to_bits())
-    }
-
-    fn serialize_char(self, value: char) -> Step {
-        self.serialize_u32(value.into())
+        self.scalar(FLOAT, value.to_bits())
     }
 
     fn serialize_str(self, value: &str) -> Step {
-        self.bytes(value.as_bytes());
+        self.bytes(TEXT, value.as_bytes());
         Ok(())
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Step {
-        self.bytes(value);
+        self.bytes(LIST, value);
         Ok(())
     }
 
     fn serialize_none(self) -> Step {
-        self.serialize_u8(0)
+        self.scalar(NONE, 0)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Step {
-        self.word(1);
         value.serialize(self)
     }
 
     fn serialize_unit(self) -> Step {
-        Ok(())
+        self.scalar(NONE, 0)
     }
 
     fn serialize_unit_struct(self, _: &'static str) -> Step {
-        Ok(())
+        self.scalar(NONE, 0)
     }
 
-    fn serialize_unit_variant(self, _: &'static str, index: u32, _: &'static str) -> Step {
-        self.serialize_u32(index)
+    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Step {
+        self.bytes(VARIANT, name.as_bytes());
+        Ok(())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Step {
@@ -508,11 +525,11 @@ impl Serializer for &mut Digester {
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
         _: &'static str,
-        index: u32,
-        _: &'static str,
+        _: u32,
+        name: &'static str,
         value: &T,
     ) -> Step {
-        value.serialize(self.variant(index, 1)?)
+        value.serialize(self.variant(name, 1)?)
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Self, Refused> {
@@ -530,11 +547,11 @@ impl Serializer for &mut Digester {
     fn serialize_tuple_variant(
         self,
         _: &'static str,
-        index: u32,
-        _: &'static str,
+        _: u32,
+        name: &'static str,
         len: usize,
     ) -> Result<Self, Refused> {
-        self.variant(index, len)
+        self.variant(name, len)
     }
 
     fn serialize_map(self, len: Option<usize>) -> Result<Self, Refused> {
@@ -548,23 +565,23 @@ impl Serializer for &mut Digester {
     fn serialize_struct_variant(
         self,
         _: &'static str,
-        index: u32,
-        _: &'static str,
+        _: u32,
+        name: &'static str,
         len: usize,
     ) -> Result<Self, Refused> {
-        self.variant(index, len)
+        self.variant(name, len)
     }
 }
 
 macro_rules! digest_parts {
-    ($($kind:ident: $($method:ident($($name:ty)?)),*;)*) => {
+    ($($kind:ident: $($method:ident),*;)*) => {
         $(
             impl $kind for &mut Digester {
                 type Ok = ();
                 type Error = Refused;
 
                 $(
-                    fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Step {
+                    fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Step {
                         value.serialize(&mut **self)
                     }
                 )*
@@ -578,14 +595,38 @@ macro_rules! digest_parts {
 }
 
 digest_parts! {
-    SerializeSeq: serialize_element();
-    SerializeTuple: serialize_element();
-    SerializeTupleStruct: serialize_field();
-    SerializeTupleVariant: serialize_field();
-    SerializeMap: serialize_key(), serialize_value();
-    SerializeStruct: serialize_field(&'static str);
-    SerializeStructVariant: serialize_field(&'static str);
+    SerializeSeq: serialize_element;
+    SerializeTuple: serialize_element;
+    SerializeTupleStruct: serialize_field;
+    SerializeTupleVariant: serialize_field;
+    SerializeMap: serialize_key, serialize_value;
 }
+
+macro_rules! digest_fields {
+    ($($kind:ident),*) => {
+        $(
+            impl $kind for &mut Digester {
+                type Ok = ();
+                type Error = Refused;
+
+                fn serialize_field<T: Serialize + ?Sized>(
+                    &mut self,
+                    name: &'static str,
+                    value: &T,
+                ) -> Step {
+                    self.bytes(TEXT, name.as_bytes());
+                    value.serialize(&mut **self)
+                }
+
+                fn end(self) -> Step {
+                    Ok(())
+                }
+            }
+        )*
+    };
+}
+
+digest_fields!(SerializeStruct, SerializeStructVariant);
 
 #[cfg(test)]
 mod tests {
@@ -639,6 +680,39 @@ mod tests {
         ] {
             assert_ne!(one, of(&other));
         }
+    }
+
+    #[test]
+    fn what_json_tells_apart_has_another_digest() {
+        #[derive(Serialize)]
+        struct Sides {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            left: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            right: Option<u64>,
+        }
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Either {
+            Flag(bool),
+            Number(u64),
+            Negative(i64),
+            Nothing,
+        }
+        #[derive(Serialize)]
+        enum Team {
+            Red,
+            Blue,
+        }
+        let left = digest_of(&Sides { left: Some(5), right: None }).unwrap();
+        assert_ne!(left, digest_of(&Sides { left: None, right: Some(5) }).unwrap());
+        let flag = digest_of(&Either::Flag(true)).unwrap();
+        assert_ne!(flag, digest_of(&Either::Number(1)).unwrap());
+        let most = digest_of(&Either::Number(u64::MAX)).unwrap();
+        assert_ne!(most, digest_of(&Either::Negative(-1)).unwrap());
+        let one = digest_of(&(Either::Nothing, Either::Number(5))).unwrap();
+        assert_ne!(one, digest_of(&(Either::Number(5), Either::Nothing)).unwrap());
+        assert_ne!(digest_of(&Team::Red).unwrap(), digest_of(&Team::Blue).unwrap());
     }
 
     #[test]

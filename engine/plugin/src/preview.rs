@@ -65,7 +65,8 @@ impl Preview {
 /// # Errors
 /// What the value's own `Serialize` refuses.
 pub fn look<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<(Value, Vec<Cut>), String> {
-    let mut walk = Walk { left: bounds, bounds, frames: Vec::new(), root: None, cuts: Vec::new() };
+    let mut walk =
+        Walk { bounds, left: bounds, frames: Vec::new(), wrapped: 0, root: None, cuts: Vec::new() };
     match value.serialize(&mut walk) {
         Ok(()) | Err(Stop::Enough) => {}
         Err(Stop::Refused(why)) => return Err(why),
@@ -86,6 +87,8 @@ struct Walk {
     left: Bounds,
     /// The lists and maps that it is in, outermost first.
     frames: Vec<Frame>,
+    /// How many wrappers it is in, which JSON does not show.
+    wrapped: usize,
     root: Option<Value>,
     cuts: Vec<Cut>,
 }
@@ -144,7 +147,7 @@ impl Frame {
 
 impl Walk {
     fn begin(&mut self, made: Made, of: Option<usize>, is_fixed: bool) -> Result<&mut Self, Stop> {
-        if self.frames.len() == MAX_DEPTH {
+        if self.frames.len() + self.wrapped >= MAX_DEPTH {
             return Err(Stop::Enough);
         }
         self.pay(2)?;
@@ -158,6 +161,17 @@ impl Walk {
 
     fn map(&mut self, of: Option<usize>, is_fixed: bool) -> Result<&mut Self, Stop> {
         self.begin(Made::Map(Map::new(), None), of, is_fixed)
+    }
+
+    /// Looks at what a wrapper has inside.
+    fn unwrap<T: Serialize + ?Sized>(&mut self, value: &T) -> Step {
+        if self.frames.len() + self.wrapped >= MAX_DEPTH {
+            return Err(Stop::Enough);
+        }
+        self.wrapped += 1;
+        let done = value.serialize(&mut *self);
+        self.wrapped -= 1;
+        done
     }
 
     /// Whether the next element is to be looked at; ends the walk if there are too many to pass over.
@@ -315,7 +329,7 @@ impl<'w> Serializer for &'w mut Walk {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Step {
-        value.serialize(self)
+        self.unwrap(value)
     }
 
     fn serialize_unit(self) -> Step {
@@ -331,7 +345,7 @@ impl<'w> Serializer for &'w mut Walk {
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Step {
-        value.serialize(self)
+        self.unwrap(value)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -588,6 +602,13 @@ mod tests {
     fn depth_and_bytes_have_an_end() {
         let wide: Vec<_> = (0..3).map(|_| "x".repeat(9)).collect();
         let deep: Vec<_> = (0..3).map(|_| vec![vec![wide.clone(); 3]; 3]).collect();
+        #[derive(Serialize)]
+        struct Wrapped(Option<Box<Self>>);
+
+        let wrapped = (0..9_999).fold(Wrapped(None), |inner, _| Wrapped(Some(Box::new(inner))));
+        assert_eq!(of(&wrapped).1.len(), 1);
+        // Its own drop would take as much stack.
+        std::mem::forget(wrapped);
         let Preview { json, cuts } = Preview::of(&deep, BOUNDS).unwrap();
         assert!(json.len() < 500, "{} bytes", json.len());
         assert!(!cuts.is_empty());

@@ -406,7 +406,7 @@ impl Inner {
                 // Who asks may be what it waits for.
                 checkpoint();
                 if !self.reaper.is_here() {
-                    self.reaper.wait(FREE_PATIENCE);
+                    self.reaper.wait(&version, FREE_PATIENCE);
                 }
             }
         }

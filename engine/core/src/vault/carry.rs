@@ -12,7 +12,7 @@ use hotswap_plugin::{__private::CarryTable, Error, abi::Outcome};
 
 use super::{
     Store,
-    cell::{Cell, LockedCell, Value, flatten},
+    cell::{Cell, LockedCell, RETRY, Value, flatten},
     migration::Seen,
 };
 use crate::{
@@ -69,9 +69,6 @@ impl Carry {
         ))
     }
 }
-
-/// How long to wait between two attempts at locking what somebody is using.
-const RETRY: Duration = Duration::from_millis(1);
 
 /// How long the new version's calls wait, where they use a value whose type changed, for calls of the old
 /// version that are under way: what those change meanwhile is migrated too. Later changes are errors.
@@ -133,7 +130,10 @@ impl<'a> Handover<'a> {
         let mut migrated = Vec::new();
         for value in &mut self.values {
             match &value.carry.migrated {
-                Some(new) => migrated.push(new.cell.clone()),
+                Some(new) => {
+                    value.carry.old.pass();
+                    migrated.push(new.cell.clone());
+                }
                 None => value.locked.hand_over(&value.carry.new_owner, value.carry.table),
             }
             value.is_rehomed = false;
@@ -144,12 +144,15 @@ impl<'a> Handover<'a> {
     /// Brings the last changes into the values of another type, when the new versions serve. Their calls
     /// wait for these values until then.
     pub fn finish(mut self, replaced: &[Arc<Version>], generation: &Replaced) {
-        if self.values.iter().any(|value| value.carry.migrated.is_some()) {
-            wait_for_calls(replaced, generation);
+        self.values.retain(|value| value.carry.migrated.is_some());
+        if self.values.is_empty() {
+            return;
         }
-        // Each is let go as soon as it is ready.
+        wait_for_calls(replaced, generation);
+        // Each is let go as soon as it is ready, and none waits for another's code.
         for mut value in mem::take(&mut self.values) {
-            if let Err(error) = value.catch_up(self.store, self.steps) {
+            let steps = self.steps.another();
+            if let Err(error) = steps.and_then(|steps| value.catch_up(self.store, &steps)) {
                 let key = &value.carry.old.key;
                 tracing::error!(
                     "`{key}` lacks what was changed last while it was taken over: {error}"
@@ -174,17 +177,10 @@ fn wait_for_calls(versions: &[Arc<Version>], generation: &Replaced) {
 impl Drop for Handover<'_> {
     /// Gives the old versions back what was not assigned.
     fn drop(&mut self) {
-        let mut rehomed = self.values.iter_mut().filter(|value| value.is_rehomed).peekable();
-        if rehomed.peek().is_none() {
-            return;
-        }
-        // Not on the load's own thread, which may be stuck.
-        let steps = self.steps.another();
-        for value in rehomed {
-            let steps = steps.as_ref().map_err(|error| error.to_string());
-            let given_back = steps.and_then(|steps| {
-                value.give_back(self.store, steps).map_err(|error| error.to_string())
-            });
+        for value in self.values.iter_mut().filter(|value| value.is_rehomed) {
+            // Not on the load's own thread, or another value's, which may be stuck.
+            let steps = self.steps.another();
+            let given_back = steps.and_then(|steps| value.give_back(self.store, &steps));
             if let Err(error) = given_back {
                 tracing::error!("a value that a failed load was to take over: {error}");
                 value.lose(self.store);
@@ -215,12 +211,10 @@ impl<'a> Passing<'a> {
     ) -> hotswap_plugin::Result<Result<Vec<Self>, &'a str>> {
         let mut all = Vec::new();
         for (key, carry) in carries {
-            let is_free = carry.migrated.is_none() || carry.old.try_lock()?.is_some();
+            carry.old.expect_unlocked()?;
             match carry.visible().try_lock()? {
-                Some(locked) if is_free => {
-                    all.push(Self { carry, locked, is_rehomed: false });
-                }
-                _ => return Ok(Err(key)),
+                Some(locked) => all.push(Self { carry, locked, is_rehomed: false }),
+                None => return Ok(Err(key)),
             }
         }
         Ok(Ok(all))
@@ -238,32 +232,24 @@ impl<'a> Passing<'a> {
 
     /// Brings what changed last into a value of another type; then the old one is superseded.
     fn catch_up(&mut self, store: &Store, steps: &StepThread) -> Result<(), EngineError> {
-        let Carry { old, new_owner, table, migrated } = self.carry;
-        let Some(Migrated { seen, .. }) = migrated else { return Ok(()) };
-        let locked = lock(old, steps.timeout());
-        // Also where somebody has the old value for so long: then their change is an error to them.
-        old.supersede(new_owner);
-        let mut locked = locked?;
-        let (seen, table, changes) = (seen.clone(), *table, old.changes());
-        let old_version = old.lease_of_owner();
-        let new_version = lease(old, new_owner)?;
-        let (Some(old_value), Some(new_value)) = (locked.take(), self.locked.take()) else {
-            return Err(self.carry.is_outdated());
-        };
-        let mut new_value = new_value;
-        let done = steps.run(&new_version, Step::Publish, move |_| {
+        let Carry { old, new_owner, table, migrated } = self.carry.clone();
+        let Some(Migrated { cell, seen }) = migrated else { return Ok(()) };
+        let new_version = lease(&old, &new_owner)?;
+        let mut new = self.locked.take().ok_or_else(|| self.carry.is_outdated())?;
+        let caught_up = steps.run(&new_version, Step::Publish, move |_| {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: both versions are leased, and the values were taken out of their locked cells.
-            let done = unsafe { seen.catch_up((&old_value, changes), &mut new_value, table) };
-            drop(old_version);
-            Outcome::Ok((old_value, new_value, done))
+            let done = old.last_look(&new_owner, LAST_CALLS, |old, changes| {
+                // SAFETY: both versions are leased; nobody changes the old value, and the new one was
+                // taken out of its cell.
+                unsafe { seen.catch_up((old, changes), &mut new, table) }
+            });
+            Outcome::Ok((new, done))
         });
-        let (old_value, new_value, done) = done.inspect_err(|_| {
+        let (new, done) = caught_up.inspect_err(|_| {
             // Its code has not come back, and has the value: the key can be set anew.
-            store.forget(self.carry.visible());
+            store.forget(&cell);
         })?;
-        locked.put_back(old_value);
-        self.locked.put_back(new_value);
+        self.locked.put_back(new);
         refused(&new_version, done)
     }
 
@@ -310,21 +296,6 @@ impl<'a> Passing<'a> {
         // It says in the log that it is left behind.
         drop(self.locked.take());
         store.forget(&self.carry.old);
-    }
-}
-
-/// Locks a cell, for so long at most.
-fn lock(cell: &Cell, patience: Duration) -> Result<LockedCell<'_>, EngineError> {
-    let deadline = after(Instant::now(), patience);
-    loop {
-        match cell.try_lock().map_err(|error| EngineError::publish(&error))? {
-            Some(locked) => return Ok(locked),
-            None if Instant::now() < deadline => thread::sleep(RETRY),
-            None => {
-                let in_use = Error::msg(format_args!("`{}` is in use, and stayed so", cell.key));
-                return Err(EngineError::publish(&in_use));
-            }
-        }
     }
 }
 

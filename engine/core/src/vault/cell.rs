@@ -8,6 +8,8 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use hotswap_plugin::{
@@ -38,6 +40,8 @@ pub(super) struct Cell {
     content: RwLock<Content>,
     /// The version that has a copy of another type, if so: then this one is not changed any more.
     superseded_by: OnceLock<String>,
+    /// Whether a copy of another type is published, and waits for the last changes of this one.
+    is_passing: AtomicBool,
     /// How often the value was changed.
     changes: AtomicU64,
     is_left: AtomicBool,
@@ -69,6 +73,9 @@ pub(crate) fn told(cut: Cut) -> hotswap_protocol::Cut {
     hotswap_protocol::Cut { path: cut.path, shown: cut.shown, of: cut.of }
 }
 
+/// How long to wait between two attempts at locking what somebody is using.
+pub(super) const RETRY: Duration = Duration::from_millis(1);
+
 thread_local! {
     /// The cells that this thread has locked, so that it does not wait for itself.
     static LOCKED: RefCell<Vec<*const Cell>> = const { RefCell::new(Vec::new()) };
@@ -93,6 +100,7 @@ impl Cell {
             schema,
             content: RwLock::new(Content { value: Some(value) }),
             superseded_by: OnceLock::new(),
+            is_passing: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             is_left: AtomicBool::new(false),
             left_by: Mutex::default(),
@@ -123,6 +131,7 @@ impl Cell {
         self.expect_type(callback)?;
         let _locked = self.lock_once()?;
         if callback.write {
+            self.expect_current()?;
             let content = self.write();
             self.expect_current()?;
             return self.change(content, by, callback);
@@ -141,6 +150,8 @@ impl Cell {
         by: &Owner,
         callback: &mut ValueCallback,
     ) -> Result<bool> {
+        // The owner may be another than before the lock was had.
+        let Some(_lease) = self.lease(by) else { return Ok(false) };
         let Some(value) = content.value.as_ref() else { return Ok(false) };
         self.changed();
         let is_foreign = !same_owner(by, &self.owner());
@@ -173,17 +184,18 @@ impl Cell {
     /// Puts the value of another cell, which has the same type and which only the caller knows, in the
     /// place of this one's. It is the owner's from now on.
     pub fn assign(&self, by: &Owner, other: &Self) -> Result<()> {
-        let lease = self.lease(by);
-        let replaced = if lease.is_some() { self.swap(other) } else { Err(self.is_gone()) };
+        let replaced = self.swap(by, other);
         // What is there now is the old value, which is the owner's to drop, or the new one.
         other.destroy();
-        replaced
+        replaced.map(drop)
     }
 
-    fn swap(&self, other: &Self) -> Result<()> {
+    /// Exchanges the values; returns what keeps the owner mapped.
+    fn swap(&self, by: &Owner, other: &Self) -> Result<Option<Lease>> {
         let _locked = self.lock_once()?;
         let (mut content, mut other) = (self.write(), other.write());
         self.expect_current()?;
+        let lease = self.lease(by).ok_or_else(|| self.is_gone())?;
         let old = content.value.as_mut().ok_or_else(|| self.is_gone())?;
         let new = other.value.as_mut().ok_or_else(|| self.is_gone())?;
         // SAFETY: both are of one type, as the caller has seen; the owner is leased, or runs.
@@ -191,7 +203,7 @@ impl Cell {
         new.0.table = old.0.table;
         mem::swap(new, old);
         self.changed();
-        Ok(())
+        Ok(lease)
     }
 
     fn is_gone(&self) -> Error {
@@ -207,27 +219,41 @@ impl Cell {
     }
 
     /// Drops a value that was left, if nobody uses it.
+    fn drop_if_left(&self) {
+        self.take_left().into_iter().for_each(Left::drop_now);
+    }
+
+    /// Takes a value out that was left, if nobody uses it.
     ///
     /// Whoever leaves it sets the mark and then tries the lock; whoever uses it lets go of the lock and
     /// then looks for the mark. With the fence between, one of the two sees the other.
-    fn drop_if_left(&self) {
+    fn take_left(&self) -> Option<Left> {
         fence(Ordering::SeqCst);
         if !self.is_left.load(Ordering::Relaxed) {
-            return;
+            return None;
         }
         let value = match self.content.try_write() {
             Ok(mut content) => content.value.take(),
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().value.take(),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => return None,
         };
-        let Some(value) = value else { return };
+        let value = value?;
         let lease = self.left_by.lock().unwrap_or_else(PoisonError::into_inner).take();
-        value.destroy();
-        drop(lease);
+        Some(Left { value, lease })
+    }
+
+    /// Notes that a copy of another type is published, which gets the last changes of this one: it is
+    /// changed in its place from now on, and neither displaced nor removed.
+    pub fn pass(&self) {
+        self.is_passing.store(true, Ordering::Release);
+    }
+
+    pub fn is_passing(&self) -> bool {
+        self.is_passing.load(Ordering::Acquire)
     }
 
     /// Lets the old version read the value, but not change it any more.
-    pub fn supersede(&self, by: &Owner) {
+    fn supersede(&self, by: &Owner) {
         let _ = self.superseded_by.set(by.to_string());
     }
 
@@ -272,7 +298,11 @@ impl Cell {
     pub fn try_lock(&self) -> Result<Option<LockedCell<'_>>> {
         let locked = self.lock_once()?;
         let content = self.try_write();
-        Ok(content.map(|content| LockedCell { cell: self, content, _locked: locked }))
+        Ok(content.map(|content| LockedCell {
+            cell: self,
+            content: ManuallyDrop::new(content),
+            _locked: locked,
+        }))
     }
 
     /// The value as JSON, which must be there to be read as another type.
@@ -301,6 +331,35 @@ impl Cell {
         let _locked = self.lock_once()?;
         let content = self.read();
         f(content.value.as_ref().ok_or_else(|| self.is_gone())?)
+    }
+
+    /// Runs `f` with the value, and the number of its changes, for the last time before a copy of another
+    /// type takes its place: from now on it is not changed any more.
+    ///
+    /// # Errors
+    /// When somebody is changing it for longer than `patience`; to them that is an error.
+    pub fn last_look<T>(
+        &self,
+        by: &Owner,
+        patience: Duration,
+        f: impl FnOnce(&Value, u64) -> Result<T>,
+    ) -> Result<T> {
+        let lease = self.lease(&Owner::Host).ok_or_else(|| self.is_gone());
+        let locked = self.lock_once();
+        let deadline = Instant::now() + patience;
+        let mut content = self.try_read();
+        while content.is_none() && Instant::now() < deadline {
+            thread::sleep(RETRY);
+            content = self.try_read();
+        }
+        self.supersede(by);
+        // Whoever was changing it until just now has done so, or sees that it is superseded.
+        let content = content.or_else(|| self.try_read());
+        let (_lease, _locked) = (lease?, locked?);
+        let content = content.ok_or_else(|| {
+            Error::msg(format_args!("`{}` is being changed, for longer than that", self.key))
+        })?;
+        f(content.value.as_ref().ok_or_else(|| self.is_gone())?, self.changes())
     }
 
     /// Changes a value that the version of `table` made, and that is being loaded.
@@ -373,10 +432,18 @@ impl Cell {
     /// Keeps the owner's image mapped while its value is used; the outer option is whether it still can
     /// be. The owner's own code needs no lease: it runs.
     fn lease(&self, by: &Owner) -> Option<Option<Lease>> {
-        match self.owner() {
-            Owner::Host => Some(None),
-            owner if same_owner(by, &owner) => Some(None),
-            owner => Some(Some(self.lease_of(&owner)?)),
+        loop {
+            let owner = self.owner();
+            if matches!(owner, Owner::Host) || same_owner(by, &owner) {
+                return Some(None);
+            }
+            if let Some(lease) = self.lease_of(&owner) {
+                return Some(Some(lease));
+            }
+            // It may have changed hands meanwhile.
+            if same_owner(&owner, &self.owner()) {
+                return None;
+            }
         }
     }
 
@@ -458,11 +525,38 @@ impl<G> Drop for Using<'_, G> {
     }
 }
 
+/// A value that was left, and that nobody uses any more.
+struct Left {
+    value: Value,
+    lease: Option<Lease>,
+}
+
+impl Left {
+    fn drop_now(self) {
+        let Self { value, lease } = self;
+        value.destroy();
+        drop(lease);
+    }
+}
+
 /// A cell that nobody else uses, while it is taken over.
 pub(super) struct LockedCell<'a> {
     cell: &'a Cell,
-    content: Writing<'a>,
+    content: ManuallyDrop<Writing<'a>>,
     _locked: Locked,
+}
+
+impl Drop for LockedCell<'_> {
+    fn drop(&mut self) {
+        // SAFETY: let go of once, here; the guard around it is never dropped itself.
+        unsafe { ManuallyDrop::drop(&mut self.content.content) };
+        if let Some(left) = self.cell.take_left() {
+            // A load has the cell, and does not wait for the owner's code.
+            let thread = thread::Builder::new().name("hotswap-drop".into());
+            // Where there is no thread to be had it stays, which is safe.
+            let _ = thread.spawn(move || left.drop_now());
+        }
+    }
 }
 
 impl LockedCell<'_> {

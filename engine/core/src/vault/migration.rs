@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use hotswap_plugin::{
-    __private::{CarryTable, Change, Digest, Kind, Parts, RawValue, Wanted},
+    __private::{CarryTable, Change, Digest, Kind, Parts, Wanted},
     Result,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -41,7 +41,7 @@ struct Missing {
     /// The places in the old value of what changed or is new.
     places: Vec<usize>,
     /// The keys of what the old value does not have any more.
-    gone: Vec<u64>,
+    gone: FxHashSet<u64>,
     len: usize,
     is_shorter: bool,
 }
@@ -87,12 +87,16 @@ impl Seen {
         while from < len {
             let slice = from..from + SLICE.max(len / SLICES);
             let Some(parts) = old.parts(&Wanted::Range(slice))? else { break };
+            if parts.digests.is_empty() {
+                // It has become shorter.
+                break;
+            }
             let to = from + parts.digests.len();
             let places: Vec<usize> = (from..to).collect();
             let change = Change::Put { places: &places, len: to };
             new.put_parts(table, Some(old.read_as(table, &parts.json)?), &change)?;
             self.note(from, &parts.digests);
-            (from, len) = (to.max(from + 1), parts.len);
+            (from, len) = (to, parts.len);
         }
         if self.kind != Some(Kind::List) && !self.has_the_keys_of(new)? {
             // The new type writes keys otherwise, so they cannot be told apart.
@@ -133,6 +137,14 @@ impl Seen {
         new: &Cell,
         table: &CarryTable,
     ) -> Result<()> {
+        if self.kind == Some(Kind::List) {
+            // Only what follows on what is there: in between the list may have been shorter.
+            let mut len = self.by_place.len();
+            places.retain(|place| {
+                len += usize::from(*place == len);
+                *place < len
+            });
+        }
         let Some(parts) = old.parts(&Wanted::At(places.clone()))? else { return Ok(()) };
         places.truncate(parts.digests.len());
         let Some(last) = places.last() else { return Ok(()) };
@@ -167,13 +179,24 @@ impl Seen {
             return Ok(());
         };
         let Missing { places, gone, len, is_shorter } = self.missing(&now);
+        let mut done = Ok(());
         if !places.is_empty() || is_shorter {
             // SAFETY: see above.
-            let parts = flatten(unsafe { old.parts(&Wanted::At(places.clone())) })?;
-            let parts = read(table, &parts.unwrap_or_default().json)?;
-            let change = Change::Put { places: &places, len };
-            // SAFETY: see above.
-            flatten(unsafe { new.change(table, Some(parts), &change) })?;
+            done = unsafe { put(old, new, table, (&places, len)) };
+            if done.is_err() {
+                // One of them does not fit; the others need not be without their changes for it.
+                for place in &places {
+                    let len = len.min(place + 1).max(self.by_place.len());
+                    // SAFETY: see above.
+                    let put = unsafe { put(old, new, table, (&[*place], len)) };
+                    if put.is_err()
+                        && self.kind == Some(Kind::List)
+                        && *place >= self.by_place.len()
+                    {
+                        break;
+                    }
+                }
+            }
         }
         if !gone.is_empty() {
             // SAFETY: see above.
@@ -184,13 +207,14 @@ impl Seen {
             // SAFETY: see above.
             flatten(unsafe { new.change(table, None, &Change::Remove(&places)) })?;
         }
-        Ok(())
+        done
     }
 
     /// What the old value has, as it is now, that the new one does not have.
     fn missing(&self, now: &Parts) -> Missing {
         let places = self.differing(0, now);
-        let mut missing = Missing { places, gone: Vec::new(), len: now.len, is_shorter: false };
+        let mut missing =
+            Missing { places, gone: FxHashSet::default(), len: now.len, is_shorter: false };
         if self.kind == Some(Kind::List) {
             missing.is_shorter = now.len < self.by_place.len();
             return missing;
@@ -247,6 +271,19 @@ impl Seen {
     }
 }
 
-fn read(table: &CarryTable, json: &str) -> Result<RawValue> {
-    flatten((table.from_json)(json))
+/// Puts what is at some places of one value into another.
+///
+/// # Safety
+/// Both values' versions are mapped, and the caller alone uses the values.
+unsafe fn put(
+    old: &Value,
+    new: &Value,
+    table: &CarryTable,
+    (places, len): (&[usize], usize),
+) -> Result<()> {
+    // SAFETY: the caller's promise; so below.
+    let parts = flatten(unsafe { old.parts(&Wanted::At(places.to_vec())) })?.unwrap_or_default();
+    let parts = flatten((table.from_json)(&parts.json))?;
+    // SAFETY: see above.
+    flatten(unsafe { new.change(table, Some(parts), &Change::Put { places, len }) })
 }

@@ -177,6 +177,9 @@ impl View {
                         return Err(belongs_to(&cell, "was replaced"));
                     }
                     cell.expect_current()?;
+                    if cell.is_passing() {
+                        return Err(belongs_to(&cell, "is being replaced"));
+                    }
                     own.remove(key)
                 }
                 Sight::Ended => return Err(has_ended()),
@@ -313,24 +316,23 @@ fn put_retired(
     replace: bool,
 ) -> Result<Put> {
     let mut own = own.contents();
-    let (is_own, shared) = (own.entries.contains_key(key), contents.entries.get(key));
-    match (is_own, shared) {
-        (true, _) | (false, Some(_)) if !replace => Ok(Put::Taken),
-        (true, _) => {
-            own.entries[key].expect_current()?;
-            Ok(Put::Stored(own.insert(key.to_owned(), cell.clone())))
-        }
-        (false, Some(shared)) => {
-            if let Some(what) = shared.schema().difference(cell.schema()) {
-                let owner = shared.owner();
-                return Err(Error::msg(format_args!(
-                    "`{key}` of {owner} has another type: {what}"
-                )));
-            }
-            Ok(Put::Assign(shared.clone()))
-        }
-        (false, None) => Err(was_replaced(key)),
+    let (there, is_own) = match (own.entries.get(key), contents.entries.get(key)) {
+        (Some(there), _) => (there.clone(), true),
+        (None, Some(there)) => (there.clone(), false),
+        (None, None) => return Err(was_replaced(key)),
+    };
+    if !replace {
+        return Ok(Put::Taken);
     }
+    there.expect_current()?;
+    if is_own && !there.is_passing() {
+        return Ok(Put::Stored(own.insert(key.to_owned(), cell.clone())));
+    }
+    if let Some(what) = there.schema().difference(cell.schema()) {
+        let owner = there.owner();
+        return Err(Error::msg(format_args!("`{key}` of {owner} has another type: {what}")));
+    }
+    Ok(Put::Assign(there))
 }
 
 /// Why a version may not remove what others see: its load may be undone, or it counts no more.
