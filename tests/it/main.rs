@@ -2,13 +2,13 @@
 
 /// The host has an allocator of its own, as hosts may: whatever crosses in these tests is allocated on
 /// one side and freed on the other. It is told what each version has on the heap.
-#[cfg(not(hotswap_asan))]
+#[cfg(not(asan))]
 #[global_allocator]
 static ALLOCATOR: hotswap_engine::Allocator<Counting<mimalloc::MiMalloc>> =
     hotswap_engine::Allocator::over(Counting(mimalloc::MiMalloc));
 
 /// AddressSanitizer looks at the system's allocator only.
-#[cfg(hotswap_asan)]
+#[cfg(asan)]
 #[global_allocator]
 static ALLOCATOR: hotswap_engine::Allocator<Counting<std::alloc::System>> =
     hotswap_engine::Allocator::over(Counting(std::alloc::System));

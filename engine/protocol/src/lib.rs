@@ -1,4 +1,4 @@
-//! The messages between a host and a console, and nothing else.
+//! The messages between a host and a console, and the directory in which they find each other.
 //!
 //! A host that asks for it listens on a Unix socket. Client and host exchange
 //! [JSON-RPC 2.0](https://www.jsonrpc.org/specification) messages, one a line, each at most
