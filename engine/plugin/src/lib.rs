@@ -28,10 +28,6 @@
 //! `hotswap build` makes a shared library of it, with `--cfg hotswap_cdylib`. Only then does
 //! `#[plugin]` emit what a loaded image needs: its descriptor, its allocator, its log forwarder
 //! and the hooks that let the engine unmap it. Everywhere else it stays a plain library.
-//!
-//! A panic ends in the plugin that raised it, and is told to the caller or the log. As in any Rust program
-//! the process ends where std says so: a panic in the destructor of a thread-local, in a drop while another
-//! panic unwinds, or out of a function that is `extern "C"`.
 
 // Everything that crosses is compiled by one compiler, which the gate makes sure of; see `abi`.
 #![allow(improper_ctypes_definitions)]

@@ -20,8 +20,12 @@ pub fn all() -> [(&'static str, Inputs); 5] {
     ]
 }
 
-/// The sections of an artifact that its facts are read from.
-const READ: [&str; 5] = [".hotswap", ".dynsym", ".dynstr", ".dynamic", ".shstrtab"];
+/// The large sections of an artifact that its facts are read from. Small ones stay in any case.
+const READ: [&str; 3] = [".dynsym", ".dynstr", ".shstrtab"];
+/// Whatever has more bytes is code, or what belongs to code.
+const SMALL: usize = 1024;
+/// The kind of a section that is not in the file.
+const NO_BITS: u32 = 8;
 const HEADER: usize = 64;
 const SECTION: usize = 64;
 /// Where in a header its sections begin, and how many there are; where in a section's it is and how long.
@@ -41,8 +45,10 @@ pub fn without_code(file: &[u8]) -> Vec<u8> {
         file[start..start + count * SECTION].chunks(SECTION).map(<[u8]>::to_vec).collect();
     let names = number(&sections[usize::from(file[62])], OFFSET_AT);
     let is_read = |section: &[u8]| {
-        let name = &file[names + u32::from_le_bytes(section[..4].try_into().unwrap()) as usize..];
-        READ.iter().any(|read| name.starts_with(format!("{read}\0").as_bytes()))
+        let word = |at: usize| u32::from_le_bytes(section[at..at + 4].try_into().unwrap());
+        let name = &file[names + word(0) as usize..];
+        let is_listed = READ.iter().any(|read| name.starts_with(format!("{read}\0").as_bytes()));
+        word(4) != NO_BITS && (is_listed || number(section, SIZE_AT) <= SMALL)
     };
     let mut small = file[..HEADER].to_vec();
     for section in &mut sections {
