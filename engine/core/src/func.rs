@@ -18,7 +18,17 @@ use known::Known;
 
 /// A function pointer type that names a function's parameters and result: `fn(f32) -> String`.
 ///
-/// It is there for up to eight parameters of `Shared` types.
+/// It is there for up to eight parameters of `Shared` types, which borrow nothing:
+///
+/// ```compile_fail,E0277
+/// # use hotswap_engine::Engine;
+/// fn lend(engine: &Engine) {
+///     let _ = engine.func::<fn(&'static str) -> u32>("world", "greet");
+/// }
+/// ```
+///
+/// Nobody else needs to implement it. Who does promises nothing by it: the types are compared, whatever
+/// they are those of.
 pub trait Signature {
     /// The parameters, as a tuple.
     type Args: Shared;
