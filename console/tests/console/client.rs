@@ -152,21 +152,37 @@ async fn a_subscriber_is_told_of_records_and_of_gaps() {
     assert_eq!(notifications.recv().await, Some(Notification::Dropped { count: 4 }));
 }
 
-#[tokio::test]
-async fn a_stale_socket_is_removed() {
-    let directory = tempfile::tempdir().unwrap();
+/// The number of a process that has ended.
+fn ended_process() -> u32 {
     let mut ended = std::process::Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
-    let path = directory.path().join(format!("{}.sock", ended.id()));
+    ended.id()
+}
+
+#[tokio::test]
+async fn a_stale_socket_of_a_host_is_removed() {
+    let pid = ended_process();
+    let path = socket::of_process(pid);
+    hotswap_protocol::RuntimeDir::of(rustix::process::getuid().as_raw()).make(None).unwrap();
     drop(tokio::net::UnixListener::bind(&path).unwrap());
-    assert!(path.exists());
-    let choice = HostChoice::Socket(path.clone());
     let removed = async {
         // A process that another test forks has the socket open until it is another program.
         while path.exists() {
-            let error = socket::connect(Some(&choice), "test").await.err().unwrap();
-            assert_eq!(error.kind, ErrorKind::NoHost);
+            let error = socket::connect(Some(&HostChoice::Process(pid)), "test").await.err();
+            assert_eq!(error.unwrap().kind, ErrorKind::NoHost);
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), removed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stale_socket_that_somebody_names_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(format!("{}.sock", ended_process()));
+    drop(tokio::net::UnixListener::bind(&path).unwrap());
+    let choice = HostChoice::Socket(path.clone());
+    let error = socket::connect(Some(&choice), "test").await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::NoHost);
+    assert!(path.exists());
 }

@@ -375,6 +375,16 @@ impl Cell {
         flatten(unsafe { value.change(table, parts, change) })
     }
 
+    /// Puts a whole value in the place of one of the same type, which the same version made, and which is
+    /// being loaded.
+    pub fn put_whole(&self, value: RawValue) -> Result<()> {
+        let mut content = self.write();
+        let value = content.value.replace(Value(value));
+        drop(content);
+        // A step of the version runs.
+        value.map(Value::destroy).ok_or_else(|| self.is_gone())
+    }
+
     /// The value of another type that this one's JSON makes.
     pub fn read_as(&self, table: &CarryTable, json: &str) -> Result<RawValue> {
         flatten((table.from_json)(json)).map_err(|error| {

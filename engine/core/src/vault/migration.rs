@@ -107,8 +107,11 @@ impl Seen {
 
     /// Reads again what changed, while the value is in use, until that is little.
     pub fn catch_up_beside(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<()> {
+        if self.kind.is_none() {
+            return self.read_whole_again(old, new, table);
+        }
         for _ in 0..ROUNDS {
-            if self.kind.is_none() || old.changes() == self.changes {
+            if old.changes() == self.changes {
                 return Ok(());
             }
             let (mut from, mut len, mut changed) = (0, 1, 0);
@@ -125,6 +128,16 @@ impl Seen {
             if changed <= FEW {
                 return Ok(());
             }
+        }
+        Ok(())
+    }
+
+    /// Reads a value as a whole again if it changed: so most of what does not fit undoes the load.
+    fn read_whole_again(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<()> {
+        let changes = old.changes();
+        if changes != self.changes {
+            new.put_whole(old.read_as(table, &old.whole()?)?)?;
+            self.changes = changes;
         }
         Ok(())
     }
