@@ -268,9 +268,8 @@ impl View {
         let mut contents = self.store.contents();
         let sight = self.sight();
         let own = match &sight {
-            Sight::Loading(own) => Some(own),
+            Sight::Loading(own) | Sight::Retired(own) => Some(own),
             Sight::Published => None,
-            Sight::Retired(_) => return Err(was_replaced(&slot.name)),
             Sight::Ended => return Err(has_ended()),
         };
         let taken = |contents: &Contents| {
@@ -306,8 +305,8 @@ enum Put {
     Taken,
 }
 
-/// What becomes of a value that a replaced version sets. Nobody would find it under a key of the
-/// version's own, so it goes where whoever reads the key afterwards finds it.
+/// What becomes of a value that a replaced version sets: whoever reads the key afterwards finds it. Where
+/// others have the key it takes the place of theirs; a key that only the version has is its own.
 fn put_retired(
     contents: &Contents,
     own: &Overlay,
@@ -319,7 +318,10 @@ fn put_retired(
     let (there, is_own) = match (own.entries.get(key), contents.entries.get(key)) {
         (Some(there), _) => (there.clone(), true),
         (None, Some(there)) => (there.clone(), false),
-        (None, None) => return Err(was_replaced(key)),
+        (None, None) => {
+            // Nobody else has it, so it is the version's own, and goes with it.
+            return Ok(Put::Stored(own.insert(key.to_owned(), cell.clone())));
+        }
     };
     if !replace {
         return Ok(Put::Taken);
@@ -340,13 +342,6 @@ fn belongs_to(cell: &Cell, why: &str) -> Error {
     let (key, owner) = (&cell.key, cell.owner());
     Error::msg(format_args!(
         "`{key}` belongs to {owner}; a version that {why} removes only its own values"
-    ))
-}
-
-fn was_replaced(name: &str) -> Error {
-    Error::msg(format_args!(
-        "`{name}` is not there, and a version that was replaced adds nothing: it would go with the \
-         version, and nobody would find it"
     ))
 }
 
