@@ -509,7 +509,10 @@ impl Inner {
         };
         self.retire_all();
         drop(loads);
-        self.mapped().iter().for_each(|version| version.hurry());
+        for version in self.mapped() {
+            version.cancel_tasks();
+            version.hurry();
+        }
         checkpoint();
         // What a version does at its end is not waited for by itself.
         while !self.mapped().is_empty() && !self.reaper.is_here() {
