@@ -152,15 +152,17 @@ impl DataBag<'_> {
     /// and not changed, and a load that is undone leaves it as it was.
     ///
     /// # What a migration costs
-    /// It runs beside the calls of the old version. A map, a set or a list of std is read in 64 slices,
-    /// for each of which those who change it wait; what changed meanwhile is read again. When the new
-    /// version serves, its calls that use the value wait once: for calls of the old version that are
-    /// under way, at most 50 ms, and until the last changes are found, by a digest of each element.
-    /// For 64,000 players in a map and as many in a list, in a debug build, that is some 0.3 s, and some
-    /// milliseconds in a release build (`cargo run --release -p hotswap-tests --example large_values`). A value of any other type, a
-    /// struct that has a map in it for instance, is read as a whole, and once more in that moment if it
-    /// changed meanwhile; so give what is large a key of its own. Where a call of the old version is
-    /// still under way after that, its changes of the value are errors to it.
+    /// It runs beside the calls of the old version. A map, a set or a list of std is read in at most
+    /// 64 slices (of 256 elements at least), and whoever changes the value waits for one slice at a
+    /// time. What changed meanwhile is read again. When the new version serves, its calls that use the
+    /// value wait once: at most 50 ms for calls of the old version that are under way, and then until
+    /// the last changes are found by a digest of each element. For 64,000 entries in a map and as many in a
+    /// list the longest call took 0.33 s, in a debug build on a busy machine with two cores
+    /// (2026-11-28, `cargo run -p hotswap-tests --example large_values`).
+    ///
+    /// A value of any other type, such as a struct that has a map in it, is read as a whole, and once more
+    /// in that moment if it changed. So give what is large a key of its own. If a call of the old version
+    /// is still under way after that, its changes of the value are errors to it.
     ///
     /// # Errors
     /// When the value cannot be migrated; the message names the field. That undoes the load; so does
