@@ -1,36 +1,20 @@
 //! The console: `hotswap-console` on a screen and `hotswap` in a script, on one action layer.
+//!
+//! Each module may use those above it; `tests/it/tidy.rs` has the table.
 
 #![forbid(unsafe_code)]
 
+// What everything else says and ends with.
+pub mod failure;
+pub mod format;
+pub mod signals;
 // A host, asked.
-pub mod client;
-pub mod operation;
-pub mod socket;
-// Artifacts, opened elsewhere and compared.
-pub mod preview;
-pub mod probe;
+pub mod host;
+// Artifacts and sources, compared.
+pub mod compare;
 // A host, built, started, watched and reloaded.
 pub mod session;
-// The scriptable half.
+// Commands and lines, for scripts.
 pub mod cli;
-pub mod format;
-pub mod linear;
-pub mod signals;
-// The screen.
-pub mod action;
-pub mod app;
-pub mod config;
-pub mod console_cli;
-pub mod editor;
-pub mod files;
-pub mod history_file;
-pub mod key;
-pub mod keymap;
-pub mod layout;
-pub mod memory_file;
-mod picker;
-pub mod state;
-mod state_file;
-pub mod terminal;
-pub mod update;
-pub mod view;
+// The screen, for a person.
+pub mod screen;

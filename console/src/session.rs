@@ -5,7 +5,6 @@
 //! and log lines come out, each over a bounded channel of its own. The screen and `hotswap run`
 //! are its two users.
 
-mod difference;
 mod event;
 mod job;
 mod last_calls;
@@ -23,16 +22,16 @@ use hotswap_protocol::{ErrorKind, WireError};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-pub use difference::{DeclaredDiff, DiffRequest, DiffVersion, Difference};
 pub use hotswap_build::BuildEffect;
 
-pub use event::{BuildLine, HostExit, LogLine, OutputStream, SessionEvent};
+pub use event::{BuildLine, LogLine, OutputStream, SessionEvent};
 pub use job::{Job, JobOutcome};
 pub use store::{StoredBuild, StoredChoice};
 
-use crate::operation::Operation;
-use crate::probe::Prober;
-use crate::socket::HostChoice;
+use crate::compare::difference::DiffRequest;
+use crate::compare::probe::Prober;
+use crate::host::operation::Operation;
+use crate::host::socket::HostChoice;
 
 /// How many events wait for their reader; a build waits with them.
 const EVENT_QUEUE: usize = 512;

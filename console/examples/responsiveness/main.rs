@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hotswap_console::probe::Prober;
+use hotswap_console::compare::probe::Prober;
 use hotswap_console::session::{self, LogLine, Options, Order, Session, Target, Watch};
 use terminal::Terminal;
 
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         return host::run(arguments);
     }
     if std::env::var_os(ROLE).is_some() {
-        return hotswap_console::console_cli::main();
+        return hotswap_console::screen::main();
     }
     match measure(first.map(PathBuf::from).as_deref()) {
         Ok(()) => ExitCode::SUCCESS,

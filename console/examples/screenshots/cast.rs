@@ -7,8 +7,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hotswap_console::state::State;
-use hotswap_console::view::{self, Theme};
+use hotswap_console::screen::model::State;
+use hotswap_console::screen::view::{self, Theme};
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};

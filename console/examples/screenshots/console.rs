@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hotswap_console::action::{Action, Panel};
-use hotswap_console::probe::Prober;
+use hotswap_console::compare::probe::Prober;
+use hotswap_console::screen::input::action::Action;
+use hotswap_console::screen::layout::Panel;
+use hotswap_console::screen::model::State;
+use hotswap_console::screen::update::{self, Effect, Input};
+use hotswap_console::screen::view::{self, Theme};
 use hotswap_console::session::{self, Options, Order, Session, SessionEvent, Target, Watch};
-use hotswap_console::state::State;
-use hotswap_console::update::{self, Effect, Input};
-use hotswap_console::view::{self, Theme};
 use hotswap_protocol::Event;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

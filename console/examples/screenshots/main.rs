@@ -17,13 +17,14 @@ use std::process::ExitCode;
 
 use crossterm::event::KeyCode;
 use hotswap_build::{HostPackage, Store};
-use hotswap_console::action::{Action, Motion};
-use hotswap_console::operation::Operation;
-use hotswap_console::probe;
-use hotswap_console::state::overlay::Overlay;
-use hotswap_console::state::tree::TreeTab as _;
-use hotswap_console::state::{State, Tab};
-use hotswap_console::update::Input;
+use hotswap_console::compare::probe;
+use hotswap_console::host::operation::Operation;
+use hotswap_console::screen::input::action::{Action, Motion};
+use hotswap_console::screen::layout::Tab;
+use hotswap_console::screen::model::State;
+use hotswap_console::screen::model::overlay::Overlay;
+use hotswap_console::screen::model::tree::TreeTab as _;
+use hotswap_console::screen::update::Input;
 use hotswap_engine::artifact;
 use hotswap_protocol::VersionState;
 

@@ -3,5 +3,5 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    hotswap_console::console_cli::main()
+    hotswap_console::screen::main()
 }

@@ -6,8 +6,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use hotswap_protocol::MAX_REPEAT;
 
+use crate::host::socket::HostChoice;
 use crate::session::Watch;
-use crate::socket::HostChoice;
 
 /// Reload native plugins inside a running host, from scripts.
 #[derive(Debug, Parser)]

@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::BuildArguments;
-use super::{Failure, print_json};
-use crate::probe::Prober;
+use super::print_json;
+use crate::compare::probe::Prober;
+use crate::failure::Failure;
 use crate::signals::Termination;
 
 pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {

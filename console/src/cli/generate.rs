@@ -7,8 +7,8 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use hotswap_protocol::{ErrorKind, WireError};
 
-use super::{Arguments, Failure};
-use crate::console_cli;
+use super::{Arguments, console};
+use crate::failure::Failure;
 
 /// Prints the script that completes `hotswap` in this shell.
 pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
 pub(super) fn man(directory: &Path) -> Result<(), Failure> {
     let written = std::fs::create_dir_all(directory).and_then(|()| {
         clap_mangen::generate_to(Arguments::command(), directory)?;
-        clap_mangen::generate_to(console_cli::command(), directory)
+        clap_mangen::generate_to(console::command(), directory)
     });
     written.map_err(|error| {
         let message =

@@ -10,11 +10,12 @@ use serde::de::DeserializeOwned;
 use super::args::{
     FreeArguments, InvokeArguments, OutputArguments, ReloadArguments, RollbackArguments,
 };
-use super::{CLIENT_NAME, Failure, print_json, text};
-use crate::operation::Operation;
-use crate::preview::Preview;
-use crate::probe::Prober;
-use crate::socket::{self, HostChoice};
+use super::{CLIENT_NAME, print_json, text};
+use crate::compare::preview::Preview;
+use crate::compare::probe::Prober;
+use crate::failure::Failure;
+use crate::host::operation::Operation;
+use crate::host::socket::{self, HostChoice};
 
 pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
     let hosts = socket::hosts(CLIENT_NAME).await;

@@ -8,9 +8,10 @@ use hotswap_protocol::{ArtifactContents, ErrorKind, Source, WireError};
 use serde::Serialize;
 
 use super::args::InspectArguments;
-use super::{Failure, print_json, text};
+use super::{print_json, text};
+use crate::compare::probe::Prober;
+use crate::failure::Failure;
 use crate::format;
-use crate::probe::Prober;
 
 /// What `hotswap inspect --json` prints of an artifact.
 #[derive(Serialize)]

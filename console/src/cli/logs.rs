@@ -6,8 +6,9 @@ use hotswap_protocol::{Notification, Request, SubscribeParams, SubscribeResult};
 use serde_json::json;
 
 use super::args::LogsArguments;
-use super::{CLIENT_NAME, Failure, print_json, text};
-use crate::socket::{self, HostChoice};
+use super::{CLIENT_NAME, print_json, text};
+use crate::failure::Failure;
+use crate::host::socket::{self, HostChoice};
 
 pub(super) async fn logs(host: Option<&HostChoice>, logs: LogsArguments) -> Result<(), Failure> {
     let (client, mut notifications) = socket::connect(host, CLIENT_NAME).await?;

@@ -1,9 +1,9 @@
 //! `hotswap run`
 
 use super::args::RunArguments;
-use super::{CLIENT_NAME, Failure};
-use crate::linear;
-use crate::probe::Prober;
+use super::{CLIENT_NAME, linear};
+use crate::compare::probe::Prober;
+use crate::failure::Failure;
 use crate::session::{Options, Target};
 
 pub(super) async fn run(arguments: RunArguments) -> Result<(), Failure> {

@@ -135,7 +135,7 @@ pub(super) fn live(live: &LiveSnapshot) -> String {
     text.push_str("\nTypes\n");
     let types = live.types.iter().map(|it| {
         let plugin = format!("{}@v{}", it.plugin, it.version);
-        [it.name.clone(), plugin, crate::state::schema::summary(&it.schema)]
+        [it.name.clone(), plugin, crate::host::schema::summary(&it.schema)]
     });
     text.push_str(&table(["NAME", "PLUGIN", "SHAPE"], types));
     text

@@ -4,7 +4,7 @@ use hotswap_protocol::{ErrorKind, TargetParams, WireError};
 use serde::{Serialize, Serializer};
 
 use super::store::StoredChoice;
-use crate::operation::Operation;
+use crate::host::operation::Operation;
 
 /// Work that takes its time.
 #[derive(Debug, Clone, PartialEq, Eq)]

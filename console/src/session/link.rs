@@ -9,8 +9,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::event::LogLine;
-use crate::client::Client;
-use crate::socket::{HostChoice, process_lives};
+use crate::host::client::Client;
+use crate::host::socket::{HostChoice, process_lives};
 
 /// How long a host may take from its start to its first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -107,7 +107,7 @@ async fn connect_patiently(
     pid: u32,
     client_name: &str,
     deadline: Option<Instant>,
-) -> Result<crate::socket::Connected, WireError> {
+) -> Result<crate::host::socket::Connected, WireError> {
     let began = Instant::now();
     let mut pause = RETRY_PAUSES.0;
     loop {

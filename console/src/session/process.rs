@@ -12,9 +12,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::event::{HostExit, LogLine, OutputStream};
+use super::event::{LogLine, OutputStream};
 use super::output::drain;
-use crate::socket::process_lives;
+use crate::host::HostExit;
+use crate::host::socket::process_lives;
 
 /// How long a host may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hotswap_protocol::HostInfo;
 use tokio::time::sleep;
 
-use crate::socket::{self, HostChoice};
+use crate::host::socket::{self, HostChoice};
 
 /// How often to look; there is no event for a host that begins to listen.
 const LOOK: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use hotswap_protocol::{ErrorKind, HostInfo, WireError};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::event::{HostExit, LogLine, SessionEvent};
+use super::event::{LogLine, SessionEvent};
 use super::job::{Job, JobOutcome};
 use super::last_calls::LastCalls;
 use super::link::{self, LinkEvent};
@@ -17,9 +17,10 @@ use super::process::HostProcess;
 use super::store::StoredChoice;
 use super::successor;
 use super::{Options, Order, Target, Watch};
-use crate::client::Client;
-use crate::operation::Operation;
-use crate::socket::{self, HostChoice};
+use crate::host::HostExit;
+use crate::host::client::Client;
+use crate::host::operation::Operation;
+use crate::host::socket::{self, HostChoice};
 use pace::Pace;
 
 mod pace;

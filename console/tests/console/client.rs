@@ -1,7 +1,7 @@
 //! The client against hosts that behave and hosts that do not.
 
-use hotswap_console::client::Client;
-use hotswap_console::socket::{self, HostChoice};
+use hotswap_console::host::client::Client;
+use hotswap_console::host::socket::{self, HostChoice};
 use hotswap_protocol::{
     ErrorKind, HelloResult, MAX_LINE_BYTES, Notification, PROTOCOL_VERSION, Request, RequestLine,
     ResponseLine, Snapshot, SubscribeParams, VaultSnapshot, WireError,

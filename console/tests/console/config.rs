@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use hotswap_console::action::COMMANDS;
-use hotswap_console::config::{self, Config, ConfigError};
+use hotswap_console::screen::config::{self, Config, ConfigError};
+use hotswap_console::screen::input::action::COMMANDS;
+use hotswap_console::screen::model::overlay::Overlay;
+use hotswap_console::screen::update::Effect;
+use hotswap_console::screen::view::Theme;
 use hotswap_console::session::{Order, Watch};
-use hotswap_console::state::overlay::Overlay;
-use hotswap_console::update::Effect;
-use hotswap_console::view::Theme;
 use serde_json::Value;
 
 use crate::support::console::Console;

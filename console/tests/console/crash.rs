@@ -1,9 +1,10 @@
 //! A host that ended by itself: what its card offers.
 
-use hotswap_console::session::{BuildEffect, HostExit, Order, SessionEvent, StoredChoice};
-use hotswap_console::state::Phase;
-use hotswap_console::state::overlay::Overlay;
-use hotswap_console::update::Effect;
+use hotswap_console::host::HostExit;
+use hotswap_console::screen::model::Phase;
+use hotswap_console::screen::model::overlay::Overlay;
+use hotswap_console::screen::update::Effect;
+use hotswap_console::session::{BuildEffect, Order, SessionEvent, StoredChoice};
 use hotswap_protocol::{InFlightCall, VersionState};
 
 use crate::support::console::Console;

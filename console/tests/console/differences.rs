@@ -1,9 +1,10 @@
 //! Differences, and what a reload would change, as keys ask for them.
 
-use hotswap_console::operation::Operation;
-use hotswap_console::session::{BuildEffect, DiffVersion, Order, SessionEvent};
-use hotswap_console::state::overlay::Overlay;
-use hotswap_console::update::Effect;
+use hotswap_console::compare::difference::DiffVersion;
+use hotswap_console::host::operation::Operation;
+use hotswap_console::screen::model::overlay::Overlay;
+use hotswap_console::screen::update::Effect;
+use hotswap_console::session::{BuildEffect, Order, SessionEvent};
 use hotswap_protocol::{Event, Outcome, VersionState, WireError};
 
 use crate::support::console::{Console, requested};

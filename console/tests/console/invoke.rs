@@ -1,9 +1,9 @@
 //! Calls of functions: the form for every kind of value, history, two versions, repeats, cancelling.
 
-use hotswap_console::operation::Operation;
+use hotswap_console::host::operation::Operation;
+use hotswap_console::screen::model::overlay::Overlay;
+use hotswap_console::screen::update::{Effect, Input};
 use hotswap_console::session::{Order, SessionEvent};
-use hotswap_console::state::overlay::Overlay;
-use hotswap_console::update::{Effect, Input};
 use hotswap_protocol::{
     Beside, ErrorKind, InvokeParams, InvokeResult, Latencies, VersionState, WireError,
 };
@@ -293,16 +293,19 @@ fn the_history_file_is_bounded_private_and_survives_what_is_broken() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state/history.json");
-    assert!(hotswap_console::history_file::load(&path).unwrap().of("f").is_empty());
-    hotswap_console::history_file::remember(&path, "f", vec![json!(1)]).unwrap();
-    hotswap_console::history_file::remember(&path, "f", vec![json!(2)]).unwrap();
-    let history = hotswap_console::history_file::load(&path).unwrap();
+    assert!(hotswap_console::screen::remembered::history::load(&path).unwrap().of("f").is_empty());
+    hotswap_console::screen::remembered::history::remember(&path, "f", vec![json!(1)]).unwrap();
+    hotswap_console::screen::remembered::history::remember(&path, "f", vec![json!(2)]).unwrap();
+    let history = hotswap_console::screen::remembered::history::load(&path).unwrap();
     assert_eq!(history.of("f"), [vec![json!(1)], vec![json!(2)]]);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::write(&path, "{ broken").unwrap();
-    assert!(hotswap_console::history_file::load(&path).is_err());
-    hotswap_console::history_file::remember(&path, "f", vec![json!(3)]).unwrap();
-    assert_eq!(hotswap_console::history_file::load(&path).unwrap().of("f"), [vec![json!(3)]]);
+    assert!(hotswap_console::screen::remembered::history::load(&path).is_err());
+    hotswap_console::screen::remembered::history::remember(&path, "f", vec![json!(3)]).unwrap();
+    assert_eq!(
+        hotswap_console::screen::remembered::history::load(&path).unwrap().of("f"),
+        [vec![json!(3)]]
+    );
 }
 
 fn answer(version: u32, value: &str, elapsed_ns: u64) -> InvokeResult {

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Stdio;
 
+use hotswap_console::host::HostExit;
 use hotswap_console::session::{
-    BuildEffect, BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
+    BuildEffect, BuildLine, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
 use hotswap_protocol::{ErrorKind, Event, LogLevel, PhaseTiming, VersionState, WireError};
 use serde::Serialize;

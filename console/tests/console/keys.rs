@@ -1,15 +1,16 @@
 //! What the keys do: keys in, effects and state out.
 
-use hotswap_console::action::{Action, Panel};
-use hotswap_console::operation::Operation;
+use hotswap_console::host::HostExit;
+use hotswap_console::host::operation::Operation;
+use hotswap_console::screen::input::action::Action;
+use hotswap_console::screen::layout::{Panel, Tab};
+use hotswap_console::screen::model::Phase;
+use hotswap_console::screen::model::overlay::Overlay;
+use hotswap_console::screen::model::palette::command_line;
+use hotswap_console::screen::update::{Effect, Input};
 use hotswap_console::session::{
-    BuildEffect, HostExit, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent,
-    StoredBuild, Watch,
+    BuildEffect, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent, StoredBuild, Watch,
 };
-use hotswap_console::state::overlay::Overlay;
-use hotswap_console::state::palette::command_line;
-use hotswap_console::state::{Phase, Tab};
-use hotswap_console::update::{Effect, Input};
 use hotswap_protocol::{
     ErrorKind, Event, InvokeParams, LogLevel, Outcome, VersionState, WireError,
 };
@@ -401,7 +402,7 @@ fn the_ring_keeps_a_bounded_number_of_lines() {
     console.press("3");
     console.logs(lines(10));
     console.press("g g");
-    let capacity = hotswap_console::state::logs::CAPACITY as u64;
+    let capacity = hotswap_console::screen::model::logs::CAPACITY as u64;
     console.logs(lines(capacity + 5_000));
     assert_eq!(console.state.logs.len() as u64, capacity);
     assert_eq!(console.state.logs.passing() as u64, capacity);

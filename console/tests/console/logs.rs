@@ -1,8 +1,8 @@
 //! The log: what is kept, found, marked, copied and written, and what it looks like.
 
+use hotswap_console::screen::update::{Effect, Event, Input, update};
+use hotswap_console::screen::view::{self, Theme};
 use hotswap_console::session::{LogLine, OutputStream};
-use hotswap_console::update::{Effect, Event, Input, update};
-use hotswap_console::view::{self, Theme};
 use hotswap_protocol::{LogLevel, LogRecord};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -165,7 +165,8 @@ fn what_the_filter_shows_is_written_to_a_file_of_its_own() {
     assert_eq!(console.press("X"), [Effect::Export { name, text }]);
 
     let directory = tempfile::tempdir().unwrap();
-    let export = |text| hotswap_console::files::export(directory.path(), "log", text).unwrap();
+    let export =
+        |text| hotswap_console::screen::writer::export(directory.path(), "log", text).unwrap();
     let (first, second) = (export("one"), export("two"));
     assert_ne!(first, second, "no file is overwritten");
     assert_eq!(std::fs::read_to_string(first).unwrap(), "one");
@@ -195,7 +196,7 @@ fn lost_lines_are_counted_where_they_were_lost() {
 #[test]
 fn a_changed_filter_looks_at_the_newest_lines_first_and_yields_to_the_keyboard() {
     let mut console = Console::connected(120, 36);
-    let capacity = hotswap_console::state::logs::CAPACITY;
+    let capacity = hotswap_console::screen::model::logs::CAPACITY;
     for chunk in 0..capacity / 1000 {
         let lines = (0..1000).map(|line| plain(&format!("line {chunk} {line}"))).collect();
         console.logs(lines);

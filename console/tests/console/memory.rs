@@ -1,12 +1,13 @@
 //! What a console remembers of the one before it, and the choice of a host.
 
-use hotswap_console::action::{Motion, Panel};
-use hotswap_console::memory_file;
+use hotswap_console::screen::input::action::Motion;
+use hotswap_console::screen::layout::{Panel, Tab};
+use hotswap_console::screen::model::Look;
+use hotswap_console::screen::model::memory::Memory;
+use hotswap_console::screen::model::picker::Picker;
+use hotswap_console::screen::remembered::screens;
+use hotswap_console::screen::view::{self, Theme};
 use hotswap_console::session::SessionEvent;
-use hotswap_console::state::memory::Memory;
-use hotswap_console::state::picker::Picker;
-use hotswap_console::state::{Look, Tab};
-use hotswap_console::view::{self, Theme};
 use hotswap_protocol::LogLevel;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -29,18 +30,18 @@ fn opened(name: &str) -> SessionEvent {
 fn a_console_looks_as_it_did_when_its_host_was_left() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("below/screens.json");
-    assert_eq!(memory_file::load(&file).unwrap(), Memory::default());
+    assert_eq!(screens::load(&file).unwrap(), Memory::default());
     let mut console = Console::connected(120, 36);
     console.press("2 ] 3 l l /");
     console.write("vel");
     console.press("Enter W z T t");
     console.write("world@3");
     console.press("Enter");
-    memory_file::keep(&file, &console.state).unwrap();
-    memory_file::keep(&file, &Console::new(120, 36).state).unwrap();
+    screens::keep(&file, &console.state).unwrap();
+    screens::keep(&file, &Console::new(120, 36).state).unwrap();
 
     let mut next = Console::new(120, 36);
-    next.state.memory = memory_file::load(&file).unwrap();
+    next.state.memory = screens::load(&file).unwrap();
     next.session(opened("another-host"));
     assert_eq!((next.state.focus, next.state.tab), (Panel::Plugins, Tab::Functions));
     next.session(opened("sample-host"));
@@ -52,7 +53,7 @@ fn a_console_looks_as_it_did_when_its_host_was_left() {
 
     let mut without_colours = Console::new(120, 36);
     without_colours.state.look = Look::Plain;
-    without_colours.state.memory = memory_file::load(&file).unwrap();
+    without_colours.state.memory = screens::load(&file).unwrap();
     without_colours.session(opened("sample-host"));
     assert_eq!(without_colours.state.look, Look::Plain);
 }
@@ -83,9 +84,9 @@ fn a_broken_file_is_an_error_and_is_replaced() {
     let file = directory.path().join("screens.json");
     for broken in ["", "{", "[]", "{\"a\": 1}", "\u{0}"] {
         std::fs::write(&file, broken).unwrap();
-        assert!(memory_file::load(&file).is_err(), "{broken:?}");
-        memory_file::keep(&file, &Console::connected(120, 36).state).unwrap();
-        assert!(memory_file::load(&file).is_ok());
+        assert!(screens::load(&file).is_err(), "{broken:?}");
+        screens::keep(&file, &Console::connected(120, 36).state).unwrap();
+        assert!(screens::load(&file).is_ok());
     }
 }
 

@@ -1,13 +1,13 @@
 //! The mouse and the themes.
 
 use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use hotswap_console::action::Panel;
-use hotswap_console::config::Config;
-use hotswap_console::editor::Place;
+use hotswap_console::screen::config::Config;
+use hotswap_console::screen::layout::{Panel, Tab};
+use hotswap_console::screen::model::Look;
+use hotswap_console::screen::model::Place;
+use hotswap_console::screen::model::overlay::Overlay;
+use hotswap_console::screen::update::{Effect, Input};
 use hotswap_console::session::{LogLine, OutputStream, SessionEvent};
-use hotswap_console::state::overlay::Overlay;
-use hotswap_console::state::{Look, Tab};
-use hotswap_console::update::{Effect, Input};
 use hotswap_protocol::Event;
 
 use crate::support::console::Console;

@@ -1,7 +1,7 @@
 //! The plugins panel: how often each is called, and what is worth a new screen.
 
+use hotswap_console::screen::update::Effect;
 use hotswap_console::session::SessionEvent;
-use hotswap_console::update::Effect;
 use hotswap_protocol::{Snapshot, VersionState};
 
 use crate::support::console::Console;

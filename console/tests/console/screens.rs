@@ -1,10 +1,11 @@
 //! What the screen shows, at each size.
 
-use hotswap_console::operation::Operation;
+use hotswap_console::host::HostExit;
+use hotswap_console::host::operation::Operation;
+use hotswap_console::screen::view::Theme;
 use hotswap_console::session::{
-    BuildEffect, BuildLine, HostExit, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
+    BuildEffect, BuildLine, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
-use hotswap_console::view::Theme;
 use hotswap_protocol::{
     Cut, DataBagEntry, ErrorKind, Event, LogLevel, PhaseTiming, VersionState, WireError,
 };
@@ -73,7 +74,7 @@ fn before_anything_runs() {
     let line = BuildLine::Output { text };
     console.session(SessionEvent::Build { package: "sample-host".into(), line });
     console.now_ms += 4_100;
-    console.take_in(hotswap_console::update::Input::Tick);
+    console.take_in(hotswap_console::screen::update::Input::Tick);
     insta::assert_snapshot!(console.screen());
 }
 

@@ -3,13 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use hotswap_console::operation::Operation;
-use hotswap_console::probe::Prober;
+use hotswap_console::compare::probe::Prober;
+use hotswap_console::host::operation::Operation;
+use hotswap_console::host::socket::HostChoice;
 use hotswap_console::session::{
     self, Job, JobOutcome, LogLine, Options, Order, OutputStream, Session, SessionEvent, Target,
     Watch,
 };
-use hotswap_console::socket::HostChoice;
 
 use hotswap_protocol::HostInfo;
 

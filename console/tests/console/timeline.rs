@@ -1,9 +1,8 @@
 //! The reload story: what came after a reload, and who holds a version.
 
-use hotswap_console::action::Panel;
+use hotswap_console::screen::layout::{Panel, Tab};
+use hotswap_console::screen::model::timeline::{FIRST_CALL, FREED};
 use hotswap_console::session::{Job, JobOutcome, SessionEvent};
-use hotswap_console::state::Tab;
-use hotswap_console::state::timeline::{FIRST_CALL, FREED};
 use hotswap_protocol::{Event, VersionState};
 
 use crate::support::console::Console;

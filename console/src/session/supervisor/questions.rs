@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Supervisor;
-use crate::client::{Client, decode};
-use crate::operation::Operation;
-use crate::preview::Preview;
+use crate::compare::difference::{self, DiffRequest};
+use crate::compare::preview::Preview;
+use crate::host::client::{Client, decode};
+use crate::host::operation::Operation;
 use crate::session::event::SessionEvent;
 use crate::session::store;
-use crate::session::{DiffRequest, difference};
 
 impl Supervisor {
     /// Asks the host.

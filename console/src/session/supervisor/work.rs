@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 
 use super::{Product, Report, RunningJob, Supervisor, find};
 use crate::format;
+use crate::host::socket::{self, HostChoice};
 use crate::session::event::{BuildLine, SessionEvent};
 use crate::session::job::{Job, JobOutcome};
 use crate::session::process::HostProcess;
 use crate::session::store::{self, Refused, StoredChoice};
-use crate::socket::{self, HostChoice};
 
 /// The environment variable that tells a host where its artifacts are.
 const PLUGIN_DIR_ENV: &str = "HOTSWAP_PLUGIN_DIR";

@@ -1,11 +1,13 @@
 //! The console without a terminal: events in, effects and screens out.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use hotswap_console::action::Action;
-use hotswap_console::session::{DiffRequest, LogLine, Order, SessionEvent, Watch};
-use hotswap_console::state::{State, Tab};
-use hotswap_console::update::{self, Effect, Event, Input};
-use hotswap_console::view::{self, Theme};
+use hotswap_console::compare::difference::DiffRequest;
+use hotswap_console::screen::input::action::Action;
+use hotswap_console::screen::layout::Tab;
+use hotswap_console::screen::model::State;
+use hotswap_console::screen::update::{self, Effect, Event, Input};
+use hotswap_console::screen::view::{self, Theme};
+use hotswap_console::session::{LogLine, Order, SessionEvent, Watch};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 

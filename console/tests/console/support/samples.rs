@@ -1,11 +1,10 @@
 //! A host as the tests show it, made of the JSON that such a host sends.
 
 use hotswap_build::{SourceDiff, SourceLine, SourceLineKind};
-use hotswap_console::editor::Place;
-use hotswap_console::preview::{PluginPreview, Preview, Prospect, ValuePreview};
-use hotswap_console::session::{
-    BuildEffect, BuildLine, DeclaredDiff, DiffRequest, Difference, SessionEvent,
-};
+use hotswap_console::compare::difference::{DeclaredDiff, DiffRequest, Difference};
+use hotswap_console::compare::preview::{PluginPreview, Preview, Prospect, ValuePreview};
+use hotswap_console::screen::model::Place;
+use hotswap_console::session::{BuildEffect, BuildLine, SessionEvent};
 use hotswap_protocol::{
     ArtifactChange, HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogLevel, LogRecord,
     Outcome, PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionInfo,

@@ -1,0 +1,131 @@
+//! `hotswap`: everything the console does, for scripts.
+//!
+//! Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong, 3 there is no host,
+//! or several run and none was chosen.
+//!
+//! With `--json` each command prints one object on one line, but for `hosts` (an array), and for
+//! `logs` and `run` (an object a line). Fields may be added to these shapes; none is removed.
+//! `assets/json.md` shows each of them.
+//!
+//! | command | shape |
+//! |---|---|
+//! | `build` | `{"plugin", "build_id", "path", "stored", "source", "warnings", "effect", "phases"}` |
+//! | `hosts` | `[{"pid", "name", "socket", "plugin_dir", "staging_dir"}]` |
+//! | `status` | [`Snapshot`](hotswap_protocol::Snapshot): `{"host", "generation", "plugins": [{"name", "versions": [{"version", "state", "build_id", …}]}]}` |
+//! | `reload`, `rollback` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |
+//! | `invoke` | [`InvokeResult`](hotswap_protocol::InvokeResult): `{"value", "plugin", "version", "elapsed_us", "elapsed_ns"}`, and `"latencies"` with `--repeat` |
+//! | `vault` | [`VaultSnapshot`](hotswap_protocol::VaultSnapshot): `{"generation", "data_bag", "extension", …}` |
+//! | `live` | [`LiveSnapshot`](hotswap_protocol::LiveSnapshot): `{"generation", "functions": [{"plugin", "version", "name", …}], "types": […]}` |
+//! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
+//! | `inspect` | `{"path", "size_bytes", "name", "crate_version", "build_id", "source", "toolchain": {"rustc", "target", "panic_strategy", "hotswap_plugin"}, "fits", "misfit", "keep_reason"}`; with `--open` also `"contents"`, an [`ArtifactContents`](hotswap_protocol::ArtifactContents) |
+//! | `reload --dry-run` | [`Preview`](crate::compare::preview::Preview): `{"generation", "is_breaking", "plugins": [{"name", "outcome", "loaded", "new", "changes", "data_bag", "imported_by", "is_breaking"}]}` |
+//! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
+//! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
+//! | any failure | `{"error": {"kind", "message", …}}`, a [`WireError`] |
+
+mod args;
+mod build;
+pub(crate) mod console;
+mod generate;
+mod host;
+mod inspect;
+pub(crate) mod linear;
+mod logs;
+mod run;
+mod text;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use hotswap_protocol::{ErrorKind, WireError};
+use serde::Serialize;
+
+use crate::compare::probe;
+use crate::failure::Failure;
+
+pub use args::{Arguments, Command};
+
+/// The name this program gives itself when it says hello.
+pub const CLIENT_NAME: &str = "hotswap";
+
+/// Runs `hotswap` with the arguments of this process.
+pub fn main() -> ExitCode {
+    if let Some(code) = probe::serve() {
+        return code;
+    }
+    let arguments = Arguments::parse();
+    let json = arguments.command.wants_json();
+    let outcome = runtime().and_then(|runtime| {
+        let outcome = runtime.block_on(perform(arguments));
+        // A blocked read of a file or a pipe must not keep a finished command alive.
+        runtime.shutdown_background();
+        outcome
+    });
+    exit_code(outcome, json)
+}
+
+async fn perform(arguments: Arguments) -> Result<(), Failure> {
+    let host = arguments.host.as_ref();
+    match arguments.command {
+        Command::Build(build) => build::build(build).await,
+        Command::Run(run) => run::run(run).await,
+        Command::Hosts(output) => host::hosts(output).await,
+        Command::Status(output) => host::status(host, output).await,
+        Command::Reload(reload) => host::reload(host, reload).await,
+        Command::Rollback(rollback) => host::rollback(host, rollback).await,
+        Command::Invoke(invoke) => host::invoke(host, invoke).await,
+        Command::Vault(output) => host::vault(host, output).await,
+        Command::Live(output) => host::live(host, output).await,
+        Command::Free(free) => host::free(host, free).await,
+        Command::Inspect(arguments) => inspect::inspect(&arguments).await,
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { dir } => generate::man(&dir),
+        Command::Logs(logs) => logs::logs(host, logs).await,
+    }
+}
+
+/// How a failure is told with `--json`.
+#[derive(Serialize)]
+struct FailureLine<'a> {
+    error: &'a WireError,
+}
+
+/// Prints a value as one line of JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(value).map_err(io::Error::other)?;
+    writeln!(io::stdout(), "{line}")
+}
+
+/// Lists the hosts that run, in words.
+pub(crate) async fn list_hosts() -> Result<(), Failure> {
+    host::hosts(args::OutputArguments { json: false }).await
+}
+
+/// The asynchronous runtime of both programs.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// Tells of a failure, and turns an outcome into the program's exit code.
+pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
+    let error = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        Err(Failure::Output(error)) => {
+            WireError::new(ErrorKind::Internal, format!("cannot write the output: {error}"))
+        }
+        Err(Failure::Told) => return ExitCode::FAILURE,
+        Err(Failure::Operation(error)) => error,
+    };
+    // Should this not be written either, the exit code still says it.
+    let _ = if json {
+        print_json(&FailureLine { error: &error })
+    } else {
+        writeln!(io::stderr(), "hotswap: {error}")
+    };
+    if error.kind == ErrorKind::NoHost { ExitCode::from(3) } else { ExitCode::FAILURE }
+}

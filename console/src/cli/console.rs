@@ -1,0 +1,61 @@
+//! The command line of `hotswap-console`.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::args::WatchArguments;
+use crate::host::socket::HostChoice;
+
+/// See and steer a host and its plugins: build, reload, invoke, free, read its log.
+#[derive(Debug, Parser)]
+#[command(name = "hotswap-console", version, subcommand_precedence_over_arg = true)]
+pub(crate) struct Arguments {
+    /// The host: a cargo package directory, or an executable together with `--plugins`.
+    pub host: Option<PathBuf>,
+    /// The directory of artifacts; by default what the host's package says.
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+    #[command(flatten)]
+    pub watch: WatchArguments,
+    /// One line an event instead of a screen.
+    #[arg(long, global = true)]
+    pub plain: bool,
+    /// Arguments for the host.
+    #[arg(last = true, value_name = "HOST ARGS")]
+    pub host_arguments: Vec<String>,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Attach to a host that runs already; without an argument, to the only one or the one picked.
+    Attach {
+        /// The host's process id or socket.
+        #[arg(value_name = "PID|SOCKET")]
+        host: Option<HostChoice>,
+    },
+}
+
+/// The command line of `hotswap-console`, for its man page and its usage line.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// The arguments of this process. Those that say how to start a host are none for one that runs.
+pub(crate) fn parse() -> Arguments {
+    let mut command = Arguments::command();
+    let matches = command.get_matches_mut();
+    let is_given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let of_start = ["host", "plugins", "watch", "no_watch", "host_arguments"];
+    if let (Some(subcommand), Some(_)) =
+        (matches.subcommand_name(), of_start.iter().find(|id| is_given(id)))
+    {
+        let problem = format!("`{subcommand}` starts no host: only `--plain` goes with it");
+        command.error(ErrorKind::ArgumentConflict, problem).exit();
+    }
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}

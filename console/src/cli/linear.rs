@@ -1,0 +1,229 @@
+//! A session as lines, one an event: for CI, for screen readers, and for `hotswap run`.
+//!
+//! With `--json` each line is an object told apart by `event`, those of [`SessionEvent`] and of
+//! [`LogLine`]:
+//!
+//! ```text
+//! {"event":"opened","name":"sample-host","plugin_dir":"…","plugins":["world","cat"],"plugin_packages":["…"]}
+//! {"event":"watching","on":true,"mode":"on"}
+//! {"event":"job_started","job":"build world"}
+//! {"event":"build","package":"world","line":"diagnostic","level":"error","message":"…","rendered":"…","file":"…","row":12,"column":5}
+//! {"event":"built","plugin":"world","build_id":"…","path":"…/world.so","warnings":0}
+//! {"event":"job_finished","job":"build world","outcome":"done","summary":"…","elapsed_ms":320}
+//! {"event":"host_started","pid":4121}
+//! {"event":"connected","host":{"pid":4121,"socket":"…","plugin_dir":"…","staging_dir":"…",…}}
+//! {"event":"sources_changed","plugins":["world"]}
+//! {"event":"reload_finished","at_ms":…,"report":{"generation":2,"plugins":[…],…}}
+//! {"event":"log","seq":7,"level":"info","message":"…",…}
+//! {"event":"output","stream":"stdout","text":"listening on …"}
+//! {"event":"host_exited","code":0,"signal":null,"expected":true}
+//! {"event":"ended"}
+//! ```
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use hotswap_protocol::{ErrorKind, Event, WireError};
+use tokio::time::timeout;
+
+use super::{print_json, text};
+use crate::failure::Failure;
+use crate::format;
+use crate::session::{
+    self, BuildEffect, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent, Watch,
+};
+use crate::signals::Termination;
+
+/// How long the host's output may be silent before it is taken to be over.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Runs a session until a signal ends it, the host ends, or the host cannot be started.
+pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
+    let mut session = session::start(options);
+    let mut lines = Lines { json, host_answers: false };
+    let mut termination = Termination::listen()?;
+    let mut outcome = Ok(());
+    loop {
+        let printed = tokio::select! {
+            biased;
+            _ = termination.recv() => {
+                end(&session.orders);
+                continue;
+            }
+            event = session.events.recv() => match event {
+                None => break,
+                Some(event) => {
+                    if let Some(failure) = fatal(&event) {
+                        outcome = Err(failure);
+                        end(&session.orders);
+                    } else if matches!(event, SessionEvent::HostExited { expected: false, .. }) {
+                        end(&session.orders);
+                    }
+                    lines.print_event(&event)
+                }
+            },
+            Some(line) = session.logs.recv() => lines.print_log(&line),
+        };
+        // A reader that is gone ends the session, and the host with it.
+        if let Err(error) = printed
+            && outcome.is_ok()
+        {
+            outcome = Err(error.into());
+            end(&session.orders);
+        }
+    }
+    // The host's last words may still be on their way; its children may keep its output open.
+    while let Ok(Some(line)) = timeout(LAST_WORDS, session.logs.recv()).await {
+        if let Err(error) = lines.print_log(&line) {
+            outcome = outcome.and(Err(error.into()));
+            break;
+        }
+    }
+    outcome
+}
+
+fn end(orders: &tokio::sync::mpsc::Sender<Order>) {
+    // It fails when the session ends already.
+    let _ = orders.try_send(Order::End);
+}
+
+/// Without a running host there is nothing to do in a script.
+fn fatal(event: &SessionEvent) -> Option<Failure> {
+    let error = match event {
+        SessionEvent::JobFinished {
+            job: Job::BuildHost | Job::StartHost,
+            outcome: JobOutcome::Failed { error },
+            ..
+        }
+        | SessionEvent::Ended { error: Some(error) } => error.clone(),
+        SessionEvent::HostExited { exit, expected: false, .. } if exit.code != Some(0) => {
+            WireError::new(ErrorKind::Internal, format!("the host ended by itself: {exit}"))
+        }
+        _ => return None,
+    };
+    Some(Failure::Operation(error))
+}
+
+struct Lines {
+    json: bool,
+    host_answers: bool,
+}
+
+impl Lines {
+    fn print_event(&mut self, event: &SessionEvent) -> io::Result<()> {
+        if self.json {
+            return match event {
+                SessionEvent::ArtifactRefused { .. }
+                | SessionEvent::Snapshot(_)
+                | SessionEvent::Vault(_)
+                | SessionEvent::Live(_)
+                | SessionEvent::CallGoesOn { .. }
+                | SessionEvent::Held { .. }
+                | SessionEvent::Preview(_)
+                | SessionEvent::Difference(_)
+                | SessionEvent::Invoked { .. } => Ok(()),
+                event => print_json(event),
+            };
+        }
+        match self.in_words(event) {
+            Some(text) => writeln!(io::stdout(), "{text}"),
+            None => Ok(()),
+        }
+    }
+
+    fn print_log(&self, line: &LogLine) -> io::Result<()> {
+        if self.json {
+            return print_json(line);
+        }
+        match line {
+            LogLine::Log(record) => {
+                writeln!(io::stdout(), "{}", text::log_record(record))
+            }
+            LogLine::Output { stream, text } => {
+                writeln!(io::stdout(), "{}: {text}", stream.as_str())
+            }
+            LogLine::Dropped { count } => writeln!(io::stdout(), "-- {count} lines dropped"),
+        }
+    }
+
+    fn in_words(&mut self, event: &SessionEvent) -> Option<String> {
+        Some(match event {
+            SessionEvent::Opened { name, plugin_dir, plugins, .. } => {
+                let plugins = match plugins.as_slice() {
+                    [] => "plugins".to_owned(),
+                    plugins => format!("plugins {}", plugins.join(", ")),
+                };
+                match plugin_dir {
+                    Some(dir) => format!("== {name}: {plugins} in {}", dir.display()),
+                    None => format!("== {name}"),
+                }
+            }
+            SessionEvent::JobStarted { job } => format!("== {job} …"),
+            SessionEvent::JobFinished { job, outcome, elapsed_ms } => match outcome {
+                JobOutcome::Done { summary } => {
+                    let elapsed = format::microseconds(elapsed_ms * 1000);
+                    format!("== {job}: done in {elapsed} ({summary})")
+                }
+                JobOutcome::Failed { error } => format!("!! {job} failed: {error}"),
+                JobOutcome::Cancelled => format!("!! {job} cancelled"),
+            },
+            SessionEvent::Build { line: BuildLine::Diagnostic { rendered, .. }, .. } => {
+                rendered.trim_end().to_owned()
+            }
+            SessionEvent::Build { line: BuildLine::Output { text }, .. } => text.clone(),
+            SessionEvent::Built { plugin, effect: BuildEffect::UpToDate, .. } => {
+                format!("== {plugin} is up to date")
+            }
+            SessionEvent::Built { plugin, effect: BuildEffect::SameCode, .. } => {
+                format!("== the sources of {plugin} changed, but not the code that they make")
+            }
+            SessionEvent::Built { plugin, path, warnings, .. } => {
+                format!("== built {plugin} as {} ({warnings} warnings)", path.display())
+            }
+            SessionEvent::HostStarted { pid } => format!("== host started (pid {pid})"),
+            SessionEvent::Connected { host } => {
+                let again = if self.host_answers { " again" } else { "" };
+                self.host_answers = true;
+                format!("== {} (pid {}) answers{again}", host.name, host.pid)
+            }
+            SessionEvent::Disconnected { reason } => format!("!! connection lost: {reason}"),
+            SessionEvent::HostExited { exit, calls, .. } => {
+                let calls = calls.iter().flatten().map(|call| format!("\n== under way: {call}"));
+                format!("== host ended: {exit}{}", calls.collect::<String>())
+            }
+            SessionEvent::SourcesChanged { plugins } => {
+                format!("== sources of {} changed", plugins.join(", "))
+            }
+            SessionEvent::Watching { error: Some(error), .. } => format!("!! {error}"),
+            SessionEvent::Watching { mode: Watch::On, .. } => "== watching the sources".into(),
+            SessionEvent::Watching { mode: Watch::Build, .. } => {
+                "== watching the sources, to build and not to reload".into()
+            }
+            SessionEvent::Engine(event) => return engine_event(event),
+            _ => return None,
+        })
+    }
+}
+
+/// The engine's event in words; none for what another line says already.
+pub(crate) fn engine_event(event: &Event) -> Option<String> {
+    match event {
+        Event::ReloadFinished { report, .. } => Some(format!(
+            "== generation {} after {}: {report}",
+            report.generation,
+            format::microseconds(report.elapsed_us)
+        )),
+        Event::ReloadFailed { error, .. } => Some(format!("!! reload failed: {error}")),
+        Event::VersionChanged { plugin, version, state, detail, .. } => {
+            // The detail begins with the state, unless the host has nothing to add.
+            let words = if detail.is_empty() { state.as_str() } else { detail };
+            Some(format!("== {plugin} v{version} {words}"))
+        }
+        Event::FirstCall { plugin, version, function, elapsed_us, .. } => Some(format!(
+            "== {plugin} v{version} answered its first call, {function}, after {}",
+            format::microseconds(*elapsed_us)
+        )),
+        Event::ShuttingDown { .. } => Some("== the engine shuts down".into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,185 @@
+//! How two versions of a plugin differ, or one and what is being worked on.
+
+use std::path::{Path, PathBuf};
+
+use hotswap_build::{BuildId, SourceDiff, Store, source_diff};
+use hotswap_engine::artifact;
+use hotswap_protocol::{ArtifactChange, ErrorKind, HostInfo, Source, VersionInfo, WireError};
+
+use super::probe::Prober;
+
+/// What is to be compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiffRequest {
+    /// The plugin.
+    pub plugin: String,
+    /// The one side.
+    pub from: DiffVersion,
+    /// The other side; none for the work tree, and the artifact in the plugin directory.
+    pub to: Option<DiffVersion>,
+}
+
+/// A version that is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiffVersion {
+    /// Its number.
+    pub version: u32,
+    /// Its build id.
+    pub build_id: String,
+    /// The source it was built from; none outside a git repository.
+    pub source: Option<Source>,
+}
+
+/// How they differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// What was to be compared.
+    pub request: DiffRequest,
+    /// What the artifacts declare otherwise; none when there is only one.
+    pub declared: Result<Option<DeclaredDiff>, WireError>,
+    /// How the sources differ; or why that cannot be told.
+    pub source: Result<SourceDiff, String>,
+}
+
+/// What another artifact declares otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredDiff {
+    /// The build id of the other side.
+    pub build_id: String,
+    /// What changed.
+    pub changes: Vec<ArtifactChange>,
+}
+
+/// Where artifacts and sources are found.
+pub(crate) struct Places {
+    pub host: Option<HostInfo>,
+    pub plugin_dir: Option<PathBuf>,
+    pub store_dir: Option<PathBuf>,
+    /// The directories that the plugin is built from; none where they are not known.
+    pub source_dirs: Vec<PathBuf>,
+}
+
+impl From<&VersionInfo> for DiffVersion {
+    fn from(version: &VersionInfo) -> Self {
+        Self {
+            version: version.version,
+            build_id: version.build_id.clone(),
+            source: version.source.clone(),
+        }
+    }
+}
+
+/// Compares; it takes a while.
+pub(crate) async fn compare(request: DiffRequest, places: Places, prober: &Prober) -> Difference {
+    let asked = request.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let artifacts = places.artifacts(&asked);
+        (artifacts, places.sources(&asked))
+    });
+    let (artifacts, source) = match found.await {
+        Ok(found) => found,
+        Err(panic) => (Err(wrong(&request.plugin, panic.to_string())), Err(panic.to_string())),
+    };
+    let declared = match artifacts {
+        Ok(Some((from, to))) => prober.compare(&from, &to).await.map(|compared| {
+            Some(DeclaredDiff { build_id: compared.new.build_id, changes: compared.changes })
+        }),
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    };
+    Difference { request, declared, source }
+}
+
+impl Places {
+    /// The artifacts of both sides; none where that is one and the same build.
+    fn artifacts(&self, request: &DiffRequest) -> Result<Option<(PathBuf, PathBuf)>, WireError> {
+        let to = match &request.to {
+            Some(version) if version.build_id == request.from.build_id => return Ok(None),
+            Some(version) => self.of_version(&request.plugin, version)?,
+            None => match self.installed(&request.plugin)? {
+                (_, build_id) if build_id == request.from.build_id => return Ok(None),
+                (path, _) => path,
+            },
+        };
+        Ok(Some((self.of_version(&request.plugin, &request.from)?, to)))
+    }
+
+    /// The artifact of a version: the copy that the host loaded while there is one, or else what is
+    /// stored.
+    fn of_version(&self, plugin: &str, version: &DiffVersion) -> Result<PathBuf, WireError> {
+        let build_id = &version.build_id;
+        if let (Some(host), Some(short)) = (&self.host, build_id.get(..8)) {
+            let name =
+                format!("{plugin}-v{}-{short}{}", version.version, std::env::consts::DLL_SUFFIX);
+            let copy = host.staging_dir.join(name);
+            if copy.is_file() {
+                return Ok(copy);
+            }
+        }
+        let id: BuildId = build_id.parse().map_err(|error: String| wrong(plugin, error))?;
+        let Some(store) = &self.store_dir else {
+            let what = format!(
+                "the artifact of v{} went with it, and no store of builds is known: a host names \
+                 it with `EngineBuilder::store`",
+                version.version
+            );
+            return Err(wrong(plugin, what));
+        };
+        let stored = Store::open(store).and_then(|store| store.get(plugin, id));
+        match stored.map_err(|error| wrong(plugin, error.to_string()))? {
+            Some(artifact) => Ok(artifact.path),
+            None => {
+                let what = format!("the artifact of v{} is not stored any more", version.version);
+                Err(wrong(plugin, what))
+            }
+        }
+    }
+
+    /// The artifact in the plugin directory, and its build id.
+    fn installed(&self, plugin: &str) -> Result<(PathBuf, String), WireError> {
+        let Some(dir) = &self.plugin_dir else {
+            return Err(wrong(plugin, "where its artifacts go is not known".to_owned()));
+        };
+        let usual = dir.join(format!("{plugin}{}", std::env::consts::DLL_SUFFIX));
+        let others = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|it| it.path());
+        let is_library = |path: &PathBuf| {
+            path.extension().is_some_and(|it| it == std::env::consts::DLL_EXTENSION)
+        };
+        let candidates = std::iter::once(usual).chain(others.filter(is_library));
+        let found = candidates.filter_map(|path| build_of(plugin, &path).map(|id| (path, id)));
+        found.into_iter().next().ok_or_else(|| {
+            wrong(plugin, format!("no whole artifact of it is in {}", dir.display()))
+        })
+    }
+
+    fn sources(&self, request: &DiffRequest) -> Result<SourceDiff, String> {
+        let no_git = |version: &DiffVersion| {
+            format!("v{} was not built in a git repository", version.version)
+        };
+        if self.source_dirs.is_empty() {
+            return Err("no host knows where its sources are;\n\
+                        start the console with the host's package directory to compare them"
+                .into());
+        }
+        let from = request.from.source.as_ref().ok_or_else(|| no_git(&request.from))?;
+        let to = match &request.to {
+            Some(version) => Some(version.source.as_ref().ok_or_else(|| no_git(version))?),
+            None => None,
+        };
+        let to = to.map(|source| source.commit.as_str());
+        source_diff(&self.source_dirs, &from.commit, to).map_err(|error| error.to_string())
+    }
+}
+
+/// The build id of the plugin's artifact at this path, if it is one and whole.
+fn build_of(plugin: &str, path: &Path) -> Option<String> {
+    let facts = artifact::inspect(&std::fs::read(path).ok()?).ok()?;
+    facts.name.eq_ignore_ascii_case(plugin).then(|| facts.build_id.to_string())
+}
+
+fn wrong(plugin: &str, what: String) -> WireError {
+    WireError {
+        plugin: Some(plugin.to_owned()),
+        ..WireError::new(ErrorKind::Build, format!("{plugin}: {what}"))
+    }
+}

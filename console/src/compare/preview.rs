@@ -1,0 +1,174 @@
+//! What a reload would change, found out without a reload.
+//!
+//! The host tells which artifacts it would load instead of which; each pair is opened in a process
+//! of its own and compared. What only the new version's steps could tell stays unknown, and is said
+//! to be.
+
+mod vault;
+mod words;
+
+use hotswap_protocol::{
+    ArtifactChange, ArtifactContents, ChangeKind, ChangedItem, LoadedArtifact, NewArtifact,
+    Outcome, PlanParams, PlannedPlugin, ReloadPlan, Request, Snapshot, VaultSnapshot, WireError,
+};
+use serde::Serialize;
+
+pub use vault::{Prospect, ValuePreview};
+pub use words::{Line, Sort, change_lines};
+
+use super::probe::Prober;
+use crate::host::client::Client;
+
+/// What a reload would change.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Preview {
+    /// The generation that serves.
+    pub generation: u64,
+    /// Whether something that is used now may not be usable afterwards.
+    pub is_breaking: bool,
+    /// One entry a plugin, in load order; new plugins last.
+    pub plugins: Vec<PluginPreview>,
+}
+
+/// What a reload would change in one plugin.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PluginPreview {
+    /// The plugin.
+    pub name: String,
+    /// What would become of it, if all goes well.
+    pub outcome: Outcome,
+    /// What serves now; none of a new plugin.
+    pub loaded: Option<LoadedArtifact>,
+    /// What would be loaded, where that is another build.
+    pub new: Option<NewArtifact>,
+    /// What it declares otherwise.
+    pub changes: Vec<ArtifactChange>,
+    /// The values in the DataBag that it owns.
+    pub data_bag: Vec<ValuePreview>,
+    /// The loaded plugins that import it.
+    pub imported_by: Vec<String>,
+    /// Whether something that is used now may not be usable afterwards.
+    pub is_breaking: bool,
+    /// Why its artifact could not be compared; the reload would most likely be refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<WireError>,
+}
+
+impl Preview {
+    /// Asks the host, and opens what it would load.
+    pub async fn make(client: &Client, prober: &Prober, latest: bool) -> Result<Self, WireError> {
+        let plan: ReloadPlan = client.ask(Request::Plan(PlanParams { latest })).await?;
+        let snapshot: Snapshot = client.ask(Request::Snapshot).await?;
+        let vault: VaultSnapshot = client.ask(Request::Vault).await?;
+        let mut plugins = Vec::with_capacity(plan.plugins.len());
+        for planned in plan.plugins {
+            let compared = declared_changes(&planned, prober).await;
+            plugins.push(PluginPreview::of(planned, compared, &snapshot, &vault));
+        }
+        let is_breaking = plugins.iter().any(|plugin| plugin.is_breaking);
+        Ok(Self { generation: plan.generation, is_breaking, plugins })
+    }
+
+    /// Whether a reload would do nothing.
+    pub fn changes_nothing(&self) -> bool {
+        self.plugins.iter().all(|plugin| !plugin.changes_something())
+    }
+
+    /// The first artifact that could not be compared.
+    pub fn error(&self) -> Option<&WireError> {
+        self.plugins.iter().find_map(|plugin| plugin.error.as_ref())
+    }
+}
+
+impl PluginPreview {
+    fn of(
+        planned: PlannedPlugin,
+        compared: Result<Declared, WireError>,
+        snapshot: &Snapshot,
+        vault: &VaultSnapshot,
+    ) -> Self {
+        let PlannedPlugin { name, outcome, loaded, new } = planned;
+        let imports_it =
+            |imports: &[String]| imports.iter().any(|it| it.eq_ignore_ascii_case(&name));
+        let importers = snapshot.plugins.iter().filter(|other| imports_it(&other.imports));
+        let imported_by: Vec<String> = importers.map(|other| other.name.clone()).collect();
+        let (declared, error) = match compared {
+            Ok(declared) => (declared, None),
+            Err(error) => (Declared::default(), Some(error)),
+        };
+        let data_bag = vault::of_plugin(&name, outcome, &declared, vault);
+        let is_breaking = declared.changes.iter().any(|change| change.is_breaking)
+            || data_bag.iter().any(|value| value.is_breaking)
+            || outcome == Outcome::Removed;
+        Self {
+            changes: declared.changes,
+            name,
+            outcome,
+            loaded,
+            new,
+            data_bag,
+            imported_by,
+            is_breaking,
+            error,
+        }
+    }
+
+    /// Whether a reload would do anything to it.
+    pub fn changes_something(&self) -> bool {
+        !matches!(self.outcome, Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable)
+    }
+}
+
+/// What the artifacts of a plugin declare, where they were opened.
+#[derive(Default)]
+struct Declared {
+    old: Option<ArtifactContents>,
+    new: Option<ArtifactContents>,
+    changes: Vec<ArtifactChange>,
+}
+
+async fn declared_changes(planned: &PlannedPlugin, prober: &Prober) -> Result<Declared, WireError> {
+    let of_plugin = |error| WireError { plugin: Some(planned.name.clone()), ..error };
+    let declared = match (&planned.loaded, &planned.new) {
+        (_, None) => return Ok(Declared::default()),
+        (Some(LoadedArtifact { path: Some(old), .. }), Some(new)) => {
+            let compared = prober.compare(old, &new.path).await.map_err(of_plugin)?;
+            Declared { old: Some(compared.old), new: Some(compared.new), changes: compared.changes }
+        }
+        (_, Some(new)) => {
+            let contents = prober.contents(&new.path).await.map_err(of_plugin)?;
+            Declared { changes: all_added(&contents), old: None, new: Some(contents) }
+        }
+    };
+    let opened = declared.new.as_ref().map(|contents| contents.build_id.as_str());
+    match &planned.new {
+        Some(new) if opened != Some(new.build_id.as_str()) => {
+            let message = format!("{} was replaced meanwhile; ask again", new.path.display());
+            Err(of_plugin(WireError::new(hotswap_protocol::ErrorKind::Build, message)))
+        }
+        _ => Ok(declared),
+    }
+}
+
+/// What a plugin declares that was not there before.
+fn all_added(contents: &ArtifactContents) -> Vec<ArtifactChange> {
+    let added = |item, name: &str, detail: String| ArtifactChange {
+        item,
+        name: name.to_owned(),
+        change: ChangeKind::Added,
+        detail,
+        is_breaking: false,
+    };
+    let functions = contents.functions.iter();
+    let functions =
+        functions.map(|it| added(ChangedItem::Function, &it.name, it.signature.clone()));
+    let types = contents.live_types.iter();
+    let types = types.map(|it| added(ChangedItem::LiveType, &it.name, String::new()));
+    let exports = contents.export.iter();
+    let exports =
+        exports.map(|it| added(ChangedItem::Export, &it.interface, it.methods.join(", ")));
+    let imports = contents.imports.iter();
+    let imports =
+        imports.map(|it| added(ChangedItem::Import, &it.plugin, format!("`{}`", it.interface)));
+    functions.chain(types).chain(exports).chain(imports).collect()
+}

@@ -1,0 +1,221 @@
+//! Opening artifacts in a process of their own, to see what they declare.
+//!
+//! Opening an artifact runs its code, which may crash, hang or print. So it is done in a process
+//! that is this very program again, with a command that no person types: it has so many seconds,
+//! what the artifact prints goes to its stderr, and how it ends is told.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use hotswap_engine::probe::Contents;
+use hotswap_protocol::{ArtifactChange, ArtifactContents, ErrorKind, WireError};
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::host::HostExit;
+
+/// The command, which no person types.
+const COMMAND: &str = "__probe";
+/// How long opening one or two artifacts may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// More than this no artifact has to say.
+const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+/// Of what the artifact prints, so much of the end is kept.
+const LAST_WORDS: usize = 2 * 1024;
+
+/// Opens artifacts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prober {
+    program: PathBuf,
+}
+
+/// What two artifacts of a plugin declare, and how they differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// What the first declares.
+    pub old: ArtifactContents,
+    /// What the second declares.
+    pub new: ArtifactContents,
+    /// What changed from the first to the second.
+    pub changes: Vec<ArtifactChange>,
+}
+
+/// A line that the process writes.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Contents(ArtifactContents),
+    Changes(Vec<ArtifactChange>),
+    Error(WireError),
+}
+
+impl Prober {
+    /// Opens them in another process of this program, also when its file was replaced meanwhile.
+    pub fn this_program() -> Self {
+        Self::at("/proc/self/exe")
+    }
+
+    /// Opens them in a process of the program at this path: `hotswap` or `hotswap-console`.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// What an artifact declares.
+    pub async fn contents(&self, file: &Path) -> Result<ArtifactContents, WireError> {
+        match self.run(&[file]).await?.pop() {
+            Some(Line::Contents(contents)) => Ok(contents),
+            _ => Err(broken(file, "told nothing")),
+        }
+    }
+
+    /// What two artifacts of a plugin declare, and how they differ.
+    pub async fn compare(&self, old: &Path, new: &Path) -> Result<Comparison, WireError> {
+        let mut lines = self.run(&[old, new]).await?.into_iter();
+        match (lines.next(), lines.next(), lines.next()) {
+            (
+                Some(Line::Contents(old)),
+                Some(Line::Contents(new)),
+                Some(Line::Changes(changes)),
+            ) => Ok(Comparison { old, new, changes }),
+            _ => Err(broken(new, "told less than was asked")),
+        }
+    }
+
+    /// The lines that the process writes for these files; it ended well and told no error.
+    async fn run(&self, files: &[&Path]) -> Result<Vec<Line>, WireError> {
+        let mut command = Command::new(&self.program);
+        command.arg(COMMAND).args(files).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = command.spawn();
+        let mut child = started.map_err(|error| {
+            broken(
+                files[0],
+                &format!("cannot be opened: no process for it can be started: {error}"),
+            )
+        })?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let work = async {
+            let (answer, last_words) = tokio::join!(read_all(stdout), read_end(stderr));
+            (answer, last_words, child.wait().await)
+        };
+        let Ok((answer, last_words, status)) = timeout(PATIENCE, work).await else {
+            let seconds = PATIENCE.as_secs();
+            let what = format!("did not open within {seconds} s; its code hangs as it is loaded");
+            return Err(broken(files.last().copied().unwrap_or(files[0]), &what));
+        };
+        let mut lines = Vec::new();
+        for line in answer.lines() {
+            match serde_json::from_str(line) {
+                Ok(Line::Error(error)) => return Err(error),
+                Ok(line) => lines.push(line),
+                Err(_) => break,
+            }
+        }
+        // Each file tells its line before the next one is opened.
+        let reached = files[lines.len().min(files.len() - 1)];
+        match status {
+            Ok(status) if status.success() => Ok(lines),
+            Ok(status) => Err(crash(reached, status, &last_words)),
+            Err(error) => Err(broken(reached, &format!("cannot be waited for: {error}"))),
+        }
+    }
+}
+
+fn broken(file: &Path, what: &str) -> WireError {
+    let file = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    WireError {
+        step: Some("open".into()),
+        ..WireError::new(ErrorKind::Build, format!("{file} {what}"))
+    }
+}
+
+fn crash(file: &Path, status: ExitStatus, last_words: &str) -> WireError {
+    let exit = HostExit { code: status.code(), signal: status.signal() };
+    let what = format!("ended the process that opened it, with {exit}; no host was touched");
+    let mut error = broken(file, &what);
+    if !last_words.is_empty() {
+        error.chain.push(format!("its last words: {last_words}"));
+    }
+    error
+}
+
+async fn read_all(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        // What came before a failed read is all there is.
+        let _ = stream.take(MAX_ANSWER).read_to_end(&mut bytes).await;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Reads to the end, and keeps the end.
+async fn read_end(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let mut kept = Vec::with_capacity(2 * LAST_WORDS);
+    if let Some(mut stream) = stream {
+        while let Ok(1..) = stream.read_buf(&mut kept).await {
+            if kept.len() > LAST_WORDS {
+                kept.drain(..kept.len() - LAST_WORDS);
+            }
+        }
+    }
+    String::from_utf8_lossy(&kept).trim().to_owned()
+}
+
+/// Opens artifacts if that is what this process was started for; otherwise none. A program whose
+/// [`Prober`] is [`this_program`](Prober::this_program) begins with this.
+pub fn serve() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != COMMAND {
+        return None;
+    }
+    let files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    Some(match open(&files) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// What the process itself does: it opens one or two artifacts, and writes a line about each.
+fn open(files: &[PathBuf]) -> std::io::Result<()> {
+    prepare()?;
+    // Whatever the artifact prints must not get between these lines.
+    let mut out = std::fs::File::from(rustix::io::dup(std::io::stdout())?);
+    rustix::stdio::dup2_stdout(std::io::stderr().as_fd())?;
+    let mut tell = |line: &Line| {
+        let line = serde_json::to_string(line).map_err(std::io::Error::other)?;
+        writeln!(out, "{line}")
+    };
+    let mut opened: Vec<Contents> = Vec::new();
+    for file in files {
+        match Contents::open(file) {
+            Ok(contents) => {
+                tell(&Line::Contents(contents.info()))?;
+                opened.push(contents);
+            }
+            Err(error) => return tell(&Line::Error(error.to_wire())),
+        }
+    }
+    match opened.as_slice() {
+        [old, new] => tell(&Line::Changes(old.changes_to(new))),
+        _ => Ok(()),
+    }
+}
+
+/// It leaves no core dump, and does not outlive whoever asks.
+fn prepare() -> std::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Where this is refused there may be a core dump.
+    let _ = setrlimit(Resource::Core, none);
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! Why a program cannot do what it is asked to do.
+
+use std::io;
+
+use hotswap_protocol::{ErrorKind, WireError};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The operation failed.
+    Operation(WireError),
+    /// It did not come about, as the answer that was printed says.
+    Told,
+    /// Its answer could not be written.
+    Output(io::Error),
+}
+
+impl From<WireError> for Failure {
+    fn from(error: WireError) -> Self {
+        Self::Operation(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<hotswap_build::BuildError> for Failure {
+    fn from(error: hotswap_build::BuildError) -> Self {
+        Self::Operation(WireError::new(ErrorKind::Build, error.to_string()))
+    }
+}

@@ -1,0 +1,12 @@
+//! A host, as any of its clients sees it.
+
+mod exit;
+// What its functions take and return.
+pub mod schema;
+// What it is asked.
+pub mod operation;
+// How it is found and spoken to.
+pub mod client;
+pub mod socket;
+
+pub use exit::HostExit;

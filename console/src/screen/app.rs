@@ -1,0 +1,313 @@
+//! The console on a screen: one loop takes in what happens, and does what comes of it.
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use crossterm::event::{Event as TerminalEvent, EventStream};
+use futures::StreamExt;
+use hotswap_protocol::{ErrorKind, WireError};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::failure::Failure;
+use crate::screen::clock::now_ms;
+use crate::screen::config::Config;
+use crate::screen::editor::{self, Editing};
+use crate::screen::model::Place;
+use crate::screen::model::State;
+use crate::screen::model::overlay::Overlay;
+use crate::screen::remembered::{history, screens};
+use crate::screen::terminal::Screen;
+use crate::screen::update::{Effect, Event, Input, update};
+use crate::screen::view::{self, Themes};
+use crate::screen::writer::{Files, Work};
+use crate::session::{self, LogLine, Options, Order, Session, SessionEvent};
+use crate::signals::{Asked, Termination};
+
+/// What comes by itself is drawn at most this often; what a person does, at once.
+const FRAME: Duration = Duration::from_millis(33);
+/// How often the spinner turns while a job runs.
+const TICK: Duration = Duration::from_millis(200);
+/// How many log lines are taken in between two looks at the keyboard.
+const LOG_BATCH: usize = 1024;
+
+/// Runs the console until a person leaves it; a problem of the configuration is shown first.
+pub async fn run(options: Options, config: Config, problem: Option<String>) -> Result<(), Failure> {
+    let termination = Termination::listen()?;
+    // The terminal is asked before its keys are read, or its answer would be taken for some.
+    let look = config.themes.start();
+    let screen = Screen::take()?;
+    let mut state = State::new(screen.size()?);
+    state.look = look;
+    state.keymap = config.keymap;
+    state.overlay = problem.map(Overlay::bad_configuration);
+    let themes = config.themes;
+    if let Some(path) = history::path() {
+        match history::load(&path) {
+            Ok(history) => state.functions.history = history,
+            Err(error) => state.complain(format!("{}: {error}", path.display())),
+        }
+    }
+    if let Some(path) = screens::path() {
+        match screens::load(&path) {
+            Ok(memory) => state.memory = memory,
+            Err(error) => state.complain(format!("{}: {error}", path.display())),
+        }
+    }
+    let Session { orders, events, logs } = session::start(options);
+    let mut app = App {
+        screen,
+        state,
+        themes,
+        editor: config.editor,
+        orders,
+        files: Files::start(),
+        draw_at: None,
+        last_draw: None,
+        is_visible: true,
+        keyboard: Some(EventStream::new()),
+        editing: None,
+        pending: Vec::new(),
+    };
+    app.draw();
+    let outcome = app.live(events, logs, termination).await;
+    if let Some(path) = screens::path() {
+        // The next console looks as the first did when this is not kept.
+        let _ = screens::keep(&path, &app.state);
+    }
+    // What is told of the error belongs on the ordinary screen.
+    drop(app);
+    match outcome {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+struct App {
+    screen: Screen,
+    state: State,
+    themes: Themes,
+    /// The editor's command line, where it is configured.
+    editor: Option<String>,
+    orders: mpsc::Sender<Order>,
+    files: Files,
+    /// When the next frame is due; none when nothing changed.
+    draw_at: Option<Instant>,
+    last_draw: Option<Instant>,
+    /// False once the terminal is gone; then the session is only brought to its end.
+    is_visible: bool,
+    /// None while another program has the terminal: what reads the keyboard would take its keys.
+    keyboard: Option<EventStream>,
+    /// The editor, while it has the terminal.
+    editing: Option<Editing>,
+    /// What is to be taken in before anything else.
+    pending: Vec<Input>,
+}
+
+/// How the loop goes on.
+enum Next {
+    GoOn,
+    Leave(Option<WireError>),
+}
+
+impl App {
+    /// Takes in what happens until the session is over; its error, if it has one.
+    async fn live(
+        &mut self,
+        mut events: mpsc::Receiver<SessionEvent>,
+        mut logs: mpsc::Receiver<LogLine>,
+        mut termination: Termination,
+    ) -> Option<WireError> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(LOG_BATCH);
+        let mut logs_are_open = true;
+        loop {
+            if let Some(input) = self.pending.pop() {
+                match self.take_in(input).await {
+                    Next::GoOn => continue,
+                    Next::Leave(error) => return error,
+                }
+            }
+            let draw_at = self.draw_at;
+            let frame = pin!(async move {
+                match draw_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            });
+            // In the order of what must not wait for what.
+            let input = tokio::select! {
+                biased;
+                Some(event) = next_of(&mut self.keyboard) => match event {
+                    Some(Ok(event)) => match terminal_input(event) {
+                        Some(input) => input,
+                        None => continue,
+                    },
+                    // Without a keyboard nobody could ever leave.
+                    Some(Err(_)) | None => {
+                        self.keyboard = None;
+                        Input::Terminate
+                    }
+                },
+                Some(outcome) = end_of(&mut self.editing) => {
+                    self.close_editor(outcome);
+                    continue;
+                }
+                asked = termination.recv() => match &self.editing {
+                    Some(_) if asked == Asked::Interrupt => continue,
+                    editing => {
+                        editing.iter().for_each(Editing::stop);
+                        Input::Terminate
+                    }
+                },
+                () = frame => {
+                    self.draw();
+                    continue;
+                }
+                told = self.files.told() => Input::Told(told),
+                event = events.recv() => match event {
+                    Some(event) => Input::Session(Box::new(event)),
+                    None => return Some(WireError::new(
+                        ErrorKind::Internal,
+                        "the session stopped unexpectedly",
+                    )),
+                },
+                count = logs.recv_many(&mut batch, LOG_BATCH), if logs_are_open => {
+                    logs_are_open = count > 0;
+                    Input::Logs(std::mem::replace(&mut batch, Vec::with_capacity(LOG_BATCH)))
+                }
+                _ = tick.tick(), if self.state.is_working() => Input::Tick,
+                // Whatever else there is to do goes first.
+                () = std::future::ready(()), if self.state.logs.is_scanning() => Input::Scan,
+            };
+            if let Next::Leave(error) = self.take_in(input).await {
+                return error;
+            }
+        }
+    }
+
+    async fn take_in(&mut self, input: Input) -> Next {
+        let at_once =
+            matches!(input, Input::Key(_) | Input::Mouse(_) | Input::Paste(_) | Input::Resize(..));
+        for effect in update(&mut self.state, Event { at_ms: now_ms(), input }) {
+            match effect {
+                Effect::Draw if at_once => self.draw_at = Some(Instant::now()),
+                Effect::Draw => self.draw_soon(),
+                Effect::Order(order) => {
+                    if self.orders.try_send(order).is_err() {
+                        self.state.complain("the session is busy; try again");
+                    }
+                }
+                Effect::Export { name, text } => self.write(Work::Export { name, text }),
+                Effect::CaptureMouse(on) => {
+                    if let Err(error) = self.screen.capture_mouse(on) {
+                        self.state.complain(format!("no mouse: {error}"));
+                    }
+                }
+                Effect::Remember { key, args } => self.write(Work::Remember { key, args }),
+                Effect::Copy(text) => {
+                    if let Err(error) = self.screen.copy(&text) {
+                        self.state.complain(format!("cannot copy: {error}"));
+                    }
+                }
+                Effect::Suspend => {
+                    let resumed = self.screen.suspend().await;
+                    self.is_back(resumed);
+                }
+                Effect::Edit(place) => self.edit(&place),
+                Effect::Exit(error) => return Next::Leave(error),
+            }
+        }
+        if at_once && self.draw_at.is_some() && self.pending.is_empty() {
+            self.draw();
+        }
+        Next::GoOn
+    }
+
+    /// Gives the terminal to the editor.
+    fn edit(&mut self, place: &Place) {
+        let editor = match editor::chosen(self.editor.as_deref()) {
+            Ok(editor) => editor,
+            Err(problem) => return self.state.complain(problem),
+        };
+        self.keyboard = None;
+        self.screen.give_back();
+        match editor::start(editor, place) {
+            Ok(editing) => self.editing = Some(editing),
+            Err(problem) => self.close_editor(Err(problem)),
+        }
+    }
+
+    /// Takes the terminal again from an editor that has ended.
+    fn close_editor(&mut self, outcome: Result<(), String>) {
+        self.editing = None;
+        self.keyboard = Some(EventStream::new());
+        let taken = self.screen.take_again();
+        self.is_back(taken);
+        self.pending.extend(outcome.err().map(|problem| Input::Told(Err(problem))));
+    }
+
+    /// The terminal was another program's, and may have been resized meanwhile.
+    fn is_back(&mut self, taken: io::Result<()>) {
+        match taken.and_then(|()| self.screen.size()) {
+            Ok((width, height)) => self.pending.push(Input::Resize(width, height)),
+            Err(_) => self.lose_screen(),
+        }
+    }
+
+    fn write(&mut self, work: Work) {
+        if !self.files.ask(work) {
+            self.state.complain("the disk does not keep up");
+        }
+    }
+
+    fn draw_soon(&mut self) {
+        if self.draw_at.is_none() {
+            let now = Instant::now();
+            self.draw_at = Some(self.last_draw.map_or(now, |last| now.max(last + FRAME)));
+        }
+    }
+
+    fn draw(&mut self) {
+        self.draw_at = None;
+        if !self.is_visible || self.editing.is_some() {
+            return;
+        }
+        let (state, theme) = (&self.state, self.themes.of(self.state.look));
+        if self.screen.draw(|frame| view::draw(frame, state, theme)).is_err() {
+            self.lose_screen();
+        }
+        self.last_draw = Some(Instant::now());
+    }
+
+    /// Without a screen there is nothing to live for.
+    fn lose_screen(&mut self) {
+        self.is_visible = false;
+        let orders = self.orders.clone();
+        // There may be no room for another order at the moment.
+        tokio::spawn(async move { orders.send(Order::End).await });
+    }
+}
+
+/// The next event of the terminal; none while nobody reads it.
+async fn next_of(keyboard: &mut Option<EventStream>) -> Option<Option<io::Result<TerminalEvent>>> {
+    Some(keyboard.as_mut()?.next().await)
+}
+
+/// How the editor ended; none while there is none.
+async fn end_of(editing: &mut Option<Editing>) -> Option<Result<(), String>> {
+    Some(editing.as_mut()?.end().await)
+}
+
+/// What the terminal tells; none for what does not matter.
+fn terminal_input(event: TerminalEvent) -> Option<Input> {
+    match event {
+        TerminalEvent::Key(key) => Some(Input::Key(key)),
+        TerminalEvent::Mouse(event) => Some(Input::Mouse(event)),
+        TerminalEvent::Paste(text) => Some(Input::Paste(text)),
+        TerminalEvent::Resize(width, height) => Some(Input::Resize(width, height)),
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! The editor of whoever uses the console, and how it is told a place in a file.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use crate::screen::model::Place;
+
+/// What a shell says of a program that it cannot run, and of one that it does not find.
+const NOT_RUN: [i32; 2] = [126, 127];
+
+/// An editor that has been started.
+pub struct Editing {
+    editor: String,
+    child: Child,
+}
+
+/// The editor that is configured, or that `$VISUAL` or else `$EDITOR` names; where none does, what
+/// to do.
+pub fn chosen(configured: Option<&str>) -> Result<String, String> {
+    let in_environment = || {
+        let mut editors = ["VISUAL", "EDITOR"].into_iter().filter_map(|it| std::env::var(it).ok());
+        editors.find(|editor| !editor.trim().is_empty())
+    };
+    let editor = configured.map(str::to_owned).or_else(in_environment);
+    editor.ok_or_else(|| "no editor is set; start the console with EDITOR=nano, say".into())
+}
+
+/// Starts this editor in this terminal.
+pub fn start(editor: String, place: &Place) -> Result<Editing, String> {
+    // As git does it: the variable may have arguments, and words in quotes.
+    let (command, arguments) = command_line(&editor, place);
+    let child = Command::new("/bin/sh")
+        .args(["-c", &command, &editor])
+        .args(arguments)
+        .spawn()
+        .map_err(|error| format!("cannot start `{editor}`: {error}"))?;
+    Ok(Editing { editor, child })
+}
+
+impl Editing {
+    /// Waits until it ends; an error says what went wrong.
+    pub async fn end(&mut self) -> Result<(), String> {
+        let status = self.child.wait().await;
+        self.judge(status)
+    }
+
+    /// Asks it to end, since the console does.
+    pub fn stop(&self) {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        if let Some(pid) = pid {
+            // It has ended already when this fails.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    fn judge(&self, status: io::Result<ExitStatus>) -> Result<(), String> {
+        let editor = &self.editor;
+        match status.map(|status| (status.success(), status.code())) {
+            Ok((true, _)) => Ok(()),
+            Ok((_, Some(code))) if NOT_RUN.contains(&code) => {
+                Err(format!("`{editor}` cannot be run; is EDITOR right?"))
+            }
+            Ok((_, Some(code))) => Err(format!("`{editor}` ended with exit code {code}")),
+            Ok((_, None)) => Err(format!("`{editor}` was ended by a signal")),
+            Err(error) => Err(format!("`{editor}`: {error}")),
+        }
+    }
+}
+
+/// What a shell is told to run, and with which arguments. An editor whose command line says where it
+/// wants them has them there; others have them at the end.
+fn command_line(editor: &str, place: &Place) -> (String, Vec<OsString>) {
+    if !editor.contains("{file}") {
+        return (format!("{editor} \"$@\""), arguments(editor, place));
+    }
+    let places = [("{file}", "\"$1\""), ("{line}", "\"$2\""), ("{column}", "\"$3\"")];
+    let command = places.iter().fold(editor.to_owned(), |text, (from, to)| text.replace(from, to));
+    let number = |it: Option<u32>| it.unwrap_or(1).to_string().into();
+    (command, vec![place.file.clone().into(), number(place.row), number(place.column)])
+}
+
+/// What the editor is given on its command line.
+fn arguments(editor: &str, place: &Place) -> Vec<OsString> {
+    let file = place.file.clone().into_os_string();
+    let Some(row) = place.row else { return vec![file] };
+    let program = editor.split_whitespace().next().map(Path::new);
+    let name = program.and_then(|path| path.file_stem()?.to_str()).unwrap_or_default();
+    let in_file = || {
+        let mut text = file.clone();
+        text.push(format!(":{row}:{}", place.column.unwrap_or(1)));
+        text
+    };
+    match name {
+        "vi" | "vim" | "nvim" | "gvim" | "view" | "nano" | "pico" | "emacs" | "emacsclient"
+        | "helix" | "hx" | "kak" | "micro" | "joe" | "jed" | "mg" | "ne" => {
+            vec![format!("+{row}").into(), file]
+        }
+        "code" | "code-insiders" | "codium" | "vscodium" | "cursor" | "windsurf" => {
+            vec!["-g".into(), in_file()]
+        }
+        "zed" | "zeditor" | "subl" | "sublime_text" => vec![in_file()],
+        // A line that it does not understand would be another file to it.
+        _ => vec![file],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn editors_are_told_the_line_as_each_understands_it() {
+        let place = Place { file: "src/lib.rs".into(), row: Some(12), column: Some(5) };
+        for (editor, expected) in [
+            ("vim", &["+12", "src/lib.rs"][..]),
+            ("/usr/bin/nvim -p", &["+12", "src/lib.rs"]),
+            ("emacsclient -t", &["+12", "src/lib.rs"]),
+            ("hx", &["+12", "src/lib.rs"]),
+            ("code --wait", &["-g", "src/lib.rs:12:5"]),
+            ("zed", &["src/lib.rs:12:5"]),
+            ("ed", &["src/lib.rs"]),
+        ] {
+            assert_eq!(arguments(editor, &place), expected, "{editor}");
+        }
+        let nowhere = Place { row: None, column: None, ..place };
+        assert_eq!(arguments("vim", &nowhere), ["src/lib.rs"]);
+    }
+
+    #[test]
+    fn an_editor_that_says_where_it_wants_the_line_has_it_there() {
+        let place = Place { file: "a file.rs".into(), row: Some(12), column: None };
+        let run = |editor| {
+            let (command, arguments) = command_line(editor, &place);
+            let mut shell = std::process::Command::new("/bin/sh");
+            let output = shell.args(["-c", &command, editor]).args(arguments).output();
+            String::from_utf8(output.expect("run a shell").stdout).expect("text")
+        };
+        assert_eq!(run("printf '<%s>' -l{line} {file}"), "<-l12><a file.rs>");
+        assert_eq!(run("printf '<%s>' {file}:{line}:{column} -w"), "<a file.rs:12:1><-w>");
+        assert_eq!(run("printf '<%s>' -w"), "<-w><a file.rs>");
+    }
+}

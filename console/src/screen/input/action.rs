@@ -1,0 +1,255 @@
+//! Everything a person can do, by name.
+
+use crate::host::operation::Operation;
+use crate::screen::layout::{Panel, Tab};
+
+/// Something to do. Keys make these, and so do tests.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Leave; asks first when that would end something.
+    Quit,
+    /// List the keys.
+    Help,
+    /// Look for a command by its name.
+    Palette,
+    /// Close what is on top, or leave what was entered.
+    Back,
+    /// Show all there is to know of the selection.
+    Details,
+    /// Give the keyboard to the next panel.
+    FocusNext,
+    /// Give the keyboard to the previous panel.
+    FocusPrevious,
+    /// Give the keyboard to this panel.
+    Focus(Panel),
+    /// Show the next tab.
+    NextTab,
+    /// Show the previous tab.
+    PreviousTab,
+    /// Show this tab.
+    Show(Tab),
+    /// Move in the focused panel.
+    Move(Motion),
+    /// Let the focused panel fill the screen, or no longer.
+    Zoom,
+    /// Build the selected plugin.
+    Build,
+    /// Ask the host for something.
+    Operate(Operation),
+    /// Let a save be built and reloaded, only built, or left alone.
+    NextWatch,
+    /// Open the form that calls the selected function.
+    Invoke,
+    /// Tell what a reload would change, before it is done.
+    Preview,
+    /// Compare other versions with the selected one, or no longer.
+    CompareWith,
+    /// Call another version too, or no longer; in the form.
+    Compare,
+    /// Call ten times as often, or once again; in the form.
+    Repeat,
+    /// Type the arguments as JSON, or no longer; in the form.
+    ToggleJson,
+    /// Add an item to a list; in the form.
+    AddItem,
+    /// Remove an item or an optional value; in the form.
+    RemoveItem,
+    /// Show the newest result in full.
+    ShowResult,
+    /// Keep the selected version loaded for calls, or no longer.
+    ToggleHold,
+    /// Go to what holds the selected version, or another one that was replaced.
+    GoToHolder,
+    /// Free the selected version; asks first.
+    Free,
+    /// Choose an earlier version or build to go back to.
+    RollBack,
+    /// Cancel the running job.
+    Cancel,
+    /// Start the host anew; asks first while it runs.
+    Restart,
+    /// Show new log lines as they come, or no longer.
+    ToggleFollow,
+    /// Hold the log still, or go on.
+    Pause,
+    /// Type what the log lines must contain.
+    Search,
+    /// Type what is looked for; lines without it stay in sight.
+    Find,
+    /// Type whose log lines are shown: plugins, versions, targets.
+    FilterWriters,
+    /// Hide the lines that match instead of the others, or the other way round.
+    Invert,
+    /// Go to the next line that matches.
+    NextMatch,
+    /// Go to the previous line that matches.
+    PreviousMatch,
+    /// Raise the least level that is shown; after the highest, show all.
+    NextLevel,
+    /// Go to the next error.
+    NextError,
+    /// Go to the previous error.
+    PreviousError,
+    /// Wrap long lines, or cut them.
+    ToggleWrap,
+    /// Mark the selected line, or no longer.
+    Mark,
+    /// Go to the next marked line.
+    NextMark,
+    /// Begin to select several lines, or no longer.
+    Select,
+    /// Write all lines that the filter shows to a file.
+    Export,
+    /// Open the source that the selected line of a build or a difference is about.
+    Edit,
+    /// Copy the selected lines.
+    CopyLine,
+    /// Copy all lines that the filter shows.
+    CopyAll,
+    /// Use the next theme: dark, light, without colours.
+    NextTheme,
+    /// Take clicks and the wheel, or leave them to the terminal.
+    ToggleMouse,
+    /// Give the terminal back to the shell for a while.
+    Suspend,
+}
+
+/// A way to move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Motion {
+    /// One line up.
+    Up,
+    /// One line down.
+    Down,
+    /// To what is on the left.
+    Left,
+    /// To what is on the right.
+    Right,
+    /// To the first line.
+    First,
+    /// To the last line.
+    Last,
+    /// As many lines up as are visible.
+    PageUp,
+    /// As many lines down as are visible.
+    PageDown,
+}
+
+/// Where a key applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everywhere.
+    Anywhere,
+    /// Where the plugins, or what belongs to one, are in front.
+    Plugin,
+    /// In the form that calls a function.
+    Form,
+    /// In the log.
+    Logs,
+    /// In the log and among a build's output.
+    Text,
+    /// Where a place in the sources is selected: among a build's output, and in a difference.
+    Source,
+}
+
+/// An action by its name.
+#[derive(Debug)]
+pub struct Command {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// What it does.
+    pub action: Action,
+    /// What it does, in a word or two.
+    pub hint: &'static str,
+    /// Where its keys apply.
+    pub scope: Scope,
+    /// Its keys, unless the configuration says otherwise.
+    pub keys: &'static [&'static str],
+}
+
+const fn command(
+    scope: Scope,
+    name: &'static str,
+    action: Action,
+    hint: &'static str,
+    keys: &'static [&'static str],
+) -> Command {
+    Command { name, action, hint, scope, keys }
+}
+
+/// All commands; the more telling ones of a scope first, since the footer shows as many as fit.
+pub static COMMANDS: &[Command] = {
+    use Action as A;
+    use Scope::{Anywhere, Form, Logs, Plugin, Source, Text};
+    const RELOAD_LATEST: Action = A::Operate(Operation::ReloadLatest);
+    &[
+        command(Plugin, "build", A::Build, "build", &["b"]),
+        command(Plugin, "reload", A::Operate(Operation::Reload), "reload", &["r"]),
+        command(Plugin, "preview", A::Preview, "preview", &["p"]),
+        command(Plugin, "invoke", A::Invoke, "invoke", &["i"]),
+        command(Plugin, "roll-back", A::RollBack, "roll back", &["R"]),
+        command(Plugin, "free", A::Free, "free", &["D"]),
+        command(Plugin, "watch", A::NextWatch, "watch mode", &["w"]),
+        command(Plugin, "holder", A::GoToHolder, "who holds it", &["u"]),
+        command(Plugin, "compare", A::CompareWith, "compare others with it", &["c"]),
+        command(Plugin, "reload-latest", RELOAD_LATEST, "reload what a rollback holds", &[]),
+        command(Form, "json", A::ToggleJson, "JSON", &["F4"]),
+        command(Form, "beside", A::Compare, "beside another", &["F5"]),
+        command(Form, "repeat", A::Repeat, "repeat", &["F6"]),
+        command(Form, "add-item", A::AddItem, "add item", &["Ctrl-N"]),
+        command(Form, "remove-item", A::RemoveItem, "remove item", &["Ctrl-X"]),
+        command(Anywhere, "filter", A::Search, "filter the log", &["/"]),
+        command(Logs, "level", A::NextLevel, "level", &["l"]),
+        command(Logs, "follow", A::ToggleFollow, "follow", &["f"]),
+        command(Logs, "pause", A::Pause, "pause", &["Space"]),
+        command(Source, "edit", A::Edit, "edit the source", &["o"]),
+        command(Text, "next-error", A::NextError, "next error", &["e"]),
+        command(Text, "previous-error", A::PreviousError, "previous error", &["E"]),
+        command(Logs, "target", A::FilterWriters, "plugin, version, target", &["t"]),
+        command(Logs, "search", A::Find, "search", &["s"]),
+        command(Logs, "next-match", A::NextMatch, "next match", &["n"]),
+        command(Logs, "previous-match", A::PreviousMatch, "previous match", &["N"]),
+        command(Logs, "invert", A::Invert, "invert the filter", &["!"]),
+        command(Logs, "mark", A::Mark, "mark", &["m"]),
+        command(Logs, "next-mark", A::NextMark, "next mark", &["M"]),
+        command(Logs, "select", A::Select, "select lines", &["v"]),
+        command(Logs, "export", A::Export, "write to a file", &["X"]),
+        command(Logs, "wrap", A::ToggleWrap, "wrap", &["W"]),
+        command(Logs, "copy-line", A::CopyLine, "copy", &["y"]),
+        command(Logs, "copy-all", A::CopyAll, "copy all shown", &["Y"]),
+        command(Anywhere, "result", A::ShowResult, "last result", &["o"]),
+        command(Anywhere, "hold", A::ToggleHold, "keep loaded", &["K"]),
+        command(Anywhere, "cancel", A::Cancel, "cancel job", &["x"]),
+        command(Anywhere, "restart", A::Restart, "restart host", &["H"]),
+        command(Anywhere, "palette", A::Palette, "commands", &[":"]),
+        command(Anywhere, "zoom", A::Zoom, "zoom", &["z"]),
+        command(Anywhere, "quit", A::Quit, "quit", &["q", "Ctrl-C"]),
+        command(Anywhere, "help", A::Help, "help", &["?", "F1"]),
+        command(Anywhere, "details", A::Details, "details", &["Enter"]),
+        command(Anywhere, "back", A::Back, "back", &["Esc"]),
+        command(Anywhere, "next-panel", A::FocusNext, "next panel", &["Tab"]),
+        command(Anywhere, "previous-panel", A::FocusPrevious, "previous panel", &["Shift-Tab"]),
+        command(Anywhere, "plugins", A::Focus(Panel::Plugins), "plugins", &["1"]),
+        command(Anywhere, "tabs", A::Focus(Panel::Tabs), "tabs", &["2"]),
+        command(Anywhere, "logs", A::Focus(Panel::Logs), "logs", &["3"]),
+        command(Anywhere, "next-tab", A::NextTab, "next tab", &["]"]),
+        command(Anywhere, "previous-tab", A::PreviousTab, "previous tab", &["["]),
+        command(Anywhere, "functions", A::Show(Tab::Functions), "show the functions", &[]),
+        command(Anywhere, "vault", A::Show(Tab::Vault), "show the Vault", &[]),
+        command(Anywhere, "live", A::Show(Tab::Live), "show the live tables", &[]),
+        command(Anywhere, "builds", A::Show(Tab::Build), "show the builds", &[]),
+        command(Anywhere, "timeline", A::Show(Tab::Timeline), "show the timeline", &[]),
+        command(Anywhere, "diff", A::Show(Tab::Diff), "show the differences", &[]),
+        command(Anywhere, "up", A::Move(Motion::Up), "up", &["Up", "k"]),
+        command(Anywhere, "down", A::Move(Motion::Down), "down", &["Down", "j"]),
+        command(Anywhere, "left", A::Move(Motion::Left), "left", &["Left", "h"]),
+        command(Anywhere, "right", A::Move(Motion::Right), "right", &["Right", "l"]),
+        command(Anywhere, "page-up", A::Move(Motion::PageUp), "a page up", &["PgUp"]),
+        command(Anywhere, "page-down", A::Move(Motion::PageDown), "a page down", &["PgDn"]),
+        command(Anywhere, "first", A::Move(Motion::First), "to the start", &["Home", "g g"]),
+        command(Anywhere, "last", A::Move(Motion::Last), "to the end", &["End", "G"]),
+        command(Anywhere, "theme", A::NextTheme, "next theme", &["T"]),
+        command(Anywhere, "mouse", A::ToggleMouse, "mouse on/off", &["F2"]),
+        command(Anywhere, "suspend", A::Suspend, "suspend", &["Ctrl-Z"]),
+    ]
+};

@@ -1,0 +1,162 @@
+//! Where everything is on the screen, for any size of it.
+
+pub mod boxes;
+mod panel;
+
+use ratatui::layout::{Constraint, Layout as Split, Margin, Position, Rect};
+
+pub use panel::{Panel, Tab};
+
+/// Below this size only one line says what goes on.
+const LEAST_PANEL: (u16, u16) = (40, 10);
+/// Below this size the focused panel is alone.
+const LEAST_PANELS: (u16, u16) = (80, 20);
+/// Below this size the plugins are a strip.
+const LEAST_COLUMNS: (u16, u16) = (100, 28);
+/// So many lines of what a call gave are kept free below a form that is longer than its panel.
+const RESULT_LINES_KEPT: u16 = 4;
+
+/// Where everything is; what has no place is not shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The line about the host.
+    pub header: Rect,
+    /// The plugins panel, its border included.
+    pub plugins: Option<Rect>,
+    /// The tabs panel, its border included.
+    pub tabs: Option<Rect>,
+    /// The logs panel, its border included.
+    pub logs: Option<Rect>,
+    /// The line about the running job and what happened last.
+    pub job: Rect,
+    /// The line of keys.
+    pub footer: Rect,
+    /// The only line of a screen that is too small for anything else.
+    pub status: Option<Rect>,
+}
+
+impl Layout {
+    /// Where everything is on a screen of this size.
+    pub fn of((width, height): (u16, u16), focus: Panel, zoomed: bool) -> Self {
+        let screen = Rect::new(0, 0, width, height);
+        let smaller_than = |least: (u16, u16)| width < least.0 || height < least.1;
+        if smaller_than(LEAST_PANEL) {
+            let status = Rect { height: height.min(1), ..screen };
+            return Self { status: Some(status), ..Self::default() };
+        }
+        let [header, middle, job, footer] = Split::vertical([
+            Constraint::Length(1),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+            Constraint::Length(1),
+        ])
+        .areas(screen);
+        let mut layout = Self { header, job, footer, ..Self::default() };
+        if zoomed || smaller_than(LEAST_PANELS) {
+            *layout.of_panel(focus) = Some(middle);
+        } else if smaller_than(LEAST_COLUMNS) {
+            let [plugins, tabs, logs] =
+                Split::vertical([Constraint::Length(5), Constraint::Fill(3), Constraint::Fill(2)])
+                    .areas(middle);
+            layout.set(plugins, tabs, logs);
+        } else {
+            let [top, logs] =
+                Split::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(middle);
+            let [plugins, tabs] =
+                Split::horizontal([Constraint::Length(38), Constraint::Fill(1)]).areas(top);
+            layout.set(plugins, tabs, logs);
+        }
+        layout
+    }
+
+    fn set(&mut self, plugins: Rect, tabs: Rect, logs: Rect) {
+        self.plugins = Some(plugins);
+        self.tabs = Some(tabs);
+        self.logs = Some(logs);
+    }
+
+    fn of_panel(&mut self, panel: Panel) -> &mut Option<Rect> {
+        match panel {
+            Panel::Plugins => &mut self.plugins,
+            Panel::Tabs => &mut self.tabs,
+            Panel::Logs => &mut self.logs,
+        }
+    }
+
+    /// The panel at a place of the screen.
+    pub fn panel_at(&self, place: Position) -> Option<(Panel, Rect)> {
+        let panels =
+            [(Panel::Plugins, self.plugins), (Panel::Tabs, self.tabs), (Panel::Logs, self.logs)];
+        let shown = panels.into_iter().filter_map(|(panel, area)| Some((panel, area?)));
+        shown.into_iter().find(|(_, area)| area.contains(place))
+    }
+
+    /// How many lines of a panel are visible inside its border.
+    pub fn page(mut self, panel: Panel) -> usize {
+        self.of_panel(panel).map_or(0, |area| area.height.saturating_sub(2).into())
+    }
+}
+
+/// With fewer lines than this the details of a version have no place beside the tree.
+const LEAST_FOR_DETAILS: u16 = 12;
+const DETAIL_LINES: u16 = 7;
+
+/// A panel without its border.
+pub fn inside(panel: Rect) -> Rect {
+    panel.inner(Margin::new(1, 1))
+}
+
+/// The first visible of some lines, so that the selected one is visible too.
+pub fn first_visible(selected: usize, page: usize) -> usize {
+    (selected + 1).saturating_sub(page)
+}
+
+/// The parts of the plugins panel: the tree, the line below it, and the details of a version.
+pub fn of_plugins(inside: Rect) -> [Rect; 3] {
+    let has_details = inside.height >= LEAST_FOR_DETAILS;
+    Split::vertical([
+        Constraint::Fill(1),
+        Constraint::Length(u16::from(has_details)),
+        Constraint::Length(if has_details { DETAIL_LINES } else { 0 }),
+    ])
+    .areas(inside)
+}
+
+/// The parts of the Functions tab: the table of so many functions, the form of so many lines, and
+/// the results, where there are any.
+pub fn of_functions(
+    inside: Rect,
+    functions: usize,
+    form_lines: Option<usize>,
+    has_results: bool,
+) -> [Rect; 3] {
+    // However long the form is, it is seen that its call gave something.
+    let results_height = if has_results { (inside.height / 4).min(RESULT_LINES_KEPT) } else { 0 };
+    // A rule above the form, and the command below it.
+    let form_height = form_lines.map_or(0, |lines| {
+        as_u16(lines).saturating_add(2).min(inside.height.saturating_sub(results_height))
+    });
+    // An open form is what one looks at, and what its call gives; the table gives way to both.
+    let least_below = if form_height > 0 { form_height + 3 } else { 3 };
+    let table_height = as_u16(functions + 1).min(inside.height.saturating_sub(least_below));
+    let table_height = match table_height {
+        // The names of the columns alone say nothing.
+        0 | 1 if form_height > 0 => 0,
+        height => height.max(1),
+    };
+    Split::vertical([
+        Constraint::Length(table_height),
+        Constraint::Length(form_height),
+        Constraint::Fill(1),
+    ])
+    .areas(inside)
+}
+
+/// How many lines of the Timeline tab are for the list of so many reloads.
+pub fn timeline_list_height(inside: Rect, reloads: usize) -> u16 {
+    as_u16(reloads).min((inside.height / 3).max(1))
+}
+
+fn as_u16(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX - 2)
+}

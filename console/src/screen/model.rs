@@ -1,0 +1,334 @@
+//! All that the screen shows. Only [`crate::screen::update`] changes it, and views only read it.
+
+pub mod build;
+pub mod crash;
+pub mod diff;
+pub mod form;
+pub mod functions;
+pub mod history;
+pub mod live;
+pub mod logs;
+pub mod memory;
+pub mod overlay;
+pub mod palette;
+pub mod picker;
+mod place;
+pub mod plugins;
+pub mod preview;
+pub mod rates;
+pub mod rollback;
+pub mod selection;
+pub mod timeline;
+pub mod tree;
+pub mod vault;
+
+use std::path::{Path, PathBuf};
+
+use hotswap_protocol::HostInfo;
+use serde::{Deserialize, Serialize};
+
+pub use place::Place;
+
+use crate::screen::input::action::{Action, COMMANDS, Scope};
+use crate::screen::input::key::Key;
+use crate::screen::input::keymap::Keymap;
+use crate::screen::layout::{Layout, Panel, Tab};
+use crate::session::{Job, Watch};
+use build::Builds;
+use crash::Serving;
+use diff::Diff;
+use functions::Functions;
+use live::Live;
+use logs::Logs;
+use memory::Memory;
+use overlay::Overlay;
+use plugins::Plugins;
+use timeline::Timeline;
+use vault::Vault;
+
+/// All that the screen shows.
+pub struct State {
+    /// Milliseconds since the Unix epoch, as of the last event.
+    pub now_ms: u64,
+    /// Columns and rows of the terminal.
+    pub size: (u16, u16),
+    /// The host.
+    pub host: Host,
+    /// The plugins panel.
+    pub plugins: Plugins,
+    /// The tab in front.
+    pub tab: Tab,
+    /// The tab that was in front before the Build tab came there by itself.
+    pub tab_to_return_to: Option<Tab>,
+    /// The Functions tab.
+    pub functions: Functions,
+    /// The Vault tab.
+    pub vault: Vault,
+    /// The Live tab.
+    pub live: Live,
+    /// The Build tab.
+    pub builds: Builds,
+    /// The Timeline tab.
+    pub timeline: Timeline,
+    /// The version whose holders are being gone through, and which of them was shown last.
+    pub last_holder: Option<(String, u32, usize)>,
+    /// The Diff tab.
+    pub diff: Diff,
+    /// Which versions serve together, and since when.
+    pub serving: Serving,
+    /// The logs panel.
+    pub logs: Logs,
+    /// The text being typed into a filter of the log, while it is.
+    pub searching: Option<tui_input::Input>,
+    /// Which filter that is.
+    pub searching_in: SearchField,
+    /// The job that runs.
+    pub job: Option<RunningJob>,
+    /// What happened last.
+    pub notice: Option<Notice>,
+    /// Which panel has the keyboard.
+    pub focus: Panel,
+    /// Whether it fills the screen.
+    pub zoomed: bool,
+    /// What lies over the panels.
+    pub overlay: Option<Overlay>,
+    /// The theme in use.
+    pub look: Look,
+    /// The theme that a person chose, if one did.
+    pub chosen_look: Option<Look>,
+    /// Whether clicks and the wheel come here.
+    pub mouse: bool,
+    /// Which keys ask for what.
+    pub keymap: Keymap,
+    /// The keys that were pressed and may become something.
+    pub pending_keys: Vec<Key>,
+    /// What the console looked like when hosts were last left.
+    pub memory: Memory,
+    /// Whether the session is being ended.
+    pub quitting: bool,
+}
+
+/// The host.
+#[derive(Default)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Its package's directory, where it was started from one.
+    pub dir: Option<PathBuf>,
+    /// Where its artifacts go.
+    pub plugin_dir: Option<PathBuf>,
+    /// Its plugins' package names, where it is a package.
+    pub packages: Vec<String>,
+    /// The directories of these packages, in the same order.
+    pub package_dirs: Vec<PathBuf>,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Whether the console started it, and ends it.
+    pub is_ours: bool,
+    /// Who answers, once it has.
+    pub info: Option<HostInfo>,
+    /// The generation that serves.
+    pub generation: u64,
+    /// What a save does.
+    pub watch: Watch,
+}
+
+impl Host {
+    /// The directory of this plugin package.
+    pub fn package_dir(&self, package: &str) -> Option<&Path> {
+        let position = self.packages.iter().position(|name| name == package)?;
+        self.package_dirs.get(position).map(PathBuf::as_path)
+    }
+}
+
+/// What the host is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// It has not been started yet.
+    #[default]
+    Preparing,
+    /// Its process runs, but does not answer yet.
+    Starting,
+    /// It answers.
+    Connected,
+    /// Its process runs, but the connection is lost.
+    Disconnected,
+    /// Its process ended.
+    Ended,
+}
+
+/// A filter of the log that is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SearchField {
+    /// What the lines contain.
+    #[default]
+    Pattern,
+    /// Who wrote them.
+    Writers,
+}
+
+/// A theme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Look {
+    /// For dark backgrounds.
+    #[default]
+    Dark,
+    /// For light backgrounds.
+    Light,
+    /// Without colours.
+    Plain,
+}
+
+impl Look {
+    /// The one after this, around the end.
+    pub fn next(self) -> Self {
+        match self {
+            Self::Dark => Self::Light,
+            Self::Light => Self::Plain,
+            Self::Plain => Self::Dark,
+        }
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dark => "dark",
+            Self::Light => "light",
+            Self::Plain => "without colours",
+        }
+    }
+}
+
+/// The job that runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunningJob {
+    /// What job.
+    pub job: Job,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// Units compiled and in all.
+    pub progress: Option<(usize, Option<usize>)>,
+}
+
+/// What happened last, for the status line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether it is a failure.
+    pub is_error: bool,
+    /// What happened.
+    pub text: String,
+    /// Whether it stays until somebody is there, and does not give way to what goes well.
+    pub stays: bool,
+}
+
+impl State {
+    /// The state of a console that has just come up.
+    pub fn new(size: (u16, u16)) -> Self {
+        Self {
+            now_ms: 0,
+            size,
+            host: Host::default(),
+            plugins: Plugins::default(),
+            tab: Tab::Functions,
+            tab_to_return_to: None,
+            functions: Functions::default(),
+            vault: Vault::default(),
+            live: Live::default(),
+            builds: Builds::default(),
+            timeline: Timeline::default(),
+            last_holder: None,
+            diff: Diff::default(),
+            serving: Serving::default(),
+            logs: Logs::default(),
+            searching: None,
+            searching_in: SearchField::default(),
+            job: None,
+            notice: None,
+            focus: Panel::Plugins,
+            zoomed: false,
+            overlay: None,
+            look: Look::default(),
+            chosen_look: None,
+            mouse: false,
+            keymap: Keymap::default(),
+            pending_keys: Vec::new(),
+            memory: Memory::default(),
+            quitting: false,
+        }
+    }
+
+    /// Where everything is.
+    pub fn layout(&self) -> Layout {
+        Layout::of(self.size, self.focus, self.zoomed)
+    }
+
+    /// The tabs as the panel's title names them, behind its number.
+    pub fn tab_titles(&self) -> impl Iterator<Item = (Tab, String)> {
+        Tab::ALL.into_iter().map(|tab| {
+            let failed = tab == Tab::Build && !self.builds.all_well();
+            let title = format!("{}{}", tab.title(), if failed { " !" } else { "" });
+            match tab == self.tab {
+                true => (tab, format!(" [{title}]")),
+                false => (tab, format!("  {title} ")),
+            }
+        })
+    }
+
+    /// Which keys apply, the narrowest scope first.
+    pub fn scopes(&self) -> &'static [Scope] {
+        match (self.focus, self.tab) {
+            (Panel::Logs, _) => &[Scope::Logs, Scope::Text, Scope::Plugin, Scope::Anywhere],
+            (Panel::Tabs, Tab::Build) => {
+                &[Scope::Source, Scope::Text, Scope::Plugin, Scope::Anywhere]
+            }
+            (Panel::Tabs, Tab::Diff) => &[Scope::Source, Scope::Plugin, Scope::Anywhere],
+            (Panel::Tabs | Panel::Plugins, _) => &[Scope::Plugin, Scope::Anywhere],
+        }
+    }
+
+    /// Whether keys are typed into the form that calls a function.
+    pub fn form_has_keyboard(&self) -> bool {
+        self.functions.form.is_some() && self.tab == Tab::Functions && self.focus == Panel::Tabs
+    }
+
+    /// Whether something runs whose time is shown as it passes.
+    pub fn is_working(&self) -> bool {
+        self.job.is_some() || self.functions.has_running_calls()
+    }
+
+    /// The package of the selected plugin. A package may be named otherwise than its plugin.
+    pub fn selected_package(&self) -> Option<&str> {
+        let plugin = &self.plugins.selected()?.plugin.name;
+        let packages = self.host.packages.iter().map(String::as_str);
+        packages.into_iter().find(|package| package.eq_ignore_ascii_case(plugin))
+    }
+
+    /// The key that asks for this, as people write it; or the command to look for in the palette.
+    pub(crate) fn key_of(&self, action: &Action) -> String {
+        let name = || COMMANDS.iter().find(|it| it.action == *action).map(|it| it.name);
+        let key = self.keymap.label_of(action);
+        key.or_else(|| Some(format!("`{}`", name()?))).unwrap_or_default()
+    }
+
+    pub(crate) fn say(&mut self, text: impl Into<String>) {
+        if !self.notice.as_ref().is_some_and(|notice| notice.stays) {
+            self.notice = Some(Notice { is_error: false, text: text.into(), stays: false });
+        }
+    }
+
+    pub(crate) fn complain(&mut self, text: impl Into<String>) {
+        self.notice = Some(Notice { is_error: true, text: text.into(), stays: false });
+    }
+
+    /// Complains of what nobody may be there to see, behind what was complained of so before.
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
+        let mut text = text.into();
+        if let Some(before) = self.notice.take().filter(|notice| notice.stays) {
+            text = format!("{}; {text}", before.text);
+        }
+        self.notice = Some(Notice { is_error: true, text, stays: true });
+    }
+}

@@ -1,0 +1,185 @@
+//! What cargo said in the last builds.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::selection::Selection;
+use crate::screen::input::action::Motion;
+use crate::screen::model::Place;
+use crate::session::{BuildLine, Job};
+
+/// How many lines are kept.
+const CAPACITY: usize = 5_000;
+
+/// The Build tab.
+#[derive(Default)]
+pub struct Builds {
+    lines: VecDeque<Line>,
+    /// The selected line; none while the newest stay in sight.
+    selection: Option<Selection>,
+    /// What did not compile when it was last built.
+    failed: Vec<Job>,
+}
+
+/// A line of the builds' output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Its text, with the compiler's colours.
+    pub text: String,
+    /// What sort it is.
+    pub sort: LineSort,
+    /// The diagnostic that it is a line of.
+    pub diagnostic: Option<Arc<Diagnostic>>,
+}
+
+/// What sort of line it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineSort {
+    /// Where a build begins or ends.
+    Heading,
+    /// The first line of an error.
+    Error,
+    /// Anything else.
+    Plain,
+}
+
+/// What the compiler has to say of one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Its first line.
+    pub message: String,
+    /// All of it, without colours.
+    pub text: String,
+    /// Where it is.
+    pub place: Option<Place>,
+}
+
+impl Builds {
+    /// A build begins. The errors of another one stay in sight.
+    pub fn begin(&mut self, job: &Job, title: &str) {
+        self.push(title, LineSort::Heading, None);
+        if self.failed.is_empty() || self.failed.contains(job) {
+            self.selection = None;
+        }
+    }
+
+    /// A build ended; a failed one is shown from its first error.
+    pub fn end(&mut self, job: &Job, title: &str, failed: bool) {
+        self.push(title, LineSort::Heading, None);
+        self.failed.retain(|other| other != job);
+        if failed {
+            self.failed.push(job.clone());
+            let end = self.lines.len().saturating_sub(1);
+            let is = |position: usize, sort| self.lines[position].sort == sort;
+            let start = (0..end).rev().find(|&it| is(it, LineSort::Heading)).unwrap_or(0);
+            let error = (start..end).find(|&it| is(it, LineSort::Error));
+            self.selection = Some(Selection::from(error.unwrap_or(start)));
+        }
+    }
+
+    /// Whether this failed when it was last built.
+    pub fn failed(&self, job: &Job) -> bool {
+        self.failed.contains(job)
+    }
+
+    /// Whether all compiled when it was last built.
+    pub fn all_well(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// Cargo said something.
+    pub fn push_line(&mut self, line: &BuildLine) {
+        match line {
+            BuildLine::Output { text } => self.push(text, LineSort::Plain, None),
+            BuildLine::Diagnostic { level, message, rendered, file, row, column } => {
+                let place = file.clone().map(|file| Place { file, row: *row, column: *column });
+                let diagnostic = Arc::new(Diagnostic {
+                    message: message.clone(),
+                    text: strip_ansi_escapes::strip_str(rendered.trim_end()),
+                    place,
+                });
+                let first = match *level {
+                    "error" => LineSort::Error,
+                    _ => LineSort::Plain,
+                };
+                for (position, line) in rendered.trim_end().lines().enumerate() {
+                    let sort = if position == 0 { first } else { LineSort::Plain };
+                    self.push(line, sort, Some(diagnostic.clone()));
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, text: &str, sort: LineSort, diagnostic: Option<Arc<Diagnostic>>) {
+        self.lines.push_back(Line { text: text.replace('\t', "    "), sort, diagnostic });
+        if self.lines.len() > CAPACITY {
+            self.lines.pop_front();
+            self.selection.iter_mut().for_each(Selection::lose_first);
+        }
+    }
+
+    /// All lines.
+    pub fn lines(&self) -> &VecDeque<Line> {
+        &self.lines
+    }
+
+    /// The position of the selected line; none while the newest stay in sight.
+    pub fn selected(&self) -> Option<usize> {
+        self.selection.map(|selection| selection.line)
+    }
+
+    /// The diagnostic that the selected line is of; while none is selected, the newest.
+    pub fn diagnostic(&self) -> Option<&Arc<Diagnostic>> {
+        match self.selection {
+            Some(Selection { line, .. }) => self.lines.get(line)?.diagnostic.as_ref(),
+            None => self.lines.iter().rev().find_map(|line| line.diagnostic.as_ref()),
+        }
+    }
+
+    /// The first visible line where `page` are visible.
+    pub fn top(&self, page: usize) -> usize {
+        self.selection(page).top(self.lines.len(), page)
+    }
+
+    fn selection(&self, page: usize) -> Selection {
+        self.selection.unwrap_or_else(|| Selection::last(self.lines.len(), page))
+    }
+
+    /// Moves the selected line, where `page` are visible. Beyond the last the newest stay in sight.
+    pub fn go(&mut self, motion: Motion, page: usize) {
+        let before = self.selection(page);
+        let mut selection = before;
+        selection.go(motion, self.lines.len(), page);
+        let is_down = matches!(motion, Motion::Down | Motion::PageDown);
+        let follows = motion == Motion::Last || is_down && selection == before;
+        self.selection = Some(selection).filter(|_| !follows && !self.lines.is_empty());
+    }
+
+    /// Scrolls, as a wheel does.
+    pub fn scroll(&mut self, lines: usize, up: bool, page: usize) {
+        let mut selection = self.selection(page);
+        selection.scroll(lines, up, self.lines.len(), page);
+        let is_at_end = selection.top(self.lines.len(), page) + page >= self.lines.len();
+        self.selection = Some(selection).filter(|_| up || !is_at_end);
+    }
+
+    /// Selects a line.
+    pub fn select(&mut self, line: usize, page: usize) {
+        let mut selection = self.selection(page);
+        selection.select(line, self.lines.len(), page);
+        self.selection = Some(selection);
+    }
+
+    /// Goes to the next error, or the one before; false when there is none.
+    pub fn go_to_error(&mut self, forward: bool) -> bool {
+        let from = self.selected().unwrap_or(self.lines.len());
+        let is_error = |position: &usize| self.lines[*position].sort == LineSort::Error;
+        let found = if forward {
+            (from + 1..self.lines.len()).find(is_error)
+        } else {
+            (0..from).rev().find(is_error)
+        };
+        self.selection = found.map(Selection::from).or(self.selection);
+        found.is_some()
+    }
+}

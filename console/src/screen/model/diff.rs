@@ -1,0 +1,244 @@
+//! How the selected version differs from another one, or from what is being worked on.
+
+use std::collections::BTreeMap;
+
+use hotswap_build::SourceLineKind;
+use hotswap_protocol::{Source, ValueChange, ValueOutcome, VersionState};
+
+use super::State;
+use super::selection::Selection;
+use crate::compare::difference::{DiffRequest, DiffVersion, Difference};
+use crate::compare::preview::{Line, Sort, change_lines};
+use crate::format;
+use crate::screen::input::action::Motion;
+use crate::screen::model::Place;
+
+/// The Diff tab.
+#[derive(Default)]
+pub struct Diff {
+    /// What was asked for last; none when it has to be asked again.
+    asked: Option<DiffRequest>,
+    /// What came of it, in lines.
+    lines: Vec<Line>,
+    /// Where in the sources the lines are, as far as the newer side has them; of a file that it has
+    /// not, none.
+    places: BTreeMap<usize, Option<Place>>,
+    /// What these lines are about.
+    shown: Option<DiffRequest>,
+    /// The version that others are compared with, as long as its plugin is selected.
+    base: Option<(String, u32)>,
+    selection: Selection,
+}
+
+impl Diff {
+    /// What to ask for so that the selection is shown; none when it is, or is asked for already.
+    pub fn ask(state: &mut State) -> Option<DiffRequest> {
+        let wanted = wanted(state)?;
+        let diff = &mut state.diff;
+        if diff.asked.as_ref() == Some(&wanted) {
+            return None;
+        }
+        diff.asked = Some(wanted.clone());
+        Some(wanted)
+    }
+
+    /// Artifacts or sources changed: what is shown may be true no longer.
+    pub fn outdate(&mut self) {
+        self.asked = None;
+    }
+
+    /// Takes what was asked for, unless something else was meanwhile, with what became of the values
+    /// in the reload from the one version to the other, where that is known.
+    pub fn take(&mut self, difference: Difference, values: &[ValueOutcome]) {
+        if self.asked.as_ref() != Some(&difference.request) {
+            return;
+        }
+        if self.shown.as_ref() != Some(&difference.request) {
+            self.selection = Selection::default();
+        }
+        self.lines = lines(&difference, values);
+        self.places = places(&difference, self.lines.len());
+        self.shown = Some(difference.request);
+    }
+
+    /// Compares others with this version from now on, or no longer; true when it does.
+    pub fn set_base(&mut self, plugin: &str, version: u32) -> bool {
+        let base = Some((plugin.to_owned(), version));
+        self.base = if self.base == base { None } else { base };
+        self.base.is_some()
+    }
+
+    /// All lines of what is shown; none while the selection is still being compared.
+    pub fn lines(&self) -> Option<&[Line]> {
+        let is_current = self.shown.is_some() && self.shown == self.asked;
+        is_current.then_some(self.lines.as_slice())
+    }
+
+    /// The first visible line where `page` are.
+    pub fn top(&self, page: usize) -> usize {
+        self.selection.top(self.lines.len(), page)
+    }
+
+    /// The position of the selected line.
+    pub fn selected(&self) -> usize {
+        self.selection.line.min(self.lines.len().saturating_sub(1))
+    }
+
+    /// Where the selected line is in the sources; of a line that is gone, what is before it.
+    pub fn place(&self) -> Option<&Place> {
+        self.lines()?;
+        self.places.range(..=self.selected()).next_back()?.1.as_ref()
+    }
+
+    /// Moves the selected line, where `page` are visible.
+    pub fn go(&mut self, motion: Motion, page: usize) {
+        self.selection.go(motion, self.lines.len(), page);
+    }
+
+    /// Scrolls, as a wheel does.
+    pub fn scroll(&mut self, lines: usize, up: bool, page: usize) {
+        self.selection.scroll(lines, up, self.lines.len(), page);
+    }
+
+    /// Selects a line.
+    pub fn select(&mut self, line: usize, page: usize) {
+        self.selection.select(line, self.lines.len(), page);
+    }
+}
+
+/// The selected version and the one that serves; of that itself, what is being worked on. The base
+/// comes before both.
+fn wanted(state: &State) -> Option<DiffRequest> {
+    let row = state.plugins.selected()?;
+    let plugin = row.plugin;
+    let selected = DiffVersion::from(row.version);
+    let request = |from, to| Some(DiffRequest { plugin: plugin.name.clone(), from, to });
+    if let Some((name, version)) = &state.diff.base
+        && *name == plugin.name
+        && *version != selected.version
+        && let Some(base) = plugin.versions.iter().find(|it| it.version == *version)
+    {
+        return request(DiffVersion::from(base), Some(selected));
+    }
+    let active = plugin.versions.iter().find(|it| it.state == VersionState::Active);
+    match active {
+        Some(active) if active.version != selected.version => {
+            request(selected, Some(DiffVersion::from(active)))
+        }
+        _ => request(selected, None),
+    }
+}
+
+/// `world v2 → v3`
+pub fn title(request: &DiffRequest) -> String {
+    let to = match &request.to {
+        Some(version) => format!("v{}", version.version),
+        None => "what is being worked on".into(),
+    };
+    format!("{} v{} → {to}", request.plugin, request.from.version)
+}
+
+fn lines(difference: &Difference, values: &[ValueOutcome]) -> Vec<Line> {
+    let mut lines = vec![Line::new(Sort::Heading, title(&difference.request))];
+    lines.extend(declared_lines(difference));
+    // What stays where it is has nothing to do with these versions.
+    let concerned = values.iter().filter(|value| value.change != ValueChange::Kept);
+    lines.extend(concerned.map(|value| {
+        let (sort, mark) = match value.change {
+            ValueChange::Added => (Sort::Added, "  +"),
+            ValueChange::Dropped => (Sort::Breaking, "! -"),
+            ValueChange::Migrated => (Sort::Changed, "  ~"),
+            _ => (Sort::Plain, "   "),
+        };
+        let change = format::value_change(value.change);
+        Line::new(sort, format!("{mark} value {} {change}", value.key))
+    }));
+    lines.push(Line::new(Sort::Plain, ""));
+    lines.extend(source_lines(difference));
+    lines
+}
+
+/// Where the source lines are: they are the last of all, but for the one that counts the others.
+fn places(difference: &Difference, line_count: usize) -> BTreeMap<usize, Option<Place>> {
+    let Ok(diff) = &difference.source else { return BTreeMap::new() };
+    let first = line_count - diff.lines.len() - usize::from(diff.omitted > 0);
+    let places = diff.lines.iter().enumerate().filter_map(|(position, line)| {
+        let place = line.place.clone();
+        let place = place.map(|(file, row)| Place { file, row: Some(row), column: None });
+        let is_file = line.kind == SourceLineKind::File;
+        (is_file || place.is_some()).then_some((first + position, place))
+    });
+    places.collect()
+}
+
+fn declared_lines(difference: &Difference) -> Vec<Line> {
+    let other = match &difference.request.to {
+        Some(_) => "it is the same build",
+        None => "the artifact in the plugin directory is what is loaded",
+    };
+    match &difference.declared {
+        Ok(None) => vec![Line::new(Sort::Note, format!("  {other}"))],
+        Ok(Some(declared)) => {
+            let build_id = format::short_build_id(&declared.build_id);
+            let breaking = declared.changes.iter().filter(|it| it.is_breaking).count();
+            let what = match (declared.changes.len(), breaking) {
+                (0, _) => "declares the same; only its code is another".to_owned(),
+                (count, 0) => format!("{count} changed, nothing breaking"),
+                (count, breaking) => format!("{count} changed, {breaking} BREAKING"),
+            };
+            let mut lines = vec![Line::new(Sort::Note, format!("  build {build_id}: {what}"))];
+            lines.extend(declared.changes.iter().flat_map(change_lines));
+            lines
+        }
+        Err(error) => {
+            let text = error.to_string();
+            text.lines().map(|line| Line::new(Sort::Error, format!("  {line}"))).collect()
+        }
+    }
+}
+
+fn source_lines(difference: &Difference) -> Vec<Line> {
+    let request = &difference.request;
+    let commit = |source: Option<&Source>| {
+        source.map_or_else(String::new, |source| {
+            source.commit.get(..8).unwrap_or(&source.commit).to_owned()
+        })
+    };
+    let from = request.from.source.as_ref();
+    let to = request.to.as_ref().and_then(|version| version.source.as_ref());
+    let to_text = if request.to.is_some() { commit(to) } else { "work tree".into() };
+    let heading = format!("source {} → {to_text}", commit(from));
+    let diff = match &difference.source {
+        Ok(diff) => diff,
+        Err(why) => {
+            let why = why.lines().map(|line| Line::new(Sort::Note, format!("  {line}")));
+            return std::iter::once(Line::new(Sort::Heading, "source")).chain(why).collect();
+        }
+    };
+    let files = if diff.files == 1 { "1 file".to_owned() } else { format!("{} files", diff.files) };
+    let counts = match diff.files {
+        0 if from.map(|it| &it.commit) == to.map(|it| &it.commit) => "the same commit".to_owned(),
+        0 => "no difference".to_owned(),
+        _ => format!("{files}, +{} −{}", diff.insertions, diff.deletions),
+    };
+    let mut lines = vec![Line::new(Sort::Heading, format!("{heading}: {counts}"))];
+    let dirty = from.is_some_and(|source| source.dirty);
+    if dirty || (request.to.is_some() && to.is_some_and(|source| source.dirty)) {
+        let what = "  built with changes that were not committed; only commits can be compared";
+        lines.push(Line::new(Sort::Note, what));
+    }
+    lines.extend(diff.lines.iter().map(|line| {
+        let (sort, sign) = match line.kind {
+            SourceLineKind::File => (Sort::Heading, ""),
+            SourceLineKind::Place => (Sort::Note, ""),
+            SourceLineKind::Context => (Sort::Plain, " "),
+            SourceLineKind::Added => (Sort::Added, "+"),
+            SourceLineKind::Removed => (Sort::Removed, "-"),
+        };
+        Line::new(sort, format!("{sign}{}", line.text.replace('\t', "    ")))
+    }));
+    if diff.omitted > 0 {
+        lines.push(Line::new(Sort::Note, format!("… {} more lines", diff.omitted)));
+    }
+    lines
+}

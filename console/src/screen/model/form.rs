@@ -1,0 +1,401 @@
+//! The form that calls a function: a line a value, checked as it is typed.
+
+mod json;
+mod node;
+
+use crossterm::event::KeyEvent;
+use hotswap_protocol::{FunctionInfo, InvokeParams, MAX_REPEAT};
+use ratatui_textarea::TextArea;
+use serde_json::Value;
+
+pub use node::{Look, Node};
+
+use crate::host::operation::Operation;
+use crate::host::schema::Schema;
+use json::{JsonTexts, text_of};
+
+/// So many lines of JSON are shown of a parameter that is not edited, where it has as many.
+const LEAST_JSON_LINES: usize = 3;
+
+/// The form of one function.
+pub struct Form {
+    /// `world`, or `world@2`
+    pub target: String,
+    /// The function.
+    pub function: String,
+    /// Whether its calls can be cancelled.
+    pub is_async: bool,
+    /// A value a parameter.
+    parameters: Vec<Node>,
+    /// The parameters as JSON, while they are typed so.
+    json: Option<JsonTexts>,
+    /// Which line has the keyboard.
+    pub focused: usize,
+    /// How often the function is called.
+    pub repeat: u32,
+    /// The version to call as well, `world@2`.
+    pub compared: Option<String>,
+    /// Which entry of the history is shown, counted from the newest; none for what was typed.
+    recalled: Option<usize>,
+    /// What was typed before an entry of the history was shown.
+    draft: Option<Vec<Node>>,
+}
+
+/// A line of the form.
+#[derive(Debug, Clone)]
+pub struct FormRow<'a> {
+    /// How deep its value lies in others.
+    pub depth: usize,
+    /// Its value.
+    pub node: &'a Node,
+    /// What is typed into it as JSON, where that is so.
+    pub json: Option<&'a TextArea<'static>>,
+}
+
+impl Form {
+    /// An empty form.
+    pub fn new(target: String, function: &FunctionInfo) -> Self {
+        Self {
+            target,
+            function: function.name.clone(),
+            is_async: function.is_async,
+            parameters: blank(function),
+            json: None,
+            focused: 0,
+            repeat: 1,
+            compared: None,
+            recalled: None,
+            draft: None,
+        }
+    }
+
+    /// The lines.
+    pub fn rows(&self) -> Vec<FormRow<'_>> {
+        if let Some(texts) = &self.json {
+            let rows = self.parameters.iter().zip(texts.iter());
+            return rows.map(|(node, json)| FormRow { depth: 0, node, json: Some(json) }).collect();
+        }
+        let mut rows = Vec::new();
+        for parameter in &self.parameters {
+            push_rows(&mut rows, parameter, 0);
+        }
+        rows
+    }
+
+    /// Whether the parameters are typed as JSON.
+    pub fn is_json(&self) -> bool {
+        self.json.is_some()
+    }
+
+    /// What is wrong with a line.
+    pub fn problem(row: &FormRow<'_>) -> Option<String> {
+        match row.json {
+            None => row.node.problem(),
+            Some(editor) => from_json(row.node, &text_of(editor)).err(),
+        }
+    }
+
+    /// How many lines it takes to show all of it.
+    pub fn line_count(&self) -> usize {
+        match &self.json {
+            Some(texts) => {
+                (0..self.parameters.len()).map(|index| 1 + texts.line_count(index)).sum()
+            }
+            None => self.rows().len(),
+        }
+    }
+
+    /// Which parameters are in sight as JSON on so many lines, and how many lines of its text each
+    /// has below its name; the one with the keyboard is among them.
+    pub fn json_in_sight(&self, page: usize) -> Vec<(usize, usize)> {
+        let Some(texts) = &self.json else { return Vec::new() };
+        let (focused, count) = (self.focused, self.parameters.len());
+        // The one that is edited has most of the room, and the others their names at least.
+        let most = page.saturating_sub(count).max(LEAST_JSON_LINES);
+        let lines = |index: usize| {
+            texts.line_count(index).min(if index == focused { most } else { LEAST_JSON_LINES })
+        };
+        let fits = |top: &usize| (*top..=focused).map(|it| 1 + lines(it)).sum::<usize>() <= page;
+        let top = (0..focused).find(fits).unwrap_or(focused);
+        let mut left = page;
+        let rows = (top..count).map_while(|index| {
+            let room = left.checked_sub(1)?;
+            let names_below = if index < focused { 0 } else { count - index - 1 };
+            let least = usize::from(index == focused).min(room);
+            let lines = lines(index).min(room.saturating_sub(names_below).max(least));
+            left = room - lines;
+            Some((index, lines))
+        });
+        rows.collect()
+    }
+
+    /// Whether Enter begins a new line of JSON, since what was typed is not complete.
+    pub fn is_begun(&self) -> bool {
+        self.json.as_ref().is_some_and(|texts| texts.is_begun(self.focused))
+    }
+
+    /// Whether the cursor has a line of JSON above it, or below.
+    pub fn has_line(&self, above: bool) -> bool {
+        self.json.as_ref().is_some_and(|texts| texts.has_line(self.focused, above))
+    }
+
+    /// Begins a new line, where JSON is typed.
+    pub fn break_line(&mut self) {
+        if let Some(texts) = &mut self.json {
+            texts.insert(self.focused, "\n");
+        }
+    }
+
+    /// Takes a key; false when it means nothing here.
+    pub fn press(&mut self, key: KeyEvent) -> bool {
+        self.recalled = None;
+        if let Some(texts) = &mut self.json {
+            return texts.press(self.focused, key);
+        }
+        let path = self.path(self.focused);
+        path.and_then(|path| self.node_mut(&path)).is_some_and(|node| node.press(key))
+    }
+
+    /// Takes pasted text, of several lines where that is JSON.
+    pub fn paste(&mut self, text: &str) {
+        if let Some(texts) = &mut self.json {
+            return texts.insert(self.focused, text);
+        }
+        let path = self.path(self.focused);
+        let Some(node) = path.and_then(|path| self.node_mut(&path)) else { return };
+        node.appear();
+        if let Some(input) = node.input_mut() {
+            for c in one_line(text).chars() {
+                input.handle(tui_input::InputRequest::InsertChar(c));
+            }
+        }
+    }
+
+    /// Gives the keyboard to the next line, or the one before.
+    pub fn focus(&mut self, forward: bool) {
+        let count = self.rows().len().max(1);
+        let step = if forward { 1 } else { count - 1 };
+        self.focused = (self.focused + step) % count;
+    }
+
+    /// Adds an item to the list that has the keyboard, or that the line with the keyboard is in;
+    /// false when there is none.
+    pub fn add_item(&mut self) -> bool {
+        let Some(mut path) = self.path(self.focused) else { return false };
+        while !path.is_empty() {
+            let Some(node) = self.node_mut(&path) else { return false };
+            let index = node.children().len();
+            if node.add_item() {
+                path.push(index);
+                self.focused = self.row_at(&path).unwrap_or(self.focused);
+                return true;
+            }
+            path.pop();
+        }
+        false
+    }
+
+    /// Removes the item, or the optional value, that has the keyboard or that the line with the
+    /// keyboard is in; false when there is none.
+    pub fn remove_item(&mut self) -> bool {
+        let Some(mut path) = self.path(self.focused) else { return false };
+        while let Some(index) = path.last().copied() {
+            if self.node_mut(&path).is_some_and(Node::vanish) {
+                self.focused = self.row_at(&path).unwrap_or(0);
+                return true;
+            }
+            path.pop();
+            if self.node_mut(&path).is_some_and(|node| node.remove_item(index)) {
+                let count = self.rows().len();
+                self.focused = self.focused.min(count.saturating_sub(1));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Shows the values as JSON, or as lines again; or why it cannot.
+    pub fn toggle_json(&mut self) -> Result<(), String> {
+        match &self.json {
+            None => {
+                let path = self.path(self.focused);
+                self.json = Some(JsonTexts::of(&self.parameters));
+                self.focused = path.and_then(|path| path.first().copied()).unwrap_or(0);
+            }
+            Some(texts) => {
+                let mut filled = Vec::with_capacity(self.parameters.len());
+                let texts = self.parameters.iter().zip(texts.texts());
+                for (position, (node, text)) in texts.enumerate() {
+                    let parsed = match text.as_str() {
+                        "" => Ok(node.clone()),
+                        text => from_json(node, text).map(|(filled, _)| filled),
+                    };
+                    match parsed {
+                        Ok(node) => filled.push(node),
+                        Err(wrong) => {
+                            self.focused = position;
+                            return Err(format!("{}: {wrong}", node.name));
+                        }
+                    }
+                }
+                self.parameters = filled;
+                self.json = None;
+                self.focused = self.row_at(&[self.focused]).unwrap_or(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls more often: once, ten times, a hundred …, and then once again.
+    pub fn raise_repeat(&mut self) {
+        self.repeat = if self.repeat >= MAX_REPEAT { 1 } else { self.repeat * 10 };
+    }
+
+    /// What was typed, a text a parameter.
+    pub fn texts(&self) -> Vec<String> {
+        match &self.json {
+            Some(texts) => texts.texts().collect(),
+            None => self.parameters.iter().map(typed_into).collect(),
+        }
+    }
+
+    /// Shows an older entry of the history (newest last), or a younger one.
+    pub fn recall(&mut self, history: &[Vec<Value>], older: bool) {
+        let Some(last) = history.len().checked_sub(1) else { return };
+        let to = match (self.recalled, older) {
+            (None, true) => Some(0),
+            (Some(position), true) => Some((position + 1).min(last)),
+            (Some(position), false) => position.checked_sub(1),
+            (None, false) => return,
+        };
+        if self.recalled.is_none() {
+            self.draft = Some(self.parameters.clone());
+        }
+        self.recalled = to;
+        match to {
+            None => self.parameters = self.draft.take().unwrap_or_default(),
+            Some(position) => {
+                for (node, value) in self.parameters.iter_mut().zip(&history[last - position]) {
+                    // What the function no longer takes stays as it was.
+                    let _ = node.clone().fill(value).map(|filled| *node = filled);
+                }
+            }
+        }
+        if self.json.take().is_some() {
+            // It cannot fail in this direction.
+            let _ = self.toggle_json();
+        }
+        self.focused = self.focused.min(self.rows().len().saturating_sub(1));
+    }
+
+    /// The arguments, or the position of the first line that is wrong.
+    pub fn arguments(&self) -> Result<Vec<Value>, usize> {
+        if let Some(texts) = &self.json {
+            let values = self.parameters.iter().zip(texts.texts()).enumerate();
+            return values
+                .map(|(position, (node, text))| {
+                    from_json(node, &text).map(|(_, value)| value).map_err(|_| position)
+                })
+                .collect();
+        }
+        let values: Result<Vec<Value>, String> = self.parameters.iter().map(Node::value).collect();
+        values.map_err(|_| {
+            let wrong = |row: &FormRow<'_>| row.node.problem().is_some();
+            self.rows().iter().position(wrong).unwrap_or(0)
+        })
+    }
+
+    /// The call, or the position of the first line that is wrong.
+    pub fn call(&self) -> Result<Operation, usize> {
+        let call = self.call_of(&self.target, self.arguments()?);
+        Ok(call.beside(self.compared.clone()))
+    }
+
+    /// The call of this version.
+    pub fn call_of(&self, target: &str, args: Vec<Value>) -> Operation {
+        Operation::Invoke(InvokeParams {
+            plugin: target.to_owned(),
+            function: self.function.clone(),
+            args,
+            lenient: false,
+            repeat: self.repeat,
+            beside: None,
+        })
+    }
+
+    /// Which way through the values leads to a line.
+    fn path(&self, row: usize) -> Option<Vec<usize>> {
+        if self.json.is_some() {
+            return Some(vec![row]);
+        }
+        let mut left = row;
+        let paths = self.parameters.iter().enumerate();
+        paths.into_iter().find_map(|(index, node)| path_to(node, vec![index], &mut left))
+    }
+
+    /// At which line a value is.
+    fn row_at(&self, path: &[usize]) -> Option<usize> {
+        (0..self.rows().len()).find(|row| self.path(*row).as_deref() == Some(path))
+    }
+
+    fn node_mut(&mut self, path: &[usize]) -> Option<&mut Node> {
+        node_in(&mut self.parameters, path)
+    }
+}
+
+fn node_in<'a>(parameters: &'a mut [Node], path: &[usize]) -> Option<&'a mut Node> {
+    let (first, rest) = path.split_first()?;
+    let first = parameters.get_mut(*first)?;
+    rest.iter().try_fold(first, |node, index| node.child_mut(*index))
+}
+
+fn blank(function: &FunctionInfo) -> Vec<Node> {
+    let budget = &mut node::Budget::default();
+    let parameters = function.params.iter();
+    let node = |it: &hotswap_protocol::ParamInfo, budget: &mut node::Budget| {
+        Node::parameter(&it.name, &it.type_name, Schema::new(&it.schema), budget)
+    };
+    parameters.map(|it| node(it, budget)).collect()
+}
+
+fn push_rows<'a>(rows: &mut Vec<FormRow<'a>>, node: &'a Node, depth: usize) {
+    rows.push(FormRow { depth, node, json: None });
+    for child in node.children() {
+        push_rows(rows, child, depth + 1);
+    }
+}
+
+fn path_to(node: &Node, path: Vec<usize>, left: &mut usize) -> Option<Vec<usize>> {
+    if *left == 0 {
+        return Some(path);
+    }
+    *left -= 1;
+    node.children().iter().enumerate().find_map(|(index, child)| {
+        let mut path = path.clone();
+        path.push(index);
+        path_to(child, path, left)
+    })
+}
+
+/// The node with the value that a JSON text gives, and the value.
+fn from_json(node: &Node, text: &str) -> Result<(Node, Value), String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| match text.trim() {
+        "" => "expected JSON".to_owned(),
+        _ => format!("no JSON: {error}"),
+    })?;
+    let filled = node.clone().fill(&value)?;
+    Ok((filled, value))
+}
+
+/// A text for a field that has one line.
+pub fn one_line(text: &str) -> String {
+    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn typed_into(node: &Node) -> String {
+    match node.look() {
+        Look::Text(input) => input.value().to_owned(),
+        Look::Choice(chosen) if node.children().is_empty() => chosen,
+        _ => node.value().map_or_else(|_| String::new(), |value| value.to_string()),
+    }
+}

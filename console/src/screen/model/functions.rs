@@ -1,0 +1,180 @@
+//! The functions of the selected plugin, the form that calls one, and what the calls gave.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use hotswap_protocol::{Beside, InvokeResult, WireError};
+use serde_json::Value;
+
+use super::form::Form;
+use super::history::History;
+use crate::host::operation::Operation;
+
+/// How many results are kept.
+const RESULTS_KEPT: usize = 50;
+
+/// The Functions tab.
+#[derive(Default)]
+pub struct Functions {
+    /// Which function is selected.
+    pub selected: usize,
+    /// The open form.
+    pub form: Option<Form>,
+    /// The calls, newest first.
+    pub results: VecDeque<CallResult>,
+    /// What functions were called with before.
+    pub history: History,
+    /// The versions that are kept loaded for this console, `world@3`.
+    pub held: BTreeSet<String>,
+    /// Those of them that the host let go with the connection, to be asked for again.
+    pub let_go: BTreeSet<String>,
+    /// Whether the running calls have been asked to end.
+    pub cancelling: bool,
+}
+
+/// A call, of one version or of two.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallResult {
+    /// `greet("Ada", 2)`
+    pub call: String,
+    /// One for each version.
+    pub sides: Vec<Side>,
+}
+
+/// A call of one version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Side {
+    /// What was called.
+    pub operation: Operation,
+    /// When it was asked for, in milliseconds since the Unix epoch; none while it waits for the
+    /// call of the other version.
+    pub began_ms: Option<u64>,
+    /// What it gave; none while it runs.
+    pub answer: Option<Result<InvokeResult, WireError>>,
+}
+
+impl Side {
+    /// `world`, or `world@2`
+    pub fn target(&self) -> &str {
+        match &self.operation {
+            Operation::Invoke(params) => &params.plugin,
+            _ => "",
+        }
+    }
+
+    fn runs(&self) -> bool {
+        self.began_ms.is_some() && self.answer.is_none()
+    }
+}
+
+impl CallResult {
+    /// Whether it was asked for and has not been answered.
+    pub fn runs(&self) -> bool {
+        self.sides.iter().any(Side::runs)
+    }
+
+    /// All of it, as text.
+    pub fn to_lines(&self) -> Vec<String> {
+        let mut lines = vec![self.call.clone()];
+        for side in &self.sides {
+            lines.push(String::new());
+            match &side.answer {
+                None => lines.push(format!("{} has not answered yet", side.target())),
+                Some(Ok(answer)) => {
+                    let elapsed = crate::format::nanoseconds(answer.elapsed_ns);
+                    lines.push(format!("{} v{}, {elapsed}", answer.plugin, answer.version));
+                    if let Some(latencies) = &answer.latencies {
+                        lines.push(crate::format::latencies(latencies));
+                        lines.extend(crate::format::histogram(latencies, 60));
+                    }
+                    let value = match &answer.value {
+                        Value::String(text) => text.clone(),
+                        value => format!("{value:#}"),
+                    };
+                    lines.extend(value.lines().map(str::to_owned));
+                }
+                Some(Err(error)) => {
+                    lines.push(format!("{} failed", side.target()));
+                    lines.extend(error.to_string().lines().map(str::to_owned));
+                }
+            }
+        }
+        lines
+    }
+}
+
+impl Functions {
+    /// A call was asked for, of these versions one after the other; gives the first.
+    pub fn begin(&mut self, now_ms: u64, calls: Vec<Operation>) -> Option<Operation> {
+        let first = calls.first()?.clone();
+        self.cancelling = false;
+        let call = call_text(&first);
+        let sides = calls.into_iter().enumerate().map(|(position, operation)| Side {
+            operation,
+            began_ms: (position == 0).then_some(now_ms),
+            answer: None,
+        });
+        self.results.push_front(CallResult { call, sides: sides.collect() });
+        self.results.truncate(RESULTS_KEPT);
+        Some(first)
+    }
+
+    /// Takes the answer of a call; gives the call of the other version, when it is its turn.
+    pub fn answered(
+        &mut self,
+        now_ms: u64,
+        operation: Operation,
+        mut answer: Result<InvokeResult, WireError>,
+    ) -> Option<Operation> {
+        let waits = |it: &Side| it.runs() && it.operation == operation;
+        // Of equal calls the one that was asked for first.
+        let waiting = self.results.iter_mut().rev().find_map(|result| {
+            let position = result.sides.iter().position(waits)?;
+            Some((result, position))
+        });
+        let Some((result, position)) = waiting else {
+            let call = call_text(&operation);
+            let side = Side { operation, began_ms: Some(now_ms), answer: Some(answer) };
+            self.results.push_front(CallResult { call, sides: vec![side] });
+            self.results.truncate(RESULTS_KEPT);
+            return None;
+        };
+        let beside = match &mut answer {
+            Ok(answer) => answer.beside.take(),
+            Err(_) => None,
+        };
+        result.sides[position].answer = Some(answer);
+        let next = result.sides.get_mut(position + 1)?;
+        next.began_ms = Some(now_ms);
+        if let Some(beside) = beside {
+            next.answer = Some(match *beside {
+                Beside::Result(answer) => Ok(answer),
+                Beside::Error(error) => Err(error),
+            });
+            return None;
+        }
+        Some(next.operation.clone())
+    }
+
+    /// Whether a call runs.
+    pub fn has_running_calls(&self) -> bool {
+        self.results.iter().any(CallResult::runs)
+    }
+
+    /// Shows in the form what was typed earlier, or later.
+    pub fn recall(&mut self, host: &str, older: bool) {
+        let Some(form) = &mut self.form else { return };
+        let key = History::key(host, &form.target, &form.function);
+        form.recall(self.history.of(&key), older);
+    }
+}
+
+/// `greet("Ada", 2)`, and how often.
+fn call_text(operation: &Operation) -> String {
+    let Operation::Invoke(params) = operation else { return String::new() };
+    let args: Vec<String> = params.args.iter().map(ToString::to_string).collect();
+    let times = match params.repeat {
+        0 | 1 => String::new(),
+        times => format!(" × {}", crate::format::grouped(times as usize)),
+    };
+    format!("{}({}){times}", params.function, args.join(", "))
+}

@@ -1,0 +1,100 @@
+//! What the console looked like when it was last left, for each host.
+
+use std::collections::BTreeMap;
+
+use hotswap_protocol::LogLevel;
+use serde::{Deserialize, Serialize};
+
+use super::{Host, Look, State, Tab};
+use crate::screen::layout::Panel;
+
+/// How many hosts are remembered, the latest of them.
+const HOSTS_KEPT: usize = 50;
+
+/// What the console looked like, by host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Memory(BTreeMap<String, Remembered>);
+
+/// What the console looked like when a host was left.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// When, in milliseconds since the Unix epoch.
+    at_ms: u64,
+    /// The panel that had the keyboard.
+    focus: Option<Panel>,
+    /// The tab in front.
+    tab: Option<Tab>,
+    /// Whether one panel filled the screen.
+    #[serde(default)]
+    zoomed: bool,
+    /// What the log's lines had to contain.
+    #[serde(default)]
+    pattern: String,
+    /// Who wrote them.
+    #[serde(default)]
+    writer: String,
+    /// Their least level.
+    #[serde(default)]
+    level: Option<LogLevel>,
+    /// Whether long lines were wrapped.
+    #[serde(default)]
+    wrap: bool,
+    /// The theme that was chosen.
+    #[serde(default)]
+    look: Option<Look>,
+}
+
+impl Memory {
+    /// Makes the screen look as it did when this host was last left.
+    pub fn recall(state: &mut State) {
+        let Some(key) = key(&state.host) else { return };
+        let Some(remembered) = state.memory.0.get(&key).cloned() else { return };
+        state.focus = remembered.focus.unwrap_or(state.focus);
+        state.zoomed = remembered.zoomed;
+        let tab = remembered.tab.unwrap_or(state.tab);
+        // While the first build runs it is in front.
+        match &mut state.tab_to_return_to {
+            Some(later) => *later = tab,
+            None => state.tab = tab,
+        }
+        state.logs.set_pattern(&remembered.pattern);
+        state.logs.set_writer_filter(&remembered.writer);
+        state.logs.set_level(remembered.level);
+        state.logs.wrap = remembered.wrap;
+        state.chosen_look = remembered.look;
+        // Whoever asks for no colours now is not given those of another day.
+        if state.look != Look::Plain {
+            state.look = remembered.look.unwrap_or(state.look);
+        }
+    }
+
+    /// Keeps what the screen looks like now, and forgets the hosts that were left longest ago.
+    pub fn keep(&mut self, state: &State) {
+        let Some(key) = key(&state.host) else { return };
+        let remembered = Remembered {
+            at_ms: state.now_ms,
+            focus: Some(state.focus),
+            tab: Some(state.tab_to_return_to.unwrap_or(state.tab)),
+            zoomed: state.zoomed,
+            pattern: state.logs.pattern().to_owned(),
+            writer: state.logs.writer_filter().to_owned(),
+            level: state.logs.level(),
+            wrap: state.logs.wrap,
+            look: state.chosen_look,
+        };
+        self.0.insert(key, remembered);
+        while self.0.len() > HOSTS_KEPT {
+            let oldest = self.0.iter().min_by_key(|(_, it)| it.at_ms).map(|(key, _)| key.clone());
+            if let Some(oldest) = oldest {
+                self.0.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// A host is known by its name and where its artifacts go.
+fn key(host: &Host) -> Option<String> {
+    let plugin_dir = host.plugin_dir.as_ref()?;
+    Some(format!("{} {}", host.name, plugin_dir.display()))
+}

@@ -1,0 +1,206 @@
+//! The plugins of the host, as a tree of versions.
+
+use hotswap_protocol::{FunctionInfo, PluginInfo, VersionInfo, VersionState};
+
+use super::rates::Rates;
+use crate::format;
+use crate::screen::input::action::Motion;
+
+/// Of the versions that are gone only the newest are listed.
+const GONE_VERSIONS_SHOWN: usize = 2;
+
+/// The plugins, and which of their versions is selected.
+#[derive(Default)]
+pub struct Plugins {
+    list: Vec<PluginInfo>,
+    rates: Rates,
+    /// Kept by name, so that the selection stays where it is when the list changes.
+    selected: Option<(String, u32)>,
+}
+
+/// A line of the tree.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PluginRow<'a> {
+    /// The plugin.
+    pub plugin: &'a PluginInfo,
+    /// The version.
+    pub version: &'a VersionInfo,
+    /// Whether it is the plugin's first line; the others are its earlier versions.
+    pub is_first: bool,
+    /// Whether it is the plugin's last line.
+    pub is_last: bool,
+}
+
+impl Plugins {
+    /// Takes the plugins as the host has them now; true when that is to be seen.
+    pub fn update(&mut self, now_ms: u64, list: Vec<PluginInfo>) -> bool {
+        let rates_changed = self.rates.sample(now_ms, &list);
+        let changed = rates_changed || !look_alike(&self.list, &list);
+        // A selection on the version that served moves on to the one that serves now.
+        let on_first = self
+            .selected_index()
+            .is_some_and(|index| self.rows().get(index).is_some_and(|row| row.is_first));
+        self.list = list;
+        if on_first && let Some((name, version)) = &mut self.selected {
+            let plugin = self.list.iter().find(|plugin| plugin.name == *name);
+            if let Some(newest) = plugin.and_then(|plugin| plugin.versions.first()) {
+                *version = newest.version;
+            }
+        }
+        changed
+    }
+
+    /// Forgets the plugins of a host that has ended, but not which one was selected.
+    pub fn clear(&mut self) {
+        self.rates.clear();
+        self.list.clear();
+    }
+
+    /// How often a plugin is called, as a sparkline.
+    pub fn sparkline(&self, plugin: &str) -> &str {
+        self.rates.sparkline(plugin)
+    }
+
+    /// All plugins.
+    pub fn list(&self) -> &[PluginInfo] {
+        &self.list
+    }
+
+    /// The lines of the tree.
+    pub fn rows(&self) -> Vec<PluginRow<'_>> {
+        let mut rows = Vec::new();
+        for plugin in &self.list {
+            let mut gone = 0;
+            let shown: Vec<&VersionInfo> = plugin
+                .versions
+                .iter()
+                .enumerate()
+                .filter(|(position, version)| {
+                    let is_gone =
+                        matches!(version.state, VersionState::Freed | VersionState::Failed);
+                    gone += usize::from(is_gone && *position > 0);
+                    *position == 0 || !is_gone || gone <= GONE_VERSIONS_SHOWN
+                })
+                .map(|(_, version)| version)
+                .collect();
+            let count = shown.len();
+            rows.extend(shown.into_iter().enumerate().map(|(position, version)| PluginRow {
+                plugin,
+                version,
+                is_first: position == 0,
+                is_last: position + 1 == count,
+            }));
+        }
+        rows
+    }
+
+    /// Which line is selected; the first when nothing was chosen.
+    pub fn selected_index(&self) -> Option<usize> {
+        let rows = self.rows();
+        let chosen = self.selected.as_ref().and_then(|(name, version)| {
+            let of_plugin = |it: &PluginRow<'_>| it.plugin.name == *name;
+            let exactly = |it: &PluginRow<'_>| of_plugin(it) && it.version.version == *version;
+            rows.iter().position(exactly).or_else(|| rows.iter().position(of_plugin))
+        });
+        chosen.or(if rows.is_empty() { None } else { Some(0) })
+    }
+
+    /// The selected line.
+    pub fn selected(&self) -> Option<PluginRow<'_>> {
+        self.rows().get(self.selected_index()?).copied()
+    }
+
+    /// How a call names the selection: `world`, or `world@2` for an earlier version.
+    pub fn selected_target(&self) -> Option<String> {
+        let row = self.selected()?;
+        if row.version.state == VersionState::Active {
+            return Some(row.plugin.name.clone());
+        }
+        Some(format!("{}@{}", row.plugin.name, row.version.version))
+    }
+
+    /// The functions of the selected plugin.
+    pub fn functions(&self) -> &[FunctionInfo] {
+        self.selected().map_or(&[], |row| &row.plugin.functions)
+    }
+
+    /// Which version a call of `world` or `world@2` would be of.
+    pub fn version_of(&self, target: &str) -> Option<u32> {
+        if let Some((_, version)) = target.split_once('@') {
+            return version.parse().ok();
+        }
+        let plugin = self.list.iter().find(|it| it.name == target)?;
+        plugin.versions.iter().find(|it| it.state == VersionState::Active).map(|it| it.version)
+    }
+
+    /// Selects the version of this plugin that serves.
+    pub fn select(&mut self, plugin: &str) {
+        if let Some(version) = self.version_of(plugin) {
+            self.selected = Some((plugin.to_owned(), version));
+        }
+    }
+
+    /// Selects a line.
+    pub fn select_index(&mut self, index: usize) {
+        let row = self.rows().get(index).map(|it| (it.plugin.name.clone(), it.version.version));
+        self.selected = row.or(self.selected.take());
+    }
+
+    /// Moves the selection.
+    pub fn go(&mut self, motion: Motion, page: usize) {
+        let rows = self.rows();
+        let Some(from) = self.selected_index() else { return };
+        let Some(to) = step(motion, from, rows.len(), page) else { return };
+        self.selected = rows.get(to).map(|it| (it.plugin.name.clone(), it.version.version));
+    }
+}
+
+/// Where a motion leads in a list of this length; none when it leads nowhere.
+pub fn step(motion: Motion, from: usize, length: usize, page: usize) -> Option<usize> {
+    let last = length.checked_sub(1)?;
+    let page = page.saturating_sub(1).max(1);
+    let to = match motion {
+        Motion::Up => from.saturating_sub(1),
+        Motion::Down => from.saturating_add(1),
+        Motion::PageUp => from.saturating_sub(page),
+        Motion::PageDown => from.saturating_add(page),
+        Motion::First => 0,
+        Motion::Last => last,
+        Motion::Left | Motion::Right => return None,
+    };
+    Some(to.min(last))
+}
+
+/// Whether these look the same on the screen: counts are rounded there.
+fn look_alike(before: &[PluginInfo], now: &[PluginInfo]) -> bool {
+    before.len() == now.len() && before.iter().zip(now).all(|(a, b)| plugins_look_alike(a, b))
+}
+
+fn plugins_look_alike(a: &PluginInfo, b: &PluginInfo) -> bool {
+    let versions = a.versions.iter().zip(&b.versions);
+    let functions = a.functions.iter().zip(&b.functions);
+    (&a.name, &a.imports) == (&b.name, &b.imports)
+        && (a.versions.len(), a.functions.len()) == (b.versions.len(), b.functions.len())
+        && versions.into_iter().all(|(a, b)| versions_look_alike(a, b))
+        && functions.into_iter().all(|(a, b)| functions_look_alike(a, b))
+}
+
+fn versions_look_alike(a: &VersionInfo, b: &VersionInfo) -> bool {
+    let of = |it: &VersionInfo| {
+        let heap = it.heap_bytes.map(format::bytes);
+        (it.version, it.state, it.loaded_at_ms, it.size_bytes, heap, format::count(it.calls))
+    };
+    of(a) == of(b)
+        && (&a.detail, &a.build_id, &a.holders) == (&b.detail, &b.build_id, &b.holders)
+        && a.source == b.source
+}
+
+fn functions_look_alike(a: &FunctionInfo, b: &FunctionInfo) -> bool {
+    let of = |it: &FunctionInfo| {
+        let latency = |us: Option<f64>| us.map(format::fractional_microseconds);
+        (format::count(it.calls), latency(it.latency_us_p50), latency(it.latency_us_p99))
+    };
+    (&a.name, &a.signature, &a.doc) == (&b.name, &b.signature, &b.doc)
+        && of(a) == of(b)
+        && a.params == b.params
+}

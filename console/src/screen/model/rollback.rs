@@ -1,0 +1,130 @@
+//! What a plugin can be rolled back to: its earlier versions, and the builds that are stored.
+
+use hotswap_protocol::{PluginInfo, Source, VersionInfo, VersionState};
+
+use crate::format;
+use crate::screen::input::action::Motion;
+use crate::session::StoredBuild;
+
+/// The choice among the versions and builds of one plugin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollback {
+    /// The plugin.
+    pub plugin: String,
+    /// The version that serves; going back to it would change nothing.
+    active: Option<VersionInfo>,
+    /// What there is to go back to, the newest first.
+    pub choices: Vec<Choice>,
+    /// Which of them is selected.
+    pub selected: usize,
+    /// Why the stored builds are not among them.
+    pub problem: Option<String>,
+}
+
+/// Something to go back to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The version, where the host has loaded it.
+    pub version: Option<u32>,
+    /// Its state, or that it is only stored.
+    pub state: &'static str,
+    /// Its build id.
+    pub build_id: String,
+    /// When it was loaded or else built, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The source it was built from.
+    pub source: Option<Source>,
+}
+
+impl Rollback {
+    /// The choice among the versions that the host remembers.
+    pub fn of(plugin: &PluginInfo) -> Self {
+        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active).cloned();
+        let mut rollback = Self {
+            plugin: plugin.name.clone(),
+            active,
+            choices: Vec::new(),
+            selected: 0,
+            problem: None,
+        };
+        // What failed once would fail again.
+        for version in plugin.versions.iter().filter(|it| it.state != VersionState::Failed) {
+            rollback.add(Choice {
+                version: Some(version.version),
+                state: version.state.as_str(),
+                build_id: version.build_id.clone(),
+                at_ms: version.loaded_at_ms,
+                source: version.source.clone(),
+            });
+        }
+        rollback
+    }
+
+    /// The same, with the version selected that is meant: this one, where it is among them.
+    pub fn beginning_at(plugin: &PluginInfo, version: &VersionInfo) -> Self {
+        let mut rollback = Self::of(plugin);
+        let is_meant = |choice: &Choice| choice.build_id == version.build_id;
+        rollback.selected = rollback.choices.iter().position(is_meant).unwrap_or(0);
+        rollback
+    }
+
+    /// Adds the builds that are stored.
+    pub fn add_stored(&mut self, builds: Result<Vec<StoredBuild>, String>) {
+        match builds {
+            Ok(builds) => {
+                for build in builds {
+                    self.add(Choice {
+                        version: None,
+                        state: "stored",
+                        build_id: build.build_id,
+                        at_ms: build.stored_at_ms,
+                        source: build.source,
+                    });
+                }
+            }
+            Err(problem) => self.problem = Some(problem),
+        }
+    }
+
+    /// Of the loads of one build only the newest is a choice, and none of the build that serves.
+    fn add(&mut self, choice: Choice) {
+        let same = |build_id: &str| build_id == choice.build_id;
+        let is_active = self.active.as_ref().is_some_and(|active| same(&active.build_id));
+        if !is_active && !self.choices.iter().any(|known| same(&known.build_id)) {
+            self.choices.push(choice);
+        }
+    }
+
+    /// Moves the selection.
+    pub fn go(&mut self, motion: Motion, page: usize) {
+        let to = super::plugins::step(motion, self.selected, self.choices.len(), page);
+        self.selected = to.unwrap_or(self.selected);
+    }
+
+    /// What a rollback to the selected choice is asked with: `world@1`, or `world@<build id>`.
+    pub fn target(&self) -> Option<String> {
+        let choice = self.choices.get(self.selected)?;
+        Some(match choice.version {
+            Some(version) => format!("{}@{version}", self.plugin),
+            None => format!("{}@{}", self.plugin, choice.build_id),
+        })
+    }
+
+    /// What to know before going there.
+    pub fn consequences(&self) -> Vec<String> {
+        let Some(choice) = self.choices.get(self.selected) else { return Vec::new() };
+        let name = match choice.version {
+            Some(version) => format!("v{version}, build"),
+            None => "build".to_owned(),
+        };
+        let to = format!("{name} {}", format::short_build_id(&choice.build_id));
+        let from = self.active.as_ref().map_or_else(String::new, |active| {
+            format!(", instead of v{} that serves now", active.version)
+        });
+        vec![
+            format!("{} is loaded again from {to}{from}.", self.plugin),
+            "Nothing is built. Reloads leave it there until a newer build comes,".into(),
+            "or until `hotswap reload --latest`.".into(),
+        ]
+    }
+}

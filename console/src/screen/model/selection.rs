@@ -1,0 +1,59 @@
+//! The selected line of a text that scrolls.
+
+use super::plugins::step;
+use crate::screen::input::action::Motion;
+
+/// The selected line of a text, and which of its lines are in sight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The selected line.
+    pub line: usize,
+    /// The first visible line, while the text is so long.
+    top: usize,
+}
+
+impl Selection {
+    /// The last of `length` lines, where `page` are visible.
+    pub fn last(length: usize, page: usize) -> Self {
+        Self { line: length.saturating_sub(1), top: length.saturating_sub(page) }
+    }
+
+    /// This line, with those after it in sight.
+    pub fn from(line: usize) -> Self {
+        Self { line, top: line }
+    }
+
+    /// The first visible line of `length`, where `page` are.
+    pub fn top(&self, length: usize, page: usize) -> usize {
+        self.top.min(length.saturating_sub(page))
+    }
+
+    /// Selects a line, and scrolls no further than to have it in sight.
+    pub fn select(&mut self, line: usize, length: usize, page: usize) {
+        let least = (line + 1).saturating_sub(page.max(1));
+        self.top = self.top(length, page).clamp(least, line);
+        self.line = line;
+    }
+
+    /// Moves the selected line.
+    pub fn go(&mut self, motion: Motion, length: usize, page: usize) {
+        if let Some(to) = step(motion, self.line, length, page) {
+            self.select(to, length, page);
+        }
+    }
+
+    /// Scrolls, as a wheel does; the selected line stays in sight.
+    pub fn scroll(&mut self, lines: usize, up: bool, length: usize, page: usize) {
+        let top = self.top(length, page);
+        let top = if up { top.saturating_sub(lines) } else { top + lines };
+        self.top = top.min(length.saturating_sub(page));
+        self.line = self.line.clamp(self.top, self.top + page.saturating_sub(1));
+        self.line = self.line.min(length.saturating_sub(1));
+    }
+
+    /// The first line of the text is gone.
+    pub fn lose_first(&mut self) {
+        self.line = self.line.saturating_sub(1);
+        self.top = self.top.saturating_sub(1);
+    }
+}

@@ -1,0 +1,369 @@
+//! What each reload did and how long it took, and the life of each version.
+
+use std::collections::{HashMap, VecDeque};
+
+use hotswap_protocol::{Outcome, PhaseTiming, PluginInfo, ReloadReport, VersionState, WireError};
+
+use crate::screen::input::action::Motion;
+
+/// How many reloads are kept.
+const RELOADS_KEPT: usize = 200;
+/// After a reload: a new version answered its first call.
+pub const FIRST_CALL: &str = "first call";
+/// After a reload: the version that was replaced is unmapped.
+pub const FREED: &str = "freed";
+/// How many versions are kept, those that are gone included.
+const LIVES_KEPT: usize = 200;
+
+/// The Timeline tab.
+#[derive(Default)]
+pub struct Timeline {
+    /// Newest first.
+    reloads: VecDeque<Reload>,
+    /// The selected reload, counted from the first ever, so that it stays when another comes.
+    selected: Option<usize>,
+    /// How many reloads have been forgotten.
+    forgotten: usize,
+    /// What was built since the last reload.
+    built: Vec<Phase>,
+    /// Which version of each plugin serves, as of the last reload. What the host says that it has
+    /// loaded may be ahead of what it has told of reloads.
+    serving: HashMap<String, u32>,
+    /// The latest beginning last.
+    lives: VecDeque<Life>,
+}
+
+/// A reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// When it ended, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// How long it took in the host, in microseconds; unknown of one that failed.
+    pub elapsed_us: Option<u64>,
+    /// The builds before it, in their order.
+    pub before: Vec<Phase>,
+    /// Its own phases, in their order.
+    pub phases: Vec<Phase>,
+    /// The versions that served before it and no longer after it.
+    pub replaced: Vec<(String, u32)>,
+    /// What came of it afterwards, counted from its end: the first call that a new version answered,
+    /// and when a replaced one was freed.
+    pub after: Vec<Phase>,
+    /// What came of it.
+    pub result: Result<Done, WireError>,
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// `world v2 → v3, cat v2`
+    pub summary: String,
+    /// All of it.
+    pub report: ReloadReport,
+}
+
+/// A part of a reload, or what came before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// `compile`, `stage`, `on_load`
+    pub name: String,
+    /// Its plugin; none where it concerns all.
+    pub plugin: Option<String>,
+    /// Microseconds.
+    pub elapsed_us: u64,
+}
+
+/// The life of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    /// The plugin.
+    pub plugin: String,
+    /// The version.
+    pub version: u32,
+    /// What it entered and when, in milliseconds since the Unix epoch; the oldest first.
+    pub stages: Vec<(u64, VersionState)>,
+    /// Its last state in words.
+    pub detail: String,
+    /// How long after it began to serve it returned from its first call, in microseconds.
+    pub first_call_us: Option<u64>,
+    /// The end that the log tells of.
+    told_end: Option<VersionState>,
+}
+
+impl Reload {
+    /// Its number: that of the generation it made.
+    pub fn title(&self) -> String {
+        match &self.result {
+            Ok(done) => format!("reload {}", done.report.generation),
+            Err(_) => "reload failed".into(),
+        }
+    }
+
+    /// The builds before it and its own phases, those of one name added up, in the order of their
+    /// first.
+    pub fn phases_by_name(&self) -> Vec<(&str, u64)> {
+        sums(self.before.iter().chain(&self.phases))
+    }
+
+    /// The version of this plugin that it loaded.
+    fn loaded(&self, plugin: &str) -> Option<u32> {
+        let report = &self.result.as_ref().ok()?.report;
+        let outcome = report.plugins.iter().find(|it| it.name == plugin)?;
+        let is_new = matches!(outcome.outcome, Outcome::Ok | Outcome::Added | Outcome::Rebound);
+        outcome.version.filter(|_| is_new)
+    }
+
+    /// Whether it replaced this version.
+    fn has_replaced(&self, plugin: &str, version: u32) -> bool {
+        self.replaced.iter().any(|(name, old)| name == plugin && *old == version)
+    }
+
+    fn happened_after(&mut self, name: &str, plugin: &str, elapsed_us: u64) {
+        let is_told = |it: &Phase| it.name == name && it.plugin.as_deref() == Some(plugin);
+        if !self.after.iter().any(is_told) {
+            let plugin = Some(plugin.to_owned());
+            self.after.push(Phase { name: name.to_owned(), plugin, elapsed_us });
+        }
+    }
+}
+
+impl From<&PhaseTiming> for Phase {
+    fn from(timing: &PhaseTiming) -> Self {
+        let PhaseTiming { phase, plugin, elapsed_us } = timing.clone();
+        Self { name: phase, plugin, elapsed_us }
+    }
+}
+
+/// The phases with those of one name added up, in the order of their first.
+pub fn sums<'a>(phases: impl Iterator<Item = &'a Phase>) -> Vec<(&'a str, u64)> {
+    let mut sums: Vec<(&str, u64)> = Vec::new();
+    for phase in phases {
+        match sums.iter_mut().find(|(name, _)| *name == phase.name) {
+            Some((_, sum)) => *sum += phase.elapsed_us,
+            None => sums.push((&phase.name, phase.elapsed_us)),
+        }
+    }
+    sums
+}
+
+impl Life {
+    /// What the version is in, or was in at last.
+    pub fn state(&self) -> VersionState {
+        self.stages.last().map_or(VersionState::Loading, |(_, state)| *state)
+    }
+
+    /// What it was in at a moment; none before it was loaded.
+    pub fn state_at(&self, at_ms: u64) -> Option<VersionState> {
+        let entered = self.stages.iter().rev().find(|(since, _)| *since <= at_ms);
+        entered.map(|(_, state)| *state)
+    }
+
+    /// When it was loaded.
+    pub fn began_ms(&self) -> u64 {
+        self.stages.first().map_or(0, |(at_ms, _)| *at_ms)
+    }
+}
+
+impl Timeline {
+    /// A plugin was built; the next reload is where that leads to.
+    pub fn built(&mut self, plugin: String, phases: Vec<PhaseTiming>) {
+        // Built again before a reload: only the last build is loaded.
+        self.built.retain(|phase| phase.plugin.as_deref() != Some(plugin.as_str()));
+        let of_plugin = |timing| Phase { plugin: Some(plugin.clone()), ..Phase::from(timing) };
+        self.built.extend(phases.iter().map(of_plugin));
+    }
+
+    /// A reload was published.
+    pub fn finished(&mut self, at_ms: u64, summary: String, report: ReloadReport) -> &Reload {
+        let mut replaced = Vec::new();
+        for plugin in &report.plugins {
+            let before = self.serving.get(&plugin.name).copied();
+            let before = before.filter(|before| plugin.version != Some(*before));
+            replaced.extend(before.map(|version| (plugin.name.clone(), version)));
+            match plugin.version {
+                Some(version) => self.serving.insert(plugin.name.clone(), version),
+                None => self.serving.remove(&plugin.name),
+            };
+        }
+        let mut before = std::mem::take(&mut self.built);
+        if before.is_empty() {
+            // Somebody else built it, and the host tells how.
+            before.extend(report.build_phases.iter().map(Phase::from));
+        }
+        let phases = report.phases.iter().map(Phase::from).collect();
+        let elapsed_us = Some(report.elapsed_us);
+        let result = Ok(Done { summary, report });
+        let after = Vec::new();
+        let mut reload = Reload { at_ms, elapsed_us, before, phases, replaced, after, result };
+        for life in &self.lives {
+            // It may have been called, and the old one be gone, before the host told of the reload.
+            if reload.loaded(&life.plugin) == Some(life.version)
+                && let Some(elapsed_us) = life.first_call_us
+            {
+                reload.happened_after(FIRST_CALL, &life.plugin, elapsed_us);
+            }
+            if reload.has_replaced(&life.plugin, life.version)
+                && life.state() == VersionState::Freed
+            {
+                reload.happened_after(FREED, &life.plugin, 0);
+            }
+        }
+        self.push(reload)
+    }
+
+    /// A reload was undone.
+    pub fn failed(&mut self, at_ms: u64, error: WireError) {
+        let before = std::mem::take(&mut self.built);
+        self.push(Reload {
+            at_ms,
+            elapsed_us: None,
+            before,
+            phases: Vec::new(),
+            replaced: Vec::new(),
+            after: Vec::new(),
+            result: Err(error),
+        });
+    }
+
+    fn push(&mut self, reload: Reload) -> &Reload {
+        self.reloads.push_front(reload);
+        if self.reloads.len() > RELOADS_KEPT {
+            self.reloads.pop_back();
+            self.forgotten += 1;
+        }
+        &self.reloads[0]
+    }
+
+    /// A version answered its first call, so long after it began to serve.
+    pub fn first_called(&mut self, plugin: &str, version: u32, elapsed_us: u64) {
+        if let Some(life) = self.life_mut(plugin, version) {
+            life.first_call_us = Some(elapsed_us);
+        }
+        let loaded = |it: &&mut Reload| it.loaded(plugin) == Some(version);
+        if let Some(reload) = self.reloads.iter_mut().find(loaded) {
+            reload.happened_after(FIRST_CALL, plugin, elapsed_us);
+        }
+    }
+
+    /// A version entered a state.
+    pub fn version_changed(
+        &mut self,
+        at_ms: u64,
+        (plugin, version): (&str, u32),
+        state: VersionState,
+        detail: &str,
+    ) {
+        if state == VersionState::Freed {
+            let mut reloads = self.reloads.iter_mut();
+            if let Some(reload) = reloads.find(|it| it.has_replaced(plugin, version)) {
+                let elapsed_us = at_ms.saturating_sub(reload.at_ms).saturating_mul(1000);
+                reload.happened_after(FREED, plugin, elapsed_us);
+            }
+        }
+        match self.life_mut(plugin, version) {
+            // Its end may be told before what was seen earlier.
+            Some(life) if matches!(life.state(), VersionState::Freed | VersionState::Failed) => {}
+            Some(life) => {
+                if life.state() != state {
+                    life.stages.push((at_ms, state));
+                }
+                detail.clone_into(&mut life.detail);
+            }
+            None => {
+                self.lives.push_back(Life {
+                    plugin: plugin.to_owned(),
+                    version,
+                    stages: vec![(at_ms, state)],
+                    detail: detail.to_owned(),
+                    first_call_us: None,
+                    told_end: None,
+                });
+                if self.lives.len() > LIVES_KEPT {
+                    self.lives.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Whether the log has yet to tell that this version ended so; from now on it has.
+    pub fn tells_end(&mut self, plugin: &str, version: u32, state: VersionState) -> bool {
+        let life = self.life_mut(plugin, version);
+        life.is_none_or(|life| life.told_end.replace(state) != Some(state))
+    }
+
+    fn life_mut(&mut self, plugin: &str, version: u32) -> Option<&mut Life> {
+        self.lives.iter_mut().find(|life| life.plugin == plugin && life.version == version)
+    }
+
+    /// Learns of versions that were there before the console, and of what it missed.
+    pub fn seen(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
+        for plugin in plugins {
+            let active = plugin.versions.iter().find(|it| it.state == VersionState::Active);
+            if let Some(active) = active {
+                self.serving.entry(plugin.name.clone()).or_insert(active.version);
+            }
+            for version in plugin.versions.iter().rev() {
+                let name = (plugin.name.as_str(), version.version);
+                let is_known = self.lives.iter().any(|it| (it.plugin.as_str(), it.version) == name);
+                // What failed never served.
+                if !is_known && version.state != VersionState::Failed {
+                    let began_ms = version.loaded_at_ms.min(at_ms);
+                    self.version_changed(began_ms, name, VersionState::Active, "");
+                }
+                self.version_changed(at_ms, name, version.state, &version.detail);
+            }
+        }
+    }
+
+    /// Forgets the versions of a host that has ended; their numbers begin anew.
+    pub fn forget_versions(&mut self) {
+        self.lives.clear();
+        self.serving.clear();
+        self.built.clear();
+    }
+
+    /// The version of this plugin that serves, as of the last reload.
+    pub fn serving(&self, plugin: &str) -> Option<u32> {
+        self.serving.get(plugin).copied()
+    }
+
+    /// The reload that replaced the one version of a plugin with the other.
+    pub fn between(&self, plugin: &str, from: u32, to: u32) -> Option<&Reload> {
+        let is_between =
+            |it: &&Reload| it.loaded(plugin) == Some(to) && it.has_replaced(plugin, from);
+        self.reloads.iter().find(is_between)
+    }
+
+    /// The reloads, newest first.
+    pub fn reloads(&self) -> &VecDeque<Reload> {
+        &self.reloads
+    }
+
+    /// The lives of the versions, the latest first.
+    pub fn lives(&self) -> impl DoubleEndedIterator<Item = &Life> {
+        self.lives.iter().rev()
+    }
+
+    /// The position of the selected reload, counted from the newest.
+    pub fn selected(&self) -> usize {
+        let last = self.reloads.len().saturating_sub(1);
+        match self.selected {
+            Some(number) => last.saturating_sub(number.saturating_sub(self.forgotten)),
+            None => 0,
+        }
+    }
+
+    /// Moves the selection; the newest stays selected until another is.
+    pub fn go(&mut self, motion: Motion, page: usize) {
+        let count = self.reloads.len();
+        if let Some(to) = super::plugins::step(motion, self.selected(), count, page) {
+            self.select(to);
+        }
+    }
+
+    /// Selects a reload by its position, counted from the newest.
+    pub fn select(&mut self, to: usize) {
+        let last = self.reloads.len().saturating_sub(1);
+        self.selected = (to > 0).then(|| self.forgotten + last.saturating_sub(to));
+    }
+}

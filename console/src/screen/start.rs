@@ -1,0 +1,65 @@
+//! `hotswap-console`, from its command line to the screen or to lines.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use super::{app, config, picker, terminal};
+use crate::cli::console::{Arguments, Command, command, parse};
+use crate::cli::{self, linear};
+use crate::compare::probe;
+use crate::failure::Failure;
+use crate::session::{Options, Target};
+
+/// The name this program gives itself when it says hello.
+const CLIENT_NAME: &str = "hotswap-console";
+
+/// Runs `hotswap-console` with the arguments of this process.
+pub fn main() -> ExitCode {
+    if let Some(code) = probe::serve() {
+        return code;
+    }
+    let arguments = parse();
+    terminal::restore_on_panic();
+    let outcome = cli::runtime().and_then(|runtime| {
+        let outcome = runtime.block_on(perform(arguments));
+        // A blocked read of the terminal must not keep the finished program alive.
+        runtime.shutdown_background();
+        outcome
+    });
+    cli::exit_code(outcome, false)
+}
+
+async fn perform(arguments: Arguments) -> Result<(), Failure> {
+    let is_screen = !arguments.plain && std::io::stdout().is_terminal();
+    let (config, problem) =
+        config::path().map_or_else(Default::default, |path| config::load(&path));
+    let target = match arguments.command {
+        Some(Command::Attach { host: Some(host) }) => Target::Running(host),
+        Some(Command::Attach { host: None }) => {
+            match picker::pick(&config, is_screen, CLIENT_NAME).await? {
+                Some(host) => Target::Running(host),
+                None => return Ok(()),
+            }
+        }
+        None => match arguments.host {
+            Some(host) => Target::at(host)?,
+            None => {
+                cli::list_hosts().await?;
+                eprintln!("\n{}", command().render_usage());
+                return Ok(());
+            }
+        },
+    };
+    let options = Options {
+        target,
+        plugin_dir: arguments.plugins,
+        host_arguments: arguments.host_arguments,
+        watch: arguments.watch.mode(),
+        client_name: CLIENT_NAME,
+        prober: probe::Prober::this_program(),
+    };
+    if is_screen {
+        return app::run(options, config, problem).await;
+    }
+    linear::run(options, false).await
+}

@@ -1,0 +1,294 @@
+//! What happens becomes state, and what is to be done about it.
+//!
+//! [`update`] is pure: it neither reads a clock nor does any input or output.
+
+mod calls;
+mod details;
+mod holders;
+mod keys;
+mod logs;
+mod mouse;
+mod operations;
+mod preview;
+mod reloads;
+mod session;
+mod sources;
+
+use crossterm::event::{KeyEvent, MouseEvent};
+use hotswap_protocol::WireError;
+
+use crate::host::operation::Operation;
+use crate::screen::input::action::{Action, Motion};
+use crate::screen::layout::{Panel, Tab};
+use crate::screen::model::Place;
+use crate::screen::model::State;
+use crate::screen::model::overlay::Overlay;
+use crate::screen::model::palette::Palette;
+use crate::screen::model::tree::TreeTab as _;
+use crate::session::{LogLine, Order, SessionEvent};
+
+/// Something that happened.
+#[derive(Debug)]
+pub struct Event {
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What.
+    pub input: Input,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A key was pressed.
+    Key(KeyEvent),
+    /// The mouse did something.
+    Mouse(MouseEvent),
+    /// Text was pasted.
+    Paste(String),
+    /// The terminal has another size now, in columns and rows.
+    Resize(u16, u16),
+    /// The session tells something.
+    Session(Box<SessionEvent>),
+    /// The host wrote these lines.
+    Logs(Vec<LogLine>),
+    /// A file was written, or could not be.
+    Told(Result<String, String>),
+    /// Nothing else is to be done, and the log's filter has not looked at all lines.
+    Scan,
+    /// Time has passed while a job or a call runs.
+    Tick,
+    /// A signal asks the program to end.
+    Terminate,
+}
+
+/// Something to do about it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Draw the screen; something visible changed.
+    Draw,
+    /// Tell the session.
+    Order(Order),
+    /// Keep the arguments of a call for later runs.
+    Remember {
+        /// The function, as its history is kept.
+        key: String,
+        /// The arguments.
+        args: Vec<serde_json::Value>,
+    },
+    /// Write a text to a new file of about this name.
+    Export {
+        /// The name.
+        name: String,
+        /// The text.
+        text: String,
+    },
+    /// Take clicks and the wheel from the terminal, or leave them to it.
+    CaptureMouse(bool),
+    /// Put this into the clipboard.
+    Copy(String),
+    /// Open this in the editor, which has the terminal meanwhile.
+    Edit(Place),
+    /// Stop, as Ctrl-Z does.
+    Suspend,
+    /// Leave, with an error to be told in the terminal.
+    Exit(Option<WireError>),
+}
+
+/// Takes in what happened.
+pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
+    let mut effects = take_in(state, event);
+    effects.extend(preview::refresh(state));
+    effects
+}
+
+fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
+    let uptime_before = uptime_minutes(state);
+    state.now_ms = event.at_ms;
+    if let (Input::Key(_) | Input::Mouse(_), Some(notice)) = (&event.input, &mut state.notice) {
+        // Somebody is there.
+        notice.stays = false;
+    }
+    match event.input {
+        Input::Key(key) => {
+            let mut effects = keys::press(state, key);
+            effects.push(Effect::Draw);
+            effects
+        }
+        Input::Mouse(event) => mouse::happened(state, event),
+        Input::Paste(text) => {
+            keys::paste(state, &text);
+            vec![Effect::Draw]
+        }
+        Input::Resize(width, height) => {
+            state.size = (width, height);
+            vec![Effect::Draw]
+        }
+        Input::Session(event) => {
+            let mut effects = session::happened(state, *event);
+            if uptime_minutes(state) != uptime_before && !effects.contains(&Effect::Draw) {
+                effects.push(Effect::Draw);
+            }
+            effects
+        }
+        Input::Logs(lines) => {
+            for line in lines {
+                state.logs.push_line(line, event.at_ms);
+            }
+            vec![Effect::Draw]
+        }
+        Input::Scan => {
+            state.logs.scan();
+            vec![Effect::Draw]
+        }
+        Input::Told(outcome) => {
+            match outcome {
+                Ok(text) => state.say(text),
+                Err(text) => state.complain(text),
+            }
+            vec![Effect::Draw]
+        }
+        Input::Tick if state.is_working() => vec![Effect::Draw],
+        Input::Tick => Vec::new(),
+        Input::Terminate => {
+            state.quitting = true;
+            vec![Effect::Order(Order::End), Effect::Draw]
+        }
+    }
+}
+
+/// The header tells the uptime; it changes without any other change.
+fn uptime_minutes(state: &State) -> Option<u64> {
+    let started_ms = state.host.info.as_ref()?.started_at_ms;
+    Some(state.now_ms.saturating_sub(started_ms) / 60_000)
+}
+
+/// Does what a key, or whoever else, asks for.
+pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    match action {
+        Action::Quit => return operations::quit(state),
+        Action::Palette => state.overlay = Some(Overlay::Palette(Palette::default())),
+        Action::Help => state.overlay = Some(Overlay::Help { top: 0 }),
+        Action::Back => back(state),
+        Action::Details => return details::show(state),
+        Action::FocusNext => state.focus = beside(state.focus, true),
+        Action::FocusPrevious => state.focus = beside(state.focus, false),
+        Action::Focus(panel) => state.focus = panel,
+        Action::NextTab => return show_tab(state, state.tab.beside(true)),
+        Action::PreviousTab => return show_tab(state, state.tab.beside(false)),
+        Action::Show(tab) => {
+            state.focus = Panel::Tabs;
+            return show_tab(state, tab);
+        }
+        Action::Move(motion) => return go(state, motion),
+        Action::Zoom => state.zoomed = !state.zoomed,
+        Action::Build => return operations::build(state),
+        Action::Operate(operation) => return vec![Effect::Order(Order::Operate(operation))],
+        Action::NextWatch => return operations::next_watch(state),
+        Action::GoToHolder => return holders::go(state),
+        Action::Preview => return preview::open(state),
+        Action::CompareWith => preview::choose_base(state),
+        Action::Invoke => return calls::open_form(state),
+        Action::Compare => calls::compare(state),
+        Action::Repeat | Action::ToggleJson | Action::AddItem | Action::RemoveItem => {
+            calls::change_form(state, &action);
+        }
+        Action::ShowResult => calls::show_result(state),
+        Action::ToggleHold => return calls::toggle_hold(state),
+        Action::Free => operations::ask_to_free(state),
+        Action::RollBack => return operations::choose_rollback(state),
+        Action::Cancel => return operations::cancel(state),
+        Action::Restart => return operations::restart(state),
+        Action::NextTheme => {
+            state.look = state.look.next();
+            state.chosen_look = Some(state.look);
+            state.say(format!("theme: {}", state.look.as_str()));
+        }
+        Action::ToggleMouse => {
+            state.mouse = !state.mouse;
+            state.say(match state.mouse {
+                true => "mouse on: click and scroll; hold Shift to select text",
+                false => "mouse off: the terminal selects text",
+            });
+            return vec![Effect::CaptureMouse(state.mouse)];
+        }
+        Action::Edit => return sources::edit(state),
+        Action::Suspend => return vec![Effect::Suspend],
+        action => return logs::act(state, &action),
+    }
+    Vec::new()
+}
+
+fn beside(panel: Panel, forward: bool) -> Panel {
+    match (panel, forward) {
+        (Panel::Plugins, true) | (Panel::Logs, false) => Panel::Tabs,
+        (Panel::Tabs, true) | (Panel::Plugins, false) => Panel::Logs,
+        (Panel::Logs, true) | (Panel::Tabs, false) => Panel::Plugins,
+    }
+}
+
+/// Shows a tab because a person wants it.
+fn show_tab(state: &mut State, tab: Tab) -> Vec<Effect> {
+    state.tab = tab;
+    state.tab_to_return_to = None;
+    match tab {
+        Tab::Vault => vec![Effect::Order(Order::Operate(Operation::Vault))],
+        Tab::Live => vec![Effect::Order(Order::Operate(Operation::Live))],
+        Tab::Diff => {
+            state.diff.outdate();
+            Vec::new()
+        }
+        Tab::Functions | Tab::Build | Tab::Timeline => Vec::new(),
+    }
+}
+
+fn back(state: &mut State) {
+    if state.zoomed {
+        state.zoomed = false;
+    } else if state.focus == Panel::Logs && logs::clear_one(state) {
+        // One filter after the other, the last that is told first.
+    } else {
+        state.notice = None;
+    }
+}
+
+fn go(state: &mut State, motion: Motion) -> Vec<Effect> {
+    go_in(state, state.focus, motion)
+}
+
+fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
+    let page = state.layout().page(panel);
+    match panel {
+        Panel::Plugins => {
+            let before = state.plugins.selected_target();
+            state.plugins.go(motion, page);
+            if before != state.plugins.selected_target() {
+                plugin_selected(state);
+            }
+        }
+        Panel::Logs => state.logs.go(motion, page),
+        Panel::Tabs => match (motion, state.tab) {
+            // A line of these is for the names of their columns.
+            (motion, Tab::Vault) => state.vault.go(motion, page.saturating_sub(1)),
+            (motion, Tab::Live) => state.live.go(motion, page.saturating_sub(1)),
+            (Motion::Left, tab) => return show_tab(state, tab.beside(false)),
+            (Motion::Right, tab) => return show_tab(state, tab.beside(true)),
+            (motion, Tab::Functions) => {
+                let count = state.plugins.functions().len();
+                let from = state.functions.selected;
+                if let Some(to) = crate::screen::model::plugins::step(motion, from, count, page) {
+                    state.functions.selected = to;
+                }
+            }
+            (motion, Tab::Build) => state.builds.go(motion, page),
+            (motion, Tab::Timeline) => state.timeline.go(motion, page),
+            (motion, Tab::Diff) => state.diff.go(motion, page),
+        },
+    }
+    Vec::new()
+}
+
+/// Another version is selected than before: what was said of the other's functions is over.
+fn plugin_selected(state: &mut State) {
+    state.functions.selected = 0;
+    state.functions.form = None;
+}

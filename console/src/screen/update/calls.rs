@@ -1,0 +1,217 @@
+//! Calls of functions: the form, and what comes of it.
+
+use hotswap_protocol::{InvokeResult, VersionState, WireError};
+
+use super::Effect;
+use crate::host::operation::Operation;
+use crate::screen::input::action::Action;
+use crate::screen::layout::{Panel, Tab};
+use crate::screen::model::State;
+use crate::screen::model::form::Form;
+use crate::screen::model::history::History;
+use crate::screen::model::overlay::Overlay;
+use crate::session::Order;
+
+pub(super) fn open_form(state: &mut State) -> Vec<Effect> {
+    if state.focus == Panel::Tabs && state.tab == Tab::Live {
+        return open_live_form(state);
+    }
+    match form_of_selected(state) {
+        Ok(form) => state.functions.form = Some(form),
+        Err(problem) => {
+            state.complain(problem);
+            return Vec::new();
+        }
+    }
+    state.focus = Panel::Tabs;
+    super::show_tab(state, Tab::Functions)
+}
+
+/// The form of the selected function; or why there is none, and what to do.
+fn form_of_selected(state: &State) -> Result<Form, String> {
+    let row = state.plugins.selected().ok_or("no plugin is selected")?;
+    let (plugin, version) = (&row.plugin.name, row.version);
+    if !is_callable(version.state) {
+        let serving = state.plugins.version_of(plugin);
+        let instead = match serving {
+            Some(serving) => format!("v{serving} serves, select that"),
+            None => format!("{} loads another build", state.key_of(&Action::RollBack)),
+        };
+        let target = format!("{plugin} v{}", version.version);
+        let is = match version.state {
+            VersionState::Failed => "never served".into(),
+            state => format!("is {state}"),
+        };
+        return Err(format!("{target} {is} and cannot be called; {instead}"));
+    }
+    let functions = state.plugins.functions();
+    let function = functions.get(state.functions.selected).or(functions.first());
+    let function = function.ok_or_else(|| format!("{plugin} has no function to call"))?;
+    let target = state.plugins.selected_target().ok_or("no plugin is selected")?;
+    Ok(Form::new(target, function))
+}
+
+fn is_callable(state: VersionState) -> bool {
+    matches!(state, VersionState::Active | VersionState::Retired)
+}
+
+/// The form of the selected live function, among those of its plugin.
+fn open_live_form(state: &mut State) -> Vec<Effect> {
+    let Some(crate::screen::model::live::LiveItem::Function(live)) = state.live.selected_item()
+    else {
+        state.complain("no live function is selected");
+        return Vec::new();
+    };
+    let (plugin, name) = (live.plugin.clone(), live.function.name.clone());
+    let form = Form::new(plugin.clone(), &live.function);
+    state.plugins.select(&plugin);
+    let position = state.plugins.functions().iter().position(|it| it.name == name);
+    state.functions.selected = position.unwrap_or(0);
+    state.functions.form = Some(form);
+    super::show_tab(state, Tab::Functions)
+}
+
+/// Calls what the form says.
+pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
+    let Some(form) = &mut state.functions.form else { return Vec::new() };
+    let args = match form.arguments() {
+        Ok(args) => args,
+        Err(position) => {
+            form.focused = position;
+            let row = form.rows().into_iter().nth(position);
+            let wrong = row.and_then(|row| Some((row.node.name.clone(), Form::problem(&row)?)));
+            if let Some((name, wrong)) = wrong {
+                state.complain(format!("not called; {name}: {wrong}"));
+            }
+            return Vec::new();
+        }
+    };
+    let first = form.call_of(&form.target, args.clone()).beside(form.compared.clone());
+    // Where the first fails, the other is called by itself.
+    let other = form.compared.as_ref().map(|target| form.call_of(target, args.clone()));
+    let calls = std::iter::once(first).chain(other).collect();
+    let key = History::key(&state.host.name, &form.target, &form.function);
+    let mut effects = Vec::new();
+    if let Some(first) = state.functions.begin(state.now_ms, calls) {
+        effects.push(Effect::Order(Order::Operate(first)));
+    }
+    if !args.is_empty() {
+        state.functions.history.remember(&key, args.clone());
+        effects.push(Effect::Remember { key, args });
+    }
+    effects
+}
+
+pub(super) fn answered(
+    state: &mut State,
+    operation: Operation,
+    answer: Result<InvokeResult, WireError>,
+) -> Option<Effect> {
+    let next = state.functions.answered(state.now_ms, operation, answer)?;
+    Some(Effect::Order(Order::Operate(next)))
+}
+
+/// Closes the form; the first time while a call runs it is cancelled instead.
+pub(super) fn leave_form(state: &mut State) -> Vec<Effect> {
+    let can_end = state.functions.form.as_ref().is_some_and(|it| it.is_async || it.repeat > 1);
+    if can_end && state.functions.has_running_calls() && !state.functions.cancelling {
+        state.functions.cancelling = true;
+        return vec![Effect::Order(Order::CancelCalls)];
+    }
+    state.functions.form = None;
+    Vec::new()
+}
+
+/// The next of the versions that can be called beside the form's own; after the last, none.
+pub(super) fn compare(state: &mut State) {
+    let Some(form) = &state.functions.form else { return };
+    let plugin = form.target.split('@').next().unwrap_or_default();
+    let found = state.plugins.list().iter().find(|it| it.name == plugin);
+    let own = state.plugins.version_of(&form.target);
+    let others: Vec<String> = found
+        .iter()
+        .flat_map(|plugin| &plugin.versions)
+        .filter(|it| is_callable(it.state) && Some(it.version) != own)
+        .map(|it| format!("{plugin}@{}", it.version))
+        .collect();
+    if others.is_empty() {
+        let keep = state.key_of(&Action::ToggleHold);
+        return state.complain(format!(
+            "no other version of {plugin} is loaded; {keep} keeps one loaded when it is replaced"
+        ));
+    }
+    let next = match &form.compared {
+        None => others.first(),
+        Some(compared) => {
+            let position = others.iter().position(|it| it == compared);
+            position.and_then(|position| others.get(position + 1))
+        }
+    };
+    let next = next.cloned();
+    if let Some(form) = &mut state.functions.form {
+        form.compared = next;
+    }
+}
+
+/// Does what a key of the form asks for.
+pub(super) fn change_form(state: &mut State, action: &Action) {
+    let Some(form) = &mut state.functions.form else {
+        return state.complain("no form is open");
+    };
+    let problem = match action {
+        Action::Repeat => {
+            form.raise_repeat();
+            None
+        }
+        Action::ToggleJson => form.toggle_json().err(),
+        Action::AddItem if !form.add_item() => Some("nothing can be added here".into()),
+        Action::RemoveItem if !form.remove_item() => Some("nothing can be removed here".into()),
+        _ => None,
+    };
+    match problem {
+        Some(problem) => state.complain(problem),
+        None => state.notice = None,
+    }
+}
+
+pub(super) fn show_result(state: &mut State) {
+    let Some(result) = state.functions.results.front() else {
+        return state.say("nothing was called yet");
+    };
+    let title = result.call.clone();
+    let lines = result.to_lines().split_off(2);
+    state.overlay = Some(Overlay::Details { title, lines, top: 0 });
+}
+
+/// Keeps the selected version loaded, or lets it go.
+pub(super) fn toggle_hold(state: &mut State) -> Vec<Effect> {
+    let Some(row) = state.plugins.selected() else {
+        state.complain("no version is selected");
+        return Vec::new();
+    };
+    let target = format!("{}@{}", row.plugin.name, row.version.version);
+    if !is_callable(row.version.state) {
+        let state_word = row.version.state;
+        state.complain(format!("{target} is {state_word}; only what can be called can be kept"));
+        return Vec::new();
+    }
+    let order = match state.functions.held.contains(&target) {
+        true => Order::Release(target),
+        false => Order::Hold(target),
+    };
+    vec![Effect::Order(order)]
+}
+
+pub(super) fn held(state: &mut State, target: String, answer: Result<bool, WireError>) {
+    match answer {
+        Ok(true) => {
+            state.say(format!("{target} stays loaded until it is let go or this console ends"));
+            state.functions.held.insert(target);
+        }
+        Ok(false) => {
+            state.say(format!("{target} is let go"));
+            state.functions.held.remove(&target);
+        }
+        Err(error) => state.complain(format!("{target} is not kept loaded: {}", error.message)),
+    }
+}

@@ -1,0 +1,166 @@
+//! All there is to know of what is selected.
+
+use hotswap_protocol::{PluginInfo, Source, VersionInfo, VersionState};
+
+use super::{Effect, calls};
+use crate::format;
+use crate::screen::layout::{Panel, Tab};
+use crate::screen::model::State;
+use crate::screen::model::overlay::Overlay;
+use crate::screen::model::timeline::Reload;
+use crate::screen::model::tree::TreeTab as _;
+
+pub(super) fn show(state: &mut State) -> Vec<Effect> {
+    let details = match (state.focus, state.tab) {
+        (Panel::Plugins, _) => state.plugins.selected().map(|row| {
+            let title = format!("{} v{}", row.plugin.name, row.version.version);
+            let lines = of_version(row.plugin, row.version, state);
+            (title, lines)
+        }),
+        (Panel::Tabs, Tab::Functions) => return calls::open_form(state),
+        (Panel::Tabs, Tab::Timeline) => {
+            let reload = state.timeline.reloads().get(state.timeline.selected());
+            reload.map(|reload| (reload.title(), of_reload(reload)))
+        }
+        (Panel::Tabs, Tab::Vault) => {
+            if state.vault.toggle() {
+                return Vec::new();
+            }
+            state.vault.details()
+        }
+        (Panel::Tabs, Tab::Live) => {
+            if state.live.toggle() {
+                return Vec::new();
+            }
+            state.live.details()
+        }
+        (Panel::Tabs, Tab::Build) => state.builds.diagnostic().map(|diagnostic| {
+            let lines = diagnostic.text.lines().map(str::to_owned).collect();
+            (diagnostic.message.clone(), lines)
+        }),
+        (Panel::Tabs, Tab::Diff) => {
+            state.diff.outdate();
+            None
+        }
+        (Panel::Logs, _) => {
+            let last = state.logs.passing().saturating_sub(1);
+            state.logs.row(state.logs.cursor().unwrap_or(last)).map(|row| {
+                let title = format!("{} {}", format::clock_millis(row.at_ms), row.origin.writer());
+                (title, row.text.split(" ⏎ ").map(str::to_owned).collect())
+            })
+        }
+    };
+    if let Some((title, lines)) = details {
+        state.overlay = Some(Overlay::Details { title, lines, top: 0 });
+    }
+    Vec::new()
+}
+
+fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<String> {
+    let age = format::duration(state.now_ms.saturating_sub(version.loaded_at_ms));
+    let mut lines = vec![
+        format!("state     {}: {}", version.state, in_words(version.state)),
+        format!("build     {}", version.build_id),
+        format!("crate     {} {}", plugin.name, version.crate_version),
+        format!("size      {}", format::bytes(version.size_bytes)),
+        format!("calls     {}", version.calls),
+        format!("loaded    {} UTC, {age} ago", format::clock(version.loaded_at_ms)),
+    ];
+    if let Some(heap) = version.heap_bytes {
+        lines.insert(4, format!("heap      {} that it allocated", format::bytes(heap)));
+    }
+    let more = version.detail.strip_prefix(version.state.as_str()).unwrap_or(&version.detail);
+    let more = more.trim_start_matches([':', ' ']);
+    if !more.is_empty() {
+        lines.insert(1, format!("          {more}"));
+    }
+    lines.extend(of_source(version.source.as_ref()));
+    if version.state == VersionState::Active {
+        let importers: Vec<&str> = importers(plugin, state).collect();
+        lines.push(format!("imports   {}", list(&plugin.imports)));
+        lines.push(format!("used by   {}", list(&importers)));
+    }
+    lines.push(String::new());
+    if version.holders.is_empty() {
+        lines.push("Nothing holds it.".into());
+    } else {
+        lines.push("Held by".into());
+        lines.extend(version.holders.iter().map(|holder| format!("  {holder}")));
+    }
+    lines
+}
+
+/// What a reload did to each plugin and value, its error, and how long each step took.
+fn of_reload(reload: &Reload) -> Vec<String> {
+    let mut lines = vec![format!("at {} UTC", format::clock_millis(reload.at_ms))];
+    match &reload.result {
+        Ok(done) => {
+            for plugin in &done.report.plugins {
+                let version =
+                    plugin.version.map_or_else(String::new, |version| format!(", v{version}"));
+                lines.push(format!("  {:<12} {}{version}", plugin.name, plugin.outcome));
+            }
+            if !done.report.data_bag.is_empty() {
+                lines.extend([String::new(), "DataBag".into()]);
+            }
+            for value in &done.report.data_bag {
+                lines.push(format!("  {:<12} {}", value.key, format::value_change(value.change)));
+            }
+        }
+        Err(error) => {
+            let step = error.step.as_deref().unwrap_or("a step that is not known");
+            let plugin = error.plugin.as_deref().unwrap_or("no plugin of its own");
+            lines.push(format!("failed in {step}, {plugin}"));
+            lines.extend(error.to_string().lines().map(str::to_owned));
+        }
+    }
+    for (title, phases) in [
+        ("Before it", &reload.before),
+        ("Steps", &reload.phases),
+        ("After it, as far as was looked once a second", &reload.after),
+    ] {
+        if !phases.is_empty() {
+            lines.extend([String::new(), title.into()]);
+        }
+        for phase in phases {
+            let plugin = phase.plugin.as_deref().unwrap_or("");
+            let elapsed = format::microseconds(phase.elapsed_us);
+            lines.push(format!("  {:<12} {plugin:<12} {elapsed:>8}", phase.name));
+        }
+    }
+    lines
+}
+
+/// The plugins that import this one.
+fn importers<'a>(plugin: &'a PluginInfo, state: &'a State) -> impl Iterator<Item = &'a str> {
+    let imports_it =
+        |other: &&PluginInfo| other.imports.iter().any(|it| it.eq_ignore_ascii_case(&plugin.name));
+    state.plugins.list().iter().filter(imports_it).map(|other| other.name.as_str())
+}
+
+fn list(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    if names.is_empty() { "no other plugin".into() } else { names.join(", ") }
+}
+
+fn of_source(source: Option<&Source>) -> Vec<String> {
+    let Some(source) = source else {
+        return vec!["commit    none: not built in a git repository".into()];
+    };
+    let branch = if source.branch.is_empty() { "none: detached" } else { &source.branch };
+    let changes = if source.dirty { " + changes" } else { "" };
+    vec![format!("commit    {}{changes}", source.commit), format!("branch    {branch}")]
+}
+
+fn in_words(state: VersionState) -> &'static str {
+    match state {
+        VersionState::Loading => "its steps are running, and nobody can call it yet",
+        VersionState::Active => "it serves",
+        VersionState::Retired => "replaced, but something still uses it",
+        VersionState::Pinned => "replaced and unused; a thread has still to run its destructors",
+        VersionState::Freed => "unmapped, and checked to be",
+        VersionState::Kept => "replaced and unused, but it cannot be unmapped",
+        VersionState::Failed => "it never served",
+        _ => "a state that this console does not know",
+    }
+}

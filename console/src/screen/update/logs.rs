@@ -1,0 +1,191 @@
+//! What concerns the log, and what a build printed.
+
+use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent};
+use tui_input::Input;
+use tui_input::backend::crossterm::EventHandler;
+
+use super::Effect;
+use crate::format;
+use crate::screen::input::action::Action;
+use crate::screen::layout::Panel;
+use crate::screen::model::{SearchField, State};
+
+/// Terminals do not take more into their clipboard, and some stop at less.
+const MOST_COPIED_BYTES: usize = 1024 * 1024;
+
+pub(super) fn act(state: &mut State, action: &Action) -> Vec<Effect> {
+    let page = state.layout().page(Panel::Logs);
+    match action {
+        Action::ToggleFollow | Action::Pause if !state.logs.follows() => state.logs.follow(),
+        Action::ToggleFollow | Action::Pause => state.logs.hold(page),
+        Action::Search => type_pattern(state, false),
+        Action::Find => type_pattern(state, true),
+        Action::FilterWriters => {
+            state.focus = Panel::Logs;
+            state.searching = Some(Input::new(state.logs.writer_filter().to_owned()));
+            state.searching_in = SearchField::Writers;
+        }
+        Action::Invert if state.logs.pattern().is_empty() => {
+            state.say("there is no filter to invert; / sets one");
+        }
+        Action::Invert => state.logs.invert(),
+        Action::NextMatch => {
+            let found = state.logs.go_to_match(true, page);
+            say_unless(found, state, "no later match");
+        }
+        Action::PreviousMatch => {
+            let found = state.logs.go_to_match(false, page);
+            say_unless(found, state, "no earlier match");
+        }
+        Action::NextLevel => state.logs.raise_level(),
+        Action::NextError | Action::PreviousError => {
+            go_to_error(state, *action == Action::NextError, page);
+        }
+        Action::ToggleWrap => state.logs.wrap = !state.logs.wrap,
+        Action::Mark => {
+            let marked = state.logs.toggle_mark();
+            say_unless(marked, state, "no line to mark");
+        }
+        Action::NextMark => {
+            let found = state.logs.go_to_mark(page);
+            say_unless(found, state, "no line is marked");
+        }
+        Action::Select => state.logs.toggle_selection(page),
+        Action::CopyLine => return copy_selection(state),
+        Action::CopyAll => {
+            let (text, count) = (state.logs.passing_text(), state.logs.passing());
+            return copy(state, text, count);
+        }
+        Action::Export => return export(state),
+        _ => {}
+    }
+    Vec::new()
+}
+
+fn type_pattern(state: &mut State, shows_others: bool) {
+    // Keys must not go where nobody sees them.
+    state.focus = Panel::Logs;
+    state.searching = Some(Input::new(state.logs.pattern().to_owned()));
+    state.searching_in = SearchField::Pattern;
+    state.logs.set_shows_others(shows_others);
+}
+
+fn go_to_error(state: &mut State, forward: bool, page: usize) {
+    let found = if state.focus == Panel::Logs {
+        state.logs.go_to_error(forward, page)
+    } else {
+        state.builds.go_to_error(forward)
+    };
+    say_unless(found, state, if forward { "no later error" } else { "no earlier error" });
+}
+
+fn say_unless(done: bool, state: &mut State, text: &str) {
+    if !done {
+        state.say(text);
+    }
+}
+
+fn copy_selection(state: &mut State) -> Vec<Effect> {
+    let Some((text, count)) = state.logs.selected_text() else {
+        state.say("no line to copy");
+        return Vec::new();
+    };
+    if state.logs.has_selection() {
+        state.logs.toggle_selection(0);
+    }
+    copy(state, text, count)
+}
+
+fn copy(state: &mut State, text: String, count: usize) -> Vec<Effect> {
+    if text.len() > MOST_COPIED_BYTES {
+        let size = format::bytes(text.len() as u64);
+        let export = state.key_of(&Action::Export);
+        state.complain(format!("{size} are too much to copy; {export} writes them to a file"));
+        return Vec::new();
+    }
+    let lines = if count == 1 { "line" } else { "lines" };
+    state.say(format!("{} {lines} copied", format::grouped(count)));
+    vec![Effect::Copy(text)]
+}
+
+/// Writes all lines that the filter shows to a file.
+fn export(state: &mut State) -> Vec<Effect> {
+    if state.logs.passing() == 0 {
+        state.say("no line to write");
+        return Vec::new();
+    }
+    let host = if state.host.name.is_empty() { "host" } else { &state.host.name };
+    let host: String =
+        host.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let time = format::clock(state.now_ms).replace(':', "");
+    let text = state.logs.passing_text() + "\n";
+    state.say(format!("writing {} lines …", format::grouped(state.logs.passing())));
+    vec![Effect::Export { name: format!("{host}-{time}"), text }]
+}
+
+/// Clears the last filter that the title tells of; false when there is none.
+pub(super) fn clear_one(state: &mut State) -> bool {
+    let logs = &mut state.logs;
+    if logs.has_selection() {
+        logs.toggle_selection(0);
+    } else if !logs.pattern().is_empty() {
+        logs.set_pattern("");
+        logs.set_shows_others(false);
+    } else if !logs.writer_filter().is_empty() {
+        logs.set_writer_filter("");
+    } else if logs.level().is_some() {
+        logs.set_level(None);
+    } else {
+        return false;
+    }
+    true
+}
+
+/// A key while a filter is typed.
+pub(super) fn press(state: &mut State, key: KeyEvent) {
+    let Some(input) = &mut state.searching else { return };
+    match (key.code, state.searching_in) {
+        (KeyCode::Enter, _) => state.searching = None,
+        (KeyCode::Esc, _) => {
+            state.searching = None;
+            apply(state, "");
+        }
+        (KeyCode::Tab, SearchField::Pattern) => {
+            let shows_others = state.logs.shows_others();
+            state.logs.set_shows_others(!shows_others);
+        }
+        (KeyCode::Tab, SearchField::Writers) => {
+            if let Some(completed) = complete(input.value(), &state.logs.writer_labels()) {
+                state.searching = Some(Input::new(completed.clone()));
+                apply(state, &completed);
+            }
+        }
+        _ => {
+            input.handle_event(&TerminalEvent::Key(key));
+            let text = input.value().to_owned();
+            apply(state, &text);
+        }
+    }
+}
+
+/// Filters by what was typed.
+pub(super) fn apply(state: &mut State, text: &str) {
+    match state.searching_in {
+        SearchField::Pattern if text != state.logs.pattern() => state.logs.set_pattern(text),
+        SearchField::Writers if text != state.logs.writer_filter() => {
+            state.logs.set_writer_filter(text);
+        }
+        _ => {}
+    }
+}
+
+/// The last word made into the next writer that contains it; once it is one, into the one after.
+fn complete(text: &str, labels: &[&str]) -> Option<String> {
+    let start = text.rfind([' ', ',', '-']).map_or(0, |it| it + 1);
+    let (before, word) = text.split_at(start);
+    let next = match labels.iter().position(|label| *label == word) {
+        Some(position) => labels[(position + 1) % labels.len()],
+        None => labels.iter().find(|it| it.to_lowercase().contains(&word.to_lowercase()))?,
+    };
+    Some(format!("{before}{next}"))
+}

@@ -1,0 +1,146 @@
+//! What the keys ask of the session, and what is asked of the person first.
+
+use hotswap_protocol::VersionState;
+
+use super::Effect;
+use crate::host::operation::Operation;
+use crate::screen::input::action::Action;
+use crate::screen::model::overlay::Overlay;
+use crate::screen::model::plugins::PluginRow;
+use crate::screen::model::rollback::Rollback;
+use crate::screen::model::{Phase, State};
+use crate::session::Order;
+
+pub(super) fn quit(state: &mut State) -> Vec<Effect> {
+    let ends_host = state.host.is_ours && state.host.phase != Phase::Ended;
+    let mut lines = Vec::new();
+    if ends_host {
+        lines.push(format!("The host {} was started here and ends too.", state.host.name));
+    }
+    if let Some(job) = &state.job {
+        lines.push(format!("The job “{}” is cancelled.", job.job));
+    }
+    if lines.is_empty() || state.quitting {
+        state.quitting = true;
+        return vec![Effect::Order(Order::End)];
+    }
+    state.overlay = Some(Overlay::Confirm { question: "Quit?".into(), lines, order: Order::End });
+    Vec::new()
+}
+
+/// Builds the selected plugin, and those that are not loaded since they did not compile.
+pub(super) fn build(state: &mut State) -> Vec<Effect> {
+    if state.host.packages.is_empty() {
+        state.complain(no_package("build"));
+        return Vec::new();
+    }
+    let loaded = |package: &str| {
+        state.plugins.list().iter().any(|plugin| plugin.name.eq_ignore_ascii_case(package))
+    };
+    let selected = state.selected_package();
+    let packages = state.host.packages.iter();
+    let wanted: Vec<String> = packages
+        .filter(|package| selected == Some(package.as_str()) || !loaded(package))
+        .cloned()
+        .collect();
+    vec![Effect::Order(Order::Build(wanted))]
+}
+
+fn no_package(what: &str) -> String {
+    format!("nothing to {what}: start the console with the host's package directory for that")
+}
+
+pub(super) fn next_watch(state: &mut State) -> Vec<Effect> {
+    if state.host.packages.is_empty() {
+        state.complain(no_package("watch"));
+        return Vec::new();
+    }
+    vec![Effect::Order(Order::Watch(state.host.watch.next()))]
+}
+
+pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
+    if state.functions.has_running_calls() {
+        return vec![Effect::Order(Order::CancelCalls)];
+    }
+    if state.job.is_none() {
+        state.say("no job and no call runs");
+        return Vec::new();
+    }
+    vec![Effect::Order(Order::Cancel)]
+}
+
+pub(super) fn restart(state: &mut State) -> Vec<Effect> {
+    let was_attached = !state.host.is_ours && state.host.packages.is_empty();
+    if was_attached && state.host.phase != Phase::Preparing {
+        let text = "this host was not started here; when it comes back, the console attaches again";
+        state.complain(text);
+        return Vec::new();
+    }
+    if matches!(state.host.phase, Phase::Ended | Phase::Preparing) {
+        return vec![Effect::Order(Order::Restart)];
+    }
+    let lines = vec![format!("{} ends, is built and starts anew.", state.host.name)];
+    let question = "Restart the host?".into();
+    state.overlay = Some(Overlay::Confirm { question, lines, order: Order::Restart });
+    Vec::new()
+}
+
+pub(super) fn ask_to_free(state: &mut State) {
+    let Some(PluginRow { plugin, version, .. }) = state.plugins.selected() else {
+        return state.complain("no version is selected");
+    };
+    let name = format!("{} v{}", plugin.name, version.version);
+    match version.state {
+        VersionState::Active | VersionState::Loading => {
+            let keys = [Action::Operate(Operation::Reload), Action::RollBack];
+            let [reload, roll_back] = keys.map(|action| state.key_of(&action));
+            state.complain(format!(
+                "{name} serves; only a replaced version can be freed: {reload} reloads, \
+                 {roll_back} rolls back"
+            ));
+        }
+        VersionState::Freed => state.say(format!("{name} is freed already")),
+        VersionState::Failed => state.say(format!("{name} never served; nothing is left of it")),
+        _ if state.functions.held.contains(&format!("{}@{}", plugin.name, version.version)) => {
+            let key = state.key_of(&Action::ToggleHold);
+            state.complain(format!("this console keeps {name} loaded; {key} lets it go"));
+        }
+        _ => {
+            let order = Order::Operate(Operation::free(&plugin.name, version.version));
+            let mut lines = vec![version.detail.clone(), String::new()];
+            if version.holders.is_empty() {
+                lines.push("Nothing is known to hold it.".into());
+            } else {
+                lines.push("Held by".into());
+                lines.extend(version.holders.iter().map(|holder| format!("  {holder}")));
+            }
+            let question = format!("Free {name}?");
+            state.overlay = Some(Overlay::Confirm { question, lines, order });
+        }
+    }
+}
+
+/// Shows what the selected plugin can be rolled back to.
+pub(super) fn choose_rollback(state: &mut State) -> Vec<Effect> {
+    if state.host.phase != Phase::Connected {
+        state.complain("no host is connected");
+        return Vec::new();
+    }
+    let Some(PluginRow { plugin, version, .. }) = state.plugins.selected() else {
+        state.complain("no plugin is selected");
+        return Vec::new();
+    };
+    let list = Order::ListBuilds(plugin.name.clone());
+    let rollback = Rollback::beginning_at(plugin, version);
+    state.overlay = Some(Overlay::Rollback(rollback));
+    vec![Effect::Order(list)]
+}
+
+pub(super) fn ask_to_roll_back(state: &mut State, rollback: &Rollback) {
+    let Some(target) = rollback.target() else { return };
+    state.overlay = Some(Overlay::Confirm {
+        question: format!("Roll {} back?", rollback.plugin),
+        lines: rollback.consequences(),
+        order: Order::Operate(Operation::rollback(target)),
+    });
+}

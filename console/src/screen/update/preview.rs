@@ -1,0 +1,70 @@
+//! Differences, and what a reload would change.
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::{Effect, act, keys};
+use crate::host::operation::Operation;
+use crate::screen::input::action::Action;
+use crate::screen::layout::{Panel, Tab};
+use crate::screen::model::diff::Diff;
+use crate::screen::model::overlay::Overlay;
+use crate::screen::model::preview::PreviewCard;
+use crate::screen::model::{Phase, State};
+use crate::session::Order;
+
+/// Has the new artifacts opened and compared.
+pub(super) fn open(state: &mut State) -> Vec<Effect> {
+    if state.host.phase != Phase::Connected {
+        state.complain("no host is connected");
+        return Vec::new();
+    }
+    state.overlay = Some(Overlay::Preview(PreviewCard::default()));
+    vec![Effect::Order(Order::Preview)]
+}
+
+/// A key while the preview lies over the panels.
+pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> Vec<Effect> {
+    if key.code == KeyCode::Char('y') && card.lines.is_some() {
+        let text = card.text();
+        state.say("copied");
+        state.overlay = Some(Overlay::Preview(card));
+        return vec![Effect::Copy(text)];
+    }
+    match keys::asked(state, key) {
+        Some(Action::Operate(Operation::Reload)) if card.can_reload => {
+            return act(state, Action::Operate(Operation::Reload));
+        }
+        Some(Action::Back | Action::Quit | Action::Preview | Action::Details) => return Vec::new(),
+        Some(Action::Move(motion)) => card.go(motion, state.size),
+        _ => {}
+    }
+    state.overlay = Some(Overlay::Preview(card));
+    Vec::new()
+}
+
+/// Asks for the difference that the Diff tab is to show, where it is not that already.
+pub(super) fn refresh(state: &mut State) -> Option<Effect> {
+    let is_shown = state.tab == Tab::Diff && state.layout().tabs.is_some();
+    if !is_shown || state.host.phase == Phase::Starting {
+        return None;
+    }
+    Diff::ask(state).map(|request| Effect::Order(Order::Compare(request)))
+}
+
+/// Others are compared with the selected version, or no longer.
+pub(super) fn choose_base(state: &mut State) {
+    let Some(row) = state.plugins.selected() else {
+        return state.complain("no version is selected");
+    };
+    let (plugin, version) = (row.plugin.name.clone(), row.version.version);
+    if state.diff.set_base(&plugin, version) {
+        state.say(format!("select another version of {plugin} to compare it with v{version}"));
+    } else {
+        state.say(format!("{plugin} v{version} is no longer compared with"));
+    }
+    state.tab = Tab::Diff;
+    state.tab_to_return_to = None;
+    if state.layout().tabs.is_none() {
+        state.focus = Panel::Tabs;
+    }
+}

@@ -1,0 +1,96 @@
+//! What the engine tells of reloads and of versions.
+
+use hotswap_protocol::{Event, Outcome, PluginOutcome, ReloadReport, VersionState};
+
+use crate::format;
+use crate::screen::model::State;
+use crate::screen::model::timeline::Reload;
+
+/// A marker in the log has one line; this many phases fit on it.
+const PHASES_TOLD: usize = 4;
+
+pub(super) fn happened(state: &mut State, event: Event) {
+    match event {
+        Event::ReloadFinished { at_ms, report } => finished(state, at_ms, report),
+        Event::ReloadFailed { at_ms, error } => {
+            state.complain(format!("reload failed: {}", error.message));
+            let step = error.step.as_ref().map_or_else(String::new, |step| format!(" in {step}"));
+            for line in format!("reload failed{step}: {error}").lines() {
+                state.logs.push_marker(at_ms, line.to_owned());
+            }
+            state.timeline.failed(at_ms, error);
+        }
+        Event::VersionChanged { at_ms, plugin, version, state: entered, detail } => {
+            let name = (plugin.as_str(), version);
+            state.timeline.version_changed(at_ms, name, entered, &detail);
+            let is_end =
+                matches!(entered, VersionState::Freed | VersionState::Kept | VersionState::Failed);
+            // Of a load that failed it comes twice: then, and when its versions are gone.
+            if is_end && state.timeline.tells_end(&plugin, version, entered) {
+                state.logs.push_marker(at_ms, format!("{plugin} v{version}  {detail}"));
+            }
+        }
+        Event::FirstCall { plugin, version, elapsed_us, .. } => {
+            state.timeline.first_called(&plugin, version, elapsed_us);
+        }
+        Event::ShuttingDown { at_ms } => {
+            state.logs.push_marker(at_ms, "the engine shuts down".into());
+        }
+        _ => {}
+    }
+}
+
+fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
+    state.vault.reloaded(report.generation, &report.data_bag);
+    let changes: Vec<String> =
+        report.plugins.iter().filter_map(|plugin| change(state, plugin)).collect();
+    if changes.is_empty() {
+        return state.say(format!("reloaded: nothing changed{}", left_alone(&report)));
+    }
+    let summary = changes.join(", ");
+    let first = report.plugins.iter().all(|plugin| plugin.outcome == Outcome::Added);
+    let verb = if first { "loaded" } else { "reloaded" };
+    state.say(format!("{verb}: {summary}{}", left_alone(&report)));
+    let text = marker(state.timeline.finished(at_ms, summary, report));
+    state.logs.push_marker(at_ms, text);
+}
+
+/// `world v2 → v3`; none where the reload did nothing to the plugin.
+fn change(state: &State, plugin: &PluginOutcome) -> Option<String> {
+    let name = &plugin.name;
+    match (plugin.outcome, plugin.version) {
+        (Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable, _) => None,
+        (Outcome::Ok | Outcome::Rebound | Outcome::Added, Some(now)) => {
+            let before = state.timeline.serving(name).filter(|before| *before != now);
+            let before = before.map_or_else(String::new, |before| format!("v{before} → "));
+            Some(format!("{name} {before}v{now}"))
+        }
+        (outcome, _) => Some(format!("{name} {outcome}")),
+    }
+}
+
+/// `, world held`: the plugins that have another artifact and stay as they are all the same.
+fn left_alone(report: &ReloadReport) -> String {
+    let stay = |outcome| matches!(outcome, Outcome::Held | Outcome::NotReloadable);
+    let plugins = report.plugins.iter().filter(|plugin| stay(plugin.outcome));
+    plugins.map(|plugin| format!(", {} {}", plugin.name, plugin.outcome)).collect()
+}
+
+/// `reload 12  world v2 → v3  41 ms  (build 170 ms, stage 2.0 ms, open 3.1 ms)`
+fn marker(reload: &Reload) -> String {
+    let summary = reload.result.as_ref().map_or("", |done| done.summary.as_str());
+    let elapsed = reload.elapsed_us.map(format::microseconds).unwrap_or_default();
+    let phases = reload.phases_by_name();
+    // The longest of them, in their order.
+    let mut longest: Vec<u64> = phases.iter().map(|(_, elapsed_us)| *elapsed_us).collect();
+    longest.sort_unstable_by(|a, b| b.cmp(a));
+    let least = longest.get(PHASES_TOLD - 1).copied().unwrap_or(0);
+    let told: Vec<String> = phases
+        .iter()
+        .filter(|(_, elapsed_us)| *elapsed_us >= least)
+        .take(PHASES_TOLD)
+        .map(|(name, elapsed_us)| format!("{name} {}", format::microseconds(*elapsed_us)))
+        .collect();
+    let told = if told.is_empty() { String::new() } else { format!("  ({})", told.join(", ")) };
+    format!("{}  {summary}  {elapsed}{told}", reload.title())
+}

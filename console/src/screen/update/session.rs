@@ -1,0 +1,316 @@
+//! What the session tells.
+
+use hotswap_protocol::{InFlightCall, Snapshot};
+
+use super::{Effect, calls, reloads};
+use crate::format;
+use crate::host::HostExit;
+use crate::host::operation::Operation;
+use crate::screen::input::action::Action;
+use crate::screen::layout::Tab;
+use crate::screen::model::crash::CrashCard;
+use crate::screen::model::memory::Memory;
+use crate::screen::model::overlay::Overlay;
+use crate::screen::model::{Phase, RunningJob, State};
+use crate::session::{BuildEffect, Job, JobOutcome, Order, SessionEvent, Watch};
+
+pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
+    let mut effects = vec![Effect::Draw];
+    match event {
+        SessionEvent::Opened { name, package_dir, plugin_dir, plugins, plugin_packages } => {
+            state.host.name = name;
+            state.host.dir = package_dir;
+            state.host.plugin_dir = plugin_dir;
+            state.host.packages = plugins;
+            state.host.package_dirs = plugin_packages;
+            if !state.host.packages.is_empty() {
+                state.tab = Tab::Build;
+                state.tab_to_return_to = Some(Tab::Functions);
+            }
+            Memory::recall(state);
+        }
+        SessionEvent::JobStarted { job } => job_started(state, job),
+        SessionEvent::JobProgress { done, total, .. } => {
+            if let Some(job) = &mut state.job {
+                job.progress = Some((done, total));
+            }
+        }
+        SessionEvent::Build { line, .. } => state.builds.push_line(&line),
+        SessionEvent::Built { plugin, build_id, warnings, effect, phases, .. } => {
+            let build_id = format::short_build_id(&build_id);
+            let warnings = match warnings {
+                0 => String::new(),
+                1 => ", 1 warning".into(),
+                count => format!(", {count} warnings"),
+            };
+            let done = match effect {
+                BuildEffect::NewCode => "built",
+                BuildEffect::SameCode => "changed, but the code that it makes did not",
+                BuildEffect::UpToDate => "is up to date",
+            };
+            let offer = match effect {
+                BuildEffect::NewCode if state.host.watch != Watch::On => offer_to_reload(state),
+                _ => String::new(),
+            };
+            state.say(format!("{plugin} {done} ({build_id}{warnings}){offer}"));
+            if effect == BuildEffect::NewCode {
+                state.timeline.built(plugin, phases);
+                if let Some(Overlay::Preview(_)) = &state.overlay {
+                    effects.push(Effect::Order(Order::Preview));
+                }
+            }
+            state.diff.outdate();
+        }
+        SessionEvent::ArtifactRefused { plugin, reason, instead } => {
+            let what_next = match instead {
+                Some(build_id) => {
+                    format!("build {} is there instead", format::short_build_id(&build_id))
+                }
+                None => format!("{} builds it", state.key_of(&Action::Build)),
+            };
+            let text = format!("the artifact of {plugin} was refused; {what_next}");
+            marker(state, text.clone());
+            for line in reason.lines() {
+                marker(state, format!("  {line}"));
+            }
+            state.warn(text);
+        }
+        SessionEvent::JobFinished { job, outcome, elapsed_ms } => {
+            job_finished(state, &job, outcome, elapsed_ms);
+        }
+        SessionEvent::HostStarted { pid } => {
+            state.host.pid = Some(pid);
+            state.host.is_ours = true;
+            state.host.phase = Phase::Starting;
+            another_process(state);
+            marker(state, format!("host started, pid {pid}"));
+        }
+        SessionEvent::Connected { host } => {
+            if state.host.phase == Phase::Ended {
+                another_process(state);
+                marker(state, format!("host came back, pid {}", host.pid));
+                state.say(format!("{} came back, pid {}", host.name, host.pid));
+            }
+            let holds = std::mem::take(&mut state.functions.let_go).into_iter().map(Order::Hold);
+            effects.extend(holds.map(Effect::Order));
+            state.host.phase = Phase::Connected;
+            state.logs.await_records(state.now_ms);
+            state.host.pid = Some(host.pid);
+            state.host.info = Some(host);
+            return_to_tab(state);
+        }
+        SessionEvent::Disconnected { reason } => {
+            if state.host.phase == Phase::Connected {
+                state.host.phase = Phase::Disconnected;
+                state.functions.let_go = std::mem::take(&mut state.functions.held);
+                state.complain(format!("connection lost: {reason}"));
+            }
+        }
+        SessionEvent::HostExited { exit, expected, calls } => {
+            host_exited(state, exit, expected, calls);
+        }
+        SessionEvent::SourcesChanged { plugins } => {
+            state.say(format!("sources of {} changed", plugins.join(", ")));
+            state.diff.outdate();
+        }
+        SessionEvent::Watching { mode, error, .. } => {
+            state.host.watch = mode;
+            if let Some(error) = error {
+                state.warn(error);
+            }
+        }
+        SessionEvent::Snapshot(snapshot) => return take_snapshot(state, *snapshot),
+        SessionEvent::Vault(contents) => {
+            let changed = state.vault.update(contents);
+            if !changed || state.tab != Tab::Vault {
+                return Vec::new();
+            }
+        }
+        SessionEvent::Live(contents) => {
+            let changed = state.live.update(contents);
+            if !changed || state.tab != Tab::Live {
+                return Vec::new();
+            }
+        }
+        SessionEvent::Preview(preview) => {
+            let build = state.key_of(&Action::Build);
+            let hint = (!state.host.packages.is_empty())
+                .then(|| format!("what was edited since the last build is built by {build} first"));
+            if let Some(Overlay::Preview(card)) = &mut state.overlay {
+                card.take(preview, hint.as_deref());
+            }
+        }
+        SessionEvent::Difference(difference) => {
+            let request = &difference.request;
+            let to = request.to.as_ref().map(|to| to.version);
+            let reload =
+                to.and_then(|to| state.timeline.between(&request.plugin, request.from.version, to));
+            let values = reload.and_then(|reload| reload.result.as_ref().ok());
+            let values = values.map_or(&[][..], |done| &done.report.data_bag);
+            state.diff.take(*difference, values);
+        }
+        SessionEvent::StoredBuilds { plugin, builds } => {
+            if let Some(Overlay::Rollback(rollback)) = &mut state.overlay
+                && rollback.plugin == plugin
+            {
+                rollback.add_stored(builds);
+            }
+        }
+        SessionEvent::Invoked { operation, answer } => {
+            effects.extend(calls::answered(state, operation, answer));
+        }
+        SessionEvent::CallGoesOn { reason } => state.complain(format!("not cancelled: {reason}")),
+        SessionEvent::Held { target, answer } => calls::held(state, target, answer),
+        SessionEvent::Engine(event) => {
+            if let hotswap_protocol::Event::ReloadStarted { .. } = &event {
+                // What was there before the reload is to be compared with what is after it.
+                effects.push(Effect::Order(Order::Operate(Operation::Vault)));
+            }
+            reloads::happened(state, event);
+        }
+        SessionEvent::Ended { error } => effects.push(Effect::Exit(error)),
+    }
+    effects
+}
+
+/// What can be done with a build that nobody reloads by itself: `; p preview, r reload`
+fn offer_to_reload(state: &State) -> String {
+    let keys = [(Action::Preview, "preview"), (Action::Operate(Operation::Reload), "reload")];
+    let offers = keys
+        .iter()
+        .filter_map(|(action, hint)| Some(format!("{} {hint}", state.keymap.label_of(action)?)));
+    let offers: Vec<_> = offers.collect();
+    if state.host.phase != Phase::Connected || offers.is_empty() {
+        return String::new();
+    }
+    format!("; {}", offers.join(", "))
+}
+
+fn job_started(state: &mut State, job: Job) {
+    if let Job::BuildHost | Job::BuildPlugin(_) = &job {
+        let title = match &job {
+            Job::BuildPlugin(package) => format!("build {package}"),
+            _ => format!("build {}", state.host.name),
+        };
+        state.builds.begin(&job, &title);
+    }
+    state.job = Some(RunningJob { job, started_ms: state.now_ms, progress: None });
+}
+
+fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u64) {
+    state.job = None;
+    let elapsed = format::microseconds(elapsed_ms * 1000);
+    if let Job::BuildHost | Job::BuildPlugin(_) = job {
+        let failed = matches!(outcome, JobOutcome::Failed { .. });
+        let end = match &outcome {
+            JobOutcome::Done { .. } => format!("done in {elapsed}"),
+            JobOutcome::Failed { error } => format!("failed after {elapsed}: {error}"),
+            JobOutcome::Cancelled => format!("cancelled after {elapsed}"),
+        };
+        state.builds.end(job, &end, failed);
+        if failed && state.functions.form.is_none() && state.tab != Tab::Build {
+            state.tab_to_return_to = Some(state.tab);
+            state.tab = Tab::Build;
+        } else if state.host.phase == Phase::Connected {
+            return_to_tab(state);
+        }
+    }
+    match outcome {
+        JobOutcome::Failed { error } => {
+            // The engine tells of a load that failed in a step by itself.
+            let lines = error.to_string();
+            for line in lines.lines().filter(|_| error.step.is_none()) {
+                marker(state, line.to_owned());
+            }
+            state.complain(format!("{job} failed: {}", error.message));
+        }
+        JobOutcome::Cancelled => state.say(format!("{job} cancelled")),
+        JobOutcome::Done { summary } => match job {
+            Job::Free(_) => state.say(summary),
+            Job::BuildHost => state.say(format!("{} built in {elapsed}", state.host.name)),
+            // The event that each of these causes says more.
+            _ => {}
+        },
+    }
+}
+
+/// Leaves the Build tab again, where it came to the front by itself and all is well.
+fn return_to_tab(state: &mut State) {
+    if state.builds.all_well()
+        && let Some(tab) = state.tab_to_return_to.take()
+    {
+        state.tab = tab;
+    }
+}
+
+/// Forgets what was of the process before; its versions count from 1 again.
+fn another_process(state: &mut State) {
+    state.plugins.clear();
+    state.timeline.forget_versions();
+    state.functions.held.clear();
+    state.functions.let_go.clear();
+    state.vault.clear();
+    state.live.clear();
+    state.serving.forget();
+    state.diff.outdate();
+    state.overlay = state.overlay.take().filter(|it| !matches!(it, Overlay::HostEnded(_)));
+}
+
+fn host_exited(
+    state: &mut State,
+    exit: HostExit,
+    expected: bool,
+    calls: Option<Vec<InFlightCall>>,
+) {
+    state.host.phase = Phase::Ended;
+    state.host.info = None;
+    let pid = state.host.pid.take();
+    marker(state, format!("host ended: {exit}"));
+    if expected {
+        state.plugins.clear();
+    } else if !state.quitting {
+        state.functions.form = None;
+        state.overlay = Some(Overlay::HostEnded(CrashCard::of(state, exit, pid, calls)));
+        state.complain(format!("the host ended: {exit}"));
+    }
+}
+
+fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    let generation_changed = state.host.generation != snapshot.generation;
+    let is_in_sight = |tab| state.tab == tab && state.layout().tabs.is_some();
+    // Each generation's Vault is looked at once, so that there is something to compare with.
+    let is_outdated = is_in_sight(Tab::Vault) && state.vault.is_outdated(snapshot.vault_changes);
+    if is_outdated || generation_changed {
+        effects.push(Effect::Order(Order::Operate(Operation::Vault)));
+    }
+    if is_in_sight(Tab::Live) {
+        effects.push(Effect::Order(Order::Operate(Operation::Live)));
+    }
+    state.host.generation = snapshot.generation;
+    state.timeline.seen(state.now_ms, &snapshot.plugins);
+    state.serving.seen(state.now_ms, &snapshot.plugins);
+    let function = selected_function(state);
+    if state.plugins.update(state.now_ms, snapshot.plugins) || generation_changed {
+        effects.push(Effect::Draw);
+    }
+    select_function(state, function);
+    effects
+}
+
+fn selected_function(state: &State) -> Option<String> {
+    let function = state.plugins.functions().get(state.functions.selected)?;
+    Some(function.name.clone())
+}
+
+/// Another version of the plugin may have other functions before the selected one.
+fn select_function(state: &mut State, name: Option<String>) {
+    let mut functions = state.plugins.functions().iter();
+    if let Some(place) = functions.position(|function| Some(&function.name) == name.as_ref()) {
+        state.functions.selected = place;
+    }
+}
+
+fn marker(state: &mut State, text: String) {
+    state.logs.push_marker(state.now_ms, text);
+}

@@ -1,0 +1,30 @@
+//! From what is said of the sources to the sources.
+
+use super::Effect;
+use crate::screen::input::action::Action;
+use crate::screen::layout::Tab;
+use crate::screen::model::State;
+
+/// Opens what the selected line of a difference, or of a build's output, is about.
+pub(super) fn edit(state: &mut State) -> Vec<Effect> {
+    let place = match state.tab {
+        Tab::Diff => state.diff.place(),
+        _ => state.builds.diagnostic().and_then(|it| it.place.as_ref()),
+    };
+    let Some(place) = place.cloned() else {
+        state.say(why_nowhere(state));
+        return Vec::new();
+    };
+    vec![Effect::Edit(place)]
+}
+
+fn why_nowhere(state: &State) -> String {
+    if state.tab == Tab::Diff {
+        return "no line of a source file is selected".into();
+    }
+    if state.builds.diagnostic().is_some() {
+        return "the compiler names no file for this".into();
+    }
+    let key = state.key_of(&Action::NextError);
+    format!("no diagnostic is selected; {key} goes to the next error")
+}

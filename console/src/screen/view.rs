@@ -1,0 +1,120 @@
+//! What the state looks like. Nothing here changes it, or knows how a host is spoken to.
+
+mod ascii;
+mod builds;
+mod crash;
+mod diff;
+mod footer;
+mod form;
+mod functions;
+mod header;
+mod live;
+mod logs;
+mod overlay;
+mod palette;
+mod picker;
+mod plugins;
+mod results;
+mod text;
+mod theme;
+mod timeline;
+mod tree;
+mod vault;
+
+use ratatui::Frame;
+use ratatui::layout::{Margin, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Paragraph};
+
+pub use picker::draw_picker;
+pub(crate) use theme::StyleChanges;
+pub use theme::{Theme, Themes};
+
+use crate::screen::layout::{Panel, Tab};
+use crate::screen::model::State;
+
+/// Draws the whole screen.
+pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
+    draw_all(frame, state, theme);
+    if theme.is_ascii {
+        ascii::replace(frame.buffer_mut());
+    }
+}
+
+fn draw_all(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
+    let layout = state.layout();
+    if let Some(status) = layout.status {
+        return header::draw_status(frame, status, state, theme);
+    }
+    header::draw(frame, layout.header, state, theme);
+    if let Some(area) = layout.plugins {
+        plugins::draw(frame, area, state, theme);
+    }
+    if let Some(area) = layout.tabs {
+        draw_tabs(frame, area, state, theme);
+    }
+    if let Some(area) = layout.logs {
+        logs::draw(frame, area, state, theme);
+    }
+    footer::draw_job(frame, layout.job, state, theme);
+    footer::draw_keys(frame, layout.footer, state, theme);
+    overlay::draw(frame, state, theme);
+}
+
+fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let inner = panel(frame, area, tab_titles(state, theme), state.focus == Panel::Tabs, theme);
+    match state.tab {
+        Tab::Functions => functions::draw(frame, inner, state, theme),
+        Tab::Vault => vault::draw(frame, inner, state, theme),
+        Tab::Live => live::draw(frame, inner, state, theme),
+        Tab::Build => builds::draw(frame, inner, state, theme),
+        Tab::Timeline => timeline::draw(frame, inner, state, theme),
+        Tab::Diff => diff::draw(frame, inner, state, theme),
+    }
+}
+
+/// `2 [Functions] Vault  Build`
+fn tab_titles(state: &State, theme: &Theme) -> Line<'static> {
+    let style = if state.focus == Panel::Tabs { theme.title } else { theme.title_elsewhere };
+    let mut line = Line::default();
+    line.push_span(Span::styled("2", style));
+    for (tab, title) in state.tab_titles() {
+        let style = if tab == state.tab { style } else { theme.dim };
+        let span = Span::styled(title, style);
+        line.push_span(span);
+    }
+    line
+}
+
+/// Draws a panel's border and gives the area inside it.
+fn panel(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    title: Line<'static>,
+    has_focus: bool,
+    theme: &Theme,
+) -> Rect {
+    let border = if has_focus { theme.focused_border } else { theme.border };
+    let mut title = title;
+    title.push_span(" ");
+    let block = Block::bordered().border_style(border).title(title);
+    frame.render_widget(block, area);
+    area.inner(Margin::new(1, 1))
+}
+
+/// `── reload 12 ─────────`
+fn draw_rule(frame: &mut Frame<'_>, area: Rect, title: &str, theme: &Theme) {
+    let width = usize::from(area.width);
+    let title = text::cut(&format!("── {title} "), width);
+    let rest = "─".repeat(width.saturating_sub(crate::format::width(&title)));
+    let spans = vec![Span::styled(title, theme.strong), Span::styled(rest, theme.border)];
+    frame.render_widget(Line::from(spans), area);
+}
+
+/// What a panel says while it has nothing to show.
+fn draw_empty(frame: &mut Frame<'_>, area: Rect, text: &str, theme: &Theme) {
+    let area = area.inner(Margin::new(1, 0));
+    let lines: Vec<Line<'_>> = text.lines().map(|line| Line::styled(line, theme.dim)).collect();
+    let paragraph = Paragraph::new(lines).wrap(ratatui::widgets::Wrap { trim: true });
+    frame.render_widget(paragraph, area);
+}

@@ -1,0 +1,183 @@
+//! The two lowest lines: the running job and what happened last; the keys that apply now.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::text::{cut, pad_left};
+use super::theme::Theme;
+use crate::format;
+use crate::screen::input::action::{Action, Command, Scope};
+use crate::screen::layout::Panel;
+use crate::screen::model::crash::CrashCard;
+use crate::screen::model::form::Form;
+use crate::screen::model::overlay::Overlay;
+use crate::screen::model::preview::PreviewCard;
+use crate::screen::model::{Phase, RunningJob, SearchField, State};
+use crate::session::Job;
+
+const SPINNER: [char; 4] = ['◐', '◓', '◑', '◒'];
+/// A turn of the spinner takes this long per figure.
+const SPINNER_MS: u64 = 200;
+
+pub(super) fn draw_job(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let width = usize::from(area.width);
+    let job = match &state.job {
+        Some(_) if state.quitting => " ending the host …".into(),
+        Some(job) => job_text(job, state.now_ms),
+        None if state.quitting => " ending the host …".into(),
+        None => String::new(),
+    };
+    let job = cut(&job, width);
+    let left = width.saturating_sub(format::width(&job) + 2);
+    let mut line = Line::from(Span::raw(job));
+    if let Some(notice) = &state.notice {
+        let (mark, style) = if notice.is_error { ("✘", theme.bad) } else { ("✔", theme.good) };
+        let text = cut(&format!("{mark} {}", notice.text), left);
+        line.push_span(Span::styled(pad_left(&text, left + 1), style));
+    }
+    frame.render_widget(line, area);
+}
+
+/// ` ◐ build cat 63 %  4.1 s  x cancels`
+fn job_text(job: &RunningJob, now_ms: u64) -> String {
+    let elapsed_ms = now_ms.saturating_sub(job.started_ms);
+    let figure = usize::try_from(elapsed_ms / SPINNER_MS).unwrap_or(0) % SPINNER.len();
+    let mut text = format!(" {} {}", SPINNER[figure], job.job);
+    match job.progress {
+        Some((done, Some(total))) if total > 0 => {
+            text.push_str(&format!(" {} %", (done * 100 / total).min(100)));
+        }
+        Some((done, _)) => text.push_str(&format!(" {done} crates")),
+        None => {}
+    }
+    if elapsed_ms >= 1000 {
+        text.push_str(&format!("  {}.{} s", elapsed_ms / 1000, elapsed_ms / 100 % 10));
+    }
+    if matches!(job.job, Job::BuildHost | Job::BuildPlugin(_) | Job::StartHost) {
+        text.push_str("  x cancels");
+    }
+    text
+}
+
+/// What the keys do while a text is typed.
+const SEARCH_KEYS: &[(&str, &str)] =
+    &[("Enter", "keeps the filter"), ("Tab", "hides the others or not"), ("Esc", "clears it")];
+const WRITER_KEYS: &[(&str, &str)] = &[
+    ("Enter", "keeps the filter"),
+    ("Tab", "completes"),
+    ("-name", "not these"),
+    ("Esc", "clears it"),
+];
+const FORM_KEYS: &[(&str, &str)] = &[("Enter", "invoke"), ("Tab", "next"), ("↑", "history")];
+const JSON_KEYS: &[(&str, &str)] =
+    &[("Enter", "invoke"), ("Alt-Enter", "new line"), ("Tab", "next"), ("↑", "history")];
+
+pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let mut line = Line::raw(" ");
+    let mut left = usize::from(area.width).saturating_sub(1);
+    let mut push = |label: &str, hint: &str, reserve: usize| {
+        let needed = format::width(label) + 1 + format::width(hint) + 2;
+        let fits = needed + reserve <= left;
+        if fits {
+            left -= needed;
+            line.push_span(Span::styled(label.to_owned(), theme.key));
+            line.push_span(Span::raw(format!(" {hint}  ")));
+        }
+        fits
+    };
+    if let Some(overlay) = &state.overlay {
+        overlay_keys(overlay).iter().all(|(label, hint)| push(label, hint, 0));
+    } else if state.searching.is_some() {
+        let keys = match state.searching_in {
+            SearchField::Pattern => SEARCH_KEYS,
+            SearchField::Writers => WRITER_KEYS,
+        };
+        keys.iter().all(|(label, hint)| push(label, hint, 0));
+    } else if state.form_has_keyboard() {
+        let esc = if state.functions.has_running_calls() { "cancel" } else { "close" };
+        let reserve = format::width(esc) + "Esc".len() + 3;
+        let is_json = state.functions.form.as_ref().is_some_and(Form::is_json);
+        let keys = if is_json { JSON_KEYS } else { FORM_KEYS };
+        keys.iter().all(|(label, hint)| push(label, hint, reserve));
+        let of_form: Vec<(&Command, String)> =
+            first_keys(state).filter(|(command, _)| command.scope == Scope::Form).collect();
+        of_form.iter().all(|(command, label)| push(label, command.hint, reserve));
+        push("Esc", esc, 0);
+    } else {
+        let keys: Vec<(&Command, String)> = first_keys(state).collect();
+        // The ways to all other keys are kept free.
+        let (last, others): (Vec<_>, Vec<_>) = keys
+            .iter()
+            .partition(|(command, _)| matches!(command.action, Action::Palette | Action::Help));
+        let width = |(command, label): &&(&Command, String)| {
+            format::width(label) + format::width(command.hint) + 3
+        };
+        let reserve = last.iter().map(width).sum();
+        hints(state, &others).all(|(label, hint)| push(label, hint, reserve));
+        for (command, label) in last {
+            push(label, command.hint, 0);
+        }
+    }
+    frame.render_widget(line, area);
+}
+
+/// What the keys do while this lies over the panels.
+fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
+    match overlay {
+        Overlay::Help { .. } => &[("↑ ↓", "scroll"), ("Esc", "close")],
+        Overlay::Details { .. } => &[("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")],
+        Overlay::Confirm { .. } => &[("y", "yes"), ("Esc", "no")],
+        Overlay::Palette(_) => &[
+            ("Enter", "do it"),
+            ("↑ ↓", "choose"),
+            ("Ctrl-Y", "copy its command line"),
+            ("Esc", "close"),
+        ],
+        Overlay::Rollback(rollback) if rollback.choices.is_empty() => &[("Esc", "close")],
+        Overlay::Rollback(_) => &[("Enter", "roll back"), ("↑ ↓", "choose"), ("Esc", "close")],
+        Overlay::Preview(PreviewCard { can_reload: true, .. }) => {
+            &[("r", "reload"), ("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")]
+        }
+        Overlay::Preview(_) => &[("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")],
+        Overlay::HostEnded(CrashCard { can_start: true, good: Some(_), .. }) => {
+            &[("H", "start with these"), ("A", "as it was"), ("Esc", "close"), ("q", "quit")]
+        }
+        Overlay::HostEnded(CrashCard { can_start: true, .. }) => {
+            &[("H", "start it again"), ("Esc", "close"), ("q", "quit")]
+        }
+        Overlay::HostEnded(_) => &[("Esc", "close"), ("q", "quit")],
+    }
+}
+
+/// The commands that have a key, and the first of their keys.
+fn first_keys(state: &State) -> impl Iterator<Item = (&'static Command, String)> {
+    state
+        .keymap
+        .labels()
+        .filter_map(|(command, labels)| Some((command, labels.into_iter().next()?)))
+}
+
+/// The keys that make sense now, the narrowest scope first.
+fn hints<'a>(
+    state: &State,
+    keys: &'a [&(&'static Command, String)],
+) -> impl Iterator<Item = (&'a str, &'static str)> {
+    let (has_job, has_ended) = (state.job.is_some(), state.host.phase == Phase::Ended);
+    let applies = move |command: &Command| match command.action {
+        Action::Cancel => has_job,
+        Action::Restart => has_ended,
+        Action::Search | Action::Zoom | Action::Quit | Action::FocusNext => true,
+        _ => command.scope != Scope::Anywhere,
+    };
+    let in_logs = state.focus == Panel::Logs;
+    let scope_of = move |command: &Command| match command.action {
+        Action::Search if in_logs => Scope::Logs,
+        _ => command.scope,
+    };
+    state.scopes().iter().flat_map(move |scope| {
+        keys.iter()
+            .filter(move |(command, _)| scope_of(command) == *scope && applies(command))
+            .map(|(command, label)| (label.as_str(), command.hint))
+    })
+}

@@ -1,0 +1,134 @@
+//! The line about the host.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::theme::Theme;
+use crate::format;
+use crate::screen::model::overlay::Overlay;
+use crate::screen::model::{Host, Phase, State};
+use crate::session::Watch;
+
+/// A log that is this far behind is not what goes on now.
+const LONG_LAG_MS: u64 = 1_000;
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let host = &state.host;
+    let name = if host.name.is_empty() { "hotswap" } else { &host.name };
+    let mut line = Line::from(vec![Span::styled(format!(" {name} "), theme.strong)]);
+    line.push_span(phase(host, theme));
+    if let Some(pid) = host.pid {
+        line.push_span(Span::raw(format!(" pid {pid}")));
+    }
+    if let Some(info) = &host.info {
+        let up = format::duration(state.now_ms.saturating_sub(info.started_at_ms));
+        // Seconds would be a new screen each second.
+        let up = if up.ends_with('s') { "<1m".to_owned() } else { up };
+        line.push_span(Span::raw(format!(" up {up}")));
+    }
+    // What does not fit as a whole is left out.
+    let mut part = |text: String, style| {
+        if line.width() + 3 + format::width(&text) <= usize::from(area.width) {
+            line.push_span(Span::styled(" │ ", theme.dim));
+            line.push_span(Span::styled(text, style));
+        }
+    };
+    let count = state.plugins.list().len();
+    part(format!("{count} plugin{}", if count == 1 { "" } else { "s" }), theme.plain);
+    if host.generation > 0 {
+        part(format!("gen {}", host.generation), theme.plain);
+    }
+    if !host.packages.is_empty() {
+        let style = match host.watch {
+            Watch::On => theme.plain,
+            Watch::Build => theme.warning,
+            Watch::Off => theme.dim,
+        };
+        part(format!("watch {}", host.watch.as_str()), style);
+    }
+    let dropped = state.logs.dropped;
+    let style = if dropped > 0 { theme.warning } else { theme.dim };
+    part(format!("dropped {}", format::count(dropped)), style);
+    if let Some(branch) = branch(state) {
+        part(branch, theme.dim);
+    }
+    if let Some(lag_ms) = state.logs.lag_ms.filter(|_| host.phase == Phase::Connected) {
+        let style = if lag_ms >= LONG_LAG_MS { theme.warning } else { theme.dim };
+        part(format!("lag {}", format::milliseconds(lag_ms)), style);
+    }
+    frame.render_widget(line, area);
+}
+
+/// The branch of the selected version's source, `main*` when it was not committed.
+fn branch(state: &State) -> Option<String> {
+    let source = state.plugins.selected()?.version.source.as_ref()?;
+    let name = if source.branch.is_empty() { source.commit.get(..8)? } else { &source.branch };
+    Some(format!("{name}{}", if source.dirty { "*" } else { "" }))
+}
+
+fn phase(host: &Host, theme: &Theme) -> Span<'static> {
+    match host.phase {
+        Phase::Preparing => Span::styled("○ not started", theme.dim),
+        Phase::Starting => Span::styled("◌ starting", theme.warning),
+        Phase::Connected => Span::styled("●", theme.good),
+        Phase::Disconnected => Span::styled("◌ reconnecting", theme.warning),
+        Phase::Ended => Span::styled("✖ ended", theme.bad),
+    }
+}
+
+/// All that a very small screen shows.
+pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    // Keys must not go where nobody sees them.
+    if let Some(what) = has_keyboard(state) {
+        let text = format!("{what} ");
+        let line = Line::from(vec![Span::styled(text, theme.warning), phase(&state.host, theme)]);
+        return frame.render_widget(line, area);
+    }
+    let mut line = Line::from(vec![Span::styled(
+        format!("{} ", if state.host.name.is_empty() { "hotswap" } else { &state.host.name }),
+        theme.strong,
+    )]);
+    line.push_span(phase(&state.host, theme));
+    if state.host.generation > 0 {
+        line.push_span(Span::raw(format!(" gen {}", state.host.generation)));
+    }
+    match (&state.job, &state.notice) {
+        (Some(job), _) => line.push_span(Span::raw(format!(" {}", job.job))),
+        (None, Some(notice)) => {
+            let style = if notice.is_error { theme.bad } else { theme.dim };
+            line.push_span(Span::styled(format!(" {}", notice.text), style));
+        }
+        (None, None) => {}
+    }
+    frame.render_widget(line, area);
+}
+
+/// What takes the keys instead of the panels, and how to be rid of it.
+fn has_keyboard(state: &State) -> Option<String> {
+    match &state.overlay {
+        Some(Overlay::Confirm { question, .. }) => return Some(format!("{question} y/n")),
+        Some(Overlay::Help { .. }) => return Some("help, Esc closes".into()),
+        Some(Overlay::Palette(palette)) => {
+            let chosen = palette.chosen().map_or("nothing", |command| command.hint);
+            return Some(format!(":{} → {chosen}", palette.input.value()));
+        }
+        Some(Overlay::Details { title, .. }) => return Some(format!("{title}, Esc closes")),
+        Some(Overlay::Preview(_)) => return Some("preview, Esc closes".into()),
+        Some(Overlay::Rollback(rollback)) => {
+            let target = rollback.target().unwrap_or_default();
+            return Some(format!("roll back to {target}?"));
+        }
+        Some(Overlay::HostEnded(_)) => return Some("host ended, H restarts".into()),
+        None => {}
+    }
+    if let Some(input) = &state.searching {
+        return Some(format!("/{}", input.value()));
+    }
+    let form = state.functions.form.as_ref().filter(|_| state.form_has_keyboard())?;
+    let rows = form.rows();
+    let name = rows.get(form.focused).map_or("", |row| row.node.name.as_str());
+    let text = form.texts();
+    let typed = text.get(form.focused).map_or_else(String::new, |text| text.replace('\n', " "));
+    Some(format!("{} {name}: {typed}", form.function))
+}

@@ -1,0 +1,152 @@
+//! What lies over the panels: help, details, questions, and the card of a host that ended.
+
+use ratatui::Frame;
+use ratatui::layout::{Margin, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear};
+
+use super::plugins::row_of;
+use super::text::{cut, pad, wrap};
+use super::theme::Theme;
+use super::{crash, diff, palette};
+use crate::format;
+use crate::screen::input::keymap::Keymap;
+use crate::screen::layout::boxes;
+use crate::screen::model::State;
+use crate::screen::model::overlay::{HelpLine, Overlay, help_lines};
+use crate::screen::model::preview::PreviewCard;
+use crate::screen::model::rollback::Rollback;
+
+pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
+    match &state.overlay {
+        None => {}
+        Some(Overlay::Help { top }) => draw_help(frame, *top, &state.keymap, theme),
+        Some(Overlay::Details { title, lines, top }) => {
+            let rows = boxes::details(lines, frame.area().width);
+            let lines = rows.into_iter().map(Line::raw).collect();
+            let hint = "y copies   Esc closes";
+            draw_box(frame, title, lines, *top, hint, theme.focused_border, theme);
+        }
+        Some(Overlay::Confirm { question, lines, .. }) => {
+            let lines = lines.iter().map(|line| Line::raw(line.clone())).collect();
+            let hint = "y yes   Esc no";
+            draw_box(frame, question, lines, 0, hint, theme.warning, theme);
+        }
+        Some(Overlay::Palette(palette)) => palette::draw(frame, palette, state, theme),
+        Some(Overlay::Preview(card)) => draw_preview(frame, card, theme),
+        Some(Overlay::Rollback(rollback)) => {
+            let width = usize::from(frame.area().width).saturating_sub(6);
+            let title = format!("Roll {} back to", rollback.plugin);
+            let top = rollback.selected.saturating_sub(usize::from(frame.area().height / 2));
+            let lines = rollback_lines(rollback, width, state.now_ms, theme);
+            let hint = match rollback.choices.is_empty() {
+                true => "Esc closes",
+                false => "↑ ↓ choose   Enter rolls back   Esc closes",
+            };
+            draw_box(frame, &title, lines, top, hint, theme.focused_border, theme);
+        }
+        Some(Overlay::HostEnded(card)) => {
+            let lines = crash::lines(card, state, frame.area(), theme);
+            draw_box(frame, "The host ended", lines, 0, crash::hint(card), theme.bad, theme);
+        }
+    }
+}
+
+fn draw_preview(frame: &mut Frame<'_>, card: &PreviewCard, theme: &Theme) {
+    let (lines, hint) = match &card.lines {
+        None => {
+            let text = "The new artifacts are opened, in a process of their own …";
+            (vec![Line::raw(text)], "Esc closes")
+        }
+        Some(lines) => {
+            let hint = match card.can_reload {
+                true => "r reloads   y copies   Esc closes",
+                false => "y copies   Esc closes",
+            };
+            (diff::in_box(lines, frame.area().width, theme), hint)
+        }
+    };
+    draw_box(frame, "What a reload changes", lines, card.top, hint, theme.focused_border, theme);
+}
+
+fn draw_help(frame: &mut Frame<'_>, top: usize, keymap: &Keymap, theme: &Theme) {
+    let lines = help_lines(keymap)
+        .into_iter()
+        .map(|line| match line {
+            HelpLine::Heading(text) => Line::styled(text, theme.strong),
+            HelpLine::Blank => Line::default(),
+            HelpLine::Keys(labels, hint) => Line::from(vec![
+                Span::styled(format!("  {} ", pad(&labels, 14)), theme.key),
+                Span::raw(hint),
+            ]),
+        })
+        .collect();
+    draw_box(frame, "Keys", lines, top, "↑ ↓ scroll   Esc closes", theme.focused_border, theme);
+}
+
+/// `  v2  freed   2c0ffee0  12:03:07 UTC, 4m ago  b135eab0 main*`
+fn rollback_lines(
+    rollback: &Rollback,
+    width: usize,
+    now_ms: u64,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
+    let choices = rollback.choices.iter().enumerate().map(|(position, choice)| {
+        let version = choice.version.map_or_else(String::new, |version| format!("v{version}"));
+        let source = choice.source.as_ref().map_or_else(String::new, |source| {
+            let dirty = if source.dirty { "*" } else { "" };
+            format!("{} {}{dirty}", source.commit.get(..8).unwrap_or_default(), source.branch)
+        });
+        let text = format!(
+            "{version:<4} {:<8} {}  {}  {:<16}  {source}",
+            choice.state,
+            format::short_build_id(&choice.build_id),
+            format::clock(choice.at_ms),
+            format!("{} ago", format::duration(now_ms.saturating_sub(choice.at_ms))),
+        );
+        let style = if position == rollback.selected { theme.selected } else { theme.plain };
+        Line::styled(cut(text.trim_end(), width), style)
+    });
+    let mut lines: Vec<Line<'_>> = choices.collect();
+    if lines.is_empty() {
+        lines.push(Line::raw("There is no other version, and no other build is stored."));
+    }
+    if let Some(problem) = &rollback.problem {
+        lines.push(Line::default());
+        lines.extend(wrap(problem, width).into_iter().map(|line| Line::styled(line, theme.bad)));
+    }
+    lines
+}
+
+/// A box in the middle, as large as its text where the screen allows; gives the area of the text.
+pub(super) fn draw_box(
+    frame: &mut Frame<'_>,
+    title: &str,
+    lines: Vec<Line<'_>>,
+    top: usize,
+    hint: &str,
+    border: Style,
+    theme: &Theme,
+) -> Rect {
+    let screen = frame.area();
+    let widest = lines.iter().map(Line::width).max().unwrap_or(0);
+    let widest = widest.max(format::width(hint)).max(format::width(title)) + 6;
+    let width = u16::try_from(widest).unwrap_or(u16::MAX).min(screen.width);
+    let height = u16::try_from(lines.len() + 4).unwrap_or(u16::MAX).min(screen.height);
+    let area =
+        Rect { x: (screen.width - width) / 2, y: (screen.height - height) / 2, width, height };
+    frame.render_widget(Clear, area);
+    let block = Block::bordered()
+        .border_style(border)
+        .title(Span::styled(format!(" {title} "), theme.strong))
+        .title_bottom(Line::styled(format!(" {hint} "), theme.dim).right_aligned());
+    frame.render_widget(block, area);
+    let inner = area.inner(Margin::new(3, 2));
+    let page = usize::from(inner.height);
+    let top = top.min(lines.len().saturating_sub(page));
+    for (offset, line) in lines.into_iter().skip(top).take(page).enumerate() {
+        frame.render_widget(line, row_of(inner, offset));
+    }
+    inner
+}

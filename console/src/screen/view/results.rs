@@ -1,0 +1,162 @@
+//! What the calls gave, newest first; two versions side by side.
+
+use hotswap_protocol::InvokeResult;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use serde_json::Value;
+
+use super::plugins::row_of;
+use super::text::{cut, pad, wrap, wrap_words};
+use super::theme::Theme;
+use crate::format;
+use crate::screen::model::State;
+use crate::screen::model::functions::{CallResult, Side};
+
+/// A result shows so many lines of its value; `o` shows the newest in full.
+const MOST_LINES: usize = 200;
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let width = usize::from(area.width).saturating_sub(1);
+    let results = state.functions.results.iter();
+    let lines = results.flat_map(|result| lines_of(result, width, state.now_ms, theme));
+    for (offset, line) in lines.take(area.height.into()).enumerate() {
+        frame.render_widget(line, row_of(area, offset));
+    }
+}
+
+fn lines_of(result: &CallResult, width: usize, now_ms: u64, theme: &Theme) -> Vec<Line<'static>> {
+    match result.sides.as_slice() {
+        [one] => of_one(&result.call, one, width, now_ms, theme),
+        sides => of_several(&result.call, sides, width, now_ms, theme),
+    }
+}
+
+/// `✔ greet("Ada", 2)  world v3  8 µs` and the value below.
+fn of_one(call: &str, side: &Side, width: usize, now_ms: u64, theme: &Theme) -> Vec<Line<'static>> {
+    let (mark, style) = mark(side, theme);
+    let facts = format!("  {}", facts(side, now_ms));
+    let call_width = width.saturating_sub(format::width(&facts) + 3);
+    let mut lines = vec![Line::from(vec![
+        Span::styled(format!(" {mark} "), style),
+        Span::raw(cut(call, call_width)),
+        Span::styled(facts, theme.dim),
+    ])];
+    let style = body_style(side, theme);
+    let body = body(side, width.saturating_sub(3));
+    lines.extend(body.into_iter().map(|line| Line::styled(format!("   {line}"), style)));
+    lines
+}
+
+/// The call, and each version's answer in a column of its own.
+fn of_several(
+    call: &str,
+    sides: &[Side],
+    width: usize,
+    now_ms: u64,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
+    let verdict = verdict(sides);
+    let call_width = width.saturating_sub(format::width(&verdict) + 5);
+    let mut lines = vec![Line::from(vec![
+        Span::raw(format!("   {}", cut(call, call_width))),
+        Span::styled(format!("  {verdict}"), theme.strong),
+    ])];
+    let column = (width / sides.len().max(1)).saturating_sub(3);
+    let columns: Vec<(Vec<String>, &Side)> = sides
+        .iter()
+        .map(|side| {
+            let mut lines = vec![facts(side, now_ms)];
+            lines.extend(body(side, column));
+            (lines, side)
+        })
+        .collect();
+    let height = columns.iter().map(|(lines, _)| lines.len()).max().unwrap_or(0);
+    for offset in 0..height {
+        let mut spans = Vec::new();
+        for (lines, side) in &columns {
+            let text = pad(lines.get(offset).map_or("", String::as_str), column);
+            let (mark, mark_style) = mark(side, theme);
+            let mark = if offset == 0 { mark } else { '│' };
+            let style = if offset == 0 { theme.dim } else { body_style(side, theme) };
+            spans.push(Span::styled(
+                format!(" {mark} "),
+                if offset == 0 { mark_style } else { theme.border },
+            ));
+            spans.push(Span::styled(text, style));
+        }
+        lines.push(Line::from(spans));
+    }
+    lines
+}
+
+/// `same result, world v2 1.4 × as long`
+fn verdict(sides: &[Side]) -> String {
+    let answers: Vec<&InvokeResult> =
+        sides.iter().filter_map(|side| side.answer.as_ref()?.as_ref().ok()).collect();
+    let ([first, second], [_, _]) = (answers.as_slice(), sides) else { return String::new() };
+    let same = if first.value == second.value { "same result" } else { "results differ" };
+    let (a, b) = (typical_ns(first), typical_ns(second));
+    let (slow, ratio) = if a >= b { (first, a / b) } else { (second, b / a) };
+    format!("{same}, {} v{} {ratio:.1} × as long", slow.plugin, slow.version)
+}
+
+/// How long a call takes: of several the middle one.
+fn typical_ns(answer: &InvokeResult) -> f64 {
+    let several = answer.latencies.as_ref().map(|latencies| latencies.p50_ns);
+    several.unwrap_or(answer.elapsed_ns).max(1) as f64
+}
+
+fn mark(side: &Side, theme: &Theme) -> (char, Style) {
+    match &side.answer {
+        Some(Ok(_)) => ('✔', theme.good),
+        Some(Err(_)) => ('✘', theme.bad),
+        None => ('◌', theme.warning),
+    }
+}
+
+/// `world v3  8.2 µs`
+fn facts(side: &Side, now_ms: u64) -> String {
+    match (&side.answer, side.began_ms) {
+        (Some(Ok(answer)), _) => {
+            let elapsed = match &answer.latencies {
+                Some(latencies) => format!("p50 {}", format::nanoseconds(latencies.p50_ns)),
+                None => format::nanoseconds(answer.elapsed_ns),
+            };
+            format!("{} v{}  {elapsed}", answer.plugin, answer.version)
+        }
+        (Some(Err(_)), _) => side.target().to_owned(),
+        (None, Some(began_ms)) => {
+            let elapsed_ms = now_ms.saturating_sub(began_ms);
+            let (seconds, tenths) = (elapsed_ms / 1000, elapsed_ms / 100 % 10);
+            format!("{}  runs {seconds}.{tenths} s", side.target())
+        }
+        (None, None) => format!("{}  waits", side.target()),
+    }
+}
+
+fn body_style(side: &Side, theme: &Theme) -> Style {
+    if matches!(side.answer, Some(Err(_))) { theme.bad } else { theme.plain }
+}
+
+/// The value or the error, and the histogram, in lines of this width.
+fn body(side: &Side, width: usize) -> Vec<String> {
+    let text = match &side.answer {
+        Some(Ok(answer)) => match &answer.value {
+            Value::String(text) => format!("{text:?}"),
+            value => format!("{value:#}"),
+        },
+        Some(Err(error)) => error.to_string(),
+        None => String::new(),
+    };
+    let lines = text.lines().flat_map(|line| wrap(line, width));
+    let mut lines: Vec<String> = lines.take(MOST_LINES).collect();
+    if let Some(Ok(answer)) = &side.answer
+        && let Some(latencies) = &answer.latencies
+    {
+        lines.extend(wrap_words(&format::latencies(latencies), width));
+        lines.extend(format::histogram(latencies, width.min(60)));
+    }
+    lines
+}

@@ -1,0 +1,239 @@
+//! The Timeline tab: the reloads, the phases of the selected one as bars, and each version's life.
+
+use hotswap_protocol::VersionState;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::plugins::row_of;
+use super::text::{cut, pad, pad_left, wrap};
+use super::theme::Theme;
+use super::{draw_empty, draw_rule};
+use crate::format;
+use crate::screen::layout::{self, Panel};
+use crate::screen::model::State;
+use crate::screen::model::timeline::{FIRST_CALL, Life, Phase, Reload, sums};
+
+const TITLE_WIDTH: usize = 13;
+/// Of the builds before a reload and of its steps so many lines are shown; all are among its
+/// details.
+const BUILDS_SHOWN: usize = 3;
+const STEPS_SHOWN: usize = 5;
+/// So many lines are kept for the lives of the versions, where there is room.
+const LIVES_HEIGHT: u16 = 4;
+const ELAPSED_WIDTH: usize = 7;
+/// The fractions of a column that a bar can end in.
+const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let reloads = state.timeline.reloads();
+    let selected = state.timeline.selected();
+    let Some(reload) = reloads.get(selected) else {
+        return draw_empty(frame, area, "no reload yet\nr reloads what changed", theme);
+    };
+    let steps = step_lines(reload, usize::from(area.width), theme);
+    let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+    let list_height = layout::timeline_list_height(area, reloads.len());
+    let for_steps = area.height.saturating_sub(list_height + 1);
+    let for_steps = if for_steps > 2 * LIVES_HEIGHT { for_steps - LIVES_HEIGHT } else { for_steps };
+    let steps_height = rows(steps.len()).min(for_steps);
+    let [list, rule, below, lives] = Layout::vertical([
+        Constraint::Length(list_height),
+        Constraint::Length(1),
+        Constraint::Length(steps_height),
+        Constraint::Fill(1),
+    ])
+    .areas(area);
+    draw_list(frame, list, state, theme);
+    draw_rule(frame, rule, &reload.title(), theme);
+    for (offset, line) in steps.into_iter().take(below.height.into()).enumerate() {
+        frame.render_widget(line, row_of(below, offset));
+    }
+    if lives.height > 1 {
+        draw_rule(frame, row_of(lives, 0), "versions", theme);
+        draw_lives(frame, Rect { y: lives.y + 1, height: lives.height - 1, ..lives }, state, theme);
+    }
+}
+
+/// ` reload 12     12:03:07  world v2 → v3                      41 ms `
+fn draw_list(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let page = usize::from(area.height);
+    let selected = state.timeline.selected();
+    let top = layout::first_visible(selected, page);
+    let width = usize::from(area.width).saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 14);
+    for (offset, reload) in state.timeline.reloads().iter().skip(top).take(page).enumerate() {
+        let (text, style) = match &reload.result {
+            Ok(done) => (done.summary.as_str(), theme.plain),
+            Err(error) => (error.message.as_str(), theme.bad),
+        };
+        let elapsed = reload.elapsed_us.map(format::microseconds).unwrap_or_default();
+        let line = format!(
+            " {} {}  {} {} ",
+            pad(&reload.title(), TITLE_WIDTH),
+            format::clock(reload.at_ms),
+            pad(text, width),
+            pad_left(&elapsed, ELAPSED_WIDTH),
+        );
+        let style = match (top + offset == selected, state.focus) {
+            (true, Panel::Tabs) => theme.selected,
+            (true, _) => theme.selected_elsewhere,
+            (false, _) => style,
+        };
+        frame.render_widget(Line::styled(line, style), row_of(area, offset));
+    }
+}
+
+/// The error in full, and the phases as bars.
+fn step_lines(reload: &Reload, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    if let Err(error) = &reload.result {
+        if let Some(step) = &error.step {
+            let plugin = error.plugin.as_deref().unwrap_or("the reload");
+            lines.push(Line::styled(format!(" {plugin} failed in {step}"), theme.strong));
+        }
+        let text = error.to_string();
+        let wrapped = text.lines().flat_map(|line| wrap(line, width.saturating_sub(2)));
+        lines.extend(wrapped.map(|line| Line::styled(format!(" {line}"), theme.bad)));
+    }
+    // Each of these has its own scale: beside a build the steps of a reload would not be seen.
+    lines.extend(bars(
+        &longest(in_turn(sums(reload.before.iter())), BUILDS_SHOWN),
+        width,
+        theme.dim,
+        theme,
+    ));
+    lines.extend(bars(
+        &longest(in_turn(sums(reload.phases.iter())), STEPS_SHOWN),
+        width,
+        theme.bar,
+        theme,
+    ));
+    let after: Vec<Bar> = reload.after.iter().map(after_bar).collect();
+    lines.extend(bars(&after, width, theme.dim, theme));
+    lines
+}
+
+/// A phase, to be drawn.
+struct Bar {
+    name: String,
+    begun_us: u64,
+    elapsed_us: u64,
+    /// `41 ms`
+    text: String,
+    /// Whether it is a span of time, and not a sum of several.
+    is_drawn: bool,
+}
+
+/// Phases that follow one another.
+fn in_turn(phases: Vec<(&str, u64)>) -> Vec<Bar> {
+    let mut begun_us = 0;
+    let phases = phases.into_iter().map(|(name, elapsed_us)| {
+        let text = format::microseconds(elapsed_us);
+        let bar = Bar { name: name.to_owned(), begun_us, elapsed_us, text, is_drawn: true };
+        begun_us += elapsed_us;
+        bar
+    });
+    phases.collect()
+}
+
+/// The longest of them in their order, and the sum of the others; `count` lines in all.
+fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
+    if bars.len() <= count {
+        return bars;
+    }
+    let mut lengths: Vec<u64> = bars.iter().map(|bar| bar.elapsed_us).collect();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let least = lengths[count - 2];
+    let mut left = count - 1;
+    let (mut shown, others): (Vec<_>, Vec<_>) = bars.into_iter().partition(|bar| {
+        let is_shown = bar.elapsed_us >= least && left > 0;
+        left -= usize::from(is_shown);
+        is_shown
+    });
+    let elapsed_us = others.iter().map(|bar| bar.elapsed_us).sum();
+    shown.push(Bar {
+        name: format!("{} shorter", others.len()),
+        begun_us: 0,
+        elapsed_us,
+        text: format::microseconds(elapsed_us),
+        is_drawn: false,
+    });
+    shown
+}
+
+/// What came after a reload.
+fn after_bar(phase: &Phase) -> Bar {
+    let plugin = phase.plugin.as_deref().unwrap_or_default();
+    let text = format::microseconds(phase.elapsed_us);
+    let name = match phase.name.as_str() {
+        FIRST_CALL => format!("{plugin} called"),
+        name => format!("{plugin} {name}"),
+    };
+    Bar { name, begun_us: 0, elapsed_us: phase.elapsed_us, text, is_drawn: true }
+}
+
+fn bars(bars: &[Bar], width: usize, style: Style, theme: &Theme) -> Vec<Line<'static>> {
+    let whole_us = bars.iter().map(|bar| bar.begun_us + bar.elapsed_us).max().unwrap_or(0);
+    let bar_width = width.saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 4);
+    let line = |bar: &Bar| {
+        let drawn = if bar.is_drawn { blocks(bar, whole_us, bar_width) } else { String::new() };
+        Line::from(vec![
+            Span::styled(format!(" {} ", pad(&bar.name, TITLE_WIDTH)), theme.dim),
+            Span::styled(pad(&drawn, bar_width), style),
+            Span::raw(format!(" {}", pad_left(&bar.text, ELAPSED_WIDTH))),
+        ])
+    };
+    bars.iter().map(line).collect()
+}
+
+/// As long as its part of the whole, at its place in it; what took any time has at least the
+/// thinnest.
+fn blocks(bar: &Bar, whole_us: u64, width: usize) -> String {
+    if whole_us == 0 || width == 0 {
+        return String::new();
+    }
+    let eighths = |us: u64| {
+        let eighths = u128::from(us) * (width as u128 * 8) / u128::from(whole_us);
+        usize::try_from(eighths).unwrap_or(usize::MAX).min(width * 8)
+    };
+    let column = (eighths(bar.begun_us) / 8).min(width - 1);
+    let length = eighths(bar.elapsed_us).clamp(1, (width - column) * 8);
+    " ".repeat(column) + &"█".repeat(length / 8) + EIGHTHS[length % 8]
+}
+
+/// ` world v2  ▁▁████▒▒▒▒····  freed: 4.3 MiB unmapped`
+fn draw_lives(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let lives: Vec<&Life> = state.timeline.lives().take(area.height.into()).collect();
+    let name = |life: &Life| format!("{} v{}", life.plugin, life.version);
+    let name_width = lives.iter().map(|life| format::width(&name(life))).max().unwrap_or(0);
+    let name_width = name_width.clamp(6, 20);
+    let width = usize::from(area.width).saturating_sub(name_width + 4);
+    let bar_width = width / 2;
+    let began_ms = lives.iter().map(|life| life.began_ms()).min().unwrap_or(0);
+    for (offset, life) in lives.into_iter().enumerate() {
+        let mut line = Line::raw(format!(" {} ", pad(&name(life), name_width)));
+        line.push_span(Span::styled(
+            life_bar(life, (began_ms, state.now_ms), bar_width),
+            theme.bar,
+        ));
+        let detail = if life.detail.is_empty() { life.state().as_str() } else { &life.detail };
+        line.push_span(Span::styled(format!("  {}", cut(detail, width - bar_width)), theme.dim));
+        frame.render_widget(line, row_of(area, offset));
+    }
+}
+
+/// A column for each part of the time: full while it served, half while something still used it.
+fn life_bar(life: &Life, (from_ms, to_ms): (u64, u64), width: usize) -> String {
+    let span_ms = to_ms.saturating_sub(from_ms).max(1);
+    let columns = width.max(1) as u64;
+    // What a version was in at the end of a column's time.
+    let end_of = |column: u64| from_ms + span_ms.saturating_mul(column + 1) / columns;
+    let signs = (0..columns).map(|column| match life.state_at(end_of(column)) {
+        None => ' ',
+        Some(VersionState::Active | VersionState::Loading) => '█',
+        Some(VersionState::Freed | VersionState::Failed) => '·',
+        Some(_) => '▒',
+    });
+    signs.take(width).collect()
+}

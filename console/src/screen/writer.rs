@@ -1,0 +1,98 @@
+//! What the console writes to files, on a thread of its own: drawing never waits for a disk.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::screen::remembered::history;
+
+/// How much work waits; more is refused.
+const QUEUE: usize = 64;
+
+/// Something to write.
+#[derive(Debug)]
+pub enum Work {
+    /// The arguments of a call, to the history.
+    Remember {
+        /// The function, as its history is kept.
+        key: String,
+        /// The arguments.
+        args: Vec<Value>,
+    },
+    /// A text, to a new file.
+    Export {
+        /// The file's name, without what makes it another than those that are there.
+        name: String,
+        /// The text.
+        text: String,
+    },
+}
+
+/// Takes work, and tells what came of it.
+pub struct Files {
+    work: mpsc::Sender<Work>,
+    told: mpsc::Receiver<Result<String, String>>,
+}
+
+impl Files {
+    /// Starts the thread; it ends when this is dropped.
+    pub fn start() -> Self {
+        let (work, mut waiting) = mpsc::channel(QUEUE);
+        let (tell, told) = mpsc::channel(QUEUE);
+        tokio::task::spawn_blocking(move || {
+            while let Some(work) = waiting.blocking_recv() {
+                if let Some(outcome) = perform(work) {
+                    // Nobody listens any more when this fails.
+                    let _ = tell.blocking_send(outcome);
+                }
+            }
+        });
+        Self { work, told }
+    }
+
+    /// Asks for something to be written; says whether there is room for it.
+    pub fn ask(&self, work: Work) -> bool {
+        self.work.try_send(work).is_ok()
+    }
+
+    /// Waits for what came of something; what is not worth telling is not told.
+    pub async fn told(&mut self) -> Result<String, String> {
+        match self.told.recv().await {
+            Some(outcome) => outcome,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn perform(work: Work) -> Option<Result<String, String>> {
+    match work {
+        Work::Remember { key, args } => {
+            let path = history::path()?;
+            let kept = history::remember(&path, &key, args);
+            kept.err().map(|error| Err(format!("cannot keep {}: {error}", path.display())))
+        }
+        Work::Export { name, text } => Some(match export(Path::new("."), &name, &text) {
+            Ok(path) => Ok(format!("written to {}", path.display())),
+            Err(error) => Err(format!("cannot write {name}.log here: {error}")),
+        }),
+    }
+}
+
+/// Writes a text to `name.log`, or to `name-2.log` when that is there already, and so on.
+pub fn export(directory: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
+    let directory = directory.canonicalize()?;
+    for number in 1..1000 {
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let path = directory.join(format!("{name}{suffix}.log"));
+        let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            opened => opened?,
+        };
+        file.write_all(text.as_bytes())?;
+        return Ok(path);
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
