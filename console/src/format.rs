@@ -1,67 +1,11 @@
 //! Figures and texts as people read them.
 
+mod columns;
+
 use hotswap_protocol::{Latencies, LogRecord, ValueChange};
 use time::OffsetDateTime;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// How many columns the text takes.
-pub fn width(text: &str) -> usize {
-    text.width()
-}
-
-/// Where text breaks into rows of so many columns: between any two characters.
-pub struct RowBreaks {
-    width: usize,
-    used: usize,
-}
-
-impl RowBreaks {
-    /// Of a text that has not begun, in rows of at least one column.
-    pub fn of_width(width: usize) -> Self {
-        Self { width: width.max(1), used: 0 }
-    }
-
-    /// Whether the next character of the text begins another row.
-    pub fn is_before(&mut self, next: char) -> bool {
-        let columns = next.width().unwrap_or(0);
-        let breaks = self.used + columns > self.width && self.used > 0;
-        self.used = if breaks { columns } else { self.used + columns };
-        breaks
-    }
-}
-
-/// The text in lines of at most `width` columns, broken where the columns end.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut breaks = RowBreaks::of_width(width);
-    let mut lines = vec![String::new()];
-    for c in text.chars() {
-        if breaks.is_before(c) {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            line.push(c);
-        }
-    }
-    lines
-}
-
-/// The text in lines of at most `width` columns, broken between words where it has any; what
-/// follows is indented as the text is.
-pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
-    let indent = text.len() - text.trim_start_matches(' ').len();
-    let indent = " ".repeat(indent.min(width / 2));
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split_inclusive(' ') {
-        if !line.trim().is_empty() && line.width() + word.trim_end().width() > width {
-            lines.push(std::mem::replace(&mut line, indent.clone()));
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    // A word that is longer than a line.
-    lines.iter().flat_map(|line| wrap(line.trim_end(), width)).collect()
-}
+pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, width, wrap, wrap_words};
 
 /// `4.3 MiB`
 pub fn bytes(count: u64) -> String {
@@ -86,6 +30,11 @@ pub fn thousands(count: u64) -> String {
     groups.join(",")
 }
 
+/// `1 line`, `2,345 lines`
+pub fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{} {}", thousands(count), if count == 1 { one } else { several })
+}
+
 /// `1.2k`: a count in at most five columns.
 pub fn count(count: u64) -> String {
     const UNITS: [char; 6] = ['k', 'M', 'G', 'T', 'P', 'E'];
@@ -100,19 +49,6 @@ pub fn count(count: u64) -> String {
     }
     let decimals = usize::from(value < 99.95);
     format!("{value:.decimals$}{}", UNITS[unit])
-}
-
-/// `18,042`
-pub fn grouped(count: usize) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `8 µs`, `41 ms`, `4.1 s`
@@ -150,7 +86,7 @@ pub fn fractional_microseconds(us: f64) -> String {
 pub fn latencies(latencies: &Latencies) -> String {
     format!(
         "{} calls: p50 {}, p90 {}, p99 {}, {} to {}",
-        grouped(usize::try_from(latencies.calls).unwrap_or(usize::MAX)),
+        thousands(latencies.calls),
         nanoseconds(latencies.p50_ns),
         nanoseconds(latencies.p90_ns),
         nanoseconds(latencies.p99_ns),
@@ -163,14 +99,14 @@ pub fn latencies(latencies: &Latencies) -> String {
 pub fn histogram(latencies: &Latencies, width: usize) -> impl Iterator<Item = String> {
     const LABEL_WIDTH: usize = 10;
     let most = latencies.buckets.iter().map(|it| it.calls).max().unwrap_or(0);
-    let digits = grouped(usize::try_from(most).unwrap_or(usize::MAX)).len();
+    let digits = thousands(most).len();
     let bar_width = width.saturating_sub(LABEL_WIDTH + digits + 2);
     latencies.buckets.iter().map(move |bucket| {
         let label = nanoseconds(bucket.up_to_ns);
         let label = format!("≤ {}{label}", " ".repeat(8_usize.saturating_sub(self::width(&label))));
         let bar = bar(bucket.calls, most, bar_width);
         let padding = " ".repeat(bar_width.saturating_sub(self::width(&bar)));
-        let calls = grouped(usize::try_from(bucket.calls).unwrap_or(usize::MAX));
+        let calls = thousands(bucket.calls);
         format!("{label} {bar}{padding} {calls:>digits$}")
     })
 }
@@ -260,8 +196,10 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234), "1.2k");
         assert_eq!(count(999_999), "1.0M");
-        assert_eq!(grouped(18_042), "18,042");
-        assert_eq!(grouped(100), "100");
+        assert_eq!(thousands(18_042), "18,042");
+        assert_eq!(thousands(100), "100");
+        assert_eq!(counted(1, "line", "lines"), "1 line");
+        assert_eq!(counted(2_345, "line", "lines"), "2,345 lines");
         assert_eq!(microseconds(41_200), "41 ms");
         assert_eq!(duration(7_500_000), "2h 5m");
         assert_eq!(date(1_795_348_800_000), "2026-11-22 12:00 UTC");
@@ -274,15 +212,5 @@ mod tests {
     fn a_build_id_that_is_too_short_stays_whole() {
         assert_eq!(short_build_id("abc"), "abc");
         assert_eq!(short_build_id("0123456789"), "01234567");
-    }
-
-    #[test]
-    fn words_stay_whole_where_they_fit() {
-        assert_eq!(wrap_words("  one two three", 9), ["  one two", "  three"]);
-        assert_eq!(wrap_words("one", 9), ["one"]);
-        assert_eq!(wrap_words("", 9), [""]);
-        assert_eq!(wrap_words("abcdefgh ij", 5), ["abcde", "fgh", "ij"]);
-        assert_eq!(wrap("日本語", 5), ["日本", "語"]);
-        assert_eq!(wrap("日本", 1), ["日", "本"]);
     }
 }

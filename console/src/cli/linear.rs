@@ -178,7 +178,8 @@ impl Lines {
                 format!("== the sources of {plugin} changed, but not the code that they make")
             }
             SessionEvent::Built { plugin, path, warnings, .. } => {
-                format!("== built {plugin} as {} ({warnings} warnings)", path.display())
+                let warnings = format::counted(*warnings as u64, "warning", "warnings");
+                format!("== built {plugin} as {} ({warnings})", path.display())
             }
             SessionEvent::HostStarted { pid } => format!("== host started (pid {pid})"),
             SessionEvent::Connected { host } => {

@@ -234,8 +234,8 @@ fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; 
     for row in std::iter::once(header.map(str::to_owned)).chain(rows) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
-            let padding = width - format::width(cell);
-            let _ = write!(line, "{cell}{:padding$}  ", "");
+            line.push_str(&format::pad(cell, width));
+            line.push_str("  ");
         }
         text.push_str(line.trim_end());
         text.push('\n');

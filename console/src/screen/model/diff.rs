@@ -215,7 +215,7 @@ fn source_lines(difference: &Difference) -> Vec<Line> {
             return std::iter::once(Line::new(Sort::Heading, "source")).chain(why).collect();
         }
     };
-    let files = if diff.files == 1 { "1 file".to_owned() } else { format!("{} files", diff.files) };
+    let files = format::counted(diff.files as u64, "file", "files");
     let counts = match diff.files {
         0 if from.map(|it| &it.commit) == to.map(|it| &it.commit) => "the same commit".to_owned(),
         0 => "no difference".to_owned(),

@@ -174,7 +174,7 @@ fn call_text(operation: &Operation) -> String {
     let args: Vec<String> = params.args.iter().map(ToString::to_string).collect();
     let times = match params.repeat {
         0 | 1 => String::new(),
-        times => format!(" × {}", crate::format::grouped(times as usize)),
+        times => format!(" × {}", crate::format::thousands(u64::from(times))),
     };
     format!("{}({}){times}", params.function, args.join(", "))
 }

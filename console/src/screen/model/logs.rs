@@ -116,8 +116,8 @@ impl Logs {
     fn drop_lines(&mut self, now_ms: u64, count: u64) {
         self.dropped += count;
         let words = |count: u64| {
-            let grouped = format::grouped(usize::try_from(count).unwrap_or(usize::MAX));
-            format!("{grouped} lines dropped: they came faster than they could be shown")
+            let lines = format::counted(count, "line", "lines");
+            format!("{lines} dropped: they came faster than they could be shown")
         };
         if let Some(LogRow { origin: Origin::Dropped(known), text, .. }) = self.rows.back_mut() {
             *known += count;

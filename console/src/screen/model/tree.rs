@@ -249,22 +249,21 @@ pub fn brief(value: &Value, cut: Option<&Cut>) -> String {
     let len = |there: usize| cut.map_or(Some(there as u64), |cut| cut.of);
     match value {
         Value::Object(fields) if !fields.is_empty() || cut.is_some() => {
-            format!("{{{}}}", counted(len(fields.len()), "field"))
+            format!("{{{}}}", counted(len(fields.len()), "field", "fields"))
         }
         Value::Array(items) if !items.is_empty() || cut.is_some() => {
-            format!("[{}]", counted(len(items.len()), "item"))
+            format!("[{}]", counted(len(items.len()), "item", "items"))
         }
         other => match cut.map(|cut| cut.of) {
             None => other.to_string(),
-            Some(of) => format!("{other} … of {}", counted(of, "byte")),
+            Some(of) => format!("{other} … of {}", counted(of, "byte", "bytes")),
         },
     }
 }
 
-fn counted(count: Option<u64>, what: &str) -> String {
+fn counted(count: Option<u64>, one: &str, several: &str) -> String {
     match count {
-        Some(1) => format!("1 {what}"),
-        Some(count) => format!("{} {what}s", format::thousands(count)),
-        None => format!("many {what}s"),
+        Some(count) => format::counted(count, one, several),
+        None => format!("many {several}"),
     }
 }

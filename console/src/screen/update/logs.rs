@@ -103,8 +103,8 @@ fn copy(state: &mut State, text: String, count: usize) -> Vec<Effect> {
         state.complain(format!("{size} are too much to copy; {export} writes them to a file"));
         return Vec::new();
     }
-    let lines = if count == 1 { "line" } else { "lines" };
-    state.say(format!("{} {lines} copied", format::grouped(count)));
+    let lines = format::counted(count as u64, "line", "lines");
+    state.say(format!("{lines} copied"));
     vec![Effect::Copy(text)]
 }
 
@@ -119,7 +119,8 @@ fn export(state: &mut State) -> Vec<Effect> {
         host.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
     let time = format::clock(state.now_ms).replace(':', "");
     let text = state.logs.passing_text() + "\n";
-    state.say(format!("writing {} lines …", format::grouped(state.logs.passing())));
+    let lines = format::counted(state.logs.passing() as u64, "line", "lines");
+    state.say(format!("writing {lines} …"));
     vec![Effect::Export { name: format!("{host}-{time}"), text }]
 }
 

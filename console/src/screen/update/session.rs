@@ -40,8 +40,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             let build_id = format::short_build_id(&build_id);
             let warnings = match warnings {
                 0 => String::new(),
-                1 => ", 1 warning".into(),
-                count => format!(", {count} warnings"),
+                count => format!(", {}", format::counted(count as u64, "warning", "warnings")),
             };
             let done = match effect {
                 BuildEffect::NewCode => "built",

@@ -59,7 +59,7 @@ fn title(form: &Form) -> String {
         title.push_str("  as JSON");
     }
     if form.repeat > 1 {
-        title.push_str(&format!("  × {}", format::grouped(form.repeat as usize)));
+        title.push_str(&format!("  × {}", format::thousands(u64::from(form.repeat))));
     }
     if let Some(compared) = &form.compared {
         title.push_str(&format!("  beside {compared}"));

@@ -35,7 +35,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         }
     };
     let count = state.plugins.list().len();
-    part(format!("{count} plugin{}", if count == 1 { "" } else { "s" }), theme.plain);
+    part(format::counted(count as u64, "plugin", "plugins"), theme.plain);
     if host.generation > 0 {
         part(format!("gen {}", host.generation), theme.plain);
     }

@@ -12,7 +12,7 @@ use super::text::{cut, cut_front, cut_spans, pad, selected, wrap_spans};
 use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::format;
-use crate::screen::layout::{self, Panel};
+use crate::screen::layout::Panel;
 use crate::screen::model::logs::{LogRow, Logs, Origin, in_sight};
 use crate::screen::model::{SearchField, State};
 
@@ -88,10 +88,10 @@ fn title(state: &State, has_focus: bool, theme: &Theme) -> (Line<'static>, usize
     part(SearchField::Pattern, lead.into(), logs.pattern());
     let more = if logs.is_scanning() { "…" } else { "" };
     let counts = if logs.passing() == logs.len() {
-        format!("  {}", format::grouped(logs.len()))
+        format!("  {}", format::thousands(logs.len() as u64))
     } else {
-        let passing = format::grouped(logs.passing());
-        format!("  {passing}{more} of {}", format::grouped(logs.len()))
+        let passing = format::thousands(logs.passing() as u64);
+        format!("  {passing}{more} of {}", format::thousands(logs.len() as u64))
     };
     line.push_span(Span::styled(counts, theme.dim));
     (line, typed_at)
@@ -102,7 +102,9 @@ fn draw_mode(frame: &mut Frame<'_>, area: Rect, title_width: u16, logs: &Logs, t
     let (text, style) = match (logs.follows(), logs.behind()) {
         (true, _) => (" FOLLOW ".to_owned(), theme.dim),
         (false, 0) => (" PAUSED ".to_owned(), theme.warning),
-        (false, behind) => (format!(" PAUSED  {} below ", format::grouped(behind)), theme.warning),
+        (false, behind) => {
+            (format!(" PAUSED  {} below ", format::thousands(behind as u64)), theme.warning)
+        }
     };
     let width = u16::try_from(format::width(&text)).unwrap_or(u16::MAX);
     // Two corners, and a blank on each side.

@@ -138,8 +138,7 @@ fn version_line(
         VersionState::Failed => "!".into(),
         _ => match version.holders.len() {
             0 => String::new(),
-            1 => "1 holder".into(),
-            count => format!("{count} holders"),
+            count => format::counted(count as u64, "holder", "holders"),
         },
     };
     let state_style = state_style(version.state, theme);

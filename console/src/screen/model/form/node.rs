@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use tui_input::Input;
 use tui_input::backend::crossterm::EventHandler;
 
+use crate::format::counted;
 use crate::host::schema::{Schema, Shape, Variant, plain};
 
 /// A form has so many values at most; what would have more is typed as JSON.
@@ -170,8 +171,8 @@ impl Node {
                 Look::Choice(self.choices().get(*chosen).cloned().unwrap_or_default())
             }
             Some(Content::Children(children)) => match &self.shape {
-                Shape::List { .. } => Look::Group(counted(children.len(), "item", "items")),
-                Shape::Map(_) => Look::Group(counted(children.len(), "entry", "entries")),
+                Shape::List { .. } => Look::Group(counted(children.len() as u64, "item", "items")),
+                Shape::Map(_) => Look::Group(counted(children.len() as u64, "entry", "entries")),
                 _ => Look::Group(String::new()),
             },
         }
@@ -399,7 +400,7 @@ impl Node {
                     items.iter().map(Self::value).collect::<Result<Vec<Value>, String>>()?;
                 match shape {
                     Shape::List { fewest, .. } if items.len() < *fewest => {
-                        Err(format!("at least {}", counted(*fewest, "item", "items")))
+                        Err(format!("at least {}", counted(*fewest as u64, "item", "items")))
                     }
                     _ => Ok(Value::Array(items)),
                 }
@@ -456,7 +457,7 @@ impl Node {
             (Shape::Integer { .. } | Shape::Number { .. }, _) => return Err(expected("a number")),
             (Shape::List { item, most, .. }, Value::Array(values)) => {
                 if values.len() > *most {
-                    return Err(format!("at most {}", counted(*most, "item", "items")));
+                    return Err(format!("at most {}", counted(*most as u64, "item", "items")));
                 }
                 if values.len() > MOST_NODES {
                     return Err(format!("a form shows {MOST_NODES} items at most"));
@@ -582,10 +583,6 @@ fn text(value: &str) -> Content {
     Content::Text(Input::new(value.to_owned()))
 }
 
-fn counted(count: usize, one: &str, several: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { several })
-}
-
 /// Says where in a value something is wrong.
 fn within(name: &str) -> impl Fn(String) -> String {
     move |wrong| format!("{name}: {wrong}")
@@ -599,10 +596,16 @@ fn typed(text: &str, shape: &Shape) -> Result<Value, String> {
         Shape::Text { shortest, longest, pattern } => {
             let length = text.chars().count();
             if length < *shortest {
-                return Err(format!("at least {}", counted(*shortest, "character", "characters")));
+                return Err(format!(
+                    "at least {}",
+                    counted(*shortest as u64, "character", "characters")
+                ));
             }
             if length > *longest {
-                return Err(format!("at most {}", counted(*longest, "character", "characters")));
+                return Err(format!(
+                    "at most {}",
+                    counted(*longest as u64, "character", "characters")
+                ));
             }
             match pattern {
                 Some((source, pattern)) if !pattern.is_match(text) => {
