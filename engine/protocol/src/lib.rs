@@ -61,3 +61,9 @@ pub const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The environment variable that asks a host for a console socket: `1` or a socket's path.
 pub const CONSOLE_ENV: &str = "HOTSWAP_CONSOLE";
+
+/// The environment variable that tells a host where its artifacts are.
+pub const PLUGIN_DIR_ENV: &str = "HOTSWAP_PLUGIN_DIR";
+
+/// The environment variable that tells a host where earlier builds of its plugins are.
+pub const STORE_DIR_ENV: &str = "HOTSWAP_STORE";

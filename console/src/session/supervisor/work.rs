@@ -6,7 +6,9 @@ use std::time::Instant;
 use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, build_host, build_plugin,
 };
-use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport, VersionState};
+use hotswap_protocol::{
+    ErrorKind, FreeResult, PLUGIN_DIR_ENV, ReloadReport, STORE_DIR_ENV, VersionState,
+};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -17,11 +19,6 @@ use crate::session::event::{BuildLine, SessionEvent};
 use crate::session::job::{Job, JobOutcome};
 use crate::session::process::HostProcess;
 use crate::session::store::{self, Refused, StoredChoice};
-
-/// The environment variable that tells a host where its artifacts are.
-const PLUGIN_DIR_ENV: &str = "HOTSWAP_PLUGIN_DIR";
-/// The environment variable that tells a host where earlier builds of its plugins are.
-const STORE_DIR_ENV: &str = "HOTSWAP_STORE";
 
 impl RunningJob {
     pub(super) fn is_build(&self) -> bool {
