@@ -18,7 +18,7 @@ use crate::screen::model::Place;
 use crate::screen::model::State;
 use crate::screen::model::overlay::Overlay;
 use crate::screen::remembered::{history, screens};
-use crate::screen::terminal::Screen;
+use crate::screen::terminal::{self, Screen};
 use crate::screen::update::{Effect, Event, Input, update};
 use crate::screen::view::{self, Themes};
 use crate::screen::writer::{Files, Work};
@@ -36,7 +36,7 @@ const LOG_BATCH: usize = 1024;
 pub async fn run(options: Options, config: Config, problem: Option<String>) -> Result<(), Failure> {
     let termination = Termination::listen()?;
     // The terminal is asked before its keys are read, or its answer would be taken for some.
-    let look = config.themes.start();
+    let look = config.themes.start().unwrap_or_else(terminal::look);
     let screen = Screen::take()?;
     let mut state = State::new(screen.size()?);
     state.look = look;

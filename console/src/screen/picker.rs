@@ -15,7 +15,7 @@ use crate::screen::input::action::{Action, Scope};
 use crate::screen::input::key::Key;
 use crate::screen::input::keymap::Found;
 use crate::screen::model::picker::Picker;
-use crate::screen::terminal::Screen;
+use crate::screen::terminal::{self, Screen};
 use crate::screen::view;
 use crate::signals::Termination;
 
@@ -52,7 +52,7 @@ pub(crate) async fn pick(
 /// Shows the hosts until one is picked; false when nobody is.
 async fn choose(picker: &mut Picker, config: &Config, client_name: &str) -> std::io::Result<bool> {
     let mut termination = Termination::listen()?;
-    let theme = *config.themes.of(config.themes.start());
+    let theme = *config.themes.of(config.themes.start().unwrap_or_else(terminal::look));
     let mut screen = Screen::take()?;
     let mut keyboard = EventStream::new();
     let mut look = interval(LOOK);

@@ -14,8 +14,13 @@ use crossterm::{execute, queue};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use rustix::process::{Signal, kill_current_process_group};
+use terminal_colorsaurus::{QueryOptions, ThemeMode, theme_mode};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::screen::model::Look;
+
+/// A terminal that does not tell its colours in this time does not tell them.
+const ANSWER_TIME: Duration = Duration::from_millis(100);
 /// Whether the terminal is ours at the moment.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 /// A shell may ignore the stop, and then nothing continues us; so the wait for that is bounded.
@@ -123,6 +128,17 @@ pub fn restore() {
         let _ = write_mouse(false);
         let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
+    }
+}
+
+/// The look that suits the terminal's background. It is asked before its keys are read, or its answer
+/// would be taken for some.
+pub fn look() -> Look {
+    let mut options = QueryOptions::default();
+    options.timeout = ANSWER_TIME;
+    match theme_mode(options) {
+        Ok(ThemeMode::Light) => Look::Light,
+        Ok(ThemeMode::Dark) | Err(_) => Look::Dark,
     }
 }
 

@@ -88,7 +88,7 @@ fn an_ascii_screen_has_nothing_else() {
     let mut console = Console::connected(120, 36);
     for keys in ["", "?", "Esc R", "Esc :", "Esc i", "Esc 2 ]", "]", "]", "q"] {
         console.press(keys);
-        let screen = console.screen_in(config.themes.of(config.themes.start()));
+        let screen = console.screen_in(config.themes.of(config.themes.start().unwrap()));
         assert!(screen.is_ascii(), "{screen}");
     }
 }

@@ -186,6 +186,6 @@ fn themes_go_round_and_the_configuration_chooses_the_first() {
     assert_eq!(looks, [Look::Light, Look::Plain, Look::Dark]);
     for (word, look) in [("dark", Look::Dark), ("light", Look::Light), ("never", Look::Plain)] {
         let config: Config = format!("[theme]\ncolours = \"{word}\"").parse().unwrap();
-        assert_eq!(config.themes.start(), look);
+        assert_eq!(config.themes.start(), Some(look));
     }
 }

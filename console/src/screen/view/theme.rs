@@ -1,17 +1,12 @@
 //! Colours and weights. No meaning hangs on a colour alone.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ratatui::style::{Color, Modifier, Style};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
-use terminal_colorsaurus::{QueryOptions, ThemeMode, theme_mode};
 
 use crate::screen::model::Look;
-
-/// A terminal that does not tell its colours in this time does not tell them.
-const ANSWER_TIME: Duration = Duration::from_millis(100);
 
 /// How each sort of text looks.
 #[derive(Debug, Clone, Copy)]
@@ -172,7 +167,7 @@ pub struct Themes {
     dark: Theme,
     light: Theme,
     plain: Theme,
-    /// The one to begin with; none asks the terminal.
+    /// The one to begin with; none leaves that to the terminal.
     start: Option<Look>,
 }
 
@@ -200,17 +195,9 @@ impl Themes {
         }
     }
 
-    /// The look to begin with; where the configuration leaves that open, the terminal is asked.
-    pub fn start(&self) -> Look {
-        let asked = || {
-            let mut options = QueryOptions::default();
-            options.timeout = ANSWER_TIME;
-            match theme_mode(options) {
-                Ok(ThemeMode::Light) => Look::Light,
-                Ok(ThemeMode::Dark) | Err(_) => Look::Dark,
-            }
-        };
-        self.start.unwrap_or_else(asked)
+    /// The look to begin with; none where the configuration leaves that to the terminal.
+    pub fn start(&self) -> Option<Look> {
+        self.start
     }
 }
 
