@@ -40,6 +40,7 @@ mod socket;
 mod steps;
 mod stress;
 mod terminal;
+mod tidy;
 mod typed;
 mod unhooked;
 mod vault;

@@ -3,6 +3,8 @@
 //! Plugins use them through `hotswap_plugin`, whose documentation shows them at work. Each macro
 //! parses first and expands after; what it generates calls only `hotswap_plugin::__private`.
 
+#![forbid(unsafe_code)]
+
 mod imports;
 mod interface;
 mod invoke;

@@ -19,6 +19,8 @@
 //! Log records wait in a bounded queue of their own, apart from answers and events; what did not
 //! fit is counted in a `dropped` notification.
 
+#![forbid(unsafe_code)]
+
 mod contents;
 mod event;
 pub mod in_flight;

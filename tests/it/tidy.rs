@@ -1,0 +1,198 @@
+//! Who may know whom: the floors of the crates, as tables, and the tests that hold the sources to them.
+//!
+//! A floor may import those that the table lists for it, which stand before it in the table. So there
+//! are no circles between floors; within one there may be. A module without a floor is a failure.
+
+mod crates;
+mod floors;
+mod scan;
+
+use insta::assert_snapshot;
+
+use crate::support::repository;
+use crates::{Crate, dependency_complaints, missing_forbids, unsafe_complaints};
+use floors::{ALL_BELOW, Floor, House, ROOT, SourceFile, complaints, sources};
+
+const CONSOLE: House = House {
+    root: "console/src",
+    floors: &[
+        Floor::of("failure", &[]),
+        Floor::of("format", &[]),
+        Floor::of("signals", &[]),
+        Floor::of("host", &[]),
+        Floor::of("compare", &["format", "host"]),
+        Floor::of("session", &["format", "host", "compare"]),
+        Floor::of("cli", &["failure", "format", "signals", "host", "compare", "session"]),
+        Floor::of("screen::layout", &["format"]),
+        Floor::of("screen::input", &["host", "screen::layout"]),
+        Floor::of(
+            "screen::model",
+            &["format", "host", "compare", "session", "screen::layout", "screen::input"],
+        ),
+        Floor::of(
+            "screen::update",
+            &["format", "host", "session", "screen::layout", "screen::input", "screen::model"],
+        ),
+        Floor::of(
+            "screen::view",
+            &["format", "compare", "session", "screen::layout", "screen::input", "screen::model"],
+        ),
+        Floor::of("screen::clock", &[]),
+        Floor::of("screen::config", &["screen::input", "screen::model", "screen::view"]),
+        Floor::of("screen::editor", &["screen::model"]),
+        Floor::of("screen::remembered", &["screen::model"]),
+        Floor::of("screen::terminal", &["screen::model"]),
+        Floor::of("screen::writer", &["screen::remembered"]),
+        Floor::of("screen::app", &[ALL_BELOW]),
+        Floor::of("screen::picker", &[ALL_BELOW]),
+        Floor::of("screen::start", &[ALL_BELOW]),
+        Floor::of("screen", &[ALL_BELOW]),
+    ],
+};
+
+/// The crates but for the tests, and which of the others each may depend on.
+const CRATES: &[Crate] = &[
+    Crate { directory: "engine/protocol", may_depend_on: &[] },
+    Crate { directory: "engine/macros", may_depend_on: &[] },
+    Crate { directory: "engine/plugin", may_depend_on: &["hotswap-macros"] },
+    Crate { directory: "engine/core", may_depend_on: &["hotswap-plugin", "hotswap-protocol"] },
+    Crate { directory: "engine/build", may_depend_on: &["hotswap-engine"] },
+    Crate {
+        directory: "console",
+        may_depend_on: &["hotswap-build", "hotswap-engine", "hotswap-protocol"],
+    },
+    Crate { directory: "sample-host", may_depend_on: &["hotswap-engine", "sample-api"] },
+    Crate { directory: "sample-plugins/api", may_depend_on: &["hotswap-plugin"] },
+    Crate { directory: "sample-plugins/alpha", may_depend_on: SAMPLE },
+    Crate { directory: "sample-plugins/beta", may_depend_on: SAMPLE },
+    Crate { directory: "sample-plugins/cat", may_depend_on: SAMPLE },
+    Crate { directory: "sample-plugins/dog", may_depend_on: SAMPLE },
+    Crate { directory: "sample-plugins/gamma", may_depend_on: SAMPLE },
+    Crate { directory: "sample-plugins/guardian", may_depend_on: SAMPLE },
+    Crate { directory: "sample-plugins/world", may_depend_on: SAMPLE },
+];
+const SAMPLE: &[&str] = &["hotswap-plugin", "sample-api"];
+
+/// Where `unsafe` may stand. In the macros it is only a word of what they write into plugins.
+const UNSAFE: &[&str] = &["engine/plugin", "engine/core", "engine/macros"];
+/// The crates that the compiler holds to having none.
+const WITHOUT_UNSAFE: &[&str] = &["engine/protocol", "engine/macros", "engine/build", "console"];
+
+#[test]
+fn modules_import_only_what_stands_below_them() {
+    for house in [&CONSOLE] {
+        let files = sources(repository(), house.root);
+        assert_none(complaints(house, &files));
+    }
+}
+
+#[test]
+fn crates_depend_only_on_those_below_them() {
+    assert_none(dependency_complaints(repository(), CRATES));
+}
+
+#[test]
+fn unsafe_stands_only_where_it_may() {
+    assert_none(unsafe_complaints(repository(), UNSAFE));
+    assert_none(missing_forbids(repository(), WITHOUT_UNSAFE));
+}
+
+fn assert_none(complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// What is wrong with a crate of these files, of which `high` is divided.
+fn complaints_of(files: &[(&str, &str)]) -> String {
+    const HOUSE: House = House {
+        root: "src",
+        floors: &[
+            Floor::of("low", &[ROOT]),
+            Floor::of("high::left", &["low"]),
+            Floor::of("high::right", &["low"]),
+            Floor::of("high", &[ALL_BELOW]),
+        ],
+    };
+    let others = [("low", ""), ("high::left", ""), ("high::right", ""), ("high", "")];
+    let others = others.iter().filter(|(module, _)| files.iter().all(|(it, _)| it != module));
+    let files = files.iter().chain(others).map(|(module, text)| SourceFile {
+        path: format!("src/{}.rs", module.replace("::", "/")),
+        module: module.split("::").filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        text: (*text).to_owned(),
+    });
+    complaints(&HOUSE, &files.collect::<Vec<_>>()).join("\n")
+}
+
+#[test]
+fn each_way_to_import_what_stands_above_is_seen() {
+    let found = complaints_of(&[
+        ("", "mod high; mod low; pub use high::Both; pub fn of_root() {}"),
+        ("high", "mod left; mod right; use right::Right; pub struct Both;"),
+        ("low::one", "use crate::{high::{left::{self, Left}, right::Right as It}, low::two};"),
+        ("low::two", "fn f() {\n    crate::high::left::run();\n    <crate::Both>::new();\n}"),
+        (
+            "low::three",
+            "use super::super::high::right;\nmod tests { use super::super::super::high; }",
+        ),
+        ("high::left", "use super::right::Right;\nuse super::Right as It;\nuse crate::high as up;"),
+        ("high::right::deep", "#[serde(default = \"super::super::left::f\")]"),
+    ]);
+    assert_snapshot!(found, @r"
+    src/high/left.rs:1 imports `crate::high::right::Right`: `high::left` may import only `low`; move what both need down, or pass it in
+    src/high/left.rs:2 imports `crate::high::Right`: `high::left` may import only `low`; move what both need down, or pass it in
+    src/high/left.rs:3 imports `crate::high`: `high::left` may import only `low`; move what both need down, or pass it in
+    src/high/right/deep.rs:1 imports `crate::high::left::f`: `high::right` may import only `low`; move what both need down, or pass it in
+    src/low/one.rs:1 imports `crate::high::left::Left`: `low` may import only `crate`; move what both need down, or pass it in
+    src/low/one.rs:1 imports `crate::high::left`: `low` may import only `crate`; move what both need down, or pass it in
+    src/low/one.rs:1 imports `crate::high::right::Right`: `low` may import only `crate`; move what both need down, or pass it in
+    src/low/three.rs:1 imports `crate::high::right`: `low` may import only `crate`; move what both need down, or pass it in
+    src/low/three.rs:2 imports `crate::high`: `low` may import only `crate`; move what both need down, or pass it in
+    src/low/two.rs:2 imports `crate::high::left::run`: `low` may import only `crate`; move what both need down, or pass it in
+    src/low/two.rs:3 imports `crate::Both`: `low` may import only `crate`; move what both need down, or pass it in
+    ");
+}
+
+#[test]
+fn what_stands_below_or_elsewhere_may_be_imported() {
+    let found = complaints_of(&[
+        ("", "pub use other_crate as other;"),
+        ("low", "use crate::other::Thing; use crate::of_root; use ::high::left; use std::fmt;"),
+        (
+            "low::one",
+            "// crate::high\n/* crate::high /* */ */ \"see crate::high\"; r#\"see \"crate::high\"\"#;",
+        ),
+        ("low::two", "const BRACE: char = '{'; fn f<'a>(it: &'a str) -> impl Sized + use<'a> {}"),
+        (
+            "high::left",
+            "use crate::low::{self, *}; use crate::high::left::one; use super::super::low;",
+        ),
+        (
+            "high::left::one",
+            "pub(in crate::high) mod inner { use super::super::two; } use super::f;",
+        ),
+        ("high", "pub use left::Left; use self::right::Right; use crate::low;"),
+    ]);
+    assert_snapshot!(found, @"");
+}
+
+#[test]
+fn a_table_that_is_not_that_of_the_crate_is_seen() {
+    const HOUSE: House = House {
+        root: "src",
+        floors: &[Floor::of("gone", &[]), Floor::of("low", &["high"]), Floor::of("high", &[])],
+    };
+    let file = |module: &str| SourceFile {
+        path: format!("src/{module}.rs"),
+        module: vec![module.to_owned()],
+        text: String::new(),
+    };
+    let found = complaints(&HOUSE, &["low", "high", "fresh"].map(file));
+    assert_snapshot!(found.join("\n"), @r"
+    src/fresh.rs is the module `fresh`, which the table of src does not name: say there what it may import
+    the table of src lets `low` import `high`, which does not stand below it: a floor looks down only
+    the table of src names `gone`, which is not there
+    ");
+    assert_snapshot!(
+        complaints_of(&[("high::middle", "")]),
+        @"src/high/middle.rs is the module `high::middle`, which the table of src does not name: say there what it may import"
+    );
+}
