@@ -98,6 +98,9 @@ pub fn complaints(house: &House, files: &[SourceFile]) -> Vec<String> {
             Some(floor) if plan.stands_on(&file.module, floor) => {
                 let imports = scan::imports(&file.text, &file.module);
                 complaints.extend(imports.iter().filter_map(|it| plan.judge(file, floor, it)));
+                complaints.extend(scan::other_files(&file.text).into_iter().map(|line| {
+                    format!("{}:{line} takes code from another file, past the table", file.path)
+                }));
             }
             _ => {
                 complaints.insert(format!(

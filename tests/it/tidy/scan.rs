@@ -173,6 +173,19 @@ pub fn imports(text: &str, module: &[String]) -> Vec<Import> {
     found
 }
 
+/// The lines where a source takes code from a file that is not where its module is looked for.
+pub fn other_files(text: &str) -> Vec<usize> {
+    let begins = ["#[path =", "include!("].map(tokens);
+    let tokens = tokens(text);
+    let is_there = |at: &usize| {
+        begins.iter().any(|begin| {
+            let there = tokens[*at..].iter().take(begin.len()).map(|token| &token.kind);
+            there.eq(begin.iter().map(|token| &token.kind))
+        })
+    };
+    (0..tokens.len()).filter(is_there).map(|at| tokens[at].line).collect()
+}
+
 struct Reader<'a> {
     tokens: &'a [Token],
     at: usize,
