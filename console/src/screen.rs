@@ -12,7 +12,6 @@ pub mod model;
 pub mod update;
 pub mod view;
 // The world outside: the clock, the terminal, files, other programs.
-mod clock;
 pub mod config;
 pub mod editor;
 pub mod remembered;

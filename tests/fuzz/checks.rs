@@ -29,9 +29,9 @@ pub fn artifact(file: &[u8]) {
     if let Ok(facts) = artifact::inspect(&stamped) {
         assert_eq!(facts.build_id, id);
         // Whatever its name is, it is one part of a path.
-        let path = artifact::stored_path(Path::new("store"), &facts.name, id);
+        let path = artifact::layout::stored_path(Path::new("store"), &facts.name, id);
         assert_eq!(path.components().count(), 3);
-        assert_eq!(artifact::stored_id(&path), Some(id));
+        assert_eq!(artifact::layout::stored_id(&path), Some(id));
     }
 }
 
@@ -158,7 +158,7 @@ pub fn dep_info(text: &[u8]) {
 pub fn store(input: &[u8]) {
     let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
     let (name, content) = (String::from_utf8_lossy(&input[..end]), &input[end..]);
-    artifact::read_phases(content);
+    artifact::layout::read_phases(content);
     if let Ok(id) = name.parse::<BuildId>() {
         assert_eq!(id.to_string(), name.to_lowercase());
     }
@@ -169,10 +169,10 @@ pub fn store(input: &[u8]) {
     }
     let dir = tempfile::tempdir().expect("make a directory");
     let store = Store::open(dir.path()).expect("open a store");
-    let path = artifact::store_dir(dir.path(), "echo").join(&*name);
+    let path = artifact::layout::store_dir(dir.path(), &"echo".parse().unwrap()).join(&*name);
     fs::create_dir(dir.path().join("echo")).expect("make a directory");
     fs::write(&path, content).expect("write a file");
-    let stored = artifact::stored_id(&path);
+    let stored = artifact::layout::stored_id(&path);
     let listed = store.list("echo").expect("list a store");
     assert_eq!(listed.iter().map(|file| file.build_id).next(), stored);
     if let Some(id) = stored {

@@ -19,7 +19,7 @@ fn answer(host: &Host) -> u32 {
 /// A store with these revisions of `echo`, as builds leave them.
 fn store_of(numbers: &[u32]) -> (tempfile::TempDir, Vec<BuildId>) {
     let store = tempfile::tempdir().unwrap();
-    let dir = artifact::store_dir(store.path(), "echo");
+    let dir = artifact::layout::store_dir(store.path(), &"echo".parse().unwrap());
     std::fs::create_dir(&dir).unwrap();
     let ids = numbers.iter().map(|number| {
         let file = revision("echo", *number);
@@ -114,7 +114,8 @@ fn what_is_not_there_is_said() {
     assert!(refusal("echo@00000000").contains("build 00000000 of echo is not in /"));
     assert!(refusal("ghost@00000000").contains("no build of ghost is stored in /"));
 
-    let file = artifact::store_dir(store.path(), "echo").join(format!("{}.so", ids[0]));
+    let file = artifact::layout::store_dir(store.path(), &"echo".parse().unwrap())
+        .join(format!("{}.so", ids[0]));
     let mut content = std::fs::read(&file).unwrap();
     let middle = content.len() / 2;
     content[middle] ^= 1;
@@ -148,7 +149,8 @@ fn a_build_that_is_loaded_stays_in_the_store() {
         let stored: BTreeSet<_> = files.collect();
         ids.iter().map(|id| stored.contains(id)).collect::<Vec<_>>()
     };
-    let artifact = artifact::store_dir(store.path(), "echo").join(format!("{}.so", ids[2]));
+    let artifact = artifact::layout::store_dir(store.path(), &"echo".parse().unwrap())
+        .join(format!("{}.so", ids[2]));
     File::options().write(true).open(artifact).unwrap().set_modified(SystemTime::now()).unwrap();
     builds.prune("echo", none).unwrap();
     assert_eq!(stored(), [true, false, true], "the first is loaded, the third is the newest");

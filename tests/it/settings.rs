@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use hotswap_engine::{PluginManager, args, protocol::VersionState};
+use hotswap_engine::{Generation, args, protocol::VersionState};
 use insta::assert_snapshot;
 
 use crate::support::{Host, PluginDir};
 
 /// A callback's error.
-fn refuse(_: &PluginManager, _: &PluginManager) -> Result<(), &'static str> {
+fn refuse(_: &Generation, _: &Generation) -> Result<(), &'static str> {
     Err("not today")
 }
 
@@ -64,7 +64,7 @@ fn the_host_is_called_back_before_the_publish() {
     assert_eq!(host.engine.reload_count(), 0);
     host.plugins.install("echo", 2);
     let report = host.engine.reload_with((), |new, old| {
-        let revision = |manager: &PluginManager| -> u32 {
+        let revision = |manager: &Generation| -> u32 {
             manager.plugin("echo").unwrap().invoke("revision", args![]).unwrap()
         };
         assert_eq!((revision(new), revision(old)), (2, 1));

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_engine::{PluginManager, args, protocol::VersionState};
+use hotswap_engine::{Generation, args, protocol::VersionState};
 use insta::{allow_duplicates, assert_snapshot};
 use serde_json::json;
 
@@ -181,7 +181,7 @@ fn a_value_that_gets_stuck_while_it_is_migrated_fails_the_reload() {
     host.plugins.install("stuck-on-carry", 2);
     let gate = Gate::new();
     // `on_init` has read the old value once by then; what changed since is read before the publish.
-    let get_stuck = |_: &PluginManager, old: &PluginManager| {
+    let get_stuck = |_: &Generation, old: &Generation| {
         let old = old.plugin("stuck-on-carry").unwrap();
         old.invoke::<()>("touch", args![]).unwrap();
         stuck.say(&format!("deserialize {}", gate.path()));

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use hotswap_engine::artifact::{self, Facts, Toolchain};
+use hotswap_artifact::{self as artifact, Facts, Toolchain};
 use hotswap_protocol::{ArtifactContents, ErrorKind, Source, WireError};
 use serde::Serialize;
 
@@ -84,7 +84,7 @@ impl Inspection {
         Self {
             path: path.to_owned(),
             size_bytes,
-            name: facts.name,
+            name: facts.name.to_string(),
             crate_version: facts.crate_version,
             build_id: facts.build_id.to_string(),
             source: facts.source,

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use hotswap_artifact as artifact;
 use hotswap_build::{BuildId, SourceDiff, Store, source_diff};
-use hotswap_engine::artifact;
-use hotswap_protocol::{ArtifactChange, ErrorKind, HostInfo, Source, VersionInfo, WireError};
+use hotswap_protocol::{
+    ArtifactChange, ErrorKind, HostInfo, InvalidBuildId, Source, VersionInfo, WireError,
+};
 
 use super::probe::Prober;
 
@@ -116,7 +118,8 @@ impl Places {
                 return Ok(copy);
             }
         }
-        let id: BuildId = build_id.parse().map_err(|error: String| wrong(plugin, error))?;
+        let id: BuildId =
+            build_id.parse().map_err(|error: InvalidBuildId| wrong(plugin, error.to_string()))?;
         let Some(store) = &self.store_dir else {
             let what = format!(
                 "the artifact of v{} went with it, and no store of builds is known: a host names \
@@ -174,7 +177,7 @@ impl Places {
 /// The build id of the plugin's artifact at this path, if it is one and whole.
 fn build_of(plugin: &str, path: &Path) -> Option<String> {
     let facts = artifact::inspect(&std::fs::read(path).ok()?).ok()?;
-    facts.name.eq_ignore_ascii_case(plugin).then(|| facts.build_id.to_string())
+    facts.name.is(plugin).then(|| facts.build_id.to_string())
 }
 
 fn wrong(plugin: &str, what: String) -> WireError {

@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::failure::Failure;
-use crate::screen::clock::now_ms;
 use crate::screen::config::Config;
 use crate::screen::editor::{self, Editing};
 use crate::screen::model::Place;
@@ -24,6 +23,7 @@ use crate::screen::view::{self, Themes};
 use crate::screen::writer::{Files, Work};
 use crate::session::{self, LogLine, Options, Order, Session, SessionEvent};
 use crate::signals::{Asked, Termination};
+use hotswap_protocol::clock::now_ms;
 
 /// What comes by itself is drawn at most this often; what a person does, at once.
 const FRAME: Duration = Duration::from_millis(33);

@@ -24,7 +24,7 @@ pub mod vault;
 
 use std::path::{Path, PathBuf};
 
-use hotswap_protocol::HostInfo;
+use hotswap_protocol::{HostInfo, same_plugin};
 use serde::{Deserialize, Serialize};
 
 pub use place::Place;
@@ -303,7 +303,7 @@ impl State {
     pub fn selected_package(&self) -> Option<&str> {
         let plugin = &self.plugins.selected()?.plugin.name;
         let packages = self.host.packages.iter().map(String::as_str);
-        packages.into_iter().find(|package| package.eq_ignore_ascii_case(plugin))
+        packages.into_iter().find(|package| same_plugin(package, plugin))
     }
 
     /// The key that asks for this, as people write it; or the command to look for in the palette.

@@ -9,7 +9,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::cli;
 use crate::failure::Failure;
 use crate::host::socket::{self, HostChoice};
-use crate::screen::clock::now_ms;
 use crate::screen::config::Config;
 use crate::screen::input::action::{Action, Scope};
 use crate::screen::input::key::Key;
@@ -18,6 +17,7 @@ use crate::screen::model::picker::Picker;
 use crate::screen::terminal::{self, Screen};
 use crate::screen::view;
 use crate::signals::Termination;
+use hotswap_protocol::clock::now_ms;
 
 /// How often to look which hosts run.
 const LOOK: Duration = Duration::from_secs(1);

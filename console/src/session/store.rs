@@ -5,9 +5,9 @@ use std::env::consts::DLL_SUFFIX;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use hotswap_artifact as artifact;
 use hotswap_build::{BuildError, HostPackage, Store, StoredFile};
-use hotswap_engine::artifact;
-use hotswap_protocol::{ErrorKind, Source, WireError};
+use hotswap_protocol::{ErrorKind, InvalidBuildId, Source, WireError, same_plugin};
 use serde::Serialize;
 
 /// Of the stored builds of a plugin so many are looked into, the newest.
@@ -63,7 +63,7 @@ pub(super) fn mend(
         Some((plugin.to_owned(), checked.err()?))
     });
     let mended = broken.map(|(plugin, reason)| {
-        let served = good.iter().find(|(name, _)| name.eq_ignore_ascii_case(&plugin));
+        let served = good.iter().find(|(name, _)| same_plugin(name, &plugin));
         let build_id = served.map(|(_, build_id)| build_id.clone()).or_else(|| {
             let newest = builds(store_dir, &plugin).ok()?.into_iter().next()?;
             Some(newest.build_id)
@@ -86,7 +86,7 @@ pub(super) fn install(
     let wrong = |text: String| WireError::new(ErrorKind::Build, text);
     let store = Store::open(store_dir).map_err(|error| wrong(error.to_string()))?;
     for StoredChoice { plugin, build_id } in builds {
-        let id = build_id.parse().map_err(wrong)?;
+        let id = build_id.parse().map_err(|error: InvalidBuildId| wrong(error.to_string()))?;
         let stored = store.get(plugin, id).map_err(|error| wrong(error.to_string()))?;
         let Some(stored) = stored else {
             return Err(wrong(format!("build {build_id} of {plugin} is not stored any more")));

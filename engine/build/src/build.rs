@@ -7,8 +7,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hotswap_engine::artifact::{self, BuildId, Source};
-use hotswap_engine::protocol::PhaseTiming;
+use hotswap_artifact::{self as artifact, BuildId, Source};
+use hotswap_protocol::PhaseTiming;
 use serde::Serialize;
 
 use crate::build::compile::{Package, compile};
@@ -166,14 +166,22 @@ pub fn build_plugin(
     let stamped_at = Instant::now();
     let store = plugin.store()?;
     let StoredArtifact { path, facts } = store.put(&library)?;
-    store.prune(&facts.name, options.store_limits)?;
+    store.prune(facts.name.as_str(), options.store_limits)?;
     let last = [("stamp", stamped_at - linked_at), ("store", stamped_at.elapsed())];
     if let Some(replay) = &mut replay {
         effect = judge(effect, build_id, replay);
     }
     let phases = in_sum(notice.into_iter().chain(phases).chain(last));
     let plugin = facts.name;
-    let built = Built { plugin, build_id, artifact: path, source, warnings, effect, phases };
+    let built = Built {
+        plugin: plugin.to_string(),
+        build_id,
+        artifact: path,
+        source,
+        warnings,
+        effect,
+        phases,
+    };
     built.keep_phases();
     Ok(built)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use git2::{ErrorCode, Repository, StatusOptions};
-use hotswap_engine::artifact::Source;
+use hotswap_artifact::Source;
 
 /// The state of the work tree that `dir` lies in: `None` outside a repository and in one without
 /// commits.

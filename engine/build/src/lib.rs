@@ -68,4 +68,4 @@ pub use static_link::{StaticLinks, link_statically, unlink_statically};
 pub use store::{Store, StoreLimits, StoredArtifact, StoredFile};
 pub use watch::{Quiet, SourceChange, Watcher};
 
-pub use hotswap_engine::artifact::{BuildId, Facts, Source};
+pub use hotswap_artifact::{BuildId, Facts, Source};

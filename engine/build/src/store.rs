@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hotswap_engine::artifact::{self, BuildId, Facts};
-use hotswap_engine::protocol::PhaseTiming;
+use hotswap_artifact::{self as artifact, BuildId, Facts, layout};
+use hotswap_protocol::{PhaseTiming, PluginName};
 
 use crate::{BuildError, atomic_file};
 
@@ -74,8 +74,8 @@ impl Store {
         let facts = artifact::inspect(artifact).map_err(|error| {
             BuildError::artifact(format!("this is no artifact that can be stored: {error}"))
         })?;
-        let path = self.path(&facts.name, facts.build_id)?;
-        let others = self.list(&facts.name)?.into_iter().filter(|file| file.path != path);
+        let path = self.path(facts.name.as_str(), facts.build_id)?;
+        let others = self.list(facts.name.as_str())?.into_iter().filter(|file| file.path != path);
         let others = others.map(|file| file.stored_at);
         let stored = atomic_file::write_executable(&path, artifact)
             .and_then(|()| atomic_file::date_as_newest(&path, others));
@@ -155,16 +155,10 @@ impl Store {
         Ok(self.plugin_dir(plugin)?.join(format!("{build_id}{DLL_SUFFIX}")))
     }
 
-    /// A plugin is known by its name without regard to case. The name may come out of a foreign
-    /// file, so it must not lead anywhere else.
     fn plugin_dir(&self, plugin: &str) -> Result<PathBuf, BuildError> {
-        let is_plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-        if plugin.is_empty() || !plugin.chars().all(is_plain) {
-            return Err(BuildError::artifact(format!(
-                "{plugin:?} is no name of a plugin: letters, digits, `_` and `-` make one"
-            )));
-        }
-        Ok(self.dir.join(plugin.to_lowercase()))
+        let plugin = plugin.parse::<PluginName>();
+        let plugin = plugin.map_err(|error| BuildError::artifact(error.to_string()))?;
+        Ok(layout::store_dir(&self.dir, &plugin))
     }
 }
 
@@ -172,14 +166,14 @@ impl StoredArtifact {
     /// Brings the artifact into a host's plugin directory as `<plugin>.so` and returns its path, as
     /// [`Built::install`](crate::Built::install) does.
     pub fn install(&self, out_dir: &Path) -> Result<PathBuf, BuildError> {
-        install(&self.facts.name, self.facts.build_id, &self.path, out_dir)
+        install(self.facts.name.as_str(), self.facts.build_id, &self.path, out_dir)
     }
 }
 
 /// A host that has it loaded keeps the file beside it locked; one that is about to finds it locked until
 /// all is gone. What cannot be removed now is found again the next time.
 fn remove_unless_loaded(path: &Path) -> bool {
-    let lock = artifact::stored_lock(path);
+    let lock = layout::stored_lock(path);
     let file = File::options().create(true).truncate(false).write(true).open(&lock);
     let Ok(_locked) = file.and_then(|file| Ok(file.try_lock().map(|()| file)?)) else {
         return false;
@@ -188,14 +182,14 @@ fn remove_unless_loaded(path: &Path) -> bool {
         return false;
     }
     let _ = fs::remove_file(lock);
-    let _ = fs::remove_file(artifact::stored_phases(path));
+    let _ = fs::remove_file(layout::stored_phases(path));
     true
 }
 
 /// What an artifact says of itself, where that is what its name says; an error in words otherwise.
 fn expect_build(artifact: &[u8], plugin: &str, build_id: BuildId) -> Result<Facts, String> {
     let facts = artifact::inspect(artifact).map_err(|error| error.to_string())?;
-    if facts.build_id == build_id && facts.name.to_lowercase() == plugin.to_lowercase() {
+    if facts.build_id == build_id && facts.name.is(plugin) {
         return Ok(facts);
     }
     Err(format!("it holds `{}` {}", facts.name, facts.build_id))
@@ -203,7 +197,7 @@ fn expect_build(artifact: &[u8], plugin: &str, build_id: BuildId) -> Result<Fact
 
 /// Writes down beside a stored artifact how long each phase of building it took.
 pub(crate) fn keep_phases(stored: &Path, phases: &[PhaseTiming]) -> io::Result<()> {
-    atomic_file::write(&artifact::stored_phases(stored), &serde_json::to_vec(phases)?)
+    atomic_file::write(&layout::stored_phases(stored), &serde_json::to_vec(phases)?)
 }
 
 /// Brings a stored artifact into a plugin directory, if it still is that build.
@@ -231,7 +225,7 @@ pub(crate) fn install(
 /// `None` for what is not ours, and for what somebody has removed since.
 fn stored_file(entry: &DirEntry) -> Option<StoredFile> {
     let path = entry.path();
-    let build_id = artifact::stored_id(&path)?;
+    let build_id = layout::stored_id(&path)?;
     let metadata = entry.metadata().ok().filter(Metadata::is_file)?;
     Some(StoredFile {
         build_id,

@@ -2,6 +2,8 @@
 
 mod builder;
 mod inner;
+#[cfg(feature = "tokio")]
+mod tokio_workers;
 
 pub use builder::{EngineBuilder, plugin_dir_from_env};
 pub(crate) use inner::Inner;
@@ -20,8 +22,8 @@ use hotswap_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CallError, EngineError, Events, Func, LiveFuncs, LoadedPlugin, PluginManager, Signature, call,
-    reload::Request, thread::checkpoint, vault::View,
+    CallError, EngineError, Events, Func, Generation, LiveFuncs, LoadedPlugin, Signature,
+    load::Request, serve::by_name, vault::View, version::threads::checkpoint,
 };
 
 /// How long dropping an engine waits for calls to end.
@@ -97,14 +99,14 @@ impl Engine {
     pub fn reload_with<T, E>(
         &self,
         data: T,
-        mut callback: impl FnMut(&PluginManager, &PluginManager) -> Result<(), E>,
+        mut callback: impl FnMut(&Generation, &Generation) -> Result<(), E>,
     ) -> Result<ReloadReport, EngineError>
     where
         T: Serialize,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut callback =
-            |new: &PluginManager, old: &PluginManager| callback(new, old).map_err(Into::into);
+            |new: &Generation, old: &Generation| callback(new, old).map_err(Into::into);
         self.enter().load_as(Request::Changed, &data, Some(&mut callback))
     }
 
@@ -150,7 +152,7 @@ impl Engine {
     }
 
     /// The generation that serves. The handle keeps all its versions in use.
-    pub fn current(&self) -> Arc<PluginManager> {
+    pub fn current(&self) -> Arc<Generation> {
         self.enter().current()
     }
 
@@ -205,7 +207,7 @@ impl Engine {
         args: &[Value],
     ) -> Result<T, CallError> {
         let current = self.inner.current_cell();
-        call::invoke_serving(current, plugin, function, args)
+        by_name::invoke_serving(current, plugin, function, args)
     }
 
     /// Asks that a version which was replaced be freed now, and says what keeps it.

@@ -127,9 +127,9 @@ pub enum EngineError {
 
 impl EngineError {
     /// A load that failed at a step.
-    pub(crate) fn load(plugin: &str, step: Step, message: impl fmt::Display) -> Self {
+    pub(crate) fn load(plugin: impl fmt::Display, step: Step, message: impl fmt::Display) -> Self {
         Self::Load {
-            plugin: Some(plugin.to_owned()),
+            plugin: Some(plugin.to_string()),
             step,
             message: message.to_string(),
             causes: Vec::new(),
@@ -142,11 +142,15 @@ impl EngineError {
     }
 
     /// What a plugin's step answered.
-    pub(crate) fn of_outcome<T>(plugin: &str, step: Step, outcome: Outcome<T>) -> Result<T, Self> {
+    pub(crate) fn of_outcome<T>(
+        plugin: impl fmt::Display,
+        step: Step,
+        outcome: Outcome<T>,
+    ) -> Result<T, Self> {
         match outcome {
             Outcome::Ok(value) => Ok(value),
             Outcome::Err(error) => Err(Self::Load {
-                plugin: Some(plugin.to_owned()),
+                plugin: Some(plugin.to_string()),
                 step,
                 message: error.message().to_owned(),
                 causes: error.causes().to_vec(),
@@ -237,6 +241,18 @@ impl std::error::Error for EngineError {
         match self {
             Self::Setup { error, .. } => Some(error),
             _ => None,
+        }
+    }
+}
+
+/// What an image answered, its panic as an error.
+pub(crate) fn flatten<T>(outcome: Outcome<T>) -> hotswap_plugin::Result<T> {
+    match outcome {
+        Outcome::Ok(value) => Ok(value),
+        Outcome::Err(error) => Err(error),
+        Outcome::Panic(report) => {
+            let (message, location) = (report.message, report.location);
+            Err(Error::msg(format_args!("panicked at {location}: {message}")))
         }
     }
 }

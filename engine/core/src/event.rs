@@ -1,11 +1,8 @@
 //! The engine's events, for the host and for consoles.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
-    time::{SystemTime, UNIX_EPOCH},
+use std::sync::{
+    Mutex, PoisonError,
+    mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
 
 use hotswap_protocol::Event;
@@ -37,12 +34,6 @@ impl EventHub {
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         });
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// So much later, or a century where that is beyond what an instant can tell.

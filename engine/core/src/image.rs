@@ -1,15 +1,23 @@
 //! An artifact mapped into the host, or a plugin that is linked into it. Only this file opens and
 //! closes a library.
 
+pub(crate) mod heap;
+mod host_table;
 mod mapping;
+mod named;
 mod outside;
+pub(crate) mod step_thread;
 
+pub(crate) use host_table::HostServices;
+pub(crate) use named::{Copied, Named};
 pub(crate) use outside::Outside;
 
 use std::{
+    any::Any,
     fs::{File, OpenOptions},
     io,
     os::unix::fs::FileExt as _,
+    path::Path,
     ptr::NonNull,
     sync::Arc,
 };
@@ -25,12 +33,10 @@ use hotswap_plugin::{
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use crate::artifact::BuildId;
+use host_table::host_table;
 use mapping::mapping;
-
-use crate::{
-    EngineError, artifact::BuildId, find::Found, host_table::host_table, lifecycle::StepThread,
-    stage::Named, version::Version,
-};
+use step_thread::StepThread;
 
 /// A mapped image, attached to this host.
 ///
@@ -42,9 +48,10 @@ pub(crate) struct Image {
     mapped: Option<Mapped>,
     // What the image calls through until it is unmapped; `close` frees it then.
     host: NonNull<HostTable>,
-    // The table's context. This makes a cycle, which `close` breaks: a version whose image is never
+    // The table's context. This makes a cycle, which `close` breaks: an owner whose image is never
     // closed lives as long as the process, and so does the image.
-    version: Arc<Version>,
+    owner: Arc<dyn Any + Send + Sync>,
+    outside: Arc<Outside>,
 }
 
 /// What was mapped.
@@ -62,9 +69,14 @@ unsafe impl Sync for Image {}
 
 impl Image {
     /// Maps a staged artifact and attaches to it. Its constructors run on the load's own thread.
-    pub fn open(named: Named, version: &Arc<Version>, steps: &StepThread) -> Result<Self, String> {
-        let host = NonNull::from(Box::leak(Box::new(host_table(version))));
-        version.outside.set_file(named.copy.path());
+    pub fn open<H: HostServices>(
+        named: Named,
+        owner: &Arc<H>,
+        steps: &StepThread,
+    ) -> Result<Self, String> {
+        let host = NonNull::from(Box::leak(Box::new(host_table(owner))));
+        let outside = owner.outside().clone();
+        outside.set_file(named.copy.path());
         let (library, copy) = match open_with_host(&named, host, steps) {
             Ok(opened) => opened,
             Err(NotOpened::Refused(why)) => {
@@ -74,41 +86,44 @@ impl Image {
                 return Err(why);
             }
             Err(NotOpened::RunsOn(why)) => {
-                std::mem::forget((named, version.clone()));
+                std::mem::forget((named, owner.clone()));
                 return Err(why);
             }
         };
-        mapping(named.copy.path()).into_iter().for_each(|at| version.outside.set_mapping(at));
+        mapping(named.copy.path()).into_iter().for_each(|at| outside.set_mapping(at));
         match attach(&library, host, named.facts.build_id) {
             Ok(table) => {
                 // The image has a host of its own from now on, and its file is what was inspected: it
                 // may be loaded once more. Where this fails, only that does.
                 let _ = write_host(&copy, &named, None);
                 let mapped = Some(Mapped { library, named });
-                Ok(Self { table, mapped, host, version: version.clone() })
+                Ok(Self { table, mapped, host, owner: owner.clone(), outside })
             }
             Err(why) => {
                 // Its constructors have run, and nobody knows what they have left: it stays mapped.
-                std::mem::forget((library, named, version.clone()));
+                std::mem::forget((library, named, owner.clone()));
                 Err(format!("{why}; it stays mapped"))
             }
         }
     }
 
     /// Attaches to a plugin that is linked into this program.
-    pub fn link(plugin: &'static StaticPlugin, version: &Arc<Version>) -> Result<Self, String> {
-        let host = NonNull::from(Box::leak(Box::new(host_table(version))));
+    pub fn link<H: HostServices>(
+        plugin: &'static StaticPlugin,
+        owner: &Arc<H>,
+    ) -> Result<Self, String> {
+        let host = NonNull::from(Box::leak(Box::new(host_table(owner))));
         // SAFETY: the table was leaked, and such an image is never closed.
         let table = unsafe { attach_linked(plugin, host.as_ref()) };
         let table = NonNull::new(table.map_err(|error| error.to_string())?.cast_mut());
         let table = table.ok_or("it has no functions")?;
-        Ok(Self { table, mapped: None, host, version: version.clone() })
+        let outside = owner.outside().clone();
+        Ok(Self { table, mapped: None, host, owner: owner.clone(), outside })
     }
 
-    /// The file that was mapped, to be loaded once more.
-    pub fn staged_file(&self) -> Result<Found, EngineError> {
-        let mapped = self.mapped.as_ref().ok_or(EngineError::StaticallyLinked)?;
-        Found::at(mapped.named.copy.path())
+    /// The file that was mapped, to be loaded once more; `None` if the plugin is linked into the host.
+    pub fn file(&self) -> Option<&Path> {
+        self.mapped.as_ref().map(|mapped| mapped.named.copy.path())
     }
 
     fn table(&self) -> &PluginTable {
@@ -211,13 +226,9 @@ impl Image {
     ///
     /// # Safety
     /// Nobody is in the image, nothing but `close` is called afterwards, and this is called once.
-    pub unsafe fn detach(&self) {
+    pub unsafe fn detach(&self) -> Outcome<()> {
         // SAFETY: the caller's promise.
-        let detached = unsafe { (self.table().detach)(self.table().instance) };
-        if let Outcome::Panic(report) = detached {
-            let (plugin, location) = (self.version.name(), &report.location);
-            tracing::error!(plugin, "its drop panicked at {location}: {}", report.message);
-        }
+        unsafe { (self.table().detach)(self.table().instance) }
     }
 
     /// Unmaps the image, and looks whether it is gone.
@@ -225,11 +236,11 @@ impl Image {
     /// # Safety
     /// The image was detached; nothing runs in it or will, and no thread has destructors of it.
     pub unsafe fn close(self) -> Closed {
-        let Self { mapped, host, version, .. } = self;
+        let Self { mapped, host, owner, outside, .. } = self;
         let Some(Mapped { library, named }) = mapped else {
             return Closed::StillMapped("it is linked into this program".into());
         };
-        let why = match unmap(library, &named, &version.outside) {
+        let why = match unmap(library, &named, &outside) {
             Ok(()) => {
                 // SAFETY: the pointer came from a box, and who called through it is gone.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
@@ -238,7 +249,7 @@ impl Image {
             Err(why) => why,
         };
         // The image may still be called, by whatever keeps it: leave it its host.
-        std::mem::forget((version, named));
+        std::mem::forget((owner, named));
         Closed::StillMapped(why)
     }
 }

@@ -20,62 +20,64 @@
 // Everything that crosses is compiled by one compiler, which the gate makes sure of.
 #![allow(improper_ctypes_definitions)]
 
+// From the top floor down: each imports only what stands below it.
+
+// The facade: what a host holds.
 mod engine;
-mod error;
-mod event;
-
-pub mod artifact;
-mod call;
-mod dependency;
-mod find;
-mod func;
-mod future;
-mod history;
-mod image;
-mod lifecycle;
-mod linked;
-mod live;
-mod manager;
 pub mod probe;
-mod reload;
-mod stage;
 
-mod counts;
-mod current;
-mod ending;
-mod heap;
-mod holders;
-mod lease;
-mod reaper;
-mod slots;
-mod sync;
-mod thread;
-mod version;
+// What consoles ask for.
+mod server;
 
-mod extension;
+// A load or reload, from the plugin directory to the published generation.
+mod load;
+
+// The generation that serves, and the ways to call it.
+mod serve;
+
+// What nothing uses any more ends.
+mod reclaim;
+
+// What plugins and host share.
 mod vault;
 
-mod console;
-mod host_table;
+// The log that plugins write to, and consoles read.
 mod log;
-mod runtime;
 
-#[cfg(feature = "tokio")]
-mod tokio_workers;
+// One load of a plugin, and what keeps it in use.
+mod version;
 
-pub use call::CallError;
-pub use console::ConsoleSocket;
+// A library, open in this process.
+mod image;
+
+// The calls that are under way, by thread.
+mod slots;
+
+// What every floor needs.
+mod error;
+mod event;
+mod runtime_dir;
+mod sync;
+
 pub use engine::{Engine, EngineBuilder, ShutdownReport, plugin_dir_from_env};
 pub use error::{EngineError, Step};
 pub use event::Events;
-pub use func::{Func, LiveFuncs, Signature};
-pub use heap::Allocator;
-pub use history::store_dir_from_env;
+pub use hotswap_artifact as artifact;
 pub use hotswap_plugin::{self as plugin, Data, Leased, StaticPlugin, Value, static_plugins};
 pub use hotswap_protocol as protocol;
+pub use image::heap::Allocator;
+pub use load::earlier::store_dir_from_env;
 pub use log::{ConsoleLayer, console_layer};
-pub use manager::{LoadedPlugin, PluginManager, Registered};
-pub use thread::checkpoint;
+pub use serve::{
+    error::CallError,
+    generation::{Generation, LoadedPlugin, Registered},
+    typed::{Func, LiveFuncs, Signature},
+};
+pub use server::ConsoleSocket;
+pub use version::threads::checkpoint;
+
+/// What the Go project calls a [`Generation`].
+pub type PluginManager = Generation;
 
 /// The arguments of a dynamic call: `args!["Ada", 2]`.
 #[macro_export]

@@ -29,13 +29,9 @@ use hotswap_protocol::{ArtifactContents, ExportInfo, ImportInfo, LiveTypeInfo, T
 use crate::{
     Engine, EngineError, Step,
     artifact::BuildId,
-    engine::Inner,
-    find::Found,
-    lease::Lease,
-    lifecycle::StepThread,
-    reload::{Phases, keep_export, open_version},
-    vault::{Bag, Overlay},
-    version::function_info,
+    image::step_thread::StepThread,
+    load::{Phases, find::Found, keep_export, open_version},
+    version::{function_info, lease::Lease},
 };
 
 /// How long the artifact's code may take to answer one question.
@@ -60,12 +56,11 @@ impl Contents {
     /// When the file is no artifact for this program's toolchain, and when its code fails or panics.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         let engine = Engine::builder(path).build()?;
-        let inner: &Inner = engine.inner();
-        let inspected = inner.staging().stage(Found::at(path)?)?.inspect()?;
-        let bag = Bag::loading(Overlay::new(&[]));
-        let steps = StepThread::start(STEP_TIMEOUT, inner.id())?;
+        let context = engine.inner().load_context();
+        let inspected = context.staging.stage(Found::at(path)?)?.inspect()?;
+        let steps = StepThread::start(STEP_TIMEOUT, context.services.engine)?;
         let opened = (&steps, &mut Phases::default());
-        Self::ask(&open_version(inner, &inspected, 1, bag, opened)?, &steps)
+        Self::ask(&open_version(&context, &inspected, 1, opened)?, &steps)
     }
 
     fn ask(lease: &Lease, steps: &StepThread) -> Result<Self, EngineError> {
@@ -77,7 +72,7 @@ impl Contents {
         let exporter = version.clone();
         steps.run(lease, Step::Export, move |image| keep_export(image, &exporter))?;
         Ok(Self {
-            plugin: version.name().to_owned(),
+            plugin: version.name().to_string(),
             build_id: version.facts.build_id,
             functions: steps.run(lease, Step::Create, |image| image.describe())?,
             live_types: steps.run(lease, Step::Create, |image| image.describe_types())?,

@@ -6,6 +6,7 @@
 
 mod file;
 mod protocol;
+pub(crate) mod waiters;
 
 use std::{
     cell::Cell,
@@ -19,7 +20,7 @@ use std::{
     },
 };
 
-use crate::{sync::must_fence, thread::this_thread_name};
+use crate::sync::must_fence;
 use file::CallsFile;
 use protocol::{DEPTH, Slot, ThreadSlots};
 
@@ -170,7 +171,7 @@ impl Drop for Claim {
         });
         if let Some(slots) = threads().get(self.0) {
             if slots.end() {
-                crate::reaper::look_again();
+                waiters::look_again();
             }
             FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
         }
@@ -213,7 +214,7 @@ impl SlotAt {
     #[cold]
     fn tell(self) {
         if self.slots().take_wish_for(self.slot()) {
-            crate::reaper::look_again();
+            waiters::look_again();
         }
     }
 }
@@ -237,7 +238,7 @@ impl Entered {
     pub fn new() -> Option<Self> {
         Self::unfenced().or_else(|| {
             if !THIS_THREAD.with(|this| this.asked.get()) {
-                crate::thread::keep_slots();
+                waiters::keep_slots();
             }
             THIS_THREAD.with(|this| {
                 let slot = this.next.get();
@@ -292,7 +293,7 @@ impl Drop for Entered {
         let slot = self.0;
         if slot.leave() {
             slot.tell();
-            crate::thread::checkpoint();
+            waiters::checkpoint();
         }
     }
 }
@@ -315,7 +316,7 @@ impl Drop for Counted {
             this.depth()
         });
         if depth == 0 {
-            crate::thread::checkpoint();
+            waiters::checkpoint();
         }
     }
 }
@@ -342,7 +343,7 @@ impl Drop for SharedHold {
         let slots = &threads()[0];
         let slot = slots.slot(0);
         if slots.leave(slot) && slots.take_wish_for(slot) {
-            crate::reaper::look_again();
+            waiters::look_again();
         }
     }
 }
@@ -413,4 +414,12 @@ pub(crate) fn calls_at<T>(address: *const T) -> Vec<CallSeen> {
 
 fn used() -> &'static [ThreadSlots] {
     &threads()[..USED.load(Ordering::Acquire)]
+}
+
+/// This thread's name as the system has it, filled up with zeros.
+pub(crate) fn this_thread_name() -> [u8; NAME_BYTES] {
+    let mut name = [0; NAME_BYTES];
+    // SAFETY: the system writes as many bytes at most.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name
 }

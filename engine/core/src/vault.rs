@@ -8,13 +8,13 @@
 
 mod carry;
 mod cell;
+mod live;
 mod migration;
-mod slot;
 mod table;
 mod view;
 
 pub(crate) use cell::{LOOKED_AT, told};
-pub(crate) use slot::Slot;
+pub(crate) use live::LiveCalls;
 pub(crate) use view::View;
 
 use std::{
@@ -27,35 +27,45 @@ use std::{
 };
 
 use hotswap_protocol::{DataBagEntry, ExtensionSlot, MAX_LISTED, ValueChange, ValueOutcome};
+use rustc_hash::FxHashMap;
 
 use crate::{
     EngineError,
-    current::Replaced,
-    lease::Lease,
-    lifecycle::StepThread,
-    live::LiveTable,
-    reaper::ReaperHandle,
-    version::{Owner, Version},
+    image::step_thread::StepThread,
+    version::{Owner, Version, lease::Lease, registration::Registration},
 };
 use carry::{Carry, Handover};
 use cell::Cell;
 
 /// Named values and registrations.
 ///
-/// Its lock is also that of every [`Bag`]: who writes sees where to, and nobody publishes or retires
-/// meanwhile. Nothing of a plugin runs under it.
+/// Whoever writes holds the lock of the contents from looking where to write until it is done, and nobody
+/// publishes or retires meanwhile. Nothing of a plugin runs under that lock.
 #[derive(Default)]
 pub(crate) struct Store {
     contents: Mutex<Contents>,
-    /// The live functions and types of the newest generation.
-    live: Mutex<Arc<LiveTable>>,
+    /// What each version sees that has not ended. Taken for a moment, also under the lock above; changed
+    /// only under that.
+    sights: Mutex<FxHashMap<VersionAddress, Sight>>,
+    /// The live functions and types of the newest generation; `None` before the first load.
+    live: Mutex<Option<Arc<dyn LiveCalls>>>,
+}
+
+/// A version's address, to be compared only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct VersionAddress(usize);
+
+impl VersionAddress {
+    fn of(version: *const Version) -> Self {
+        Self(version.addr())
+    }
 }
 
 /// What a [`Store`] or an [`Overlay`] holds.
 #[derive(Default)]
 struct Contents {
     entries: BTreeMap<String, Arc<Cell>>,
-    slots: Vec<Arc<Slot>>,
+    registrations: Vec<Arc<Registration>>,
 }
 
 /// The part of the Vault that only some versions see.
@@ -65,17 +75,10 @@ pub(crate) struct Overlay {
     /// The values that this load takes over, by key.
     carries: Mutex<BTreeMap<String, Carry>>,
     /// The versions that this load replaces, whose entries are hidden from it.
-    replaced: HashSet<*const Version>,
+    replaced: HashSet<VersionAddress>,
 }
 
-// SAFETY: the addresses are compared only, never followed.
-unsafe impl Send for Overlay {}
-// SAFETY: as above.
-unsafe impl Sync for Overlay {}
-
 /// What a version sees of the Vault.
-pub(crate) struct Bag(Mutex<Sight>);
-
 #[derive(Clone)]
 enum Sight {
     /// It is being loaded: its load's overlay, then the store.
@@ -84,7 +87,7 @@ enum Sight {
     Published,
     /// It was replaced: what was its own, then the store.
     Retired(Arc<Overlay>),
-    /// What was its own is gone, and it can leave nothing behind any more.
+    /// What was its own is gone, if it had anything, and it can leave nothing behind any more.
     Ended,
 }
 
@@ -97,7 +100,7 @@ struct Displaced {
 impl Overlay {
     /// The overlay of a load that replaces these versions.
     pub fn new(replaced: &[Arc<Version>]) -> Arc<Self> {
-        let replaced = replaced.iter().map(Arc::as_ptr).collect();
+        let replaced = replaced.iter().map(|old| VersionAddress::of(Arc::as_ptr(old))).collect();
         Arc::new(Self { replaced, ..Self::default() })
     }
 
@@ -122,35 +125,22 @@ impl Overlay {
     fn hides(&self, owner: &Owner) -> bool {
         match owner {
             Owner::Host => false,
-            Owner::Version(version) => self.replaced.contains(&Weak::as_ptr(version)),
+            Owner::Version(version) => {
+                self.replaced.contains(&VersionAddress::of(Weak::as_ptr(version)))
+            }
         }
-    }
-}
-
-impl Bag {
-    /// The sight of a version that is being loaded.
-    pub fn loading(overlay: Arc<Overlay>) -> Self {
-        Self(Mutex::new(Sight::Loading(overlay)))
-    }
-
-    fn sight(&self) -> Sight {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, sight: Sight) -> Sight {
-        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        mem::replace(&mut own, sight)
     }
 }
 
 impl Contents {
     /// Takes out what one version owns.
     fn take_owned_by(&mut self, version: &Version) -> Self {
-        let Self { entries, slots } = mem::take(self);
+        let Self { entries, registrations } = mem::take(self);
         let (mine, others) = entries.into_iter().partition(|(_, cell)| cell.owner().is(version));
-        let (my_slots, other_slots) = slots.into_iter().partition(|slot| slot.owner.is(version));
-        *self = Self { entries: others, slots: other_slots };
-        Self { entries: mine, slots: my_slots }
+        let (my_objects, other_objects) =
+            registrations.into_iter().partition(|object| object.owner.is(version));
+        *self = Self { entries: others, registrations: other_objects };
+        Self { entries: mine, registrations: my_objects }
     }
 
     /// Puts a cell in; what it displaces is still owned by somebody who is there.
@@ -183,36 +173,54 @@ impl Store {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn sights(&self) -> MutexGuard<'_, FxHashMap<VersionAddress, Sight>> {
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a version sees.
+    fn sight(&self, version: &Version) -> Sight {
+        self.sights().get(&VersionAddress::of(version)).cloned().unwrap_or(Sight::Ended)
+    }
+
+    fn set_sight(&self, version: &Version, sight: Sight) {
+        self.sights().insert(VersionAddress::of(version), sight);
+    }
+
+    /// Lets a version that is being loaded see the Vault, and write into its load's overlay.
+    pub fn admit(&self, version: &Version, overlay: &Arc<Overlay>) {
+        self.set_sight(version, Sight::Loading(overlay.clone()));
+    }
+
     /// The live functions and types of the newest generation.
-    pub fn live(&self) -> Arc<LiveTable> {
+    fn live(&self) -> Option<Arc<dyn LiveCalls>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn set_live(&self, table: LiveTable) {
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    pub fn set_live(&self, live: Arc<dyn LiveCalls>) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
     }
 
     /// Publishes a load: what the new versions wrote is there for all, what the replaced ones owned
-    /// is theirs alone, but for what the new ones take over. `serve` makes the new versions serve, and returns the
-    /// generation that did.
+    /// is theirs alone, but for what the new ones take over. `serve` makes the new versions serve, and returns
+    /// whether a call is still reading the generation that did.
     ///
     /// # Errors
     /// When a value that is to be taken over does not fit any more, was replaced meanwhile, or is in
     /// use for as long as a step may take; then nothing has changed. When code of a version does not
     /// give a value back: then that value is lost.
-    pub fn publish(
+    pub fn publish<G: Fn() -> bool>(
         &self,
         overlay: &Overlay,
         loaded: &[Arc<Version>],
         replaced: &[Arc<Version>],
         steps: &StepThread,
-        serve: impl FnOnce() -> Replaced,
+        serve: impl FnOnce() -> G,
     ) -> Result<Published, EngineError> {
         let carries = overlay.carries().clone();
         let mut handover = Handover::prepare(self, &carries, steps)?;
         let published = self.merge(overlay, loaded, replaced, (&carries, &mut handover))?;
-        let generation = serve();
-        handover.finish(replaced, &generation);
+        let is_read = serve();
+        handover.finish(replaced, is_read);
         Ok(published)
     }
 
@@ -234,19 +242,19 @@ impl Store {
         overlay.carries().clear();
         let migrated = handover.assign();
         for version in replaced {
-            contents.retire(version);
+            self.retire_locked(&mut contents, version);
         }
         let new = mem::take(&mut *overlay.contents());
         let added: Vec<String> = new.entries.keys().cloned().collect();
         let migrated = migrated.into_iter().map(|cell| (cell.key.clone(), cell));
         let cells = new.entries.into_iter().chain(migrated);
         let displaced = cells.filter_map(|(key, cell)| contents.insert(key, cell)).collect();
-        contents.slots.extend(new.slots);
+        contents.registrations.extend(new.registrations);
         for version in loaded {
-            version.bag.set(Sight::Published);
+            self.set_sight(version, Sight::Published);
         }
         let values = contents.outcomes(&before, &added, carries);
-        Ok(Published { displaced, values })
+        Ok(Published { values, displaced })
     }
 
     /// Takes a cell whose value is lost out, so that the key can be set anew.
@@ -256,7 +264,7 @@ impl Store {
 
     /// Moves what a version owns out of everybody's sight but its own.
     pub fn retire(&self, version: &Version) {
-        self.contents().retire(version);
+        self.retire_locked(&mut self.contents(), version);
     }
 
     /// Drops what a version has of the Vault, values and objects. From now on it can leave nothing.
@@ -265,9 +273,9 @@ impl Store {
     pub fn end(&self, version: &Version) {
         let ended = {
             let _writers = self.contents();
-            match version.bag.set(Sight::Ended) {
-                Sight::Loading(overlay) | Sight::Retired(overlay) => overlay,
-                Sight::Published | Sight::Ended => return,
+            match self.sights().remove(&VersionAddress::of(version)) {
+                Some(Sight::Loading(overlay) | Sight::Retired(overlay)) => overlay,
+                Some(Sight::Published | Sight::Ended) | None => return,
             }
         };
         // The versions of a failed load share its overlay; each drops what is its own.
@@ -275,16 +283,16 @@ impl Store {
         own.iter().filter_map(|carry| carry.migrated.as_ref()).for_each(|new| new.cell.destroy());
         let mine = ended.contents().take_owned_by(version);
         mine.entries.values().for_each(|cell| cell.destroy());
-        mine.slots.iter().for_each(|slot| slot.destroy());
+        mine.registrations.iter().for_each(|object| object.destroy());
     }
 
     /// The registrations of an interface, sorted by name.
-    pub fn slots(&self, interface: &str) -> Vec<Arc<Slot>> {
+    pub fn registrations(&self, interface: &str) -> Vec<Arc<Registration>> {
         let contents = self.contents();
-        let slots = contents.slots.iter().filter(|slot| slot.shape.name == interface);
-        let mut slots: Vec<_> = slots.cloned().collect();
-        slots.sort_by(|a, b| a.name.cmp(&b.name));
-        slots
+        let of_it = contents.registrations.iter().filter(|object| object.shape.name == interface);
+        let mut of_it: Vec<_> = of_it.cloned().collect();
+        of_it.sort_by(|a, b| a.name.cmp(&b.name));
+        of_it
     }
 
     /// The named values as a console shows them, a bounded number of a bounded size; and how many there
@@ -300,11 +308,11 @@ impl Store {
     }
 
     /// The registrations as a console shows them, a bounded number, and how many there are.
-    pub fn slot_infos(&self) -> (Vec<ExtensionSlot>, u64) {
-        let mut slots = self.contents().slots.clone();
-        let count = slots.len() as u64;
-        slots.sort_by(|a, b| (&a.shape.name, &a.name).cmp(&(&b.shape.name, &b.name)));
-        (slots.iter().take(MAX_LISTED).map(|slot| slot.info()).collect(), count)
+    pub fn registration_infos(&self) -> (Vec<ExtensionSlot>, u64) {
+        let mut all = self.contents().registrations.clone();
+        let count = all.len() as u64;
+        all.sort_by(|a, b| (&a.shape.name, &a.name).cmp(&(&b.shape.name, &b.name)));
+        (all.iter().take(MAX_LISTED).map(|object| object.info()).collect(), count)
     }
 
     /// Counts the changes to what the two above tell.
@@ -322,22 +330,25 @@ static CHANGES: AtomicU64 = AtomicU64::new(0);
 impl Drop for Store {
     /// What is left is the host's: every version's own went with it.
     fn drop(&mut self) {
-        let Contents { entries, slots } = mem::take(&mut *self.contents());
+        let Contents { entries, registrations } = mem::take(&mut *self.contents());
         let is_host = |owner: &Owner| matches!(owner, Owner::Host);
         entries.values().filter(|cell| is_host(&cell.owner())).for_each(|cell| cell.destroy());
-        slots.iter().filter(|slot| is_host(&slot.owner)).for_each(|slot| slot.destroy());
+        let hosts = registrations.iter().filter(|object| is_host(&object.owner));
+        hosts.for_each(|object| object.destroy());
+    }
+}
+
+impl Store {
+    /// Moves what a version owns into an overlay that only it sees.
+    fn retire_locked(&self, contents: &mut Contents, version: &Version) {
+        CHANGES.fetch_add(1, Ordering::Relaxed);
+        let own = Overlay::default();
+        *own.contents() = contents.take_owned_by(version);
+        self.set_sight(version, Sight::Retired(Arc::new(own)));
     }
 }
 
 impl Contents {
-    /// Moves what a version owns into an overlay that only it sees.
-    fn retire(&mut self, version: &Version) {
-        CHANGES.fetch_add(1, Ordering::Relaxed);
-        let own = Overlay::default();
-        *own.contents() = self.take_owned_by(version);
-        version.bag.set(Sight::Retired(Arc::new(own)));
-    }
-
     /// What became of each value, given the keys before and what was written and taken over.
     fn outcomes(
         &self,
@@ -362,17 +373,16 @@ impl Contents {
 /// What publishing did, and what of it is still to be done.
 #[must_use]
 pub(crate) struct Published {
+    /// What became of each key.
+    pub values: Vec<ValueOutcome>,
     displaced: Vec<Displaced>,
-    values: Vec<ValueOutcome>,
 }
 
 impl Published {
-    /// Lets the values be dropped that new ones displaced; says what became of each key.
-    pub fn finish(self, reaper: &ReaperHandle) -> Vec<ValueOutcome> {
-        let Self { displaced, values } = self;
-        if !displaced.is_empty() {
-            reaper.drop_later(move || displaced.into_iter().for_each(Displaced::destroy));
-        }
-        values
+    /// What drops the values that new ones displaced, which runs their owners' code.
+    pub fn into_drops(self) -> Option<impl FnOnce() + Send + 'static> {
+        let displaced = self.displaced;
+        let is_any = !displaced.is_empty();
+        is_any.then_some(|| displaced.into_iter().for_each(Displaced::destroy))
     }
 }

@@ -1,8 +1,23 @@
 //! One load of a plugin, from its image's opening to its unmapping.
 
+// What keeps it in use.
+pub(crate) mod holders;
+pub(crate) mod lease;
+pub(crate) mod tasks;
+pub(crate) mod threads;
+
+// What it says of itself, and what is counted of it.
+pub(crate) mod counts;
+pub(crate) mod declared;
+pub(crate) mod list;
+pub(crate) mod registration;
+
+// What runs of it while it is loaded, and who frees it.
+pub(crate) mod reclaimer;
+pub(crate) mod steps;
+
 use std::{
     cell::UnsafeCell,
-    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
@@ -14,27 +29,30 @@ use std::{
 use hotswap_plugin::{
     __private::{Context, TypedCall},
     FunctionDescription, ImportRequest, LiveTypeDescription,
-    abi::TypedCalls,
+    abi::{Outcome, TypedCalls},
 };
-use hotswap_protocol::{Event, FunctionInfo, ParamInfo, VersionInfo, VersionState};
-use rustc_hash::FxBuildHasher;
+use hotswap_protocol::{
+    Event, FunctionInfo, ParamInfo, PluginName, VersionInfo, VersionState, clock,
+};
 
 use crate::{
     artifact::Facts,
-    counts::{self, CallCounts},
-    event::{EventHub, now_ms},
-    heap::HeapUse,
-    holders::SeenCalls,
-    image::{Closed, Image, Outside},
-    lease::LeaseCounts,
-    lifecycle::{self, EngineId},
-    reaper::ReaperHandle,
-    reload,
-    runtime::{Runtime, TaskHandle},
+    event::EventHub,
+    image::{
+        Closed, Image, Outside,
+        heap::HeapUse,
+        step_thread::{self, EngineId},
+    },
     slots::{self, Entered, LegendEntry},
-    thread::VersionThreads,
-    vault::{Bag, Slot},
 };
+use counts::CallCounts;
+use declared::Declared;
+use holders::SeenCalls;
+use lease::LeaseCounts;
+use reclaimer::Reclaimer;
+use registration::Registration;
+use tasks::{Runtime, TaskHandle};
+use threads::VersionThreads;
 
 /// One load of a plugin.
 pub(crate) struct Version {
@@ -51,16 +69,13 @@ pub(crate) struct Version {
     pub seen_calls: SeenCalls,
     pub threads: VersionThreads,
     /// What others may have of the image.
-    pub outside: Outside,
-    /// What it sees of the Vault, and what of the Vault is its own.
-    pub bag: Bag,
-    functions: OnceLock<Functions>,
+    outside: Arc<Outside>,
+    declared: OnceLock<Declared>,
     /// What consoles are told of calls that are under way in it.
     legend: Mutex<Option<LegendEntry>>,
-    reloadable: OnceLock<bool>,
-    export: OnceLock<Arc<Slot>>,
-    imports: OnceLock<Vec<ImportRequest>>,
-    live_types: OnceLock<Vec<LiveTypeDescription>>,
+    /// Set by the step that asks for it, also when the load does not wait for that any more.
+    export: OnceLock<Arc<Registration>>,
+    /// Known when the version is initialised.
     typed_calls: OnceLock<TypedTargets>,
     life: Mutex<Life>,
     /// What the reaper is running of the image, or has run last.
@@ -79,7 +94,8 @@ pub(crate) struct Version {
 /// What a version needs of its engine.
 #[derive(Clone)]
 pub(crate) struct Services {
-    pub reaper: ReaperHandle,
+    pub reclaimer: Arc<dyn Reclaimer>,
+    pub engine: EngineId,
     pub events: Arc<EventHub>,
     pub runtime: Option<Arc<dyn Runtime>>,
     /// The libraries that the host vouches for.
@@ -89,13 +105,6 @@ pub(crate) struct Services {
 // SAFETY: the image cell is written before the version is shared (`Version::open`) and emptied by
 // the reaper when no lease is left; in between it is only read, and an `Image` is `Sync`.
 unsafe impl Sync for Version {}
-
-/// The functions that have a place in the order of their names, and how often each was called.
-struct Functions {
-    described: Vec<FunctionDescription>,
-    by_name: HashMap<String, usize, FxBuildHasher>,
-    counts: Box<CallCounts>,
-}
 
 /// How to call the functions with Rust types, by place.
 struct TypedTargets {
@@ -189,28 +198,23 @@ impl Version {
         size_bytes: u64,
         heap: Option<&'static HeapUse>,
         services: Services,
-        bag: Bag,
         open: impl FnOnce(&Arc<Self>) -> Result<Image, String>,
     ) -> (Arc<Self>, Result<(), String>) {
         let version = Arc::new(Self {
             keep_reason: facts.keep_reason_trusting(&services.trusted),
-            outside: Outside::new(services.trusted.to_vec()),
+            outside: Arc::new(Outside::new(services.trusted.to_vec())),
             facts,
             ordinal,
             size_bytes,
-            loaded_at_ms: now_ms(),
+            loaded_at_ms: clock::now_ms(),
             image: UnsafeCell::new(None),
             leases: LeaseCounts::default(),
             heap,
             seen_calls: SeenCalls::default(),
             threads: VersionThreads::default(),
-            bag,
-            functions: OnceLock::new(),
+            declared: OnceLock::new(),
             legend: Mutex::default(),
-            reloadable: OnceLock::new(),
             export: OnceLock::new(),
-            imports: OnceLock::new(),
-            live_types: OnceLock::new(),
             typed_calls: OnceLock::new(),
             life: Mutex::new(Life {
                 state: VersionState::Loading,
@@ -253,7 +257,10 @@ impl Version {
     /// The caller is the reaper, and the version has ended.
     pub unsafe fn detach(&self) {
         // SAFETY: the reaper does not empty the cell meanwhile.
-        unsafe { self.image().detach() };
+        if let Outcome::Panic(report) = unsafe { self.image().detach() } {
+            let (plugin, location) = (self.name().as_str(), &report.location);
+            tracing::error!(plugin, "its drop panicked at {location}: {}", report.message);
+        }
     }
 
     /// Unmaps the image and says what came of it.
@@ -265,12 +272,12 @@ impl Version {
         // SAFETY: by the caller's promise nobody reads the cell.
         let image = unsafe { (*self.image.get()).take() }?;
         // Its finalisers run under the loader's lock, without which nothing can be loaded.
-        let _inside = lifecycle::inside(self.engine());
+        let _inside = step_thread::inside(self.engine());
         // SAFETY: the caller's promise.
         Some(unsafe { image.close() })
     }
 
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &PluginName {
         &self.facts.name
     }
 
@@ -281,7 +288,7 @@ impl Version {
     /// Tells the reaper that the last lease ended, or the last thread ran its destructors.
     pub fn unused(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::AcqRel) {
-            self.services.reaper.consider(self);
+            self.services.reclaimer.consider(self);
         }
     }
 
@@ -345,15 +352,20 @@ impl Version {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// Keeps a copy of what the image told of its functions: what it allocated itself would count as
-    /// its own, also when it is long freed.
-    pub fn set_functions(&self, described: &[FunctionDescription]) {
-        let described = described.to_vec();
-        let by_name = described.iter().enumerate();
-        let by_name = by_name.map(|(at, function)| (function.name.clone(), at)).collect();
-        let counts = CallCounts::new(described.len());
-        let _ = self.functions.set(Functions { described, by_name, counts });
+    /// What others may have of the image.
+    pub fn outside(&self) -> &Arc<Outside> {
+        &self.outside
+    }
+
+    /// Keeps what the version said of itself.
+    pub fn declare(&self, declared: Declared) {
+        let _ = self.declared.set(declared);
         self.renew_legend();
+    }
+
+    /// The functions, once they are known.
+    fn described(&self) -> &[FunctionDescription] {
+        self.declared.get().map_or(&[], |declared| &declared.functions.described)
     }
 
     /// Tells consoles what the version is called, and what may run in it.
@@ -361,7 +373,7 @@ impl Version {
         let mut legend = self.lock_legend();
         *legend = None;
         let names = self.function_names().into_iter().chain(BESIDES);
-        *legend = slots::describe(self, self.name(), self.ordinal, names);
+        *legend = slots::describe(self, self.name().as_str(), self.ordinal, names);
     }
 
     fn lock_legend(&self) -> MutexGuard<'_, Option<LegendEntry>> {
@@ -384,8 +396,10 @@ impl Version {
 
     /// Keeps how to call the functions with Rust types.
     pub fn set_typed_calls(&self, typed: TypedCalls) {
-        let functions = self.functions.get().into_iter().flat_map(|all| &all.described);
-        let calls = functions.map(|function| typed.calls.get(function.index).copied().flatten());
+        let calls = self
+            .described()
+            .iter()
+            .map(|function| typed.calls.get(function.index).copied().flatten());
         let (context, calls) = (typed.context, calls.collect());
         let _ = self.typed_calls.set(TypedTargets { context, calls });
     }
@@ -401,7 +415,7 @@ impl Version {
     /// Where calls are counted; there is nobody to call before the functions are known.
     #[inline(always)]
     pub fn counts(&self) -> Option<&CallCounts> {
-        self.functions.get().map(|functions| &*functions.counts)
+        self.declared.get().map(|declared| &*declared.functions.counts)
     }
 
     /// Ends a call that was counted.
@@ -427,11 +441,11 @@ impl Version {
         }
         let function = self.function_name(place).unwrap_or(BESIDES[0]).to_owned();
         let event = Event::FirstCall {
-            at_ms: now_ms(),
-            plugin: self.facts.name.clone(),
+            at_ms: clock::now_ms(),
+            plugin: self.name().to_string(),
             version: self.ordinal,
             function,
-            elapsed_us: reload::micros(active_at.elapsed()),
+            elapsed_us: clock::micros(active_at.elapsed()),
         };
         self.services.events.send(event);
     }
@@ -449,70 +463,47 @@ impl Version {
 
     /// The engine that it belongs to.
     pub fn engine(&self) -> EngineId {
-        self.services.reaper.engine()
-    }
-
-    /// Keeps a copy of what the image told of its live types.
-    pub fn set_live_types(&self, types: &[LiveTypeDescription]) {
-        let _ = self.live_types.set(types.to_vec());
+        self.services.engine
     }
 
     /// The live types.
     pub fn live_types(&self) -> &[LiveTypeDescription] {
-        self.live_types.get().map_or(&[], Vec::as_slice)
-    }
-
-    /// The live functions.
-    pub fn live_functions(&self) -> impl Iterator<Item = &FunctionDescription> {
-        self.live_places().map(|(_, function)| function)
+        self.declared.get().map_or(&[], |declared| &declared.live_types)
     }
 
     /// The live functions and their places.
     pub fn live_places(&self) -> impl Iterator<Item = (usize, &FunctionDescription)> {
-        let all = self.functions.get().into_iter().flat_map(|functions| &functions.described);
-        all.enumerate().filter(|(_, function)| function.is_live)
+        self.described().iter().enumerate().filter(|(_, function)| function.is_live)
     }
 
     /// The function of a place.
     pub fn function_at(&self, place: usize) -> Option<&FunctionDescription> {
-        self.functions.get()?.described.get(place)
-    }
-
-    /// Keeps what the image said when it was loaded.
-    pub fn set_reloadable(&self, reloadable: bool) {
-        let _ = self.reloadable.set(reloadable);
+        self.described().get(place)
     }
 
     /// Whether the image said, when it was loaded, that it may be replaced.
     pub fn is_reloadable(&self) -> bool {
-        self.reloadable.get().copied().unwrap_or(true)
+        self.declared.get().is_none_or(|declared| declared.is_reloadable)
     }
 
     /// Keeps what the version exports, from now on until its end.
-    pub fn set_export(&self, export: Arc<Slot>) {
+    pub fn set_export(&self, export: Arc<Registration>) {
         let _ = self.export.set(export);
     }
 
     /// What the version exports.
-    pub fn export(&self) -> Option<&Arc<Slot>> {
+    pub fn export(&self) -> Option<&Arc<Registration>> {
         self.export.get()
-    }
-
-    /// Keeps a copy of what the version imports.
-    pub fn set_imports(&self, imports: &[ImportRequest]) {
-        let _ = self.imports.set(imports.to_vec());
     }
 
     /// What the version imports.
     pub fn imports(&self) -> &[ImportRequest] {
-        self.imports.get().map_or(&[], Vec::as_slice)
+        self.declared.get().map_or(&[], |declared| &declared.imports)
     }
 
     /// The function of a name and its place.
     pub fn function(&self, name: &str) -> Option<(usize, &FunctionDescription)> {
-        let functions = self.functions.get()?;
-        let place = *functions.by_name.get(name)?;
-        Some((place, functions.described.get(place)?))
+        self.declared.get()?.functions.find(name)
     }
 
     /// What a call is noted as that goes to no function with a place: the first of [`BESIDES`].
@@ -527,13 +518,12 @@ impl Version {
 
     /// The names of the functions that can be called by number.
     pub fn function_names(&self) -> Vec<&str> {
-        let functions = self.functions.get().into_iter().flat_map(|all| &all.described);
-        functions.map(|function| function.name.as_str()).collect()
+        self.described().iter().map(|function| function.name.as_str()).collect()
     }
 
     /// The functions as a console shows them.
     pub fn function_infos(&self) -> Vec<FunctionInfo> {
-        let Some(functions) = self.functions.get() else { return Vec::new() };
+        let Some(Declared { functions, .. }) = self.declared.get() else { return Vec::new() };
         let counts = &functions.counts;
         let info = |(place, function): (usize, &_)| FunctionInfo {
             calls: counts.calls(place),
@@ -564,10 +554,10 @@ impl Version {
             }
             (life.state, life.detail) = (state, detail.clone());
         }
-        let (plugin, version) = (self.facts.name.clone(), self.ordinal);
+        let (plugin, version) = (self.name().to_string(), self.ordinal);
         tracing::debug!(plugin, version, "{detail}");
         self.services.events.send(Event::VersionChanged {
-            at_ms: now_ms(),
+            at_ms: clock::now_ms(),
             plugin,
             version,
             state,

@@ -21,11 +21,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
 mod contents;
 mod event;
 pub mod in_flight;
 mod latency;
 mod message;
+mod name;
 mod plan;
 mod runtime_dir;
 mod snapshot;
@@ -43,6 +45,9 @@ pub use message::{
     Beside, CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line,
     Notification, NotificationLine, PlanParams, Request, RequestLine, ResponseLine, RpcError,
     SubscribeParams, SubscribeResult, TargetParams, WireError,
+};
+pub use name::{
+    BuildId, InvalidBuildId, InvalidName, InvalidVersion, PluginName, VersionRef, same_plugin,
 };
 pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use runtime_dir::{RuntimeDir, remove_dead_socket};

@@ -1,6 +1,6 @@
 //! All there is to know of what is selected.
 
-use hotswap_protocol::{PluginInfo, Source, VersionInfo, VersionState};
+use hotswap_protocol::{PluginInfo, Source, VersionInfo, VersionState, same_plugin};
 
 use super::{Effect, calls};
 use crate::format;
@@ -134,7 +134,7 @@ fn of_reload(reload: &Reload) -> Vec<String> {
 /// The plugins that import this one.
 fn importers<'a>(plugin: &'a PluginInfo, state: &'a State) -> impl Iterator<Item = &'a str> {
     let imports_it =
-        |other: &&PluginInfo| other.imports.iter().any(|it| it.eq_ignore_ascii_case(&plugin.name));
+        |other: &&PluginInfo| other.imports.iter().any(|it| same_plugin(it, &plugin.name));
     state.plugins.list().iter().filter(imports_it).map(|other| other.name.as_str())
 }
 

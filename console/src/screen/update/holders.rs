@@ -1,6 +1,6 @@
 //! From a version that something holds to what holds it.
 
-use hotswap_protocol::{PluginInfo, VersionInfo, VersionState};
+use hotswap_protocol::{PluginInfo, VersionInfo, VersionState, same_plugin};
 
 use super::{Effect, act};
 use crate::screen::input::action::Action;
@@ -73,7 +73,7 @@ fn show(state: &mut State, plugin: &str, target: &str, holder: &str) -> Vec<Effe
     }
     if holder.contains("handle") {
         let imports_it =
-            |it: &&PluginInfo| it.imports.iter().any(|import| import.eq_ignore_ascii_case(plugin));
+            |it: &&PluginInfo| it.imports.iter().any(|import| same_plugin(import, plugin));
         if let Some(importer) = state.plugins.list().iter().find(imports_it) {
             let importer = importer.name.clone();
             state.plugins.select(&importer);

@@ -1,6 +1,6 @@
 //! What the keys ask of the session, and what is asked of the person first.
 
-use hotswap_protocol::VersionState;
+use hotswap_protocol::{VersionState, same_plugin};
 
 use super::Effect;
 use crate::host::operation::Operation;
@@ -35,7 +35,7 @@ pub(super) fn build(state: &mut State) -> Vec<Effect> {
         return Vec::new();
     }
     let loaded = |package: &str| {
-        state.plugins.list().iter().any(|plugin| plugin.name.eq_ignore_ascii_case(package))
+        state.plugins.list().iter().any(|plugin| same_plugin(&plugin.name, package))
     };
     let selected = state.selected_package();
     let packages = state.host.packages.iter();

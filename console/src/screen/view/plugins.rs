@@ -1,6 +1,6 @@
 //! The plugins panel: a tree of versions, and what there is to know of the selected one.
 
-use hotswap_protocol::{VersionInfo, VersionState};
+use hotswap_protocol::{VersionInfo, VersionState, same_plugin};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -51,7 +51,7 @@ fn empty_text(state: &State) -> &'static str {
 /// Packages whose plugin the host has not loaded.
 fn not_loaded(state: &State) -> Vec<&str> {
     let loaded =
-        |package: &str| state.plugins.list().iter().any(|it| it.name.eq_ignore_ascii_case(package));
+        |package: &str| state.plugins.list().iter().any(|it| same_plugin(&it.name, package));
     state.host.packages.iter().map(String::as_str).filter(|package| !loaded(package)).collect()
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use hotswap_build::PluginPackage;
 use hotswap_protocol::{
     CancelParams, ErrorKind, InvokeResult, LiveSnapshot, Request, TargetParams, VaultSnapshot,
-    WireError,
+    WireError, same_plugin,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +77,7 @@ impl Supervisor {
 
     /// Compares two versions of a plugin.
     pub(super) fn compare(&self, request: DiffRequest) {
-        let is_meant = |it: &&PluginPackage| it.name.eq_ignore_ascii_case(&request.plugin);
+        let is_meant = |it: &&PluginPackage| same_plugin(&it.name, &request.plugin);
         let package = self.package.as_ref();
         let plugin = package.and_then(|package| package.plugins.iter().find(is_meant));
         let places = difference::Places {

@@ -9,24 +9,19 @@ use std::{
 };
 
 use hotswap_plugin::StaticPlugin;
-use hotswap_protocol::HostInfo;
+use hotswap_protocol::{HostInfo, clock::now_ms};
 use serde::Serialize;
 
-use super::{
-    Engine, Inner, ShutdownOnDrop,
-    inner::{OnReload, Parts},
-};
+use super::{Engine, Inner, ShutdownOnDrop, inner::Parts};
 use crate::{
-    ConsoleSocket, EngineError, PluginManager,
+    ConsoleSocket, EngineError, Generation,
     artifact::Toolchain,
-    event::now_ms,
-    extension::{self, ExtensionFactory},
-    reaper::{self, WakeThreads},
-    runtime::Runtime,
-    slots,
-    stage::Staging,
-    sync,
+    load::{OnReload, Settings, stage::Staging},
+    reclaim::reaper::{self, WakeThreads},
+    serve::extension::{self, ExtensionFactory},
+    slots, sync,
     vault::Store,
+    version::{tasks::Runtime, threads},
 };
 
 /// How long a lifecycle step may take unless the host says otherwise.
@@ -105,7 +100,7 @@ impl EngineBuilder {
     /// undoes the load.
     pub fn on_reload<E>(
         mut self,
-        callback: impl Fn(&PluginManager, &PluginManager) -> Result<(), E> + Send + Sync + 'static,
+        callback: impl Fn(&Generation, &Generation) -> Result<(), E> + Send + Sync + 'static,
     ) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -154,8 +149,8 @@ impl EngineBuilder {
     /// a checkpoint whenever a version waits for them.
     #[cfg(feature = "tokio")]
     pub fn tokio(mut self, runtime: tokio::runtime::Handle) -> Self {
-        self.runtime = Some(Arc::new(crate::tokio_workers::Tokio(runtime.clone())));
-        self.wake_threads(move || crate::tokio_workers::wake(&runtime))
+        self.runtime = Some(Arc::new(crate::engine::tokio_workers::Tokio(runtime.clone())));
+        self.wake_threads(move || crate::engine::tokio_workers::wake(&runtime))
     }
 
     /// Makes the engine. Nothing is loaded yet.
@@ -165,6 +160,7 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, trusted, .. } = self;
+        threads::take_up_duties();
         sync::prepare_barriers();
         slots::prepare(console.is_some());
         let staging = Staging::new()?;
@@ -178,12 +174,7 @@ impl EngineBuilder {
         let host = host_info(&plugin_dir, store_dir.as_deref(), staging.dir());
         let parts = Parts {
             host,
-            linked,
-            store_dir,
-            only,
-            step_timeout,
-            extension,
-            on_reload,
+            settings: Settings { linked, store_dir, only, step_timeout, extension, on_reload },
             store,
             staging,
             reaper,

@@ -1,8 +1,7 @@
 //! The engine proper: what its handles share.
 
 use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,63 +10,52 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::{__private::end_panic, Data, StaticPlugin};
+use hotswap_plugin::Data;
 use hotswap_protocol::{
     Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadPlan, ReloadReport, Snapshot,
-    VaultSnapshot, VersionState,
+    VaultSnapshot, VersionRef, VersionState, clock::now_ms,
 };
 use serde::Serialize;
 
 use super::ShutdownReport;
 use crate::{
-    ConsoleSocket, EngineError, LoadedPlugin, PluginManager, Step,
-    console::{self, Listener},
-    current::{Current, Replaced},
-    event::{EventHub, now_ms},
-    extension::{ExtensionFactory, ExtensionObject},
-    history,
-    lease::{Lease, LeaseKind},
-    lifecycle::{self, EngineId},
-    live::LiveTable,
-    manager::same_name,
-    reaper::ReaperHandle,
-    reload::{self, BoxError, Callback, LoadState, Request},
-    runtime::Runtime,
+    ConsoleSocket, EngineError, Events, Generation, LoadedPlugin,
+    event::EventHub,
+    image::step_thread::EngineId,
+    load::{
+        self, Callback, LoadContext, LoadState, Request, Settings, earlier::find_earlier,
+        stage::Staging,
+    },
+    reclaim::reaper::ReaperHandle,
+    serve::{current::Current, generation::GenerationNumber, live::LiveTable},
+    server::{self, Listener, Served},
     slots,
-    stage::Staging,
-    thread::checkpoint,
-    vault::{LOOKED_AT, Store, View, told},
-    version::{Services, Version},
+    vault::{LOOKED_AT, Store, told},
+    version::{
+        Services, Version,
+        lease::{Lease, LeaseKind},
+        list::VersionList,
+        steps,
+        tasks::Runtime,
+        threads::checkpoint,
+    },
 };
-
-/// How many ended versions of a plugin stay listed.
-const ENDED_LISTED: usize = 16;
 
 /// How long a request to free a version waits for the reaper to look at it, so that the answer tells
 /// what came of it. It takes microseconds, unless the plugin's `on_free` or a drop takes longer.
 const FREE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A callback of the engine's, for every load.
-pub(super) type OnReload =
-    Box<dyn Fn(&PluginManager, &PluginManager) -> Result<(), BoxError> + Send + Sync>;
-
 /// The engine proper.
 pub(crate) struct Inner {
     host: Mutex<HostInfo>,
-    /// The plugins that are linked into this program, if it runs on those.
-    linked: Option<Vec<&'static StaticPlugin>>,
-    store_dir: Option<PathBuf>,
-    only: Option<Vec<String>>,
-    step_timeout: Duration,
-    extension: ExtensionFactory,
-    on_reload: Vec<OnReload>,
+    settings: Settings,
     current: Arc<Current>,
     /// How many loads have been published.
     loads: AtomicU64,
     load_state: Mutex<LoadState>,
     /// The thread that loads, so that it does not wait for itself.
     loading_thread: Mutex<Option<ThreadId>>,
-    versions: Mutex<Vec<Arc<Version>>>,
+    versions: VersionList,
     store: Arc<Store>,
     staging: Staging,
     events: Arc<EventHub>,
@@ -82,12 +70,7 @@ pub(crate) struct Inner {
 /// What an engine is made of.
 pub(super) struct Parts {
     pub host: HostInfo,
-    pub linked: Option<Vec<&'static StaticPlugin>>,
-    pub store_dir: Option<PathBuf>,
-    pub only: Option<Vec<String>>,
-    pub step_timeout: Duration,
-    pub extension: ExtensionFactory,
-    pub on_reload: Vec<OnReload>,
+    pub settings: Settings,
     pub store: Arc<Store>,
     pub staging: Staging,
     pub reaper: ReaperHandle,
@@ -99,27 +82,22 @@ pub(super) struct Parts {
 impl Inner {
     /// An engine whose generation 0 is empty.
     pub(super) fn new(parts: Parts) -> Self {
-        let empty = PluginManager {
-            generation: 0,
-            versions: Vec::new(),
-            live_functions: HashMap::default(),
-            extension: (parts.extension)(None),
-            store: parts.store.clone(),
-            vault: View::for_host(&parts.store),
-        };
+        let extension = (parts.settings.extension)(None);
+        let empty = Generation::new(
+            GenerationNumber::NONE,
+            Vec::new(),
+            Arc::default(),
+            extension,
+            &parts.store,
+        );
         Self {
             host: Mutex::new(parts.host),
-            linked: parts.linked,
-            store_dir: parts.store_dir,
-            only: parts.only,
-            step_timeout: parts.step_timeout,
-            extension: parts.extension,
-            on_reload: parts.on_reload,
+            settings: parts.settings,
             current: Arc::new(Current::new(empty, parts.reaper.clone())),
             loads: AtomicU64::new(0),
             load_state: Mutex::default(),
             loading_thread: Mutex::default(),
-            versions: Mutex::default(),
+            versions: VersionList::default(),
             store: parts.store,
             staging: parts.staging,
             events: Arc::default(),
@@ -134,7 +112,8 @@ impl Inner {
 
     /// Lets consoles attach.
     pub(super) fn listen(self: &Arc<Self>, socket: ConsoleSocket) -> Result<(), EngineError> {
-        let listener = console::listen(self, socket)?;
+        let served: Arc<dyn Served> = self.clone();
+        let listener = server::listen(&served, socket)?;
         {
             let mut host = self.lock_host();
             host.socket = listener.path().to_owned();
@@ -149,7 +128,7 @@ impl Inner {
         self.reaper.engine()
     }
 
-    pub fn current(&self) -> Arc<PluginManager> {
+    pub fn current(&self) -> Arc<Generation> {
         self.current.load()
     }
 
@@ -158,85 +137,50 @@ impl Inner {
         &self.current
     }
 
-    pub fn plugin_dir(&self) -> PathBuf {
-        self.lock_host().plugin_dir.clone()
-    }
-
     pub fn set_plugin_dir(&self, dir: &Path) {
         self.lock_host().plugin_dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    }
-
-    pub fn linked(&self) -> Option<&[&'static StaticPlugin]> {
-        self.linked.as_deref()
-    }
-
-    pub fn only(&self) -> Option<&[String]> {
-        self.only.as_deref()
-    }
-
-    pub fn step_timeout(&self) -> Duration {
-        self.step_timeout
-    }
-
-    pub fn staging(&self) -> &Staging {
-        &self.staging
-    }
-
-    pub fn store_dir(&self) -> Option<&Path> {
-        self.store_dir.as_deref()
     }
 
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
-    /// What a version needs of the engine.
-    pub fn services(&self) -> Services {
-        let (reaper, events) = (self.reaper.clone(), self.events.clone());
-        Services { reaper, events, runtime: self.runtime.clone(), trusted: self.trusted.clone() }
-    }
-
-    pub fn reaper(&self) -> &ReaperHandle {
-        &self.reaper
-    }
-
     pub fn events(&self) -> &Arc<EventHub> {
         &self.events
     }
 
-    pub fn host_info(&self) -> HostInfo {
-        self.lock_host().clone()
+    /// What a load goes by, and where it loads into.
+    pub fn load_context(&self) -> LoadContext<'_> {
+        LoadContext {
+            settings: &self.settings,
+            plugin_dir: self.lock_host().plugin_dir.clone(),
+            staging: &self.staging,
+            store: &self.store,
+            current: &self.current,
+            versions: &self.versions,
+            reaper: &self.reaper,
+            services: Services {
+                reclaimer: Arc::new(self.reaper.clone()),
+                engine: self.id(),
+                events: self.events.clone(),
+                runtime: self.runtime.clone(),
+                trusted: self.trusted.clone(),
+            },
+            is_shut_down: &self.is_shut_down,
+        }
     }
 
     fn lock_host(&self) -> MutexGuard<'_, HostInfo> {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_versions(&self) -> MutexGuard<'_, Vec<Arc<Version>>> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lists a version that is being loaded; of those that ended, only the newest stay.
-    pub fn register(&self, version: &Arc<Version>) {
-        let mut versions = self.lock_versions();
-        versions.push(version.clone());
-        let ended: Vec<_> = versions
-            .iter()
-            .filter(|other| same_name(other.name(), version.name()) && other.is_finished())
-            .map(Arc::as_ptr)
-            .collect();
-        let surplus = ended.len().saturating_sub(ENDED_LISTED);
-        versions.retain(|other| !ended[..surplus].contains(&Arc::as_ptr(other)));
-    }
-
     pub fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {
-        if self.linked.is_some() {
+        if self.settings.linked.is_some() {
             return Err(EngineError::StaticallyLinked);
         }
-        let versions = self.lock_versions().clone();
-        let store = self.store_dir.as_deref();
+        let store = self.settings.store_dir.as_deref();
         self.expect_outside_load("rollback")?;
-        let artifact = history::find_earlier(target, &versions, store, &self.staging)?;
+        let artifact = find_earlier(target, &self.versions.all(), store, &self.staging)?;
         self.load_as(Request::Rollback(Box::new(artifact)), &(), None)
     }
 
@@ -244,7 +188,11 @@ impl Inner {
     pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
         self.expect_outside_load("plan")?;
         let state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
-        reload::plan(self, &state, if latest { Request::Latest } else { Request::Changed })
+        load::plan(
+            &self.load_context(),
+            &state,
+            if latest { Request::Latest } else { Request::Changed },
+        )
     }
 
     pub fn load_as<T: Serialize>(
@@ -254,7 +202,7 @@ impl Inner {
         callback: Option<&mut Callback<'_>>,
     ) -> Result<ReloadReport, EngineError> {
         self.expect_outside_load("reload")?;
-        let data = reload::load_data(data)?;
+        let data = load::load_data(data)?;
         let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
         *self.lock_loading_thread() = Some(thread::current().id());
         let loading = Loading(self);
@@ -274,7 +222,7 @@ impl Inner {
 
     /// Whether a load waits for this thread.
     fn is_inside_load(&self) -> bool {
-        lifecycle::is_inside_load_of(self.id())
+        steps::is_inside_load_of(self.id())
             || *self.lock_loading_thread() == Some(thread::current().id())
     }
 
@@ -293,9 +241,13 @@ impl Inner {
             return Err(EngineError::ShutDown);
         }
         self.events.send(Event::ReloadStarted { at_ms: now_ms() });
-        let result = reload::reload(self, state, request, data, callback);
+        let before = self.current().generation();
+        let result = load::reload(&self.load_context(), state, request, data, callback);
         match &result {
             Ok(report) => {
+                if report.generation > before {
+                    self.loads.fetch_add(1, Ordering::Relaxed);
+                }
                 tracing::info!(generation = report.generation, "loaded: {report}");
                 let report = report.clone();
                 self.events.send(Event::ReloadFinished { at_ms: now_ms(), report });
@@ -309,70 +261,8 @@ impl Inner {
         result
     }
 
-    /// Makes the host's object for the next generation.
-    pub fn make_extension(
-        &self,
-        previous: &PluginManager,
-    ) -> Result<Arc<dyn ExtensionObject>, EngineError> {
-        let make = || (self.extension)(Some(previous.extension.as_ref()));
-        end_panic(make).map_err(|panic| EngineError::Load {
-            plugin: None,
-            step: Step::Publish,
-            message: format!("the host's factory for its Extension panicked: {panic}"),
-            causes: Vec::new(),
-        })
-    }
-
-    /// Calls the host's callbacks, that of the engine and that of one reload.
-    pub fn call_back(
-        &self,
-        new: &PluginManager,
-        old: &PluginManager,
-        callback: Option<&mut Callback<'_>>,
-    ) -> Result<(), EngineError> {
-        let both = || -> Result<(), (String, Vec<String>)> {
-            // The error is the host's own, and so is its text.
-            let told = |error: BoxError| {
-                let causes = std::iter::successors(error.source(), |cause| cause.source());
-                (error.to_string(), causes.map(ToString::to_string).collect())
-            };
-            self.on_reload.iter().try_for_each(|on_reload| on_reload(new, old)).map_err(told)?;
-            callback.map_or(Ok(()), |callback| callback(new, old)).map_err(told)
-        };
-        let refuse = |message: String, causes| {
-            Err(EngineError::Load { plugin: None, step: Step::Callback, message, causes })
-        };
-        match end_panic(both) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err((message, causes))) => refuse(message, causes),
-            Err(panic) => refuse(format!("the host's callback panicked: {panic}"), Vec::new()),
-        }
-    }
-
-    pub fn make_manager(
-        &self,
-        generation: u64,
-        versions: Vec<Lease>,
-        extension: Arc<dyn ExtensionObject>,
-    ) -> PluginManager {
-        PluginManager {
-            generation,
-            live_functions: PluginManager::live_functions(&versions),
-            versions,
-            extension,
-            store: self.store.clone(),
-            vault: View::for_host(&self.store),
-        }
-    }
-
     pub fn is_shut_down(&self) -> bool {
         self.is_shut_down.load(Ordering::Acquire)
-    }
-
-    /// Makes the generation of a load serve, and returns the one that did.
-    pub fn publish(&self, new: PluginManager) -> Replaced {
-        self.loads.fetch_add(1, Ordering::Relaxed);
-        self.current.publish(Arc::new(new))
     }
 
     /// How many loads have been published.
@@ -412,7 +302,7 @@ impl Inner {
         }
         let info = version.info();
         Ok(FreeResult {
-            plugin: version.name().to_owned(),
+            plugin: version.name().to_string(),
             version: version.ordinal,
             state: info.state,
             detail: info.detail,
@@ -420,50 +310,35 @@ impl Inner {
         })
     }
 
-    /// The version that `name@version` names.
+    /// The version that a target names.
     fn version(&self, target: &str) -> Result<Arc<Version>, EngineError> {
         let wanted = target.rsplit_once('@');
-        let wanted = wanted.and_then(|(name, ordinal)| {
-            Some((name, ordinal.trim_start_matches('v').parse::<u32>().ok()?))
-        });
-        let versions = self.lock_versions();
-        let found = wanted.and_then(|(name, ordinal)| {
-            versions
-                .iter()
-                .find(|version| same_name(version.name(), name) && version.ordinal == ordinal)
-        });
-        let found = found.cloned();
-        drop(versions);
+        let wanted = wanted.and_then(|(name, version)| Some((name, version.parse().ok()?)));
+        let found = wanted
+            .and_then(|(name, version): (&str, VersionRef)| self.versions.find(name, &version));
         found.ok_or_else(|| self.unknown(target))
     }
 
     fn unknown(&self, target: &str) -> EngineError {
-        let versions = self.lock_versions();
-        let callable = [VersionState::Active, VersionState::Retired];
-        let loaded = versions.iter().filter(|version| callable.contains(&version.state()));
-        let known = loaded.map(|version| format!("{}@{}", version.name(), version.ordinal));
-        EngineError::UnknownPlugin { name: target.to_owned(), known: known.collect() }
+        EngineError::UnknownPlugin { name: target.to_owned(), known: self.versions.callable() }
     }
 
     pub fn snapshot(&self) -> Snapshot {
         let current = self.current();
-        let mut versions = self.lock_versions().clone();
+        let mut versions = self.versions.all();
         // Those that serve in load order, then the others by name; each one's versions newest first.
         let place = |version: &Version| {
-            let serving = current.versions.iter();
-            let at = serving
-                .map(|lease| lease.version().name())
-                .position(|name| same_name(name, version.name()));
-            at.unwrap_or(usize::MAX)
+            let mut serving = current.versions.iter().map(Lease::version);
+            serving.position(|other| other.name() == version.name()).unwrap_or(usize::MAX)
         };
         versions.sort_by_cached_key(|version| {
-            (place(version), version.name().to_lowercase(), std::cmp::Reverse(version.ordinal))
+            (place(version), version.name().clone(), std::cmp::Reverse(version.ordinal))
         });
-        let of_one_plugin = versions.chunk_by(|a, b| same_name(a.name(), b.name()));
+        let of_one_plugin = versions.chunk_by(|a, b| a.name() == b.name());
         let plugins = of_one_plugin.map(|versions| plugin_info(versions, &current)).collect();
         Snapshot {
-            host: self.host_info(),
-            generation: current.generation,
+            host: self.lock_host().clone(),
+            generation: current.generation(),
             plugins,
             vault_changes: self.store.changes(),
         }
@@ -473,12 +348,12 @@ impl Inner {
         // Looking runs code of whoever owns the values, and so must not hold the whole generation.
         let (generation, extension) = {
             let current = self.current();
-            (current.generation, current.extension.clone())
+            (current.generation(), current.extension.clone())
         };
         // First: what changes meanwhile is looked at again.
         let changes = self.store.changes();
         let (data_bag, data_bag_len) = self.store.data_bag_infos();
-        let (slots, slots_len) = self.store.slot_infos();
+        let (slots, slots_len) = self.store.registration_infos();
         let (json, cuts) = extension.look(LOOKED_AT);
         VaultSnapshot {
             generation,
@@ -494,7 +369,8 @@ impl Inner {
     }
 
     pub fn live_snapshot(&self) -> LiveSnapshot {
-        self.store.live().snapshot(self.current().generation)
+        let current = self.current();
+        current.live.snapshot(current.generation())
     }
 
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
@@ -509,20 +385,20 @@ impl Inner {
         };
         self.retire_all();
         drop(loads);
-        for version in self.mapped() {
+        for version in self.versions.unfinished() {
             version.cancel_tasks();
             version.hurry();
         }
         checkpoint();
         // What a version does at its end is not waited for by itself.
-        while !self.mapped().is_empty() && !self.reaper.is_here() {
+        while !self.versions.unfinished().is_empty() && !self.reaper.is_here() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || ended.recv_timeout(left).is_err() {
                 break;
             }
             checkpoint();
         }
-        let mapped = self.mapped();
+        let mapped = self.versions.unfinished();
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(listener);
         if mapped.is_empty() {
@@ -554,21 +430,16 @@ impl Inner {
         if current.versions.is_empty() {
             return;
         }
-        let extension = current.extension.clone();
-        let empty = self.make_manager(current.generation + 1, Vec::new(), extension);
+        let (extension, live) = (current.extension.clone(), Arc::<LiveTable>::default());
+        let number = current.number.next();
+        let empty = Generation::new(number, Vec::new(), live.clone(), extension, &self.store);
         drop(current);
-        self.store.set_live(LiveTable::default());
+        self.store.set_live(live);
         let old = self.current.publish(Arc::new(empty));
         for lease in &old.versions {
             self.store.retire(lease.version());
             lease.version().enter(VersionState::Retired, "retired".into());
         }
-    }
-
-    /// The versions whose images are mapped and may still go.
-    fn mapped(&self) -> Vec<Arc<Version>> {
-        let versions = self.lock_versions();
-        versions.iter().filter(|version| !version.is_finished()).cloned().collect()
     }
 
     fn end_reaper(&self) {
@@ -601,14 +472,55 @@ impl Drop for Inner {
     }
 }
 
+impl Served for Inner {
+    fn host_info(&self) -> HostInfo {
+        self.lock_host().clone()
+    }
+
+    fn subscribe(&self) -> Events {
+        self.events.subscribe()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.snapshot()
+    }
+
+    fn vault_snapshot(&self) -> VaultSnapshot {
+        self.vault_snapshot()
+    }
+
+    fn live_snapshot(&self) -> LiveSnapshot {
+        self.live_snapshot()
+    }
+
+    fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {
+        self.plugin(target)
+    }
+
+    fn reload(&self, latest: bool) -> Result<ReloadReport, EngineError> {
+        self.load_as(if latest { Request::Latest } else { Request::Changed }, &(), None)
+    }
+
+    fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
+        self.plan(latest)
+    }
+
+    fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {
+        self.rollback(target)
+    }
+
+    fn free(&self, target: &str) -> Result<FreeResult, EngineError> {
+        self.free(target)
+    }
+}
+
 /// A plugin as a console shows it, given its versions, newest first.
-fn plugin_info(versions: &[Arc<Version>], current: &PluginManager) -> PluginInfo {
-    let name = versions.first().map_or("", |version| version.name());
-    let serving = current.versions.iter().map(Lease::version);
-    let active = serving.into_iter().find(|version| same_name(version.name(), name));
+fn plugin_info(versions: &[Arc<Version>], current: &Generation) -> PluginInfo {
+    let newest = versions.first();
+    let active = newest.and_then(|newest| current.lease(newest.name())).map(Lease::version);
     let imports = active.map(|active| active.imports());
     PluginInfo {
-        name: active.map_or(name, |active| active.name()).to_owned(),
+        name: active.or(newest).map(|version| version.name().to_string()).unwrap_or_default(),
         versions: versions.iter().map(|version| version.info()).collect(),
         imports: imports.into_iter().flatten().map(|import| import.plugin.clone()).collect(),
         functions: active.map(|active| active.function_infos()).unwrap_or_default(),

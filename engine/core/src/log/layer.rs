@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use hotswap_protocol::{LogLevel, LogRecord};
+use hotswap_protocol::{LogLevel, LogRecord, clock::now_ms};
 use tracing_core::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -17,7 +17,6 @@ use tracing_core::{
 use tracing_subscriber::{Layer, layer::Context};
 
 use super::{linked, reemit::EVENT_NAME};
-use crate::event::now_ms;
 
 /// How many records a console that attaches can ask for.
 const BACKLOG: usize = 2000;

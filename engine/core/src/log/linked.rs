@@ -22,5 +22,5 @@ pub(super) fn whose(target: &str) -> Option<(String, u32)> {
     let krate = target.split("::").next().unwrap_or(target);
     let linked = LINKED.read().unwrap_or_else(PoisonError::into_inner);
     let version = linked.iter().find(|(name, _)| *name == krate)?.1.upgrade()?;
-    Some((version.name().to_owned(), version.ordinal))
+    Some((version.name().to_string(), version.ordinal))
 }

@@ -57,7 +57,7 @@ fn dispatch(
 ) {
     let fields: Vec<field::Field> = metadata.fields().iter().collect();
     let message = format_args!("{}", event.message);
-    let plugin = version.name();
+    let plugin = version.name().as_str();
     let own: [&dyn field::Value; 3] = [&message, &plugin, &version.ordinal];
     let own_values = own.into_iter().zip(&fields);
     let texts: Vec<FieldText> =

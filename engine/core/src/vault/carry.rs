@@ -12,16 +12,16 @@ use hotswap_plugin::{__private::CarryTable, Error, abi::Outcome};
 
 use super::{
     Store,
-    cell::{Cell, LockedCell, RETRY, Value, flatten},
+    cell::{Cell, LockedCell, RETRY, Value},
     migration::Seen,
 };
 use crate::{
     EngineError, Step,
-    current::Replaced,
+    error::flatten,
     event::after,
-    lease::{Lease, LeaseKind},
-    lifecycle::StepThread,
+    image::step_thread::StepThread,
     slots,
+    version::lease::{Lease, LeaseKind},
     version::{Owner, Version},
 };
 
@@ -143,12 +143,12 @@ impl<'a> Handover<'a> {
 
     /// Brings the last changes into the values of another type, when the new versions serve. Their calls
     /// wait for these values until then.
-    pub fn finish(mut self, replaced: &[Arc<Version>], generation: &Replaced) {
+    pub fn finish(mut self, replaced: &[Arc<Version>], is_read: impl Fn() -> bool) {
         self.values.retain(|value| value.carry.migrated.is_some());
         if self.values.is_empty() {
             return;
         }
-        wait_for_calls(replaced, generation);
+        wait_for_calls(replaced, is_read);
         // Each is let go as soon as it is ready, and none waits for another's code.
         for mut value in mem::take(&mut self.values) {
             let steps = self.steps.another();
@@ -162,14 +162,14 @@ impl<'a> Handover<'a> {
     }
 }
 
-/// Waits until no call runs in these versions, or is about to, since it has found the generation that
+/// Waits until no call runs in these versions, or is about to, since it is reading the generation that
 /// was replaced; but no longer than [`LAST_CALLS`].
-fn wait_for_calls(versions: &[Arc<Version>], generation: &Replaced) {
+fn wait_for_calls(versions: &[Arc<Version>], is_read: impl Fn() -> bool) {
     let deadline = Instant::now() + LAST_CALLS;
     let is_called = |version: &Arc<Version>| {
         slots::is_held(Arc::as_ptr(version)) || version.leases().count(LeaseKind::Call) > 0
     };
-    while (generation.is_held() || versions.iter().any(is_called)) && Instant::now() < deadline {
+    while (is_read() || versions.iter().any(is_called)) && Instant::now() < deadline {
         thread::sleep(RETRY);
     }
 }

@@ -20,8 +20,9 @@ use hotswap_plugin::{
 use hotswap_protocol::DataBagEntry;
 
 use crate::{
-    lease::{Lease, LeaseKind},
+    error::flatten,
     version::Owner,
+    version::lease::{Lease, LeaseKind},
 };
 
 /// A value in the DataBag.
@@ -686,17 +687,5 @@ pub(super) fn same_owner(a: &Owner, b: &Owner) -> bool {
         (Owner::Host, Owner::Host) => true,
         (Owner::Version(a), Owner::Version(b)) => a.ptr_eq(b),
         _ => false,
-    }
-}
-
-/// What an image answered, its panic as an error.
-pub(super) fn flatten<T>(outcome: Outcome<T>) -> Result<T> {
-    match outcome {
-        Outcome::Ok(value) => Ok(value),
-        Outcome::Err(error) => Err(error),
-        Outcome::Panic(report) => {
-            let (message, location) = (report.message, report.location);
-            Err(Error::msg(format_args!("panicked at {location}: {message}")))
-        }
     }
 }

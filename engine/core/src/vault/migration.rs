@@ -13,8 +13,8 @@ use hotswap_plugin::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::cell::{Cell, Value, flatten};
-use crate::version::Owner;
+use super::cell::{Cell, Value};
+use crate::{error::flatten, version::Owner};
 
 /// How many parts are read at a time at least; of a large value it is one part in [`SLICES`].
 const SLICE: usize = 256;

@@ -8,14 +8,15 @@ use hotswap_plugin::{
 };
 
 use super::{
-    CHANGES, Contents, Displaced, Overlay, Sight, Slot, Store,
+    CHANGES, Contents, Displaced, Overlay, Sight, Store,
     carry::{Carry, Migrated},
-    cell::{Cell, flatten, same_owner},
+    cell::{Cell, same_owner},
+    live::newest,
     migration, table,
 };
 use crate::{
-    live,
-    version::{Owner, Version},
+    error::flatten,
+    version::{Owner, Version, registration::Registration},
 };
 
 /// The Vault as one owner sees it; what a [`Vault`] refers to.
@@ -30,8 +31,14 @@ impl View {
         Self { store: store.clone(), owner: Owner::Host }.into_vault()
     }
 
-    /// The Vault for a version.
-    pub fn for_version(store: &Arc<Store>, version: &Arc<Version>) -> Vault {
+    /// The Vault for a version that is being loaded, and writes into its load's overlay until that is
+    /// published.
+    pub fn for_version(
+        store: &Arc<Store>,
+        version: &Arc<Version>,
+        overlay: &Arc<Overlay>,
+    ) -> Vault {
+        store.admit(version, overlay);
         Self { store: store.clone(), owner: Owner::Version(Arc::downgrade(version)) }.into_vault()
     }
 
@@ -44,7 +51,7 @@ impl View {
         match &self.owner {
             Owner::Host => Sight::Published,
             Owner::Version(version) => {
-                version.upgrade().map_or(Sight::Ended, |version| version.bag.sight())
+                version.upgrade().map_or(Sight::Ended, |version| self.store.sight(&version))
             }
         }
     }
@@ -191,18 +198,14 @@ impl View {
     }
 
     pub fn live_call(&self, name: &str, args: &[Value]) -> Result<Value> {
-        let called = live::call(|| self.store.live(), name, args)?;
-        called.map_err(|error| {
-            let kind = match error.kind() {
-                hotswap_protocol::ErrorKind::BadArgument => ErrorKind::BadArgument,
-                _ => ErrorKind::Failed,
-            };
-            Error::new(kind, error)
-        })
+        let unknown = || Some(Err(Error::new(ErrorKind::UnknownFunction, no_live(name))));
+        newest(|| self.store.live().map_or_else(unknown, |live| live.call(name, args)))
     }
 
     pub fn live_renew(&self, data: &Data) -> Result<Data> {
-        live::renew(|| self.store.live(), data)
+        let name = data.live_name();
+        let unknown = || Some(Err(Error::new(ErrorKind::UnknownFunction, no_live(name))));
+        newest(|| self.store.live().map_or_else(unknown, |live| live.renew(data)))
     }
 
     pub fn keys(&self) -> Vec<String> {
@@ -221,50 +224,53 @@ impl View {
     }
 
     pub fn register(&self, name: &str, object: RawObject) -> Result<()> {
-        let slot = Arc::new(Slot::new(name, self.owner.clone(), object)?);
-        let refused = self.add(&slot);
+        let object = Arc::new(Registration::new(name, self.owner.clone(), object)?);
+        let refused = self.add(&object);
         if refused.is_err() {
-            slot.destroy();
+            object.destroy();
         }
         refused
     }
 
     /// The registrations of an interface that this owner sees, sorted by name.
-    fn slots(&self, interface: &str) -> Vec<Arc<Slot>> {
+    fn registrations(&self, interface: &str) -> Vec<Arc<Registration>> {
         let contents = self.store.contents();
         let own = self.overlay();
-        let hidden = |slot: &Slot| own.as_ref().is_some_and(|own| own.hides(&slot.owner));
-        let mut slots: Vec<_> =
-            contents.slots.iter().filter(|slot| !hidden(slot)).cloned().collect();
+        let hidden =
+            |object: &Registration| own.as_ref().is_some_and(|own| own.hides(&object.owner));
+        let mut objects: Vec<_> =
+            contents.registrations.iter().filter(|object| !hidden(object)).cloned().collect();
         if let Some(own) = &own {
-            slots.extend(own.contents().slots.iter().cloned());
+            objects.extend(own.contents().registrations.iter().cloned());
         }
-        slots.retain(|slot| slot.shape.name == interface);
-        slots.sort_by(|a, b| a.name.cmp(&b.name));
-        slots
+        objects.retain(|object| object.shape.name == interface);
+        objects.sort_by(|a, b| a.name.cmp(&b.name));
+        objects
     }
 
     /// Lends what is registered under a name.
     pub fn registered(&self, shape: &InterfaceShape, name: &str) -> Result<Option<BoundObject>> {
         if let Owner::Version(version) = &self.owner
-            && version.upgrade().is_none_or(|version| version.outside.is_closing())
+            && version.upgrade().is_none_or(|version| version.outside().is_closing())
         {
             return Err(Error::msg("the plugin's image is being unmapped, and can hold nothing"));
         }
-        let slots = self.slots(&shape.name);
-        let Some(slot) = slots.into_iter().find(|slot| slot.name == name) else { return Ok(None) };
-        if let Some(what) = slot.shape.difference(shape) {
-            let owner = &slot.owner;
+        let objects = self.registrations(&shape.name);
+        let Some(object) = objects.into_iter().find(|object| object.name == name) else {
+            return Ok(None);
+        };
+        if let Some(what) = object.shape.difference(shape) {
+            let owner = &object.owner;
             return Err(Error::msg(format_args!("`{name}` of {owner} does not fit: {what}")));
         }
-        Ok(slot.lend_raw())
+        Ok(object.lend_raw())
     }
 
     pub fn names(&self, interface: &str) -> Vec<String> {
-        self.slots(interface).iter().map(|slot| slot.name.clone()).collect()
+        self.registrations(interface).iter().map(|object| object.name.clone()).collect()
     }
 
-    fn add(&self, slot: &Arc<Slot>) -> Result<()> {
+    fn add(&self, object: &Arc<Registration>) -> Result<()> {
         let mut contents = self.store.contents();
         let sight = self.sight();
         let own = match &sight {
@@ -273,23 +279,23 @@ impl View {
             Sight::Ended => return Err(has_ended()),
         };
         let taken = |contents: &Contents| {
-            let same = |other: &&Arc<Slot>| {
-                (&other.name, &other.shape.name) == (&slot.name, &slot.shape.name)
+            let same = |other: &&Arc<Registration>| {
+                (&other.name, &other.shape.name) == (&object.name, &object.shape.name)
                     && !own.is_some_and(|own| own.hides(&other.owner))
             };
-            contents.slots.iter().find(same).map(|other| other.owner.to_string())
+            contents.registrations.iter().find(same).map(|other| other.owner.to_string())
         };
         let taken_by = taken(&contents).or_else(|| taken(&own?.contents()));
         if let Some(owner) = taken_by {
-            let (name, interface) = (&slot.name, &slot.shape.name);
+            let (name, interface) = (&object.name, &object.shape.name);
             return Err(Error::msg(format_args!(
                 "`{name}` of `{interface}` is registered by {owner} already"
             )));
         }
         CHANGES.fetch_add(1, Ordering::Relaxed);
         match own {
-            Some(own) => own.contents().slots.push(slot.clone()),
-            None => contents.slots.push(slot.clone()),
+            Some(own) => own.contents().registrations.push(object.clone()),
+            None => contents.registrations.push(object.clone()),
         }
         Ok(())
     }
@@ -347,4 +353,8 @@ fn belongs_to(cell: &Cell, why: &str) -> Error {
 
 fn has_ended() -> Error {
     Error::msg("the version has ended, and can leave nothing behind")
+}
+
+fn no_live(name: &str) -> String {
+    format!("no live function or type is named `{name}`: nothing serves yet")
 }

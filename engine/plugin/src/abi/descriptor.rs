@@ -60,6 +60,12 @@ pub struct Stamp {
 }
 
 impl Descriptor {
+    /// Reads a descriptor out of a file. Nothing of it is checked.
+    pub fn from_bytes(bytes: &[u8; size_of::<Self>()]) -> Self {
+        // SAFETY: the array has the descriptor's size, and every pattern of bytes is a descriptor.
+        unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() }
+    }
+
     /// The descriptor of a plugin that this compiler builds.
     ///
     /// # Panics

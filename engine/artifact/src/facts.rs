@@ -1,0 +1,203 @@
+//! The descriptor's facts, and the gate's toolchain part.
+
+use std::{mem::offset_of, ops::Range};
+
+use hotswap_plugin::abi::descriptor::{ABI_VERSION, Descriptor, MAGIC, Stamp};
+use hotswap_protocol::{BuildId, InvalidName, PluginName, Source};
+
+use crate::{ArtifactError, Toolchain, elf, stamp, unseen};
+
+/// What an artifact says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The plugin's name.
+    pub name: PluginName,
+    /// The plugin crate's version.
+    pub crate_version: String,
+    /// Which build it is.
+    pub build_id: BuildId,
+    /// The source it was built from; none outside a git repository.
+    pub source: Option<Source>,
+    /// What built it.
+    pub toolchain: Toolchain,
+    /// Why its image could not be unmapped again, if so, and what to do about it.
+    pub keep_reason: Option<String>,
+    /// The shared libraries that it needs, but for those that every Rust program does.
+    pub foreign_libraries: Vec<String>,
+    /// A symbol for which the loader may keep the image, as C++ code has them.
+    pub unique_symbol: Option<String>,
+    /// Why its image could not be unmapped again whatever libraries it needs.
+    pub own_keep_reason: Option<String>,
+    /// Where the file has the address of its host.
+    pub host: Range<usize>,
+}
+
+impl Facts {
+    /// Why the image cannot be unmapped again in a host that vouches for some libraries.
+    ///
+    /// That a library is loaded already says nothing: it may still have a thread, a callback or a key
+    /// of the image.
+    pub fn keep_reason_trusting(&self, trusted: &[String]) -> Option<String> {
+        let own = self.own_keep_reason.clone();
+        own.or_else(|| foreign_reason(&self.foreign_libraries, trusted))
+    }
+}
+
+/// Why an image is kept that needs libraries beside those that a host vouches for.
+fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<String> {
+    let library = libraries.iter().find(|library| !trusted.contains(library))?;
+    Some(format!(
+        "it needs {library}, which may have pointers into it that nobody sees (threads, callbacks, \
+         keys); link it statically, or let the host vouch for it with \
+         `EngineBuilder::trust_library({library:?})`"
+    ))
+}
+
+/// Why an image is kept for what its file is.
+fn own_reason(elf: &elf::ElfFacts) -> Option<String> {
+    if let Some(why) = PLATFORM_KEEPS {
+        return Some(why.into());
+    }
+    if elf.is_no_delete {
+        return Some("the file is marked NODELETE; link it without `-z nodelete`".into());
+    }
+    if let Some(symbol) = &elf.unique_symbol {
+        return Some(format!(
+            "it has the unique symbol `{symbol}`, as of C++ code, which all images share; compile that \
+             with `-fno-gnu-unique`"
+        ));
+    }
+    if let Some(symbol) = &elf.unnamed {
+        return Some(format!(
+            "it takes `{symbol}` from whatever the host has loaded, which may have pointers into it that \
+             nobody sees; link the library statically"
+        ));
+    }
+    elf.unseen.and_then(unseen::reason)
+}
+
+/// Why nothing is unmapped on this platform, if so. Only of glibc is it known what keeps an image, and
+/// what would still call into it.
+const PLATFORM_KEEPS: Option<&str> = if cfg!(all(target_os = "linux", target_env = "gnu")) {
+    None
+} else {
+    Some("this platform cannot unload")
+};
+
+/// Reads and checks a finished artifact without running any of it.
+///
+/// The toolchain is told, not judged: see [`Toolchain::expect_host`].
+///
+/// # Errors
+/// Whatever is wrong with the file; it should then never reach the loader.
+pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
+    let elf = elf::read(file)?;
+    let descriptor = descriptor(file, elf.descriptor.start)?;
+    let Stamp { build_id, seal, .. } = descriptor.stamp;
+    if build_id == [0; 16] {
+        return Err(ArtifactError::NotStamped);
+    }
+    let found = stamp::build_id(file, elf.descriptor.start);
+    let expected = BuildId::from_bytes(build_id);
+    if found != expected || seal != stamp::seal(file, elf.descriptor.start) {
+        return Err(ArtifactError::Damaged { expected, found });
+    }
+    if let Some(symbol) = elf.missing_hook {
+        return Err(ArtifactError::NoHooks { symbol });
+    }
+    let host = elf.host.clone();
+    let host = host.ok_or_else(|| {
+        ArtifactError::BadDescriptor("it has no place for its host's address".into())
+    })?;
+    let own_keep_reason = own_reason(&elf);
+    let foreign = || foreign_reason(&elf.foreign_libraries, &[]);
+    Ok(Facts {
+        keep_reason: own_keep_reason.clone().or_else(foreign),
+        foreign_libraries: elf.foreign_libraries,
+        unique_symbol: elf.unique_symbol,
+        own_keep_reason,
+        host,
+        ..claims_of(&descriptor)?
+    })
+}
+
+/// What a file says of itself that [`inspect`] refuses: none of it is checked. None where no
+/// descriptor is found in it.
+pub fn claims(file: &[u8]) -> Option<Facts> {
+    let start = file.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)?;
+    claims_of(&descriptor(file, start).ok()?).ok()
+}
+
+/// What a descriptor alone says.
+fn claims_of(descriptor: &Descriptor) -> Result<Facts, ArtifactError> {
+    let name = text(&descriptor.name)?;
+    let name = name
+        .parse()
+        .map_err(|error: InvalidName| ArtifactError::BadDescriptor(error.to_string()))?;
+    Ok(Facts {
+        name,
+        crate_version: text(&descriptor.crate_version)?,
+        build_id: BuildId::from_bytes(descriptor.stamp.build_id),
+        source: source(&descriptor.stamp)?,
+        toolchain: Toolchain::of(descriptor)?,
+        keep_reason: Some("the file is broken".into()),
+        foreign_libraries: Vec::new(),
+        unique_symbol: None,
+        own_keep_reason: Some("the file is broken".into()),
+        host: 0..0,
+    })
+}
+
+/// Copies the descriptor out of the file and checks that it is one of this ABI.
+pub(super) fn descriptor(file: &[u8], start: usize) -> Result<Descriptor, ArtifactError> {
+    let wrong = |why: &str| ArtifactError::BadDescriptor(why.to_owned());
+    let bytes = file.get(start..).and_then(|rest| rest.first_chunk());
+    let bytes = bytes.ok_or_else(|| wrong("its place is outside the file"))?;
+    let descriptor = Descriptor::from_bytes(bytes);
+    if descriptor.magic != MAGIC {
+        return Err(wrong("it does not begin as one"));
+    }
+    if (descriptor.abi_version, descriptor.size as usize) != (ABI_VERSION, size_of::<Descriptor>())
+    {
+        return Err(ArtifactError::Toolchain {
+            what: "ABI",
+            found: format!("version {}, {} bytes", descriptor.abi_version, descriptor.size),
+            expected: format!("version {ABI_VERSION}, {} bytes", size_of::<Descriptor>()),
+        });
+    }
+    Ok(descriptor)
+}
+
+/// Where the stamp lies in the file, given where the descriptor does.
+pub(super) fn stamp_start(descriptor_start: usize) -> usize {
+    descriptor_start + offset_of!(Descriptor, stamp)
+}
+
+fn source(stamp: &Stamp) -> Result<Option<Source>, ArtifactError> {
+    let commit = text(&stamp.commit)?;
+    Ok((!commit.is_empty()).then_some(Source {
+        commit,
+        branch: text(&stamp.branch)?,
+        commit_time: i64::from_le_bytes(stamp.commit_time),
+        dirty: stamp.dirty[0] != 0,
+    }))
+}
+
+/// A text without its padding.
+pub(super) fn text(bytes: &[u8]) -> Result<String, ArtifactError> {
+    let len = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let wrong = |_| ArtifactError::BadDescriptor("one of its texts is no UTF-8".into());
+    String::from_utf8(bytes[..len].to_vec()).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_is_no_library() {
+        for file in [&b""[..], b"\x7fELF", &[0x7f; 4096]] {
+            assert!(matches!(inspect(file), Err(ArtifactError::NotALibrary(_))));
+        }
+    }
+}

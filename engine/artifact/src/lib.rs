@@ -1,0 +1,33 @@
+//! What a built plugin file says of itself, read and checked without running any of it.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let facts = hotswap_artifact::inspect(&std::fs::read("plugins/libworld.so")?)?;
+//! println!("{} {} was built by {}", facts.name, facts.build_id, facts.toolchain.rustc());
+//! facts.toolchain.expect_host()?; // an error names both sides of the first difference
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+// What a file says.
+mod facts;
+mod toolchain;
+
+// What the ELF file around it shows.
+mod elf;
+pub mod unseen;
+
+// What is written after linking, and where builds are kept.
+pub mod layout;
+mod stamp;
+
+mod error;
+
+pub use elf::is_covered;
+pub use error::ArtifactError;
+pub use facts::{Facts, claims, inspect};
+pub use hotswap_protocol::{BuildId, Source};
+pub use stamp::stamp;
+pub use toolchain::Toolchain;

@@ -1,0 +1,155 @@
+//! The ways into libc that no hook sees.
+//!
+//! The list was made by going through all that glibc 2.36 and libgcc export. It has what makes them
+//! keep a pointer, to code or to data, that may lie in the image, beyond the call: nobody can tell
+//! when such an image may go. What is not in it:
+//! - what the hooks see, or look at when it is called (`hotswap_plugin`'s hooks);
+//! - what libc itself lets go of when it closes the image: `atexit`, `pthread_atfork`;
+//! - what keeps a pointer only in an object of the caller's, such as `regcomp`, `qsort_r`, `fts_open`;
+//! - what C asks its callers to end first, as for any object of the stack: an open `DIR`, a lock.
+
+/// Some functions that leave the same behind.
+struct Way {
+    names: &'static [&'static str],
+    /// What comes of calling one.
+    leaves: &'static str,
+    /// What to do instead.
+    instead: &'static str,
+}
+
+const WAYS: [Way; 9] = [
+    Way {
+        names: &["thrd_create", "clone", "__clone"],
+        leaves: "starts a thread that nobody sees",
+        instead: "start it with `std::thread` or `pthread_create`",
+    },
+    Way {
+        names: &["tss_create"],
+        leaves: "leaves destructors on threads that nobody sees",
+        instead: "use `thread_local!` or `pthread_key_create`",
+    },
+    Way {
+        names: &[
+            "timer_create",
+            "mq_notify",
+            "getaddrinfo_a",
+            "aio_read",
+            "aio_read64",
+            "aio_write",
+            "aio_write64",
+            "aio_fsync",
+            "aio_fsync64",
+            "lio_listio",
+            "lio_listio64",
+        ],
+        leaves: "lets a thread of libc's call into it, or write to it, later",
+        instead: "wait on a thread or in a task of the plugin's own",
+    },
+    Way {
+        names: &["on_exit", "at_quick_exit", "__cxa_at_quick_exit"],
+        leaves: "has it called when the process ends",
+        instead: "do in `on_free` what is to be done at its end",
+    },
+    Way {
+        names: &["sigset", "sigvec", "sysv_signal", "__sysv_signal"],
+        leaves: "sets signal handlers that nobody sees",
+        instead: "set them with `sigaction`",
+    },
+    Way {
+        names: &[
+            "register_printf_function",
+            "register_printf_specifier",
+            "register_printf_modifier",
+            "register_printf_type",
+            "fopencookie",
+            "svc_register",
+            "registerrpc",
+            "xprt_register",
+            "mcheck",
+            "mcheck_pedantic",
+            "obstack_alloc_failed_handler",
+            "error_print_progname",
+            "argp_program_version_hook",
+            "__malloc_hook",
+            "__realloc_hook",
+            "__free_hook",
+            "__memalign_hook",
+            "__malloc_initialize_hook",
+            "__after_morecore_hook",
+            "__morecore",
+            "_IO_link_in",
+        ],
+        leaves: "gives libc a function of it to call, for as long as the process lives",
+        instead: "do without, or do it in the host",
+    },
+    Way {
+        names: &[
+            "openlog",
+            "addseverity",
+            "hsearch",
+            "initstate",
+            "setstate",
+            "argp_program_version",
+            "argp_program_bug_address",
+        ],
+        leaves: "gives libc a text or a table to keep, which may lie in it",
+        instead: "do without, or do it in the host",
+    },
+    Way {
+        names: &["fmemopen", "open_memstream", "open_wmemstream", "profil", "sprofil"],
+        leaves: "gives libc memory to write to, which may lie in it",
+        instead: "do without, or do it in the host",
+    },
+    Way {
+        names: &[
+            "__register_frame",
+            "__register_frame_info",
+            "__register_frame_info_bases",
+            "__register_frame_table",
+            "__register_frame_info_table",
+            "__register_frame_info_table_bases",
+        ],
+        leaves: "gives the unwinder tables to keep, which may lie in it",
+        instead: "do without",
+    },
+];
+
+/// Which of the list a name is: of two that an image uses the lower one is told, so that each version
+/// of a plugin gives the same reason.
+pub fn number(name: &str) -> Option<usize> {
+    all().position(|(known, _)| known == name)
+}
+
+/// Why an image is kept that uses the function of a number.
+pub fn reason(number: usize) -> Option<String> {
+    let (name, way) = all().nth(number)?;
+    Some(format!("it uses `{name}`, which {}; {}", way.leaves, way.instead))
+}
+
+fn all() -> impl Iterator<Item = (&'static str, &'static Way)> {
+    WAYS.iter().flat_map(|way| way.names.iter().map(move |name| (*name, way)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_named_once_and_told_with_advice() {
+        let mut names: Vec<_> = all().map(|(name, _)| name).collect();
+        assert_eq!(number("thrd_create"), Some(0));
+        let reason = reason(number("timer_create").unwrap()).unwrap();
+        assert!(reason.starts_with("it uses `timer_create`, which lets"), "{reason}");
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert_eq!(number("pthread_create"), None);
+    }
+
+    #[test]
+    fn nothing_is_both_hooked_and_unseen() {
+        let hooked = hotswap_plugin::__private::hooks::NAMES;
+        assert!(all().all(|(name, _)| !hooked.contains(&name)));
+    }
+}

@@ -1,0 +1,179 @@
+//! A load or reload: a transaction from the plugin directory to the published generation.
+
+// What there is to load.
+mod candidate;
+pub(crate) mod earlier;
+pub(crate) mod find;
+pub(crate) mod linked;
+pub(crate) mod stage;
+
+// What is to be done, and doing it.
+mod context;
+mod dependency;
+mod dry_run;
+mod plan;
+mod services;
+mod transaction;
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    time::Instant,
+};
+
+use hotswap_plugin::Data;
+use hotswap_protocol::{BuildId, PhaseTiming, PluginName, ReloadReport, clock::micros};
+use rustc_hash::FxBuildHasher;
+
+use crate::{
+    EngineError, Step,
+    serve::generation::{Generation, GenerationNumber},
+    version::steps::Steps,
+};
+pub(crate) use context::{LoadContext, OnReload, Settings};
+pub(crate) use dry_run::plan;
+pub(crate) use transaction::{keep_export, open_version};
+
+use find::{FileIdentity, Found};
+use plan::Plan;
+use stage::Inspected;
+use transaction::Load;
+
+/// What a load is asked to do.
+pub(crate) enum Request {
+    /// Load what changed, but for plugins that a rollback holds.
+    Changed,
+    /// Load what changed, and let nothing hold it.
+    Latest,
+    /// Load one plugin from this artifact, and leave the others.
+    Rollback(Box<Inspected>),
+}
+
+/// Called with the new and the old generation before the new one is published; an error undoes the
+/// load.
+pub(crate) type Callback<'a> = dyn FnMut(&Generation, &Generation) -> Result<(), BoxError> + 'a;
+
+/// What a callback may fail with.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the engine remembers from load to load; the lock around it lets one load run at a time.
+#[derive(Default)]
+pub(crate) struct LoadState {
+    /// The files that were read, by path, and what they were.
+    files: HashMap<OsString, KnownFile, FxBuildHasher>,
+    /// How often each plugin was loaded.
+    ordinals: HashMap<PluginName, u32>,
+    /// The builds that each plugin was rolled back from, which are not loaded again unasked.
+    held: HashMap<PluginName, HashSet<BuildId>>,
+}
+
+struct KnownFile {
+    identity: FileIdentity,
+    plugin: PluginName,
+    build_id: BuildId,
+}
+
+/// Loads what changed, or undoes everything.
+pub(crate) fn reload(
+    context: &LoadContext<'_>,
+    state: &mut LoadState,
+    request: Request,
+    data: &Data,
+    callback: Option<&mut Callback<'_>>,
+) -> Result<ReloadReport, EngineError> {
+    let begun = Instant::now();
+    let mut phases = Phases::default();
+    let current = context.current.load();
+    let mut steps = context.steps();
+    let plan = Plan::make(context, state, request, &current, &mut steps, &mut phases)?;
+    let (generation, data_bag) = if plan.changes_nothing() {
+        (current.number, Vec::new())
+    } else {
+        let load = Load::run(context, state, &plan, data, steps.thread()?, &mut phases)?;
+        phases.time("publish", None, || load.publish(context, &plan, &current, callback))?
+    };
+    state.remember(&plan);
+    Ok(ReloadReport {
+        generation: generation.get(),
+        plugins: plan.outcomes(&context.current.load(), &phases),
+        elapsed_us: micros(begun.elapsed()),
+        phases: phases.0,
+        build_phases: match context.store_dir() {
+            // What is loaded first was built for no reload, and maybe long ago.
+            Some(store) if current.number > GenerationNumber::NONE => plan.build_phases(store),
+            _ => Vec::new(),
+        },
+        data_bag,
+    })
+}
+
+impl LoadContext<'_> {
+    /// The thread of this load, which is started when it is first asked for.
+    fn steps(&self) -> Steps {
+        Steps::new(self.settings.step_timeout, self.services.engine)
+    }
+}
+
+impl LoadState {
+    /// Keeps what was read, so that it need not be read again while it stays as it is; and what the
+    /// plugins were rolled back from.
+    fn remember(&mut self, plan: &Plan) {
+        if let Some(from) = plan.rolled_back_from() {
+            self.held.entry(from.name().clone()).or_default().insert(from.facts.build_id);
+            return;
+        }
+        self.files.clear();
+        for (found, plugin, build_id) in plan.known_files() {
+            let (identity, plugin) = (found.identity.clone(), plugin.clone());
+            self.files.insert(found.path.clone().into(), KnownFile { identity, plugin, build_id });
+        }
+        for plugin in plan.newly_loaded() {
+            self.held.remove(plugin);
+        }
+    }
+
+    /// What a file is that was read before and has not changed since.
+    fn known(&self, found: &Found) -> Option<&KnownFile> {
+        self.files.get(found.path.as_os_str()).filter(|known| known.identity == found.identity)
+    }
+
+    /// Whether a rollback holds this plugin against this build.
+    fn holds(&self, plugin: &PluginName, build_id: BuildId) -> bool {
+        self.held.get(plugin).is_some_and(|held| held.contains(&build_id))
+    }
+
+    fn next_ordinal(&mut self, plugin: &PluginName) -> u32 {
+        let ordinal = self.ordinals.entry(plugin.clone()).or_default();
+        *ordinal += 1;
+        *ordinal
+    }
+}
+
+/// How long each part of a load took.
+#[derive(Default)]
+pub(crate) struct Phases(Vec<PhaseTiming>);
+
+impl Phases {
+    fn time<T>(&mut self, phase: &str, plugin: Option<&PluginName>, f: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = f();
+        self.0.push(PhaseTiming::new(phase, plugin.map(PluginName::as_str), begun.elapsed()));
+        result
+    }
+
+    /// The time that one plugin's own steps took.
+    fn of(&self, plugin: &PluginName) -> u64 {
+        let is_own = |timing: &&PhaseTiming| timing.plugin.as_deref() == Some(plugin.as_str());
+        self.0.iter().filter(is_own).map(|timing| timing.elapsed_us).sum()
+    }
+}
+
+/// What a host gives to `load`, wrapped for the plugins.
+pub(crate) fn load_data<T: serde::Serialize>(data: &T) -> Result<Data, EngineError> {
+    Data::from_serialize(data).map_err(|error| EngineError::Load {
+        plugin: None,
+        step: Step::OnLoad,
+        message: format!("the data for the plugins does not serialise: {error}"),
+        causes: error.causes().to_vec(),
+    })
+}

@@ -1,0 +1,111 @@
+//! What a load goes by, and where it loads into.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hotswap_plugin::{__private::end_panic, StaticPlugin};
+
+use super::{BoxError, Callback};
+use crate::{
+    EngineError, Step,
+    reclaim::reaper::ReaperHandle,
+    serve::{
+        current::Current,
+        extension::{ExtensionFactory, ExtensionObject},
+        generation::Generation,
+    },
+    vault::Store,
+    version::{Services, list::VersionList},
+};
+
+use super::stage::Staging;
+
+/// What every load of an engine goes by.
+pub(crate) struct Settings {
+    /// The plugins that are linked into this program, if it runs on those.
+    pub linked: Option<Vec<&'static StaticPlugin>>,
+    pub store_dir: Option<PathBuf>,
+    pub only: Option<Vec<String>>,
+    pub step_timeout: Duration,
+    pub extension: ExtensionFactory,
+    pub on_reload: Vec<OnReload>,
+}
+
+/// A callback for every load.
+pub(crate) type OnReload =
+    Box<dyn Fn(&Generation, &Generation) -> Result<(), BoxError> + Send + Sync>;
+
+/// What one load goes by, and where it loads into.
+pub(crate) struct LoadContext<'a> {
+    pub settings: &'a Settings,
+    pub plugin_dir: PathBuf,
+    pub staging: &'a Staging,
+    pub store: &'a Arc<Store>,
+    pub current: &'a Current,
+    pub versions: &'a VersionList,
+    pub reaper: &'a ReaperHandle,
+    pub services: Services,
+    /// Set when the engine shuts down, also while the load runs.
+    pub is_shut_down: &'a AtomicBool,
+}
+
+impl LoadContext<'_> {
+    pub fn only(&self) -> Option<&[String]> {
+        self.settings.only.as_deref()
+    }
+
+    pub fn store_dir(&self) -> Option<&Path> {
+        self.settings.store_dir.as_deref()
+    }
+
+    pub fn is_shut_down(&self) -> bool {
+        self.is_shut_down.load(Ordering::Acquire)
+    }
+
+    /// Makes the host's object for the next generation.
+    pub fn make_extension(
+        &self,
+        previous: &Generation,
+    ) -> Result<Arc<dyn ExtensionObject>, EngineError> {
+        let make = || (self.settings.extension)(Some(previous.extension.as_ref()));
+        end_panic(make).map_err(|panic| EngineError::Load {
+            plugin: None,
+            step: Step::Publish,
+            message: format!("the host's factory for its Extension panicked: {panic}"),
+            causes: Vec::new(),
+        })
+    }
+
+    /// Calls the host's callbacks, that of the engine and that of one reload.
+    pub fn call_back(
+        &self,
+        new: &Generation,
+        old: &Generation,
+        callback: Option<&mut Callback<'_>>,
+    ) -> Result<(), EngineError> {
+        let both = || -> Result<(), (String, Vec<String>)> {
+            // The error is the host's own, and so is its text.
+            let told = |error: BoxError| {
+                let causes = std::iter::successors(error.source(), |cause| cause.source());
+                (error.to_string(), causes.map(ToString::to_string).collect())
+            };
+            let mut all = self.settings.on_reload.iter();
+            all.try_for_each(|on_reload| on_reload(new, old)).map_err(told)?;
+            callback.map_or(Ok(()), |callback| callback(new, old)).map_err(told)
+        };
+        let refuse = |message: String, causes| {
+            Err(EngineError::Load { plugin: None, step: Step::Callback, message, causes })
+        };
+        match end_panic(both) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err((message, causes))) => refuse(message, causes),
+            Err(panic) => refuse(format!("the host's callback panicked: {panic}"), Vec::new()),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Plugins that are linked into the host instead of being loaded from artifacts.
+
+use hotswap_plugin::StaticPlugin;
+use hotswap_protocol::{InvalidName, PluginName};
+
+use crate::{
+    EngineError, Step,
+    artifact::{BuildId, Facts, Toolchain},
+};
+
+/// A plugin of this very program, and what it is known by.
+pub(crate) struct Linked {
+    pub plugin: &'static StaticPlugin,
+    pub facts: Facts,
+}
+
+impl Linked {
+    fn new(plugin: &'static StaticPlugin, name: PluginName) -> Self {
+        let facts = Facts {
+            name,
+            crate_version: plugin.crate_version().to_owned(),
+            // No artifact, and so none of its own.
+            build_id: BuildId::from_bytes([0; 16]),
+            source: None,
+            toolchain: Toolchain::of_host(),
+            keep_reason: Some("it is linked into this program".into()),
+            foreign_libraries: Vec::new(),
+            unique_symbol: None,
+            own_keep_reason: Some("it is linked into this program".into()),
+            host: 0..0,
+        };
+        Self { plugin, facts }
+    }
+}
+
+/// The linked plugins that the host asks for, sorted by name.
+pub(crate) fn select(
+    plugins: &[&'static StaticPlugin],
+    only: Option<&[String]>,
+) -> Result<Vec<Linked>, EngineError> {
+    let mut linked = Vec::new();
+    for plugin in plugins {
+        let name: PluginName =
+            plugin.name().parse().map_err(|error: InvalidName| EngineError::Load {
+                plugin: None,
+                step: Step::Find,
+                message: format!("a plugin that is linked into this program: {error}"),
+                causes: Vec::new(),
+            })?;
+        linked.push(Linked::new(plugin, name));
+    }
+    let missing = only.into_iter().flatten();
+    let mut missing =
+        missing.filter(|name| !linked.iter().any(|linked| linked.facts.name.is(name)));
+    if let Some(name) = missing.next() {
+        let there: Vec<_> = linked.iter().map(|linked| linked.facts.name.as_str()).collect();
+        let message = format!(
+            "the host asks for it; this program has only these plugins linked in: {}",
+            there.join(", ")
+        );
+        return Err(EngineError::load(name, Step::Find, message));
+    }
+    let is_wanted = |name: &PluginName| only.is_none_or(|only| only.iter().any(|it| name.is(it)));
+    linked.retain(|linked| is_wanted(&linked.facts.name));
+    linked.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
+    let twins = linked.windows(2).find(|pair| pair[0].facts.name == pair[1].facts.name);
+    if let Some([twin, _]) = twins {
+        let message = "two plugins of this name are linked into this program; name one";
+        return Err(EngineError::load(&twin.facts.name, Step::Find, message));
+    }
+    Ok(linked)
+}

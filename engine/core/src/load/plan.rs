@@ -1,0 +1,342 @@
+//! What a reload is to do with each plugin.
+
+use std::{path::Path, sync::Arc};
+
+use hotswap_plugin::StaticPlugin;
+use hotswap_protocol::{BuildId, Outcome, PhaseTiming, PluginName, PluginOutcome};
+
+use super::{
+    LoadContext, LoadState, Phases, Request,
+    candidate::{Candidate, candidates, expect_distinct, inspect, select},
+    dependency::dependents,
+    earlier,
+    find::{Found, find},
+    linked::{self, Linked},
+    stage::{Inspected, Staging},
+};
+use crate::{
+    EngineError, Step,
+    serve::generation::Generation,
+    version::{Version, lease::Lease, steps::Steps},
+};
+
+/// What is to be done with each plugin. One that is not in it stays as it is.
+pub(super) struct Plan {
+    plugins: Vec<Planned>,
+    is_rollback: bool,
+}
+
+/// What is to be done with one plugin.
+pub(super) struct Planned {
+    pub name: PluginName,
+    /// The version that serves, if one does.
+    pub running: Option<Arc<Version>>,
+    pub action: Action,
+}
+
+/// What is to be done with a plugin.
+pub(super) enum Action {
+    /// Load it from this artifact, and retire the version that serves.
+    Load(Box<Inspected>),
+    /// Load it once more from the very artifact that runs, since it imports a plugin that changes.
+    Rebind {
+        artifact: Box<Inspected>,
+        /// The file in the plugin directory, if that is what runs.
+        found: Option<Found>,
+    },
+    /// Attach it: it is linked into this program.
+    Link(Linked),
+    /// Nothing: this file in the plugin directory is what runs.
+    Keep(Found),
+    /// Nothing: a rollback keeps the plugin back.
+    Hold,
+    /// Nothing: the version that serves says that it may not be replaced.
+    Refuse,
+    /// Retire the version that serves: its file is gone.
+    Remove,
+}
+
+impl Planned {
+    /// What becomes of the plugin, in the report's word.
+    pub fn outcome(&self) -> Outcome {
+        match (&self.action, &self.running) {
+            (Action::Load(_), Some(_)) => Outcome::Ok,
+            (Action::Load(_), None) | (Action::Link(_), _) => Outcome::Added,
+            (Action::Rebind { .. }, _) => Outcome::Rebound,
+            (Action::Keep(_), _) => Outcome::Unchanged,
+            (Action::Hold, _) => Outcome::Held,
+            (Action::Refuse, _) => Outcome::NotReloadable,
+            (Action::Remove, _) => Outcome::Removed,
+        }
+    }
+
+    /// The artifact that is to be loaded, if one is.
+    pub fn artifact(&self) -> Option<&Inspected> {
+        match &self.action {
+            Action::Load(artifact) | Action::Rebind { artifact, .. } => Some(artifact),
+            _ => None,
+        }
+    }
+
+    /// The artifact, if it is of another build than what runs.
+    pub fn new_artifact(&self) -> Option<&Inspected> {
+        match &self.action {
+            Action::Load(artifact) => Some(artifact),
+            _ => None,
+        }
+    }
+
+    /// The version that ends with this load, if one does.
+    fn ending(&self) -> Option<&Arc<Version>> {
+        match self.action {
+            Action::Load(_) | Action::Rebind { .. } | Action::Remove => self.running.as_ref(),
+            Action::Link(_) | Action::Keep(_) | Action::Hold | Action::Refuse => None,
+        }
+    }
+}
+
+impl Plan {
+    pub fn make(
+        context: &LoadContext<'_>,
+        state: &LoadState,
+        request: Request,
+        current: &Generation,
+        steps: &mut Steps,
+        phases: &mut Phases,
+    ) -> Result<Self, EngineError> {
+        if let Some(plugins) = &context.settings.linked {
+            return Self::linked(context, plugins, current);
+        }
+        let mut plan = match request {
+            Request::Rollback(artifact) => Self::rollback(*artifact, current, steps)?,
+            Request::Changed => Self::reload(context, state, false, current, steps, phases)?,
+            Request::Latest => Self::reload(context, state, true, current, steps, phases)?,
+        };
+        plan.rebind_dependents(current, context.staging, steps, phases)?;
+        Ok(plan)
+    }
+
+    /// Loads what is linked into this program, once.
+    fn linked(
+        context: &LoadContext<'_>,
+        plugins: &[&'static StaticPlugin],
+        current: &Generation,
+    ) -> Result<Self, EngineError> {
+        if !current.versions.is_empty() {
+            return Err(EngineError::StaticallyLinked);
+        }
+        let linked = linked::select(plugins, context.only())?.into_iter().map(|linked| Planned {
+            name: linked.facts.name.clone(),
+            running: None,
+            action: Action::Link(linked),
+        });
+        Ok(Self { plugins: linked.collect(), is_rollback: false })
+    }
+
+    /// Loads one plugin from an earlier artifact.
+    fn rollback(
+        artifact: Inspected,
+        current: &Generation,
+        steps: &mut Steps,
+    ) -> Result<Self, EngineError> {
+        let mut plan = Self { plugins: Vec::new(), is_rollback: true };
+        let name = artifact.facts.name.clone();
+        let running = current.lease(&name);
+        if let Some(running) = running {
+            if running.version().facts.build_id == artifact.facts.build_id {
+                return Ok(plan);
+            }
+            if !is_reloadable(running, steps)? {
+                let message = "its running version says that it may not be replaced";
+                return Err(EngineError::load(&name, Step::Reloadable, message));
+            }
+        }
+        let running = running.map(|lease| lease.version().clone());
+        plan.plugins.push(Planned { name, running, action: Action::Load(Box::new(artifact)) });
+        Ok(plan)
+    }
+
+    /// Loads what changed in the plugin directory.
+    fn reload(
+        context: &LoadContext<'_>,
+        state: &LoadState,
+        latest: bool,
+        current: &Generation,
+        steps: &mut Steps,
+        phases: &mut Phases,
+    ) -> Result<Self, EngineError> {
+        let found = phases.time("find", None, || find(&context.plugin_dir))?;
+        if !found.iter().all(|found| state.known(found).is_some()) {
+            // There may well be steps to run; the thread starts while the files are inspected.
+            steps.thread()?;
+        }
+        let candidates = candidates(state, found, context.staging, phases)?;
+        let candidates = select(context.only(), candidates)?;
+        expect_distinct(&candidates)?;
+
+        let is_there = |name: &PluginName| candidates.iter().any(|found| found.name() == name);
+        let serving = current.versions.iter().map(Lease::version);
+        let gone = serving.filter(|version| !is_there(version.name())).map(|version| Planned {
+            name: version.name().clone(),
+            running: Some(version.clone()),
+            action: Action::Remove,
+        });
+        let mut plugins: Vec<Planned> = gone.collect();
+        for candidate in candidates {
+            let name = candidate.name().clone();
+            let holds = !latest && state.holds(&name, candidate.build_id());
+            let running = current.lease(&name);
+            let action = action(candidate, holds, running, context.staging, steps, phases)?;
+            let running = running.map(|lease| lease.version().clone());
+            plugins.push(Planned { name, running, action });
+        }
+        Ok(Self { plugins, is_rollback: false })
+    }
+
+    /// Loads anew what imports a plugin that changes, from the very artifact that runs.
+    fn rebind_dependents(
+        &mut self,
+        current: &Generation,
+        staging: &Staging,
+        steps: &mut Steps,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        let running: Vec<_> =
+            current.versions.iter().map(|lease| lease.version().clone()).collect();
+        let changes = self
+            .plugins
+            .iter()
+            .filter(|planned| matches!(planned.action, Action::Load(_) | Action::Remove));
+        let changes: Vec<PluginName> = changes.map(|planned| planned.name.clone()).collect();
+        for name in dependents(&running, &changes) {
+            let Some(dependent) = current.lease(&name) else { continue };
+            let at = self.plugins.iter().position(|planned| planned.name == name);
+            if at.is_some_and(|at| self.plugins[at].ending().is_some()) {
+                continue;
+            }
+            if !is_reloadable(dependent, steps)? {
+                let message = "it imports a plugin that changes, but may not be replaced itself";
+                return Err(EngineError::load(&name, Step::Reloadable, message));
+            }
+            let found = match at.map(|at| self.plugins.swap_remove(at).action) {
+                Some(Action::Keep(found)) => Some(found),
+                _ => None,
+            };
+            let artifact = inspect(file_of(dependent)?, staging, phases)?;
+            let action = Action::Rebind { artifact: Box::new(artifact), found };
+            let running = Some(dependent.version().clone());
+            self.plugins.push(Planned { name, running, action });
+        }
+        Ok(())
+    }
+
+    pub fn changes_nothing(&self) -> bool {
+        self.plugins.iter().all(|planned| match planned.action {
+            Action::Load(_) | Action::Rebind { .. } | Action::Link(_) | Action::Remove => false,
+            Action::Keep(_) | Action::Hold | Action::Refuse => true,
+        })
+    }
+
+    pub fn plugins(&self) -> &[Planned] {
+        &self.plugins
+    }
+
+    /// What is to be done with a plugin; `None` if nothing is planned, and it stays as it is.
+    pub fn of(&self, name: &PluginName) -> Option<&Planned> {
+        self.plugins.iter().find(|planned| planned.name == *name)
+    }
+
+    /// What becomes of a plugin that serves, in the report's word.
+    pub fn outcome_of(&self, name: &PluginName) -> Outcome {
+        self.of(name).map_or(Outcome::Unchanged, Planned::outcome)
+    }
+
+    /// The versions that end with this load: those that are replaced, and those that are removed.
+    pub fn ending(&self) -> Vec<Arc<Version>> {
+        self.plugins.iter().filter_map(Planned::ending).cloned().collect()
+    }
+
+    /// What became of each plugin, given the generation that serves now.
+    pub fn outcomes(&self, serving: &Generation, phases: &Phases) -> Vec<PluginOutcome> {
+        let serving = serving.versions.iter().map(Lease::version).map(|version| PluginOutcome {
+            name: version.name().to_string(),
+            outcome: self.outcome_of(version.name()),
+            version: Some(version.ordinal),
+            elapsed_us: phases.of(version.name()),
+        });
+        let removed = self.plugins.iter().filter(|it| matches!(it.action, Action::Remove));
+        let removed = removed.map(|planned| PluginOutcome {
+            name: planned.name.to_string(),
+            outcome: Outcome::Removed,
+            version: None,
+            elapsed_us: 0,
+        });
+        serving.chain(removed).collect()
+    }
+
+    /// The version that a rollback replaced.
+    pub fn rolled_back_from(&self) -> Option<&Arc<Version>> {
+        let is_it = |planned: &&Planned| matches!(planned.action, Action::Load(_));
+        self.plugins.iter().find(is_it).filter(|_| self.is_rollback)?.running.as_ref()
+    }
+
+    /// The files in the plugin directory that are what runs, with their plugins and builds.
+    pub fn known_files(&self) -> impl Iterator<Item = (&Found, &PluginName, BuildId)> {
+        self.plugins.iter().filter_map(|Planned { name, running, action }| match action {
+            Action::Load(new) => Some((&new.found, name, new.facts.build_id)),
+            Action::Keep(found) | Action::Rebind { found: Some(found), .. } => {
+                Some((found, name, running.as_ref()?.facts.build_id))
+            }
+            _ => None,
+        })
+    }
+
+    /// The plugins of which another build was loaded.
+    pub fn newly_loaded(&self) -> impl Iterator<Item = &PluginName> {
+        self.new_artifacts().map(|new| &new.facts.name)
+    }
+
+    /// How long building what is newly loaded took. What an earlier build is brought back from was
+    /// not built for this.
+    pub fn build_phases(&self, store: &Path) -> Vec<PhaseTiming> {
+        let built = self.new_artifacts().filter(|_| !self.is_rollback);
+        built.flat_map(|new| earlier::build_phases(store, &new.facts)).collect()
+    }
+
+    fn new_artifacts(&self) -> impl Iterator<Item = &Inspected> {
+        self.plugins.iter().filter_map(Planned::new_artifact)
+    }
+}
+
+/// What is to be done with a plugin whose file is in the plugin directory.
+fn action(
+    candidate: Candidate,
+    holds: bool,
+    running: Option<&Lease>,
+    staging: &Staging,
+    steps: &mut Steps,
+    phases: &mut Phases,
+) -> Result<Action, EngineError> {
+    let mut load = |candidate: Candidate| {
+        candidate.inspected(staging, phases).map(|artifact| Action::Load(Box::new(artifact)))
+    };
+    let Some(running) = running else { return load(candidate) };
+    if running.version().facts.build_id == candidate.build_id() {
+        Ok(Action::Keep(candidate.into_found()))
+    } else if holds {
+        Ok(Action::Hold)
+    } else if is_reloadable(running, steps)? {
+        load(candidate)
+    } else {
+        Ok(Action::Refuse)
+    }
+}
+
+fn is_reloadable(running: &Lease, steps: &mut Steps) -> Result<bool, EngineError> {
+    steps.thread()?.run(running, Step::Reloadable, |image| image.reloadable())
+}
+
+/// The file that a version was loaded from, to be loaded once more.
+pub(super) fn file_of(running: &Lease) -> Result<Found, EngineError> {
+    Found::at(running.image().file().ok_or(EngineError::StaticallyLinked)?)
+}

@@ -1,0 +1,349 @@
+//! The new versions of a load that is under way, from opening to publishing.
+
+use std::sync::Arc;
+
+use hotswap_plugin::{Data, FunctionDescription, LiveTypeDescription, abi::Outcome};
+use hotswap_protocol::{ValueOutcome, VersionState};
+
+use super::{
+    Callback, LoadContext, LoadState, Phases,
+    dependency::{provider, resolve},
+    earlier,
+    linked::Linked,
+    plan::{Action, Plan},
+    stage::Inspected,
+};
+use crate::{
+    EngineError, Step,
+    image::{Image, heap::HeapUse, step_thread::StepThread},
+    log,
+    reclaim::reaper::Readable as _,
+    serve::{
+        generation::{Generation, GenerationNumber},
+        live::LiveTable,
+    },
+    vault::{Overlay, View},
+    version::{
+        Owner, Version,
+        declared::{Declared, Functions},
+        lease::{Lease, LeaseKind},
+        registration::Registration,
+    },
+};
+
+/// The new versions of a load that is under way. Dropping it before the publish undoes it.
+pub(super) struct Load<'steps> {
+    steps: &'steps StepThread,
+    versions: Vec<Lease>,
+    /// All versions of the generation to be, dependencies first.
+    order: Vec<Arc<Version>>,
+    live: Arc<LiveTable>,
+    overlay: Arc<Overlay>,
+    /// Why it failed, if it did.
+    failure: Option<String>,
+    published: bool,
+}
+
+impl<'steps> Load<'steps> {
+    pub fn run(
+        context: &LoadContext<'_>,
+        state: &mut LoadState,
+        plan: &Plan,
+        data: &Data,
+        steps: &'steps StepThread,
+        phases: &mut Phases,
+    ) -> Result<Self, EngineError> {
+        let mut load = Self {
+            steps,
+            versions: Vec::new(),
+            order: Vec::new(),
+            live: Arc::default(),
+            overlay: Overlay::new(&plan.ending()),
+            failure: None,
+            published: false,
+        };
+        let done = load.run_steps(context, state, plan, data, phases);
+        done.inspect_err(|error| load.failure = Some(error.to_string()))?;
+        Ok(load)
+    }
+
+    fn run_steps(
+        &mut self,
+        context: &LoadContext<'_>,
+        state: &mut LoadState,
+        plan: &Plan,
+        data: &Data,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        self.open(context, state, plan, phases)?;
+        self.declare(phases)?;
+        self.bind(context, plan, phases)?;
+        let steps = self.steps;
+        for lease in &self.versions {
+            let data = data.clone();
+            phases.time("on_load", Some(lease.version().name()), || {
+                steps.run(lease, Step::OnLoad, move |image| image.on_load(&data))
+            })?;
+        }
+        for lease in &self.versions {
+            let vault = View::for_version(context.store, lease.version(), &self.overlay);
+            phases.time("on_init", Some(lease.version().name()), || {
+                let init = move |image: &Image| image.on_init(vault).then(|()| image.typed_calls());
+                lease.version().set_typed_calls(steps.run(lease, Step::OnInit, init)?);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Maps the images of all versions.
+    fn open(
+        &mut self,
+        context: &LoadContext<'_>,
+        state: &mut LoadState,
+        plan: &Plan,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        for planned in plan.plugins() {
+            let mut next = || state.next_ordinal(&planned.name);
+            let opened = match (&planned.action, planned.artifact()) {
+                (_, Some(artifact)) => {
+                    open_version(context, artifact, next(), (self.steps, phases))?
+                }
+                (Action::Link(linked), None) => link_version(context, linked, next(), phases)?,
+                (_, None) => continue,
+            };
+            self.versions.push(opened);
+        }
+        Ok(())
+    }
+
+    /// Asks each version what it has, gives and takes.
+    fn declare(&self, phases: &mut Phases) -> Result<(), EngineError> {
+        let steps = self.steps;
+        let created =
+            self.each(phases, "create", |lease| steps.run(lease, Step::Create, create))?;
+        let reloadable = self.each(phases, "reloadable", |lease| {
+            steps.run(lease, Step::Reloadable, |image| image.reloadable())
+        })?;
+        self.each(phases, "export", |lease| {
+            let exporter = lease.version().clone();
+            steps.run(lease, Step::Export, move |image| keep_export(image, &exporter))
+        })?;
+        let imports = self.each(phases, "import", |lease| {
+            steps.run(lease, Step::Import, |image| image.requests())
+        })?;
+        let answers = created.iter().zip(reloadable).zip(&imports);
+        for (lease, (((functions, live_types), is_reloadable), imports)) in
+            self.versions.iter().zip(answers)
+        {
+            lease.version().declare(Declared {
+                functions: Functions::new(functions),
+                live_types: live_types.to_vec(),
+                imports: imports.to_vec(),
+                is_reloadable,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes one step of each version.
+    fn each<T>(
+        &self,
+        phases: &mut Phases,
+        phase: &str,
+        mut step: impl FnMut(&Lease) -> Result<T, EngineError>,
+    ) -> Result<Vec<T>, EngineError> {
+        let timed =
+            |lease: &Lease| phases.time(phase, Some(lease.version().name()), || step(lease));
+        self.versions.iter().map(timed).collect()
+    }
+
+    /// Checks what everybody imports, brings the versions into load order, and hands over.
+    fn bind(
+        &mut self,
+        context: &LoadContext<'_>,
+        plan: &Plan,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        let ending = plan.ending();
+        let current = context.current.load();
+        let staying = current.versions.iter().map(|lease| lease.version().clone());
+        let staying = staying.filter(|version| !ending.iter().any(|old| Arc::ptr_eq(old, version)));
+        let all: Vec<_> =
+            staying.chain(self.versions.iter().map(|lease| lease.version().clone())).collect();
+        self.order = resolve(&all)?;
+        self.live = Arc::new(LiveTable::of(&self.order)?);
+        let place = |version: &Arc<Version>| {
+            self.order.iter().position(|other| Arc::ptr_eq(other, version))
+        };
+        self.versions.sort_by_cached_key(|lease| place(lease.version()));
+        for lease in &self.versions {
+            let imports = lease.version().imports().iter();
+            let objects =
+                imports.map(|import| provider(&self.order, &import.plugin)?.export()?.lend_raw());
+            let objects = objects.collect();
+            phases.time("bind", Some(lease.version().name()), || {
+                self.steps.run(lease, Step::Import, move |image| image.bind(objects))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Remembers why the load failed.
+    fn failed(&mut self, error: EngineError) -> EngineError {
+        self.failure = Some(error.to_string());
+        error
+    }
+
+    /// Makes the new versions serve; returns the generation, and what became of the DataBag.
+    pub fn publish(
+        mut self,
+        context: &LoadContext<'_>,
+        plan: &Plan,
+        current: &Arc<Generation>,
+        callback: Option<&mut Callback<'_>>,
+    ) -> Result<(GenerationNumber, Vec<ValueOutcome>), EngineError> {
+        if context.is_shut_down() {
+            return Err(EngineError::ShutDown);
+        }
+        let ending = plan.ending();
+        let loaded: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
+        let number = current.number.next();
+        let extension = context.make_extension(current).map_err(|error| self.failed(error))?;
+        let versions = self.all_versions(current, &ending);
+        let new = Generation::new(number, versions, self.live.clone(), extension, context.store);
+        context.call_back(&new, current, callback).map_err(|error| self.failed(error))?;
+        // A callback may have taken so long that a shutdown has given up waiting, or be one.
+        if context.is_shut_down() {
+            return Err(self.failed(EngineError::ShutDown));
+        }
+        let (overlay, steps) = (self.overlay.clone(), self.steps);
+        let serve = || {
+            self.published = true;
+            context.store.set_live(self.live.clone());
+            let old = context.current.publish(Arc::new(new));
+            let linked =
+                if context.settings.linked.is_some() { ": linked into this program" } else { "" };
+            for version in &loaded {
+                version.enter(VersionState::Active, format!("active{linked}"));
+            }
+            // Before the old generation goes: the reaper may free these as soon as it does.
+            for version in &ending {
+                version.enter(VersionState::Retired, "retired".into());
+            }
+            move || old.is_read()
+        };
+        let published = context.store.publish(&overlay, &loaded, &ending, steps, serve);
+        let mut published = published.map_err(|error| self.failed(error))?;
+        let values = std::mem::take(&mut published.values);
+        if let Some(drops) = published.into_drops() {
+            context.reaper.drop_later(drops);
+        }
+        Ok((number, values))
+    }
+
+    /// The versions of the new generation in load order: the new ones, and those that stay.
+    fn all_versions(&self, current: &Generation, ending: &[Arc<Version>]) -> Vec<Lease> {
+        let stays = |lease: &&Lease| !ending.iter().any(|old| Arc::ptr_eq(old, lease.version()));
+        let staying = current.versions.iter().filter(stays);
+        let all = staying.chain(&self.versions).map(|lease| lease.another(LeaseKind::Handle));
+        let mut versions: Vec<Lease> = all.collect();
+        let place = |version: &Arc<Version>| {
+            self.order.iter().position(|other| Arc::ptr_eq(other, version))
+        };
+        versions.sort_by_cached_key(|lease| place(lease.version()));
+        versions
+    }
+}
+
+/// Makes the instance, and asks what there is to call.
+fn create(image: &Image) -> Outcome<(Vec<FunctionDescription>, Vec<LiveTypeDescription>)> {
+    image.create().then(|()| {
+        image.describe().then(|functions| image.describe_types().map(|types| (functions, types)))
+    })
+}
+
+/// Makes a version of an artifact: names its copy, and opens that.
+pub(crate) fn open_version(
+    context: &LoadContext<'_>,
+    inspected: &Inspected,
+    ordinal: u32,
+    (steps, phases): (&StepThread, &mut Phases),
+) -> Result<Lease, EngineError> {
+    let facts = inspected.facts.clone();
+    let name = facts.name.clone();
+    let mut named = context.staging.name(inspected, ordinal)?;
+    named.stored = earlier::keep_stored(context.store_dir(), &facts);
+    let size_bytes = inspected.found.identity.size;
+    let (version, opened) = phases.time("open", Some(&name), || {
+        let (heap, services) = (HeapUse::new(), context.services.clone());
+        Version::open(facts, ordinal, size_bytes, heap, services, |version| {
+            Image::open(named, version, steps)
+        })
+    });
+    opened_version(context, &version, opened)
+}
+
+/// Makes a version of a plugin that is linked into this program.
+fn link_version(
+    context: &LoadContext<'_>,
+    linked: &Linked,
+    ordinal: u32,
+    phases: &mut Phases,
+) -> Result<Lease, EngineError> {
+    let (facts, plugin) = (linked.facts.clone(), linked.plugin);
+    let (version, opened) = phases.time("open", Some(&linked.facts.name), || {
+        // It allocates as the program does that it is linked into.
+        Version::open(facts, ordinal, 0, None, context.services.clone(), |version| {
+            Image::link(plugin, version)
+        })
+    });
+    if opened.is_ok() {
+        log::plugin_is_linked(plugin, &version);
+    }
+    opened_version(context, &version, opened)
+}
+
+/// Lists a version, and leases it if it was opened.
+fn opened_version(
+    context: &LoadContext<'_>,
+    version: &Arc<Version>,
+    opened: Result<(), String>,
+) -> Result<Lease, EngineError> {
+    context.versions.add(version);
+    match opened {
+        Ok(()) => Ok(Lease::first(version)),
+        Err(why) => {
+            let error = EngineError::load(version.name(), Step::Open, why);
+            version.fail(error.to_string());
+            // It has no image to enter.
+            version.leases().close();
+            version.finish(VersionState::Failed, format!("failed: {error}"));
+            Err(error)
+        }
+    }
+}
+
+/// Asks what a version exports, and keeps it with the version, also when nobody waits any more.
+pub(crate) fn keep_export(image: &Image, version: &Arc<Version>) -> Outcome<()> {
+    image.export().then(|object| {
+        let Some(object) = object else { return Outcome::Ok(()) };
+        let export = Registration::new("export", Owner::Version(Arc::downgrade(version)), object);
+        Outcome::from_result(export.map(|export| version.set_export(Arc::new(export))))
+    })
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        let failure = self.failure.take().unwrap_or_else(|| "the load was abandoned".into());
+        // The last one first: what was loaded later may use what was loaded earlier.
+        while let Some(lease) = self.versions.pop() {
+            lease.version().fail(failure.clone());
+            lease.version().enter(VersionState::Failed, format!("failed: {failure}"));
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The end of a version, step by step, and the threads that run what a plugin does then.
+//!
+//! Each step may run the plugin's code, which may block for good. So the reaper runs none of it: it
+//! hands a version to a thread that ends versions one after the other, in the order in which they
+//! came, and starts another such thread when that one does not come back.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        mpsc::{SendError, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_plugin::{__private::end_panic, abi::Outcome};
+use hotswap_protocol::VersionState;
+
+use super::reaper::ReaperHandle;
+use crate::{
+    image::Closed,
+    vault::Store,
+    version::{Ending, Version, holders::duration_text, threads::checkpoint},
+};
+
+/// How long what a version does at its end may keep the next one waiting. It takes microseconds,
+/// unless the plugin waits for something.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What is to be done on a thread that may be given up.
+pub(crate) enum Work {
+    /// Take a version as far towards its end as it can go.
+    Advance(Arc<Version>),
+    /// Drop something that a plugin made.
+    Drop(Box<dyn FnOnce() + Send>),
+    /// Let the thread run the destructors that a version waits for.
+    Checkpoint,
+}
+
+/// Where a version has to go from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nowhere until somebody tells: it is over, or one of its threads or tasks runs.
+    Nothing,
+    /// Threads have destructors of it to run.
+    Threads,
+    /// The host's code panicked: on from the step after.
+    Again,
+}
+
+/// A piece of work that was done: by which thread, and what became of the version.
+pub(crate) struct Done {
+    by: u64,
+    pub version: Option<(Arc<Version>, Next)>,
+}
+
+/// The thread that ends versions, and what waits for it.
+pub(crate) struct Enders {
+    store: Arc<Store>,
+    waiting: VecDeque<Work>,
+    current: Option<Ender>,
+    /// The number of the thread that was started last.
+    last: u64,
+}
+
+struct Ender {
+    number: u64,
+    work: Sender<Work>,
+    /// Since when it has been at work, if it is.
+    busy: Option<Instant>,
+}
+
+impl Enders {
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { store, waiting: VecDeque::new(), current: None, last: 0 }
+    }
+
+    /// Does some work after all that was given before, unless that takes too long.
+    pub fn give(&mut self, work: Work, reaper: &ReaperHandle) {
+        self.waiting.push_back(work);
+        self.go_on(reaper);
+    }
+
+    /// Takes note that some work is done, and goes on with the next.
+    pub fn done(&mut self, done: &Done, reaper: &ReaperHandle) {
+        if let Some(ender) = self.current.as_mut().filter(|ender| ender.number == done.by) {
+            ender.busy = None;
+        }
+        self.go_on(reaper);
+    }
+
+    /// When to look whether the thread is to be given up; `None` if nothing waits for it.
+    pub fn look_at(&self) -> Option<Instant> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let busy = self.current.as_ref().and_then(|ender| ender.busy);
+        Some(busy.unwrap_or_else(Instant::now) + PATIENCE)
+    }
+
+    /// Hands over what waits, if there is a thread for it.
+    pub fn go_on(&mut self, reaper: &ReaperHandle) {
+        while !self.waiting.is_empty() {
+            let busy = self.current.as_ref().and_then(|ender| ender.busy);
+            match busy {
+                Some(since) if since.elapsed() < PATIENCE => return,
+                // Its channel ends with this, and so it ends when it comes back.
+                Some(_) => self.current = None,
+                None => {}
+            }
+            if self.current.is_none() {
+                self.current = self.start(reaper);
+            }
+            let Some(ender) = &mut self.current else { return };
+            let Some(work) = self.waiting.pop_front() else { return };
+            ender.busy = Some(Instant::now());
+            if let Err(SendError(work)) = ender.work.send(work) {
+                self.waiting.push_front(work);
+                self.current = None;
+            }
+        }
+    }
+
+    /// Starts a thread; `None` if the system has none to give, and then the versions stay mapped until
+    /// it has.
+    fn start(&mut self, reaper: &ReaperHandle) -> Option<Ender> {
+        self.last += 1;
+        let (work, received) = channel();
+        let (number, store, reaper) = (self.last, self.store.clone(), reaper.downgrade());
+        let thread = thread::Builder::new().name("hotswap-ender".into());
+        let started = thread.spawn(move || {
+            reaper.mark_thread();
+            while let Ok(work) = received.recv() {
+                let version = run(work, &store);
+                if !reaper.tell(Done { by: number, version }) {
+                    return;
+                }
+            }
+        });
+        match started {
+            Ok(_) => Some(Ender { number, work, busy: None }),
+            Err(error) => {
+                tracing::error!("cannot start a thread that ends versions: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// Does some work; returns the version that it was about, and where that has to go.
+fn run(work: Work, store: &Store) -> Option<(Arc<Version>, Next)> {
+    match work {
+        Work::Advance(version) => {
+            // The host's code may run in here: its log's subscriber, and what wakes its threads.
+            let next = end_panic(|| advance(&version, store));
+            let next = next.unwrap_or_else(|_| {
+                version.set_ending(version.ending().passed());
+                Next::Again
+            });
+            Some((version, next))
+        }
+        Work::Drop(drop) => {
+            let _ = end_panic(drop);
+            None
+        }
+        Work::Checkpoint => {
+            checkpoint();
+            None
+        }
+    }
+}
+
+/// Takes a version, which nobody can enter any more, as far towards its end as it can go.
+///
+/// Each step may run the plugin's code, which may start threads and leave thread-locals. Then this
+/// is called again when those end.
+fn advance(version: &Arc<Version>, store: &Store) -> Next {
+    if version.ending() == Ending::InUse {
+        version.set_ending(Ending::OnFree);
+        version.cancel_tasks();
+        on_free(version);
+        version.set_ending(Ending::Freed);
+    }
+    if !version.leases().has_ended() {
+        if version.failure().is_none() {
+            version.enter(VersionState::Retired, format!("retired: {}", version.holder_counts()));
+        }
+        return Next::Nothing;
+    }
+    if version.ending() == Ending::Freed {
+        version.set_ending(Ending::Dropping);
+        let noted = version.note("the drop of a value");
+        store.end(version);
+        version.export().into_iter().for_each(|export| export.destroy());
+        drop(noted);
+        version.set_ending(Ending::Draining);
+    }
+    version.threads.begin_drain();
+    if let Some(next) = has_to_drain(version) {
+        return next;
+    }
+    if version.ending() == Ending::Draining {
+        version.set_ending(Ending::Detaching);
+        let noted = version.note("the drop of the plugin");
+        // SAFETY: the reaper has handed the version to this thread alone, and it has ended.
+        unsafe { version.detach() };
+        drop(noted);
+        version.set_ending(Ending::Detached);
+    }
+    // The drop of the instance may have started a thread, or touched thread-locals.
+    if let Some(next) = has_to_drain(version) {
+        return next;
+    }
+    if let Some(why) = &version.keep_reason {
+        version.finish(VersionState::Kept, format!("kept: {why}"));
+        return Next::Nothing;
+    }
+    // SAFETY: the reaper has handed the version to this thread alone; it was detached and has ended.
+    // It is closed, so no lease can come but of its own code, and no thread runs that any more.
+    let closed = unsafe { version.close() };
+    report(version, closed);
+    Next::Nothing
+}
+
+/// What to wait for while threads run in the version, or have destructors of it to run.
+fn has_to_drain(version: &Arc<Version>) -> Option<Next> {
+    version.run_destructors();
+    if version.threads.is_pinned() {
+        return Some(Next::Threads);
+    }
+    (!version.has_ended_unpinned()).then_some(Next::Nothing)
+}
+
+/// Runs a version's `on_free`, which nobody but its own threads can be beside.
+fn on_free(version: &Arc<Version>) {
+    let _noted = version.note("on_free");
+    // SAFETY: the reaper has handed the version to this thread alone.
+    match unsafe { version.image() }.on_free() {
+        Outcome::Ok(()) => {}
+        Outcome::Err(error) => tracing::debug!("{version}: on_free did not run: {error}"),
+        Outcome::Panic(report) => tracing::error!(
+            plugin = version.name().as_str(),
+            version = version.ordinal,
+            "on_free panicked at {}: {}",
+            report.location,
+            report.message
+        ),
+    }
+}
+
+/// Says what became of a version.
+fn report(version: &Arc<Version>, closed: Option<Closed>) {
+    match (closed, version.failure()) {
+        (Some(Closed::Unmapped), None) => {
+            let size = size_text(version.size_bytes);
+            let after = version.since_retired().unwrap_or_default();
+            let left = version.heap.map(|heap| size_text(heap.bytes() as u64));
+            let left = left.map_or_else(String::new, |left| format!(", {left} left on the heap"));
+            let detail = format!("freed: {size} unmapped after {}{left}", duration_text(after));
+            version.finish(VersionState::Freed, detail);
+        }
+        (Some(Closed::Unmapped), Some(failure)) => {
+            version.finish(VersionState::Failed, format!("failed: {failure}"));
+        }
+        (Some(Closed::StillMapped(why)), _) => {
+            version.finish(VersionState::Kept, format!("kept: {why}"));
+        }
+        (None, _) => version.finish(VersionState::Kept, "kept: it has no image".into()),
+    }
+}
+
+/// `4.3 MiB`
+fn size_text(bytes: u64) -> String {
+    const KIB: f64 = 1024.0;
+    let bytes = bytes as f64;
+    if bytes < KIB {
+        format!("{bytes} bytes")
+    } else if bytes < KIB * KIB {
+        format!("{:.0} KiB", bytes / KIB)
+    } else {
+        format!("{:.1} MiB", bytes / KIB / KIB)
+    }
+}

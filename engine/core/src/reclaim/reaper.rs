@@ -1,0 +1,381 @@
+//! Sees to it that versions which nothing uses any more are freed.
+//!
+//! The reaper's thread decides, and runs nothing of a plugin; what a plugin does at its end runs on
+//! the threads of [`Enders`].
+
+use std::{
+    cell::Cell,
+    mem, ptr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use hotswap_plugin::__private::end_panic;
+use hotswap_protocol::VersionState;
+
+use super::ending::{Done, Enders, Next, Work};
+use crate::{
+    image::step_thread::EngineId,
+    slots::{
+        self,
+        waiters::{self, Waiter},
+    },
+    vault::Store,
+    version::{Version, reclaimer::Reclaimer},
+};
+
+/// Reaches the reaper from wherever a lease ends.
+#[derive(Clone)]
+pub(crate) struct ReaperHandle(Arc<Mailbox>);
+
+struct Mailbox {
+    messages: Sender<Message>,
+    /// Whether the reaper is asked to look again already, and has not begun to.
+    looks_again: AtomicBool,
+}
+
+/// Something that goes as soon as no call reads it any more.
+pub(crate) trait Readable: Send {
+    /// Whether a call is still reading it.
+    fn is_read(&self) -> bool;
+}
+
+enum Message {
+    /// A version may have become unused.
+    Consider(Arc<Version>),
+    /// A generation was replaced, and a call is still reading it.
+    Keep(Box<dyn Readable>),
+    /// A call has ended that somebody was waiting for.
+    LookAgain,
+    /// Something that a plugin made is to be dropped, where that keeps nobody waiting.
+    Drop(Box<dyn FnOnce() + Send>),
+    /// Some work of the plugins' own is done.
+    Done(Done),
+    /// Somebody waits until a version went as far as it can go.
+    Answer(Arc<Version>, Sender<()>),
+    /// Nothing comes any more.
+    Stop,
+}
+
+/// How long to wait before a generation that a call was reading is looked at again.
+const LOOK_AT_REPLACED: Duration = Duration::from_millis(2);
+
+/// How long to wait before threads that have destructors to run are woken again, at first and
+/// after long: the longer a version has waited for them, the less waking them once more helps.
+const WAKE_AGAIN: Duration = Duration::from_millis(500);
+const WAKE_RARELY: Duration = Duration::from_secs(30);
+
+/// Called when a version begins to drain, so that the host can make its threads pass a checkpoint.
+pub(crate) type WakeThreads = Box<dyn Fn() + Send + Sync>;
+
+impl Waiter for Mailbox {
+    /// Asks the reaper to look again, once until it does.
+    fn look_again(&self) -> bool {
+        let is_asked = self.looks_again.swap(true, Ordering::AcqRel);
+        is_asked || self.messages.send(Message::LookAgain).is_ok()
+    }
+}
+
+impl Reclaimer for ReaperHandle {
+    fn consider(&self, version: &Arc<Version>) {
+        // The reaper is gone only when the process ends; then the image stays mapped, which is safe.
+        let _ = self.0.messages.send(Message::Consider(version.clone()));
+    }
+}
+
+impl ReaperHandle {
+    /// Takes over a generation that a call is still reading.
+    pub fn keep(&self, generation: Box<dyn Readable>) {
+        if let Err(SendError(message)) = self.0.messages.send(Message::Keep(generation)) {
+            // Nobody is there to look when the call has gone on; then it stays, which is safe.
+            mem::forget(message);
+        }
+    }
+
+    /// Drops something that a plugin made on a thread that nobody waits for.
+    pub fn drop_later(&self, drop: impl FnOnce() + Send + 'static) {
+        // As above: where the reaper is gone it stays, which is safe.
+        if let Err(SendError(message)) = self.0.messages.send(Message::Drop(Box::new(drop))) {
+            mem::forget(message);
+        }
+    }
+
+    /// The engine, of which there is one for each reaper.
+    pub fn engine(&self) -> EngineId {
+        EngineId(Arc::as_ptr(&self.0).addr())
+    }
+
+    /// Whether this thread is the reaper's, or ends versions for it: then it must not wait for it.
+    pub fn is_here(&self) -> bool {
+        HERE.get() == Arc::as_ptr(&self.0)
+    }
+
+    /// A handle that does not keep the reaper waiting for messages.
+    pub fn downgrade(&self) -> WeakReaper {
+        WeakReaper(Arc::downgrade(&self.0))
+    }
+
+    /// Waits until the reaper has handled every message sent before this call, and the version went as far
+    /// as it can go, for at most `patience`.
+    pub fn wait(&self, version: &Arc<Version>, patience: Duration) {
+        let (answer, answered) = channel();
+        if self.0.messages.send(Message::Answer(version.clone(), answer)).is_ok() {
+            let _ = answered.recv_timeout(patience);
+        }
+    }
+
+    pub fn stop(&self) {
+        let _ = self.0.messages.send(Message::Stop);
+    }
+}
+
+/// Reaches the reaper as long as there is one.
+pub(crate) struct WeakReaper(Weak<Mailbox>);
+
+impl WeakReaper {
+    /// Notes that this thread works for the reaper.
+    pub fn mark_thread(&self) {
+        HERE.set(self.0.as_ptr());
+    }
+
+    /// Tells the reaper what was done; says whether there is a reaper.
+    pub fn tell(&self, done: Done) -> bool {
+        let reaper = self.0.upgrade();
+        reaper.is_some_and(|reaper| reaper.messages.send(Message::Done(done)).is_ok())
+    }
+}
+
+thread_local! {
+    /// The mailbox of the reaper that this thread works for, to be compared only.
+    static HERE: Cell<*const Mailbox> = const { Cell::new(ptr::null()) };
+}
+
+/// Starts the reaper's thread.
+pub(crate) fn start(
+    store: Arc<Store>,
+    free_delay: Duration,
+    wake: Vec<WakeThreads>,
+) -> std::io::Result<(ReaperHandle, JoinHandle<()>)> {
+    let (messages, receiver) = channel();
+    let mailbox = Arc::new(Mailbox { messages, looks_again: AtomicBool::new(false) });
+    let own = Arc::downgrade(&mailbox);
+    let thread = thread::Builder::new().name("hotswap-reaper".into());
+    let thread = thread.spawn(move || {
+        WeakReaper(own.clone()).mark_thread();
+        let reaper = Reaper {
+            enders: Enders::new(store),
+            ending: Vec::new(),
+            answers: Vec::new(),
+            free_delay,
+            wake,
+            waiting: Vec::new(),
+            called: Vec::new(),
+            replaced: Vec::new(),
+            mailbox: own,
+        };
+        reaper.run(&receiver);
+    })?;
+    let waiter: Arc<dyn Waiter> = mailbox.clone();
+    waiters::add_waiter(Arc::downgrade(&waiter));
+    Ok((ReaperHandle(mailbox), thread))
+}
+
+struct Reaper {
+    enders: Enders,
+    /// The versions that the enders have, and whether each is to be considered again then.
+    ending: Vec<(Arc<Version>, bool)>,
+    /// Who waits, and for which of these.
+    answers: Vec<(Arc<Version>, Sender<()>)>,
+    free_delay: Duration,
+    wake: Vec<WakeThreads>,
+    /// The versions that are kept for a while, and until when.
+    waiting: Vec<(Instant, Arc<Version>)>,
+    /// The versions that only calls keep.
+    called: Vec<Arc<Version>>,
+    /// The generations that calls are still reading.
+    replaced: Vec<Box<dyn Readable>>,
+    mailbox: Weak<Mailbox>,
+}
+
+impl Reaper {
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            // Before the next message, for there may always be one.
+            self.consider_those_that_waited();
+            match self.next(messages) {
+                Ok(Message::Consider(version)) => {
+                    version.is_being_considered();
+                    self.consider(&version);
+                }
+                Ok(Message::Keep(generation)) => self.keep(generation),
+                Ok(Message::Drop(drop)) => self.give(Work::Drop(drop)),
+                Ok(Message::Done(done)) => self.done(done),
+                Ok(Message::Answer(version, answer)) => self.answer(version, answer),
+                Ok(Message::LookAgain) => {
+                    if let Some(mailbox) = self.mailbox.upgrade() {
+                        mailbox.looks_again.store(false, Ordering::Release);
+                    }
+                    self.look_again();
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look_at_replaced();
+                    self.with_mailbox(|enders, reaper| enders.go_on(reaper));
+                }
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// The next message, or a timeout when something has waited long enough.
+    fn next(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+        let until = self.waiting.iter().map(|(until, _)| *until).chain(self.enders.look_at()).min();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let look = (!self.replaced.is_empty()).then_some(LOOK_AT_REPLACED);
+        match left.into_iter().chain(look).min() {
+            Some(left) => messages.recv_timeout(left),
+            None => messages.recv().map_err(RecvTimeoutError::from),
+        }
+    }
+
+    fn consider_those_that_waited(&mut self) {
+        let now = Instant::now();
+        let (due, waiting) =
+            mem::take(&mut self.waiting).into_iter().partition(|(until, _)| *until <= now);
+        self.waiting = waiting;
+        let due: Vec<(Instant, Arc<Version>)> = due;
+        due.iter().for_each(|(_, version)| self.consider(version));
+    }
+
+    /// A call that was reading a generation may have gone on to a version of it, without leaving its
+    /// slot: nobody tells of that.
+    fn look_at_replaced(&mut self) {
+        for generation in mem::take(&mut self.replaced) {
+            self.keep(generation);
+        }
+    }
+
+    fn look_again(&mut self) {
+        self.look_at_replaced();
+        for version in mem::take(&mut self.called) {
+            self.consider(&version);
+        }
+    }
+
+    /// Keeps a generation until no call reads it any more.
+    fn keep(&mut self, generation: Box<dyn Readable>) {
+        if generation.is_read() {
+            return self.replaced.push(generation);
+        }
+        drop(generation);
+    }
+
+    fn consider(&mut self, version: &Arc<Version>) {
+        if let Some(until) = version.kept_until(self.free_delay) {
+            self.wait(version, until);
+            return;
+        }
+        if version.is_finished() || !version.leases().has_no_entry() {
+            return;
+        }
+        // Once nothing leads to the version any more, no call can begin, but one may still run.
+        if slots::is_held(Arc::as_ptr(version)) {
+            self.wait_for_calls(version);
+            return;
+        }
+        if version.leases().close() {
+            self.end(version);
+        }
+    }
+
+    /// Lets a version that nobody can enter any more go on towards its end.
+    fn end(&mut self, version: &Arc<Version>) {
+        let mut ending = self.ending.iter_mut();
+        match ending.find(|(ending, _)| Arc::ptr_eq(ending, version)) {
+            Some((_, again)) => *again = true,
+            None => {
+                self.ending.push((version.clone(), false));
+                self.give(Work::Advance(version.clone()));
+            }
+        }
+    }
+
+    fn give(&mut self, work: Work) {
+        self.with_mailbox(|enders, reaper| enders.give(work, reaper));
+    }
+
+    fn with_mailbox(&mut self, f: impl FnOnce(&mut Enders, &ReaperHandle)) {
+        // Whoever has sent something, or has a version, has the mailbox.
+        if let Some(mailbox) = self.mailbox.upgrade() {
+            f(&mut self.enders, &ReaperHandle(mailbox));
+        }
+    }
+
+    /// Goes on with a version that an ender has taken as far as it could.
+    fn done(&mut self, done: Done) {
+        self.with_mailbox(|enders, reaper| enders.done(&done, reaper));
+        let Some((version, next)) = done.version else { return };
+        let at = self.ending.iter().position(|(ending, _)| Arc::ptr_eq(ending, &version));
+        let again = at.is_some_and(|at| self.ending.swap_remove(at).1);
+        match next {
+            Next::Nothing => {}
+            Next::Threads => self.wait_for_threads(&version),
+            Next::Again => self.wait(&version, Instant::now() + WAKE_AGAIN),
+        }
+        if again {
+            self.consider(&version);
+        }
+        let mut answers = mem::take(&mut self.answers);
+        for (_, answer) in answers.extract_if(.., |(awaited, _)| Arc::ptr_eq(awaited, &version)) {
+            // Whoever waited may have lost patience.
+            let _ = answer.send(());
+        }
+        self.answers = answers;
+    }
+
+    /// Answers when a version that is ending went as far as it can go.
+    fn answer(&mut self, version: Arc<Version>, answer: Sender<()>) {
+        if self.ending.iter().any(|(ending, _)| Arc::ptr_eq(ending, &version)) {
+            self.answers.push((version, answer));
+        } else {
+            let _ = answer.send(());
+        }
+    }
+
+    /// Considers a version again at a time; at the earlier one if it was to wait already.
+    fn wait(&mut self, version: &Arc<Version>, until: Instant) {
+        let mut waiting = self.waiting.iter_mut();
+        match waiting.find(|(_, waiting)| Arc::ptr_eq(waiting, version)) {
+            Some((earlier, _)) => *earlier = until.min(*earlier),
+            None => self.waiting.push((until, version.clone())),
+        }
+    }
+
+    fn wait_for_calls(&mut self, version: &Arc<Version>) {
+        version.note_calls();
+        if !self.called.iter().any(|called| Arc::ptr_eq(called, version)) {
+            self.called.push(version.clone());
+        }
+    }
+
+    fn wait_for_threads(&mut self, version: &Arc<Version>) {
+        let detail = format!("pinned: {}", version.holder_counts());
+        if version.failure().is_none() {
+            version.enter(VersionState::Pinned, detail);
+        }
+        // A thread that was busy just now may be idle for long afterwards.
+        let waited = version.since_retired().unwrap_or_default();
+        self.wait(version, Instant::now() + (waited / 8).clamp(WAKE_AGAIN, WAKE_RARELY));
+        slots::ask_all_threads();
+        self.give(Work::Checkpoint);
+        for wake in &self.wake {
+            if end_panic(wake).is_err() {
+                tracing::error!("what the host wakes its threads with panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Calls of `async` functions.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+};
+
+use hotswap_plugin::{
+    __private::{ForeignFuture, Progress, RawFuture},
+    Value,
+    abi::Outcome,
+};
+
+use super::error::CallError;
+use crate::version::{counts, lease::Lease, tasks::report_waker, threads::checkpoint};
+
+/// A call of an `async` function that has begun; it ends on the version that it began on.
+///
+/// Each poll catches the plugin's panics. Dropping it before it has ended cancels the call.
+pub(crate) struct AsyncCall {
+    // Dropped first; then the lease may let the image go.
+    future: ForeignFuture,
+    function: String,
+    place: usize,
+    /// When it began, if it is timed.
+    begun: counts::Begun,
+    lease: Lease,
+}
+
+impl AsyncCall {
+    /// Wraps a future of the leased version's image.
+    pub fn new(
+        future: RawFuture,
+        function: &str,
+        (place, begun): (usize, counts::Begun),
+        lease: Lease,
+    ) -> Self {
+        // SAFETY: the lease keeps the image mapped, and is dropped after the future.
+        let future = unsafe { ForeignFuture::new(future, report_waker) };
+        Self { future, function: function.to_owned(), place, begun, lease }
+    }
+
+    /// What keeps the version in use until the call ends.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Waits for the end on this thread.
+    pub fn wait(self) -> Result<Value, CallError> {
+        struct Unpark(Thread);
+
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut call = pin!(self);
+        loop {
+            match call.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(result) => return result,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+}
+
+impl Future for AsyncCall {
+    type Output = Result<Value, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        checkpoint();
+        let Self { future, lease, place, .. } = &mut *self;
+        let noted = lease.version().note_call(*place);
+        let Progress::Ready(outcome) = future.poll(context) else { return Poll::Pending };
+        drop(noted);
+        let version = self.lease.version();
+        version.end_counted(self.place, self.begun);
+        Poll::Ready(match outcome {
+            Outcome::Ok(value) => Ok(value),
+            Outcome::Err(error) => Err(CallError::failed(version, &self.function, error)),
+            Outcome::Panic(report) => Err(CallError::panicked(version, &self.function, &report)),
+        })
+    }
+}
+
+impl Drop for AsyncCall {
+    fn drop(&mut self) {
+        if let Outcome::Panic(report) = self.future.end() {
+            let (version, function) = (self.lease.version(), &self.function);
+            let (message, location) = (report.message, report.location);
+            tracing::error!(
+                "{version}: dropping a call of {function} panicked at {location}: {message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Calls of plugins' functions by name.
+
+use hotswap_plugin::{FunctionDescription, Value, abi::Outcome};
+use serde::de::DeserializeOwned;
+
+use super::{asynchronous::AsyncCall, current::Current, error::CallError, in_use::InUse};
+use crate::version::{
+    Version,
+    lease::{Lease, LeaseKind},
+};
+
+/// Calls a function of a leased version; an `async` one is waited for on this thread.
+pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
+    match begin(lease, name, args) {
+        Begun::Ended(result) => result,
+        Begun::Running(call) => call.wait(),
+    }
+}
+
+/// As `invoke`, with a lease that is the call's own.
+pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
+    let version = lease.version().clone();
+    match run(&InUse::by(lease), name, version.function(name), args) {
+        Begun::Ended(result) => result,
+        Begun::Running(call) => call.wait(),
+    }
+}
+
+/// A call that was begun.
+pub(crate) enum Begun {
+    /// The function answered at once.
+    Ended(Result<Value, CallError>),
+    /// It is `async`.
+    Running(AsyncCall),
+}
+
+/// Begins a call of a function of a leased version.
+pub(crate) fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
+    let found = lease.version().function(name);
+    let place = found.map_or_else(|| lease.version().unplaced(), |(place, _)| place);
+    run(&InUse::of(lease, place), name, found, args)
+}
+
+/// Calls a function of the version that serves; an `async` one is waited for on this thread.
+pub(crate) fn invoke_serving<T: DeserializeOwned>(
+    current: &Current,
+    plugin: &str,
+    name: &str,
+    args: &[Value],
+) -> Result<T, CallError> {
+    let (version, ()) = current.enter(|serving| {
+        let version = serving.version(plugin);
+        let version = version.map_err(|error| CallError::gone(plugin, name, &error))?;
+        let place = version.function(name).map_or_else(|| version.unplaced(), |(place, _)| place);
+        Ok((version, place, ()))
+    })?;
+    let begun = run(&version, name, version.function(name), args);
+    let read = |version: &Version, value: Value| {
+        value.to().map_err(|error| CallError::bad_result(version, name, &error))
+    };
+    match begun {
+        Begun::Ended(result) => read(&version, result?),
+        Begun::Running(call) => {
+            // It has a lease of its own.
+            drop(version);
+            let lease = call.lease().another(LeaseKind::Handle);
+            read(lease.version(), call.wait()?)
+        }
+    }
+}
+
+/// Calls a function of a version that is in use, and counts that.
+fn run(
+    version: &InUse,
+    name: &str,
+    found: Option<(usize, &FunctionDescription)>,
+    args: &[Value],
+) -> Begun {
+    let place = found.map_or_else(|| version.unplaced(), |(place, _)| place);
+    let begun = version.begin_call(place);
+    let outcome = match found {
+        Some((_, function)) if function.is_async => {
+            match version.image().start(function.index, args) {
+                Outcome::Ok(future) => {
+                    let lease = version.lease(LeaseKind::Call).named(name);
+                    return Begun::Running(AsyncCall::new(future, name, (place, begun), lease));
+                }
+                Outcome::Err(error) => Outcome::Err(error),
+                Outcome::Panic(report) => Outcome::Panic(report),
+            }
+        }
+        Some((_, function)) => version.image().invoke(function.index, args),
+        None => version.image().invoke_func(name, args),
+    };
+    version.end_call(place, begun);
+    Begun::Ended(match outcome {
+        Outcome::Ok(value) => Ok(value),
+        Outcome::Err(error) => Err(CallError::failed(version, name, error)),
+        Outcome::Panic(report) => Err(CallError::panicked(version, name, &report)),
+    })
+}

@@ -1,0 +1,158 @@
+//! The generation that serves: replaced with one pointer store, entered without a lock.
+
+use std::{
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicPtr, AtomicU64, Ordering},
+    },
+};
+
+use hotswap_plugin::__private::end_panic;
+
+use super::{generation::Generation, in_use::InUse};
+use crate::{
+    reclaim::reaper::{Readable, ReaperHandle},
+    slots::{self, Entered},
+    version::{
+        Version,
+        lease::{Lease, LeaseKind},
+    },
+};
+
+/// The generation that serves.
+pub(crate) struct Current {
+    /// From an `Arc`, one count of which is this one's.
+    generation: AtomicPtr<Generation>,
+    /// The tag of the generation that serves. Changed after the pointer, and
+    /// before anything of the old generation is let go: whoever has taken hold of a version of it, and then
+    /// sees the tag unchanged, has it.
+    tag: AtomicU64,
+    reaper: ReaperHandle,
+}
+
+impl Current {
+    pub fn new(first: Generation, reaper: ReaperHandle) -> Self {
+        let tag = AtomicU64::new(first.number.tag());
+        let generation = AtomicPtr::new(Arc::into_raw(Arc::new(first)).cast_mut());
+        Self { generation, tag, reaper }
+    }
+
+    /// A handle to the generation that serves.
+    pub fn load(&self) -> Arc<Generation> {
+        let Some(entered) = Entered::new() else { return self.load_shared() };
+        let generation = entered.protect(&self.generation);
+        // SAFETY: see `counted`; the slot holds the generation until the count is taken.
+        let handle = unsafe { counted(generation) };
+        // Who asks for it may hold locks, under which no plugin's code may run.
+        entered.leave_quietly();
+        handle
+    }
+
+    fn load_shared(&self) -> Arc<Generation> {
+        let (generation, _hold) = slots::protect_shared(&self.generation);
+        // SAFETY: see `counted`; the hold lasts until the count is taken.
+        unsafe { counted(generation) }
+    }
+
+    /// Makes another generation serve. Who uses the old one may go on.
+    pub fn publish(&self, new: Arc<Generation>) -> Replaced {
+        let tag = new.number.tag();
+        let old = self.generation.swap(Arc::into_raw(new).cast_mut(), Ordering::AcqRel);
+        self.tag.store(tag, Ordering::Release);
+        // SAFETY: the pointer came from `Arc::into_raw`, and its count is handed on.
+        let old = unsafe { Arc::from_raw(old) };
+        Replaced { generation: ManuallyDrop::new(old), reaper: self.reaper.clone() }
+    }
+
+    /// The tag of the generation that serves.
+    #[inline(always)]
+    pub fn tag(&self) -> u64 {
+        self.tag.load(Ordering::Acquire)
+    }
+
+    /// Enters a version of the generation that serves. `find` picks it, and the place of the function
+    /// that is to be called.
+    pub fn enter<T, E>(
+        &self,
+        find: impl FnOnce(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
+    ) -> Result<(InUse, T), E> {
+        let Some(entered) = Entered::new() else { return self.enter_counted(find) };
+        // SAFETY: the slot holds the generation, and with it the versions, until it holds one of
+        // these instead.
+        let (version, place, found) = find(unsafe { &*entered.protect(&self.generation) })?;
+        let version = Arc::as_ptr(version);
+        entered.hold(version, place);
+        // SAFETY: the slot holds the version.
+        Ok((unsafe { InUse::by_slot(version, entered) }, found))
+    }
+
+    /// As `enter`, for a call that has no slot.
+    fn enter_counted<T, E>(
+        &self,
+        find: impl FnOnce(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
+    ) -> Result<(InUse, T), E> {
+        let generation = self.load_shared();
+        let (version, _, found) = find(&generation)?;
+        let lease = Lease::of_entered(version, LeaseKind::Call);
+        Ok((InUse::by(lease), found))
+    }
+}
+
+/// Another handle to a generation.
+///
+/// # Safety
+/// The pointer came from `Arc::into_raw`, and the generation is held meanwhile.
+unsafe fn counted(generation: *mut Generation) -> Arc<Generation> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Arc::increment_strong_count(generation);
+        Arc::from_raw(generation)
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        let last = self.generation.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: the pointer came from `Arc::into_raw`; nobody enters what is being dropped, and who
+        // entered has borrowed it until now.
+        drop(unsafe { Arc::from_raw(last) });
+    }
+}
+
+/// A generation that was replaced. Calls may still be reading it: when dropped, it is kept until they
+/// have gone on.
+pub(crate) struct Replaced {
+    generation: ManuallyDrop<Arc<Generation>>,
+    reaper: ReaperHandle,
+}
+
+impl Readable for Replaced {
+    fn is_read(&self) -> bool {
+        slots::is_held(Arc::as_ptr(&self.generation))
+    }
+}
+
+impl Deref for Replaced {
+    type Target = Generation;
+
+    fn deref(&self) -> &Generation {
+        &self.generation
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here.
+        let generation = unsafe { ManuallyDrop::take(&mut self.generation) };
+        if slots::is_held(Arc::as_ptr(&generation)) {
+            let (generation, reaper) = (ManuallyDrop::new(generation), self.reaper.clone());
+            self.reaper.keep(Box::new(Self { generation, reaper }));
+        } else if end_panic(|| drop(generation)).is_err() {
+            // The host's Extension may end with the generation.
+            tracing::error!("the host's Extension panicked when it was dropped");
+        }
+    }
+}

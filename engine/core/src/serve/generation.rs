@@ -1,0 +1,287 @@
+//! One generation: a consistent set of versions, as callers see it.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use hotswap_plugin::{FunctionDescription, Interface, Leased, Value, Vault};
+use hotswap_protocol::{ErrorKind, PluginName};
+use serde::de::DeserializeOwned;
+
+use super::{
+    by_name::{self, Begun},
+    error::CallError,
+    extension::ExtensionObject,
+    live::LiveTable,
+};
+use crate::{
+    EngineError,
+    vault::{Store, View},
+    version::{
+        Version,
+        lease::{Lease, LeaseKind},
+    },
+};
+
+/// Counts the generations: 0 is the empty one before the first load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct GenerationNumber(u64);
+
+impl GenerationNumber {
+    /// The empty generation before the first load.
+    pub const NONE: Self = Self(0);
+
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The number as a word that is never 0, which so can say "not known".
+    pub fn tag(self) -> u64 {
+        self.0 + 1
+    }
+}
+
+/// One immutable generation of plugins.
+///
+/// A handle to it, from [`Engine::current`](crate::Engine::current), keeps all its versions in use.
+/// Hold one as long as you need a consistent set, and no longer.
+#[doc(alias = "PluginManager")]
+pub struct Generation {
+    pub(crate) number: GenerationNumber,
+    /// In load order.
+    pub(crate) versions: Vec<Lease>,
+    pub(crate) live: Arc<LiveTable>,
+    pub(crate) extension: Arc<dyn ExtensionObject>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) vault: Vault,
+}
+
+impl Generation {
+    /// A generation of these versions, in load order.
+    pub(crate) fn new(
+        number: GenerationNumber,
+        versions: Vec<Lease>,
+        live: Arc<LiveTable>,
+        extension: Arc<dyn ExtensionObject>,
+        store: &Arc<Store>,
+    ) -> Self {
+        let vault = View::for_host(store);
+        Self { number, versions, live, extension, store: store.clone(), vault }
+    }
+
+    /// Counts the generations from 1; 0 is the empty one before the first load.
+    pub fn generation(&self) -> u64 {
+        self.number.get()
+    }
+
+    /// The plugin of a name, without regard to case.
+    ///
+    /// # Errors
+    /// When there is none; the message lists those there are.
+    pub fn plugin(&self, name: &str) -> Result<LoadedPlugin, EngineError> {
+        self.find(name).map(|lease| LoadedPlugin(lease.another(LeaseKind::Handle)))
+    }
+
+    /// The version of a plugin.
+    pub(crate) fn version(&self, name: &str) -> Result<&Arc<Version>, EngineError> {
+        self.find(name).map(Lease::version)
+    }
+
+    /// The live function of a name.
+    pub(crate) fn live_function(
+        &self,
+        name: &str,
+    ) -> Result<(&Arc<Version>, usize, &FunctionDescription), CallError> {
+        let found = self.live.place(name).and_then(|(at, place)| {
+            let version = self.versions.get(at)?.version();
+            Some((version, place, version.function_at(place)?))
+        });
+        found.ok_or_else(|| CallError::no_live_function(name, &self.live.function_names()))
+    }
+
+    /// The lease of a plugin's version, if it serves.
+    pub(crate) fn lease(&self, name: &PluginName) -> Option<&Lease> {
+        self.versions.iter().find(|lease| lease.version().name() == name)
+    }
+
+    fn find(&self, name: &str) -> Result<&Lease, EngineError> {
+        let mut versions = self.versions.iter();
+        let found = versions.find(|lease| lease.version().name().is(name));
+        found.ok_or_else(|| self.unknown(name))
+    }
+
+    /// The error that lists which plugins there are.
+    #[cold]
+    pub(crate) fn unknown(&self, name: &str) -> EngineError {
+        EngineError::UnknownPlugin {
+            name: name.to_owned(),
+            known: self.names().map(ToOwned::to_owned).collect(),
+        }
+    }
+
+    /// All plugins, in load order.
+    pub fn plugins(&self) -> Vec<LoadedPlugin> {
+        let versions = self.versions.iter();
+        versions.map(|version| LoadedPlugin(version.another(LeaseKind::Handle))).collect()
+    }
+
+    /// The plugins' names, in load order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.versions.iter().map(|lease| lease.version().name().as_str())
+    }
+
+    /// Calls a function of every plugin that has it, in load order.
+    ///
+    /// One plugin's error or panic is logged, and the others still run. Returns each plugin's name
+    /// and what it answered; plugins without the function are left out.
+    pub fn invoke_each(
+        &self,
+        function: &str,
+        args: &[Value],
+    ) -> Vec<(String, Result<Value, CallError>)> {
+        invoke_all(self.versions.iter(), function, args)
+    }
+
+    /// As [`invoke_each`](Self::invoke_each), in reverse order.
+    pub fn invoke_each_backward(
+        &self,
+        function: &str,
+        args: &[Value],
+    ) -> Vec<(String, Result<Value, CallError>)> {
+        invoke_all(self.versions.iter().rev(), function, args)
+    }
+
+    /// The Vault as the host sees it.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// The host's own object, if it is an `E`.
+    pub fn extension<E: Any>(&self) -> Option<&E> {
+        (self.extension.as_ref() as &dyn Any).downcast_ref()
+    }
+
+    /// What plugins registered in the Extension for an interface, sorted by name.
+    ///
+    /// # Errors
+    /// When a plugin's idea of the interface is another; the message says what differs.
+    pub fn registered<I: Interface + ?Sized>(&self) -> Result<Vec<Registered<I>>, EngineError> {
+        let shape = I::shape();
+        let mut registered = Vec::new();
+        for object in self.store.registrations(&shape.name) {
+            if let Some(what) = object.shape.difference(&shape) {
+                return Err(EngineError::Interface { owner: object.owner.to_string(), what });
+            }
+            let (name, owner) = (object.name.clone(), object.owner.to_string());
+            if let Some(object) = object.lend() {
+                registered.push(Registered { name, owner, object });
+            }
+        }
+        Ok(registered)
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let versions: Vec<_> =
+            self.versions.iter().map(|lease| lease.version().to_string()).collect();
+        write!(f, "Generation({}: {})", self.number.get(), versions.join(", "))
+    }
+}
+
+fn invoke_all<'a>(
+    versions: impl Iterator<Item = &'a Lease>,
+    function: &str,
+    args: &[Value],
+) -> Vec<(String, Result<Value, CallError>)> {
+    let mut answers = Vec::new();
+    for lease in versions {
+        let answer = by_name::invoke(lease, function, args);
+        match &answer {
+            Err(error) if error.kind() == ErrorKind::UnknownFunction => continue,
+            Err(error) => tracing::error!("{error}"),
+            Ok(_) => {}
+        }
+        answers.push((lease.version().name().to_string(), answer));
+    }
+    answers
+}
+
+/// An object that a plugin registered in the Extension.
+pub struct Registered<I: ?Sized> {
+    /// The name it was registered under.
+    pub name: String,
+    /// `cat v2`
+    pub owner: String,
+    /// The object; it keeps its version in use.
+    pub object: Leased<I>,
+}
+
+/// A handle to one version of a plugin, which it keeps in use.
+pub struct LoadedPlugin(pub(crate) Lease);
+
+impl LoadedPlugin {
+    /// The plugin's name.
+    pub fn name(&self) -> &str {
+        self.0.version().name().as_str()
+    }
+
+    /// Which load of the plugin this is, from 1.
+    pub fn version(&self) -> u32 {
+        self.0.version().ordinal
+    }
+
+    /// Calls a function and reads its result as a `T`. An `async` function is waited for on this
+    /// thread.
+    ///
+    /// # Errors
+    /// When there is no such function, an argument does not fit, the function fails or panics, or
+    /// its result is no `T`.
+    pub fn invoke<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        args: &[Value],
+    ) -> Result<T, CallError> {
+        let value = self.invoke_value(function, args)?;
+        value.to().map_err(|error| CallError::bad_result(self.inner(), function, &error))
+    }
+
+    /// Calls a function.
+    ///
+    /// # Errors
+    /// As for [`invoke`](Self::invoke), but for the result.
+    pub fn invoke_value(&self, function: &str, args: &[Value]) -> Result<Value, CallError> {
+        by_name::invoke(&self.0, function, args)
+    }
+
+    /// Calls a function, without blocking the thread while an `async` one waits.
+    ///
+    /// The call ends on this version, also when another one serves meanwhile; dropping the future
+    /// cancels it.
+    ///
+    /// # Errors
+    /// As for [`invoke`](Self::invoke).
+    pub async fn invoke_async<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        args: &[Value],
+    ) -> Result<T, CallError> {
+        let value = match by_name::begin(&self.0, function, args) {
+            Begun::Ended(result) => result?,
+            Begun::Running(call) => call.await?,
+        };
+        value.to().map_err(|error| CallError::bad_result(self.inner(), function, &error))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Version> {
+        self.0.version()
+    }
+}
+
+impl fmt::Debug for LoadedPlugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoadedPlugin({})", self.0.version())
+    }
+}

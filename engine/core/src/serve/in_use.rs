@@ -1,0 +1,112 @@
+//! A version that a call on this thread uses.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use crate::{
+    image::Image,
+    slots::{self, Counted, Entered},
+    version::{
+        Version, counts,
+        lease::{Lease, LeaseKind},
+    },
+};
+
+/// A version that a call on this thread uses: while this lives the image is mapped.
+pub(crate) struct InUse {
+    version: *const Version,
+    _by: By,
+}
+
+/// What keeps a version in use.
+enum By {
+    Slot(#[allow(dead_code, reason = "held")] Entered),
+    Lease(#[allow(dead_code, reason = "held")] Counted, #[allow(dead_code, reason = "held")] Lease),
+}
+
+impl InUse {
+    /// A version that a slot of this thread holds.
+    ///
+    /// # Safety
+    /// The slot holds the version, whose image is open.
+    pub unsafe fn by_slot(version: *const Version, entered: Entered) -> Self {
+        Self { version, _by: By::Slot(entered) }
+    }
+
+    /// A call of a version that is leased for longer than the call.
+    pub fn of<'lease>(lease: &'lease Lease, place: usize) -> Borrowed<'lease> {
+        let version = Arc::as_ptr(lease.version());
+        let by = match Entered::new() {
+            Some(entered) => {
+                entered.hold(version, place);
+                By::Slot(entered)
+            }
+            None => By::Lease(Counted::new(), lease.another(LeaseKind::Call)),
+        };
+        Borrowed { in_use: Self { version, _by: by }, _lease: lease }
+    }
+
+    /// A call that a lease of its own keeps.
+    pub fn by(lease: Lease) -> Self {
+        Self { version: Arc::as_ptr(lease.version()), _by: By::Lease(Counted::new(), lease) }
+    }
+
+    /// Counts a call of the function of a place.
+    #[inline(always)]
+    pub fn begin_call(&self, place: usize) -> counts::Begun {
+        self.counts()?.begin(slots::this_thread(), place)
+    }
+
+    /// Ends a call that was counted.
+    #[inline(always)]
+    pub fn end_call(&self, place: usize, begun: counts::Begun) {
+        self.end_counted(place, begun);
+    }
+
+    /// A lease of its own, for what outlives the call.
+    pub fn lease(&self, kind: LeaseKind) -> Lease {
+        // SAFETY: the pointer came from an `Arc` whose value is alive: the version is in use.
+        let version = unsafe {
+            Arc::increment_strong_count(self.version);
+            Arc::from_raw(self.version)
+        };
+        Lease::of_entered(&version, kind)
+    }
+
+    /// The image, which is open as long as the version is in use.
+    #[inline(always)]
+    pub fn image(&self) -> &Image {
+        // SAFETY: the reaper closes an image only when no slot holds the version and there is no
+        // lease of it.
+        unsafe { (*self.version).image() }
+    }
+}
+
+impl Deref for InUse {
+    type Target = Version;
+
+    #[inline(always)]
+    fn deref(&self) -> &Version {
+        // SAFETY: the engine holds every version whose image is open, and it is while it is in use.
+        unsafe { &*self.version }
+    }
+}
+
+impl fmt::Debug for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InUse({})", **self)
+    }
+}
+
+/// As [`InUse`], by way of a lease that is borrowed meanwhile.
+pub(crate) struct Borrowed<'lease> {
+    in_use: InUse,
+    _lease: &'lease Lease,
+}
+
+impl Deref for Borrowed<'_> {
+    type Target = InUse;
+
+    fn deref(&self) -> &InUse {
+        &self.in_use
+    }
+}

@@ -1,0 +1,157 @@
+//! Live functions and types: found by name in the newest generation.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Weak},
+};
+
+use hotswap_plugin::{Data, Error, ErrorKind, Result, Value, abi::Outcome};
+use hotswap_protocol::{self as protocol, LiveFunctionInfo, LiveSnapshot, LiveTypeInfo};
+use rustc_hash::FxBuildHasher;
+
+use super::by_name;
+use crate::{
+    EngineError, Step,
+    vault::LiveCalls,
+    version::{
+        Version,
+        lease::{Lease, LeaseKind},
+    },
+};
+
+/// The live functions and types of one generation, by name.
+#[derive(Default)]
+pub(crate) struct LiveTable {
+    functions: HashMap<String, LiveFunction, FxBuildHasher>,
+    types: BTreeMap<String, Weak<Version>>,
+}
+
+/// Where a live function is.
+struct LiveFunction {
+    version: Weak<Version>,
+    /// Which of the generation's versions that is.
+    at: usize,
+    /// Which of the version's functions it is.
+    place: usize,
+}
+
+impl LiveTable {
+    /// The table of a generation with these versions, in load order.
+    ///
+    /// # Errors
+    /// When two plugins have a function, or a type, of one name.
+    pub fn of(versions: &[Arc<Version>]) -> std::result::Result<Self, EngineError> {
+        let mut table = Self::default();
+        for (at, version) in versions.iter().enumerate() {
+            for (place, function) in version.live_places() {
+                let entry = LiveFunction { version: Arc::downgrade(version), at, place };
+                if let Some(other) = table.functions.insert(function.name.clone(), entry) {
+                    return Err(taken(version, "function", &function.name, &other.version));
+                }
+            }
+            for live in version.live_types() {
+                let entry = Arc::downgrade(version);
+                if let Some(other) = table.types.insert(live.name.clone(), entry) {
+                    return Err(taken(version, "type", &live.name, &other));
+                }
+            }
+        }
+        Ok(table)
+    }
+
+    /// Where a function is: which of the generation's versions has it, and which of that one's it is.
+    pub fn place(&self, name: &str) -> Option<(usize, usize)> {
+        self.functions.get(name).map(|function| (function.at, function.place))
+    }
+
+    /// The names of the functions, sorted.
+    pub fn function_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.functions.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The table as a console shows it.
+    pub fn snapshot(&self, generation: u64) -> LiveSnapshot {
+        let functions = self.function_names().into_iter().filter_map(|name| {
+            let LiveFunction { version, place, .. } = self.functions.get(name)?;
+            let version = version.upgrade()?;
+            let function = version.function_infos().into_iter().nth(*place)?;
+            let plugin = version.name().to_string();
+            Some(LiveFunctionInfo { plugin, version: version.ordinal, function })
+        });
+        let types = self.types.iter().filter_map(|(name, version)| {
+            let version = version.upgrade()?;
+            let live = version.live_types().iter().find(|live| live.name == *name)?.clone();
+            Some(LiveTypeInfo {
+                plugin: version.name().to_string(),
+                version: version.ordinal,
+                name: live.name,
+                doc: live.doc,
+                schema: serde_json::from_str(&live.schema).unwrap_or_default(),
+            })
+        });
+        LiveSnapshot { generation, functions: functions.collect(), types: types.collect() }
+    }
+}
+
+impl LiveCalls for LiveTable {
+    fn call(&self, name: &str, args: &[Value]) -> Option<Result<Value>> {
+        let Some(function) = self.functions.get(name) else {
+            return Some(Err(unknown("function", name, &self.function_names())));
+        };
+        let called = by_name::invoke_leased(lease(&function.version, name)?, name, args);
+        Some(called.map_err(|error| {
+            let kind = match error.kind() {
+                protocol::ErrorKind::BadArgument => ErrorKind::BadArgument,
+                _ => ErrorKind::Failed,
+            };
+            Error::new(kind, error)
+        }))
+    }
+
+    fn renew(&self, data: &Data) -> Option<Result<Data>> {
+        let name = data.live_name();
+        let Some(version) = self.types.get(name) else {
+            let known: Vec<_> = self.types.keys().map(String::as_str).collect();
+            return Some(Err(unknown("type", name, &known)));
+        };
+        Some(renew(&lease(version, name)?, name, data))
+    }
+}
+
+/// Reads data as the live type of a version, and writes it anew.
+fn renew(lease: &Lease, name: &str, data: &Data) -> Result<Data> {
+    let version = lease.version();
+    let live = version.live_types().iter().find(|live| live.name == name);
+    let live = live.ok_or_else(|| Error::msg(format_args!("{version} has no `{name}`")))?;
+    match lease.image().renew(live.index, data.value()) {
+        Outcome::Ok(value) => Ok(Data::with_schema(name, &live.schema, value)),
+        Outcome::Err(error) => {
+            Err(data.misfit(error, &format!("`{name}` of {version}"), &live.schema))
+        }
+        Outcome::Panic(report) => {
+            let (message, location) = (report.message, report.location);
+            Err(Error::msg(format_args!("`{name}` of {version} panicked at {location}: {message}")))
+        }
+    }
+}
+
+/// Leases a version for a call; `None` if it was replaced just now.
+fn lease(version: &Weak<Version>, name: &str) -> Option<Lease> {
+    Lease::try_new(&version.upgrade()?, LeaseKind::Call).map(|lease| lease.named(name))
+}
+
+fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let message = format!("no live {what} named `{name}`; there is {known}");
+    Error::new(ErrorKind::UnknownFunction, message)
+}
+
+fn taken(version: &Version, what: &str, name: &str, other: &Weak<Version>) -> EngineError {
+    let other = other.upgrade().map(|other| other.to_string()).unwrap_or_default();
+    let message = format!(
+        "the live {what} `{name}` is also in {other}; a live name belongs to one plugin of a generation"
+    );
+    EngineError::load(version.name(), Step::Live, message)
+}

@@ -1,0 +1,225 @@
+//! Functions called with Rust types, followed across reloads.
+
+mod expected;
+mod known;
+
+use std::{any::type_name, fmt, hash::BuildHasher, sync::Arc};
+
+use hotswap_plugin::Shared;
+use rustc_hash::FxBuildHasher;
+
+use super::{current::Current, error::CallError, generation::Generation};
+use crate::version::{TypedTarget, Version};
+use expected::Expected;
+use known::Known;
+
+/// A function pointer type that names a function's parameters and result: `fn(f32) -> String`.
+///
+/// It is there for up to eight parameters of `Shared` types, which borrow nothing:
+///
+/// ```compile_fail,E0277
+/// # use hotswap_engine::Engine;
+/// fn lend(engine: &Engine) {
+///     let _ = engine.func::<fn(&'static str) -> u32>("world", "greet");
+/// }
+/// ```
+///
+/// Nobody else needs to implement it. Who does promises nothing by it: the types are compared, whatever
+/// they are those of.
+pub trait Signature {
+    /// The parameters, as a tuple.
+    type Args: Shared;
+    /// The result.
+    type Result: Shared;
+}
+
+/// A plugin's function, called with Rust types.
+///
+/// It follows every reload: each call goes to the version that serves. A reload that changes or
+/// removes the function makes the call an error that shows both signatures, until another one brings
+/// it back.
+pub struct Func<F> {
+    current: Arc<Current>,
+    plugin: String,
+    name: String,
+    expected: Expected<F>,
+    known: Known,
+}
+
+impl<F: Signature> Func<F> {
+    /// A function of a plugin that serves now.
+    pub(crate) fn new(current: &Arc<Current>, plugin: &str, name: &str) -> Result<Self, CallError> {
+        let func = Self {
+            current: current.clone(),
+            plugin: plugin.to_owned(),
+            name: name.to_owned(),
+            expected: Expected::new(),
+            known: Known::new(),
+        };
+        func.search(&current.load())?;
+        Ok(func)
+    }
+
+    /// Calls the function with its arguments as a tuple.
+    ///
+    /// # Errors
+    /// When the plugin or the function is gone or has another signature now, and when the function
+    /// fails or panics.
+    #[inline]
+    pub fn call_with(&self, args: F::Args) -> Result<F::Result, CallError> {
+        let Some((_entered, version, target)) = self.known.enter(&self.current, |_, _| true) else {
+            return self.call_timed(args);
+        };
+        // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
+        unsafe { self.expected.run(&*version, &self.name, target, args) }
+    }
+
+    /// As `call_with`, where the function is not known, the call is timed, or no slot is at hand that
+    /// needs no fence.
+    #[cold]
+    fn call_timed(&self, args: F::Args) -> Result<F::Result, CallError> {
+        let (version, (place, target)) = self.current.enter(|serving| {
+            let found = self.search(serving)?;
+            Ok((found.version, found.place, (found.place, found.target)))
+        })?;
+        let begun = version.begin_call(place);
+        // SAFETY: as in `call_with`.
+        let result = unsafe { self.expected.run(&version, &self.name, target, args) };
+        version.end_call(place, begun);
+        result
+    }
+
+    /// The function in the generation that serves; remembers where it is.
+    fn search<'a>(&self, serving: &'a Generation) -> Result<Found<'a>, CallError> {
+        let version = serving.version(&self.plugin);
+        let version = version.map_err(|error| CallError::gone(&self.plugin, &self.name, &error))?;
+        let (place, described) = version.function(&self.name).ok_or_else(|| {
+            let names = version.function_names().join(", ");
+            let why = format!("there is no such function; there are {names}");
+            CallError::signature(version, &self.name, &why)
+        })?;
+        let target = self.expected.target(version, place, described)?;
+        self.known.set(serving.number, version, place, target);
+        Ok(Found { version, place, target })
+    }
+}
+
+impl<F> fmt::Debug for Func<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Func({}::{} as {})", self.plugin, self.name, type_name::<F>())
+    }
+}
+
+/// A function that may be called.
+struct Found<'a> {
+    version: &'a Arc<Version>,
+    place: usize,
+    target: TypedTarget,
+}
+
+/// Plugins' live functions of one signature, each found by its name when it is called.
+///
+/// A name is looked up in the generation that serves then, so a job that was queued before a reload
+/// runs the newest code.
+pub struct LiveFuncs<F> {
+    current: Arc<Current>,
+    expected: Expected<F>,
+    /// Where functions were found last, each in one of two places that its name's hash says. One for
+    /// which both are taken is looked up each time.
+    known: Box<[Known; KNOWN]>,
+}
+
+/// How many places a [`LiveFuncs`] has for what it knows.
+const KNOWN: usize = 64;
+
+impl<F: Signature> LiveFuncs<F> {
+    pub(crate) fn new(current: &Arc<Current>) -> Self {
+        let known = Box::new([const { Known::new() }; KNOWN]);
+        Self { current: current.clone(), expected: Expected::new(), known }
+    }
+
+    /// Calls the live function of a name with its arguments as a tuple.
+    ///
+    /// # Errors
+    /// When no plugin has a live function of that name, or it has another signature; and when the
+    /// function fails or panics.
+    #[inline]
+    pub fn call(&self, name: &str, args: F::Args) -> Result<F::Result, CallError> {
+        let is_it = |version: &Version, place| version.function_name(place) == Some(name);
+        let [first, second] = self.known(name);
+        let known = first.enter(&self.current, is_it);
+        let Some((_entered, version, target)) =
+            known.or_else(|| second.enter(&self.current, is_it))
+        else {
+            return self.call_timed(name, args);
+        };
+        // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
+        unsafe { self.expected.run(&*version, &name, target, args) }
+    }
+
+    /// As `call`, where [`Func`]'s `call_timed` is needed.
+    #[cold]
+    fn call_timed(&self, name: &str, args: F::Args) -> Result<F::Result, CallError> {
+        let (version, (place, target)) = self.current.enter(|serving| {
+            let (version, place, described) = serving.live_function(name)?;
+            let target = self.expected.target(version, place, described)?;
+            let [first, second] = self.known(name);
+            if !first.set(serving.number, version, place, target) {
+                second.set(serving.number, version, place, target);
+            }
+            Ok::<_, CallError>((version, place, (place, target)))
+        })?;
+        let begun = version.begin_call(place);
+        // SAFETY: as in `call`.
+        let result = unsafe { self.expected.run(&version, &name, target, args) };
+        version.end_call(place, begun);
+        result
+    }
+
+    #[inline(always)]
+    fn known(&self, name: &str) -> [&Known; 2] {
+        let hash = FxBuildHasher.hash_one(name) as usize;
+        [hash, hash >> 32].map(|place| &self.known[place % KNOWN])
+    }
+}
+
+impl<F> fmt::Debug for LiveFuncs<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LiveFuncs({})", type_name::<F>())
+    }
+}
+
+macro_rules! signatures {
+    ($(($($name:ident $arg:ident),*)),* $(,)?) => {
+        $(
+            impl<Out: Shared, $($name: Shared),*> Signature for fn($($name),*) -> Out {
+                type Args = ($($name,)*);
+                type Result = Out;
+            }
+
+            impl<Out: Shared, $($name: Shared),*> Func<fn($($name),*) -> Out> {
+                /// Calls the function.
+                ///
+                /// # Errors
+                /// As [`call_with`](Self::call_with).
+                #[inline]
+                #[allow(clippy::too_many_arguments, reason = "as many as the function has")]
+                pub fn call(&self, $($arg: $name),*) -> Result<Out, CallError> {
+                    self.call_with(($($arg,)*))
+                }
+            }
+        )*
+    };
+}
+
+signatures! {
+    (),
+    (A a),
+    (A a, B b),
+    (A a, B b, C c),
+    (A a, B b, C c, D d),
+    (A a, B b, C c, D d, E e),
+    (A a, B b, C c, D d, E e, F f),
+    (A a, B b, C c, D d, E e, F f, G g),
+    (A a, B b, C c, D d, E e, F f, G g, H h),
+}

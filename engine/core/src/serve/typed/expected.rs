@@ -1,0 +1,137 @@
+//! The types that a caller expects of a function, and calling it with them.
+
+use std::{
+    any::type_name,
+    marker::PhantomData,
+    mem::{ManuallyDrop, MaybeUninit},
+};
+
+use hotswap_plugin::{
+    __private::end_panic, Error, FunctionDescription, FunctionTypes, Shared, TypeSchema,
+    abi::Outcome,
+};
+
+use super::Signature;
+use crate::{
+    serve::error::CallError,
+    version::{TypedTarget, Version},
+};
+
+/// The types that a caller expects of a function.
+pub(super) struct Expected<F> {
+    types: FunctionTypes,
+    signature: PhantomData<fn() -> F>,
+}
+
+impl<F: Signature> Expected<F> {
+    pub fn new() -> Self {
+        let types = FunctionTypes {
+            args: TypeSchema::of::<F::Args>(),
+            result: TypeSchema::of::<F::Result>(),
+        };
+        Self { types, signature: PhantomData }
+    }
+
+    /// How to call the function of a place, if it has these types.
+    pub fn target(
+        &self,
+        version: &Version,
+        place: usize,
+        described: &FunctionDescription,
+    ) -> Result<TypedTarget, CallError> {
+        let is_as_expected = described.types.as_ref().is_some_and(|types| {
+            types.args.fingerprint() == self.types.args.fingerprint()
+                && types.result.fingerprint() == self.types.result.fingerprint()
+        });
+        if !is_as_expected {
+            self.expect_types(version, &described.name, described)?;
+        }
+        version.typed_target(place).ok_or_else(|| {
+            let why = "it cannot be called with Rust types";
+            CallError::signature(version, &described.name, why)
+        })
+    }
+
+    /// Runs the function proper.
+    ///
+    /// # Safety
+    /// The version is in use, and the function, which is its own, has the types of `F`.
+    #[inline(always)]
+    pub unsafe fn run(
+        &self,
+        version: &Version,
+        name: &impl AsRef<str>,
+        target: TypedTarget,
+        args: F::Args,
+    ) -> Result<F::Result, CallError> {
+        let mut args = ManuallyDrop::new(args);
+        let mut out = MaybeUninit::<Outcome<F::Result>>::uninit();
+        // SAFETY: the caller's promise: the image is mapped, and the function takes the arguments
+        // over and fills the place.
+        let outcome = unsafe {
+            let args = (&raw mut args).cast();
+            (target.call)(&*target.context, args, out.as_mut_ptr().cast());
+            out.assume_init()
+        };
+        match outcome {
+            Outcome::Ok(value) if F::Result::MAY_POINT_HOME => rehomed(version, name, value),
+            Outcome::Ok(value) => Ok(value),
+            // The name is not looked at before: a call that is done has no use for it.
+            other => Err(Self::not_done(version, name.as_ref(), other)),
+        }
+    }
+
+    #[cold]
+    fn not_done(version: &Version, name: &str, outcome: Outcome<F::Result>) -> CallError {
+        match outcome {
+            Outcome::Ok(_) => unreachable!("a call that has a value is done"),
+            Outcome::Err(error) => CallError::failed(version, name, error),
+            Outcome::Panic(report) => CallError::panicked(version, name, &report),
+        }
+    }
+
+    fn expect_types(
+        &self,
+        version: &Version,
+        name: &str,
+        described: &FunctionDescription,
+    ) -> Result<(), CallError> {
+        let expected = type_name::<F>();
+        let found = &described.signature;
+        let Some(types) = &described.types else {
+            let why = if described.is_async {
+                "it is async; call it with `invoke_async`"
+            } else {
+                "a type of its signature is not `Shared`, or it has more than 8 parameters"
+            };
+            return Err(CallError::signature(version, name, &format!("`{name}{found}`: {why}")));
+        };
+        let difference = types.args.difference(&self.types.args);
+        let difference = difference.or_else(|| types.result.difference(&self.types.result));
+        match difference {
+            None => Ok(()),
+            Some(what) => Err(CallError::signature(
+                version,
+                name,
+                &format!("its signature is `{found}`, and `{expected}` is expected: {what}"),
+            )),
+        }
+    }
+}
+
+/// A result with the pointers into its image replaced. That may run the caller's code (the hash of a
+/// key); where it panics the value is dropped, while the version is still in use.
+fn rehomed<R: Shared>(
+    version: &Version,
+    name: &impl AsRef<str>,
+    mut value: R,
+) -> Result<R, CallError> {
+    let rehome = || {
+        value.rehome();
+        value
+    };
+    end_panic(rehome).map_err(|panic| {
+        let why = Error::msg(format_args!("its result cannot be used here: panicked: {panic}"));
+        CallError::bad_result(version, name.as_ref(), &why)
+    })
+}

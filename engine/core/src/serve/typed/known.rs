@@ -1,0 +1,125 @@
+//! Where a function was found last, for the next call to begin there.
+
+use std::{
+    mem, ptr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
+    },
+};
+
+use hotswap_plugin::__private::{Context, TypedCall};
+
+use crate::{
+    serve::{current::Current, generation::GenerationNumber},
+    slots::{self, Entered},
+    version::{TypedTarget, Version, counts::CallCounts},
+};
+
+/// Where a function was found last.
+///
+/// What is here may be gone. It is taken at its word only by a thread whose slot holds the version,
+/// and which then sees that the generation of that number still serves.
+pub(super) struct Known {
+    /// The tag of the generation in which it was found; 0 while the rest is
+    /// being written. A generation is written once only, so who reads the same number before and
+    /// after has read what belongs to it.
+    generation: AtomicU64,
+    version: AtomicPtr<Version>,
+    counts: AtomicPtr<CallCounts>,
+    place: AtomicUsize,
+    context: AtomicPtr<Context<'static>>,
+    call: AtomicPtr<()>,
+    /// The newest generation that was written.
+    newest: Mutex<u64>,
+}
+
+impl Known {
+    /// Nothing known.
+    pub const fn new() -> Self {
+        Self {
+            generation: AtomicU64::new(0),
+            version: AtomicPtr::new(ptr::null_mut()),
+            counts: AtomicPtr::new(ptr::null_mut()),
+            place: AtomicUsize::new(0),
+            context: AtomicPtr::new(ptr::null_mut()),
+            call: AtomicPtr::new(ptr::null_mut()),
+            newest: Mutex::new(0),
+        }
+    }
+
+    /// Enters the version, and counts the call; none when the function is not known to be there,
+    /// `is_it` finds that it is another one, the call is to be timed, or the thread has no slot at hand
+    /// that it can use without a fence. `is_it` runs before the call is counted, and must not panic.
+    #[inline(always)]
+    pub fn enter(
+        &self,
+        current: &Current,
+        is_it: impl FnOnce(&Version, usize) -> bool,
+    ) -> Option<(Entered, *const Version, TypedTarget)> {
+        let entered = Entered::unfenced()?;
+        // Acquire: what was written before the number is there.
+        let generation = self.generation.load(Ordering::Acquire);
+        let version = self.version.load(Ordering::Relaxed);
+        let counts = self.counts.load(Ordering::Relaxed);
+        let place = self.place.load(Ordering::Relaxed);
+        let context = self.context.load(Ordering::Relaxed);
+        let call = self.call.load(Ordering::Relaxed);
+        entered.try_hold_unfenced(version, place);
+        // What was read belongs together if nothing was written meanwhile, and the version is held
+        // if its generation still serves.
+        fence(Ordering::Acquire);
+        let is_valid =
+            generation == self.generation.load(Ordering::Relaxed) && generation == current.tag();
+        if !is_valid {
+            entered.leave_quietly();
+            return None;
+        }
+        // SAFETY: its generation serves, and so the slot holds the version until the call is left.
+        let is_it = is_it(unsafe { &*version }, place);
+        // SAFETY: the counts are the version's, the place is one in it, and a thread that has entered has
+        // a number.
+        if !is_it || !unsafe { (*counts).count_untimed(slots::this_thread(), place) } {
+            entered.leave_quietly();
+            return None;
+        }
+        // SAFETY: `set` made the word of a function of this type.
+        let call = unsafe { mem::transmute::<*mut (), TypedCall>(call) };
+        Some((entered, version, TypedTarget { context, call }))
+    }
+
+    /// Remembers where the function is in a generation; says whether that is known here now, and not
+    /// where another function is.
+    pub fn set(
+        &self,
+        generation: GenerationNumber,
+        version: &Arc<Version>,
+        place: usize,
+        target: TypedTarget,
+    ) -> bool {
+        let Some(counts) = version.counts() else { return false };
+        let generation = generation.tag();
+        let is_this = || {
+            self.version.load(Ordering::Relaxed).cast_const() == Arc::as_ptr(version)
+                && self.place.load(Ordering::Relaxed) == place
+        };
+        if self.generation.load(Ordering::Acquire) == generation {
+            return is_this();
+        }
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if generation <= *newest {
+            return is_this();
+        }
+        *newest = generation;
+        self.generation.store(0, Ordering::Relaxed);
+        // Release: who reads anything of what follows does not find the old number afterwards.
+        fence(Ordering::Release);
+        self.version.store(Arc::as_ptr(version).cast_mut(), Ordering::Relaxed);
+        self.counts.store(ptr::from_ref(counts).cast_mut(), Ordering::Relaxed);
+        self.place.store(place, Ordering::Relaxed);
+        self.context.store(target.context.cast_mut(), Ordering::Relaxed);
+        self.call.store(target.call as *mut (), Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Release);
+        true
+    }
+}

@@ -1,0 +1,13 @@
+//! The socket through which a console reaches the engine; see `hotswap_protocol` for what is said.
+
+mod calls;
+mod connection;
+mod held;
+mod listener;
+mod outbox;
+mod request;
+mod served;
+
+pub use listener::ConsoleSocket;
+pub(crate) use listener::{Listener, listen};
+pub(crate) use served::Served;

@@ -1,0 +1,25 @@
+//! What consoles may ask for, and who answers.
+
+use hotswap_protocol::{
+    FreeResult, HostInfo, LiveSnapshot, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot,
+};
+
+use crate::{EngineError, Events, LoadedPlugin};
+
+/// Whoever answers consoles.
+pub(crate) trait Served: Send + Sync {
+    fn host_info(&self) -> HostInfo;
+    fn subscribe(&self) -> Events;
+    fn snapshot(&self) -> Snapshot;
+    fn vault_snapshot(&self) -> VaultSnapshot;
+    fn live_snapshot(&self) -> LiveSnapshot;
+
+    /// The plugin that a target names.
+    fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError>;
+
+    /// Loads what changed; with `latest` also what a rollback holds.
+    fn reload(&self, latest: bool) -> Result<ReloadReport, EngineError>;
+    fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError>;
+    fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError>;
+    fn free(&self, target: &str) -> Result<FreeResult, EngineError>;
+}

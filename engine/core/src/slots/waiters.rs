@@ -1,0 +1,49 @@
+//! Whoever is told of what happens to slots: those who wait for calls to end, and what threads do for
+//! the versions that they have called.
+//!
+//! Slots know nobody by name; whoever is to be told says so here.
+
+use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+
+/// Somebody who waits for calls.
+pub(crate) trait Waiter: Send + Sync {
+    /// A call has ended that somebody was waiting for. Says whether the waiter is still there.
+    fn look_again(&self) -> bool;
+}
+
+/// What a thread does besides its calls.
+pub(crate) struct ThreadDuties {
+    /// Claims slots for this thread, until its end.
+    pub keep_slots: fn(),
+    /// Runs what waits for this thread.
+    pub checkpoint: fn(),
+}
+
+/// Held weakly: a call that has ended does not know whose it was, and a waiter may be gone.
+static WAITERS: Mutex<Vec<Weak<dyn Waiter>>> = Mutex::new(Vec::new());
+
+static DUTIES: OnceLock<ThreadDuties> = OnceLock::new();
+
+/// Tells the waiter from now on.
+pub(crate) fn add_waiter(waiter: Weak<dyn Waiter>) {
+    WAITERS.lock().unwrap_or_else(PoisonError::into_inner).push(waiter);
+}
+
+/// Says what threads do; the first engine does so, before there is a call.
+pub(crate) fn set_thread_duties(duties: ThreadDuties) {
+    let _ = DUTIES.set(duties);
+}
+
+/// Tells all waiters that a slot was left which somebody was waiting for.
+pub(super) fn look_again() {
+    let mut all = WAITERS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|waiter| waiter.upgrade().is_some_and(|waiter| waiter.look_again()));
+}
+
+pub(super) fn keep_slots() {
+    DUTIES.get().into_iter().for_each(|duties| (duties.keep_slots)());
+}
+
+pub(super) fn checkpoint() {
+    DUTIES.get().into_iter().for_each(|duties| (duties.checkpoint)());
+}

@@ -1,0 +1,223 @@
+//! What keeps a version in use, and can be named.
+//!
+//! Most calls are not counted here: `slots` keeps those.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use super::Version;
+use crate::image::Image;
+
+/// Why a version is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeaseKind {
+    /// A call runs in it.
+    Call,
+    /// A generation that holds it: the serving one, or one that somebody has a handle to.
+    Handle,
+    /// An object whose code lies in it is in use.
+    Value,
+    /// A thread that it started runs.
+    Thread,
+    /// A task that it started, or what would wake one.
+    Task,
+}
+
+impl LeaseKind {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 5] = [Self::Call, Self::Task, Self::Value, Self::Thread, Self::Handle];
+
+    /// The word for so many of them.
+    pub fn noun(self, count: usize) -> &'static str {
+        match (self, count) {
+            (Self::Call, 1) => "call",
+            (Self::Call, _) => "calls",
+            (Self::Handle, 1) => "handle",
+            (Self::Handle, _) => "handles",
+            (Self::Value, 1) => "value",
+            (Self::Value, _) => "values",
+            (Self::Thread, 1) => "thread",
+            (Self::Thread, _) => "threads",
+            (Self::Task, 1) => "task",
+            (Self::Task, _) => "tasks",
+        }
+    }
+}
+
+/// Counts the leases of a version, and knows them by name.
+#[derive(Default)]
+pub(crate) struct LeaseCounts {
+    /// The leases through which the version can be entered, and [`CLOSED`].
+    entries: AtomicUsize,
+    /// The threads and tasks that the version started.
+    own: AtomicUsize,
+    by_kind: [AtomicUsize; LeaseKind::ALL.len()],
+    named: Mutex<Named>,
+}
+
+/// The leases that have a name, by number.
+#[derive(Default)]
+struct Named {
+    last: u64,
+    leases: BTreeMap<u64, Holder>,
+}
+
+/// Somebody who keeps a version in use.
+#[derive(Debug, Clone)]
+pub(crate) struct Holder {
+    pub kind: LeaseKind,
+    pub name: Arc<str>,
+    pub since: Instant,
+}
+
+/// Set for good when the last entry has ended: from then on only the version's own threads and tasks
+/// run.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+impl LeaseCounts {
+    /// Closes the version if nobody can be in it but its own threads; says whether it is closed.
+    pub fn close(&self) -> bool {
+        // Acquire: what the last holders did happens before what comes now. They release.
+        let closed = self.entries.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire);
+        closed.is_ok() || closed == Err(CLOSED)
+    }
+
+    /// Whether nothing at all keeps the version in use, and it is closed.
+    pub fn has_ended(&self) -> bool {
+        self.entries.load(Ordering::Acquire) == CLOSED && self.own.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether there is no lease through which the version can be entered.
+    pub fn has_no_entry(&self) -> bool {
+        let entries = self.entries.load(Ordering::Acquire);
+        entries == 0 || entries == CLOSED
+    }
+
+    /// How many leases there are of a kind.
+    pub fn count(&self, kind: LeaseKind) -> usize {
+        self.of(kind).load(Ordering::Relaxed)
+    }
+
+    /// The leases that have a name.
+    pub fn named(&self) -> Vec<Holder> {
+        self.lock_named().leases.values().cloned().collect()
+    }
+
+    fn lock_named(&self) -> MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, kind: LeaseKind) -> &AtomicUsize {
+        &self.by_kind[kind as usize]
+    }
+
+    /// The counter that decides, for a kind.
+    fn total(&self, kind: LeaseKind) -> &AtomicUsize {
+        match kind {
+            LeaseKind::Thread | LeaseKind::Task => &self.own,
+            LeaseKind::Call | LeaseKind::Handle | LeaseKind::Value => &self.entries,
+        }
+    }
+}
+
+/// Keeps a version in use: while it lives the image is mapped.
+pub(crate) struct Lease {
+    version: Arc<Version>,
+    kind: LeaseKind,
+    /// Its number among those with a name; 0 where it has none.
+    number: u64,
+}
+
+impl Lease {
+    /// The first lease of a version that is being loaded.
+    pub fn first(version: &Arc<Version>) -> Self {
+        Self::counted(version, LeaseKind::Handle)
+    }
+
+    /// The lease of a thread that the image starts; the image's code asks for it, and so is mapped.
+    pub fn of_thread(version: &Arc<Version>) -> Self {
+        Self::counted(version, LeaseKind::Thread)
+    }
+
+    /// The lease of a task; as for a thread.
+    pub fn of_task(version: &Arc<Version>) -> Self {
+        Self::counted(version, LeaseKind::Task)
+    }
+
+    /// A lease of a version that may be closed; then there is none to have. The caller has seen that
+    /// the version was opened.
+    pub fn try_new(version: &Arc<Version>, kind: LeaseKind) -> Option<Self> {
+        let counts = version.leases();
+        let one_more = |total| (total & CLOSED == 0).then_some(total + 1);
+        counts.entries.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).ok()?;
+        counts.of(kind).fetch_add(1, Ordering::Relaxed);
+        Some(Self { version: version.clone(), kind, number: 0 })
+    }
+
+    /// A lease of a version that a call of this thread uses.
+    pub fn of_entered(version: &Arc<Version>, kind: LeaseKind) -> Self {
+        Self::counted(version, kind)
+    }
+
+    /// Gives the lease a name, for whoever asks what holds the version.
+    pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
+        let holder = Holder { kind: self.kind, name: name.into(), since: Instant::now() };
+        let mut named = self.version.leases().lock_named();
+        named.last += 1;
+        self.number = named.last;
+        named.leases.insert(self.number, holder);
+        drop(named);
+        self
+    }
+
+    /// Another lease of the same version, through which it can be entered; there is none of a
+    /// thread's or a task's.
+    pub fn another(&self, kind: LeaseKind) -> Self {
+        debug_assert!(!matches!(self.kind, LeaseKind::Thread | LeaseKind::Task));
+        Self::counted(&self.version, kind)
+    }
+
+    pub fn version(&self) -> &Arc<Version> {
+        &self.version
+    }
+
+    /// The image, which is open as long as there is a lease.
+    pub fn image(&self) -> &Image {
+        // SAFETY: the reaper closes an image only when there is no lease, and this is one.
+        unsafe { self.version.image() }
+    }
+
+    fn counted(version: &Arc<Version>, kind: LeaseKind) -> Self {
+        let counts = version.leases();
+        counts.total(kind).fetch_add(1, Ordering::Relaxed);
+        counts.of(kind).fetch_add(1, Ordering::Relaxed);
+        Self { version: version.clone(), kind, number: 0 }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let counts = self.version.leases();
+        if self.number != 0 {
+            counts.lock_named().leases.remove(&self.number);
+        }
+        counts.of(self.kind).fetch_sub(1, Ordering::Relaxed);
+        // Release: what this holder did happens before the image goes. The reaper acquires.
+        if counts.total(self.kind).fetch_sub(1, Ordering::Release) == 1 {
+            self.version.unused();
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({}, {:?})", self.version, self.kind)
+    }
+}

@@ -1,0 +1,63 @@
+//! The versions that an engine knows: those that are loaded, and the last ones that were.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hotswap_protocol::{VersionRef, VersionState};
+
+use super::Version;
+
+/// How many ended versions of a plugin stay listed.
+const ENDED_LISTED: usize = 16;
+
+/// The versions that an engine knows, in the order in which they were loaded.
+#[derive(Default)]
+pub(crate) struct VersionList(Mutex<Vec<Arc<Version>>>);
+
+impl VersionList {
+    /// Lists a version that is being loaded; of those that ended, only the newest stay.
+    pub fn add(&self, version: &Arc<Version>) {
+        let mut versions = self.lock();
+        versions.push(version.clone());
+        let ended: Vec<_> = versions
+            .iter()
+            .filter(|other| other.name() == version.name() && other.is_finished())
+            .map(Arc::as_ptr)
+            .collect();
+        let surplus = ended.len().saturating_sub(ENDED_LISTED);
+        versions.retain(|other| !ended[..surplus].contains(&Arc::as_ptr(other)));
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Version>> {
+        self.lock().clone()
+    }
+
+    /// The version that a target names: the oldest that is listed, where several have the build.
+    pub fn find(&self, plugin: &str, version: &VersionRef) -> Option<Arc<Version>> {
+        let is_it = |other: &&Arc<Version>| {
+            let is_version = match version {
+                VersionRef::Ordinal(ordinal) => other.ordinal == *ordinal,
+                VersionRef::Build(_) => version.is_build(other.facts.build_id),
+            };
+            is_version && other.name().is(plugin)
+        };
+        self.lock().iter().find(is_it).cloned()
+    }
+
+    /// Those that can be called, as targets name them: `world@2`.
+    pub fn callable(&self) -> Vec<String> {
+        let callable = [VersionState::Active, VersionState::Retired];
+        let versions = self.lock();
+        let loaded = versions.iter().filter(|version| callable.contains(&version.state()));
+        loaded.map(|version| format!("{}@{}", version.name(), version.ordinal)).collect()
+    }
+
+    /// Those whose images are mapped and may still go.
+    pub fn unfinished(&self) -> Vec<Arc<Version>> {
+        self.lock().iter().filter(|version| !version.is_finished()).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Version>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

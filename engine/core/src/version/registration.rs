@@ -1,0 +1,131 @@
+//! A registration in the Extension: an object of an interface, and its owner.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hotswap_plugin::{
+    __private::{Lease as RawLease, RawObject},
+    BoundObject, Interface, InterfaceShape, Leased,
+    abi::Outcome,
+};
+use hotswap_protocol::ExtensionSlot;
+
+use super::{
+    Owner,
+    lease::{Lease, LeaseKind},
+};
+use crate::error::flatten;
+
+/// A registration.
+pub(crate) struct Registration {
+    pub name: String,
+    pub owner: Owner,
+    pub shape: InterfaceShape,
+    object: Mutex<Option<Object>>,
+}
+
+/// The object proper; dropping it drops what it is.
+struct Object(RawObject);
+
+// SAFETY: objects are made of `T: Send + Sync`.
+unsafe impl Send for Object {}
+
+impl Registration {
+    /// A registration of an object that `owner`, whose image is mapped, just made.
+    pub fn new(name: &str, owner: Owner, object: RawObject) -> hotswap_plugin::Result<Self> {
+        let object = Object(object);
+        // SAFETY: the table lies in the owner's image.
+        let shape = match flatten(unsafe { ((*object.0.table).shape)() }) {
+            // A copy of the host's own, as of all that an image tells of itself.
+            Ok(shape) => shape.clone(),
+            Err(error) => {
+                object.destroy();
+                return Err(error);
+            }
+        };
+        Ok(Self { name: name.to_owned(), owner, shape, object: Mutex::new(Some(object)) })
+    }
+
+    /// Lends the object as an `I`; `None` when its owner is gone.
+    ///
+    /// The caller has checked that the shape is that of `I`.
+    pub fn lend<I: Interface + ?Sized>(self: &Arc<Self>) -> Option<Leased<I>> {
+        // SAFETY: the caller's check.
+        self.lend_raw().map(|object| unsafe { object.into_leased_unchecked() })
+    }
+
+    /// Lends the object; `None` when its owner is gone.
+    pub fn lend_raw(self: &Arc<Self>) -> Option<BoundObject> {
+        let lease = match &self.owner {
+            Owner::Host => None,
+            Owner::Version(version) => {
+                let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
+                Some(lease.named(format!("`{}` of `{}`", self.name, self.shape.name)))
+            }
+        };
+        let object = {
+            let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+            let Object(RawObject { data, table }) = object.as_ref()?;
+            RawObject { data: *data, table: *table }
+        };
+        // The hold keeps the object's image mapped, and the reaper drops the object only when no
+        // lease is left.
+        let hold = Arc::new(Hold { _registration: self.clone(), _lease: lease });
+        // SAFETY: the two count what the pointer was made of; the object was made by its owner, and
+        // the hold keeps it.
+        Some(unsafe {
+            BoundObject::new(object, RawLease::new(Arc::into_raw(hold).cast(), retain, release))
+        })
+    }
+
+    /// Drops the object.
+    ///
+    /// The caller is the reaper, for which the owner's image is still mapped.
+    pub fn destroy(&self) {
+        let object = self.object.lock().unwrap_or_else(PoisonError::into_inner).take();
+        object.into_iter().for_each(Object::destroy);
+    }
+
+    pub fn info(&self) -> ExtensionSlot {
+        ExtensionSlot {
+            interface: self.shape.name.clone(),
+            name: self.name.clone(),
+            owner: self.owner.to_string(),
+        }
+    }
+}
+
+/// What a [`Leased`] keeps alive.
+struct Hold {
+    _registration: Arc<Registration>,
+    _lease: Option<Lease>,
+}
+
+unsafe extern "C" fn retain(hold: *const ()) {
+    // SAFETY: the pointer came from `Arc::into_raw` in `lend`.
+    unsafe { Arc::increment_strong_count(hold.cast::<Hold>()) };
+}
+
+unsafe extern "C" fn release(hold: *const ()) {
+    // SAFETY: as above; each lease is released once.
+    unsafe { Arc::decrement_strong_count(hold.cast::<Hold>()) };
+}
+
+impl Object {
+    /// Drops the object. The image that made it is mapped, as `Registration::destroy` says.
+    fn destroy(self) {
+        // SAFETY: the owner's image is mapped; the object is forgotten below, and so dropped once.
+        let dropped = unsafe { ((*self.0.table).drop)(self.0.data) };
+        std::mem::forget(self);
+        if let Outcome::Panic(report) = dropped {
+            let (location, message) = (report.location, report.message);
+            tracing::error!("dropping a registration panicked at {location}: {message}");
+        }
+    }
+}
+
+impl Drop for Object {
+    /// Nobody said that the owner's image is still mapped, so the object is left as it is.
+    fn drop(&mut self) {
+        tracing::error!("an object was left behind by its owner, and leaks");
+    }
+}

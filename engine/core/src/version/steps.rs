@@ -1,0 +1,116 @@
+//! Runs a plugin's lifecycle steps, and knows which thread runs something of which version.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Weak,
+        mpsc::{RecvTimeoutError, channel},
+    },
+    time::Duration,
+};
+
+use hotswap_plugin::abi::Outcome;
+
+use super::{
+    Version,
+    lease::{Lease, LeaseKind},
+};
+use crate::{
+    EngineError, Step,
+    image::{
+        Image,
+        step_thread::{EngineId, StepThread, look, runs_steps_of},
+    },
+    slots::Entered,
+};
+
+thread_local! {
+    /// The versions whose own threads and tasks run here, the innermost last.
+    static RUNS: RefCell<Vec<Weak<Version>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether this thread runs what a load of an engine waits for, or waited for: a step, or a thread or a
+/// task of a version that does not serve yet, or never did. A load that is asked for here would wait
+/// for itself.
+pub(crate) fn is_inside_load_of(engine: EngineId) -> bool {
+    let is_unpublished = |version: &Weak<Version>| {
+        let version = version.upgrade();
+        version.is_some_and(|version| version.engine() == engine && !version.has_served())
+    };
+    runs_steps_of() == Some(engine)
+        || RUNS.with_borrow(|versions| versions.iter().any(is_unpublished))
+}
+
+/// Notes, until dropped, that this thread runs a task of a version, or is a thread of it.
+pub(crate) fn running(version: &Arc<Version>) -> Running {
+    RUNS.with_borrow_mut(|versions| versions.push(Arc::downgrade(version)));
+    Running(())
+}
+
+/// A note of what this thread runs.
+pub(crate) struct Running(());
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A thread that ends has dropped the notes already.
+        let _ = RUNS.try_with(|versions| versions.borrow_mut().pop());
+    }
+}
+
+/// The thread of one load, started when it is first asked for.
+pub(crate) struct Steps {
+    timeout: Duration,
+    engine: EngineId,
+    thread: Option<StepThread>,
+}
+
+impl Steps {
+    pub fn new(timeout: Duration, engine: EngineId) -> Self {
+        Self { timeout, engine, thread: None }
+    }
+
+    pub fn thread(&mut self) -> Result<&StepThread, EngineError> {
+        let thread = match self.thread.take() {
+            Some(thread) => thread,
+            None => StepThread::start(self.timeout, self.engine)?,
+        };
+        Ok(self.thread.insert(thread))
+    }
+}
+
+impl StepThread {
+    /// Runs one step of a version.
+    pub fn run<T: Send + 'static>(
+        &self,
+        version: &Lease,
+        step: Step,
+        f: impl FnOnce(&Image) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let plugin = version.version().name();
+        let lease = version.another(LeaseKind::Call).named(step.to_string());
+        let (answer, answered) = channel();
+        let job = Box::new(move || {
+            let noted = lease.version().note(step.as_str());
+            let outcome = f(lease.image());
+            // The step may have been taken under a lock, and so destructors wait for the thread's end.
+            noted.into_iter().for_each(Entered::leave_quietly);
+            // What nobody waits for any more is dropped before the lease: it may be of the image.
+            let unsent = answer.send(outcome);
+            drop(unsent);
+            drop(lease);
+        });
+        let gone = || EngineError::load(plugin, step, "the loading thread ended early");
+        self.send(job).map_err(|_| gone())?;
+        match look(&answered).or_else(|_| answered.recv_timeout(self.timeout())) {
+            Ok(outcome) => EngineError::of_outcome(plugin, step, outcome),
+            Err(RecvTimeoutError::Disconnected) => Err(gone()),
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = self.timeout().as_secs_f64();
+                let message = format!(
+                    "did not return within {seconds} s; its thread stays behind, and holds the version"
+                );
+                Err(EngineError::load(plugin, step, message))
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Tasks and time that plugins ask the host for.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use hotswap_plugin::{
+    __private::{CallFuture, ForeignFuture, Progress, RawFuture},
+    Error, Result, Value,
+    abi::{Outcome, PanicReport},
+};
+
+use super::{Version, lease::Lease, steps::running, threads::checkpoint};
+
+/// A future that the runtime drives.
+pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What the engine needs of the host's runtime.
+pub(crate) trait Runtime: Send + Sync {
+    /// Drives a task.
+    fn spawn(&self, task: BoxFuture) -> Box<dyn TaskHandle>;
+
+    /// A future that ends after a while.
+    fn sleep(&self, duration: Duration) -> BoxFuture;
+}
+
+/// A task that was started.
+pub(crate) trait TaskHandle: Send + Sync {
+    /// Drops the task at its next `await`.
+    fn cancel(&self);
+
+    fn is_finished(&self) -> bool;
+}
+
+/// Starts a task of a version.
+pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Result<()> {
+    let lease = Lease::of_task(version).named(name);
+    // SAFETY: the lease keeps the image mapped, and is dropped after the future.
+    let future = unsafe { ForeignFuture::new(future, report_waker) };
+    let task = Task { future, name: name.to_owned(), lease };
+    let runtime = version.runtime().ok_or_else(no_runtime)?;
+    if version.outside().is_closing() {
+        return Err(is_closing());
+    }
+    version.add_task(runtime.spawn(Box::pin(task)));
+    Ok(())
+}
+
+/// A future for a version's code to wait with.
+pub(crate) fn sleep(version: &Arc<Version>, duration: Duration) -> Result<RawFuture> {
+    if version.outside().is_closing() {
+        return Err(is_closing());
+    }
+    let runtime = version.runtime().ok_or_else(no_runtime)?;
+    let sleep =
+        Leasing { future: runtime.sleep(duration), version: version.clone(), waker: Weak::new() };
+    let future: CallFuture = Box::pin(sleep);
+    Ok(RawFuture::new(future))
+}
+
+fn no_runtime() -> Error {
+    Error::msg("the host has given its engine no runtime (`EngineBuilder::tokio`)")
+}
+
+/// What a finaliser is told: what it starts would run when its image is gone.
+fn is_closing() -> Error {
+    Error::msg("the plugin's image is being unmapped, and can start nothing any more")
+}
+
+/// A task of a version, which it keeps mapped.
+struct Task {
+    // Dropped first; then the lease may let the image go.
+    future: ForeignFuture,
+    name: String,
+    lease: Lease,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        checkpoint();
+        let _running = running(self.lease.version());
+        match self.future.poll(context) {
+            Progress::Pending => return Poll::Pending,
+            Progress::Ready(Outcome::Ok(_)) => {}
+            Progress::Ready(Outcome::Err(error)) => {
+                tracing::error!("{}: task {}: {error:?}", self.lease.version(), self.name);
+            }
+            Progress::Ready(Outcome::Panic(report)) => tracing::error!(
+                "{}: task {} panicked at {}: {}",
+                self.lease.version(),
+                self.name,
+                report.location,
+                report.message
+            ),
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Outcome::Panic(report) = self.future.end() {
+            let (version, name) = (self.lease.version(), &self.name);
+            let (message, location) = (report.message, report.location);
+            tracing::error!("{version}: dropping task {name} panicked at {location}: {message}");
+        }
+    }
+}
+
+/// A future of the host's that an image waits for.
+///
+/// The waker may be of that image (an author's own executor, a join of futures). The host's timer
+/// keeps it for a moment longer than the image may be mapped, so it is wrapped in one with a lease.
+struct Leasing {
+    future: BoxFuture,
+    version: Arc<Version>,
+    /// That of the last poll, for as long as the timer keeps it: here it must keep no lease.
+    waker: Weak<LeasedWaker>,
+}
+
+impl Future for Leasing {
+    type Output = Result<Value>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // A finaliser may poll one that is older than it. The waker would be called when it is gone.
+        if self.version.outside().is_closing() {
+            return Poll::Ready(Err(is_closing()));
+        }
+        let kept = self.waker.upgrade().filter(|kept| kept.waker.will_wake(context.waker()));
+        let leased = kept.unwrap_or_else(|| {
+            let (waker, _lease) = (context.waker().clone(), Lease::of_task(&self.version));
+            Arc::new(LeasedWaker { waker, _lease })
+        });
+        self.waker = Arc::downgrade(&leased);
+        let waker = Waker::from(leased);
+        let polled = self.future.as_mut().poll(&mut Context::from_waker(&waker));
+        polled.map(|()| Ok(Value::Null))
+    }
+}
+
+/// A waker that keeps a version mapped; dropped in this order.
+struct LeasedWaker {
+    waker: Waker,
+    _lease: Lease,
+}
+
+impl Wake for LeasedWaker {
+    fn wake(self: Arc<Self>) {
+        self.waker.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.waker.wake_by_ref();
+    }
+}
+
+/// Tells of a waker of the host's that panicked where an image called it.
+pub(crate) fn report_waker(report: &PanicReport) {
+    tracing::error!("a waker of the host panicked: {}", report.message);
+}

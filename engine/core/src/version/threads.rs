@@ -1,0 +1,495 @@
+//! Thread-local destructors, keys and threads of images, kept by the engine.
+//!
+//! An image's hooks (see `hotswap_plugin`) bring its thread-locals here instead of to libc. Each
+//! thread has one record with an entry for every version that left something on it. An entry's
+//! destructors run on that thread: at its end, or, once the version is draining, when the thread
+//! passes a checkpoint. The process needs one key of libc for this, however many versions there are.
+
+use std::{
+    cell::{Cell, RefCell},
+    ffi::{c_int, c_void},
+    ptr,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
+
+use super::{Version, lease::Lease};
+use crate::slots::{
+    self, Claim, this_thread_name,
+    waiters::{self, ThreadDuties},
+};
+
+/// POSIX asks for at least four rounds of key destructors; a destructor that sets its key again in
+/// each of these is given up, as libc does.
+const KEY_ROUNDS: usize = 8;
+
+/// The most keys a version may make; as many as libc has.
+const MAX_KEYS: usize = 1024;
+
+/// What threads have of one version.
+#[derive(Default)]
+pub(crate) struct VersionThreads {
+    draining: AtomicBool,
+    keys: Mutex<Vec<Option<Key>>>,
+    keys_made: AtomicU64,
+    pinned: Mutex<Vec<(i32, String)>>,
+}
+
+/// A key for a value per thread.
+#[derive(Clone, Copy)]
+struct Key {
+    dtor: Option<ThreadDestructor>,
+    /// Tells a key from an earlier one of the same number, whose values are not its own.
+    made: u64,
+}
+
+/// A thread's value of a key.
+#[derive(Clone, Copy)]
+struct KeyValue {
+    value: *mut c_void,
+    /// That of the key it was set for.
+    made: u64,
+}
+
+impl KeyValue {
+    const NONE: Self = Self { value: ptr::null_mut(), made: 0 };
+}
+
+impl VersionThreads {
+    /// Lets the destructors run, each on its thread: nobody can enter the version any more.
+    pub fn begin_drain(&self) {
+        if !self.draining.swap(true, Ordering::AcqRel) {
+            slots::ask_all_threads();
+        }
+    }
+
+    /// The names of the threads that have destructors of the version to run.
+    pub fn pinned(&self) -> Vec<String> {
+        self.lock_pinned().iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    pub fn is_pinned(&self) -> bool {
+        !self.lock_pinned().is_empty()
+    }
+
+    /// Asks something while no thread has destructors to run, and none can get any.
+    pub fn while_unpinned<T>(&self, ask: impl FnOnce() -> T) -> Option<T> {
+        let pinned = self.lock_pinned();
+        pinned.is_empty().then(ask)
+    }
+
+    fn lock_pinned(&self) -> std::sync::MutexGuard<'_, Vec<(i32, String)>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keys(&self) -> std::sync::MutexGuard<'_, Vec<Option<Key>>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, key: u32) -> Option<Key> {
+        self.keys().get(key as usize).copied().flatten()
+    }
+
+    /// Makes a key. The first is 1, since std takes 0 for "none yet".
+    fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
+        let mut keys = self.keys();
+        if keys.is_empty() {
+            keys.push(None);
+        }
+        let free = keys.iter().skip(1).position(Option::is_none).map(|at| at + 1);
+        let at = free.unwrap_or(keys.len());
+        if at > MAX_KEYS {
+            return None;
+        }
+        if at == keys.len() {
+            keys.push(None);
+        }
+        let made = self.keys_made.fetch_add(1, Ordering::Relaxed) + 1;
+        keys[at] = Some(Key { dtor, made });
+        u32::try_from(at).ok()
+    }
+
+    /// Forgets a key; says whether there was one.
+    pub fn delete_key(&self, key: u32) -> bool {
+        self.keys().get_mut(key as usize).is_some_and(|key| key.take().is_some())
+    }
+}
+
+impl Version {
+    /// Makes a key; none where there are too many, or the image is being unmapped.
+    pub fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
+        if self.outside().is_closing() { None } else { self.threads.create_key(dtor) }
+    }
+
+    /// Keeps a destructor for this thread to run; not one of an image that is being unmapped.
+    pub fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) -> bool {
+        if self.outside().is_closing() {
+            return false;
+        }
+        with_entry(self, |entry| entry.dtors.push((dtor, object)));
+        true
+    }
+
+    /// Sets this thread's value of a key; says whether there is such a key.
+    pub fn set_key(self: &Arc<Self>, key: u32, value: *mut c_void) -> bool {
+        let Some(Key { made, .. }) = self.threads.key(key) else { return false };
+        if value.is_null() && self.key_value(key).is_null() {
+            return true;
+        }
+        if self.outside().is_closing() {
+            return false;
+        }
+        with_entry(self, |entry| {
+            let at = key as usize;
+            if entry.values.len() <= at {
+                entry.values.resize(at + 1, KeyValue::NONE);
+            }
+            entry.values[at] = KeyValue { value, made };
+        });
+        true
+    }
+
+    /// This thread's value of a key; null where there is none.
+    pub fn key_value(self: &Arc<Self>, key: u32) -> *mut c_void {
+        let Some(record) = Record::existing() else { return ptr::null_mut() };
+        let entries = record.entries.borrow();
+        let entry = entries.iter().find(|entry| Arc::ptr_eq(&entry.version, self));
+        let value = entry.and_then(|entry| entry.values.get(key as usize).copied());
+        let made = self.threads.key(key).map(|key| key.made);
+        let current = value.filter(|value| Some(value.made) == made);
+        current.unwrap_or(KeyValue::NONE).value
+    }
+
+    /// Runs this thread's destructors of this version.
+    pub fn run_destructors(self: &Arc<Self>) {
+        if let Some(record) = Record::existing() {
+            record.finish(self);
+        }
+    }
+
+    /// Starts a thread for the image, which leases it for the thread's whole life.
+    ///
+    /// # Safety
+    /// The pointers are what POSIX asks of `pthread_create`.
+    pub unsafe fn start_thread(
+        self: &Arc<Self>,
+        native: *mut c_void,
+        attributes: *const c_void,
+        start: ThreadStart,
+        argument: *mut c_void,
+    ) -> c_int {
+        if self.outside().is_closing() {
+            return libc::EAGAIN;
+        }
+        let lease = Lease::of_thread(self);
+        let launch = Box::into_raw(Box::new(Launch { lease, start, argument }));
+        // SAFETY: the caller's promise; the trampoline takes the launch over.
+        unsafe {
+            let code = pthread_create(native, attributes, trampoline, launch.cast());
+            if code != 0 {
+                drop(Box::from_raw(launch));
+            }
+            code
+        }
+    }
+}
+
+unsafe extern "C" {
+    // As libc declares it, but for the first function, which `pthread_exit` may unwind out of.
+    fn pthread_create(
+        native: *mut c_void,
+        attributes: *const c_void,
+        start: ThreadStart,
+        argument: *mut c_void,
+    ) -> c_int;
+}
+
+/// What a thread of an image begins with.
+struct Launch {
+    lease: Lease,
+    start: ThreadStart,
+    argument: *mut c_void,
+}
+
+/// The first function of an image's thread: the host's, so that the thread ends outside the image.
+///
+/// The thread may end in `pthread_exit`, which leaves this function without dropping anything. So it
+/// owns nothing meanwhile: what the thread has lies in its record, and `end_thread` drops that.
+unsafe extern "C-unwind" fn trampoline(launch: *mut c_void) -> *mut c_void {
+    // SAFETY: `start_thread` passes a launch and forgets it.
+    let (start, argument) = unsafe { begin_thread(launch.cast()) };
+    // SAFETY: the image asked for this call, and the record's lease keeps it mapped.
+    let result = unsafe { start(argument) };
+    leave_thread();
+    result
+}
+
+/// Puts the lease of an image's thread into the thread's record; returns what the thread is to do.
+///
+/// # Safety
+/// The launch is a box that the caller forgets.
+unsafe fn begin_thread(launch: *mut Launch) -> (ThreadStart, *mut c_void) {
+    // SAFETY: the caller's promise.
+    let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch) };
+    // SAFETY: the call has no precondition.
+    let lease = lease.named(unsafe { libc::gettid() }.to_string());
+    std::mem::forget(super::steps::running(lease.version()));
+    Record::get().of_thread.replace(Some(lease));
+    (start, argument)
+}
+
+/// Ends what an image's thread has of its image, while the thread-locals of the host are still there.
+fn leave_thread() {
+    let record = Record::get();
+    let version = record.of_thread.borrow().as_ref().map(|lease| lease.version().clone());
+    version.into_iter().for_each(|version| version.run_destructors());
+    drop(record.of_thread.take());
+}
+
+/// Lets this thread run the destructors of versions that wait for it.
+///
+/// A version that was replaced, and that nothing uses any more, is unmapped only after every thread
+/// that has thread-locals of it has run their destructors. A thread does so when it ends, and here.
+/// The engine calls this on its own whenever a thread calls a plugin; a thread that does so seldom,
+/// but lives long, should call it now and then. It costs a few nanoseconds when nothing waits.
+///
+/// ```
+/// hotswap_engine::checkpoint();
+/// ```
+#[inline]
+pub fn checkpoint() {
+    match slots::has_wish_for_checkpoint() {
+        Some(false) => {}
+        Some(true) => pass_checkpoint(),
+        // It cannot be asked, and so always looks.
+        None => run_waiting_destructors(),
+    }
+}
+
+#[cold]
+fn pass_checkpoint() {
+    if slots::take_wish_for_checkpoint() {
+        run_waiting_destructors();
+    }
+}
+
+/// Lets slots know what threads do for versions.
+pub(crate) fn take_up_duties() {
+    waiters::set_thread_duties(ThreadDuties { keep_slots: keep_record, checkpoint });
+}
+
+/// Gives this thread a record, and with it slots for its calls, until its end.
+fn keep_record() {
+    Record::get();
+}
+
+fn run_waiting_destructors() {
+    let Some(record) = Record::existing() else { return };
+    let draining: Vec<_> = {
+        let entries = record.entries.borrow();
+        let versions = entries.iter().map(|entry| &entry.version);
+        versions
+            .filter(|version| version.threads.draining.load(Ordering::Acquire))
+            .cloned()
+            .collect()
+    };
+    for version in &draining {
+        record.finish(version);
+    }
+}
+
+/// What one thread has of all versions.
+struct Record {
+    entries: RefCell<Vec<Entry>>,
+    /// The lease of an image's thread, until its end. Dropped after the entries, whose destructors are
+    /// the image's.
+    of_thread: RefCell<Option<Lease>>,
+    /// Where its calls are kept.
+    _slots: Claim,
+}
+
+/// What one thread has of one version.
+struct Entry {
+    version: Arc<Version>,
+    thread: i32,
+    dtors: Vec<(ThreadDestructor, *mut c_void)>,
+    /// By key.
+    values: Vec<KeyValue>,
+    /// Whether a destructor is running; a checkpoint inside it leaves the entry alone.
+    finishing: bool,
+}
+
+thread_local! {
+    /// This thread's record. Not dropped with the other thread-locals, since their destructors may
+    /// still call plugins: `end_thread` frees it after them.
+    static RECORD: Cell<*mut Record> = const { Cell::new(ptr::null_mut()) };
+}
+
+impl Record {
+    /// This thread's record, if it has one.
+    fn existing<'a>() -> Option<&'a Self> {
+        // SAFETY: the pointer is null or of a live box: `end_thread` clears it before it frees the
+        // box, on this thread, and no reference outlives a call in here.
+        unsafe { RECORD.get().as_ref() }
+    }
+
+    /// This thread's record, made now if need be.
+    fn get<'a>() -> &'a Self {
+        if let Some(record) = Self::existing() {
+            return record;
+        }
+        let record = Self {
+            entries: RefCell::default(),
+            of_thread: RefCell::default(),
+            _slots: Claim::new(),
+        };
+        let record = Box::into_raw(Box::new(record));
+        RECORD.set(record);
+        // SAFETY: the key is libc's, and the record stays until its destructor frees it.
+        unsafe {
+            libc::pthread_setspecific(thread_end_key(), record.cast());
+            &*record
+        }
+    }
+
+    /// Runs the destructors of a version and removes its entry.
+    fn finish(&self, version: &Arc<Version>) {
+        if self.begin(version) {
+            slots::outside_calls(|| self.run_destructors(version));
+            self.remove(version);
+        }
+    }
+
+    fn run_destructors(&self, version: &Arc<Version>) {
+        for _ in 0..KEY_ROUNDS {
+            // Each may register another; nothing is borrowed while one runs.
+            while let Some((dtor, object)) = self.with(version, |entry| entry.dtors.pop()).flatten()
+            {
+                // SAFETY: the image registered the destructor with this object on this thread, and
+                // is mapped: the entry pins it.
+                unsafe { dtor(object) };
+            }
+            let values = self.with(version, Entry::take_values).unwrap_or_default();
+            if values.is_empty() {
+                break;
+            }
+            for (dtor, value) in values {
+                // SAFETY: as above; the key's destructor takes this thread's value.
+                unsafe { dtor(value) };
+            }
+        }
+    }
+
+    fn begin(&self, version: &Arc<Version>) -> bool {
+        let was = self.with(version, |entry| std::mem::replace(&mut entry.finishing, true));
+        was == Some(false)
+    }
+
+    fn with<T>(&self, version: &Arc<Version>, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut entries = self.entries.borrow_mut();
+        entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.version, version)).map(f)
+    }
+
+    fn remove(&self, version: &Arc<Version>) {
+        let removed = {
+            let mut entries = self.entries.borrow_mut();
+            let at = entries.iter().position(|entry| Arc::ptr_eq(&entry.version, version));
+            at.map(|at| entries.swap_remove(at))
+        };
+        let Some(entry) = removed else { return };
+        let last = {
+            let mut pinned = version.threads.lock_pinned();
+            pinned.retain(|(thread, _)| *thread != entry.thread);
+            pinned.is_empty()
+        };
+        if last && version.threads.draining.load(Ordering::Acquire) {
+            version.unused();
+        }
+    }
+}
+
+impl Entry {
+    fn new(version: &Arc<Version>) -> Self {
+        let (thread, name) = thread_name();
+        version.threads.lock_pinned().push((thread, name));
+        Self {
+            version: version.clone(),
+            thread,
+            dtors: Vec::new(),
+            values: Vec::new(),
+            finishing: false,
+        }
+    }
+
+    /// Empties the values whose keys have destructors, and pairs them.
+    fn take_values(&mut self) -> Vec<(ThreadDestructor, *mut c_void)> {
+        let keys = self.version.threads.keys();
+        let values = self.values.iter_mut().enumerate();
+        let taken = values.filter_map(|(at, value)| {
+            let KeyValue { value, made } = std::mem::replace(value, KeyValue::NONE);
+            let key = keys.get(at).copied().flatten().filter(|key| key.made == made)?;
+            Some((key.dtor?, value)).filter(|_| !value.is_null())
+        });
+        taken.collect()
+    }
+}
+
+fn with_entry(version: &Arc<Version>, f: impl FnOnce(&mut Entry)) {
+    let record = Record::get();
+    let mut entries = record.entries.borrow_mut();
+    let at = entries.iter().position(|entry| Arc::ptr_eq(&entry.version, version));
+    let at = at.unwrap_or_else(|| {
+        entries.push(Entry::new(version));
+        if version.threads.draining.load(Ordering::Acquire) {
+            // The next checkpoint looks, though no other version begins to drain.
+            slots::ask_this_thread();
+        }
+        entries.len() - 1
+    });
+    f(&mut entries[at]);
+}
+
+/// The key whose destructor runs at a thread's end, after the thread-locals of the host.
+fn thread_end_key() -> libc::pthread_key_t {
+    static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
+    *KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: the key is written before it is read; the destructor is the host's.
+        let code = unsafe { libc::pthread_key_create(&raw mut key, Some(end_thread)) };
+        assert_eq!(code, 0, "the process has no thread-local key left, and the engine needs one");
+        key
+    })
+}
+
+/// Runs what is left on a thread that ends, and frees its record.
+extern "C" fn end_thread(record: *mut c_void) {
+    let record = record.cast::<Record>();
+    // Destructors may look for the record, so it stays in place until they have run.
+    RECORD.set(record);
+    // SAFETY: `Record::get` gave libc this pointer; libc hands it back once, on the same thread.
+    let entries = unsafe { &(*record).entries };
+    let next = || entries.borrow().first().map(|entry| entry.version.clone());
+    while let Some(version) = next() {
+        // SAFETY: as above.
+        unsafe { (*record).finish(&version) };
+    }
+    RECORD.set(ptr::null_mut());
+    // SAFETY: the box was leaked by `Record::get`, and nobody can find it any more.
+    drop(unsafe { Box::from_raw(record) });
+}
+
+/// This thread's number, and its name as the system has it; the first thread is `main`.
+fn thread_name() -> (i32, String) {
+    // SAFETY: neither call has a precondition.
+    let (thread, process) = unsafe { (libc::gettid(), libc::getpid()) };
+    if thread == process {
+        return (thread, "main".into());
+    }
+    let name = this_thread_name();
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    (thread, String::from_utf8_lossy(name).into_owned())
+}
