@@ -31,6 +31,7 @@ mod hostile;
 mod keeping;
 mod linked;
 mod live;
+mod load;
 mod probe;
 mod refused;
 mod reloading;

@@ -23,7 +23,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     CallError, EngineError, Events, Func, Generation, LiveFuncs, LoadedPlugin, Signature,
-    load::Request, serve::by_name, vault::View, version::threads::checkpoint,
+    load::{Request, load_data},
+    serve::by_name,
+    vault::View,
+    version::threads::checkpoint,
 };
 
 /// How long dropping an engine waits for calls to end.
@@ -34,19 +37,48 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 /// A clone is another handle to the same engine. When the last one is dropped, the engine shuts
 /// down: see [`Engine::shutdown`].
 ///
-/// A backtrace that the host makes with std while a plugin is on the stack, in its log's subscriber
-/// perhaps, keeps the plugin's *file* mapped for good, though not the image: std's symboliser remembers it.
+/// ```no_run
+/// use std::time::Duration;
 ///
+/// use hotswap_engine::{ConsoleSocket, Engine, args};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = Engine::builder("plugins")
+///     .free_delay(Duration::from_secs(1))
+///     .console(ConsoleSocket::from_env())
+///     .build()?;
+/// engine.load(())?;
+///
+/// // By name, or with Rust types: both go to the version that serves at the moment of the call.
+/// let greeting: String = engine.invoke("world", "greet", args!["Ada", 2])?;
+/// let describe = engine.func::<fn(f32) -> String>("physics", "describe")?;
+/// println!("{greeting} {}", describe.call(9.81)?);
+///
+/// // A reload that fails changes nothing.
+/// if let Err(error) = engine.reload() {
+///     eprintln!("{error}");
+/// }
+/// let report = engine.shutdown(Duration::from_secs(5));
+/// println!("still mapped: {}", report.held.join(", "));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Backtraces
+/// A backtrace that the host makes with std while a plugin is on the stack keeps the plugin's *file* open
+/// for good, since std's symboliser remembers it. The image is unmapped all the same.
+///
+/// # `fork`
 /// A child of `fork` has none of the engine's threads. It may call plugins, which does not concern its
-/// parent, but nothing is freed there, and consoles do not see it. It must neither load nor shut down
-/// nor drop the engine, whose socket and staged files are its parent's: it leaves by `exec` or `_exit`.
+/// parent; nothing is freed there, and consoles do not see it. The child must not load, shut down or drop
+/// the engine, whose socket and staged files belong to its parent: it leaves by `exec` or `_exit`.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
     _last: Arc<ShutdownOnDrop>,
 }
 
-/// What a shutdown left.
+/// What a shutdown left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShutdownReport {
     /// The versions that are still mapped, and who holds them: `world v1: 1 call`.
@@ -54,17 +86,17 @@ pub struct ShutdownReport {
 }
 
 impl Engine {
-    /// Begins an engine whose artifacts lie in a directory.
+    /// Starts to set up an engine whose artifacts lie in `plugin_dir`; a relative path is taken from the
+    /// working directory.
     pub fn builder(plugin_dir: impl Into<PathBuf>) -> EngineBuilder {
         EngineBuilder::new(plugin_dir.into())
     }
 
-    /// Begins an engine whose plugins are linked into this program, for debuggers and for platforms
-    /// that cannot unload: `Engine::builder_static(static_plugins![world, dog])`.
+    /// Starts to set up an engine whose plugins are linked into this program, for debuggers and for
+    /// platforms that cannot unload: `Engine::builder_static(static_plugins![world, dog])`.
     ///
-    /// Everything is as with loaded plugins, but for [`reload`](Self::reload) and
-    /// [`rollback`](Self::rollback): these answer [`EngineError::StaticallyLinked`] once the plugins
-    /// are loaded. Threads that such a plugin starts, and thread-locals that it leaves, are the
+    /// Linked plugins work as loaded ones do, except that [`reload`](Self::reload) and
+    /// [`rollback`](Self::rollback) answer [`EngineError::StaticallyLinked`] once they are loaded. Threads that such a plugin starts, and thread-locals that it leaves, are the
     /// program's own. An engine has a linked plugin to itself until it has shut down.
     pub fn builder_static(
         plugins: impl IntoIterator<Item = &'static StaticPlugin>,
@@ -72,12 +104,16 @@ impl Engine {
         EngineBuilder::linked(plugins.into_iter().collect())
     }
 
-    /// Loads the plugins, handing each one `data`.
+    /// Loads the plugins, handing `data` to each one's `on_load`.
+    ///
+    /// The engine remembers `data` for the loads that have none of their own: [`reload`](Self::reload),
+    /// [`reload_latest`](Self::reload_latest), [`rollback`](Self::rollback), and those that a console asks
+    /// for.
     ///
     /// # Errors
     /// Any failing step of any plugin undoes the whole load; what served before serves on.
     pub fn load<T: Serialize>(&self, data: T) -> Result<ReloadReport, EngineError> {
-        self.enter().load_as(Request::Changed, &data, None)
+        self.enter().load_as(Request::Changed, Some(load_data(&data)?), None)
     }
 
     /// Loads what changed since, as [`load`](Self::load) does; unchanged plugins stay as they are.
@@ -88,11 +124,14 @@ impl Engine {
     /// # Errors
     /// As for `load`.
     pub fn reload(&self) -> Result<ReloadReport, EngineError> {
-        self.enter().load_as(Request::Changed, &(), None)
+        self.enter().load_as(Request::Changed, None, None)
     }
 
-    /// As [`reload`](Self::reload), handing each new version `data`, and calling back with the new and
+    /// As [`reload`](Self::reload), with `data` for `on_load` from now on, and calling back with the new and
     /// the old generation before the new one is published.
+    ///
+    /// All of the new generation is new in the callback: its plugins, live functions, registrations, and its
+    /// [`vault`](Generation::vault). What the callback writes there is undone if the load is.
     ///
     /// # Errors
     /// As for `load`; also when the callback fails or panics, which undoes the reload.
@@ -107,10 +146,10 @@ impl Engine {
     {
         let mut callback =
             |new: &Generation, old: &Generation| callback(new, old).map_err(Into::into);
-        self.enter().load_as(Request::Changed, &data, Some(&mut callback))
+        self.enter().load_as(Request::Changed, Some(load_data(&data)?), Some(&mut callback))
     }
 
-    /// How many reloads have been published, the first load not counted.
+    /// The number of reloads that were published. The first load and reloads without a change do not count.
     pub fn reload_count(&self) -> u64 {
         self.enter().load_count().saturating_sub(1)
     }
@@ -125,11 +164,12 @@ impl Engine {
     /// # Errors
     /// As for `load`.
     pub fn reload_latest(&self) -> Result<ReloadReport, EngineError> {
-        self.enter().load_as(Request::Latest, &(), None)
+        self.enter().load_as(Request::Latest, None, None)
     }
 
-    /// What [`reload`](Self::reload) would do now, or [`reload_latest`](Self::reload_latest) with
-    /// `latest`. Nothing is loaded; see [`probe`](crate::probe) for what the artifacts declare.
+    /// What [`reload`](Self::reload) would do now, or with `latest` what
+    /// [`reload_latest`](Self::reload_latest) would. Nothing is loaded; [`probe`](crate::probe) shows what
+    /// the artifacts declare.
     ///
     /// # Errors
     /// As for a reload that is refused before anything is opened.
@@ -137,12 +177,11 @@ impl Engine {
         self.enter().plan(latest)
     }
 
-    /// Loads a plugin from an earlier artifact, without a build: `name@version`, or
-    /// `name@build-id`, which may be cut short.
+    /// Loads a plugin from an earlier artifact, without a build. `target` names a version: `world@2`, or
+    /// `world@7f3a90` with a part of its build id; see [`PluginName`](hotswap_protocol::PluginName).
     ///
-    /// The plugin is then held: the artifact it was rolled back from is not loaded again by the
-    /// next [`reload`](Self::reload); a newer one is, and so is any by
-    /// [`reload_latest`](Self::reload_latest).
+    /// Afterwards the plugin is held: [`reload`](Self::reload) does not load the artifact again that it was
+    /// rolled back from. A newer artifact is loaded, and [`reload_latest`](Self::reload_latest) loads any.
     ///
     /// # Errors
     /// As for `load`, and when there is no such artifact in memory or in the
@@ -156,17 +195,17 @@ impl Engine {
         self.enter().current()
     }
 
-    /// A plugin by name, or a version that is still loaded by `name@version`.
+    /// The plugin that `target` names, or the version, as long as it can be called.
     ///
     /// # Errors
-    /// When there is none; the message lists what there is.
+    /// If there is none; the message lists the targets there are.
     pub fn plugin(&self, target: &str) -> Result<LoadedPlugin, EngineError> {
         self.enter().plugin(target)
     }
 
     /// The Vault as the host sees it, now and in all generations to come.
     pub fn vault(&self) -> Vault {
-        View::for_host(self.enter().store())
+        View::for_host(self.enter().store()).vault()
     }
 
     /// A plugin's `#[invoke]` or `#[live]` function, called with Rust types and followed across

@@ -1,4 +1,4 @@
-//! What a host depends on: the engine that loads, serves, replaces and frees plugins.
+//! Reloads native Rust code in a running program: what a host depends on.
 //!
 //! ```no_run
 //! use hotswap_engine::{Engine, args};
@@ -14,10 +14,28 @@
 //! # }
 //! ```
 //!
-//! The modules follow a plugin's way: an artifact is found, staged, inspected and opened; its
-//! lifecycle steps run; it is published and called; it retires, and is freed.
+//! An **artifact** is a plugin's shared library, as `hotswap build` makes it. One load of a plugin is a
+//! **version** (`world v3`). A consistent set of versions is a **generation**; one of them serves. A
+//! **target** names a plugin or one of its versions: see [`PluginName`](protocol::PluginName).
+//!
+//! | to | see |
+//! |---|---|
+//! | load, reload, roll back, free, shut down | [`Engine`] |
+//! | set up directories, timeouts, callbacks, a runtime, a console | [`EngineBuilder`] |
+//! | call a function by name, and hold a consistent set of versions | [`Generation`], [`LoadedPlugin`], [`args!`] |
+//! | call a function with Rust types, at nearly the cost of a plain call | [`Engine::func`], [`Func`] |
+//! | run queued jobs with the newest code | [`Engine::live_funcs`], [`LiveFuncs`] |
+//! | share values and objects with plugins | [`Engine::vault`], [`Vault`](plugin::Vault) |
+//! | give plugins an object of the host's | [`EngineBuilder::extension`], [`Generation::extension`] |
+//! | link plugins into the program, for a debugger | [`Engine::builder_static`] |
+//! | see what happens | [`Engine::subscribe`], [`Engine::snapshot`] |
+//! | let a console attach, and show it the log | [`EngineBuilder::console`], [`console_layer`] |
+//! | see what a version leaves on the heap | [`Allocator`] |
+//! | free versions of which idle threads still have thread-locals | [`checkpoint`], [`EngineBuilder::wake_threads`] |
+//! | read an artifact without loading it | [`artifact`], [`probe`] |
+//! | know what went wrong | [`EngineError`], [`CallError`] |
 
-// Everything that crosses is compiled by one compiler, which the gate makes sure of.
+// One compiler compiles everything that crosses: the inspection of artifacts makes sure of that.
 #![allow(improper_ctypes_definitions)]
 
 // From the top floor down: each imports only what stands below it.

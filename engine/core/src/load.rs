@@ -65,6 +65,8 @@ pub(crate) struct LoadState {
     ordinals: HashMap<PluginName, u32>,
     /// The builds that each plugin was rolled back from, which are not loaded again unasked.
     held: HashMap<PluginName, HashSet<BuildId>>,
+    /// What plugins are handed where a load has no data of its own.
+    data: Option<Data>,
 }
 
 struct KnownFile {
@@ -75,6 +77,23 @@ struct KnownFile {
 
 /// Loads what changed, or undoes everything.
 pub(crate) fn reload(
+    context: &LoadContext<'_>,
+    state: &mut LoadState,
+    request: Request,
+    data: Option<Data>,
+    callback: Option<&mut Callback<'_>>,
+) -> Result<ReloadReport, EngineError> {
+    let given = data.clone();
+    let data = data.or_else(|| state.data.clone()).map_or_else(|| load_data(&()), Ok)?;
+    let result = reload_with(context, state, request, &data, callback);
+    // A load that was refused is undone, its data too. A first one may be tried again by a console.
+    if result.is_ok() || state.data.is_none() {
+        state.data = given.or(state.data.take());
+    }
+    result
+}
+
+fn reload_with(
     context: &LoadContext<'_>,
     state: &mut LoadState,
     request: Request,

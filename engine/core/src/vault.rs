@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -76,6 +76,18 @@ pub(crate) struct Overlay {
     carries: Mutex<BTreeMap<String, Carry>>,
     /// The versions that this load replaces, whose entries are hidden from it.
     replaced: HashSet<VersionAddress>,
+    /// The live functions and types of the generation that is being loaded, once they are known.
+    live: OnceLock<Arc<dyn LiveCalls>>,
+    outcome: Mutex<Option<Outcome>>,
+}
+
+/// What became of the load that an overlay belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// What it wrote is in the store.
+    Published,
+    /// What it wrote goes.
+    Undone,
 }
 
 /// What a version sees of the Vault.
@@ -101,7 +113,28 @@ impl Overlay {
     /// The overlay of a load that replaces these versions.
     pub fn new(replaced: &[Arc<Version>]) -> Arc<Self> {
         let replaced = replaced.iter().map(|old| VersionAddress::of(Arc::as_ptr(old))).collect();
-        Arc::new(Self { replaced, ..Self::default() })
+        let mut overlay = Self::default();
+        overlay.replaced = replaced;
+        Arc::new(overlay)
+    }
+
+    /// Says which live functions and types the load brings.
+    pub fn set_live(&self, live: Arc<dyn LiveCalls>) {
+        let _ = self.live.set(live);
+    }
+
+    /// Notes that the load was undone: whoever still has the overlay can leave nothing in it.
+    pub fn undo(&self) {
+        self.set_outcome(Outcome::Undone);
+    }
+
+    fn set_outcome(&self, outcome: Outcome) {
+        let mut own = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        own.get_or_insert(outcome);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -133,9 +166,13 @@ impl Overlay {
 }
 
 impl Contents {
+    fn take(&mut self) -> (BTreeMap<String, Arc<Cell>>, Vec<Arc<Registration>>) {
+        (mem::take(&mut self.entries), mem::take(&mut self.registrations))
+    }
+
     /// Takes out what one version owns.
     fn take_owned_by(&mut self, version: &Version) -> Self {
-        let Self { entries, registrations } = mem::take(self);
+        let (entries, registrations) = self.take();
         let (mine, others) = entries.into_iter().partition(|(_, cell)| cell.owner().is(version));
         let (my_objects, other_objects) =
             registrations.into_iter().partition(|object| object.owner.is(version));
@@ -244,12 +281,13 @@ impl Store {
         for version in replaced {
             self.retire_locked(&mut contents, version);
         }
-        let new = mem::take(&mut *overlay.contents());
-        let added: Vec<String> = new.entries.keys().cloned().collect();
+        let (entries, registrations) = overlay.contents().take();
+        let added: Vec<String> = entries.keys().cloned().collect();
         let migrated = migrated.into_iter().map(|cell| (cell.key.clone(), cell));
-        let cells = new.entries.into_iter().chain(migrated);
+        let cells = entries.into_iter().chain(migrated);
         let displaced = cells.filter_map(|(key, cell)| contents.insert(key, cell)).collect();
-        contents.registrations.extend(new.registrations);
+        contents.registrations.extend(registrations);
+        overlay.set_outcome(Outcome::Published);
         for version in loaded {
             self.set_sight(version, Sight::Published);
         }
@@ -286,15 +324,6 @@ impl Store {
         mine.registrations.iter().for_each(|object| object.destroy());
     }
 
-    /// The registrations of an interface, sorted by name.
-    pub fn registrations(&self, interface: &str) -> Vec<Arc<Registration>> {
-        let contents = self.contents();
-        let of_it = contents.registrations.iter().filter(|object| object.shape.name == interface);
-        let mut of_it: Vec<_> = of_it.cloned().collect();
-        of_it.sort_by(|a, b| a.name.cmp(&b.name));
-        of_it
-    }
-
     /// The named values as a console shows them, a bounded number of a bounded size; and how many there
     /// are.
     pub fn data_bag_infos(&self) -> (Vec<DataBagEntry>, u64) {
@@ -327,14 +356,14 @@ const MAX_LOOKED_AT_BYTES: usize = 512 << 10;
 /// Counts the changes to all Vaults of the process, so that whoever looks knows whether to look again.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
-impl Drop for Store {
+impl Drop for Contents {
     /// What is left is the host's: every version's own went with it.
     fn drop(&mut self) {
-        let Contents { entries, registrations } = mem::take(&mut *self.contents());
         let is_host = |owner: &Owner| matches!(owner, Owner::Host);
-        entries.values().filter(|cell| is_host(&cell.owner())).for_each(|cell| cell.destroy());
-        let hosts = registrations.iter().filter(|object| is_host(&object.owner));
-        hosts.for_each(|object| object.destroy());
+        let cells = self.entries.values().filter(|cell| is_host(&cell.owner()));
+        cells.for_each(|cell| cell.destroy());
+        let objects = self.registrations.iter().filter(|object| is_host(&object.owner));
+        objects.for_each(|object| object.destroy());
     }
 }
 

@@ -27,7 +27,27 @@ use crate::{
 /// How long a lifecycle step may take unless the host says otherwise.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Settings of an engine to be.
+/// Sets up an engine: [`Engine::builder`] makes one, [`build`](Self::build) starts the engine.
+///
+/// ```no_run
+/// use std::{convert::Infallible, time::Duration};
+///
+/// use hotswap_engine::{ConsoleSocket, Engine, plugin_dir_from_env, store_dir_from_env};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = Engine::builder(plugin_dir_from_env("plugins"))
+///     .store(store_dir_from_env("target/hotswap/store"))
+///     .only(["world", "physics"])
+///     .step_timeout(Duration::from_secs(5))
+///     .on_reload(|new, old| {
+///         println!("generation {} after {}", new.generation(), old.generation());
+///         Ok::<_, Infallible>(())
+///     })
+///     .console(ConsoleSocket::from_env())
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct EngineBuilder {
     plugin_dir: PathBuf,
     linked: Option<Vec<&'static StaticPlugin>>,

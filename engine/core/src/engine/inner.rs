@@ -10,13 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::Data;
-use hotswap_protocol::{
-    Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadPlan, ReloadReport, Snapshot,
-    VaultSnapshot, VersionRef, VersionState, clock::now_ms,
-};
-use serde::Serialize;
-
 use super::ShutdownReport;
 use crate::{
     ConsoleSocket, EngineError, Events, Generation, LoadedPlugin,
@@ -30,7 +23,7 @@ use crate::{
     serve::{current::Current, generation::GenerationNumber, live::LiveTable},
     server::{self, Listener, Served},
     slots,
-    vault::{LOOKED_AT, Store, told},
+    vault::{LOOKED_AT, Store, View, told},
     version::{
         Services, Version,
         lease::{Lease, LeaseKind},
@@ -39,6 +32,11 @@ use crate::{
         tasks::Runtime,
         threads::checkpoint,
     },
+};
+use hotswap_plugin::Data;
+use hotswap_protocol::{
+    Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadPlan, ReloadReport, Snapshot,
+    VaultSnapshot, VersionRef, VersionState, clock::now_ms,
 };
 
 /// How long a request to free a version waits for the reaper to look at it, so that the answer tells
@@ -88,7 +86,7 @@ impl Inner {
             Vec::new(),
             Arc::default(),
             extension,
-            &parts.store,
+            View::for_host(&parts.store),
         );
         Self {
             host: Mutex::new(parts.host),
@@ -181,7 +179,7 @@ impl Inner {
         let store = self.settings.store_dir.as_deref();
         self.expect_outside_load("rollback")?;
         let artifact = find_earlier(target, &self.versions.all(), store, &self.staging)?;
-        self.load_as(Request::Rollback(Box::new(artifact)), &(), None)
+        self.load_as(Request::Rollback(Box::new(artifact)), None, None)
     }
 
     /// What a reload would do now.
@@ -195,18 +193,18 @@ impl Inner {
         )
     }
 
-    pub fn load_as<T: Serialize>(
+    /// Loads, with data for the plugins, or what was given last.
+    pub fn load_as(
         &self,
         request: Request,
-        data: &T,
+        data: Option<Data>,
         callback: Option<&mut Callback<'_>>,
     ) -> Result<ReloadReport, EngineError> {
         self.expect_outside_load("reload")?;
-        let data = load::load_data(data)?;
         let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
         *self.lock_loading_thread() = Some(thread::current().id());
         let loading = Loading(self);
-        let result = self.load_locked(&mut state, request, &data, callback);
+        let result = self.load_locked(&mut state, request, data, callback);
         drop(loading);
         if self.is_shut_down() {
             // A shutdown that was asked for inside the load could not wait for it.
@@ -234,7 +232,7 @@ impl Inner {
         &self,
         state: &mut LoadState,
         request: Request,
-        data: &Data,
+        data: Option<Data>,
         callback: Option<&mut Callback<'_>>,
     ) -> Result<ReloadReport, EngineError> {
         if self.is_shut_down() {
@@ -432,7 +430,8 @@ impl Inner {
         }
         let (extension, live) = (current.extension.clone(), Arc::<LiveTable>::default());
         let number = current.number.next();
-        let empty = Generation::new(number, Vec::new(), live.clone(), extension, &self.store);
+        let view = View::for_host(&self.store);
+        let empty = Generation::new(number, Vec::new(), live.clone(), extension, view);
         drop(current);
         self.store.set_live(live);
         let old = self.current.publish(Arc::new(empty));
@@ -498,7 +497,7 @@ impl Served for Inner {
     }
 
     fn reload(&self, latest: bool) -> Result<ReloadReport, EngineError> {
-        self.load_as(if latest { Request::Latest } else { Request::Changed }, &(), None)
+        self.load_as(if latest { Request::Latest } else { Request::Changed }, None, None)
     }
 
     fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {

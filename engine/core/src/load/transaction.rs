@@ -174,6 +174,7 @@ impl<'steps> Load<'steps> {
             staying.chain(self.versions.iter().map(|lease| lease.version().clone())).collect();
         self.order = resolve(&all)?;
         self.live = Arc::new(LiveTable::of(&self.order)?);
+        self.overlay.set_live(self.live.clone());
         let place = |version: &Arc<Version>| {
             self.order.iter().position(|other| Arc::ptr_eq(other, version))
         };
@@ -212,7 +213,8 @@ impl<'steps> Load<'steps> {
         let number = current.number.next();
         let extension = context.make_extension(current).map_err(|error| self.failed(error))?;
         let versions = self.all_versions(current, &ending);
-        let new = Generation::new(number, versions, self.live.clone(), extension, context.store);
+        let view = View::for_callbacks(context.store, &self.overlay);
+        let new = Generation::new(number, versions, self.live.clone(), extension, view);
         context.call_back(&new, current, callback).map_err(|error| self.failed(error))?;
         // A callback may have taken so long that a shutdown has given up waiting, or be one.
         if context.is_shut_down() {
@@ -339,6 +341,7 @@ impl Drop for Load<'_> {
         if self.published {
             return;
         }
+        self.overlay.undo();
         let failure = self.failure.take().unwrap_or_else(|| "the load was abandoned".into());
         // The last one first: what was loaded later may use what was loaded earlier.
         while let Some(lease) = self.versions.pop() {

@@ -14,14 +14,14 @@ use super::{
 };
 use crate::{
     EngineError,
-    vault::{Store, View},
+    vault::View,
     version::{
         Version,
         lease::{Lease, LeaseKind},
     },
 };
 
-/// Counts the generations: 0 is the empty one before the first load.
+/// The number of a generation: 1 for that of the first load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct GenerationNumber(u64);
 
@@ -37,16 +37,31 @@ impl GenerationNumber {
         self.0
     }
 
-    /// The number as a word that is never 0, which so can say "not known".
+    /// The number plus one, so that 0 is free for "not known".
     pub fn tag(self) -> u64 {
         self.0 + 1
     }
 }
 
-/// One immutable generation of plugins.
+/// A consistent set of versions, one of each plugin. It never changes: a reload publishes another one.
 ///
 /// A handle to it, from [`Engine::current`](crate::Engine::current), keeps all its versions in use.
 /// Hold one as long as you need a consistent set, and no longer.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let engine = hotswap_engine::Engine::builder("plugins").build()?;
+/// use hotswap_engine::args;
+///
+/// let generation = engine.current();
+/// // Both calls go to versions that were loaded together, whatever is reloaded between them.
+/// let tick: u64 = generation.plugin("clock")?.invoke("tick", args![])?;
+/// for (plugin, result) in generation.invoke_each("on_tick", args![tick]) {
+///     println!("{plugin}: {result:?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias = "PluginManager")]
 pub struct Generation {
     pub(crate) number: GenerationNumber,
@@ -54,8 +69,8 @@ pub struct Generation {
     pub(crate) versions: Vec<Lease>,
     pub(crate) live: Arc<LiveTable>,
     pub(crate) extension: Arc<dyn ExtensionObject>,
-    pub(crate) store: Arc<Store>,
-    pub(crate) vault: Vault,
+    view: Arc<View>,
+    vault: Vault,
 }
 
 impl Generation {
@@ -65,13 +80,13 @@ impl Generation {
         versions: Vec<Lease>,
         live: Arc<LiveTable>,
         extension: Arc<dyn ExtensionObject>,
-        store: &Arc<Store>,
+        view: Arc<View>,
     ) -> Self {
-        let vault = View::for_host(store);
-        Self { number, versions, live, extension, store: store.clone(), vault }
+        let vault = view.vault();
+        Self { number, versions, live, extension, view, vault }
     }
 
-    /// Counts the generations from 1; 0 is the empty one before the first load.
+    /// The number of the generation: 1 for that of the first load, 0 for the empty one before it.
     pub fn generation(&self) -> u64 {
         self.number.get()
     }
@@ -153,7 +168,8 @@ impl Generation {
         invoke_all(self.versions.iter().rev(), function, args)
     }
 
-    /// The Vault as the host sees it.
+    /// The Vault as the host sees it. In a callback before the generation is published it shows what the
+    /// load has brought, and what is written goes with the load.
     pub fn vault(&self) -> &Vault {
         &self.vault
     }
@@ -170,7 +186,7 @@ impl Generation {
     pub fn registered<I: Interface + ?Sized>(&self) -> Result<Vec<Registered<I>>, EngineError> {
         let shape = I::shape();
         let mut registered = Vec::new();
-        for object in self.store.registrations(&shape.name) {
+        for object in self.view.registrations(&shape.name) {
             if let Some(what) = object.shape.difference(&shape) {
                 return Err(EngineError::Interface { owner: object.owner.to_string(), what });
             }

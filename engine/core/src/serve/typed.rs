@@ -15,7 +15,8 @@ use known::Known;
 
 /// A function pointer type that names a function's parameters and result: `fn(f32) -> String`.
 ///
-/// It is there for up to eight parameters of `Shared` types, which borrow nothing:
+/// Function pointers with up to eight parameters implement it. All types are `Shared` and borrow
+/// nothing:
 ///
 /// ```compile_fail,E0277
 /// # use hotswap_engine::Engine;
@@ -24,8 +25,8 @@ use known::Known;
 /// }
 /// ```
 ///
-/// Nobody else needs to implement it. Who does promises nothing by it: the types are compared, whatever
-/// they are those of.
+/// There is no need to implement it for other types. Doing so is safe: the engine compares the types
+/// themselves.
 pub trait Signature {
     /// The parameters, as a tuple.
     type Args: Shared;
@@ -35,9 +36,17 @@ pub trait Signature {
 
 /// A plugin's function, called with Rust types.
 ///
-/// It follows every reload: each call goes to the version that serves. A reload that changes or
-/// removes the function makes the call an error that shows both signatures, until another one brings
-/// it back.
+/// It follows every reload: each call goes to the version that serves. If a reload changes or removes
+/// the function, calls answer an error that shows both signatures, until another reload brings it back.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let engine = hotswap_engine::Engine::builder("plugins").build()?;
+/// let describe = engine.func::<fn(f32) -> String>("physics", "describe")?;
+/// println!("{}", describe.call(9.81)?);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Func<F> {
     current: Arc<Current>,
     plugin: String,

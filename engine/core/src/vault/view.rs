@@ -8,10 +8,10 @@ use hotswap_plugin::{
 };
 
 use super::{
-    CHANGES, Contents, Displaced, Overlay, Sight, Store,
+    CHANGES, Contents, Displaced, Outcome, Overlay, Sight, Store,
     carry::{Carry, Migrated},
     cell::{Cell, same_owner},
-    live::newest,
+    live::{LiveCalls, newest},
     migration, table,
 };
 use crate::{
@@ -23,12 +23,19 @@ use crate::{
 pub(crate) struct View {
     store: Arc<Store>,
     owner: Owner,
+    /// The load whose callbacks this is for; afterwards they see what everybody does.
+    load: Option<Arc<Overlay>>,
 }
 
 impl View {
     /// The Vault for the host.
-    pub fn for_host(store: &Arc<Store>) -> Vault {
-        Self { store: store.clone(), owner: Owner::Host }.into_vault()
+    pub fn for_host(store: &Arc<Store>) -> Arc<Self> {
+        Arc::new(Self { store: store.clone(), owner: Owner::Host, load: None })
+    }
+
+    /// The Vault for the host as the callbacks of a load see it: what is written goes with the load.
+    pub fn for_callbacks(store: &Arc<Store>, load: &Arc<Overlay>) -> Arc<Self> {
+        Arc::new(Self { store: store.clone(), owner: Owner::Host, load: Some(load.clone()) })
     }
 
     /// The Vault for a version that is being loaded, and writes into its load's overlay until that is
@@ -39,17 +46,26 @@ impl View {
         overlay: &Arc<Overlay>,
     ) -> Vault {
         store.admit(version, overlay);
-        Self { store: store.clone(), owner: Owner::Version(Arc::downgrade(version)) }.into_vault()
+        let owner = Owner::Version(Arc::downgrade(version));
+        Arc::new(Self { store: store.clone(), owner, load: None }).vault()
     }
 
-    fn into_vault(self) -> Vault {
-        table::vault(Arc::new(self))
+    /// This view as plugins and hosts use it.
+    pub fn vault(self: &Arc<Self>) -> Vault {
+        table::vault(self.clone())
     }
 
     /// What this owner sees of the Vault.
     fn sight(&self) -> Sight {
         match &self.owner {
-            Owner::Host => Sight::Published,
+            Owner::Host => match &self.load {
+                Some(load) => match load.outcome() {
+                    None => Sight::Loading(load.clone()),
+                    Some(Outcome::Published) => Sight::Published,
+                    Some(Outcome::Undone) => Sight::Ended,
+                },
+                None => Sight::Published,
+            },
             Owner::Version(version) => {
                 version.upgrade().map_or(Sight::Ended, |version| self.store.sight(&version))
             }
@@ -139,7 +155,7 @@ impl View {
 
     /// Takes a value over from a version that this load replaces, when it is published.
     pub fn carry(&self, key: &str, table: &'static CarryTable) -> Result<Carried> {
-        let Sight::Loading(own) = self.sight() else {
+        let (Sight::Loading(own), Owner::Version(_)) = (self.sight(), &self.owner) else {
             return Err(Error::msg("`carry` is for `on_init`: nothing is being replaced now"));
         };
         if own.contents().entries.contains_key(key) || own.carries().contains_key(key) {
@@ -177,7 +193,13 @@ impl View {
             let mut contents = self.store.contents();
             match self.sight() {
                 Sight::Published => contents.remove(key),
-                Sight::Loading(own) => own.contents().remove(key),
+                Sight::Loading(own) => {
+                    let mut own = own.contents();
+                    if !own.entries.contains_key(key) {
+                        return Err(belongs_to(&cell, "is being loaded"));
+                    }
+                    own.remove(key)
+                }
                 Sight::Retired(own) => {
                     let mut own = own.contents();
                     if !own.entries.contains_key(key) {
@@ -198,14 +220,29 @@ impl View {
     }
 
     pub fn live_call(&self, name: &str, args: &[Value]) -> Result<Value> {
-        let unknown = || Some(Err(Error::new(ErrorKind::UnknownFunction, no_live(name))));
-        newest(|| self.store.live().map_or_else(unknown, |live| live.call(name, args)))
+        self.with_live(name, |live| live.call(name, args))
     }
 
     pub fn live_renew(&self, data: &Data) -> Result<Data> {
-        let name = data.live_name();
-        let unknown = || Some(Err(Error::new(ErrorKind::UnknownFunction, no_live(name))));
-        newest(|| self.store.live().map_or_else(unknown, |live| live.renew(data)))
+        self.with_live(data.live_name(), |live| live.renew(data))
+    }
+
+    /// Asks the live functions and types that this owner sees: those of its load, or the newest.
+    fn with_live<T>(
+        &self,
+        name: &str,
+        ask: impl Fn(&dyn LiveCalls) -> Option<Result<T>>,
+    ) -> Result<T> {
+        if let Sight::Loading(own) = self.sight()
+            && let Some(live) = own.live.get()
+        {
+            let undone = || Err(Error::msg("the load was undone"));
+            return ask(live.as_ref()).unwrap_or_else(undone);
+        }
+        newest(|| match self.store.live() {
+            Some(live) => ask(live.as_ref()),
+            None => Some(Err(Error::new(ErrorKind::UnknownFunction, no_live(name)))),
+        })
     }
 
     pub fn keys(&self) -> Vec<String> {
@@ -233,7 +270,7 @@ impl View {
     }
 
     /// The registrations of an interface that this owner sees, sorted by name.
-    fn registrations(&self, interface: &str) -> Vec<Arc<Registration>> {
+    pub fn registrations(&self, interface: &str) -> Vec<Arc<Registration>> {
         let contents = self.store.contents();
         let own = self.overlay();
         let hidden =
@@ -352,7 +389,7 @@ fn belongs_to(cell: &Cell, why: &str) -> Error {
 }
 
 fn has_ended() -> Error {
-    Error::msg("the version has ended, and can leave nothing behind")
+    Error::msg("the version has ended, or its load was undone; it can leave nothing behind")
 }
 
 fn no_live(name: &str) -> String {

@@ -1,0 +1,95 @@
+//! What a load hands over, and what it sees of itself.
+
+use hotswap_engine::{Engine, args, plugin::Error, protocol::VersionState};
+use insta::assert_snapshot;
+
+use crate::support::{Host, PluginDir};
+
+fn configured(plugins: &[&str]) -> Host {
+    let host = Host::new(PluginDir::of(plugins), |builder| builder);
+    host.engine.load(vec!["first"]).unwrap();
+    host
+}
+
+fn configuration(engine: &Engine) -> Vec<String> {
+    engine.invoke("configured", "configuration", args![]).unwrap()
+}
+
+fn seen_by_on_init(engine: &Engine) -> Option<u32> {
+    engine.vault().data_bag().get::<Option<u32>>("revision of lives").unwrap().flatten()
+}
+
+#[test]
+fn what_load_was_given_is_handed_over_at_each_later_load() {
+    let host = configured(&["configured"]);
+    host.plugins.install("configured", 2);
+    assert_snapshot!(host.engine.reload().unwrap(), @"configured: ok");
+    assert_eq!(configuration(&host.engine), ["first"]);
+
+    assert_snapshot!(host.engine.rollback("configured@1").unwrap(), @"configured: ok");
+    assert_eq!(configuration(&host.engine), ["first"]);
+    assert_snapshot!(host.engine.reload_latest().unwrap(), @"configured: ok");
+    assert_eq!(configuration(&host.engine), ["first"]);
+}
+
+#[test]
+fn reload_with_replaces_what_is_handed_over_from_then_on() {
+    let host = configured(&["configured"]);
+    host.plugins.install("configured", 2);
+    host.engine.reload_with(vec!["second"], |_, _| Ok::<_, Error>(())).unwrap();
+    assert_eq!(configuration(&host.engine), ["second"]);
+
+    // One that is undone replaces nothing.
+    host.plugins.install("configured", 3);
+    host.engine.reload_with(vec!["third"], |_, _| Err(Error::msg("no"))).unwrap_err();
+    host.reload();
+    assert_eq!(configuration(&host.engine), ["second"]);
+}
+
+#[test]
+fn a_first_load_that_fails_may_be_tried_again_with_what_it_was_given() {
+    let host = Host::new(PluginDir::of(&["configured", "fail-on-init"]), |builder| builder);
+    host.engine.load(vec!["first"]).unwrap_err();
+    host.plugins.remove("fail-on-init");
+    host.engine.reload().unwrap();
+    assert_eq!(configuration(&host.engine), ["first"]);
+}
+
+#[test]
+fn on_init_sees_the_live_functions_of_its_own_load() {
+    let host = configured(&["configured", "lives"]);
+    assert_eq!(seen_by_on_init(&host.engine), Some(1));
+    host.plugins.install("configured", 2);
+    host.plugins.install("lives", 2);
+    host.reload();
+    assert_eq!(seen_by_on_init(&host.engine), Some(2));
+}
+
+#[test]
+fn a_callback_sees_what_the_load_has_brought_and_what_it_writes_is_undone_with_the_load() {
+    let host = configured(&["configured", "lives"]);
+    host.plugins.install("configured", 2);
+    host.plugins.install("lives", 2);
+    let vault = host.engine.vault();
+    let bag = vault.data_bag();
+    let look = |fails: bool| {
+        host.engine.reload_with(vec!["second"], |new, old| {
+            let live = new.vault().live();
+            assert_eq!(live.call("revision", &[])?.to::<u32>()?, 2);
+            assert_eq!(old.vault().live().call("revision", &[])?.to::<u32>()?, 1);
+            let of_new = new.vault().data_bag().get::<Option<u32>>("revision of lives")?;
+            assert_eq!(of_new.flatten(), Some(2));
+            new.vault().data_bag().set("by the callback", 7_u32)?;
+            assert_eq!(new.vault().data_bag().get::<u32>("by the callback")?, Some(7));
+            if fails { Err(Error::msg("not now")) } else { Ok(()) }
+        })
+    };
+    assert_snapshot!(look(true).unwrap_err(), @"callback: not now");
+    assert_eq!(bag.get::<u32>("by the callback").unwrap(), None);
+    assert_eq!(seen_by_on_init(&host.engine), Some(1));
+
+    assert_snapshot!(look(false).unwrap(), @"configured: ok, lives: ok");
+    assert_eq!(bag.get::<u32>("by the callback").unwrap(), Some(7));
+    assert_eq!(seen_by_on_init(&host.engine), Some(2));
+    host.wait_for("lives", 1, VersionState::Freed);
+}
