@@ -89,9 +89,48 @@ impl fmt::Debug for Error {
     }
 }
 
+/// An error with its causes, as `std` has them.
+#[derive(Debug)]
+struct Chain {
+    message: String,
+    cause: Option<Box<Chain>>,
+}
+
+impl From<Error> for Box<dyn std::error::Error + Send + Sync> {
+    fn from(error: Error) -> Self {
+        let cause = error
+            .causes
+            .into_iter()
+            .rev()
+            .fold(None, |cause, message| Some(Box::new(Chain { message, cause })));
+        Box::new(Chain { message: error.message, cause })
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Chain {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_standard_error_keeps_the_causes() {
+        let error = Error::msg("third").context("second").context("first");
+        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        assert_eq!(error.to_string(), "first");
+        assert_eq!(causes.map(ToString::to_string).collect::<Vec<_>>(), ["second", "third"]);
+    }
 
     #[test]
     fn keeps_the_chain_of_causes() {
