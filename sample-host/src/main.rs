@@ -14,7 +14,7 @@ use std::{env, io::IsTerminal as _, net::Ipv4Addr, time::Duration};
 use clap::Parser;
 use color_eyre::eyre::{Result, WrapErr};
 use hotswap_engine::{
-    ConsoleSocket, Engine, console_layer, plugin_dir_from_env, protocol::CONSOLE_ENV,
+    ConsoleSocket, Engine, console_layer, plugin_dir_from_env, protocol::env::CONSOLE,
     store_dir_from_env,
 };
 use tokio::{
@@ -114,7 +114,7 @@ async fn serve(arguments: Arguments) -> Result<()> {
 fn install_log() {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,world=debug,cat=debug"));
-    let to_stderr = env::var_os(CONSOLE_ENV).is_none();
+    let to_stderr = env::var_os(CONSOLE).is_none();
     let stderr = to_stderr.then(|| {
         let colours = std::io::stderr().is_terminal();
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours)

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use hotswap_protocol::CONSOLE_ENV;
+use hotswap_protocol::env;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -38,7 +38,7 @@ impl HostProcess {
         let mut command = Command::new(executable);
         command
             .args(arguments)
-            .env(CONSOLE_ENV, "1")
+            .env(env::CONSOLE, "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

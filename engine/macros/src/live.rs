@@ -15,7 +15,7 @@ use crate::{
 /// otherwise.
 const PREFIX: &str = "live_";
 
-/// The environment variable by which a build says otherwise.
+/// The environment variable by which a build says otherwise: `hotswap_protocol::env::LIVE_PREFIX`.
 const PREFIX_ENV: &str = "HOTSWAP_LIVE_PREFIX";
 
 /// Expands `#[live]`.

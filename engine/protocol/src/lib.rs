@@ -23,6 +23,7 @@
 
 pub mod clock;
 mod contents;
+pub mod env;
 mod event;
 pub mod in_flight;
 mod latency;
@@ -65,12 +66,3 @@ pub const MAX_REPEAT: u32 = 100_000;
 
 /// The longest line either side accepts, in bytes, its newline included.
 pub const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
-
-/// The environment variable that asks a host for a console socket: `1` or a socket's path.
-pub const CONSOLE_ENV: &str = "HOTSWAP_CONSOLE";
-
-/// The environment variable that tells a host where its artifacts are.
-pub const PLUGIN_DIR_ENV: &str = "HOTSWAP_PLUGIN_DIR";
-
-/// The environment variable that tells a host where earlier builds of its plugins are.
-pub const STORE_DIR_ENV: &str = "HOTSWAP_STORE";

@@ -6,9 +6,7 @@ use std::time::Instant;
 use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, build_host, build_plugin,
 };
-use hotswap_protocol::{
-    ErrorKind, FreeResult, PLUGIN_DIR_ENV, ReloadReport, STORE_DIR_ENV, VersionState,
-};
+use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport, VersionState, env};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -177,7 +175,7 @@ impl Supervisor {
         };
         let store_dir = self.package.as_ref().map(store::directory);
         let directories =
-            [(PLUGIN_DIR_ENV, self.plugin_dir.as_deref()), (STORE_DIR_ENV, store_dir.as_deref())];
+            [(env::PLUGIN_DIR, self.plugin_dir.as_deref()), (env::STORE_DIR, store_dir.as_deref())];
         let arguments = &self.options.host_arguments;
         let started = HostProcess::start(executable, arguments, directories, &self.logs);
         let (process, exit) = match started {

@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use hotswap_protocol::env;
+
 use crate::build::compile::{Package, Run, compile};
 use crate::build::lock::BuildLock;
 use crate::build::profile;
 use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
 use crate::replay::{self, Moment, Next, Outdated, Replay};
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo};
-
-/// The environment variable that tells the macros which names are live.
-const LIVE_PREFIX: &str = "HOTSWAP_LIVE_PREFIX";
 
 /// Writes the hash of the included files into the library, and so makes it part of its identity.
 pub(crate) const INCLUDED: &str = "link-arg=-Wl,--build-id=0x";
@@ -241,7 +240,7 @@ impl<'a> Linking<'a, '_> {
         command.args(["--", "--cfg", "hotswap_cdylib"]);
         if let Some(prefix) = &self.options.live_prefix {
             // Nobody but the macro looks at the variable; the argument makes cargo compile anew.
-            command.env(LIVE_PREFIX, prefix).arg("--cfg");
+            command.env(env::LIVE_PREFIX, prefix).arg("--cfg");
             command.arg(format!("hotswap_live_prefix={prefix:?}"));
         }
         if let Some(hash) = &self.included {

@@ -11,15 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
+use hotswap_protocol::env::NOTES_DIR;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
 
-/// Tells the script where its notes go.
-const NOTES: &str = "HOTSWAP_NOTES";
-
 /// What cargo sets for its own purposes in this one run.
-const PASSING: [&str; 4] = ["CARGO_MAKEFLAGS", "MAKEFLAGS", "RUSTC_WRAPPER", NOTES];
+const PASSING: [&str; 4] = ["CARGO_MAKEFLAGS", "MAKEFLAGS", "RUSTC_WRAPPER", NOTES_DIR];
 
 /// One call of a compiler: everything that it takes to call it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +59,7 @@ impl Notes {
         fs::set_permissions(&script, Permissions::from_mode(0o755))?;
         let mut notes = tempfile::Builder::new().prefix("notes-").tempdir_in(dir)?;
         notes.disable_cleanup(stay);
-        command.env("RUSTC_WRAPPER", script).env(NOTES, notes.path());
+        command.env("RUSTC_WRAPPER", script).env(NOTES_DIR, notes.path());
         Ok(Self { dir: notes, settings })
     }
 
@@ -199,6 +197,6 @@ mod tests {
         assert_eq!(args, &["two words", "", "$HOME 'quoted'\nline"]);
         assert_eq!(dir, Path::new("/"));
         assert_eq!(env["TEXT"].as_deref(), Some("two\nlines"));
-        assert!(!env.contains_key(NOTES) && !env.contains_key("RUSTC_WRAPPER"), "{env:?}");
+        assert!(!env.contains_key(NOTES_DIR) && !env.contains_key("RUSTC_WRAPPER"), "{env:?}");
     }
 }

@@ -66,7 +66,7 @@ pub struct EngineBuilder {
 /// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
 /// sets for the host it starts, or else `default`.
 pub fn plugin_dir_from_env(default: impl Into<PathBuf>) -> PathBuf {
-    env::var_os(hotswap_protocol::PLUGIN_DIR_ENV).map_or_else(|| default.into(), PathBuf::from)
+    env::var_os(hotswap_protocol::env::PLUGIN_DIR).map_or_else(|| default.into(), PathBuf::from)
 }
 
 impl EngineBuilder {

@@ -29,7 +29,7 @@ use crate::{
 /// The directory where `hotswap build` keeps artifacts: that of `HOTSWAP_STORE`, which a console sets
 /// for the host it starts, or else `default`.
 pub fn store_dir_from_env(default: impl Into<PathBuf>) -> PathBuf {
-    env::var_os(hotswap_protocol::STORE_DIR_ENV).map_or_else(|| default.into(), PathBuf::from)
+    env::var_os(hotswap_protocol::env::STORE_DIR).map_or_else(|| default.into(), PathBuf::from)
 }
 
 /// Finds the artifact that a target with a version names.

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_protocol::{CONSOLE_ENV, remove_dead_socket};
+use hotswap_protocol::{env::CONSOLE, remove_dead_socket};
 
 use super::{connection, served::Served};
 use crate::{
@@ -41,7 +41,7 @@ pub struct ConsoleSocket {
 impl ConsoleSocket {
     /// Asks for a console when the environment variable `HOTSWAP_CONSOLE` does: `1`, or a path.
     pub fn from_env() -> Option<Self> {
-        let value = env::var_os(CONSOLE_ENV).filter(|value| !value.is_empty() && value != "0")?;
+        let value = env::var_os(CONSOLE).filter(|value| !value.is_empty() && value != "0")?;
         Some(if value == "1" { Self::in_runtime_dir() } else { Self::at(value) })
     }
 

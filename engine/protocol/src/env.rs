@@ -1,0 +1,42 @@
+//! The environment variables that Hotswap defines: one list for hosts, consoles and builds.
+//!
+//! Variables that start with `HOTSWAP_` and are missing here belong to tests, or pass compile-time
+//! facts from a build script to its own crate.
+
+/// Asks a host for a console socket.
+///
+/// - Set by: the console, for the host that it starts; or by the user.
+/// - Read by: `hotswap_engine::ConsoleSocket::from_env`.
+/// - Holds: `1` for a socket in the [runtime directory](crate::RuntimeDir), or the path of a
+///   socket. Empty and `0` ask for none.
+pub const CONSOLE: &str = "HOTSWAP_CONSOLE";
+
+/// Names the directory from which a host loads its plugins.
+///
+/// - Set by: the console, for the host that it starts; or by the user.
+/// - Read by: `hotswap_engine::plugin_dir_from_env`.
+/// - Holds: the path of a directory of artifacts.
+pub const PLUGIN_DIR: &str = "HOTSWAP_PLUGIN_DIR";
+
+/// Names the artifact store, from which a host takes earlier builds when it rolls back.
+///
+/// - Set by: the console, for the host that it starts; or by the user.
+/// - Read by: `hotswap_engine::store_dir_from_env`.
+/// - Holds: the path of the store's directory.
+pub const STORE_DIR: &str = "HOTSWAP_STORE";
+
+/// Changes which names are live in a module that is marked `#[live]`.
+///
+/// - Set by: `hotswap-build`, from `BuildOptions::live_prefix`, for the cargo that it runs.
+/// - Read by: the macro `#[live]` (in `hotswap-macros`, which repeats this name so that a plugin's
+///   build need not compile this crate).
+/// - Holds: the prefix of live names, such as `job_`.
+pub const LIVE_PREFIX: &str = "HOTSWAP_LIVE_PREFIX";
+
+/// Names the directory for notes on how cargo calls the compiler.
+///
+/// - Set by: `hotswap-build`, for the cargo that it runs.
+/// - Read by: the script `note-compilers.sh` of `hotswap-build`, which cargo runs as its
+///   `RUSTC_WRAPPER`.
+/// - Holds: the path of a directory that exists only during that run of cargo.
+pub const NOTES_DIR: &str = "HOTSWAP_NOTES";
