@@ -20,7 +20,6 @@ use std::time::{Duration, SystemTime};
 use cargo_metadata::{Artifact, TargetKind};
 
 use crate::build::compile::Run;
-use crate::build::link::INCLUDED;
 use crate::replay::dep_info::DepInfo;
 use crate::replay::guard::BuildScript;
 pub(crate) use crate::replay::input::Moment;
@@ -76,7 +75,7 @@ const REMEMBERED_WAYS: usize = 6;
 #[derive(Debug)]
 pub(crate) struct Replay<'a> {
     plugin: &'a PluginPackage,
-    /// The argument that makes included files part of the library.
+    /// The hash of the files besides Rust sources that the plugin is made of.
     included: Option<String>,
     dir: PathBuf,
     record: Record,
@@ -107,8 +106,9 @@ impl<'a> Replay<'a> {
         plugin: &'a PluginPackage,
         target_dir: &Path,
         cargo: &Command,
+        included: Option<String>,
     ) -> Result<Self, String> {
-        if let Some(reason) = guard::unrecordable(plugin) {
+        if let Some(reason) = guard::unrecordable(plugin, cargo) {
             return Err(reason);
         }
         let parent = target_dir.join("replay");
@@ -118,8 +118,7 @@ impl<'a> Replay<'a> {
             fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         }
         let record = Record::load(&dir.join(RECORD));
-        let included = cargo.get_args().filter_map(|arg| arg.to_str()).find(|arg| is_included(arg));
-        Ok(Self { plugin, included: included.map(str::to_owned), dir, record })
+        Ok(Self { plugin, included, dir, record })
     }
 
     /// Looks what has changed.
@@ -137,8 +136,7 @@ impl<'a> Replay<'a> {
     fn has_other_files(&self) -> bool {
         let plugin = self.record.plugins.get(&self.plugin.name);
         let root = plugin.and_then(|plugin| self.record.units.get(&plugin.root));
-        let then = root.and_then(|root| root.invocation.args.iter().find(|arg| is_included(arg)));
-        then != self.included.as_ref()
+        root.and_then(|root| root.included.as_ref()) != self.included.as_ref()
     }
 
     /// Has a run of cargo noted; the notes may stay for somebody to look at.
@@ -338,6 +336,7 @@ impl<'a> Replay<'a> {
         };
         let unit = Unit {
             name: crate_name,
+            included: self.included.clone().filter(|_| is_root),
             invocation,
             package_dir: package_dir.to_owned(),
             settings: settings.get(package_dir).cloned().unwrap_or_default(),
@@ -407,17 +406,12 @@ fn way(plugin: &PluginPackage, cargo: &Command) -> String {
     add(cargo.get_program());
     // What tells the plugins of a workspace apart is no other way to build.
     let own = [plugin.name.as_str().as_ref(), plugin.manifest_path.as_os_str()];
-    let is_own = |arg: &&OsStr| own.contains(arg) || arg.to_str().is_some_and(is_included);
-    cargo.get_args().filter(|arg| !is_own(arg)).for_each(&mut add);
+    cargo.get_args().filter(|arg| !own.contains(arg)).for_each(&mut add);
     for (name, value) in guard::cargo_variables() {
         add(name.as_ref());
         add(value.as_ref());
     }
     hasher.finalize().to_hex()[..WAY_DIGITS].to_owned()
-}
-
-fn is_included(arg: impl AsRef<str>) -> bool {
-    arg.as_ref().starts_with(INCLUDED)
 }
 
 /// The ways to build that are remembered, and when each was last learnt of: the oldest first.

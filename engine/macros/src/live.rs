@@ -1,9 +1,10 @@
 //! `#[live]` on a function, a type, or a module of both
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens as _, format_ident, quote};
+use quote::{format_ident, quote};
 use syn::{
-    Attribute, Error, Generics, Ident, Item, ItemMod, LitStr, Result, parse_quote, spanned::Spanned,
+    Attribute, Error, Generics, Ident, Item, ItemMod, LitStr, Path, Result, Token, parse_quote,
+    punctuated::Punctuated, spanned::Spanned,
 };
 
 use crate::{
@@ -68,7 +69,7 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
             Item::Enum(item) if is_live(&item.ident) => &mut item.attrs,
             _ => continue,
         };
-        if !attributes.iter().any(|attribute| attribute.path().is_ident("live")) {
+        if !attributes.iter().any(|attribute| is_named(attribute.path(), "live")) {
             attributes.push(parse_quote!(#[::hotswap_plugin::live]));
         }
     }
@@ -92,15 +93,21 @@ fn prefix(args: &TokenStream) -> Result<String> {
 /// The derive of the JSON Schema, unless the author has it already.
 fn schema_derive(attributes: &[Attribute]) -> Option<TokenStream> {
     let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
-    let has_it = derives
-        .into_iter()
-        .any(|derive| derive.to_token_stream().to_string().contains("JsonSchema"));
+    // A derive that cannot be parsed is an error of the compiler's.
+    let parse = Punctuated::<Path, Token![,]>::parse_terminated;
+    let mut derived = derives.filter_map(|derive| derive.parse_args_with(parse).ok()).flatten();
+    let has_it = derived.any(|path| is_named(&path, "JsonSchema"));
     (!has_it).then(|| {
         quote! {
             #[derive(::hotswap_plugin::JsonSchema)]
             #[schemars(crate = "::hotswap_plugin::schemars")]
         }
     })
+}
+
+/// Whether a path leads to something of this name, by whatever way it is reached.
+fn is_named(path: &Path, name: &str) -> bool {
+    path.segments.last().is_some_and(|segment| segment.ident == name)
 }
 
 fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Result<TokenStream> {
@@ -124,4 +131,52 @@ fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Res
             renew: #private::renew::<#name>,
         };
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn derives_schema(item: Item) -> bool {
+        let expanded = expand(TokenStream::new(), item).unwrap().to_string();
+        expanded.contains("derive (:: hotswap_plugin :: JsonSchema)")
+    }
+
+    #[test]
+    fn the_schema_is_derived_unless_the_author_derives_it() {
+        assert!(derives_schema(parse_quote!(struct Job;)));
+        assert!(derives_schema(parse_quote!(#[derive(Clone, MyJsonSchemaLike)] struct Job;)));
+        assert!(derives_schema(parse_quote!(#[derive(JsonSchema::Other)] enum Job {})));
+        assert!(!derives_schema(parse_quote!(#[derive(Clone, JsonSchema)] struct Job;)));
+        assert!(!derives_schema(parse_quote!(
+            #[derive(Clone)]
+            #[derive(schemars::JsonSchema,)]
+            struct Job;
+        )));
+    }
+
+    #[test]
+    fn what_is_marked_in_a_module_is_not_marked_again() {
+        let expanded = expand(
+            TokenStream::new(),
+            parse_quote!(
+                mod jobs {
+                    #[hotswap_plugin::live]
+                    fn live_one() {}
+                    #[live]
+                    fn live_two() {}
+                }
+            ),
+        );
+        let module: ItemMod = syn::parse2(expanded.unwrap()).unwrap();
+        for item in module.content.unwrap().1 {
+            let Item::Fn(function) = item else { panic!("a function") };
+            assert_eq!(function.attrs.len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_variable_is_the_one_that_a_build_sets() {
+        assert_eq!(PREFIX_ENV, hotswap_protocol::env::LIVE_PREFIX);
+    }
 }

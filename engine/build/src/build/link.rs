@@ -14,9 +14,6 @@ use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
 use crate::replay::{self, Moment, Next, Outdated, Replay};
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo};
 
-/// Writes the hash of the included files into the library, and so makes it part of its identity.
-pub(crate) const INCLUDED: &str = "link-arg=-Wl,--build-id=0x";
-
 /// How often sources that change while they are compiled are compiled anew in one build.
 const MOST_REPLAYS: usize = 4;
 /// How often cargo runs in one build: it may leave alone what has to be compiled once more to be
@@ -101,7 +98,8 @@ impl<'a> Linking<'a, '_> {
             return None;
         }
         let target_dir = self.plugin.target_dir.join("hotswap");
-        match Replay::open(self.plugin, &target_dir, &self.cargo_command()) {
+        let included = self.included.clone();
+        match Replay::open(self.plugin, &target_dir, &self.common_command(), included) {
             Ok(replay) => Some(replay),
             Err(reason) => {
                 self.say(format!("every build goes through cargo, since {reason}"));
@@ -231,6 +229,16 @@ impl<'a> Linking<'a, '_> {
     }
 
     fn cargo_command(&self) -> Command {
+        let mut command = self.common_command();
+        if let Some(hash) = &self.included {
+            // The linker writes the hash into the library, so it becomes part of the build id.
+            command.args(["-C", &format!("link-arg=-Wl,--build-id=0x{hash}")]);
+        }
+        command
+    }
+
+    /// The part of cargo's command that stays the same when included files change.
+    fn common_command(&self) -> Command {
         let plugin = self.plugin;
         let mut command = cargo::command();
         command.args(["rustc", "--package", &plugin.name, "--lib", "--crate-type", "cdylib"]);
@@ -242,9 +250,6 @@ impl<'a> Linking<'a, '_> {
             // Nobody but the macro looks at the variable; the argument makes cargo compile anew.
             command.env(env::LIVE_PREFIX, prefix).arg("--cfg");
             command.arg(format!("hotswap_live_prefix={prefix:?}"));
-        }
-        if let Some(hash) = &self.included {
-            command.arg("-C").arg(format!("{INCLUDED}{hash}"));
         }
         command
     }

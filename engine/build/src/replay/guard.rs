@@ -22,9 +22,13 @@ const MEANINGLESS: [&str; 9] = [
     "RUST_RECURSION_COUNT",
 ];
 
-/// The words in a cargo configuration that a record cannot do justice to: compilers that stand
-/// before the compiler, and files that nobody here looks at.
-const UNRECORDABLE: [&str; 3] = ["rustc-wrapper", "rustc-workspace-wrapper", "include"];
+/// The variables that name a compiler wrapper. A record needs that place for its own.
+const WRAPPER_VARIABLES: [&str; 4] = [
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+];
 
 /// The environment variables that cargo or the compiler may look at in any build.
 pub(super) fn cargo_variables() -> BTreeMap<String, String> {
@@ -37,20 +41,48 @@ pub(super) fn cargo_variables() -> BTreeMap<String, String> {
     texts.filter(|(name, _)| concerns(name)).collect()
 }
 
-/// Why builds of this plugin cannot be recorded, if so.
-pub(super) fn unrecordable(plugin: &PluginPackage) -> Option<String> {
-    for name in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"] {
-        if env::var_os(name).is_some_and(|value| !value.is_empty()) {
-            return Some(format!("{name} is set"));
-        }
+/// Why builds of `plugin` with the command `cargo` cannot be recorded; `None` if they can.
+pub(super) fn unrecordable(plugin: &PluginPackage, cargo: &Command) -> Option<String> {
+    let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    if let Some(name) = WRAPPER_VARIABLES.iter().find(is_set) {
+        return Some(format!("{name} is set"));
     }
-    let configs = configuration_files(plugin);
-    let words = configs.iter().filter_map(|path| {
-        let text = fs::read_to_string(path).ok()?;
-        let word = UNRECORDABLE.into_iter().find(|word| text.contains(word))?;
-        Some(format!("{} has `{word}`", path.display()))
-    });
-    words.into_iter().next()
+    let in_file = |path: PathBuf| {
+        let key = unrecordable_key(&fs::read_to_string(&path).ok()?)?;
+        Some(format!("{} sets `{key}`", path.display()))
+    };
+    configuration_files(plugin)
+        .into_iter()
+        .find_map(in_file)
+        .or_else(|| unrecordable_argument(plugin, cargo))
+}
+
+/// The setting in a cargo configuration that keeps builds from being recorded: a compiler wrapper,
+/// whose place a record needs, or further configuration files, whose changes nobody would notice.
+/// `None` for a text that cargo will refuse.
+fn unrecordable_key(config: &str) -> Option<&'static str> {
+    let config: toml::Table = config.parse().ok()?;
+    let build = |name| config.get("build").is_some_and(|build| build.get(name).is_some());
+    if build("rustc-wrapper") {
+        Some("build.rustc-wrapper")
+    } else if build("rustc-workspace-wrapper") {
+        Some("build.rustc-workspace-wrapper")
+    } else {
+        config.contains_key("include").then_some("include")
+    }
+}
+
+/// Looks for the same in what `--config` gives: a setting, or the path of a file.
+fn unrecordable_argument(plugin: &PluginPackage, cargo: &Command) -> Option<String> {
+    let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
+    let apart = args.windows(2).filter(|pair| pair[0] == "--config").map(|pair| pair[1]);
+    let joined = args.iter().filter_map(|arg| arg.strip_prefix("--config="));
+    apart.chain(joined).find_map(|given| {
+        if plugin.dir.join(given).is_file() {
+            return Some(format!("`--config` names the file {given}"));
+        }
+        unrecordable_key(given).map(|key| format!("`--config` sets `{key}`"))
+    })
 }
 
 /// The files that decide what cargo does, also those that are not there.
@@ -138,6 +170,21 @@ impl BuildScript {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_settings_keep_a_build_from_being_recorded() {
+        for (config, key) in [
+            ("# include = [\"more.toml\"]\n[env]\nTEXT = \"rustc-wrapper include\"\n", None),
+            ("[source.include]\ndirectory = \"include\"\n", None),
+            ("include = [\"more.toml\"]\n", Some("include")),
+            ("[build]\nrustc-wrapper = \"sccache\"\n", Some("build.rustc-wrapper")),
+            ("build = { rustc-wrapper = \"sccache\" }\n", Some("build.rustc-wrapper")),
+            ("build.rustc-workspace-wrapper = \"w\"\n", Some("build.rustc-workspace-wrapper")),
+            ("include = [\n", None),
+        ] {
+            assert_eq!(unrecordable_key(config), key, "{config}");
+        }
+    }
 
     #[test]
     fn what_a_build_script_asks_for_is_found() {

@@ -53,6 +53,9 @@ pub(super) struct Unit {
     pub name: String,
     /// How cargo compiled it.
     pub invocation: Invocation,
+    /// The hash of the files besides Rust sources that went into it.
+    #[serde(default)]
+    pub included: Option<String>,
     /// The directory of its package.
     pub package_dir: PathBuf,
     /// The settings that this holds good for.

@@ -248,7 +248,7 @@ fn what_cargo_goes_by_makes_cargo_run() {
     assert_eq!(maker_after("Cargo.toml", &manifest).maker(), Maker::Cargo);
     let manifest = "[package]\nname = \"leaf\"\nedition = \"2021\"\n";
     assert_eq!(maker_after("leaf/Cargo.toml", manifest).maker(), Maker::Cargo);
-    let config = "[env]\nMOOD = \"good\"\n";
+    let config = "# include = \"nothing\", nor a rustc-wrapper\n[env]\nMOOD = \"good\"\n";
     assert_eq!(maker_after(".cargo/config.toml", config).maker(), Maker::Cargo);
     let source = "pub fn text() -> String {\n\
                   format!(\"{:?}\", Some(concat!(\"mood-\", env!(\"MOOD\")))) }\n";
@@ -275,6 +275,31 @@ fn what_cargo_goes_by_makes_cargo_run() {
     fs::rename(&kept, &source).unwrap();
     let back = maker_after(".cargo/config.toml", "[env]\nMOOD = \"bad\"\nMORE = \"\"\n");
     assert!(back.says("the-mood-bad") && !back.says("leaf-2"));
+}
+
+#[test]
+fn what_a_record_would_miss_makes_cargo_run_each_time() {
+    let fixture = Fixture::new("unrecorded");
+    fixture.write("more.toml", "[env]\nMOOD = \"good\"\n");
+    let given = vec!["--config".to_owned(), "more.toml".to_owned()];
+    let options = BuildOptions { cargo_flags: given, ..BuildOptions::default() };
+    let reason = |made: &Made| {
+        let text = output(&made.messages);
+        let line = text.lines().find(|line| line.starts_with("every build goes through cargo"));
+        line.expect("a reason").to_owned()
+    };
+    for _ in 0..2 {
+        let made = fixture.build_with(&options);
+        assert_eq!(made.maker(), Maker::Cargo);
+        assert!(reason(&made).ends_with("`--config` names the file more.toml"), "{}", reason(&made));
+    }
+    fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"/usr/bin/env\"\n");
+    for _ in 0..2 {
+        let made = fixture.build();
+        assert_eq!(made.maker(), Maker::Cargo);
+        let reason = reason(&made);
+        assert!(reason.ends_with("/.cargo/config.toml sets `build.rustc-wrapper`"), "{reason}");
+    }
 }
 
 #[test]
