@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::Package;
 use regex::RegexSet;
 use serde::Deserialize;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::BuildError;
 
@@ -85,31 +86,23 @@ impl IncludedFiles {
 
     /// In order, relative to the package.
     fn files(&self, package_dir: &Path) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        let mut open = vec![package_dir.to_owned()];
-        while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-                let path = entry.path();
-                // What a link leads to may lead back.
-                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                if is_dir && is_entered(&path) {
-                    open.push(path);
-                } else if let Ok(relative) = path.strip_prefix(package_dir)
-                    && path.is_file()
-                    && self.has(relative)
-                {
-                    files.push(relative.to_owned());
-                }
-            }
-        }
+        // A link to a directory is not followed: it may lead back.
+        let entries = WalkDir::new(package_dir).into_iter().filter_entry(is_entered).flatten();
+        let files = entries.filter(|entry| entry.path().is_file());
+        let files = files.filter_map(|entry| Some(entry.path().strip_prefix(package_dir).ok()?.to_owned()));
+        let mut files: Vec<PathBuf> = files.filter(|file| self.has(file)).collect();
         files.sort_unstable();
         files
     }
 }
 
-fn is_entered(dir: &Path) -> bool {
-    let is_hidden = dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    !is_hidden && !dir.join("CACHEDIR.TAG").exists() && !dir.join("Cargo.toml").exists()
+/// Whether a directory is searched: the package's own, and in it those that are not hidden, not
+/// cargo's, and not another package's.
+fn is_entered(entry: &DirEntry) -> bool {
+    let dir = entry.path();
+    let is_hidden = || entry.file_name().as_encoded_bytes().starts_with(b".");
+    let is_foreign = || dir.join("CACHEDIR.TAG").exists() || dir.join("Cargo.toml").exists();
+    entry.depth() == 0 || !entry.file_type().is_dir() || !(is_hidden() || is_foreign())
 }
 
 #[cfg(test)]

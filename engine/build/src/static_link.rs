@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use toml::{Table, Value};
+use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
 use crate::BuildError;
 use crate::package::PluginPackage;
@@ -50,7 +50,8 @@ pub fn link_statically(plugin_dir: &Path, out_dir: &Path) -> Result<StaticLinks,
     let krate = library_of(&plugin)?;
     fs::create_dir_all(out_dir).map_err(|error| failed("make", out_dir, &error))?;
     let mut generated = Generated::read(out_dir)?;
-    let path = relative(&generated.dir, &plugin.dir);
+    let path = pathdiff::diff_paths(&plugin.dir, &generated.dir);
+    let path = path.unwrap_or_else(|| plugin.dir.clone());
     generated.links.insert(plugin.name.clone(), Link { path, krate });
     generated.write()
 }
@@ -153,21 +154,25 @@ impl Generated {
     }
 
     fn manifest(&self) -> String {
-        let text = |text: &str| Value::from(text).to_string();
-        let mut manifest = format!(
-            "# {MARK}\n[package]\nname = {}\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n",
-            text(&self.name())
-        );
-        manifest.push_str(&format!("\n[package.metadata.{CRATES}]\n"));
+        let (mut crates, mut dependencies) = (Table::new(), Table::new());
         for (name, link) in &self.links {
-            manifest.push_str(&format!("{} = {}\n", key(name), text(&link.krate)));
+            crates[name] = value(&link.krate);
+            let path = link.path.to_string_lossy().into_owned();
+            dependencies[name] = value(InlineTable::from_iter([("path", path)]));
         }
-        manifest.push_str("\n[dependencies]\n");
-        for (name, link) in &self.links {
-            let path = text(&link.path.to_string_lossy());
-            manifest.push_str(&format!("{} = {{ path = {path} }}\n", key(name)));
-        }
-        manifest
+        let mut metadata = Table::from_iter([(CRATES, Item::Table(crates))]);
+        // It has no header of its own: only the table in it has.
+        metadata.set_implicit(true);
+        let package = Table::from_iter([
+            ("name", value(self.name())),
+            ("version", value("0.0.0")),
+            ("edition", value("2024")),
+            ("publish", value(false)),
+            ("metadata", Item::Table(metadata)),
+        ]);
+        let tables = [("package", package), ("dependencies", dependencies)];
+        let tables = tables.map(|(name, table)| (name, Item::Table(table)));
+        format!("# {MARK}\n{}", DocumentMut::from(Table::from_iter(tables)))
     }
 
     fn source(&self) -> String {
@@ -200,12 +205,12 @@ fn expect_generated(path: &Path, comment: &str) -> Result<Option<String>, BuildE
 }
 
 fn read_links(manifest: &str) -> Option<BTreeMap<String, Link>> {
-    let manifest: Table = manifest.parse().ok()?;
+    let manifest: DocumentMut = manifest.parse().ok()?;
     let crates = manifest.get("package")?.get("metadata")?.get(CRATES)?.as_table()?;
-    let dependencies = manifest.get("dependencies")?.as_table()?;
-    let link = |(name, krate): (&String, &Value)| {
+    let dependencies = manifest.get("dependencies")?;
+    let link = |(name, krate): (&str, &Item)| {
         let path = dependencies.get(name)?.get("path")?.as_str()?.into();
-        Some((name.clone(), Link { path, krate: krate.as_str()?.to_owned() }))
+        Some((name.to_owned(), Link { path, krate: krate.as_str()?.to_owned() }))
     };
     crates.iter().map(link).collect()
 }
@@ -226,12 +231,6 @@ fn library_of(plugin: &PluginPackage) -> Result<String, BuildError> {
     Ok(library.name.replace('-', "_"))
 }
 
-/// A key as TOML writes it.
-fn key(name: &str) -> String {
-    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if name.chars().all(is_bare) { name.to_owned() } else { Value::from(name).to_string() }
-}
-
 /// A path without links and dots, as far as it exists.
 fn absolute(path: &Path) -> PathBuf {
     if let Ok(path) = fs::canonicalize(path) {
@@ -247,13 +246,6 @@ fn absolute(path: &Path) -> PathBuf {
         }
     }
     plain
-}
-
-/// The way from one absolute directory to another.
-fn relative(from: &Path, to: &Path) -> PathBuf {
-    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
-    let up = from.components().skip(common).map(|_| Component::ParentDir);
-    up.chain(to.components().skip(common)).collect()
 }
 
 fn write(path: &Path, content: &str) -> Result<(), BuildError> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use walkdir::{DirEntry, WalkDir};
 
 /// File systems round times down to the kernel's tick. Whatever is said to have changed at most
 /// this long before some moment may have changed after it.
@@ -159,34 +160,23 @@ impl Input {
 /// hidden and what cargo makes.
 fn tree_hash(dir: &Path) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
-    let mut entries = 0;
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        let mut paths: Vec<_> =
-            fs::read_dir(&dir).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        paths.sort_unstable();
-        entries += paths.len();
-        if entries > MOST_ENTRIES {
-            return None;
-        }
-        for path in paths {
-            let is_hidden = path.file_name()?.as_encoded_bytes().starts_with(b".");
-            if is_hidden {
-                continue;
-            }
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            if !metadata.is_dir() {
-                let Stat { modified_ns, size_bytes, inode, .. } = Stat::from(&metadata);
-                hasher.update(path.as_os_str().as_encoded_bytes());
-                hasher.update(format!(":{modified_ns}:{size_bytes}:{inode}\n").as_bytes());
-            } else if !fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink())
-                && !path.join("CACHEDIR.TAG").exists()
-            {
-                open.push(path);
-            }
+    let entries = WalkDir::new(dir).min_depth(1).sort_by_file_name().into_iter();
+    for (count, entry) in entries.filter_entry(is_compared).enumerate() {
+        let path = entry.as_ref().map(DirEntry::path);
+        let path = path.ok().filter(|_| count < MOST_ENTRIES)?;
+        let Ok(metadata) = fs::metadata(path) else { continue };
+        if !metadata.is_dir() {
+            let Stat { modified_ns, size_bytes, inode, .. } = Stat::from(&metadata);
+            hasher.update(path.as_os_str().as_encoded_bytes());
+            hasher.update(format!(":{modified_ns}:{size_bytes}:{inode}\n").as_bytes());
         }
     }
     Some(hasher.finalize().to_string())
+}
+
+fn is_compared(entry: &DirEntry) -> bool {
+    let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+    !is_hidden && !entry.path().join("CACHEDIR.TAG").exists()
 }
 
 #[cfg(test)]
