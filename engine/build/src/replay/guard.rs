@@ -44,7 +44,7 @@ pub(super) fn cargo_variables() -> BTreeMap<String, String> {
 /// Why builds of `plugin` with the command `cargo` cannot be recorded; `None` if they can.
 pub(super) fn unrecordable(plugin: &PluginPackage, cargo: &Command) -> Option<String> {
     let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    if let Some(name) = WRAPPER_VARIABLES.iter().find(is_set) {
+    if let Some(name) = WRAPPER_VARIABLES.into_iter().find(is_set) {
         return Some(format!("{name} is set"));
     }
     let in_file = |path: PathBuf| {

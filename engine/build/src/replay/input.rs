@@ -176,7 +176,8 @@ fn tree_hash(dir: &Path) -> Option<String> {
 
 fn is_compared(entry: &DirEntry) -> bool {
     let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-    !is_hidden && !entry.path().join("CACHEDIR.TAG").exists()
+    let is_cargos = || entry.file_type().is_dir() && entry.path().join("CACHEDIR.TAG").exists();
+    !is_hidden && !is_cargos()
 }
 
 #[cfg(test)]
