@@ -1,4 +1,4 @@
-//! Files that are there as a whole or not at all.
+//! Writes files that appear as a whole or not at all.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -6,15 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Makes `path` hold `contents`, through a temporary file beside it. A file that holds them
-/// already stays as it is, so that its inode and times go on saying that nothing changed.
+/// Makes `path` hold `contents`, by a temporary file beside it that is renamed. A file that holds
+/// them already is left alone, so that its inode and times show that nothing changed.
 ///
-/// The temporary file's name ends in `.tmp`: whoever looks for libraries does not see it.
+/// The temporary file's name ends in `.tmp`, so nobody takes it for a library.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     write_with_mode(path, contents, 0o644)
 }
 
-/// As `write`, for a program or a library.
+/// As [`write`], with the permissions of a program or a library.
 pub(crate) fn write_executable(path: &Path, contents: &[u8]) -> io::Result<()> {
     write_with_mode(path, contents, 0o755)
 }
@@ -41,8 +41,8 @@ fn holds(path: &Path, contents: &[u8]) -> bool {
     same_size && fs::read(path).is_ok_and(|present| present == contents)
 }
 
-/// Dates a file so that it is the newest beside `others`, whatever the clock says: it may have been set
-/// back since these were written.
+/// Sets the modification time of `path` to now, or to later than all of `others` if the clock was set
+/// back since they were written.
 pub(crate) fn date_as_newest(
     path: &Path,
     others: impl Iterator<Item = SystemTime>,

@@ -1,4 +1,4 @@
-//! Building hosts and plugins.
+//! Builds hosts and plugins.
 
 use std::env::consts::DLL_SUFFIX;
 use std::fs;
@@ -22,66 +22,95 @@ pub(crate) mod link;
 mod lock;
 pub(crate) mod profile;
 
-/// How to build; the default is the profile `hotswap`: the one of that name in the workspace's
-/// manifest, or else a debug build whose debug information is left out.
+/// How to build.
+///
+/// By default plugins are built with the profile `hotswap`: the profile of that name in the
+/// workspace's manifest, or else [`DEFAULT_PROFILE`](crate::DEFAULT_PROFILE), a debug build without
+/// debug information. Hosts are built with cargo's default profile.
+///
+/// ```
+/// use hotswap_build::{BuildOptions, StoreLimits};
+///
+/// let options = BuildOptions {
+///     release: true,
+///     cargo_flags: vec!["--features".into(), "fancy".into()],
+///     store_limits: StoreLimits { count: 5, ..StoreLimits::default() },
+///     ..BuildOptions::default()
+/// };
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
-    /// Build with the profile `release`.
+    /// Whether to build with the profile `release`.
     pub release: bool,
-    /// More flags for cargo, such as `--features` and a list.
+    /// More flags for cargo, each an argument of its own.
     pub cargo_flags: Vec<String>,
-    /// Go through cargo also where only sources changed.
+    /// Whether to run cargo even if only sources have changed since the last build. Otherwise such
+    /// a build repeats the compiler calls of an earlier one, which saves the time of cargo.
     pub no_replay: bool,
-    /// What makes a function live by its name, instead of `live_`.
+    /// The prefix of the names that are live in a module marked `#[live]`; `None` for `live_`.
     pub live_prefix: Option<String>,
-    /// Keep what is usually removed after the build, and say where it is.
+    /// Whether to keep the temporary files of the build. A [`BuildMessage::Output`] says where they
+    /// are.
     pub leave_temps: bool,
-    /// How much the store keeps of the plugin.
+    /// How many builds of the plugin the store keeps.
     pub store_limits: StoreLimits,
-    /// When the save was noticed that the build is for; from then until it begins is its phase
-    /// `notice`.
+    /// When the change was noticed that the build is for. The time from then until the build begins
+    /// is its phase `notice`; `None` if there is no such phase.
     pub noticed: Option<Instant>,
 }
 
 /// A plugin that was built: an artifact in the store.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// The name that the artifact says of itself.
+    /// The plugin's name, as the artifact gives it.
     pub plugin: String,
-    /// The identity of its code. The same source built again has the same one, also under
-    /// another commit.
+    /// The identity of its code. Building the same sources again gives the same id, also after a
+    /// commit.
     pub build_id: BuildId,
-    /// Where it lies in the store.
+    /// The path of the artifact in the store.
     pub artifact: PathBuf,
     /// The state of the git work tree when the build began; `None` outside a repository.
     pub source: Option<Source>,
-    /// How many warnings the compiler gave, about this plugin and what it depends on.
+    /// How many warnings the compiler gave for this plugin and its dependencies.
     pub warnings: usize,
-    /// What the build changed.
+    /// What changed, compared with the build before.
     pub effect: BuildEffect,
-    /// How long each phase took, in order: `notice` from a save until the build began; `check` what
-    /// there is to do; then `cargo`, or `compile` and `link` where its commands were replayed; then
-    /// `stamp` and `store`, and `install` once that was done.
+    /// How long each phase took, in order:
+    ///
+    /// | phase | what it does |
+    /// |---|---|
+    /// | `notice` | waits, from the change until the build begins; only with [`BuildOptions::noticed`] |
+    /// | `check` | finds out what has to be compiled |
+    /// | `cargo` | runs cargo |
+    /// | `compile`, `link` | runs the compilers without cargo |
+    /// | `stamp` | writes build id and git facts into the library |
+    /// | `store` | puts the artifact into the store |
+    /// | `install` | copies it into a plugin directory; after [`install`](Self::install) |
     pub phases: Vec<PhaseTiming>,
 }
 
-/// What a build changed, compared with the one before it.
+/// What a build changed, compared with the build before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildEffect {
-    /// The code is another one.
+    /// The code differs.
     NewCode,
-    /// The sources changed, but the code that they make is what it was.
+    /// The sources differ, but they compile to the same code.
     SameCode,
-    /// The sources are what they were.
+    /// The sources are the same.
     UpToDate,
 }
 
 impl Built {
-    /// Brings the artifact into a host's plugin directory as `<plugin>.so` and returns its path.
+    /// Copies the artifact into the plugin directory `out_dir` as `<plugin>.so` and returns the
+    /// path of that file.
     ///
-    /// The file appears there as a whole or not at all, and one that is the same already is left
-    /// alone. A host that has the earlier file mapped keeps that one, as it has another inode.
+    /// The file appears as a whole or not at all. A file with the same content is left alone. Any
+    /// other one is replaced and not overwritten, so a host that has it mapped is not disturbed.
+    ///
+    /// # Errors
+    /// [`Artifact`](crate::BuildErrorKind::Artifact) if the stored file is not this build any more,
+    /// or if the file cannot be written.
     pub fn install(&mut self, out_dir: &Path) -> Result<PathBuf, BuildError> {
         let began = Instant::now();
         let path = store::install(&self.plugin, self.build_id, &self.artifact, out_dir)?;
@@ -90,14 +119,15 @@ impl Built {
         Ok(path)
     }
 
-    /// Whoever loads the artifact tells how it was built; nothing depends on that.
+    /// Stores the phases beside the artifact, for the host that loads it. Nothing depends on them,
+    /// so errors are ignored.
     fn keep_phases(&self) {
         if self.effect == BuildEffect::NewCode {
             let _ = store::keep_phases(&self.artifact, &self.phases);
         }
     }
 
-    /// Whether a host's plugin directory has this very code already.
+    /// Whether the plugin directory `out_dir` has this build already.
     pub fn is_in(&self, out_dir: &Path) -> bool {
         let installed = fs::read(out_dir.join(format!("{}{DLL_SUFFIX}", self.plugin)));
         let facts = installed.ok().and_then(|bytes| artifact::inspect(&bytes).ok());
@@ -105,8 +135,25 @@ impl Built {
     }
 }
 
-/// Builds a host's program in the ordinary target directory of its workspace and returns its
-/// path.
+/// Builds the program of `host` in the target directory of its workspace and returns its path.
+///
+/// Of `options` only `release` and `cargo_flags` apply to a host. `on_message` is called on the
+/// calling thread.
+///
+/// ```no_run
+/// use hotswap_build::{BuildOptions, Cancel, HostPackage, build_host};
+///
+/// # fn main() -> Result<(), hotswap_build::BuildError> {
+/// let host = HostPackage::open("sample-host".as_ref())?;
+/// let mut show = |message| println!("{message:?}");
+/// let program = build_host(&host, &BuildOptions::default(), &Cancel::default(), &mut show)?;
+/// println!("{}", program.display());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Its [kind](BuildError::kind) is `Compile`, `Cancelled` or `Setup`.
 pub fn build_host(
     host: &HostPackage,
     options: &BuildOptions,
@@ -126,16 +173,24 @@ pub fn build_host(
     let compiled = compile(package, command, cancel, on_message)?;
     compiled.program(&host.bin).ok_or_else(|| {
         BuildError::setup(format!(
-            "cargo built `{}` without its program `{}`; do the cargo flags choose something else?",
-            host.name, host.bin
+            "cargo did not build the program `{}` of `{}`; do the cargo flags select another target?",
+            host.bin, host.name
         ))
     })
 }
 
-/// Makes a shared library of a plugin, stamps it, and puts it into the store of its workspace.
+/// Builds a plugin as a shared library, stamps that, and puts it into the store of its workspace.
 ///
-/// Several processes may build in one workspace at the same time: the file that cargo made is
+/// `on_message` is called on the calling thread, with each diagnostic, each package that is
+/// finished, and each other line of output. See the [crate's example](crate).
+///
+/// Several processes can build in one workspace at the same time: the library that cargo made is
 /// read while no other build can change it, and is never written to.
+///
+/// # Errors
+/// The error's [kind](BuildError::kind) says whether the sources do not compile, the build was
+/// cancelled, something around it is wrong, or the result is not an artifact. The store is
+/// unchanged then.
 pub fn build_plugin(
     plugin: &PluginPackage,
     options: &BuildOptions,
@@ -152,7 +207,7 @@ pub fn build_plugin(
     let source = match source {
         Ok(Ok(source)) => source,
         Ok(Err(error)) => {
-            let text = format!("`{}` gets no git facts: {}", plugin.name, error.message());
+            let text = format!("`{}` is built without git facts: {}", plugin.name, error.message());
             on_message(BuildMessage::Output(text));
             None
         }
@@ -161,7 +216,7 @@ pub fn build_plugin(
 
     let linked_at = Instant::now();
     let build_id = artifact::stamp(&mut library, source.as_ref()).map_err(|error| {
-        BuildError::artifact(format!("`{}` compiles, but is no plugin: {error}", plugin.name))
+        BuildError::artifact(format!("`{}` compiles, but is not a plugin: {error}", plugin.name))
     })?;
     let stamped_at = Instant::now();
     let store = plugin.store()?;
@@ -186,8 +241,8 @@ pub fn build_plugin(
     Ok(built)
 }
 
-/// What was compiled may be what it was before, and what was not may be another build's than the
-/// last one's.
+/// Recompiling can give identical code, and an untouched library can differ from the last
+/// artifact; the build ids decide.
 fn judge(effect: BuildEffect, build_id: BuildId, replay: &mut Replay<'_>) -> BuildEffect {
     let build_id = build_id.to_string();
     match replay.replace_build_id(build_id.clone()) {
@@ -197,7 +252,7 @@ fn judge(effect: BuildEffect, build_id: BuildId, replay: &mut Replay<'_>) -> Bui
     }
 }
 
-/// One entry a phase, in the order in which they began first.
+/// One entry per phase, with the sum of its times, in the order in which the phases began first.
 fn in_sum(phases: impl Iterator<Item = (&'static str, Duration)>) -> Vec<PhaseTiming> {
     let mut sums: Vec<(&'static str, Duration)> = Vec::new();
     for (phase, elapsed) in phases {
@@ -209,8 +264,8 @@ fn in_sum(phases: impl Iterator<Item = (&'static str, Duration)>) -> Vec<PhaseTi
     sums.into_iter().map(|(phase, elapsed)| PhaseTiming::new(phase, None, elapsed)).collect()
 }
 
-/// Cargo runs in the package's directory, as it would for its author, so that the same
-/// `.cargo/config.toml` and `rust-toolchain.toml` apply.
+/// Adds what all builds with cargo have in common. Cargo runs in the package's directory, as it
+/// would for its author, so that the same `.cargo/config.toml` and `rust-toolchain.toml` apply.
 fn add_common_arguments(
     command: &mut Command,
     manifest_path: &Path,

@@ -1,12 +1,22 @@
-//! Ending a build from elsewhere.
+//! Ends builds from another thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Ends the builds it was given to, from any thread; its clones are the same `Cancel`.
+/// Ends the builds that it was passed to, from any thread. All clones of a `Cancel` are the same one.
 ///
-/// Cancelling is final: a build started afterwards with the same `Cancel` ends at once.
+/// Cancelling is final: a build that is started later with the same `Cancel` ends at once.
+///
+/// ```
+/// use hotswap_build::Cancel;
+///
+/// let cancel = Cancel::default();
+/// let for_the_user = cancel.clone();
+/// // Where the user asks for an end of the build that was given `cancel`:
+/// for_the_user.cancel();
+/// assert!(cancel.is_cancelled());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Cancel {
     state: Arc<Mutex<State>>,
@@ -15,13 +25,14 @@ pub struct Cancel {
 #[derive(Debug, Default)]
 struct State {
     cancelled: bool,
-    /// The process groups of the running builds. None of their leaders has been reaped, so no
-    /// id in here can belong to a stranger.
+    /// The process groups of the running builds. None of their leaders has been reaped, so no id
+    /// in here can belong to another process.
     groups: Vec<Pid>,
 }
 
 impl Cancel {
-    /// Kills the process group of each build that runs with this `Cancel`, compilers included.
+    /// Kills the processes of all builds that run with this `Cancel`, cargo and compilers. Such a
+    /// build fails with [`BuildErrorKind::Cancelled`](crate::BuildErrorKind::Cancelled).
     pub fn cancel(&self) {
         let mut state = self.lock();
         state.cancelled = true;
@@ -35,7 +46,7 @@ impl Cancel {
         self.lock().cancelled
     }
 
-    /// From here on cancelling kills this group, at once where that has happened already.
+    /// From now on cancelling kills `group`. If that has happened already, it is killed at once.
     pub(crate) fn add_group(&self, group: Pid) {
         let mut state = self.lock();
         state.groups.push(group);
@@ -44,7 +55,7 @@ impl Cancel {
         }
     }
 
-    /// To be called before the group's leader is reaped.
+    /// Must be called before the leader of `group` is reaped.
     pub(crate) fn remove_group(&self, group: Pid) {
         self.lock().groups.retain(|other| *other != group);
     }
@@ -54,7 +65,7 @@ impl Cancel {
     }
 }
 
-/// The only way this fails is that the group has ended already, which is what is wanted.
+/// Fails only if the group has ended already, which is just as well.
 pub(crate) fn kill(group: Pid) {
     let _ = kill_process_group(group, Signal::KILL);
 }

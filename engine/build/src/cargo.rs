@@ -1,4 +1,4 @@
-//! Running cargo, its pipes always drained.
+//! Runs cargo, and reads all its output while it runs, so that cargo never waits for a full pipe.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,17 +12,19 @@ use cargo_metadata::Message;
 use crate::Cancel;
 use crate::process::Running;
 
-/// How many lines of output may wait for a caller who is busy, before cargo waits too.
+/// How many lines of output are queued for a busy caller before cargo has to wait.
 const QUEUED_LINES: usize = 256;
 
-/// The cargo that runs us, if one does, so that both agree on the toolchain.
+/// The cargo that runs this program, if one does: then both use the same toolchain. Otherwise the
+/// one on the `PATH`.
 pub(crate) fn command() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
 }
 
-/// Runs `command` to its end and hands over its messages in the order they come.
+/// Runs `command` to its end, and calls `on_message` with its messages in the order in which they
+/// arrive.
 ///
-/// A line that is not a message, of either stream, is a [`Message::TextLine`].
+/// A line of stdout that is not a message, and each line of stderr, is a [`Message::TextLine`].
 pub(crate) fn run(
     command: Command,
     cancel: &Cancel,
@@ -35,7 +37,8 @@ pub(crate) fn run(
     running.finish()
 }
 
-/// Ends when both streams are closed, which is when everyone who writes to them has ended.
+/// Receives the messages of both streams. The receiver ends when both are closed, which is when
+/// all processes that write to them have ended.
 fn messages(running: &mut Running<'_>) -> io::Result<Receiver<Message>> {
     let (sender, receiver) = sync_channel(QUEUED_LINES);
     if let Some(stdout) = running.take_stdout() {
@@ -60,7 +63,7 @@ fn forward_messages(stdout: impl Read, sender: &SyncSender<Message>) {
                     return;
                 }
             }
-            // A line that is not UTF-8 is nothing that cargo wrote; what follows it may be.
+            // Cargo does not write lines that are not UTF-8, but it may write the next one.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
             Err(_) => return,
         }

@@ -1,4 +1,4 @@
-//! Why there is no artifact.
+//! The error of this crate's functions.
 
 use std::backtrace::Backtrace;
 use std::fmt;
@@ -17,13 +17,15 @@ pub struct BuildError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildErrorKind {
-    /// The sources do not compile; the diagnostics were reported as messages.
+    /// The sources do not compile. The compiler's diagnostics were passed on as
+    /// [messages](crate::BuildMessage::Diagnostic).
     Compile,
     /// [`Cancel::cancel`](crate::Cancel::cancel) was called.
     Cancelled,
-    /// Packages, their manifests, cargo itself or the machine are not as they have to be.
+    /// A package, its manifest, cargo or the machine is not as it has to be.
     Setup,
-    /// What was built is no artifact, or could not be stored, read back or installed.
+    /// The library that was built is not an artifact, or could not be stored, read back or
+    /// installed.
     Artifact,
 }
 
@@ -33,7 +35,7 @@ impl BuildError {
         self.kind
     }
 
-    /// Where in the program it arose.
+    /// Where in the program the error was created.
     pub fn backtrace(&self) -> &Backtrace {
         &self.backtrace
     }
@@ -55,7 +57,8 @@ impl BuildError {
         Self::new(BuildErrorKind::Artifact, message.into())
     }
 
-    /// A build that fails has time for a backtrace; names are looked up only when it is shown.
+    /// A failed build has the time to capture a backtrace. Its names are looked up only when it is
+    /// shown.
     fn new(kind: BuildErrorKind, message: String) -> Self {
         Self { kind, message, backtrace: Backtrace::force_capture() }
     }

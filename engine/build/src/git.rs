@@ -1,15 +1,16 @@
-//! What git says about a plugin's source.
+//! The git facts of a plugin's source: its commit and branch, and whether files differ from it.
 
 use std::path::Path;
 
 use git2::{ErrorCode, Repository, StatusOptions};
 use hotswap_artifact::Source;
 
-/// The state of the work tree that `dir` lies in: `None` outside a repository and in one without
-/// commits.
+/// The state of the work tree that contains `dir`; `None` outside a repository, and in a repository
+/// without commits.
 ///
-/// Dirty means that tracked files differ from the commit, or that there are files which are
-/// neither tracked nor ignored, anywhere in the work tree: a plugin may depend on any of them.
+/// The work tree is dirty if a tracked file differs from the commit, or if there is a file that is
+/// neither tracked nor ignored. All of the work tree counts, since a plugin may depend on any file
+/// in it.
 pub(crate) fn source(dir: &Path) -> Result<Option<Source>, git2::Error> {
     let repository = match Repository::discover(dir) {
         Ok(repository) => repository,

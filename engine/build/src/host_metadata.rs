@@ -18,20 +18,20 @@ pub(crate) struct HostMetadata {
 }
 
 impl HostMetadata {
-    /// Whether the package is meant to be a host, be its table right or wrong.
+    /// Whether `package` is meant to be a host, even if its table has errors.
     pub(crate) fn is_in(package: &Package) -> bool {
         package.metadata.get("hotswap").is_some_and(|table| {
-            // That of a plugin says which files it is made of.
+            // Only a plugin's table has these keys.
             table.get("include").or_else(|| table.get("exclude")).is_none()
         })
     }
 
-    /// `None` where the package is no host.
+    /// Reads the table of `package`; `None` if it has none.
     pub(crate) fn of(package: &Package) -> Result<Option<Self>, BuildError> {
         let Some(table) = package.metadata.get("hotswap") else { return Ok(None) };
         Self::deserialize(table).map(Some).map_err(|error| {
             BuildError::setup(format!(
-                "{}: [package.metadata.hotswap]: {error}; it takes `plugins`, a list of package \
+                "{}: [package.metadata.hotswap]: {error}; its keys are `plugins`, a list of package \
                  names or paths, and `plugin-dir`, a path",
                 package.manifest_path
             ))

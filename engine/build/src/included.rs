@@ -10,17 +10,30 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::BuildError;
 
-/// Which files in a plugin's package, besides Rust sources, count as its sources: they are watched,
-/// and what is in them is part of what identifies a build.
+/// Which files in a plugin's package count as its sources, besides Rust sources. A [`Watcher`] reports
+/// when they change, and their content is part of the build id.
 ///
-/// A plugin says it in its manifest; `hotswap build` adds what its flags say. The expressions are
-/// searched for in paths relative to the package, such as `assets/texts/de.txt`.
+/// A plugin names them in its manifest; `hotswap build` adds those of its flags. Each entry is a
+/// [regular expression](regex). It matches if it is found in a file's path relative to the package,
+/// such as `assets/texts/de.txt`.
 ///
 /// ```toml
 /// [package.metadata.hotswap]
 /// include = ["^assets/"]
 /// exclude = ["\\.bak$"]
 /// ```
+///
+/// ```no_run
+/// use hotswap_build::PluginPackage;
+///
+/// # fn main() -> Result<(), hotswap_build::BuildError> {
+/// let mut plugin = PluginPackage::open("sample-plugins/world".as_ref())?;
+/// plugin.included = plugin.included.and(&["^texts/".to_owned()], &["~$".to_owned()])?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`Watcher`]: crate::Watcher
 #[derive(Clone, Debug, Default)]
 pub struct IncludedFiles {
     include: RegexSet,
@@ -36,18 +49,24 @@ struct Table {
 }
 
 impl IncludedFiles {
-    /// Those that one of the first expressions is found in, and none of the others.
+    /// The files whose path matches one expression of `include` and none of `exclude`.
+    ///
+    /// # Errors
+    /// [`Setup`](crate::BuildErrorKind::Setup) if one is not a regular expression; the text names it.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, BuildError> {
         let set = |expressions: &[String]| {
             RegexSet::new(expressions).map_err(|error| {
-                BuildError::setup(format!("which files to include cannot be understood: {error}"))
+                BuildError::setup(format!("an expression for included files is invalid: {error}"))
             })
         };
         Ok(Self { include: set(include)?, exclude: set(exclude)? })
     }
 
-    /// These, and what one of the first expressions is found in, but nothing that one of the
-    /// others is found in.
+    /// `self` with more expressions: a file's path has to match an expression of `self` or one of
+    /// `include`, and must match none that `self` or `exclude` excludes.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
     pub fn and(&self, include: &[String], exclude: &[String]) -> Result<Self, BuildError> {
         let both = |own: &RegexSet, more: &[String]| [own.patterns(), more].concat();
         Self::new(&both(&self.include, include), &both(&self.exclude, exclude))
@@ -63,13 +82,14 @@ impl IncludedFiles {
             .map_err(|error| BuildError::setup(format!("{manifest}: {error}")))
     }
 
-    /// Whether this file, relative to the package, is one of them.
+    /// Whether `file` is included; its path is relative to the package.
     pub(crate) fn has(&self, file: &Path) -> bool {
         let text = file.to_string_lossy();
         self.include.is_match(&text) && !self.exclude.is_match(&text)
     }
 
-    /// The hash of what is in them; `None` where none are asked for.
+    /// A hash of the names and contents of the included files; `None` if there is no expression to
+    /// include any.
     pub(crate) fn hash(&self, package_dir: &Path) -> Option<String> {
         if self.include.is_empty() {
             return None;
@@ -77,19 +97,20 @@ impl IncludedFiles {
         let mut hasher = blake3::Hasher::new();
         for file in self.files(package_dir) {
             hasher.update(file.as_os_str().as_encoded_bytes());
-            // One that is gone by now is told by the watcher.
+            // A file that was removed just now counts as empty; the watcher reports its removal.
             let content = fs::read(package_dir.join(&file)).unwrap_or_default();
             hasher.update(blake3::hash(&content).as_bytes());
         }
         Some(hasher.finalize().to_hex()[..32].to_owned())
     }
 
-    /// In order, relative to the package.
+    /// The included files, sorted, with paths relative to the package.
     fn files(&self, package_dir: &Path) -> Vec<PathBuf> {
         // A link to a directory is not followed: it may lead back.
         let entries = WalkDir::new(package_dir).into_iter().filter_entry(is_entered).flatten();
         let files = entries.filter(|entry| entry.path().is_file());
-        let files = files.filter_map(|entry| Some(entry.path().strip_prefix(package_dir).ok()?.to_owned()));
+        let files =
+            files.filter_map(|entry| Some(entry.path().strip_prefix(package_dir).ok()?.to_owned()));
         let mut files: Vec<PathBuf> = files.filter(|file| self.has(file)).collect();
         files.sort_unstable();
         files

@@ -1,9 +1,12 @@
 //! From source to artifact: cargo, git, watching, and the artifact store.
 //!
-//! A plugin is an ordinary library crate. [`build_plugin`] makes a shared library of it, in a
-//! target directory of its own so that neither an editor's checks nor a build of the workspace
-//! hold its lock; stamps the build id and the git facts into the finished file; and keeps the
-//! result in a [`Store`], from where [`Built::install`] brings it into a host's plugin directory.
+//! A plugin is an ordinary library crate. [`build_plugin`] does three things with it:
+//!
+//! 1. It builds a shared library, in a target directory of its own, so that it need not wait for
+//!    an editor's checks or a build of the workspace.
+//! 2. It stamps the build id and the git facts into that library, which makes it an artifact.
+//! 3. It keeps the artifact in a [`Store`]. From there [`Built::install`] copies it into a host's
+//!    plugin directory.
 //!
 //! ```no_run
 //! use hotswap_build::{BuildMessage, BuildOptions, Cancel, HostPackage, build_plugin};
@@ -23,8 +26,18 @@
 //! # }
 //! ```
 //!
-//! Everything blocks; call it from a thread of its own. A [`Cancel`] ends a build from elsewhere,
-//! and a [`Watcher`] tells which plugins to build again.
+//! All functions here block: call them from a thread of their own. A [`Cancel`] ends a build from
+//! another thread, and a [`Watcher`] reports which plugins need another build.
+//!
+//! | to | use |
+//! |---|---|
+//! | find a host and its plugins | [`HostPackage`], [`PluginPackage`] |
+//! | build them | [`build_host`], [`build_plugin`] with [`BuildOptions`] |
+//! | follow and end a build | [`BuildMessage`], [`Cancel`] |
+//! | keep and find earlier builds | [`Store`] |
+//! | build after each change | [`Watcher`] |
+//! | compare the sources of two builds | [`source_diff()`] |
+//! | make plugins a part of the host | [`link_statically`], [`unlink_statically`] |
 
 #![forbid(unsafe_code)]
 
@@ -50,7 +63,7 @@ mod store;
 // When to build it again.
 mod watch;
 
-/// What is read of files that others write, for tests that write anything into them.
+/// Parsers of files that other programs write, for tests that feed them arbitrary content.
 #[doc(hidden)]
 pub mod inputs {
     pub use crate::replay::inputs::{compiler_notes, dep_info, record};

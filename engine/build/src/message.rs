@@ -1,26 +1,27 @@
-//! What a build says while it runs.
+//! The messages of a running build.
 
 use std::path::{Path, PathBuf};
 
 use cargo_metadata::diagnostic::{Diagnostic as RustcDiagnostic, DiagnosticLevel as RustcLevel};
 use serde::{Deserialize, Serialize};
 
-/// One thing that a running build has to say.
+/// A message of a running build.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum BuildMessage {
-    /// Another package is finished, or was already up to date.
+    /// Another package was compiled, or was already up to date.
     Progress {
-        /// How many packages are finished.
+        /// How many packages are finished so far.
         done: usize,
-        /// How many there are at most, where that is known.
+        /// The largest number of packages that this build may compile; `None` if it is unknown.
         total: Option<usize>,
-        /// The name of the crate that was finished.
+        /// The crate name of the package that is finished.
         package: String,
     },
-    /// The compiler has something to say about the source.
+    /// An error, warning or note of the compiler.
     Diagnostic(Diagnostic),
-    /// Any other line of output, such as cargo's `Compiling …`, without its line break.
+    /// Any other line of output, without its line break: one of cargo, such as `Compiling …`, or a
+    /// remark of this crate.
     Output(String),
 }
 
@@ -29,13 +30,14 @@ pub enum BuildMessage {
 pub struct Diagnostic {
     /// How serious it is.
     pub level: DiagnosticLevel,
-    /// The message alone, on one line as a rule.
+    /// The message alone; usually one line.
     pub message: String,
-    /// The message with its source excerpt, as cargo shows it: many lines, with ANSI colours.
+    /// The message with its source excerpt, as cargo shows it: several lines with ANSI colours.
     pub rendered: String,
-    /// The error code or the lint's name, such as `E0308` or `unused_variables`.
+    /// The error code or the lint's name, such as `E0308` or `unused_variables`; `None` if the
+    /// message has neither.
     pub code: Option<String>,
-    /// The file it is about, as an absolute path.
+    /// The absolute path of the file that it is about; `None` if it is about no file.
     pub file: Option<PathBuf>,
     /// The line in that file, counted from 1.
     pub line: Option<u32>,
@@ -46,20 +48,20 @@ pub struct Diagnostic {
 /// How serious a [`Diagnostic`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DiagnosticLevel {
-    /// It does not compile.
+    /// The code does not compile.
     Error,
-    /// It compiles, but something is suspicious.
+    /// The code compiles, but looks wrong.
     Warning,
-    /// Something to know.
+    /// Additional information.
     Note,
-    /// Something to do.
+    /// A suggestion.
     Help,
 }
 
 impl Diagnostic {
-    /// `None` for the compiler's summaries ("aborting due to …"), which cargo does not show either.
+    /// Translates a message of a compiler that ran in `dir`: the message's paths are relative to it.
     ///
-    /// The compiler names files relative to `dir`, its current directory.
+    /// `None` for a summary ("aborting due to …"), which cargo does not show either.
     pub(crate) fn from_rustc(message: RustcDiagnostic, dir: &Path) -> Option<Self> {
         if is_summary(&message) {
             return None;
@@ -83,6 +85,8 @@ impl Diagnostic {
     }
 }
 
+/// Whether a message only sums up others. No field of the message says so; cargo, too, has only the
+/// text to go by.
 fn is_summary(message: &RustcDiagnostic) -> bool {
     let text = &message.message;
     message.spans.is_empty()

@@ -15,29 +15,32 @@ use crate::workspace::{Workspace, depends_on_plugin_api, find_manifest, list};
 ///
 /// ```toml
 /// [package.metadata.hotswap]
-/// plugins = ["world", "../plugins/cat"] # packages of the workspace, or paths from here
-/// plugin-dir = "plugins"                # optional, a path from here
+/// # Names of packages in the workspace, or paths relative to this manifest.
+/// plugins = ["world", "../plugins/cat"]
+/// # Optional: a path relative to this manifest.
+/// plugin-dir = "plugins"
 /// ```
 #[derive(Clone, Debug)]
 pub struct HostPackage {
     /// The package's name.
     pub name: String,
-    /// The name of the program: `default-run`, or the package's only one, or the one of its name.
+    /// The name of its program: the manifest's `default-run`, else the package's only program,
+    /// else the program that is named like the package.
     pub bin: String,
     /// The directory of its manifest.
     pub dir: PathBuf,
-    /// Its `Cargo.toml`.
+    /// The path of its `Cargo.toml`.
     pub manifest_path: PathBuf,
-    /// The directory of the workspace it belongs to; its own where it belongs to no other.
+    /// The root directory of its workspace; its own directory if it is not part of a workspace.
     pub workspace_root: PathBuf,
     /// The workspace's target directory.
     pub target_dir: PathBuf,
-    /// Where the host finds its artifacts: `plugin-dir`, or else
+    /// The directory from which the host loads its artifacts: the manifest's `plugin-dir`, or else
     /// `<target>/hotswap/plugins/<package name>`.
     pub plugin_dir: PathBuf,
     /// Its plugins, in the order of the manifest.
     pub plugins: Vec<PluginPackage>,
-    /// How many packages a build of it compiles at most.
+    /// The largest number of packages that a build of it compiles, itself included.
     pub package_count: usize,
 }
 
@@ -48,22 +51,28 @@ pub struct PluginPackage {
     pub name: String,
     /// The directory of its manifest.
     pub dir: PathBuf,
-    /// Its `Cargo.toml`.
+    /// The path of its `Cargo.toml`.
     pub manifest_path: PathBuf,
-    /// The directory of the workspace it belongs to; its own where it belongs to no other.
+    /// The root directory of its workspace; its own directory if it is not part of a workspace.
     pub workspace_root: PathBuf,
-    /// The workspace's target directory. Plugins are built below it, in `hotswap`.
+    /// The workspace's target directory. Plugins are built in its subdirectory `hotswap`.
     pub target_dir: PathBuf,
-    /// Its own directory and those of the path dependencies it is built from.
+    /// The directories of the package and of all its path dependencies, sorted. Dependencies that
+    /// only tests need are left out.
     pub source_dirs: Vec<PathBuf>,
-    /// Which files besides Rust sources are its sources too.
+    /// Which files of the package count as its sources, besides Rust sources.
     pub included: IncludedFiles,
-    /// How many packages a build of it compiles at most.
+    /// The largest number of packages that a build of it compiles, itself included.
     pub package_count: usize,
 }
 
 impl HostPackage {
     /// Reads the manifest in `dir` and finds the plugins that it names.
+    ///
+    /// # Errors
+    /// [`Setup`](crate::BuildErrorKind::Setup) if `dir` is not a package with a program, if its
+    /// manifest names no plugins or one that cannot be found, or if the package depends on one of
+    /// its plugins.
     pub fn open(dir: &Path) -> Result<Self, BuildError> {
         let manifest_path = find_manifest(dir)?;
         let workspace = Workspace::load(&manifest_path)?;
@@ -75,8 +84,8 @@ impl HostPackage {
         refuse_plugin_dependency(
             &workspace,
             package,
-            "a host never depends on its plugins, unless in a feature for static linking that is off by \
-             default",
+            "a host must not depend on its plugins, except in a feature for static linking that is off \
+             by default",
         )?;
 
         let dir = dir_of(package);
@@ -98,6 +107,22 @@ impl HostPackage {
 
 impl PluginPackage {
     /// Reads the manifest in `dir`.
+    ///
+    /// ```no_run
+    /// use hotswap_build::PluginPackage;
+    ///
+    /// # fn main() -> Result<(), hotswap_build::BuildError> {
+    /// let plugin = PluginPackage::open("sample-plugins/world".as_ref())?;
+    /// for build in plugin.store()?.list(&plugin.name)? {
+    ///     println!("{} has {} bytes", build.build_id, build.size_bytes);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Setup`](crate::BuildErrorKind::Setup) if `dir` is not a package with a library that depends
+    /// on `hotswap-plugin`, or if the package depends on another plugin.
     pub fn open(dir: &Path) -> Result<Self, BuildError> {
         let manifest_path = find_manifest(dir)?;
         let workspace = Workspace::load(&manifest_path)?;
@@ -112,7 +137,10 @@ impl PluginPackage {
         }
     }
 
-    /// The store that artifacts of this workspace are kept in.
+    /// Opens the store for the artifacts of this workspace, and creates it if there is none.
+    ///
+    /// # Errors
+    /// [`Artifact`](crate::BuildErrorKind::Artifact) if its directory cannot be created.
     pub fn store(&self) -> Result<Store, BuildError> {
         Store::open(&self.target_dir.join("hotswap/store"))
     }
@@ -120,19 +148,19 @@ impl PluginPackage {
     fn of(workspace: &Workspace, package: &Package) -> Result<Self, BuildError> {
         if !package.targets.iter().any(|target| target.kind.iter().any(is_library)) {
             return Err(BuildError::setup(format!(
-                "`{}` cannot be a plugin, since it has no library: add a src/lib.rs to {}",
+                "`{}` cannot be a plugin, because it has no library: add a src/lib.rs to {}",
                 package.name,
                 dir_of(package).display()
             )));
         }
         if !depends_on_plugin_api(package) {
             return Err(BuildError::setup(format!(
-                "`{}` is not a plugin, since it does not depend on `hotswap-plugin`: add that to \
+                "`{}` is not a plugin, because it does not depend on `hotswap-plugin`: add that to \
                  [dependencies] in {}",
                 package.name, package.manifest_path
             )));
         }
-        refuse_plugin_dependency(workspace, package, "a plugin never depends on another one")?;
+        refuse_plugin_dependency(workspace, package, "a plugin must not depend on another plugin")?;
 
         let dependencies = workspace.dependencies(package);
         let local = dependencies.iter().filter(|package| package.source.is_none());
@@ -151,14 +179,14 @@ impl PluginPackage {
     }
 }
 
-/// What to say about a manifest that has only a `[workspace]`.
+/// The error for a manifest that has only a `[workspace]`.
 fn no_package(workspace: &Workspace, manifest_path: &Path) -> BuildError {
     let members = workspace.members();
     let hosts = members.iter().filter(|member| HostMetadata::is_in(member));
     let hosts: Vec<_> =
         hosts.map(|host| format!("{} (`{}`)", dir_of(host).display(), host.name)).collect();
     let advice = if hosts.is_empty() {
-        "none of its members has a [package.metadata.hotswap] that would make it a host".to_owned()
+        "none of its members is a host: a host has a [package.metadata.hotswap]".to_owned()
     } else {
         format!("give the directory of one of its hosts: {}", hosts.join(", "))
     };
@@ -173,8 +201,8 @@ fn plugins_named(workspace: &Workspace, package: &Package) -> Result<HostMetadat
         None => "has no [package.metadata.hotswap], so it names no plugins",
     };
     Err(BuildError::setup(format!(
-        "{} {problem}: add them there as `[package.metadata.hotswap] plugins = [\"…\"]`; packages \
-         of this workspace: {}",
+        "{} {problem}: add `plugins = [\"…\"]` to its [package.metadata.hotswap]; packages of this \
+         workspace: {}",
         package.manifest_path,
         workspace.plugin_candidates()
     )))
@@ -199,7 +227,8 @@ fn open_plugins(
     Ok(plugins)
 }
 
-/// A name of a member, or else a path, which may lead into another workspace.
+/// Opens the plugin that `entry` names: the name of a workspace member, or else a path, which may
+/// lead into another workspace.
 fn open_plugin(
     workspace: &Workspace,
     host: &Package,
@@ -214,7 +243,7 @@ fn open_plugin(
     }
     Err(BuildError::setup(format!(
         "{} names the plugin `{entry}`, which is neither a package of this workspace nor a \
-         directory beside the manifest; packages of this workspace: {}",
+         directory relative to the manifest; packages of this workspace: {}",
         host.manifest_path,
         workspace.plugin_candidates()
     )))
@@ -246,12 +275,12 @@ fn program(package: &Package) -> Result<String, BuildError> {
         (None, [name]) => Ok((*name).to_owned()),
         (None, names) if names.contains(&package.name.as_str()) => Ok(package.name.to_string()),
         (None, []) => Err(BuildError::setup(format!(
-            "`{}` cannot be a host, since it has no program: add a src/main.rs to {}",
+            "`{}` cannot be a host, because it has no program: add a src/main.rs to {}",
             package.name,
             dir_of(package).display()
         ))),
         (None, names) => Err(BuildError::setup(format!(
-            "`{}` has several programs, {}: name the host with `default-run` in {}",
+            "`{}` has several programs, {}: choose one with `default-run` in {}",
             package.name,
             list(names.iter().copied()),
             package.manifest_path
@@ -265,6 +294,6 @@ fn is_library(kind: &TargetKind) -> bool {
 }
 
 fn dir_of(package: &Package) -> PathBuf {
-    // A manifest path always has a parent; without one the package would be where we are.
+    // A manifest path always has a parent.
     package.manifest_path.parent().unwrap_or(".".as_ref()).into()
 }

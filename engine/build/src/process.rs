@@ -1,4 +1,4 @@
-//! A program in a process group of its own, which never runs for longer than its caller wants.
+//! A child process in a process group of its own, which is killed when its caller gives up.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -8,7 +8,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::cancel::{Cancel, kill};
 
-/// Ends the process group when dropped before its time, be it by an error or by a panic.
+/// A child process. If it is dropped before [`finish`](Self::finish), by an error or a panic, its
+/// whole process group is killed.
 pub(crate) struct Running<'a> {
     child: Child,
     group: Pid,
@@ -17,7 +18,8 @@ pub(crate) struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    /// Starts a program whose output is read through pipes, and must be.
+    /// Starts `command` with pipes for its output. The caller must read them, or the program may
+    /// wait forever.
     pub(crate) fn start(mut command: Command, cancel: &'a Cancel) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn()?;
@@ -34,13 +36,13 @@ impl<'a> Running<'a> {
         self.child.stderr.take()
     }
 
-    /// Waits for its end.
+    /// Waits until the program ends.
     pub(crate) fn finish(mut self) -> io::Result<ExitStatus> {
         self.reap()
     }
 
-    /// Waits in two steps, since the process id is free for others as soon as it is reaped: no
-    /// `Cancel` may know it any longer by then.
+    /// Waits in two steps. As soon as the process is reaped, the system may give its id to another
+    /// process, so the `Cancel` must forget the id before that.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(self.group), options) {}

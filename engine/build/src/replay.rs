@@ -1,13 +1,20 @@
-//! Building without cargo what cargo has built before, while only sources change.
+//! Builds without cargo, as long as only sources have changed since a build with cargo.
 //!
-//! A real run of cargo is noted: each call of a compiler for a crate of the plugin's author, with
-//! its environment. As long as nothing that cargo goes by has changed, the calls for the crates
-//! whose sources changed are made again, and for those that need them. That saves cargo's own
-//! time, and the toolchain switch's before it.
+//! A run of cargo is recorded: each compiler call for a crate of the plugin's author, with its
+//! environment. While nothing else changes that decides how cargo calls the compiler, a build repeats
+//! the calls for the crates whose sources changed, and for the crates that depend on these. This saves
+//! the time of cargo, and of the toolchain switch (rustup) before it.
 //!
-//! What comes out goes to a place of its own: what cargo made stays as cargo knows it, so that
-//! both may build in turn. Whether something is up to date is judged by content; a file that was
-//! put back with its old time is a change here, other than for cargo.
+//! The repeated calls write to a directory of their own, so cargo's output stays as cargo left it and
+//! both ways can be used in turn. Content decides whether something is up to date: a file that comes
+//! back with its old modification time is a change here, though not for cargo.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | unit | a library crate of the plugin's author, or the plugin, compiled in one way |
+//! | way to build | a cargo command in an environment; each has a record of its own |
+//! | notes | what a run of cargo leaves about its compiler calls; they are read into the record |
+//! | guard | a file other than a source that decides what cargo does; if it changes, cargo runs |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -37,62 +44,64 @@ mod plan;
 mod record;
 mod run;
 
-/// What is known of a way to build, in its directory.
+/// The file of the record, in the directory of its way to build.
 const RECORD: &str = "record.json";
-/// How many digits name a way to build.
+/// How many hexadecimal digits the name of a way to build has.
 const WAY_DIGITS: usize = 16;
+
 /// See `hotswap_build::inputs`.
 pub(crate) mod inputs {
     use std::path::{Path, PathBuf};
 
     use super::{dep_info::DepInfo, guard::BuildScript, invocation, record::Record};
 
-    /// The files and variables that a `.d` file tells of a compiler that ran in `dir`.
+    /// The files and variables that a `.d` file lists, written by a compiler that ran in `dir`.
     pub fn dep_info(text: &str, dir: &Path) -> (Vec<PathBuf>, Vec<(String, Option<String>)>) {
         let DepInfo { files, env } = DepInfo::parse(text, dir);
         (files, env)
     }
 
-    /// The texts that a script notes, and what a build script asks for; whether either was understood.
+    /// Parses `bytes` as a note of a compiler call, and as the output of a build script; `true` if
+    /// there was something in either.
     pub fn compiler_notes(bytes: &[u8], dir: &Path) -> bool {
         let asked = BuildScript::parse(&String::from_utf8_lossy(bytes), dir, None);
         invocation::texts(bytes).is_some() || asked != BuildScript::default()
     }
 
-    /// How many units a record lists for its plugins, each after those that it needs.
+    /// How many units a record lists for its plugins, when they are put in order.
     pub fn record(bytes: &[u8]) -> usize {
         let record = Record::read(bytes);
         record.plugins.values().map(|plugin| record.in_order(plugin).len()).sum()
     }
 }
 
-/// How many ways to build a workspace are remembered.
+/// How many ways to build are kept for a target directory.
 const REMEMBERED_WAYS: usize = 6;
 
-/// The memory of one way to build the plugins of a workspace: one command, in one environment.
+/// The record of one way to build the plugins of a workspace, with the operations on it.
 ///
 /// Whoever has it must hold the lock of the target directory.
 #[derive(Debug)]
 pub(crate) struct Replay<'a> {
     plugin: &'a PluginPackage,
-    /// The hash of the files besides Rust sources that the plugin is made of.
+    /// The hash of the plugin's included files.
     included: Option<String>,
     dir: PathBuf,
     record: Record,
 }
 
-/// What a build needs next.
+/// What a build has to do next.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Nothing: this library is what the sources make.
+    /// Nothing: the recorded library is up to date.
     UpToDate,
-    /// These units can be compiled again.
+    /// Compile these units without cargo.
     Replay(Outdated),
-    /// Cargo has to run; why, in words.
+    /// Run cargo, for this reason.
     Cargo(String),
 }
 
-/// What is to be compiled again.
+/// The units that have to be compiled again.
 #[derive(Debug)]
 pub(crate) struct Outdated {
     units: Vec<UnitId>,
@@ -100,8 +109,11 @@ pub(crate) struct Outdated {
 }
 
 impl<'a> Replay<'a> {
-    /// What is remembered of building a plugin with this command; an error where its builds cannot
-    /// be remembered, with the reason.
+    /// Opens the record of building `plugin` with the command `cargo`, in which the `included` hash is
+    /// left out.
+    ///
+    /// # Errors
+    /// The reason why such builds cannot be recorded, in words.
     pub(crate) fn open(
         plugin: &'a PluginPackage,
         target_dir: &Path,
@@ -121,11 +133,11 @@ impl<'a> Replay<'a> {
         Ok(Self { plugin, included, dir, record })
     }
 
-    /// Looks what has changed.
+    /// Finds out what has changed, and so what to do.
     pub(crate) fn next(&self) -> Next {
         match plan::plan(&self.record, self.plugin) {
             Plan::Nothing | Plan::Replay(..) if self.has_other_files() => {
-                Next::Cargo("a file that is included besides the sources changed".to_owned())
+                Next::Cargo("an included file changed".to_owned())
             }
             Plan::Nothing => Next::UpToDate,
             Plan::Replay(units, seen) => Next::Replay(Outdated { units, seen }),
@@ -139,18 +151,20 @@ impl<'a> Replay<'a> {
         root.and_then(|root| root.included.as_ref()) != self.included.as_ref()
     }
 
-    /// Has a run of cargo noted; the notes may stay for somebody to look at.
+    /// Makes the run of `command` leave notes. With `stay` they are kept, so that the user can read
+    /// them.
     pub(crate) fn note(&self, command: &mut Command, stay: bool) -> io::Result<Notes> {
         let settings = |dir: &PathBuf| (dir.clone(), guard::settings(self.plugin, dir));
         let settings = self.plugin.source_dirs.iter().map(settings).collect();
         Notes::attach(command, &self.dir, settings, stay)
     }
 
-    /// Takes up what a run of cargo that began at `began` did.
+    /// Records the run of cargo that began at `began` and left these notes.
     ///
-    /// What it left alone, since it had compiled that earlier and nobody had noted how, counts
-    /// among what cargo goes by: should that change, cargo compiles it, and it is noted. But the
-    /// plugin itself is removed, so that cargo's next run notes it.
+    /// Cargo may have found a crate up to date whose compiler call was never noted. The sources of
+    /// such a crate become guards: when they change, cargo compiles the crate, and it is noted. If the
+    /// plugin itself is such a crate, its library is removed, so that the next run of cargo compiles
+    /// and notes it.
     pub(crate) fn learn(
         &mut self,
         notes: &Notes,
@@ -170,7 +184,8 @@ impl<'a> Replay<'a> {
             if let Some(id) = id {
                 if let Some(unit) = self.record.units.get_mut(&id) {
                     unit.diagnostics = run.diagnostics_of(artifact).cloned().collect();
-                    // Where cargo does not see a change, it has to be made to.
+                    // Cargo goes by times, so it may have missed that both the settings and the
+                    // sources changed. Without its output, it compiles the unit again.
                     if settings.get(&unit.package_dir) != Some(&unit.settings)
                         && unit.compiled.has_other_inputs()
                     {
@@ -182,7 +197,7 @@ impl<'a> Replay<'a> {
             } else if is_library(artifact) && is_root {
                 remove_outputs(artifact);
             } else {
-                // Macros and build scripts are cargo's, with all that follows from them.
+                // Procedural macros and build scripts are left to cargo: their sources are guards.
                 files.extend(self.sources_of(artifact));
                 diagnostics.extend(run.diagnostics_of(artifact).cloned());
             }
@@ -210,7 +225,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Compiles again what is outdated. `None` where that fails; cargo says why.
+    /// Compiles these units again. `None` if a compiler fails: then a run of cargo reports why.
     pub(crate) fn run(
         &mut self,
         outdated: Outdated,
@@ -240,22 +255,22 @@ impl<'a> Replay<'a> {
         Ok(Some(Relinked { linking }))
     }
 
-    /// The library as it was compiled last.
+    /// The path of the library that was compiled last.
     pub(crate) fn library(&self) -> Option<&Path> {
         let plugin = self.record.plugins.get(&self.plugin.name)?;
         let outputs = &self.record.units.get(&plugin.root)?.compiled.outputs;
         outputs.iter().map(|output| output.path.as_path()).find(|path| is_shared_library(path))
     }
 
-    /// Whether this is the library that was compiled last, where nothing was compiled since. The file
-    /// system says so already, by its size and times; but these can be had for another content.
+    /// Whether `content` is that of the library that was compiled last. Its size and times have been
+    /// compared already, but a changed file can have the same ones.
     pub(crate) fn is_library(&self, content: &[u8]) -> bool {
         let plugin = self.record.plugins.get(&self.plugin.name);
         let known = plugin.and_then(|plugin| plugin.library.as_ref());
         known.is_none_or(|known| *known == blake3::hash(content).to_string())
     }
 
-    /// Remembers the library as it was compiled.
+    /// Records the content of the library that was compiled last.
     pub(crate) fn remember_library(&mut self, content: &[u8]) -> io::Result<()> {
         let hash = Some(blake3::hash(content).to_string());
         match self.record.plugins.get_mut(&self.plugin.name) {
@@ -267,7 +282,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// What the compilers had to say about the sources as they were compiled last.
+    /// The compilers' diagnostics for the current state of all units.
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
         let Some(plugin) = self.record.plugins.get(&self.plugin.name) else { return Vec::new() };
         let units = self.record.in_order(plugin).into_iter();
@@ -275,7 +290,7 @@ impl<'a> Replay<'a> {
         plugin.diagnostics.iter().chain(of_units).cloned().collect()
     }
 
-    /// Remembers the build id of the artifact, and answers with the one before it.
+    /// Records the build id of the artifact, and returns the one that was recorded before.
     pub(crate) fn replace_build_id(&mut self, build_id: String) -> io::Result<Option<String>> {
         let Some(plugin) = self.record.plugins.get_mut(&self.plugin.name) else { return Ok(None) };
         if plugin.build_id.as_ref() == Some(&build_id) {
@@ -294,7 +309,8 @@ impl<'a> Replay<'a> {
         atomic_file::date_as_newest(&record, others.filter_map(|(used, _)| used))
     }
 
-    /// The unit that cargo compiled into this artifact: just now, or earlier and noted then.
+    /// The unit of which cargo made `artifact`, recorded from the notes of this run or of an earlier
+    /// one; `None` if its compiler call was never noted.
     fn unit_of(
         &mut self,
         artifact: &Artifact,
@@ -358,13 +374,13 @@ impl<'a> Replay<'a> {
         run.scripts.iter().filter_map(of_script).collect()
     }
 
-    /// The sources of what is not compiled here, as they are written beside what it was compiled
-    /// to; the whole package where they cannot be made out.
+    /// The sources of an artifact that only cargo compiles, from the dep-info files beside it; the
+    /// directory of its package if these cannot be read.
     fn sources_of(&self, artifact: &Artifact) -> Vec<PathBuf> {
         let package_dir = artifact.manifest_path.parent().map(|dir| dir.as_std_path());
         let texts = dep_infos_beside(artifact);
         let texts: Vec<_> = texts.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
-        // They are relative to where cargo called the compiler: the workspace, or else the package.
+        // Paths are relative to the compiler's directory: that of the workspace or of the package.
         let dirs = [Some(self.plugin.workspace_root.as_path()), package_dir];
         let files = dirs.into_iter().flatten().map(|dir| {
             let infos = texts.iter().map(|text| DepInfo::parse(text, dir));
@@ -377,25 +393,25 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// A library that was linked anew.
+/// The plugin's library was compiled again.
 #[derive(Debug)]
 pub(crate) struct Relinked {
-    /// How long the linker took.
+    /// How long the linker took; `None` if that is not known.
     pub linking: Option<Duration>,
 }
 
-/// Whether it is made of a package that the plugin's author may edit.
+/// Whether `artifact` is made of a package that the plugin's author can edit.
 fn is_local(plugin: &PluginPackage, artifact: &Artifact) -> bool {
     let dir = artifact.manifest_path.parent();
     dir.is_some_and(|dir| plugin.source_dirs.iter().any(|source| source == dir))
 }
 
-/// Where a unit is compiled to.
+/// The directory to which a unit is compiled without cargo.
 fn place_of(dir: &Path, id: &str) -> PathBuf {
     dir.join("units").join(id)
 }
 
-/// The name of a way to build: a hash of all that a record has to be the same for.
+/// The name of a way to build: a hash of everything that its builds have in common.
 fn way(plugin: &PluginPackage, cargo: &Command) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut add = |text: &OsStr| {
@@ -404,7 +420,7 @@ fn way(plugin: &PluginPackage, cargo: &Command) -> String {
     };
     add(plugin.workspace_root.as_os_str());
     add(cargo.get_program());
-    // What tells the plugins of a workspace apart is no other way to build.
+    // The plugins of a workspace share a way to build, so the arguments that name one do not count.
     let own = [plugin.name.as_str().as_ref(), plugin.manifest_path.as_os_str()];
     cargo.get_args().filter(|arg| !own.contains(arg)).for_each(&mut add);
     for (name, value) in guard::cargo_variables() {
@@ -414,7 +430,8 @@ fn way(plugin: &PluginPackage, cargo: &Command) -> String {
     hasher.finalize().to_hex()[..WAY_DIGITS].to_owned()
 }
 
-/// The ways to build that are remembered, and when each was last learnt of: the oldest first.
+/// The directories of the recorded ways to build, with the time at which each was used last: the
+/// oldest first.
 fn ways(parent: &Path) -> Vec<(Option<SystemTime>, PathBuf)> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let is_way = |entry: &fs::DirEntry| {
@@ -428,22 +445,23 @@ fn ways(parent: &Path) -> Vec<(Option<SystemTime>, PathBuf)> {
     ways
 }
 
-/// Whether [`way`] makes such names.
+/// Whether `name` is one that [`way`] makes.
 fn is_way_name(name: &str) -> bool {
     name.len() == WAY_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Makes room for another way to build.
+/// Removes the oldest ways to build, to make room for another one.
 fn forget_oldest(parent: &Path) {
     let ways = ways(parent);
     let surplus = (ways.len() + 1).saturating_sub(REMEMBERED_WAYS);
     for (_, dir) in ways.into_iter().take(surplus) {
-        // What stays is found again the next time.
+        // One that cannot be removed now is found again the next time.
         let _ = fs::remove_dir_all(dir);
     }
 }
 
-/// What a unit's files are named after; a library that is linked has no hash in its name.
+/// The id of the unit that a compiler call makes. Its files are named after it, except for a linked
+/// library, whose name has no hash.
 fn unit_id(invocation: &Invocation) -> Option<UnitId> {
     let name = invocation.option("--crate-name")?;
     let metadata = invocation.codegen_option("metadata")?;
@@ -453,6 +471,7 @@ fn unit_id(invocation: &Invocation) -> Option<UnitId> {
     })
 }
 
+/// The dep-info that a compiler call left in `out_dir`.
 fn dep_info(invocation: &Invocation, out_dir: &Path) -> io::Result<DepInfo> {
     let name = invocation.option("--crate-name").unwrap_or_default();
     let extra = invocation.codegen_option("extra-filename").unwrap_or_default();
@@ -477,7 +496,8 @@ fn shared_library(artifact: &Artifact) -> Option<&Path> {
     artifact.filenames.iter().map(|path| path.as_std_path()).find(|path| is_shared_library(path))
 }
 
-/// A library's sources are listed under its name, a program's under whatever name it has.
+/// The dep-info files beside an artifact: that of the library's name, or else all in its directory,
+/// since a program's can have another name than the program.
 fn dep_infos_beside(artifact: &Artifact) -> Vec<PathBuf> {
     let Some(file) = artifact.filenames.first() else { return Vec::new() };
     if let Some(id) = unit_id_of(file.as_std_path()) {
@@ -488,14 +508,14 @@ fn dep_infos_beside(artifact: &Artifact) -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "d")).collect()
 }
 
-/// Makes cargo compile a unit anew.
+/// Removes the files of an artifact, so that cargo compiles it again.
 fn remove_outputs(artifact: &Artifact) {
     artifact.filenames.iter().for_each(|path| remove_output(path.as_std_path()));
 }
 
-/// Removes a compiled file, also under its other name.
+/// Removes a compiled file under both of its names.
 pub(crate) fn remove_output(path: &Path) {
-    // What lies beside the directory of libraries is another name for what lies in there.
+    // A file beside the directory `deps` is a hard link to the one inside.
     let inner = path.parent().zip(path.file_name()).map(|(dir, name)| dir.join("deps").join(name));
     for path in inner.iter().map(PathBuf::as_path).chain([path]) {
         let _ = fs::remove_file(path);

@@ -1,4 +1,4 @@
-//! How the sources of a plugin differ between two commits, or between one and the work tree.
+//! Compares the sources of a plugin between two commits, or between a commit and the work tree.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -9,54 +9,73 @@ use git2::{
 
 use crate::BuildError;
 
-/// More lines than this nobody reads; the others are counted.
+/// The largest number of lines in a difference; further lines are only counted.
 const MAX_LINES: usize = 4_000;
-/// A longer line is cut.
+/// The largest number of characters in a line; the rest is cut off.
 const MAX_LINE: usize = 2_000;
 
-/// How sources differ.
+/// How the sources in some directories differ between an older and a newer side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceDiff {
     /// How many files differ.
     pub files: usize,
-    /// How many lines are new.
+    /// How many lines only the newer side has.
     pub insertions: usize,
-    /// How many lines are gone.
+    /// How many lines only the older side has.
     pub deletions: usize,
-    /// The difference, file by file.
+    /// The difference, file by file: the first 4,000 lines.
     pub lines: Vec<SourceLine>,
-    /// How many more lines there are.
+    /// How many further lines the difference has.
     pub omitted: usize,
 }
 
 /// A line of a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLine {
-    /// What sort it is.
+    /// What kind of line it is.
     pub kind: SourceLineKind,
-    /// Its text, without a sign before it and without its end.
+    /// Its text, without a leading `+` or `-` and without its line break; at most 2,000 characters.
     pub text: String,
-    /// Where the newer side has it: the file and the line, from 1; none of what is only on the older.
+    /// The file and the line number, counted from 1, on the newer side; `None` for a line that is
+    /// not there, and for a [`Place`](SourceLineKind::Place).
     pub place: Option<(PathBuf, u32)>,
 }
 
-/// What sort of line it is.
+/// The kind of a [`SourceLine`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceLineKind {
-    /// A file, and what became of it: `src/lib.rs`, `src/old.rs, removed`.
+    /// The path of a file, before its lines: `src/lib.rs`, `src/old.rs, removed`.
     File,
-    /// The place of what follows: `@@ -1,4 +1,5 @@`.
+    /// The position of the lines that follow: `@@ -1,4 +1,5 @@`.
     Place,
-    /// A line that is there on both sides.
+    /// A line of both sides, shown for context.
     Context,
-    /// A line that is new.
+    /// A line of the newer side only.
     Added,
-    /// A line that is gone.
+    /// A line of the older side only.
     Removed,
 }
 
-/// How the sources in these directories differ between the commit `from` and the commit `to`, or
-/// the work tree where that is none. What git ignores is left out.
+/// Compares the sources in `dirs` between the commits `from` and `to`; `None` for `to` means the work
+/// tree. Files that git ignores are left out.
+///
+/// A commit is named as for git: by its id, a branch or a tag, also `HEAD~2`. All of `dirs` have to be
+/// in the repository of the first one.
+///
+/// ```no_run
+/// use hotswap_build::{PluginPackage, source_diff};
+///
+/// # fn main() -> Result<(), hotswap_build::BuildError> {
+/// let plugin = PluginPackage::open("sample-plugins/world".as_ref())?;
+/// let edits = source_diff(&plugin.source_dirs, "HEAD", None)?;
+/// println!("{} files, {} new lines", edits.files, edits.insertions);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Setup`](crate::BuildErrorKind::Setup) if the directories are not in a repository, or if it does
+/// not have one of the commits.
 pub fn source_diff(
     dirs: &[PathBuf],
     from: &str,
@@ -64,7 +83,8 @@ pub fn source_diff(
 ) -> Result<SourceDiff, BuildError> {
     let Some(first) = dirs.first() else { return Ok(SourceDiff::default()) };
     let refuse = |error: git2::Error| {
-        BuildError::setup(format!("no difference for {}: {}", first.display(), error.message()))
+        let (dir, reason) = (first.display(), error.message());
+        BuildError::setup(format!("cannot compare the sources in {dir}: {reason}"))
     };
     let repository = Repository::discover(first).map_err(refuse)?;
     let from = tree(&repository, from)?;
@@ -94,12 +114,13 @@ fn tree<'a>(repository: &'a Repository, commit: &str) -> Result<Tree<'a>, BuildE
     })
 }
 
-/// A directory's path from the root of the work tree.
+/// The path of `dir` relative to the root of the work tree; `None` for the root itself, and for a
+/// directory elsewhere.
 fn in_repository(repository: &Repository, dir: &Path) -> Option<PathBuf> {
     let root = repository.workdir()?.canonicalize().ok()?;
     let dir = dir.canonicalize().ok()?;
     let path = dir.strip_prefix(root).ok()?.to_owned();
-    // An empty path is the whole work tree, which is what no path at all means.
+    // For the whole work tree git expects no path, and not an empty one.
     (!path.as_os_str().is_empty()).then_some(path)
 }
 
@@ -119,7 +140,7 @@ fn read(diff: &Diff<'_>, root: &Path) -> Result<SourceDiff, git2::Error> {
             DiffLineType::Context => (SourceLineKind::Context, text.into_owned()),
             DiffLineType::Addition => (SourceLineKind::Added, text.into_owned()),
             DiffLineType::Deletion => (SourceLineKind::Removed, text.into_owned()),
-            DiffLineType::Binary => (SourceLineKind::Context, "it is no text".to_owned()),
+            DiffLineType::Binary => (SourceLineKind::Context, "binary file".to_owned()),
             _ => return true,
         };
         let mut result = result.borrow_mut();
@@ -135,7 +156,7 @@ fn read(diff: &Diff<'_>, root: &Path) -> Result<SourceDiff, git2::Error> {
     Ok(result.into_inner())
 }
 
-/// Where a line of a difference is in the work tree; a file begins at its first line.
+/// The file and line number of a line on the newer side; for a file's path, its first line.
 fn place(
     root: &Path,
     delta: &DiffDelta<'_>,
@@ -150,6 +171,7 @@ fn place(
     Some((root.join(delta.new_file().path()?), row))
 }
 
+/// The text of a [`SourceLineKind::File`].
 fn file(delta: &DiffDelta<'_>) -> String {
     let path = |file: git2::DiffFile<'_>| {
         file.path().map(|path| path.display().to_string()).unwrap_or_default()

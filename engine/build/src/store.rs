@@ -1,4 +1,4 @@
-//! The artifacts built so far, by plugin and build id.
+//! The artifact store, which keeps earlier builds by plugin and build id.
 
 use std::env::consts::DLL_SUFFIX;
 use std::fs::{self, DirEntry, File, Metadata};
@@ -11,68 +11,93 @@ use hotswap_protocol::{PhaseTiming, PluginName};
 
 use crate::{BuildError, atomic_file};
 
-/// A directory of artifacts, `<plugin>/<build id>.so`, that any number of processes may use at
-/// the same time: a file appears as a whole, and the same code always has the same name.
+/// A directory of artifacts, `<plugin>/<build id>.so`.
+///
+/// Any number of processes can use it at the same time: a file appears as a whole, and the same code
+/// always has the same name. Plugins' names are compared without regard to case.
+///
+/// ```no_run
+/// use hotswap_build::Store;
+///
+/// # fn main() -> Result<(), hotswap_build::BuildError> {
+/// let store = Store::open("target/hotswap/store".as_ref())?;
+/// // The newest build comes first; go back to the one before it.
+/// if let Some(earlier) = store.list("world")?.get(1)
+///     && let Some(artifact) = store.get("world", earlier.build_id)?
+/// {
+///     artifact.install("plugins".as_ref())?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Store {
     dir: PathBuf,
 }
 
-/// An artifact in the store, read and found whole.
+/// An artifact in the store that was read and checked.
 #[derive(Clone, Debug)]
 pub struct StoredArtifact {
-    /// Where it lies.
+    /// The path of its file.
     pub path: PathBuf,
-    /// What it says of itself.
+    /// What it declares about itself.
     pub facts: Facts,
 }
 
-/// A file in the store that nobody has looked into.
+/// A file in the store as the directory lists it. Its content has not been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFile {
-    /// Where it lies.
+    /// The path of the file.
     pub path: PathBuf,
-    /// The build id in its name.
+    /// The build id, taken from the file's name.
     pub build_id: BuildId,
-    /// Its size.
+    /// The file's size in bytes.
     pub size_bytes: u64,
-    /// When it was stored.
+    /// When it was stored last.
     pub stored_at: SystemTime,
 }
 
-/// How much a store keeps of one plugin. The newest build is always kept.
+/// How many builds of one plugin a store keeps. The newest build is always kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// How many builds.
+    /// The largest number of builds.
     pub count: usize,
-    /// How large they may be together.
+    /// The largest size of all builds together, in bytes.
     pub size_bytes: u64,
 }
 
 impl Default for StoreLimits {
-    /// 20 builds of 512 MiB together.
+    /// 20 builds, of 512 MiB together.
     fn default() -> Self {
         Self { count: 20, size_bytes: 512 << 20 }
     }
 }
 
 impl Store {
-    /// The store in `dir`, which is created where there is none.
+    /// Opens the store in `dir`, and creates the directory if there is none.
+    ///
+    /// # Errors
+    /// [`Artifact`](crate::BuildErrorKind::Artifact) if the directory cannot be created.
     pub fn open(dir: &Path) -> Result<Self, BuildError> {
         fs::create_dir_all(dir).map_err(|error| {
             BuildError::artifact(format!(
-                "the artifact store {} cannot be created: {error}",
+                "cannot create the artifact store {}: {error}",
                 dir.display()
             ))
         })?;
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// Keeps a stamped artifact under what it says of itself, as the newest of its plugin. One that
-    /// differs from a kept one in its git facts only takes that one's place.
+    /// Stores an artifact under the plugin name and build id that it declares, as the newest build of
+    /// its plugin. It replaces a stored artifact with the same build id, which can differ from it
+    /// only in its git facts.
+    ///
+    /// # Errors
+    /// [`Artifact`](crate::BuildErrorKind::Artifact) if `artifact` is not a stamped artifact, or if
+    /// the file cannot be written.
     pub fn put(&self, artifact: &[u8]) -> Result<StoredArtifact, BuildError> {
         let facts = artifact::inspect(artifact).map_err(|error| {
-            BuildError::artifact(format!("this is no artifact that can be stored: {error}"))
+            BuildError::artifact(format!("this file cannot be stored as an artifact: {error}"))
         })?;
         let path = self.path(facts.name.as_str(), facts.build_id)?;
         let others = self.list(facts.name.as_str())?.into_iter().filter(|file| file.path != path);
@@ -90,8 +115,12 @@ impl Store {
         Ok(StoredArtifact { path, facts })
     }
 
-    /// The artifact with this build id, after checking that it is what its name says: `None`
-    /// where it was never stored, an error where it is damaged.
+    /// Reads and checks the artifact of `plugin` with this build id; `None` if the store does not
+    /// have it.
+    ///
+    /// # Errors
+    /// [`Artifact`](crate::BuildErrorKind::Artifact) if the file is damaged or holds another build,
+    /// or if `plugin` is not a plugin name.
     pub fn get(
         &self,
         plugin: &str,
@@ -101,7 +130,7 @@ impl Store {
         let damaged = |reason: &dyn std::fmt::Display| {
             BuildError::artifact(format!(
                 "`{plugin}` {build_id} in the store is damaged: {}: {reason}; remove the file and \
-                 build that version again",
+                 build the plugin again",
                 path.display()
             ))
         };
@@ -114,11 +143,15 @@ impl Store {
         Ok(Some(StoredArtifact { path, facts }))
     }
 
-    /// What is stored of this plugin, the newest first. Nothing is read but the directory.
+    /// The stored builds of `plugin`, the newest first. Only the directory is read, not the files.
+    ///
+    /// # Errors
+    /// [`Artifact`](crate::BuildErrorKind::Artifact) if the directory cannot be read, or if `plugin`
+    /// is not a plugin name.
     pub fn list(&self, plugin: &str) -> Result<Vec<StoredFile>, BuildError> {
         let dir = self.plugin_dir(plugin)?;
         let failed = |error: io::Error| {
-            BuildError::artifact(format!("{} cannot be listed: {error}", dir.display()))
+            BuildError::artifact(format!("cannot list {}: {error}", dir.display()))
         };
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -133,8 +166,11 @@ impl Store {
         Ok(files)
     }
 
-    /// Removes the oldest builds of a plugin beyond the limits, but for those that a host has
-    /// loaded; answers which.
+    /// Removes the oldest builds of `plugin` that exceed `limits`, except those that a host has
+    /// loaded. Returns the removed files.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list). A file that cannot be removed is no error: it stays.
     pub fn prune(&self, plugin: &str, limits: StoreLimits) -> Result<Vec<StoredFile>, BuildError> {
         let (mut count, mut size_bytes) = (0, 0_u64);
         let mut removed = Vec::new();
@@ -155,6 +191,7 @@ impl Store {
         Ok(self.plugin_dir(plugin)?.join(format!("{build_id}{DLL_SUFFIX}")))
     }
 
+    /// The directory of a plugin's builds.
     fn plugin_dir(&self, plugin: &str) -> Result<PathBuf, BuildError> {
         let plugin = plugin.parse::<PluginName>();
         let plugin = plugin.map_err(|error| BuildError::artifact(error.to_string()))?;
@@ -163,15 +200,22 @@ impl Store {
 }
 
 impl StoredArtifact {
-    /// Brings the artifact into a host's plugin directory as `<plugin>.so` and returns its path, as
-    /// [`Built::install`](crate::Built::install) does.
+    /// Copies the artifact into the plugin directory `out_dir` as `<plugin>.so` and returns the path
+    /// of that file. See [`Built::install`](crate::Built::install).
+    ///
+    /// # Errors
+    /// [`Artifact`](crate::BuildErrorKind::Artifact) if the stored file is not this build any more,
+    /// or if the file cannot be written.
     pub fn install(&self, out_dir: &Path) -> Result<PathBuf, BuildError> {
         install(self.facts.name.as_str(), self.facts.build_id, &self.path, out_dir)
     }
 }
 
-/// A host that has it loaded keeps the file beside it locked; one that is about to finds it locked until
-/// all is gone. What cannot be removed now is found again the next time.
+/// Removes a stored artifact and the files beside it; `false` if a host has it loaded, or if it
+/// cannot be removed now.
+///
+/// A host holds a lock on a file beside the artifact while that is loaded. Here the lock is held until
+/// everything is removed, so that no host begins to load the artifact meanwhile.
 fn remove_unless_loaded(path: &Path) -> bool {
     let lock = layout::stored_lock(path);
     let file = File::options().create(true).truncate(false).write(true).open(&lock);
@@ -186,7 +230,10 @@ fn remove_unless_loaded(path: &Path) -> bool {
     true
 }
 
-/// What an artifact says of itself, where that is what its name says; an error in words otherwise.
+/// What an artifact declares, if it is the given build of the given plugin.
+///
+/// # Errors
+/// The reason, in words.
 fn expect_build(artifact: &[u8], plugin: &str, build_id: BuildId) -> Result<Facts, String> {
     let facts = artifact::inspect(artifact).map_err(|error| error.to_string())?;
     if facts.build_id == build_id && facts.name.is(plugin) {
@@ -195,12 +242,12 @@ fn expect_build(artifact: &[u8], plugin: &str, build_id: BuildId) -> Result<Fact
     Err(format!("it holds `{}` {}", facts.name, facts.build_id))
 }
 
-/// Writes down beside a stored artifact how long each phase of building it took.
+/// Stores beside an artifact how long each phase of its build took.
 pub(crate) fn keep_phases(stored: &Path, phases: &[PhaseTiming]) -> io::Result<()> {
     atomic_file::write(&layout::stored_phases(stored), &serde_json::to_vec(phases)?)
 }
 
-/// Brings a stored artifact into a plugin directory, if it still is that build.
+/// Copies a stored artifact into a plugin directory, if the stored file still is that build.
 pub(crate) fn install(
     plugin: &str,
     build_id: BuildId,
@@ -214,7 +261,7 @@ pub(crate) fn install(
     });
     installed.map_err(|error| {
         BuildError::artifact(format!(
-            "`{plugin}` is built as {}, but could not be installed as {}: {error}",
+            "`{plugin}` was built as {}, but could not be installed as {}: {error}",
             artifact.display(),
             path.display()
         ))
@@ -222,7 +269,8 @@ pub(crate) fn install(
     Ok(path)
 }
 
-/// `None` for what is not ours, and for what somebody has removed since.
+/// The stored build that a directory entry is; `None` for any other file, and for a file that was
+/// removed just now.
 fn stored_file(entry: &DirEntry) -> Option<StoredFile> {
     let path = entry.path();
     let build_id = layout::stored_id(&path)?;

@@ -1,4 +1,4 @@
-//! Watching the sources of plugins.
+//! Watches the sources of plugins, and reports which plugins changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,25 +16,29 @@ use crate::{BuildError, PluginPackage};
 mod sources;
 mod tree;
 
-/// How long nothing more may change until a change is told.
+/// How long the sources must stay unchanged before a change is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quiet {
-    /// After files that were saved: closed by whoever wrote them, or renamed into place.
+    /// When all changed files were saved: closed by the program that wrote them, or renamed into
+    /// place.
     pub after_saves: Duration,
-    /// While a file is being written, or is gone: what an editor does in the middle of a save.
+    /// When a file is still open for writing or missing, as in the middle of an editor's save.
     pub within_saves: Duration,
 }
 
 impl Default for Quiet {
-    /// Long enough to join what is saved at once, by measurement, and not to be felt: files that one
-    /// command writes follow each other within 0.3 ms (`git checkout`), 2.5 ms (`sed -i`) or 4 ms (vim's
-    /// `:wa`), and vim writes a file for 2 ms. A save that comes a moment later begins a build anew.
+    /// 5 ms after saves, 50 ms within one.
+    ///
+    /// This joins the files that one command saves, and is too short for a user to notice. By
+    /// measurement, files of one command follow each other within 0.3 ms (`git checkout`), 2.5 ms
+    /// (`sed -i`) or 4 ms (vim's `:wa`), and vim takes 2 ms to write a file. A later save is another
+    /// change.
     fn default() -> Self {
         Self { after_saves: Duration::from_millis(5), within_saves: Duration::from_millis(50) }
     }
 }
 
-/// A burst of changes.
+/// A burst of changes that is reported at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceChange {
     /// The package names of the plugins whose sources changed.
@@ -43,12 +47,30 @@ pub struct SourceChange {
     pub noticed: Instant,
 }
 
-/// Tells which plugins' sources changed, until it is dropped.
+/// Reports which plugins' sources changed, until it is dropped.
 ///
 /// Sources are the `*.rs` files and the manifests in the [source
-/// directories](PluginPackage::source_dirs), and `Cargo.toml` and `Cargo.lock` of the workspace;
-/// not what lies in target directories, hidden directories and nested packages. A directory that
-/// several plugins share is watched once.
+/// directories](PluginPackage::source_dirs), the [included files](PluginPackage::included), and
+/// `Cargo.toml` and `Cargo.lock` of the workspace. Target directories, hidden directories and nested
+/// packages are left out.
+///
+/// ```no_run
+/// use hotswap_build::{HostPackage, Quiet, Watcher};
+/// use std::sync::mpsc;
+///
+/// # fn main() -> Result<(), hotswap_build::BuildError> {
+/// let host = HostPackage::open("sample-host".as_ref())?;
+/// let (sender, changes) = mpsc::channel();
+/// let _watcher = Watcher::new(&host.plugins, Quiet::default(), move |change| {
+///     // Fails only if nobody listens any more.
+///     let _ = sender.send(change);
+/// })?;
+/// for change in changes {
+///     println!("build again: {}", change.plugins.join(", "));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Watcher {
     inbox: Arc<Inbox>,
@@ -56,11 +78,15 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Calls `on_change`, from a thread of its own, with the plugins whose sources changed, once no
-    /// further change came for as long as `quiet` says.
+    /// Begins to watch. When sources of `plugins` have changed, and then stayed unchanged for as long
+    /// as `quiet` says, `on_change` is called on a thread of the watcher.
     ///
-    /// Whatever changes after this has returned is noticed. What changes while `on_change` runs
-    /// is told afterwards.
+    /// Every change after this function has returned is noticed. Changes while `on_change` runs are
+    /// reported by its next call.
+    ///
+    /// # Errors
+    /// [`Setup`](crate::BuildErrorKind::Setup) if the system cannot watch the directories; the text
+    /// names the limit to raise, if there is one.
     pub fn new(
         plugins: &[PluginPackage],
         quiet: Quiet,
@@ -84,11 +110,11 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.inbox.update(|state| state.stopped = true);
-        // A watcher that is dropped by its own `on_change` cannot wait for that to return.
+        // If `on_change` itself drops the watcher, it cannot wait for itself to return.
         let worker =
             self.worker.take().filter(|worker| worker.thread().id() != thread::current().id());
         if let Some(worker) = worker {
-            // It can only have panicked in `on_change`, and the panic hook has told of that.
+            // Only `on_change` can have panicked, and the panic hook has reported that.
             let _ = worker.join();
         }
     }
@@ -105,15 +131,15 @@ fn not_watchable(error: notify::Error) -> BuildError {
     BuildError::setup(format!("the plugins' sources cannot be watched: {error}{advice}"))
 }
 
-/// That is how inotify says it, and it is not about open files.
+/// Inotify uses the error for "too many open files" when there are too many instances of it.
 fn is_out_of_instances(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
-/// What happened since the worker last looked.
+/// The changes since the worker last looked.
 ///
-/// The thread that delivers must never wait for the worker, which waits for it when it adds a
-/// watch; so this is no bounded channel but a set, bounded by the number of paths.
+/// The thread that delivers events must never wait for the worker, which waits for that thread when it
+/// adds a watch. So this is not a bounded channel but a map, which the number of paths bounds.
 #[derive(Debug, Default)]
 struct Inbox {
     state: Mutex<State>,
@@ -128,17 +154,16 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Changes {
-    /// What changed, and whether it was saved: as far as one can see, nobody is about to change it
-    /// further.
+    /// The changed paths, and whether each was saved: `false` if it is probably still being changed.
     paths: BTreeMap<PathBuf, bool>,
-    /// Events were lost: anything may have changed.
+    /// Events were lost, so anything may have changed.
     overflow: bool,
     latest: Option<Instant>,
 }
 
 impl Inbox {
     fn deliver(&self, event: notify::Result<Event>) {
-        // An error means that something was not told.
+        // An error means that an event was lost.
         let overflow = event.as_ref().map_or(true, Event::need_rescan);
         let (paths, is_saved) = match event {
             Ok(event) => match Change::of(&event.kind) {
@@ -161,14 +186,14 @@ impl Inbox {
         self.changed.notify_one();
     }
 
-    /// Waits for changes; `None` when the watcher was dropped.
+    /// Waits for changes; `None` if the watcher was dropped.
     fn wait(&self) -> Option<Changes> {
         let idle = |state: &mut State| !state.stopped && state.changes.latest.is_none();
         let waited = self.changed.wait_while(self.lock(), idle);
         Self::take(&mut waited.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits for more changes, but not after `until`.
+    /// Waits for more changes, at most until `until`; `None` if the watcher was dropped.
     fn wait_until(&self, until: Instant) -> Option<Changes> {
         let idle = |state: &mut State| !state.stopped && state.changes.latest.is_none();
         let timeout = until.saturating_duration_since(Instant::now());
@@ -185,23 +210,23 @@ impl Inbox {
     }
 }
 
-/// What an event says of a file.
+/// The state in which an event leaves a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
-    /// It is there, with what it is to hold.
+    /// It is there with its final content.
     Saved,
-    /// It is being written, or is gone.
+    /// It is being written, or it is missing.
     Open,
 }
 
 impl Change {
-    /// Reading a file, which builds do all the time, is an event too. Times count as content:
-    /// somebody who touches a file means something by it.
+    /// `None` for an event that changes nothing, such as reading a file, which builds do all the time.
+    /// A new modification time counts as a change: whoever touches a file wants a build.
     fn of(kind: &EventKind) -> Option<Self> {
         match kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Self::Saved),
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Self::Saved),
-            // It was told in two events before.
+            // Two events before this one have reported the rename.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both) | ModifyKind::Other) => None,
             EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(_) => Some(Self::Open),
             EventKind::Any | EventKind::Access(_) | EventKind::Other => None,
@@ -226,11 +251,11 @@ impl<F: FnMut(SourceChange)> Worker<F> {
         }
     }
 
-    /// What changed in one burst: `None` when the watcher was dropped meanwhile. Only changes of
-    /// sources prolong it; a build beside them does not.
+    /// Collects one burst of changes; `None` if the watcher was dropped meanwhile. Only changes of
+    /// sources prolong the burst, not the files that a build writes beside them.
     fn until_quiet(&mut self, first: Changes) -> Option<SourceChange> {
         let mut plugins = BTreeSet::new();
-        // The sources that are in the middle of a save.
+        // The sources whose save is not finished.
         let mut open = BTreeSet::new();
         let mut noticed = Instant::now();
         let mut quiet_at = noticed;

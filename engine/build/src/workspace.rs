@@ -1,4 +1,4 @@
-//! A cargo workspace, and the questions that finding a host and its plugins puts to it.
+//! A cargo workspace as `cargo metadata` describes it, and how to find hosts and plugins in it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -11,20 +11,20 @@ use cargo_metadata::{
 use crate::BuildError;
 use crate::host_metadata::HostMetadata;
 
-/// The package that a plugin is written against.
+/// The package that every plugin depends on.
 const PLUGIN_API: &str = "hotswap-plugin";
 
 pub(crate) struct Workspace {
     metadata: Metadata,
 }
 
-/// The absolute path of the manifest in `dir`, which may be any path that a user typed.
+/// The absolute path of the manifest in `dir`. A user may have typed `dir`, so it can be any path.
 pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
     let shown = dir.display();
     if dir.is_file() {
         return Err(BuildError::setup(format!(
             "{shown} is a file, not the directory of a cargo package: give the directory that \
-             holds its Cargo.toml"
+             has the Cargo.toml"
         )));
     }
     let dir = fs::canonicalize(dir).map_err(|error| {
@@ -35,18 +35,18 @@ pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
     let manifest_path = dir.join("Cargo.toml");
     if !manifest_path.is_file() {
         return Err(BuildError::setup(format!(
-            "{shown} is not a cargo package: there is no Cargo.toml in it"
+            "{shown} is not a cargo package: it has no Cargo.toml"
         )));
     }
     Ok(manifest_path)
 }
 
 impl Workspace {
-    /// Asks cargo about the workspace that this manifest belongs to.
+    /// Asks cargo for the workspace of the manifest at `manifest_path`.
     pub(crate) fn load(manifest_path: &Path) -> Result<Self, BuildError> {
         let mut command = MetadataCommand::new();
         command.manifest_path(manifest_path);
-        // What other platforms need is neither downloaded nor counted.
+        // Dependencies for other platforms are neither downloaded nor counted.
         command.other_options(["--filter-platform", "host-tuple"].map(str::to_owned));
         if let Some(dir) = manifest_path.parent() {
             command.current_dir(dir);
@@ -77,7 +77,7 @@ impl Workspace {
         self.members().into_iter().find(|package| package.name.as_str() == name)
     }
 
-    /// The member with this manifest: `None` for a manifest that has only a `[workspace]`.
+    /// The member with this manifest; `None` if the manifest has only a `[workspace]`.
     pub(crate) fn member_at(&self, manifest_path: &Path) -> Option<&Package> {
         let is_it = |package: &&Package| {
             fs::canonicalize(&package.manifest_path).is_ok_and(|path| path == manifest_path)
@@ -85,8 +85,8 @@ impl Workspace {
         self.members().into_iter().find(is_it)
     }
 
-    /// The names of the members that are written against `hotswap-plugin`, or of all members
-    /// where none is: what a host's list of plugins may name.
+    /// The names that a host's list of plugins can contain: the members that depend on
+    /// `hotswap-plugin`, or all members if none does.
     pub(crate) fn plugin_candidates(&self) -> String {
         let members = self.members();
         let has_api = |package: &&&Package| depends_on_plugin_api(package);
@@ -97,8 +97,8 @@ impl Workspace {
         list(candidates.into_iter().map(|package| package.name.as_str()))
     }
 
-    /// The members that are plugins, as the hosts of this workspace say. A host whose table is
-    /// wrong says so when it is opened itself, and keeps nobody else from being built.
+    /// The members that hosts of this workspace name as their plugins. A host with errors in its
+    /// table is skipped, so that other packages can still be built; opening that host reports them.
     pub(crate) fn declared_plugins(&self) -> Vec<&Package> {
         let mut plugins = Vec::new();
         for host in self.members() {
@@ -110,14 +110,14 @@ impl Workspace {
         plugins
     }
 
-    /// The member that a path in the manifest of `package` leads to.
+    /// The member at `path`, which is relative to the manifest of `package`.
     pub(crate) fn member_in(&self, package: &Package, path: &str) -> Option<&Package> {
         let dir = package.manifest_path.parent()?.join(path);
         self.member_at(&find_manifest(dir.as_std_path()).ok()?)
     }
 
-    /// All packages that are compiled for this one besides itself: what its library, its
-    /// programs and its build script need, and never what only tests need.
+    /// All packages that a build of `package` compiles besides itself: the dependencies of its
+    /// library, its programs and its build script, but not those of its tests.
     pub(crate) fn dependencies(&self, package: &Package) -> Vec<&Package> {
         let nodes = self.metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
         let nodes: HashMap<&PackageId, &Node> = nodes.map(|node| (&node.id, node)).collect();
@@ -141,7 +141,7 @@ pub(crate) fn depends_on_plugin_api(package: &Package) -> bool {
     package.dependencies.iter().any(|dependency| is_api(&dependency.name, dependency.kind))
 }
 
-/// `` `a`, `b` ``
+/// Names as a message lists them: `` `a`, `b` ``.
 pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

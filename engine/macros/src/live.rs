@@ -144,13 +144,23 @@ mod tests {
 
     #[test]
     fn the_schema_is_derived_unless_the_author_derives_it() {
-        assert!(derives_schema(parse_quote!(struct Job;)));
-        assert!(derives_schema(parse_quote!(#[derive(Clone, MyJsonSchemaLike)] struct Job;)));
-        assert!(derives_schema(parse_quote!(#[derive(JsonSchema::Other)] enum Job {})));
-        assert!(!derives_schema(parse_quote!(#[derive(Clone, JsonSchema)] struct Job;)));
+        assert!(derives_schema(parse_quote!(
+            struct Job;
+        )));
+        assert!(derives_schema(parse_quote!(
+            #[derive(Clone, MyJsonSchemaLike)]
+            struct Job;
+        )));
+        assert!(derives_schema(parse_quote!(
+            #[derive(JsonSchema::Other)]
+            enum Job {}
+        )));
         assert!(!derives_schema(parse_quote!(
-            #[derive(Clone)]
-            #[derive(schemars::JsonSchema,)]
+            #[derive(Clone, JsonSchema)]
+            struct Job;
+        )));
+        assert!(!derives_schema(parse_quote!(
+            #[derive(Clone, schemars::JsonSchema)]
             struct Job;
         )));
     }

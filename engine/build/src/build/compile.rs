@@ -1,4 +1,4 @@
-//! One run of cargo, told in [`BuildMessage`]s.
+//! One run of cargo, reported as [`BuildMessage`]s.
 
 use std::collections::{HashSet, VecDeque};
 use std::env::consts::DLL_SUFFIX;
@@ -9,10 +9,10 @@ use cargo_metadata::{Artifact, BuildScript, Message, PackageId, TargetKind};
 
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
 
-/// How much of cargo's output an error repeats where there are no diagnostics to look at.
+/// How many of cargo's last lines an error repeats when there were no diagnostics.
 const REPEATED_LINES: usize = 20;
 
-/// What is compiled.
+/// The package that is compiled.
 #[derive(Clone, Copy)]
 pub(super) struct Package<'a> {
     pub name: &'a str,
@@ -21,12 +21,12 @@ pub(super) struct Package<'a> {
     pub package_count: usize,
 }
 
-/// What came of it.
+/// The result of a run.
 pub(crate) struct Run {
     manifest_path: PathBuf,
     pub artifacts: Vec<Artifact>,
     pub scripts: Vec<BuildScript>,
-    /// What the compiler said, with the package and the target that it said it of.
+    /// The compiler's diagnostics, with the package and the target that each is about.
     diagnostics: Vec<(PackageId, String, Diagnostic)>,
 }
 
@@ -41,7 +41,7 @@ impl Run {
         files.find(|file| file.as_str().ends_with(DLL_SUFFIX)).map(|file| file.clone().into())
     }
 
-    /// Whether nothing of the package itself had to be compiled.
+    /// Whether cargo found the package itself up to date.
     pub(super) fn is_fresh(&self) -> bool {
         self.own_artifacts().all(|artifact| artifact.fresh)
     }
@@ -65,7 +65,7 @@ impl Run {
     }
 }
 
-/// Runs a cargo command that builds this package.
+/// Runs the cargo command `command`, which builds `package`.
 pub(super) fn compile(
     package: Package<'_>,
     command: Command,
@@ -86,7 +86,7 @@ pub(super) fn compile(
     }
     let status = status.map_err(|error| {
         BuildError::setup(format!(
-            "`{}` cannot be built, since cargo could not be run: {error}; is Rust installed, with \
+            "`{}` cannot be built, because cargo could not be run: {error}; is Rust installed, with \
              `cargo` on the PATH?",
             package.name
         ))
@@ -97,7 +97,7 @@ pub(super) fn compile(
     Ok(translator.run)
 }
 
-/// Turns cargo's messages into ours, and counts.
+/// Translates cargo's messages into [`BuildMessage`]s, and collects the [`Run`].
 struct Translator<'a> {
     package: Package<'a>,
     done: HashSet<PackageId>,
@@ -145,7 +145,7 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// A package is done with its library or program, not with its build script.
+    /// A package is finished with its library or program, not with its build script.
     fn progress(&mut self, artifact: Artifact) -> Option<BuildMessage> {
         if artifact.target.kind.contains(&TargetKind::CustomBuild) {
             self.run.artifacts.push(artifact);
@@ -153,7 +153,7 @@ impl<'a> Translator<'a> {
         }
         let is_first = self.done.insert(artifact.package_id.clone());
         let done = self.done.len();
-        // Cargo knows best where features make the count too low.
+        // Features may add packages to those that were counted.
         let total = Some(self.package.package_count.max(done));
         let package = artifact.target.name.clone();
         self.run.artifacts.push(artifact);

@@ -1,6 +1,8 @@
-//! Making a plugin's shared library: by cargo, or as cargo did it before.
+//! Makes a plugin's shared library: with cargo, or by repeating the compiler calls of an earlier run
+//! of cargo.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,21 +16,21 @@ use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
 use crate::replay::{self, Moment, Next, Outdated, Replay};
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo};
 
-/// How often sources that change while they are compiled are compiled anew in one build.
+/// How often one build compiles sources without cargo, if they keep changing meanwhile.
 const MOST_REPLAYS: usize = 4;
-/// How often cargo runs in one build: it may leave alone what has to be compiled once more to be
-/// noted, and what it goes by may change while it runs.
+/// How often one build runs cargo. A first run may find a crate up to date whose compiler call was
+/// never noted, and manifests may change during a run.
 const MOST_CARGO_RUNS: usize = 3;
 
-/// A shared library as the linker made it, in memory.
+/// A shared library as the linker made it, read into memory.
 pub(super) struct Linked<'a> {
     pub library: Vec<u8>,
     pub warnings: usize,
     pub effect: BuildEffect,
     pub phases: Vec<(&'static str, Duration)>,
-    /// What is remembered of it, where anything is.
+    /// The record of how it was built; `None` if such builds are not recorded.
     pub replay: Option<Replay<'a>>,
-    /// Nobody else builds in the target directory as long as this is there.
+    /// Keeps other builds out of the target directory.
     pub _lock: BuildLock,
 }
 
@@ -61,7 +63,7 @@ pub(super) fn link<'a>(
     if let Some(replay) = &mut replay {
         if linking.effect == BuildEffect::UpToDate && !replay.is_library(&library) {
             linking.say(format!(
-                "{} is not what was compiled; `{}` is built anew",
+                "{} was changed after it was compiled; building `{}` again",
                 path.display(),
                 plugin.name
             ));
@@ -71,7 +73,7 @@ pub(super) fn link<'a>(
             library = linking.read(&path)?;
         }
         if let Err(error) = replay.remember_library(&library) {
-            linking.say(format!("this build of `{}` is not remembered: {error}", plugin.name));
+            linking.say(not_recorded(plugin, &error));
         }
     }
     let Linking { phases, warnings, effect, .. } = linking;
@@ -102,13 +104,13 @@ impl<'a> Linking<'a, '_> {
         match Replay::open(self.plugin, &target_dir, &self.common_command(), included) {
             Ok(replay) => Some(replay),
             Err(reason) => {
-                self.say(format!("every build goes through cargo, since {reason}"));
+                self.say(format!("every build runs cargo, because {reason}"));
                 None
             }
         }
     }
 
-    /// Where the library is that was made: by cargo in this run, or else what is remembered.
+    /// The path of the library: the one from `run`, or else the recorded one.
     fn library_of(
         &self,
         run: Option<Run>,
@@ -118,8 +120,8 @@ impl<'a> Linking<'a, '_> {
         let remembered = || replay?.library().map(ToOwned::to_owned);
         made_by_cargo.or_else(remembered).ok_or_else(|| {
             BuildError::setup(format!(
-                "cargo built `{}` without a shared library; do the cargo flags choose something \
-                 else?",
+                "cargo did not build the shared library of `{}`; do the cargo flags select another \
+                 target?",
                 self.plugin.name
             ))
         })
@@ -135,7 +137,8 @@ impl<'a> Linking<'a, '_> {
         })
     }
 
-    /// Answers with cargo's run where the library is what that made.
+    /// Compiles what is outdated. Returns the run of cargo that made the library; `None` if the
+    /// library is the recorded one.
     fn bring_up_to_date(&mut self, replay: &mut Replay<'a>) -> Result<Option<Run>, BuildError> {
         let (mut replays, mut cargo_runs) = (0, 0);
         let mut last_run = None;
@@ -145,13 +148,13 @@ impl<'a> Linking<'a, '_> {
             self.phases.push(("check", began.elapsed()));
             match next {
                 Next::UpToDate => break,
-                // The next build goes on; whoever changes sources without end gets what there is.
+                // Sources that never stop changing must not keep this build from ending.
                 Next::Replay(_) if replays == MOST_REPLAYS => break,
                 Next::Cargo(_) if cargo_runs == MOST_CARGO_RUNS => return Ok(last_run),
                 Next::Replay(outdated) => {
                     if replays > 0 {
                         self.say(format!(
-                            "the sources of `{}` changed meanwhile",
+                            "the sources of `{}` changed during the build; compiling them again",
                             self.plugin.name
                         ));
                     }
@@ -162,7 +165,7 @@ impl<'a> Linking<'a, '_> {
                 }
                 Next::Cargo(reason) => {
                     if cargo_runs == 0 {
-                        self.say(format!("building with cargo, since {reason}"));
+                        self.say(format!("running cargo, because {reason}"));
                     }
                     cargo_runs += 1;
                     last_run = Some(self.run_cargo(Some(replay))?);
@@ -175,7 +178,7 @@ impl<'a> Linking<'a, '_> {
         Ok(None)
     }
 
-    /// Whether what was outdated could be compiled without cargo.
+    /// Compiles what is outdated without cargo; `false` if that fails, and cargo has to run.
     fn replay(&mut self, replay: &mut Replay<'a>, outdated: Outdated) -> Result<bool, BuildError> {
         self.effect = BuildEffect::NewCode;
         let began = Instant::now();
@@ -192,7 +195,7 @@ impl<'a> Linking<'a, '_> {
         let began = Instant::now();
         let began_at = Moment::now();
         let mut command = self.cargo_command();
-        // Without notes the next build goes through cargo again.
+        // If nothing can be noted, the next build runs cargo again.
         let notes = replay
             .as_ref()
             .and_then(|replay| replay.note(&mut command, self.options.leave_temps).ok());
@@ -217,12 +220,12 @@ impl<'a> Linking<'a, '_> {
         if let Some(notes) = &notes
             && self.options.leave_temps
         {
-            self.say(format!("how cargo called the compilers is in {}", notes.dir().display()));
+            self.say(format!("the notes of compiler calls are in {}", notes.dir().display()));
         }
         if let Some((notes, replay)) = notes.zip(replay) {
             let learned = replay.learn(&notes, began_at, &self.cargo_command(), &run);
             if let Err(error) = learned {
-                self.say(format!("this build of `{}` is not remembered: {error}", plugin.name));
+                self.say(not_recorded(plugin, &error));
             }
         }
         Ok(run)
@@ -247,7 +250,8 @@ impl<'a> Linking<'a, '_> {
         command.args(self.profile);
         command.args(["--", "--cfg", "hotswap_cdylib"]);
         if let Some(prefix) = &self.options.live_prefix {
-            // Nobody but the macro looks at the variable; the argument makes cargo compile anew.
+            // Only the macro reads the variable. The argument makes cargo compile again when it
+            // changes.
             command.env(env::LIVE_PREFIX, prefix).arg("--cfg");
             command.arg(format!("hotswap_live_prefix={prefix:?}"));
         }
@@ -270,6 +274,13 @@ impl<'a> Linking<'a, '_> {
     fn say(&mut self, text: String) {
         (self.on_message)(BuildMessage::Output(text));
     }
+}
+
+fn not_recorded(plugin: &PluginPackage, error: &io::Error) -> String {
+    format!(
+        "this build of `{}` could not be recorded, so the next one runs cargo: {error}",
+        plugin.name
+    )
 }
 
 fn is_warning(message: &BuildMessage) -> bool {

@@ -1,4 +1,4 @@
-//! One build in a target directory at a time, whoever asks for it.
+//! The lock by which only one build at a time uses a target directory, also of several processes.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use crate::{BuildError, BuildMessage, Cancel};
 
-/// How often a build that has to wait looks whether it was cancelled. A lock cannot be waited for
-/// in a way that another thread could end.
+/// How often a waiting build checks whether it was cancelled. No other thread could end a blocking
+/// wait for the lock.
 const WAITING_STEP: Duration = Duration::from_millis(20);
 
-/// Keeps what was made from being replaced until it has been read, and what is remembered of it
-/// with it.
+/// The lock of a target directory. A build holds it until it has read the library and updated the
+/// record, so that no other build replaces them before that.
 ///
-/// Cargo's own lock ends with cargo, and two consoles that watch one workspace build at the same
-/// moment by nature. The system releases the lock with the file, also when the process dies.
+/// Cargo's own lock ends with cargo, and two consoles that watch the same workspace always build at
+/// the same moment. The system releases this lock with the file, also when the process dies.
 pub(super) struct BuildLock {
     _file: File,
 }

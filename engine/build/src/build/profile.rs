@@ -4,10 +4,11 @@ use std::fs;
 
 use crate::{BuildOptions, PluginPackage};
 
-/// Cargo's arguments for the profile `hotswap` where the workspace does not make one: a debug build
-/// without debug information, most of which is `std`'s. A quarter of the artifact is left to be
-/// linked, hashed, staged and read: see BENCHMARKS.md. Symbols stay, and so do the names in a
-/// backtrace.
+/// The arguments that define and choose the profile `hotswap`, for a workspace that does not define
+/// it: a debug build without debug information, most of which is `std`'s.
+///
+/// This leaves a quarter of the artifact to link, hash, stage and read: see BENCHMARKS.md. Symbols
+/// stay, so backtraces have names.
 pub const DEFAULT_PROFILE: [&str; 6] = [
     "--profile",
     "hotswap",
@@ -17,7 +18,7 @@ pub const DEFAULT_PROFILE: [&str; 6] = [
     "profile.hotswap.strip=\"debuginfo\"",
 ];
 
-/// Chooses the profile, where the caller has not.
+/// The arguments that choose the profile; none if `options` choose one.
 pub(super) fn arguments(plugin: &PluginPackage, options: &BuildOptions) -> &'static [&'static str] {
     let chosen = |flag: &String| {
         flag.starts_with("--profile") || matches!(flag.as_str(), "--release" | "-r")
@@ -31,8 +32,8 @@ pub(super) fn arguments(plugin: &PluginPackage, options: &BuildOptions) -> &'sta
     }
 }
 
-/// Whether the workspace has a profile of its own for plugins. What is wrong with the manifest is
-/// cargo's to say.
+/// Whether the workspace defines the profile `hotswap`. Errors in its manifest are for cargo to
+/// report.
 fn is_defined(plugin: &PluginPackage) -> bool {
     let manifest = fs::read_to_string(plugin.workspace_root.join("Cargo.toml"));
     let manifest = manifest.ok().and_then(|text| text.parse::<toml::Table>().ok());

@@ -1,4 +1,4 @@
-//! What a compiler says it read: the `.d` file beside its output.
+//! Reads dep-info: the `.d` file beside a compiler's output, which lists what the compiler read.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct DepInfo {
     pub files: Vec<PathBuf>,
-    /// The value that each variable had, if it was set.
+    /// Each variable with its value; `None` if it was not set.
     pub env: Vec<(String, Option<String>)>,
 }
 
 impl DepInfo {
-    /// Reads what a compiler wrote that ran in `dir`.
+    /// Parses the dep-info of a compiler that ran in `dir`.
     ///
-    /// Each file stands once more on a line of its own, as a target without prerequisites; that
-    /// line needs no parsing of rules.
+    /// Besides the rules of the makefile, each file has a line of its own, as a target without
+    /// prerequisites. Only these lines are read.
     pub(super) fn parse(text: &str, dir: &Path) -> Self {
         let mut info = Self::default();
         for line in text.lines() {
@@ -33,7 +33,7 @@ impl DepInfo {
     }
 }
 
-/// In names and values a line break is `\n`, a carriage return `\r`, and a backslash `\\`.
+/// Resolves the escapes of names and values: `\n`, `\r` and `\\`.
 fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars();

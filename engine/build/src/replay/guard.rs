@@ -1,4 +1,5 @@
-//! What cargo looks at besides sources: while none of it changes, its commands stay the same.
+//! Guards: what decides how cargo calls the compiler, besides sources. While no guard changes, the
+//! recorded calls are the ones that cargo would make.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -9,7 +10,8 @@ use std::process::Command;
 
 use crate::PluginPackage;
 
-/// What cargo sets for the programs that it runs, and what only concerns output.
+/// The beginnings of variables that never change what is built: cargo sets them for the programs
+/// that it runs, or they concern output only.
 const MEANINGLESS: [&str; 9] = [
     "CARGO_PKG_",
     "CARGO_MANIFEST_",
@@ -22,7 +24,7 @@ const MEANINGLESS: [&str; 9] = [
     "RUST_RECURSION_COUNT",
 ];
 
-/// The variables that name a compiler wrapper. A record needs that place for its own.
+/// The variables that name a compiler wrapper. To note compiler calls, we need to be the wrapper.
 const WRAPPER_VARIABLES: [&str; 4] = [
     "RUSTC_WRAPPER",
     "RUSTC_WORKSPACE_WRAPPER",
@@ -30,7 +32,7 @@ const WRAPPER_VARIABLES: [&str; 4] = [
     "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
 ];
 
-/// The environment variables that cargo or the compiler may look at in any build.
+/// The environment variables that can affect any run of cargo or the compiler.
 pub(super) fn cargo_variables() -> BTreeMap<String, String> {
     let texts = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -57,9 +59,9 @@ pub(super) fn unrecordable(plugin: &PluginPackage, cargo: &Command) -> Option<St
         .or_else(|| unrecordable_argument(plugin, cargo))
 }
 
-/// The setting in a cargo configuration that keeps builds from being recorded: a compiler wrapper,
-/// whose place a record needs, or further configuration files, whose changes nobody would notice.
-/// `None` for a text that cargo will refuse.
+/// The setting in a cargo configuration that keeps builds from being recorded: a compiler wrapper, as
+/// above, or further configuration files, which are not among the guards. `None` also for a text that
+/// is not TOML: cargo reports that.
 fn unrecordable_key(config: &str) -> Option<&'static str> {
     let config: toml::Table = config.parse().ok()?;
     let build = |name| config.get("build").is_some_and(|build| build.get(name).is_some());
@@ -72,7 +74,7 @@ fn unrecordable_key(config: &str) -> Option<&'static str> {
     }
 }
 
-/// Looks for the same in what `--config` gives: a setting, or the path of a file.
+/// The same for the option `--config`, whose value is a setting or the path of a file.
 fn unrecordable_argument(plugin: &PluginPackage, cargo: &Command) -> Option<String> {
     let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
     let apart = args.windows(2).filter(|pair| pair[0] == "--config").map(|pair| pair[1]);
@@ -85,7 +87,7 @@ fn unrecordable_argument(plugin: &PluginPackage, cargo: &Command) -> Option<Stri
     })
 }
 
-/// The files that decide what cargo does, also those that are not there.
+/// The files that decide what cargo does, including those that do not exist.
 pub(super) fn files(plugin: &PluginPackage, compiler: &Path, cargo: &Command) -> BTreeSet<PathBuf> {
     let mut files: BTreeSet<PathBuf> = configuration_files(plugin).into_iter().collect();
     for dir in plugin.source_dirs.iter().chain([&plugin.workspace_root]) {
@@ -101,8 +103,8 @@ pub(super) fn files(plugin: &PluginPackage, compiler: &Path, cargo: &Command) ->
     files
 }
 
-/// A hash of what decides with which arguments and variables cargo compiles the package in this
-/// directory. Cargo may change its mind about them without compiling anything.
+/// A hash of the files that decide with which arguments and variables cargo compiles the package in
+/// `package_dir`. These can change without making cargo compile anything at once.
 pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
     let mut files = configuration_files(plugin);
     files.extend(package_dir.ancestors().map(|dir| dir.join("Cargo.toml")));
@@ -137,7 +139,8 @@ fn find_program(program: &OsStr) -> Option<PathBuf> {
     env::split_paths(&dirs).map(|dir| dir.join(path)).find(|path| path.is_file())
 }
 
-/// What a build script asked to be run again for.
+/// The files and variables for whose changes a build script asks to run again. Cargo's messages do
+/// not have them, so they are read from the script's output.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct BuildScript {
     pub paths: Vec<PathBuf>,
@@ -145,8 +148,10 @@ pub(super) struct BuildScript {
 }
 
 impl BuildScript {
-    /// Reads what the script printed. One of a package that may be edited, in `package_dir`, and
-    /// that asks for nothing is run again for whatever changes there.
+    /// Parses what a build script printed that ran in `dir`.
+    ///
+    /// A script that asks for nothing is run again for every change in its package. `package_dir` is
+    /// that package's directory if the author can edit it.
     pub(super) fn parse(output: &str, dir: &Path, package_dir: Option<&Path>) -> Self {
         let mut asked = Self::default();
         let mut asks = false;

@@ -1,4 +1,4 @@
-//! What files looked like when a compiler read them.
+//! Remembers the content of files as a compiler read them.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use walkdir::{DirEntry, WalkDir};
 
-/// File systems round times down to the kernel's tick. Whatever is said to have changed at most
-/// this long before some moment may have changed after it.
+/// File systems round times down to the kernel's tick. A change with a time at most this long before
+/// a moment may have happened after it.
 const TICK: Duration = Duration::from_millis(12);
 
 /// A directory with more entries is not compared: it always counts as changed.
 const MOST_ENTRIES: usize = 20_000;
 
-/// When something began, by a clock that may be set, and by one that may not.
+/// When something began: by the system clock, which can be set, and by the steady clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     at: SystemTime,
@@ -27,46 +27,48 @@ impl Moment {
         Self { at: SystemTime::now(), measured: Instant::now() }
     }
 
-    /// When it began, for comparing with the times of files.
+    /// When it began, to compare with the times of files.
     pub(super) fn at(self) -> SystemTime {
         self.if_steady(self.at)
     }
 
-    /// The time of something that happened since, if the clock was not set back meanwhile. Where it was,
-    /// a file that changed since may seem to be older: then the beginning of time, before which no file
-    /// has changed.
+    /// Returns `since`, a time after this moment, if the system clock was not set back meanwhile.
+    /// Otherwise files that changed since can have older times, so it returns the Unix epoch, before
+    /// which no file has changed.
     pub(super) fn if_steady(self, since: SystemTime) -> SystemTime {
         let measured = self.measured.elapsed();
-        // A clock that is ahead is slowed down a little.
+        // The system slows a clock that is ahead by a little.
         let is_steady = |by_clock: Duration| by_clock + TICK + measured / 1000 >= measured;
         if self.at.elapsed().is_ok_and(is_steady) { since } else { UNIX_EPOCH }
     }
 }
 
-/// What the file system says of a file, without reading it.
+/// A file's times, size and inode, which can be compared without reading the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stat {
     modified_ns: i64,
-    /// When anything about the file changed, its times and name included: nobody can set it.
+    /// When anything about the file changed last, including its times and name. No program can set
+    /// this time.
     changed_ns: i64,
     size_bytes: u64,
     inode: u64,
 }
 
 impl Stat {
-    /// `None` where there is no file.
+    /// `None` if there is no file.
     pub(super) fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|metadata| Self::from(&metadata))
     }
 
-    /// Whether it is the file that was written then. A link more or less to it makes no other.
+    /// Whether both are of the same compiled file. `changed_ns` is left out, since another hard link
+    /// to the file changes it.
     pub(super) fn is_same_output(self, other: Self) -> bool {
         self.modified_ns == other.modified_ns
             && self.size_bytes == other.size_bytes
             && self.inode == other.inode
     }
 
-    /// Whether the file was last changed before `moment`, for certain.
+    /// Whether the file has certainly not changed at `moment` or later.
     fn is_older_than(self, moment: SystemTime) -> bool {
         let moment = moment.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(TICK);
         i128::from(self.changed_ns) < moment.as_nanos() as i128
@@ -85,27 +87,27 @@ impl From<&Metadata> for Stat {
     }
 }
 
-/// A file, or a directory with all that lies below it, and what was in it.
+/// A file, or a directory with everything below it, with its content at some time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Input {
     pub path: PathBuf,
     content: Content,
-    /// What says that the content is still the same. Without it only reading does.
+    /// As long as the file has this, its content is the same. `None` if only reading can show that.
     stat: Option<Stat>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Content {
-    /// There is nothing.
+    /// The file did not exist.
     Absent,
-    /// The hash of what is there.
+    /// The hash of the content.
     Hash(String),
-    /// Nobody can say what it was.
+    /// The content could not be determined.
     Unknown,
 }
 
 impl Input {
-    /// What is there now.
+    /// Reads the content that `path` has now.
     pub(super) fn read(path: &Path) -> Self {
         let path = path.to_owned();
         let began = SystemTime::now();
@@ -124,7 +126,7 @@ impl Input {
         Self { path, content, stat }
     }
 
-    /// What is there now, read only where the file system does not say that it is the same.
+    /// The content that the file has now. It is read only if its [`Stat`] has changed.
     pub(super) fn look_again(&self) -> Self {
         match self.stat {
             Some(stat) if Stat::of(&self.path) == Some(stat) => self.clone(),
@@ -132,13 +134,14 @@ impl Input {
         }
     }
 
-    /// Whether both held the same. What is not known is never the same.
+    /// Whether both have the same content. Unknown content is never the same.
     pub(super) fn has_same_content(&self, other: &Self) -> bool {
         self.content == other.content && self.content != Content::Unknown
     }
 
-    /// What a process that began at `began`, and has ended, read from this file: what is there
-    /// now, if it had not changed before that. `seen` is what was there just before it began.
+    /// The content that a process has read from `path`, which began at `began` and has ended: the
+    /// content that is there now, or unknown if the file may have changed since. `seen` is the content
+    /// just before the process began.
     pub(super) fn read_since(path: &Path, began: SystemTime, seen: Option<&Self>) -> Self {
         let now = match seen {
             Some(seen) => seen.look_again(),
@@ -156,8 +159,8 @@ impl Input {
     }
 }
 
-/// The hash of the names, sizes and times of all that lies below a directory, but for what is
-/// hidden and what cargo makes.
+/// A hash of the names, sizes and times of all files below `dir`, without hidden ones and without
+/// directories that cargo made. `None` if there are too many, or if one cannot be read.
 fn tree_hash(dir: &Path) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
     let entries = WalkDir::new(dir).min_depth(1).sort_by_file_name().into_iter();

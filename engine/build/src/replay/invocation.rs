@@ -1,4 +1,4 @@
-//! How cargo called a compiler, as `note-compilers.sh` noted it.
+//! Notes of compiler calls: `note-compilers.sh` writes them while cargo runs, and they are read here.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,37 +16,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
 
-/// What cargo sets for its own purposes in this one run.
+/// The variables that only apply to the run of cargo that is noted.
 const PASSING: [&str; 4] = ["CARGO_MAKEFLAGS", "MAKEFLAGS", "RUSTC_WRAPPER", NOTES_DIR];
 
-/// One call of a compiler: everything that it takes to call it again.
+/// A compiler call, with everything that is needed to repeat it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Invocation {
     pub program: PathBuf,
     pub args: Vec<String>,
     pub dir: PathBuf,
-    /// The variables that cargo set, or took away, for this call.
+    /// The variables that cargo set for this call, or removed (`None`).
     pub env: BTreeMap<String, Option<String>>,
 }
 
-/// A call that was noted just now.
+/// A compiler call from the notes of a run.
 #[derive(Debug)]
 pub(super) struct Noted {
     pub invocation: Invocation,
-    /// When the compiler began, or a little before.
+    /// When the compiler began, or slightly before.
     pub began: SystemTime,
 }
 
-/// Where a run of cargo notes its calls; gone when dropped, unless they are to stay.
+/// The directory for the notes of one run of cargo. It is removed when dropped, unless it is to stay.
 #[derive(Debug)]
 pub(crate) struct Notes {
     dir: tempfile::TempDir,
-    /// The settings of the packages in these directories, before cargo ran.
+    /// For the directory of each package, its [settings](super::guard::settings) before cargo ran.
     pub(super) settings: BTreeMap<PathBuf, String>,
 }
 
 impl Notes {
-    /// Has this command of cargo noted. `dir` is ours alone.
+    /// Makes the run of `command`, a cargo command, leave notes below `dir`, which nothing else uses.
+    /// With `stay` they are kept.
     pub(super) fn attach(
         command: &mut Command,
         dir: &Path,
@@ -54,7 +55,7 @@ impl Notes {
         stay: bool,
     ) -> io::Result<Self> {
         let script = dir.join("note-compilers.sh");
-        // Cargo looks at the script's time, so it must stay the same file.
+        // Cargo compares the script's modification time, so an unchanged script is not written.
         atomic_file::write_executable(&script, include_bytes!("note-compilers.sh"))?;
         fs::set_permissions(&script, Permissions::from_mode(0o755))?;
         let mut notes = tempfile::Builder::new().prefix("notes-").tempdir_in(dir)?;
@@ -67,7 +68,7 @@ impl Notes {
         self.dir.path()
     }
 
-    /// The calls that were noted. One that cannot be read is as if it had not been.
+    /// Reads the noted calls. A note that cannot be read is skipped.
     pub(super) fn read(&self) -> Vec<Noted> {
         let entries = fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
         let notes = entries.map(|entry| entry.path());
@@ -78,9 +79,10 @@ impl Notes {
     }
 }
 
+/// Reads the note of a call: a file `*.args` at `path`, and the files `*.env` and `*.dir` beside it.
 fn noted(path: &Path) -> Option<Noted> {
     let began = fs::metadata(path.with_extension("dir")).ok()?.modified().ok()?;
-    // The shell, and the script.
+    // The first two arguments are the shell and the script.
     let mut args = texts(&fs::read(path).ok()?)?.into_iter().skip(2);
     let program = PathBuf::from(args.next()?);
     let dir = fs::read(path.with_extension("dir")).ok()?;
@@ -93,14 +95,14 @@ fn noted(path: &Path) -> Option<Noted> {
     Some(Noted { invocation, began })
 }
 
-/// The texts that each end with a zero; `None` where one is not UTF-8.
+/// The texts in `bytes`, each of which ends with a zero byte; `None` if one is not UTF-8.
 pub(super) fn texts(bytes: &[u8]) -> Option<Vec<String>> {
     let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
     let texts = bytes.split(|byte| *byte == 0);
     texts.map(|text| String::from_utf8(text.to_vec()).ok()).collect()
 }
 
-/// What differs between this process's environment and the one that cargo gave the compiler.
+/// The changes that turn this process's environment into `theirs`, the one of the compiler.
 fn changes(theirs: BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
     let is_ours = |(name, value): &(&String, &String)| env::var(name).ok().as_ref() == Some(value);
     let gone = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
@@ -115,7 +117,7 @@ fn changes(theirs: BTreeMap<String, String>) -> BTreeMap<String, Option<String>>
 }
 
 impl Invocation {
-    /// The value of an option that is followed by its value, such as `--out-dir`.
+    /// The argument after `name`, an option such as `--out-dir`.
     pub(super) fn option(&self, name: &str) -> Option<&str> {
         let at = self.args.iter().position(|arg| arg == name)?;
         self.args.get(at + 1).map(String::as_str)
@@ -127,7 +129,7 @@ impl Invocation {
         values.filter_map(|value| value.strip_prefix(name)?.strip_prefix('=')).next_back()
     }
 
-    /// The libraries that it names, by crate name.
+    /// The crates that it names with `--extern`, and the paths of their libraries.
     pub(super) fn externs(&self) -> impl Iterator<Item = (&str, &Path)> {
         let named = self.args.windows(2).filter(|pair| pair[0] == "--extern");
         named.filter_map(|pair| {
@@ -136,7 +138,7 @@ impl Invocation {
         })
     }
 
-    /// The value that a variable has for this compiler.
+    /// The value that the variable `name` has for this compiler.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         match self.env.get(name) {
             Some(value) => value.clone(),

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands between cargo and the compiler: notes how cargo calls it, and calls it.
+# Cargo runs this in place of the compiler. It notes the call, and then runs the compiler.
 if [ -n "$CARGO_CRATE_NAME" ] && [ -d "$HOTSWAP_NOTES" ]; then
     note="$HOTSWAP_NOTES/$CARGO_CRATE_NAME-$$"
     pwd -P >"$note.dir"

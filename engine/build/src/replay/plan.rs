@@ -1,4 +1,4 @@
-//! What has to be compiled, and by whom.
+//! Decides which units have to be compiled, and whether that needs cargo.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -8,23 +8,23 @@ use super::input::Input;
 use super::record::{Output, Plugin, Record, Unit, UnitId, unit_id_of};
 use crate::PluginPackage;
 
-/// What it takes to bring a plugin up to date.
+/// What has to be done to bring a plugin up to date.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// It is up to date.
+    /// Nothing: it is up to date.
     Nothing,
-    /// These units, each after those that it needs.
+    /// Compile these units, each after those that it depends on.
     Replay(Vec<UnitId>, Seen),
-    /// Only cargo knows; why, in words.
+    /// Run cargo, for this reason.
     Cargo(String),
 }
 
-/// What was in the sources when the plan was made.
+/// The content of the sources when the plan was made.
 pub(super) type Seen = HashMap<PathBuf, Input>;
 
 pub(super) fn plan(record: &Record, package: &PluginPackage) -> Plan {
     let Some(plugin) = record.plugins.get(&package.name) else {
-        return Plan::Cargo("it was never built this way".to_owned());
+        return Plan::Cargo("there is no record of a build like this one".to_owned());
     };
     if let Some(reason) = changed_guard(plugin) {
         return Plan::Cargo(reason);
@@ -33,14 +33,14 @@ pub(super) fn plan(record: &Record, package: &PluginPackage) -> Plan {
     let mut outdated = BTreeSet::new();
     let mut units = Vec::new();
     if let Some(lost) = plugin.units.iter().find(|id| !record.units.contains_key(*id)) {
-        return Plan::Cargo(format!("the record of `{lost}` is lost"));
+        return Plan::Cargo(format!("the record of `{lost}` is missing"));
     }
     for (id, unit) in record.in_order(plugin) {
         match is_outdated(record, unit, &outdated, &mut seen) {
             Ok(false) => {}
             Ok(true) if unit.settings != guard::settings(package, &unit.package_dir) => {
                 let name = &unit.name;
-                let reason = format!("settings changed since `{name}` was compiled");
+                let reason = format!("manifests or settings changed since `{name}` was compiled");
                 return Plan::Cargo(reason);
             }
             Ok(true) => {
@@ -53,6 +53,7 @@ pub(super) fn plan(record: &Record, package: &PluginPackage) -> Plan {
     if units.is_empty() { Plan::Nothing } else { Plan::Replay(units, seen) }
 }
 
+/// Which guard has changed, in words; `None` if none has.
 fn changed_guard(plugin: &Plugin) -> Option<String> {
     let changed = plugin.guards.iter().find(|guard| !guard.has_same_content(&guard.look_again()));
     if let Some(changed) = changed {
@@ -63,7 +64,10 @@ fn changed_guard(plugin: &Plugin) -> Option<String> {
     variable.map(|(name, _)| format!("the environment variable {name} changed"))
 }
 
-/// An error where something changed that only cargo can make anew.
+/// Whether a unit has to be compiled again. `outdated` are the units that will be compiled before it.
+///
+/// # Errors
+/// The reason, in words, if a library changed that only cargo compiles.
 fn is_outdated(
     record: &Record,
     unit: &Unit,
@@ -82,14 +86,14 @@ fn is_outdated(
         let needed = unit_id_of(&library.path).and_then(|id| record.units.get_key_value(id));
         match needed {
             Some((id, needed)) => {
-                // Its own files are looked at in its turn; here counts whether it was compiled
-                // anew since.
+                // That unit's own files were checked in its turn. Here it counts whether it was
+                // compiled since.
                 let is_it = |output: &Output| output.is_same(library);
                 is_outdated |=
                     outdated.contains(id.as_str()) || !needed.compiled.outputs.iter().any(is_it);
             }
             None if library.is_whole() => {}
-            None => return Err(format!("{} was built anew", library.path.display())),
+            None => return Err(format!("{} changed", library.path.display())),
         }
     }
     Ok(is_outdated)
@@ -99,7 +103,8 @@ fn has_other_variables(unit: &Unit) -> bool {
     unit.compiled.env.iter().any(|(name, value)| unit.invocation.variable(name) != *value)
 }
 
-/// Where the library is that a unit's command names: where its unit has last been compiled to.
+/// The path to which the unit of `library` was compiled last. A recorded call names the path that
+/// cargo used.
 pub(super) fn resolve<'a>(record: &'a Record, library: &'a Path) -> &'a Path {
     let unit = unit_id_of(library).and_then(|id| record.units.get(id));
     let name = library.file_name().and_then(|name| name.to_str());
@@ -107,7 +112,7 @@ pub(super) fn resolve<'a>(record: &'a Record, library: &'a Path) -> &'a Path {
     output.unwrap_or(library)
 }
 
-/// The libraries that a unit is compiled against now.
+/// The libraries that `unit` would be compiled against now.
 pub(super) fn externs(record: &Record, unit: &Unit) -> Vec<Output> {
     unit.invocation.externs().map(|(_, path)| Output::of(resolve(record, path))).collect()
 }

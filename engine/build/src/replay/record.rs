@@ -1,4 +1,5 @@
-//! What is known of the units that plugins are compiled from, kept from build to build.
+//! The record of a way to build, a file that is kept between builds: which units the plugins are
+//! compiled from, and how each was compiled last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,10 +12,11 @@ use super::input::{Input, Stat};
 use super::invocation::Invocation;
 use crate::{Diagnostic, atomic_file};
 
-/// The version of the record's form; one of another form counts as none.
+/// The version of the record's format. A record of another version counts as empty.
 const FORM: u32 = 1;
 
-/// What compiled files are named after: the crate, and what tells it from others of its name.
+/// The name of a unit, after which its files are named: the crate's name, and a hash that tells it
+/// from other units of that name.
 pub(super) type UnitId = String;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -25,19 +27,19 @@ pub(super) struct Record {
     pub units: BTreeMap<UnitId, Unit>,
 }
 
-/// What a plugin's commands hold good for.
+/// A plugin, and everything that must stay the same for its recorded compiler calls to be valid.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Plugin {
     pub root: UnitId,
-    /// All units that it is compiled from, itself included.
+    /// All units that it is compiled from, including the root.
     pub units: Vec<UnitId>,
-    /// The library that cargo made of the root when it compiled it last.
+    /// The library that cargo linked last.
     pub cargo_library: Stat,
-    /// What cargo looks at besides sources.
+    /// The files other than sources that decide what cargo does.
     pub guards: Vec<Input>,
-    /// The variables that build scripts look at.
+    /// The variables for whose changes build scripts ask to run again.
     pub env: BTreeMap<String, Option<String>>,
-    /// What the compiler had to say about what only cargo compiles.
+    /// The compiler's diagnostics for crates that only cargo compiles.
     pub diagnostics: Vec<Diagnostic>,
     /// The hash of the library as it was compiled last.
     #[serde(default)]
@@ -51,25 +53,25 @@ pub(super) struct Plugin {
 pub(super) struct Unit {
     /// The crate's name.
     pub name: String,
-    /// How cargo compiled it.
+    /// How cargo called the compiler for it.
     pub invocation: Invocation,
-    /// The hash of the files besides Rust sources that went into it.
+    /// The hash of the plugin's included files, which cargo's call passed to the linker.
     #[serde(default)]
     pub included: Option<String>,
     /// The directory of its package.
     pub package_dir: PathBuf,
-    /// The settings that this holds good for.
+    /// The [settings](super::guard::settings) for which the call is valid.
     pub settings: String,
-    /// What the compiler had to say about it.
+    /// The compiler's diagnostics when it was compiled last.
     pub diagnostics: Vec<Diagnostic>,
     pub compiled: Compiled,
 }
 
-/// What a unit was compiled from and into.
+/// What a unit was last compiled from, and the files that resulted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Compiled {
     pub inputs: Vec<Input>,
-    /// The variables that its source looks at.
+    /// The variables that its source reads, with their values.
     pub env: Vec<(String, Option<String>)>,
     /// The libraries that it was compiled against.
     pub externs: Vec<Output>,
@@ -88,7 +90,7 @@ impl Output {
         Self { path: path.to_owned(), stat: Stat::of(path) }
     }
 
-    /// Whether it is there as it was written.
+    /// Whether the file is still there and unchanged.
     pub(super) fn is_whole(&self) -> bool {
         self.is_same(&Self::of(&self.path))
     }
@@ -100,12 +102,12 @@ impl Output {
 }
 
 impl Compiled {
-    /// Whether its sources are no longer what they were.
+    /// Whether a source has changed since.
     pub(super) fn has_other_inputs(&self) -> bool {
         self.inputs.iter().any(|input| !input.has_same_content(&input.look_again()))
     }
 
-    /// Its file of this name.
+    /// The path of the output file called `name`.
     pub(super) fn output(&self, name: &str) -> Option<&Path> {
         let mut paths = self.outputs.iter().map(|output| output.path.as_path());
         paths.find(|path| path.file_name().is_some_and(|it| it == name))
@@ -113,7 +115,7 @@ impl Compiled {
 }
 
 impl Record {
-    /// An empty one where there is none that can be read.
+    /// Reads the record at `path`; an empty one if there is none that can be read.
     pub(super) fn load(path: &Path) -> Self {
         fs::read(path).map(|bytes| Self::read(&bytes)).unwrap_or_default()
     }
@@ -130,8 +132,8 @@ impl Record {
         atomic_file::write(path, &serde_json::to_vec(self)?)
     }
 
-    /// The units that a plugin is compiled from, each after those that it needs. Where some need each
-    /// other in a circle, as only a broken record says, one of them comes too early.
+    /// The units that `plugin` is compiled from, each after those that it depends on. If they depend
+    /// on each other in a circle, which only a broken record says, one of them comes too early.
     pub(super) fn in_order<'a>(&'a self, plugin: &'a Plugin) -> Vec<(&'a str, &'a Unit)> {
         let (mut order, mut begun) = (Vec::new(), BTreeSet::new());
         for id in &plugin.units {
@@ -149,7 +151,8 @@ impl Record {
         order
     }
 
-    /// A unit that nobody has come by yet, and those that it needs, the first one last.
+    /// The unit `id` and those that it depends on, the first one last; `None` if the unit was visited
+    /// before, or is not recorded.
     fn begin<'a>(
         &'a self,
         id: &str,
@@ -166,7 +169,7 @@ impl Record {
     }
 }
 
-/// The unit that a library file such as `libapi-0123456789abcdef.rmeta` is made of.
+/// The unit of a library file such as `libapi-0123456789abcdef.rmeta`.
 pub(super) fn unit_id_of(library: &Path) -> Option<&str> {
     library.file_stem()?.to_str()?.strip_prefix("lib")
 }

@@ -1,4 +1,4 @@
-//! Calling the compilers that cargo would call, each as soon as what it needs is there.
+//! Repeats recorded compiler calls in parallel, each as soon as the libraries that it needs are there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
@@ -27,12 +27,12 @@ pub(super) struct Replayed {
     pub began: Moment,
     pub diagnostics: Vec<Diagnostic>,
     pub outputs: Vec<PathBuf>,
-    /// How long its linker took, where it has one.
+    /// How long its linker took; `None` if it was not linked.
     pub linking: Option<Duration>,
 }
 
-/// Compiles these units, in which each comes after those that it needs, to places of their own
-/// below `dir`. `None` when one of them fails.
+/// Compiles `units`, to a directory of its own below `dir` each. A unit must come after those that it
+/// depends on. `None` if one fails.
 pub(super) fn run(
     record: &Record,
     units: &[UnitId],
@@ -57,7 +57,7 @@ pub(super) fn run(
     })
 }
 
-/// What is there already.
+/// What the compilers of a run tell each other.
 #[derive(Debug, Default)]
 struct Board {
     state: Mutex<BoardState>,
@@ -66,7 +66,7 @@ struct Board {
 
 #[derive(Debug, Default)]
 struct BoardState {
-    /// The file names of libraries that others may be compiled against.
+    /// The file names of libraries that other units can be compiled against.
     ready: BTreeSet<String>,
     failed: bool,
 }
@@ -77,7 +77,7 @@ impl Board {
         self.changed.notify_all();
     }
 
-    /// Waits until all these libraries are there; `false` when they never will be.
+    /// Waits until all libraries in `names` are ready; `false` if a compiler failed.
     fn wait_for(&self, names: &[String]) -> bool {
         let waits = |state: &mut BoardState| {
             !state.failed && !names.iter().all(|name| state.ready.contains(name))
@@ -91,7 +91,8 @@ impl Board {
     }
 }
 
-/// Says that a compiler failed when it is left early, be it by an error or by a panic.
+/// Reports on the board that a compiler failed, if it is dropped before `done` is set: after an error
+/// or a panic.
 struct FailsUnlessDone<'a> {
     board: &'a Board,
     done: bool,
@@ -109,7 +110,7 @@ struct Job<'a> {
     id: &'a UnitId,
     invocation: &'a Invocation,
     record: &'a Record,
-    /// All that are compiled in this run.
+    /// All units of this run.
     units: &'a [UnitId],
     dir: &'a Path,
     board: &'a Board,
@@ -148,8 +149,8 @@ impl Job<'_> {
         }))
     }
 
-    /// The libraries of this run that it needs: as a rule only what another crate's source has to
-    /// know of it, but all of it where it is linked.
+    /// The libraries of this run that it needs. For a library that is only compiled against this is
+    /// its metadata (`.rmeta`), which is there early; for linking it is the whole library.
     fn awaited(&self) -> Vec<String> {
         let needed = self.invocation.externs().map(|(_, path)| path);
         let needed = needed.filter(|path| {
@@ -158,7 +159,8 @@ impl Job<'_> {
         needed.filter_map(file_name).collect()
     }
 
-    /// Cargo's command, but for the place of what comes out, and of what was compiled there.
+    /// The recorded call, with `place` as its output directory, and with the paths at which the
+    /// libraries that it needs are now.
     fn command(&self, place: &Path) -> Command {
         let Invocation { program, args, dir, env } = self.invocation;
         let mut command = Command::new(program);
@@ -169,7 +171,7 @@ impl Job<'_> {
                 None => command.env_remove(name),
             };
         }
-        // Notes the moment when linking begins; nothing else changes by it.
+        // The compiler prints this when it begins to link; it has no other effect.
         command.args(["--print", "link-args"]);
         for dir in self.search_dirs() {
             command.arg("-L").arg(format!("dependency={}", dir.display()));
@@ -186,7 +188,8 @@ impl Job<'_> {
         command
     }
 
-    /// `api=/…/libapi-0123456789abcdef.rmeta`, where that lies now.
+    /// The value of an `--extern`, such as `api=/…/libapi-0123456789abcdef.rmeta`, with the path at
+    /// which the library is now.
     fn resolve(&self, named: &str) -> String {
         let Some((name, path)) = named.split_once('=') else { return named.to_owned() };
         let path = Path::new(path);
@@ -199,7 +202,8 @@ impl Job<'_> {
         format!("{name}={}", path.display())
     }
 
-    /// Where libraries lie that cargo has not made, to be found by those that name others.
+    /// The directories of all units that were compiled without cargo. The compiler looks there for the
+    /// libraries that its libraries depend on.
     fn search_dirs(&self) -> BTreeSet<PathBuf> {
         let now = self.units.iter().map(|id| place_of(self.dir, id));
         let earlier = self.record.units.values().flat_map(|unit| &unit.compiled.outputs);
@@ -224,7 +228,7 @@ impl Job<'_> {
                     heard.diagnostics.extend(diagnostic);
                 }
                 Ok(Message::FutureIncompat(_)) => {}
-                // Whoever can make sense of it will be asked to.
+                // Then cargo runs, and shows whatever it is.
                 Err(_) => heard.is_strange = true,
             }
         }
@@ -232,12 +236,12 @@ impl Job<'_> {
     }
 }
 
-/// What a compiler said.
+/// What a compiler reported.
 #[derive(Debug, Default)]
 struct Heard {
     diagnostics: Vec<Diagnostic>,
     outputs: Vec<PathBuf>,
-    /// Something that is no message.
+    /// A line was not a message.
     is_strange: bool,
 }
 
@@ -253,7 +257,7 @@ fn file_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-/// When the first byte came, after reading all of them.
+/// Reads the stream to its end, and returns when the first byte came; `None` if there was none.
 fn first_byte(mut stdout: impl Read) -> Option<Instant> {
     let first = stdout.read(&mut [0]).ok().filter(|len| *len > 0).map(|_| Instant::now());
     let _ = io::copy(&mut stdout, &mut io::sink());

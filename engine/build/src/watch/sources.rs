@@ -1,4 +1,4 @@
-//! Which files are sources, and of which plugins.
+//! Decides which files are sources, and of which plugins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -11,12 +11,12 @@ type Owners = BTreeSet<String>;
 
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    /// The directories of packages.
+    /// The directories of packages, with the plugins that are built from them.
     packages: BTreeMap<PathBuf, Owners>,
-    /// The roots of workspaces.
+    /// The root directories of workspaces, with their plugins.
     workspaces: BTreeMap<PathBuf, Owners>,
     target_dirs: BTreeSet<PathBuf>,
-    /// What the plugins include besides Rust sources: the plugin, its directory, which files.
+    /// The included files of each plugin: the plugin's name, its directory, which files.
     included: Vec<(String, PathBuf, IncludedFiles)>,
 }
 
@@ -40,7 +40,7 @@ impl Sources {
         self.packages.keys().map(PathBuf::as_path)
     }
 
-    /// The packages in this directory, which may be one itself.
+    /// The packages in `dir`, including `dir` if it is one itself.
     pub(super) fn packages_below<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = &'a Path> {
         self.packages().filter(move |package| package.starts_with(dir))
     }
@@ -49,7 +49,7 @@ impl Sources {
         self.workspaces.keys().map(PathBuf::as_path)
     }
 
-    /// The plugins that have to be built again when this file changes.
+    /// The plugins that have to be built again when the file at `path` changes.
     pub(super) fn owners_of_file(&self, path: &Path) -> Owners {
         let mut owners = Owners::new();
         if is_source_file(path) {
@@ -67,8 +67,8 @@ impl Sources {
         owners
     }
 
-    /// The plugins that this directory, a package or anything in one, belongs to. A nested
-    /// package belongs to itself alone.
+    /// The plugins that are built from the package that contains `path`: the innermost one, if
+    /// packages are nested.
     pub(super) fn owners_of_dir(&self, path: &Path) -> Owners {
         let owners = path.ancestors().find_map(|ancestor| self.packages.get(ancestor));
         owners.cloned().unwrap_or_default()
@@ -78,13 +78,13 @@ impl Sources {
         self.packages.values().flatten().cloned().collect()
     }
 
-    /// Whether a directory inside a package holds sources of that package.
+    /// Whether `dir`, a directory inside a package, is searched for sources of that package.
     pub(super) fn enters(&self, dir: &Path) -> bool {
         let name = dir.file_name().and_then(OsStr::to_str).unwrap_or_default();
         let beside_manifest =
             || dir.parent().is_some_and(|parent| parent.join("Cargo.toml").exists());
         let is_hidden = name.starts_with('.');
-        // A module may be called `target` as well. The tag is what cargo marks its directory with.
+        // A module's directory can be called `target` too. Cargo puts the tag into its own.
         let is_target = self.target_dirs.contains(dir)
             || dir.join("CACHEDIR.TAG").exists()
             || (name == "target" && beside_manifest());
@@ -93,8 +93,8 @@ impl Sources {
     }
 }
 
-/// Rust sources and manifests. What editors put beside them while they save is left out, even
-/// where it ends in `.rs`.
+/// Whether a file is a Rust source or a manifest. Temporary files of editors are not, even if their
+/// names end in `.rs`.
 fn is_source_file(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(OsStr::to_str) else { return false };
     let is_temporary = name.starts_with(['.', '#', '~']);

@@ -1,4 +1,4 @@
-//! The directories that are watched, kept in step with those that exist.
+//! The watched directories, which are kept in step with those that exist.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -8,9 +8,9 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::watch::sources::Sources;
 
-/// One watch for each directory. Watching recursively would take in target directories, with
-/// their thousands of directories, and miss what is written into a new directory before its
-/// watch is there.
+/// One watch for each directory. A recursive watch would include target directories, which have
+/// thousands of subdirectories, and would miss files that are written into a new directory before it
+/// is watched.
 pub(super) struct Tree {
     watcher: RecommendedWatcher,
     sources: Sources,
@@ -22,10 +22,10 @@ impl Tree {
         Self { watcher, sources, watched: BTreeSet::new() }
     }
 
-    /// Watches whatever there is to watch and is not watched yet.
+    /// Watches all directories of sources that are not watched yet.
     ///
-    /// In place of a package that is not there, as while another branch is checked out, its
-    /// nearest ancestor is watched.
+    /// In place of a package that does not exist, as while another branch is checked out, its nearest
+    /// existing ancestor is watched.
     pub(super) fn watch_all(&mut self) -> notify::Result<()> {
         let packages: Vec<_> = self.sources.packages().map(Path::to_owned).collect();
         for dir in packages {
@@ -42,8 +42,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes note of what changed, and whether it was saved, and answers which plugins that
-    /// concerns. The sources of those that are in the middle of a save are kept in `open`.
+    /// Updates the watches after changes, and returns the plugins whose sources changed.
+    ///
+    /// `paths` says of each changed path whether it was saved. The sources whose save is not finished
+    /// are kept in `open`.
     pub(super) fn absorb(
         &mut self,
         paths: BTreeMap<PathBuf, bool>,
@@ -74,15 +76,16 @@ impl Tree {
         owners
     }
 
-    /// A directory appeared, or another one in its place.
+    /// Called when `dir` appeared, possibly in place of another directory. Returns the plugins whose
+    /// sources it contains.
     fn enter(&mut self, dir: &Path) -> BTreeSet<String> {
         let packages: Vec<_> = self.sources.packages_below(dir).map(Path::to_owned).collect();
         if !packages.is_empty() {
             self.watch_again();
             return packages.iter().flat_map(|dir| self.sources.owners_of_dir(dir)).collect();
         }
-        // What lies in a workspace beside its packages, or in a directory that is not watched
-        // itself, belongs to nobody.
+        // A directory beside the packages of a workspace, or in a directory that is not watched,
+        // belongs to no plugin.
         let owners = self.sources.owners_of_dir(dir);
         let is_beside_sources = dir.parent().is_some_and(|parent| self.watched.contains(parent));
         if owners.is_empty() || !is_beside_sources || !self.sources.enters(dir) {
@@ -94,11 +97,11 @@ impl Tree {
         }
     }
 
-    /// A watched directory is gone, with all its sources.
+    /// Called when the watched directory `dir` is gone. Returns the plugins whose sources it contained.
     fn leave(&mut self, dir: &Path) -> BTreeSet<String> {
         let is_below = |path: &&PathBuf| path.starts_with(dir);
         for gone in self.watched.iter().filter(is_below).cloned().collect::<Vec<_>>() {
-            // The system has dropped the watch of a removed directory, not that of a moved one.
+            // The system drops the watch of a removed directory, but not that of a moved one.
             let _ = self.watcher.unwatch(&gone);
             self.watched.remove(&gone);
         }
@@ -106,24 +109,24 @@ impl Tree {
         self.sources.owners_of_dir(dir)
     }
 
-    /// Once running, there is nobody to tell that a directory could not be watched; the next
-    /// change beside it tries again.
+    /// Watches what is not watched yet. An error cannot be reported to anybody from here; the next
+    /// change tries again.
     fn watch_again(&mut self) {
         let _ = self.watch_all();
     }
 
-    /// Watches a directory and those below it that belong to the same package, and answers
-    /// whether there are sources in them.
+    /// Watches `dir` and the directories below it that belong to the same package. Returns whether
+    /// they contain sources.
     fn watch_below(&mut self, dir: &Path) -> notify::Result<bool> {
         let mut has_sources = false;
-        // Links may make a directory reachable twice, or from itself.
+        // Links can lead to a directory twice, or from a directory to itself.
         let mut seen = HashSet::new();
         let mut open = vec![dir.to_owned()];
         while let Some(dir) = open.pop() {
             if !fs::canonicalize(&dir).is_ok_and(|real| seen.insert(real)) {
                 continue;
             }
-            // Only a watched directory can be read without missing what comes next.
+            // The watch comes first, so that no file that appears after reading is missed.
             self.watch(&dir)?;
             for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
                 let path = entry.path();
@@ -143,7 +146,7 @@ impl Tree {
                 self.watched.insert(dir.to_owned());
                 Ok(())
             }
-            // It was removed just now, and its parent's watch has told or will tell.
+            // It was removed just now, which the watch of its parent reports.
             Err(_) if !dir.exists() => Ok(()),
             Err(error) => Err(error),
         }

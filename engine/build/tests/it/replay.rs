@@ -285,13 +285,17 @@ fn what_a_record_would_miss_makes_cargo_run_each_time() {
     let options = BuildOptions { cargo_flags: given, ..BuildOptions::default() };
     let reason = |made: &Made| {
         let text = output(&made.messages);
-        let line = text.lines().find(|line| line.starts_with("every build goes through cargo"));
+        let line = text.lines().find(|line| line.starts_with("every build runs cargo, because"));
         line.expect("a reason").to_owned()
     };
     for _ in 0..2 {
         let made = fixture.build_with(&options);
         assert_eq!(made.maker(), Maker::Cargo);
-        assert!(reason(&made).ends_with("`--config` names the file more.toml"), "{}", reason(&made));
+        assert!(
+            reason(&made).ends_with("`--config` names the file more.toml"),
+            "{}",
+            reason(&made)
+        );
     }
     fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"/usr/bin/env\"\n");
     for _ in 0..2 {
@@ -508,7 +512,10 @@ fn a_library_that_was_changed_behind_the_builds_is_made_anew() {
     let again = fixture.build();
     assert_eq!(again.built.build_id, made.built.build_id);
     let text = output(&again.messages);
-    assert!(text.contains("is not what was compiled; `changed-behind` is built anew"), "{text}");
+    assert!(
+        text.contains("changed after it was compiled; building `changed-behind` again"),
+        "{text}"
+    );
     assert_eq!(fixture.build().built.effect, BuildEffect::UpToDate);
 }
 
