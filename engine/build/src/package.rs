@@ -148,14 +148,14 @@ impl PluginPackage {
     fn of(workspace: &Workspace, package: &Package) -> Result<Self, BuildError> {
         if !package.targets.iter().any(|target| target.kind.iter().any(is_library)) {
             return Err(BuildError::setup(format!(
-                "`{}` cannot be a plugin, because it has no library: add a src/lib.rs to {}",
+                "`{}` cannot be a plugin, since it has no library: add a src/lib.rs to {}",
                 package.name,
                 dir_of(package).display()
             )));
         }
         if !depends_on_plugin_api(package) {
             return Err(BuildError::setup(format!(
-                "`{}` is not a plugin, because it does not depend on `hotswap-plugin`: add that to \
+                "`{}` is not a plugin, since it does not depend on `hotswap-plugin`: add that to \
                  [dependencies] in {}",
                 package.name, package.manifest_path
             )));
@@ -201,8 +201,8 @@ fn plugins_named(workspace: &Workspace, package: &Package) -> Result<HostMetadat
         None => "has no [package.metadata.hotswap], so it names no plugins",
     };
     Err(BuildError::setup(format!(
-        "{} {problem}: add `plugins = [\"…\"]` to its [package.metadata.hotswap]; packages of this \
-         workspace: {}",
+        "{} {problem}: add them there as `[package.metadata.hotswap] plugins = [\"…\"]`; packages \
+         of this workspace: {}",
         package.manifest_path,
         workspace.plugin_candidates()
     )))
@@ -275,7 +275,7 @@ fn program(package: &Package) -> Result<String, BuildError> {
         (None, [name]) => Ok((*name).to_owned()),
         (None, names) if names.contains(&package.name.as_str()) => Ok(package.name.to_string()),
         (None, []) => Err(BuildError::setup(format!(
-            "`{}` cannot be a host, because it has no program: add a src/main.rs to {}",
+            "`{}` cannot be a host, since it has no program: add a src/main.rs to {}",
             package.name,
             dir_of(package).display()
         ))),

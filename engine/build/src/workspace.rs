@@ -35,7 +35,7 @@ pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
     let manifest_path = dir.join("Cargo.toml");
     if !manifest_path.is_file() {
         return Err(BuildError::setup(format!(
-            "{shown} is not a cargo package: it has no Cargo.toml"
+            "{shown} is not a cargo package: there is no Cargo.toml in it"
         )));
     }
     Ok(manifest_path)
