@@ -1,4 +1,4 @@
-//! `#[derive(Imports)]`
+//! `#[derive(Imports)]`: asks for the imports of a struct's fields, and fills the struct with them.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -20,7 +20,7 @@ struct Import {
 impl ImportSet {
     pub fn parse(item: DeriveInput) -> Result<Self> {
         if !item.generics.params.is_empty() {
-            let message = "a struct of imports has no parameters";
+            let message = "a struct of imports cannot be generic";
             return Err(Error::new(item.generics.span(), message));
         }
         let Data::Struct(data) = item.data else {

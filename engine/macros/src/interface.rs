@@ -1,4 +1,5 @@
-//! `#[interface] trait Name { … }`
+//! `#[interface] trait Name { … }`: generates the shape of the trait, a shim for each method on the
+//! side of the object, and the methods of a handle on the side of the caller.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -28,9 +29,9 @@ struct Method {
 /// A parameter of a method.
 struct Param {
     name: Ident,
-    /// Whether it is a reference, which ends with the call.
+    /// Whether it is a reference, which is valid for the call only.
     is_lent: bool,
-    /// Its type, or what it refers to.
+    /// Its type; of a reference, the type that it refers to.
     ty: Type,
 }
 
@@ -38,11 +39,11 @@ impl Interface {
     pub fn parse(args: TokenStream, item: ItemTrait) -> Result<Self> {
         no_arguments(&args, "interface")?;
         if !item.generics.params.is_empty() {
-            return Err(Error::new(item.generics.span(), "an interface has no type parameters"));
+            return Err(Error::new(item.generics.span(), "an interface cannot be generic"));
         }
         let methods = item.items.iter().map(|item| match item {
             TraitItem::Fn(method) => Method::parse(method),
-            other => Err(Error::new(other.span(), "an interface has methods only")),
+            other => Err(Error::new(other.span(), "an interface can only have methods")),
         });
         let methods = methods.collect::<Result<_>>()?;
         Ok(Self { item, methods })
@@ -61,7 +62,7 @@ impl Interface {
             #item
 
             const _: () = {
-                // SAFETY: the shape tells the methods that the shims below take, in order.
+                // SAFETY: the shape lists the methods of the shims below, in the same order.
                 unsafe impl ::hotswap_plugin::Interface for dyn #name {
                     fn shape() -> ::hotswap_plugin::InterfaceShape {
                         ::hotswap_plugin::InterfaceShape {
@@ -71,7 +72,7 @@ impl Interface {
                     }
                 }
 
-                // SAFETY: the shims take a `T`, and are those of the shape's methods.
+                // SAFETY: the shims take a `T`, and belong to the shape's methods, in the same order.
                 unsafe impl<T: #name + ::core::marker::Send + ::core::marker::Sync + 'static>
                     ::hotswap_plugin::ObjectOf<T> for dyn #name
                 {
@@ -93,23 +94,29 @@ impl Method {
     fn parse(method: &TraitItemFn) -> Result<Self> {
         let signature = &method.sig;
         if let Some(token) = &signature.asyncness {
-            return Err(Error::new(token.span(), "an interface has no async methods yet"));
+            return Err(Error::new(token.span(), "a method of an interface cannot be async yet"));
         }
         if let Some(token) = &signature.unsafety {
-            let message = "an interface has no unsafe methods: nobody could keep their promises";
+            let message =
+                "a method of an interface cannot be unsafe: its caller does not know its contract";
             return Err(Error::new(token.span(), message));
         }
         if let Some(body) = &method.default {
-            return Err(Error::new(body.span(), "an interface's method has no default body"));
+            return Err(Error::new(
+                body.span(),
+                "a method of an interface cannot have a default body",
+            ));
         }
         if !signature.generics.params.is_empty() {
-            let message = "an interface's method has no type parameters";
+            let message = "a method of an interface cannot be generic";
             return Err(Error::new(signature.generics.span(), message));
         }
         let mut inputs = signature.inputs.iter();
         match inputs.next() {
             Some(FnArg::Receiver(receiver)) if is_plain(receiver) => {}
-            _ => return Err(Error::new(signature.span(), "an interface's method takes `&self`")),
+            _ => {
+                return Err(Error::new(signature.span(), "a method of an interface takes `&self`"));
+            }
         }
         let params = inputs.map(|input| match input {
             FnArg::Typed(input) => Param::parse(input),
@@ -148,10 +155,10 @@ impl Method {
         }
     }
 
-    /// The object's side of the call.
+    /// The function that calls the method, on the object's side.
     ///
-    /// The inner function has the method's types with lifetimes of its own. So a method that asks for
-    /// more than the call, however its types are written, does not compile.
+    /// Its inner function has the method's types with lifetimes of its own. So a method does not compile
+    /// if it needs a reference for longer than the call, in whatever way its types are written.
     fn shim(&self, interface: &Ident) -> TokenStream {
         let Self { name, params, returns } = self;
         let shim = self.shim_name();
@@ -175,7 +182,7 @@ impl Method {
                     )*
                     <T as #interface>::#name(__hotswap_object #(, #names)*)
                 }
-                // SAFETY: `invoke_method` passes what the interface's shape says.
+                // SAFETY: `invoke_method` passes arguments of the types in the interface's shape.
                 unsafe {
                     ::hotswap_plugin::__private::dispatch::<T, (#(#types,)*), #returns>(
                         __hotswap_object,
@@ -188,7 +195,7 @@ impl Method {
         }
     }
 
-    /// The caller's side of the call.
+    /// The method of the handle, on the caller's side.
     fn call(&self, index: usize) -> TokenStream {
         let Self { name, params, returns } = self;
         let names = params.iter().map(|param| &param.name).collect::<Vec<_>>();
@@ -218,19 +225,19 @@ impl Param {
             return Ok(Self { name, is_lent: false, ty: bare(&input.ty).clone() });
         };
         if reference.mutability.is_some() {
-            let message = "a `&mut` would let one image leave its own pointers in the other's value; \
+            let message = "with a `&mut`, one image could leave its own pointers in the other's value: \
                            take it by value and return it";
             return Err(Error::new(input.ty.span(), message));
         }
         if let Some(lifetime) = reference.lifetime.as_ref().filter(|it| it.ident != "_") {
-            let message = "what another image lends lives as long as the call: leave the lifetime out, \
-                           or take an owned value";
+            let message = "another image lends this for the call only: leave the lifetime out, or take \
+                           an owned value";
             return Err(Error::new(lifetime.span(), message));
         }
         Ok(Self { name, is_lent: true, ty: bare(&reference.elem).clone() })
     }
 
-    /// The type with the lifetime of a call.
+    /// The type as it is written in a signature.
     fn written(&self) -> TokenStream {
         let ty = &self.ty;
         if self.is_lent { quote!(&#ty) } else { quote!(#ty) }
@@ -251,7 +258,7 @@ impl Param {
     }
 }
 
-/// Whether it is `&self`, for as long as a call.
+/// Whether a receiver is `&self`, without a named lifetime.
 fn is_plain(receiver: &Receiver) -> bool {
     let lifetime = receiver.reference.as_ref().map(|(_, lifetime)| lifetime);
     lifetime.is_some_and(|lifetime| lifetime.as_ref().is_none_or(|it| it.ident == "_"))

@@ -1,4 +1,5 @@
-//! `#[invoke] fn name(…) -> …`, and `#[live]` on a function
+//! `#[invoke]`, and `#[live]` on a function: registers a function that is called by name, in a form
+//! for arguments as JSON, and in one for typed callers.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -13,13 +14,13 @@ use crate::no_arguments;
 pub struct Invoke {
     item: ItemFn,
     is_live: bool,
-    /// What the engine hands in before the caller's arguments.
+    /// The parameters that the engine passes, which come before the caller's.
     handed_in: Vec<HandedIn>,
     params: Vec<(Ident, Type)>,
     returns: Returns,
 }
 
-/// A parameter that is a reference: the engine hands it in.
+/// A parameter that the engine passes: it is a reference.
 enum HandedIn {
     /// `&Vault`
     Vault,
@@ -27,9 +28,9 @@ enum HandedIn {
     Plugin(Box<Type>),
 }
 
-/// What a function returns.
+/// The return type of a function.
 struct Returns {
-    /// The type of the value; `()` where there is none.
+    /// The type of the value: the `T` of a `Result<T>`, and `()` if there is none.
     value: Type,
     /// Whether the value is wrapped in a `Result`.
     fallible: bool,
@@ -41,7 +42,7 @@ impl Invoke {
         Self::of(item, false)
     }
 
-    /// A function that is found by name, in the newest generation.
+    /// Checks a function that is marked `#[live]`.
     pub fn live(item: ItemFn) -> Result<Self> {
         Self::of(item, true)
     }
@@ -49,12 +50,11 @@ impl Invoke {
     fn of(item: ItemFn, is_live: bool) -> Result<Self> {
         let signature = &item.sig;
         if !signature.generics.params.is_empty() {
-            let message = "a function that is called by name has no type parameters";
+            let message = "a function that is called by name cannot be generic";
             return Err(Error::new(signature.generics.span(), message));
         }
         if let Some(token) = &signature.unsafety {
-            let message =
-                "an unsafe function is not called by name: nobody could keep its promises";
+            let message = "a function that is called by name cannot be unsafe: its caller does not know its contract";
             return Err(Error::new(token.span(), message));
         }
         let mut inputs = signature.inputs.iter().peekable();
@@ -90,7 +90,7 @@ impl Invoke {
             HandedIn::Plugin(plugin) => quote!(__hotswap_context.plugin::<#plugin>()?,),
         });
         let handed_in = handed_in.collect::<Vec<_>>();
-        // Names of our own: those of the author's parameters may be that of the function itself.
+        // Our own names, since a parameter of the author's can have the name of the function itself.
         let names = (0..params.len()).map(|at| format_ident!("__hotswap_arg_{at}"));
         let names = names.collect::<Vec<_>>();
         let types = params.iter().map(|(_, ty)| ty).collect::<Vec<_>>();
@@ -130,7 +130,7 @@ impl Invoke {
             quote!(::hotswap_plugin::Result::Ok(result))
         };
 
-        // An async function has no typed form: its future would be of a type that nobody can name.
+        // An async function has no typed form: the type of its future has no name.
         let typed = if item.sig.asyncness.is_some() {
             quote!(|| ::core::option::Option::None)
         } else {
@@ -197,7 +197,7 @@ impl Invoke {
     }
 }
 
-/// A doc comment as text.
+/// The text of a doc comment.
 pub(crate) fn doc(attributes: &[Attribute]) -> String {
     let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
         Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
@@ -233,14 +233,14 @@ fn ok_type(ty: &Type) -> Option<Type> {
 }
 
 impl HandedIn {
-    /// What a parameter asks the engine for, if it is a reference.
+    /// The parameter that the engine passes for `input`; `None` if the caller passes it.
     fn of(input: &FnArg) -> Option<Self> {
         let FnArg::Typed(input) = input else { return None };
         let Type::Reference(reference) = bare(&input.ty) else { return None };
         Self::of_type(bare(&reference.elem))
     }
 
-    /// What a reference to this type asks for.
+    /// What the engine passes for a reference to `ty`; `None` if it is text, which a caller passes.
     fn of_type(ty: &Type) -> Option<Self> {
         let Type::Path(path) = ty else { return None };
         let last = path.path.segments.last()?.ident.to_string();
@@ -252,7 +252,7 @@ impl HandedIn {
     }
 }
 
-/// What is handed in lives as long as the call, whatever its context says.
+/// Refuses named lifetimes: the engine lends its parameters only for the call.
 fn expect_no_lifetimes<'a>(inputs: impl IntoIterator<Item = &'a FnArg>) -> Result<()> {
     for input in inputs {
         if let FnArg::Typed(input) = input
@@ -260,7 +260,7 @@ fn expect_no_lifetimes<'a>(inputs: impl IntoIterator<Item = &'a FnArg>) -> Resul
             && let Some(lifetime) = &reference.lifetime
         {
             let message =
-                "what the engine hands in lives as long as the call: leave the lifetime out";
+                "the engine lends this parameter for the call only: leave the lifetime out";
             return Err(Error::new(lifetime.span(), message));
         }
     }
@@ -269,12 +269,12 @@ fn expect_no_lifetimes<'a>(inputs: impl IntoIterator<Item = &'a FnArg>) -> Resul
 
 fn parameter(input: &FnArg) -> Result<(Ident, Type)> {
     let FnArg::Typed(input) = input else {
-        return Err(Error::new(input.span(), "#[invoke] stands on functions, not on methods"));
+        return Err(Error::new(input.span(), "#[invoke] goes on functions, not on methods"));
     };
     if let Type::Reference(reference) = bare(&input.ty) {
         let message = match HandedIn::of_type(bare(&reference.elem)) {
-            Some(_) => "what the engine hands in comes first, before the caller's arguments",
-            None => "a parameter that comes from another image is owned: `String`, not `&str`",
+            Some(_) => "a parameter that the engine passes comes before those of the caller",
+            None => "a parameter that the caller passes is owned: `String`, not `&str`",
         };
         return Err(Error::new(reference.span(), message));
     }
@@ -284,8 +284,8 @@ fn parameter(input: &FnArg) -> Result<(Ident, Type)> {
     }
 }
 
-/// A type without the parentheses around it, and without the invisible ones that stand where a macro was
-/// given it.
+/// A type without parentheses around it, and without the invisible group around a type that was passed
+/// to a macro.
 pub(crate) fn bare(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => bare(&group.elem),
@@ -294,7 +294,7 @@ pub(crate) fn bare(ty: &Type) -> &Type {
     }
 }
 
-/// A type as an author writes it: `Vec<(u8, f32)>`, where tokens alone print `Vec < (u8 , f32) >`.
+/// A type as its author writes it, `Vec<(u8, f32)>`. Its tokens alone print as `Vec < (u8 , f32) >`.
 pub(crate) fn type_text(ty: &impl quote::ToTokens) -> String {
     let mut text = String::new();
     for part in ty.to_token_stream().to_string().split(' ') {

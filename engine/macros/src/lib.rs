@@ -1,24 +1,50 @@
-//! The attributes and derives of Hotswap: `#[plugin]`, `#[invoke]`, `#[interface]`, `Shared`.
+//! The attributes and derives of Hotswap.
 //!
-//! Plugins use them through `hotswap_plugin`, whose documentation shows them at work. Each macro
-//! parses first and expands after; what it generates calls only `hotswap_plugin::__private`.
+//! Plugins use them through `hotswap_plugin`, whose documentation has examples.
+//!
+//! | macro | goes on | what it does |
+//! |---|---|---|
+//! | [`#[plugin]`](macro@plugin) | `impl Plugin for Type` | makes the type this crate's plugin |
+//! | [`#[invoke]`](macro@invoke) | a function | makes it callable by name |
+//! | [`#[live]`](macro@live) | a function, a type, a module | lets hosts find it by name alone |
+//! | [`#[interface]`](macro@interface) | a trait | lets objects of it cross between images |
+//! | [`Shared`] | a struct or enum | lets its values cross between images |
+//! | [`Imports`] | a struct | asks for objects that other plugins export |
+//!
+//! Each macro has a file of its own, and works in two steps. `parse` checks the item, and reports an
+//! error at the token that is wrong. `expand` then generates code, which uses only the public items of
+//! `hotswap_plugin` and `hotswap_plugin::__private`.
 
 #![forbid(unsafe_code)]
 
-mod imports;
-mod interface;
+// The plugin.
+mod plugin;
+// What a host calls by name. `live` on a function expands as `invoke` does.
 mod invoke;
 mod live;
-mod plugin;
+// What crosses between images by type.
+mod imports;
+mod interface;
 mod shared;
 
 use proc_macro::TokenStream;
 use syn::parse_macro_input;
 
-/// Makes a type this crate's plugin: stands on its `impl Plugin for Type` block.
+/// Makes a type this crate's plugin. It goes on the block `impl Plugin for Type`.
 ///
-/// The type needs `Default`, by which the engine makes the instance. One per crate, and best in its
-/// root: `static_plugins![the_crate]` looks for it there.
+/// The type must implement `Default`, with which the engine creates the instance. A crate has one
+/// plugin, which should be in the crate's root: `static_plugins![the_crate]` looks for it there.
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+///
+/// #[derive(Default)]
+/// struct World;
+///
+/// #[plugin]
+/// impl Plugin for World {}
+/// # fn main() {}
+/// ```
 #[proc_macro_attribute]
 pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
     let args = proc_macro2::TokenStream::from(args);
@@ -26,12 +52,31 @@ pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
     finish(plugin::Plugin::parse(args, item).map(plugin::Plugin::expand))
 }
 
-/// Makes a function callable by name, with its signature, docs and JSON Schema.
+/// Makes a function callable by name. Callers also see its signature, doc comment and JSON Schema.
 ///
-/// Parameters implement `serde::Deserialize` and `schemars::JsonSchema`, the result
-/// `serde::Serialize` and `JsonSchema`; a `Result` is unwrapped. Leading parameters that are
-/// references are handed in by the engine and are not part of the signature: `&Vault`, and a
-/// reference to the plugin's own type.
+/// Parameters implement `serde::Deserialize` and `schemars::JsonSchema`. The result implements
+/// `serde::Serialize` and `JsonSchema`; of a `Result` that is the `Ok` type, and its error is an error
+/// of the call. The function can be `async`.
+///
+/// The engine passes leading parameters that are references, which are not part of the signature:
+/// `&Vault`, and a reference to the plugin's own type.
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+///
+/// #[derive(Default)]
+/// struct World;
+///
+/// #[plugin]
+/// impl Plugin for World {}
+///
+/// /// Greets someone.
+/// #[invoke]
+/// fn greet(_world: &World, _vault: &Vault, name: String) -> Result<String> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+/// # fn main() {}
+/// ```
 #[proc_macro_attribute]
 pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
     let args = proc_macro2::TokenStream::from(args);
@@ -39,23 +84,26 @@ pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
     finish(invoke::Invoke::parse(args, item).map(invoke::Invoke::expand))
 }
 
-/// Makes a function or a type live: found by name alone, in the newest generation.
+/// Makes a function or a type live: a host finds it by its name alone, without the plugin's name, and
+/// always in the newest generation.
 ///
-/// A function is as for [`invoke`](macro@invoke), and its name is the only one in its generation. A
-/// type implements `serde::Serialize`, `serde::Deserialize` and `schemars::JsonSchema`.
+/// A function has the form that [`invoke`](macro@invoke) asks for. Only one plugin of a generation can
+/// have a live function of that name. A type implements `serde::Serialize` and `serde::Deserialize`;
+/// `schemars::JsonSchema` is derived if the author does not derive it.
 ///
-/// On a module, `#[live]` or `#[live(prefix = "job_")]` makes live what its name says, so that there
-/// is no list to keep: functions and types whose names begin with `live_`, without regard to case
-/// and underscores.
+/// On a module, `#[live]` makes all functions and types in it live whose names begin with `live_`, so
+/// no list has to be kept. Case and underscores do not count: `LiveJob` begins with `live_`.
+/// `#[live(prefix = "job_")]` chooses another prefix.
 #[proc_macro_attribute]
 pub fn live(args: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::Item);
     finish(live::expand(args.into(), item))
 }
 
-/// Lets objects of a trait cross between images.
+/// Lets objects of a trait cross between images, so that one plugin can export and another import them.
 ///
-/// Methods take `&self`; parameters are `Shared` types or references to them, results are `Shared`.
+/// Methods take `&self`. Parameters are `Shared` types or references to them, and results are `Shared`
+/// types. Methods with a default body, `async` or generic methods are refused.
 #[proc_macro_attribute]
 pub fn interface(args: TokenStream, item: TokenStream) -> TokenStream {
     let args = proc_macro2::TokenStream::from(args);
@@ -63,17 +111,17 @@ pub fn interface(args: TokenStream, item: TokenStream) -> TokenStream {
     finish(interface::Interface::parse(args, item).map(interface::Interface::expand))
 }
 
-/// Lets values of a struct or enum cross between images; every field must be `Shared`.
+/// Lets values of a struct or enum cross between images. The type of every field must be `Shared`.
 #[proc_macro_derive(Shared)]
 pub fn shared(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::DeriveInput);
     finish(shared::SharedType::parse(item).map(shared::SharedType::expand))
 }
 
-/// Makes a struct a plugin's imports, a field for each plugin that it needs.
+/// Makes a struct a plugin's imports, with a field for each object that another plugin exports.
 ///
-/// A field is a `Leased<dyn Interface>`, or an `Option` of one for a plugin that can be missing. The
-/// plugin is that of the field's name, or of `#[import("name")]`.
+/// A field is a `Leased<dyn Interface>`, or an `Option` of it if the other plugin can be missing. The
+/// field has the other plugin's name, or gives it with `#[import("name")]`.
 #[proc_macro_derive(Imports, attributes(import))]
 pub fn imports(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::DeriveInput);
@@ -84,7 +132,7 @@ fn finish(expanded: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
     expanded.unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// An attribute's arguments, where there are none to give.
+/// Refuses arguments of an attribute that takes none.
 fn no_arguments(args: &proc_macro2::TokenStream, attribute: &str) -> syn::Result<()> {
     if args.is_empty() {
         return Ok(());

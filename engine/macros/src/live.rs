@@ -1,4 +1,5 @@
-//! `#[live]` on a function, a type, or a module of both
+//! `#[live]` on a function, a type, or a module: registers functions and types that a host finds by
+//! their name alone.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -12,11 +13,11 @@ use crate::{
     no_arguments,
 };
 
-/// How the names in a marked module begin that are live, unless the author or the build says
-/// otherwise.
+/// The prefix of live names in a marked module, unless the author or the build chooses another.
 const PREFIX: &str = "live_";
 
-/// The environment variable by which a build says otherwise: `hotswap_protocol::env::LIVE_PREFIX`.
+/// The environment variable with which a build chooses another prefix:
+/// `hotswap_protocol::env::LIVE_PREFIX`.
 const PREFIX_ENV: &str = "HOTSWAP_LIVE_PREFIX";
 
 /// Expands `#[live]`.
@@ -45,13 +46,13 @@ fn expand_item(item: Item) -> Result<TokenStream> {
         }
         other => Err(Error::new(
             other.span(),
-            "#[live] stands on a function, a struct, an enum, or a module of such",
+            "#[live] goes on a function, a struct, an enum, or a module of these",
         )),
     }
 }
 
-/// Makes everything in the module live whose name begins with the prefix, without regard to case.
-/// Types are named without underscores, so the prefix is compared without.
+/// Marks each item of the module `#[live]` whose name begins with the prefix, without regard to case.
+/// Types' names have no underscores, so names are compared without them.
 fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream> {
     let prefix = prefix(args)?;
     let Some((_, items)) = &mut module.content else {
@@ -76,7 +77,7 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
     Ok(quote!(#module))
 }
 
-/// `#[live(prefix = "job_")]`, or what the build says, or the usual.
+/// The prefix in `#[live(prefix = "job_")]`, else the one that the build chooses, else the default.
 fn prefix(args: &TokenStream) -> Result<String> {
     let mut prefix = None;
     let parser = syn::meta::parser(|meta| {
@@ -90,7 +91,7 @@ fn prefix(args: &TokenStream) -> Result<String> {
     Ok(prefix.or_else(|| std::env::var(PREFIX_ENV).ok()).unwrap_or_else(|| PREFIX.into()))
 }
 
-/// The derive of the JSON Schema, unless the author has it already.
+/// Derives the JSON Schema, unless the author does.
 fn schema_derive(attributes: &[Attribute]) -> Option<TokenStream> {
     let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
     // A derive that cannot be parsed is an error of the compiler's.
@@ -105,14 +106,15 @@ fn schema_derive(attributes: &[Attribute]) -> Option<TokenStream> {
     })
 }
 
-/// Whether a path leads to something of this name, by whatever way it is reached.
+/// Whether the last part of a path is `name`: `live`, `hotswap_plugin::live`.
 fn is_named(path: &Path, name: &str) -> bool {
     path.segments.last().is_some_and(|segment| segment.ident == name)
 }
 
+/// Registers a type as live.
 fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Result<TokenStream> {
     if !generics.params.is_empty() {
-        let message = "a type that is found by name has no parameters";
+        let message = "a live type cannot be generic";
         return Err(Error::new(generics.span(), message));
     }
     let private = quote!(::hotswap_plugin::__private);

@@ -1,4 +1,4 @@
-//! `#[plugin] impl Plugin for Type`
+//! `#[plugin] impl Plugin for Type`: exports the plugin through `__export_plugin!`.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -18,11 +18,11 @@ impl Plugin {
         if is_plugin.is_none_or(|segment| segment.ident != "Plugin") {
             return Err(Error::new(
                 item.self_ty.span(),
-                "#[plugin] stands on `impl Plugin for Type`",
+                "#[plugin] goes on a block `impl Plugin for Type`",
             ));
         }
         if !item.generics.params.is_empty() {
-            return Err(Error::new(item.generics.span(), "a plugin's type has no parameters"));
+            return Err(Error::new(item.generics.span(), "a plugin's type cannot be generic"));
         }
         Ok(Self { item })
     }

@@ -1,4 +1,4 @@
-//! `#[derive(Shared)]`
+//! `#[derive(Shared)]`: describes the layout of a type, and how to rehome its values.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -20,7 +20,8 @@ impl SharedType {
             return Err(Error::new(data.union_token.span(), message));
         }
         if let Some(lifetime) = item.generics.lifetimes().next() {
-            let message = "a type that crosses between images borrows nothing";
+            let message =
+                "a type that crosses between images cannot have lifetimes, since it cannot borrow";
             return Err(Error::new(lifetime.span(), message));
         }
         let layout = Layout::of(&item)?;
@@ -43,8 +44,8 @@ impl SharedType {
             Data::Union(_) => unreachable!("refused by `parse`"),
         };
         quote! {
-            // SAFETY: every field is `Shared` and is told, with its offset, and rehomed; one that is not
-            // named here does not compile.
+            // SAFETY: every field is `Shared`, is described with its offset, and is rehomed. A field
+            // that is not named here does not compile.
             #[automatically_derived]
             unsafe impl #generics ::hotswap_plugin::Shared for #name #arguments #conditions {
                 fn describe(schema: &mut ::hotswap_plugin::SchemaBuilder) -> usize {
@@ -60,7 +61,7 @@ impl SharedType {
     }
 }
 
-/// Lists the type among those of its image, so that two artifacts can be compared.
+/// Adds the type to the list of its image, so that two artifacts can be compared.
 fn listed(name: &Ident) -> TokenStream {
     let private = quote!(::hotswap_plugin::__private);
     quote! {
@@ -87,7 +88,7 @@ fn struct_shape(fields: &Fields) -> TokenStream {
     quote!(::hotswap_plugin::Shape::Struct(::std::vec![#(#fields),*]))
 }
 
-/// Rehomes each field, of the type that was told.
+/// Rehomes each field, with the type that was described.
 fn struct_rehome(fields: &Fields) -> TokenStream {
     let (pattern, rehomes) = exhaust(fields);
     quote! {
@@ -96,10 +97,10 @@ fn struct_rehome(fields: &Fields) -> TokenStream {
     }
 }
 
-/// A pattern that names all fields, and what rehomes each.
+/// A pattern that names all fields, and the code that rehomes each.
 ///
-/// An attribute that stands below the derive sees the type after it, and may have added fields or changed
-/// their types. So nothing here passes over a field: then it does not compile.
+/// An attribute below the derive runs after it, and can add fields or change their types. So the pattern
+/// has no `..`: a field that the derive has not seen does not compile.
 fn exhaust(fields: &Fields) -> (TokenStream, TokenStream) {
     let private = quote!(::hotswap_plugin::__private);
     let fields = fields.iter().enumerate().map(|(index, field)| {
@@ -113,12 +114,12 @@ fn exhaust(fields: &Fields) -> (TokenStream, TokenStream) {
     (quote!({ #(#patterns),* }), quote!(#(#rehomes)*))
 }
 
-/// How an enum lies in memory, as its attributes say.
+/// The memory layout that the `repr` attributes of an enum ask for.
 #[derive(Default)]
 struct Layout {
-    /// Sorted, `C, u8`.
+    /// The attributes, sorted: `C, u8`.
     text: String,
-    /// The type of its tag, if they tell one.
+    /// The type of its tag; `None` if they do not give one.
     tag: Option<Ident>,
 }
 
@@ -144,7 +145,8 @@ impl Layout {
     }
 }
 
-/// What tells an enum's variants. A discriminant is told by its value: its text may name a constant.
+/// Describes an enum's variants. A discriminant is described by its value, since its text can name a
+/// constant.
 fn enum_shape(variants: &[&syn::Variant], layout: &Layout) -> TokenStream {
     let is_plain = variants.iter().all(|variant| matches!(variant.fields, Fields::Unit));
     let mut last = None;
@@ -186,8 +188,8 @@ fn enum_shape(variants: &[&syn::Variant], layout: &Layout) -> TokenStream {
     }
 }
 
-/// The tag of a variant with fields, in an enum whose layout says that it begins with its tag; and what
-/// tells it, after a look whether the variant has it.
+/// The tag of a variant in an enum that begins with its tag: the value as code, and the code that
+/// describes it after checking that the variant has that tag. `last` is the tag of the variant before.
 fn tag_of(
     variant: &syn::Variant,
     tag: &Ident,
@@ -217,7 +219,7 @@ fn enum_rehome(variants: &[&syn::Variant]) -> TokenStream {
     if variants.is_empty() { quote!(match *self {}) } else { quote!(match self { #(#arms)* }) }
 }
 
-/// A field's name, or its number.
+/// A field's name, or its index in a tuple.
 fn member(index: usize, field: &syn::Field) -> TokenStream {
     match &field.ident {
         Some(name) => quote!(#name),
