@@ -1,10 +1,10 @@
-//! What an artifact declares, and how two artifacts of a plugin differ.
+//! The declarations of an artifact, and the differences between two artifacts of a plugin.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{FunctionInfo, LiveTypeInfo};
 
-/// What an artifact declares, as its opened image tells it.
+/// What an artifact declares, read from its opened image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArtifactContents {
     /// The plugin.
@@ -15,11 +15,11 @@ pub struct ArtifactContents {
     pub functions: Vec<FunctionInfo>,
     /// Its live types, sorted by name.
     pub live_types: Vec<LiveTypeInfo>,
-    /// What it exports; none when that is nothing.
+    /// What it exports; `None` if it exports nothing.
     pub export: Option<ExportInfo>,
     /// What it imports.
     pub imports: Vec<ImportInfo>,
-    /// The types that may cross between images, but for those with parameters, sorted by name.
+    /// The types that can cross between images, sorted by name, without generic ones.
     pub types: Vec<TypeInfo>,
 }
 
@@ -39,22 +39,22 @@ pub struct ImportInfo {
     pub plugin: String,
     /// The trait's path.
     pub interface: String,
-    /// Whether the plugin can do without.
+    /// Whether the plugin can do without it.
     pub optional: bool,
 }
 
-/// A type that may cross between images.
+/// A type that can cross between images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypeInfo {
     /// The type's path.
     pub name: String,
     /// Its size in bytes.
     pub size_bytes: usize,
-    /// Its fields, `z: f64`, or its variants.
+    /// Its fields, such as `z: f64`, or its variants.
     pub members: Vec<String>,
 }
 
-/// What a change is about.
+/// The kind of item that changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -63,7 +63,7 @@ pub enum ChangedItem {
     Function,
     /// A live type.
     LiveType,
-    /// A type that may cross.
+    /// A type that can cross between images.
     Type,
     /// The export.
     Export,
@@ -84,29 +84,29 @@ impl ChangedItem {
     }
 }
 
-/// What became of it.
+/// How an item changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
-    /// It is new.
+    /// Only the newer artifact has it.
     Added,
-    /// It is gone.
+    /// Only the older artifact has it.
     Removed,
-    /// It is another.
+    /// Both have it, and it differs.
     Changed,
 }
 
 /// One difference between two artifacts of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactChange {
-    /// What it is about.
+    /// The kind of item.
     pub item: ChangedItem,
-    /// Its name.
+    /// The item's name.
     pub name: String,
-    /// What became of it.
+    /// How it changed.
     pub change: ChangeKind,
-    /// Both sides in words: `(u32) -> f64`, now `(f32) -> f64`.
+    /// Both sides, as text: `(u32) -> f64`, now `(f32) -> f64`.
     pub detail: String,
-    /// Whether something that used the old one may not be able to use the new one.
+    /// Whether a user of the older one may be unable to use the newer one.
     pub is_breaking: bool,
 }

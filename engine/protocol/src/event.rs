@@ -16,21 +16,21 @@ pub enum Event {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
     },
-    /// A load or reload was published.
+    /// A load or reload succeeded, and its generation serves.
     ReloadFinished {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
-        /// What it did.
+        /// What it changed.
         report: ReloadReport,
     },
-    /// A load or reload was undone; the old generation keeps serving.
+    /// A load or reload failed and was undone. The generation before it keeps serving.
     ReloadFailed {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
-        /// Why.
+        /// Why it failed.
         error: WireError,
     },
-    /// A version entered a state.
+    /// A version entered another state.
     VersionChanged {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
@@ -43,7 +43,7 @@ pub enum Event {
         /// The state in words: `freed: 4.3 MiB unmapped after 12 ms, 1 KiB left on the heap`.
         detail: String,
     },
-    /// A version that serves returned from its first call, whatever came of it.
+    /// The first call of a version that serves has returned, with a result or an error.
     FirstCall {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
@@ -53,7 +53,7 @@ pub enum Event {
         version: u32,
         /// The function.
         function: String,
-        /// How long after the version began to serve it returned, in microseconds.
+        /// The time from when the version began to serve until the call returned, in microseconds.
         elapsed_us: u64,
     },
     /// The engine shuts down.
@@ -68,19 +68,19 @@ pub enum Event {
 pub struct ReloadReport {
     /// The generation that serves now.
     pub generation: u64,
-    /// One entry a plugin, in load order; removed plugins last.
+    /// One entry per plugin, in load order; removed plugins come last.
     pub plugins: Vec<PluginOutcome>,
-    /// How long the whole took, in microseconds.
+    /// How long the whole reload took, in microseconds.
     #[serde(default)]
     pub elapsed_us: u64,
     /// How long each phase took.
     #[serde(default)]
     pub phases: Vec<PhaseTiming>,
-    /// How long each phase of building what is newly loaded took, before the reload; none where the
-    /// engine knows no store that tells it.
+    /// How long each phase of building the newly loaded artifacts took, before the reload. Empty if
+    /// the engine does not know the store of these builds.
     #[serde(default)]
     pub build_phases: Vec<PhaseTiming>,
-    /// What became of the DataBag's values, sorted by key.
+    /// What happened to the values of the DataBag, sorted by key.
     #[serde(default)]
     pub data_bag: Vec<ValueOutcome>,
 }
@@ -90,24 +90,24 @@ pub struct ReloadReport {
 pub struct ValueOutcome {
     /// The value's name.
     pub key: String,
-    /// What became of it.
+    /// What happened to the value.
     pub change: ValueChange,
 }
 
-/// What became of a value of the DataBag in a reload.
+/// What happened to a value of the DataBag in a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ValueChange {
     /// It is new.
     Added,
-    /// It belongs to the host or to a plugin that stays.
+    /// It is unchanged: its owner is the host or a version that stays.
     Kept,
-    /// A new version took it over as it is.
+    /// A new version took it over without a change.
     Shared,
-    /// A new version took it over, and it has another type now.
+    /// A new version took it over and converted it to another type.
     Migrated,
-    /// It went with its version.
+    /// It was dropped with its version.
     Dropped,
 }
 
@@ -117,7 +117,8 @@ pub struct PhaseTiming {
     /// `find`, `stage`, `inspect`, `open`, a lifecycle step, or `publish`; of a build `notice`,
     /// `check`, `cargo`, `compile`, `link`, `stamp`, `store` or `install`.
     pub phase: String,
-    /// Its plugin; none where it concerns all, or a file whose plugin is not known yet.
+    /// The plugin that the phase was about; `None` if it was about all, or about a file whose plugin
+    /// was not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// Microseconds.
@@ -125,7 +126,7 @@ pub struct PhaseTiming {
 }
 
 impl PhaseTiming {
-    /// A phase that took so long.
+    /// A phase that took `elapsed`.
     pub fn new(phase: &str, plugin: Option<&str>, elapsed: Duration) -> Self {
         Self {
             phase: phase.to_owned(),
@@ -140,9 +141,9 @@ impl PhaseTiming {
 pub struct PluginOutcome {
     /// The plugin.
     pub name: String,
-    /// What became of it.
+    /// What happened to it.
     pub outcome: Outcome,
-    /// The version that serves now; none when it was removed.
+    /// The version that serves now; `None` if the plugin was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
     /// How long its own steps took, in microseconds.
@@ -150,29 +151,29 @@ pub struct PluginOutcome {
     pub elapsed_us: u64,
 }
 
-/// What became of a plugin in a reload.
+/// What happened to a plugin in a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Outcome {
     /// A new version serves.
     #[serde(rename = "ok")]
     Ok,
-    /// Its artifact is the one that is loaded.
+    /// Its artifact is the one that is loaded already.
     #[serde(rename = "unchanged")]
     Unchanged,
-    /// Its running version says that it may not be reloaded.
+    /// Its running version does not allow a reload.
     #[serde(rename = "not reloadable")]
     NotReloadable,
-    /// Loaded afresh from the same artifact, since a plugin it imports changed.
+    /// It was loaded again from the same artifact, because a plugin that it imports changed.
     #[serde(rename = "rebound")]
     Rebound,
-    /// It was not there before.
+    /// It is a new plugin.
     #[serde(rename = "added")]
     Added,
-    /// Its artifact is gone, and its last version retired.
+    /// Its artifact is gone, and its last version was retired.
     #[serde(rename = "removed")]
     Removed,
-    /// A rollback holds it at an earlier artifact.
+    /// A rollback keeps it at an earlier artifact.
     #[serde(rename = "held")]
     Held,
     /// Its new version failed; the old one keeps serving.
@@ -216,27 +217,27 @@ impl std::fmt::Display for ReloadReport {
     }
 }
 
-/// How grave a log record is.
+/// The severity of a log record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// The finest.
+    /// The finest details.
     Trace,
     /// For developers.
     Debug,
-    /// What a person running the host wants to see.
+    /// For whoever runs the host.
     Info,
-    /// Something is odd.
+    /// Something is wrong, but the host can go on.
     Warn,
     /// Something failed.
     Error,
 }
 
 impl LogLevel {
-    /// All levels, the finest first.
+    /// All levels, from `Trace` to `Error`.
     pub const ALL: [Self; 5] = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
 
-    /// The word for a log line, in capitals, as logs have it.
+    /// The word for a log line, in capitals: `WARN`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trace => "TRACE",
@@ -251,23 +252,23 @@ impl LogLevel {
 /// A line of the host's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRecord {
-    /// Counts the host's records from 1; a gap is what was dropped.
+    /// The record's number, counted by the host from 1. Missing numbers are records that were dropped.
     pub seq: u64,
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// How grave it is.
+    /// Its severity.
     pub level: LogLevel,
     /// The module or target that wrote it.
     pub target: String,
     /// The message.
     pub message: String,
-    /// The other fields, in order, as text.
+    /// Its other fields, in order: name and value as text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<(String, String)>,
-    /// The plugin that wrote it.
+    /// The plugin that wrote it; `None` if the host did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// The version of the plugin that wrote it.
+    /// The version of that plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
 }

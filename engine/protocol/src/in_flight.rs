@@ -1,10 +1,27 @@
-//! The calls that are under way in a host, in a memory file that can be read when the host has died.
+//! The calls that are under way in a host, in a memory file that can be read after the host has died.
 //!
-//! A host that listens for consoles says in [`HostInfo::calls_file`](crate::HostInfo::calls_file)
-//! where the file can be opened. Whoever has it open keeps it, however the host ends; when nobody
-//! has, it is gone with the host, and nothing is left to clean up.
+//! [`HostInfo::calls_file`](crate::HostInfo::calls_file) is the path by which a client opens the file.
+//! As long as a client has it open it exists, however the host ends. Otherwise it ends with the host,
+//! and nothing is left to clean up.
 //!
-//! The numbers in it are in the machine's own byte order:
+//! ```no_run
+//! use std::fs::File;
+//!
+//! use hotswap_protocol::{HostInfo, in_flight::calls_in_flight};
+//!
+//! /// To be opened while the host lives, and read when it has died.
+//! fn last_words(host: &HostInfo, wait_for_its_end: impl FnOnce()) -> std::io::Result<()> {
+//!     let Some(path) = &host.calls_file else { return Ok(()) };
+//!     let file = File::open(path)?;
+//!     wait_for_its_end();
+//!     for call in calls_in_flight(&file)? {
+//!         println!("{call}");
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The layout of the file, with numbers in the machine's byte order:
 //!
 //! | at | what |
 //! |---|---|
@@ -14,25 +31,26 @@
 //!
 //! | at | in a row |
 //! |---|---|
-//! | [`ROW_THREAD_AT`] | the system's number of the thread, an `i32`; 0 when the row is nobody's |
-//! | [`ROW_CALLS_AT`] | [`ROW_CALLS`] calls, the outermost first: the address of what it is in, a `u64`, 0 for none; and what it does there, a `u64` |
-//! | [`ROW_NAME_AT`] | the thread's name as the system has it, 16 bytes, filled up with zeros |
+//! | [`ROW_THREAD_AT`] | the system's id of the thread, an `i32`; 0 if the row is unused |
+//! | [`ROW_CALLS_AT`] | [`ROW_CALLS`] calls, the outermost first. Each has the address of its version, a `u64`, or 0 for no call; and the number of its function, a `u64` |
+//! | [`ROW_NAME_AT`] | the thread's name as the system has it, 16 bytes, padded with zeros |
 //!
-//! The lowest bit of an address is no part of it: it is set where the host keeps the version in use by
-//! other means. An address that no entry of the legend has is none of a version.
+//! The lowest bit of an address is a tag, and not part of the address: it is set if the host keeps the
+//! version in use by other means than this call. An address that is not in the legend is not that of a
+//! version.
 //!
 //! | at | in an entry of the legend |
 //! |---|---|
-//! | 0 | the address of the version, a `u64`; 0 when the entry is nobody's |
+//! | 0 | the address of the version, a `u64`; 0 if the entry is unused |
 //! | 8 | the version's number, a `u32` |
 //! | 12 | how many bytes of text follow, a `u32` |
-//! | 16 | lines of text: the plugin, and then by number what a call may do there |
+//! | 16 | lines of text: the plugin, and then its functions and steps in the order of their numbers |
 
 use std::{collections::HashMap, fmt, fs::File, io, os::unix::fs::FileExt};
 
 use serde::{Deserialize, Serialize};
 
-/// What the file begins with; the last byte is the layout's version.
+/// The first bytes of the file; the last of them is the version of the layout.
 pub const MAGIC: [u8; 16] = *b"HOTSWAP-CALLS\r\n\x02";
 
 /// Where the rows begin.
@@ -52,9 +70,9 @@ pub const ROW_NAME_AT: usize = 112;
 
 /// Where the legend begins.
 pub const LEGEND_AT: usize = ROWS_AT + ROWS * ROW_BYTES;
-/// How many entries it has. The calls of versions beyond them cannot be told.
+/// How many entries it has. Calls of further versions do not appear in the result.
 pub const LEGEND_ENTRIES: usize = 512;
-/// How long an entry is. Of a plugin with more functions than have room the first are named.
+/// How long an entry is. If a plugin has more functions than fit, the first ones are named.
 pub const LEGEND_ENTRY_BYTES: usize = 8192;
 /// Where in an entry its text begins.
 pub const LEGEND_TEXT_AT: usize = 16;
@@ -62,7 +80,7 @@ pub const LEGEND_TEXT_AT: usize = 16;
 /// How long the file is. Only what is used of it takes memory.
 pub const FILE_BYTES: usize = LEGEND_AT + LEGEND_ENTRIES * LEGEND_ENTRY_BYTES;
 
-/// How many characters of a name are told.
+/// The largest number of characters that are read of a name.
 const LONGEST_NAME: usize = 256;
 
 /// A call that was under way.
@@ -72,12 +90,12 @@ pub struct InFlightCall {
     pub plugin: String,
     /// The version.
     pub version: u32,
-    /// The function, or the step of the plugin's life; none where the legend had no room for it.
+    /// The function, or the step of the plugin's lifecycle; `None` if the legend had no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
-    /// The thread's name; `main` for the first.
+    /// The thread's name; `main` for the first thread.
     pub thread: String,
-    /// The system's number of the thread.
+    /// The system's id of the thread.
     pub thread_id: i32,
 }
 
@@ -90,18 +108,24 @@ impl fmt::Display for InFlightCall {
     }
 }
 
-/// Reads the calls from such a file: thread by thread, and of one thread the outermost first.
+/// Reads the calls from a file of this layout, thread by thread; of one thread the outermost comes
+/// first.
+///
+/// The content is not trusted: whatever it is, the result is text and numbers, and control characters
+/// in names are replaced.
 ///
 /// # Errors
-/// When it cannot be read, or is none. What it says is taken for nothing but text and numbers.
+/// [`InvalidData`](io::ErrorKind::InvalidData) if the file has another layout, or the error of reading
+/// it.
 pub fn calls_in_flight(file: &File) -> io::Result<Vec<InFlightCall>> {
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() != FILE_BYTES as u64 {
-        return Err(no_calls_file("its size is another"));
+        return Err(no_calls_file("its size is wrong"));
     }
     let mut head = [0; MAGIC.len() + 4];
     file.read_exact_at(&mut head, 0)?;
-    let pid = head.strip_prefix(&MAGIC).ok_or_else(|| no_calls_file("it begins otherwise"))?;
+    let pid =
+        head.strip_prefix(&MAGIC).ok_or_else(|| no_calls_file("its first bytes are wrong"))?;
     let pid = i32::from_ne_bytes(number(pid, 0));
     let mut rows = vec![0; ROWS * ROW_BYTES];
     file.read_exact_at(&mut rows, ROWS_AT as u64)?;
@@ -114,7 +138,7 @@ fn no_calls_file(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a file of calls: {why}"))
 }
 
-/// A version, by its address.
+/// A version, as the legend describes it.
 struct LegendEntry {
     version: u32,
     text: String,
@@ -162,12 +186,12 @@ fn calls_of_row(row: &[u8], pid: i32, legend: &HashMap<u64, LegendEntry>) -> Vec
     calls.collect()
 }
 
-/// The bytes of a number at a place that is there.
+/// The bytes of the number at `at`. They must be within `bytes`.
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     std::array::from_fn(|index| bytes[at + index])
 }
 
-/// A name without what would do something to a terminal, and not longer than names are.
+/// A name without control characters, which a terminal would obey, and cut to the longest length.
 fn printable(name: &str) -> String {
     let shown = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
     name.chars().take(LONGEST_NAME).map(shown).collect()
@@ -281,13 +305,13 @@ mod tests {
         file.put(0, b"something else");
         assert_eq!(
             calls_in_flight(&file.0).unwrap_err().to_string(),
-            "not a file of calls: it begins otherwise"
+            "not a file of calls: its first bytes are wrong"
         );
         let file = Written::new();
         file.0.set_len(u64::MAX >> 1).or_else(|_| file.0.set_len(1 << 32)).unwrap();
         assert_eq!(
             calls_in_flight(&file.0).unwrap_err().to_string(),
-            "not a file of calls: its size is another"
+            "not a file of calls: its size is wrong"
         );
         let device = File::open("/dev/zero").unwrap();
         assert!(calls_in_flight(&device).is_err());

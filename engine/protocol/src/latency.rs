@@ -1,42 +1,50 @@
-//! How long repeated calls took.
+//! The latencies of repeated calls.
 
 use serde::{Deserialize, Serialize};
 
-/// How long each of several calls took, as a summary and a histogram.
+/// The latencies of several calls: percentiles and a histogram.
+///
+/// ```
+/// use hotswap_protocol::Latencies;
+///
+/// let latencies = Latencies::of(vec![30, 10, 20]).unwrap();
+/// assert_eq!((latencies.min_ns, latencies.p50_ns, latencies.max_ns), (10, 20, 30));
+/// assert_eq!(Latencies::of(Vec::new()), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latencies {
     /// How many calls there were.
     pub calls: u64,
-    /// The shortest, in nanoseconds.
+    /// The shortest latency, in nanoseconds.
     pub min_ns: u64,
-    /// Half of the calls took at most this, in nanoseconds.
+    /// The median, in nanoseconds: half of the calls took at most this long.
     pub p50_ns: u64,
-    /// Nine tenths of the calls took at most this, in nanoseconds.
+    /// The 90th percentile, in nanoseconds.
     pub p90_ns: u64,
-    /// 99 of a hundred calls took at most this, in nanoseconds.
+    /// The 99th percentile, in nanoseconds.
     pub p99_ns: u64,
-    /// The longest, in nanoseconds.
+    /// The longest latency, in nanoseconds.
     pub max_ns: u64,
-    /// The histogram, without gaps, the shortest first.
+    /// The histogram, shortest latencies first. Empty buckets between others are included.
     pub buckets: Vec<LatencyBucket>,
 }
 
-/// The calls that took more than the bucket before allows, and at most this.
+/// A bucket of the histogram: the calls above the bound of the bucket before it, up to its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyBucket {
-    /// The longest that a call of this bucket takes, in nanoseconds: 1, 2 or 5 times a power of ten.
+    /// The bucket's upper bound, in nanoseconds: 1, 2 or 5 times a power of ten.
     pub up_to_ns: u64,
-    /// How many calls there were.
+    /// How many calls are in it.
     pub calls: u64,
 }
 
 impl Latencies {
-    /// Sums up calls, each given in nanoseconds; none when there were no calls.
+    /// The summary of calls with these latencies, in nanoseconds; `None` if there are none.
     pub fn of(mut calls_ns: Vec<u64>) -> Option<Self> {
         calls_ns.sort_unstable();
         let (min_ns, max_ns) = (*calls_ns.first()?, *calls_ns.last()?);
         let count = calls_ns.len();
-        // The nearest rank: the least call that as many calls as this part of all do not exceed.
+        // The nearest-rank percentile, which is always the latency of a call.
         let percentile = |part: usize| calls_ns[(count * part).div_ceil(100).max(1) - 1];
         Some(Self {
             calls: count as u64,
@@ -66,7 +74,7 @@ fn buckets(sorted_ns: &[u64], min_ns: u64, max_ns: u64) -> Vec<LatencyBucket> {
     buckets
 }
 
-/// 1, 2, 5, 10, 20, 50 …; the last is the greatest number there is.
+/// The bounds 1, 2, 5, 10, 20, 50 …; the last is `u64::MAX`.
 fn bounds() -> impl Iterator<Item = u64> {
     let powers = (0..20).map(|exponent| 10_u64.pow(exponent));
     let bounds = powers.flat_map(|power| [1, 2, 5].map(|step| power.checked_mul(step)));

@@ -1,6 +1,7 @@
-//! The messages between a host and a console, and the directory in which they find each other.
+//! What hosts and consoles must agree on: the messages between them, the directory in which they find
+//! each other, and the environment variables of a host that a console starts.
 //!
-//! A host that asks for it listens on a Unix socket. Client and host exchange
+//! A host that was asked to listens on a Unix socket. A client, such as a console, and the host exchange
 //! [JSON-RPC 2.0](https://www.jsonrpc.org/specification) messages, one a line, each at most
 //! [`MAX_LINE_BYTES`] long. A conversation:
 //!
@@ -14,24 +15,47 @@
 //! ← {"jsonrpc":"2.0","method":"log","params":{"seq":7,"at_ms":…,"level":"info",…}}
 //! ```
 //!
-//! The first request must be `hello`; a client of another protocol version is refused with both
-//! versions named. Answers may come in another order than their requests: match them by `id`.
-//! Log records wait in a bounded queue of their own, apart from answers and events; what did not
-//! fit is counted in a `dropped` notification.
+//! - The first request must be `hello`. The host refuses a client of another protocol version, and its
+//!   error names both versions.
+//! - Answers can come in another order than their requests: match them by `id`.
+//! - Log records wait in a bounded queue of their own, apart from answers and events. If records do
+//!   not fit, a `dropped` notification says how many.
+//! - The protocol only grows within a version: a client ignores fields and events that it does not
+//!   know, and a field that an older host does not send has a default.
+//!
+//! [`RequestLine`] is a line that a client writes, and [`Line`] is one that it reads:
+//!
+//! ```
+//! use hotswap_protocol::{Line, Notification, Request, RequestLine};
+//!
+//! let asked = serde_json::to_string(&RequestLine::new(1, Request::Snapshot))?;
+//! assert_eq!(asked, r#"{"jsonrpc":"2.0","id":1,"method":"snapshot"}"#);
+//!
+//! let read = r#"{"jsonrpc":"2.0","method":"dropped","params":{"count":3}}"#;
+//! match serde_json::from_str(read)? {
+//!     Line::Response(answer) => println!("{:?}: {:?}", answer.id, answer.into_result()),
+//!     Line::Notification(Notification::Dropped { count }) => assert_eq!(count, 3),
+//!     Line::Notification(other) => println!("{other:?}"),
+//! }
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
+// What both sides must agree on.
 pub mod clock;
-mod contents;
 pub mod env;
+mod name;
+mod runtime_dir;
+// What they send: the envelope (`message`), and what is in it.
+mod contents;
 mod event;
-pub mod in_flight;
 mod latency;
 mod message;
-mod name;
 mod plan;
-mod runtime_dir;
 mod snapshot;
+// What a console reads when its host has died.
+pub mod in_flight;
 
 pub use contents::{
     ArtifactChange, ArtifactContents, ChangeKind, ChangedItem, ExportInfo, ImportInfo, TypeInfo,
@@ -58,11 +82,11 @@ pub use snapshot::{
     VersionInfo, VersionState,
 };
 
-/// The protocol's version; both sides must have the same.
+/// The protocol's version. A client and a host must have the same.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// How often one `invoke` may call its function.
+/// The largest number of calls that one `invoke` can ask for.
 pub const MAX_REPEAT: u32 = 100_000;
 
-/// The longest line either side accepts, in bytes, its newline included.
+/// The longest line that either side accepts, in bytes, including its line break.
 pub const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;

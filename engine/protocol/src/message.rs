@@ -1,4 +1,4 @@
-//! The JSON-RPC envelope, requests, answers and errors.
+//! The lines of a conversation: requests and their parameters, answers, notifications and errors.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub enum Request {
     Live,
     /// Reloads what changed; answered by [`crate::ReloadReport`].
     Reload,
-    /// As `reload`, also for plugins that a rollback holds.
+    /// As `reload`, and also reloads plugins that a rollback keeps at an earlier artifact.
     ReloadLatest,
     /// Asks what a reload would do, without doing it; answered by [`crate::ReloadPlan`].
     Plan(PlanParams),
@@ -32,14 +32,15 @@ pub enum Request {
     /// Cancels an `invoke` of this connection that has not been answered yet; answered by an empty
     /// object, and the `invoke` then by [`ErrorKind::Cancelled`].
     Cancel(CancelParams),
-    /// Keeps a version loaded, so that it can be called when another one serves, until `release` or
-    /// the end of the connection; answered by an empty object.
+    /// Keeps a version loaded until `release` or the end of the connection, so that it can still be
+    /// called when another version serves; answered by an empty object.
     Hold(TargetParams),
     /// Ends a `hold`; answered by an empty object.
     Release(TargetParams),
-    /// Asks that a retired version be freed now; answered by [`crate::FreeResult`].
+    /// Asks the host to free a retired version now; answered by [`crate::FreeResult`].
     Free(TargetParams),
-    /// Sends events, log records or both from now on; answered by [`SubscribeResult`].
+    /// Asks the host to send events, log records or both from now on; answered by
+    /// [`SubscribeResult`].
     Subscribe(SubscribeParams),
 }
 
@@ -57,7 +58,7 @@ pub struct HelloParams {
 pub struct HelloResult {
     /// The host's [`crate::PROTOCOL_VERSION`].
     pub protocol: u32,
-    /// Who answers.
+    /// The host that answers.
     pub host: HostInfo,
 }
 
@@ -68,19 +69,20 @@ pub struct InvokeParams {
     pub plugin: String,
     /// The function's name.
     pub function: String,
-    /// The arguments in order. With `lenient`, text that stands for another type is converted.
+    /// The arguments in the order of the parameters.
     #[serde(default)]
     pub args: Vec<Value>,
-    /// Arguments come from a command line: each is text, and becomes what its parameter wants
-    /// (a `String` parameter keeps the text, also `42`; any other reads it as JSON).
+    /// Whether arguments are text from a command line. Then each is converted to the type of its
+    /// parameter: a `String` parameter takes the text, even if it is `42`; for any other the text is
+    /// read as JSON.
     #[serde(default)]
     pub lenient: bool,
-    /// How often the function is called, one call after the other, at most [`crate::MAX_REPEAT`]
-    /// times; the first error ends it.
+    /// How often the function is called, at most [`crate::MAX_REPEAT`] times. Each call waits for the
+    /// one before it, and the first error ends the calls.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub repeat: u32,
-    /// Another version to call with the same arguments: once after each call of the first, so that
-    /// whatever else the machine does hits both alike.
+    /// Another version to call with the same arguments, to compare both. It is called once after each
+    /// call of the first, so that both have the same load on the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
 }
@@ -109,26 +111,26 @@ pub struct InvokeResult {
     pub plugin: String,
     /// The version that answered.
     pub version: u32,
-    /// How long the call took inside the host, in microseconds; the last one of several.
+    /// How long the call took inside the host, in microseconds; of several calls, the last.
     pub elapsed_us: u64,
     /// The same in nanoseconds.
     #[serde(default)]
     pub elapsed_ns: u64,
-    /// How long each call took, when there were several.
+    /// The latencies of all calls; `None` if there was one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latencies: Option<Box<Latencies>>,
-    /// What became of the calls of the other version, if one was called beside.
+    /// The outcome of the calls of the other version; `None` if [`InvokeParams::beside`] was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<Box<Beside>>,
 }
 
-/// What became of calls that were made beside others.
+/// The outcome of the calls of a second version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Beside {
-    /// The last of them returned this.
+    /// All calls succeeded; the last returned this.
     Result(InvokeResult),
-    /// The first that failed; no more were made after it.
+    /// A call failed; no more were made after it.
     Error(WireError),
 }
 
@@ -150,13 +152,13 @@ pub struct PlanParams {
 /// Parameters of `subscribe`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SubscribeParams {
-    /// Send [`Notification::Event`].
+    /// Whether to send [`Notification::Event`].
     #[serde(default)]
     pub events: bool,
-    /// Send [`Notification::Log`].
+    /// Whether to send [`Notification::Log`].
     #[serde(default)]
     pub logs: bool,
-    /// How many earlier log records to send first.
+    /// The largest number of earlier log records to send first.
     #[serde(default)]
     pub backlog: usize,
 }
@@ -164,12 +166,12 @@ pub struct SubscribeParams {
 /// Answer of `subscribe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SubscribeResult {
-    /// How many of the log records that follow are earlier ones.
+    /// How many of the log records that follow are older than this answer.
     #[serde(default)]
     pub backlog: usize,
 }
 
-/// What a host sends without being asked.
+/// What a host sends to subscribers, without a request for each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", content = "params", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -178,9 +180,9 @@ pub enum Notification {
     Event(Event),
     /// A line of the host's log.
     Log(LogRecord),
-    /// This many log records did not fit this client's queue since the last such message.
+    /// Log records were lost since the last such message, because this client's queue was full.
     Dropped {
-        /// Records lost.
+        /// How many records were lost.
         count: u64,
     },
 }
@@ -190,7 +192,7 @@ pub enum Notification {
 pub struct NotificationLine {
     /// Always `"2.0"`.
     pub jsonrpc: String,
-    /// What is told.
+    /// Its `method` and `params`.
     #[serde(flatten)]
     pub notification: Notification,
 }
@@ -202,20 +204,20 @@ impl Notification {
     }
 }
 
-/// What went wrong, for a program.
+/// What went wrong, as a value for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The line is no JSON-RPC request this host knows.
+    /// The line is not a JSON-RPC request that this host knows.
     BadRequest,
     /// The client speaks another protocol version.
     Protocol,
-    /// No plugin of that name, or no such version.
+    /// There is no plugin of that name, or it has no such version.
     UnknownPlugin,
     /// The plugin has no function of that name.
     UnknownFunction,
-    /// An argument is missing, superfluous, or of another type.
+    /// An argument is missing, of a wrong type, or one too many.
     BadArgument,
     /// The function has another signature than a typed caller expects.
     Signature,
@@ -244,21 +246,22 @@ pub enum ErrorKind {
 pub struct WireError {
     /// What went wrong, for a program.
     pub kind: ErrorKind,
-    /// What went wrong, for a person: which plugin, which step, expected and found, what to do.
+    /// What went wrong, as text for people: which plugin and step, what was expected and what found,
+    /// and what to do.
     pub message: String,
-    /// The plugin concerned.
+    /// The plugin that the error is about; `None` if it is about no single one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// The step of the reload that failed.
+    /// The step of the reload that failed; `None` if the error is not about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// The causes, outermost first.
+    /// The causes of the error, the outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
 }
 
 impl WireError {
-    /// An error with nothing but its kind and message.
+    /// An error with only a kind and a message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), plugin: None, step: None, chain: Vec::new() }
     }
@@ -281,9 +284,9 @@ impl std::error::Error for WireError {}
 pub struct RequestLine {
     /// Always `"2.0"`.
     pub jsonrpc: String,
-    /// Chosen by the client; comes back in the answer.
+    /// A number that the client chooses; the answer has the same one.
     pub id: u64,
-    /// What is asked.
+    /// Its `method` and `params`.
     #[serde(flatten)]
     pub request: Request,
 }
@@ -295,17 +298,17 @@ impl RequestLine {
     }
 }
 
-/// An answer's line: exactly one of `result` and `error` is there.
+/// An answer's line. It has either `result` or `error`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResponseLine {
     /// Always `"2.0"`.
     pub jsonrpc: String,
-    /// The request's id; absent when the request could not be read.
+    /// The request's id; `None` if the request could not be read.
     pub id: Option<u64>,
-    /// What was asked for.
+    /// The result, of the type that the request's documentation names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
-    /// Why it could not be done.
+    /// Why there is no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<RpcError>,
 }
@@ -313,11 +316,12 @@ pub struct ResponseLine {
 /// The error object that JSON-RPC prescribes; [`WireError`] is its `data`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RpcError {
-    /// JSON-RPC's number: −32700 for an unreadable line, −32600 for a bad request, −32000 else.
+    /// JSON-RPC's number of the error: −32700 for an unreadable line, −32600 for a bad request, and
+    /// −32000 for any other.
     pub code: i32,
     /// The message of `data`.
     pub message: String,
-    /// The error proper.
+    /// The error itself.
     pub data: WireError,
 }
 
@@ -347,11 +351,11 @@ impl ResponseLine {
     }
 }
 
-/// A line as a client reads it.
+/// A line that a client reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
-    /// Something the host tells by itself.
+    /// Something that the client has subscribed to.
     Notification(Notification),
     /// An answer.
     Response(ResponseLine),

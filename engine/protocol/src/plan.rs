@@ -1,4 +1,4 @@
-//! What a reload would do.
+//! The plan of a reload: what it would do.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::{Outcome, Source};
 pub struct ReloadPlan {
     /// The generation that serves.
     pub generation: u64,
-    /// One entry a plugin, in load order; new plugins last.
+    /// One entry per plugin, in load order; new plugins come last.
     pub plugins: Vec<PlannedPlugin>,
 }
 
@@ -20,11 +20,11 @@ pub struct ReloadPlan {
 pub struct PlannedPlugin {
     /// The plugin.
     pub name: String,
-    /// What would become of it, if all goes well.
+    /// What would happen to it, if nothing fails.
     pub outcome: Outcome,
-    /// What serves now; none of a new plugin.
+    /// The artifact that serves now; `None` for a new plugin.
     pub loaded: Option<LoadedArtifact>,
-    /// What would be loaded, where that is another build.
+    /// The artifact that would be loaded; `None` if that is not another build.
     pub new: Option<NewArtifact>,
 }
 
@@ -35,7 +35,7 @@ pub struct LoadedArtifact {
     pub version: u32,
     /// Its build id.
     pub build_id: String,
-    /// The copy that it was loaded from; none when somebody removed it.
+    /// The copy that it was loaded from; `None` if it was removed.
     pub path: Option<PathBuf>,
     /// The source it was built from; none outside a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,9 @@
-//! Where the hosts and consoles of one user meet: a directory that nobody else can enter.
+//! The runtime directory, in which the hosts and consoles of one user find each other. Nobody else can
+//! enter it.
 //!
-//! Whoever can change it can give a host another library to load, and a console another host to talk
-//! to. So it is looked at before it is used, and what does not belong there is left alone.
+//! Whoever could change it could give a host another library to load, and a console another host to
+//! talk to. So the directory is checked before it is used, and nothing is removed that may belong to
+//! somebody else.
 
 use std::{
     env,
@@ -15,18 +17,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The environment variable that names a directory of the user's own.
+/// The environment variable that names a directory for this user only.
 const VARIABLE: &str = "XDG_RUNTIME_DIR";
 
-/// The permission bits that let others change what is in a directory.
+/// The permission bits that let other users change the content of a directory.
 const OTHERS_WRITE: u32 = 0o022;
-/// The permission bits that let others do anything at all.
+/// The permission bits that let other users do anything.
 const OTHERS: u32 = 0o077;
-/// Where it is set, only the owner of a file can rename or remove it.
+/// The permission bit by which only the owner of a file in the directory can rename or remove it.
 const STICKY: u32 = 0o1000;
 
-/// The runtime directory of a user: `$XDG_RUNTIME_DIR/hotswap`, or `hotswap-UID` among the temporary
-/// files where the variable names no directory of this user's.
+/// The runtime directory of a user: `$XDG_RUNTIME_DIR/hotswap`, or `hotswap-UID` in the directory of
+/// temporary files if the variable does not name a directory of this user's.
+///
+/// ```no_run
+/// use hotswap_protocol::RuntimeDir;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let dir = RuntimeDir::of(1000);
+/// dir.make(None)?;
+/// let socket = dir.path().join(format!("{}.sock", std::process::id()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeDir {
     path: PathBuf,
@@ -35,14 +48,15 @@ pub struct RuntimeDir {
 }
 
 impl RuntimeDir {
-    /// The directory of the user with this id, who runs this program. Nothing is made yet.
+    /// The directory of the user with the id `uid`, who must be the one that runs this program. Nothing
+    /// is created yet.
     pub fn of(uid: u32) -> Self {
         Self::among(uid, env::var_os(VARIABLE), env::temp_dir())
     }
 
     fn among(uid: u32, named: Option<OsString>, temporary: PathBuf) -> Self {
         let named = named.map(PathBuf::from).filter(|dir| dir.is_absolute());
-        // Where a link leads to may change; where it leads to now does not.
+        // A link can be changed later, so the directory that it leads to now is used.
         let named = named.and_then(|dir| fs::canonicalize(dir).ok()).filter(|dir| dir.is_dir());
         let passed_over = named.as_deref().and_then(|dir| expect_owner(dir, uid).err());
         match named {
@@ -57,29 +71,32 @@ impl RuntimeDir {
         }
     }
 
-    /// Where it is.
+    /// The path of the directory, which may not exist yet.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Why the directory that the environment names is not used, if it names one.
+    /// Why the directory that `XDG_RUNTIME_DIR` names is not used; `None` if it is used, or if the
+    /// variable names no directory.
     pub fn passed_over(&self) -> Option<&str> {
         self.passed_over.as_deref()
     }
 
-    /// Whether it is there, and nobody else can change what is in it.
+    /// Checks that the directory exists, and that no other user can change what is in it.
     ///
     /// # Errors
-    /// When somebody could; the message says who, and what to do. Also when it is not there.
+    /// [`NotFound`](io::ErrorKind::NotFound) if it does not exist. If another user can change it, the
+    /// message says how, and what to do.
     pub fn check(&self) -> io::Result<()> {
         self.check_parent()?;
         self.check_own(&self.path)
     }
 
-    /// Makes it, or a directory in it, for this user alone.
+    /// Creates the directory, and the subdirectory `within` if one is given, with permissions for this
+    /// user only. Returns the path of the innermost one. Directories that exist already are checked.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
+    /// As [`check`](Self::check), or if a directory cannot be created.
     pub fn make(&self, within: Option<&str>) -> io::Result<PathBuf> {
         self.check_parent()?;
         self.make_own(&self.path)?;
@@ -100,7 +117,7 @@ impl RuntimeDir {
         Ok(())
     }
 
-    /// Whoever can change the parent can put another directory in this one's place.
+    /// Checks the parent: whoever can change it can replace this directory.
     fn check_parent(&self) -> io::Result<()> {
         let parent = self.path.parent().unwrap_or(&self.path);
         let metadata = fs::metadata(parent)?;
@@ -115,10 +132,10 @@ impl RuntimeDir {
     }
 
     fn check_own(&self, dir: &Path) -> io::Result<()> {
-        // A directory among everybody's temporary files may have been made by somebody else first.
+        // Among the temporary files, another user may have created the directory first.
         let metadata = fs::symlink_metadata(dir)?;
         if !metadata.is_dir() {
-            let what = if metadata.is_symlink() { "is a link" } else { "is no directory" };
+            let what = if metadata.is_symlink() { "is a link" } else { "is not a directory" };
             return Err(untrusted(dir, what, self.uid));
         }
         expect_owned(dir, &metadata, self.uid)?;
@@ -129,7 +146,7 @@ impl RuntimeDir {
     }
 }
 
-/// Whether a directory is the user's, wherever a link to it lies.
+/// Checks that the user owns the directory that `dir` is, or that it links to.
 fn expect_owner(dir: &Path, uid: u32) -> io::Result<()> {
     expect_owned(dir, &fs::metadata(dir)?, uid)
 }
@@ -153,8 +170,11 @@ fn untrusted(dir: &Path, what: &str, uid: u32) -> io::Error {
     ))
 }
 
-/// Removes a socket of this user's at which nobody listens any more; says whether it did. Anything else
-/// at that path stays: a file, a link, somebody else's socket, one of another kind, one that answers.
+/// Removes the socket at `path` if it belongs to this user and nobody listens at it any more. Returns
+/// whether it was removed.
+///
+/// Anything else at that path stays: a file, a link, another user's socket, a socket of another kind, or
+/// one at which somebody listens.
 pub fn remove_dead_socket(path: &Path, uid: u32) -> bool {
     let is_own = |file: &Metadata| file.file_type().is_socket() && file.uid() == uid;
     if !fs::symlink_metadata(path).as_ref().is_ok_and(is_own) {
@@ -259,7 +279,7 @@ mod tests {
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
         fs::remove_file(dir.path()).unwrap();
         fs::write(dir.path(), "").unwrap();
-        assert!(dir.make(None).unwrap_err().to_string().contains("is no directory"));
+        assert!(dir.make(None).unwrap_err().to_string().contains("is not a directory"));
         // As another user would find it.
         fs::remove_file(dir.path()).unwrap();
         dir.make(None).unwrap();

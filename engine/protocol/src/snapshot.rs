@@ -1,4 +1,5 @@
-//! The state of an engine, as a console shows it and `hotswap status --json` prints it.
+//! The state of an engine, as a console shows it and `hotswap status --json` prints it: its host, its
+//! plugins with their versions, and the contents of its Vault.
 
 use std::path::PathBuf;
 
@@ -8,13 +9,13 @@ use serde_json::Value;
 /// The state of an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Who answers.
+    /// The host that the engine runs in.
     pub host: HostInfo,
     /// The generation that serves; 0 before the first load.
     pub generation: u64,
-    /// One entry a plugin, in load order; plugins that were removed or never loaded come last.
+    /// One entry per plugin, in load order; plugins that were removed or never loaded come last.
     pub plugins: Vec<PluginInfo>,
-    /// As [`VaultSnapshot::changes`]: tells whether it is worth while to ask for the Vault.
+    /// The same number as [`VaultSnapshot::changes`]: if it has changed, so has the Vault.
     #[serde(default)]
     pub vault_changes: u64,
 }
@@ -28,22 +29,22 @@ pub struct HostInfo {
     pub pid: u32,
     /// When its engine was made, in milliseconds since the Unix epoch.
     pub started_at_ms: u64,
-    /// Where it looks for artifacts.
+    /// The directory from which it loads artifacts.
     pub plugin_dir: PathBuf,
-    /// Where earlier builds of its plugins are kept, if it knows; what it can be rolled back to.
+    /// The artifact store, whose earlier builds it can roll back to; `None` if it knows of none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_dir: Option<PathBuf>,
-    /// Where it keeps the copies that it loads, one file a version.
+    /// The directory of the copies that it loads, one file per version.
     pub staging_dir: PathBuf,
-    /// The socket it listens on.
+    /// The socket that it listens on.
     pub socket: PathBuf,
-    /// Where its calls can be read, also after it has died by whoever opened it before; see
-    /// [`in_flight`](crate::in_flight). None when the system has no such files.
+    /// The file of its calls under way; see [`in_flight`](crate::in_flight). A client that opens it
+    /// can read it even after the host has died. `None` if the system has no such files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_file: Option<PathBuf>,
-    /// The version of hotswap-engine in it.
+    /// The version of its hotswap-engine.
     pub engine_version: String,
-    /// The compiler it was built with, `rustc 1.95.0 (59807616e)`.
+    /// The compiler that it was built with, such as `rustc 1.95.0 (59807616e)`.
     pub toolchain: String,
 }
 
@@ -52,7 +53,7 @@ pub struct HostInfo {
 pub struct PluginInfo {
     /// Its name.
     pub name: String,
-    /// Its versions, newest first. Freed versions stay listed, the newest of them.
+    /// Its versions, the newest first. Of freed versions, the newest ones are listed.
     pub versions: Vec<VersionInfo>,
     /// The plugins that the active version imports.
     #[serde(default)]
@@ -62,24 +63,24 @@ pub struct PluginInfo {
     pub functions: Vec<FunctionInfo>,
 }
 
-/// What a version is in.
+/// The state of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum VersionState {
-    /// Its steps are running; nobody can call it yet.
+    /// The steps of its load are running; it cannot be called yet.
     Loading,
     /// It serves.
     Active,
-    /// Replaced, but something still uses it.
+    /// It was replaced, but something still uses it.
     Retired,
-    /// Replaced and unused, but a thread's destructors have still to run.
+    /// It was replaced and is unused, but destructors of a thread still have to run.
     Pinned,
-    /// Unmapped, and checked to be.
+    /// It is unmapped, which was checked.
     Freed,
-    /// Replaced and unused, but it cannot be unmapped; the detail says why.
+    /// It was replaced and is unused, but cannot be unmapped; the detail says why.
     Kept,
-    /// It never served; the detail says why.
+    /// Its load failed, so it never served; the detail says why.
     Failed,
 }
 
@@ -107,25 +108,25 @@ impl std::fmt::Display for VersionState {
 /// One load of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionInfo {
-    /// Counts the loads of this plugin in this host, from 1.
+    /// Its number: the loads of this plugin in this host, counted from 1.
     pub version: u32,
-    /// What it is in.
+    /// Its state.
     pub state: VersionState,
-    /// The state in words: `retired: 2 calls, 1 value (cat on "yard")`.
+    /// The state as text: `retired: 2 calls, 1 value (cat on "yard")`.
     pub detail: String,
     /// The artifact's build id.
     pub build_id: String,
     /// The plugin crate's version.
     pub crate_version: String,
-    /// The source it was built from; none outside a git repository.
+    /// The source that it was built from; `None` outside a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// When it was loaded, in milliseconds since the Unix epoch.
     pub loaded_at_ms: u64,
     /// The size of its file in bytes.
     pub size_bytes: u64,
-    /// How much of what its code has allocated is on the heap, in bytes: also after the version was
-    /// freed. None where the host does not count that.
+    /// How many bytes that its code allocated are still on the heap, also after it was freed. `None`
+    /// if the host does not count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heap_bytes: Option<u64>,
     /// How many calls it has answered.
@@ -135,14 +136,14 @@ pub struct VersionInfo {
     pub holders: Vec<String>,
 }
 
-/// The git facts of a build.
+/// The git facts of a build: the state of the work tree when it began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// The full commit id.
     pub commit: String,
     /// When it was committed, in seconds since the Unix epoch.
     pub commit_time: i64,
-    /// The branch; empty when detached.
+    /// The branch; empty if none was checked out.
     pub branch: String,
     /// Whether the work tree differed from the commit.
     pub dirty: bool,
@@ -153,7 +154,7 @@ pub struct Source {
 pub struct FunctionInfo {
     /// Its name.
     pub name: String,
-    /// `(name: String, times: u32) -> String`
+    /// Its parameters and result, such as `(name: String, times: u32) -> String`.
     pub signature: String,
     /// Its doc comment.
     #[serde(default)]
@@ -162,20 +163,20 @@ pub struct FunctionInfo {
     pub params: Vec<ParamInfo>,
     /// The JSON Schema of what it returns.
     pub returns: Value,
-    /// Whether it is found by name alone, in the newest generation.
+    /// Whether it is live: found by its name alone, in the newest generation.
     #[serde(default)]
     pub is_live: bool,
     /// Whether it is `async`.
     #[serde(default)]
     pub is_async: bool,
-    /// How often the active version has been asked for it.
+    /// How often it was called in the active version.
     #[serde(default)]
     pub calls: u64,
-    /// Half of the timed calls took no longer, in microseconds. Each thread times its first calls of
-    /// a function, and then one in 1,024; none when none was timed.
+    /// The median latency of the timed calls, in microseconds; `None` if no call was timed. Each
+    /// thread times its first calls of a function, and then one in 1,024.
     #[serde(default)]
     pub latency_us_p50: Option<f64>,
-    /// 99 of 100 timed calls took no longer, in microseconds.
+    /// The 99th percentile of the same latencies, in microseconds.
     #[serde(default)]
     pub latency_us_p99: Option<f64>,
 }
@@ -197,8 +198,8 @@ pub struct ParamInfo {
 pub struct VaultSnapshot {
     /// The generation it belongs to.
     pub generation: u64,
-    /// Counts the changes to the DataBag and to the Extension's registrations: while it stays as it is,
-    /// so do they.
+    /// How many changes the DataBag and the Extension's registrations have had. While the number is the
+    /// same, so are they.
     #[serde(default)]
     pub changes: u64,
     /// Named values, sorted by name: the first [`MAX_LISTED`].
@@ -208,7 +209,7 @@ pub struct VaultSnapshot {
     pub data_bag_len: u64,
     /// The host's own object, as JSON.
     pub extension: Value,
-    /// What is left out of it.
+    /// The parts of it that were left out, since it is large.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extension_cuts: Vec<Cut>,
     /// The Rust type of the host's own object.
@@ -221,17 +222,17 @@ pub struct VaultSnapshot {
     pub slots_len: u64,
 }
 
-/// How many named values, and how many registrations, one answer lists at most.
+/// The largest number of named values, and of registrations, that one answer lists.
 pub const MAX_LISTED: usize = 1000;
 
-/// A list, a map or a text of which an answer has only the beginning.
+/// A list, map or text of which an answer has only the beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
-    /// Where it lies in the value, as a JSON pointer (RFC 6901).
+    /// Its place in the value, as a JSON pointer (RFC 6901).
     pub path: String,
-    /// How many elements, or bytes of a text, are there.
+    /// How many elements the answer has, or how many bytes of a text.
     pub shown: u64,
-    /// How many it has; none where that is not known.
+    /// How many there are in all; `None` if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<u64>,
 }
@@ -246,13 +247,13 @@ pub struct DataBagEntry {
     pub type_name: String,
     /// `host`, or `world v3`.
     pub owner: String,
-    /// Its size when serialised, in bytes; none when it cannot be, or is not known since only a part was
-    /// looked at.
+    /// Its size when serialised, in bytes; `None` if it cannot be serialised, or if only a part of it
+    /// was looked at.
     pub size_bytes: Option<u64>,
-    /// Its value as JSON, of a large one the beginning; none when it cannot be serialised, or somebody is
-    /// changing it right now.
+    /// Its value as JSON; of a large value, the beginning. `None` if it cannot be serialised, or if it
+    /// is being changed right now.
     pub value: Option<Value>,
-    /// What is left out of its value.
+    /// The parts of its value that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cuts: Vec<Cut>,
 }
@@ -275,15 +276,15 @@ pub struct FreeResult {
     pub plugin: String,
     /// The version.
     pub version: u32,
-    /// What it is in now.
+    /// Its state now.
     pub state: VersionState,
-    /// The state in words.
+    /// The state as text.
     pub detail: String,
     /// What keeps it in use, by name.
     pub holders: Vec<String>,
 }
 
-/// What is found by name alone in the newest generation.
+/// The functions and types that are found by their names alone, in the newest generation.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LiveSnapshot {
     /// The generation it belongs to.
