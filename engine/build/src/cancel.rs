@@ -1,7 +1,8 @@
 //! Ends builds from another thread.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Ends the builds that it was passed to, from any thread. All clones of a `Cancel` are the same one.
@@ -34,7 +35,7 @@ impl Cancel {
     /// Kills the processes of all builds that run with this `Cancel`, cargo and compilers. Such a
     /// build fails with [`BuildErrorKind::Cancelled`](crate::BuildErrorKind::Cancelled).
     pub fn cancel(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.cancelled = true;
         for group in &state.groups {
             kill(*group);
@@ -43,12 +44,12 @@ impl Cancel {
 
     /// Whether [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
-        self.lock().cancelled
+        self.state.lock().cancelled
     }
 
     /// From now on cancelling kills `group`. If that has happened already, it is killed at once.
     pub(crate) fn add_group(&self, group: Pid) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.groups.push(group);
         if state.cancelled {
             kill(group);
@@ -57,11 +58,7 @@ impl Cancel {
 
     /// Must be called before the leader of `group` is reaped.
     pub(crate) fn remove_group(&self, group: Pid) {
-        self.lock().groups.retain(|other| *other != group);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().groups.retain(|other| *other != group);
     }
 }
 

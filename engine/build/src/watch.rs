@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind};
+use parking_lot::{Condvar, Mutex};
 
 use crate::watch::sources::Sources;
 use crate::watch::tree::Tree;
@@ -182,31 +183,28 @@ impl Inbox {
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
+        change(&mut self.state.lock());
         self.changed.notify_one();
     }
 
     /// Waits for changes; `None` if the watcher was dropped.
     fn wait(&self) -> Option<Changes> {
         let idle = |state: &mut State| !state.stopped && state.changes.latest.is_none();
-        let waited = self.changed.wait_while(self.lock(), idle);
-        Self::take(&mut waited.unwrap_or_else(PoisonError::into_inner))
+        let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, idle);
+        Self::take(&mut state)
     }
 
     /// Waits for more changes, at most until `until`; `None` if the watcher was dropped.
     fn wait_until(&self, until: Instant) -> Option<Changes> {
         let idle = |state: &mut State| !state.stopped && state.changes.latest.is_none();
-        let timeout = until.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout_while(self.lock(), timeout, idle);
-        Self::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
+        let mut state = self.state.lock();
+        self.changed.wait_while_until(&mut state, idle, until);
+        Self::take(&mut state)
     }
 
     fn take(state: &mut State) -> Option<Changes> {
         (!state.stopped).then(|| std::mem::take(&mut state.changes))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

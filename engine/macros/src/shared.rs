@@ -16,7 +16,8 @@ pub struct SharedType {
 impl SharedType {
     pub fn parse(item: DeriveInput) -> Result<Self> {
         if let Data::Union(data) = &item.data {
-            let message = "a union cannot tell what it holds, so it cannot cross between images";
+            let message =
+                "a union does not know which field it holds, so it cannot cross between images";
             return Err(Error::new(data.union_token.span(), message));
         }
         if let Some(lifetime) = item.generics.lifetimes().next() {

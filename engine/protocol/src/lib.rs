@@ -1,7 +1,7 @@
 //! What hosts and consoles must agree on: the messages between them, the directory in which they find
 //! each other, and the environment variables of a host that a console starts.
 //!
-//! A host that was asked to listens on a Unix socket. A client, such as a console, and the host exchange
+//! A host listens on a Unix socket if it was asked to. The host and its client, a console, exchange
 //! [JSON-RPC 2.0](https://www.jsonrpc.org/specification) messages, one a line, each at most
 //! [`MAX_LINE_BYTES`] long. A conversation:
 //!
@@ -20,8 +20,8 @@
 //! - Answers can come in another order than their requests: match them by `id`.
 //! - Log records wait in a bounded queue of their own, apart from answers and events. If records do
 //!   not fit, a `dropped` notification says how many.
-//! - The protocol only grows within a version: a client ignores fields and events that it does not
-//!   know, and a field that an older host does not send has a default.
+//! - Within a version messages only gain fields: unknown ones are ignored, and a field that the other
+//!   side does not know has a default.
 //!
 //! [`RequestLine`] is a line that a client writes, and [`Line`] is one that it reads:
 //!

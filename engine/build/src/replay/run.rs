@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use cargo_metadata::diagnostic::Diagnostic as RustcDiagnostic;
+use parking_lot::{Condvar, Mutex};
 use serde::Deserialize;
 
 use super::input::Moment;
@@ -73,7 +73,7 @@ struct BoardState {
 
 impl Board {
     fn update(&self, change: impl FnOnce(&mut BoardState)) {
-        change(&mut self.lock());
+        change(&mut self.state.lock());
         self.changed.notify_all();
     }
 
@@ -82,12 +82,9 @@ impl Board {
         let waits = |state: &mut BoardState| {
             !state.failed && !names.iter().all(|name| state.ready.contains(name))
         };
-        let waited = self.changed.wait_while(self.lock(), waits);
-        !waited.unwrap_or_else(PoisonError::into_inner).failed
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BoardState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, waits);
+        !state.failed
     }
 }
 

@@ -146,7 +146,7 @@ fn a_name_leads_nowhere_else() {
     let store = Store::open(dir.path()).unwrap();
     for name in ["", "..", "../world", "a/b", "a\0b"] {
         let error = store.list(name).unwrap_err().to_string();
-        assert!(error.contains("is not a plugin name"), "{error}");
+        assert!(error.contains("is not a plugin's name"), "{error}");
     }
 }
 
