@@ -33,7 +33,7 @@
 //!
 //! let read = r#"{"jsonrpc":"2.0","method":"dropped","params":{"count":3}}"#;
 //! match serde_json::from_str(read)? {
-//!     Line::Response(answer) => println!("{:?}: {:?}", answer.id, answer.into_result()),
+//!     Line::Response(answer) => println!("{:?}", answer.into_result()),
 //!     Line::Notification(Notification::Dropped { count }) => assert_eq!(count, 3),
 //!     Line::Notification(other) => println!("{other:?}"),
 //! }
