@@ -59,8 +59,8 @@ pub enum SourceLineKind {
 /// Compares the sources in `dirs` between the commits `from` and `to`; `None` for `to` means the work
 /// tree. Files that git ignores are left out.
 ///
-/// A commit is named as for git: by its id, a branch or a tag, also `HEAD~2`. All of `dirs` have to be
-/// in the repository of the first one.
+/// A commit is named as for git: by its id, a branch or a tag, also `HEAD~2`. The repository is that of
+/// the first directory; directories outside of it are left out.
 ///
 /// ```no_run
 /// use hotswap_build::{PluginPackage, source_diff};
@@ -74,8 +74,8 @@ pub enum SourceLineKind {
 /// ```
 ///
 /// # Errors
-/// [`Setup`](crate::BuildErrorKind::Setup) if the directories are not in a repository, or if it does
-/// not have one of the commits.
+/// [`Setup`](crate::BuildErrorKind::Setup) if the first directory is not in a repository, or if that
+/// does not have one of the commits.
 pub fn source_diff(
     dirs: &[PathBuf],
     from: &str,

@@ -1,4 +1,4 @@
-//! From a real plugin to its artifact, and what the store does with that.
+//! Builds of a real plugin, and what the store does with its artifacts.
 
 use std::fs::{self, File};
 use std::path::Path;

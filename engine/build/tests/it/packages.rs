@@ -1,4 +1,4 @@
-//! Finding hosts and plugins, and what is said when that fails.
+//! Finding hosts and plugins, and the errors when that fails.
 
 use hotswap_build::{BuildErrorKind, HostPackage, PluginPackage};
 

@@ -1,4 +1,4 @@
-//! Builds without cargo, and that they never give anything else than builds with it.
+//! Builds without cargo, which must always give the same result as builds with it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ enum Maker {
     Nobody,
 }
 
-/// A plugin that says a text of its own, and one of the package `leaf`, which it knows through the
-/// package `middle`.
+/// A plugin whose artifact contains a text of its own, and one of the package `leaf`, on which it
+/// depends through the package `middle`.
 struct Fixture {
     workspace: Workspace,
     plugin: PluginPackage,

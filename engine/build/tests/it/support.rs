@@ -24,8 +24,8 @@ fn echo(text: String) -> Result<String> {
 
 /// A temporary workspace whose members are all directories with a manifest directly in it.
 ///
-/// It brings a stand-in for `hotswap-plugin`, since what is tested here is how packages relate;
-/// it has no descriptor, so what is built with it is no artifact.
+/// Its `hotswap-plugin` is a stand-in, which is enough to test how packages depend on each other. It
+/// has no descriptor, so a library that is built with it is not an artifact.
 pub struct Workspace {
     dir: TempDir,
 }
@@ -58,8 +58,8 @@ impl Workspace {
         self.package(name, &dependencies, "");
     }
 
-    /// A member that is a plugin indeed. Its lock file is this repository's, so that it is built
-    /// from the same packages, and so is the place it is built in, so that they are built once.
+    /// A member that is a real plugin. It has this repository's lock file, so that it is built from the
+    /// same packages, and a target directory that all tests share, so that they are built once.
     pub fn real_plugin(&self, name: &str) -> PluginPackage {
         let engine =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine's directory");
@@ -75,7 +75,7 @@ impl Workspace {
         self.reopen(name)
     }
 
-    /// The plugin of [`real_plugin`](Self::real_plugin) as its manifest has it now.
+    /// Reads the manifest of a [`real_plugin`](Self::real_plugin) again.
     pub fn reopen(&self, name: &str) -> PluginPackage {
         let plugin = PluginPackage::open(&self.path(name)).expect("a plugin");
         PluginPackage { target_dir: env!("CARGO_TARGET_TMPDIR").into(), ..plugin }

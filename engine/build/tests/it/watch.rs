@@ -1,5 +1,5 @@
-//! Watching real files. What must not be told is followed by something that must: events come in
-//! order, so the first thing told decides.
+//! Watching real files. To show that a change is not reported, a test makes another change after it
+//! that is: changes are reported in order, so the first report decides.
 
 use std::fs;
 use std::io::Write;
