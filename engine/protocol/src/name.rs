@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// use hotswap_protocol::PluginName;
 ///
 /// let name: PluginName = "World".parse().unwrap();
-/// assert_eq!(name, "world".parse().unwrap());
+/// assert_eq!(name, "world".parse::<PluginName>().unwrap());
 /// assert!(name.is("WORLD"));
 /// assert_eq!(name.to_string(), "World");
 /// assert!("a/b".parse::<PluginName>().is_err());
@@ -278,7 +278,7 @@ mod tests {
     fn case_does_not_matter_in_any_script() {
         let name: PluginName = "ΟΔΟΣ".parse().unwrap();
         assert!(name.is("οδοσ"));
-        assert_eq!(name, "οδοσ".parse().unwrap());
+        assert_eq!(name, "οδοσ".parse::<PluginName>().unwrap());
         assert!(!name.is("οδος"), "a final sigma is another letter");
     }
 
