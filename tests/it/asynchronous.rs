@@ -165,7 +165,7 @@ fn a_task_that_panics_or_blocks_harms_nobody_else() {
     host.reload();
     let tasks = host.engine.plugin("tasks").unwrap();
     let error = tasks.invoke::<()>("panic_in_task", args![]).unwrap_err();
-    assert_eq!(error.message(), "the task was cancelled, or it panicked");
+    assert_eq!(error.message(), "the task was cancelled or panicked");
 
     let gate = Gate::new();
     tasks.invoke::<()>("block", args![gate.path()]).unwrap();

@@ -163,7 +163,7 @@ fn an_engine_has_a_linked_plugin_to_itself() {
     let host = Linked::with(static_plugins![echo]);
     let second = Engine::builder_static(static_plugins![echo]).build().unwrap();
     let error = second.load(()).unwrap_err();
-    assert_snapshot!(error, @"echo: open: it is linked into this program once, and an engine has it already, or is still ending it");
+    assert_snapshot!(error, @"echo: open: the plugin is linked into this program once, and an engine already uses it, or is still ending it");
     assert_eq!(host.engine.plugin("echo").unwrap().invoke::<i32>("add", args![1, 2]).unwrap(), 3);
 }
 
@@ -206,7 +206,7 @@ fn tasks_are_those_of_the_plugin_that_started_them() {
     let said: String = tasks.invoke("sleep_and_say", args!["hello"]).unwrap();
     assert_eq!(said, "hello, slept");
     let error = tasks.invoke::<()>("panic_in_task", args![]).unwrap_err();
-    assert_eq!(error.message(), "the task was cancelled, or it panicked");
+    assert_eq!(error.message(), "the task was cancelled or panicked");
     let gate = Gate::new();
     tasks.invoke::<()>("block", args![gate.path()]).unwrap();
     let waiting = gate.arrival();

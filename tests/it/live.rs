@@ -61,7 +61,7 @@ fn data_is_renewed_by_the_newest_type() {
     let misfit = Data::named("LiveFire", Value::from(json!({"speed": 3})));
     let error = current.vault().live().renew(&misfit).unwrap_err();
     assert_snapshot!(format!("{error:?}"), @r"
-    `LiveFire` does not fit `LiveFire` of lives v2: `rounds` was added, and must be there, `pace` was added, and may be missing, `speed` was removed
+    `LiveFire` does not fit `LiveFire` of lives v2: `rounds` was added and is required, `pace` was added and is optional, `speed` was removed
       caused by: missing field `rounds`
     ");
     let unknown = Data::named("LiveWater", Value::Null);

@@ -60,11 +60,11 @@ fn two_artifacts_of_a_plugin_are_compared() {
     dir.write("lives", &renamed("lives-more", "lives"));
     let changes = in_words(&lives.changes_to(&contents(&dir, "lives")));
     assert_snapshot!(changes, @r"
-    function live_fire changed: in `fire`, `pace` was added, and may be missing
+    function live_fire changed: in `fire`, `pace` was added and is optional
     ! function relay removed: (rounds: u32) -> String
     ! function revision removed: () -> u32
     ! function task_count removed: () -> u32
-    live type LiveFire changed: `pace` was added, and may be missing
+    live type LiveFire changed: `pace` was added and is optional
     ");
 }
 

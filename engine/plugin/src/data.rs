@@ -1,6 +1,9 @@
-//! Values that travel between versions by name and schema, not by layout.
+//! Values that are handed from one version to another by name and schema, not by layout.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -8,8 +11,10 @@ use serde_json::{Value as Json, json};
 
 use crate::{Error, Result, Value};
 
-/// A value that is handed over by name and schema, not by layout: what waits in a queue while the code
-/// that will read it is replaced, and what a host gives to its plugins as they load.
+/// A value that is handed over by the name and the JSON Schema of its type, not by layout.
+///
+/// So code that is newer than the data can read it: a job that waits in a queue while its plugin is
+/// replaced, or what a host gives to its plugins when it loads them.
 ///
 /// ```
 /// # use hotswap_plugin::{Data, JsonSchema, Result, schemars};
@@ -21,6 +26,7 @@ use crate::{Error, Result, Value};
 ///
 /// # fn main() -> Result<()> {
 /// let data = Data::wrap(&Fire { rounds: 3 })?;
+/// assert_eq!(data.live_name(), "Fire");
 /// assert_eq!(data.unwrap::<Fire>()?.rounds, 3);
 /// assert!(data.unwrap::<String>().is_err());
 /// # Ok(())
@@ -35,10 +41,10 @@ pub struct Data {
 }
 
 impl Data {
-    /// Wraps a value, with its type's name and schema.
+    /// Wraps a value, with the name and the schema of its type.
     ///
     /// # Errors
-    /// When it does not serialise.
+    /// If `value`'s own `Serialize` fails, or a map in it has keys that are not text.
     pub fn wrap<T: Serialize + JsonSchema>(value: &T) -> Result<Self> {
         let schema = Some(crate::function::schema::<T>());
         Ok(Self { schema, ..Self::from_serialize(value)? })
@@ -47,27 +53,35 @@ impl Data {
     /// Wraps a value whose type has no schema.
     ///
     /// # Errors
-    /// When it does not serialise.
+    /// As for [`wrap`](Self::wrap).
     pub fn from_serialize<T: Serialize>(value: &T) -> Result<Self> {
         let type_name = std::any::type_name::<T>().to_owned();
         Ok(Self { type_name, schema: None, value: Value::from_serialize(value)? })
     }
 
-    /// Names a value whose type is known by name only: that of a live type, and its fields.
+    /// Wraps a value whose Rust type is not known here: `type_name` is the name of a live type, and
+    /// `value` has its fields.
+    ///
+    /// ```
+    /// # use hotswap_plugin::{Data, Value};
+    /// let fire = Data::named("LiveFire", Value::Map(vec![("rounds".into(), 3_u32.into())]));
+    /// assert_eq!(fire.live_name(), "LiveFire");
+    /// ```
     pub fn named(type_name: impl Into<String>, value: Value) -> Self {
         Self { type_name: type_name.into(), schema: None, value }
     }
 
-    /// A value of a type with this schema.
+    /// Wraps a value of a type with this name and schema.
     #[doc(hidden)]
     pub fn with_schema(type_name: &str, schema: &str, value: Value) -> Self {
         Self { schema: Some(schema.to_owned()), ..Self::named(type_name, value) }
     }
 
-    /// Reads the value as a `T`, which may have gained fields with `#[serde(default)]` since.
+    /// Reads the value as a `T`. `T` may have fields that the data lacks if they have
+    /// `#[serde(default)]`.
     ///
     /// # Errors
-    /// When it does not fit; the message names both types and says what differs.
+    /// If the value does not fit `T`; the message names both types and what differs.
     pub fn unwrap<T: DeserializeOwned + JsonSchema>(&self) -> Result<T> {
         self.value.to().map_err(|error| {
             let expected = std::any::type_name::<T>();
@@ -75,7 +89,7 @@ impl Data {
         })
     }
 
-    /// Says that the data does not fit a type, and what differs.
+    /// The error of data that does not fit a type: names both, and what differs.
     #[doc(hidden)]
     pub fn misfit(&self, error: Error, expected: &str, expected_schema: &str) -> Error {
         let parse = |text: &str| serde_json::from_str(text).unwrap_or(Json::Null);
@@ -90,27 +104,28 @@ impl Data {
         error.context(format_args!("`{found}` does not fit {expected}{differs}"))
     }
 
-    /// The value itself.
+    /// The value.
     pub fn value(&self) -> &Value {
         &self.value
     }
 
-    /// The name of its type without the path, which is that of a live type.
+    /// The name of the type without its path: the name of the live type that reads the data.
     pub fn live_name(&self) -> &str {
         self.type_name.rsplit("::").next().unwrap_or(&self.type_name)
     }
 
-    /// The Rust type it was made of.
+    /// The name of the type, with its path if the data was made of a Rust value.
     pub fn type_name(&self) -> &str {
         &self.type_name
     }
 
-    /// The JSON Schema of its type as text, if it is known.
+    /// The JSON Schema of the type, as text; `None` if it is not known.
     pub fn schema(&self) -> Option<&str> {
         self.schema.as_deref()
     }
 
-    /// A number that differs when the type's name or its schema does; none without a schema.
+    /// A number that changes with the name ([`live_name`](Self::live_name)) or the schema of the type;
+    /// `None` without a schema.
     pub fn fingerprint(&self) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         (self.live_name(), self.schema.as_ref()?).hash(&mut hasher);
@@ -118,32 +133,128 @@ impl Data {
     }
 }
 
-/// A difference between the schemas of a type before and after a change.
+/// A difference between the old and the new schema of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaChange {
-    /// `` `pace` was added, and must be there ``
-    pub text: String,
-    /// Whether data of before cannot be read as the type of after.
+    /// The type in the schema that has the field; `None` for the type that the schema is of.
+    pub part: Option<String>,
+    /// The field that differs; `None` if the type as a whole does.
+    pub field: Option<String>,
+    /// What the difference is.
+    pub kind: SchemaChangeKind,
+    /// Whether the new type cannot read data of the old one.
     pub is_breaking: bool,
+    /// The difference in words: `` in `Part`, `pace` was added and is required ``.
+    pub text: String,
 }
 
-/// What differs between two JSON Schemas of a struct, and of the types it is made of, field by field.
-/// Docs and defaults are no difference.
+/// How a field or a type differs between two schemas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SchemaChangeKind {
+    /// The field is new.
+    Added {
+        /// Whether data without the field cannot be read.
+        is_required: bool,
+    },
+    /// The field is gone.
+    Removed,
+    /// The field was optional and is required.
+    Required,
+    /// The field was required and is optional.
+    Optional,
+    /// The type is another one.
+    Type {
+        /// The old and the new type, such as `integer` and `string`; `None` if the schemas differ in
+        /// something else.
+        types: Option<(String, String)>,
+    },
+}
+
+impl SchemaChange {
+    fn new(field: Option<&String>, kind: SchemaChangeKind, is_breaking: bool) -> Self {
+        let field = field.cloned();
+        let text = change_text(None, field.as_deref(), &kind);
+        Self { part: None, field, kind, is_breaking, text }
+    }
+
+    /// The same change, of a type that the schema's type is made of.
+    fn in_part(self, part: &str) -> Self {
+        let text = change_text(Some(part), self.field.as_deref(), &self.kind);
+        Self { part: Some(part.to_owned()), text, ..self }
+    }
+
+    /// The difference in words for somebody who only reads values of the type, such as the result of a
+    /// function: without whether an added field is required.
+    pub fn read_text(&self) -> String {
+        match self.kind {
+            SchemaChangeKind::Added { .. } => {
+                change_text(self.part.as_deref(), self.field.as_deref(), &"was added")
+            }
+            _ => self.text.clone(),
+        }
+    }
+}
+
+fn change_text(part: Option<&str>, field: Option<&str>, what: &dyn fmt::Display) -> String {
+    let part = part.map(|part| format!("in `{part}`, ")).unwrap_or_default();
+    let field = field.map(|field| format!("`{field}` ")).unwrap_or_default();
+    format!("{part}{field}{what}")
+}
+
+impl fmt::Display for SchemaChangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Added { is_required: true } => f.write_str("was added and is required"),
+            Self::Added { is_required: false } => f.write_str("was added and is optional"),
+            Self::Removed => f.write_str("was removed"),
+            Self::Required => f.write_str("is required now"),
+            Self::Optional => f.write_str("is optional now"),
+            Self::Type { types: Some((old, new)) } => write!(f, "was {old}, is {new} now"),
+            Self::Type { types: None } => f.write_str("has another type"),
+        }
+    }
+}
+
+/// The differences between the old and the new JSON Schema of a type, and of the types that it is made
+/// of, field by field. Differences in docs and default values do not count.
+///
+/// ```
+/// # use hotswap_plugin::{JsonSchema, SchemaChangeKind, schema_changes, schemars::schema_for};
+/// mod old {
+///     # use hotswap_plugin::{JsonSchema, schemars};
+///     #[derive(JsonSchema)]
+///     pub struct Fire {
+///         pub rounds: u32,
+///     }
+/// }
+/// mod new {
+///     # use hotswap_plugin::{JsonSchema, schemars};
+///     #[derive(JsonSchema)]
+///     pub struct Fire {
+///         pub rounds: u32,
+///         pub pace: Option<String>,
+///     }
+/// }
+///
+/// let (old, new) = (schema_for!(old::Fire), schema_for!(new::Fire));
+/// let changes = schema_changes(old.as_value(), new.as_value());
+/// assert_eq!(changes[0].kind, SchemaChangeKind::Added { is_required: false });
+/// assert_eq!(changes[0].text, "`pace` was added and is optional");
+/// assert!(!changes[0].is_breaking);
+/// ```
 pub fn schema_changes(old: &Json, new: &Json) -> Vec<SchemaChange> {
     let (old, new) = (structure(old), structure(new));
     let mut changes = field_changes(&old, &new);
     for (name, new_part) in new["$defs"].as_object().into_iter().flatten() {
         let Some(old_part) = old["$defs"].get(name) else { continue };
         let parts = field_changes(old_part, new_part).into_iter();
-        changes.extend(parts.map(|SchemaChange { text, is_breaking }| SchemaChange {
-            text: format!("in `{name}`, {text}"),
-            is_breaking,
-        }));
+        changes.extend(parts.map(|change| change.in_part(name)));
     }
     changes
 }
 
-/// A schema without what does not decide which values fit.
+/// A schema without the keywords that do not decide which values fit.
 fn structure(schema: &Json) -> Json {
     const WORDS: [&str; 4] = ["$schema", "title", "description", "default"];
     match schema {
@@ -151,7 +262,7 @@ fn structure(schema: &Json) -> Json {
             let is_name = |word: &String| word == "properties" || word == "$defs";
             let plain = parts.iter().filter(|(word, _)| !WORDS.contains(&word.as_str()));
             let plain = plain.map(|(word, part)| match part {
-                // The words in there are the author's.
+                // The names of fields and types, which can be any of the words.
                 Json::Object(named) if is_name(word) => {
                     let named = named.iter().map(|(name, part)| (name.clone(), structure(part)));
                     (word.clone(), Json::Object(named.collect()))
@@ -168,47 +279,45 @@ fn structure(schema: &Json) -> Json {
 fn field_changes(old: &Json, new: &Json) -> Vec<SchemaChange> {
     let fields = |schema: &Json| schema["properties"].as_object().cloned().unwrap_or_default();
     let (old_schema, old_fields, new_fields) = (old, fields(old), fields(new));
-    let change = |text: String, is_breaking| SchemaChange { text, is_breaking };
     if old_fields.is_empty() && new_fields.is_empty() {
         let differ = type_difference(old, new);
-        return differ.map(|what| change(what, true)).into_iter().collect();
+        return differ.map(|kind| SchemaChange::new(None, kind, true)).into_iter().collect();
     }
+    let change =
+        |field: &String, kind, is_breaking| SchemaChange::new(Some(field), kind, is_breaking);
     let is_required = |schema: &Json, field: &String| {
         schema["required"].as_array().is_some_and(|all| all.iter().any(|name| name == field))
     };
     let mut changes = Vec::new();
     for (field, schema) in &new_fields {
         match old_fields.get(field) {
-            None if is_required(new, field) => {
-                changes.push(change(format!("`{field}` was added, and must be there"), true));
+            None => {
+                let is_required = is_required(new, field);
+                let kind = SchemaChangeKind::Added { is_required };
+                changes.push(change(field, kind, is_required));
             }
-            None => changes.push(change(format!("`{field}` was added, and may be missing"), false)),
             Some(old) => {
-                let what = type_difference(old, schema);
-                changes.extend(what.map(|what| change(format!("`{field}` {what}"), true)));
+                let kind = type_difference(old, schema);
+                changes.extend(kind.map(|kind| change(field, kind, true)));
                 match (is_required(old_schema, field), is_required(new, field)) {
-                    (false, true) => {
-                        changes.push(change(format!("`{field}` must be there now"), true))
-                    }
-                    (true, false) => {
-                        changes.push(change(format!("`{field}` may be missing now"), false))
-                    }
+                    (false, true) => changes.push(change(field, SchemaChangeKind::Required, true)),
+                    (true, false) => changes.push(change(field, SchemaChangeKind::Optional, false)),
                     _ => {}
                 }
             }
         }
     }
     let gone = old_fields.keys().filter(|field| !new_fields.contains_key(*field));
-    changes.extend(gone.map(|field| change(format!("`{field}` was removed"), false)));
+    changes.extend(gone.map(|field| change(field, SchemaChangeKind::Removed, false)));
     changes
 }
 
-/// `was integer, is string now`, as far as the schemas tell.
-fn type_difference(old: &Json, new: &Json) -> Option<String> {
+/// The difference between the types of two schemas; `None` if they are the same, or one says too little.
+fn type_difference(old: &Json, new: &Json) -> Option<SchemaChangeKind> {
     if old == new {
         return None;
     }
-    let texts = ["type", "format", "$ref"].into_iter().find_map(|word| {
+    let types = ["type", "format", "$ref"].into_iter().find_map(|word| {
         let text = |schema: &Json| match &schema[word] {
             Json::String(text) => Some(text.rsplit('/').next().unwrap_or(text).to_owned()),
             Json::Array(texts) => {
@@ -218,14 +327,14 @@ fn type_difference(old: &Json, new: &Json) -> Option<String> {
             _ => None,
         };
         let (old, new) = (text(old)?, text(new)?);
-        (old != new).then(|| format!("was {old}, is {new} now"))
+        (old != new).then_some((old, new))
     });
-    // The shape of a value alone says no more than its type.
-    let is_shape = old.as_object().is_some_and(|schema| schema.len() <= 1);
-    texts.or_else(|| (!is_shape).then(|| "is of another type".to_owned()))
+    // A schema that was guessed from a value says no more than the type.
+    let is_guessed = old.as_object().is_some_and(|schema| schema.len() <= 1);
+    (types.is_some() || !is_guessed).then_some(SchemaChangeKind::Type { types })
 }
 
-/// What a value shows of its type's schema.
+/// The schema of a value's type, as far as the value shows it.
 fn shape_of(value: &Value) -> Json {
     match value {
         Value::Null => json!({}),
@@ -298,21 +407,24 @@ mod tests {
         };
         assert_eq!(schema_changes(&schema("a", "integer"), &schema("b", "integer")), []);
         let changes = schema_changes(&schema("a", "integer"), &schema("a", "number"));
-        assert_eq!(changes[0].text, "in `Part`, `size` was integer, is number now");
-        assert!(changes[0].is_breaking && changes.len() == 1);
+        let [change] = changes.as_slice() else { panic!("{changes:?}") };
+        assert_eq!(change.text, "in `Part`, `size` was integer, is number now");
+        let names = (change.part.as_deref(), change.field.as_deref());
+        assert_eq!(names, (Some("Part"), Some("size")));
+        assert!(change.is_breaking);
     }
 
     #[test]
     fn a_mismatch_says_what_differs() {
         let module = module_path!();
         let expected = "`Job` does not fit `later::Other`: `rounds` was integer, is string now, \
-                        `note` was added, and must be there, `pace` was removed";
+                        `note` was added and is required, `pace` was removed";
         let plain = |error: Error| error.message().replace(&format!("{module}::"), "");
         let data = Data::wrap(&job()).unwrap();
         let error = data.unwrap::<later::Other>().unwrap_err();
         assert_eq!(error.causes(), ["invalid type: integer `3`, expected a string"]);
         assert_eq!(plain(error), expected);
-        // Without a schema the value itself has to tell.
+        // Without a schema the value itself shows its type.
         let data = Data::from_serialize(&job()).unwrap();
         assert_eq!(plain(data.unwrap::<later::Other>().unwrap_err()), expected);
 

@@ -1,16 +1,44 @@
-//! What plugins give to and take from each other: exports and imports.
+//! What plugins export to, and import from, each other.
 
 use std::{fmt, ops::Deref, sync::OnceLock};
 
 use crate::{
     Error, Interface, Leased, ObjectOf, Result,
-    abi::Outcome,
+    abi::Answer,
     interface::raw::{Lease, RawObject},
 };
 
 /// What a plugin exports: one object of an interface, or nothing.
 ///
-/// `Export::new::<dyn Alpha, _>(Service)`. Other plugins import it under the plugin's name.
+/// Other plugins import the object by the plugin's name; see [`ImportSet`].
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+///
+/// #[interface]
+/// pub trait Greeter {
+///     fn greet(&self, name: &str) -> String;
+/// }
+///
+/// struct Polite;
+///
+/// impl Greeter for Polite {
+///     fn greet(&self, name: &str) -> String {
+///         format!("Good evening, {name}.")
+///     }
+/// }
+///
+/// #[derive(Default)]
+/// struct Greetings;
+///
+/// #[plugin]
+/// impl Plugin for Greetings {
+///     fn export(&self) -> Result<Export> {
+///         Ok(Export::new::<dyn Greeter, _>(Polite))
+///     }
+/// }
+/// # fn main() {}
+/// ```
 #[derive(Default)]
 pub struct Export(Option<RawObject>);
 
@@ -29,7 +57,7 @@ impl Export {
         Self(Some(RawObject::new::<I, T>(object)))
     }
 
-    /// Takes the object out, for its way to the engine.
+    /// Takes the object out, to hand it to the engine.
     pub(crate) fn into_raw(mut self) -> Option<RawObject> {
         self.0.take()
     }
@@ -38,18 +66,20 @@ impl Export {
 impl Drop for Export {
     fn drop(&mut self) {
         if let Some(object) = self.0.take() {
-            // SAFETY: the object is this image's own, and was not handed on.
+            // SAFETY: this image made the object, and has not handed it to the engine.
             let _ = unsafe { ((*object.table).drop)(object.data) };
         }
     }
 }
 
-/// What a plugin imports: a struct with a field for each plugin that it needs.
+/// What a plugin imports: a struct with a field for each plugin whose export it uses.
+/// [`#[derive(Imports)]`](derive@crate::Imports) implements this trait.
 ///
 /// ```
-/// # use hotswap_plugin::{interface, Imports, Leased};
+/// use hotswap_plugin::prelude::*;
 /// # #[interface] trait Alpha { fn one(&self) -> u32; }
 /// # #[interface] trait Beta { fn two(&self) -> u32; }
+///
 /// #[derive(Imports)]
 /// struct Needs {
 ///     /// The export of the plugin `alpha`; without it this plugin does not load.
@@ -58,30 +88,51 @@ impl Drop for Export {
 ///     #[import("beta-2")]
 ///     beta: Option<Leased<dyn Beta>>,
 /// }
+///
+/// #[derive(Default)]
+/// struct Gamma {
+///     needs: Imports<Needs>,
+/// }
+///
+/// #[plugin]
+/// impl Plugin for Gamma {
+///     fn import(&self) -> Option<&dyn ImportTarget> {
+///         Some(&self.needs)
+///     }
+/// }
+///
+/// #[invoke]
+/// fn sum(gamma: &Gamma) -> u32 {
+///     let two = gamma.needs.beta.as_ref().map_or(0, |beta| beta.two());
+///     gamma.needs.alpha.one() + two
+/// }
+/// # fn main() {}
 /// ```
 pub trait ImportSet: Sized + Send + Sync + 'static {
-    /// What is asked for, field by field.
+    /// What the plugin asks for, field by field.
     fn requests() -> Vec<ImportRequest>;
 
-    /// Makes the struct of what was found, field by field.
+    /// Makes the struct of the objects that the engine found, field by field; `None` where it found
+    /// nothing.
     ///
     /// # Errors
-    /// When something that must be there is not.
+    /// If the object of a field that is not an `Option` is missing, or an object has another interface
+    /// than its field.
     fn bind(objects: &mut dyn Iterator<Item = Option<BoundObject>>) -> Result<Self>;
 }
 
-/// One import, as a plugin asks for it.
+/// One import that a plugin asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportRequest {
-    /// The plugin that exports it.
+    /// The name of the plugin that exports the object.
     pub plugin: String,
-    /// The interface that the export must have.
+    /// The interface that the object must have.
     pub shape: crate::InterfaceShape,
-    /// Whether the plugin can do without.
+    /// Whether the plugin loads without the object.
     pub optional: bool,
 }
 
-/// What the engine found for an import; only good for [`ImportSet::bind`].
+/// The object that the engine found for an import. [`Import::bind`] makes the field of it.
 pub struct BoundObject {
     object: RawObject,
     lease: Lease,
@@ -91,8 +142,8 @@ impl BoundObject {
     /// Lends an object.
     ///
     /// # Safety
-    /// The object was made by [`RawObject::new`], and its image is mapped and it lives as long as the
-    /// lease.
+    /// [`RawObject::new`] made the object. As long as the lease lives, so does the object, and its image
+    /// stays mapped.
     #[doc(hidden)]
     pub unsafe fn new(object: RawObject, lease: Lease) -> Self {
         Self { object, lease }
@@ -100,22 +151,24 @@ impl BoundObject {
 
     /// Takes the object as an `I`.
     ///
-    /// Whoever hands it in may have asked for another interface, or be safe code that confuses two
-    /// imports; so its shape is looked at here, where the type is given.
+    /// An author's [`ImportTarget`] is safe code that can confuse two imports. So this compares the
+    /// object's shape with the shape of `I`.
     ///
     /// # Errors
-    /// When it is of another interface, or of one that differs; the message says how.
+    /// If the object's interface is not `I`, or differs from it; the message says how.
     fn into_leased<I: Interface + ?Sized>(self) -> Result<Leased<I>> {
         // SAFETY: the table lies in the object's image, which the lease keeps mapped.
         let found = match unsafe { ((*self.object.table).shape)() } {
-            Outcome::Ok(shape) => shape,
-            Outcome::Err(error) => return Err(error),
-            Outcome::Panic(report) => return Err(Error::msg(report.message)),
+            Answer::Ok(shape) => shape,
+            Answer::Err(error) => return Err(error),
+            Answer::Panic(report) => return Err(Error::msg(report.message)),
         };
         match found.difference(&I::shape()) {
             // SAFETY: the object is of this shape.
             None => Ok(unsafe { self.into_leased_unchecked() }),
-            Some(what) => Err(Error::msg(format_args!("an import is bound as another: {what}"))),
+            Some(what) => {
+                Err(Error::msg(format_args!("an import was given the wrong object: {what}")))
+            }
         }
     }
 
@@ -125,7 +178,7 @@ impl BoundObject {
     /// The object's shape is that of `I`.
     #[doc(hidden)]
     pub unsafe fn into_leased_unchecked<I: Interface + ?Sized>(self) -> Leased<I> {
-        // SAFETY: the caller's promise; `new`'s caller says that the object lives as long as the lease.
+        // SAFETY: the caller's promise, and that of `new`'s caller.
         unsafe { Leased::from_raw(self.object, self.lease) }
     }
 }
@@ -149,13 +202,13 @@ unsafe impl Send for BoundObject {}
             missing"
 )]
 pub trait Import: Sized {
-    /// What is asked of a plugin.
+    /// The request for the export of the plugin named `plugin`.
     fn request(plugin: &str) -> ImportRequest;
 
-    /// Makes the field of what was found.
+    /// Makes the field of the object that the engine found; `None` if it found nothing.
     ///
     /// # Errors
-    /// When it must be there and is not.
+    /// If the field is not an `Option` and there is no object, or the object has another interface.
     fn bind(object: Option<BoundObject>) -> Result<Self>;
 }
 
@@ -180,10 +233,10 @@ impl<I: Interface + ?Sized> Import for Option<Leased<I>> {
     }
 }
 
-/// A plugin's imports, empty until the engine has bound them: after `export` of every plugin and
-/// before `on_load`.
+/// A plugin's field for its imports. It dereferences to `T`, an [`ImportSet`]; see there for an example.
 ///
-/// It dereferences to the struct.
+/// It is empty until the engine has bound the imports, which it does after `export` of all plugins and
+/// before `on_load`.
 pub struct Imports<T>(OnceLock<T>);
 
 impl<T> Default for Imports<T> {
@@ -196,9 +249,9 @@ impl<T> Deref for Imports<T> {
     type Target = T;
 
     /// # Panics
-    /// Before the engine has bound the imports, that is, in `export`.
+    /// If the engine has not bound the imports yet: in `default`, `reloadable` and `export`.
     fn deref(&self) -> &T {
-        self.0.get().expect("imports are there from `on_load` on, and not before")
+        self.0.get().expect("imports cannot be used before `on_load`")
     }
 }
 
@@ -208,15 +261,16 @@ impl<T> fmt::Debug for Imports<T> {
     }
 }
 
-/// Where the engine puts a plugin's imports. [`Imports`] is one.
+/// Where the engine puts a plugin's imports. [`Imports`] implements it.
 pub trait ImportTarget {
-    /// What is asked for.
+    /// What the plugin asks for.
     fn requests(&self) -> Vec<ImportRequest>;
 
-    /// Takes what was found.
+    /// Takes the objects that the engine found for the requests, in their order; `None` where it found
+    /// nothing.
     ///
     /// # Errors
-    /// When something that must be there is not.
+    /// As for [`ImportSet::bind`].
     fn bind(&self, objects: &mut dyn Iterator<Item = Option<BoundObject>>) -> Result<()>;
 }
 
@@ -227,7 +281,7 @@ impl<T: ImportSet> ImportTarget for Imports<T> {
 
     fn bind(&self, objects: &mut dyn Iterator<Item = Option<BoundObject>>) -> Result<()> {
         let bound = T::bind(objects)?;
-        self.0.set(bound).map_err(|_| Error::msg("the imports were bound already"))
+        self.0.set(bound).map_err(|_| Error::msg("the imports are already bound"))
     }
 }
 

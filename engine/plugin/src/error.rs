@@ -1,14 +1,33 @@
-//! Errors as owned text, since an error type of one image means nothing in another.
+//! Errors as owned text: a type of one image is unknown in another, a text is not.
 
 use std::fmt;
 
-/// A result whose error can cross between images.
+/// A result whose error can cross between images: the default error type is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error and its causes as owned text.
+/// An error as owned text: a message, and the messages of its causes.
 ///
-/// Any [`std::error::Error`] becomes one with `?`. Like `anyhow::Error` it does not implement that
-/// trait itself, which is what makes the conversion possible.
+/// `?` converts every [`std::error::Error`] to an `Error`. Like `anyhow::Error`, it does not implement
+/// that trait itself, since the conversion would then conflict with that of std.
+///
+/// ```
+/// use hotswap_plugin::{Error, Result};
+///
+/// fn port(text: &str) -> Result<u16> {
+///     let port: u16 = text.parse()?;
+///     if port < 1024 {
+///         return Err(Error::msg(format_args!("port {port} needs root")));
+///     }
+///     Ok(port)
+/// }
+///
+/// let error = port("x").unwrap_err().context("reading the port");
+/// assert_eq!(error.message(), "reading the port");
+/// assert_eq!(error.causes(), ["invalid digit found in string"]);
+/// assert_eq!(port("80").unwrap_err().to_string(), "port 80 needs root");
+/// ```
+///
+/// [`Display`](fmt::Display) shows the message, [`Debug`](fmt::Debug) the causes too, a line each.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -16,47 +35,47 @@ pub struct Error {
     causes: Vec<String>,
 }
 
-/// Whose fault an error is.
+/// What kind of error it is: whether the function ran and failed, or the call was wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The function failed.
+    /// The function ran and failed.
     Failed,
-    /// The plugin has no function of that name.
+    /// The plugin has no function with that name.
     UnknownFunction,
-    /// An argument is missing, superfluous, or of another type.
+    /// The call has too few or too many arguments, or an argument has the wrong type.
     BadArgument,
 }
 
 impl Error {
-    /// An error with a message and no cause.
+    /// An error of the kind [`ErrorKind::Failed`], with a message and without causes.
     pub fn msg(message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Failed, message)
     }
 
-    /// An error of a kind, with a message and no cause.
+    /// An error of this kind, with a message and without causes.
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
         Self { kind, message: message.to_string(), causes: Vec::new() }
     }
 
-    /// Whose fault it is.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Puts a message in front; what was the message becomes the first cause.
+    /// Puts a message in front; the old message becomes the first cause.
     pub fn context(self, message: impl fmt::Display) -> Self {
         let mut causes = vec![self.message];
         causes.extend(self.causes);
         Self { kind: self.kind, message: message.to_string(), causes }
     }
 
-    /// What went wrong.
+    /// The message: what went wrong.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Why, outermost first.
+    /// The messages of the causes, outermost first.
     pub fn causes(&self) -> &[String] {
         &self.causes
     }

@@ -1,16 +1,16 @@
-//! What `#[plugin]` emits into the plugin crate itself.
+//! The code that `#[plugin]` emits into the plugin crate.
 
-/// Emits the plugin for hosts that link it statically; and what only a loaded image needs, under
-/// `cfg(hotswap_cdylib)`.
+/// Emits the static by which a host links the plugin; and, under `cfg(hotswap_cdylib)`, what only a loaded
+/// image needs.
 ///
-/// The latter must stand in the plugin crate: a program has one global allocator, and the linker silently
-/// leaves out assembly that stands in a dependency. The hooks are weak and hidden, so that the
+/// The latter must be in the plugin crate itself: only the image may set the global allocator, and the
+/// linker silently leaves out assembly of a dependency. The hooks are weak and hidden symbols, so that the
 /// image's own `std` binds to them and nobody else sees them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_plugin {
     ($plugin:ty) => {
-        // In every build: a host finds the plugin here when it is linked statically.
+        // In every build: a host that links the plugin finds it here.
         #[doc(hidden)]
         pub static __HOTSWAP_PLUGIN: $crate::StaticPlugin = $crate::StaticPlugin::new::<$plugin>(
             module_path!(),
@@ -53,9 +53,27 @@ macro_rules! __export_plugin {
     };
 }
 
-/// Plugins that are linked into the host, for `Engine::builder_static`: `static_plugins![world, dog]`.
+/// Lists plugins that are linked into the host, for `Engine::builder_static`:
+/// `static_plugins![world, dog]`.
 ///
-/// Each is a plugin crate, or the module of it in which `#[plugin]` stands.
+/// Each is the path of a plugin crate, or of the module in which its `#[plugin]` is:
+///
+/// ```
+/// mod world {
+///     use hotswap_plugin::prelude::*;
+///
+///     #[derive(Default)]
+///     pub struct World;
+///
+///     #[plugin]
+///     impl Plugin for World {}
+/// }
+///
+/// use hotswap_plugin::{StaticPlugin, static_plugins};
+///
+/// let plugins: [&'static StaticPlugin; 1] = static_plugins![world];
+/// assert_eq!(plugins[0].name(), env!("CARGO_PKG_NAME"));
+/// ```
 #[macro_export]
 macro_rules! static_plugins {
     ($($($plugin:ident)::+),* $(,)?) => {
@@ -63,11 +81,11 @@ macro_rules! static_plugins {
     };
 }
 
-/// Gives the list of hooks to a macro of this crate: the symbol, and the function of
-/// `hotswap_plugin::__private::hooks` that takes its place.
+/// Calls a macro of this crate with the list of hooks: each symbol, and the function of
+/// `hotswap_plugin::__private::hooks` that replaces it.
 ///
-/// There is one list, so that what the image defines, what `dlsym` answers, and what the inspection
-/// of an artifact asks for are the same.
+/// There is one list, so that the symbols that an image defines, that its `dlsym` returns, and that the
+/// inspection of an artifact looks for are the same.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __each_hook {
@@ -107,7 +125,7 @@ macro_rules! __each_hook {
     };
 }
 
-/// Defines the hooks in the crate in which it stands.
+/// Defines the hooks in the crate that calls it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __define_hooks {
@@ -116,7 +134,7 @@ macro_rules! __define_hooks {
     };
 }
 
-/// The hooks as a table.
+/// The hooks as a table of symbols and functions.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __hook_table {

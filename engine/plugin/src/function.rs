@@ -1,4 +1,4 @@
-//! What `#[invoke]` collects: callable functions with their signature and JSON Schema.
+//! What `#[invoke]` and `#[live]` collect: functions and types, with signatures and JSON Schemas.
 
 use std::{marker::PhantomData, pin::Pin};
 
@@ -6,16 +6,16 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Error, ErrorKind, Plugin, Result, Shared, TypeSchema, Value, Vault, abi::Outcome,
+    Error, ErrorKind, Plugin, Result, Shared, TypeSchema, Value, Vault, abi::Answer,
     image::catch_in_call,
 };
 
 /// A function declared by `#[invoke]`.
 #[doc(hidden)]
 pub struct Function {
-    /// The path of the module it stands in; its first part is the crate.
+    /// The path of the function's module; its first part is the crate.
     pub module: &'static str,
-    /// Whether it is found by name alone, in the newest generation.
+    /// Whether it is a live function.
     pub is_live: bool,
     pub name: &'static str,
     pub signature: &'static str,
@@ -23,29 +23,31 @@ pub struct Function {
     pub params: fn() -> Vec<Parameter>,
     pub returns: fn() -> String,
     pub call: Call,
-    /// How to call it with Rust types; none when a type of its signature is not `Shared`.
+    /// How to call it with Rust types; `None` if it is `async`, or a type of its signature is not
+    /// `Shared`.
     pub typed: fn() -> Option<Typed>,
 }
 
 /// How to call a function by name.
 #[doc(hidden)]
 pub enum Call {
-    /// It answers at once.
+    /// A function that returns its result.
     Sync(fn(&Context<'_>, &[Value]) -> Result<Value>),
-    /// It is `async`: what it hands in lives as long as the image, which the future's lease keeps.
+    /// An `async` function, which returns a future. The context lives as long as the image, and the
+    /// future's lease keeps the image mapped.
     Async(fn(&Context<'static>, &[Value]) -> Result<CallFuture>),
 }
 
-/// A call of an `async` function.
+/// The future of a call of an `async` function.
 #[doc(hidden)]
 pub type CallFuture = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
 
-/// A function's types, and how to call it with them.
+/// A function's types, and the function to call with values of these types.
 #[doc(hidden)]
 pub struct Typed {
     /// The types of its arguments, as a tuple, and of its result.
     pub(crate) types: FunctionTypes,
-    /// Takes the arguments, a tuple, out of `args` and writes an `Outcome` to `out`.
+    /// Moves the arguments, a tuple, out of `args`, and writes an `Answer` to `out`.
     pub(crate) call: TypedCall,
 }
 
@@ -56,14 +58,14 @@ pub type TypedCall = unsafe fn(&Context<'_>, args: *mut (), out: *mut ());
 /// The types of a function that can be called with Rust types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionTypes {
-    /// Its arguments, as a tuple.
+    /// The type of its arguments, a tuple.
     pub args: TypeSchema,
-    /// Its result.
+    /// The type of its result.
     pub result: TypeSchema,
 }
 
-/// Asks whether the types of a signature are `Shared`, where the answer is known: the inherent
-/// method is there only if they are, and is preferred to that of [`NotShared`].
+/// Finds out at compile time whether the types of a signature are `Shared`: if they are, method calls take
+/// the inherent methods, and otherwise those of the trait [`NotShared`].
 #[doc(hidden)]
 pub struct Probe<A, R>(pub PhantomData<fn(A) -> R>);
 
@@ -71,19 +73,19 @@ impl<A: Shared, R: Shared> Probe<A, R> {
     /// The function's types, and how to call it.
     ///
     /// # Safety
-    /// The call takes an `A` out of `args` and writes an `Outcome<R>` to `out`, and never unwinds.
+    /// `call` moves an `A` out of `args`, writes an `Answer<R>` to `out`, and never unwinds.
     pub unsafe fn typed(&self, call: TypedCall) -> Option<Typed> {
         let types = FunctionTypes { args: TypeSchema::of::<A>(), result: TypeSchema::of::<R>() };
         Some(Typed { types, call })
     }
 
-    /// Rehomes arguments that come from another image.
+    /// Rehomes arguments that another image made.
     pub fn rehome(&self, args: &mut A) {
         args.rehome();
     }
 }
 
-/// The other answer of [`Probe`].
+/// The methods of a [`Probe`] whose types are not `Shared`.
 #[doc(hidden)]
 pub trait NotShared<A> {
     /// # Safety
@@ -97,10 +99,10 @@ pub trait NotShared<A> {
 
 impl<A, R> NotShared<A> for Probe<A, R> {}
 
-/// The callee's side of a typed call: runs `f` with the arguments, catching its panic.
+/// The callee's side of a typed call: runs `f` with the arguments, and catches its panic.
 ///
 /// # Safety
-/// `args` holds an `A` that is not used again; `out` takes an `Outcome<R>`.
+/// `args` points to an `A` that is not used again, and `out` to room for an `Answer<R>`.
 #[doc(hidden)]
 #[inline(always)]
 pub unsafe fn dispatch_typed<A, R>(
@@ -111,16 +113,16 @@ pub unsafe fn dispatch_typed<A, R>(
 ) {
     // SAFETY: the caller's promise.
     let mut args = unsafe { args.cast::<A>().read() };
-    let outcome = catch_in_call(|| {
+    let answer = catch_in_call(|| {
         rehome(&mut args);
-        Outcome::from_result(f(args))
+        Answer::from_result(f(args))
     });
-    let out = out.cast::<Outcome<R>>();
-    match outcome {
-        // A value goes straight to its place, and not by way of what has room for an error too, which
-        // costs a call more than it seems.
+    let out = out.cast::<Answer<R>>();
+    match answer {
+        // Writing the value directly, instead of the whole `answer` with its room for an error, makes
+        // calls measurably faster.
         // SAFETY: the caller's promise.
-        Outcome::Ok(value) => unsafe { out.write(Outcome::Ok(value)) },
+        Answer::Ok(value) => unsafe { out.write(Answer::Ok(value)) },
         // SAFETY: the caller's promise.
         other => unsafe { out.write(other) },
     }
@@ -130,7 +132,7 @@ pub unsafe fn dispatch_typed<A, R>(
 #[doc(hidden)]
 pub type Parameter = (&'static str, &'static str, String);
 
-/// What the engine hands a function beside its arguments.
+/// What a function can ask for beside its arguments.
 #[doc(hidden)]
 pub struct Context<'a> {
     pub vault: &'a Vault,
@@ -138,51 +140,53 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// The plugin's instance, for a function that asks for it.
+    /// The plugin's instance.
     ///
     /// # Errors
-    /// When the plugin is of another type than the function asks for.
+    /// If the plugin is not a `P`.
     pub fn plugin<P: Plugin>(&self) -> Result<&'a P> {
         let plugin: &dyn std::any::Any = self.plugin;
         plugin.downcast_ref().ok_or_else(|| {
             let wanted = std::any::type_name::<P>();
-            Error::msg(format_args!("the function asks for `&{wanted}`, which is not the plugin"))
+            Error::msg(format_args!(
+                "the function takes `&{wanted}`, which is not the plugin's type"
+            ))
         })
     }
 }
 
-/// All functions of all plugins in this binary; a plugin's own are those of its crate.
+/// The functions of all plugins in this binary. A plugin's own are those of its crate.
 #[doc(hidden)]
 #[linkme::distributed_slice]
 pub static FUNCTIONS: [Function];
 
-/// What a plugin tells the engine of one function.
+/// A function with `#[invoke]` or `#[live]`, as a plugin describes it to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionDescription {
-    /// Its number in the image.
+    /// The function's number in its image, from 0.
     pub index: usize,
     /// Whether it is a live function.
     pub is_live: bool,
     /// Whether it is `async`.
     pub is_async: bool,
-    /// Its name.
+    /// The function's name.
     pub name: String,
-    /// `(name: String, times: u32) -> String`
+    /// Its parameters and its result as written: `(name: String, times: u32) -> String`.
     pub signature: String,
-    /// Its doc comment.
+    /// Its doc comment; empty if it has none.
     pub doc: String,
-    /// Its parameters in order.
+    /// Its parameters in order, without those that the engine hands in.
     pub params: Vec<ParamDescription>,
     /// The JSON Schema of its result, as text.
     pub returns: String,
-    /// Its types, when it can be called with them.
+    /// Its types; `None` if it cannot be called with Rust types.
     pub types: Option<FunctionTypes>,
 }
 
-/// What a plugin tells the engine of one parameter.
+/// A parameter of a [`FunctionDescription`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamDescription {
-    /// Its name.
+    /// The parameter's name.
     pub name: String,
     /// Its Rust type as written.
     pub type_name: String,
@@ -193,28 +197,28 @@ pub struct ParamDescription {
 /// A type declared by `#[live]`.
 #[doc(hidden)]
 pub struct LiveType {
-    /// The path of the module it stands in; its first part is the crate.
+    /// The path of the type's module; its first part is the crate.
     pub module: &'static str,
     pub name: &'static str,
     pub doc: &'static str,
     pub schema: fn() -> String,
-    /// Reads a value as this type and writes it anew, which fills in what it lacks.
+    /// Reads a value as this type and makes a value of it again, which adds the fields that it lacks.
     pub renew: fn(&Value) -> Result<Value>,
 }
 
-/// All live types of all plugins in this binary; a plugin's own are those of its crate.
+/// The live types of all plugins in this binary. A plugin's own are those of its crate.
 #[doc(hidden)]
 #[linkme::distributed_slice]
 pub static LIVE_TYPES: [LiveType];
 
-/// What a plugin tells the engine of one live type.
+/// A type with `#[live]`, as a plugin describes it to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveTypeDescription {
-    /// Its number in the image.
+    /// The type's number in its image, from 0.
     pub index: usize,
-    /// Its name.
+    /// The type's name.
     pub name: String,
-    /// Its doc comment.
+    /// Its doc comment; empty if it has none.
     pub doc: String,
     /// Its JSON Schema, as text.
     pub schema: String,
@@ -237,7 +241,7 @@ impl LiveType {
     }
 }
 
-/// What a [`LiveType`] does with a value; `#[live]` names it.
+/// The function of [`LiveType::renew`].
 #[doc(hidden)]
 pub fn renew<T: Serialize + DeserializeOwned>(value: &Value) -> Result<Value> {
     Value::from_serialize(&value.to::<T>()?)
@@ -275,14 +279,15 @@ fn crate_of(module: &str) -> &str {
     module.split("::").next().unwrap_or(module)
 }
 
-/// Refuses a call with too many or too few arguments.
+/// Refuses a call with too few or too many arguments.
 #[doc(hidden)]
 pub fn expect_arguments(args: &[Value], count: usize, signature: &str) -> Result<()> {
     if args.len() == count {
         return Ok(());
     }
     let found = args.len();
-    let message = format!("expected {count} arguments, found {found}: {signature}");
+    let arguments = if count == 1 { "argument" } else { "arguments" };
+    let message = format!("expected {count} {arguments}, found {found}: {signature}");
     Err(Error::new(ErrorKind::BadArgument, message))
 }
 

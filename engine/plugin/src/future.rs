@@ -1,4 +1,4 @@
-//! Futures that cross between images: polled through a shim that catches panics.
+//! Futures that cross between images. They are polled through shims that catch panics.
 
 use std::{
     pin::Pin,
@@ -9,17 +9,17 @@ use std::{
 
 use crate::{
     Value,
-    abi::{Outcome, PanicReport},
+    abi::{Answer, PanicReport},
     function::CallFuture,
     image::{catch, end_panic},
 };
 
-/// A future of one image that another one polls.
+/// A future that another image polls.
 #[repr(C)]
 pub struct RawFuture {
     /// The future, on the heap.
     pub data: NonNull<()>,
-    /// Its image's shims.
+    /// The shims of its image.
     pub table: *const FutureTable,
 }
 
@@ -29,16 +29,16 @@ pub struct FutureTable {
     /// Polls once.
     pub poll: unsafe extern "C" fn(NonNull<()>, waker: &CaughtWaker) -> Progress,
     /// Drops the future.
-    pub drop: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
+    pub drop: unsafe extern "C" fn(NonNull<()>) -> Answer<()>,
 }
 
-/// What came of polling.
+/// The result of a poll.
 #[repr(C)]
 pub enum Progress {
-    /// Nothing yet.
+    /// The future has not ended.
     Pending,
-    /// It ended; it is not polled again.
-    Ready(Outcome<Value>),
+    /// The future has ended, and must not be polled again.
+    Ready(Answer<Value>),
 }
 
 impl RawFuture {
@@ -55,42 +55,42 @@ unsafe extern "C" fn poll(future: NonNull<()>, waker: &CaughtWaker) -> Progress 
     // SAFETY: the poller has the only reference, and drops the future after its last poll.
     let future = unsafe { future.cast::<CallFuture>().as_mut() };
     let mut is_pending = false;
-    let outcome = catch(|| match Pin::new(future).poll(&mut Context::from_waker(&waker.waker)) {
+    let answer = catch(|| match Pin::new(future).poll(&mut Context::from_waker(&waker.waker)) {
         Poll::Pending => {
             is_pending = true;
-            Outcome::Ok(Value::Null)
+            Answer::Ok(Value::Null)
         }
-        Poll::Ready(result) => Outcome::from_result(result),
+        Poll::Ready(result) => Answer::from_result(result),
     });
-    if is_pending { Progress::Pending } else { Progress::Ready(outcome) }
+    if is_pending { Progress::Pending } else { Progress::Ready(answer) }
 }
 
-unsafe extern "C" fn drop_future(future: NonNull<()>) -> Outcome<()> {
-    // SAFETY: the future was leaked from a box, and is dropped once.
+unsafe extern "C" fn drop_future(future: NonNull<()>) -> Answer<()> {
+    // SAFETY: the future was leaked from a `Box`, and is dropped once.
     let future = unsafe { Box::from_raw(future.cast::<CallFuture>().as_ptr()) };
     catch(|| {
         drop(future);
-        Outcome::Ok(())
+        Answer::Ok(())
     })
 }
 
-/// A future of another image, as the image that polls it has it.
+/// A future that another image made, in the hands of the image that polls it.
 pub struct ForeignFuture {
     raw: RawFuture,
-    /// The waker of the last poll, for as long as the poller's stays the same.
+    /// The waker of the last poll. It is used again as long as it wakes the same task.
     waker: Option<CaughtWaker>,
     report: Report,
     is_dropped: bool,
 }
 
-/// What becomes of a panic that nobody can be told of otherwise.
+/// Reports a panic for which there is no caller to return it to.
 pub type Report = fn(&PanicReport);
 
 // SAFETY: what crosses is a `CallFuture`, which is `Send`, and it is polled through `&mut` only.
 unsafe impl Send for ForeignFuture {}
 
 impl ForeignFuture {
-    /// Takes over a future of another image. `report` is told of the poller's wakers that panic.
+    /// Takes over a future of another image. `report` is called if a waker of the poller panics.
     ///
     /// # Safety
     /// The image that made the future stays mapped until this is dropped.
@@ -98,7 +98,7 @@ impl ForeignFuture {
         Self { raw, waker: None, report, is_dropped: false }
     }
 
-    /// Polls once; not to be called again after the future has ended.
+    /// Polls once. Must not be called again after the future has ended.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Progress {
         let waker = CaughtWaker::renew(&mut self.waker, context.waker(), self.report);
         // SAFETY: `new`'s caller keeps the image mapped; nobody else polls.
@@ -109,10 +109,10 @@ impl ForeignFuture {
         progress
     }
 
-    /// Drops the future now, and tells what came of that.
-    pub fn end(&mut self) -> Outcome<()> {
+    /// Drops the future now; the answer says whether that panicked.
+    pub fn end(&mut self) -> Answer<()> {
         if std::mem::replace(&mut self.is_dropped, true) {
-            return Outcome::Ok(());
+            return Answer::Ok(());
         }
         // SAFETY: `new`'s caller keeps the image mapped; the future is dropped once.
         unsafe { ((*self.raw.table).drop)(self.raw.data) }
@@ -121,17 +121,17 @@ impl ForeignFuture {
 
 impl Drop for ForeignFuture {
     fn drop(&mut self) {
-        if let Outcome::Panic(report) = self.end() {
+        if let Answer::Panic(report) = self.end() {
             let _ = end_panic(|| (self.report)(&report));
         }
     }
 }
 
-/// A waker on its way into another image.
+/// A waker that another image may call.
 ///
-/// A waker brings its own functions, which the other image calls without a shim. A panic that left
-/// one would be a foreign one there, which ends the process. So a future of another image is polled
-/// with this, and this can only be made by wrapping the poller's waker in one that catches.
+/// A waker consists of pointers to functions, which the other image calls without a shim. To that image, a
+/// panic that leaves one of them is foreign, and a foreign panic ends the process. So the shim takes this
+/// type, which can only be made by wrapping the poller's waker in one that catches panics.
 #[repr(C)]
 pub struct CaughtWaker {
     waker: Waker,
@@ -139,7 +139,7 @@ pub struct CaughtWaker {
 }
 
 impl CaughtWaker {
-    /// The waker in `place`, made anew where it would wake something else than `waker` does.
+    /// The waker in `place`, which is replaced first if it does not wake the same task as `waker`.
     fn renew<'a>(place: &'a mut Option<Self>, waker: &Waker, report: Report) -> &'a Self {
         let kept = place.take().filter(|kept| kept.inner.wakes_as(waker));
         place.insert(kept.unwrap_or_else(|| Self::new(waker.clone(), report)))
@@ -151,9 +151,9 @@ impl CaughtWaker {
     }
 }
 
-/// What a [`CaughtWaker`] wakes.
+/// The poller's waker inside a [`CaughtWaker`].
 struct Caught {
-    /// None only while it is dropped.
+    /// `None` only during the drop.
     waker: Option<Waker>,
     report: Report,
 }
@@ -163,13 +163,13 @@ impl Caught {
         self.waker.as_ref().is_some_and(|own| own.will_wake(waker))
     }
 
-    /// Runs what is the poller's; the report is the poller's code as well, and may panic too.
+    /// Runs code of the poller. The report is the poller's code too, and may panic as well.
     fn run(report: Report, f: impl FnOnce()) {
-        let outcome = catch(|| {
+        let answer = catch(|| {
             f();
-            Outcome::Ok(())
+            Answer::Ok(())
         });
-        if let Outcome::Panic(panic) = outcome {
+        if let Answer::Panic(panic) = answer {
             let _ = end_panic(|| report(&panic));
         }
     }

@@ -1,35 +1,49 @@
-//! Trait objects that cross between images: shims on both sides, a lease with each object.
+//! Trait objects that cross between images. Both sides call through shims, and each object comes with a
+//! lease that keeps its image mapped.
 
 use std::{marker::PhantomData, ptr::NonNull, sync::Arc};
 
 use crate::{Shared, TypeSchema};
 use raw::{Lease, ObjectTable, RawObject};
 
-/// A trait with `#[interface]`, as the type `dyn Trait`; the attribute writes this.
+/// A trait with [`#[interface]`](macro@crate::interface), as the type `dyn Trait`. The attribute
+/// implements this.
+///
+/// ```
+/// use hotswap_plugin::{Interface, interface};
+///
+/// #[interface]
+/// trait Cat {
+///     fn meow(&self, times: u32) -> String;
+/// }
+///
+/// let shape = <dyn Cat as Interface>::shape();
+/// assert_eq!(shape.methods[0].name, "meow");
+/// assert_eq!(shape.methods[0].signature, "(times: u32) -> String");
+/// ```
 ///
 /// # Safety
-/// The shape tells the trait's methods as [`Leased`] calls them: two images whose shapes are equal
-/// call each other's objects by it.
+/// The shape describes the trait's methods as [`Leased`] calls them. Two images with equal shapes call
+/// each other's objects.
 pub unsafe trait Interface: 'static {
-    /// The trait's name and methods; two images must agree on it.
+    /// The name and the methods of the trait. Two images must agree on them.
     fn shape() -> InterfaceShape;
 }
 
-/// Says how a `T` serves as an object of this interface. `#[interface]` writes it for every `T`
-/// that implements the trait.
+/// The shims through which another image calls a `T` as an object of this interface. `#[interface]`
+/// implements this for every `T` that implements the trait.
 ///
 /// # Safety
-/// The table's functions take a `T`, and its methods are those of the shape, in order.
+/// The functions of the table take a `T`, and its methods are those of the shape, in the same order.
 pub unsafe trait ObjectOf<T>: Interface {
-    /// The shims through which another image calls a `T`.
+    /// The shims of a `T`.
     const TABLE: &'static ObjectTable;
 }
 
-/// What a method of an interface may be lent for the length of its call: a [`Shared`] type, or `str`.
+/// A type that a method of an interface can take by reference: a [`Shared`] type, or `str`.
 ///
 /// # Safety
-/// The schema tells the layout of what is referred to, and nothing in it refers to anything that ends
-/// with a call.
+/// The schema describes the layout of the type, and a value of it borrows nothing.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`&{Self}` cannot be lent to another image",
@@ -38,7 +52,7 @@ pub unsafe trait ObjectOf<T>: Interface {
             and types with `#[derive(Shared)]`"
 )]
 pub unsafe trait Lent: 'static {
-    /// The schema of what is lent.
+    /// The schema of the type.
     fn schema() -> TypeSchema;
 }
 
@@ -49,36 +63,37 @@ unsafe impl<T: Shared> Lent for T {
     }
 }
 
-// SAFETY: the bytes of a text are all there is; a schema of its own keeps `&str` from `&String`.
+// SAFETY: a `str` is only bytes. Its own schema differs from that of `String`, whose reference has
+// another layout.
 unsafe impl Lent for str {
     fn schema() -> TypeSchema {
         TypeSchema::of_str()
     }
 }
 
-/// The structure of an interface.
+/// The name and the methods of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceShape {
     /// The trait's path.
     pub name: String,
-    /// Its methods in order.
+    /// The methods, in the order of the source.
     pub methods: Vec<MethodShape>,
 }
 
-/// The structure of a method.
+/// A method of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodShape {
-    /// Its name.
+    /// The method's name.
     pub name: String,
-    /// Its signature as written.
+    /// Its parameters and its result as written: `(times: u32) -> String`.
     pub signature: String,
     /// The types of its parameters and, last, of its result.
     pub types: Vec<TypeSchema>,
 }
 
 impl InterfaceShape {
-    /// The first difference between what is there and what is expected, in words; `None` only if the
-    /// two are equal, and objects of the one may be called as the other.
+    /// The first difference between this shape, which was found, and the expected one, in words. `None`
+    /// only if the two are equal: then objects of one can be called as objects of the other.
     pub fn difference(&self, expected: &Self) -> Option<String> {
         if self == expected {
             return None;
@@ -110,12 +125,28 @@ impl InterfaceShape {
     }
 }
 
-/// An object of another image, and the lease that keeps its image mapped.
+/// An object of another image, with a lease that keeps that image mapped.
 ///
-/// It implements the interface itself, so `cat.meow(2)` calls the other image. A panic over there
-/// is caught there and raised anew here.
+/// It implements the interface: a method of it calls the object. If the object's method panics, the other
+/// image catches the panic, and the call panics with the same message here.
+///
+/// A clone refers to the same object. The object's version stays in use until the last clone is dropped.
+///
+/// ```
+/// use hotswap_plugin::{Leased, interface};
+///
+/// #[interface]
+/// trait Cat {
+///     fn meow(&self, times: u32) -> String;
+/// }
+///
+/// fn twice(cat: &Leased<dyn Cat>) -> String {
+///     cat.meow(2)
+/// }
+/// ```
 pub struct Leased<I: ?Sized> {
-    // Dropped after `Drop::drop` below; the lease drops the object, and then its image may go.
+    // The lease owns the object: the engine drops the object after the last lease, and unmaps its image
+    // after that.
     object: NonNull<()>,
     table: &'static ObjectTable,
     lease: Lease,
@@ -123,13 +154,13 @@ pub struct Leased<I: ?Sized> {
 }
 
 impl<I: Interface + ?Sized> Leased<I> {
-    /// Makes a typed handle of what the engine lends.
+    /// Makes a typed handle of an object that the engine lends.
     ///
     /// # Safety
-    /// `object` is of interface `I`, whose shape both images agree on, and lives as long as `lease`.
+    /// `object` has the interface `I`, with the same shape in both images, and lives as long as `lease`.
     pub(crate) unsafe fn from_raw(object: RawObject, lease: Lease) -> Self {
-        // SAFETY: the table lies in the object's image, which the lease keeps mapped; nothing hands
-        // the reference out for longer than that.
+        // SAFETY: the table lies in the object's image, which the lease keeps mapped; the reference does
+        // not leave `Leased`.
         let table = unsafe { &*object.table };
         Self { object: object.data, table, lease, interface: PhantomData }
     }
@@ -160,7 +191,7 @@ pub mod raw {
     };
 
     use super::{Interface, InterfaceShape, Leased, ObjectOf};
-    use crate::{Shared, abi::Outcome, image::catch};
+    use crate::{Shared, abi::Answer, image::catch};
 
     /// An object and the shims of its image.
     #[repr(C)]
@@ -180,8 +211,8 @@ pub mod raw {
     /// The shims of one type for one interface; lies in the object's image.
     #[repr(C)]
     pub struct ObjectTable {
-        pub drop: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
-        pub shape: extern "C" fn() -> Outcome<InterfaceShape>,
+        pub drop: unsafe extern "C" fn(NonNull<()>) -> Answer<()>,
+        pub shape: extern "C" fn() -> Answer<InterfaceShape>,
         pub methods: &'static [Method],
     }
 
@@ -192,27 +223,27 @@ pub mod raw {
         }
     }
 
-    /// A method's shim: takes the arguments as a tuple out of `args` and writes an `Outcome` to
-    /// `out`.
+    /// A method's shim: moves the arguments, a tuple, out of `args`, and writes an `Answer` to `out`.
     pub type Method = unsafe extern "C" fn(object: NonNull<()>, args: *mut (), out: *mut ());
 
-    unsafe extern "C" fn drop_object<T>(object: NonNull<()>) -> Outcome<()> {
+    unsafe extern "C" fn drop_object<T>(object: NonNull<()>) -> Answer<()> {
         // SAFETY: the object was leaked from a `Box<T>`, and its owner drops it once.
         let object = unsafe { Box::from_raw(object.cast::<T>().as_ptr()) };
         catch(|| {
             drop(object);
-            Outcome::Ok(())
+            Answer::Ok(())
         })
     }
 
-    extern "C" fn shape<I: Interface + ?Sized>() -> Outcome<InterfaceShape> {
-        catch(|| Outcome::Ok(I::shape()))
+    extern "C" fn shape<I: Interface + ?Sized>() -> Answer<InterfaceShape> {
+        catch(|| Answer::Ok(I::shape()))
     }
 
-    /// The object's side of a call: runs `f` with the arguments, catching its panic.
+    /// The object's side of a call: runs `f` with the arguments, and catches its panic.
     ///
     /// # Safety
-    /// `object` is a `T`; `args` holds an `A` that is not used again; `out` takes an `Outcome<R>`.
+    /// `object` points to a `T`, `args` to an `A` that is not used again, and `out` to room for an
+    /// `Answer<R>`.
     pub unsafe fn dispatch<T, A, R>(
         object: NonNull<()>,
         args: *mut (),
@@ -221,12 +252,12 @@ pub mod raw {
     ) {
         // SAFETY: the caller's promise.
         let (object, args) = unsafe { (object.cast::<T>().as_ref(), args.cast::<A>().read()) };
-        let outcome = catch(|| Outcome::Ok(f(object, args)));
+        let answer = catch(|| Answer::Ok(f(object, args)));
         // SAFETY: the caller's promise.
-        unsafe { out.cast::<Outcome<R>>().write(outcome) };
+        unsafe { out.cast::<Answer<R>>().write(answer) };
     }
 
-    /// The caller's side of a call: raises anew what panicked over there.
+    /// The caller's side of a call: panics if the object's side did.
     ///
     /// # Safety
     /// Method number `method` of the interface takes an `A` and returns an `R`.
@@ -236,10 +267,10 @@ pub mod raw {
         args: A,
     ) -> R {
         let mut args = ManuallyDrop::new(args);
-        let mut out = MaybeUninit::<Outcome<R>>::uninit();
-        // SAFETY: the shape, which both sides agree on, says that the method is there and has these
-        // types; it takes `args` over and fills `out`.
-        let outcome = unsafe {
+        let mut out = MaybeUninit::<Answer<R>>::uninit();
+        // SAFETY: both sides agree on the shape, so the method exists and has these types; it moves
+        // `args` out and fills `out`.
+        let answer = unsafe {
             (object.table.methods[method])(
                 object.object,
                 (&raw mut args).cast(),
@@ -247,17 +278,17 @@ pub mod raw {
             );
             out.assume_init()
         };
-        match outcome {
-            Outcome::Ok(mut value) => {
+        match answer {
+            Answer::Ok(mut value) => {
                 value.rehome();
                 value
             }
-            Outcome::Err(error) => panic!("{error:?}"),
-            Outcome::Panic(report) => panic!("{} (at {})", report.message, report.location),
+            Answer::Err(error) => panic!("{error:?}"),
+            Answer::Panic(report) => panic!("{} (at {})", report.message, report.location),
         }
     }
 
-    /// A counted reference to what keeps an object alive, kept by the engine.
+    /// A counted reference to something of the engine that keeps an object alive.
     #[repr(C)]
     pub struct Lease {
         context: *const (),
@@ -266,10 +297,10 @@ pub mod raw {
     }
 
     impl Lease {
-        /// Hands over one reference to `context`.
+        /// Takes over one reference to `context`.
         ///
         /// # Safety
-        /// `retain` adds a reference to it and `release` takes one away, on any thread, neither
+        /// `retain` adds a reference to `context` and `release` removes one, on any thread. Neither
         /// panics, and both live as long as the process.
         pub unsafe fn new(
             context: *const (),

@@ -1,4 +1,4 @@
-//! What a Hotswap plugin depends on: the `Plugin` trait, the Vault, and the attributes.
+//! What a Hotswap plugin depends on: the [`Plugin`] trait, the [`Vault`], and the attributes.
 //!
 //! A plugin is an ordinary library crate:
 //!
@@ -12,7 +12,8 @@
 //! #[plugin]
 //! impl Plugin for World {
 //!     fn on_init(&self, vault: &Vault) -> Result<()> {
-//!         vault.data_bag().set("greetings", 0_u64)
+//!         vault.data_bag().carry("greetings", || 0_u64)?; // taken over from the version before
+//!         Ok(())
 //!     }
 //! }
 //!
@@ -25,39 +26,63 @@
 //! # fn main() {}
 //! ```
 //!
-//! `hotswap build` makes a shared library of it, with `--cfg hotswap_cdylib`. Only then does
-//! `#[plugin]` emit what a loaded image needs: its descriptor, its allocator, its log forwarder
-//! and the hooks that let the engine unmap it. Everywhere else it stays a plain library.
+//! `hotswap build` compiles it to a shared library, with `--cfg hotswap_cdylib`. Only with that flag
+//! does `#[plugin]` emit what a loaded image needs: its descriptor, its allocator, its log forwarder,
+//! and the hooks that let the engine unmap it. In every other build the crate stays a plain library.
+//!
+//! # Features
+//!
+//! | to | use |
+//! |---|---|
+//! | be a plugin, and follow the life of a version | [`Plugin`], [`#[plugin]`](macro@plugin) |
+//! | offer functions that hosts, plugins and consoles call by name | [`#[invoke]`](macro@invoke), [`Value`] |
+//! | report errors | [`Result`], [`Error`], [`ErrorKind`] |
+//! | keep a value across reloads, and share it | [`Vault::data_bag`], [`DataBag::carry`], [`Carried`] |
+//! | let a type of your own cross between images | [`#[derive(Shared)]`](derive@Shared), [`Shared`](trait@Shared) |
+//! | let trait objects cross | [`#[interface]`](macro@interface), [`Leased`] |
+//! | export an object to other plugins | [`Plugin::export`], [`Export`] |
+//! | import what other plugins export | [`#[derive(Imports)]`](derive@Imports), [`Plugin::import`], [`ImportSet`] |
+//! | register objects with the host, and find those of others | [`Vault::extension`], [`Extension`] |
+//! | have jobs done by the newest code | [`#[live]`](macro@live), [`Vault::live`], [`Live`], [`Data`] |
+//! | run tasks, and wait | [`rt`] |
+//! | write to the host's log | the crate `tracing`, as in any program |
+//! | link plugins into a host | [`static_plugins!`], [`StaticPlugin`] |
+//! | describe functions and types, for hosts and tools | [`FunctionDescription`], [`TypeSchema`], [`InterfaceShape`], [`schema_changes`] |
+//!
+//! [`prelude`] has what a plugin's source needs, in one `use`.
 
-// Everything that crosses is compiled by one compiler, which the gate makes sure of; see `abi`.
+// The gate lets an image in only if the host's compiler built it, so any type may cross; see `abi`.
 #![allow(improper_ctypes_definitions)]
 
-// What the macros write names this crate, also in its own tests.
+// The macros generate paths that begin with this crate's name, also in its own tests.
 #[cfg(test)]
 extern crate self as hotswap_plugin;
 
+// A plugin, and the values it is called with.
 mod data;
 mod error;
 mod plugin;
 mod value;
-
+// What plugins and host share: functions, objects, types and values.
 mod dependency;
+mod function;
 mod interface;
 mod shared;
 mod vault;
-
-mod export;
-mod function;
+// Tasks and futures on the host's runtime.
 mod future;
-mod image;
+pub mod rt;
+// A value as JSON, a part at a time: to migrate it, and to look at it.
 mod parts;
 mod preview;
-pub mod rt;
-
+mod serializer;
+// What a loaded image runs, and what host and image call each other through.
 #[doc(hidden)]
 pub mod abi;
+mod export;
+mod image;
 
-pub use data::{Data, SchemaChange, schema_changes};
+pub use data::{Data, SchemaChange, SchemaChangeKind, schema_changes};
 pub use dependency::{
     BoundObject, Export, Import, ImportRequest, ImportSet, ImportTarget, Imports,
 };
@@ -73,6 +98,10 @@ pub use value::Value;
 pub use vault::{Carried, DataBag, Extension, Live, Vault};
 
 /// What a plugin's source needs, in one `use`.
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+/// ```
 pub mod prelude {
     pub use crate::{
         Data, DataBag, Error, Export, Extension, ImportTarget, Imports, JsonSchema, Leased, Plugin,
@@ -80,6 +109,7 @@ pub mod prelude {
     };
 }
 
+/// What the macros generate calls of. It changes without notice.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};

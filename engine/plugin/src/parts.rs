@@ -1,8 +1,8 @@
-//! A map or a list part by part, so that it can be taken over while it is in use.
+//! Reads and changes a map or a list part by part, so that it can be migrated while it is in use.
 //!
-//! Whoever takes over a large value whose type changed cannot stop everybody for as long as it takes to
-//! read it anew. So its parts are read a few at a time; and in the end only those that changed
-//! meanwhile, which their digests tell.
+//! A large value whose type changed takes long to read as the new type, and its users must not wait
+//! for all of it. So a migration reads a few parts at a time. At the end it compares the digests of all
+//! parts, and reads again only the parts that changed meanwhile.
 
 use std::ops::Range;
 
@@ -14,91 +14,94 @@ use serde::{
     },
 };
 
-/// Which parts of a value are wanted, by their places in its order.
+use crate::serializer::serialize;
+
+/// Which parts of a value to read, by their places in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// The digests of some that follow each other.
+    /// The digests of the parts in this range.
     Digests(Range<usize>),
-    /// Digests and JSON of some that follow each other.
+    /// The digests and the JSON of the parts in this range.
     Range(Range<usize>),
-    /// Digests and JSON of those at these places, which are sorted.
+    /// The digests and the JSON of the parts at these places, which are sorted.
     At(Vec<usize>),
 }
 
 impl Wanted {
-    /// The digests of all.
+    /// The digests of all parts.
     pub const ALL: Self = Self::Digests(0..usize::MAX);
 }
 
-/// Some parts of a value.
+/// The parts of a value that were asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Parts {
-    /// How many it has.
+    /// How many parts the value has in all.
     pub len: usize,
-    /// Of each that was wanted.
+    /// The digests of the parts that were asked for, in order.
     pub digests: Vec<Digest>,
-    /// A value of those that were wanted, as JSON.
+    /// A map or a list of the parts that were asked for, as JSON.
     pub json: String,
 }
 
-/// A part's digests: that of its key, 0 in a list, and that of its value.
+/// The digests of one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest {
-    /// Of its key.
+    /// The digest of its key; 0 in a list.
     pub key: u64,
-    /// Of its value.
+    /// The digest of its value.
     pub value: u64,
 }
 
-/// How parts are put into a value of a type that has any.
+/// How to change parts of a value of type `T`, by the kind of `T`.
 pub enum Patch<T> {
-    /// By key: an entry takes the place of the one with its key.
+    /// A map: an entry replaces the entry with the same key.
     Map {
-        /// Puts the entries of another one in.
+        /// Moves the entries of the second map into the first.
         extend: fn(&mut T, T),
-        /// Leaves out those at the places for which it says so.
+        /// Keeps only the entries at whose place the function returns true.
         retain: fn(&mut T, &mut dyn FnMut(usize) -> bool),
     },
-    /// As `Map`, where an element is its own key.
+    /// A set: as `Map`, with each element as its own key.
     Set {
-        /// Puts the elements of another one in.
+        /// Moves the elements of the second set into the first.
         extend: fn(&mut T, T),
-        /// Leaves out those at the places for which it says so.
+        /// Keeps only the elements at whose place the function returns true.
         retain: fn(&mut T, &mut dyn FnMut(usize) -> bool),
     },
-    /// By place.
+    /// A list: an element replaces the element at the same place.
     List {
-        /// Puts the elements of another one at these places, and makes the list so long.
+        /// Moves the elements of the second list to these places of the first, appends those whose
+        /// place is beyond its end, and cuts the list to this length.
         replace: fn(&mut T, &[usize], T, usize),
     },
 }
 
-/// What is to be done with a value.
+/// A change of a value's parts.
 pub enum Change<'a> {
-    /// Put the parts of another one in.
+    /// Adds or replaces parts.
     Put {
-        /// Where in a list.
+        /// The place of each part; only a list needs them.
         places: &'a [usize],
-        /// How long a list is then.
+        /// The length of a list after the change.
         len: usize,
     },
-    /// Leave out those at these places, which are sorted.
+    /// Removes the parts at these places, which are sorted.
     Remove(&'a [usize]),
 }
 
-/// How the parts of a type are told apart.
+/// How the parts of a type are identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// By key.
+    /// By their keys.
     Map,
-    /// By themselves.
+    /// By their own values.
     Set,
-    /// By place.
+    /// By their places.
     List,
 }
 
 impl<T> Patch<T> {
-    /// How the parts are told apart.
+    /// How the parts are identified.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Map { .. } => Kind::Map,
@@ -107,7 +110,7 @@ impl<T> Patch<T> {
         }
     }
 
-    /// Changes a value; `parts` are what is put in.
+    /// Changes a value. `parts` has the new parts of a [`Change::Put`].
     pub fn apply(&self, value: &mut T, parts: Option<T>, change: &Change<'_>) {
         match (self, parts, change) {
             (Self::Map { extend, .. } | Self::Set { extend, .. }, Some(parts), _) => {
@@ -125,10 +128,10 @@ impl<T> Patch<T> {
 }
 
 impl Parts {
-    /// Reads parts of a value; `None` if it is no map and no list.
+    /// Reads parts of a value; `None` if the value is neither a map nor a list.
     ///
     /// # Errors
-    /// What the value's own `Serialize` refuses.
+    /// If the value's own `Serialize` fails; the message is its.
     pub fn of<T: Serialize + ?Sized>(value: &T, wanted: &Wanted) -> Result<Option<Self>, String> {
         let mut reader = Reader { wanted, place: 0, is_map: None, parts: Self::default() };
         match value.serialize(&mut reader) {
@@ -144,13 +147,13 @@ impl Parts {
     }
 }
 
-/// Why a value is not read: it has no parts, or its own `Serialize` says so.
+/// Why a value was not read: its own `Serialize` failed with this message, or (`None`) it has no parts.
 #[derive(Debug)]
 struct Refused(Option<String>);
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.as_deref().unwrap_or("it has no parts"))
+        f.write_str(self.0.as_deref().unwrap_or("the value is neither a map nor a list"))
     }
 }
 
@@ -164,16 +167,18 @@ impl ser::Error for Refused {
 
 type Step = Result<(), Refused>;
 
-/// Reads a map or a list.
+/// A serializer that reads parts of a map or a list.
 struct Reader<'a> {
     wanted: &'a Wanted,
+    /// The place of the next part.
     place: usize,
+    /// Whether the value is a map; `None` until it has begun.
     is_map: Option<bool>,
     parts: Parts,
 }
 
 impl Reader<'_> {
-    /// Whether digests and JSON of the next part are wanted.
+    /// Whether to read the digests, and whether to read the JSON, of the next part.
     fn next(&mut self) -> (bool, bool) {
         let place = self.place;
         self.place += 1;
@@ -219,7 +224,7 @@ impl Reader<'_> {
     }
 }
 
-/// A map of one entry.
+/// A map with one entry.
 struct Entry<'a, K: ?Sized, V: ?Sized>(&'a K, &'a V);
 
 impl<K: Serialize + ?Sized, V: Serialize + ?Sized> Serialize for Entry<'_, K, V> {
@@ -240,100 +245,27 @@ fn digest_of<T: Serialize + ?Sized>(value: &T) -> Result<u64, Refused> {
     Ok(digester.0)
 }
 
-/// What has no parts.
-macro_rules! without_parts {
-    ($($method:ident($($argument:ty),*)),* $(,)?) => {
-        $(
-            fn $method(self, $(_: $argument),*) -> Step {
-                Err(Refused(None))
-            }
-        )*
-    };
-}
-
 impl Serializer for &mut Reader<'_> {
-    type Ok = ();
-    type Error = Refused;
-    type SerializeSeq = Self;
-    type SerializeTuple = Impossible<(), Refused>;
-    type SerializeTupleStruct = Impossible<(), Refused>;
-    type SerializeTupleVariant = Impossible<(), Refused>;
-    type SerializeMap = Self;
-    type SerializeStruct = Impossible<(), Refused>;
-    type SerializeStructVariant = Impossible<(), Refused>;
+    serialize!(types {
+        error: Refused,
+        collections: Self,
+        products: Impossible<(), Refused>,
+        variants: Impossible<(), Refused>,
+    });
 
-    without_parts! {
-        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32),
-        serialize_i64(i64), serialize_i128(i128), serialize_u8(u8), serialize_u16(u16),
-        serialize_u32(u32), serialize_u64(u64), serialize_u128(u128), serialize_f32(f32),
-        serialize_f64(f64), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]),
-        serialize_none(), serialize_unit(), serialize_unit_struct(&'static str),
-        serialize_unit_variant(&'static str, u32, &'static str),
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Step {
-        Err(Refused(None))
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, _: &T) -> Step {
-        Err(Refused(None))
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Step {
-        Err(Refused(None))
-    }
-
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self, Refused> {
+    serialize!(self, seq(_) => {
         self.is_map = Some(false);
         Ok(self)
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Self, Refused> {
+    });
+    serialize!(self, map(_) => {
         self.is_map = Some(true);
         Ok(self)
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Refused> {
-        Err(Refused(None))
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleStruct, Refused> {
-        Err(Refused(None))
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, Refused> {
-        Err(Refused(None))
-    }
-
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, Refused> {
-        Err(Refused(None))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, Refused> {
-        Err(Refused(None))
-    }
+    });
+    serialize!(self, all[
+        signed(_), unsigned(_), i128(_), u128(_), f32(_), f64(_), bool(_), char(_), str(_), bytes(_),
+        nothing(), wrapped(_), unit_variant(_), newtype_variant(_, _), tuple(_), tuple_struct(_),
+        struct(_), tuple_variant(_, _), struct_variant(_, _),
+    ] => Err(Refused(None)));
 }
 
 impl SerializeSeq for &mut Reader<'_> {
@@ -353,7 +285,7 @@ impl SerializeMap for &mut Reader<'_> {
     type Ok = ();
     type Error = Refused;
 
-    /// Only whole entries are known what to do with; std's maps tell those.
+    /// A key without its value cannot be read as a part. The maps of std serialise whole entries.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Step {
         Err(Refused(None))
     }
@@ -375,12 +307,13 @@ impl SerializeMap for &mut Reader<'_> {
     }
 }
 
-/// Makes a digest of what is serialised: of each scalar its kind and its bits, of each list, map, field and
-/// variant its length or name. What JSON tells apart has other digests, and equal JSON has equal ones in
-/// all images.
+/// A serializer that makes a digest: of the kind and the bits of each scalar, of the length of each list
+/// and map, and of the name of each field and variant. Two values of a type with different JSON have
+/// different digests, but for chance; two with equal JSON have equal digests, in all images.
 ///
-/// It is made of 64,000 parts while callers wait, in a debug build too, where the hasher of std takes most
-/// of the time; so it is one multiplication a word, as in wyhash and foldhash.
+/// Callers wait while a migration makes the digests of up to 64,000 parts, in debug builds too, where the
+/// hasher of std would take most of the time. So a word costs one multiplication, as in wyhash and
+/// foldhash.
 struct Digester(u64);
 
 impl Digester {
@@ -395,17 +328,7 @@ impl Digester {
     }
 }
 
-macro_rules! digest_numbers {
-    ($kind:ident: $($method:ident: $number:ty),* $(,)?) => {
-        $(
-            fn $method(self, number: $number) -> Step {
-                self.scalar($kind, number as u64)
-            }
-        )*
-    };
-}
-
-/// What a scalar is, so that `true` is told from 1.
+/// The kinds of values, so that the digest of `true` is not that of 1.
 const BOOL: u64 = 1;
 const SIGNED: u64 = 2;
 const UNSIGNED: u64 = 3;
@@ -417,9 +340,9 @@ const LIST: u64 = 8;
 const VARIANT: u64 = 9;
 
 impl Digester {
-    fn scalar(&mut self, kind: u64, bits: u64) -> Step {
+    fn scalar(&mut self, kind: u64, bits: impl Into<u64>) -> Step {
         self.word(kind);
-        self.word(bits);
+        self.word(bits.into());
         Ok(())
     }
 
@@ -447,130 +370,46 @@ impl Digester {
 }
 
 impl Serializer for &mut Digester {
-    type Ok = ();
-    type Error = Refused;
-    type SerializeSeq = Self;
-    type SerializeTuple = Self;
-    type SerializeTupleStruct = Self;
-    type SerializeTupleVariant = Self;
-    type SerializeMap = Self;
-    type SerializeStruct = Self;
-    type SerializeStructVariant = Self;
+    serialize!(types { error: Refused, collections: Self, products: Self, variants: Self });
 
-    digest_numbers! { SIGNED:
-        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-    }
-
-    digest_numbers! { UNSIGNED:
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
-    }
-
-    digest_numbers! { BOOL: serialize_bool: bool }
-
-    digest_numbers! { CHAR: serialize_char: char }
-
-    fn serialize_i128(self, value: i128) -> Step {
-        self.scalar(SIGNED, value as u64)?;
-        self.scalar(SIGNED, (value >> 64) as u64)
-    }
-
-    fn serialize_u128(self, value: u128) -> Step {
-        self.scalar(UNSIGNED, value as u64)?;
-        self.scalar(UNSIGNED, (value >> 64) as u64)
-    }
-
-    fn serialize_f32(self, value: f32) -> Step {
-        self.scalar(FLOAT, value.to_bits().into())
-    }
-
-    fn serialize_f64(self, value: f64) -> Step {
-        self.scalar(FLOAT, value.to_bits())
-    }
-
-    fn serialize_str(self, value: &str) -> Step {
-        self.bytes(TEXT, value.as_bytes());
+    serialize!(self, signed(number) => self.scalar(SIGNED, number as u64));
+    serialize!(self, unsigned(number) => self.scalar(UNSIGNED, number));
+    serialize!(self, i128(number) => {
+        self.scalar(SIGNED, number as u64)?;
+        self.scalar(SIGNED, (number >> 64) as u64)
+    });
+    serialize!(self, u128(number) => {
+        self.scalar(UNSIGNED, number as u64)?;
+        self.scalar(UNSIGNED, (number >> 64) as u64)
+    });
+    serialize!(self, f32(number) => self.scalar(FLOAT, number.to_bits()));
+    serialize!(self, f64(number) => self.scalar(FLOAT, number.to_bits()));
+    serialize!(self, bool(value) => self.scalar(BOOL, value));
+    serialize!(self, char(character) => self.scalar(CHAR, character));
+    serialize!(self, str(text) => {
+        self.bytes(TEXT, text.as_bytes());
         Ok(())
-    }
-
-    fn serialize_bytes(self, value: &[u8]) -> Step {
-        self.bytes(LIST, value);
+    });
+    serialize!(self, bytes(bytes) => {
+        self.bytes(LIST, bytes);
         Ok(())
-    }
+    });
 
-    fn serialize_none(self) -> Step {
-        self.scalar(NONE, 0)
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Step {
-        value.serialize(self)
-    }
-
-    fn serialize_unit(self) -> Step {
-        self.scalar(NONE, 0)
-    }
-
-    fn serialize_unit_struct(self, _: &'static str) -> Step {
-        self.scalar(NONE, 0)
-    }
-
-    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Step {
+    serialize!(self, nothing() => self.scalar(NONE, 0_u64));
+    serialize!(self, wrapped(value) => value.serialize(self));
+    serialize!(self, unit_variant(name) => {
         self.bytes(VARIANT, name.as_bytes());
         Ok(())
-    }
+    });
+    serialize!(self, newtype_variant(name, value) => value.serialize(self.variant(name, 1)?));
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Step {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        value: &T,
-    ) -> Step {
-        value.serialize(self.variant(name, 1)?)
-    }
-
-    fn serialize_seq(self, len: Option<usize>) -> Result<Self, Refused> {
-        self.begin(len)
-    }
-
-    fn serialize_tuple(self, len: usize) -> Result<Self, Refused> {
-        self.begin(Some(len))
-    }
-
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Self, Refused> {
-        self.begin(Some(len))
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Self, Refused> {
-        self.variant(name, len)
-    }
-
-    fn serialize_map(self, len: Option<usize>) -> Result<Self, Refused> {
-        self.begin(len)
-    }
-
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Self, Refused> {
-        self.begin(Some(len))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Self, Refused> {
-        self.variant(name, len)
-    }
+    serialize!(self, seq(len) => self.begin(len));
+    serialize!(self, map(len) => self.begin(len));
+    serialize!(self, tuple(len) => self.begin(Some(len)));
+    serialize!(self, tuple_struct(len) => self.begin(Some(len)));
+    serialize!(self, struct(len) => self.begin(Some(len)));
+    serialize!(self, tuple_variant(name, len) => self.variant(name, len));
+    serialize!(self, struct_variant(name, len) => self.variant(name, len));
 }
 
 macro_rules! digest_parts {

@@ -1,7 +1,7 @@
-//! A value as somebody looks at it: a bounded part of its JSON, and what was left out.
+//! A preview of a value for a person: a bounded part of its JSON, and a list of what was left out.
 //!
-//! Whoever looks at a value holds its lock meanwhile, so looking must take a bounded time and space,
-//! whatever the value is: the walk ends where the bounds say, and tells how much there is.
+//! The value stays locked while its preview is made. So a preview takes bounded time and memory,
+//! whatever the value is: the walk through the value ends at the bounds, and notes how much is left.
 
 use serde::{
     Serialize,
@@ -12,20 +12,22 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-/// How deep lists and maps may lie in each other, since looking at them takes stack.
+use crate::serializer::serialize;
+
+/// How deep lists, maps and wrappers may be nested: each level takes stack.
 const MAX_DEPTH: usize = 64;
 
-/// How much of a value is looked at.
+/// How much of a value a preview shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes of JSON, roughly.
+    /// The bytes of JSON, roughly.
     pub bytes: usize,
-    /// Elements of each list and each map.
+    /// The elements shown of each list and each map.
     pub elements: usize,
-    /// Bytes of each text.
+    /// The bytes shown of each text.
     pub text: usize,
-    /// Elements that are passed over to get at what comes after them; where there are more, the walk
-    /// ends with them.
+    /// The elements that the whole walk may skip to reach what comes after them. A list or a map with
+    /// more elements to skip ends the walk.
     pub passed_over: usize,
 }
 
@@ -34,36 +36,36 @@ pub struct Bounds {
 pub struct Preview {
     /// The part, as JSON.
     pub json: String,
-    /// What is left out, if anything.
+    /// What was left out.
     pub cuts: Vec<Cut>,
 }
 
-/// A list, a map or a text of which only the beginning is there.
+/// A list, a map or a text of which the preview shows only the beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// Where it lies in the value, as a JSON pointer (RFC 6901).
     pub path: String,
-    /// How many elements, or bytes of a text, are there.
+    /// How many elements, or bytes of a text, the preview shows.
     pub shown: u64,
-    /// How many it has; `None` if it does not tell.
+    /// How many there are; `None` if the value does not say.
     pub of: Option<u64>,
 }
 
 impl Preview {
-    /// Looks at a value.
+    /// Makes a preview of a value.
     ///
     /// # Errors
-    /// What the value's own `Serialize` refuses.
+    /// If the value's own `Serialize` fails; the message is its.
     pub fn of<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<Self, String> {
         let (value, cuts) = look(value, bounds)?;
         Ok(Self { json: value.to_string(), cuts })
     }
 }
 
-/// Looks at a value: a part of it as JSON, and what is left out.
+/// A bounded part of a value as JSON, and what was left out.
 ///
 /// # Errors
-/// What the value's own `Serialize` refuses.
+/// If the value's own `Serialize` fails; the message is its.
 pub fn look<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<(Value, Vec<Cut>), String> {
     let mut walk =
         Walk { bounds, left: bounds, frames: Vec::new(), wrapped: 0, root: None, cuts: Vec::new() };
@@ -81,14 +83,16 @@ pub fn look<T: Serialize + ?Sized>(value: &T, bounds: Bounds) -> Result<(Value, 
     Ok((value, walk.cuts))
 }
 
-/// A walk through a value.
+/// A serializer that walks through a value up to the bounds.
 struct Walk {
     bounds: Bounds,
+    /// How much of `bytes` and `passed_over` is left.
     left: Bounds,
-    /// The lists and maps that it is in, outermost first.
+    /// The lists and maps that the walk is in, outermost first.
     frames: Vec<Frame>,
-    /// How many wrappers it is in, which JSON does not show.
+    /// How many wrappers the walk is in, such as `Some`, which JSON does not show.
     wrapped: usize,
+    /// The value's JSON, once the walk has left it.
     root: Option<Value>,
     cuts: Vec<Cut>,
 }
@@ -96,15 +100,18 @@ struct Walk {
 /// A list or a map that a walk is in.
 struct Frame {
     made: Made,
+    /// How many elements the walk has come to, shown or not.
     seen: u64,
+    /// How many elements there are, if the value says so.
     of: Option<u64>,
-    /// Whether it has as many elements as its type says, and not as many as somebody put there.
+    /// Whether the type fixes the number of elements, as in a struct. Then all are shown.
     is_fixed: bool,
 }
 
-/// What there is of a list or a map.
+/// The JSON of a list or a map so far.
 enum Made {
     List(Vec<Value>),
+    /// The fields, and the key whose value comes next.
     Map(Map<String, Value>, Option<String>),
 }
 
@@ -113,14 +120,14 @@ enum Made {
 enum Stop {
     /// The bounds are reached.
     Enough,
-    /// The value cannot be serialised.
+    /// The value's own `Serialize` failed with this message.
     Refused(String),
 }
 
 impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Enough => f.write_str("enough was seen"),
+            Self::Enough => f.write_str("the bounds are reached"),
             Self::Refused(why) => f.write_str(why),
         }
     }
@@ -163,7 +170,7 @@ impl Walk {
         self.begin(Made::Map(Map::new(), None), of, is_fixed)
     }
 
-    /// Looks at what a wrapper has inside.
+    /// Walks through what is inside a wrapper.
     fn unwrap<T: Serialize + ?Sized>(&mut self, value: &T) -> Step {
         if self.frames.len() + self.wrapped >= MAX_DEPTH {
             return Err(Stop::Enough);
@@ -174,7 +181,7 @@ impl Walk {
         done
     }
 
-    /// Whether the next element is to be looked at; ends the walk if there are too many to pass over.
+    /// Whether to show the next element; ends the walk if there are too many elements to skip.
     fn looks_on(&mut self) -> Result<bool, Stop> {
         let bounds = self.bounds;
         let Some(frame) = self.frames.last_mut() else { return Ok(true) };
@@ -211,6 +218,7 @@ impl Walk {
         Ok(())
     }
 
+    /// Takes from the bytes that are left.
     fn pay(&mut self, bytes: usize) -> Step {
         self.left.bytes = self.left.bytes.checked_sub(bytes).ok_or(Stop::Enough)?;
         Ok(())
@@ -232,7 +240,7 @@ impl Walk {
         }
     }
 
-    /// Leaves a list or a map; early, where the walk ends in it.
+    /// Leaves a list or a map. `is_early` if the walk ends there, before its last element.
     fn end(&mut self, is_early: bool) {
         let Some(frame) = self.frames.pop() else { return };
         let (shown, seen) = (frame.shown(), frame.seen);
@@ -273,139 +281,57 @@ impl Walk {
     }
 }
 
-macro_rules! numbers {
-    ($($method:ident: $number:ty),* $(,)?) => {
-        $(
-            fn $method(self, number: $number) -> Step {
-                self.scalar(number.into())
-            }
-        )*
-    };
-}
-
 impl<'w> Serializer for &'w mut Walk {
-    type Ok = ();
-    type Error = Stop;
-    type SerializeSeq = &'w mut Walk;
-    type SerializeTuple = &'w mut Walk;
-    type SerializeTupleStruct = &'w mut Walk;
-    type SerializeTupleVariant = Variant<'w>;
-    type SerializeMap = &'w mut Walk;
-    type SerializeStruct = &'w mut Walk;
-    type SerializeStructVariant = Variant<'w>;
+    serialize!(types { error: Stop, collections: Self, products: Self, variants: Variant<'w> });
 
-    numbers! {
-        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
-        serialize_f32: f32, serialize_f64: f64, serialize_bool: bool,
-    }
-
-    fn serialize_i128(self, number: i128) -> Step {
+    serialize!(self, signed(number) => self.scalar(number.into()));
+    serialize!(self, unsigned(number) => self.scalar(number.into()));
+    serialize!(self, i128(number) => {
         let value = Number::from_i128(number).map(Value::Number);
         self.scalar(value.unwrap_or_else(|| number.to_string().into()))
-    }
-
-    fn serialize_u128(self, number: u128) -> Step {
+    });
+    serialize!(self, u128(number) => {
         let value = Number::from_u128(number).map(Value::Number);
         self.scalar(value.unwrap_or_else(|| number.to_string().into()))
-    }
-
-    fn serialize_char(self, character: char) -> Step {
-        self.text(character.encode_utf8(&mut [0; 4]))
-    }
-
-    fn serialize_str(self, text: &str) -> Step {
-        self.text(text)
-    }
-
-    fn serialize_bytes(self, bytes: &[u8]) -> Step {
+    });
+    serialize!(self, f32(number) => self.scalar(number.into()));
+    serialize!(self, f64(number) => self.scalar(number.into()));
+    serialize!(self, bool(value) => self.scalar(value.into()));
+    serialize!(self, char(character) => self.text(character.encode_utf8(&mut [0; 4])));
+    serialize!(self, str(text) => self.text(text));
+    serialize!(self, bytes(bytes) => {
         let list = self.list(Some(bytes.len()), false)?;
         bytes.iter().try_for_each(|byte| list.element(byte))?;
         SerializeSeq::end(list)
-    }
+    });
 
-    fn serialize_none(self) -> Step {
-        self.scalar(Value::Null)
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Step {
-        self.unwrap(value)
-    }
-
-    fn serialize_unit(self) -> Step {
-        self.scalar(Value::Null)
-    }
-
-    fn serialize_unit_struct(self, _: &'static str) -> Step {
-        self.serialize_unit()
-    }
-
-    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Step {
-        self.text(name)
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Step {
-        self.unwrap(value)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        value: &T,
-    ) -> Step {
+    serialize!(self, nothing() => self.scalar(Value::Null));
+    serialize!(self, wrapped(value) => self.unwrap(value));
+    serialize!(self, unit_variant(name) => self.text(name));
+    serialize!(self, newtype_variant(name, value) => {
         let map = self.map(Some(1), true)?;
         map.field(name, value)?;
         SerializeStruct::end(map)
-    }
+    });
 
-    fn serialize_seq(self, len: Option<usize>) -> Result<Self, Stop> {
-        self.list(len, false)
-    }
-
-    fn serialize_tuple(self, len: usize) -> Result<Self, Stop> {
-        // Arrays are tuples to serde, and can be long.
-        self.list(Some(len), false)
-    }
-
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Self, Stop> {
-        self.list(Some(len), true)
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Variant<'w>, Stop> {
+    serialize!(self, seq(len) => self.list(len, false));
+    serialize!(self, map(len) => self.map(len, false));
+    // To serde an array is a tuple, and an array can be long.
+    serialize!(self, tuple(len) => self.list(Some(len), false));
+    serialize!(self, tuple_struct(len) => self.list(Some(len), true));
+    serialize!(self, struct(len) => self.map(Some(len), true));
+    serialize!(self, tuple_variant(name, len) => {
         let map = self.map(Some(1), true)?;
         map.looks_on()?;
         map.key(name)?;
         Ok(Variant(map.list(Some(len), true)?))
-    }
-
-    fn serialize_map(self, len: Option<usize>) -> Result<Self, Stop> {
-        self.map(len, false)
-    }
-
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Self, Stop> {
-        self.map(Some(len), true)
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Variant<'w>, Stop> {
+    });
+    serialize!(self, struct_variant(name, len) => {
         let map = self.map(Some(1), true)?;
         map.looks_on()?;
         map.key(name)?;
         Ok(Variant(map.map(Some(len), true)?))
-    }
+    });
 }
 
 macro_rules! lists {
@@ -465,7 +391,7 @@ impl SerializeMap for &mut Walk {
     }
 }
 
-/// A map's key as the name of a field: texts as they are, others as JSON tells them.
+/// A map's key as the name of a field: a text as it is, anything else as JSON.
 fn key_text<T: Serialize + ?Sized>(key: &T) -> Result<String, Stop> {
     match serde_json::to_value(key) {
         Ok(Value::String(text)) => Ok(text),
@@ -488,7 +414,7 @@ impl SerializeStruct for &mut Walk {
     }
 }
 
-/// A variant with fields: a map with one field, which is a list or a map.
+/// A variant with fields: a map with one field, whose value is a list or a map.
 struct Variant<'w>(&'w mut Walk);
 
 impl Variant<'_> {

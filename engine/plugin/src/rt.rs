@@ -1,18 +1,43 @@
 //! The host's runtime, as a plugin uses it: tasks and time.
 //!
-//! No type of tokio can cross between images, so these go through the host. A host that has given its
-//! engine no runtime (`EngineBuilder::tokio`) makes them errors.
+//! ```
+//! use std::time::Duration;
 //!
-//! What is not here (sockets, an HTTP client) takes a runtime of the plugin's own: make it in `on_init`,
-//! and shut it down in `on_free`. Its threads keep the version in use until they have ended.
+//! use hotswap_plugin::{prelude::*, rt};
 //!
-//! A task keeps its version in use. When the version has been replaced, and its last call has ended,
+//! #[derive(Default)]
+//! struct Clock;
+//!
+//! #[plugin]
+//! impl Plugin for Clock {
+//!     fn on_init(&self, vault: &Vault) -> Result<()> {
+//!         let vault = vault.clone();
+//!         rt::spawn("ticks", async move {
+//!             let mut second = rt::interval(Duration::from_secs(1));
+//!             while second.tick().await.is_ok() {
+//!                 let _ = vault.data_bag().update("ticks", || 0_u64, |ticks| *ticks += 1);
+//!             }
+//!         })?;
+//!         Ok(())
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! A task keeps its version in use. When the version has been replaced and its last call has returned,
 //! its tasks are cancelled at their next `await`.
 //!
-//! Of plugins that are linked into their host, a task is the plugin's whose step, call by name, or
-//! `async` function starts it. One that is started in a call with Rust types, in a method of an
-//! interface, or on a thread of the plugin's own counts as the plugin's that was attached last: these
-//! come past what would tell whose they are.
+//! No type of tokio can cross between images, so these functions go through the host. If the host has
+//! given its engine no runtime (`EngineBuilder::tokio`), they return errors.
+//!
+//! For anything else (sockets, an HTTP client) a plugin needs a runtime of its own: make it in `on_init`
+//! and shut it down in `on_free`. Its threads keep the version in use until they have ended.
+//!
+//! # Linked plugins
+//! Plugins that are linked into their host share one copy of this crate, so it must find out which of them
+//! starts a task. It knows the plugin during a step, a call by name, and an `async` function. In a call
+//! with Rust types, in a method of an interface, and on a thread of the plugin's own it does not, and takes
+//! the task for one of the plugin that was attached last.
 
 use std::{
     future::poll_fn,
@@ -24,16 +49,16 @@ use std::{
 
 use crate::{
     Error, Result, Value,
-    abi::Outcome,
+    abi::Answer,
     future::{ForeignFuture, Progress, RawFuture},
     image::{current_host, inside, log_panic},
 };
 
-/// Starts a task on the host's runtime; its name is for the log. One that is started when the version
-/// ends is cancelled at once.
+/// Starts a task on the host's runtime. `name` is for logs, and for whoever asks what keeps the version in
+/// use. A task that is started while the version ends is cancelled at once.
 ///
 /// # Errors
-/// When the host has no runtime for plugins.
+/// If the host has given its engine no runtime.
 pub fn spawn<T, F>(name: &str, future: F) -> Result<Task<T>>
 where
     T: Send + 'static,
@@ -47,30 +72,30 @@ where
         Ok(Value::Null)
     });
     let host = current_host().ok_or_else(no_host)?;
-    // SAFETY: the context is the host's own; the future passes to the host.
+    // SAFETY: the context is the host's own; the host owns the future from here on.
     match unsafe { (host.spawn)(host.context, name, RawFuture::new(inside(task))) } {
-        Outcome::Ok(()) => Ok(Task(shared)),
-        Outcome::Err(error) => Err(error),
-        Outcome::Panic(report) => Err(Error::msg(report.message)),
+        Answer::Ok(()) => Ok(Task(shared)),
+        Answer::Err(error) => Err(error),
+        Answer::Panic(report) => Err(Error::msg(report.message)),
     }
 }
 
-/// Waits for a while.
+/// Waits for `duration`.
 ///
 /// # Errors
-/// When the host has no runtime for plugins.
+/// If the host has given its engine no runtime.
 pub async fn sleep(duration: Duration) -> Result<()> {
     let host = current_host().ok_or_else(no_host)?;
     // SAFETY: the context is the host's own.
     let mut sleep = match unsafe { (host.sleep)(host.context, duration) } {
-        Outcome::Ok(future) => HostFuture::new(future),
-        Outcome::Err(error) => return Err(error),
-        Outcome::Panic(report) => return Err(Error::msg(report.message)),
+        Answer::Ok(future) => HostFuture::new(future),
+        Answer::Err(error) => return Err(error),
+        Answer::Panic(report) => return Err(Error::msg(report.message)),
     };
     poll_fn(|context| Pin::new(&mut sleep).poll(context)).await
 }
 
-/// Ticks, each time a period after the last tick was asked for.
+/// Ticks: each call of [`Interval::tick`] waits for `period`.
 pub fn interval(period: Duration) -> Interval {
     Interval { period }
 }
@@ -82,16 +107,17 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Waits for the next tick.
+    /// Waits for the period.
     ///
     /// # Errors
-    /// When the host has no runtime for plugins.
+    /// If the host has given its engine no runtime.
     pub async fn tick(&mut self) -> Result<()> {
         sleep(self.period).await
     }
 }
 
-/// A task that was started; awaiting it gives its result. Dropping this leaves the task running.
+/// A handle to a task: awaiting it gives the task's result, or an error if the task was cancelled or
+/// panicked. Dropping the handle leaves the task running.
 pub struct Task<T>(Arc<Mutex<Shared<T>>>);
 
 struct Shared<T> {
@@ -102,11 +128,11 @@ struct Shared<T> {
 enum State<T> {
     Running,
     Done(T),
-    /// It was cancelled, or it panicked.
+    /// It was cancelled or panicked, or its result was taken.
     Gone,
 }
 
-/// Tells whoever waits for a task how it ended, also when it is dropped before.
+/// The task's side of a [`Task`]: sets how the task ended, also if its future is dropped before its end.
 struct Finish<T>(Arc<Mutex<Shared<T>>>);
 
 impl<T> Finish<T> {
@@ -139,12 +165,12 @@ impl<T> Future for Task<T> {
                 Poll::Pending
             }
             State::Done(result) => Poll::Ready(Ok(result)),
-            State::Gone => Poll::Ready(Err(Error::msg("the task was cancelled, or it panicked"))),
+            State::Gone => Poll::Ready(Err(Error::msg("the task was cancelled or panicked"))),
         }
     }
 }
 
-/// A future of the host's.
+/// A future that the host made.
 struct HostFuture(ForeignFuture);
 
 impl HostFuture {
@@ -161,9 +187,9 @@ impl Future for HostFuture {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.0.poll(context) {
             Progress::Pending => Poll::Pending,
-            Progress::Ready(Outcome::Ok(_)) => Poll::Ready(Ok(())),
-            Progress::Ready(Outcome::Err(error)) => Poll::Ready(Err(error)),
-            Progress::Ready(Outcome::Panic(report)) => Poll::Ready(Err(Error::msg(report.message))),
+            Progress::Ready(Answer::Ok(_)) => Poll::Ready(Ok(())),
+            Progress::Ready(Answer::Err(error)) => Poll::Ready(Err(error)),
+            Progress::Ready(Answer::Panic(report)) => Poll::Ready(Err(Error::msg(report.message))),
         }
     }
 }

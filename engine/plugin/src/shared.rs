@@ -1,7 +1,7 @@
-//! Types whose values may cross between images as they are, and their structural fingerprints.
+//! Types whose values may cross between images as they are.
 //!
-//! Rust has no stable ABI, and a `TypeId` stays the same when a field is added. So a type that
-//! crosses describes itself as a tree of names, sizes, offsets and fields, which both sides compare.
+//! Rust has no stable ABI, and the `TypeId` of a type stays the same when a field is added. So a type that
+//! crosses describes itself as a tree of names, sizes, offsets and fields, and both sides compare it.
 
 mod schema;
 mod std_types;
@@ -12,6 +12,7 @@ use std::{
     any::{TypeId, type_name},
     collections::HashMap,
     fmt::Display,
+    hash::{Hash, Hasher},
     marker::PhantomData,
     mem::{self, ManuallyDrop, MaybeUninit},
     sync::{Arc, PoisonError, RwLock},
@@ -19,12 +20,33 @@ use std::{
 
 use crate::parts::Patch;
 
-/// A type whose values may be used by another image than the one that made them.
+/// A type whose values other images may use than the one that made them.
 ///
-/// Derive it: `#[derive(Shared)]`. It is there for numbers, `bool`, `char`, `String`, and for
-/// `Option`, `Result`, `Box`, `Vec`, tuples, arrays and std's maps and sets of such types.
+/// [`#[derive(Shared)]`](derive@crate::Shared) implements it for a struct or an enum whose fields are all
+/// `Shared`. It is implemented for numbers, `bool`, `char`, `String` and `Duration`, and for `Option`,
+/// `Result`, `Box`, tuples, arrays, and the lists, maps and sets of std with elements that are `Shared`.
 ///
-/// What hides a pointer into the image that made it is not `Shared`:
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use hotswap_plugin::{Shared, TypeSchema};
+///
+/// #[derive(Shared)]
+/// struct Scores {
+///     by_player: BTreeMap<String, u32>,
+///     last: Option<Event>,
+/// }
+///
+/// #[derive(Shared)]
+/// enum Event {
+///     Won { player: String },
+///     Ended,
+/// }
+///
+/// assert_eq!(TypeSchema::of::<Event>().members(), ["Won", "Ended"]);
+/// ```
+///
+/// A type that hides a pointer into the image that made it is not `Shared`:
 ///
 /// ```compile_fail,E0277
 /// # use hotswap_plugin::Shared;
@@ -49,9 +71,9 @@ use crate::parts::Patch;
 /// ```
 ///
 /// # Safety
-/// `describe` tells the true layout, so that two types with equal schemas may stand for one another
-/// in memory. A value holds no pointer into its image that [`rehome`](Shared::rehome) does not
-/// replace: no `&'static`, function pointer or trait object.
+/// `describe` describes the true layout: two types with equal schemas have the same layout. A value
+/// contains no pointer into its image that [`rehome`](Shared::rehome) does not replace: no `&'static`, no
+/// function pointer and no trait object.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot cross between images",
     label = "not `Shared`",
@@ -61,48 +83,83 @@ use crate::parts::Patch;
             the image that made them"
 )]
 pub unsafe trait Shared: Sized + Send + Sync + 'static {
-    /// Whether a value may hold what [`rehome`](Shared::rehome) replaces. Some types of std cannot, and
-    /// are not walked through.
+    /// Whether a value may contain a pointer that [`rehome`](Shared::rehome) replaces. If not, containers
+    /// skip their elements.
     #[doc(hidden)]
     const MAY_POINT_HOME: bool = true;
 
-    /// Adds this type to a schema and returns its place in it.
+    /// Adds this type to a schema, and returns its place there.
     fn describe(schema: &mut SchemaBuilder) -> usize;
 
     /// Replaces hidden pointers into another image by pointers into this one.
     ///
-    /// An empty `HashMap` has one: its control bytes are a static of the image that made it.
+    /// An empty `HashMap` has such a pointer: its control bytes are a static of the image that made it.
     ///
-    /// It may run code of the type (the hash or the order of a key) and so panic. Then the value is one
-    /// that may be dropped, and not used any more.
+    /// It may run code of the type (the hash or the order of a key), which may panic. After a panic the
+    /// value may only be dropped.
     fn rehome(&mut self) {}
 
-    /// How parts are put into a value, if it is a map or a list: such a value is migrated part by part.
+    /// How to change parts of a value; `None` if the type is neither a map, a set nor a list. A value with
+    /// parts is migrated part by part.
     #[doc(hidden)]
     fn patch() -> Option<Patch<Self>> {
         None
     }
 }
 
-/// Rehomes a field, which is of the type that the derive saw: references would be turned into what they
-/// lead to, but for the second argument.
+/// Rehomes a field. The second argument makes sure that the field has the type that the derive saw: to a
+/// type parameter alone, a `Box<T>` would be dereferenced to fit.
 #[doc(hidden)]
 pub fn rehome_field<T: Shared>(field: &mut T, _: PhantomData<T>) {
     field.rehome();
 }
 
-/// The discriminant of a value of an enum, as text.
+/// The discriminant of an enum's value, as text.
+///
+/// `mem::Discriminant` does not give its integer away, but it hashes it.
 #[doc(hidden)]
 pub fn discriminant<T>(value: T) -> String {
-    let text = format!("{:?}", mem::discriminant(&*ManuallyDrop::new(value)));
-    text.chars().filter(|c| c.is_ascii_digit() || *c == '-').collect()
+    let mut written = Written::default();
+    mem::discriminant(&*ManuallyDrop::new(value)).hash(&mut written);
+    written.0
 }
 
-/// The tag as text, after a look whether the variant of `T` that `is_it` asks for has it. `T` has fields,
-/// and a layout that begins with the tag.
+/// A hasher that keeps the integers that are written to it, as text.
+#[derive(Default)]
+struct Written(String);
+
+macro_rules! keep_integers {
+    ($($method:ident: $integer:ty),* $(,)?) => {
+        $(
+            fn $method(&mut self, integer: $integer) {
+                self.0 += &integer.to_string();
+            }
+        )*
+    };
+}
+
+impl Hasher for Written {
+    keep_integers! {
+        write_i8: i8, write_i16: i16, write_i32: i32, write_i64: i64, write_i128: i128,
+        write_isize: isize, write_u8: u8, write_u16: u16, write_u32: u32, write_u64: u64,
+        write_u128: u128, write_usize: usize,
+    }
+
+    /// Std does not hash integers by this. If it did, the bytes would still tell discriminants apart.
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 += &format!("{byte:02x}"));
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// The tag as text, after a check that a `T` with this tag is the variant that `is_it` matches. `T` has
+/// fields, and a layout that begins with the tag.
 ///
 /// # Panics
-/// When it has another one: what the derive saw is not what was compiled.
+/// If it is another variant: then the compiled type is not the one that the derive saw.
 #[doc(hidden)]
 pub fn expect_tag<T, Tag: Copy + Display>(
     tag: Tag,
@@ -110,7 +167,7 @@ pub fn expect_tag<T, Tag: Copy + Display>(
 ) -> String {
     let mut place = MaybeUninit::<T>::zeroed();
     assert!(size_of::<Tag>() <= size_of::<T>(), "{}", OTHER_TAG);
-    // SAFETY: it is large enough, and nothing of it but bytes.
+    // SAFETY: there is room for the tag, and only bytes are written.
     unsafe { place.as_mut_ptr().cast::<Tag>().write_unaligned(tag) };
     let name = type_name::<T>();
     assert!(
@@ -120,18 +177,19 @@ pub fn expect_tag<T, Tag: Copy + Display>(
     tag.to_string()
 }
 
-/// What makes a discriminant another one.
-const OTHER_TAG: &str = "an attribute that changes the enum stands above `#[derive(Shared)]`";
+/// Why a compiled enum can differ from the one that the derive saw.
+const OTHER_TAG: &str =
+    "an attribute below `#[derive(Shared)]` changes the enum; put the attribute above the derive";
 
-/// The types of an image that `#[derive(Shared)]` stands on, but for those with parameters.
+/// The types of an image that have `#[derive(Shared)]` and no type parameters.
 #[doc(hidden)]
 #[linkme::distributed_slice]
 pub static SHARED_TYPES: [fn() -> TypeSchema];
 
-/// The schema of a type, kept for the life of the image.
+/// The schema of a type. It is made once, and kept until the image is unmapped.
 pub(crate) fn schema_of<T: Shared>() -> Arc<TypeSchema> {
     let id = TypeId::of::<T>();
-    if let Some(schema) = SCHEMAS.read().unwrap_or_else(PoisonError::into_inner).get_or_empty(&id) {
+    if let Some(schema) = SCHEMAS.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
         return schema;
     }
     let schema = Arc::new(TypeSchema::of::<T>());
@@ -139,7 +197,7 @@ pub(crate) fn schema_of<T: Shared>() -> Arc<TypeSchema> {
     schemas.0.get_or_insert_default().entry(id).or_insert(schema).clone()
 }
 
-/// Frees the kept schemas; an image does so before it is unmapped.
+/// Frees the kept schemas, before the image is unmapped.
 pub(crate) fn forget_schemas() {
     SCHEMAS.write().unwrap_or_else(PoisonError::into_inner).0 = None;
 }
@@ -149,7 +207,32 @@ static SCHEMAS: RwLock<Schemas> = RwLock::new(Schemas(None));
 struct Schemas(Option<HashMap<TypeId, Arc<TypeSchema>>>);
 
 impl Schemas {
-    fn get_or_empty(&self, id: &TypeId) -> Option<Arc<TypeSchema>> {
+    fn get(&self, id: &TypeId) -> Option<Arc<TypeSchema>> {
         self.0.as_ref()?.get(id).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discriminant_is_told_by_its_integer() {
+        enum Plain {
+            First,
+            Second,
+        }
+        #[repr(i8)]
+        enum Signed {
+            Low = -128,
+            High = 127,
+        }
+        #[repr(u64)]
+        enum Wide {
+            Most = u64::MAX,
+        }
+        assert_eq!([discriminant(Plain::First), discriminant(Plain::Second)], ["0", "1"]);
+        assert_eq!([discriminant(Signed::Low), discriminant(Signed::High)], ["-128", "127"]);
+        assert_eq!(discriminant(Wide::Most), u64::MAX.to_string());
     }
 }

@@ -1,4 +1,4 @@
-//! Values that any two images understand: arguments and results of dynamic calls.
+//! The values that any two images understand: arguments and results of calls by name.
 
 use serde::{
     Deserializer, Serialize,
@@ -8,37 +8,52 @@ use serde_json::Value as Json;
 
 use crate::{Error, Result};
 
-/// A value in transit between images.
+/// A value on its way between images: an argument or the result of a call by name.
 ///
-/// It has JSON's shapes, but a layout of its own: the layout of `serde_json::Value` depends on
-/// features that host and plugin may choose differently.
+/// It has the shapes of JSON. Its layout is its own, since the layout of `serde_json::Value` depends on
+/// features of that crate, which host and plugin may choose differently. The two convert to each other.
+///
+/// ```
+/// # use hotswap_plugin::{Result, Value};
+/// # fn main() -> Result<()> {
+/// assert_eq!(Value::from(3_u32), Value::Uint(3));
+/// assert_eq!(Value::from(vec!["a", "b"]).to::<Vec<String>>()?, ["a", "b"]);
+///
+/// let pair = Value::from_serialize(&(1_i32, true))?;
+/// assert_eq!(pair, Value::List(vec![Value::Uint(1), Value::Bool(true)]));
+///
+/// let error = Value::from("x").to::<u32>().unwrap_err();
+/// assert_eq!(error.message(), "invalid type: string \"x\", expected u32");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 #[repr(C, u8)]
 pub enum Value {
-    /// Nothing; what `()` and `None` become.
+    /// Nothing: `()` and `None`.
     #[default]
     Null,
     /// A truth value.
     Bool(bool),
-    /// A negative integer, or one that fits.
+    /// An integer, usually a negative one: conversions make a `Uint` of all others.
     Int(i64),
-    /// An integer above `i64::MAX`, or any other that is not negative.
+    /// An integer that is not negative.
     Uint(u64),
-    /// A floating-point number; never NaN nor infinite once it went through JSON.
+    /// A floating-point number. JSON has no NaN and no infinity: both become `Null` there.
     Float(f64),
-    /// Text.
+    /// A text.
     Str(String),
     /// Values in order.
     List(Vec<Value>),
-    /// Named values in order.
+    /// Values with names, in order.
     Map(Vec<(String, Value)>),
 }
 
 impl Value {
-    /// Makes a value of anything that serialises.
+    /// Makes a `Value` of anything that implements `Serialize`.
     ///
     /// # Errors
-    /// When `value`'s own `Serialize` fails, or a map has keys that are no text.
+    /// If `value`'s own `Serialize` fails, or a map in it has keys that are not text.
     pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         Ok(serde_json::to_value(value)?.into())
     }
@@ -46,7 +61,7 @@ impl Value {
     /// Reads the value as a `T`.
     ///
     /// # Errors
-    /// When the shape does not fit; the message says what was expected and found.
+    /// If the value does not fit `T`; the message says what was found and what was expected.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
         let read = match self.scalar() {
             Some(scalar) => T::deserialize(scalar),
@@ -61,15 +76,15 @@ impl Value {
             Self::Bool(b) => Some(Scalar::Bool(b)),
             Self::Int(n) => Some(u64::try_from(n).map_or(Scalar::Int(n), Scalar::Uint)),
             Self::Uint(n) => Some(Scalar::Uint(n)),
-            // The others are `null` in JSON.
+            // NaN and infinities are `null` in JSON.
             Self::Float(n) if n.is_finite() => Some(Scalar::Float(n)),
             Self::Float(_) | Self::Str(_) | Self::List(_) | Self::Map(_) => None,
         }
     }
 }
 
-/// A value without parts, read without the way by JSON, which costs a good part of a call. What is
-/// not plainly read as what it is, is read as its JSON.
+/// A value without parts. It is read directly: by way of `serde_json::Value` takes a good part of the
+/// time of a call. Types that are not numbers or options are read by that way, to the same result.
 #[derive(Clone, Copy)]
 enum Scalar {
     Null,
@@ -91,7 +106,7 @@ impl Scalar {
     }
 }
 
-/// Reads these as what the value is.
+/// Methods that read the value directly.
 macro_rules! read_plainly {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
@@ -100,7 +115,7 @@ macro_rules! read_plainly {
     };
 }
 
-/// Reads these as JSON does.
+/// Methods that read the value as `serde_json::Value` does.
 macro_rules! read_as_json {
     ($($method:ident($($arg:ident: $type:ty),*))*) => {
         $(fn $method<V: Visitor<'de>>(

@@ -1,4 +1,4 @@
-//! The Vault as plugins and hosts use it. The values and locks are the engine's.
+//! The Vault as plugins and hosts use it: a handle whose functions the engine implements.
 
 use std::{marker::PhantomData, ptr::NonNull};
 
@@ -6,30 +6,46 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Data, Error, Interface, Leased, ObjectOf, Result, Shared, Value,
-    abi::{Outcome, VaultContext, VaultTable},
+    abi::{Answer, VaultContext, VaultTable},
     interface::raw::RawObject,
 };
 use raw::{CarryTable, RawValue, ValueCallback};
 
-/// What plugins and host share: named values, and the host's own object.
+/// What plugins and host share: named values, objects with an interface, and live functions.
 ///
-/// A clone is another handle to the same Vault.
+/// The engine gives a plugin its handle in [`Plugin::on_init`](crate::Plugin::on_init) and in each
+/// [`#[invoke]`](macro@crate::invoke) or [`#[live]`](macro@crate::live) function whose first parameter is
+/// `&Vault`. A host has one from `Engine::vault`. A clone is another handle to the same Vault.
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+///
+/// #[invoke]
+/// fn visit(vault: &Vault, name: String) -> Result<u64> {
+///     let add = |visits: &mut u64| {
+///         *visits += 1;
+///         *visits
+///     };
+///     vault.data_bag().update(&format!("visits of {name}"), || 0_u64, add)
+/// }
+/// # fn main() {}
+/// ```
 pub struct Vault {
     context: VaultContext,
     table: &'static VaultTable,
 }
 
 impl Vault {
-    /// Makes a handle of what the engine lends.
+    /// Makes a handle of the engine's context.
     ///
     /// # Safety
-    /// `context` is one that `table` knows, and one of its owners is handed over.
+    /// `context` belongs to `table`, and the caller hands over one reference to it.
     #[doc(hidden)]
     pub unsafe fn from_raw(context: VaultContext, table: &'static VaultTable) -> Self {
         Self { context, table }
     }
 
-    /// The named values.
+    /// The values that plugins and host share by name.
     pub fn data_bag(&self) -> DataBag<'_> {
         DataBag { vault: self }
     }
@@ -39,7 +55,7 @@ impl Vault {
         Live { vault: self }
     }
 
-    /// The host's own object, in which plugins register theirs.
+    /// The objects that plugins and host register by interface and name.
     pub fn extension(&self) -> Extension<'_> {
         Extension { vault: self }
     }
@@ -47,7 +63,7 @@ impl Vault {
 
 impl Clone for Vault {
     fn clone(&self) -> Self {
-        // SAFETY: the context is one that the table knows.
+        // SAFETY: the context belongs to the table.
         unsafe { (self.table.retain)(self.context) };
         Self { ..*self }
     }
@@ -55,7 +71,7 @@ impl Clone for Vault {
 
 impl Drop for Vault {
     fn drop(&mut self) {
-        // SAFETY: the context is one that the table knows; each handle releases it once.
+        // SAFETY: the context belongs to the table; each handle releases it once.
         unsafe { (self.table.release)(self.context) };
     }
 }
@@ -65,25 +81,77 @@ unsafe impl Send for Vault {}
 // SAFETY: as above.
 unsafe impl Sync for Vault {}
 
-/// Named values that host and plugins share.
+/// Values that host and plugins share by name.
 ///
-/// A value belongs to who set it. When that version is replaced its values go with it; those of the
+/// A value belongs to whoever set it: the host, or a version of a plugin. When a version is replaced, its
+/// values are dropped, unless the new version takes them over with [`carry`](Self::carry). Values of the
 /// host and of unchanged plugins stay.
+///
+/// A type of your own needs [`#[derive(Shared)]`](derive@crate::Shared) to be in the DataBag, and
+/// `Serialize` for consoles to show its values.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use hotswap_plugin::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Default, Shared, Serialize, Deserialize)]
+/// struct Scores {
+///     by_player: HashMap<String, u32>,
+///     #[serde(default)] // a version before this one had no such field
+///     rounds: u32,
+/// }
+///
+/// #[derive(Default)]
+/// struct Game;
+///
+/// #[plugin]
+/// impl Plugin for Game {
+///     fn on_init(&self, vault: &Vault) -> Result<()> {
+///         vault.data_bag().carry("scores", Scores::default)?;
+///         Ok(())
+///     }
+/// }
+///
+/// #[invoke]
+/// fn score(vault: &Vault, player: String, points: u32) -> Result<u32> {
+///     let add = |scores: &mut Scores| {
+///         let score = scores.by_player.entry(player).or_default();
+///         *score += points;
+///         *score
+///     };
+///     vault.data_bag().update("scores", Scores::default, add)
+/// }
+///
+/// #[invoke]
+/// fn players(vault: &Vault) -> Result<usize> {
+///     let count = vault.data_bag().read("scores", |scores: &Scores| scores.by_player.len())?;
+///     Ok(count.unwrap_or(0))
+/// }
+/// # fn main() {}
+/// ```
+///
+/// # Locks
+/// Each value has a lock of its own. [`read`](Self::read) lets several threads in at a time,
+/// [`update`](Self::update) and [`modify`](Self::modify) only one. A closure that runs with a value may use
+/// other values; if it uses its own through the DataBag, it gets an error instead of a deadlock.
 pub struct DataBag<'a> {
     vault: &'a Vault,
 }
 
 impl DataBag<'_> {
-    /// Sets a value, replacing any that is there.
+    /// Sets the value of `key`, and replaces the old one, if any.
     ///
     /// # Errors
-    /// When the value that is there is in use by this very thread.
+    /// If a closure on this thread is using the old value, if the calling version has ended, or if it was
+    /// replaced and the old value is not its own to replace.
     pub fn set<T: Shared + Serialize>(&self, key: &str, value: T) -> Result<()> {
         self.put(key, RawValue::new(value), true).map(drop)
     }
 
-    /// Sets a value that does not serialise, replacing any that is there. A console shows its type and
-    /// its owner, and not the value.
+    /// Sets the value of `key` to one that does not implement `Serialize`, and replaces the old one, if
+    /// any. A console shows the type and the owner of the value, but not the value.
     ///
     /// # Errors
     /// As for [`set`](Self::set).
@@ -91,28 +159,29 @@ impl DataBag<'_> {
         self.put(key, RawValue::opaque(value), true).map(drop)
     }
 
-    /// A copy of a value; `None` when there is none.
+    /// A clone of the value of `key`; `None` if there is none.
     ///
     /// # Errors
-    /// When the value has another type; the message says what differs.
+    /// If the value is not a `T`, or a `T` with other fields; the message says what differs.
     pub fn get<T: Shared + Clone>(&self, key: &str) -> Result<Option<T>> {
         self.read(key, T::clone)
     }
 
-    /// Runs `f` with a value, while nobody may change it; `None` when there is none.
+    /// Runs `f` with the value of `key`, which nobody can change meanwhile; `None` if there is none.
     ///
     /// # Errors
-    /// As for [`get`](Self::get), and when this thread is changing the value already.
+    /// As for [`get`](Self::get), and if a closure on this thread is using the value already.
     pub fn read<T: Shared, R>(&self, key: &str, f: impl FnOnce(&T) -> R) -> Result<Option<R>> {
         // SAFETY: the engine calls back with a valid value that nobody writes meanwhile.
         self.with(key, false, |value: NonNull<T>| f(unsafe { value.as_ref() }))
     }
 
-    /// Runs `f` with a value, while nobody else may use it; where there is none, `default` is set
-    /// first.
+    /// Runs `f` with the value of `key`, which nobody else can use meanwhile, and returns what `f` returns.
+    /// If there is no value, `default` makes one first.
     ///
     /// # Errors
-    /// As for [`read`](Self::read).
+    /// As for [`read`](Self::read), and if this version is about to take the value over
+    /// ([`carry`](Self::carry)) and the load is not published yet.
     pub fn update<T: Shared + Serialize, R>(
         &self,
         key: &str,
@@ -127,13 +196,13 @@ impl DataBag<'_> {
         }
         self.put(key, RawValue::new(default()), false)?;
         let result = self.with(key, true, &mut run)?.flatten();
-        result.ok_or_else(|| Error::msg(format_args!("`{key}` was removed meanwhile")))
+        result.ok_or_else(|| Error::msg(format_args!("`{key}` was removed during the update")))
     }
 
-    /// Runs `f` with a value, while nobody else may use it; `None` when there is none.
+    /// Runs `f` with the value of `key`, which nobody else can use meanwhile; `None` if there is none.
     ///
     /// # Errors
-    /// As for [`read`](Self::read).
+    /// As for [`update`](Self::update).
     pub fn modify<T: Shared, R>(
         &self,
         key: &str,
@@ -143,31 +212,32 @@ impl DataBag<'_> {
         self.with(key, true, |mut value: NonNull<T>| f(unsafe { value.as_mut() }))
     }
 
-    /// Takes over a value that the version which this one replaces has set; where there is none,
-    /// `default` is set. To be called in `on_init`.
+    /// Takes over the value of `key` from the version that this one replaces; if there is none, `default`
+    /// makes one. Call it in `on_init`.
     ///
-    /// Where the type is the same, both versions share the value until the old one has ended, so no
-    /// update is lost. Where it changed, the value is migrated through serde: new fields come from
-    /// `#[serde(default)]`, renamed ones from `#[serde(alias)]`. Until the publish the value can be read
-    /// and not changed, and a load that is undone leaves it as it was.
+    /// If the type is the same, both versions share the value until the old one has ended, so no update
+    /// is lost. If the type changed, the value is migrated through serde: new fields get their
+    /// `#[serde(default)]`, renamed fields are found by `#[serde(alias)]`. Until the load is published the
+    /// new version can read the value but not change it. A load that is undone leaves the value as it
+    /// was.
     ///
     /// # What a migration costs
-    /// It runs beside the calls of the old version. A map, a set or a list of std is read in at most
-    /// 64 slices (of 256 elements at least), and whoever changes the value waits for one slice at a
-    /// time. What changed meanwhile is read again. When the new version serves, its calls that use the
-    /// value wait once: at most 50 ms for calls of the old version that are under way, and then until
-    /// the last changes are found by a digest of each element. For 64,000 entries in a map and as many in a
-    /// list the longest call took 0.33 s, in a debug build on a busy machine with two cores
-    /// (2026-11-28, `cargo run -p hotswap-tests --example large_values`).
+    /// A migration runs beside the calls of the old version. It reads a map, a set or a list of std in at
+    /// most 64 slices (of 256 elements at least), and a call that changes the value waits for one slice at
+    /// a time. It reads again what changed meanwhile. When the new version begins to serve, its calls that
+    /// use the value wait once: at most 50 ms for running calls of the old version, and then until a
+    /// digest of each element has shown the last changes. With 64,000 entries in a map and as many in a
+    /// list, the longest call took 0.33 s, in a debug build on a busy machine with two cores (2026-11-28,
+    /// `cargo run -p hotswap-tests --example large_values`).
     ///
-    /// A value of any other type, such as a struct that has a map in it, is read as a whole, and once more
-    /// in that moment if it changed. So give what is large a key of its own. If a call of the old version
-    /// is still under way after that, its changes of the value are errors to it.
+    /// A value of any other type, such as a struct that contains a map, is read as a whole, and at that
+    /// moment once more if it changed. So give a large collection a key of its own. If a call of the old
+    /// version still runs after that, it gets an error when it changes the value.
     ///
     /// # Errors
-    /// When the value cannot be migrated; the message names the field. That undoes the load; so does
-    /// code of the type (its serde, the hash of a key) that does not return when the load is published,
-    /// and where that was working on the value itself, the value is lost.
+    /// If the value cannot be migrated; the message names the field. That undoes the load. So does code of
+    /// the type (its serde, the hash of a key) that does not return while the load is published; if that
+    /// code was working on the value itself, the value is lost.
     pub fn carry<T>(&self, key: &str, default: impl FnOnce() -> T) -> Result<Carried>
     where
         T: Shared + Serialize + DeserializeOwned,
@@ -179,10 +249,11 @@ impl DataBag<'_> {
         Ok(carried)
     }
 
-    /// As [`carry`](Self::carry), for a value that does not serialise, and so cannot be migrated.
+    /// As [`carry`](Self::carry), for a value that does not implement `Serialize`, and so cannot be
+    /// migrated.
     ///
     /// # Errors
-    /// When the type changed. That undoes the load.
+    /// If the type changed. That undoes the load.
     pub fn carry_opaque<T: Shared>(
         &self,
         key: &str,
@@ -196,31 +267,32 @@ impl DataBag<'_> {
     }
 
     fn take_over(&self, key: &str, table: &'static CarryTable) -> Result<Carried> {
-        // SAFETY: the context is one that the table knows.
-        outcome(unsafe { (self.vault.table.bag_carry)(self.vault.context, key, table) })
+        // SAFETY: the context belongs to the table.
+        to_result(unsafe { (self.vault.table.bag_carry)(self.vault.context, key, table) })
     }
 
-    /// Removes a value; says whether there was one.
+    /// Removes the value of `key`; returns whether there was one.
     ///
     /// # Errors
-    /// When this thread is using the value.
+    /// If a closure on this thread is using the value, or if the calling version is being loaded or was
+    /// replaced and the value is not its own to remove.
     pub fn remove(&self, key: &str) -> Result<bool> {
-        // SAFETY: the context is one that the table knows.
-        outcome(unsafe { (self.vault.table.bag_remove)(self.vault.context, key) })
+        // SAFETY: the context belongs to the table.
+        to_result(unsafe { (self.vault.table.bag_remove)(self.vault.context, key) })
     }
 
-    /// The keys, sorted.
+    /// The keys of all values, sorted.
     ///
     /// # Errors
-    /// Only when the engine itself fails.
+    /// Only if the engine itself panics.
     pub fn keys(&self) -> Result<Vec<String>> {
-        // SAFETY: the context is one that the table knows.
-        outcome(unsafe { (self.vault.table.bag_keys)(self.vault.context) })
+        // SAFETY: the context belongs to the table.
+        to_result(unsafe { (self.vault.table.bag_keys)(self.vault.context) })
     }
 
     fn put(&self, key: &str, value: RawValue, replace: bool) -> Result<bool> {
-        // SAFETY: the context is one that the table knows; the value's owner passes to the engine.
-        outcome(unsafe { (self.vault.table.bag_set)(self.vault.context, key, value, replace) })
+        // SAFETY: the context belongs to the table; the engine owns the value from here on.
+        to_result(unsafe { (self.vault.table.bag_set)(self.vault.context, key, value, replace) })
     }
 
     fn with<T: Shared, R>(
@@ -231,120 +303,164 @@ impl DataBag<'_> {
     ) -> Result<Option<R>> {
         let mut call: Call<_, T, _> = Call { f: Some(f), result: None, value: PhantomData };
         let mut callback = ValueCallback::new(&mut call, write);
-        // SAFETY: the context is one that the table knows; the engine calls back at most once, with
-        // a value whose schema is that of `T`, before it returns.
+        // SAFETY: the context belongs to the table; the engine calls back at most once, with a value
+        // whose schema is that of `T`, before it returns.
         let found = unsafe { (self.vault.table.bag_with)(self.vault.context, key, &mut callback) };
-        outcome(found)?;
+        to_result(found)?;
         call.result.transpose().map_err(|panic| std::panic::resume_unwind(panic))
     }
 }
 
-/// A closure on its way through the engine, and what came of it.
+/// A closure that the engine calls back, and its result.
 struct Call<F, T, R> {
     f: Option<F>,
     result: Option<std::thread::Result<R>>,
     value: PhantomData<fn(NonNull<T>)>,
 }
 
-/// Live functions and types: found by name, in the newest generation at the time of the call.
+/// The functions and types that are declared with [`#[live]`](macro@crate::live), found by name in the
+/// generation that serves at the time of the call.
 ///
-/// So a job that was queued before a reload, as the name of a function and the [`Data`] for it, is
-/// handled by the code after it.
+/// A job that was queued before a reload, as the name of a function and the [`Data`] for it, is so done by
+/// the code after the reload.
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+///
+/// /// Does a job that was queued, perhaps by an earlier version.
+/// fn work(vault: &Vault, function: &str, data: &Data) -> Result<Value> {
+///     vault.live().call(function, &[data.value().clone()])
+/// }
+/// ```
 pub struct Live<'a> {
     vault: &'a Vault,
 }
 
 impl Live<'_> {
-    /// Calls a live function.
+    /// Calls the live function named `name`.
     ///
     /// # Errors
-    /// When there is none of that name, an argument does not fit, or it fails or panics.
+    /// If no live function has that name, an argument does not fit its parameter, or the function fails
+    /// or panics.
     pub fn call(&self, name: &str, args: &[Value]) -> Result<Value> {
         // SAFETY: the context is one that the table knows; the arguments live through the call.
-        outcome(unsafe {
+        to_result(unsafe {
             (self.vault.table.live_call)(self.vault.context, name, args.as_ptr(), args.len())
         })
     }
 
-    /// Reads data as the newest live type of its name, and writes it anew: fields that the type has
-    /// gained are filled in.
+    /// Converts data to the live type of its name ([`Data::live_name`]) as it is now: fields that the type
+    /// has gained get their `#[serde(default)]`, fields that it has lost are dropped.
     ///
     /// # Errors
-    /// When there is no such type, or the data does not fit it; the message names the field.
+    /// If no live type has that name, or the data does not fit it; the message names the field.
     pub fn renew(&self, data: &Data) -> Result<Data> {
-        // SAFETY: the context is one that the table knows.
-        outcome(unsafe { (self.vault.table.live_renew)(self.vault.context, data) })
+        // SAFETY: the context belongs to the table.
+        to_result(unsafe { (self.vault.table.live_renew)(self.vault.context, data) })
     }
 }
 
 /// What [`DataBag::carry`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carried {
-    /// There was no value; the default was set.
+    /// There was no value; `default` made one.
     New,
-    /// The value belongs to the host or to a plugin that stays, and stays theirs.
+    /// The value belongs to the host or to a version that is not replaced, and stays theirs.
     Kept,
-    /// The value has the same type, and is shared with the version that is replaced.
+    /// The type is the same: this version shares the value with the version that it replaces.
     Shared,
-    /// The value has another type, and is migrated when the load is published.
+    /// The type changed: the value is migrated, and this version has it when the load is published.
     Migrated,
 }
 
-/// The host's own object.
+/// Objects that plugins and host register by interface and name, so that others find and call them.
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+///
+/// #[interface]
+/// pub trait Cat {
+///     fn meow(&self, times: u32) -> String;
+/// }
+///
+/// struct Tom;
+///
+/// impl Cat for Tom {
+///     fn meow(&self, times: u32) -> String {
+///         vec!["meow"; times as usize].join(" ")
+///     }
+/// }
+///
+/// #[derive(Default)]
+/// struct House;
+///
+/// #[plugin]
+/// impl Plugin for House {
+///     fn on_init(&self, vault: &Vault) -> Result<()> {
+///         vault.extension().register::<dyn Cat, _>("tom", Tom)
+///     }
+/// }
+///
+/// #[invoke]
+/// fn call_tom(vault: &Vault) -> Result<Option<String>> {
+///     Ok(vault.extension().find::<dyn Cat>("tom")?.map(|tom| tom.meow(2)))
+/// }
+/// # fn main() {}
+/// ```
 pub struct Extension<'a> {
     vault: &'a Vault,
 }
 
 impl Extension<'_> {
-    /// Registers an object of an interface under a name; the host and other plugins find it there.
-    ///
-    /// `vault.extension().register::<dyn Cat, _>("tom", Tom)`. The registration ends when this
-    /// version is replaced.
+    /// Registers an object of interface `I` under a name. The registration ends when this version is
+    /// replaced.
     ///
     /// # Errors
-    /// When the name is taken for this interface; the message names who has it.
+    /// If an object of this interface is already registered under the name; the message names its owner.
     pub fn register<I, T>(&self, name: &str, object: T) -> Result<()>
     where
         I: ObjectOf<T> + ?Sized,
         T: Send + Sync + 'static,
     {
         let object = RawObject::new::<I, T>(object);
-        // SAFETY: the context is one that the table knows; the object's owner passes to the engine.
-        outcome(unsafe { (self.vault.table.register)(self.vault.context, name, object) })
+        // SAFETY: the context belongs to the table; the engine owns the object from here on.
+        to_result(unsafe { (self.vault.table.register)(self.vault.context, name, object) })
     }
 
-    /// The object that is registered under a name for an interface, by the host or by a plugin; `None`
-    /// when there is none.
+    /// The object of interface `I` that the host or a plugin has registered under a name; `None` if there
+    /// is none.
     ///
-    /// It keeps the version that registered it in use, so let it go when the work is done: what is to
-    /// be kept is imported.
+    /// It keeps the version that registered it in use, so drop it when the work is done. To keep an object
+    /// of another plugin, import it: see [`ImportSet`](crate::ImportSet).
     ///
     /// # Errors
-    /// When the interface is another where it was registered; the message says what differs.
+    /// If the object's owner was built with another version of the interface; the message says what
+    /// differs.
     pub fn find<I: Interface + ?Sized>(&self, name: &str) -> Result<Option<Leased<I>>> {
         let shape = I::shape();
-        // SAFETY: the context is one that the table knows.
-        let found = outcome(unsafe { (self.vault.table.find)(self.vault.context, &shape, name) })?;
-        // SAFETY: the engine answers with an object of the shape that was asked for.
+        // SAFETY: the context belongs to the table.
+        let found =
+            to_result(unsafe { (self.vault.table.find)(self.vault.context, &shape, name) })?;
+        // SAFETY: the engine returns an object of the shape that was asked for.
         Ok(found.map(|found| unsafe { found.into_leased_unchecked() }))
     }
 
-    /// The names that are registered for an interface, sorted.
+    /// The names under which objects of interface `I` are registered, sorted.
     ///
     /// # Errors
-    /// Only when the engine itself fails.
+    /// Only if the engine itself panics.
     pub fn names<I: Interface + ?Sized>(&self) -> Result<Vec<String>> {
         let shape = I::shape();
-        // SAFETY: the context is one that the table knows.
-        outcome(unsafe { (self.vault.table.names)(self.vault.context, &shape.name) })
+        // SAFETY: the context belongs to the table.
+        to_result(unsafe { (self.vault.table.names)(self.vault.context, &shape.name) })
     }
 }
 
-fn outcome<T>(outcome: Outcome<T>) -> Result<T> {
-    match outcome {
-        Outcome::Ok(value) => Ok(value),
-        Outcome::Err(error) => Err(error),
-        Outcome::Panic(report) => Err(Error::msg(format_args!(
+fn to_result<T>(answer: Answer<T>) -> Result<T> {
+    match answer {
+        Answer::Ok(value) => Ok(value),
+        Answer::Err(error) => Err(error),
+        Answer::Panic(report) => Err(Error::msg(format_args!(
             "the engine panicked at {}: {}",
             report.location, report.message
         ))),
@@ -364,31 +480,31 @@ pub mod raw {
     use super::Call;
     use crate::{
         Shared, TypeSchema,
-        abi::Outcome,
+        abi::Answer,
         image::catch,
         parts::{Change, Kind, Parts, Wanted},
         preview::{Bounds, Preview},
         shared::schema_of,
     };
 
-    /// A value and the functions of its image.
+    /// A value, and the functions for its type in the image that set it.
     #[repr(C)]
     pub struct RawValue {
         pub data: NonNull<()>,
         pub table: *const ValueTable,
     }
 
-    /// The functions of a value's type; lies in the image that set the value.
+    /// The functions for a value's type. It lies in the image that set the value.
     #[repr(C)]
     pub struct ValueTable {
-        pub drop: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
-        pub schema: extern "C" fn() -> Outcome<TypeSchema>,
-        pub to_json: unsafe extern "C" fn(NonNull<()>) -> Outcome<String>,
-        /// A bounded part of the value.
-        pub preview: unsafe extern "C" fn(NonNull<()>, Bounds) -> Outcome<Preview>,
-        /// Parts of the value; `None` if it is no map and no list.
-        pub parts: unsafe extern "C" fn(NonNull<()>, &Wanted) -> Outcome<Option<Parts>>,
-        pub rehome: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
+        pub drop: unsafe extern "C" fn(NonNull<()>) -> Answer<()>,
+        pub schema: extern "C" fn() -> Answer<TypeSchema>,
+        pub to_json: unsafe extern "C" fn(NonNull<()>) -> Answer<String>,
+        /// Makes a preview of the value, of bounded size.
+        pub preview: unsafe extern "C" fn(NonNull<()>, Bounds) -> Answer<Preview>,
+        /// Reads parts of the value; `None` if it is neither a map nor a list.
+        pub parts: unsafe extern "C" fn(NonNull<()>, &Wanted) -> Answer<Option<Parts>>,
+        pub rehome: unsafe extern "C" fn(NonNull<()>) -> Answer<()>,
     }
 
     impl RawValue {
@@ -397,7 +513,7 @@ pub mod raw {
             Self::with(value, TypeTable::<T>::TABLE)
         }
 
-        /// As `new`, of a value that does not serialise.
+        /// As `new`, for a value that does not implement `Serialize`.
         pub fn opaque<T: Shared>(value: T) -> Self {
             Self::with(value, TypeTable::<T>::OPAQUE)
         }
@@ -408,8 +524,7 @@ pub mod raw {
         }
     }
 
-    /// Makes the functions of a value's type; the last three tell the value, what a person sees of it, and
-    /// parts of it.
+    /// Makes the functions for a value's type, of those that depend on whether it is opaque.
     macro_rules! value_table {
         ($ty:ty, $to_json:expr, $preview:expr, $parts:expr) => {
             ValueTable {
@@ -433,19 +548,20 @@ pub mod raw {
         const OPAQUE: &'static ValueTable = &value_table!(T, no_json, no_preview, no_parts);
     }
 
-    /// What taking a value over needs of its new type; lies in the image that takes it over.
+    /// The functions for the new type of a value that is taken over. It lies in the image that takes the
+    /// value over.
     #[repr(C)]
     pub struct CarryTable {
         pub value: ValueTable,
-        pub from_json: extern "C" fn(&str) -> Outcome<RawValue>,
-        /// How parts of a value are told apart, if it has any.
-        pub kind: extern "C" fn() -> Outcome<Option<Kind>>,
-        /// Changes a value of a type that has parts; these are values of the type, too.
+        pub from_json: extern "C" fn(&str) -> Answer<RawValue>,
+        /// How parts of a value are identified; `None` if the type has no parts.
+        pub kind: extern "C" fn() -> Answer<Option<Kind>>,
+        /// Changes parts of a value. `parts`, the new parts, is a value of the same type.
         pub change:
-            unsafe extern "C" fn(NonNull<()>, parts: Option<RawValue>, &Change<'_>) -> Outcome<()>,
+            unsafe extern "C" fn(NonNull<()>, parts: Option<RawValue>, &Change<'_>) -> Answer<()>,
     }
 
-    /// Makes the functions of a type that takes values over.
+    /// Makes the functions for a type that values are taken over to.
     macro_rules! carry_table {
         ($ty:ty, $value:expr, $from_json:expr) => {
             CarryTable {
@@ -484,35 +600,36 @@ pub mod raw {
 
     extern "C" fn from_json<T: Shared + Serialize + DeserializeOwned>(
         json: &str,
-    ) -> Outcome<RawValue> {
+    ) -> Answer<RawValue> {
         catch(|| {
             let value = serde_json::from_str::<T>(json).map_err(|error| {
-                // The text's line and column mean nothing to whoever reads this.
+                // Whoever reads the message does not see the JSON, so its line and column are left out.
                 let text = error.to_string();
-                crate::Error::msg(text.split(" at line ").next().unwrap_or(&text))
+                let place = format!(" at line {} column {}", error.line(), error.column());
+                crate::Error::msg(text.strip_suffix(&place).unwrap_or(&text))
             });
-            Outcome::from_result(value.map(RawValue::new))
+            Answer::from_result(value.map(RawValue::new))
         })
     }
 
-    extern "C" fn kind<T: Shared>() -> Outcome<Option<Kind>> {
-        catch(|| Outcome::Ok(T::patch().map(|patch| patch.kind())))
+    extern "C" fn kind<T: Shared>() -> Answer<Option<Kind>> {
+        catch(|| Answer::Ok(T::patch().map(|patch| patch.kind())))
     }
 
     unsafe extern "C" fn change<T: Shared>(
         value: NonNull<()>,
         parts: Option<RawValue>,
         change: &Change<'_>,
-    ) -> Outcome<()> {
-        // SAFETY: the engine has the value for itself.
+    ) -> Answer<()> {
+        // SAFETY: nobody else uses the value meanwhile.
         let value = unsafe { value.cast::<T>().as_mut() };
-        // SAFETY: the engine passes a value that `from_json` of this type made, and forgets it.
+        // SAFETY: the engine passes a value that `from_json` of this type made, and does not use it again.
         let parts = parts.map(|parts| unsafe { Box::from_raw(parts.data.cast::<T>().as_ptr()) });
         catch(|| {
             if let Some(patch) = T::patch() {
                 patch.apply(value, parts.map(|parts| *parts), change);
             }
-            Outcome::Ok(())
+            Answer::Ok(())
         })
     }
 
@@ -520,10 +637,10 @@ pub mod raw {
     #[repr(C)]
     pub struct ValueCallback {
         pub fingerprint: u64,
-        pub schema: extern "C" fn() -> Outcome<TypeSchema>,
+        pub schema: extern "C" fn() -> Answer<TypeSchema>,
         pub write: bool,
-        /// Replaces pointers into other images by such into the one that calls.
-        pub rehome: unsafe extern "C" fn(NonNull<()>) -> Outcome<()>,
+        /// Replaces pointers into other images by pointers into the calling one.
+        pub rehome: unsafe extern "C" fn(NonNull<()>) -> Answer<()>,
         pub run: unsafe extern "C" fn(context: *mut (), value: NonNull<()>),
         pub context: *mut (),
     }
@@ -545,68 +662,67 @@ pub mod raw {
         }
     }
 
-    unsafe extern "C" fn drop_value<T>(value: NonNull<()>) -> Outcome<()> {
+    unsafe extern "C" fn drop_value<T>(value: NonNull<()>) -> Answer<()> {
         // SAFETY: the value was leaked from a `Box<T>`, and the engine drops it once.
         let value = unsafe { Box::from_raw(value.cast::<T>().as_ptr()) };
         catch(|| {
             drop(value);
-            Outcome::Ok(())
+            Answer::Ok(())
         })
     }
 
-    pub extern "C" fn schema<T: Shared>() -> Outcome<TypeSchema> {
-        catch(|| Outcome::Ok(TypeSchema::clone(&schema_of::<T>())))
+    pub extern "C" fn schema<T: Shared>() -> Answer<TypeSchema> {
+        catch(|| Answer::Ok(TypeSchema::clone(&schema_of::<T>())))
     }
 
-    unsafe extern "C" fn to_json<T: Serialize>(value: NonNull<()>) -> Outcome<String> {
-        // SAFETY: the engine holds the value's lock.
+    unsafe extern "C" fn to_json<T: Serialize>(value: NonNull<()>) -> Answer<String> {
+        // SAFETY: the engine has locked the value for reading.
         let value = unsafe { value.cast::<T>().as_ref() };
-        catch(|| Outcome::from_result(serde_json::to_string(value).map_err(Into::into)))
+        catch(|| Answer::from_result(serde_json::to_string(value).map_err(Into::into)))
     }
 
     unsafe extern "C" fn preview<T: Serialize>(
         value: NonNull<()>,
         bounds: Bounds,
-    ) -> Outcome<Preview> {
-        // SAFETY: the engine holds the value's lock.
+    ) -> Answer<Preview> {
+        // SAFETY: the engine has locked the value for reading.
         let value = unsafe { value.cast::<T>().as_ref() };
-        catch(|| Outcome::from_result(Preview::of(value, bounds).map_err(crate::Error::msg)))
+        catch(|| Answer::from_result(Preview::of(value, bounds).map_err(crate::Error::msg)))
     }
 
-    unsafe extern "C" fn no_preview(_: NonNull<()>, _: Bounds) -> Outcome<Preview> {
-        Outcome::Err(crate::Error::msg("it is opaque"))
+    unsafe extern "C" fn no_preview(_: NonNull<()>, _: Bounds) -> Answer<Preview> {
+        Answer::Err(crate::Error::msg("the value is opaque"))
     }
 
     unsafe extern "C" fn parts<T: Serialize>(
         value: NonNull<()>,
         wanted: &Wanted,
-    ) -> Outcome<Option<Parts>> {
-        // SAFETY: the engine holds the value's lock.
+    ) -> Answer<Option<Parts>> {
+        // SAFETY: the engine has locked the value for reading.
         let value = unsafe { value.cast::<T>().as_ref() };
-        catch(|| Outcome::from_result(Parts::of(value, wanted).map_err(crate::Error::msg)))
+        catch(|| Answer::from_result(Parts::of(value, wanted).map_err(crate::Error::msg)))
     }
 
-    unsafe extern "C" fn no_parts(_: NonNull<()>, _: &Wanted) -> Outcome<Option<Parts>> {
-        Outcome::Ok(None)
+    unsafe extern "C" fn no_parts(_: NonNull<()>, _: &Wanted) -> Answer<Option<Parts>> {
+        Answer::Ok(None)
     }
 
-    unsafe extern "C" fn no_json(_: NonNull<()>) -> Outcome<String> {
-        Outcome::Err(crate::Error::msg(
-            "it is opaque: it was set as a value that does not serialise",
-        ))
+    unsafe extern "C" fn no_json(_: NonNull<()>) -> Answer<String> {
+        Answer::Err(crate::Error::msg("the value is opaque: it does not implement `Serialize`"))
     }
 
-    extern "C" fn not_from_json(_: &str) -> Outcome<RawValue> {
-        let message = "its new type is opaque: it is taken over as a value that does not serialise";
-        Outcome::Err(crate::Error::msg(message))
+    extern "C" fn not_from_json(_: &str) -> Answer<RawValue> {
+        let message =
+            "the new version takes the value over with `carry_opaque`, which migrates nothing";
+        Answer::Err(crate::Error::msg(message))
     }
 
-    unsafe extern "C" fn rehome<T: Shared>(value: NonNull<()>) -> Outcome<()> {
-        // SAFETY: the engine holds the value's lock for writing.
+    unsafe extern "C" fn rehome<T: Shared>(value: NonNull<()>) -> Answer<()> {
+        // SAFETY: the engine has locked the value for writing.
         let value = unsafe { value.cast::<T>().as_mut() };
         catch(|| {
             value.rehome();
-            Outcome::Ok(())
+            Answer::Ok(())
         })
     }
 

@@ -270,7 +270,7 @@ pub fn preview() -> Preview {
         })),
         change(json!({
             "item": "live_type", "name": "LiveFire", "change": "changed",
-            "detail": "`pace` was added, and may be missing", "is_breaking": false,
+            "detail": "`pace` was added and is optional", "is_breaking": false,
         })),
     ];
     let greetings = ValuePreview {

@@ -163,11 +163,8 @@ fn shape_difference(
     let (old, new) = (parse(&old.returns), parse(&new.returns));
     // Of a result it is the caller who reads the new one as the old one.
     is_breaking |= schema_changes(&new, &old).iter().any(|change| change.is_breaking);
-    texts.extend(schema_changes(&old, &new).iter().map(|change| {
-        // That something must be there is for whoever gives a value, and nobody gives a result.
-        let text = change.text.strip_suffix(", and must be there").unwrap_or(&change.text);
-        format!("in the result, {text}")
-    }));
+    let changes = schema_changes(&old, &new);
+    texts.extend(changes.iter().map(|change| format!("in the result, {}", change.read_text())));
     (!texts.is_empty()).then(|| (texts.join(", "), is_breaking))
 }
 
@@ -226,8 +223,7 @@ mod tests {
         };
         assert_eq!(difference(&["name"], &["names"]), None);
         let told = |text: &str, is_breaking| Some((text.to_owned(), is_breaking));
-        let renamed =
-            "in `guest`, `who` was added, and must be there, in `guest`, `name` was removed";
+        let renamed = "in `guest`, `who` was added and is required, in `guest`, `name` was removed";
         assert_eq!(difference(&["who"], &["names"]), told(renamed, true));
         assert_eq!(difference(&[], &["names"]), told("in `guest`, `name` was removed", false));
         assert_eq!(difference(&["name"], &[]), told("in the result, `names` was removed", true));
@@ -238,11 +234,9 @@ mod tests {
         optional["required"] = json!([]);
         let lax = meet(&optional, &optional);
         let strict = meet(&fields(&["name"]), &fields(&["name"]));
-        let tighter =
-            "in `guest`, `name` must be there now, in the result, `name` must be there now";
+        let tighter = "in `guest`, `name` is required now, in the result, `name` is required now";
         assert_eq!(shape_difference(&lax, &strict), told(tighter, true));
-        let looser =
-            "in `guest`, `name` may be missing now, in the result, `name` may be missing now";
+        let looser = "in `guest`, `name` is optional now, in the result, `name` is optional now";
         assert_eq!(shape_difference(&strict, &lax), told(looser, true));
     }
 }

@@ -1,19 +1,20 @@
-//! What an artifact says of itself: plain bytes in a section of their own, read without running it.
+//! The description of itself that an artifact contains: plain bytes in a section of their own, which the
+//! engine reads without running the artifact.
 
-/// The section of the file that holds the [`Descriptor`].
+/// The section of the file that contains the [`Descriptor`].
 pub const SECTION: &str = ".hotswap";
 
-/// How a descriptor begins.
+/// The first bytes of a descriptor.
 pub const MAGIC: [u8; 16] = *b"HOTSWAP-PLUGIN\r\n";
 
 /// The version of everything in [`crate::abi`].
 pub const ABI_VERSION: u32 = 3;
 
-/// Text in a fixed number of bytes, padded with zeros.
+/// A text in a fixed number of bytes, padded with zeros.
 pub type Text<const N: usize> = [u8; N];
 
-/// What an artifact says of itself. All of it is plain bytes, so that a file from any toolchain can
-/// be read; `magic`, `abi_version` and `size` keep their places in every version.
+/// An artifact's description of itself. It consists of plain bytes, so that a file from any toolchain can
+/// be read. `magic`, `abi_version` and `size` keep their places in every version of it.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Descriptor {
@@ -31,13 +32,13 @@ pub struct Descriptor {
     pub target: Text<64>,
     /// `unwind` or `abort`.
     pub panic_strategy: Text<16>,
-    /// The version of this crate, and a hash of its source.
+    /// The version of `hotswap-plugin`, and a hash of its source.
     pub plugin_crate_version: Text<32>,
     /// The plugin's name.
     pub name: Text<96>,
-    /// The plugin crate's version.
+    /// The version of the plugin's crate.
     pub crate_version: Text<32>,
-    /// What `hotswap build` writes after linking.
+    /// The part that `hotswap build` writes after linking.
     pub stamp: Stamp,
 }
 
@@ -45,17 +46,19 @@ pub struct Descriptor {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Stamp {
-    /// The first half of BLAKE3 of the file with the whole stamp zeroed: what code this is.
+    /// The build id, which identifies the code: the first half of the BLAKE3 hash of the file with the
+    /// whole stamp zeroed.
     pub build_id: [u8; 16],
-    /// The first half of BLAKE3 of the stamp with this field zeroed: nobody changed the rest.
+    /// A checksum of the other fields: the first half of the BLAKE3 hash of the stamp with this field
+    /// zeroed.
     pub seal: [u8; 16],
     /// The commit; empty outside a git repository.
     pub commit: Text<64>,
-    /// The branch; empty when detached.
+    /// The branch; empty if HEAD is detached.
     pub branch: Text<128>,
-    /// When it was committed, in seconds since the Unix epoch, little-endian.
+    /// The time of the commit, in seconds since the Unix epoch, little-endian.
     pub commit_time: [u8; 8],
-    /// 1 when the work tree differed from the commit.
+    /// 1 if the work tree differed from the commit, little-endian.
     pub dirty: [u8; 8],
 }
 
@@ -69,7 +72,7 @@ impl Descriptor {
     /// The descriptor of a plugin that this compiler builds.
     ///
     /// # Panics
-    /// At compile time, when a text is longer than its field.
+    /// At compile time, if a text is longer than its field.
     pub const fn new(name: &str, crate_version: &str) -> Self {
         Self {
             magic: MAGIC,

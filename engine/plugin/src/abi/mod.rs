@@ -1,9 +1,9 @@
-//! What host and image call each other through. Private to Hotswap: it changes without notice, and
-//! the descriptor's [`ABI_VERSION`](descriptor::ABI_VERSION) changes with it.
+//! The functions through which host and image call each other. They are private to Hotswap and change
+//! without notice; the descriptor's [`ABI_VERSION`](descriptor::ABI_VERSION) changes with them.
 //!
-//! Rust types appear in these signatures. That is sound because the gate lets an image in only
-//! when the same compiler built it against the same version of this crate, and because what they
-//! own is allocated by the host's allocator on both sides.
+//! Rust types appear in these signatures. That is sound for two reasons. The gate lets an image in only if
+//! the same compiler built it against the same source of this crate. And both sides allocate with the
+//! host's allocator, so either may free what the other allocated.
 
 pub mod descriptor;
 
@@ -27,37 +27,40 @@ use crate::{
 /// The symbol that an image exports beside its descriptor.
 pub const ATTACH_SYMBOL: &str = "hotswap_attach";
 
-/// The type of [`ATTACH_SYMBOL`]; null means that attaching panicked.
+/// The type of [`ATTACH_SYMBOL`]. The function returns null if attaching panicked.
 pub type Attach = unsafe extern "C" fn(&'static HostTable) -> *const PluginTable;
 
-/// What comes back from a call into another image.
+/// The answer of a function in another image.
 #[derive(Debug, Clone)]
 #[repr(C)]
-pub enum Outcome<T> {
-    /// It returned.
+pub enum Answer<T> {
+    /// The function returned a value.
     Ok(T),
-    /// It returned an error.
+    /// The function returned an error.
     Err(Error),
-    /// It panicked; the panic ended on its own side.
+    /// The function panicked. Its own side caught the panic.
     Panic(PanicReport),
 }
 
-impl<T> Outcome<T> {
-    /// Goes on with the value.
-    pub fn then<U>(self, next: impl FnOnce(T) -> Outcome<U>) -> Outcome<U> {
+/// The name by which the engine still knows [`Answer`].
+pub use Answer as Outcome;
+
+impl<T> Answer<T> {
+    /// Continues with the value, if there is one.
+    pub fn then<U>(self, next: impl FnOnce(T) -> Answer<U>) -> Answer<U> {
         match self {
             Self::Ok(value) => next(value),
-            Self::Err(error) => Outcome::Err(error),
-            Self::Panic(report) => Outcome::Panic(report),
+            Self::Err(error) => Answer::Err(error),
+            Self::Panic(report) => Answer::Panic(report),
         }
     }
 
-    /// Makes another value of it.
-    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Outcome<U> {
-        self.then(|value| Outcome::Ok(make(value)))
+    /// Converts the value, if there is one.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Answer<U> {
+        self.then(|value| Answer::Ok(make(value)))
     }
 
-    /// Wraps what a function returned.
+    /// Wraps the result of a function that did not panic.
     pub fn from_result(result: crate::Result<T>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
@@ -72,7 +75,7 @@ impl<T> Outcome<T> {
 pub struct PanicReport {
     /// The panic's message.
     pub message: String,
-    /// `src/lib.rs:12:5`
+    /// The place in the source: `src/lib.rs:12:5`.
     pub location: String,
 }
 
@@ -80,30 +83,31 @@ pub struct PanicReport {
 #[derive(Debug)]
 #[repr(C)]
 pub struct LogEvent {
-    /// 1 error … 5 trace.
+    /// The level: 1 error, 2 warn, 3 info, 4 debug, 5 trace.
     pub level: u8,
-    /// Its target.
+    /// The target, usually a module's path.
     pub target: String,
-    /// Its message.
+    /// The message.
     pub message: String,
-    /// Source file, if known.
+    /// The source file; `None` if it is not known.
     pub file: Option<String>,
-    /// Source line, if known.
+    /// The line in the source file; `None` if it is not known.
     pub line: Option<u32>,
-    /// Its other fields.
+    /// The other fields.
     pub fields: Vec<(String, Value)>,
 }
 
-/// Names the version that a call from an image concerns; made and read by the engine only.
+/// Identifies the version that calls the host. Only the engine makes and reads it.
 pub type HostContext = *const c_void;
 
-/// The type of a destructor that a thread runs.
+/// The type of a destructor of a thread-local.
 pub type ThreadDestructor = unsafe extern "C" fn(*mut c_void);
 
 /// The type of a thread's first function. `pthread_exit` unwinds out of it.
 pub type ThreadStart = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
-/// The functions of the system's loader, for an image to call itself: they look at who calls them.
+/// The functions of the system's loader. An image must call them itself, since their results depend on the
+/// library that calls them.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct LoaderTable {
@@ -125,30 +129,30 @@ pub struct LoaderTable {
     ) -> *mut c_void,
 }
 
-/// What an image may ask of its host. It outlives the image.
+/// The functions of the host that an image calls. The table outlives the image.
 #[repr(C)]
 pub struct HostTable {
-    /// Handed back in every call.
+    /// The first argument of the functions that need it.
     pub context: HostContext,
-    /// The host's allocator; the context says whose the memory is, for hosts that count that.
+    /// Allocates with the host's allocator, which may count the memory of each version.
     pub alloc: unsafe extern "C" fn(HostContext, size: usize, align: usize) -> *mut u8,
-    /// The host's allocator, zeroing.
+    /// As `alloc`, for zeroed memory.
     pub alloc_zeroed: unsafe extern "C" fn(HostContext, size: usize, align: usize) -> *mut u8,
-    /// The host's allocator.
+    /// Reallocates with the host's allocator.
     pub realloc:
         unsafe extern "C" fn(old: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8,
-    /// The host's allocator.
+    /// Frees with the host's allocator.
     pub dealloc: unsafe extern "C" fn(old: *mut u8, size: usize, align: usize),
-    /// Keeps a thread-local's destructor for the calling thread.
+    /// Registers the destructor of a thread-local of the calling thread.
     pub thread_at_exit:
         unsafe extern "C" fn(HostContext, dtor: ThreadDestructor, object: *mut c_void) -> c_int,
-    /// Makes a key for a value per thread; negative on failure.
+    /// Creates a key for a value of each thread; returns a negative number on failure.
     pub key_create: unsafe extern "C" fn(HostContext, dtor: Option<ThreadDestructor>) -> i64,
-    /// Forgets a key.
+    /// Deletes a key.
     pub key_delete: unsafe extern "C" fn(HostContext, key: u32) -> c_int,
     /// Sets the calling thread's value of a key.
     pub key_set: unsafe extern "C" fn(HostContext, key: u32, value: *const c_void) -> c_int,
-    /// The calling thread's value of a key.
+    /// Returns the calling thread's value of a key.
     pub key_get: unsafe extern "C" fn(HostContext, key: u32) -> *mut c_void,
     /// Starts a thread that leases the image for its whole life.
     pub thread_create: unsafe extern "C" fn(
@@ -158,111 +162,110 @@ pub struct HostTable {
         start: ThreadStart,
         argument: *mut c_void,
     ) -> c_int,
-    /// `getenv`, under the lock of the host's `std`. The text stays as long as the image.
+    /// `getenv`, under the lock of the host's `std`. The text stays valid as long as the image is mapped.
     pub get_variable: unsafe extern "C" fn(HostContext, name: *const c_char) -> *mut c_char,
-    /// `setenv`, or `unsetenv` where there is no value, under the lock of the host's `std`.
+    /// `setenv`, or `unsetenv` if `value` is null, under the lock of the host's `std`.
     pub set_variable:
         unsafe extern "C" fn(name: *const c_char, value: *const c_char, replace: c_int) -> c_int,
-    /// `putenv`, which copies the text; as above.
+    /// `putenv`, under the lock of the host's `std`. It copies the text.
     pub put_variable: unsafe extern "C" fn(text: *const c_char) -> c_int,
-    /// `clearenv`; as above.
+    /// `clearenv`, under the lock of the host's `std`.
     pub clear_variables: unsafe extern "C" fn() -> c_int,
-    /// `sigaction`; the host remembers which handlers the image has set.
+    /// `sigaction`. The host remembers which handlers the image has set.
     pub signal_action: unsafe extern "C" fn(
         HostContext,
         signal: c_int,
         action: *const c_void,
         old: *mut c_void,
     ) -> c_int,
-    /// `signal`; as above.
+    /// `signal`. The host remembers which handlers the image has set.
     pub signal_handler: unsafe extern "C" fn(HostContext, signal: c_int, handler: usize) -> usize,
     /// The functions of the loader.
     pub loader: LoaderTable,
-    /// The image has opened a library, or itself; false where it may not have it.
+    /// Notes that the image has opened a library, or itself. Returns false if the image must not use it.
     pub library_opened: unsafe extern "C" fn(HostContext, file: *const c_char) -> bool,
-    /// The image has looked a symbol up; false where it may not have it.
+    /// Notes that the image has looked up a symbol. Returns false if the image must not use it.
     pub symbol_found:
         unsafe extern "C" fn(HostContext, name: *const c_char, address: *const c_void) -> bool,
-    /// The image gives libc a pointer to keep, by calling a function of this name; false where it may
-    /// not.
+    /// Notes that the image is about to give libc a pointer to keep, by a call of `function`. Returns
+    /// false if it must not.
     pub pointer_given:
         unsafe extern "C" fn(HostContext, function: &str, pointer: *const c_void) -> bool,
     /// Starts a task on the host's runtime.
-    pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Outcome<()>,
-    /// Whether the calling thread is in a call that the engine makes, which catches panics.
+    pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Answer<()>,
+    /// Whether the calling thread is in a call of the engine, where panics are caught.
     pub is_in_call: unsafe extern "C" fn() -> bool,
-    /// A future of the host's that ends after a while.
-    pub sleep: unsafe extern "C" fn(HostContext, duration: Duration) -> Outcome<RawFuture>,
-    /// The least grave level that the host's log takes: 0 none, 1 error … 5 trace.
+    /// Makes a future that ends after `duration`.
+    pub sleep: unsafe extern "C" fn(HostContext, duration: Duration) -> Answer<RawFuture>,
+    /// The least severe level that the host logs: 0 none, 1 error … 5 trace.
     pub max_log_level: unsafe extern "C" fn() -> u8,
     /// Writes to the host's log.
     pub log: unsafe extern "C" fn(HostContext, event: LogEvent),
 }
 
-// SAFETY: the context is only handed back, and the functions may be called on any thread.
+// SAFETY: images only pass the context on, and the functions may be called on any thread.
 unsafe impl Send for HostTable {}
 // SAFETY: as above.
 unsafe impl Sync for HostTable {}
 
-/// What the engine may ask of an image. Every function catches the panics of its own side.
+/// The functions of an image that the engine calls. Each catches the panics of its own side.
 #[repr(C)]
 pub struct PluginTable {
-    /// The descriptor as it lies in the image; null when the plugin is linked into the host.
+    /// The image's descriptor; null if the plugin is linked into the host.
     pub descriptor: *const descriptor::Descriptor,
-    /// Handed back in every call.
+    /// The first argument of each function.
     pub instance: *const crate::image::Instance,
     /// Makes the plugin's instance.
-    pub create: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<()>,
-    /// Tells the functions that can be called by number.
+    pub create: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
+    /// Lists the functions that can be called by number.
     pub describe:
-        unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<FunctionDescription>>,
-    /// Tells the live types.
+        unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<FunctionDescription>>,
+    /// Lists the live types.
     pub describe_types:
-        unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<LiveTypeDescription>>,
-    /// Tells the types that may cross and have no parameters.
+        unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<LiveTypeDescription>>,
+    /// Lists the types that have `#[derive(Shared)]` and no type parameters.
     pub describe_shared:
-        unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<TypeSchema>>,
-    /// Reads a value as the live type of a number, and writes it anew.
+        unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<TypeSchema>>,
+    /// Reads a value as the live type number `index`, and makes a value of it again.
     pub renew: unsafe extern "C" fn(
         *const crate::image::Instance,
         index: usize,
         value: &Value,
-    ) -> Outcome<Value>,
+    ) -> Answer<Value>,
     /// See [`crate::Plugin::reloadable`].
-    pub reloadable: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<bool>,
+    pub reloadable: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<bool>,
     /// See [`crate::Plugin::export`].
-    pub export: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Option<RawObject>>,
-    /// What [`crate::Plugin::import`] asks for.
-    pub requests:
-        unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<Vec<ImportRequest>>,
-    /// Hands over what was found for the requests, in their order.
+    pub export: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Option<RawObject>>,
+    /// Lists what the plugin imports: the requests of [`crate::Plugin::import`].
+    pub requests: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<ImportRequest>>,
+    /// Hands over the objects that were found for the requests, in their order.
     pub bind: unsafe extern "C" fn(
         *const crate::image::Instance,
         objects: Vec<Option<BoundObject>>,
-    ) -> Outcome<()>,
+    ) -> Answer<()>,
     /// See [`crate::Plugin::on_load`].
-    pub on_load: unsafe extern "C" fn(*const crate::image::Instance, &Data) -> Outcome<()>,
-    /// Hands the Vault over, then see [`crate::Plugin::on_init`].
-    pub on_init: unsafe extern "C" fn(*const crate::image::Instance, Vault) -> Outcome<()>,
+    pub on_load: unsafe extern "C" fn(*const crate::image::Instance, &Data) -> Answer<()>,
+    /// Keeps the Vault's handle and calls [`crate::Plugin::on_init`].
+    pub on_init: unsafe extern "C" fn(*const crate::image::Instance, Vault) -> Answer<()>,
     /// See [`crate::Plugin::on_free`].
-    pub on_free: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<()>,
-    /// Calls the function of a number that `describe` told.
+    pub on_free: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
+    /// Calls function number `index`, one that is not `async`.
     pub invoke: unsafe extern "C" fn(
         *const crate::image::Instance,
         index: usize,
         args: *const Value,
         count: usize,
-    ) -> Outcome<Value>,
-    /// Begins a call of the `async` function of a number.
+    ) -> Answer<Value>,
+    /// Begins a call of function number `index`, one that is `async`.
     pub start: unsafe extern "C" fn(
         *const crate::image::Instance,
         index: usize,
         args: *const Value,
         count: usize,
-    ) -> Outcome<RawFuture>,
-    /// Makes what calls are handed, and tells how to call the functions with Rust types; after `on_init`,
-    /// and before any call.
-    pub typed_calls: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<TypedCalls>,
+    ) -> Answer<RawFuture>,
+    /// Makes the context of all calls, and lists how to call the functions with Rust types. It must be
+    /// called after `on_init` and before any call.
+    pub typed_calls: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<TypedCalls>,
     /// See [`crate::Plugin::invoke_func`].
     pub invoke_func: unsafe extern "C" fn(
         *const crate::image::Instance,
@@ -270,17 +273,17 @@ pub struct PluginTable {
         name_len: usize,
         args: *const Value,
         count: usize,
-    ) -> Outcome<Value>,
-    /// Drops the instance and what attaching installed; nothing is called afterwards.
-    pub detach: unsafe extern "C" fn(*const crate::image::Instance) -> Outcome<()>,
+    ) -> Answer<Value>,
+    /// Drops the instance and what attaching installed. No function may be called afterwards.
+    pub detach: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
 }
 
 /// How to call the functions of an image with Rust types. It is valid until the image is detached.
 #[repr(C)]
 pub struct TypedCalls {
-    /// Handed in to each.
+    /// The first argument of each call.
     pub context: *const Context<'static>,
-    /// By number; none where a type of the signature is not `Shared`.
+    /// The calls by the numbers of their functions; `None` if the function has no call with Rust types.
     pub calls: Vec<Option<TypedCall>>,
 }
 
@@ -288,57 +291,54 @@ pub struct TypedCalls {
 // `Vault`.
 unsafe impl Send for TypedCalls {}
 
-/// Names the owner and the store that a Vault's call concerns; made and read by the engine only.
+/// Identifies a Vault and the owner of a handle to it. Only the engine makes and reads it.
 pub type VaultContext = *const c_void;
 
-/// What a [`Vault`] asks of its host. It lives as long as the process.
+/// The functions of the engine behind a [`Vault`]. The table lives as long as the process.
 #[repr(C)]
 pub struct VaultTable {
-    /// One more owner of the context.
+    /// Adds a reference to the context.
     pub retain: unsafe extern "C" fn(VaultContext),
-    /// One owner less.
+    /// Removes a reference to the context.
     pub release: unsafe extern "C" fn(VaultContext),
-    /// Stores a value under a key; the host owns it afterwards, also on failure.
-    /// Without `replace` a value that is there stays; says whether the new one was stored.
+    /// Sets the value of a key, and returns whether it did: without `replace`, an old value stays. The
+    /// engine owns the value afterwards, also on failure.
     pub bag_set: unsafe extern "C" fn(
         VaultContext,
         key: &str,
         value: RawValue,
         replace: bool,
-    ) -> Outcome<bool>,
-    /// Calls back with the value under a key, locked; says whether there was one.
-    pub bag_with: unsafe extern "C" fn(
-        VaultContext,
-        key: &str,
-        callback: &mut ValueCallback,
-    ) -> Outcome<bool>,
+    ) -> Answer<bool>,
+    /// Locks the value of a key and calls back with it; returns whether there was one.
+    pub bag_with:
+        unsafe extern "C" fn(VaultContext, key: &str, callback: &mut ValueCallback) -> Answer<bool>,
     /// Takes a value over from a version that is replaced.
     pub bag_carry: unsafe extern "C" fn(
         VaultContext,
         key: &str,
         table: &'static CarryTable,
-    ) -> Outcome<Carried>,
-    /// Removes a value; says whether there was one.
-    pub bag_remove: unsafe extern "C" fn(VaultContext, key: &str) -> Outcome<bool>,
-    /// The keys, sorted.
-    pub bag_keys: unsafe extern "C" fn(VaultContext) -> Outcome<Vec<String>>,
-    /// Calls the newest live function of a name.
+    ) -> Answer<Carried>,
+    /// Removes the value of a key; returns whether there was one.
+    pub bag_remove: unsafe extern "C" fn(VaultContext, key: &str) -> Answer<bool>,
+    /// Lists the keys, sorted.
+    pub bag_keys: unsafe extern "C" fn(VaultContext) -> Answer<Vec<String>>,
+    /// Calls the live function named `name`.
     pub live_call: unsafe extern "C" fn(
         VaultContext,
         name: &str,
         args: *const Value,
         count: usize,
-    ) -> Outcome<Value>,
-    /// Reads data as the newest live type of its name, and writes it anew.
-    pub live_renew: unsafe extern "C" fn(VaultContext, data: &Data) -> Outcome<Data>,
-    /// Registers an object in the Extension; the host owns it afterwards, also on failure.
-    pub register: unsafe extern "C" fn(VaultContext, name: &str, object: RawObject) -> Outcome<()>,
-    /// Lends the object that is registered under a name for an interface.
+    ) -> Answer<Value>,
+    /// Converts data to the live type of its name.
+    pub live_renew: unsafe extern "C" fn(VaultContext, data: &Data) -> Answer<Data>,
+    /// Registers an object under a name. The engine owns the object afterwards, also on failure.
+    pub register: unsafe extern "C" fn(VaultContext, name: &str, object: RawObject) -> Answer<()>,
+    /// Lends the object of an interface that is registered under a name.
     pub find: unsafe extern "C" fn(
         VaultContext,
         shape: &InterfaceShape,
         name: &str,
-    ) -> Outcome<Option<BoundObject>>,
-    /// The names that are registered for an interface, sorted.
-    pub names: unsafe extern "C" fn(VaultContext, interface: &str) -> Outcome<Vec<String>>,
+    ) -> Answer<Option<BoundObject>>,
+    /// Lists the names under which objects of an interface are registered, sorted.
+    pub names: unsafe extern "C" fn(VaultContext, interface: &str) -> Answer<Vec<String>>,
 }

@@ -1,4 +1,5 @@
-//! The image's allocator: the host's, so that either side may drop what the other made.
+//! The image's allocator: it forwards to the host's, so that either side may free what the other
+//! allocated.
 
 use std::{
     alloc::{GlobalAlloc, Layout},
@@ -9,14 +10,14 @@ use std::{
 
 use super::host;
 
-/// What `std` allocates when something is printed for the first time, and has no way to give back.
+/// The size of the buffer that `std` allocates when the image prints for the first time, and never frees.
 const STDOUT_BUFFER_BYTES: usize = 1024;
 
-/// Whether so much was allocated at once.
+/// Whether an allocation of that size was made.
 static MAY_HAVE_PRINTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the image may have printed something: where it has not, nobody should ask for its stdout,
-/// which makes the buffer.
+/// Whether the image may have printed something. If it has not, its stdout must not be flushed at the end:
+/// that alone would allocate the buffer.
 pub(super) fn may_have_printed() -> bool {
     MAY_HAVE_PRINTED.load(Ordering::Relaxed)
 }
@@ -25,7 +26,7 @@ pub(super) fn may_have_printed() -> bool {
 #[doc(hidden)]
 pub struct HostAllocator;
 
-// SAFETY: every request goes unchanged to the host's allocator, which upholds the contract.
+// SAFETY: every call goes unchanged to the host's allocator, which upholds the contract.
 unsafe impl GlobalAlloc for HostAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let host = attached();
@@ -53,12 +54,13 @@ unsafe impl GlobalAlloc for HostAllocator {
     }
 }
 
-/// The host. An image that something else than an engine has opened has none; memory from elsewhere
-/// would later be freed into the host's allocator, so the process ends instead.
+/// The host. An image has none if something other than an engine opened it. The process ends then: memory
+/// from another allocator would later be freed with the host's.
 fn attached() -> &'static crate::abi::HostTable {
     host().unwrap_or_else(|| {
-        let _ = std::io::stderr()
-            .write_all(b"hotswap: a plugin's code runs in a file that no engine has opened\n");
+        let _ = std::io::stderr().write_all(
+            b"hotswap: something other than a Hotswap engine opened this plugin's file\n",
+        );
         abort()
     })
 }

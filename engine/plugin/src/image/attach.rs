@@ -1,4 +1,4 @@
-//! The engine's way into an image.
+//! The functions through which the engine calls an image.
 
 use std::{
     io::Write as _,
@@ -10,42 +10,44 @@ use super::{HOST, StaticPlugin, alloc, catch, catch_in_call, inside, linked::Ins
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
     LiveTypeDescription, Plugin, TypeSchema, Value, Vault,
-    abi::{HostTable, Outcome, PluginTable, TypedCalls, descriptor::Descriptor},
+    abi::{Answer, HostTable, PluginTable, TypedCalls, descriptor::Descriptor},
     function::{Call, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType},
     future::RawFuture,
     interface::raw::RawObject,
     shared::{self, SHARED_TYPES},
 };
 
-/// A plugin's place in its binary: the instance, and what belongs to it.
+/// A plugin in its binary: a static with the plugin's instance and what belongs to it.
 #[doc(hidden)]
 pub struct Instance {
+    /// The path of the module in which the plugin's attribute is.
     module: &'static str,
-    /// The host, when the plugin is linked into it; null in an image.
+    /// The host, if the plugin is linked into it and attached; null in an image.
     pub(super) linked_host: AtomicPtr<HostTable>,
     make: fn() -> Box<dyn Plugin>,
-    plugin: Slot<Box<dyn Plugin>>,
-    vault: Slot<Vault>,
-    table: Slot<PluginTable>,
-    /// What calls are handed; it refers to plugin and Vault.
-    context: Slot<Context<'static>>,
+    plugin: Place<Box<dyn Plugin>>,
+    vault: Place<Vault>,
+    table: Place<PluginTable>,
+    /// The context of all calls. It refers to the plugin and to the Vault.
+    context: Place<Context<'static>>,
 }
 
-/// A place in a static that is filled once and emptied once, since statics never drop.
-struct Slot<T>(AtomicPtr<T>);
+/// A place for a value in a static. It is filled once, and emptied before the image is unmapped, since a
+/// static is never dropped.
+struct Place<T>(AtomicPtr<T>);
 
-impl<T> Slot<T> {
+impl<T> Place<T> {
     const fn empty() -> Self {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
     fn get(&self) -> Option<&T> {
-        // SAFETY: a pointer in here came from a `Box`, and is valid until `take`, whose caller
-        // promises that no reference is left.
+        // SAFETY: the pointer came from a `Box`, and is valid until `take`, whose caller promises that
+        // no reference is left.
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Fills an empty slot; a full one keeps what it has.
+    /// Puts a value into the place if it is empty; returns the value that is there then.
     fn fill(&self, value: T) -> &T {
         let new = Box::into_raw(Box::new(value));
         match self.0.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
@@ -61,53 +63,54 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Empties the slot.
+    /// Empties the place.
     ///
     /// # Safety
-    /// Nobody holds what `get` or `fill` lent, and nobody asks for it again.
+    /// No reference that `get` or `fill` returned is left, and neither is called meanwhile.
     unsafe fn take(&self) -> Option<Box<T>> {
         let old = self.0.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: a pointer in here came from a `Box`; the caller's promise makes it the last.
+        // SAFETY: the pointer came from a `Box`; by the caller's promise it is the last.
         (!old.is_null()).then(|| unsafe { Box::from_raw(old) })
     }
 }
 
 impl Instance {
-    /// The place of plugin `P`, whose attribute stands in `module`.
+    /// The plugin `P`, whose attribute is in `module`.
     pub const fn new<P: Plugin + Default>(module: &'static str) -> Self {
         Self {
             module,
             linked_host: AtomicPtr::new(ptr::null_mut()),
             make: || Box::new(P::default()),
-            plugin: Slot::empty(),
-            vault: Slot::empty(),
-            table: Slot::empty(),
-            context: Slot::empty(),
+            plugin: Place::empty(),
+            vault: Place::empty(),
+            table: Place::empty(),
+            context: Place::empty(),
         }
     }
 
-    /// The path of the module in which the plugin's attribute stands.
+    /// The path of the module in which the plugin's attribute is.
     pub(super) fn module(&self) -> &'static str {
         self.module
     }
 
-    /// The host, when the plugin is linked into it.
+    /// The host, if the plugin is linked into it and attached.
     pub(super) fn linked_host(&self) -> Option<&'static HostTable> {
         // SAFETY: only `attach_linked` stores here, and what it stores is a `&'static HostTable`.
         unsafe { self.linked_host.load(Ordering::Relaxed).as_ref() }
     }
 
-    /// Keeps the functions to call, for as long as the instance is attached.
+    /// Keeps the table of functions for as long as the instance is attached.
     pub(super) fn fill_table(&'static self, table: PluginTable) -> &'static PluginTable {
         self.table.fill(table)
     }
 
-    /// A function, and what is handed in to it.
+    /// The function with this number, and the context to call it with.
     fn function(&self, index: usize) -> crate::Result<(&'static Function, &Context<'static>)> {
         let function = FUNCTIONS.get(index);
-        let function = function.ok_or_else(|| Error::msg("no function of that number"))?;
+        let function = function
+            .ok_or_else(|| Error::msg(format_args!("no function has the number {index}")))?;
         let context = self.context.get();
-        Ok((function, context.ok_or_else(|| Error::msg("called before `on_init` has returned"))?))
+        Ok((function, context.ok_or_else(|| Error::msg("called before `on_init` returned"))?))
     }
 
     fn make_context(&self) -> crate::Result<Context<'_>> {
@@ -118,7 +121,7 @@ impl Instance {
     /// Drops the plugin and what was made for it.
     ///
     /// # Safety
-    /// Nothing is called any more, so that nobody else holds what is dropped here.
+    /// No function of the plugin is running, and none is called any more.
     pub(super) unsafe fn empty(&self) {
         // SAFETY: the caller's promise.
         unsafe {
@@ -133,15 +136,15 @@ impl Instance {
         self.plugin
             .get()
             .map(Box::as_ref)
-            .ok_or_else(|| Error::msg("the plugin's instance was not made yet"))
+            .ok_or_else(|| Error::msg("the plugin's instance has not been made yet"))
     }
 }
 
-/// What the symbol `hotswap_attach` does: remembers the host, makes `tracing` and panics go there,
-/// and answers with the functions to call.
+/// The function behind the symbol `hotswap_attach`: remembers the host, sends `tracing` events and panics
+/// there, and returns the functions of the plugin.
 ///
 /// # Safety
-/// The table's functions do what [`HostTable`] says of them.
+/// The functions of `host` do what [`HostTable`] says.
 #[doc(hidden)]
 pub unsafe fn attach(
     host: &'static HostTable,
@@ -183,18 +186,18 @@ pub(super) fn table(instance: &'static Instance, descriptor: *const Descriptor) 
     }
 }
 
-/// Runs `f` with the instance; its error and its panic become part of the outcome.
+/// Runs `f` with the instance; the answer says whether `f` returned an error or panicked.
 ///
 /// # Safety
-/// `instance` is the one that attaching answered with.
+/// `instance` is the one in the table that attaching returned.
 pub(super) unsafe fn enter<T>(
     instance: *const Instance,
     f: impl FnOnce(&'static Instance) -> crate::Result<T>,
-) -> Outcome<T> {
-    // SAFETY: the caller's promise; `attach` has it for `'static`, which is as long as the image.
+) -> Answer<T> {
+    // SAFETY: the caller's promise; the instance is a static of this image.
     let instance = unsafe { &*instance };
     let _inside = instance.linked_host().map(Inside::enter);
-    catch(|| Outcome::from_result(f(instance)))
+    catch(|| Answer::from_result(f(instance)))
 }
 
 /// The arguments of a call.
@@ -209,8 +212,8 @@ unsafe fn arguments<'a>(args: *const Value, count: usize) -> &'a [Value] {
     unsafe { slice::from_raw_parts(args, count) }
 }
 
-unsafe extern "C" fn create(instance: *const Instance) -> Outcome<()> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn create(instance: *const Instance) -> Answer<()> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe {
         enter(instance, |instance| {
             instance.plugin.fill((instance.make)());
@@ -219,20 +222,18 @@ unsafe extern "C" fn create(instance: *const Instance) -> Outcome<()> {
     }
 }
 
-unsafe extern "C" fn describe(instance: *const Instance) -> Outcome<Vec<FunctionDescription>> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn describe(instance: *const Instance) -> Answer<Vec<FunctionDescription>> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe { enter(instance, |instance| Ok(Function::describe_all(instance.module))) }
 }
 
-unsafe extern "C" fn describe_types(
-    instance: *const Instance,
-) -> Outcome<Vec<LiveTypeDescription>> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn describe_types(instance: *const Instance) -> Answer<Vec<LiveTypeDescription>> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe { enter(instance, |instance| Ok(LiveType::describe_all(instance.module))) }
 }
 
-unsafe extern "C" fn describe_shared(instance: *const Instance) -> Outcome<Vec<TypeSchema>> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn describe_shared(instance: *const Instance) -> Answer<Vec<TypeSchema>> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe { enter(instance, |_| Ok(SHARED_TYPES.iter().map(|schema| schema()).collect())) }
 }
 
@@ -240,28 +241,30 @@ unsafe extern "C" fn renew(
     instance: *const Instance,
     index: usize,
     value: &Value,
-) -> Outcome<Value> {
-    // SAFETY: the engine passes what `attach` answered with.
+) -> Answer<Value> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe {
         enter(instance, |_| {
-            let live = LIVE_TYPES.get(index).ok_or_else(|| Error::msg("no type of that number"))?;
+            let live = LIVE_TYPES
+                .get(index)
+                .ok_or_else(|| Error::msg(format_args!("no live type has the number {index}")))?;
             (live.renew)(value)
         })
     }
 }
 
-unsafe extern "C" fn reloadable(instance: *const Instance) -> Outcome<bool> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn reloadable(instance: *const Instance) -> Answer<bool> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe { enter(instance, |instance| Ok(instance.plugin()?.reloadable())) }
 }
 
-unsafe extern "C" fn export(instance: *const Instance) -> Outcome<Option<RawObject>> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn export(instance: *const Instance) -> Answer<Option<RawObject>> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe { enter(instance, |instance| Ok(instance.plugin()?.export()?.into_raw())) }
 }
 
-unsafe extern "C" fn requests(instance: *const Instance) -> Outcome<Vec<ImportRequest>> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn requests(instance: *const Instance) -> Answer<Vec<ImportRequest>> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe {
         enter(instance, |instance| {
             Ok(instance.plugin()?.import().map(ImportTarget::requests).unwrap_or_default())
@@ -272,8 +275,8 @@ unsafe extern "C" fn requests(instance: *const Instance) -> Outcome<Vec<ImportRe
 unsafe extern "C" fn bind(
     instance: *const Instance,
     objects: Vec<Option<BoundObject>>,
-) -> Outcome<()> {
-    // SAFETY: the engine passes what `attach` answered with.
+) -> Answer<()> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe {
         enter(instance, |instance| match instance.plugin()?.import() {
             Some(imports) => imports.bind(&mut objects.into_iter()),
@@ -282,18 +285,18 @@ unsafe extern "C" fn bind(
     }
 }
 
-unsafe extern "C" fn on_load(instance: *const Instance, data: &Data) -> Outcome<()> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn on_load(instance: *const Instance, data: &Data) -> Answer<()> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe { enter(instance, |instance| instance.plugin()?.on_load(data)) }
 }
 
-unsafe extern "C" fn on_init(instance: *const Instance, vault: Vault) -> Outcome<()> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn on_init(instance: *const Instance, vault: Vault) -> Answer<()> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe { enter(instance, |instance| instance.plugin()?.on_init(instance.vault.fill(vault))) }
 }
 
-unsafe extern "C" fn on_free(instance: *const Instance) -> Outcome<()> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn on_free(instance: *const Instance) -> Answer<()> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe {
         enter(instance, |instance| {
             instance.plugin()?.on_free();
@@ -307,19 +310,19 @@ pub(super) unsafe extern "C" fn invoke(
     index: usize,
     args: *const Value,
     count: usize,
-) -> Outcome<Value> {
-    // SAFETY: the engine passes what `attach` answered with, and a slice that lives through the call.
+) -> Answer<Value> {
+    // SAFETY: the engine passes the instance of its table, and a slice that lives through the call.
     unsafe {
         let instance = &*instance;
         catch_in_call(|| {
             let (function, context) = match instance.function(index) {
                 Ok(found) => found,
-                Err(error) => return Outcome::Err(error),
+                Err(error) => return Answer::Err(error),
             };
-            Outcome::from_result(match function.call {
+            Answer::from_result(match function.call {
                 Call::Sync(call) => call(context, arguments(args, count)),
                 Call::Async(_) => {
-                    Err(Error::msg("the function is async, and was called otherwise"))
+                    Err(Error::msg("the function is async, and was called as if it were not"))
                 }
             })
         })
@@ -331,8 +334,8 @@ unsafe extern "C" fn start(
     index: usize,
     args: *const Value,
     count: usize,
-) -> Outcome<RawFuture> {
-    // SAFETY: the engine passes what `attach` answered with, and a slice that lives through the call.
+) -> Answer<RawFuture> {
+    // SAFETY: the engine passes the instance of its table, and a slice that lives through the call.
     unsafe {
         enter(instance, |instance| {
             let (function, context) = instance.function(index)?;
@@ -340,14 +343,16 @@ unsafe extern "C" fn start(
                 Call::Async(start) => {
                     Ok(RawFuture::new(inside(start(context, arguments(args, count))?)))
                 }
-                Call::Sync(_) => Err(Error::msg("the function is not async")),
+                Call::Sync(_) => {
+                    Err(Error::msg("the function is not async, and was called as if it were"))
+                }
             }
         })
     }
 }
 
-unsafe extern "C" fn typed_calls(instance: *const Instance) -> Outcome<TypedCalls> {
-    // SAFETY: the engine passes what `attach` answered with.
+unsafe extern "C" fn typed_calls(instance: *const Instance) -> Answer<TypedCalls> {
+    // SAFETY: the engine passes the instance of its table.
     unsafe {
         enter(instance, |instance| {
             let context = instance.context.fill(instance.make_context()?);
@@ -363,8 +368,8 @@ unsafe extern "C" fn invoke_func(
     name_len: usize,
     args: *const Value,
     count: usize,
-) -> Outcome<Value> {
-    // SAFETY: the engine passes what `attach` answered with, and a name and a slice that live
+) -> Answer<Value> {
+    // SAFETY: the engine passes the instance of its table, and a name and a slice that live
     // through the call.
     unsafe {
         enter(instance, |instance| {
@@ -374,8 +379,8 @@ unsafe extern "C" fn invoke_func(
     }
 }
 
-unsafe extern "C" fn detach(instance: *const Instance) -> Outcome<()> {
-    // SAFETY: the engine passes what `attach` answered with, and calls nothing afterwards.
+unsafe extern "C" fn detach(instance: *const Instance) -> Answer<()> {
+    // SAFETY: the engine passes the instance of its table, and calls nothing afterwards.
     unsafe {
         enter(instance, |instance| {
             instance.empty();

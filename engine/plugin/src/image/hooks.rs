@@ -1,12 +1,12 @@
-//! Definitions of functions of the C library for this image alone.
+//! Functions that replace those of the C library, for this image alone.
 //!
-//! `#[plugin]` emits hidden symbols that jump here, so that the image's private `std`, and C code
-//! linked into it, register thread-local destructors, keys and threads with the engine instead of
-//! with libc. Libc would pin the image for good (`__cxa_thread_atexit_impl`), or call into it after
-//! it was unmapped (`pthread_key_create`). Signal handlers, and what the image opens or looks up at
-//! run time, still go to libc, and the engine learns of them: they decide whether it may unmap the
-//! image. The environment goes through the host's `std`, whose lock is the only one that counts.
-//! Nothing outside the image is touched.
+//! `#[plugin]` emits hidden symbols that jump here. So the image's own `std`, and C code linked into it,
+//! register thread-local destructors, keys and threads with the engine instead of libc. Libc would pin the
+//! image for good (`__cxa_thread_atexit_impl`), or call it after it was unmapped (`pthread_key_create`).
+//!
+//! Signal handlers, and libraries and symbols that the image opens or looks up at run time, still go to
+//! libc. The engine is notified, since they decide whether it may unmap the image. The environment goes
+//! through the host's `std`, whose lock all must use. Nothing outside the image is changed.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void},
@@ -16,17 +16,17 @@ use std::{
 use super::host;
 use crate::abi::{ThreadDestructor, ThreadStart};
 
-/// The symbols that an image defines for itself, and so must not take from libc.
+/// The symbols that an image defines itself, and so must not import from libc.
 pub const NAMES: &[&str] = crate::__each_hook!(__hook_names);
 
-/// A hook by its symbol, for code that looks the symbol up at run time.
+/// The hook of a symbol, for code that looks the symbol up at run time; `None` if it has none.
 fn hook(symbol: &[u8]) -> Option<*mut c_void> {
     let hooks: &[(&str, *const ())] = crate::__each_hook!(__hook_table);
     let (_, hook) = hooks.iter().find(|(name, _)| name.as_bytes() == symbol)?;
     Some(hook.cast_mut().cast())
 }
 
-/// `EAGAIN` on Linux: the one error that all of these may report.
+/// `EAGAIN` on Linux: an error that each of these functions may return.
 const EAGAIN: c_int = 11;
 
 /// `__cxa_thread_atexit_impl`
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn get_variable(name: *const c_char) -> *mut c_char {
 /// # Safety
 /// As glibc says of its arguments.
 pub unsafe extern "C" fn get_secure_variable(name: *const c_char) -> *mut c_char {
-    /// Whether the process runs with more rights than who started it.
+    /// The entry that says whether the process has more rights than the user who started it.
     const AT_SECURE: c_ulong = 23;
     unsafe extern "C" {
         safe fn getauxval(kind: c_ulong) -> c_ulong;
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn signal_handler(signal: c_int, handler: usize) -> usize 
     unsafe { (host.signal_handler)(host.context, signal, handler) }
 }
 
-/// `sigaltstack`, whose argument begins with where the stack lies.
+/// `sigaltstack`, whose argument begins with the address of the stack.
 ///
 /// # Safety
 /// As POSIX says of its arguments.
@@ -226,7 +226,7 @@ pub unsafe extern "C" fn signal_stack(stack: *const *const c_void, old: *mut c_v
 /// As POSIX says of its arguments.
 pub unsafe extern "C" fn open_library(file: *const c_char, flags: c_int) -> *mut c_void {
     let Some(host) = host() else { return null_mut() };
-    // SAFETY: the caller's promise is passed on. The image itself calls, for the loader looks at that.
+    // SAFETY: the caller's promise is passed on. The call is in the image itself, as the loader needs.
     let library = unsafe { (host.loader.open)(file, flags) };
     // SAFETY: as above; the context is the host's own.
     unsafe { opened(library, file) }
@@ -248,12 +248,13 @@ pub unsafe extern "C" fn open_library_in(
     unsafe { opened(library, file) }
 }
 
-/// Tells the host of a library that was opened; null where it is not to be had.
+/// Notifies the host of a library that was opened. Returns the library, or null if the image must not use
+/// it.
 ///
 /// # Safety
-/// The file's name is a text or null.
+/// `file` is a C string or null.
 unsafe fn opened(library: *mut c_void, file: *const c_char) -> *mut c_void {
-    // Without a name it is the program itself, which brings nothing.
+    // Without a name it is the program itself, which loads nothing new.
     if library.is_null() || file.is_null() {
         return library;
     }
@@ -268,7 +269,7 @@ unsafe fn opened(library: *mut c_void, file: *const c_char) -> *mut c_void {
 /// # Safety
 /// As POSIX says of its arguments.
 pub unsafe extern "C" fn find_symbol(library: *mut c_void, name: *const c_char) -> *mut c_void {
-    // SAFETY: the caller's promise is passed on; the image itself calls, as the loader wants it.
+    // SAFETY: the caller's promise is passed on. The call is in the image itself, as the loader needs.
     unsafe { found(name, |host| (host.loader.find)(library, name)) }
 }
 
@@ -285,11 +286,11 @@ pub unsafe extern "C" fn find_symbol_version(
     unsafe { found(name, |host| (host.loader.find_version)(library, name, version)) }
 }
 
-/// What a lookup of a symbol answers: the hook where there is one, else what `find` finds, of which
-/// the host is told.
+/// The result of looking a symbol up: its hook, if it has one, or else the address that `find` returns, of
+/// which the host is notified; null if the image must not use it.
 ///
 /// # Safety
-/// The name is a text.
+/// `name` is a C string.
 unsafe fn found(
     name: *const c_char,
     find: impl FnOnce(&crate::abi::HostTable) -> *mut c_void,
@@ -355,20 +356,20 @@ pub unsafe extern "C" fn set_sized_buffer(stream: *mut c_void, buffer: *mut c_ch
     unsafe { set_buffer(stream, buffer, mode, size) };
 }
 
-/// Whether the image may give libc a pointer to keep.
+/// Notifies the host that the image gives libc a pointer to keep; returns whether it may.
 fn may_give(function: &str, pointer: *const c_void) -> bool {
-    // SAFETY: the pointer is only looked at; the context is the host's own.
+    // SAFETY: the host does not dereference the pointer; the context is the host's own.
     host().is_some_and(|host| unsafe { (host.pointer_given)(host.context, function, pointer) })
 }
 
-/// A function of libc that this image has hooked; null where libc has none.
+/// The function of libc that a hook of this image replaces; null if libc has none.
 fn libc_function(name: &CStr) -> *mut c_void {
-    // SAFETY: the name is a text; no handle means all that the program has loaded.
+    // SAFETY: the name is a C string; a null handle means all libraries of the program.
     host().map_or(null_mut(), |host| unsafe { (host.loader.find)(null_mut(), name.as_ptr()) })
 }
 
-/// `dl_iterate_phdr`, which tells this image's symboliser that nothing is loaded. It would keep a
-/// mapping of the image's file open for good; the unwinder has its own way and needs this not.
+/// `dl_iterate_phdr`. It reports to this image's symboliser that no library is loaded, since the symboliser
+/// would keep the image's file mapped for good. The unwinder does not need it.
 ///
 /// # Safety
 /// None: it does nothing.

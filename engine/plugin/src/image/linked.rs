@@ -1,7 +1,7 @@
 //! A plugin that is linked into the host instead of being loaded.
 //!
-//! Host and plugins are one program then, with one copy of this crate. What is one to an image is one
-//! to a plugin here: the host it is attached to is found through the plugin that the thread is in.
+//! Host and plugins are then one program with one copy of this crate. An image has one host in a static;
+//! here, each plugin has its own, and a thread-local says which plugin the thread is in.
 
 use std::{
     cell::Cell,
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::{
     Error, Plugin, Result, Value,
-    abi::{HostTable, Outcome, PluginTable},
+    abi::{Answer, HostTable, PluginTable},
     function::CallFuture,
 };
 
-/// A plugin crate as a program finds it that it is linked into; see
-/// [`static_plugins!`](crate::static_plugins).
+/// A plugin that is linked into a host. `#[plugin]` emits one in each plugin crate;
+/// [`static_plugins!`](crate::static_plugins) lists them, with an example.
 pub struct StaticPlugin {
     instance: Instance,
     name: &'static str,
@@ -33,7 +33,7 @@ pub struct StaticPlugin {
 }
 
 impl StaticPlugin {
-    /// The plugin `P`, whose attribute stands in `module`.
+    /// The plugin `P`, whose attribute is in `module`.
     #[doc(hidden)]
     pub const fn new<P: Plugin + Default>(
         module: &'static str,
@@ -43,17 +43,17 @@ impl StaticPlugin {
         Self { instance: Instance::new::<P>(module), name, crate_version }
     }
 
-    /// The plugin's name, which is that of its package.
+    /// The name of the plugin, which is the name of its package.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The version of its package.
+    /// The version of the plugin's package.
     pub fn crate_version(&self) -> &'static str {
         self.crate_version
     }
 
-    /// The name of its crate, with which the targets of its log begin.
+    /// The name of the plugin's crate: the targets of its log events begin with it.
     pub fn crate_name(&self) -> &'static str {
         let module = self.instance.module();
         module.split("::").next().unwrap_or(module)
@@ -70,13 +70,13 @@ impl fmt::Debug for StaticPlugin {
     }
 }
 
-/// Attaches a plugin of this very program, and answers with the functions to call.
+/// Attaches a plugin that is linked into this program, and returns its functions.
 ///
 /// # Errors
-/// When it is attached already: it has one instance.
+/// If an engine has attached the plugin already: it has only one instance.
 ///
 /// # Safety
-/// The table's functions do what [`HostTable`] says of them.
+/// The functions of `host` do what [`HostTable`] says.
 #[doc(hidden)]
 pub unsafe fn attach_linked(
     plugin: &'static StaticPlugin,
@@ -93,7 +93,8 @@ pub unsafe fn attach_linked(
     );
     if taken.is_err() {
         return Err(Error::msg(
-            "it is linked into this program once, and an engine has it already, or is still ending it",
+            "the plugin is linked into this program once, and an engine already uses it, or is still \
+             ending it",
         ));
     }
     HOST.store(table_host, Ordering::Release);
@@ -105,27 +106,27 @@ pub unsafe fn attach_linked(
     }))
 }
 
-/// A call as in an image, where it need not tell which plugin it is in.
+/// As `invoke` in an image, and notes which plugin the thread is in.
 unsafe extern "C" fn invoke_inside(
     instance: *const Instance,
     index: usize,
     args: *const Value,
     count: usize,
-) -> Outcome<Value> {
-    // SAFETY: the engine passes what attaching answered with.
+) -> Answer<Value> {
+    // SAFETY: the engine passes the instance of its table.
     let _inside = unsafe { (*instance).linked_host() }.map(Inside::enter);
     // SAFETY: the caller's promises are passed on.
     unsafe { invoke(instance, index, args, count) }
 }
 
-unsafe extern "C" fn detach_linked(instance: *const Instance) -> Outcome<()> {
-    // SAFETY: the engine passes what attaching answered with, and calls nothing afterwards.
+unsafe extern "C" fn detach_linked(instance: *const Instance) -> Answer<()> {
+    // SAFETY: the engine passes the instance of its table, and calls nothing afterwards.
     unsafe {
         let emptied = enter(instance, |instance| {
             instance.empty();
             Ok(())
         });
-        // Last: from now on another engine may attach it.
+        // Last: from here on another engine may attach the plugin.
         (*instance).linked_host.store(ptr::null_mut(), Ordering::Release);
         emptied
     }
@@ -138,17 +139,17 @@ thread_local! {
 
 /// The host of the code that runs.
 ///
-/// Of linked plugins it is that of the plugin that the thread is in. Calls with Rust types go past this,
-/// and a thread that a plugin started is in none; what these ask for counts as the plugin's that was
-/// attached last.
+/// For linked plugins it is the host of the plugin that the thread is in. Calls with Rust types do not note
+/// which plugin that is, nor do threads that a plugin started. For these it is the host of the plugin that
+/// was attached last.
 pub(crate) fn current_host() -> Option<&'static HostTable> {
     CURRENT.try_with(Cell::get).ok().flatten().or_else(host)
 }
 
-/// A note that this thread is in a linked plugin.
+/// Notes that this thread is in a linked plugin, until it is dropped.
 pub(super) struct Inside {
     before: Option<&'static HostTable>,
-    /// It belongs to its thread.
+    /// It must be dropped on its own thread.
     _not_send: PhantomData<*const ()>,
 }
 
@@ -165,7 +166,8 @@ impl Drop for Inside {
     }
 }
 
-/// A future that is polled inside the linked plugin that made it; in an image, the future as it is.
+/// Makes a linked plugin's future note, at each poll, that the thread is in the plugin. In an image it
+/// returns the future unchanged.
 pub(crate) fn inside(future: CallFuture) -> CallFuture {
     match CURRENT.try_with(Cell::get).ok().flatten() {
         Some(host) => Box::pin(InsideFuture { host, future }),

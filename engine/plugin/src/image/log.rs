@@ -1,7 +1,7 @@
 //! Forwards the image's `tracing` events to the host's log.
 //!
-//! The image has its own copy of `tracing`, with its own subscriber and callsites. Everything that
-//! crosses is owned text, so the host keeps no pointer into the image.
+//! The image has its own copy of `tracing`, with its own subscriber and callsites. Events cross as owned
+//! text, so the host keeps no pointer into the image.
 
 use std::{
     cell::RefCell,
@@ -26,12 +26,12 @@ use crate::{
     abi::{HostTable, LogEvent},
 };
 
-/// Makes the forwarder this image's subscriber. An author who installed one keeps it.
+/// Makes the forwarder this image's subscriber, unless the image has one already.
 pub(super) fn install() {
     let _ = dispatcher::set_global_default(Dispatch::new(Forwarder::default()));
 }
 
-/// Writes a line to the host's log on the image's own behalf.
+/// Writes an error to the host's log, with this crate as its target.
 pub(super) fn error(host: &HostTable, message: String) {
     let target = env!("CARGO_CRATE_NAME").to_owned();
     let event = LogEvent { level: 1, target, message, file: None, line: None, fields: Vec::new() };
@@ -40,21 +40,22 @@ pub(super) fn error(host: &HostTable, message: String) {
 }
 
 thread_local! {
-    /// The spans this thread is in, outermost first.
+    /// The spans that this thread is in, outermost first.
     static ENTERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A subscriber that keeps span names and sends events to the host.
+/// A subscriber that keeps the names of open spans, and sends events to the host.
 #[derive(Default)]
 struct Forwarder {
     next_span: AtomicU64,
     spans: Mutex<HashMap<u64, OpenSpan>>,
 }
 
-/// A span and how many handles to it there are.
+/// An open span.
 struct OpenSpan {
     /// `name{field=value}`
     text: String,
+    /// How many handles to it there are.
     handles: usize,
 }
 
@@ -63,9 +64,9 @@ impl Forwarder {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `outer:inner{id=1}`, the spans this thread is in.
+    /// The spans that this thread is in, as `outer:inner{id=1}`; `None` if there are none.
     fn context(&self) -> Option<String> {
-        // At a thread's end the list may be gone before what still logs.
+        // At a thread's end, something may log after the list was dropped.
         let context = ENTERED.try_with(|entered| {
             let entered = entered.borrow();
             let spans = (!entered.is_empty()).then(|| self.spans())?;
@@ -77,7 +78,7 @@ impl Forwarder {
 }
 
 impl Subscriber for Forwarder {
-    /// The host's level may change at any time, so nothing is decided once and for all.
+    /// The host's level may change at any time, so `enabled` must be asked about each event.
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()
     }
@@ -162,7 +163,7 @@ impl Subscriber for Forwarder {
     }
 }
 
-/// The number of a level as [`LogEvent`] has it.
+/// The number of a level in a [`LogEvent`].
 fn level_number(level: &Level) -> u8 {
     match *level {
         Level::ERROR => 1,

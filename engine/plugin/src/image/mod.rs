@@ -1,5 +1,5 @@
-//! What a loaded image runs beside the author's code: the engine's entry, and the hooks under
-//! its own copy of `std`.
+//! The code that a loaded image runs beside the author's: the functions that the engine calls, and the
+//! hooks below the image's own copy of `std`.
 
 mod alloc;
 mod attach;
@@ -20,26 +20,27 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::abi::{HostTable, PanicReport};
 
-/// The section of an artifact that holds the address of its host, and nothing else.
+/// The section of an artifact that contains only the address of its host.
 pub const HOST_SECTION: &str = ".hotswap_host";
 
-/// The host of this image. In a program that plugins are linked into it is that of the plugin which
-/// was attached last, and null as long as there is none.
+/// The host of this image. In a program with linked plugins it is the host of the plugin that was attached
+/// last; null if there is none.
 ///
-/// The engine writes it into its copy of the artifact before it opens that: constructors run before
-/// anybody can attach, and what they allocate, register and start needs the host as well.
-// The attribute takes no constant.
+/// The engine writes the address into its copy of the artifact before it opens the copy: constructors run
+/// before the engine can attach, and need the host to allocate, to register destructors and to start
+/// threads.
+// The attribute does not take the constant.
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".hotswap_host"))]
 static HOST: AtomicPtr<HostTable> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The host, if the engine has opened the image, or attached a plugin that is linked into it.
+/// The host; `None` if no engine has opened this image or attached a plugin of this program.
 pub(crate) fn host() -> Option<&'static HostTable> {
     let host = HOST.load(Ordering::Acquire);
-    // SAFETY: only the engine and attaching store here, and what they store is a `&'static HostTable`.
+    // SAFETY: only the engine and attaching store here, and both store a `&'static HostTable`.
     unsafe { host.as_ref() }
 }
 
-/// Writes a panic to the host's log that ended where nobody could be told of it.
+/// Writes a panic to the host's log that was caught where there is no caller to return it to.
 pub(crate) fn log_panic(what: &str, PanicReport { message, location }: &PanicReport) {
     if let Some(host) = current_host() {
         log::error(host, format!("{what} panicked at {location}: {message}"));

@@ -1,4 +1,4 @@
-//! Panics end on the side that raised them, and are told as text.
+//! Panics are caught on the side that raised them, and reported as text.
 
 use std::{
     any::Any,
@@ -9,30 +9,30 @@ use std::{
 };
 
 use super::{host, log};
-use crate::abi::{Outcome, PanicReport};
+use crate::abi::{Answer, PanicReport};
 
 thread_local! {
-    /// How many [`catch`] are on this thread's stack.
+    /// How many calls of [`catch`] are on this thread's stack.
     static CATCHING: Cell<usize> = const { Cell::new(0) };
-    /// Where the panic that is unwinding was raised.
+    /// The place in the source of the panic that is unwinding.
     static LOCATION: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs `f`; a panic in it becomes a report.
-pub(crate) fn catch<T>(f: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+/// Runs `f`; a panic in it becomes [`Answer::Panic`].
+pub(crate) fn catch<T>(f: impl FnOnce() -> Answer<T>) -> Answer<T> {
     CATCHING.set(CATCHING.get() + 1);
-    let outcome = catch_in_call(f);
+    let answer = catch_in_call(f);
     CATCHING.set(CATCHING.get() - 1);
-    outcome
+    answer
 }
 
-/// As [`catch`], within a call that the engine makes: the engine knows that the thread is in one, and
-/// so the thread need not, whose variables cost an image more than all the rest of a call.
+/// As [`catch`], within a call of the engine. The engine knows that the thread is in a call, so this does
+/// not count it in a thread-local: accessing one takes an image longer than the rest of a call.
 #[inline(always)]
-pub(crate) fn catch_in_call<T>(f: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(crate) fn catch_in_call<T>(f: impl FnOnce() -> Answer<T>) -> Answer<T> {
     match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(outcome) => outcome,
-        Err(payload) => Outcome::Panic(report(payload)),
+        Ok(answer) => answer,
+        Err(payload) => Answer::Panic(report(payload)),
     }
 }
 
@@ -41,17 +41,16 @@ fn report(payload: Box<dyn Any + Send>) -> PanicReport {
     PanicReport { message: end_payload(payload), location: location() }
 }
 
-/// Runs `f`; a panic in it becomes its message. For a side that has no report to give.
+/// Runs `f`; a panic in it becomes an error with the panic's message. For callers that need no place.
 ///
 /// # Errors
-/// When `f` panicked.
+/// If `f` panicked.
 #[doc(hidden)]
 pub fn end_panic<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(end_payload)
 }
 
-/// Drops a panic's payload, and tells its message. Dropping it can run the author's code, and that can
-/// panic once more.
+/// Drops a panic's payload, and returns its message. The drop can run the author's code, and panic again.
 #[cold]
 fn end_payload(payload: Box<dyn Any + Send>) -> String {
     let message = message_of(payload.as_ref());
@@ -61,20 +60,20 @@ fn end_payload(payload: Box<dyn Any + Send>) -> String {
     message
 }
 
-/// Where the last panic was raised; unknown at a thread's end, when the note is gone.
+/// The place of the last panic; empty at a thread's end, when the thread-local is gone.
 fn location() -> String {
     LOCATION.try_with(RefCell::take).unwrap_or_default()
 }
 
-/// Whether a panic on this thread is one that will end in a [`catch`].
+/// Whether a panic on this thread will be caught by [`catch`] or [`catch_in_call`].
 fn is_caught() -> bool {
     // SAFETY: the function only looks.
     let is_in_call = || host().is_some_and(|host| unsafe { (host.is_in_call)() });
     CATCHING.try_with(Cell::get).is_ok_and(|catching| catching > 0) || is_in_call()
 }
 
-/// Remembers where a panic was raised, and logs one that nobody will catch: that of a thread which
-/// the plugin started.
+/// Installs a panic hook for an image. It remembers the place of a panic, or logs the panic if nobody will
+/// catch it, as on a thread that the plugin started.
 pub(super) fn install_hook() {
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let location = info.location().map(ToString::to_string).unwrap_or_default();
@@ -89,8 +88,8 @@ pub(super) fn install_hook() {
     }));
 }
 
-/// Remembers where a panic was raised that a linked plugin's [`catch`] will end; any other goes to the
-/// host's own hook.
+/// Installs a panic hook for linked plugins, once. It remembers the place of a panic that [`catch`] will
+/// catch, and passes any other panic to the host's own hook.
 pub(super) fn note_locations() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -105,9 +104,9 @@ pub(super) fn note_locations() {
     });
 }
 
-/// The message of a panic's payload, which by convention is a string.
+/// The message of a panic: by convention its payload is a string.
 fn message_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic whose payload is no text".into())
+        .unwrap_or_else(|| "a panic whose payload is not text".into())
 }

@@ -1,4 +1,4 @@
-//! A type's structure as a tree, its fingerprint, and the first difference between two.
+//! The structure of a type as a tree, with a fingerprint and the first difference from another.
 
 use std::{
     any::{TypeId, type_name},
@@ -7,9 +7,31 @@ use std::{
 
 use super::Shared;
 
-/// The structure of a type and of all it is made of; the first node is the type itself.
+/// The structure of a [`Shared`] type and of the types that it is made of: what two images compare before
+/// one uses a value of the other.
+///
+/// ```
+/// use hotswap_plugin::{Shared, TypeSchema};
+///
+/// mod old {
+///     # use hotswap_plugin::Shared;
+///     #[derive(Shared)]
+///     pub struct Point(pub f32);
+/// }
+/// mod new {
+///     # use hotswap_plugin::Shared;
+///     #[derive(Shared)]
+///     pub struct Point(pub f64);
+/// }
+///
+/// let (old, new) = (TypeSchema::of::<old::Point>(), TypeSchema::of::<new::Point>());
+/// assert_ne!(old.fingerprint(), new.fingerprint());
+/// assert_eq!(old.members(), ["0: f32"]);
+/// assert_eq!(new.size(), 8);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TypeSchema {
+    /// The type itself is the first.
     nodes: Vec<TypeNode>,
     fingerprint: u64,
 }
@@ -23,45 +45,45 @@ pub struct TypeNode {
     pub size: usize,
     /// Its alignment in bytes.
     pub align: usize,
-    /// What it is made of.
+    /// The types that it is made of.
     pub shape: Shape,
 }
 
-/// What a type is made of. A `usize` is the place of another type in the schema.
+/// What a type is made of. A type is given by its place in the schema, from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Shape {
-    /// Nothing: its name says it all.
+    /// A type without parts, such as a number or `String`: the name says what it is.
     Scalar,
-    /// A container of std, with its parameters.
+    /// A container of std: the places of its type parameters.
     Generic(Vec<usize>),
-    /// Fields.
+    /// A struct or a tuple.
     Struct(Vec<Field>),
-    /// Variants.
+    /// An enum.
     Enum {
-        /// Its `repr`; empty for the compiler's own.
+        /// Its `repr`, such as `C, u8`; empty if it has none.
         layout: String,
-        /// Its variants in order.
+        /// Its variants, in the order of the source.
         variants: Vec<Variant>,
     },
 }
 
-/// A field.
+/// A field of a struct or a variant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Field {
-    /// Its name, or its number.
+    /// The field's name, or its number.
     pub name: String,
-    /// Its distance from the start, in bytes; none in an enum's variant.
+    /// Its distance in bytes from the start of the struct; `None` in a variant of an enum.
     pub offset: Option<usize>,
-    /// Its type's place in the schema.
+    /// The place of its type in the schema.
     pub type_index: usize,
 }
 
 /// A variant of an enum.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Variant {
-    /// Its name.
+    /// The variant's name.
     pub name: String,
-    /// Its discriminant; empty in an enum with fields that leaves it to the compiler.
+    /// Its discriminant, in decimal; empty if the enum has fields and no `repr` with an integer type.
     pub discriminant: String,
     /// Its fields.
     pub fields: Vec<Field>,
@@ -75,7 +97,7 @@ impl TypeSchema {
         Self::of_nodes(builder.nodes.into_iter().flatten().collect())
     }
 
-    /// The schema of a `str` that is lent.
+    /// The schema of a `str` that is passed by reference.
     pub(crate) fn of_str() -> Self {
         let (size, align) = (size_of::<&str>(), align_of::<&str>());
         Self::of_nodes(vec![TypeNode { name: "str".into(), size, align, shape: Shape::Scalar }])
@@ -87,7 +109,7 @@ impl TypeSchema {
         Self { nodes, fingerprint: hasher.finish() }
     }
 
-    /// A number that differs when the structure does.
+    /// A hash of the structure.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
@@ -119,15 +141,15 @@ impl TypeSchema {
         format!("{}: {type_name}", field.name)
     }
 
-    /// The first difference between what is there and what is expected, in words; none when the
-    /// two may stand for one another.
+    /// The first difference between this schema, which was found, and the expected one, in words. `None`
+    /// if the two are equal: then a value of one type can be used as one of the other.
     pub fn difference(&self, expected: &Self) -> Option<String> {
         if self == expected {
             return None;
         }
         let mut visited = Vec::new();
         Some(self.difference_at(0, expected, 0, &mut visited).unwrap_or_else(|| {
-            format!("`{}` and `{}` have another structure", self.name(), expected.name())
+            format!("`{}` and `{}` differ in structure", self.name(), expected.name())
         }))
     }
 
@@ -187,11 +209,11 @@ impl TypeSchema {
         let text = |schema: &Self, field: &Field| format!("`{}`", schema.text(field));
         let has = |fields: &[Field], name: &str| fields.iter().any(|field| field.name == name);
         if let Some(extra) = found.iter().find(|field| !has(wanted, &field.name)) {
-            return Some(format!("`{owner}` differs: found {}, not expected", text(self, extra)));
+            return Some(format!("`{owner}` differs: {} is unexpected", text(self, extra)));
         }
         if let Some(missing) = wanted.iter().find(|field| !has(found, &field.name)) {
             let missing = text(expected, missing);
-            return Some(format!("`{owner}` differs: {missing} was expected and is not there"));
+            return Some(format!("`{owner}` differs: {missing} is missing"));
         }
         found.iter().zip(wanted).find_map(|(a, b)| {
             let (found_text, wanted_text) = (text(self, a), text(expected, b));
@@ -200,7 +222,7 @@ impl TypeSchema {
                 return Some(format!("`{owner}` differs: {what}"));
             }
             if a.offset != b.offset {
-                return Some(format!("`{owner}` differs: {found_text} lies elsewhere"));
+                return Some(format!("`{owner}` differs: {found_text} has another offset"));
             }
             deeper(a.type_index, b.type_index)
         })
@@ -233,7 +255,7 @@ impl TypeSchema {
     }
 }
 
-/// Collects the nodes of a schema.
+/// Collects the types of a schema, for [`Shared::describe`].
 #[derive(Default)]
 pub struct SchemaBuilder {
     nodes: Vec<Option<TypeNode>>,
@@ -241,7 +263,7 @@ pub struct SchemaBuilder {
 }
 
 impl SchemaBuilder {
-    /// Adds `T` unless it is there, also where `T` contains itself; returns its place.
+    /// Adds `T`, unless it is there already, and returns its place. `T` may contain itself.
     pub fn add<T: 'static>(&mut self, shape: impl FnOnce(&mut Self) -> Shape) -> usize {
         let id = TypeId::of::<T>();
         if let Some((_, at)) = self.known.iter().find(|(known, _)| *known == id) {
@@ -259,7 +281,8 @@ impl SchemaBuilder {
         at
     }
 
-    /// Adds a field's type and names the field.
+    /// Adds the type of a field, and makes the field. `offset` is the field's distance in bytes from the
+    /// start of the struct.
     pub fn field<T: Shared>(&mut self, name: &str, offset: Option<usize>) -> Field {
         Field { name: name.to_owned(), offset, type_index: T::describe(self) }
     }

@@ -1,8 +1,8 @@
 //! [`Shared`] for the types of std that may cross.
 //!
-//! Not here, since they hide a pointer into the image that made them: `&'static T`, `Cow<'static,
-//! T>`, `Arc<str>` and `Arc<[T]>` (empty ones are statics), function pointers, trait objects, and
-//! maps with a hasher of the author's.
+//! These types are missing because they hide a pointer into the image that made them: `&'static T`,
+//! `Cow<'static, T>`, `Arc<str>` and `Arc<[T]>` (empty ones are statics), function pointers and trait
+//! objects. So are maps with another hasher than std's, which can hide anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -17,7 +17,7 @@ use crate::parts::Patch;
 macro_rules! scalars {
     ($($scalar:ty),* $(,)?) => {
         $(
-            // SAFETY: the type is named, sized, and owns nothing but memory of the shared allocator.
+            // SAFETY: the type has a fixed layout, and owns nothing but memory of the shared allocator.
             unsafe impl Shared for $scalar {
                 const MAY_POINT_HOME: bool = false;
 
@@ -37,8 +37,8 @@ scalars! {
 macro_rules! containers {
     ($($container:ident: $patch:expr),* $(,)?) => {
         $(
-            // SAFETY: an empty one has no pointer into the image (a dangling one only), and its
-            // elements are rehomed.
+            // SAFETY: an empty container has a dangling pointer, not one into its image; elements are
+            // rehomed.
             unsafe impl<T: Shared> Shared for $container<T> {
                 const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
 
@@ -60,7 +60,7 @@ macro_rules! containers {
     };
 }
 
-/// How elements are put into a list.
+/// The patch of a list whose method `$push` appends an element.
 macro_rules! replace {
     ($push:ident) => {
         Some(Patch::List {
@@ -79,7 +79,7 @@ macro_rules! replace {
 
 containers!(Vec: replace!(push), VecDeque: replace!(push_back), Option: None);
 
-// SAFETY: the box's memory is of the shared allocator, and what it holds is rehomed.
+// SAFETY: the box's memory is of the shared allocator, and its content is rehomed.
 unsafe impl<T: Shared> Shared for Box<T> {
     const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
 
@@ -123,8 +123,8 @@ unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
     }
 }
 
-// SAFETY: a map without memory points at control bytes that are a static of its image, so it is replaced;
-// one that has memory has only its own, and its entries are rehomed.
+// SAFETY: a map without memory of its own points to control bytes that are a static of its image, so it is
+// replaced. A map with memory points only there, and its entries are rehomed.
 unsafe impl<K: Shared + Eq + Hash, V: Shared> Shared for HashMap<K, V> {
     fn describe(schema: &mut SchemaBuilder) -> usize {
         schema.add::<Self>(|schema| Shape::Generic(vec![K::describe(schema), V::describe(schema)]))
@@ -134,7 +134,7 @@ unsafe impl<K: Shared + Eq + Hash, V: Shared> Shared for HashMap<K, V> {
         if self.capacity() == 0 {
             *self = Self::new();
         } else if K::MAY_POINT_HOME {
-            // A key is not changed in its place.
+            // A map does not let its keys be changed in place.
             let room = Self::with_capacity(self.capacity());
             for (mut key, mut value) in mem::replace(self, room) {
                 key.rehome();
@@ -182,7 +182,7 @@ unsafe impl<T: Shared + Eq + Hash> Shared for HashSet<T> {
     }
 }
 
-// SAFETY: an empty map has no pointer at all; its entries are rehomed.
+// SAFETY: an empty map has no pointer; entries are rehomed.
 unsafe impl<K: Shared + Ord, V: Shared> Shared for BTreeMap<K, V> {
     const MAY_POINT_HOME: bool = K::MAY_POINT_HOME || V::MAY_POINT_HOME;
 
@@ -240,7 +240,7 @@ unsafe impl<T: Shared + Ord> Shared for BTreeSet<T> {
 macro_rules! tuples {
     ($(($($name:ident $index:tt),*)),* $(,)?) => {
         $(
-            // SAFETY: the fields' offsets are told, and each is rehomed.
+            // SAFETY: the shape has the offset of each field, and each is rehomed.
             unsafe impl<$($name: Shared),*> Shared for ($($name,)*) {
                 const MAY_POINT_HOME: bool = $($name::MAY_POINT_HOME)||*;
 
@@ -272,7 +272,7 @@ tuples!(
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7),
 );
 
-// SAFETY: an error is owned text: a string and a list of strings.
+// SAFETY: an error is an integer, a string and a list of strings.
 unsafe impl Shared for crate::Error {
     const MAY_POINT_HOME: bool = false;
 
