@@ -1,7 +1,7 @@
-//! A host that calls its plugins through objects which they register in its Extension.
+//! A host that calls its plugins through objects that they register in its Extension.
 //!
 //! Try: run it, change the cat's sound in `sample-plugins/cat/src/lib.rs`, build it in another terminal
-//! with the first command below, and press Enter here: the registration is the new version's.
+//! with the first command below, and press Enter here: the host finds the new version's object.
 //!
 //! `hotswap build sample-plugins/cat target/hotswap/plugins/extension`
 //! `cargo run -p sample-host --example extension`
@@ -12,7 +12,7 @@ use color_eyre::eyre::Result;
 use hotswap_engine::Engine;
 use sample_api::Animal;
 
-/// The host's own object; each generation's is made of the one before.
+/// The host's own object. Each generation gets a new one, made from the one before.
 #[derive(serde::Serialize)]
 struct House {
     generations: u32,
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
         for animal in current.registered::<dyn Animal>()? {
             println!("{} of {}: {}", animal.name, animal.owner, animal.object.speak(3));
         }
-        // A handle keeps its generation in use, so it is let go before the reload.
+        // A handle keeps its generation in use, so it is dropped before the reload.
         drop(current);
         println!("Enter reloads, Ctrl-D ends");
         if stdin().read_line(&mut String::new())? == 0 {

@@ -1,4 +1,4 @@
-//! The least that a host needs: one plugin, called again and again while it is replaced.
+//! A minimal host: it calls one plugin, which can be replaced from one call to the next.
 //!
 //! Try: run it, change the greeting in `sample-plugins/world/src/lib.rs`, build it in another terminal
 //! with `hotswap build sample-plugins/world target/hotswap/plugins/hello`, and press Enter here.
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         if stdin().read_line(&mut String::new())? == 0 {
             return Ok(());
         }
-        // What is refused is told, and the old version serves on.
+        // If the reload is refused, the old version keeps serving.
         match engine.reload() {
             Ok(report) => println!("{report}"),
             Err(error) => println!("refused: {error}"),

@@ -1,8 +1,8 @@
-//! A host with a queue of jobs that outlives reloads: each is done by the newest code.
+//! A host with a queue of jobs that outlives reloads: the newest code does each job.
 //!
-//! Try: run it and press Enter some times, which queues jobs. Change what `live_fire` says in
+//! Try: run it and press Enter several times, which queues jobs. Change what `live_fire` says in
 //! `sample-plugins/guardian/src/lib.rs`, build it in another terminal with the first command below, and
-//! type `go`: the jobs that were queued before the reload are done by the code after it.
+//! type `go`: the new code does the jobs that were queued before the reload.
 //!
 //! `hotswap build sample-plugins/guardian target/hotswap/plugins/livex`
 //! `cargo run -p sample-host --example livex`
@@ -12,7 +12,7 @@ use std::{collections::VecDeque, io::stdin};
 use color_eyre::eyre::Result;
 use hotswap_engine::{Data, Engine, plugin::JsonSchema};
 
-/// What the host knows of a job: name and fields, not the type.
+/// A job as the host knows it. The plugin's type has the same name and the same fields, and may change.
 #[derive(serde::Serialize, JsonSchema)]
 #[schemars(crate = "hotswap_engine::plugin::schemars")]
 struct LiveFire {

@@ -1,11 +1,11 @@
 //! A host whose plugins are linked into it: for a debugger, and for platforms that cannot unload.
 //!
-//! `sample-host/static-plugins` was generated, one plugin after the other, by the first command below;
-//! with `--clean` it takes the plugin out again.
+//! The first command below generated the crate `sample-host/static-plugins`, a call for each plugin. With
+//! `--clean` it removes the plugin from the crate.
 //!
-//! Try: run it, and press Enter: the same plugins as elsewhere, and a reload that says why there is
-//! none. Then stop in a plugin with a debugger, as in any program; with `CARGO_PROFILE_DEV_DEBUG=full`
-//! at the build also by name, `break dog::bark`, and with the variables to look at.
+//! Try: run it, and press Enter. It calls the same plugins as the other hosts, and the reload says why
+//! it is refused. Then stop in a plugin with a debugger, as in any program. If it was built with
+//! `CARGO_PROFILE_DEV_DEBUG=full`, `break dog::bark` works too, and the debugger shows variables.
 //!
 //! `hotswap build --static-linking sample-plugins/dog sample-host/static-plugins`
 //! `cargo run -p sample-host --example slink`

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::jobs::Jobs;
 
-/// An answer: text, or a status and what went wrong.
+/// An answer: a text, or an HTTP status and an error message.
 type Answer = Result<String, (StatusCode, String)>;
 
 /// The service's routes.
@@ -25,7 +25,7 @@ pub fn router(engine: Engine, jobs: Jobs) -> Router {
         .merge(queue)
 }
 
-/// How often to greet.
+/// How often to greet or to speak.
 #[derive(Deserialize)]
 struct Times {
     #[serde(default = "once")]
@@ -61,7 +61,7 @@ async fn animals(State(engine): State<Engine>, Query(Times { times }): Query<Tim
     Ok(lines.collect())
 }
 
-/// Queues a job whose data is the body, as JSON.
+/// Queues a job. Its data is the body of the request, JSON.
 async fn add_job(State(jobs): State<Jobs>, Path(function): Path<String>, body: String) -> Answer {
     let data: serde_json::Value = serde_json::from_str(&body)
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;

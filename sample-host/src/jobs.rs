@@ -1,4 +1,4 @@
-//! A queue of jobs, each done by the newest code when its turn comes.
+//! A queue of jobs. Each is done by the code that is newest when its turn comes.
 
 use std::{
     collections::VecDeque,
@@ -12,12 +12,12 @@ use tokio::{task::JoinHandle, time::interval};
 /// How many jobs may wait.
 const CAPACITY: usize = 1000;
 
-/// The jobs that wait: a live function's name, and the data for it.
+/// The jobs that wait: for each the name of a live function, and the data for it.
 #[derive(Clone, Default)]
 pub struct Jobs(Arc<Mutex<VecDeque<(String, Data)>>>);
 
 impl Jobs {
-    /// Adds a job; says how many wait, or nothing when there is no room.
+    /// Adds a job; returns how many wait, or `None` if the queue is full.
     pub fn add(&self, function: String, data: Data) -> Option<usize> {
         let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.len() >= CAPACITY {

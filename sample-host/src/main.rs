@@ -1,8 +1,8 @@
-//! A small real service whose answers come from plugins that can be replaced while it runs.
+//! A small HTTP service whose answers come from plugins, which can be replaced while it runs.
 //!
-//! `GET /greet/{name}?times=N` is answered by the plugin `world`, `GET /animals` by whatever plugins
-//! registered in the host's Extension; `POST /jobs/{function}` queues a job for a live function.
-//! SIGUSR1 reloads; SIGINT and SIGTERM end it.
+//! The plugin `world` answers `GET /greet/{name}?times=N`, and the animals that plugins have registered in
+//! the host's Extension answer `GET /animals`. `POST /jobs/{function}` queues a job for a live function.
+//! SIGUSR1 reloads the plugins; SIGINT and SIGTERM end the service.
 
 mod heartbeat;
 mod http;
@@ -27,14 +27,14 @@ use tracing_subscriber::{EnvFilter, prelude::*};
 use jobs::Jobs;
 use yard::Yard;
 
-/// Tells what each version of a plugin has on the heap.
+/// Counts how much memory each version of a plugin has on the heap.
 #[global_allocator]
 static ALLOCATOR: hotswap_engine::Allocator = hotswap_engine::Allocator::new();
 
-/// How long the end of the service waits for running calls.
+/// How long the service waits for running calls when it ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a job of the queue is done.
+/// The time from one job of the queue to the next.
 const JOB_PERIOD: Duration = Duration::from_secs(1);
 
 /// A small HTTP service whose answers come from plugins.
@@ -44,7 +44,7 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     port: u16,
 
-    /// Where the plugins' artifacts are; a console sets HOTSWAP_PLUGIN_DIR instead
+    /// The directory of the plugins' artifacts; a console sets HOTSWAP_PLUGIN_DIR instead
     #[arg(long)]
     plugins: Option<std::path::PathBuf>,
 
@@ -75,7 +75,7 @@ async fn serve(arguments: Arguments) -> Result<()> {
         .console(ConsoleSocket::from_env())
         .tokio(Handle::current())
         .build()?;
-    // A plugin that does not load is no reason not to serve: the next reload may mend it.
+    // The service runs without its plugins too; the next reload may load them.
     if let Err(error) = load(&engine).await {
         tracing::error!("serving without plugins: {error}");
     }
@@ -84,7 +84,7 @@ async fn serve(arguments: Arguments) -> Result<()> {
         .await
         .wrap_err_with(|| format!("cannot listen on port {}", arguments.port))?;
     let address = listener.local_addr()?;
-    // Before anybody is told that the host is there, and may signal it.
+    // Before the address is printed: whoever reads it may send signals.
     let ends = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     let reload_signals = signal(SignalKind::user_defined1())?;
     tracing::info!("listening on http://{address}");
@@ -104,13 +104,13 @@ async fn serve(arguments: Arguments) -> Result<()> {
 
     let report = tokio::task::spawn_blocking(move || engine.shutdown(SHUTDOWN_TIMEOUT)).await?;
     for held in report.held {
-        tracing::warn!("still held at the end: {held}");
+        tracing::warn!("still in use at the end: {held}");
     }
     tracing::info!("ended");
     Ok(())
 }
 
-/// The log goes to consoles; without one, to stderr as well.
+/// Sends the log to consoles and, if no console has started the host, to stderr.
 fn install_log() {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,world=debug,cat=debug"));
@@ -122,7 +122,7 @@ fn install_log() {
     tracing_subscriber::registry().with(filter).with(console_layer()).with(stderr).init();
 }
 
-/// Loads what changed, off the workers: a load takes as long as the plugins' steps do.
+/// Loads what changed, on a blocking thread: a load takes as long as the plugins' steps.
 async fn load(engine: &Engine) -> Result<()> {
     let engine = engine.clone();
     tokio::task::spawn_blocking(move || engine.reload()).await??;
@@ -131,7 +131,7 @@ async fn load(engine: &Engine) -> Result<()> {
 
 async fn reload_on_signal(engine: Engine, mut signals: Signal) {
     while signals.recv().await.is_some() {
-        // The engine logs what came of it.
+        // The engine logs the result.
         let _ = load(&engine).await;
     }
 }

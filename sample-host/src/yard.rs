@@ -1,8 +1,8 @@
-//! The host's own object, the Extension: where animals live.
+//! The host's own object: the yard where the animals live.
 
 use serde::Serialize;
 
-/// What plugins and consoles see of the host. Each generation of plugins gets a new one.
+/// The host's own object, which consoles show. Each generation of plugins gets a new one.
 #[derive(Debug, Serialize)]
 pub struct Yard {
     /// Its name.
@@ -12,7 +12,7 @@ pub struct Yard {
 }
 
 impl Yard {
-    /// The next generation's yard.
+    /// The yard of the next generation; `previous` is `None` for the first.
     pub fn next(previous: Option<&Self>) -> Self {
         Self {
             name: "the yard behind the house",

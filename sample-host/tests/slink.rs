@@ -1,4 +1,4 @@
-//! The example `slink`, whose plugins are linked into it: run as it is, and stopped by a debugger.
+//! Runs the example `slink`, whose plugins are linked into it, alone and in a debugger.
 
 use std::{
     env, fs,
@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// The example's program. Cargo builds it before this test, unless only the test was asked for.
+/// The example's program. Cargo has built it, unless it was asked to build only this test.
 fn slink() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let dir = test.ancestors().nth(2).expect("a directory of the profile");

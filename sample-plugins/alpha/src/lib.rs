@@ -1,11 +1,11 @@
-//! The plugin `alpha`: exports a number that `beta` and `gamma` build upon.
+//! The plugin `alpha`: exports a number that `beta` and `gamma` use.
 //!
-//! Try: change the number below, save, and see `beta` and `gamma` rebound to it.
+//! Try: change the number below and save. The reload binds `beta` and `gamma` to the new version.
 
 use hotswap_plugin::prelude::*;
 use sample_api::Alpha;
 
-/// The first of three.
+/// The plugin's instance.
 #[derive(Default)]
 struct First;
 
@@ -16,7 +16,7 @@ impl Plugin for First {
     }
 }
 
-/// What is exported.
+/// The exported object.
 struct Number;
 
 impl Alpha for Number {
@@ -25,7 +25,7 @@ impl Alpha for Number {
     }
 }
 
-/// The host's heartbeat.
+/// Logs a heartbeat of the host.
 #[invoke]
 fn heartbeat(beat: u64) {
     tracing::debug!(beat, one = Number.one(), "alpha");

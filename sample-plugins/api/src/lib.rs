@@ -1,24 +1,24 @@
-//! What the sample host and its plugins share: interfaces that plugins implement for the host.
+//! The interfaces that the sample host and its plugins share.
 
 use hotswap_plugin::interface;
 
 /// An animal that lives in the host's yard.
 #[interface]
 pub trait Animal {
-    /// Makes its sound some times.
+    /// Makes its sound `times` times.
     fn speak(&self, times: u32) -> String;
 }
 
-/// What the plugin `alpha` exports.
+/// The interface of the object that the plugin `alpha` exports.
 #[interface]
 pub trait Alpha {
     /// The first number.
     fn one(&self) -> u32;
 }
 
-/// What the plugin `beta` exports.
+/// The interface of the object that the plugin `beta` exports.
 #[interface]
 pub trait Beta {
-    /// The second number, made of what `alpha` exports.
+    /// The second number, which depends on the first.
     fn two(&self) -> u32;
 }

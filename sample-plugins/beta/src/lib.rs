@@ -1,17 +1,17 @@
-//! The plugin `beta`: imports `alpha`, and exports what it makes of it.
+//! The plugin `beta`: imports the number of `alpha`, and exports its double.
 
 use std::sync::Arc;
 
 use hotswap_plugin::prelude::*;
 use sample_api::{Alpha, Beta};
 
-/// The second of three.
+/// The plugin's instance. The exported object uses the imports too, so they are in an `Arc`.
 #[derive(Default)]
 struct Second {
     needs: Arc<Imports<Needs>>,
 }
 
-/// What it cannot do without.
+/// The plugins whose exports it needs.
 #[derive(Imports)]
 struct Needs {
     alpha: Leased<dyn Alpha>,
@@ -28,7 +28,7 @@ impl Plugin for Second {
     }
 }
 
-/// What is exported: twice what `alpha` exports.
+/// The exported object.
 struct Double(Arc<Imports<Needs>>);
 
 impl Beta for Double {
@@ -37,7 +37,7 @@ impl Beta for Double {
     }
 }
 
-/// The host's heartbeat.
+/// Logs a heartbeat of the host.
 #[invoke]
 fn heartbeat(plugin: &Second, beat: u64) {
     tracing::debug!(beat, two = Double(plugin.needs.clone()).two(), "beta");

@@ -1,7 +1,7 @@
-//! The plugin `cat`: registers itself in the host's Extension, and is called through there.
+//! The plugin `cat`: registers an object in the host's Extension, which the host finds and calls there.
 //!
-//! Try: `hotswap vault`, and `GET /animals` of the sample host; in the console the form of `meet`,
-//! and `nap`, which can be cancelled.
+//! Try: `hotswap vault`, and `GET /animals` of the sample host. In the console, fill in the form of
+//! `meet`, and call `nap`, which can be cancelled.
 
 use std::time::Duration;
 
@@ -38,11 +38,11 @@ impl Animal for Tom {
 struct Guest {
     name: String,
     kind: Kind,
-    /// What it brings.
+    /// What the guest brings, if anything.
     gift: Option<String>,
 }
 
-/// What a guest is.
+/// The kinds of guests.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[schemars(crate = "hotswap_plugin::schemars")]
 enum Kind {
@@ -51,7 +51,7 @@ enum Kind {
     Dog { loud: bool },
 }
 
-/// Says what the cat does with each of its guests.
+/// Says what the cat does with each guest.
 #[invoke]
 fn meet(guests: Vec<Guest>) -> Vec<String> {
     let welcome = |Guest { name, kind, gift }| match (kind, gift) {
@@ -63,14 +63,14 @@ fn meet(guests: Vec<Guest>) -> Vec<String> {
     guests.into_iter().map(welcome).collect()
 }
 
-/// Sleeps for some seconds, unless somebody cancels that.
+/// Sleeps for `seconds`, unless somebody cancels the call.
 #[invoke]
 async fn nap(seconds: u32) -> Result<String> {
     rt::sleep(Duration::from_secs(seconds.into())).await?;
     Ok(format!("yawns after {seconds} s"))
 }
 
-/// The host's heartbeat.
+/// Logs a heartbeat of the host.
 #[invoke]
 fn heartbeat(beat: u64) {
     tracing::debug!(beat, "the cat purrs");

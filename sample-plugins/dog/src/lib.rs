@@ -1,7 +1,7 @@
-//! The plugin `dog`: barks, as a shared library or linked into its host.
+//! The plugin `dog`: barks, as a shared library or linked into its host. Its code is the same in both.
 //!
-//! Try: `cargo run -p sample-host --example slink`, which links it, and a debugger's breakpoint in
-//! `bark`. Nothing in here knows which of the two it is.
+//! Try: `cargo run -p sample-host --example slink`, whose host links it, with a debugger's breakpoint
+//! in `bark`.
 
 use hotswap_plugin::prelude::*;
 
@@ -24,7 +24,7 @@ impl Plugin for Dog {
     }
 }
 
-/// Barks some times; says how often it has barked in all.
+/// Barks `times` times; says how often it has barked in all.
 #[invoke]
 fn bark(vault: &Vault, times: u32) -> Result<String> {
     let add = |barks: &mut u64| {
@@ -37,7 +37,7 @@ fn bark(vault: &Vault, times: u32) -> Result<String> {
     Ok(format!("{woofs} ({barks} in all)"))
 }
 
-/// The host's heartbeat.
+/// Logs a heartbeat of the host.
 #[invoke]
 fn heartbeat(beat: u64) {
     tracing::debug!(beat, "the dog pricks its ears");

@@ -1,17 +1,17 @@
-//! The plugin `gamma`: imports `alpha` and `beta`, and adds them up.
+//! The plugin `gamma`: imports the numbers of `alpha` and `beta`, and adds them.
 //!
 //! Try: `hotswap invoke gamma sum`.
 
 use hotswap_plugin::prelude::*;
 use sample_api::{Alpha, Beta};
 
-/// The third of three.
+/// The plugin's instance.
 #[derive(Default)]
 struct Third {
     needs: Imports<Needs>,
 }
 
-/// What it cannot do without.
+/// The plugins whose exports it needs.
 #[derive(Imports)]
 struct Needs {
     alpha: Leased<dyn Alpha>,
@@ -25,13 +25,13 @@ impl Plugin for Third {
     }
 }
 
-/// The sum of what `alpha` and `beta` export.
+/// The sum of the numbers that `alpha` and `beta` export.
 #[invoke]
 fn sum(plugin: &Third) -> u32 {
     plugin.needs.alpha.one() + plugin.needs.beta.two()
 }
 
-/// The host's heartbeat.
+/// Logs a heartbeat of the host.
 #[invoke]
 fn heartbeat(plugin: &Third, beat: u64) {
     tracing::debug!(beat, sum = sum(plugin), "gamma");

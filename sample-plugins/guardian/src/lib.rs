@@ -1,13 +1,13 @@
-//! The plugin `guardian`: does the jobs that wait in the host's queue, with its newest code.
+//! The plugin `guardian`: does the jobs in the host's queue, always with the newest code.
 //!
-//! Try: `curl -d '{"rounds": 3}' localhost:PORT/jobs/live_fire` some times, change what `live_fire`
-//! says below and save: jobs that were queued before are done by the new code. Then give `LiveFire`
-//! another field with `#[serde(default)]`.
+//! Try: run `curl -d '{"rounds": 3}' localhost:PORT/jobs/live_fire` several times, change what
+//! `live_fire` says below, and save. The new code does the jobs that are still queued. Then add another
+//! field to `LiveFire`, with `#[serde(default)]`.
 
 use hotswap_plugin::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// How many jobs were done, in the DataBag; it outlives reloads.
+/// The key of the number of jobs done in the DataBag. The number outlives reloads.
 const JOBS_DONE: &str = "jobs done";
 
 /// Guards the gate.
@@ -22,7 +22,7 @@ impl Plugin for Guardian {
     }
 }
 
-/// What the host's queue may ask for.
+/// The jobs that the host's queue can have done.
 #[live]
 mod jobs {
     use super::{Deserialize, JOBS_DONE, Result, Serialize, Vault};
@@ -30,7 +30,7 @@ mod jobs {
     /// An order to fire.
     #[derive(Serialize, Deserialize)]
     pub struct LiveFire {
-        /// How often.
+        /// How many shots.
         rounds: u32,
     }
 
@@ -43,7 +43,7 @@ mod jobs {
     /// An order to call somebody's name.
     #[derive(Serialize, Deserialize)]
     pub struct LiveRollCall {
-        /// Whose.
+        /// The name to call.
         name: String,
     }
 
@@ -65,7 +65,7 @@ mod jobs {
     }
 }
 
-/// The host's heartbeat.
+/// Logs a heartbeat of the host.
 #[invoke]
 fn heartbeat(beat: u64) {
     tracing::debug!(beat, "the guardian looks around");

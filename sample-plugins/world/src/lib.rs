@@ -1,4 +1,4 @@
-//! The plugin `world`: says hello, and counts whom it greeted.
+//! The plugin `world`: says hello, and counts its greetings.
 //!
 //! Try: `hotswap invoke world greet Ada 2`. Then change a text below and save.
 
@@ -24,7 +24,7 @@ impl Plugin for World {
     }
 }
 
-/// Says hello to somebody, some times.
+/// Says hello to `name`, `times` times.
 #[invoke]
 fn greet(vault: &Vault, name: String, times: u32) -> Result<String> {
     if times > 1000 {
@@ -42,13 +42,13 @@ fn greet(vault: &Vault, name: String, times: u32) -> Result<String> {
     Ok(vec![format!("Hello, {name}!"); times as usize].join(" "))
 }
 
-/// How many greetings there were; the count outlives reloads.
+/// How many greetings there were. The count outlives reloads.
 #[invoke]
 fn greetings(vault: &Vault) -> Result<u64> {
     Ok(vault.data_bag().get(GREETINGS)?.unwrap_or_default())
 }
 
-/// The host's heartbeat.
+/// Logs a heartbeat of the host.
 #[invoke]
 fn heartbeat(beat: u64) {
     tracing::debug!(beat, "the world turns");
