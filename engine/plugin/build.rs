@@ -1,4 +1,4 @@
-//! Tells the crate which compiler builds it, for the toolchain part of the compatibility gate.
+//! Passes on to the crate which compiler builds it, for the toolchain part of the compatibility gate.
 
 use std::{
     env, fs,
@@ -26,7 +26,8 @@ fn main() {
     println!("cargo::rerun-if-changed=src");
 }
 
-/// A hash of this crate's source: two commits of one version may call each other differently.
+/// A hash of this crate's source: from one commit to the next, the functions by which host and image call
+/// each other may change without a new version.
 fn source_hash() -> u32 {
     let mut files = Vec::new();
     let mut dirs = vec![PathBuf::from("src")];

@@ -163,7 +163,7 @@ pub enum SchemaChangeKind {
     Required,
     /// The field was required and is optional.
     Optional,
-    /// The type is another one.
+    /// The type changed.
     Type {
         /// The old and the new type, such as `integer` and `string`; `None` if the schemas differ in
         /// something else.
@@ -254,7 +254,7 @@ pub fn schema_changes(old: &Json, new: &Json) -> Vec<SchemaChange> {
     changes
 }
 
-/// A schema without the keywords that do not decide which values fit.
+/// A schema with only the keywords that decide which values fit.
 fn structure(schema: &Json) -> Json {
     const WORDS: [&str; 4] = ["$schema", "title", "description", "default"];
     match schema {
@@ -262,7 +262,7 @@ fn structure(schema: &Json) -> Json {
             let is_name = |word: &String| word == "properties" || word == "$defs";
             let plain = parts.iter().filter(|(word, _)| !WORDS.contains(&word.as_str()));
             let plain = plain.map(|(word, part)| match part {
-                // The names of fields and types, which can be any of the words.
+                // In here the words are names of fields or types.
                 Json::Object(named) if is_name(word) => {
                     let named = named.iter().map(|(name, part)| (name.clone(), structure(part)));
                     (word.clone(), Json::Object(named.collect()))

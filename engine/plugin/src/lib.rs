@@ -88,7 +88,97 @@ pub use dependency::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use function::{FunctionDescription, FunctionTypes, LiveTypeDescription, ParamDescription};
-pub use hotswap_macros::{Imports, Shared, interface, invoke, live, plugin};
+/// Implements [`ImportSet`] for a struct. That trait has an example.
+pub use hotswap_macros::Imports;
+/// Implements [`trait@Shared`] for a struct or an enum. That trait has an example.
+pub use hotswap_macros::Shared;
+/// Lets other images call the methods of a trait object: see [`Interface`], [`Leased`] and [`Export`].
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+///
+/// #[interface]
+/// pub trait Shelf {
+///     fn get(&self, key: &str) -> Option<Vec<u8>>;
+///     fn put(&self, key: String, value: Vec<u8>) -> Result<()>;
+/// }
+/// ```
+pub use hotswap_macros::interface;
+/// Lets hosts, plugins and consoles call a function by name.
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Default)]
+/// struct Post {
+///     office: String,
+/// }
+///
+/// #[plugin]
+/// impl Plugin for Post {}
+///
+/// #[derive(Serialize, Deserialize, JsonSchema)]
+/// #[schemars(crate = "hotswap_plugin::schemars")]
+/// struct Letter {
+///     to: String,
+///     /// In grams.
+///     weight: u32,
+/// }
+///
+/// /// The comment is what consoles show. The engine hands in the instance and the Vault; callers give
+/// /// the other arguments.
+/// #[invoke]
+/// fn send(post: &Post, vault: &Vault, letter: Letter) -> Result<String> {
+///     if letter.weight > 1000 {
+///         return Err(Error::msg("a letter weighs at most 1,000 g"));
+///     }
+///     vault.data_bag().update("letters", || 0_u64, |letters| *letters += 1)?;
+///     Ok(format!("from {} to {}", post.office, letter.to))
+/// }
+///
+/// /// A call can be cancelled while it waits.
+/// #[invoke]
+/// async fn wait(seconds: u64) -> Result<()> {
+///     hotswap_plugin::rt::sleep(std::time::Duration::from_secs(seconds)).await
+/// }
+/// # fn main() {}
+/// ```
+pub use hotswap_macros::invoke;
+/// Lets hosts and plugins find a function or a type by its name alone: see [`Live`].
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+///
+/// #[live]
+/// mod jobs {
+///     use hotswap_plugin::prelude::*;
+///     use serde::{Deserialize, Serialize};
+///
+///     /// Live, since its name begins with `live`.
+///     #[derive(Serialize, Deserialize)]
+///     pub struct LiveFire {
+///         rounds: u32,
+///         #[serde(default)] // jobs that are queued already have no such field
+///         pace: String,
+///     }
+///
+///     /// Live, too.
+///     pub fn live_fire(vault: &Vault, fire: LiveFire) -> Result<String> {
+///         done(vault)?;
+///         Ok(vec!["Bang!"; fire.rounds as usize].join(" "))
+///     }
+///
+///     /// Not live.
+///     fn done(vault: &Vault) -> Result<()> {
+///         vault.data_bag().update("jobs done", || 0_u64, |done| *done += 1)
+///     }
+/// }
+/// # fn main() {}
+/// ```
+pub use hotswap_macros::live;
+/// Makes a type the plugin of its crate. [`Plugin`] has an example.
+pub use hotswap_macros::plugin;
 pub use image::StaticPlugin;
 pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
 pub use plugin::Plugin;

@@ -98,8 +98,8 @@ pub trait Plugin: Any + Send + Sync {
         Ok(())
     }
 
-    /// The last call of this version has returned, and the engine unmaps its image next. Threads that
-    /// the plugin started must end now.
+    /// The last call of this version has returned. End the threads that the plugin started: the engine
+    /// unmaps the image when they have ended.
     fn on_free(&self) {}
 
     /// Answers a call of a function that no [`#[invoke]`](macro@crate::invoke) attribute declares.

@@ -83,8 +83,9 @@ impl Value {
     }
 }
 
-/// A value without parts. It is read directly: by way of `serde_json::Value` takes a good part of the
-/// time of a call. Types that are not numbers or options are read by that way, to the same result.
+/// A value without parts. Numbers and options are read from it directly, since the detour through
+/// `serde_json::Value` takes a good part of a call's time. Other types take the detour; the result is the
+/// same.
 #[derive(Clone, Copy)]
 enum Scalar {
     Null,
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(Json::from(Value::from(json.clone())), json);
     }
 
-    /// Whether a value is read as its JSON is.
+    /// Checks that a value is read as a `T` exactly as its JSON is.
     fn reads_as_json<T: DeserializeOwned + PartialEq + std::fmt::Debug>(value: &Value) {
         let read = value.to::<T>().map_err(|error| error.message().to_owned());
         let json = serde_json::from_value::<T>(Json::from(value.clone()));

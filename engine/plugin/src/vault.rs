@@ -14,8 +14,9 @@ use raw::{CarryTable, RawValue, ValueCallback};
 /// What plugins and host share: named values, objects with an interface, and live functions.
 ///
 /// The engine gives a plugin its handle in [`Plugin::on_init`](crate::Plugin::on_init) and in each
-/// [`#[invoke]`](macro@crate::invoke) or [`#[live]`](macro@crate::live) function whose first parameter is
-/// `&Vault`. A host has one from `Engine::vault`. A clone is another handle to the same Vault.
+/// [`#[invoke]`](macro@crate::invoke) or [`#[live]`](macro@crate::live) function that has a parameter
+/// `&Vault` before its arguments. A host gets one from `Engine::vault`. A clone is another handle to the
+/// same Vault.
 ///
 /// ```
 /// use hotswap_plugin::prelude::*;
@@ -144,8 +145,9 @@ impl DataBag<'_> {
     /// Sets the value of `key`, and replaces the old one, if any.
     ///
     /// # Errors
-    /// If a closure on this thread is using the old value, if the calling version has ended, or if it was
-    /// replaced and the old value is not its own to replace.
+    /// If a closure on this thread is using the old value, if this version is about to take it over
+    /// ([`carry`](Self::carry)) and the load is not published yet, or if this version has ended. A version
+    /// that was replaced can set the value of another owner only to one of the same type.
     pub fn set<T: Shared + Serialize>(&self, key: &str, value: T) -> Result<()> {
         self.put(key, RawValue::new(value), true).map(drop)
     }
@@ -274,8 +276,8 @@ impl DataBag<'_> {
     /// Removes the value of `key`; returns whether there was one.
     ///
     /// # Errors
-    /// If a closure on this thread is using the value, or if the calling version is being loaded or was
-    /// replaced and the value is not its own to remove.
+    /// If a closure on this thread is using the value, if this version has ended, or if it is being loaded or
+    /// was replaced and the value is not its own.
     pub fn remove(&self, key: &str) -> Result<bool> {
         // SAFETY: the context belongs to the table.
         to_result(unsafe { (self.vault.table.bag_remove)(self.vault.context, key) })
@@ -361,6 +363,18 @@ impl Live<'_> {
 }
 
 /// What [`DataBag::carry`] did.
+///
+/// ```
+/// use hotswap_plugin::{Carried, Result, Vault};
+///
+/// fn prepare(vault: &Vault) -> Result<()> {
+///     let bag = vault.data_bag();
+///     if bag.carry("games", || 0_u64)? == Carried::New {
+///         bag.set("first game", String::from("chess"))?;
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carried {
     /// There was no value; `default` made one.

@@ -1,6 +1,6 @@
-//! What must not compile, and what is said of it: the texts lie beside the sources.
+//! Sources that must not compile. The compiler's messages are in the files beside them.
 
 #[test]
-fn mistakes_are_told_where_they_are() {
+fn mistakes_are_reported_where_they_are() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }

@@ -1,4 +1,4 @@
-//! What an attribute makes of a type after the derive has seen it.
+//! Attributes that change a type after the derive has seen it.
 
 use becomes::becomes;
 use hotswap_plugin::Shared;

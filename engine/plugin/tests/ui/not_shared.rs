@@ -1,4 +1,4 @@
-//! What looks like a value and is not one that may cross.
+//! Types that look like plain values, and may not cross.
 
 use hotswap_plugin::Shared;
 

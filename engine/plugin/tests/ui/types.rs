@@ -1,4 +1,4 @@
-//! What only the types tell: a borrow that hides behind a name.
+//! Borrows that hide behind a name, so that only the types show them.
 
 use hotswap_plugin::prelude::*;
 
