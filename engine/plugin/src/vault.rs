@@ -232,9 +232,9 @@ impl DataBag<'_> {
     /// list, the longest call took 0.33 s, in a debug build on a busy machine with two cores (2026-11-28,
     /// `cargo run -p hotswap-tests --example large_values`).
     ///
-    /// A value of any other type, such as a struct that contains a map, is read as a whole, and at that
-    /// moment once more if it changed. So give a large collection a key of its own. If a call of the old
-    /// version still runs after that, it gets an error when it changes the value.
+    /// A value of any other type, such as a struct that contains a map, is read as a whole, and once more
+    /// when the new version begins to serve, if it changed. So give a large collection a key of its own. If
+    /// a call of the old version still runs after that, it gets an error when it changes the value.
     ///
     /// # Errors
     /// If the value cannot be migrated; the message names the field. That undoes the load. So does code of
@@ -323,8 +323,8 @@ struct Call<F, T, R> {
 /// The functions and types that are declared with [`#[live]`](macro@crate::live), found by name in the
 /// generation that serves at the time of the call.
 ///
-/// A job that was queued before a reload, as the name of a function and the [`Data`] for it, is so done by
-/// the code after the reload.
+/// So jobs can wait in a queue, each as the name of a function and the [`Data`] for it: the code that is
+/// newest when a job's turn comes does it.
 ///
 /// ```
 /// use hotswap_plugin::prelude::*;

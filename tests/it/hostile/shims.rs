@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::support::repository;
 
-/// What runs a closure and makes an outcome of its panic.
+/// What runs a closure and makes an answer of its panic.
 const CATCHING: [&str; 6] =
     ["catch(", "catch_in_call(", "enter(", "dispatch::<", "end_panic(", "catch_unwind("];
 
