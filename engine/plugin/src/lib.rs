@@ -177,7 +177,6 @@ pub use hotswap_macros::invoke;
 /// # fn main() {}
 /// ```
 pub use hotswap_macros::live;
-/// Makes a type the plugin of its crate. [`Plugin`] has an example.
 pub use hotswap_macros::plugin;
 pub use image::StaticPlugin;
 pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
