@@ -3,7 +3,7 @@
 /// Writes methods of [`serde::Serializer`]: the name of a group of methods, the arguments that its body
 /// uses, and the body.
 ///
-/// ```ignore
+/// ```text
 /// impl Serializer for &mut Counter {
 ///     serialize!(types { error: Never, collections: Self, products: Self, variants: Self });
 ///     serialize!(self, signed(number) => self.add(number.into()));
