@@ -2,10 +2,18 @@
 
 mod columns;
 
-use hotswap_protocol::{Latencies, LogRecord, ValueChange};
+use hotswap_protocol::{Holder, Latencies, LogRecord, ValueChange};
 use time::OffsetDateTime;
 
 pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, width, wrap, wrap_words};
+
+/// What keeps a version in use, in words; `told` is what an older host says, which has no data of it.
+pub fn holders(held_by: &[Holder], told: &[String], now_ms: u64) -> Vec<String> {
+    if held_by.is_empty() {
+        return told.to_vec();
+    }
+    held_by.iter().map(|holder| holder.text(now_ms)).collect()
+}
 
 /// `4.3 MiB`
 pub fn bytes(count: u64) -> String {

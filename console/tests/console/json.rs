@@ -39,7 +39,10 @@ const COMMANDS: &[(&[&str], &str)] = &[
         &["status"],
         "Plugins in load order, versions newest first. `state` is `loading`, `active`, `retired`, \
          `pinned`, `freed`, `kept` or `failed`; `detail` says more of it, and `holders` what keeps a \
-         version in use. `source` is missing outside a git repository. `functions` are those of the \
+         version in use. `held_by` is the same as data: `kind` is `call`, `task`, `value`, `thread`, \
+         `handle`, `ending` or `thread_local`; the other fields are there where they are known, and \
+         `count` is more than 1 of those that have no names. `activity` is what runs when it is no \
+         function. `source` is missing outside a git repository. `functions` are those of the \
          active version, with JSON Schemas.",
     ),
     (
@@ -60,7 +63,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
          `data_bag` and `slots` list the first 1,000 of `data_bag_len` and `slots_len`, and of a large \
          value there is the beginning, without `size_bytes`; its `cuts` (and `extension_cuts`) say \
          where, as a JSON pointer, how many elements or bytes are `shown`, and `of` how many. While \
-         `changes`, which `status` has as `vault_changes`, stays as it is, so does the answer.",
+         `changes`, which `status` has as `vault_changes`, stays as it is, so does the answer. `owned_by` is the owner as data: its `kind` is `host`, \
+         `version` or `gone`.",
     ),
     (&["live"], "What is found by name alone in the newest generation."),
     (

@@ -2,8 +2,10 @@
 
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::timeline::{FIRST_CALL, FREED};
+use hotswap_console::screen::model::tree::TreeTab;
 use hotswap_console::session::{Job, JobOutcome, SessionEvent};
-use hotswap_protocol::{Event, VersionState};
+use hotswap_protocol::{DataBagEntry, Event, Snapshot, VersionState};
+use serde_json::{Value, json};
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -75,17 +77,28 @@ fn what_came_before_the_host_told_of_the_reload_belongs_to_it_too() {
     assert_eq!(after, [(FIRST_CALL, "world", 730), (FREED, "world", 0)]);
 }
 
+/// The host, whose `world v2` is held by just this.
+fn held(holders: Value) -> Snapshot {
+    let mut snapshot = samples::snapshot(4121);
+    let version = &mut snapshot.plugins[0].versions[1];
+    version.holders.clear();
+    version.held_by = serde_json::from_value(holders).unwrap();
+    snapshot
+}
+
+fn held_by(holders: Value) -> SessionEvent {
+    SessionEvent::Snapshot(Box::new(held(holders)))
+}
+
 #[test]
 fn a_version_leads_to_what_holds_it_one_holder_after_the_other() {
     let mut console = Console::connected(120, 36);
-    let mut snapshot = samples::snapshot(4121);
-    snapshot.plugins[0].versions[1].holders = vec![
-        "call of reset on \"main\", ≥ 4.0 s".into(),
-        "1 value".into(),
-        "1 handle".into(),
-        "thread \"worker\" (4130)".into(),
-    ];
-    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.session(held_by(json!([
+        { "kind": "call", "function": "reset", "thread": "main", "since_ms": 0, "is_at_least": true },
+        { "kind": "value" },
+        { "kind": "handle" },
+        { "kind": "thread", "thread": "worker", "thread_id": 4130 },
+    ])));
     console.press("u");
     assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 1));
     console.press("u");
@@ -103,11 +116,55 @@ fn a_version_leads_to_what_holds_it_one_holder_after_the_other() {
 }
 
 #[test]
+fn a_call_leads_to_its_function_and_a_value_to_its_row_whatever_they_are_called() {
+    let mut console = Console::connected(120, 36);
+    let mut vault = samples::vault();
+    vault.data_bag.push(DataBagEntry { key: "a handle".into(), ..vault.data_bag[0].clone() });
+    console.session(SessionEvent::Vault(Ok(vault)));
+    let functions = ["set_value", "handle"].map(|name| {
+        let mut function = samples::snapshot(4121).plugins[0].functions[1].clone();
+        function.name = name.into();
+        function
+    });
+    let mut snapshot = held(json!([
+        { "kind": "call", "function": "set_value", "thread": "main", "since_ms": 0 },
+        { "kind": "call", "function": "handle", "since_ms": 0 },
+        { "kind": "value", "key": "a handle" },
+        { "kind": "value", "key": "cat", "interface": "Greeter" },
+        { "kind": "task", "task": "values and handles", "since_ms": 0 },
+    ]));
+    snapshot.plugins[0].functions.extend(functions);
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("u");
+    assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 2));
+    console.press("u");
+    assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 3));
+    for value in ["bag/a handle", "slots/Greeter/cat"] {
+        console.press("u");
+        let rows = console.state.vault.rows();
+        let selected = &rows[console.state.vault.selected(&rows)];
+        assert_eq!((console.state.tab, selected.path.as_str()), (Tab::Vault, value));
+    }
+    console.press("u");
+    assert_eq!(console.state.focus, Panel::Logs);
+}
+
+#[test]
+fn what_an_older_host_says_of_a_holder_is_shown_and_not_read() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = held(json!([]));
+    snapshot.plugins[0].versions[1].holders = vec!["value `greetings`".into()];
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("u");
+    assert_eq!(console.state.focus, Panel::Logs);
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert_eq!(notice, "world v2 is held by: value `greetings`");
+}
+
+#[test]
 fn where_nothing_is_held_there_is_nowhere_to_go() {
     let mut console = Console::connected(120, 36);
-    let mut snapshot = samples::snapshot(4121);
-    snapshot.plugins[0].versions[1].holders.clear();
-    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.session(held_by(json!([])));
     console.press("u");
     let notice = &console.state.notice.as_ref().unwrap().text;
     assert_eq!(notice, "nothing holds a version that was replaced");

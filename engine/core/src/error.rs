@@ -6,68 +6,10 @@ use hotswap_plugin::{
     Error,
     abi::{Outcome, PanicReport},
 };
+pub use hotswap_protocol::Step;
 use hotswap_protocol::{ErrorKind, WireError};
 
 use crate::artifact::ArtifactError;
-
-/// A part of a load that can fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Step {
-    /// Reading the plugin directory.
-    Find,
-    /// Reading the artifact, and copying it to the staging directory.
-    Stage,
-    /// Checking the copy without running it.
-    Inspect,
-    /// Mapping the image and attaching to it.
-    Open,
-    /// Making the plugin's instance.
-    Create,
-    /// Asking the running version whether it may be replaced.
-    Reloadable,
-    /// The plugin's `export`.
-    Export,
-    /// Resolving and handing over what the plugin imports.
-    Import,
-    /// Bringing together the live functions and types of all plugins.
-    Live,
-    /// The plugin's `on_load`.
-    OnLoad,
-    /// The plugin's `on_init`.
-    OnInit,
-    /// The host's callbacks.
-    Callback,
-    /// Handing over what new versions take of the Vault, and making them serve.
-    Publish,
-}
-
-impl Step {
-    /// The step's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Find => "find",
-            Self::Stage => "stage",
-            Self::Inspect => "inspect",
-            Self::Open => "open",
-            Self::Create => "create",
-            Self::Reloadable => "reloadable",
-            Self::Export => "export",
-            Self::Import => "import",
-            Self::Live => "live",
-            Self::OnLoad => "on_load",
-            Self::OnInit => "on_init",
-            Self::Callback => "callback",
-            Self::Publish => "publish",
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Why the engine could not do what it was asked to do.
 #[derive(Debug)]

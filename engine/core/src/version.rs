@@ -32,7 +32,7 @@ use hotswap_plugin::{
     abi::{Outcome, TypedCalls},
 };
 use hotswap_protocol::{
-    Event, FunctionInfo, ParamInfo, PluginName, VersionInfo, VersionState, clock,
+    Activity, Event, FunctionInfo, ParamInfo, PluginName, VersionInfo, VersionState, clock,
 };
 
 use crate::{
@@ -47,7 +47,7 @@ use crate::{
 };
 use counts::CallCounts;
 use declared::Declared;
-use holders::SeenCalls;
+use holders::{SeenCalls, texts};
 use lease::LeaseCounts;
 use reclaimer::Reclaimer;
 use registration::Registration;
@@ -125,18 +125,18 @@ pub(crate) struct TypedTarget {
 }
 
 /// What may run of a version besides its functions, in the order in which calls note it.
-const BESIDES: [&str; 11] = [
-    "a function found by hand",
-    "create",
-    "reloadable",
-    "export",
-    "import",
-    "on_load",
-    "on_init",
-    "publish",
-    "on_free",
-    "the drop of a value",
-    "the drop of the plugin",
+const BESIDES: [Activity; 11] = [
+    Activity::FoundByHand,
+    Activity::Create,
+    Activity::Reloadable,
+    Activity::Export,
+    Activity::Import,
+    Activity::OnLoad,
+    Activity::OnInit,
+    Activity::Publish,
+    Activity::OnFree,
+    Activity::DropValue,
+    Activity::DropPlugin,
 ];
 
 /// How far the reaper has come with a version.
@@ -171,11 +171,11 @@ impl Ending {
     }
 
     /// What of the image runs on the reaper's thread.
-    pub fn running(self) -> Option<&'static str> {
+    pub fn running(self) -> Option<Activity> {
         match self {
-            Self::OnFree => Some("its on_free, which has not returned"),
-            Self::Dropping => Some("the drop of a value, which has not returned"),
-            Self::Detaching => Some("the drop of the plugin, which has not returned"),
+            Self::OnFree => Some(Activity::OnFree),
+            Self::Dropping => Some(Activity::DropValue),
+            Self::Detaching => Some(Activity::DropPlugin),
             Self::InUse | Self::Freed | Self::Draining | Self::Detached => None,
         }
     }
@@ -372,7 +372,7 @@ impl Version {
     fn renew_legend(&self) {
         let mut legend = self.lock_legend();
         *legend = None;
-        let names = self.function_names().into_iter().chain(BESIDES);
+        let names = self.function_names().into_iter().chain(BESIDES.map(Activity::as_str));
         *legend = slots::describe(self, self.name().as_str(), self.ordinal, names);
     }
 
@@ -382,8 +382,8 @@ impl Version {
 
     /// Notes for consoles, until dropped, that this thread runs something of the version which is no
     /// function. A lease, or the reaper, keeps it mapped meanwhile.
-    pub fn note(&self, what: &str) -> Option<Entered> {
-        let number = BESIDES.iter().position(|besides| *besides == what);
+    pub fn note(&self, activity: Activity) -> Option<Entered> {
+        let number = BESIDES.iter().position(|besides| *besides == activity);
         self.note_call(self.unplaced() + number.unwrap_or(0))
     }
 
@@ -439,7 +439,8 @@ impl Version {
         if self.has_answered.swap(true, Ordering::Relaxed) {
             return;
         }
-        let function = self.function_name(place).unwrap_or(BESIDES[0]).to_owned();
+        let function =
+            self.function_name(place).unwrap_or(Activity::FoundByHand.as_str()).to_owned();
         let event = Event::FirstCall {
             at_ms: clock::now_ms(),
             plugin: self.name().to_string(),
@@ -606,7 +607,7 @@ impl Version {
             (life.state, life.detail.clone())
         };
         let is_over = self.is_finished() || state == VersionState::Active;
-        let holders = if is_over { Vec::new() } else { self.holders() };
+        let held_by = if is_over { Vec::new() } else { self.holders() };
         // Only these two wait for holders; asking looks into the slots of all threads.
         if matches!(state, VersionState::Retired | VersionState::Pinned) {
             let counts = self.holder_counts();
@@ -627,7 +628,8 @@ impl Version {
             size_bytes: self.size_bytes,
             heap_bytes: self.heap.map(|heap| heap.bytes() as u64),
             calls: self.counts().map_or(0, CallCounts::total),
-            holders,
+            holders: texts(&held_by),
+            held_by,
         }
     }
 
@@ -659,15 +661,25 @@ impl Owner {
     }
 }
 
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Owner {
+    /// The owner as the protocol tells it.
+    pub fn told(&self) -> hotswap_protocol::Owner {
         match self {
-            Self::Host => f.write_str("host"),
+            Self::Host => hotswap_protocol::Owner::Host,
             Self::Version(version) => match version.upgrade() {
-                Some(version) => version.fmt(f),
-                None => f.write_str("a version that is gone"),
+                Some(version) => hotswap_protocol::Owner::Version {
+                    plugin: version.name().to_string(),
+                    version: version.ordinal,
+                },
+                None => hotswap_protocol::Owner::Gone,
             },
         }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.told().fmt(f)
     }
 }
 

@@ -50,10 +50,13 @@ mod runtime_dir;
 // What they send: the envelope (`message`), and what is in it.
 mod contents;
 mod event;
+mod holder;
 mod latency;
 mod message;
+mod owner;
 mod plan;
 mod snapshot;
+mod step;
 // What a console reads when its host has died.
 pub mod in_flight;
 
@@ -64,6 +67,7 @@ pub use event::{
     Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport, ValueChange,
     ValueOutcome,
 };
+pub use holder::{Holder, HolderKind};
 pub use in_flight::InFlightCall;
 pub use latency::{Latencies, LatencyBucket};
 pub use message::{
@@ -74,6 +78,7 @@ pub use message::{
 pub use name::{
     BuildId, InvalidBuildId, InvalidName, InvalidVersion, PluginName, VersionRef, same_plugin,
 };
+pub use owner::Owner;
 pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use runtime_dir::{RuntimeDir, remove_dead_socket};
 pub use snapshot::{
@@ -81,6 +86,7 @@ pub use snapshot::{
     LiveSnapshot, LiveTypeInfo, MAX_LISTED, ParamInfo, PluginInfo, Snapshot, Source, VaultSnapshot,
     VersionInfo, VersionState,
 };
+pub use step::{Activity, Step};
 
 /// The protocol's version. A client and a host must have the same.
 pub const PROTOCOL_VERSION: u32 = 1;

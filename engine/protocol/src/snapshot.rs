@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::{Holder, Owner};
+
 /// The state of an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -134,6 +136,9 @@ pub struct VersionInfo {
     /// What keeps it in use, by name.
     #[serde(default)]
     pub holders: Vec<String>,
+    /// The same as data, in the same order.
+    #[serde(default)]
+    pub held_by: Vec<Holder>,
 }
 
 /// The git facts of a build: the state of the work tree when it began.
@@ -245,8 +250,11 @@ pub struct DataBagEntry {
     /// Its Rust type.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// `host`, or `world v3`.
+    /// What owns it, in words: `host`, or `world v3`.
     pub owner: String,
+    /// What owns it; `None` from a host that does not say so as data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned_by: Option<Owner>,
     /// Its size when serialised, in bytes; `None` if it cannot be serialised, or if only a part of it
     /// was looked at.
     pub size_bytes: Option<u64>,
@@ -265,8 +273,11 @@ pub struct ExtensionSlot {
     pub interface: String,
     /// The registration's name.
     pub name: String,
-    /// `cat v2`
+    /// What owns it, in words: `cat v2`.
     pub owner: String,
+    /// What owns it; `None` from a host that does not say so as data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned_by: Option<Owner>,
 }
 
 /// Answer of `free`.
@@ -282,6 +293,9 @@ pub struct FreeResult {
     pub detail: String,
     /// What keeps it in use, by name.
     pub holders: Vec<String>,
+    /// The same as data, in the same order.
+    #[serde(default)]
+    pub held_by: Vec<Holder>,
 }
 
 /// The functions and types that are found by their names alone, in the newest generation.

@@ -1,7 +1,8 @@
 //! What would become of the values in the DataBag, as far as types tell.
 
 use hotswap_protocol::{
-    ArtifactChange, ChangeKind, ChangedItem, DataBagEntry, Outcome, VaultSnapshot,
+    ArtifactChange, ChangeKind, ChangedItem, DataBagEntry, Outcome, Owner, VaultSnapshot,
+    same_plugin,
 };
 use serde::Serialize;
 
@@ -55,13 +56,14 @@ pub(super) fn of_plugin(
     if matches!(outcome, Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable) {
         return Vec::new();
     }
-    let owned = vault.data_bag.iter().filter(|entry| is_owner(plugin, &entry.owner));
+    let owned = vault.data_bag.iter().filter(|entry| is_owner(plugin, entry));
     owned.map(|entry| of_value(entry, outcome, declared)).collect()
 }
 
-/// Whether `world v3` is a version of `world`.
-fn is_owner(plugin: &str, owner: &str) -> bool {
-    owner.rsplit_once(" v").is_some_and(|(name, _)| name.eq_ignore_ascii_case(plugin))
+/// Whether a version of this plugin owns the value.
+fn is_owner(plugin: &str, entry: &DataBagEntry) -> bool {
+    let owner = entry.owned_by.as_ref().and_then(Owner::version);
+    owner.is_some_and(|(name, _)| same_plugin(name, plugin))
 }
 
 fn of_value(entry: &DataBagEntry, outcome: Outcome, declared: &Declared) -> ValuePreview {

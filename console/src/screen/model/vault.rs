@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use hotswap_protocol::{Cut, DataBagEntry, ValueChange, ValueOutcome, VaultSnapshot, WireError};
+use hotswap_protocol::{
+    Cut, DataBagEntry, ExtensionSlot, Owner, ValueChange, ValueOutcome, VaultSnapshot, WireError,
+};
 use serde_json::Value;
 
 use super::tree::{Cuts, Mark, Tree, TreeRow, TreeTab, brief, has_children};
@@ -69,6 +71,14 @@ impl Vault {
         self.outcomes = Default::default();
     }
 
+    /// The row of the first value or registration that this owner has.
+    pub fn path_of_first(&self, owner: &Owner) -> Option<String> {
+        let Some(Ok(vault)) = &self.contents else { return None };
+        let value = vault.data_bag.iter().find(|entry| entry.owned_by.as_ref() == Some(owner));
+        let slot = || vault.slots.iter().find(|slot| slot.owned_by.as_ref() == Some(owner));
+        value.map(|entry| bag_path(&entry.key)).or_else(|| slot().map(slot_path))
+    }
+
     /// Why the Vault cannot be shown.
     pub fn error(&self) -> Option<&WireError> {
         self.contents.as_ref()?.as_ref().err()
@@ -128,7 +138,7 @@ impl Vault {
         let Some(Ok(vault)) = &self.contents else { return None };
         let cuts = vault.data_bag.iter().map(|entry| {
             let whole = entry.value.as_ref().unwrap_or(&Value::Null);
-            Cuts::of(&format!("bag/{}", entry.key), whole, &entry.cuts)
+            Cuts::of(&bag_path(&entry.key), whole, &entry.cuts)
         });
         let of_extension = Cuts::of("ext", &vault.extension, &vault.extension_cuts);
         cuts.chain([of_extension]).find_map(|cuts| cuts.at(path).cloned())
@@ -150,7 +160,7 @@ impl Vault {
             return;
         }
         for entry in &vault.data_bag {
-            let path = format!("bag/{}", entry.key);
+            let path = bag_path(&entry.key);
             let children = entry.value.as_ref().filter(|value| has_children(value));
             let is_open = children.map(|_| self.tree.is_open(&path, 1));
             let (mark, note) = self.change(entry);
@@ -257,16 +267,14 @@ impl Vault {
         let open = self.tree.is_open("slots", 0);
         rows.push(heading("slots", "Registered", "", open, vault.slots.len()));
         for slot in vault.slots.iter().filter(|_| open) {
-            let same = |it: &&hotswap_protocol::ExtensionSlot| {
-                it.interface == slot.interface && it.name == slot.name
-            };
+            let same = |it: &&ExtensionSlot| it.interface == slot.interface && it.name == slot.name;
             let mark = match self.before.as_ref().map(|it| it.slots.iter().find(same)) {
                 Some(None) => Mark::New,
                 Some(Some(before)) if before.owner != slot.owner => Mark::Changed,
                 _ => Mark::Unchanged,
             };
             rows.push(TreeRow {
-                path: format!("slots/{}/{}", slot.interface, slot.name),
+                path: slot_path(slot),
                 depth: 1,
                 is_open: None,
                 cells: vec![
@@ -283,6 +291,20 @@ impl Vault {
             push_more(rows, "slots", vault.slots.len(), vault.slots_len);
         }
     }
+}
+
+/// The row of a value of the DataBag.
+pub fn bag_path(key: &str) -> String {
+    format!("bag/{key}")
+}
+
+/// The row of a registration.
+pub fn registration_path(interface: &str, name: &str) -> String {
+    format!("slots/{interface}/{name}")
+}
+
+fn slot_path(slot: &ExtensionSlot) -> String {
+    registration_path(&slot.interface, &slot.name)
 }
 
 /// A row for what the host did not list.

@@ -81,11 +81,12 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
         lines.push(format!("used by   {}", list(&importers)));
     }
     lines.push(String::new());
-    if version.holders.is_empty() {
+    let holders = format::holders(&version.held_by, &version.holders, state.now_ms);
+    if holders.is_empty() {
         lines.push("Nothing holds it.".into());
     } else {
         lines.push("Held by".into());
-        lines.extend(version.holders.iter().map(|holder| format!("  {holder}")));
+        lines.extend(holders.iter().map(|holder| format!("  {holder}")));
     }
     lines
 }

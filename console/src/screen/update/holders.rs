@@ -1,42 +1,53 @@
 //! From a version that something holds to what holds it.
 
-use hotswap_protocol::{PluginInfo, VersionInfo, VersionState, same_plugin};
+use hotswap_protocol::{
+    Holder, HolderKind, Owner, PluginInfo, VersionInfo, VersionState, same_plugin,
+};
 
 use super::{Effect, act};
+use crate::format;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::State;
+use crate::screen::model::plugins::PluginRow;
 use crate::screen::model::tree::TreeTab as _;
+use crate::screen::model::vault::{bag_path, registration_path};
+
+/// A version that was replaced, and what holds it.
+struct HeldVersion {
+    plugin: String,
+    version: u32,
+    /// As data; less than the texts from an older host.
+    holders: Vec<Holder>,
+    texts: Vec<String>,
+}
 
 /// Shows what holds the selected version, or else another one that was replaced; once more shows the
 /// next that holds it.
 pub(super) fn go(state: &mut State) -> Vec<Effect> {
-    let Some((plugin, version, holders)) = held(state) else {
+    let Some(held) = held(state) else {
         state.say("nothing holds a version that was replaced");
         return Vec::new();
     };
     let place = match &state.last_holder {
-        Some((name, number, place)) if (name, *number) == (&plugin, version) => place + 1,
+        Some((name, number, place)) if (name, *number) == (&held.plugin, held.version) => place + 1,
         _ => 0,
     };
-    let place = place % holders.len();
-    state.last_holder = Some((plugin.clone(), version, place));
-    let holder = &holders[place];
-    let which = match holders.len() {
+    let place = place % held.texts.len();
+    state.last_holder = Some((held.plugin.clone(), held.version, place));
+    let which = match held.texts.len() {
         1 => String::new(),
         count => format!(" ({} of {count})", place + 1),
     };
-    let target = format!("{plugin} v{version}");
-    state.say(format!("{target} is held by: {holder}{which}"));
-    show(state, &plugin, &target, holder)
+    let (plugin, version, text) = (&held.plugin, held.version, &held.texts[place]);
+    state.say(format!("{plugin} v{version} is held by: {text}{which}"));
+    show(state, &held, held.holders.get(place))
 }
 
-fn held(state: &State) -> Option<(String, u32, Vec<String>)> {
-    let found = |plugin: &PluginInfo, version: &VersionInfo| {
-        (plugin.name.clone(), version.version, version.holders.clone())
-    };
+fn held(state: &State) -> Option<HeldVersion> {
     let is_held = |version: &VersionInfo| {
-        version.state != VersionState::Active && !version.holders.is_empty()
+        let is_told = !version.held_by.is_empty() || !version.holders.is_empty();
+        version.state != VersionState::Active && is_told
     };
     let rows = state.plugins.rows();
     let last = state.last_holder.as_ref();
@@ -49,40 +60,64 @@ fn held(state: &State) -> Option<(String, u32, Vec<String>)> {
         rows.iter().find(|row| is_held(row.version) && is_last(row.plugin, row.version)).copied()
     });
     let row = selected.or_else(|| rows.iter().find(|row| is_held(row.version)).copied())?;
-    Some(found(row.plugin, row.version))
+    let PluginRow { plugin, version, .. } = row;
+    Some(HeldVersion {
+        plugin: plugin.name.clone(),
+        version: version.version,
+        holders: version.held_by.clone(),
+        texts: format::holders(&version.held_by, &version.holders, state.now_ms),
+    })
 }
 
-/// Brings to the front what there is to see of a holder.
-fn show(state: &mut State, plugin: &str, target: &str, holder: &str) -> Vec<Effect> {
-    if holder.contains("value") {
-        let effects = act(state, Action::Show(Tab::Vault));
-        let rows = state.vault.rows();
-        let is_owned = |cells: &Vec<String>| cells.iter().any(|cell| cell == target);
-        if let Some(row) = rows.iter().position(|row| is_owned(&row.cells)) {
-            state.vault.select(row);
+/// Brings to the front what there is to see of a holder. Threads and tasks are seen by what they
+/// write, and so is what is not known.
+fn show(state: &mut State, held: &HeldVersion, holder: Option<&Holder>) -> Vec<Effect> {
+    match holder.map(|holder| (holder.kind, holder)) {
+        Some((HolderKind::Value, holder)) => show_value(state, held, holder),
+        Some((HolderKind::Call, holder)) => show_call(state, held, holder),
+        Some((HolderKind::Handle, _)) => show_importer(state, held),
+        _ => {
+            state.focus = Panel::Logs;
+            state.logs.set_writer_filter(&format!("{}@v{}", held.plugin, held.version));
+            Vec::new()
         }
-        return effects;
     }
-    if let Some(function) = holder.strip_prefix("call of ") {
-        let function = function.split([' ', ',']).next().unwrap_or_default();
-        state.plugins.select(plugin);
-        if let Some(place) = state.plugins.functions().iter().position(|it| it.name == function) {
-            state.functions.selected = place;
-        }
-        return act(state, Action::Show(Tab::Functions));
+}
+
+/// Selects the value; of values without a name the first that the version owns.
+fn show_value(state: &mut State, held: &HeldVersion, holder: &Holder) -> Vec<Effect> {
+    let owner = Owner::Version { plugin: held.plugin.clone(), version: held.version };
+    let path = match (&holder.key, &holder.interface) {
+        (Some(name), Some(interface)) => Some(registration_path(interface, name)),
+        (Some(key), None) => Some(bag_path(key)),
+        (None, _) => state.vault.path_of_first(&owner),
+    };
+    let effects = act(state, Action::Show(Tab::Vault));
+    let rows = state.vault.rows();
+    if let Some(row) = rows.iter().position(|row| Some(&row.path) == path.as_ref()) {
+        state.vault.select(row);
     }
-    if holder.contains("handle") {
-        let imports_it =
-            |it: &&PluginInfo| it.imports.iter().any(|import| same_plugin(import, plugin));
-        if let Some(importer) = state.plugins.list().iter().find(imports_it) {
-            let importer = importer.name.clone();
-            state.plugins.select(&importer);
-            state.focus = Panel::Plugins;
-        }
-        return Vec::new();
+    effects
+}
+
+fn show_call(state: &mut State, held: &HeldVersion, holder: &Holder) -> Vec<Effect> {
+    state.plugins.select(&held.plugin);
+    let functions = state.plugins.functions().iter();
+    let is_called = |name: &String| Some(name) == holder.function.as_ref();
+    if let Some(place) = functions.map(|it| &it.name).position(is_called) {
+        state.functions.selected = place;
     }
-    // Threads and tasks are seen by what they write.
-    state.focus = Panel::Logs;
-    state.logs.set_writer_filter(&target.replacen(" v", "@v", 1));
+    act(state, Action::Show(Tab::Functions))
+}
+
+/// Selects the first plugin that imports the version's, and so may have a handle to it.
+fn show_importer(state: &mut State, held: &HeldVersion) -> Vec<Effect> {
+    let imports_it =
+        |it: &&PluginInfo| it.imports.iter().any(|import| same_plugin(import, &held.plugin));
+    if let Some(importer) = state.plugins.list().iter().find(imports_it) {
+        let importer = importer.name.clone();
+        state.plugins.select(&importer);
+        state.focus = Panel::Plugins;
+    }
     Vec::new()
 }

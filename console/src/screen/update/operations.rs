@@ -3,6 +3,7 @@
 use hotswap_protocol::{VersionState, same_plugin};
 
 use super::Effect;
+use crate::format;
 use crate::host::operation::Operation;
 use crate::screen::input::action::Action;
 use crate::screen::model::overlay::Overlay;
@@ -108,11 +109,12 @@ pub(super) fn ask_to_free(state: &mut State) {
         _ => {
             let order = Order::Operate(Operation::free(&plugin.name, version.version));
             let mut lines = vec![version.detail.clone(), String::new()];
-            if version.holders.is_empty() {
+            let holders = format::holders(&version.held_by, &version.holders, state.now_ms);
+            if holders.is_empty() {
                 lines.push("Nothing is known to hold it.".into());
             } else {
                 lines.push("Held by".into());
-                lines.extend(version.holders.iter().map(|holder| format!("  {holder}")));
+                lines.extend(holders.iter().map(|holder| format!("  {holder}")));
             }
             let question = format!("Free {name}?");
             state.overlay = Some(Overlay::Confirm { question, lines, order });

@@ -194,8 +194,9 @@ fn draw_details(
     if detail_is_more && !version.detail.is_empty() {
         lines.push(("state", version.detail.clone()));
     }
-    for (position, holder) in version.holders.iter().enumerate() {
-        lines.push((if position == 0 { "holders" } else { "" }, holder.clone()));
+    let holders = format::holders(&version.held_by, &version.holders, state.now_ms);
+    for (position, holder) in holders.into_iter().enumerate() {
+        lines.push((if position == 0 { "holders" } else { "" }, holder));
     }
     let width = usize::from(area.width).saturating_sub(9);
     for (offset, (name, value)) in lines.into_iter().take(area.height.into()).enumerate() {

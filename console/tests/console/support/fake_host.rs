@@ -103,6 +103,7 @@ fn answer(request: &Request, host: &HostInfo) -> Result<Value, WireError> {
             state: VersionState::Retired,
             detail: "retired: 1 call".into(),
             holders: vec!["call of greet on \"http-3\"".into()],
+            held_by: Vec::new(),
         }),
         Request::Free(_) => serde_json::to_value(FreeResult {
             plugin: "world".into(),
@@ -110,6 +111,7 @@ fn answer(request: &Request, host: &HostInfo) -> Result<Value, WireError> {
             state: VersionState::Freed,
             detail: "freed: 4.3 MiB unmapped after 12 ms".into(),
             holders: Vec::new(),
+            held_by: Vec::new(),
         }),
         _ => Ok(json!({})),
     };

@@ -6,9 +6,9 @@ use hotswap_console::compare::preview::{PluginPreview, Preview, Prospect, ValueP
 use hotswap_console::screen::model::Place;
 use hotswap_console::session::{BuildEffect, BuildLine, SessionEvent};
 use hotswap_protocol::{
-    ArtifactChange, HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogLevel, LogRecord,
-    Outcome, PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionInfo,
-    VersionState, WireError,
+    ArtifactChange, Holder, HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogLevel,
+    LogRecord, Outcome, Owner, PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot,
+    VersionInfo, VersionState, WireError,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -54,11 +54,32 @@ pub fn version(version: u32, state: VersionState, detail: &str) -> VersionInfo {
         "calls": 1_234,
         "holders": match state {
             VersionState::Retired => {
-                vec!["call greet on http-3, ≥ 4 s", "value \"greetings\" in the DataBag"]
+                vec!["call of greet on \"http-3\" (4125), ≥ 4.0 s", "value `greetings`"]
             }
             _ => Vec::new(),
         },
+        "held_by": if state == VersionState::Retired { holders() } else { Vec::new() },
     }))
+}
+
+/// What holds a version that was replaced: a call that is under way, and a value in use.
+fn holders() -> Vec<Holder> {
+    read(json!([
+        {
+            "kind": "call",
+            "function": "greet",
+            "thread": "http-3",
+            "thread_id": 4125,
+            "since_ms": NOON_MS + 296_000,
+            "is_at_least": true,
+        },
+        { "kind": "value", "key": "greetings", "since_ms": NOON_MS + 299_000 },
+    ]))
+}
+
+/// A version as the owner of something in the Vault.
+pub fn owner(plugin: &str, version: u32) -> Owner {
+    Owner::Version { plugin: plugin.into(), version }
 }
 
 /// What was under way when a host died: a call, and one that it made in turn.
@@ -130,13 +151,21 @@ pub fn vault() -> VaultSnapshot {
                 "key": "greetings",
                 "type": "u64",
                 "owner": "world v3",
+                "owned_by": { "kind": "version", "plugin": "world", "version": 3 },
                 "size_bytes": 2,
                 "value": 42,
             },
         ],
         "extension": { "served": 7, "heartbeats": 3 },
         "extension_type": "sample_host::Counters",
-        "slots": [{ "interface": "Greeter", "name": "cat", "owner": "cat v1" }],
+        "slots": [
+            {
+                "interface": "Greeter",
+                "name": "cat",
+                "owner": "cat v1",
+                "owned_by": { "kind": "version", "plugin": "cat", "version": 1 },
+            },
+        ],
     }))
 }
 

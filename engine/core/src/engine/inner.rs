@@ -26,6 +26,7 @@ use crate::{
     vault::{LOOKED_AT, Store, View, told},
     version::{
         Services, Version,
+        holders::texts,
         lease::{Lease, LeaseKind},
         list::VersionList,
         steps,
@@ -305,6 +306,7 @@ impl Inner {
             state: info.state,
             detail: info.detail,
             holders: info.holders,
+            held_by: info.held_by,
         })
     }
 
@@ -405,8 +407,9 @@ impl Inner {
             // is gone.
             self.staging.remove();
         }
-        let held =
-            mapped.iter().map(|version| format!("{version}: {}", version.holders().join(", ")));
+        let held = mapped
+            .iter()
+            .map(|version| format!("{version}: {}", texts(&version.holders()).join(", ")));
         ShutdownReport { held: held.collect() }
     }
 

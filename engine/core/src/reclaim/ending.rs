@@ -15,7 +15,7 @@ use std::{
 };
 
 use hotswap_plugin::{__private::end_panic, abi::Outcome};
-use hotswap_protocol::VersionState;
+use hotswap_protocol::{Activity, VersionState};
 
 use super::reaper::ReaperHandle;
 use crate::{
@@ -190,7 +190,7 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
     }
     if version.ending() == Ending::Freed {
         version.set_ending(Ending::Dropping);
-        let noted = version.note("the drop of a value");
+        let noted = version.note(Activity::DropValue);
         store.end(version);
         version.export().into_iter().for_each(|export| export.destroy());
         drop(noted);
@@ -202,7 +202,7 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
     }
     if version.ending() == Ending::Draining {
         version.set_ending(Ending::Detaching);
-        let noted = version.note("the drop of the plugin");
+        let noted = version.note(Activity::DropPlugin);
         // SAFETY: the reaper has handed the version to this thread alone, and it has ended.
         unsafe { version.detach() };
         drop(noted);
@@ -234,7 +234,7 @@ fn has_to_drain(version: &Arc<Version>) -> Option<Next> {
 
 /// Runs a version's `on_free`, which nobody but its own threads can be beside.
 fn on_free(version: &Arc<Version>) {
-    let _noted = version.note("on_free");
+    let _noted = version.note(Activity::OnFree);
     // SAFETY: the reaper has handed the version to this thread alone.
     match unsafe { version.image() }.on_free() {
         Outcome::Ok(()) => {}

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::{asynchronous::AsyncCall, current::Current, error::CallError, in_use::InUse};
 use crate::version::{
     Version,
-    lease::{Lease, LeaseKind},
+    lease::{Lease, LeaseKind, LeaseName},
 };
 
 /// Calls a function of a leased version; an `async` one is waited for on this thread.
@@ -82,7 +82,8 @@ fn run(
         Some((_, function)) if function.is_async => {
             match version.image().start(function.index, args) {
                 Outcome::Ok(future) => {
-                    let lease = version.lease(LeaseKind::Call).named(name);
+                    let lease = version.lease(LeaseKind::Call);
+                    let lease = lease.named(LeaseName::Function(name.into()));
                     return Begun::Running(AsyncCall::new(future, name, (place, begun), lease));
                 }
                 Outcome::Err(error) => Outcome::Err(error),

@@ -15,7 +15,7 @@ use crate::{
     vault::LiveCalls,
     version::{
         Version,
-        lease::{Lease, LeaseKind},
+        lease::{Lease, LeaseKind, LeaseName},
     },
 };
 
@@ -139,7 +139,8 @@ fn renew(lease: &Lease, name: &str, data: &Data) -> Result<Data> {
 
 /// Leases a version for a call; `None` if it was replaced just now.
 fn lease(version: &Weak<Version>, name: &str) -> Option<Lease> {
-    Lease::try_new(&version.upgrade()?, LeaseKind::Call).map(|lease| lease.named(name))
+    let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Call)?;
+    Some(lease.named(LeaseName::Function(name.into())))
 }
 
 fn unknown(what: &str, name: &str, known: &[&str]) -> Error {

@@ -3,7 +3,7 @@
 use hotswap_protocol::{ErrorKind, WireError};
 
 use super::served::Served;
-use crate::LoadedPlugin;
+use crate::{LoadedPlugin, version::lease::LeaseName};
 
 /// How many versions one console may keep loaded.
 const MAX_HELD: usize = 64;
@@ -24,7 +24,7 @@ impl Held {
             return Err(WireError::new(ErrorKind::Internal, message));
         }
         // Whoever asks what holds the version is told.
-        self.0.push(LoadedPlugin(plugin.0.named("of a console")));
+        self.0.push(LoadedPlugin(plugin.0.named(LeaseName::Console)));
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use hotswap_protocol::DataBagEntry;
 use crate::{
     error::flatten,
     version::Owner,
-    version::lease::{Lease, LeaseKind},
+    version::lease::{Lease, LeaseKind, LeaseName},
 };
 
 /// A value in the DataBag.
@@ -33,7 +33,7 @@ use crate::{
 /// harmless.
 pub(super) struct Cell {
     pub key: String,
-    /// What a lease for it is called.
+    /// Its key, as a lease for it is called.
     label: Arc<str>,
     /// Changes hands when a new version takes the value over.
     owner: Mutex<Owner>,
@@ -96,7 +96,7 @@ impl Cell {
         };
         Ok(Self {
             key: key.to_owned(),
-            label: format!("`{key}`").into(),
+            label: key.into(),
             owner: Mutex::new(owner),
             schema,
             content: RwLock::new(Content { value: Some(value) }),
@@ -413,10 +413,12 @@ impl Cell {
     pub fn info(&self, left_bytes: &mut usize) -> DataBagEntry {
         let bounds = Bounds { bytes: LOOKED_AT.bytes.min(*left_bytes), ..LOOKED_AT };
         let preview = self.preview(bounds).and_then(Result::ok);
+        let owner = self.owner().told();
         let mut entry = DataBagEntry {
             key: self.key.clone(),
             type_name: self.schema.name().to_owned(),
-            owner: self.owner().to_string(),
+            owner: owner.to_string(),
+            owned_by: Some(owner),
             size_bytes: None,
             value: None,
             cuts: Vec::new(),
@@ -477,7 +479,7 @@ impl Cell {
     pub fn lease_of(&self, owner: &Owner) -> Option<Lease> {
         let Owner::Version(version) = owner else { return None };
         let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
-        Some(lease.named(self.label.clone()))
+        Some(lease.named(LeaseName::Value(self.label.clone())))
     }
 
     fn expect_type(&self, callback: &ValueCallback) -> Result<()> {

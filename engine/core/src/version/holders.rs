@@ -1,12 +1,18 @@
-//! Who keeps a version in use, by name.
+//! What keeps a version in use.
 
 use std::{
     fs,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{Version, counts::CallCounts, lease::LeaseKind};
+use hotswap_protocol::{Activity, Holder, HolderKind, clock::now_ms};
+
+use super::{
+    Version,
+    counts::CallCounts,
+    lease::{LeaseKind, LeaseName, NamedLease},
+};
 use crate::slots::{self, CallSeen};
 
 /// The calls that were seen in a version's slots, and since when.
@@ -59,79 +65,113 @@ impl Version {
         self.seen_calls.look(self);
     }
 
-    /// What keeps the version from being unmapped, each by name: `call of greet on "main", ≥ 4.0 s`.
-    pub fn holders(&self) -> Vec<String> {
-        let mut holders: Vec<String> = self
-            .seen_calls
-            .look(self)
-            .into_iter()
-            .map(|(place, thread, since)| {
-                let function = self.function_name(place).unwrap_or("a function found by hand");
-                let thread = thread_name(thread);
-                format!("call of {function} on {thread}, ≥ {}", duration_text(since.elapsed()))
-            })
-            .collect();
+    /// What keeps the version from being unmapped: each that has a name, and the others by kind.
+    pub fn holders(&self) -> Vec<Holder> {
+        let calls = self.seen_calls.look(self).into_iter();
+        let mut holders: Vec<Holder> = calls.map(|call| self.call_holder(call)).collect();
         let named = self.leases().named();
         for kind in LeaseKind::ALL {
-            let of_kind = named.iter().filter(|holder| holder.kind == kind);
-            let texts = of_kind.map(|holder| {
-                let (name, since) = (&holder.name, duration_text(holder.since.elapsed()));
-                match kind {
-                    LeaseKind::Call => format!("call of {name}, {since}"),
-                    LeaseKind::Task => format!("task {name}, {since}"),
-                    LeaseKind::Thread => {
-                        format!("thread {}", thread_name(name.parse().unwrap_or(0)))
-                    }
-                    LeaseKind::Value | LeaseKind::Handle => format!("{} {name}", kind.noun(1)),
-                }
-            });
-            let texts: Vec<String> = texts.collect();
-            let unnamed = self.leases().count(kind).saturating_sub(texts.len());
-            holders.extend(texts);
+            let of_kind = named.iter().filter(|lease| lease.kind == kind).map(lease_holder);
+            let of_kind: Vec<Holder> = of_kind.collect();
+            let unnamed = self.leases().count(kind).saturating_sub(of_kind.len());
+            holders.extend(of_kind);
             if unnamed > 0 {
-                holders.push(format!("{unnamed} {}", kind.noun(unnamed)));
+                holders.push(Holder::unnamed(kind.told(), unnamed as u64));
             }
         }
         holders.extend(self.what_else());
         holders
     }
 
+    fn call_holder(&self, (place, thread, since): (usize, i32, Instant)) -> Holder {
+        let function = self.function_name(place).map(ToOwned::to_owned);
+        Holder {
+            activity: function.is_none().then_some(Activity::FoundByHand),
+            function,
+            since_ms: Some(moment_ms(since)),
+            is_at_least: true,
+            ..on_thread(HolderKind::Call, thread)
+        }
+    }
+
     /// What keeps the version from being unmapped, counted: `2 calls, 1 task`.
     pub fn holder_counts(&self) -> String {
         let counts = LeaseKind::ALL.map(|kind| {
             let in_slots = if kind == LeaseKind::Call { slots::calls_at(self).len() } else { 0 };
-            (kind, self.leases().count(kind) + in_slots)
+            Holder::unnamed(kind.told(), (self.leases().count(kind) + in_slots) as u64)
         });
-        let held = counts.into_iter().filter(|(_, count)| *count > 0);
-        let mut texts: Vec<String> =
-            held.map(|(kind, count)| format!("{count} {}", kind.noun(count))).collect();
-        texts.extend(self.what_else());
-        texts.join(", ")
+        let mut holders: Vec<Holder> =
+            counts.into_iter().filter(|holder| holder.count > 0).collect();
+        holders.extend(self.what_else());
+        texts(&holders).join(", ")
     }
 
     /// What runs on the reaper's thread; or, when nothing else is left, the threads that have
     /// destructors to run.
-    fn what_else(&self) -> Vec<String> {
+    fn what_else(&self) -> Vec<Holder> {
         if let Some(running) = self.ending().running() {
-            return vec![running.to_owned()];
+            let ending = Holder::unnamed(HolderKind::Ending, 1);
+            return vec![Holder { activity: Some(running), ..ending }];
         }
         if !self.leases().has_ended() {
             return Vec::new();
         }
         let threads = self.threads.pinned().into_iter();
-        threads.map(|name| format!("thread-local on \"{name}\"")).collect()
+        let holder = |(id, name)| Holder {
+            thread: Some(name),
+            thread_id: (id != first_thread()).then_some(id),
+            ..Holder::unnamed(HolderKind::ThreadLocal, 1)
+        };
+        threads.map(holder).collect()
     }
 }
 
-/// `"main"`, or with its number where the system knows no name.
-fn thread_name(id: i32) -> String {
-    if id == i32::try_from(std::process::id()).unwrap_or(0) {
-        return "\"main\"".into();
+/// The holders in words, as of now.
+pub(crate) fn texts(holders: &[Holder]) -> Vec<String> {
+    let now_ms = now_ms();
+    holders.iter().map(|holder| holder.text(now_ms)).collect()
+}
+
+fn lease_holder(lease: &NamedLease) -> Holder {
+    let holder = match &lease.name {
+        LeaseName::Thread(id) => on_thread(lease.kind.told(), *id),
+        _ => Holder::unnamed(lease.kind.told(), 1),
+    };
+    let holder = Holder { since_ms: Some(moment_ms(lease.since)), ..holder };
+    let owned = |name: &Arc<str>| Some(name.as_ref().to_owned());
+    match &lease.name {
+        LeaseName::Function(name) => Holder { function: owned(name), ..holder },
+        LeaseName::Activity(activity) => Holder { activity: Some(*activity), ..holder },
+        LeaseName::Task(name) => Holder { task: owned(name), ..holder },
+        LeaseName::Value(key) => Holder { key: owned(key), ..holder },
+        LeaseName::Registration { name, interface } => {
+            Holder { key: owned(name), interface: owned(interface), ..holder }
+        }
+        LeaseName::Thread(_) => holder,
+        LeaseName::Console => Holder { is_console: true, ..holder },
     }
-    match fs::read_to_string(format!("/proc/self/task/{id}/comm")) {
-        Ok(name) => format!("\"{}\" ({id})", name.trim_end()),
-        Err(_) => format!("thread {id}"),
+}
+
+/// When that was, in milliseconds since the Unix epoch.
+fn moment_ms(since: Instant) -> u64 {
+    now_ms().saturating_sub(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A holder of a thread: its name, and its number unless it is the first; the number alone where the
+/// system knows no name.
+fn on_thread(kind: HolderKind, id: i32) -> Holder {
+    let holder = Holder::unnamed(kind, 1);
+    if id == first_thread() {
+        return Holder { thread: Some("main".into()), ..holder };
     }
+    let name = fs::read_to_string(format!("/proc/self/task/{id}/comm"));
+    let thread = name.ok().map(|name| name.trim_end().to_owned());
+    Holder { thread, thread_id: Some(id), ..holder }
+}
+
+/// The first thread's number, which is that of the process.
+fn first_thread() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(0)
 }
 
 /// `12 ms`, `3.4 s`

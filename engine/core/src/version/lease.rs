@@ -12,6 +12,8 @@ use std::{
     time::Instant,
 };
 
+use hotswap_protocol::{Activity, HolderKind};
+
 use super::Version;
 use crate::image::Image;
 
@@ -34,19 +36,14 @@ impl LeaseKind {
     /// All of them, in the order in which they are told.
     pub const ALL: [Self; 5] = [Self::Call, Self::Task, Self::Value, Self::Thread, Self::Handle];
 
-    /// The word for so many of them.
-    pub fn noun(self, count: usize) -> &'static str {
-        match (self, count) {
-            (Self::Call, 1) => "call",
-            (Self::Call, _) => "calls",
-            (Self::Handle, 1) => "handle",
-            (Self::Handle, _) => "handles",
-            (Self::Value, 1) => "value",
-            (Self::Value, _) => "values",
-            (Self::Thread, 1) => "thread",
-            (Self::Thread, _) => "threads",
-            (Self::Task, 1) => "task",
-            (Self::Task, _) => "tasks",
+    /// What the protocol calls it.
+    pub fn told(self) -> HolderKind {
+        match self {
+            Self::Call => HolderKind::Call,
+            Self::Handle => HolderKind::Handle,
+            Self::Value => HolderKind::Value,
+            Self::Thread => HolderKind::Thread,
+            Self::Task => HolderKind::Task,
         }
     }
 }
@@ -66,15 +63,34 @@ pub(crate) struct LeaseCounts {
 #[derive(Default)]
 struct Named {
     last: u64,
-    leases: BTreeMap<u64, Holder>,
+    leases: BTreeMap<u64, NamedLease>,
 }
 
-/// Somebody who keeps a version in use.
+/// A lease that has a name.
 #[derive(Debug, Clone)]
-pub(crate) struct Holder {
+pub(crate) struct NamedLease {
     pub kind: LeaseKind,
-    pub name: Arc<str>,
+    pub name: LeaseName,
     pub since: Instant,
+}
+
+/// What a lease is for.
+#[derive(Debug, Clone)]
+pub(crate) enum LeaseName {
+    /// A call of a function.
+    Function(Arc<str>),
+    /// Something else of the plugin that runs.
+    Activity(Activity),
+    /// A task.
+    Task(Arc<str>),
+    /// A value of the DataBag, by its key.
+    Value(Arc<str>),
+    /// A registration.
+    Registration { name: Arc<str>, interface: Arc<str> },
+    /// A thread, by the system's number.
+    Thread(i32),
+    /// A console that keeps the version.
+    Console,
 }
 
 /// Set for good when the last entry has ended: from then on only the version's own threads and tasks
@@ -106,7 +122,7 @@ impl LeaseCounts {
     }
 
     /// The leases that have a name.
-    pub fn named(&self) -> Vec<Holder> {
+    pub fn named(&self) -> Vec<NamedLease> {
         self.lock_named().leases.values().cloned().collect()
     }
 
@@ -167,8 +183,8 @@ impl Lease {
     }
 
     /// Gives the lease a name, for whoever asks what holds the version.
-    pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
-        let holder = Holder { kind: self.kind, name: name.into(), since: Instant::now() };
+    pub fn named(mut self, name: LeaseName) -> Self {
+        let holder = NamedLease { kind: self.kind, name, since: Instant::now() };
         let mut named = self.version.leases().lock_named();
         named.last += 1;
         self.number = named.last;

@@ -11,7 +11,7 @@ use hotswap_protocol::ExtensionSlot;
 
 use super::{
     Owner,
-    lease::{Lease, LeaseKind},
+    lease::{Lease, LeaseKind, LeaseName},
 };
 use crate::error::flatten;
 
@@ -59,7 +59,9 @@ impl Registration {
             Owner::Host => None,
             Owner::Version(version) => {
                 let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
-                Some(lease.named(format!("`{}` of `{}`", self.name, self.shape.name)))
+                let (name, interface) =
+                    (self.name.as_str().into(), self.shape.name.as_str().into());
+                Some(lease.named(LeaseName::Registration { name, interface }))
             }
         };
         let object = {
@@ -86,10 +88,12 @@ impl Registration {
     }
 
     pub fn info(&self) -> ExtensionSlot {
+        let owner = self.owner.told();
         ExtensionSlot {
             interface: self.shape.name.clone(),
             name: self.name.clone(),
-            owner: self.owner.to_string(),
+            owner: owner.to_string(),
+            owned_by: Some(owner),
         }
     }
 }

@@ -10,10 +10,11 @@ use std::{
 };
 
 use hotswap_plugin::abi::Outcome;
+use hotswap_protocol::Activity;
 
 use super::{
     Version,
-    lease::{Lease, LeaseKind},
+    lease::{Lease, LeaseKind, LeaseName},
 };
 use crate::{
     EngineError, Step,
@@ -87,10 +88,11 @@ impl StepThread {
         f: impl FnOnce(&Image) -> Outcome<T> + Send + 'static,
     ) -> Result<T, EngineError> {
         let plugin = version.version().name();
-        let lease = version.another(LeaseKind::Call).named(step.to_string());
+        let activity = step.activity().unwrap_or(Activity::FoundByHand);
+        let lease = version.another(LeaseKind::Call).named(LeaseName::Activity(activity));
         let (answer, answered) = channel();
         let job = Box::new(move || {
-            let noted = lease.version().note(step.as_str());
+            let noted = lease.version().note(activity);
             let outcome = f(lease.image());
             // The step may have been taken under a lock, and so destructors wait for the thread's end.
             noted.into_iter().for_each(Entered::leave_quietly);

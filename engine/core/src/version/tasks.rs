@@ -13,7 +13,12 @@ use hotswap_plugin::{
     abi::{Outcome, PanicReport},
 };
 
-use super::{Version, lease::Lease, steps::running, threads::checkpoint};
+use super::{
+    Version,
+    lease::{Lease, LeaseName},
+    steps::running,
+    threads::checkpoint,
+};
 
 /// A future that the runtime drives.
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -37,7 +42,7 @@ pub(crate) trait TaskHandle: Send + Sync {
 
 /// Starts a task of a version.
 pub(crate) fn spawn(version: &Arc<Version>, name: &str, future: RawFuture) -> Result<()> {
-    let lease = Lease::of_task(version).named(name);
+    let lease = Lease::of_task(version).named(LeaseName::Task(name.into()));
     // SAFETY: the lease keeps the image mapped, and is dropped after the future.
     let future = unsafe { ForeignFuture::new(future, report_waker) };
     let task = Task { future, name: name.to_owned(), lease };

@@ -17,7 +17,10 @@ use std::{
 
 use hotswap_plugin::abi::{ThreadDestructor, ThreadStart};
 
-use super::{Version, lease::Lease};
+use super::{
+    Version,
+    lease::{Lease, LeaseName},
+};
 use crate::slots::{
     self, Claim, this_thread_name,
     waiters::{self, ThreadDuties},
@@ -67,9 +70,9 @@ impl VersionThreads {
         }
     }
 
-    /// The names of the threads that have destructors of the version to run.
-    pub fn pinned(&self) -> Vec<String> {
-        self.lock_pinned().iter().map(|(_, name)| name.clone()).collect()
+    /// The threads that have destructors of the version to run: their numbers and names.
+    pub fn pinned(&self) -> Vec<(i32, String)> {
+        self.lock_pinned().clone()
     }
 
     pub fn is_pinned(&self) -> bool {
@@ -236,7 +239,7 @@ unsafe fn begin_thread(launch: *mut Launch) -> (ThreadStart, *mut c_void) {
     // SAFETY: the caller's promise.
     let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch) };
     // SAFETY: the call has no precondition.
-    let lease = lease.named(unsafe { libc::gettid() }.to_string());
+    let lease = lease.named(LeaseName::Thread(unsafe { libc::gettid() }));
     std::mem::forget(super::steps::running(lease.version()));
     Record::get().of_thread.replace(Some(lease));
     (start, argument)

@@ -1,0 +1,229 @@
+//! What keeps a version in use.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Activity;
+
+/// How a version is kept in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HolderKind {
+    /// A call runs in it.
+    Call,
+    /// A task that it started, or what would wake one.
+    Task,
+    /// A value or an object whose code lies in it is in use.
+    Value,
+    /// A thread that it started runs.
+    Thread,
+    /// A generation that holds it, or a console that keeps it.
+    Handle,
+    /// What the version does at its end has not returned.
+    Ending,
+    /// A thread has to run the destructors of its thread-locals.
+    ThreadLocal,
+    /// A kind that this side does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl HolderKind {
+    /// The word for so many of them.
+    pub fn noun(self, count: u64) -> &'static str {
+        match (self, count) {
+            (Self::Call, 1) => "call",
+            (Self::Call, _) => "calls",
+            (Self::Task, 1) => "task",
+            (Self::Task, _) => "tasks",
+            (Self::Value, 1) => "value",
+            (Self::Value, _) => "values",
+            (Self::Thread, 1) => "thread",
+            (Self::Thread, _) => "threads",
+            (Self::Handle, 1) => "handle",
+            (Self::Handle, _) => "handles",
+            (Self::Ending, _) => "ending",
+            (Self::ThreadLocal, 1) => "thread-local",
+            (Self::ThreadLocal, _) => "thread-locals",
+            (Self::Other, _) => "of another kind",
+        }
+    }
+}
+
+/// What keeps a version in use: one thing that has a name, or several of a kind that have none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// How it does so.
+    pub kind: HolderKind,
+    /// How many there are; 1 of what has a name.
+    #[serde(default = "one")]
+    pub count: u64,
+    /// The function that a call is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// What runs when it is no function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
+    /// The name of the thread; `main` for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// The system's number of the thread; `None` for the first, which has that of the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<i32>,
+    /// The name of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The key of the value, or the name of the registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The interface of the registration; `None` for a value of the DataBag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Since when, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Whether it may have begun before `since_ms`, when it was first seen.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_at_least: bool,
+    /// Whether it is a console that keeps the version.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_console: bool,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Holder {
+    /// So many of a kind, of which nothing else is known.
+    pub fn unnamed(kind: HolderKind, count: u64) -> Self {
+        Self {
+            kind,
+            count,
+            function: None,
+            activity: None,
+            thread: None,
+            thread_id: None,
+            task: None,
+            key: None,
+            interface: None,
+            since_ms: None,
+            is_at_least: false,
+            is_console: false,
+        }
+    }
+
+    /// The holder in words, as of a moment in milliseconds since the Unix epoch:
+    /// `call of greet on "main", ≥ 4.0 s`.
+    pub fn text(&self, now_ms: u64) -> String {
+        match self.kind {
+            HolderKind::Ending => {
+                let what = match self.activity {
+                    Some(Activity::OnFree) => "its on_free",
+                    Some(activity) => activity.as_str(),
+                    None => "something that it does at its end",
+                };
+                return format!("{what}, which has not returned");
+            }
+            HolderKind::ThreadLocal => {
+                return format!("thread-local on \"{}\"", self.thread.as_deref().unwrap_or("?"));
+            }
+            _ => {}
+        }
+        let noun = self.kind.noun(self.count);
+        let Some(name) = self.name() else { return format!("{} {noun}", self.count) };
+        format!("{noun} {name}{}", self.age(now_ms))
+    }
+
+    /// What comes after the kind: `of greet on "main"`; `None` where nothing is known.
+    fn name(&self) -> Option<String> {
+        let called = self.function.as_deref().or(self.activity.map(Activity::as_str));
+        let keyed = || match (self.key.as_ref()?, &self.interface) {
+            (key, Some(interface)) => Some(format!("`{key}` of `{interface}`")),
+            (key, None) => Some(format!("`{key}`")),
+        };
+        match (called, self.thread_text()) {
+            (Some(called), Some(thread)) => Some(format!("of {called} on {thread}")),
+            (Some(called), None) => Some(format!("of {called}")),
+            (None, Some(thread)) => Some(thread),
+            (None, None) if self.is_console => Some("of a console".into()),
+            (None, None) => self.task.clone().or_else(keyed),
+        }
+    }
+
+    /// `"main"`, or with its number; the number alone where the system knows no name.
+    fn thread_text(&self) -> Option<String> {
+        match (&self.thread, self.thread_id) {
+            (Some(name), Some(id)) => Some(format!("\"{name}\" ({id})")),
+            (Some(name), None) => Some(format!("\"{name}\"")),
+            (None, Some(id)) => Some(format!("thread {id}")),
+            (None, None) => None,
+        }
+    }
+
+    /// `, ≥ 4.0 s`: of what runs in the version.
+    fn age(&self, now_ms: u64) -> String {
+        let runs = matches!(self.kind, HolderKind::Call | HolderKind::Task);
+        let Some(since_ms) = self.since_ms.filter(|_| runs) else { return String::new() };
+        let least = if self.is_at_least { "≥ " } else { "" };
+        let ms = now_ms.saturating_sub(since_ms);
+        if ms < 1000 {
+            format!(", {least}{ms} ms")
+        } else {
+            format!(", {least}{:.1} s", ms as f64 / 1e3)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(holder: serde_json::Value) -> String {
+        serde_json::from_value::<Holder>(holder).unwrap().text(10_000)
+    }
+
+    #[test]
+    fn a_holder_in_words_says_what_is_known_of_it() {
+        use serde_json::json;
+        let call = json!({
+            "kind": "call", "function": "greet", "thread": "main", "since_ms": 6_000, "is_at_least": true,
+        });
+        assert_eq!(text(call), "call of greet on \"main\", ≥ 4.0 s");
+        let step = json!({ "kind": "call", "activity": "on_init", "since_ms": 9_988 });
+        assert_eq!(text(step), "call of on_init, 12 ms");
+        assert_eq!(text(json!({ "kind": "call", "count": 2 })), "2 calls");
+        let task = json!({ "kind": "task", "task": "tick", "since_ms": 9_000 });
+        assert_eq!(text(task), "task tick, 1.0 s");
+        assert_eq!(text(json!({ "kind": "value", "key": "cat" })), "value `cat`");
+        let registered = json!({ "kind": "value", "key": "cat", "interface": "api::Animal" });
+        assert_eq!(text(registered), "value `cat` of `api::Animal`");
+        let thread = json!({
+            "kind": "thread", "thread": "worker", "thread_id": 4130, "since_ms": 9_000,
+        });
+        assert_eq!(text(thread), "thread \"worker\" (4130)");
+        assert_eq!(text(json!({ "kind": "thread", "thread_id": 7 })), "thread thread 7");
+        let kept = json!({ "kind": "handle", "is_console": true });
+        assert_eq!(text(kept), "handle of a console");
+        assert_eq!(text(json!({ "kind": "handle" })), "1 handle");
+        let ending = json!({ "kind": "ending", "activity": "on_free" });
+        assert_eq!(text(ending), "its on_free, which has not returned");
+        let drop = json!({ "kind": "ending", "activity": "drop_value" });
+        assert_eq!(text(drop), "the drop of a value, which has not returned");
+        let local = json!({ "kind": "thread_local", "thread": "pool-1", "thread_id": 4131 });
+        assert_eq!(text(local), "thread-local on \"pool-1\"");
+    }
+
+    #[test]
+    fn what_a_newer_host_tells_is_read_as_far_as_it_is_known() {
+        let newer = r#"{"kind":"fibre","activity":"on_pause","priority":3}"#;
+        let holder: Holder = serde_json::from_str(newer).unwrap();
+        assert_eq!((holder.kind, holder.activity), (HolderKind::Other, Some(Activity::Other)));
+        let one = serde_json::to_string(&Holder::unnamed(HolderKind::Handle, 3)).unwrap();
+        assert_eq!(one, r#"{"kind":"handle","count":3}"#);
+    }
+}

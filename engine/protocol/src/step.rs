@@ -1,0 +1,141 @@
+//! The steps of a load, and what else may run of a plugin.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A part of a load that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Step {
+    /// Reading the plugin directory.
+    Find,
+    /// Reading the artifact, and copying it to the staging directory.
+    Stage,
+    /// Checking the copy without running it.
+    Inspect,
+    /// Mapping the image and attaching to it.
+    Open,
+    /// Making the plugin's instance.
+    Create,
+    /// Asking the running version whether it may be replaced.
+    Reloadable,
+    /// The plugin's `export`.
+    Export,
+    /// Resolving and handing over what the plugin imports.
+    Import,
+    /// Bringing together the live functions and types of all plugins.
+    Live,
+    /// The plugin's `on_load`.
+    OnLoad,
+    /// The plugin's `on_init`.
+    OnInit,
+    /// The host's callbacks.
+    Callback,
+    /// Handing over what new versions take of the Vault, and making them serve.
+    Publish,
+    /// A step that this side does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl Step {
+    /// The step's name, which is also its name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Find => "find",
+            Self::Stage => "stage",
+            Self::Inspect => "inspect",
+            Self::Open => "open",
+            Self::Create => "create",
+            Self::Reloadable => "reloadable",
+            Self::Export => "export",
+            Self::Import => "import",
+            Self::Live => "live",
+            Self::OnLoad => "on_load",
+            Self::OnInit => "on_init",
+            Self::Callback => "callback",
+            Self::Publish => "publish",
+            Self::Other => "other",
+        }
+    }
+
+    /// What of the plugin runs in this step; `None` for a step that runs none of its code.
+    pub fn activity(self) -> Option<Activity> {
+        match self {
+            Self::Create => Some(Activity::Create),
+            Self::Reloadable => Some(Activity::Reloadable),
+            Self::Export => Some(Activity::Export),
+            Self::Import => Some(Activity::Import),
+            Self::OnLoad => Some(Activity::OnLoad),
+            Self::OnInit => Some(Activity::OnInit),
+            Self::Publish => Some(Activity::Publish),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What may run of a plugin besides its functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Activity {
+    /// A function that the plugin does not declare, and finds by its name alone.
+    FoundByHand,
+    /// Making the plugin's instance.
+    Create,
+    /// The plugin's `reloadable`.
+    Reloadable,
+    /// The plugin's `export`.
+    Export,
+    /// The plugin's `import`.
+    Import,
+    /// The plugin's `on_load`.
+    OnLoad,
+    /// The plugin's `on_init`.
+    OnInit,
+    /// Handing over what the plugin takes of the Vault.
+    Publish,
+    /// The plugin's `on_free`.
+    OnFree,
+    /// The drop of something that the plugin has in the Vault, or exports.
+    DropValue,
+    /// The drop of the plugin's instance.
+    DropPlugin,
+    /// An activity that this side does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl Activity {
+    /// The words for a screen or a report.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FoundByHand => "a function found by hand",
+            Self::Create => "create",
+            Self::Reloadable => "reloadable",
+            Self::Export => "export",
+            Self::Import => "import",
+            Self::OnLoad => "on_load",
+            Self::OnInit => "on_init",
+            Self::Publish => "publish",
+            Self::OnFree => "on_free",
+            Self::DropValue => "the drop of a value",
+            Self::DropPlugin => "the drop of the plugin",
+            Self::Other => "something else",
+        }
+    }
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
