@@ -25,6 +25,7 @@ mod dependencies;
 mod editing;
 mod ending;
 mod examples;
+mod facts;
 mod freeing;
 mod fuzzed;
 mod hostile;

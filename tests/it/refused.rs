@@ -74,14 +74,19 @@ fn find(file: &[u8], text: &[u8]) -> usize {
     magic + file[magic..].windows(text.len()).position(|bytes| bytes == text).unwrap()
 }
 
-#[test]
-fn another_toolchain_is_named_on_both_sides() {
-    let host = Serving::new();
-    let mut foreign = artifact("by-hand");
+/// An artifact that says that another compiler built it.
+pub fn of_another_toolchain(plugin: &str) -> Vec<u8> {
+    let mut foreign = artifact(plugin);
     let release = find(&foreign, b"1.");
     foreign[release..release + 3].copy_from_slice(b"0.9");
     hotswap_engine::artifact::stamp(&mut foreign, None).unwrap();
-    let refusal = host.refusal_of("by-hand", &foreign);
+    foreign
+}
+
+#[test]
+fn another_toolchain_is_named_on_both_sides() {
+    let host = Serving::new();
+    let refusal = host.refusal_of("by-hand", &of_another_toolchain("by-hand"));
     assert!(refusal.contains("built with another rustc: the plugin has rustc 0.9"), "{refusal}");
     assert!(refusal.ends_with("build both with the same toolchain"), "{refusal}");
 }

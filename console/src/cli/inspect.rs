@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use hotswap_artifact::{self as artifact, Facts, Toolchain};
-use hotswap_protocol::{ArtifactContents, ErrorKind, Source, WireError};
+use hotswap_protocol::{ArtifactContents, ErrorKind, Source, Step, WireError};
 use serde::Serialize;
 
 use super::args::InspectArguments;
@@ -64,7 +64,7 @@ pub(super) async fn inspect(arguments: &InspectArguments) -> Result<(), Failure>
 /// What a file says of itself, and what is wrong with it.
 fn read(path: &Path) -> Result<(Inspection, Option<WireError>), WireError> {
     let wrong = |reason: String| WireError {
-        step: Some("inspect".into()),
+        step: Some(Step::Inspect),
         ..WireError::new(ErrorKind::Build, format!("{}: {reason}", path.display()))
     };
     let file = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;

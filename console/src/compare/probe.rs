@@ -12,7 +12,7 @@ use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use hotswap_engine::probe::Contents;
-use hotswap_protocol::{ArtifactChange, ArtifactContents, ErrorKind, WireError};
+use hotswap_protocol::{ArtifactChange, ArtifactContents, ErrorKind, Step, WireError};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -131,7 +131,7 @@ impl Prober {
 fn broken(file: &Path, what: &str) -> WireError {
     let file = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
     WireError {
-        step: Some("open".into()),
+        step: Some(Step::Open),
         ..WireError::new(ErrorKind::Build, format!("{file} {what}"))
     }
 }

@@ -42,7 +42,9 @@ const COMMANDS: &[(&[&str], &str)] = &[
          version in use. `held_by` is the same as data: `kind` is `call`, `task`, `value`, `thread`, \
          `handle`, `ending` or `thread_local`; the other fields are there where they are known, and \
          `count` is more than 1 of those that have no names. `activity` is what runs when it is no \
-         function. `source` is missing outside a git repository. `functions` are those of the \
+         function. `remark` is what `detail` says besides the state, and `failure` says why a version \
+         never served: its `plugin` is missing where none is at fault, and its `cause` is one of those \
+         of an error. `source` is missing outside a git repository. `functions` are those of the \
          active version, with JSON Schemas.",
     ),
     (
@@ -95,7 +97,8 @@ async fn page() -> String {
     let about = "What a reload would change. `outcome` as of `reload`. `loaded` is `null` of a new \
                  plugin, and `new` where no other build would be loaded. `item` is `function`, \
                  `live_type`, `type`, `export` or `import`; `change` is `added`, `removed` or \
-                 `changed`. `prospect` tells what a value's type says of its future: `same`, \
+                 `changed`; `was` and `now` are the two sides, where each can be said in a word. \
+                 `prospect` tells what a value's type says of its future: `same`, \
                  `changed`, `gone`, `unknown` or `dropped`. Where an artifact cannot be opened, or a \
                  reload would be refused, it prints an `error` instead.";
     section(&mut page, "`hotswap reload --dry-run`", about, &[value(samples::preview())]);
@@ -107,8 +110,9 @@ async fn page() -> String {
     let about = "An object an event, told apart by `event`; the log of the host is among them. \
                  Those of the engine have their own fields, as `reload_finished` here.";
     section(&mut page, "`hotswap run HOST`", about, &run_lines());
-    let about = "`kind` is for a program, `message` for a person. `plugin`, `step` and `chain` are \
-                 there where they are known.";
+    let about = "`kind` is for a program, `message` for a person. `plugin`, `step`, `cause` and \
+                 `chain` are there where they are known. `cause` is `artifact`, `toolchain`, `io`, \
+                 `loader`, `plugin`, `panic`, `timed_out`, `import`, `callback`, `refused` or `other`.";
     section(&mut page, "Any failure", about, &[json!({ "error": samples::refusal() })]);
     page
 }

@@ -1,13 +1,13 @@
 //! Errors of the engine: which plugin, which step, what was found, what to do.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use hotswap_plugin::{
     Error,
     abi::{Outcome, PanicReport},
 };
 pub use hotswap_protocol::Step;
-use hotswap_protocol::{ErrorKind, WireError};
+use hotswap_protocol::{CauseKind, ErrorKind, Failure, WireError};
 
 use crate::artifact::ArtifactError;
 
@@ -25,6 +25,8 @@ pub enum EngineError {
         message: String,
         /// The causes, outermost first.
         causes: Vec<String>,
+        /// What made it fail, for a program; it is also the error's `source`.
+        cause: Box<LoadCause>,
     },
     /// The staging directory, or the console's socket, cannot be used.
     Setup {
@@ -33,7 +35,7 @@ pub enum EngineError {
         /// The path.
         path: PathBuf,
         /// Why it failed.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// No plugin of that name is loaded, or no such version.
     UnknownPlugin {
@@ -67,20 +69,155 @@ pub enum EngineError {
     ShutDown,
 }
 
+/// What made a load fail: the [`source`](std::error::Error::source) of [`EngineError::Load`].
+///
+/// ```no_run
+/// use std::error::Error;
+///
+/// use hotswap_engine::{Engine, LoadCause, artifact::ArtifactError};
+///
+/// # fn main() -> Result<(), hotswap_engine::EngineError> {
+/// # let engine = Engine::builder("plugins").build()?;
+/// if let Err(error) = engine.reload() {
+///     match error.source().and_then(|cause| cause.downcast_ref()) {
+///         Some(LoadCause::Artifact(ArtifactError::Toolchain { .. })) => { /* build it again */ }
+///         Some(LoadCause::Panic { .. }) => { /* tell its author */ }
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoadCause {
+    /// A file is no artifact that this host can load.
+    Artifact(ArtifactError),
+    /// The system refused to read, to copy, or to start a thread.
+    Io(io::Error),
+    /// The system's loader did not open the image, or opened another one.
+    Loader,
+    /// The plugin's code returned an error.
+    Plugin(Error),
+    /// The plugin's code panicked; the host's where the load's failure names no plugin.
+    Panic {
+        /// What it panicked with.
+        message: String,
+        /// Where; `None` if that is not known.
+        location: Option<String>,
+    },
+    /// The plugin's code did not return in time.
+    TimedOut {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A plugin imports what no other exports so.
+    Import {
+        /// The plugin that it imports from.
+        from: String,
+    },
+    /// A callback of the host's returned this error.
+    Callback(Box<dyn std::error::Error + Send + Sync>),
+    /// A rule forbids it: a name is taken twice, a plugin is missing or may not be replaced.
+    Refused,
+    /// Anything else; the load's message says it.
+    Other,
+}
+
+impl LoadCause {
+    /// As the console's protocol tells it.
+    pub fn kind(&self) -> CauseKind {
+        match self {
+            Self::Artifact(ArtifactError::Toolchain { .. }) => CauseKind::Toolchain,
+            Self::Artifact(_) => CauseKind::Artifact,
+            Self::Io(_) => CauseKind::Io,
+            Self::Loader => CauseKind::Loader,
+            Self::Plugin(_) => CauseKind::Plugin,
+            Self::Panic { .. } => CauseKind::Panic,
+            Self::TimedOut { .. } => CauseKind::TimedOut,
+            Self::Import { .. } => CauseKind::Import,
+            Self::Callback(_) => CauseKind::Callback,
+            Self::Refused => CauseKind::Refused,
+            Self::Other => CauseKind::Other,
+        }
+    }
+}
+
+impl fmt::Display for LoadCause {
+    /// What kind of cause it is; the load's own message says the rest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Artifact(_) => f.write_str("the file is no artifact that this host can load"),
+            Self::Io(_) => f.write_str("the system refused it"),
+            Self::Loader => f.write_str("the system's loader did not open the image"),
+            Self::Plugin(_) => f.write_str("the plugin's code returned an error"),
+            Self::Panic { .. } => f.write_str("the code panicked"),
+            Self::TimedOut { after } => {
+                write!(f, "the code did not return within {} s", after.as_secs_f64())
+            }
+            Self::Import { from } => write!(f, "an import from {from} cannot be had"),
+            Self::Callback(_) => f.write_str("a callback of the host's returned an error"),
+            Self::Refused => f.write_str("a rule of loads forbids it"),
+            Self::Other => f.write_str("the load could not go on"),
+        }
+    }
+}
+
+impl std::error::Error for LoadCause {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Artifact(error) => Some(error),
+            Self::Io(error) => Some(error),
+            Self::Callback(error) => Some(error.as_ref()),
+            _ => None,
+        }
+    }
+}
+
 impl EngineError {
-    /// A load that failed at a step.
+    /// A load that is refused at a step.
     pub(crate) fn load(plugin: impl fmt::Display, step: Step, message: impl fmt::Display) -> Self {
+        Self::load_of_all(step, message).of_plugin(plugin)
+    }
+
+    /// A load that is refused at a step, through no plugin's fault.
+    pub(crate) fn load_of_all(step: Step, message: impl fmt::Display) -> Self {
         Self::Load {
-            plugin: Some(plugin.to_string()),
+            plugin: None,
             step,
             message: message.to_string(),
             causes: Vec::new(),
+            cause: Box::new(LoadCause::Refused),
         }
     }
 
+    /// The same, by the fault of a plugin, or of a file.
+    fn of_plugin(mut self, name: impl fmt::Display) -> Self {
+        if let Self::Load { plugin, .. } = &mut self {
+            *plugin = Some(name.to_string());
+        }
+        self
+    }
+
+    /// The same, with another cause than a rule.
+    pub(crate) fn because(mut self, why: LoadCause) -> Self {
+        if let Self::Load { cause, .. } = &mut self {
+            **cause = why;
+        }
+        self
+    }
+
+    /// The same, with the causes of what it says.
+    pub(crate) fn with_causes(mut self, of: Vec<String>) -> Self {
+        if let Self::Load { causes, .. } = &mut self {
+            *causes = of;
+        }
+        self
+    }
+
     /// A file that is no artifact.
-    pub(crate) fn artifact(file: &str, error: &ArtifactError) -> Self {
-        Self::load(file, Step::Inspect, error)
+    pub(crate) fn artifact(file: &str, error: ArtifactError) -> Self {
+        Self::load(file, Step::Inspect, &error).because(LoadCause::Artifact(error))
     }
 
     /// What a plugin's step answered.
@@ -91,14 +228,13 @@ impl EngineError {
     ) -> Result<T, Self> {
         match outcome {
             Outcome::Ok(value) => Ok(value),
-            Outcome::Err(error) => Err(Self::Load {
-                plugin: Some(plugin.to_string()),
-                step,
-                message: error.message().to_owned(),
-                causes: error.causes().to_vec(),
-            }),
+            Outcome::Err(error) => Err(Self::load(plugin, step, error.message())
+                .with_causes(error.causes().to_vec())
+                .because(LoadCause::Plugin(error))),
             Outcome::Panic(PanicReport { message, location }) => {
-                Err(Self::load(plugin, step, format_args!("panicked at {location}: {message}")))
+                let text = format_args!("panicked at {location}: {message}");
+                let error = Self::load(plugin, step, text);
+                Err(error.because(LoadCause::Panic { message, location: Some(location) }))
             }
         }
     }
@@ -113,20 +249,36 @@ impl EngineError {
 
     /// A publish that did not come about, through no plugin's fault.
     pub(crate) fn publish(error: &Error) -> Self {
-        Self::Load {
-            plugin: None,
-            step: Step::Publish,
-            message: error.message().to_owned(),
-            causes: error.causes().to_vec(),
+        Self::load_of_all(Step::Publish, error.message()).with_causes(error.causes().to_vec())
+    }
+
+    /// Why the load failed, as the console's protocol tells it of a version.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::Load { plugin, step, message, causes, cause } => Failure {
+                plugin: plugin.clone(),
+                step: Some(*step),
+                cause: cause.kind(),
+                message: message.clone(),
+                causes: causes.clone(),
+            },
+            other => Failure {
+                plugin: None,
+                step: None,
+                cause: CauseKind::Other,
+                message: other.to_string(),
+                causes: Vec::new(),
+            },
         }
     }
 
     /// The error as the console's protocol tells it.
     pub fn to_wire(&self) -> WireError {
         let mut wire = WireError::new(self.kind(), self.to_string());
-        if let Self::Load { plugin, step, causes, .. } = self {
+        if let Self::Load { plugin, step, causes, cause, .. } = self {
             wire.plugin.clone_from(plugin);
-            wire.step = Some(step.to_string());
+            wire.step = Some(*step);
+            wire.cause = Some(cause.kind());
             wire.chain.clone_from(causes);
         }
         wire
@@ -181,6 +333,7 @@ impl fmt::Display for EngineError {
 impl std::error::Error for EngineError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Load { cause, .. } => Some(cause.as_ref()),
             Self::Setup { error, .. } => Some(error),
             _ => None,
         }

@@ -33,7 +33,7 @@ use hotswap_plugin::{
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use crate::artifact::BuildId;
+use crate::{EngineError, LoadCause, Step, artifact::BuildId};
 use host_table::host_table;
 use mapping::mapping;
 use step_thread::StepThread;
@@ -73,7 +73,10 @@ impl Image {
         named: Named,
         owner: &Arc<H>,
         steps: &StepThread,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, EngineError> {
+        let name = named.facts.name.clone();
+        let refuse =
+            |why: String, cause| Err(EngineError::load(&name, Step::Open, why).because(cause));
         let host = NonNull::from(Box::leak(Box::new(host_table(owner))));
         let outside = owner.outside().clone();
         outside.set_file(named.copy.path());
@@ -83,11 +86,11 @@ impl Image {
                 // SAFETY: the pointer came from a box. The loader runs constructors last of all, and
                 // so has run nothing that could have kept it.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
-                return Err(why);
+                return refuse(why, LoadCause::Loader);
             }
             Err(NotOpened::RunsOn(why)) => {
                 std::mem::forget((named, owner.clone()));
-                return Err(why);
+                return refuse(why, LoadCause::TimedOut { after: steps.timeout() });
             }
         };
         mapping(named.copy.path()).into_iter().for_each(|at| outside.set_mapping(at));
@@ -99,10 +102,10 @@ impl Image {
                 let mapped = Some(Mapped { library, named });
                 Ok(Self { table, mapped, host, owner: owner.clone(), outside })
             }
-            Err(why) => {
+            Err((why, cause)) => {
                 // Its constructors have run, and nobody knows what they have left: it stays mapped.
                 std::mem::forget((library, named, owner.clone()));
-                Err(format!("{why}; it stays mapped"))
+                refuse(format!("{why}; it stays mapped"), cause)
             }
         }
     }
@@ -111,12 +114,14 @@ impl Image {
     pub fn link<H: HostServices>(
         plugin: &'static StaticPlugin,
         owner: &Arc<H>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, EngineError> {
+        let refuse = |why: &str| EngineError::load(plugin.name(), Step::Open, why);
         let host = NonNull::from(Box::leak(Box::new(host_table(owner))));
         // SAFETY: the table was leaked, and such an image is never closed.
         let table = unsafe { attach_linked(plugin, host.as_ref()) };
-        let table = NonNull::new(table.map_err(|error| error.to_string())?.cast_mut());
-        let table = table.ok_or("it has no functions")?;
+        let table = table.map_err(|error| refuse(&error.to_string()))?;
+        let table = NonNull::new(table.cast_mut());
+        let table = table.ok_or_else(|| refuse("it has no functions"))?;
         let outside = owner.outside().clone();
         Ok(Self { table, mapped: None, host, owner: owner.clone(), outside })
     }
@@ -305,13 +310,16 @@ fn attach(
     library: &Library,
     host: NonNull<HostTable>,
     expected: BuildId,
-) -> Result<NonNull<PluginTable>, String> {
+) -> Result<NonNull<PluginTable>, (String, LoadCause)> {
     // SAFETY: the inspected descriptor's ABI version says that the symbol has this type.
     let attach = unsafe { library.get::<Attach>(ATTACH_SYMBOL.as_bytes()) };
-    let attach = attach.map_err(|error| error_text(&error))?;
+    let attach = attach.map_err(|error| (error_text(&error), LoadCause::Loader))?;
     // SAFETY: the table was leaked, and is freed only when the image is gone.
     let table = unsafe { attach(host.as_ref()) };
-    let table = NonNull::new(table.cast_mut()).ok_or("attaching to it panicked")?;
+    let table = NonNull::new(table.cast_mut()).ok_or_else(|| {
+        let why = "attaching to it panicked".to_owned();
+        (why.clone(), LoadCause::Panic { message: why, location: None })
+    })?;
     // SAFETY: the image has just answered with its table, and the descriptor is a static in the image.
     // The compiler that built the image knows its stamp as zero; the read is volatile since the file's
     // says otherwise.
@@ -320,7 +328,8 @@ fn attach(
     if build_id == expected.bytes() {
         return Ok(table);
     }
-    Err(format!("another image answered than {expected}, which was inspected"))
+    let why = format!("another image answered than {expected}, which was inspected");
+    Err((why, LoadCause::Loader))
 }
 
 /// Unmaps a library of which nothing is used any more, unless somebody else may have pointers into

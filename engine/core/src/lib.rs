@@ -78,7 +78,7 @@ mod runtime_dir;
 mod sync;
 
 pub use engine::{Engine, EngineBuilder, ShutdownReport, plugin_dir_from_env};
-pub use error::{EngineError, Step};
+pub use error::{EngineError, LoadCause, Step};
 pub use event::Events;
 pub use hotswap_artifact as artifact;
 pub use hotswap_plugin::{self as plugin, Data, Leased, StaticPlugin, Value, static_plugins};

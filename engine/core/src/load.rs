@@ -26,7 +26,7 @@ use hotswap_protocol::{BuildId, PhaseTiming, PluginName, ReloadReport, clock::mi
 use rustc_hash::FxBuildHasher;
 
 use crate::{
-    EngineError, Step,
+    EngineError, LoadCause, Step,
     serve::generation::{Generation, GenerationNumber},
     version::steps::Steps,
 };
@@ -189,10 +189,9 @@ impl Phases {
 
 /// What a host gives to `load`, wrapped for the plugins.
 pub(crate) fn load_data<T: serde::Serialize>(data: &T) -> Result<Data, EngineError> {
-    Data::from_serialize(data).map_err(|error| EngineError::Load {
-        plugin: None,
-        step: Step::OnLoad,
-        message: format!("the data for the plugins does not serialise: {error}"),
-        causes: error.causes().to_vec(),
+    Data::from_serialize(data).map_err(|error| {
+        let message = format!("the data for the plugins does not serialise: {error}");
+        let refused = EngineError::load_of_all(Step::OnLoad, message);
+        refused.with_causes(error.causes().to_vec()).because(LoadCause::Other)
     })
 }

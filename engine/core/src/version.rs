@@ -32,10 +32,11 @@ use hotswap_plugin::{
     abi::{Outcome, TypedCalls},
 };
 use hotswap_protocol::{
-    Activity, Event, FunctionInfo, ParamInfo, PluginName, VersionInfo, VersionState, clock,
+    Activity, Event, Failure, FunctionInfo, ParamInfo, PluginName, VersionInfo, VersionState, clock,
 };
 
 use crate::{
+    EngineError,
     artifact::Facts,
     event::EventHub,
     image::{
@@ -184,8 +185,9 @@ impl Ending {
 /// What a version is in, and since when it was not in use.
 struct Life {
     state: VersionState,
-    detail: String,
-    failure: Option<String>,
+    /// What there is to say besides the state; maybe nothing.
+    remark: String,
+    failure: Option<Failure>,
     active_at: Option<Instant>,
     retired_at: Option<Instant>,
 }
@@ -198,8 +200,8 @@ impl Version {
         size_bytes: u64,
         heap: Option<&'static HeapUse>,
         services: Services,
-        open: impl FnOnce(&Arc<Self>) -> Result<Image, String>,
-    ) -> (Arc<Self>, Result<(), String>) {
+        open: impl FnOnce(&Arc<Self>) -> Result<Image, EngineError>,
+    ) -> (Arc<Self>, Result<(), EngineError>) {
         let version = Arc::new(Self {
             keep_reason: facts.keep_reason_trusting(&services.trusted),
             outside: Arc::new(Outside::new(services.trusted.to_vec())),
@@ -218,7 +220,7 @@ impl Version {
             typed_calls: OnceLock::new(),
             life: Mutex::new(Life {
                 state: VersionState::Loading,
-                detail: "loading".into(),
+                remark: String::new(),
                 failure: None,
                 active_at: None,
                 retired_at: None,
@@ -337,15 +339,16 @@ impl Version {
         *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = ending;
     }
 
-    /// Marks the end: the image was closed, or is kept for good. Tells everybody in any case.
-    pub fn finish(&self, state: VersionState, detail: String) {
+    /// Marks the end: the image was closed, or is kept for good. Tells everybody in any case, so the
+    /// remark says something.
+    pub fn finish(&self, state: VersionState, remark: String) {
         *self.lock_legend() = None;
         self.finished.store(true, Ordering::Release);
         {
             let mut life = self.life();
-            (life.state, life.detail) = (state, String::new());
+            (life.state, life.remark) = (state, String::new());
         }
-        self.enter(state, detail);
+        self.enter(state, remark);
     }
 
     pub fn is_finished(&self) -> bool {
@@ -539,11 +542,12 @@ impl Version {
         self.life().state
     }
 
-    /// Enters a state and tells everybody.
-    pub fn enter(&self, state: VersionState, detail: String) {
+    /// Enters a state and tells everybody, with what there is to say besides the state.
+    pub fn enter(&self, state: VersionState, remark: String) {
+        let detail = in_words(state, &remark);
         {
             let mut life = self.life();
-            if (life.state, &life.detail) == (state, &detail) {
+            if (life.state, &life.remark) == (state, &remark) {
                 return;
             }
             match state {
@@ -553,7 +557,7 @@ impl Version {
                 }
                 _ => {}
             }
-            (life.state, life.detail) = (state, detail.clone());
+            (life.state, life.remark) = (state, remark);
         }
         let (plugin, version) = (self.name().to_string(), self.ordinal);
         tracing::debug!(plugin, version, "{detail}");
@@ -567,14 +571,14 @@ impl Version {
     }
 
     /// Remembers why the version never served.
-    pub fn fail(&self, why: String) {
+    pub fn fail(&self, why: Failure) {
         let mut life = self.life();
         life.failure = Some(why);
         life.retired_at = Some(Instant::now());
     }
 
     /// Why the version never served.
-    pub fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<Failure> {
         self.life().failure.clone()
     }
 
@@ -602,25 +606,25 @@ impl Version {
     /// The version as a console shows it. What the reaper wrote stands, but for the holders of a
     /// version that is waiting for them: those are as of now.
     pub fn info(&self) -> VersionInfo {
-        let (state, mut detail) = {
+        let (state, mut remark, failure) = {
             let life = self.life();
-            (life.state, life.detail.clone())
+            (life.state, life.remark.clone(), life.failure.clone())
         };
         let is_over = self.is_finished() || state == VersionState::Active;
         let held_by = if is_over { Vec::new() } else { self.holders() };
         // Only these two wait for holders; asking looks into the slots of all threads.
         if matches!(state, VersionState::Retired | VersionState::Pinned) {
-            let counts = self.holder_counts();
-            detail = match state {
-                VersionState::Retired if counts.is_empty() => "retired: nothing uses it".into(),
-                VersionState::Retired => format!("retired: {counts}"),
-                _ => format!("pinned: {counts}"),
-            };
+            remark = self.holder_counts();
+            if state == VersionState::Retired && remark.is_empty() {
+                remark = "nothing uses it".into();
+            }
         }
         VersionInfo {
             version: self.ordinal,
             state,
-            detail,
+            detail: in_words(state, &remark),
+            remark: Some(remark),
+            failure,
             build_id: self.facts.build_id.to_string(),
             crate_version: self.facts.crate_version.clone(),
             source: self.facts.source.clone(),
@@ -636,6 +640,11 @@ impl Version {
     fn life(&self) -> MutexGuard<'_, Life> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A state, and what there is to say besides: `retired: 2 calls`, `active`.
+fn in_words(state: VersionState, remark: &str) -> String {
+    if remark.is_empty() { state.to_string() } else { format!("{state}: {remark}") }
 }
 
 impl fmt::Display for Version {

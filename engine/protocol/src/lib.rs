@@ -50,6 +50,7 @@ mod runtime_dir;
 // What they send: the envelope (`message`), and what is in it.
 mod contents;
 mod event;
+mod failure;
 mod holder;
 mod latency;
 mod message;
@@ -67,6 +68,7 @@ pub use event::{
     Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport, ValueChange,
     ValueOutcome,
 };
+pub use failure::{CauseKind, Failure};
 pub use holder::{Holder, HolderKind};
 pub use in_flight::InFlightCall;
 pub use latency::{Latencies, LatencyBucket};

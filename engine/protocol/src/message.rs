@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Event, HostInfo, Latencies, LogRecord};
+use crate::{CauseKind, Event, HostInfo, Latencies, LogRecord, Step};
 
 /// A request, as the `method` and `params` of its line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -254,7 +254,10 @@ pub struct WireError {
     pub plugin: Option<String>,
     /// The step of the reload that failed; `None` if the error is not about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
+    pub step: Option<Step>,
+    /// What made the reload fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<CauseKind>,
     /// The causes of the error, the outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
@@ -263,7 +266,14 @@ pub struct WireError {
 impl WireError {
     /// An error with only a kind and a message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), plugin: None, step: None, chain: Vec::new() }
+        Self {
+            kind,
+            message: message.into(),
+            plugin: None,
+            step: None,
+            cause: None,
+            chain: Vec::new(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Holder, Owner};
+use crate::{Failure, Holder, Owner};
 
 /// The state of an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,8 +114,15 @@ pub struct VersionInfo {
     pub version: u32,
     /// Its state.
     pub state: VersionState,
-    /// The state as text: `retired: 2 calls, 1 value (cat on "yard")`.
+    /// The state as text: `retired: 2 calls, 1 value`.
     pub detail: String,
+    /// What those words say besides the state, `2 calls, 1 value`; empty if that is nothing, and `None`
+    /// from a host that does not tell them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+    /// Why it never served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// The artifact's build id.
     pub build_id: String,
     /// The plugin crate's version.

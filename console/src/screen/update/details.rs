@@ -1,6 +1,6 @@
 //! All there is to know of what is selected.
 
-use hotswap_protocol::{PluginInfo, Source, VersionInfo, VersionState, same_plugin};
+use hotswap_protocol::{PluginInfo, Source, Step, VersionInfo, VersionState, same_plugin};
 
 use super::{Effect, calls};
 use crate::format;
@@ -69,8 +69,7 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
     if let Some(heap) = version.heap_bytes {
         lines.insert(4, format!("heap      {} that it allocated", format::bytes(heap)));
     }
-    let more = version.detail.strip_prefix(version.state.as_str()).unwrap_or(&version.detail);
-    let more = more.trim_start_matches([':', ' ']);
+    let more = version.remark.as_ref().unwrap_or(&version.detail);
     if !more.is_empty() {
         lines.insert(1, format!("          {more}"));
     }
@@ -109,7 +108,7 @@ fn of_reload(reload: &Reload) -> Vec<String> {
             }
         }
         Err(error) => {
-            let step = error.step.as_deref().unwrap_or("a step that is not known");
+            let step = error.step.map_or("a step that is not known", Step::as_str);
             let plugin = error.plugin.as_deref().unwrap_or("no plugin of its own");
             lines.push(format!("failed in {step}, {plugin}"));
             lines.extend(error.to_string().lines().map(str::to_owned));

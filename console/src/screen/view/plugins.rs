@@ -190,8 +190,8 @@ fn draw_details(
     if is_held(row, state) {
         lines.push(("kept", "by this console".into()));
     }
-    let detail_is_more = version.detail != version.state.as_str();
-    if detail_is_more && !version.detail.is_empty() {
+    let has_more = version.remark.as_ref().unwrap_or(&version.detail);
+    if !has_more.is_empty() {
         lines.push(("state", version.detail.clone()));
     }
     let holders = format::holders(&version.held_by, &version.holders, state.now_ms);

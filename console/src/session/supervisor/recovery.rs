@@ -49,11 +49,10 @@ fn replacements(
     let of_plugin = |plugin: &PluginInfo| {
         let failed = plugin.versions.first().filter(|it| it.state == VersionState::Failed)?;
         let good = good.get(&plugin.name).filter(|good| **good != failed.build_id)?;
-        let blames = |other: &PluginInfo| {
-            other.name != plugin.name
-                && failed.detail.starts_with(&format!("failed: {}: ", other.name))
-        };
-        if plugins.iter().any(blames) {
+        // None where no plugin is at fault, but a callback of the host's is.
+        let blamed = failed.failure.as_ref().and_then(|failure| failure.plugin.as_deref());
+        let is_blamed = |other: &PluginInfo| Some(other.name.as_str()) == blamed;
+        if !is_blamed(plugin) && plugins.iter().any(is_blamed) {
             return None;
         }
         let choice = StoredChoice { plugin: plugin.name.clone(), build_id: good.clone() };
@@ -70,15 +69,22 @@ fn serving(plugin: &PluginInfo) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use hotswap_protocol::{CauseKind, Failure, Step};
     use serde_json::json;
 
     use super::*;
 
-    fn failed(plugin: &str, detail: &str) -> PluginInfo {
+    fn failure(plugin: Option<&str>, step: Step, cause: CauseKind) -> Failure {
+        let plugin = plugin.map(ToOwned::to_owned);
+        Failure { plugin, step: Some(step), cause, message: "stopped".into(), causes: Vec::new() }
+    }
+
+    fn failed(plugin: &str, failure: &Failure) -> PluginInfo {
         let version = json!({
             "version": 1,
             "state": "failed",
-            "detail": detail,
+            "detail": format!("failed: {failure}"),
+            "failure": failure,
             "build_id": format!("{plugin} new"),
             "crate_version": "0.1.0",
             "loaded_at_ms": 0,
@@ -96,8 +102,8 @@ mod tests {
 
     #[test]
     fn what_went_down_with_another_plugin_keeps_its_build() {
-        let failure = "failed: world: on_init: no greeting";
-        let plugins = [failed("cat", failure), failed("world", failure)];
+        let failure = failure(Some("world"), Step::OnInit, CauseKind::Plugin);
+        let plugins = [failed("cat", &failure), failed("world", &failure)];
         let good = [("cat", "cat old"), ("world", "world old")];
         assert_eq!(replaced(&plugins, &good), ["world old"]);
         assert_eq!(replaced(&plugins, &good[..1]), [] as [&str; 0], "nothing good is known");
@@ -106,8 +112,18 @@ mod tests {
 
     #[test]
     fn where_nobody_is_blamed_all_are_replaced() {
-        let plugins = [failed("cat", "failed: stopped"), failed("world", "failed: stopped")];
+        let failure = failure(None, Step::Publish, CauseKind::Refused);
+        let plugins = [failed("cat", &failure), failed("world", &failure)];
         let good = [("cat", "cat old"), ("world", "world old")];
         assert_eq!(replaced(&plugins, &good), ["cat old", "world old"]);
+    }
+
+    #[test]
+    fn a_callback_that_fails_blames_no_plugin_whatever_that_is_called() {
+        let failure = failure(None, Step::Callback, CauseKind::Callback);
+        let plugins = [failed("callback", &failure), failed("world", &failure)];
+        assert_eq!(plugins[0].versions[0].detail, "failed: callback: stopped");
+        let good = [("callback", "callback old"), ("world", "world old")];
+        assert_eq!(replaced(&plugins, &good), ["callback old", "world old"]);
     }
 }

@@ -6,9 +6,9 @@ use hotswap_console::compare::preview::{PluginPreview, Preview, Prospect, ValueP
 use hotswap_console::screen::model::Place;
 use hotswap_console::session::{BuildEffect, BuildLine, SessionEvent};
 use hotswap_protocol::{
-    ArtifactChange, Holder, HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogLevel,
-    LogRecord, Outcome, Owner, PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot,
-    VersionInfo, VersionState, WireError,
+    ArtifactChange, CauseKind, Failure, Holder, HostInfo, InFlightCall, InvokeResult, LiveSnapshot,
+    LogLevel, LogRecord, Outcome, Owner, PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, Step,
+    VaultSnapshot, VersionInfo, VersionState, WireError,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ pub fn version(version: u32, state: VersionState, detail: &str) -> VersionInfo {
         "version": version,
         "state": state,
         "detail": detail,
+        "remark": detail.split_once(": ").map_or("", |(_, remark)| remark),
         "build_id": format!("{version:x}c0ffee{version:025x}"),
         "crate_version": "0.1.0",
         "source": {
@@ -106,8 +107,16 @@ pub fn snapshot(pid: u32) -> Snapshot {
         ),
     ];
     let cat = [version(1, VersionState::Active, "active")];
-    let failure = "failed in on_load: panicked at 'no bone', src/lib.rs:12";
-    let dog = [version(1, VersionState::Failed, failure)];
+    let panicked = "panicked at 'no bone', src/lib.rs:12";
+    let mut dog = version(1, VersionState::Failed, &format!("failed in on_load: {panicked}"));
+    dog.failure = Some(Failure {
+        plugin: Some("dog".into()),
+        step: Some(Step::OnLoad),
+        cause: CauseKind::Panic,
+        message: panicked.into(),
+        causes: Vec::new(),
+    });
+    let dog = [dog];
     read(json!({
         "host": host(pid),
         "generation": 3,
@@ -247,6 +256,7 @@ pub fn refusal() -> WireError {
         "message": "world has no v9 in this host; it has v1, v2, v3",
         "plugin": "world",
         "step": "find",
+        "cause": "refused",
         "chain": ["nothing else was tried"],
     }))
 }
@@ -287,15 +297,16 @@ pub fn preview() -> Preview {
         is_breaking: false,
         error: None,
     };
-    let detail = "was `(name: String, times: u32) -> String`, now `(name: String) -> String`";
+    let (was, now) = ("(name: String, times: u32) -> String", "(name: String) -> String");
+    let detail = format!("was `{was}`, now `{now}`");
     let changes = vec![
         change(json!({
             "item": "function", "name": "greet", "change": "changed", "detail": detail,
-            "is_breaking": true,
+            "was": was, "now": now, "is_breaking": true,
         })),
         change(json!({
             "item": "function", "name": "wave", "change": "added", "detail": "() -> ()",
-            "is_breaking": false,
+            "now": "() -> ()", "is_breaking": false,
         })),
         change(json!({
             "item": "live_type", "name": "LiveFire", "change": "changed",

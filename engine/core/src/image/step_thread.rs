@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{EngineError, Step};
+use crate::{EngineError, LoadCause, Step};
 
 /// The thread that runs the steps of one load.
 ///
@@ -68,12 +68,10 @@ impl StepThread {
         });
         match started {
             Ok(_) => Ok(Self { jobs, timeout, engine }),
-            Err(error) => Err(EngineError::Load {
-                plugin: None,
-                step: Step::Open,
-                message: format!("cannot start a thread: {error}"),
-                causes: Vec::new(),
-            }),
+            Err(error) => {
+                let message = format!("cannot start a thread: {error}");
+                Err(EngineError::load_of_all(Step::Open, message).because(LoadCause::Io(error)))
+            }
         }
     }
 

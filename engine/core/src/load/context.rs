@@ -13,7 +13,7 @@ use hotswap_plugin::{__private::end_panic, StaticPlugin};
 
 use super::{BoxError, Callback};
 use crate::{
-    EngineError, Step,
+    EngineError, LoadCause, Step,
     reclaim::reaper::ReaperHandle,
     serve::{
         current::Current,
@@ -74,11 +74,10 @@ impl LoadContext<'_> {
         previous: &Generation,
     ) -> Result<Arc<dyn ExtensionObject>, EngineError> {
         let make = || (self.settings.extension)(Some(previous.extension.as_ref()));
-        end_panic(make).map_err(|panic| EngineError::Load {
-            plugin: None,
-            step: Step::Publish,
-            message: format!("the host's factory for its Extension panicked: {panic}"),
-            causes: Vec::new(),
+        end_panic(make).map_err(|panic| {
+            let message = format!("the host's factory for its Extension panicked: {panic}");
+            let cause = LoadCause::Panic { message: panic, location: None };
+            EngineError::load_of_all(Step::Publish, message).because(cause)
         })
     }
 
@@ -89,23 +88,22 @@ impl LoadContext<'_> {
         old: &Generation,
         callback: Option<&mut Callback<'_>>,
     ) -> Result<(), EngineError> {
-        let both = || -> Result<(), (String, Vec<String>)> {
+        let both = || -> Result<(), EngineError> {
             // The error is the host's own, and so is its text.
             let told = |error: BoxError| {
                 let causes = std::iter::successors(error.source(), |cause| cause.source());
-                (error.to_string(), causes.map(ToString::to_string).collect())
+                let causes = causes.map(ToString::to_string).collect();
+                let refused = EngineError::load_of_all(Step::Callback, &error).with_causes(causes);
+                refused.because(LoadCause::Callback(error))
             };
             let mut all = self.settings.on_reload.iter();
             all.try_for_each(|on_reload| on_reload(new, old)).map_err(told)?;
             callback.map_or(Ok(()), |callback| callback(new, old)).map_err(told)
         };
-        let refuse = |message: String, causes| {
-            Err(EngineError::Load { plugin: None, step: Step::Callback, message, causes })
-        };
-        match end_panic(both) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err((message, causes))) => refuse(message, causes),
-            Err(panic) => refuse(format!("the host's callback panicked: {panic}"), Vec::new()),
-        }
+        end_panic(both).unwrap_or_else(|panic| {
+            let message = format!("the host's callback panicked: {panic}");
+            let cause = LoadCause::Panic { message: panic, location: None };
+            Err(EngineError::load_of_all(Step::Callback, message).because(cause))
+        })
     }
 }

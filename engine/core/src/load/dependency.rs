@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hotswap_protocol::PluginName;
 
-use crate::{EngineError, Step, version::Version};
+use crate::{EngineError, LoadCause, Step, version::Version};
 
 /// Checks every import, and returns the versions ordered so that dependencies come first; beyond
 /// that, by name.
@@ -43,9 +43,12 @@ pub(crate) fn dependents(running: &[Arc<Version>], changed: &[PluginName]) -> Ve
 
 fn expect_imports(version: &Version, all: &[Arc<Version>]) -> Result<(), EngineError> {
     let importer = version.name();
-    let refuse = |message: String| Err(EngineError::load(importer, Step::Import, message));
     for import in version.imports() {
         let name = &import.plugin;
+        let refuse = |message: String| {
+            let refused = EngineError::load(importer, Step::Import, message);
+            Err(refused.because(LoadCause::Import { from: name.clone() }))
+        };
         let Some(provider) = provider(all, name) else {
             if import.optional {
                 continue;
@@ -100,7 +103,8 @@ impl<'a> Order<'a> {
                 self.path[at..].iter().chain([&version]).map(|version| version.name().as_str());
             let cycle = cycle.collect::<Vec<_>>().join(" → ");
             let message = format!("these plugins import one another in a circle: {cycle}");
-            return Err(EngineError::load(version.name(), Step::Import, message));
+            let refused = EngineError::load(version.name(), Step::Import, message);
+            return Err(refused.because(LoadCause::Import { from: version.name().to_string() }));
         }
         self.path.push(version);
         for import in version.imports() {

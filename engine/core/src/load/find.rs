@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{EngineError, Step};
+use crate::{EngineError, LoadCause, Step};
 
 /// A file in the plugin directory that claims to be an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +29,9 @@ pub(crate) struct FileIdentity {
 /// Lists the files whose name ends like a shared library's, sorted by name. Hidden ones are left
 /// out: that is how files in the making are named.
 pub(crate) fn find(dir: &Path) -> Result<Vec<Found>, EngineError> {
-    let refuse = |error: io::Error| EngineError::Load {
-        plugin: None,
-        step: Step::Find,
-        message: format!("cannot read the plugin directory {}: {error}", dir.display()),
-        causes: Vec::new(),
+    let refuse = |error: io::Error| {
+        let message = format!("cannot read the plugin directory {}: {error}", dir.display());
+        EngineError::load_of_all(Step::Find, message).because(LoadCause::Io(error))
     };
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(refuse)? {
@@ -43,11 +41,13 @@ pub(crate) fn find(dir: &Path) -> Result<Vec<Found>, EngineError> {
         if hidden || path.extension().is_none_or(|extension| extension != DLL_EXTENSION) {
             continue;
         }
-        let metadata = fs::metadata(&path)
-            .map_err(|error| EngineError::load(&file_name(&path), Step::Find, error))?;
+        let metadata = fs::metadata(&path).map_err(|error| {
+            let refused = EngineError::load(file_name(&path), Step::Find, &error);
+            refused.because(LoadCause::Io(error))
+        })?;
         if !metadata.is_file() {
             return Err(EngineError::load(
-                &file_name(&path),
+                file_name(&path),
                 Step::Find,
                 "it is not a regular file",
             ));
@@ -63,7 +63,9 @@ impl Found {
     /// The artifact at a path that is known already.
     pub fn at(path: &Path) -> Result<Self, EngineError> {
         let metadata = fs::metadata(path).map_err(|error| {
-            EngineError::load(&file_name(path), Step::Find, format_args!("cannot read it: {error}"))
+            let message = format!("cannot read it: {error}");
+            let refused = EngineError::load(file_name(path), Step::Find, message);
+            refused.because(LoadCause::Io(error))
         })?;
         Ok(Self { path: path.to_owned(), identity: FileIdentity::of(&metadata) })
     }

@@ -40,13 +40,10 @@ pub(crate) fn select(
 ) -> Result<Vec<Linked>, EngineError> {
     let mut linked = Vec::new();
     for plugin in plugins {
-        let name: PluginName =
-            plugin.name().parse().map_err(|error: InvalidName| EngineError::Load {
-                plugin: None,
-                step: Step::Find,
-                message: format!("a plugin that is linked into this program: {error}"),
-                causes: Vec::new(),
-            })?;
+        let name: PluginName = plugin.name().parse().map_err(|error: InvalidName| {
+            let message = format!("a plugin that is linked into this program: {error}");
+            EngineError::load_of_all(Step::Find, message)
+        })?;
         linked.push(Linked::new(plugin, name));
     }
     let missing = only.into_iter().flatten();

@@ -18,7 +18,7 @@ use std::{
 use memmap2::MmapOptions;
 
 use crate::{
-    EngineError, Step,
+    EngineError, LoadCause, Step,
     artifact::{self, Facts},
     image::{Copied, Named},
     load::find::{Found, file_name},
@@ -79,7 +79,8 @@ impl Staging {
     pub fn stage(&self, found: Found) -> Result<Staged, EngineError> {
         let failed = |what: &str, error: io::Error| {
             let message = format!("cannot {what}: {error}");
-            EngineError::load(&file_name(&found.path), Step::Stage, message)
+            let refused = EngineError::load(file_name(&found.path), Step::Stage, message);
+            refused.because(LoadCause::Io(error))
         };
         let source = open(&found).map_err(|error| failed("read it", error))?;
         let copied = self.copy(source, found.identity.size);
@@ -114,7 +115,8 @@ impl Staging {
         ));
         if let Err(error) = fs::rename(copy.path(), &named) {
             let message = format!("cannot rename its copy to {}: {error}", named.display());
-            return Err(EngineError::load(&facts.name, Step::Stage, message));
+            let refused = EngineError::load(&facts.name, Step::Stage, message);
+            return Err(refused.because(LoadCause::Io(error)));
         }
         Ok(Named { copy: Copied::at(named), facts: facts.clone(), stored: None })
     }
@@ -134,12 +136,13 @@ impl Staged {
         // SAFETY: nobody writes to the copy, which lies where only this user can come.
         let content = unsafe { MmapOptions::new().populate().map(&content) };
         let content = content.map_err(|error| {
-            EngineError::load(&file, Step::Inspect, format_args!("cannot map its copy: {error}"))
+            let message = format!("cannot map its copy: {error}");
+            EngineError::load(&file, Step::Inspect, message).because(LoadCause::Io(error))
         })?;
         let facts =
-            artifact::inspect(&content).map_err(|error| EngineError::artifact(&file, &error))?;
+            artifact::inspect(&content).map_err(|error| EngineError::artifact(&file, error))?;
         let toolchain = facts.toolchain.expect_host();
-        toolchain.map_err(|error| EngineError::artifact(facts.name.as_str(), &error))?;
+        toolchain.map_err(|error| EngineError::artifact(facts.name.as_str(), error))?;
         Ok(Inspected { found, facts, copy })
     }
 }

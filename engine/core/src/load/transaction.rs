@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hotswap_plugin::{Data, FunctionDescription, LiveTypeDescription, abi::Outcome};
-use hotswap_protocol::{ValueOutcome, VersionState};
+use hotswap_protocol::{CauseKind, Failure, ValueOutcome, VersionState};
 
 use super::{
     Callback, LoadContext, LoadState, Phases,
@@ -40,7 +40,7 @@ pub(super) struct Load<'steps> {
     live: Arc<LiveTable>,
     overlay: Arc<Overlay>,
     /// Why it failed, if it did.
-    failure: Option<String>,
+    failure: Option<Failure>,
     published: bool,
 }
 
@@ -63,7 +63,7 @@ impl<'steps> Load<'steps> {
             published: false,
         };
         let done = load.run_steps(context, state, plan, data, phases);
-        done.inspect_err(|error| load.failure = Some(error.to_string()))?;
+        done.inspect_err(|error| load.failure = Some(error.failure()))?;
         Ok(load)
     }
 
@@ -193,7 +193,7 @@ impl<'steps> Load<'steps> {
 
     /// Remembers why the load failed.
     fn failed(&mut self, error: EngineError) -> EngineError {
-        self.failure = Some(error.to_string());
+        self.failure = Some(error.failure());
         error
     }
 
@@ -226,13 +226,13 @@ impl<'steps> Load<'steps> {
             context.store.set_live(self.live.clone());
             let old = context.current.publish(Arc::new(new));
             let linked =
-                if context.settings.linked.is_some() { ": linked into this program" } else { "" };
+                if context.settings.linked.is_some() { "linked into this program" } else { "" };
             for version in &loaded {
-                version.enter(VersionState::Active, format!("active{linked}"));
+                version.enter(VersionState::Active, linked.into());
             }
             // Before the old generation goes: the reaper may free these as soon as it does.
             for version in &ending {
-                version.enter(VersionState::Retired, "retired".into());
+                version.enter(VersionState::Retired, String::new());
             }
             move || old.is_read()
         };
@@ -311,17 +311,16 @@ fn link_version(
 fn opened_version(
     context: &LoadContext<'_>,
     version: &Arc<Version>,
-    opened: Result<(), String>,
+    opened: Result<(), EngineError>,
 ) -> Result<Lease, EngineError> {
     context.versions.add(version);
     match opened {
         Ok(()) => Ok(Lease::first(version)),
-        Err(why) => {
-            let error = EngineError::load(version.name(), Step::Open, why);
-            version.fail(error.to_string());
+        Err(error) => {
+            version.fail(error.failure());
             // It has no image to enter.
             version.leases().close();
-            version.finish(VersionState::Failed, format!("failed: {error}"));
+            version.finish(VersionState::Failed, error.to_string());
             Err(error)
         }
     }
@@ -342,11 +341,17 @@ impl Drop for Load<'_> {
             return;
         }
         self.overlay.undo();
-        let failure = self.failure.take().unwrap_or_else(|| "the load was abandoned".into());
+        let failure = self.failure.take().unwrap_or_else(|| Failure {
+            plugin: None,
+            step: None,
+            cause: CauseKind::Other,
+            message: "the load was abandoned".into(),
+            causes: Vec::new(),
+        });
         // The last one first: what was loaded later may use what was loaded earlier.
         while let Some(lease) = self.versions.pop() {
             lease.version().fail(failure.clone());
-            lease.version().enter(VersionState::Failed, format!("failed: {failure}"));
+            lease.version().enter(VersionState::Failed, failure.to_string());
         }
     }
 }

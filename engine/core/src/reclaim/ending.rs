@@ -184,7 +184,7 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
     }
     if !version.leases().has_ended() {
         if version.failure().is_none() {
-            version.enter(VersionState::Retired, format!("retired: {}", version.holder_counts()));
+            version.enter(VersionState::Retired, version.holder_counts());
         }
         return Next::Nothing;
     }
@@ -213,7 +213,7 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
         return next;
     }
     if let Some(why) = &version.keep_reason {
-        version.finish(VersionState::Kept, format!("kept: {why}"));
+        version.finish(VersionState::Kept, why.clone());
         return Next::Nothing;
     }
     // SAFETY: the reaper has handed the version to this thread alone; it was detached and has ended.
@@ -257,16 +257,16 @@ fn report(version: &Arc<Version>, closed: Option<Closed>) {
             let after = version.since_retired().unwrap_or_default();
             let left = version.heap.map(|heap| size_text(heap.bytes() as u64));
             let left = left.map_or_else(String::new, |left| format!(", {left} left on the heap"));
-            let detail = format!("freed: {size} unmapped after {}{left}", duration_text(after));
-            version.finish(VersionState::Freed, detail);
+            let remark = format!("{size} unmapped after {}{left}", duration_text(after));
+            version.finish(VersionState::Freed, remark);
         }
         (Some(Closed::Unmapped), Some(failure)) => {
-            version.finish(VersionState::Failed, format!("failed: {failure}"));
+            version.finish(VersionState::Failed, failure.to_string());
         }
         (Some(Closed::StillMapped(why)), _) => {
-            version.finish(VersionState::Kept, format!("kept: {why}"));
+            version.finish(VersionState::Kept, why);
         }
-        (None, _) => version.finish(VersionState::Kept, "kept: it has no image".into()),
+        (None, _) => version.finish(VersionState::Kept, "it has no image".into()),
     }
 }
 

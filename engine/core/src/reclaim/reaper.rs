@@ -363,9 +363,8 @@ impl Reaper {
     }
 
     fn wait_for_threads(&mut self, version: &Arc<Version>) {
-        let detail = format!("pinned: {}", version.holder_counts());
         if version.failure().is_none() {
-            version.enter(VersionState::Pinned, detail);
+            version.enter(VersionState::Pinned, version.holder_counts());
         }
         // A thread that was busy just now may be idle for long afterwards.
         let waited = version.since_retired().unwrap_or_default();

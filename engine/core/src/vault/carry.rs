@@ -16,7 +16,7 @@ use super::{
     migration::Seen,
 };
 use crate::{
-    EngineError, Step,
+    EngineError, LoadCause, Step,
     error::flatten,
     event::after,
     image::step_thread::StepThread,
@@ -111,7 +111,8 @@ impl<'a> Handover<'a> {
                 Ok(values) => break values,
                 Err(key) if Instant::now() >= deadline => {
                     let in_use = Error::msg(format_args!("`{key}` is in use, and stayed so"));
-                    return Err(EngineError::publish(&in_use));
+                    let cause = LoadCause::TimedOut { after: steps.timeout() };
+                    return Err(EngineError::publish(&in_use).because(cause));
                 }
                 Err(_) => thread::sleep(RETRY),
             }

@@ -17,7 +17,7 @@ use super::{
     lease::{Lease, LeaseKind, LeaseName},
 };
 use crate::{
-    EngineError, Step,
+    EngineError, LoadCause, Step,
     image::{
         Image,
         step_thread::{EngineId, StepThread, look, runs_steps_of},
@@ -101,7 +101,10 @@ impl StepThread {
             drop(unsent);
             drop(lease);
         });
-        let gone = || EngineError::load(plugin, step, "the loading thread ended early");
+        let gone = || {
+            let gone = EngineError::load(plugin, step, "the loading thread ended early");
+            gone.because(LoadCause::Other)
+        };
         self.send(job).map_err(|_| gone())?;
         match look(&answered).or_else(|_| answered.recv_timeout(self.timeout())) {
             Ok(outcome) => EngineError::of_outcome(plugin, step, outcome),
@@ -111,7 +114,8 @@ impl StepThread {
                 let message = format!(
                     "did not return within {seconds} s; its thread stays behind, and holds the version"
                 );
-                Err(EngineError::load(plugin, step, message))
+                let cause = LoadCause::TimedOut { after: self.timeout() };
+                Err(EngineError::load(plugin, step, message).because(cause))
             }
         }
     }

@@ -1,0 +1,99 @@
+//! Why a load failed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Step;
+
+/// What made a load fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CauseKind {
+    /// A file is no artifact, or not a whole one.
+    Artifact,
+    /// An artifact was built by another toolchain than the host.
+    Toolchain,
+    /// The system refused to read, to copy, or to start a thread.
+    Io,
+    /// The system's loader did not open the image.
+    Loader,
+    /// The plugin's code returned an error.
+    Plugin,
+    /// The plugin's code panicked; the host's where no plugin is named.
+    Panic,
+    /// The plugin's code did not return in time.
+    TimedOut,
+    /// A plugin imports what no other exports so.
+    Import,
+    /// A callback of the host's returned an error.
+    Callback,
+    /// A rule forbids it: a name is taken twice, a plugin is missing or may not be replaced.
+    Refused,
+    /// Anything else.
+    #[serde(other)]
+    Other,
+}
+
+/// Why a load failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The plugin, or the file where no plugin is known yet; `None` if no plugin is at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// Where the load failed; `None` if it was given up between its steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// What made it fail.
+    pub cause: CauseKind,
+    /// What was wrong, for a person.
+    pub message: String,
+    /// The causes of that, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    /// `world: on_init: no greeting`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(plugin) = &self.plugin {
+            write!(f, "{plugin}: ")?;
+        }
+        if let Some(step) = self.step {
+            write!(f, "{step}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_in_words_names_what_is_known() {
+        let mut failure = Failure {
+            plugin: Some("world".into()),
+            step: Some(Step::OnInit),
+            cause: CauseKind::Plugin,
+            message: "no greeting".into(),
+            causes: Vec::new(),
+        };
+        assert_eq!(failure.to_string(), "world: on_init: no greeting");
+        let json =
+            r#"{"plugin":"world","step":"on_init","cause":"plugin","message":"no greeting"}"#;
+        assert_eq!(serde_json::to_string(&failure).unwrap(), json);
+        failure.plugin = None;
+        assert_eq!(failure.to_string(), "on_init: no greeting");
+        failure.step = None;
+        assert_eq!(failure.to_string(), "no greeting");
+    }
+
+    #[test]
+    fn a_cause_and_a_step_of_a_newer_host_are_read_as_others() {
+        let newer = r#"{"step":"warm_up","cause":"quota","message":"no memory is left"}"#;
+        let failure: Failure = serde_json::from_str(newer).unwrap();
+        assert_eq!((failure.step, failure.cause), (Some(Step::Other), CauseKind::Other));
+    }
+}
