@@ -15,7 +15,7 @@ fn contents(dir: &PluginDir, plugin: &str) -> Contents {
 /// A change a line; what breaks is marked.
 fn in_words(changes: &[ArtifactChange]) -> String {
     let line = |change: &ArtifactChange| {
-        let ArtifactChange { item, name, change, detail, is_breaking } = change;
+        let ArtifactChange { item, name, change, detail, is_breaking, .. } = change;
         let mark = if *is_breaking { "! " } else { "" };
         let change = match change {
             ChangeKind::Added => "added",
@@ -53,10 +53,14 @@ fn two_artifacts_of_a_plugin_are_compared() {
     let (gives, lives) = (contents(&dir, "gives"), contents(&dir, "lives"));
     assert_eq!(gives.changes_to(&gives), []);
     dir.write("gives", &renamed("gives-more", "gives"));
-    assert_snapshot!(in_words(&gives.changes_to(&contents(&dir, "gives"))), @r"
+    let changes = gives.changes_to(&contents(&dir, "gives"));
+    assert_snapshot!(in_words(&changes), @r"
     ! export sample_api::Beta changed: was `sample_api::Alpha`, now `sample_api::Beta`
     import in-circle added: `sample_api::Alpha`
     ");
+    let sides = changes.iter().map(|change| (change.was.as_deref(), change.now.as_deref()));
+    let [alpha, beta] = [Some("sample_api::Alpha"), Some("sample_api::Beta")];
+    assert_eq!(sides.collect::<Vec<_>>(), [(alpha, beta), (None, alpha)]);
     dir.write("lives", &renamed("lives-more", "lives"));
     let changes = in_words(&lives.changes_to(&contents(&dir, "lives")));
     assert_snapshot!(changes, @r"

@@ -156,6 +156,8 @@ fn all_added(contents: &ArtifactContents) -> Vec<ArtifactChange> {
         item,
         name: name.to_owned(),
         change: ChangeKind::Added,
+        now: (!detail.is_empty()).then(|| detail.clone()),
+        was: None,
         detail,
         is_breaking: false,
     };
@@ -168,7 +170,8 @@ fn all_added(contents: &ArtifactContents) -> Vec<ArtifactChange> {
     let exports =
         exports.map(|it| added(ChangedItem::Export, &it.interface, it.methods.join(", ")));
     let imports = contents.imports.iter();
-    let imports =
-        imports.map(|it| added(ChangedItem::Import, &it.plugin, format!("`{}`", it.interface)));
+    let imports = imports.map(|it| added(ChangedItem::Import, &it.plugin, it.interface.clone()));
+    // The interface is set off in the words only.
+    let imports = imports.map(|it| ArtifactChange { detail: format!("`{}`", it.detail), ..it });
     functions.chain(types).chain(exports).chain(imports).collect()
 }

@@ -105,8 +105,14 @@ pub struct ArtifactChange {
     pub name: String,
     /// How it changed.
     pub change: ChangeKind,
-    /// Both sides, as text: `(u32) -> f64`, now `(f32) -> f64`.
+    /// Both sides in words: ``was `(u32) -> f64`, now `(f32) -> f64` ``.
     pub detail: String,
-    /// Whether a user of the older one may be unable to use the newer one.
+    /// What it was, `(u32) -> f64`; `None` of what is new, and where the difference lies deeper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    /// What it is now; `None` of what is gone, and where the difference lies deeper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
+    /// Whether something that used the old one may not be able to use the new one.
     pub is_breaking: bool,
 }

@@ -140,7 +140,7 @@ pub fn change_lines(change: &ArtifactChange) -> Vec<Line> {
         ChangeKind::Changed => ('~', Sort::Changed),
     };
     let (mark, sort) = if change.is_breaking { ('!', Sort::Breaking) } else { (' ', sort) };
-    let ArtifactChange { item, name, detail, .. } = change;
+    let ArtifactChange { item, name, detail, was, now, .. } = change;
     let item = item.as_str();
     let lead = format!("{mark} {sign} {item} {name}");
     if detail.is_empty() {
@@ -149,9 +149,9 @@ pub fn change_lines(change: &ArtifactChange) -> Vec<Line> {
     if format::width(&lead) + format::width(detail) <= LONG_LINE {
         return vec![Line::new(sort, format!("{lead}: {detail}"))];
     }
-    let parts = match detail.split_once("`, now `") {
-        Some((was, now)) => vec![format!("{was}`"), format!("now `{now}")],
-        None => vec![detail.clone()],
+    let parts = match (was, now) {
+        (Some(was), Some(now)) => vec![format!("was `{was}`"), format!("now `{now}`")],
+        _ => vec![detail.clone()],
     };
     let parts = parts.into_iter().map(|part| Line::new(sort, format!("      {part}")));
     std::iter::once(Line::new(sort, lead)).chain(parts).collect()

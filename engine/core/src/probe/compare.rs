@@ -26,17 +26,14 @@ impl Contents {
             |function| function.signature.clone(),
             |old, new| {
                 if (&old.signature, old.is_async) != (&new.signature, new.is_async) {
-                    return Some((
-                        format!("was `{}`, now `{}`", old.signature, new.signature),
-                        true,
-                    ));
+                    return Some(Difference::both(&old.signature, &new.signature));
                 }
                 let types = old.types.as_ref().zip(new.types.as_ref());
                 let difference = types.and_then(|(old, new)| {
                     let args = new.args.difference(&old.args);
                     args.or_else(|| new.result.difference(&old.result))
                 });
-                difference.map(|what| (what, true)).or_else(|| shape_difference(old, new))
+                difference.map(Difference::breaking).or_else(|| shape_difference(old, new))
             },
         )
     }
@@ -59,32 +56,22 @@ impl Contents {
             &new.types,
             |schema| schema.name(),
             |schema| format!("{} bytes", schema.size()),
-            |old, new| new.difference(old).map(|what| (what, true)),
+            |old, new| new.difference(old).map(Difference::breaking),
         )
     }
 
     fn export_change(&self, new: &Self) -> Option<ArtifactChange> {
-        let change = |name: &str, change, detail: String, is_breaking| ArtifactChange {
-            item: ChangedItem::Export,
-            name: name.to_owned(),
-            change,
-            detail,
-            is_breaking,
-        };
+        let of = ChangedItem::Export;
         match (&self.export, &new.export) {
             (None, None) => None,
-            (None, Some(new)) => {
-                let methods = export_info(new).methods.join(", ");
-                Some(change(&new.name, ChangeKind::Added, methods, false))
-            }
-            (Some(old), None) => Some(change(&old.name, ChangeKind::Removed, String::new(), true)),
+            (None, Some(new)) => Some(added(of, &new.name, export_info(new).methods.join(", "))),
+            (Some(old), None) => Some(removed(of, &old.name, String::new())),
             (Some(old), Some(new)) if old.name != new.name => {
-                let detail = format!("was `{}`, now `{}`", old.name, new.name);
-                Some(change(&new.name, ChangeKind::Changed, detail, true))
+                Some(Difference::both(&old.name, &new.name).change(of, &new.name))
             }
             (Some(old), Some(new)) => {
-                let what = new.difference(old)?;
-                Some(change(&new.name, ChangeKind::Changed, what, true))
+                let difference = Difference::breaking(new.difference(old)?);
+                Some(difference.change(of, &new.name))
             }
         }
     }
@@ -95,64 +82,102 @@ impl Contents {
             &self.imports,
             &new.imports,
             |import| &import.plugin,
-            |import| format!("`{}`", import.shape.name),
+            |import| import.shape.name.clone(),
             |old, new| {
-                let what = new.shape.difference(&old.shape);
-                let what = what.or_else(|| {
+                let difference = new.shape.difference(&old.shape).map(Difference::breaking);
+                difference.or_else(|| {
                     (old.shape.name != new.shape.name)
-                        .then(|| format!("was `{}`, now `{}`", old.shape.name, new.shape.name))
-                });
-                Some((what?, true))
+                        .then(|| Difference::both(&old.shape.name, &new.shape.name))
+                })
             },
         );
         // Asking for less breaks nothing.
-        let removed = |change: &&mut ArtifactChange| change.change == ChangeKind::Removed;
-        changes.iter_mut().filter(removed).for_each(|change| change.is_breaking = false);
+        let is_removed = |change: &&mut ArtifactChange| change.change == ChangeKind::Removed;
+        changes.iter_mut().filter(is_removed).for_each(|change| change.is_breaking = false);
         changes
     }
 }
 
-/// Pairs what two artifacts have by name. What is gone breaks whoever used it; `differ` says what
-/// changed, and whether that breaks.
+/// How something differs between two artifacts.
+#[derive(Debug, PartialEq)]
+struct Difference {
+    /// In words.
+    text: String,
+    /// Both sides, if they can be put into a word each.
+    sides: Option<(String, String)>,
+    is_breaking: bool,
+}
+
+impl Difference {
+    /// One that breaks, between these two.
+    fn both(was: &str, now: &str) -> Self {
+        let sides = Some((was.to_owned(), now.to_owned()));
+        Self { sides, ..Self::breaking(format!("was `{was}`, now `{now}`")) }
+    }
+
+    fn breaking(text: String) -> Self {
+        Self { text, sides: None, is_breaking: true }
+    }
+
+    fn change(self, item: ChangedItem, name: &str) -> ArtifactChange {
+        let Self { text: detail, sides, is_breaking } = self;
+        let (was, now) = sides.unzip();
+        let (name, change) = (name.to_owned(), ChangeKind::Changed);
+        ArtifactChange { item, name, change, detail, was, now, is_breaking }
+    }
+}
+
+/// Something that is new; `now` says what it is, if there is more to say than its name.
+fn added(item: ChangedItem, name: &str, now: String) -> ArtifactChange {
+    let (detail, now) = in_words(item, now);
+    let (name, change) = (name.to_owned(), ChangeKind::Added);
+    ArtifactChange { item, name, change, detail, was: None, now, is_breaking: false }
+}
+
+/// Something that is gone, which breaks whoever used it.
+fn removed(item: ChangedItem, name: &str, was: String) -> ArtifactChange {
+    let (detail, was) = in_words(item, was);
+    let (name, change) = (name.to_owned(), ChangeKind::Removed);
+    ArtifactChange { item, name, change, detail, was, now: None, is_breaking: true }
+}
+
+/// One side of a change, and the same as data, if there is anything to say.
+fn in_words(item: ChangedItem, side: String) -> (String, Option<String>) {
+    match item {
+        _ if side.is_empty() => (side, None),
+        ChangedItem::Import => (format!("`{side}`"), Some(side)),
+        _ => (side.clone(), Some(side)),
+    }
+}
+
+/// Pairs what two artifacts have by name; `differ` says how a pair differs.
 fn paired<T>(
     item: ChangedItem,
     old: &[T],
     new: &[T],
     name: impl Fn(&T) -> &str,
     describe: impl Fn(&T) -> String,
-    differ: impl Fn(&T, &T) -> Option<(String, bool)>,
+    differ: impl Fn(&T, &T) -> Option<Difference>,
 ) -> Vec<ArtifactChange> {
-    let change = |of: &T, change, detail, is_breaking| ArtifactChange {
-        item,
-        name: name(of).to_owned(),
-        change,
-        detail,
-        is_breaking,
-    };
     let twin = |of: &T, among: &'_ [T]| among.iter().position(|other| name(other) == name(of));
     let mut changes = Vec::new();
     for old in old {
         match twin(old, new) {
-            None => changes.push(change(old, ChangeKind::Removed, describe(old), true)),
+            None => changes.push(removed(item, name(old), describe(old))),
             Some(at) => {
                 let difference = differ(old, &new[at]);
-                changes.extend(difference.map(|(detail, is_breaking)| {
-                    change(old, ChangeKind::Changed, detail, is_breaking)
-                }));
+                changes.extend(difference.map(|it| it.change(item, name(old))));
             }
         }
     }
-    let added = new.iter().filter(|new| twin(new, old).is_none());
-    changes.extend(added.map(|new| change(new, ChangeKind::Added, describe(new), false)));
+    let is_new = new.iter().filter(|new| twin(new, old).is_none());
+    changes.extend(is_new.map(|new| added(item, name(new), describe(new))));
     changes
 }
 
 /// What changed in the shapes of a function's arguments and its result, and whether arguments that
 /// fitted may not, or a result may not be read as before.
-fn shape_difference(
-    old: &FunctionDescription,
-    new: &FunctionDescription,
-) -> Option<(String, bool)> {
+fn shape_difference(old: &FunctionDescription, new: &FunctionDescription) -> Option<Difference> {
     let mut texts = Vec::new();
     let mut is_breaking = false;
     for (old, new) in old.params.iter().zip(&new.params) {
@@ -163,9 +188,11 @@ fn shape_difference(
     let (old, new) = (parse(&old.returns), parse(&new.returns));
     // Of a result it is the caller who reads the new one as the old one.
     is_breaking |= schema_changes(&new, &old).iter().any(|change| change.is_breaking);
-    let changes = schema_changes(&old, &new);
-    texts.extend(changes.iter().map(|change| format!("in the result, {}", change.read_text())));
-    (!texts.is_empty()).then(|| (texts.join(", "), is_breaking))
+    // That something must be there is for whoever gives a value, and nobody gives a result.
+    let results = schema_changes(&old, &new).into_iter().map(|change| change.read_text());
+    texts.extend(results.map(|text| format!("in the result, {text}")));
+    let difference = || Difference { text: texts.join(", "), sides: None, is_breaking };
+    (!texts.is_empty()).then(difference)
 }
 
 fn parse(schema: &str) -> Value {
@@ -174,14 +201,15 @@ fn parse(schema: &str) -> Value {
 
 /// What changed in a live type, and whether data of the old one may not be read as the new one: a
 /// field that must be there was added, or a field's schema is another.
-fn live_type_difference(old: &LiveTypeDescription, new: &LiveTypeDescription) -> (String, bool) {
+fn live_type_difference(old: &LiveTypeDescription, new: &LiveTypeDescription) -> Difference {
     let changes = schema_changes(&parse(&old.schema), &parse(&new.schema));
     let is_breaking = changes.iter().any(|change| change.is_breaking);
-    let texts: Vec<_> = changes.into_iter().map(|change| change.text).collect();
-    match texts.as_slice() {
-        [] => ("its schema is another".into(), false),
-        texts => (texts.join(", "), is_breaking),
-    }
+    let texts: Vec<_> = changes.iter().map(|change| change.text.as_str()).collect();
+    let text = match texts.as_slice() {
+        [] => "its schema is another".into(),
+        texts => texts.join(", "),
+    };
+    Difference { text, sides: None, is_breaking }
 }
 
 #[cfg(test)]
@@ -222,7 +250,9 @@ mod tests {
             shape_difference(&old, &meet(&fields(guest), &fields(result)))
         };
         assert_eq!(difference(&["name"], &["names"]), None);
-        let told = |text: &str, is_breaking| Some((text.to_owned(), is_breaking));
+        let told = |text: &str, is_breaking| {
+            Some(Difference { text: text.to_owned(), sides: None, is_breaking })
+        };
         let renamed = "in `guest`, `who` was added and is required, in `guest`, `name` was removed";
         assert_eq!(difference(&["who"], &["names"]), told(renamed, true));
         assert_eq!(difference(&[], &["names"]), told("in `guest`, `name` was removed", false));
