@@ -186,9 +186,15 @@ impl Image {
         unsafe { (self.table().on_load)(self.table().instance, data) }
     }
 
-    pub fn on_init(&self, vault: Vault) -> Outcome<()> {
+    /// Hands over the Vault, and asks how to call the functions with Rust types: valid until `detach`.
+    pub fn prepare(&self, vault: Vault) -> Outcome<TypedCalls> {
         // SAFETY: see `create`.
-        unsafe { (self.table().on_init)(self.table().instance, vault) }
+        unsafe { (self.table().prepare)(self.table().instance, vault) }
+    }
+
+    pub fn on_init(&self) -> Outcome<()> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().on_init)(self.table().instance) }
     }
 
     pub fn on_free(&self) -> Outcome<()> {
@@ -205,12 +211,6 @@ impl Image {
     pub fn start(&self, index: usize, args: &[Value]) -> Outcome<RawFuture> {
         // SAFETY: see `create`; the arguments live through the call.
         unsafe { (self.table().start)(self.table().instance, index, args.as_ptr(), args.len()) }
-    }
-
-    /// How to call the functions with Rust types; valid until `detach`.
-    pub fn typed_calls(&self) -> Outcome<TypedCalls> {
-        // SAFETY: see `create`.
-        unsafe { (self.table().typed_calls)(self.table().instance) }
     }
 
     pub fn invoke_func(&self, name: &str, args: &[Value]) -> Outcome<Value> {

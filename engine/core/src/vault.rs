@@ -113,9 +113,7 @@ impl Overlay {
     /// The overlay of a load that replaces these versions.
     pub fn new(replaced: &[Arc<Version>]) -> Arc<Self> {
         let replaced = replaced.iter().map(|old| VersionAddress::of(Arc::as_ptr(old))).collect();
-        let mut overlay = Self::default();
-        overlay.replaced = replaced;
-        Arc::new(overlay)
+        Arc::new(Self { replaced, ..Self::default() })
     }
 
     /// Says which live functions and types the load brings.

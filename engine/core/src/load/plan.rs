@@ -45,7 +45,7 @@ pub(super) enum Action {
         found: Option<Found>,
     },
     /// Attach it: it is linked into this program.
-    Link(Linked),
+    Link(Box<Linked>),
     /// Nothing: this file in the plugin directory is what runs.
     Keep(Found),
     /// Nothing: a rollback keeps the plugin back.
@@ -128,7 +128,7 @@ impl Plan {
         let linked = linked::select(plugins, context.only())?.into_iter().map(|linked| Planned {
             name: linked.facts.name.clone(),
             running: None,
-            action: Action::Link(linked),
+            action: Action::Link(Box::new(linked)),
         });
         Ok(Self { plugins: linked.collect(), is_rollback: false })
     }

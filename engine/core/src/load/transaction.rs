@@ -79,20 +79,20 @@ impl<'steps> Load<'steps> {
         self.declare(phases)?;
         self.bind(context, plan, phases)?;
         let steps = self.steps;
-        for lease in &self.versions {
+        self.each(phases, "on_load", |lease| {
             let data = data.clone();
-            phases.time("on_load", Some(lease.version().name()), || {
-                steps.run(lease, Step::OnLoad, move |image| image.on_load(&data))
-            })?;
-        }
-        for lease in &self.versions {
+            steps.run(lease, Step::OnLoad, move |image| image.on_load(&data))
+        })?;
+        // Before any on_init: that may call live functions of plugins that are initialised after it.
+        self.each(phases, "on_init", |lease| {
             let vault = View::for_version(context.store, lease.version(), &self.overlay);
-            phases.time("on_init", Some(lease.version().name()), || {
-                let init = move |image: &Image| image.on_init(vault).then(|()| image.typed_calls());
-                lease.version().set_typed_calls(steps.run(lease, Step::OnInit, init)?);
-                Ok(())
-            })?;
-        }
+            let typed = steps.run(lease, Step::OnInit, move |image| image.prepare(vault))?;
+            lease.version().set_typed_calls(typed);
+            Ok(())
+        })?;
+        self.each(phases, "on_init", |lease| {
+            steps.run(lease, Step::OnInit, |image| image.on_init())
+        })?;
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::{
     vault::View,
     version::{
         Version,
-        lease::{Lease, LeaseKind},
+        lease::{Lease, LeaseKind, LeaseName},
     },
 };
 
@@ -289,6 +289,11 @@ impl LoadedPlugin {
             Begun::Running(call) => call.await?,
         };
         value.to().map_err(|error| CallError::bad_result(self.inner(), function, &error))
+    }
+
+    /// The same handle, which says to whoever asks that a console has it.
+    pub(crate) fn held_by_console(self) -> Self {
+        Self(self.0.named(LeaseName::Console))
     }
 
     pub(crate) fn inner(&self) -> &Arc<Version> {

@@ -3,7 +3,7 @@
 use hotswap_protocol::{ErrorKind, WireError};
 
 use super::served::Served;
-use crate::{LoadedPlugin, version::lease::LeaseName};
+use crate::LoadedPlugin;
 
 /// How many versions one console may keep loaded.
 const MAX_HELD: usize = 64;
@@ -23,8 +23,7 @@ impl Held {
             let message = format!("a console may keep {MAX_HELD} versions; release one first");
             return Err(WireError::new(ErrorKind::Internal, message));
         }
-        // Whoever asks what holds the version is told.
-        self.0.push(LoadedPlugin(plugin.0.named(LeaseName::Console)));
+        self.0.push(plugin.held_by_console());
         Ok(())
     }
 

@@ -245,8 +245,11 @@ pub struct PluginTable {
     ) -> Answer<()>,
     /// See [`crate::Plugin::on_load`].
     pub on_load: unsafe extern "C" fn(*const crate::image::Instance, &Data) -> Answer<()>,
-    /// Keeps the Vault's handle and calls [`crate::Plugin::on_init`].
-    pub on_init: unsafe extern "C" fn(*const crate::image::Instance, Vault) -> Answer<()>,
+    /// Keeps the Vault's handle, makes the context of all calls, and lists how to call the functions with
+    /// Rust types. It must be called before `on_init` and before any call.
+    pub prepare: unsafe extern "C" fn(*const crate::image::Instance, Vault) -> Answer<TypedCalls>,
+    /// See [`crate::Plugin::on_init`].
+    pub on_init: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
     /// See [`crate::Plugin::on_free`].
     pub on_free: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
     /// Calls function number `index`, one that is not `async`.
@@ -263,9 +266,6 @@ pub struct PluginTable {
         args: *const Value,
         count: usize,
     ) -> Answer<RawFuture>,
-    /// Makes the context of all calls, and lists how to call the functions with Rust types. It must be
-    /// called after `on_init` and before any call.
-    pub typed_calls: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<TypedCalls>,
     /// See [`crate::Plugin::invoke_func`].
     pub invoke_func: unsafe extern "C" fn(
         *const crate::image::Instance,

@@ -110,12 +110,7 @@ impl Instance {
         let function = function
             .ok_or_else(|| Error::msg(format_args!("no function has the number {index}")))?;
         let context = self.context.get();
-        Ok((function, context.ok_or_else(|| Error::msg("called before `on_init` returned"))?))
-    }
-
-    fn make_context(&self) -> crate::Result<Context<'_>> {
-        let vault = self.vault.get().ok_or_else(|| Error::msg("called before `on_init`"))?;
-        Ok(Context { vault, plugin: self.plugin()? })
+        Ok((function, context.ok_or_else(|| Error::msg("the plugin is not loaded yet"))?))
     }
 
     /// Drops the plugin and what was made for it.
@@ -180,7 +175,7 @@ pub(super) fn table(instance: &'static Instance, descriptor: *const Descriptor) 
         on_free,
         invoke,
         start,
-        typed_calls,
+        prepare,
         invoke_func,
         detach,
     }
@@ -290,9 +285,15 @@ unsafe extern "C" fn on_load(instance: *const Instance, data: &Data) -> Answer<(
     unsafe { enter(instance, |instance| instance.plugin()?.on_load(data)) }
 }
 
-unsafe extern "C" fn on_init(instance: *const Instance, vault: Vault) -> Answer<()> {
+unsafe extern "C" fn on_init(instance: *const Instance) -> Answer<()> {
     // SAFETY: the engine passes the instance of its table.
-    unsafe { enter(instance, |instance| instance.plugin()?.on_init(instance.vault.fill(vault))) }
+    unsafe {
+        enter(instance, |instance| {
+            let vault = instance.vault.get();
+            let vault = vault.ok_or_else(|| Error::msg("`prepare` was not called"))?;
+            instance.plugin()?.on_init(vault)
+        })
+    }
 }
 
 unsafe extern "C" fn on_free(instance: *const Instance) -> Answer<()> {
@@ -351,11 +352,12 @@ unsafe extern "C" fn start(
     }
 }
 
-unsafe extern "C" fn typed_calls(instance: *const Instance) -> Answer<TypedCalls> {
+unsafe extern "C" fn prepare(instance: *const Instance, vault: Vault) -> Answer<TypedCalls> {
     // SAFETY: the engine passes the instance of its table.
     unsafe {
         enter(instance, |instance| {
-            let context = instance.context.fill(instance.make_context()?);
+            let (vault, plugin) = (instance.vault.fill(vault), instance.plugin()?);
+            let context = instance.context.fill(Context { vault, plugin });
             let calls = FUNCTIONS.iter().map(|function| Some((function.typed)()?.call));
             Ok(TypedCalls { context, calls: calls.collect() })
         })
