@@ -12,7 +12,8 @@ pub(crate) mod declared;
 pub(crate) mod list;
 pub(crate) mod registration;
 
-// What runs of it while it is loaded, and who frees it.
+// Its life, what runs of it while it is loaded, and who frees it.
+pub(crate) mod life;
 pub(crate) mod reclaimer;
 pub(crate) mod steps;
 
@@ -50,6 +51,7 @@ use counts::CallCounts;
 use declared::Declared;
 use holders::{SeenCalls, texts};
 use lease::LeaseCounts;
+use life::{End, Life, Stage};
 use reclaimer::Reclaimer;
 use registration::Registration;
 use tasks::{Runtime, TaskHandle};
@@ -79,9 +81,6 @@ pub(crate) struct Version {
     /// Known when the version is initialised.
     typed_calls: OnceLock<TypedTargets>,
     life: Mutex<Life>,
-    /// What the reaper is running of the image, or has run last.
-    ending: Mutex<Ending>,
-    finished: AtomicBool,
     is_urgent: AtomicBool,
     /// Whether the reaper is to look at it, and has not begun to.
     is_queued: AtomicBool,
@@ -140,58 +139,6 @@ const BESIDES: [Activity; 11] = [
     Activity::DropPlugin,
 ];
 
-/// How far the reaper has come with a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Ending {
-    /// Somebody may still enter it.
-    #[default]
-    InUse,
-    /// `on_free` runs.
-    OnFree,
-    /// `on_free` has run.
-    Freed,
-    /// Its values and objects are being dropped.
-    Dropping,
-    /// Its values and objects are gone; thread-locals' destructors may run.
-    Draining,
-    /// Its instance is being dropped.
-    Detaching,
-    /// Its instance is gone.
-    Detached,
-}
-
-impl Ending {
-    /// Where to go on after a panic of the host's: each step is taken once.
-    pub fn passed(self) -> Self {
-        match self {
-            Self::OnFree => Self::Freed,
-            Self::Dropping => Self::Draining,
-            Self::Detaching => Self::Detached,
-            other => other,
-        }
-    }
-
-    /// What of the image runs on the reaper's thread.
-    pub fn running(self) -> Option<Activity> {
-        match self {
-            Self::OnFree => Some(Activity::OnFree),
-            Self::Dropping => Some(Activity::DropValue),
-            Self::Detaching => Some(Activity::DropPlugin),
-            Self::InUse | Self::Freed | Self::Draining | Self::Detached => None,
-        }
-    }
-}
-
-/// What a version is in, and since when it was not in use.
-struct Life {
-    state: VersionState,
-    /// What there is to say besides the state; maybe nothing.
-    remark: String,
-    failure: Option<Failure>,
-    active_at: Option<Instant>,
-    retired_at: Option<Instant>,
-}
-
 impl Version {
     /// A version that is about to be loaded; `open` makes its image, which may call back already.
     pub fn open(
@@ -218,15 +165,7 @@ impl Version {
             legend: Mutex::default(),
             export: OnceLock::new(),
             typed_calls: OnceLock::new(),
-            life: Mutex::new(Life {
-                state: VersionState::Loading,
-                remark: String::new(),
-                failure: None,
-                active_at: None,
-                retired_at: None,
-            }),
-            ending: Mutex::default(),
-            finished: AtomicBool::new(false),
+            life: Mutex::new(Life::new()),
             is_urgent: AtomicBool::new(false),
             is_queued: AtomicBool::new(false),
             has_answered: AtomicBool::new(false),
@@ -294,8 +233,8 @@ impl Version {
         }
     }
 
-    /// The reaper looks at it: what happens from now on it is to be told anew.
-    pub fn is_being_considered(&self) {
+    /// Notes that the reaper looks at it: it is told anew of what happens from now on.
+    pub fn begin_considering(&self) {
         self.is_queued.store(false, Ordering::Release);
     }
 
@@ -314,7 +253,7 @@ impl Version {
     /// once.
     pub fn add_task(&self, task: Box<dyn TaskHandle>) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.ending() != Ending::InUse {
+        if self.stage().is_ending() {
             return task.cancel();
         }
         // Now and then, so that forgetting costs a task no more than remembering it.
@@ -330,29 +269,94 @@ impl Version {
         tasks.iter().for_each(|task| task.cancel());
     }
 
-    /// How far the reaper has come.
-    pub fn ending(&self) -> Ending {
-        *self.ending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn set_ending(&self, ending: Ending) {
-        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = ending;
-    }
-
-    /// Marks the end: the image was closed, or is kept for good. Tells everybody in any case, so the
-    /// remark says something.
-    pub fn finish(&self, state: VersionState, remark: String) {
-        *self.lock_legend() = None;
-        self.finished.store(true, Ordering::Release);
-        {
-            let mut life = self.life();
-            (life.state, life.remark) = (state, String::new());
-        }
-        self.enter(state, remark);
+    /// Where it is in its life.
+    pub fn stage(&self) -> Stage {
+        self.life().stage()
     }
 
     pub fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Acquire)
+        self.stage().is_over()
+    }
+
+    /// It serves from now on.
+    pub fn serve(&self, remark: &str) {
+        self.live_on(|life| life.serve(remark));
+    }
+
+    /// It was replaced.
+    pub fn retire(&self) {
+        self.live_on(Life::retire);
+    }
+
+    /// Its load was undone.
+    pub fn fail(&self, why: Failure) {
+        self.live_on(|life| life.fail(why));
+    }
+
+    /// It takes the next step towards its end.
+    pub fn advance(&self, stage: Stage) {
+        self.life().advance(stage);
+    }
+
+    /// Goes on after a panic of the host's, behind the step that was under way.
+    pub fn pass_step(&self) {
+        let mut life = self.life();
+        let (stage, passed) = (life.stage(), life.stage().passed());
+        if passed != stage {
+            life.advance(passed);
+        }
+    }
+
+    /// It waits for whoever holds it.
+    pub fn wait_for_holders(&self) {
+        let holders = self.holder_counts();
+        self.live_on(|life| life.wait(false, holders));
+    }
+
+    /// It waits for threads that have destructors of it to run.
+    pub fn wait_for_threads(&self) {
+        let holders = self.holder_counts();
+        self.live_on(|life| life.wait(true, holders));
+    }
+
+    /// It is over: the image was closed, or stays mapped.
+    pub fn end(&self, end: End, remark: &str) {
+        *self.lock_legend() = None;
+        self.life().end(end, remark);
+        self.tell();
+    }
+
+    /// It has no image to enter.
+    pub fn end_unopened(&self, why: Failure) {
+        *self.lock_legend() = None;
+        self.leases.close();
+        self.life().end_unopened(why);
+        self.tell();
+    }
+
+    /// Changes the life, and tells everybody if that shows.
+    fn live_on(&self, change: impl FnOnce(&mut Life)) {
+        let is_told = {
+            let mut life = self.life();
+            let before = (life.state(), life.remark().to_owned());
+            change(&mut life);
+            (before.0, before.1.as_str()) != (life.state(), life.remark())
+        };
+        if is_told {
+            self.tell();
+        }
+    }
+
+    /// Tells everybody which state the version is in.
+    fn tell(&self) {
+        let (state, detail) = {
+            let life = self.life();
+            (life.state(), in_words(life.state(), life.remark()))
+        };
+        let (plugin, version) = (self.name().to_string(), self.ordinal);
+        tracing::debug!(plugin, version, "{detail}");
+        let at_ms = clock::now_ms();
+        self.services.events.send(Event::VersionChanged { at_ms, plugin, version, state, detail });
     }
 
     /// What others may have of the image.
@@ -438,7 +442,7 @@ impl Version {
             return;
         }
         // Only a version that serves is waited for: none that is being loaded, or was replaced before.
-        let Some(active_at) = self.active_since() else { return };
+        let Some(active_at) = self.life().serving_since() else { return };
         if self.has_answered.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -454,15 +458,9 @@ impl Version {
         self.services.events.send(event);
     }
 
-    /// Since when it serves, if it does.
-    fn active_since(&self) -> Option<Instant> {
-        let life = self.life();
-        life.active_at.filter(|_| life.state == VersionState::Active)
-    }
-
     /// Whether it serves, or has served.
     pub fn has_served(&self) -> bool {
-        self.life().active_at.is_some()
+        self.life().has_served()
     }
 
     /// The engine that it belongs to.
@@ -539,47 +537,12 @@ impl Version {
     }
 
     pub fn state(&self) -> VersionState {
-        self.life().state
-    }
-
-    /// Enters a state and tells everybody, with what there is to say besides the state.
-    pub fn enter(&self, state: VersionState, remark: String) {
-        let detail = in_words(state, &remark);
-        {
-            let mut life = self.life();
-            if (life.state, &life.remark) == (state, &remark) {
-                return;
-            }
-            match state {
-                VersionState::Active => life.active_at = Some(Instant::now()),
-                VersionState::Retired => {
-                    life.retired_at.get_or_insert_with(Instant::now);
-                }
-                _ => {}
-            }
-            (life.state, life.remark) = (state, remark);
-        }
-        let (plugin, version) = (self.name().to_string(), self.ordinal);
-        tracing::debug!(plugin, version, "{detail}");
-        self.services.events.send(Event::VersionChanged {
-            at_ms: clock::now_ms(),
-            plugin,
-            version,
-            state,
-            detail,
-        });
-    }
-
-    /// Remembers why the version never served.
-    pub fn fail(&self, why: Failure) {
-        let mut life = self.life();
-        life.failure = Some(why);
-        life.retired_at = Some(Instant::now());
+        self.life().state()
     }
 
     /// Why the version never served.
     pub fn failure(&self) -> Option<Failure> {
-        self.life().failure.clone()
+        self.life().failure().cloned()
     }
 
     /// Frees the version as soon as nothing uses it, whatever the delay.
@@ -588,19 +551,18 @@ impl Version {
         self.unused();
     }
 
-    /// Until when the version is kept though nothing uses it; none when it need not be.
+    /// Until when the version is kept though nothing uses it; `None` if it need not be.
     pub fn kept_until(&self, delay: Duration) -> Option<Instant> {
         if delay.is_zero() || self.is_urgent.load(Ordering::Acquire) {
             return None;
         }
-        let life = self.life();
-        let until = crate::event::after(life.retired_at.filter(|_| life.failure.is_none())?, delay);
+        let until = crate::event::after(self.life().replaced_at()?, delay);
         (until > Instant::now()).then_some(until)
     }
 
-    /// How long ago the version was replaced.
-    pub fn since_retired(&self) -> Option<Duration> {
-        self.life().retired_at.map(|at| at.elapsed())
+    /// How long ago the version was replaced, or its load undone.
+    pub fn since_leaving(&self) -> Option<Duration> {
+        self.life().since_leaving()
     }
 
     /// The version as a console shows it. What the reaper wrote stands, but for the holders of a
@@ -608,7 +570,7 @@ impl Version {
     pub fn info(&self) -> VersionInfo {
         let (state, mut remark, failure) = {
             let life = self.life();
-            (life.state, life.remark.clone(), life.failure.clone())
+            (life.state(), life.remark().to_owned(), life.failure().cloned())
         };
         let is_over = self.is_finished() || state == VersionState::Active;
         let held_by = if is_over { Vec::new() } else { self.holders() };

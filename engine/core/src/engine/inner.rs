@@ -440,7 +440,7 @@ impl Inner {
         let old = self.current.publish(Arc::new(empty));
         for lease in &old.versions {
             self.store.retire(lease.version());
-            lease.version().enter(VersionState::Retired, String::new());
+            lease.version().retire();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hotswap_plugin::{Data, FunctionDescription, LiveTypeDescription, abi::Outcome};
-use hotswap_protocol::{CauseKind, Failure, ValueOutcome, VersionState};
+use hotswap_protocol::{CauseKind, Failure, ValueOutcome};
 
 use super::{
     Callback, LoadContext, LoadState, Phases,
@@ -228,11 +228,11 @@ impl<'steps> Load<'steps> {
             let linked =
                 if context.settings.linked.is_some() { "linked into this program" } else { "" };
             for version in &loaded {
-                version.enter(VersionState::Active, linked.into());
+                version.serve(linked);
             }
             // Before the old generation goes: the reaper may free these as soon as it does.
             for version in &ending {
-                version.enter(VersionState::Retired, String::new());
+                version.retire();
             }
             move || old.is_read()
         };
@@ -317,10 +317,7 @@ fn opened_version(
     match opened {
         Ok(()) => Ok(Lease::first(version)),
         Err(error) => {
-            version.fail(error.failure());
-            // It has no image to enter.
-            version.leases().close();
-            version.finish(VersionState::Failed, error.to_string());
+            version.end_unopened(error.failure());
             Err(error)
         }
     }
@@ -351,7 +348,6 @@ impl Drop for Load<'_> {
         // The last one first: what was loaded later may use what was loaded earlier.
         while let Some(lease) = self.versions.pop() {
             lease.version().fail(failure.clone());
-            lease.version().enter(VersionState::Failed, failure.to_string());
         }
     }
 }

@@ -15,13 +15,18 @@ use std::{
 };
 
 use hotswap_plugin::{__private::end_panic, abi::Outcome};
-use hotswap_protocol::{Activity, VersionState};
+use hotswap_protocol::Activity;
 
 use super::reaper::ReaperHandle;
 use crate::{
     image::Closed,
     vault::Store,
-    version::{Ending, Version, holders::duration_text, threads::checkpoint},
+    version::{
+        Version,
+        holders::duration_text,
+        life::{End, Stage},
+        threads::checkpoint,
+    },
 };
 
 /// How long what a version does at its end may keep the next one waiting. It takes microseconds,
@@ -155,7 +160,7 @@ fn run(work: Work, store: &Store) -> Option<(Arc<Version>, Next)> {
             // The host's code may run in here: its log's subscriber, and what wakes its threads.
             let next = end_panic(|| advance(&version, store));
             let next = next.unwrap_or_else(|_| {
-                version.set_ending(version.ending().passed());
+                version.pass_step();
                 Next::Again
             });
             Some((version, next))
@@ -176,44 +181,42 @@ fn run(work: Work, store: &Store) -> Option<(Arc<Version>, Next)> {
 /// Each step may run the plugin's code, which may start threads and leave thread-locals. Then this
 /// is called again when those end.
 fn advance(version: &Arc<Version>, store: &Store) -> Next {
-    if version.ending() == Ending::InUse {
-        version.set_ending(Ending::OnFree);
+    if !version.stage().is_ending() {
+        version.advance(Stage::OnFree);
         version.cancel_tasks();
         on_free(version);
-        version.set_ending(Ending::Freed);
+        version.advance(Stage::AfterOnFree);
     }
     if !version.leases().has_ended() {
-        if version.failure().is_none() {
-            version.enter(VersionState::Retired, version.holder_counts());
-        }
+        version.wait_for_holders();
         return Next::Nothing;
     }
-    if version.ending() == Ending::Freed {
-        version.set_ending(Ending::Dropping);
+    if version.stage() == Stage::AfterOnFree {
+        version.advance(Stage::Dropping);
         let noted = version.note(Activity::DropValue);
         store.end(version);
         version.export().into_iter().for_each(|export| export.destroy());
         drop(noted);
-        version.set_ending(Ending::Draining);
+        version.advance(Stage::Draining);
     }
     version.threads.begin_drain();
     if let Some(next) = has_to_drain(version) {
         return next;
     }
-    if version.ending() == Ending::Draining {
-        version.set_ending(Ending::Detaching);
+    if version.stage() == Stage::Draining {
+        version.advance(Stage::Detaching);
         let noted = version.note(Activity::DropPlugin);
         // SAFETY: the reaper has handed the version to this thread alone, and it has ended.
         unsafe { version.detach() };
         drop(noted);
-        version.set_ending(Ending::Detached);
+        version.advance(Stage::Detached);
     }
     // The drop of the instance may have started a thread, or touched thread-locals.
     if let Some(next) = has_to_drain(version) {
         return next;
     }
     if let Some(why) = &version.keep_reason {
-        version.finish(VersionState::Kept, why.clone());
+        version.end(End::Kept, why);
         return Next::Nothing;
     }
     // SAFETY: the reaper has handed the version to this thread alone; it was detached and has ended.
@@ -254,19 +257,17 @@ fn report(version: &Arc<Version>, closed: Option<Closed>) {
     match (closed, version.failure()) {
         (Some(Closed::Unmapped), None) => {
             let size = size_text(version.size_bytes);
-            let after = version.since_retired().unwrap_or_default();
+            let after = version.since_leaving().unwrap_or_default();
             let left = version.heap.map(|heap| size_text(heap.bytes() as u64));
             let left = left.map_or_else(String::new, |left| format!(", {left} left on the heap"));
             let remark = format!("{size} unmapped after {}{left}", duration_text(after));
-            version.finish(VersionState::Freed, remark);
+            version.end(End::Freed, &remark);
         }
         (Some(Closed::Unmapped), Some(failure)) => {
-            version.finish(VersionState::Failed, failure.to_string());
+            version.end(End::Failed, &failure.to_string());
         }
-        (Some(Closed::StillMapped(why)), _) => {
-            version.finish(VersionState::Kept, why);
-        }
-        (None, _) => version.finish(VersionState::Kept, "it has no image".into()),
+        (Some(Closed::StillMapped(why)), _) => version.end(End::Kept, &why),
+        (None, _) => version.end(End::Kept, "it has no image"),
     }
 }
 

@@ -16,7 +16,6 @@ use std::{
 };
 
 use hotswap_plugin::__private::end_panic;
-use hotswap_protocol::VersionState;
 
 use super::ending::{Done, Enders, Next, Work};
 use crate::{
@@ -209,7 +208,7 @@ impl Reaper {
             self.consider_those_that_waited();
             match self.next(messages) {
                 Ok(Message::Consider(version)) => {
-                    version.is_being_considered();
+                    version.begin_considering();
                     self.consider(&version);
                 }
                 Ok(Message::Keep(generation)) => self.keep(generation),
@@ -363,11 +362,9 @@ impl Reaper {
     }
 
     fn wait_for_threads(&mut self, version: &Arc<Version>) {
-        if version.failure().is_none() {
-            version.enter(VersionState::Pinned, version.holder_counts());
-        }
+        version.wait_for_threads();
         // A thread that was busy just now may be idle for long afterwards.
-        let waited = version.since_retired().unwrap_or_default();
+        let waited = version.since_leaving().unwrap_or_default();
         self.wait(version, Instant::now() + (waited / 8).clamp(WAKE_AGAIN, WAKE_RARELY));
         slots::ask_all_threads();
         self.give(Work::Checkpoint);

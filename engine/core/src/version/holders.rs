@@ -109,7 +109,7 @@ impl Version {
     /// What runs on the reaper's thread; or, when nothing else is left, the threads that have
     /// destructors to run.
     fn what_else(&self) -> Vec<Holder> {
-        if let Some(running) = self.ending().running() {
+        if let Some(running) = self.stage().running() {
             let ending = Holder::unnamed(HolderKind::Ending, 1);
             return vec![Holder { activity: Some(running), ..ending }];
         }

@@ -1,0 +1,273 @@
+//! The life of a version: its states, and the ways from one to the next.
+//!
+//! ```text
+//! Loading ─→ Serving ─→ Leaving ─→ OnFree ─→ AfterOnFree ─→ Dropping ─→ Draining ─→ Detaching ─→ Detached ─→ Over
+//!    ├──────(undone)──────↗                                                                                    ↑
+//!    └──────(not opened)───────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! From `Leaving` on nothing new enters the version; from `OnFree` on only its own threads and tasks run
+//! in it. Consoles see less: `Loading`, `Active`, `Retired` or `Failed`, `Pinned`, and how it ended.
+
+use std::time::{Duration, Instant};
+
+use hotswap_protocol::{Activity, Failure, VersionState};
+
+/// Where a version is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Its load is under way.
+    Loading,
+    /// It belongs to the generation that serves.
+    Serving,
+    /// It was replaced, or its load was undone. Whoever is in it may go on.
+    Leaving,
+    /// `on_free` runs.
+    OnFree,
+    /// `on_free` has run.
+    AfterOnFree,
+    /// Its values and objects are being dropped.
+    Dropping,
+    /// Its values and objects are gone; thread-locals' destructors may run.
+    Draining,
+    /// Its instance is being dropped.
+    Detaching,
+    /// Its instance is gone.
+    Detached,
+    /// Its image was unmapped, or stays for good.
+    Over(End),
+}
+
+/// How a version ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// It has served, and its image is unmapped.
+    Freed,
+    /// It never served, and its image is unmapped, or never was mapped.
+    Failed,
+    /// Its image stays mapped.
+    Kept,
+}
+
+impl Stage {
+    /// Whether the reaper has begun to end the version, or has done so.
+    pub fn is_ending(self) -> bool {
+        self > Self::Leaving
+    }
+
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Over(_))
+    }
+
+    /// Where to go on after a panic of the host's: each step is taken once.
+    pub fn passed(self) -> Self {
+        match self {
+            Self::OnFree => Self::AfterOnFree,
+            Self::Dropping => Self::Draining,
+            Self::Detaching => Self::Detached,
+            other => other,
+        }
+    }
+
+    /// What runs of the image while the version ends.
+    pub fn running(self) -> Option<Activity> {
+        match self {
+            Self::OnFree => Some(Activity::OnFree),
+            Self::Dropping => Some(Activity::DropValue),
+            Self::Detaching => Some(Activity::DropPlugin),
+            _ => None,
+        }
+    }
+
+    fn may_become(self, next: Self) -> bool {
+        match (self, next) {
+            (Self::Loading, Self::Serving | Self::Leaving | Self::Over(End::Failed)) => true,
+            (Self::Serving, Self::Leaving) => true,
+            // What was only opened to be asked never serves, and is never undone.
+            (Self::Loading | Self::Leaving, Self::OnFree) => true,
+            (Self::OnFree, Self::AfterOnFree) => true,
+            (Self::AfterOnFree, Self::Dropping) => true,
+            (Self::Dropping, Self::Draining) => true,
+            (Self::Draining, Self::Detaching) => true,
+            (Self::Detaching, Self::Detached) => true,
+            (Self::Detached, Self::Over(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The life of one version so far.
+#[derive(Debug)]
+pub(crate) struct Life {
+    stage: Stage,
+    /// Whether only thread-locals keep it, when it was looked at last.
+    is_pinned: bool,
+    /// What there is to say besides the state; empty if nothing.
+    remark: String,
+    /// Why it never served.
+    failure: Option<Failure>,
+    serving_since: Option<Instant>,
+    leaving_since: Option<Instant>,
+}
+
+impl Life {
+    pub fn new() -> Self {
+        Self {
+            stage: Stage::Loading,
+            is_pinned: false,
+            remark: String::new(),
+            failure: None,
+            serving_since: None,
+            leaving_since: None,
+        }
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// What consoles call the state.
+    pub fn state(&self) -> VersionState {
+        match self.stage {
+            Stage::Loading => VersionState::Loading,
+            Stage::Serving => VersionState::Active,
+            Stage::Over(End::Freed) => VersionState::Freed,
+            Stage::Over(End::Failed) => VersionState::Failed,
+            Stage::Over(End::Kept) => VersionState::Kept,
+            _ if self.failure.is_some() => VersionState::Failed,
+            _ if self.is_pinned => VersionState::Pinned,
+            _ => VersionState::Retired,
+        }
+    }
+
+    pub fn remark(&self) -> &str {
+        &self.remark
+    }
+
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Since when it serves, if it does.
+    pub fn serving_since(&self) -> Option<Instant> {
+        self.serving_since.filter(|_| self.stage == Stage::Serving)
+    }
+
+    pub fn has_served(&self) -> bool {
+        self.serving_since.is_some()
+    }
+
+    /// How long ago it was replaced, or its load undone.
+    pub fn since_leaving(&self) -> Option<Duration> {
+        self.leaving_since.map(|since| since.elapsed())
+    }
+
+    /// When it was replaced; `None` if it was not.
+    pub fn replaced_at(&self) -> Option<Instant> {
+        self.leaving_since.filter(|_| self.failure.is_none())
+    }
+
+    /// It serves from now on.
+    pub fn serve(&mut self, remark: &str) {
+        self.pass_to(Stage::Serving, remark);
+        self.serving_since = Some(Instant::now());
+    }
+
+    /// It was replaced.
+    pub fn retire(&mut self) {
+        self.pass_to(Stage::Leaving, "");
+        self.leaving_since = Some(Instant::now());
+    }
+
+    /// Its load was undone.
+    pub fn fail(&mut self, why: Failure) {
+        self.pass_to(Stage::Leaving, &why.to_string());
+        self.leaving_since = Some(Instant::now());
+        self.failure = Some(why);
+    }
+
+    /// It takes the next step towards its end.
+    pub fn advance(&mut self, stage: Stage) {
+        self.check(stage);
+        self.stage = stage;
+    }
+
+    /// It waits for holders, or only for thread-locals' destructors. One whose load was undone has nobody
+    /// to tell.
+    pub fn wait(&mut self, is_pinned: bool, holders: String) {
+        if self.failure.is_none() {
+            (self.is_pinned, self.remark) = (is_pinned, holders);
+        }
+    }
+
+    /// It is over.
+    pub fn end(&mut self, end: End, remark: &str) {
+        self.pass_to(Stage::Over(end), remark);
+    }
+
+    /// Its image could not even be opened.
+    pub fn end_unopened(&mut self, why: Failure) {
+        self.pass_to(Stage::Over(End::Failed), &why.to_string());
+        self.failure = Some(why);
+    }
+
+    fn pass_to(&mut self, stage: Stage, remark: &str) {
+        self.check(stage);
+        self.stage = stage;
+        remark.clone_into(&mut self.remark);
+    }
+
+    fn check(&self, next: Stage) {
+        debug_assert!(
+            self.stage.may_become(next),
+            "a version went from {:?} to {next:?}",
+            self.stage
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO_THE_END: [Stage; 9] = [
+        Stage::Serving,
+        Stage::Leaving,
+        Stage::OnFree,
+        Stage::AfterOnFree,
+        Stage::Dropping,
+        Stage::Draining,
+        Stage::Detaching,
+        Stage::Detached,
+        Stage::Over(End::Freed),
+    ];
+
+    #[test]
+    fn each_step_leads_to_the_next_only() {
+        let mut before = Stage::Loading;
+        for (at, stage) in TO_THE_END.into_iter().enumerate() {
+            assert!(before.may_become(stage), "{before:?} to {stage:?}");
+            let back = TO_THE_END[..at].iter().chain([&Stage::Loading]);
+            back.for_each(|earlier| {
+                assert!(!stage.may_become(*earlier), "{stage:?} to {earlier:?}")
+            });
+            before = stage;
+        }
+    }
+
+    #[test]
+    fn the_state_is_what_consoles_call_the_stage() {
+        let mut life = Life::new();
+        assert_eq!(life.state(), VersionState::Loading);
+        life.serve("");
+        assert_eq!(life.state(), VersionState::Active);
+        life.retire();
+        life.wait(false, "1 call".into());
+        assert_eq!((life.state(), life.remark()), (VersionState::Retired, "1 call"));
+        life.wait(true, "thread-local".into());
+        assert_eq!(life.state(), VersionState::Pinned);
+        TO_THE_END[2..8].iter().for_each(|stage| life.advance(*stage));
+        life.end(End::Kept, "why");
+        assert_eq!((life.state(), life.remark()), (VersionState::Kept, "why"));
+    }
+}
