@@ -188,7 +188,7 @@ fn the_host_may_choose_among_the_linked_plugins() {
     assert_snapshot!(host.engine.load(()).unwrap(), @"echo: added");
     drop(host);
     let host = Linked::new(static_plugins![echo, by_hand], |builder| builder.only(["ghost"]));
-    assert_snapshot!(host.engine.load(()).unwrap_err(), @"ghost: find: the host asks for it, but linked into this program are only: echo, by-hand");
+    assert_snapshot!(host.engine.load(()).unwrap_err(), @"ghost: find: the host asks for it; this program has only these plugins linked in: echo, by-hand");
     drop(host);
     let host = Linked::new(static_plugins![echo, echo], |builder| builder);
     assert_snapshot!(host.engine.load(()).unwrap_err(), @"echo: find: two plugins of this name are linked into this program; name one");
