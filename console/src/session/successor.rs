@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_processs_age_is_told_by_the_system() {
+    fn the_system_tells_the_age_of_a_process() {
         let stat = "4125 (odd ) name) S 1 4125 4125 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12050 11";
         assert_eq!(age_in(stat, "130.75 99.01\n", 100), Some(Duration::from_millis(10_250)));
         assert_eq!(age_in("4125", "130.75", 100), None);
