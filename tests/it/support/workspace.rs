@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Command,
+    sync::Once,
 };
 
 use tempfile::TempDir;
@@ -129,6 +130,11 @@ impl Workspace {
 
     /// The first build takes as long as it takes; what a test waits for afterwards does not.
     fn build_once(&self) {
+        static BUILT: Once = Once::new();
+        BUILT.call_once(|| self.build_all());
+    }
+
+    fn build_all(&self) {
         program("hotswap");
         let mut build = cargo();
         build.args(["build", "--package", "sample-host", "--target-dir"]).arg(self.target_dir());

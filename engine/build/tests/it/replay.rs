@@ -262,7 +262,8 @@ fn what_cargo_goes_by_makes_cargo_run() {
     assert_eq!(made.maker(), Maker::Cargo);
     assert!(made.says("the-mood-bad"));
     // Another way to build is a thing of its own, and so is coming back from it.
-    let flags = vec!["--config".to_owned(), "profile.dev.overflow-checks=false".to_owned()];
+    let flags = ["--config", "profile.dev.package.leaf.overflow-checks=false"];
+    let flags = flags.map(str::to_owned).to_vec();
     let options = BuildOptions { cargo_flags: flags, ..BuildOptions::default() };
     assert_eq!(fixture.build_with(&options).maker(), Maker::Cargo);
     assert_eq!(fixture.build().built.build_id, made.built.build_id);
