@@ -10,7 +10,7 @@ use object::{
     read::elf::{Dyn as _, ElfFile64},
 };
 
-use crate::support::{Host, revision};
+use crate::support::{Host, find, revision};
 
 /// Replaces a plugin that was written by hand; returns what becomes of it.
 fn replaced(artifact: &[u8]) -> (Host, VersionInfo) {
@@ -86,7 +86,7 @@ fn a_hook_that_is_missing_is_refused() {
     let unhooked = changed(|file| {
         // It imports this one, which need not be there.
         let name = b"\0__gmon_start__\0";
-        let at = file.windows(name.len()).position(|bytes| bytes == name).unwrap();
+        let at = find(file, name).unwrap();
         file[at + 1..at + name.len() - 1].copy_from_slice(b"pthread_create");
     });
     host.plugins.write("echo", &unhooked);

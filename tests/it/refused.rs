@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use hotswap_engine::{args, protocol::VersionState};
 use insta::assert_snapshot;
 
-use crate::support::{Host, PluginDir, artifact};
+use crate::support::{self, Host, PluginDir, artifact};
 
 /// A host that serves `echo`, and goes on doing so whatever is put beside or over it.
 struct Serving(Host);
@@ -70,8 +70,8 @@ fn a_file_that_was_changed_after_its_build() {
 
 /// Where a text stands in an artifact's descriptor.
 fn find(file: &[u8], text: &[u8]) -> usize {
-    let magic = file.windows(16).position(|bytes| bytes == b"HOTSWAP-PLUGIN\r\n").unwrap();
-    magic + file[magic..].windows(text.len()).position(|bytes| bytes == text).unwrap()
+    let magic = support::find(file, b"HOTSWAP-PLUGIN\r\n").unwrap();
+    magic + support::find(&file[magic..], text).unwrap()
 }
 
 /// An artifact that says that another compiler built it.

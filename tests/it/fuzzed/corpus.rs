@@ -5,7 +5,7 @@ use hotswap_protocol::in_flight::{
     LEGEND_AT, LEGEND_TEXT_AT, MAGIC, ROW_BYTES, ROW_CALLS_AT, ROW_NAME_AT, ROW_THREAD_AT, ROWS_AT,
 };
 
-use crate::support::artifact as built;
+use crate::support::{artifact as built, find};
 
 /// Inputs, by name.
 type Inputs = Vec<(String, Vec<u8>)>;
@@ -83,7 +83,7 @@ fn artifacts() -> Inputs {
         ("header".into(), by_hand[..HEADER].to_vec()),
     ];
     let mut without_stamp = by_hand.clone();
-    let at = without_stamp.windows(14).position(|bytes| bytes == b"HOTSWAP-PLUGIN").unwrap();
+    let at = find(&without_stamp, b"HOTSWAP-PLUGIN").unwrap();
     without_stamp[at + 500..at + 520].fill(0);
     inputs.extend([("by-hand".into(), by_hand), ("without-stamp".into(), without_stamp)]);
     inputs

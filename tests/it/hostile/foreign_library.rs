@@ -10,7 +10,7 @@ use hotswap_engine::{
     protocol::VersionState::{Freed, Kept},
 };
 
-use crate::support::{Host, PluginDir, in_own_process};
+use crate::support::{Host, PluginDir, find, in_own_process};
 
 #[test]
 fn each_version_with_a_library_is_kept_and_for_the_same_reason() {
@@ -73,8 +73,7 @@ fn wait_for_a_run(host: &Host) {
 /// Loads the library of a plugin's run path.
 fn load_helper(plugin: &Path) {
     let file = std::fs::read(plugin).unwrap();
-    let begin =
-        file.windows(16).position(|bytes| bytes == b"/foreign-thread-").expect("a run path");
+    let begin = find(&file, b"/foreign-thread-").expect("a run path");
     let start = file[..begin].iter().rposition(|byte| *byte == 0).unwrap() + 1;
     let end = begin + file[begin..].iter().position(|byte| *byte == 0).unwrap();
     let dir = PathBuf::from(String::from_utf8_lossy(&file[start..end]).into_owned());

@@ -2,7 +2,7 @@
 
 use hotswap_engine::{args, artifact, protocol::VersionState::Kept};
 
-use crate::support::{Host, in_own_process, revision};
+use crate::support::{Host, find, in_own_process, revision};
 
 /// Lets libc run code of a version, replaces it, and lives on while that code runs; twice, for the
 /// reason is the same each time.
@@ -61,7 +61,7 @@ fn each_of_them_is_told_by_name() {
     ] {
         let mut file = revision("echo", 1);
         let name = b"\0__gmon_start__\0";
-        let at = file.windows(name.len()).position(|bytes| bytes == name).unwrap() + 1;
+        let at = find(&file, name).unwrap() + 1;
         file[at..at + name.len() - 2].fill(0);
         file[at..at + function.len()].copy_from_slice(function.as_bytes());
         artifact::stamp(&mut file, None).expect("stamp a change");

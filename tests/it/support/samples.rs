@@ -1,34 +1,37 @@
 //! The sample plugins and their host.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs,
     process::Command,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use hotswap_engine::artifact;
 
-use super::{Place, PluginDir, succeed};
+use super::{Place, PluginDir, plugins::find, succeed};
 
 /// The artifact of a sample plugin, built once a run.
 pub fn sample(plugin: &str) -> Vec<u8> {
-    static BUILT: Mutex<Option<HashMap<String, Vec<u8>>>> = Mutex::new(None);
+    static BUILT: Mutex<BTreeMap<String, Arc<OnceLock<Vec<u8>>>>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let build = || {
-        let dir = tempfile::tempdir().unwrap();
-        let mut build = Place::new().command("hotswap");
-        build.args(["build", &format!("sample-plugins/{plugin}")]).arg(dir.path());
-        succeed(build);
-        fs::read(dir.path().join(format!("{plugin}.so"))).unwrap()
-    };
-    built.get_or_insert_default().entry(plugin.to_owned()).or_insert_with(build).clone()
+    let file = built.entry(plugin.to_owned()).or_default().clone();
+    drop(built);
+    file.get_or_init(|| build(plugin)).clone()
+}
+
+fn build(plugin: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut build = Place::new().command("hotswap");
+    build.args(["build", &format!("sample-plugins/{plugin}")]).arg(dir.path());
+    succeed(build);
+    fs::read(dir.path().join(format!("{plugin}.so"))).unwrap()
 }
 
 /// `world` as if its greeting had been edited: `Hello07Ada!`; there are a hundred of them.
 pub fn world(number: u32) -> Vec<u8> {
     let mut file = sample("world");
-    let at = file.windows(7).position(|bytes| bytes == b"Hello, ").expect("its greeting");
+    let at = find(&file, b"Hello, ").expect("its greeting");
     file[at..at + 7].copy_from_slice(format!("Hello{:02}", number % 100).as_bytes());
     artifact::stamp(&mut file, None).unwrap();
     file
