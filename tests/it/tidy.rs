@@ -17,21 +17,23 @@ const ENGINE: House = House {
     root: "engine/core/src",
     floors: &[
         Floor::of("error", &[]),
-        Floor::of("event", &[]),
-        Floor::of("runtime_dir", &["error"]),
+        Floor::of("lock", &[]),
+        Floor::of("event", &["lock"]),
+        Floor::of("os", &[]),
+        Floor::of("runtime_dir", &["error", "os"]),
         Floor::of("sync", &[]),
-        Floor::of("slots", &["sync"]),
-        Floor::of("image", &["error", "slots"]),
-        Floor::of("version", &["error", "event", "slots", "image"]),
-        Floor::of("log", &["version"]),
-        Floor::of("vault", &["error", "event", "slots", "image", "version"]),
-        Floor::of("reclaim", &["slots", "image", "version", "vault"]),
-        Floor::of("serve", &["error", "slots", "image", "version", "vault", "reclaim"]),
+        Floor::of("slots", &["lock", "os", "sync"]),
+        Floor::of("image", &["lock", "error", "slots"]),
+        Floor::of("version", &["lock", "os", "error", "event", "slots", "image"]),
+        Floor::of("log", &["lock", "version"]),
+        Floor::of("vault", &["lock", "error", "event", "slots", "image", "version"]),
+        Floor::of("reclaim", &["lock", "slots", "image", "version", "vault"]),
+        Floor::of("serve", &["lock", "error", "slots", "image", "version", "vault", "reclaim"]),
         Floor::of(
             "load",
             &["error", "runtime_dir", "image", "version", "log", "vault", "reclaim", "serve"],
         ),
-        Floor::of("server", &["error", "event", "runtime_dir", "log", "serve"]),
+        Floor::of("server", &["lock", "os", "error", "event", "runtime_dir", "log", "serve"]),
         Floor::of("engine", &[ALL_BELOW]),
         Floor::of("probe", &["error", "image", "version", "load", "engine"]),
     ],
@@ -102,8 +104,33 @@ const CRATES: &[Crate] = &[
 ];
 const SAMPLE: &[&str] = &["hotswap-plugin", "sample-api"];
 
-/// Where `unsafe` may stand. In the macros it is only a word of what they write into plugins.
-const UNSAFE: &[&str] = &["engine/plugin", "engine/core", "engine/macros"];
+/// Where `unsafe` may stand: crates, folders and files. In the macros it is only a word of what they write
+/// into plugins.
+const UNSAFE: &[&str] = &[
+    "engine/plugin",
+    "engine/macros",
+    // What the system, the loader and the image are asked, and what they ask.
+    "engine/core/src/os.rs",
+    "engine/core/src/sync.rs",
+    "engine/core/src/image.rs",
+    "engine/core/src/image",
+    "engine/core/src/load/services.rs",
+    "engine/core/src/load/stage.rs",
+    // What keeps a version in use, and lets go of it.
+    "engine/core/src/slots.rs",
+    "engine/core/src/slots/file.rs",
+    "engine/core/src/version.rs",
+    "engine/core/src/version/counts.rs",
+    "engine/core/src/version/lease.rs",
+    "engine/core/src/version/registration.rs",
+    "engine/core/src/version/tasks.rs",
+    "engine/core/src/version/threads.rs",
+    "engine/core/src/reclaim/ending.rs",
+    // Values that lie in images.
+    "engine/core/src/vault",
+    // Calls.
+    "engine/core/src/serve",
+];
 /// The crates that the compiler holds to having none.
 const WITHOUT_UNSAFE: &[&str] =
     &["engine/protocol", "engine/artifact", "engine/macros", "engine/build", "console"];

@@ -1,11 +1,13 @@
 //! The engine's events, for the host and for consoles.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex,
     mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
 
 use hotswap_protocol::Event;
+
+use crate::lock::Lock as _;
 
 /// How many events wait for a subscriber; one that falls further behind is let go.
 const QUEUE: usize = 1024;
@@ -23,12 +25,12 @@ pub(crate) struct EventHub {
 impl EventHub {
     pub fn subscribe(&self) -> Events {
         let (sender, receiver) = sync_channel(QUEUE);
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.subscribers.locked().push(sender);
         receiver
     }
 
     pub fn send(&self, event: Event) {
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.subscribers.locked();
         subscribers.retain(|subscriber| match subscriber.try_send(event.clone()) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,

@@ -74,6 +74,8 @@ mod slots;
 // What every floor needs.
 mod error;
 mod event;
+mod lock;
+mod os;
 mod runtime_dir;
 mod sync;
 

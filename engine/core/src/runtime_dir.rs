@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use hotswap_protocol::RuntimeDir;
 
-use crate::EngineError;
+use crate::{EngineError, os};
 
 /// A directory of this user's, which nobody else can enter.
 pub(crate) fn runtime_dir(within: Option<&str>) -> Result<PathBuf, EngineError> {
-    let dir = RuntimeDir::of(user_id());
+    let dir = RuntimeDir::of(os::user_id());
     if let Some(why) = dir.passed_over() {
         tracing::warn!("{why}; {} is used instead", dir.path().display());
     }
@@ -17,10 +17,4 @@ pub(crate) fn runtime_dir(within: Option<&str>) -> Result<PathBuf, EngineError> 
         path: dir.path().to_owned(),
         error,
     })
-}
-
-/// The user who runs this process.
-pub(crate) fn user_id() -> u32 {
-    // SAFETY: the call has no precondition and cannot fail.
-    unsafe { libc::getuid() }
 }

@@ -15,17 +15,16 @@ use std::{
     path::PathBuf,
     ptr,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock,
         atomic::{AtomicPtr, AtomicUsize, Ordering},
     },
 };
 
-use crate::sync::must_fence;
+use crate::{lock::Lock as _, os, sync::must_fence};
 use file::CallsFile;
 use protocol::{DEPTH, Slot, ThreadSlots};
 
 pub(crate) use file::LegendEntry;
-pub(crate) use protocol::NAME_BYTES;
 
 /// How many threads have slots at a time. The calls of any beyond them, and calls nested deeper than
 /// the slots, are counted with shared counters instead.
@@ -143,15 +142,14 @@ pub(crate) struct Claim(usize);
 impl Claim {
     /// The slots of this thread, from now on.
     pub fn new() -> Self {
-        let freed = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let freed = FREE.locked().pop();
         let one_more = |used| (used < MAX_THREADS).then_some(used + 1);
         let number =
             freed.or_else(|| USED.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok());
         let number = number.unwrap_or(MAX_THREADS);
         let slots = threads().get(number);
         if let Some(slots) = slots {
-            // SAFETY: the call has no precondition.
-            slots.begin(must_fence(), unsafe { libc::gettid() }, this_thread_name());
+            slots.begin(must_fence(), os::thread_id(), os::thread_name());
         }
         THIS_THREAD.with(|this| {
             this.own(slots);
@@ -173,7 +171,7 @@ impl Drop for Claim {
             if slots.end() {
                 waiters::look_again();
             }
-            FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+            FREE.locked().push(self.0);
         }
     }
 }
@@ -331,7 +329,7 @@ pub(crate) fn this_thread() -> usize {
 /// Takes hold of what is published, for a moment, on a thread whose own slots do not serve.
 #[cold]
 pub(crate) fn protect_shared<T>(published: &AtomicPtr<T>) -> (*mut T, SharedHold) {
-    let lock = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = SHARED.locked();
     (threads()[0].protect(threads()[0].slot(0), published), SharedHold(lock))
 }
 
@@ -414,12 +412,4 @@ pub(crate) fn calls_at<T>(address: *const T) -> Vec<CallSeen> {
 
 fn used() -> &'static [ThreadSlots] {
     &threads()[..USED.load(Ordering::Acquire)]
-}
-
-/// This thread's name as the system has it, filled up with zeros.
-pub(crate) fn this_thread_name() -> [u8; NAME_BYTES] {
-    let mut name = [0; NAME_BYTES];
-    // SAFETY: the system writes as many bytes at most.
-    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    name
 }

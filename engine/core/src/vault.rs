@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -32,6 +32,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     EngineError,
     image::step_thread::StepThread,
+    lock::Lock as _,
     version::{Owner, Version, lease::Lease, registration::Registration},
 };
 use carry::{Carry, Handover};
@@ -127,20 +128,20 @@ impl Overlay {
     }
 
     fn set_outcome(&self, outcome: Outcome) {
-        let mut own = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.outcome.locked();
         own.get_or_insert(outcome);
     }
 
     fn outcome(&self) -> Option<Outcome> {
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.outcome.locked()
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+        self.contents.locked()
     }
 
     fn carries(&self) -> MutexGuard<'_, BTreeMap<String, Carry>> {
-        self.carries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.carries.locked()
     }
 
     /// Takes out what one version was to take over.
@@ -205,11 +206,11 @@ impl Displaced {
 
 impl Store {
     fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+        self.contents.locked()
     }
 
     fn sights(&self) -> MutexGuard<'_, FxHashMap<VersionAddress, Sight>> {
-        self.sights.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sights.locked()
     }
 
     /// What a version sees.
@@ -228,11 +229,11 @@ impl Store {
 
     /// The live functions and types of the newest generation.
     fn live(&self) -> Option<Arc<dyn LiveCalls>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.live.locked().clone()
     }
 
     pub fn set_live(&self, live: Arc<dyn LiveCalls>) {
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
+        *self.live.locked() = Some(live);
     }
 
     /// Publishes a load: what the new versions wrote is there for all, what the replaced ones owned

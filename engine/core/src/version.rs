@@ -21,7 +21,7 @@ use std::{
     cell::UnsafeCell,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -45,6 +45,7 @@ use crate::{
         heap::HeapUse,
         step_thread::{self, EngineId},
     },
+    lock::Lock as _,
     slots::{self, Entered, LegendEntry},
 };
 use counts::CallCounts;
@@ -252,7 +253,7 @@ impl Version {
     /// Remembers a task, to cancel it. One that comes after the others were cancelled is cancelled at
     /// once.
     pub fn add_task(&self, task: Box<dyn TaskHandle>) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.tasks.locked();
         if self.stage().is_ending() {
             return task.cancel();
         }
@@ -265,7 +266,7 @@ impl Version {
 
     /// Cancels what the version started on the host's runtime.
     pub fn cancel_tasks(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = std::mem::take(&mut *self.tasks.locked());
         tasks.iter().for_each(|task| task.cancel());
     }
 
@@ -384,7 +385,7 @@ impl Version {
     }
 
     fn lock_legend(&self) -> MutexGuard<'_, Option<LegendEntry>> {
-        self.legend.lock().unwrap_or_else(PoisonError::into_inner)
+        self.legend.locked()
     }
 
     /// Notes for consoles, until dropped, that this thread runs something of the version which is no
@@ -600,7 +601,7 @@ impl Version {
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+        self.life.locked()
     }
 }
 

@@ -77,8 +77,11 @@ fn own_dependencies(repository: &Path, directory: &str) -> Vec<String> {
 /// Where `unsafe` stands outside of these directories, a sentence each.
 pub fn unsafe_complaints(repository: &Path, allowed: &[&str]) -> Vec<String> {
     let mut complaints = Vec::new();
-    for member in members(repository).iter().filter(|member| !allowed.contains(&member.as_str())) {
+    for member in members(repository) {
         for path in rust_files(&repository.join(member)) {
+            if allowed.iter().any(|place| path.starts_with(repository.join(place))) {
+                continue;
+            }
             let found = tokens(&fs::read_to_string(&path).unwrap()).into_iter();
             let found = found.filter(|token| token.kind == Kind::Word("unsafe".into()));
             let path = path.strip_prefix(repository).unwrap().display();

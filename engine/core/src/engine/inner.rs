@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle, ThreadId},
@@ -19,6 +19,7 @@ use crate::{
         self, Callback, LoadContext, LoadState, Request, Settings, earlier::find_earlier,
         stage::Staging,
     },
+    lock::Lock as _,
     reclaim::reaper::ReaperHandle,
     serve::{current::Current, generation::GenerationNumber, live::LiveTable},
     server::{self, Listener, Served},
@@ -118,7 +119,7 @@ impl Inner {
             host.socket = listener.path().to_owned();
             host.calls_file = slots::calls_path();
         }
-        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+        *self.listener.locked() = Some(listener);
         Ok(())
     }
 
@@ -170,7 +171,7 @@ impl Inner {
     }
 
     fn lock_host(&self) -> MutexGuard<'_, HostInfo> {
-        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+        self.host.locked()
     }
 
     pub fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {
@@ -186,7 +187,7 @@ impl Inner {
     /// What a reload would do now.
     pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
         self.expect_outside_load("plan")?;
-        let state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.load_state.locked();
         load::plan(
             &self.load_context(),
             &state,
@@ -202,7 +203,7 @@ impl Inner {
         callback: Option<&mut Callback<'_>>,
     ) -> Result<ReloadReport, EngineError> {
         self.expect_outside_load("reload")?;
-        let mut state = self.load_state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.load_state.locked();
         *self.lock_loading_thread() = Some(thread::current().id());
         let loading = Loading(self);
         let result = self.load_locked(&mut state, request, data, callback);
@@ -226,7 +227,7 @@ impl Inner {
     }
 
     fn lock_loading_thread(&self) -> MutexGuard<'_, Option<ThreadId>> {
-        self.loading_thread.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loading_thread.locked()
     }
 
     fn load_locked(
@@ -399,7 +400,7 @@ impl Inner {
             checkpoint();
         }
         let mapped = self.versions.unfinished();
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let listener = self.listener.locked().take();
         drop(listener);
         if mapped.is_empty() {
             self.end_reaper();
@@ -454,7 +455,7 @@ impl Inner {
     }
 
     fn lock_reaper_thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.reaper_thread.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reaper_thread.locked()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A tokio runtime as the engine uses it: its workers pass checkpoints, and it drives plugins' tasks.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
@@ -9,6 +9,7 @@ use tokio::{runtime::Handle, task::AbortHandle};
 
 use crate::{
     checkpoint,
+    lock::Lock as _,
     version::tasks::{BoxFuture, Runtime, TaskHandle},
 };
 
@@ -26,7 +27,7 @@ pub(crate) fn wake(runtime: &Handle) {
         runtime.spawn(async move {
             checkpoint();
             let (arrived, all_there) = &*meeting;
-            let mut arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut arrived = arrived.locked();
             *arrived += 1;
             all_there.notify_all();
             let _ = all_there.wait_timeout_while(arrived, MEETING, |arrived| *arrived < workers);

@@ -11,13 +11,14 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use super::mapping::handled_signal;
 use crate::artifact::{is_covered, unseen};
+use crate::lock::Lock as _;
 
 /// One more than the highest number of a signal.
 const SIGNALS: usize = 65;
@@ -202,7 +203,7 @@ impl Outside {
     }
 
     fn variables(&self) -> MutexGuard<'_, HashSet<Box<CStr>>> {
-        self.variables.lock().unwrap_or_else(PoisonError::into_inner)
+        self.variables.locked()
     }
 }
 

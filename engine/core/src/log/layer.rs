@@ -17,6 +17,7 @@ use tracing_core::{
 use tracing_subscriber::{Layer, layer::Context};
 
 use super::{linked, reemit::EVENT_NAME};
+use crate::lock::Lock as _;
 
 /// How many records a console that attaches can ask for.
 const BACKLOG: usize = 2000;
@@ -152,7 +153,7 @@ impl LogHub {
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.locked()
     }
 }
 
@@ -208,6 +209,6 @@ impl LogQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.locked()
     }
 }

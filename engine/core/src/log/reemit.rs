@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, OnceLock},
 };
 
 use hotswap_plugin::{Value, abi::LogEvent};
@@ -11,6 +11,7 @@ use tracing_core::{
     field::{self, FieldSet},
 };
 
+use crate::lock::Lock as _;
 use crate::version::Version;
 
 /// The name of these events' metadata; nothing else has it.
@@ -129,8 +130,7 @@ fn interned(event: &LogEvent) -> &'static Metadata<'static> {
         line: event.line,
         fields: event.fields.iter().map(|(name, _)| field_name(name)).collect(),
     };
-    let mut kinds =
-        KINDS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kinds = KINDS.get_or_init(Mutex::default).locked();
     if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
         let fields = (0..kind.fields.len()).map(|at| format!("field{at}")).collect();
         kind = EventKind { target: "plugin".into(), file: None, line: None, fields, ..kind };

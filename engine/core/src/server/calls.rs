@@ -15,7 +15,7 @@ use hotswap_protocol::{
 use serde_json::Value as Json;
 
 use super::served::Served;
-use crate::{CallError, LoadedPlugin};
+use crate::{CallError, LoadedPlugin, lock::Lock as _};
 
 /// The calls of one console that have not been answered, by the id of their request.
 #[derive(Default)]
@@ -73,13 +73,13 @@ impl Calls {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Call>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.locked()
     }
 }
 
 impl Call {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.locked()
     }
 
     /// Begins one call of the function, unless all is cancelled.

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::{calls::Calls, held::Held, outbox::Outbox, request, served::Served};
-use crate::{Events, log};
+use crate::{Events, lock::Lock as _, log};
 
 /// How many requests of one console may be worked on at once.
 const MAX_IN_FLIGHT: usize = 16;
@@ -35,13 +35,13 @@ pub(crate) struct Connections(Mutex<Vec<Weak<UnixStream>>>);
 
 impl Connections {
     fn add(&self, stream: &Arc<UnixStream>) {
-        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.0.locked();
         streams.retain(|stream| stream.strong_count() > 0);
         streams.push(Arc::downgrade(stream));
     }
 
     pub fn close_all(&self) {
-        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = self.0.locked();
         for stream in streams.iter().filter_map(Weak::upgrade) {
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -112,7 +112,7 @@ struct InFlight {
 impl InFlight {
     /// One more, unless there are too many; the ticket is one less when it is dropped.
     fn begin(self: &Arc<Self>) -> Option<Ticket> {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.count.locked();
         if *count >= MAX_IN_FLIGHT {
             return None;
         }
@@ -122,7 +122,7 @@ impl InFlight {
 
     /// Waits until all are answered, or the console is gone.
     fn wait_until_none(&self, outbox: &Outbox) {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.count.locked();
         while *count > 0 && !outbox.has_ended() {
             let waited = self.changed.wait_timeout(count, EVENT_WAIT);
             count = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -134,7 +134,7 @@ struct Ticket(Arc<InFlight>);
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *self.0.count.locked() -= 1;
         self.0.changed.notify_all();
     }
 }

@@ -2,12 +2,9 @@
 
 use std::{
     env, fs, io,
-    os::{
-        fd::AsRawFd,
-        unix::{
-            fs::{FileTypeExt, MetadataExt, PermissionsExt},
-            net::{UnixListener, UnixStream},
-        },
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     sync::{
@@ -21,10 +18,7 @@ use std::{
 use hotswap_protocol::{env::CONSOLE, remove_dead_socket};
 
 use super::{connection, served::Served};
-use crate::{
-    EngineError,
-    runtime_dir::{runtime_dir, user_id},
-};
+use crate::{EngineError, os, runtime_dir::runtime_dir};
 
 /// How many consoles may be attached at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -79,9 +73,7 @@ impl Drop for Listener {
         if self.place.is_some() && self.place == place_of(&self.path) {
             let _ = fs::remove_file(&self.path);
         }
-        // Wakes the thread that accepts.
-        // SAFETY: the socket is open.
-        unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR) };
+        os::stop_accepting(&self.socket);
         self.connections.close_all();
     }
 }
@@ -123,7 +115,7 @@ fn place_of(path: &Path) -> Option<(u64, u64)> {
 
 /// Binds the socket; one that a dead process left is removed first, and nothing else.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    remove_dead_socket(path, user_id());
+    remove_dead_socket(path, os::user_id());
     let listener = UnixListener::bind(path).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => io::Error::new(error.kind(), in_use(path)),
         _ => error,
@@ -187,17 +179,5 @@ impl Accept {
 
 /// Whether the peer is a process of this user's.
 fn is_same_user(stream: &UnixStream) -> bool {
-    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the socket is open, and the two pointers are to locals of the sizes told.
-    let code = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut peer).cast(),
-            &raw mut size,
-        )
-    };
-    code == 0 && peer.uid == user_id()
+    os::peer_user_id(stream) == Some(os::user_id())
 }

@@ -5,6 +5,8 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::lock::Lock as _;
+
 /// How many answers and events wait; a console that leaves more unread is let go.
 const CONTROL: usize = 1024;
 
@@ -107,7 +109,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.locked()
     }
 }
 

@@ -3,16 +3,13 @@
 
 use std::{
     ffi::c_int,
-    fs::{File, Permissions},
+    fs::File,
     io,
     mem::offset_of,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _},
-        unix::fs::{FileExt as _, PermissionsExt as _},
-    },
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     path::PathBuf,
     process, ptr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use hotswap_protocol::in_flight::{
@@ -24,6 +21,7 @@ use super::{
     MAX_THREADS, Rows, calls_file,
     protocol::{DEPTH, NAME_BYTES, ThreadSlots},
 };
+use crate::{lock::Lock as _, os};
 
 const _: () = assert!(
     size_of::<Rows>() == LEGEND_AT - ROWS_AT
@@ -46,13 +44,7 @@ pub(super) struct CallsFile {
 impl CallsFile {
     /// Makes the file, whose rows are nobody's yet.
     pub fn new() -> io::Result<Self> {
-        let file = memory_file()?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        file.set_len(FILE_BYTES as u64)?;
-        // A mapped file that somebody makes shorter kills who uses the rest of it.
-        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-        // SAFETY: the call only restricts what can be done with the file.
-        check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+        let file = os::memory_file(c"hotswap-calls", FILE_BYTES as u64)?;
         file.write_all_at(&[&MAGIC[..], &process::id().to_ne_bytes()].concat(), 0)?;
         let start = map(ptr::null_mut(), libc::MAP_SHARED, Some(&file))?;
         // SAFETY: the rows lie in the mapping, which stays for good and is aligned to pages, as they
@@ -104,7 +96,7 @@ impl CallsFile {
     }
 
     fn entries(&self) -> MutexGuard<'_, [bool; LEGEND_ENTRIES]> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.locked()
     }
 }
 
@@ -156,14 +148,6 @@ extern "C" fn keep_apart() {
     let _ = unsafe { libc::pread(file.as_raw_fd(), start, LEGEND_AT, 0) };
 }
 
-fn memory_file() -> io::Result<File> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: the name is a string of C.
-    let descriptor = check(unsafe { libc::memfd_create(c"hotswap-calls".as_ptr(), flags) })?;
-    // SAFETY: the descriptor is new, and so nobody else's.
-    Ok(unsafe { File::from_raw_fd(descriptor) })
-}
-
 /// Maps what comes before the legend.
 fn map(
     start: *mut libc::c_void,
@@ -176,8 +160,4 @@ fn map(
     // the same.
     let mapped = unsafe { libc::mmap(start, LEGEND_AT, access, flags, descriptor, 0) };
     if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(mapped) }
-}
-
-fn check(code: c_int) -> io::Result<c_int> {
-    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code) }
 }

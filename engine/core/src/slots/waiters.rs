@@ -3,7 +3,9 @@
 //!
 //! Slots know nobody by name; whoever is to be told says so here.
 
-use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Mutex, OnceLock, Weak};
+
+use crate::lock::Lock as _;
 
 /// Somebody who waits for calls.
 pub(crate) trait Waiter: Send + Sync {
@@ -26,7 +28,7 @@ static DUTIES: OnceLock<ThreadDuties> = OnceLock::new();
 
 /// Tells the waiter from now on.
 pub(crate) fn add_waiter(waiter: Weak<dyn Waiter>) {
-    WAITERS.lock().unwrap_or_else(PoisonError::into_inner).push(waiter);
+    WAITERS.locked().push(waiter);
 }
 
 /// Says what threads do; the first engine does so, before there is a call.
@@ -36,7 +38,7 @@ pub(crate) fn set_thread_duties(duties: ThreadDuties) {
 
 /// Tells all waiters that a slot was left which somebody was waiting for.
 pub(super) fn look_again() {
-    let mut all = WAITERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = WAITERS.locked();
     all.retain(|waiter| waiter.upgrade().is_some_and(|waiter| waiter.look_again()));
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use crate::{
     error::flatten,
     event::after,
     image::step_thread::StepThread,
+    lock::Lock as _,
     slots,
     version::lease::{Lease, LeaseKind},
     version::{Owner, Version},
@@ -198,7 +199,7 @@ impl Carry {
         let new_version = lease(&self.old, &self.new_owner)?;
         steps
             .run(&new_version, Step::Publish, move |_| {
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut seen = seen.locked();
                 Outcome::from_result(seen.catch_up_beside(&old, &cell, table))
             })
             .map_err(|error| error.about(format_args!("`{}`", self.old.key)))
@@ -238,7 +239,7 @@ impl<'a> Passing<'a> {
         let new_version = lease(&old, &new_owner)?;
         let mut new = self.locked.take().ok_or_else(|| self.carry.is_outdated())?;
         let caught_up = steps.run(&new_version, Step::Publish, move |_| {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = seen.locked();
             let done = old.last_look(&new_owner, LAST_CALLS, |old, changes| {
                 // SAFETY: both versions are leased; nobody changes the old value, and the new one was
                 // taken out of its cell.

@@ -21,6 +21,7 @@ use hotswap_protocol::DataBagEntry;
 
 use crate::{
     error::flatten,
+    lock::Lock as _,
     version::Owner,
     version::lease::{Lease, LeaseKind, LeaseName},
 };
@@ -109,7 +110,7 @@ impl Cell {
     }
 
     pub fn owner(&self) -> Owner {
-        self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.owner.locked().clone()
     }
 
     pub fn schema(&self) -> &TypeSchema {
@@ -214,7 +215,7 @@ impl Cell {
     /// Drops the value: now, or as soon as nobody uses it any more. Nobody waits for that, and the lease
     /// keeps the owner mapped until then.
     pub fn leave(&self, lease: Option<Lease>) {
-        *self.left_by.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+        *self.left_by.locked() = lease;
         self.is_left.store(true, Ordering::Relaxed);
         self.drop_if_left();
     }
@@ -239,7 +240,7 @@ impl Cell {
             Err(TryLockError::WouldBlock) => return None,
         };
         let value = value?;
-        let lease = self.left_by.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lease = self.left_by.locked().take();
         Some(Left { value, lease })
     }
 
@@ -587,7 +588,7 @@ impl LockedCell<'_> {
         if let Some(value) = &mut self.content.value {
             value.0.table = &raw const table.value;
         }
-        *self.cell.owner.lock().unwrap_or_else(PoisonError::into_inner) = to.clone();
+        *self.cell.owner.locked() = to.clone();
     }
 }
 

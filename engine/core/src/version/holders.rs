@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,7 @@ use super::{
     counts::CallCounts,
     lease::{LeaseKind, LeaseName, NamedLease},
 };
+use crate::lock::Lock as _;
 use crate::slots::{self, CallSeen};
 
 /// The calls that were seen in a version's slots, and since when.
@@ -41,7 +42,7 @@ impl SeenCalls {
             Seen { thread, depth, place, calls, thread_id, since: Instant::now() }
         });
         let mut now: Vec<Seen> = now.collect();
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.locked();
         for call in &mut now {
             let known = seen.iter().find(|known| known.is(call));
             call.since = known.map_or(call.since, |known| known.since);

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -16,6 +16,7 @@ use hotswap_protocol::{Activity, HolderKind};
 
 use super::Version;
 use crate::image::Image;
+use crate::lock::Lock as _;
 
 /// Why a version is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +128,7 @@ impl LeaseCounts {
     }
 
     fn lock_named(&self) -> MutexGuard<'_, Named> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+        self.named.locked()
     }
 
     fn of(&self, kind: LeaseKind) -> &AtomicUsize {

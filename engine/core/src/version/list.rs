@@ -1,10 +1,11 @@
 //! The versions that an engine knows: those that are loaded, and the last ones that were.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use hotswap_protocol::{VersionRef, VersionState};
 
 use super::Version;
+use crate::lock::Lock as _;
 
 /// How many ended versions of a plugin stay listed.
 const ENDED_LISTED: usize = 16;
@@ -58,6 +59,6 @@ impl VersionList {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Version>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.locked()
     }
 }

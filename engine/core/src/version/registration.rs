@@ -1,6 +1,6 @@
 //! A registration in the Extension: an object of an interface, and its owner.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use hotswap_plugin::{
     __private::{Lease as RawLease, RawObject},
@@ -14,6 +14,7 @@ use super::{
     lease::{Lease, LeaseKind, LeaseName},
 };
 use crate::error::flatten;
+use crate::lock::Lock as _;
 
 /// A registration.
 pub(crate) struct Registration {
@@ -65,7 +66,7 @@ impl Registration {
             }
         };
         let object = {
-            let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+            let object = self.object.locked();
             let Object(RawObject { data, table }) = object.as_ref()?;
             RawObject { data: *data, table: *table }
         };
@@ -83,7 +84,7 @@ impl Registration {
     ///
     /// The caller is the reaper, for which the owner's image is still mapped.
     pub fn destroy(&self) {
-        let object = self.object.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let object = self.object.locked().take();
         object.into_iter().for_each(Object::destroy);
     }
 

@@ -10,7 +10,7 @@ use std::{
     ffi::{c_int, c_void},
     ptr,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -22,9 +22,10 @@ use super::{
     lease::{Lease, LeaseName},
 };
 use crate::slots::{
-    self, Claim, this_thread_name,
+    self, Claim,
     waiters::{self, ThreadDuties},
 };
+use crate::{lock::Lock as _, os};
 
 /// POSIX asks for at least four rounds of key destructors; a destructor that sets its key again in
 /// each of these is given up, as libc does.
@@ -86,11 +87,11 @@ impl VersionThreads {
     }
 
     fn lock_pinned(&self) -> std::sync::MutexGuard<'_, Vec<(i32, String)>> {
-        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pinned.locked()
     }
 
     fn keys(&self) -> std::sync::MutexGuard<'_, Vec<Option<Key>>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.locked()
     }
 
     fn key(&self, key: u32) -> Option<Key> {
@@ -238,8 +239,7 @@ unsafe extern "C-unwind" fn trampoline(launch: *mut c_void) -> *mut c_void {
 unsafe fn begin_thread(launch: *mut Launch) -> (ThreadStart, *mut c_void) {
     // SAFETY: the caller's promise.
     let Launch { lease, start, argument } = *unsafe { Box::from_raw(launch) };
-    // SAFETY: the call has no precondition.
-    let lease = lease.named(LeaseName::Thread(unsafe { libc::gettid() }));
+    let lease = lease.named(LeaseName::Thread(os::thread_id()));
     std::mem::forget(super::steps::running(lease.version()));
     Record::get().of_thread.replace(Some(lease));
     (start, argument)
@@ -487,12 +487,11 @@ extern "C" fn end_thread(record: *mut c_void) {
 
 /// This thread's number, and its name as the system has it; the first thread is `main`.
 fn thread_name() -> (i32, String) {
-    // SAFETY: neither call has a precondition.
-    let (thread, process) = unsafe { (libc::gettid(), libc::getpid()) };
-    if thread == process {
+    let thread = os::thread_id();
+    if u32::try_from(thread) == Ok(std::process::id()) {
         return (thread, "main".into());
     }
-    let name = this_thread_name();
+    let name = os::thread_name();
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     (thread, String::from_utf8_lossy(name).into_owned())
 }

@@ -3,7 +3,7 @@
 use std::{
     mem, ptr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
@@ -11,6 +11,7 @@ use std::{
 use hotswap_plugin::__private::{Context, TypedCall};
 
 use crate::{
+    lock::Lock as _,
     serve::{current::Current, generation::GenerationNumber},
     slots::{self, Entered},
     version::{TypedTarget, Version, counts::CallCounts},
@@ -106,7 +107,7 @@ impl Known {
         if self.generation.load(Ordering::Acquire) == generation {
             return is_this();
         }
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self.newest.locked();
         if generation <= *newest {
             return is_this();
         }
