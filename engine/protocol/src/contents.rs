@@ -107,12 +107,12 @@ pub struct ArtifactChange {
     pub change: ChangeKind,
     /// Both sides in words: ``was `(u32) -> f64`, now `(f32) -> f64` ``.
     pub detail: String,
-    /// What it was, `(u32) -> f64`; `None` of what is new, and where the difference lies deeper.
+    /// The older side, `(u32) -> f64`; `None` if the item is new, or the difference lies deeper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
-    /// What it is now; `None` of what is gone, and where the difference lies deeper.
+    /// The newer side; `None` if the item is gone, or the difference lies deeper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<String>,
-    /// Whether something that used the old one may not be able to use the new one.
+    /// Whether a user of the older one may be unable to use the newer one.
     pub is_breaking: bool,
 }
