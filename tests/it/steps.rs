@@ -82,7 +82,7 @@ fn a_plugin_lives_through_its_functions_in_order() {
     3 export
     3 import
     3 import
-    3 on_load()
+    3 on_load(hello)
     3 on_init(0 keys)
     1 on_free
     1 drop
