@@ -308,7 +308,7 @@ struct ShutdownOnDrop(Arc<Inner>);
 impl Drop for ShutdownOnDrop {
     fn drop(&mut self) {
         for held in self.0.shutdown(DROP_TIMEOUT).held {
-            tracing::warn!("the engine ends, and still mapped is {held}");
+            tracing::warn!("the engine has shut down; {held} is still mapped");
         }
     }
 }

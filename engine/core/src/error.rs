@@ -17,7 +17,7 @@ use crate::artifact::ArtifactError;
 pub enum EngineError {
     /// A load or reload was refused and undone; the old generation, if any, keeps serving.
     Load {
-        /// The plugin, or the file where no plugin is known yet; none where it concerns them all.
+        /// The plugin, or the file if no plugin is known yet; `None` if it concerns all of them.
         plugin: Option<String>,
         /// Where it failed.
         step: Step,
@@ -125,7 +125,7 @@ pub enum LoadCause {
 }
 
 impl LoadCause {
-    /// As the console's protocol tells it.
+    /// As the console's protocol has it.
     pub fn kind(&self) -> CauseKind {
         match self {
             Self::Artifact(ArtifactError::Toolchain { .. }) => CauseKind::Toolchain,
@@ -252,7 +252,7 @@ impl EngineError {
         Self::load_of_all(Step::Publish, error.message()).with_causes(error.causes().to_vec())
     }
 
-    /// Why the load failed, as the console's protocol tells it of a version.
+    /// Why the load failed, as the console's protocol has it of a version.
     pub(crate) fn failure(&self) -> Failure {
         match self {
             Self::Load { plugin, step, message, causes, cause } => Failure {
@@ -272,7 +272,7 @@ impl EngineError {
         }
     }
 
-    /// The error as the console's protocol tells it.
+    /// The error as the console's protocol has it.
     pub fn to_wire(&self) -> WireError {
         let mut wire = WireError::new(self.kind(), self.to_string());
         if let Self::Load { plugin, step, causes, cause, .. } = self {

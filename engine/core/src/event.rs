@@ -38,7 +38,7 @@ impl EventHub {
     }
 }
 
-/// So much later, or a century where that is beyond what an instant can tell.
+/// The instant `duration` after `begun`, or a century after it if that is too far for an `Instant`.
 pub(crate) fn after(
     begun: std::time::Instant,
     duration: std::time::Duration,

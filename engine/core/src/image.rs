@@ -44,7 +44,7 @@ use step_thread::StepThread;
 /// as there is a lease, and calls nothing of it without one.
 pub(crate) struct Image {
     table: NonNull<PluginTable>,
-    /// None when the plugin is linked into the host, where it stays.
+    /// `None` if the plugin is linked into the host, where it stays.
     mapped: Option<Mapped>,
     // What the image calls through until it is unmapped; `close` frees it then.
     host: NonNull<HostTable>,
@@ -247,7 +247,7 @@ impl Image {
         };
         let why = match unmap(library, &named, &outside) {
             Ok(()) => {
-                // SAFETY: the pointer came from a box, and who called through it is gone.
+                // SAFETY: the pointer came from a box, and the image that called through it is gone.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
                 return Closed::Unmapped;
             }

@@ -40,7 +40,7 @@ pub(crate) fn thread_name() -> [u8; THREAD_NAME_BYTES] {
 pub(crate) fn peer_user_id(stream: &UnixStream) -> Option<u32> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut size = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the socket is open, and the two pointers are to locals of the sizes told.
+    // SAFETY: the socket is open, and the two pointers are to locals of those sizes.
     let code = unsafe {
         libc::getsockopt(
             stream.as_raw_fd(),

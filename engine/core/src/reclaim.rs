@@ -1,4 +1,4 @@
-//! The end of what nothing uses any more: who decides it, and who runs it.
+//! The end of what nothing uses any more: the reaper decides it, and enders run it.
 
 pub(crate) mod ending;
 pub(crate) mod reaper;

@@ -36,7 +36,7 @@ type Rows = [ThreadSlots; MAX_THREADS];
 /// The slots where no console reads them.
 static PRIVATE: Rows = [const { ThreadSlots::new() }; MAX_THREADS];
 
-/// The slots where consoles read them; none where they do not.
+/// The slots if consoles read them; `None` if they do not.
 static CALLS_FILE: OnceLock<Option<CallsFile>> = OnceLock::new();
 
 /// How many of the slots have ever been somebody's.
@@ -207,8 +207,7 @@ impl SlotAt {
         self.slots().leave(self.slot())
     }
 
-    /// Lets those know who wait for the slot. What it is told by is not the call itself, which so
-    /// need not be in memory.
+    /// Wakes whoever waits for this slot. Takes the slot by value, so the call itself can stay in registers.
     #[cold]
     fn tell(self) {
         if self.slots().take_wish_for(self.slot()) {
@@ -218,7 +217,7 @@ impl SlotAt {
 }
 
 impl Entered {
-    /// Puts a call on this thread's stack; none when the thread has no slot for it at hand that it can
+    /// Puts a call on this thread's stack; `None` if the thread has no slot at hand for it that it can
     /// use without a fence.
     #[inline(always)]
     pub fn unfenced() -> Option<Self> {
@@ -360,14 +359,14 @@ pub(crate) fn outside_calls<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Whether this thread is asked to pass a checkpoint; none when it has no slots, and so cannot be
+/// Whether this thread is asked to pass a checkpoint; `None` if it has no slots, and so cannot be
 /// asked.
 #[inline]
 pub(crate) fn has_wish_for_checkpoint() -> Option<bool> {
     THIS_THREAD.with(|this| this.slots.get()).map(ThreadSlots::has_wish_for_checkpoint)
 }
 
-/// As [`has_wish_for_checkpoint`]; not any more, once told.
+/// As [`has_wish_for_checkpoint`], and fulfils the wish: the next call returns false.
 pub(crate) fn take_wish_for_checkpoint() -> bool {
     THIS_THREAD.with(|this| this.slots.get()).is_some_and(ThreadSlots::take_wish_for_checkpoint)
 }

@@ -197,7 +197,7 @@ impl Displaced {
         Self { lease: cell.lease_to_drop(), cell }
     }
 
-    /// Drops the value, or lets the last who uses it do so. Not under a lock: this runs the owner's
+    /// Drops the value, or lets its last user do so. Not under a lock: this runs the owner's
     /// code.
     fn destroy(self) {
         self.cell.leave(self.lease);
@@ -343,7 +343,7 @@ impl Store {
         (all.iter().take(MAX_LISTED).map(|object| object.info()).collect(), count)
     }
 
-    /// Counts the changes to what the two above tell.
+    /// Counts the changes to what the two functions above return.
     pub fn changes(&self) -> u64 {
         CHANGES.load(Ordering::Relaxed)
     }

@@ -12,7 +12,7 @@ pub(crate) mod declared;
 pub(crate) mod list;
 pub(crate) mod registration;
 
-// Its life, what runs of it while it is loaded, and who frees it.
+// Its life, what runs of it while it is loaded, and what frees it.
 pub(crate) mod life;
 pub(crate) mod reclaimer;
 pub(crate) mod steps;
@@ -75,7 +75,7 @@ pub(crate) struct Version {
     /// What others may have of the image.
     outside: Arc<Outside>,
     declared: OnceLock<Declared>,
-    /// What consoles are told of calls that are under way in it.
+    /// What consoles read of calls that are under way in it.
     legend: Mutex<Option<LegendEntry>>,
     /// Set by the step that asks for it, also when the load does not wait for that any more.
     export: OnceLock<Arc<Registration>>,
@@ -234,7 +234,7 @@ impl Version {
         }
     }
 
-    /// Notes that the reaper looks at it: it is told anew of what happens from now on.
+    /// Notes that the reaper has begun to look at it: what happens from now on needs another message.
     pub fn begin_considering(&self) {
         self.is_queued.store(false, Ordering::Release);
     }
@@ -335,7 +335,7 @@ impl Version {
         self.tell();
     }
 
-    /// Changes the life, and tells everybody if that shows.
+    /// Changes the life, and sends an event if consoles see a difference.
     fn live_on(&self, change: impl FnOnce(&mut Life)) {
         let is_told = {
             let mut life = self.life();
@@ -435,7 +435,7 @@ impl Version {
     }
 
     /// A thread's first calls of a function are among those that are timed, and so is the version's,
-    /// which alone takes locks: it is told to everybody.
+    /// which alone takes locks: an event is sent of it.
     #[cold]
     fn end_timed(&self, place: usize, timed: counts::Timed) {
         self.counts().into_iter().for_each(|counts| counts.end(place, timed));
@@ -616,7 +616,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Who owns something in the Vault.
+/// The owner of something in the Vault.
 #[derive(Clone)]
 pub(crate) enum Owner {
     Host,
@@ -634,7 +634,7 @@ impl Owner {
 }
 
 impl Owner {
-    /// The owner as the protocol tells it.
+    /// The owner as the protocol has it.
     pub fn told(&self) -> hotswap_protocol::Owner {
         match self {
             Self::Host => hotswap_protocol::Owner::Host,

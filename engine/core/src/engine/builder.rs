@@ -153,7 +153,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Vouches for a shared library that plugins need or open: by its name, as `hotswap inspect` tells
+    /// Vouches for a shared library that plugins need or open: by its name, as `hotswap inspect` shows
     /// it, such as `libfoo.so.1`.
     ///
     /// A version that uses a library besides libc's own is kept mapped when it ends, since the library

@@ -123,7 +123,7 @@ impl Inner {
         Ok(())
     }
 
-    /// What tells this engine from others.
+    /// What distinguishes this engine from others.
     pub fn id(&self) -> EngineId {
         self.reaper.engine()
     }
@@ -293,7 +293,7 @@ impl Inner {
             _ => {
                 version.cancel_tasks();
                 version.hurry();
-                // Who asks may be what it waits for.
+                // The caller may be what it waits for.
                 checkpoint();
                 if !self.reaper.is_here() {
                     self.reaper.wait(&version, FREE_PATIENCE);

@@ -61,7 +61,7 @@ thread_local! {
 }
 
 impl HeapUse {
-    /// For another version; none where nobody would count.
+    /// For another version; `None` if nobody would count.
     pub fn new() -> BlockOwner {
         static IS_COUNTED: OnceLock<bool> = OnceLock::new();
         let new: &'static Self = IS_COUNTED.get().is_none_or(|counted| *counted).then(leak)?;
@@ -151,7 +151,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
     }
 }
 
-/// The layout of a block with its owner; none when it is too large to be.
+/// The layout of a block with its owner; `None` if it is too large.
 fn with_owner(layout: Layout) -> Option<Layout> {
     let size = layout.size().checked_add(size_of::<BlockOwner>())?;
     Layout::from_size_align(size, layout.align()).ok()

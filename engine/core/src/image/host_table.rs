@@ -20,7 +20,7 @@ use hotswap_plugin::{
 use super::{Outside, heap::HeapUse};
 use crate::slots;
 
-/// What an image may ask for, and who answers. It outlives the image.
+/// What an image may ask for. Whoever answers outlives the image.
 pub(crate) trait HostServices: Send + Sync + Sized + 'static {
     /// What others may have of the image.
     fn outside(&self) -> &Arc<Outside>;

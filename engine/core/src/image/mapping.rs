@@ -9,7 +9,7 @@ use std::{
     ptr,
 };
 
-/// Where the loader has mapped a file, from its first byte to its last; none when it has not.
+/// Where the loader has mapped a file, from its first byte to its last; `None` if it has not.
 pub(super) fn mapping(path: &Path) -> Option<Range<usize>> {
     struct Search<'a> {
         path: &'a [u8],

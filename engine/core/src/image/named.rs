@@ -30,7 +30,7 @@ impl Copied {
 }
 
 impl Drop for Copied {
-    /// The copy goes with the image; on Linux a mapped file may be unlinked, but a person who looks
+    /// The copy goes with the image; on Linux a mapped file may be unlinked, but whoever looks
     /// into the directory should see what is loaded.
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);

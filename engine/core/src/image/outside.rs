@@ -1,7 +1,7 @@
 //! What an image has given others outside of it, and what so decides whether it may be unmapped.
 //!
-//! The image's hooks tell it. What they tell of is remembered for good: that nobody has such a pointer
-//! now says nothing of who may have copied it before.
+//! The image's hooks report it. What they report is remembered for good: a pointer that nobody has now may
+//! have been copied before.
 
 use std::{
     collections::HashSet,
@@ -115,7 +115,7 @@ impl Outside {
         is_covered(&name) || self.trusts(&name) || self.keep(|| has_opened(&name))
     }
 
-    /// The image has looked a symbol up, and found it in a file (none where it is in no file's code or
+    /// The image has looked a symbol up, and found it in a file (`None` if it is in no file's code or
     /// data); says whether it may.
     pub fn symbol_found(&self, name: &CStr, file: Option<&CStr>) -> bool {
         let symbol = name.to_string_lossy();

@@ -1,4 +1,4 @@
-//! What a reload would do, told without doing it.
+//! What a reload would do, found out without doing it.
 
 use hotswap_protocol::{LoadedArtifact, NewArtifact, Outcome, PlannedPlugin, ReloadPlan};
 

@@ -93,7 +93,7 @@ fn not_loaded(
     format!("there is no {wanted} of it in this host; there are {}", known.join(", "))
 }
 
-/// How long each phase of a build took, as its store tells: nothing where that does not make sense.
+/// How long each phase of a build took, as its store has it; empty if that does not make sense.
 pub(crate) fn build_phases(store: &Path, facts: &Facts) -> Vec<PhaseTiming> {
     let stored = layout::stored_path(store, &facts.name, facts.build_id);
     let told = File::open(layout::stored_phases(&stored)).map(layout::read_phases);

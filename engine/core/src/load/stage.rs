@@ -174,7 +174,7 @@ fn make_own(parent: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
-/// Locks a directory that was just made; none when a host that starts at the same moment has taken it for
+/// Locks a directory that was just made; `None` if a host that starts at the same moment has taken it for
 /// an orphan.
 fn lock_own(dir: &Path) -> io::Result<Option<File>> {
     let path = dir.join(LOCK);

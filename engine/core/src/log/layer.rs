@@ -189,7 +189,7 @@ impl LogQueue {
         self.changed.notify_one();
     }
 
-    /// Waits for records; none when the queue was closed. Also how many were dropped since.
+    /// Waits for records; `None` if the queue was closed. Also returns how many were dropped since.
     pub fn take(&self) -> Option<(VecDeque<LogRecord>, u64)> {
         let mut waiting = self.lock();
         while waiting.records.is_empty() && !waiting.closed {

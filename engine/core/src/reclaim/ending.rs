@@ -46,7 +46,7 @@ pub(crate) enum Work {
 /// Where a version has to go from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nowhere until somebody tells: it is over, or one of its threads or tasks runs.
+    /// Nowhere until a message comes: it is over, or one of its threads or tasks runs.
     Nothing,
     /// Threads have destructors of it to run.
     Threads,

@@ -188,7 +188,7 @@ struct Reaper {
     enders: Enders,
     /// The versions that the enders have, and whether each is to be considered again then.
     ending: Vec<(Arc<Version>, bool)>,
-    /// Who waits, and for which of these.
+    /// Whoever waits, and for which of these.
     answers: Vec<(Arc<Version>, Sender<()>)>,
     free_delay: Duration,
     wake: Vec<WakeThreads>,
@@ -251,7 +251,7 @@ impl Reaper {
     }
 
     /// A call that was reading a generation may have gone on to a version of it, without leaving its
-    /// slot: nobody tells of that.
+    /// slot: no message comes of that.
     fn look_at_replaced(&mut self) {
         for generation in mem::take(&mut self.replaced) {
             self.keep(generation);

@@ -46,7 +46,7 @@ impl Current {
         let generation = entered.protect(&self.generation);
         // SAFETY: see `counted`; the slot holds the generation until the count is taken.
         let handle = unsafe { counted(generation) };
-        // Who asks for it may hold locks, under which no plugin's code may run.
+        // The caller may hold locks, under which no plugin's code may run.
         entered.leave_quietly();
         handle
     }
@@ -57,7 +57,7 @@ impl Current {
         unsafe { counted(generation) }
     }
 
-    /// Makes another generation serve. Who uses the old one may go on.
+    /// Makes another generation serve. Calls on the old one go on.
     pub fn publish(&self, new: Arc<Generation>) -> Replaced {
         let tag = new.number.tag();
         let old = self.generation.swap(Arc::into_raw(new).cast_mut(), Ordering::AcqRel);

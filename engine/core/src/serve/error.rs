@@ -40,7 +40,7 @@ impl CallError {
         &self.0.causes
     }
 
-    /// The error as the console's protocol tells it.
+    /// The error as the console's protocol has it.
     pub fn to_wire(&self) -> WireError {
         let mut wire = WireError::new(self.0.kind, self.to_string());
         wire.plugin = Some(self.0.plugin.clone()).filter(|plugin| !plugin.is_empty());

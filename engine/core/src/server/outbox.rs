@@ -66,7 +66,7 @@ impl Outbox {
         lines.state == State::Open
     }
 
-    /// Waits for the next line to write; none when there will be no more.
+    /// Waits for the next line to write; `None` if there will be no more.
     pub fn next(&self) -> Option<String> {
         let mut lines = self.lock();
         loop {

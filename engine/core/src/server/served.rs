@@ -1,4 +1,4 @@
-//! What consoles may ask for, and who answers.
+//! What consoles may ask for.
 
 use hotswap_protocol::{
     FreeResult, HostInfo, LiveSnapshot, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot,

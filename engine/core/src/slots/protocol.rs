@@ -1,14 +1,13 @@
 //! How a thread enters what another may be about to free, without a lock and without a fence.
 //!
 //! A thread writes the address that it is about to use into a slot of its own, and then looks once
-//! more whether that is still what is published. Who frees unpublishes first, and then looks into
-//! all slots. Between the two steps of the one lies a light barrier, between those of the other a
+//! more whether that is still what is published. Whoever frees unpublishes first, and then
+//! looks into all slots. Between the two steps of the one lies a light barrier, between those of the other a
 //! heavy one: so either the thread sees that the address is not published any more, or the other
 //! sees it in the slot. This is a hazard pointer with an asymmetric barrier.
 //!
-//! The same pair of barriers serves to tell whoever waits that a slot was left: a thread empties
-//! the slot and then looks for a wish to be told; who waits states the wish, for that slot alone, and
-//! then looks into the slot.
+//! The same pair of barriers wakes whoever waits for a slot to be left: a thread empties the slot and
+//! then looks for a wish; the waiter states the wish, for that slot alone, and then looks into the slot.
 
 use crate::sync::{AtomicI32, AtomicPtr, AtomicUsize, Ordering, heavy_barrier, light_barrier};
 
@@ -42,8 +41,8 @@ pub(crate) const NAME_BYTES: usize = 16;
 
 const NAME_WORDS: usize = NAME_BYTES / size_of::<usize>();
 
-/// What a slot's address has besides when something else keeps valid what is there: nobody who looks
-/// for the address finds the slot.
+/// Tag bit of an address that a lease protects. `is_held` compares untagged addresses, so it skips such
+/// slots.
 const NOTED: usize = 1;
 
 #[repr(C)]
@@ -188,12 +187,12 @@ impl ThreadSlots {
         self.slots.iter().position(|own| std::ptr::eq(own, slot)).map_or(0, |depth| 1 << depth)
     }
 
-    /// Whether somebody waits for a slot to be left; not any more, once told.
+    /// Whether somebody waits for a slot to be left. Takes the wish away.
     pub fn take_wish_for(&self, slot: &Slot) -> bool {
         self.take(self.bit(slot))
     }
 
-    /// Whether somebody waits for a checkpoint; not any more, once told.
+    /// Whether somebody waits for a checkpoint. Takes the wish away.
     pub fn take_wish_for_checkpoint(&self) -> bool {
         self.take(CHECKPOINT)
     }
@@ -213,7 +212,7 @@ impl ThreadSlots {
         self.wishes.fetch_or(CHECKPOINT, Ordering::Release);
     }
 
-    /// Asks the thread to tell when it leaves a slot; says whether it was asked already.
+    /// Asks the thread to wake the waiter when it leaves a slot; returns whether it was asked already.
     fn ask_for(&self, slot: usize) -> bool {
         self.wishes.fetch_or(1 << slot, Ordering::AcqRel) & (1 << slot) != 0
     }
@@ -224,7 +223,7 @@ impl ThreadSlots {
             let note = self.slots[at].note.load(Ordering::Relaxed);
             (at, note, self.slots[at].address.load(Ordering::Acquire))
         });
-        // One that was left meanwhile may have told the note of another call.
+        // If it was left meanwhile, this may be the note of another call.
         notes.filter(move |(.., now)| *now == address).map(|(at, note, _)| (at, note))
     }
 
@@ -236,15 +235,15 @@ impl ThreadSlots {
 }
 
 /// Whether some thread holds an address that is not published any more, and that nobody can come by
-/// otherwise. The threads that do are asked to tell, and do so when they have left.
+/// otherwise. The threads that hold it are asked to wake the waiter, and do so when they have left.
 ///
-/// `threads` tells the slots of all threads there are when it is asked.
+/// `threads` returns the slots of all threads there are at that moment.
 pub(crate) fn is_held<'a>(threads: impl Fn() -> &'a [ThreadSlots], address: usize) -> bool {
     loop {
-        // Who is not seen from here on sees that the address is not published any more; and who was
+        // Whoever is not seen from here on sees that the address is not published any more; and whoever was
         // asked before, and is seen, sees the wish when it leaves.
         if !heavy_barrier() {
-            // Nobody can tell; what is kept does no harm.
+            // Nothing is known; what is kept does no harm.
             return true;
         }
         let mut is_held = false;

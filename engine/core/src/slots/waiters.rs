@@ -1,15 +1,15 @@
-//! Whoever is told of what happens to slots: those who wait for calls to end, and what threads do for
-//! the versions that they have called.
+//! What happens when a slot is left: waiters are woken, and the thread does its duties for the versions
+//! that it has called.
 //!
-//! Slots know nobody by name; whoever is to be told says so here.
+//! Slots know nothing of the floors above. Those register here.
 
 use std::sync::{Mutex, OnceLock, Weak};
 
 use crate::lock::Lock as _;
 
-/// Somebody who waits for calls.
+/// Waits for calls to end.
 pub(crate) trait Waiter: Send + Sync {
-    /// A call has ended that somebody was waiting for. Says whether the waiter is still there.
+    /// A call has ended that somebody was waiting for. Returns whether the waiter is still there.
     fn look_again(&self) -> bool;
 }
 

@@ -31,7 +31,7 @@ use crate::{
 pub(super) struct Carry {
     /// The value, which is still the old version's.
     pub old: Arc<Cell>,
-    /// Who takes it over.
+    /// The version that takes it over.
     pub new_owner: Owner,
     /// The new type.
     pub table: &'static CarryTable,

@@ -70,7 +70,7 @@ unsafe impl Sync for Value {}
 pub(crate) const LOOKED_AT: Bounds =
     Bounds { bytes: 16 << 10, elements: 100, text: 1 << 10, passed_over: 10_000 };
 
-/// What is left out of a value, as the protocol tells it.
+/// What is left out of a value, as the protocol has it.
 pub(crate) fn told(cut: Cut) -> hotswap_protocol::Cut {
     hotswap_protocol::Cut { path: cut.path, shown: cut.shown, of: cut.of }
 }
@@ -296,7 +296,7 @@ impl Cell {
         Some(Using { content: ManuallyDrop::new(content), cell: self })
     }
 
-    /// Locks the cell, to be taken over; none when somebody is using it.
+    /// Locks the cell, to be taken over; `None` if it is in use.
     pub fn try_lock(&self) -> Result<Option<LockedCell<'_>>> {
         let locked = self.lock_once()?;
         let content = self.try_write();
@@ -433,7 +433,7 @@ impl Cell {
         entry
     }
 
-    /// A part of the value; none when somebody is writing it right now.
+    /// A part of the value; `None` if it is being written right now.
     fn preview(&self, bounds: Bounds) -> Option<Result<Preview>> {
         let _lease = self.lease(&Owner::Host)?;
         let _locked = self.lock_once().ok()?;
@@ -574,7 +574,7 @@ impl Drop for LockedCell<'_> {
 }
 
 impl LockedCell<'_> {
-    /// Takes the value out, to be put back; none when it was dropped meanwhile.
+    /// Takes the value out, to be put back; `None` if it was dropped meanwhile.
     pub fn take(&mut self) -> Option<Value> {
         self.content.value.take()
     }

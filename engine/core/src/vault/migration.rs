@@ -2,7 +2,7 @@
 //!
 //! Reading a large value as another type takes long, and nobody is to wait for it. So a map or a list is
 //! read a few parts at a time while it is in use. What changed meanwhile is read again, as the digests of
-//! the parts tell; in the end, under the value's lock, only the last changes are left. A value of any
+//! the parts show; in the end, under the value's lock, only the last changes are left. A value of any
 //! other type is read as a whole, and once more in the end if it changed.
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const FEW: usize = 64;
 pub(super) struct Seen {
     /// How often the old value had been changed before it was read.
     changes: u64,
-    /// How its parts are told apart; `None` if it is read as a whole.
+    /// What distinguishes its parts; `None` if it is read as a whole.
     kind: Option<Kind>,
     /// The digests of the values that were read, by the digests of their keys.
     by_key: FxHashMap<u64, u64>,
@@ -99,7 +99,7 @@ impl Seen {
             (from, len) = (to, parts.len);
         }
         if self.kind != Some(Kind::List) && !self.has_the_keys_of(new)? {
-            // The new type writes keys otherwise, so they cannot be told apart.
+            // The new type writes keys otherwise, so they cannot be compared.
             self.kind = None;
         }
         Ok(())
@@ -260,7 +260,7 @@ impl Seen {
         Ok(there.len == self.by_key.len() && there.digests.iter().all(is_known))
     }
 
-    /// What tells a part from others.
+    /// What distinguishes a part from others.
     fn key(&self, digest: &Digest) -> u64 {
         if self.kind == Some(Kind::Set) { digest.value } else { digest.key }
     }

@@ -43,7 +43,7 @@ struct Counters(#[allow(dead_code, reason = "reached by address")] [Counter; PER
 /// How many counters fill two cache lines.
 const PER_LINES: usize = 16;
 
-/// How often a thread has called a function, in one word that also tells whether the next call is timed:
+/// How often a thread has called a function, in one word that also says whether the next call is timed:
 /// it is where the word is a multiple of [`SAMPLED`].
 ///
 /// Each of the first calls adds that much, so that the next is timed too; each one after them adds 1.
@@ -154,8 +154,8 @@ impl CallCounts {
         (0..=self.functions).map(|function| self.calls(function)).sum()
     }
 
-    /// How long the timed calls of a function took, so much of them at most; none when there was
-    /// none.
+    /// The latency below which the fraction `part` (0.0 to 1.0) of the timed calls lie; `None` if no call
+    /// was timed.
     pub fn quantile(&self, function: usize, part: f64) -> Option<Duration> {
         self.latencies.get(function)?.get()?.quantile(part)
     }

@@ -26,7 +26,7 @@ struct Seen {
     thread: usize,
     depth: usize,
     place: usize,
-    /// How often the thread had called the function: tells a call from an earlier one.
+    /// How often the thread had called the function: distinguishes a call from an earlier one.
     calls: u64,
     thread_id: i32,
     since: Instant,

@@ -34,7 +34,7 @@ pub(crate) enum LeaseKind {
 }
 
 impl LeaseKind {
-    /// All of them, in the order in which they are told.
+    /// All of them, in the order in which they are listed.
     pub const ALL: [Self; 5] = [Self::Call, Self::Task, Self::Value, Self::Thread, Self::Handle];
 
     /// What the protocol calls it.

@@ -192,8 +192,8 @@ impl Life {
         self.stage = stage;
     }
 
-    /// It waits for holders, or only for thread-locals' destructors. One whose load was undone has nobody
-    /// to tell.
+    /// It waits for holders, or only for thread-locals' destructors. One whose load was undone stays
+    /// `failed` meanwhile.
     pub fn wait(&mut self, is_pinned: bool, holders: String) {
         if self.failure.is_none() {
             (self.is_pinned, self.remark) = (is_pinned, holders);

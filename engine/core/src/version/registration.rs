@@ -36,7 +36,7 @@ impl Registration {
         let object = Object(object);
         // SAFETY: the table lies in the owner's image.
         let shape = match flatten(unsafe { ((*object.0.table).shape)() }) {
-            // A copy of the host's own, as of all that an image tells of itself.
+            // A copy of the host's own, as of all that an image says of itself.
             Ok(shape) => shape.clone(),
             Err(error) => {
                 object.destroy();

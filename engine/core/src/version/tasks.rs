@@ -70,7 +70,7 @@ fn no_runtime() -> Error {
     Error::msg("the host has given its engine no runtime (`EngineBuilder::tokio`)")
 }
 
-/// What a finaliser is told: what it starts would run when its image is gone.
+/// The error for a finaliser: what it starts would run when its image is gone.
 fn is_closing() -> Error {
     Error::msg("the plugin's image is being unmapped, and can start nothing any more")
 }

@@ -124,7 +124,7 @@ impl VersionThreads {
 }
 
 impl Version {
-    /// Makes a key; none where there are too many, or the image is being unmapped.
+    /// Makes a key; `None` if there are too many, or the image is being unmapped.
     pub fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
         if self.outside().is_closing() { None } else { self.threads.create_key(dtor) }
     }

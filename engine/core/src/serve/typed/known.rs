@@ -23,7 +23,7 @@ use crate::{
 /// and which then sees that the generation of that number still serves.
 pub(super) struct Known {
     /// The tag of the generation in which it was found; 0 while the rest is
-    /// being written. A generation is written once only, so who reads the same number before and
+    /// being written. A generation is written once only, so whoever reads the same number before and
     /// after has read what belongs to it.
     generation: AtomicU64,
     version: AtomicPtr<Version>,
@@ -49,7 +49,7 @@ impl Known {
         }
     }
 
-    /// Enters the version, and counts the call; none when the function is not known to be there,
+    /// Enters the version, and counts the call; `None` if the function is not known to be there,
     /// `is_it` finds that it is another one, the call is to be timed, or the thread has no slot at hand
     /// that it can use without a fence. `is_it` runs before the call is counted, and must not panic.
     #[inline(always)]
@@ -113,7 +113,7 @@ impl Known {
         }
         *newest = generation;
         self.generation.store(0, Ordering::Relaxed);
-        // Release: who reads anything of what follows does not find the old number afterwards.
+        // Release: whoever reads anything of what follows does not find the old number afterwards.
         fence(Ordering::Release);
         self.version.store(Arc::as_ptr(version).cast_mut(), Ordering::Relaxed);
         self.counts.store(ptr::from_ref(counts).cast_mut(), Ordering::Relaxed);
