@@ -98,7 +98,7 @@ fn maps_outlive_the_version_that_returned_them() {
     let by_object = current.registered::<dyn Measure>().unwrap()[0].object.maps();
     drop(current);
     host.plugins.remove("shapes");
-    host.reload();
+    host.prune();
     host.wait_for("shapes", 1, VersionState::Freed);
     assert!(host.mapped().is_empty());
     for mut maps in [by_func, by_object] {
@@ -144,7 +144,7 @@ fn what_one_side_allocates_the_other_frees() {
     let grown = (0..10).fold(tree(8), |tree, _| grow.call(tree).unwrap());
     // The plugin drops the host's paths as it ends, and the host the plugin's tree afterwards.
     host.plugins.remove("shapes");
-    host.reload();
+    host.prune();
     host.wait_for("shapes", 1, VersionState::Freed);
     assert_eq!(grown.weight, 18);
     drop(grown);

@@ -57,7 +57,7 @@ fn a_value_set_while_its_version_is_replaced_goes_with_it() {
         stop.store(true, Ordering::Relaxed);
     });
     host.plugins.remove("dies-hard");
-    host.reload();
+    host.prune();
     assert_eq!(host.engine.current().vault().data_bag().keys().unwrap(), Vec::<String>::new());
     while !host.mapped().is_empty() {
         hotswap_engine::checkpoint();

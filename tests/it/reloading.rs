@@ -11,7 +11,7 @@ use std::{
 
 use hotswap_engine::{
     args,
-    protocol::{Event, VersionState},
+    protocol::{Event, Outcome, VersionState},
 };
 
 use crate::support::{Gate, Host, PluginDir, held_by};
@@ -85,12 +85,48 @@ fn plugins_come_and_go() {
     host.plugins.install("by-hand", 1);
     insta::assert_snapshot!(host.reload(), @"by-hand: added, echo: unchanged");
     host.plugins.remove("echo");
-    insta::assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: removed");
+    insta::assert_snapshot!(host.prune(), @"by-hand: unchanged, echo: removed");
     assert!(host.engine.plugin("echo").is_err());
     host.wait_for("echo", 1, VersionState::Freed);
     host.plugins.install("echo", 1);
     insta::assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: added");
     assert_eq!(host.engine.plugin("echo").unwrap().version(), 2);
+}
+
+#[test]
+fn a_plugin_whose_file_vanishes_stays_until_it_is_pruned() {
+    let host = Host::with(&["echo", "by-hand"]);
+    ["echo", "by-hand"].iter().for_each(|plugin| host.plugins.remove(plugin));
+    let planned = host.engine.plan(false).unwrap().plugins;
+    assert!(planned.iter().all(|plugin| plugin.outcome == Outcome::Missing), "{planned:?}");
+    insta::assert_snapshot!(host.reload(), @"by-hand: missing, echo: missing");
+    assert_eq!(host.engine.snapshot().generation, 1);
+    assert_eq!(revision(&host), 1);
+
+    // What is built anew takes the place of what served all the while.
+    host.plugins.install("echo", 2);
+    insta::assert_snapshot!(host.reload(), @"by-hand: missing, echo: ok");
+    assert_eq!(revision(&host), 2);
+    insta::assert_snapshot!(host.prune(), @"echo: unchanged, by-hand: removed");
+    assert!(host.engine.plugin("by-hand").is_err());
+}
+
+#[test]
+fn a_plugin_that_is_asked_for_and_serves_may_lose_its_file() {
+    let host = Host::new(PluginDir::of(&["echo", "by-hand"]), |builder| builder.only(["echo"]));
+    insta::assert_snapshot!(host.reload(), @"echo: added");
+    host.plugins.remove("echo");
+    insta::assert_snapshot!(host.reload(), @"echo: missing");
+}
+
+#[test]
+fn a_missing_plugin_is_bound_anew_to_what_it_imports() {
+    let host = Host::with(&["gives", "takes"]);
+    host.plugins.remove("takes");
+    host.plugins.install("gives", 2);
+    insta::assert_snapshot!(host.reload(), @"gives: ok, takes: rebound");
+    let takes = host.engine.plugin("takes").unwrap();
+    assert_eq!(takes.version(), 2);
 }
 
 #[test]

@@ -96,5 +96,6 @@ fn the_plugin_directory_may_change() {
     let host = Host::with(&["echo"]);
     let elsewhere = PluginDir::of(&["by-hand"]);
     host.engine.set_plugin_dir(elsewhere.path());
-    assert_snapshot!(host.reload(), @"by-hand: added, echo: removed");
+    assert_snapshot!(host.reload(), @"by-hand: added, echo: missing");
+    assert_snapshot!(host.prune(), @"by-hand: unchanged, echo: removed");
 }

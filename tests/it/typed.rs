@@ -73,7 +73,7 @@ fn a_reload_that_changes_or_removes_the_function_is_told_at_the_call() {
     host.reload();
     assert_eq!(add.call(1, 2).unwrap(), 3, "and it works again when it is back");
     host.plugins.remove("echo");
-    host.reload();
+    host.prune();
     assert_eq!(add.call(1, 2).unwrap_err().kind(), ErrorKind::UnknownPlugin);
 }
 

@@ -92,7 +92,7 @@ fn an_empty_map_outlives_the_version_that_made_it() {
     let map: HashMap<String, u32> = current.vault().data_bag().get("empty").unwrap().unwrap();
     drop(current);
     host.plugins.remove("shares");
-    host.reload();
+    host.prune();
     host.wait_for("shares", 1, VersionState::Freed);
     assert!(host.mapped().is_empty());
     assert_eq!(map.get("nothing"), None);

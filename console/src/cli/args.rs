@@ -188,6 +188,9 @@ pub struct ReloadArguments {
     /// Also reload plugins that a rollback holds at an earlier build.
     #[arg(long)]
     pub latest: bool,
+    /// Also unload plugins whose artifact is gone; without this they stay loaded.
+    #[arg(long)]
+    pub prune: bool,
     /// Reload nothing, and tell what a reload would change: the new artifacts are opened in a
     /// process of their own and compared with what is loaded.
     #[arg(long)]

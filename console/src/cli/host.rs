@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use hotswap_protocol::{HostInfo, TargetParams, VersionState};
+use hotswap_protocol::{HostInfo, PlanParams, PruneParams, TargetParams, VersionState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -65,14 +65,19 @@ pub(super) async fn reload(
     if reload.dry_run {
         return preview(host, reload).await;
     }
-    let operation = if reload.latest { Operation::ReloadLatest } else { Operation::Reload };
+    let operation = match (reload.prune, reload.latest) {
+        (true, latest) => Operation::Prune(PruneParams { latest, plugins: Vec::new() }),
+        (false, true) => Operation::ReloadLatest,
+        (false, false) => Operation::Reload,
+    };
     perform(host, operation, reload.output, text::reload).await.map(drop)
 }
 
 /// What a reload would change; fails where it would most likely be refused.
 async fn preview(host: Option<&HostChoice>, reload: ReloadArguments) -> Result<(), Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
-    let preview = Preview::make(&client, &Prober::this_program(), reload.latest).await?;
+    let asked = PlanParams { latest: reload.latest, prune: reload.prune };
+    let preview = Preview::make(&client, &Prober::this_program(), asked).await?;
     if !reload.output.json {
         for line in preview.lines() {
             writeln!(io::stdout(), "{}", line.text.trim_end())?;

@@ -56,8 +56,12 @@ pub struct PluginPreview {
 
 impl Preview {
     /// Asks the host, and opens what it would load.
-    pub async fn make(client: &Client, prober: &Prober, latest: bool) -> Result<Self, WireError> {
-        let plan: ReloadPlan = client.ask(Request::Plan(PlanParams { latest })).await?;
+    pub async fn make(
+        client: &Client,
+        prober: &Prober,
+        asked: PlanParams,
+    ) -> Result<Self, WireError> {
+        let plan: ReloadPlan = client.ask(Request::Plan(asked)).await?;
         let snapshot: Snapshot = client.ask(Request::Snapshot).await?;
         let vault: VaultSnapshot = client.ask(Request::Vault).await?;
         let mut plugins = Vec::with_capacity(plan.plugins.len());
@@ -115,8 +119,16 @@ impl PluginPreview {
 
     /// Whether a reload would do anything to it.
     pub fn changes_something(&self) -> bool {
-        !matches!(self.outcome, Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable)
+        changes_something(self.outcome)
     }
+}
+
+/// Whether a plugin with this outcome is another version afterwards, or gone.
+fn changes_something(outcome: Outcome) -> bool {
+    !matches!(
+        outcome,
+        Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable | Outcome::Missing
+    )
 }
 
 /// What the artifacts of a plugin declare, where they were opened.

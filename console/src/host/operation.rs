@@ -1,6 +1,6 @@
 //! What can be asked of a host, by a key in the console or by `hotswap` in a script.
 
-use hotswap_protocol::{InvokeParams, Request, TargetParams};
+use hotswap_protocol::{InvokeParams, PruneParams, Request, TargetParams};
 use serde_json::Value;
 
 /// Something a host can be asked to do.
@@ -16,6 +16,8 @@ pub enum Operation {
     Reload,
     /// The same, also those that a rollback holds.
     ReloadLatest,
+    /// Reload what changed, and unload plugins whose artifact is gone.
+    Prune(PruneParams),
     /// Load an earlier version or build of a plugin, and hold it there.
     Rollback(TargetParams),
     /// Call a function.
@@ -72,6 +74,7 @@ impl Operation {
             Self::Live => Request::Live,
             Self::Reload => Request::Reload,
             Self::ReloadLatest => Request::ReloadLatest,
+            Self::Prune(params) => Request::Prune(params.clone()),
             Self::Rollback(params) => Request::Rollback(params.clone()),
             Self::Invoke(params) => Request::Invoke(params.clone()),
             Self::Free(params) => Request::Free(params.clone()),
@@ -86,6 +89,8 @@ impl Operation {
             Self::Live => "hotswap live".into(),
             Self::Reload => "hotswap reload".into(),
             Self::ReloadLatest => "hotswap reload --latest".into(),
+            Self::Prune(params) if params.latest => "hotswap reload --latest --prune".into(),
+            Self::Prune(_) => "hotswap reload --prune".into(),
             Self::Rollback(params) => format!("hotswap rollback {}", params.target),
             Self::Free(params) => format!("hotswap free {}", params.target),
             Self::Invoke(params) => {

@@ -1,6 +1,6 @@
 //! Work that takes its time: one job at once, the others wait.
 
-use hotswap_protocol::{ErrorKind, TargetParams, WireError};
+use hotswap_protocol::{ErrorKind, PruneParams, TargetParams, WireError};
 use serde::{Serialize, Serializer};
 
 use super::store::StoredChoice;
@@ -27,6 +27,8 @@ pub enum Job {
     ReloadIfBuilt,
     /// Reload what changed, also what a rollback holds.
     ReloadLatest,
+    /// Reload what changed, and unload plugins whose artifact is gone.
+    Prune(PruneParams),
     /// Load this earlier version or build.
     Rollback(TargetParams),
     /// Free this version.
@@ -46,6 +48,10 @@ impl std::fmt::Display for Job {
             Self::StartHost => f.write_str("start host"),
             Self::StopHost => f.write_str("stop host"),
             Self::Reload | Self::ReloadIfBuilt | Self::ReloadLatest => f.write_str("reload"),
+            Self::Prune(prune) if prune.plugins.is_empty() => {
+                f.write_str("unload what has no artifact")
+            }
+            Self::Prune(prune) => write!(f, "unload {}", prune.plugins.join(", ")),
             Self::Rollback(target) => write!(f, "roll back to {}", target.target),
             Self::Free(target) => write!(f, "free {}", target.target),
         }
@@ -58,6 +64,7 @@ impl Job {
         match self {
             Self::Reload | Self::ReloadIfBuilt => Some(Operation::Reload),
             Self::ReloadLatest => Some(Operation::ReloadLatest),
+            Self::Prune(prune) => Some(Operation::Prune(prune.clone())),
             Self::Rollback(target) => Some(Operation::Rollback(target.clone())),
             Self::Free(target) => Some(Operation::Free(target.clone())),
             _ => None,

@@ -263,6 +263,7 @@ impl Supervisor {
             Order::Build(packages) => self.queue_builds(packages).await,
             Order::Operate(Operation::Reload) => self.queue.push_back(Job::Reload),
             Order::Operate(Operation::ReloadLatest) => self.queue.push_back(Job::ReloadLatest),
+            Order::Operate(Operation::Prune(prune)) => self.queue.push_back(Job::Prune(prune)),
             Order::Operate(Operation::Rollback(target)) => {
                 self.queue.push_back(Job::Rollback(target));
             }

@@ -49,7 +49,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
     ),
     (
         &["reload"],
-        "`outcome` is `ok`, `unchanged`, `rebound`, `added`, `removed`, `held` or `not reloadable`; \
+        "`outcome` is `ok`, `unchanged`, `rebound`, `added`, `removed`, `missing` (its artifact is gone, and it \
+         stays loaded), `held` or `not reloadable`; \
          `version` serves now, and is missing of a plugin that was removed. `data_bag` tells what \
          became of the values: `added`, `kept`, `shared`, `migrated` or `dropped`. `build_phases` \
          tell how long it took to build what is new, where the host's store knows. `rollback` prints \

@@ -17,7 +17,8 @@ use std::{
 
 use hotswap_plugin::{StaticPlugin, Value, Vault};
 use hotswap_protocol::{
-    FreeResult, LiveSnapshot, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot,
+    FreeResult, LiveSnapshot, PlanParams, PruneParams, ReloadPlan, ReloadReport, Snapshot,
+    VaultSnapshot,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -116,7 +117,8 @@ impl Engine {
         self.enter().load_as(Request::Changed, Some(load_data(&data)?), None)
     }
 
-    /// Loads what changed since, as [`load`](Self::load) does; unchanged plugins stay as they are.
+    /// Loads what changed since, as [`load`](Self::load) does; unchanged plugins stay as they are, and so
+    /// do those whose artifact is gone: see [`reload_pruning`](Self::reload_pruning).
     ///
     /// Running calls end on the old versions, which are freed when nothing uses them any more. Two
     /// reloads never run at once: a second one waits.
@@ -167,6 +169,17 @@ impl Engine {
         self.enter().load_as(Request::Latest, None, None)
     }
 
+    /// As [`reload`](Self::reload), and unloads plugins whose artifact is gone from the plugin directory.
+    ///
+    /// Every other load keeps them, and reports [`Outcome::Missing`](hotswap_protocol::Outcome): a file
+    /// may vanish without anybody wanting to unload its plugin, as after `cargo clean`.
+    ///
+    /// # Errors
+    /// As for `load`.
+    pub fn reload_pruning(&self) -> Result<ReloadReport, EngineError> {
+        self.enter().load_as(Request::Pruning(PruneParams::default()), None, None)
+    }
+
     /// What [`reload`](Self::reload) would do now, or with `latest` what
     /// [`reload_latest`](Self::reload_latest) would. Nothing is loaded; [`probe`](crate::probe) shows what
     /// the artifacts declare.
@@ -174,7 +187,7 @@ impl Engine {
     /// # Errors
     /// As for a reload that is refused before anything is opened.
     pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
-        self.enter().plan(latest)
+        self.enter().plan(PlanParams { latest, prune: false })
     }
 
     /// Loads a plugin from an earlier artifact, without a build. `target` names a version: `world@2`, or

@@ -22,7 +22,9 @@ use std::{
 };
 
 use hotswap_plugin::Data;
-use hotswap_protocol::{BuildId, PhaseTiming, PluginName, ReloadReport, clock::micros};
+use hotswap_protocol::{
+    BuildId, PhaseTiming, PluginName, PruneParams, ReloadReport, clock::micros,
+};
 use rustc_hash::FxBuildHasher;
 
 use crate::{
@@ -45,8 +47,27 @@ pub(crate) enum Request {
     Changed,
     /// Load what changed, and let nothing hold it.
     Latest,
+    /// Load what changed, and retire plugins whose file is gone.
+    Pruning(PruneParams),
     /// Load one plugin from this artifact, and leave the others.
     Rollback(Box<Inspected>),
+}
+
+impl Request {
+    /// Whether what a rollback holds is loaded too.
+    fn is_latest(&self) -> bool {
+        match self {
+            Self::Latest => true,
+            Self::Pruning(prune) => prune.latest,
+            Self::Changed | Self::Rollback(_) => false,
+        }
+    }
+
+    /// Whether the plugin is to be retired if its file is gone.
+    fn prunes(&self, plugin: &PluginName) -> bool {
+        let Self::Pruning(prune) = self else { return false };
+        prune.plugins.is_empty() || prune.plugins.iter().any(|name| plugin.is(name))
+    }
 }
 
 /// Called with the new and the old generation before the new one is published; an error undoes the
@@ -112,6 +133,13 @@ fn reload_with(
         phases.time("publish", None, || load.publish(context, &plan, &current, callback))?
     };
     state.remember(&plan);
+    for plugin in plan.missing() {
+        tracing::warn!(
+            "{plugin} stays loaded, but its artifact is gone from {}; \
+             `hotswap reload --prune` unloads it",
+            context.plugin_dir.display()
+        );
+    }
     Ok(ReloadReport {
         generation: generation.get(),
         plugins: plan.outcomes(&context.current.load(), &phases),

@@ -170,9 +170,12 @@ pub enum Outcome {
     /// It is a new plugin.
     #[serde(rename = "added")]
     Added,
-    /// Its artifact is gone, and its last version was retired.
+    /// Its artifact is gone, and its last version was retired, as was asked for.
     #[serde(rename = "removed")]
     Removed,
+    /// Its artifact is gone; its version keeps serving.
+    #[serde(rename = "missing")]
+    Missing,
     /// A rollback keeps it at an earlier artifact.
     #[serde(rename = "held")]
     Held,
@@ -191,6 +194,7 @@ impl Outcome {
             Self::Rebound => "rebound",
             Self::Added => "added",
             Self::Removed => "removed",
+            Self::Missing => "missing",
             Self::Held => "held",
             Self::Failed => "failed",
         }

@@ -74,8 +74,8 @@ pub use in_flight::InFlightCall;
 pub use latency::{Latencies, LatencyBucket};
 pub use message::{
     Beside, CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line,
-    Notification, NotificationLine, PlanParams, Request, RequestLine, ResponseLine, RpcError,
-    SubscribeParams, SubscribeResult, TargetParams, WireError,
+    Notification, NotificationLine, PlanParams, PruneParams, Request, RequestLine, ResponseLine,
+    RpcError, SubscribeParams, SubscribeResult, TargetParams, WireError,
 };
 pub use name::{
     BuildId, InvalidBuildId, InvalidName, InvalidVersion, PluginName, VersionRef, same_plugin,

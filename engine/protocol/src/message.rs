@@ -22,6 +22,9 @@ pub enum Request {
     Reload,
     /// As `reload`, and also reloads plugins that a rollback keeps at an earlier artifact.
     ReloadLatest,
+    /// As `reload`, and also retires plugins whose artifact is gone; answered by
+    /// [`crate::ReloadReport`].
+    Prune(PruneParams),
     /// Asks what a reload would do, without doing it; answered by [`crate::ReloadPlan`].
     Plan(PlanParams),
     /// Loads a plugin from an earlier artifact, `name@version` or `name@build-id`; answered by
@@ -141,12 +144,26 @@ pub struct TargetParams {
     pub target: String,
 }
 
+/// Parameters of `prune`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PruneParams {
+    /// Also load what a rollback holds.
+    #[serde(default)]
+    pub latest: bool,
+    /// The plugins to retire if their artifact is gone; all if empty.
+    #[serde(default)]
+    pub plugins: Vec<String>,
+}
+
 /// Parameters of `plan`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PlanParams {
     /// Plan for `reload_latest` instead of `reload`.
     #[serde(default)]
     pub latest: bool,
+    /// Plan for `prune`, of all plugins.
+    #[serde(default)]
+    pub prune: bool,
 }
 
 /// Parameters of `subscribe`.

@@ -148,9 +148,19 @@ fn plugins_are_added_and_removed() {
     let mut serving = Serving::samples();
     serving.plugins.install("echo", 1);
     serving.plugins.remove("cat");
-    let report = serving.json(&["reload"]);
+    let preview = serving.json(&["reload", "--dry-run", "--prune"]);
     let expected = BTreeSet::from([("cat", "removed"), ("echo", "added"), ("world", "unchanged")]);
-    assert_eq!(BTreeSet::from_iter(outcomes(&report)), expected);
+    assert_eq!(BTreeSet::from_iter(outcomes(&preview)), expected);
+    let report = serving.json(&["reload"]);
+    let kept = BTreeSet::from([("cat", "missing"), ("echo", "added"), ("world", "unchanged")]);
+    assert_eq!(BTreeSet::from_iter(outcomes(&report)), kept);
+    assert!(serving.session.get("/animals").contains("meow"));
+    let words = serving.place.hotswap(&["reload", "--dry-run"]).stdout;
+    assert!(words.contains("\nstays loaded, though its artifact is gone: cat\n"), "{words}");
+    let report = serving.json(&["reload", "--prune"]);
+    let pruned =
+        BTreeSet::from([("cat", "removed"), ("echo", "unchanged"), ("world", "unchanged")]);
+    assert_eq!(BTreeSet::from_iter(outcomes(&report)), pruned);
     serving.session.wait_until_freed("cat", 1);
     assert_eq!(serving.session.get("/animals"), "");
     assert_eq!(serving.json(&["invoke", "echo", "add", "2", "-3"])["value"], -1);

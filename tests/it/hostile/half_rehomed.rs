@@ -18,7 +18,7 @@ type Map = HashMap<Fickle, HashMap<String, u32>>;
 
 fn free(host: &Host) {
     host.plugins.remove("fickle");
-    host.reload();
+    host.prune();
     host.wait_for("fickle", 1, Freed);
     assert!(host.mapped().is_empty());
 }

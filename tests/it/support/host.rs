@@ -47,6 +47,11 @@ impl Host {
         self.engine.reload().unwrap_or_else(|error| panic!("the reload failed: {error}"))
     }
 
+    /// Reloads, unloads what has no artifact any more, and expects it to work.
+    pub fn prune(&self) -> ReloadReport {
+        self.engine.reload_pruning().unwrap_or_else(|error| panic!("the reload failed: {error}"))
+    }
+
     /// Reloads, and expects it to be refused; returns why.
     pub fn refused_reload(&self) -> String {
         match self.engine.reload() {

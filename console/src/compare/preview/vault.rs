@@ -6,7 +6,7 @@ use hotswap_protocol::{
 };
 use serde::Serialize;
 
-use super::Declared;
+use super::{Declared, changes_something};
 
 /// What would become of a value in the DataBag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,7 +53,7 @@ pub(super) fn of_plugin(
     declared: &Declared,
     vault: &VaultSnapshot,
 ) -> Vec<ValuePreview> {
-    if matches!(outcome, Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable) {
+    if !changes_something(outcome) {
         return Vec::new();
     }
     let owned = vault.data_bag.iter().filter(|entry| is_owner(plugin, entry));

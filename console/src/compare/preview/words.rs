@@ -60,6 +60,7 @@ impl Preview {
         for (outcome, words) in [
             (Outcome::Unchanged, "unchanged"),
             (Outcome::Held, "held by a rollback"),
+            (Outcome::Missing, "stays loaded, though its artifact is gone"),
             (Outcome::NotReloadable, "may not be reloaded, as its running version says"),
         ] {
             let of_outcome = self.plugins.iter().filter(|plugin| plugin.outcome == outcome);

@@ -1,5 +1,7 @@
 //! Everything a person can do, by name.
 
+use hotswap_protocol::PruneParams;
+
 use crate::host::operation::Operation;
 use crate::screen::layout::{Panel, Tab};
 
@@ -182,6 +184,8 @@ pub static COMMANDS: &[Command] = {
     use Action as A;
     use Scope::{Anywhere, Form, Logs, Plugin, Source, Text};
     const RELOAD_LATEST: Action = A::Operate(Operation::ReloadLatest);
+    const PRUNE: Action =
+        A::Operate(Operation::Prune(PruneParams { latest: false, plugins: Vec::new() }));
     &[
         command(Plugin, "build", A::Build, "build", &["b"]),
         command(Plugin, "reload", A::Operate(Operation::Reload), "reload", &["r"]),
@@ -193,6 +197,7 @@ pub static COMMANDS: &[Command] = {
         command(Plugin, "holder", A::GoToHolder, "who holds it", &["u"]),
         command(Plugin, "compare", A::CompareWith, "compare others with it", &["c"]),
         command(Plugin, "reload-latest", RELOAD_LATEST, "reload what a rollback holds", &[]),
+        command(Plugin, "prune", PRUNE, "unload what has no artifact", &[]),
         command(Form, "json", A::ToggleJson, "JSON", &["F4"]),
         command(Form, "beside", A::Compare, "beside another", &["F5"]),
         command(Form, "repeat", A::Repeat, "repeat", &["F6"]),

@@ -59,7 +59,7 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
 fn change(state: &State, plugin: &PluginOutcome) -> Option<String> {
     let name = &plugin.name;
     match (plugin.outcome, plugin.version) {
-        (Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable, _) => None,
+        (Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable | Outcome::Missing, _) => None,
         (Outcome::Ok | Outcome::Rebound | Outcome::Added, Some(now)) => {
             let before = state.timeline.serving(name).filter(|before| *before != now);
             let before = before.map_or_else(String::new, |before| format!("v{before} → "));
@@ -69,9 +69,10 @@ fn change(state: &State, plugin: &PluginOutcome) -> Option<String> {
     }
 }
 
-/// `, world held`: the plugins that have another artifact and stay as they are all the same.
+/// `, world held`: the plugins that have another artifact, or none, and stay as they are all the same.
 fn left_alone(report: &ReloadReport) -> String {
-    let stay = |outcome| matches!(outcome, Outcome::Held | Outcome::NotReloadable);
+    let stay =
+        |outcome| matches!(outcome, Outcome::Held | Outcome::NotReloadable | Outcome::Missing);
     let plugins = report.plugins.iter().filter(|plugin| stay(plugin.outcome));
     plugins.map(|plugin| format!(", {} {}", plugin.name, plugin.outcome)).collect()
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use hotswap_build::PluginPackage;
 use hotswap_protocol::{
-    CancelParams, ErrorKind, InvokeResult, LiveSnapshot, Request, TargetParams, VaultSnapshot,
-    WireError, same_plugin,
+    CancelParams, ErrorKind, InvokeResult, LiveSnapshot, PlanParams, Request, TargetParams,
+    VaultSnapshot, WireError, same_plugin,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ impl Supervisor {
         let prober = self.options.prober.clone();
         tokio::spawn(async move {
             let preview = match client {
-                Some(client) => Preview::make(&client, &prober, false).await,
+                Some(client) => Preview::make(&client, &prober, PlanParams::default()).await,
                 None => Err(no_host()),
             };
             // The session is over when this fails.

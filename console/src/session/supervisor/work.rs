@@ -63,7 +63,9 @@ impl Supervisor {
                 self.built_since_reload = false;
                 self.begin_request(&job, reloaded)
             }
-            Job::ReloadLatest | Job::Rollback(_) => self.begin_request(&job, reloaded),
+            Job::ReloadLatest | Job::Prune(_) | Job::Rollback(_) => {
+                self.begin_request(&job, reloaded)
+            }
             Job::Free(_) => self.begin_request(&job, freed),
         }
     }

@@ -37,8 +37,8 @@ use crate::{
 };
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    Event, FreeResult, HostInfo, LiveSnapshot, PluginInfo, ReloadPlan, ReloadReport, Snapshot,
-    VaultSnapshot, VersionRef, VersionState, clock::now_ms,
+    Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PluginInfo, PruneParams, ReloadPlan,
+    ReloadReport, Snapshot, VaultSnapshot, VersionRef, VersionState, clock::now_ms,
 };
 
 /// How long a request to free a version waits for the reaper to look at it, so that the answer tells
@@ -185,14 +185,16 @@ impl Inner {
     }
 
     /// What a reload would do now.
-    pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
+    pub fn plan(&self, params: PlanParams) -> Result<ReloadPlan, EngineError> {
+        let PlanParams { latest, prune } = params;
+        let request = match (prune, latest) {
+            (true, latest) => Request::Pruning(PruneParams { latest, plugins: Vec::new() }),
+            (false, true) => Request::Latest,
+            (false, false) => Request::Changed,
+        };
         self.expect_outside_load("plan")?;
         let state = self.load_state.locked();
-        load::plan(
-            &self.load_context(),
-            &state,
-            if latest { Request::Latest } else { Request::Changed },
-        )
+        load::plan(&self.load_context(), &state, request)
     }
 
     /// Loads, with data for the plugins, or what was given last.
@@ -504,8 +506,12 @@ impl Served for Inner {
         self.load_as(if latest { Request::Latest } else { Request::Changed }, None, None)
     }
 
-    fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
-        self.plan(latest)
+    fn prune(&self, prune: PruneParams) -> Result<ReloadReport, EngineError> {
+        self.load_as(Request::Pruning(prune), None, None)
+    }
+
+    fn plan(&self, plan: PlanParams) -> Result<ReloadPlan, EngineError> {
+        self.plan(plan)
     }
 
     fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {

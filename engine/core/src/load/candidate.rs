@@ -7,7 +7,7 @@ use super::{
     find::{Found, file_name},
     stage::{Inspected, Staging},
 };
-use crate::{EngineError, Step};
+use crate::{EngineError, Step, serve::generation::Generation};
 
 /// A file in the plugin directory, read only where it is not known.
 pub(super) enum Candidate {
@@ -86,13 +86,19 @@ pub(super) fn candidates(
     Ok(candidates)
 }
 
-/// Leaves out plugins that the host did not ask for; one that it asked for must be there.
+/// Leaves out plugins that the host did not ask for; one that it asked for must be there, or serve
+/// already.
 pub(super) fn select(
     only: Option<&[String]>,
     candidates: Vec<Candidate>,
+    current: &Generation,
 ) -> Result<Vec<Candidate>, EngineError> {
     let Some(only) = only else { return Ok(candidates) };
-    let missing = only.iter().find(|name| !candidates.iter().any(|found| found.name().is(name)));
+    let is_there = |name: &str| {
+        candidates.iter().any(|found| found.name().is(name))
+            || current.versions.iter().any(|lease| lease.version().name().is(name))
+    };
+    let missing = only.iter().find(|name| !is_there(name));
     if let Some(name) = missing {
         let found: Vec<_> = candidates.iter().map(|found| found.name().as_str()).collect();
         let message = format!("the host asks for it, but there is only: {}", found.join(", "));

@@ -52,8 +52,10 @@ pub(super) enum Action {
     Hold,
     /// Nothing: the version that serves says that it may not be replaced.
     Refuse,
-    /// Retire the version that serves: its file is gone.
+    /// Retire the version that serves: its file is gone, and whoever asks for the load wants it so.
     Remove,
+    /// Nothing: its file is gone, which alone unloads nothing.
+    Miss,
 }
 
 impl Planned {
@@ -67,6 +69,7 @@ impl Planned {
             (Action::Hold, _) => Outcome::Held,
             (Action::Refuse, _) => Outcome::NotReloadable,
             (Action::Remove, _) => Outcome::Removed,
+            (Action::Miss, _) => Outcome::Missing,
         }
     }
 
@@ -90,7 +93,9 @@ impl Planned {
     fn ending(&self) -> Option<&Arc<Version>> {
         match self.action {
             Action::Load(_) | Action::Rebind { .. } | Action::Remove => self.running.as_ref(),
-            Action::Link(_) | Action::Keep(_) | Action::Hold | Action::Refuse => None,
+            Action::Link(_) | Action::Keep(_) | Action::Hold | Action::Refuse | Action::Miss => {
+                None
+            }
         }
     }
 }
@@ -109,8 +114,7 @@ impl Plan {
         }
         let mut plan = match request {
             Request::Rollback(artifact) => Self::rollback(*artifact, current, steps)?,
-            Request::Changed => Self::reload(context, state, false, current, steps, phases)?,
-            Request::Latest => Self::reload(context, state, true, current, steps, phases)?,
+            request => Self::reload(context, state, &request, current, steps, phases)?,
         };
         plan.rebind_dependents(current, context.staging, steps, phases)?;
         Ok(plan)
@@ -160,7 +164,7 @@ impl Plan {
     fn reload(
         context: &LoadContext<'_>,
         state: &LoadState,
-        latest: bool,
+        request: &Request,
         current: &Generation,
         steps: &mut Steps,
         phases: &mut Phases,
@@ -171,7 +175,7 @@ impl Plan {
             steps.thread()?;
         }
         let candidates = candidates(state, found, context.staging, phases)?;
-        let candidates = select(context.only(), candidates)?;
+        let candidates = select(context.only(), candidates, current)?;
         expect_distinct(&candidates)?;
 
         let is_there = |name: &PluginName| candidates.iter().any(|found| found.name() == name);
@@ -179,12 +183,12 @@ impl Plan {
         let gone = serving.filter(|version| !is_there(version.name())).map(|version| Planned {
             name: version.name().clone(),
             running: Some(version.clone()),
-            action: Action::Remove,
+            action: if request.prunes(version.name()) { Action::Remove } else { Action::Miss },
         });
         let mut plugins: Vec<Planned> = gone.collect();
         for candidate in candidates {
             let name = candidate.name().clone();
-            let holds = !latest && state.holds(&name, candidate.build_id());
+            let holds = !request.is_latest() && state.holds(&name, candidate.build_id());
             let running = current.lease(&name);
             let action = action(candidate, holds, running, context.staging, steps, phases)?;
             let running = running.map(|lease| lease.version().clone());
@@ -233,7 +237,7 @@ impl Plan {
     pub fn changes_nothing(&self) -> bool {
         self.plugins.iter().all(|planned| match planned.action {
             Action::Load(_) | Action::Rebind { .. } | Action::Link(_) | Action::Remove => false,
-            Action::Keep(_) | Action::Hold | Action::Refuse => true,
+            Action::Keep(_) | Action::Hold | Action::Refuse | Action::Miss => true,
         })
     }
 
@@ -272,6 +276,12 @@ impl Plan {
             elapsed_us: 0,
         });
         serving.chain(removed).collect()
+    }
+
+    /// The plugins that stay although their file is gone.
+    pub fn missing(&self) -> impl Iterator<Item = &PluginName> {
+        let missing = self.plugins.iter().filter(|it| matches!(it.action, Action::Miss));
+        missing.map(|planned| &planned.name)
     }
 
     /// The version that a rollback replaced.

@@ -1,7 +1,8 @@
 //! What consoles may ask for.
 
 use hotswap_protocol::{
-    FreeResult, HostInfo, LiveSnapshot, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot,
+    FreeResult, HostInfo, LiveSnapshot, PlanParams, PruneParams, ReloadPlan, ReloadReport,
+    Snapshot, VaultSnapshot,
 };
 
 use crate::{EngineError, Events, LoadedPlugin};
@@ -19,7 +20,9 @@ pub(crate) trait Served: Send + Sync {
 
     /// Loads what changed; with `latest` also what a rollback holds.
     fn reload(&self, latest: bool) -> Result<ReloadReport, EngineError>;
-    fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError>;
+    /// Loads what changed, and retires plugins whose artifact is gone.
+    fn prune(&self, prune: PruneParams) -> Result<ReloadReport, EngineError>;
+    fn plan(&self, plan: PlanParams) -> Result<ReloadPlan, EngineError>;
     fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError>;
     fn free(&self, target: &str) -> Result<FreeResult, EngineError>;
 }
