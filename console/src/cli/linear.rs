@@ -13,6 +13,8 @@
 //! {"event":"host_started","pid":4121}
 //! {"event":"connected","host":{"pid":4121,"socket":"…","plugin_dir":"…","staging_dir":"…",…}}
 //! {"event":"sources_changed","plugins":["world"]}
+//! {"event":"host_outdated","plugins":[]}
+//! {"event":"plugins_changed","added":["dog"],"removed":[],"plugins":["world","dog"],"plugin_packages":["…"]}
 //! {"event":"reload_finished","at_ms":…,"report":{"generation":2,"plugins":[…],…}}
 //! {"event":"log","seq":7,"level":"info","message":"…",…}
 //! {"event":"output","stream":"stdout","text":"listening on …"}
@@ -43,6 +45,7 @@ pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
     let mut lines = Lines { json, host_answers: false };
     let mut termination = Termination::listen()?;
     let mut outcome = Ok(());
+    let mut watching = false;
     loop {
         let printed = tokio::select! {
             biased;
@@ -53,7 +56,10 @@ pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
             event = session.events.recv() => match event {
                 None => break,
                 Some(event) => {
-                    if let Some(failure) = fatal(&event) {
+                    if let SessionEvent::Watching { on, .. } = event {
+                        watching = on;
+                    }
+                    if let Some(failure) = fatal(&event, watching) {
                         outcome = Err(failure);
                         end(&session.orders);
                     } else if matches!(event, SessionEvent::HostExited { expected: false, .. }) {
@@ -87,9 +93,10 @@ fn end(orders: &tokio::sync::mpsc::Sender<Order>) {
     let _ = orders.try_send(Order::End);
 }
 
-/// Without a running host there is nothing to do in a script.
-fn fatal(event: &SessionEvent) -> Option<Failure> {
+/// Without a running host there is nothing to do in a script, unless the next save may mend the host.
+fn fatal(event: &SessionEvent, watching: bool) -> Option<Failure> {
     let error = match event {
+        SessionEvent::JobFinished { job: Job::BuildHost, .. } if watching => return None,
         SessionEvent::JobFinished {
             job: Job::BuildHost | Job::StartHost,
             outcome: JobOutcome::Failed { error },
@@ -194,6 +201,22 @@ impl Lines {
             }
             SessionEvent::SourcesChanged { plugins } => {
                 format!("== sources of {} changed", plugins.join(", "))
+            }
+            SessionEvent::HostOutdated { plugins } => {
+                let shared = match plugins.as_slice() {
+                    [] => String::new(),
+                    plugins => format!(", and so are {}", plugins.join(", ")),
+                };
+                format!(
+                    "!! the host's sources changed{shared}: the host that runs is older than they are \
+                     until it is built and started anew"
+                )
+            }
+            SessionEvent::PluginsChanged { added, removed, .. } => {
+                let told = [("added", added), ("taken off", removed)];
+                let told = told.iter().filter(|(_, plugins)| !plugins.is_empty());
+                let told = told.map(|(what, plugins)| format!("{} {what}", plugins.join(", ")));
+                format!("== the list of plugins changed: {}", told.collect::<Vec<_>>().join("; "))
             }
             SessionEvent::Watching { error: Some(error), .. } => format!("!! {error}"),
             SessionEvent::Watching { mode: Watch::On, .. } => "== watching the sources".into(),

@@ -126,6 +126,23 @@ pub enum SessionEvent {
         /// The plugins' package names.
         plugins: Vec<String>,
     },
+    /// The host that runs is older than its sources.
+    HostOutdated {
+        /// The plugins whose sources changed with the host's: the host calls their new versions as it
+        /// was built before.
+        plugins: Vec<String>,
+    },
+    /// The manifests name other plugins than before.
+    PluginsChanged {
+        /// What came, by package name: it is built and loaded.
+        added: Vec<String>,
+        /// What was taken off: it is unloaded, and its artifact removed from the plugin directory.
+        removed: Vec<String>,
+        /// All package names now.
+        plugins: Vec<String>,
+        /// The directories of these packages, in the same order.
+        plugin_packages: Vec<PathBuf>,
+    },
     /// The sources are watched from now on, or no longer.
     Watching {
         /// Whether they are.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use hotswap_build::{BuildError, Cancel, HostPackage, PluginPackage, Quiet, SourceChange, Watcher};
-use hotswap_protocol::{ErrorKind, HostInfo, WireError};
+use hotswap_protocol::{ErrorKind, HostInfo, WireError, same_plugin};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -21,8 +21,12 @@ use crate::host::HostExit;
 use crate::host::client::Client;
 use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
+use manifests::Manifests;
+use outdated::HostInputs;
 use pace::Pace;
 
+mod manifests;
+mod outdated;
 mod pace;
 mod questions;
 mod recovery;
@@ -36,6 +40,8 @@ enum Report {
     Opened(Result<HostPackage, BuildError>),
     Finished(JobOutcome, Product),
     SourcesChanged(SourceChange),
+    /// The manifests were read again.
+    Reopened(Result<HostPackage, BuildError>),
     Exited(HostExit),
     /// The host that was attached to came back as another process.
     CameBack(HostInfo),
@@ -44,7 +50,7 @@ enum Report {
 /// What a finished job leaves to build upon.
 enum Product {
     Nothing,
-    Executable(PathBuf),
+    Executable(PathBuf, HostInputs),
     Artifact,
 }
 
@@ -56,6 +62,12 @@ struct Supervisor {
     report_link: mpsc::Sender<LinkEvent>,
     package: Option<HostPackage>,
     executable: Option<PathBuf>,
+    /// The manifests as they were when they were read last.
+    manifests: Manifests,
+    /// What the host's program was compiled from.
+    host_inputs: HostInputs,
+    /// Whether the host that runs is older than its sources.
+    is_outdated: bool,
     plugin_dir: Option<PathBuf>,
     watcher: Option<Watcher>,
     watch: Watch,
@@ -105,6 +117,9 @@ pub(super) async fn supervise(
         report_link,
         package: None,
         executable: None,
+        manifests: Manifests::default(),
+        host_inputs: HostInputs::default(),
+        is_outdated: false,
         watcher: None,
         watch: Watch::Off,
         queue: VecDeque::new(),
@@ -205,6 +220,8 @@ impl Supervisor {
             plugin_packages: package.plugins.iter().map(|it| it.dir.clone()).collect(),
         })
         .await;
+        self.manifests = Manifests::of(&package);
+        manifests::remove_unlisted(&package);
         self.package = Some(package);
         self.queue.push_back(Job::BuildHost);
         self.queue.extend(plugins.into_iter().map(Job::BuildPlugin));
@@ -310,8 +327,11 @@ impl Supervisor {
         if self.package.is_some() {
             self.queue.push_back(Job::BuildHost);
         }
-        if self.package.is_some() {
+        if let Some(package) = &self.package {
             self.queue.push_back(Job::MendArtifacts);
+            let chosen = |name: &str| builds.iter().any(|it| same_plugin(&it.plugin, name));
+            let others = package.plugins.iter().filter(|plugin| !chosen(&plugin.name));
+            self.queue.extend(others.map(|plugin| Job::BuildPlugin(plugin.name.clone())));
         }
         if !builds.is_empty() {
             self.queue.push_back(Job::Install(builds));
@@ -333,7 +353,7 @@ impl Supervisor {
                 // The session is over when this fails.
                 let _ = report.blocking_send(Report::SourcesChanged(change));
             };
-            match Watcher::new(&package.plugins, Quiet::default(), on_change) {
+            match Watcher::new(&outdated::watched(package), Quiet::default(), on_change) {
                 Ok(watcher) => self.watcher = Some(watcher),
                 Err(failure) => error = Some(failure.to_string()),
             }
@@ -358,30 +378,48 @@ impl Supervisor {
             }
             Report::Finished(outcome, product) => {
                 match product {
-                    Product::Executable(path) => self.executable = Some(path),
+                    Product::Executable(path, inputs) => {
+                        self.executable = Some(path);
+                        self.host_inputs = inputs;
+                    }
                     Product::Artifact => self.built_since_reload = true,
                     Product::Nothing => {}
                 }
                 self.finish(outcome).await;
             }
             Report::SourcesChanged(change) if self.watcher.is_some() => {
-                let SourceChange { plugins, noticed } = change;
-                self.tell(SessionEvent::SourcesChanged { plugins: plugins.clone() }).await;
-                self.cancel_outdated_build(&plugins);
-                self.saves.extend(plugins.iter().map(|plugin| (plugin.clone(), noticed)));
-                self.queue.retain(|job| *job != Job::ReloadIfBuilt);
-                self.queue_builds(plugins).await;
-                if self.watch == Watch::On {
-                    self.queue.push_back(Job::ReloadIfBuilt);
-                }
+                self.sources_changed(change).await;
             }
             Report::SourcesChanged(_) => {}
+            Report::Reopened(package) => self.reopened(package).await,
             Report::Exited(exit) => self.exited(exit).await,
             Report::CameBack(host) if self.ending.is_none() => {
                 self.connect(HostChoice::Socket(host.socket.clone()), host.pid);
                 self.attached = Some(host);
             }
             Report::CameBack(_) => {}
+        }
+    }
+
+    async fn sources_changed(&mut self, change: SourceChange) {
+        let SourceChange { mut plugins, noticed } = change;
+        let is_hosts = plugins.iter().any(|name| name == outdated::HOST);
+        plugins.retain(|name| name != outdated::HOST);
+        self.read_changed_manifests();
+        if is_hosts {
+            self.host_sources_changed(&plugins).await;
+        }
+        if plugins.is_empty() {
+            return;
+        }
+        self.tell(SessionEvent::SourcesChanged { plugins: plugins.clone() }).await;
+        self.cancel_outdated_build(&plugins);
+        self.saves.extend(plugins.iter().map(|plugin| (plugin.clone(), noticed)));
+        self.queue.retain(|job| *job != Job::ReloadIfBuilt);
+        plugins.extend(self.missing_artifacts());
+        self.queue_builds(plugins).await;
+        if self.watch == Watch::On {
+            self.queue.push_back(Job::ReloadIfBuilt);
         }
     }
 

@@ -40,6 +40,8 @@ pub struct HostPackage {
     pub plugin_dir: PathBuf,
     /// Its plugins, in the order of the manifest.
     pub plugins: Vec<PluginPackage>,
+    /// The directories of the package and of all its path dependencies, sorted.
+    pub source_dirs: Vec<PathBuf>,
     /// The largest number of packages that a build of it compiles, itself included.
     pub package_count: usize,
 }
@@ -99,10 +101,35 @@ impl HostPackage {
             manifest_path: package.manifest_path.clone().into(),
             workspace_root: workspace.root(),
             plugins,
+            source_dirs: source_dirs(&workspace, package),
             package_count: 1 + workspace.dependencies(package).len(),
             target_dir,
         })
     }
+
+    /// What a [`Watcher`](crate::Watcher) takes to watch the host's own sources too. Changes of them
+    /// are reported under `name`, which is to differ from the plugins' names.
+    pub fn watched_as(&self, name: &str) -> PluginPackage {
+        PluginPackage {
+            name: name.to_owned(),
+            dir: self.dir.clone(),
+            manifest_path: self.manifest_path.clone(),
+            workspace_root: self.workspace_root.clone(),
+            target_dir: self.target_dir.clone(),
+            source_dirs: self.source_dirs.clone(),
+            included: IncludedFiles::default(),
+            package_count: self.package_count,
+        }
+    }
+}
+
+/// The directories of a package and of all its path dependencies, sorted.
+fn source_dirs(workspace: &Workspace, package: &Package) -> Vec<PathBuf> {
+    let dependencies = workspace.dependencies(package);
+    let local = dependencies.iter().filter(|package| package.source.is_none());
+    let mut dirs: BTreeSet<_> = local.map(|package| dir_of(package)).collect();
+    dirs.insert(dir_of(package));
+    dirs.into_iter().collect()
 }
 
 impl PluginPackage {
@@ -162,19 +189,15 @@ impl PluginPackage {
         }
         refuse_plugin_dependency(workspace, package, "a plugin must not depend on another plugin")?;
 
-        let dependencies = workspace.dependencies(package);
-        let local = dependencies.iter().filter(|package| package.source.is_none());
-        let mut source_dirs: BTreeSet<_> = local.map(|package| dir_of(package)).collect();
-        source_dirs.insert(dir_of(package));
         Ok(Self {
             name: package.name.to_string(),
             dir: dir_of(package),
             manifest_path: package.manifest_path.clone().into(),
             workspace_root: workspace.root(),
             target_dir: workspace.target_dir(),
-            source_dirs: source_dirs.into_iter().collect(),
+            source_dirs: source_dirs(workspace, package),
             included: IncludedFiles::of(package)?,
-            package_count: 1 + dependencies.len(),
+            package_count: 1 + workspace.dependencies(package).len(),
         })
     }
 }

@@ -112,6 +112,28 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.say(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
         }
+        SessionEvent::HostOutdated { plugins } => {
+            let shared = match plugins.as_slice() {
+                [] => String::new(),
+                plugins => format!(", with {}", plugins.join(", ")),
+            };
+            let restart = state.key_of(&Action::Restart);
+            let text = format!(
+                "the host is older than its sources{shared}: {restart} builds and restarts it"
+            );
+            marker(state, text.clone());
+            state.warn(text);
+        }
+        SessionEvent::PluginsChanged { added, removed, plugins, plugin_packages } => {
+            state.host.packages = plugins;
+            state.host.package_dirs = plugin_packages;
+            let told = [("added", added), ("taken off", removed)];
+            for (what, names) in told.iter().filter(|(_, names)| !names.is_empty()) {
+                let text = format!("{} {what} in the host's manifest", names.join(", "));
+                marker(state, text.clone());
+                state.say(text);
+            }
+        }
         SessionEvent::Watching { mode, error, .. } => {
             state.host.watch = mode;
             if let Some(error) = error {

@@ -10,6 +10,7 @@ use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport, VersionState, env};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use super::outdated::HostInputs;
 use super::{Product, Report, RunningJob, Supervisor, find};
 use crate::format;
 use crate::host::socket::{self, HostChoice};
@@ -75,12 +76,24 @@ impl Supervisor {
             return Err(JobOutcome::failed(ErrorKind::Build, "this host has no package to build"));
         };
         let (events, report) = (self.events.clone(), self.report.clone());
+        let manifests = self.manifests.clone();
         tokio::task::spawn_blocking(move || {
+            let package = match manifests.reopened(&package) {
+                Some(Ok(changed)) => {
+                    // The session is over when this fails.
+                    let _ = report.blocking_send(Report::Reopened(Ok(changed.clone())));
+                    changed
+                }
+                // Cargo tells what is wrong with a manifest.
+                Some(Err(_)) | None => package,
+            };
             let mut on_message = forward(&events, &package.name);
             let built = build_host(&package, &BuildOptions::default(), &cancel, &mut on_message);
             let (outcome, product) = match built {
                 Ok(path) => {
-                    (JobOutcome::done(path.display().to_string()), Product::Executable(path))
+                    let inputs = HostInputs::of(&path);
+                    let summary = path.display().to_string();
+                    (JobOutcome::done(summary), Product::Executable(path, inputs))
                 }
                 Err(error) => (error.into(), Product::Nothing),
             };
@@ -195,6 +208,7 @@ impl Supervisor {
             }
         });
         self.process = Some(process);
+        self.is_outdated = false;
         // What is in the plugin directory is loaded by the start itself.
         self.built_since_reload = false;
         self.connect(HostChoice::Socket(socket::of_process(pid)), pid);
@@ -233,7 +247,7 @@ impl Supervisor {
 
     pub(super) async fn finish(&mut self, outcome: JobOutcome) {
         let Some(RunningJob { job, started, .. }) = self.running.take() else { return };
-        // Without its host there is nothing to start; an earlier build of it will do.
+        // Without its host there is nothing to start; an earlier build of it will do. A save builds it.
         if job == Job::BuildHost && self.executable.is_none() {
             self.queue.retain(|waiting| *waiting != Job::StartHost);
         }
