@@ -25,6 +25,7 @@
 
 mod args;
 mod build;
+mod clean;
 pub(crate) mod console;
 mod generate;
 mod host;
@@ -45,6 +46,7 @@ use crate::compare::probe;
 use crate::failure::Failure;
 
 pub use args::{Arguments, Command};
+pub(crate) use clean::without_cargo;
 
 /// The name this program gives itself when it says hello.
 pub const CLIENT_NAME: &str = "hotswap";
@@ -52,6 +54,9 @@ pub const CLIENT_NAME: &str = "hotswap";
 /// Runs `hotswap` with the arguments of this process.
 pub fn main() -> ExitCode {
     if let Some(code) = probe::serve() {
+        return code;
+    }
+    if let Some(code) = without_cargo() {
         return code;
     }
     let arguments = Arguments::parse();

@@ -5,6 +5,7 @@
 //! and log lines come out, each over a bounded channel of its own. The screen and `hotswap run`
 //! are its two users.
 
+mod cargo_flags;
 mod event;
 mod job;
 mod last_calls;
@@ -80,6 +81,8 @@ pub struct Options {
     pub plugin_dir: Option<PathBuf>,
     /// What the host gets on its command line.
     pub host_arguments: Vec<String>,
+    /// More flags for cargo, after those of the host's manifest.
+    pub cargo_flags: Vec<String>,
     /// What a save does.
     pub watch: Watch,
     /// The name that the session gives itself when it says hello.
@@ -137,6 +140,10 @@ pub enum Order {
     Build(Vec<String>),
     /// Ask the host something; reload and free are jobs, the others are answered at once.
     Operate(Operation),
+    /// Write this on the host's standard input.
+    Input(Vec<u8>),
+    /// Close the host's standard input.
+    EndInput,
     /// Cancel the calls that run.
     CancelCalls,
     /// Keep a version loaded, `world@3`, so that it can be called when another one serves.

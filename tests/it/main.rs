@@ -34,6 +34,7 @@ mod linked;
 mod live;
 mod load;
 mod probe;
+mod projects;
 mod refused;
 mod reloading;
 mod rollback;

@@ -110,6 +110,7 @@ fn account_for_lines(this: &Path) -> Outcome<()> {
             target: Target::Executable(this.to_owned()),
             plugin_dir: None,
             host_arguments: host::arguments(FLOOD, Some(COUNTED)),
+            cargo_flags: Vec::new(),
             watch: Watch::Off,
             client_name: "responsiveness",
             prober: Prober::this_program(),

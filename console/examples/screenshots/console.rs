@@ -38,6 +38,7 @@ impl Console {
             plugin_dir: None,
             host_arguments: vec!["--port".into(), "0".into()],
             // A build of its own would take the place of the one that is to be reloaded.
+            cargo_flags: Vec::new(),
             watch: Watch::Off,
             client_name: "screenshots",
             prober: Prober::this_program(),

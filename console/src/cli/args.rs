@@ -18,8 +18,9 @@ use crate::session::Watch;
                   3 no host runs, or several do and --host chose none."
 )]
 pub struct Arguments {
-    /// The host to talk to, when several run: its process id or its socket.
-    #[arg(long, global = true, value_name = "PID|SOCKET")]
+    /// The host to talk to, when several run: its name, its process id or its socket. Without it the
+    /// host of the project is meant that the current directory is in, if one runs.
+    #[arg(long, global = true, value_name = "NAME|PID|SOCKET")]
     pub host: Option<HostChoice>,
     /// What to do.
     #[command(subcommand)]
@@ -101,9 +102,9 @@ pub struct BuildArguments {
     pub plugin_dir: PathBuf,
     /// Where the artifact goes, as `<plugin>.so`; with `--static-linking`, the generated crate.
     pub out_dir: PathBuf,
-    /// Build with optimizations.
-    #[arg(long)]
-    pub release: bool,
+    /// How cargo builds.
+    #[command(flatten)]
+    pub cargo: CargoArguments,
     /// Go through cargo also where only sources changed.
     #[arg(long)]
     pub no_replay: bool,
@@ -156,12 +157,81 @@ pub struct RunArguments {
     /// What a save does.
     #[command(flatten)]
     pub watch: WatchArguments,
+    /// How cargo builds.
+    #[command(flatten)]
+    pub cargo: CargoArguments,
     /// How to print the answer.
     #[command(flatten)]
     pub output: OutputArguments,
     /// Arguments for the host.
     #[arg(last = true, value_name = "HOST ARGS")]
     pub host_arguments: Vec<String>,
+}
+
+/// Cargo's own flags, for the host and, as far as they apply to any package, for its plugins.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Flags of cargo")]
+pub struct CargoArguments {
+    /// Build with the profile `release`.
+    #[arg(long, short, conflicts_with = "profile")]
+    release: bool,
+    /// Build with this profile.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Turn these features of the host's package on.
+    #[arg(long, short = 'F', value_name = "FEATURES")]
+    features: Vec<String>,
+    /// Turn all features of the host's package on.
+    #[arg(long)]
+    all_features: bool,
+    /// Turn the default features of the host's package off.
+    #[arg(long)]
+    no_default_features: bool,
+    /// Run this program of the host's package.
+    #[arg(long, value_name = "NAME")]
+    bin: Option<String>,
+    /// Refuse to change `Cargo.lock`.
+    #[arg(long)]
+    locked: bool,
+    /// Do without the network.
+    #[arg(long)]
+    offline: bool,
+    /// Build in this directory.
+    #[arg(long, value_name = "DIR")]
+    target_dir: Option<String>,
+    /// Override a value of cargo's configuration, or read this file of it too.
+    #[arg(long, value_name = "KEY=VALUE|PATH")]
+    config: Vec<String>,
+}
+
+impl CargoArguments {
+    /// The directory to build in; `None` for cargo's own choice. A relative one is taken from the
+    /// current directory.
+    pub fn take_target_dir(&mut self) -> Option<PathBuf> {
+        self.target_dir.take().and_then(|dir| std::path::absolute(dir).ok())
+    }
+
+    /// The flags as cargo takes them.
+    pub fn flags(&self) -> Vec<String> {
+        let switches = [
+            ("--release", self.release),
+            ("--all-features", self.all_features),
+            ("--no-default-features", self.no_default_features),
+            ("--locked", self.locked),
+            ("--offline", self.offline),
+        ];
+        let switches = switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned());
+        let value = |name: &str, value: &String| [name.to_owned(), value.clone()];
+        let values = [
+            ("--profile", &self.profile),
+            ("--bin", &self.bin),
+            ("--target-dir", &self.target_dir),
+        ];
+        let values = values.into_iter().filter_map(|(name, it)| Some(value(name, it.as_ref()?)));
+        let features = self.features.iter().map(|it| value("--features", it));
+        let configs = self.config.iter().map(|it| value("--config", it));
+        switches.chain(values.chain(features).chain(configs).flatten()).collect()
+    }
 }
 
 /// What a save does.

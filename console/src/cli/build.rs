@@ -121,9 +121,13 @@ fn build_and_install(
         let _ = writeln!(io::stderr(), "`{}` can be built as a plugin", plugin.name);
         return Ok(None);
     }
+    let mut cargo = arguments.cargo.clone();
+    if let Some(target_dir) = cargo.take_target_dir() {
+        plugin.target_dir = target_dir;
+    }
+    let cargo_flags = [cargo.flags(), arguments.cargo_flags.clone()].concat();
     let options = BuildOptions {
-        release: arguments.release,
-        cargo_flags: arguments.cargo_flags.clone(),
+        cargo_flags,
         no_replay: arguments.no_replay,
         live_prefix: arguments.live_prefix.clone(),
         leave_temps: arguments.leave_temps,

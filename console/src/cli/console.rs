@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::args::WatchArguments;
+use super::args::{CargoArguments, WatchArguments};
 use crate::host::socket::HostChoice;
 
 /// See and steer a host and its plugins: build, reload, invoke, free, read its log.
@@ -20,6 +20,8 @@ pub(crate) struct Arguments {
     pub plugins: Option<PathBuf>,
     #[command(flatten)]
     pub watch: WatchArguments,
+    #[command(flatten)]
+    pub cargo: CargoArguments,
     /// One line an event instead of a screen.
     #[arg(long, global = true)]
     pub plain: bool,
@@ -34,8 +36,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Attach to a host that runs already; without an argument, to the only one or the one picked.
     Attach {
-        /// The host's process id or socket.
-        #[arg(value_name = "PID|SOCKET")]
+        /// The host's name, process id or socket.
+        #[arg(value_name = "NAME|PID|SOCKET")]
         host: Option<HostChoice>,
     },
 }

@@ -22,7 +22,7 @@
 //! {"event":"ended"}
 //! ```
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use hotswap_protocol::{ErrorKind, Event, WireError};
@@ -43,6 +43,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
     let mut session = session::start(options);
     let mut lines = Lines { json, host_answers: false };
+    if may_read_input() {
+        relay_input(session.orders.clone());
+    }
     let mut termination = Termination::listen()?;
     let mut outcome = Ok(());
     let mut watching = false;
@@ -86,6 +89,32 @@ pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
         }
     }
     outcome
+}
+
+/// Whether reading the standard input does not stop this process: the terminal stops those that read
+/// from it in the background.
+fn may_read_input() -> bool {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name before the state may have any sign in it.
+    let fields: Vec<&str> =
+        stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
+    let (group, foreground) = (fields.get(2), fields.get(5));
+    !io::stdin().is_terminal() || (group.is_some() && group == foreground)
+}
+
+/// Hands what is typed on to the host. The thread ends with the process, or at the end of the input.
+fn relay_input(orders: tokio::sync::mpsc::Sender<Order>) {
+    std::thread::spawn(move || {
+        let mut input = io::stdin().lock();
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = input.read(&mut bytes) {
+            if orders.blocking_send(Order::Input(bytes[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+        // It fails when the session has ended.
+        let _ = orders.blocking_send(Order::EndInput);
+    });
 }
 
 fn end(orders: &tokio::sync::mpsc::Sender<Order>) {
@@ -202,6 +231,7 @@ impl Lines {
             SessionEvent::SourcesChanged { plugins } => {
                 format!("== sources of {} changed", plugins.join(", "))
             }
+            SessionEvent::HostKilled { reason } => format!("!! {reason}: SIGKILL"),
             SessionEvent::HostOutdated { plugins } => {
                 let shared = match plugins.as_slice() {
                     [] => String::new(),

@@ -11,6 +11,7 @@ pub(super) async fn run(arguments: RunArguments) -> Result<(), Failure> {
         target: Target::at(arguments.path)?,
         plugin_dir: arguments.plugins,
         host_arguments: arguments.host_arguments,
+        cargo_flags: arguments.cargo.flags(),
         watch: arguments.watch.mode(),
         client_name: CLIENT_NAME,
         prober: Prober::this_program(),

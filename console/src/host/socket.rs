@@ -42,13 +42,17 @@ pub fn of_process(pid: u32) -> PathBuf {
     directory().join(format!("{pid}.sock"))
 }
 
-/// Which host is meant: `--host PID|SOCKET`.
+/// Which host is meant: `--host NAME|PID|SOCKET`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostChoice {
     /// The host with this process id, at its usual socket.
     Process(u32),
     /// The host at this socket.
     Socket(PathBuf),
+    /// The host that runs in the project of this name, or is called so.
+    Named(String),
+    /// The host that this process is, or that it has started.
+    Started(u32),
 }
 
 impl FromStr for HostChoice {
@@ -59,9 +63,12 @@ impl FromStr for HostChoice {
             return Ok(Self::Process(pid));
         }
         if text.is_empty() {
-            return Err("expected a process id or the path of a socket".into());
+            return Err("expected a name, a process id or the path of a socket".into());
         }
-        Ok(Self::Socket(text.into()))
+        if text.contains('/') || Path::new(text).exists() {
+            return Ok(Self::Socket(text.into()));
+        }
+        Ok(Self::Named(text.to_owned()))
     }
 }
 
@@ -70,17 +77,22 @@ impl HostChoice {
     pub fn socket(&self) -> PathBuf {
         match self {
             Self::Process(pid) => of_process(*pid),
+            Self::Started(pid) => of_process(started_by(*pid)),
             Self::Socket(path) => path.clone(),
+            Self::Named(name) => directory().join(name),
         }
     }
 
     fn no_host(&self, reason: &io::Error) -> WireError {
         let message = match self {
-            Self::Process(pid) => format!(
+            Self::Process(pid) | Self::Started(pid) => format!(
                 "no host with process id {pid} listens at {}: {reason}. \
                  `hotswap hosts` lists those that run",
                 self.socket().display()
             ),
+            Self::Named(name) => {
+                format!("no host is called {name}. `hotswap hosts` lists those that run")
+            }
             Self::Socket(path) => format!(
                 "no host listens at {}: {reason}. `hotswap hosts` lists those that run",
                 path.display()
@@ -91,7 +103,14 @@ impl HostChoice {
 
     /// Connects to this host; a socket that nobody listens at any more is removed.
     pub async fn connect(&self, client_name: &str) -> Result<Connected, WireError> {
-        if matches!(self, Self::Process(_)) {
+        if let Self::Named(name) = self {
+            return choose(
+                running(client_name).await,
+                |host| host.name == *name,
+                || self.no_host(&io::ErrorKind::NotFound.into()),
+            );
+        }
+        if matches!(self, Self::Process(_) | Self::Started(_)) {
             runtime_dir().check().map_err(|error| self.no_host(&error))?;
         }
         match open(&self.socket()).await {
@@ -112,9 +131,25 @@ pub async fn connect(
     if let Some(choice) = choice {
         return choice.connect(client_name).await;
     }
-    let mut found = running(client_name).await;
+    let found = running(client_name).await;
+    let here = std::env::current_dir().unwrap_or_default();
+    let of_project = |host: &HostInfo| is_in_project(host, &here);
+    if found.len() > 1 && found.iter().filter(|(client, _)| of_project(client.host())).count() == 1
+    {
+        return choose(found, of_project, no_host_runs);
+    }
+    choose(found, |_| true, no_host_runs)
+}
+
+/// The only one of these hosts that is meant.
+fn choose(
+    mut found: Vec<Connected>,
+    is_meant: impl Fn(&HostInfo) -> bool,
+    none: impl Fn() -> WireError,
+) -> Result<Connected, WireError> {
+    found.retain(|(client, _)| is_meant(client.host()));
     match found.len() {
-        0 => Err(no_host_runs()),
+        0 => Err(none()),
         1 => Ok(found.remove(0)),
         count => {
             let hosts: Vec<_> = found
@@ -127,6 +162,46 @@ pub async fn connect(
             ))
         }
     }
+}
+
+/// Whether a host runs in the project of a directory: its program, its working directory or its plugin
+/// directory is in the workspace that the directory is in.
+fn is_in_project(host: &HostInfo, dir: &Path) -> bool {
+    let Some(project) = project_of(dir) else { return false };
+    let link = |name: &str| std::fs::read_link(format!("/proc/{}/{name}", host.pid)).ok();
+    let places = [link("exe"), link("cwd"), Some(host.plugin_dir.clone())];
+    places.into_iter().flatten().any(|place| place.starts_with(project))
+}
+
+/// The root of the workspace that a directory is in; the package's where it is in no workspace.
+fn project_of(dir: &Path) -> Option<&Path> {
+    let manifest = |dir: &Path| std::fs::read_to_string(dir.join("Cargo.toml")).ok();
+    let is_workspace = |dir: &&Path| {
+        let manifest = manifest(dir).and_then(|text| text.parse::<toml::Table>().ok());
+        manifest.is_some_and(|manifest| manifest.contains_key("workspace"))
+    };
+    let workspace = dir.ancestors().find(is_workspace);
+    workspace.or_else(|| dir.ancestors().find(|dir| manifest(dir).is_some()))
+}
+
+/// The process that has a socket among this one and those that it started, directly or not; this one
+/// if none has.
+fn started_by(pid: u32) -> u32 {
+    if of_process(pid).exists() {
+        return pid;
+    }
+    let pids = sockets().into_iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
+    pids.into_iter().find(|&other| is_started_by(other, pid)).unwrap_or(pid)
+}
+
+fn is_started_by(mut pid: u32, by: u32) -> bool {
+    while pid > 1 && pid != by {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name before the state may have any sign in it.
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        pid = parent.and_then(|parent| parent.parse().ok()).unwrap_or(0);
+    }
+    pid == by
 }
 
 /// Says that no host of this user runs, and how one is started.

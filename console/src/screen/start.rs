@@ -18,6 +18,9 @@ pub fn main() -> ExitCode {
     if let Some(code) = probe::serve() {
         return code;
     }
+    if let Some(code) = cli::without_cargo() {
+        return code;
+    }
     let arguments = parse();
     terminal::restore_on_panic();
     let outcome = cli::runtime().and_then(|runtime| {
@@ -54,6 +57,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         target,
         plugin_dir: arguments.plugins,
         host_arguments: arguments.host_arguments,
+        cargo_flags: arguments.cargo.flags(),
         watch: arguments.watch.mode(),
         client_name: CLIENT_NAME,
         prober: probe::Prober::this_program(),

@@ -121,6 +121,11 @@ pub enum SessionEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         calls: Option<Vec<InFlightCall>>,
     },
+    /// The host, or what it started, was ended with SIGKILL.
+    HostKilled {
+        /// Why.
+        reason: String,
+    },
     /// Sources changed; their plugins are built, and reloaded where that is wanted.
     SourcesChanged {
         /// The plugins' package names.

@@ -1,55 +1,104 @@
-//! The host's process.
+//! The host's process, and those that it started.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use hotswap_build::HostPackage;
 use hotswap_protocol::env;
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::event::{LogLine, OutputStream};
+use super::event::{LogLine, OutputStream, SessionEvent};
 use super::output::drain;
 use crate::host::HostExit;
 use crate::host::socket::process_lives;
 
-/// How long a host may take to end after SIGTERM.
+/// How long a host may take to end after SIGTERM, and then what it started.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How often is looked whether what the host started has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A host that the session started; dropping it does not end the host.
 pub(super) struct HostProcess {
     pub pid: u32,
     stop: CancellationToken,
+    /// What is written on its standard input; `None` once that is closed.
+    input: Option<mpsc::UnboundedSender<Vec<u8>>>,
+}
+
+/// Cargo, to run the host that was just built: so it has the environment, the library path, the runner
+/// and the toolchain that cargo gives it.
+pub(super) fn cargo_run(package: &HostPackage, flags: &[String]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["run", "--quiet", "--package", &package.name, "--bin", &package.bin]);
+    command.arg("--manifest-path").arg(&package.manifest_path);
+    command.arg("--target-dir").arg(&package.target_dir);
+    for config in configurations(&package.dir) {
+        command.arg("--config").arg(config);
+    }
+    command.args(flags).arg("--");
+    command
+}
+
+/// The configurations of cargo that it would find in `dir` and does not find in the directory of this
+/// process, the nearest last.
+fn configurations(dir: &Path) -> Vec<PathBuf> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let others = dir.ancestors().filter(|ancestor| !here.starts_with(ancestor));
+    let files = others.filter_map(|ancestor| {
+        let names = [".cargo/config.toml", ".cargo/config"];
+        names.iter().map(|name| ancestor.join(name)).find(|file| file.is_file())
+    });
+    let mut files: Vec<PathBuf> = files.collect();
+    files.reverse();
+    files
+}
+
+/// A program as it is, with an environment that it had before, if it ran before.
+pub(super) fn direct(executable: &Path, environment: &[(OsString, OsString)]) -> Command {
+    let mut command = Command::new(executable);
+    if !environment.is_empty() {
+        command.env_clear().envs(environment.iter().cloned());
+    }
+    command
+}
+
+/// The environment that a process was started with; empty if that cannot be read.
+pub(super) fn environment_of(pid: u32) -> Vec<(OsString, OsString)> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let variables = environment.split(|&byte| byte == 0).filter_map(|variable| {
+        let at = variable.iter().position(|&byte| byte == b'=')?;
+        let (name, value) = (&variable[..at], &variable[at + 1..]);
+        Some((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned()))
+    });
+    variables.collect()
 }
 
 impl HostProcess {
-    /// Starts the host, which finds the directories in its environment; the receiver hears how it
-    /// ended.
+    /// Starts the host in a process group of its own; the receiver hears how it ended.
     pub fn start(
-        executable: &Path,
-        arguments: &[String],
-        directories: [(&str, Option<&Path>); 2],
+        mut command: Command,
+        events: &mpsc::Sender<SessionEvent>,
         logs: &mpsc::Sender<LogLine>,
     ) -> io::Result<(Self, oneshot::Receiver<HostExit>)> {
-        let mut command = Command::new(executable);
         command
-            .args(arguments)
             .env(env::CONSOLE, "1")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Ctrl-C in the terminal is for the session, which then ends the host in its way.
             .process_group(0)
             .kill_on_drop(true);
-        for (name, directory) in directories {
-            if let Some(directory) = directory {
-                command.env(name, directory);
-            }
-        }
         let mut child = command.spawn()?;
         let pid = child.id().unwrap_or_default();
         if let Some(stdout) = child.stdout.take() {
@@ -58,10 +107,15 @@ impl HostProcess {
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(drain(stderr, OutputStream::Stderr, logs.clone()));
         }
+        let input = child.stdin.take().map(|stdin| {
+            let (input, lines) = mpsc::unbounded_channel();
+            tokio::spawn(write_all(stdin, lines));
+            input
+        });
         let stop = CancellationToken::new();
         let (exited, exit) = oneshot::channel();
-        tokio::spawn(wait(child, stop.clone(), exited));
-        Ok((Self { pid, stop }, exit))
+        tokio::spawn(wait(child, stop.clone(), events.clone(), exited));
+        Ok((Self { pid, stop, input }, exit))
     }
 
     /// Whether the process runs.
@@ -73,31 +127,94 @@ impl HostProcess {
     pub fn stop(&self) {
         self.stop.cancel();
     }
+
+    /// Writes on the host's standard input, as soon as the host reads it.
+    pub fn write(&self, bytes: Vec<u8>) {
+        if let Some(input) = &self.input {
+            // A host that has closed its input does not want it.
+            let _ = input.send(bytes);
+        }
+    }
+
+    /// Closes the host's standard input, once it has read what was written.
+    pub fn end_input(&mut self) {
+        self.input = None;
+    }
 }
 
-async fn wait(mut child: Child, stop: CancellationToken, exited: oneshot::Sender<HostExit>) {
+async fn write_all(mut stdin: ChildStdin, mut lines: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(bytes) = lines.recv().await {
+        if stdin.write_all(&bytes).await.is_err() || stdin.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn wait(
+    mut child: Child,
+    stop: CancellationToken,
+    events: mpsc::Sender<SessionEvent>,
+    exited: oneshot::Sender<HostExit>,
+) {
+    let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
     let status = tokio::select! {
         status = child.wait() => status,
-        () = stop.cancelled() => end(&mut child).await,
+        () = stop.cancelled() => end(&mut child, group, &events).await,
     };
     let exit = match status {
         Ok(status) => HostExit { code: status.code(), signal: status.signal() },
         Err(_) => HostExit { code: None, signal: None },
     };
+    if let Some(group) = group {
+        end_group(group, &events).await;
+    }
     // Nobody listens when the session has been dropped.
     let _ = exited.send(exit);
 }
 
-async fn end(child: &mut Child) -> io::Result<std::process::ExitStatus> {
-    // Not reaped yet, so the id is still this child's.
-    if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
-        let _ = kill_process(pid, Signal::TERM);
+async fn end(
+    child: &mut Child,
+    group: Option<Pid>,
+    events: &mpsc::Sender<SessionEvent>,
+) -> io::Result<std::process::ExitStatus> {
+    // Not reaped yet, so the id is still this child's. A program that runs the host need not hand a
+    // signal on, so all of its group get it.
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::TERM);
     }
     match tokio::time::timeout(STOP_GRACE, child.wait()).await {
         Ok(status) => status,
         Err(_) => {
+            let what = "the host did not end within 5 s of SIGTERM";
+            tell_killed(what, events).await;
+            if let Some(group) = group {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
             child.start_kill()?;
             child.wait().await
         }
     }
+}
+
+/// Ends what the host has started and left. The group keeps its id while one of them runs.
+async fn end_group(group: Pid, events: &mpsc::Sender<SessionEvent>) {
+    if test_kill_process_group(group).is_err() {
+        return;
+    }
+    let _ = kill_process_group(group, Signal::TERM);
+    let deadline = Instant::now() + STOP_GRACE;
+    while test_kill_process_group(group).is_ok() {
+        if Instant::now() > deadline {
+            let what = "processes that the host started did not end within 5 s of SIGTERM";
+            tell_killed(what, events).await;
+            let _ = kill_process_group(group, Signal::KILL);
+            return;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn tell_killed(reason: &str, events: &mpsc::Sender<SessionEvent>) {
+    // The session is over when this fails.
+    let _ = events.send(SessionEvent::HostKilled { reason: reason.to_owned() }).await;
 }

@@ -1,6 +1,7 @@
 //! The session's loop: it alone decides what happens next.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -9,11 +10,12 @@ use hotswap_protocol::{ErrorKind, HostInfo, WireError, same_plugin};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::cargo_flags::CargoFlags;
 use super::event::{LogLine, SessionEvent};
 use super::job::{Job, JobOutcome};
 use super::last_calls::LastCalls;
 use super::link::{self, LinkEvent};
-use super::process::HostProcess;
+use super::process::{self, HostProcess};
 use super::store::StoredChoice;
 use super::successor;
 use super::{Options, Order, Target, Watch};
@@ -61,7 +63,14 @@ struct Supervisor {
     report: mpsc::Sender<Report>,
     report_link: mpsc::Sender<LinkEvent>,
     package: Option<HostPackage>,
+    flags: CargoFlags,
     executable: Option<PathBuf>,
+    /// Whether that is what the last build of the host made.
+    is_built: bool,
+    /// The environment that cargo gave the host when it ran last.
+    environment: Vec<(OsString, OsString)>,
+    /// Whether the host's standard input is closed.
+    input_ended: bool,
     /// The manifests as they were when they were read last.
     manifests: Manifests,
     /// What the host's program was compiled from.
@@ -116,7 +125,11 @@ pub(super) async fn supervise(
         report,
         report_link,
         package: None,
+        flags: CargoFlags::default(),
         executable: None,
+        is_built: false,
+        environment: Vec::new(),
+        input_ended: false,
         manifests: Manifests::default(),
         host_inputs: HostInputs::default(),
         is_outdated: false,
@@ -207,6 +220,8 @@ impl Supervisor {
     }
 
     async fn opened(&mut self, mut package: HostPackage) {
+        self.flags = CargoFlags::for_package(&package, &self.options.cargo_flags);
+        self.flags.apply(&mut package);
         if let Some(plugin_dir) = &self.plugin_dir {
             package.plugin_dir.clone_from(plugin_dir);
         }
@@ -286,6 +301,17 @@ impl Supervisor {
             }
             Order::Operate(Operation::Free(target)) => self.queue.push_back(Job::Free(target)),
             Order::Operate(operation) => self.ask(operation),
+            Order::Input(bytes) => {
+                if let Some(process) = &self.process {
+                    process.write(bytes);
+                }
+            }
+            Order::EndInput => {
+                self.input_ended = true;
+                if let Some(process) = &mut self.process {
+                    process.end_input();
+                }
+            }
             Order::CancelCalls => {
                 std::mem::replace(&mut self.calls, CancellationToken::new()).cancel();
             }
@@ -380,6 +406,7 @@ impl Supervisor {
                 match product {
                     Product::Executable(path, inputs) => {
                         self.executable = Some(path);
+                        self.is_built = true;
                         self.host_inputs = inputs;
                     }
                     Product::Artifact => self.built_since_reload = true,
@@ -426,7 +453,8 @@ impl Supervisor {
     async fn exited(&mut self, exit: HostExit) {
         if let Some(process) = self.process.take() {
             // A host that crashed leaves its socket behind; most have removed it themselves.
-            socket::remove_left_behind(process.pid);
+            let host = self.client.as_ref().map_or(process.pid, |client| client.host().pid);
+            socket::remove_left_behind(host);
         }
         self.client = None;
         self.link = None;
@@ -463,6 +491,9 @@ impl Supervisor {
                 let host = client.host().clone();
                 self.client = Some(client);
                 self.last_calls = LastCalls::of(&host);
+                if self.package.is_some() {
+                    self.environment = process::environment_of(host.pid);
+                }
                 let summary = format!("pid {}", host.pid);
                 self.tell(SessionEvent::Connected { host }).await;
                 if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {

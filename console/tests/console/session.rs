@@ -21,6 +21,7 @@ fn start(target: Target) -> Session {
         target,
         plugin_dir: None,
         host_arguments: vec!["--flag".into()],
+        cargo_flags: Vec::new(),
         watch: Watch::On,
         client_name: "test",
         prober: Prober::at(env!("CARGO_BIN_EXE_hotswap")),

@@ -15,6 +15,9 @@ pub(crate) struct HostMetadata {
     pub plugins: Vec<String>,
     /// Relative to the manifest.
     pub plugin_dir: Option<PathBuf>,
+    /// Flags of cargo for the host, and for its plugins as far as they apply to any package.
+    #[serde(default)]
+    pub cargo_flags: Vec<String>,
 }
 
 impl HostMetadata {
@@ -32,7 +35,7 @@ impl HostMetadata {
         Self::deserialize(table).map(Some).map_err(|error| {
             BuildError::setup(format!(
                 "{}: [package.metadata.hotswap]: {error}; its keys are `plugins`, a list of package \
-                 names or paths, and `plugin-dir`, a path",
+                 names or paths, `plugin-dir`, a path, and `cargo-flags`, a list",
                 package.manifest_path
             ))
         })

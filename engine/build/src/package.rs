@@ -19,6 +19,8 @@ use crate::workspace::{Workspace, depends_on_plugin_api, find_manifest, list};
 /// plugins = ["world", "../plugins/cat"]
 /// # Optional: a path relative to this manifest.
 /// plugin-dir = "plugins"
+/// # Optional: more flags for cargo.
+/// cargo-flags = ["--features", "more"]
 /// ```
 #[derive(Clone, Debug)]
 pub struct HostPackage {
@@ -42,6 +44,9 @@ pub struct HostPackage {
     pub plugins: Vec<PluginPackage>,
     /// The directories of the package and of all its path dependencies, sorted.
     pub source_dirs: Vec<PathBuf>,
+    /// The manifest's `cargo-flags`: more flags for cargo, each an argument of its own. Whoever builds
+    /// the host adds them to [`BuildOptions`](crate::BuildOptions).
+    pub cargo_flags: Vec<String>,
     /// The largest number of packages that a build of it compiles, itself included.
     pub package_count: usize,
 }
@@ -96,6 +101,7 @@ impl HostPackage {
         Ok(Self {
             name: package.name.to_string(),
             bin: program(package)?,
+            cargo_flags: metadata.cargo_flags,
             plugin_dir: metadata.plugin_dir.map_or_else(default_plugin_dir, |path| dir.join(path)),
             dir,
             manifest_path: package.manifest_path.clone().into(),

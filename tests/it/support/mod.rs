@@ -6,6 +6,7 @@ mod numbers;
 mod own_process;
 mod plugins;
 mod process;
+mod project;
 mod samples;
 mod session;
 mod workspace;
@@ -18,6 +19,7 @@ pub use plugins::{PluginDir, artifact, find, renamed, revised, revision};
 pub use process::{
     Answer, PATIENCE, Place, Process, cargo, end, get, program, repository, succeed, target_dir,
 };
+pub use project::Project;
 pub use samples::{host_command, sample, world};
 pub use session::Session;
 pub use workspace::Workspace;

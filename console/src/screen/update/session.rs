@@ -112,6 +112,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.say(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
         }
+        SessionEvent::HostKilled { reason } => {
+            let text = format!("{reason}: SIGKILL");
+            marker(state, text.clone());
+            state.warn(text);
+        }
         SessionEvent::HostOutdated { plugins } => {
             let shared = match plugins.as_slice() {
                 [] => String::new(),

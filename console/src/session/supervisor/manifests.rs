@@ -9,6 +9,7 @@ use hotswap_build::{BuildError, HostPackage, PluginPackage};
 use hotswap_protocol::{PruneParams, same_plugin};
 
 use super::{Report, Supervisor};
+use crate::session::cargo_flags::CargoFlags;
 use crate::session::event::SessionEvent;
 use crate::session::job::Job;
 
@@ -43,15 +44,21 @@ impl Manifests {
     }
 
     /// The host's package read again, if a manifest has changed.
-    pub fn reopened(&self, package: &HostPackage) -> Option<Result<HostPackage, BuildError>> {
-        self.have_changed().then(|| reopen(package))
+    pub fn reopened(
+        &self,
+        package: &HostPackage,
+        command_line: &[String],
+    ) -> Option<Result<HostPackage, BuildError>> {
+        self.have_changed().then(|| reopen(package, command_line))
     }
 }
 
 /// Reads a host's package again. The plugin directory stays what it was: the host looks there.
-fn reopen(package: &HostPackage) -> Result<HostPackage, BuildError> {
+fn reopen(package: &HostPackage, command_line: &[String]) -> Result<HostPackage, BuildError> {
     let plugin_dir = package.plugin_dir.clone();
-    HostPackage::open(&package.dir).map(|changed| HostPackage { plugin_dir, ..changed })
+    let mut changed = HostPackage::open(&package.dir)?;
+    CargoFlags::for_package(&changed, command_line).apply(&mut changed);
+    Ok(HostPackage { plugin_dir, ..changed })
 }
 
 /// The artifact of a plugin in a plugin directory.
@@ -92,10 +99,10 @@ impl Supervisor {
         let Some(package) = self.package.clone().filter(|_| self.manifests.have_changed()) else {
             return;
         };
-        let report = self.report.clone();
+        let (report, flags) = (self.report.clone(), self.options.cargo_flags.clone());
         tokio::task::spawn_blocking(move || {
             // The session is over when this fails.
-            let _ = report.blocking_send(Report::Reopened(reopen(&package)));
+            let _ = report.blocking_send(Report::Reopened(reopen(&package, &flags)));
         });
     }
 
@@ -107,6 +114,7 @@ impl Supervisor {
             return;
         };
         self.manifests = Manifests::of(&package);
+        self.flags = CargoFlags::for_package(&package, &self.options.cargo_flags);
         let added = missing_in(&old.plugins, &package.plugins);
         let removed = missing_in(&package.plugins, &old.plugins);
         let sources = |package: &HostPackage| -> Vec<Vec<PathBuf>> {

@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 use super::outdated::HostInputs;
 use super::{Product, Report, RunningJob, Supervisor, find};
 use crate::format;
-use crate::host::socket::{self, HostChoice};
+use crate::host::socket::HostChoice;
+use crate::session::cargo_flags::CargoFlags;
 use crate::session::event::{BuildLine, SessionEvent};
 use crate::session::job::{Job, JobOutcome};
-use crate::session::process::HostProcess;
+use crate::session::process::{self, HostProcess};
 use crate::session::store::{self, Refused, StoredChoice};
 
 impl RunningJob {
@@ -71,14 +72,15 @@ impl Supervisor {
         }
     }
 
-    fn begin_host_build(&self, cancel: Cancel) -> Result<(), JobOutcome> {
+    fn begin_host_build(&mut self, cancel: Cancel) -> Result<(), JobOutcome> {
         let Some(package) = self.package.clone() else {
             return Err(JobOutcome::failed(ErrorKind::Build, "this host has no package to build"));
         };
+        self.is_built = false;
         let (events, report) = (self.events.clone(), self.report.clone());
-        let manifests = self.manifests.clone();
+        let (manifests, command_line) = (self.manifests.clone(), self.options.cargo_flags.clone());
         tokio::task::spawn_blocking(move || {
-            let package = match manifests.reopened(&package) {
+            let package = match manifests.reopened(&package, &command_line) {
                 Some(Ok(changed)) => {
                     // The session is over when this fails.
                     let _ = report.blocking_send(Report::Reopened(Ok(changed.clone())));
@@ -88,7 +90,9 @@ impl Supervisor {
                 Some(Err(_)) | None => package,
             };
             let mut on_message = forward(&events, &package.name);
-            let built = build_host(&package, &BuildOptions::default(), &cancel, &mut on_message);
+            let cargo_flags = CargoFlags::for_package(&package, &command_line).host;
+            let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
+            let built = build_host(&package, &options, &cancel, &mut on_message);
             let (outcome, product) = match built {
                 Ok(path) => {
                     let inputs = HostInputs::of(&path);
@@ -112,10 +116,11 @@ impl Supervisor {
         };
         let plugin_dir = package.plugin_dir.clone();
         let noticed = self.saves.remove(name);
+        let cargo_flags = self.flags.plugins.clone();
         let (events, report) = (self.events.clone(), self.report.clone());
         tokio::task::spawn_blocking(move || {
             let mut on_message = forward(&events, &plugin.name);
-            let options = BuildOptions { noticed, ..BuildOptions::default() };
+            let options = BuildOptions { noticed, cargo_flags, ..BuildOptions::default() };
             let built = build_plugin(&plugin, &options, &cancel, &mut on_message)
                 .and_then(|built| install(built, &plugin_dir));
             let (outcome, product) = match built {
@@ -191,8 +196,20 @@ impl Supervisor {
         let store_dir = self.package.as_ref().map(store::directory);
         let directories =
             [(env::PLUGIN_DIR, self.plugin_dir.as_deref()), (env::STORE_DIR, store_dir.as_deref())];
-        let arguments = &self.options.host_arguments;
-        let started = HostProcess::start(executable, arguments, directories, &self.logs);
+        let mut command = match self.package.as_ref().filter(|_| self.is_built) {
+            Some(package) => process::cargo_run(package, &self.flags.host),
+            None => process::direct(executable, &self.environment),
+        };
+        command.args(&self.options.host_arguments);
+        for (name, directory) in directories {
+            if let Some(directory) = directory {
+                command.env(name, directory);
+            }
+        }
+        let mut started = HostProcess::start(command, &self.events, &self.logs);
+        if let (Ok((process, _)), true) = (&mut started, self.input_ended) {
+            process.end_input();
+        }
         let (process, exit) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -211,7 +228,7 @@ impl Supervisor {
         self.is_outdated = false;
         // What is in the plugin directory is loaded by the start itself.
         self.built_since_reload = false;
-        self.connect(HostChoice::Socket(socket::of_process(pid)), pid);
+        self.connect(HostChoice::Started(pid), pid);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hotswap_plugin::StaticPlugin;
-use hotswap_protocol::{HostInfo, clock::now_ms};
+use hotswap_protocol::{HostInfo, clock::now_ms, env as env_names};
 use serde::Serialize;
 
 use super::{Engine, Inner, ShutdownOnDrop, inner::Parts};
@@ -175,11 +175,22 @@ impl EngineBuilder {
 
     /// Makes the engine. Nothing is loaded yet.
     ///
+    /// An engine with a [console](Self::console) takes artifacts and earlier builds from the directories
+    /// that `HOTSWAP_PLUGIN_DIR` and `HOTSWAP_STORE` name, if they are set: the console that starts a host
+    /// builds into these. What differs from the host's own directories is logged.
+    ///
     /// # Errors
     /// When the staging directory, the console's socket or a thread cannot be made.
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, trusted, .. } = self;
+        let (mut plugin_dir, mut store_dir) = (plugin_dir, store_dir);
+        if console.is_some() && linked.is_none() {
+            plugin_dir = handed_over(env_names::PLUGIN_DIR, "plugins", Some(&plugin_dir))
+                .unwrap_or(plugin_dir);
+            store_dir = handed_over(env_names::STORE_DIR, "earlier builds", store_dir.as_deref())
+                .or(store_dir);
+        }
         threads::take_up_duties();
         sync::prepare_barriers();
         slots::prepare(console.is_some());
@@ -208,6 +219,21 @@ impl EngineBuilder {
         }
         Ok(Engine { _last: Arc::new(ShutdownOnDrop(inner.clone())), inner })
     }
+}
+
+/// The directory that a console names for the host it starts; it builds into that one, so it counts
+/// before the host's `own`. `None` if no console names one.
+fn handed_over(variable: &str, what: &str, own: Option<&Path>) -> Option<PathBuf> {
+    let handed_over = env::var_os(variable).map(PathBuf::from)?;
+    let absolute = |dir: &Path| std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    if let Some(own) = own.filter(|own| absolute(own) != absolute(&handed_over)) {
+        tracing::info!(
+            "{what} are taken from {}, which {variable} names, and not from {}, which the host names",
+            handed_over.display(),
+            own.display()
+        );
+    }
+    Some(handed_over)
 }
 
 fn host_info(plugin_dir: &Path, store_dir: Option<&Path>, staging_dir: &Path) -> HostInfo {

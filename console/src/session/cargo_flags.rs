@@ -1,0 +1,93 @@
+//! Cargo's flags, for the host and for its plugins.
+
+use std::path::{Path, PathBuf};
+
+use hotswap_build::HostPackage;
+
+/// Flags of cargo that choose something in the host's package, and that take a value.
+const OF_HOST_WITH_VALUE: [&str; 2] = ["--features", "-F"];
+/// Those that take none.
+const OF_HOST: [&str; 2] = ["--all-features", "--no-default-features"];
+
+/// Cargo's flags, sorted by what they are for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct CargoFlags {
+    /// For builds and runs of the host.
+    pub host: Vec<String>,
+    /// For builds of plugins: those that choose nothing in the host's package.
+    pub plugins: Vec<String>,
+    bin: Option<String>,
+    target_dir: Option<PathBuf>,
+}
+
+impl CargoFlags {
+    /// Sorts flags; of two that exclude each other the later one counts.
+    pub fn of(flags: impl IntoIterator<Item = String>) -> Self {
+        let mut sorted = Self::default();
+        let mut flags = flags.into_iter();
+        while let Some(flag) = flags.next() {
+            let (name, attached) = match flag.split_once('=') {
+                Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+                _ => (flag.as_str(), None),
+            };
+            let mut value = || attached.clone().or_else(|| flags.next());
+            match name {
+                "--bin" => sorted.bin = value().or(sorted.bin),
+                "--target-dir" => sorted.target_dir = value().map(Into::into).or(sorted.target_dir),
+                _ if OF_HOST_WITH_VALUE.contains(&name) => {
+                    let value = value();
+                    sorted.host.push(name.to_owned());
+                    sorted.host.extend(value);
+                }
+                _ if OF_HOST.contains(&name) => sorted.host.push(flag),
+                _ => {
+                    sorted.host.push(flag.clone());
+                    sorted.plugins.push(flag);
+                }
+            }
+        }
+        sorted
+    }
+
+    /// The flags of a host's manifest, and after them those of the command line.
+    pub fn for_package(package: &HostPackage, command_line: &[String]) -> Self {
+        Self::of(package.cargo_flags.iter().chain(command_line).cloned())
+    }
+
+    /// Changes what the flags choose of a package: its program, and its target directory.
+    pub fn apply(&self, package: &mut HostPackage) {
+        if let Some(bin) = &self.bin {
+            package.bin.clone_from(bin);
+        }
+        let Some(target_dir) = &self.target_dir else { return };
+        // Cargo runs in other directories than this program.
+        let target_dir = std::path::absolute(target_dir).unwrap_or_else(|_| target_dir.clone());
+        if let Some(rest) = below(&package.plugin_dir, &package.target_dir) {
+            package.plugin_dir = target_dir.join(rest);
+        }
+        package.plugins.iter_mut().for_each(|plugin| plugin.target_dir.clone_from(&target_dir));
+        package.target_dir = target_dir;
+    }
+}
+
+fn below(path: &Path, dir: &Path) -> Option<PathBuf> {
+    path.strip_prefix(dir).ok().map(Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_chooses_in_the_hosts_package_is_not_for_plugins() {
+        let words = "--release --features a,b -F c --bin=tool --locked --target-dir out \
+                     --config net.offline=true --no-default-features --profile=fast";
+        let flags = CargoFlags::of(words.split(' ').map(str::to_owned));
+        let host = "--release --features a,b -F c --locked --config net.offline=true \
+                    --no-default-features --profile=fast";
+        assert_eq!(flags.host.join(" "), host);
+        let plugins = "--release --locked --config net.offline=true --profile=fast";
+        assert_eq!(flags.plugins.join(" "), plugins);
+        assert_eq!((flags.bin.as_deref(), flags.target_dir), (Some("tool"), Some("out".into())));
+    }
+}

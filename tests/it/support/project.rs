@@ -1,0 +1,138 @@
+//! A small project outside the repository: a host that prints what it sees, and plugins that answer.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use super::process::{Place, Process, repository, target_dir};
+
+/// A workspace in a directory of its own. What it shares with others is the target directory, so that
+/// the engine is compiled once.
+pub struct Project {
+    place: Place,
+    root: TempDir,
+    _lock: File,
+}
+
+impl Project {
+    /// A host `app` whose manifest names these plugins, of which each is a package of its own.
+    pub fn new(listed: &[&str], packages: &[&str]) -> Self {
+        let parent = target_dir().join("e2e");
+        fs::create_dir_all(&parent).expect("make a directory");
+        let lock = File::create(parent.join("project.lock")).expect("make a lock");
+        lock.lock().expect("lock the target directory");
+        let root = tempfile::tempdir().expect("make a directory");
+        let project = Self { place: Place::new(), root, _lock: lock };
+        let members: Vec<String> = packages.iter().map(|name| format!("\"{name}\"")).collect();
+        let members = members.join(", ");
+        project.write(
+            "Cargo.toml",
+            &format!("[workspace]\nresolver = \"3\"\nmembers = [\"app\", {members}]\n"),
+        );
+        let lock = fs::read_to_string(repository().join("Cargo.lock")).expect("a lock file");
+        project.write("Cargo.lock", &lock);
+        project.list(listed);
+        project.write("app/src/main.rs", HOST);
+        for (number, name) in packages.iter().enumerate() {
+            let api = repository().join("engine/plugin");
+            project.write(
+                &format!("{name}/Cargo.toml"),
+                &manifest(name, &format!("hotswap-plugin = {{ path = {api:?} }}")),
+            );
+            project.write(&format!("{name}/src/lib.rs"), &plugin(number + 1));
+        }
+        project
+    }
+
+    /// Writes the host's manifest, which names these plugins.
+    pub fn list(&self, plugins: &[&str]) {
+        let engine = repository().join("engine/core");
+        let manifest = manifest("app", &format!("hotswap-engine = {{ path = {engine:?} }}"));
+        let list = format!("\n[package.metadata.hotswap]\nplugins = {plugins:?}\n");
+        let features = "\n[features]\nloud = []\n";
+        self.write("app/Cargo.toml", &format!("{manifest}{features}{list}"));
+    }
+
+    /// Where its host listens and stages.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn write(&self, file: &str, text: &str) {
+        let path = self.root().join(file);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("make a directory");
+        fs::write(path, text).expect("write a file");
+    }
+
+    /// Replaces a text in a file, and saves it.
+    pub fn edit(&self, file: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.root().join(file)).expect("read a source");
+        assert!(text.contains(from), "{file} has no `{from}` to edit");
+        self.write(file, &text.replacen(from, to, 1));
+    }
+
+    /// `hotswap run` with the project's host, in the project's root.
+    pub fn run(&self, args: &[&str]) -> Process {
+        let mut command = self.command("hotswap");
+        command.args(["run", "--json", "./app", "--offline"]).args(args);
+        Process::start_reading(command)
+    }
+
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = self.place.command(name);
+        command.current_dir(self.root()).env("CARGO_TARGET_DIR", self.target_dir());
+        command
+    }
+
+    pub fn target_dir(&self) -> PathBuf {
+        target_dir().join("e2e/project")
+    }
+}
+
+fn manifest(name: &str, dependency: &str) -> String {
+    format!(
+        "[package]\nname = \"{name}\"\nversion = \"1.2.3\"\nedition = \"2024\"\n\n\
+         [dependencies]\n{dependency}\n"
+    )
+}
+
+fn plugin(number: usize) -> String {
+    format!(
+        "use hotswap_plugin::prelude::*;\n\n#[derive(Default)]\nstruct It;\n\n#[plugin]\n\
+         impl Plugin for It {{}}\n\n#[invoke]\nfn number() -> u32 {{\n    {number}\n}}\n"
+    )
+}
+
+/// Prints what it was started with, and what it reads.
+const HOST: &str = r#"use hotswap_engine::{ConsoleSocket, Engine};
+
+fn main() {
+    let engine = Engine::builder("plugins").console(ConsoleSocket::from_env()).build();
+    let engine = engine.expect("make an engine");
+    for name in ["CARGO_PKG_VERSION", "CARGO_MANIFEST_DIR", "GREETING", "RUNNER"] {
+        println!("{name}={}", std::env::var(name).unwrap_or_default());
+    }
+    println!("directory={}", std::env::current_dir().unwrap().display());
+    println!("loud={}", cfg!(feature = "loud"));
+    if let Err(error) = engine.load(()) {
+        println!("not loaded: {error}");
+    }
+    let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    println!("child={}", child.id());
+    for line in std::io::stdin().lines() {
+        println!("read {}", line.unwrap());
+    }
+    println!("no more to read");
+    loop {
+        std::thread::park();
+    }
+}
+"#;
