@@ -136,6 +136,37 @@ fn one_plugins_panic_does_not_keep_the_others_from_a_call() {
     assert_eq!(answers[0].1.as_ref().unwrap_err().kind(), ErrorKind::Panic);
 }
 
+#[test]
+fn an_error_of_a_call_that_a_function_makes_is_the_functions_own() {
+    let host = Host::with(&["nests"]);
+    let nests = host.engine.plugin("nests").unwrap();
+    for function in ["call_nobody", "call_nobody_later", "call_wrongly"] {
+        let error = nests.invoke::<u32>(function, args![]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PluginError, "{error}");
+        let answers = host.engine.current().invoke_each(function, args![]);
+        assert_eq!(answers.len(), 1, "{function} was left out");
+        let answers = host.engine.current().invoke_each_backward(function, args![]);
+        assert_eq!(answers.len(), 1, "{function} was left out");
+    }
+    let error = nests.invoke::<u32>("call_nobody", args![]).unwrap_err();
+    insta::assert_snapshot!(error, @"nests v1: call_nobody: no live function named `nobody`; there is live_answer, live_failure");
+    for with_context in [false, true] {
+        let error = nests.invoke::<()>("refuse", args![with_context]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PluginError, "{error}");
+    }
+    let error = nests.invoke::<()>("refuse", args![7]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadArgument, "{error}");
+
+    let call = host.engine.func::<fn(bool) -> ()>("nests", "refuse").unwrap();
+    assert_eq!(call.call(true).unwrap_err().kind(), ErrorKind::PluginError);
+    let live = host.engine.live_funcs::<fn() -> u32>();
+    assert_eq!(live.call("live_failure", ()).unwrap_err().kind(), ErrorKind::PluginError);
+    let error = live.call("live_nothing", ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownFunction, "{error}");
+    // What one plugin tells another of a live function's failure.
+    assert_eq!(nests.invoke::<String>("call_what_fails", args![]).unwrap(), "Failed");
+}
+
 /// Keeps the messages of errors.
 #[derive(Clone, Default)]
 struct Errors(Arc<Mutex<Vec<String>>>);

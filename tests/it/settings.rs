@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_engine::{Generation, args, protocol::VersionState};
+use hotswap_engine::{Generation, args, plugin::Error, protocol::VersionState};
 use insta::assert_snapshot;
 
 use crate::support::{Host, PluginDir};
@@ -85,9 +85,23 @@ fn a_callback_that_fails_or_panics_undoes_the_reload() {
     assert_snapshot!(error, @"callback: not today");
     let error = host.engine.reload_with((), |_, _| -> Result<(), Infallible> { panic!("no") });
     assert_snapshot!(error.unwrap_err(), @"callback: the host's callback panicked: no");
+    let panics: [(fn(), &str); 4] = [
+        (|| panic!("at {}", 3), "at 3"),
+        (|| std::panic::panic_any("text".to_owned()), "text"),
+        (|| std::panic::panic_any(Error::msg("an error")), "an error"),
+        (|| std::panic::panic_any(Box::<str>::from("boxed")), "boxed"),
+    ];
+    for (panic, text) in panics {
+        let error = host.engine.reload_with((), |_, _| -> Result<(), Infallible> {
+            panic();
+            Ok(())
+        });
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, format!("callback: the host's callback panicked: {text}"));
+    }
     let echo = host.engine.plugin("echo").unwrap();
     assert_eq!(echo.invoke::<u32>("revision", args![]).unwrap(), 1);
-    host.wait_for("echo", 3, VersionState::Failed);
+    host.wait_for("echo", 7, VersionState::Failed);
     assert_snapshot!(host.reload(), @"echo: ok");
 }
 

@@ -97,7 +97,7 @@ impl Invoke {
         let count = params.len();
         let value = &returns.value;
         let result = if returns.fallible {
-            quote!(result.map_err(::hotswap_plugin::Error::from)?)
+            quote!(result.map_err(#private::failure_of)?)
         } else {
             quote!(result)
         };
@@ -125,7 +125,7 @@ impl Invoke {
             }
         };
         let typed_result = if returns.fallible {
-            quote!(result.map_err(::hotswap_plugin::Error::from))
+            quote!(result.map_err(#private::failure_of))
         } else {
             quote!(::hotswap_plugin::Result::Ok(result))
         };

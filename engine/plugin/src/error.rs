@@ -36,6 +36,9 @@ pub struct Error {
 }
 
 /// What kind of error it is: whether the function ran and failed, or the call was wrong.
+///
+/// It is about one call. When a function with `#[invoke]` or `#[live]` passes on an error of a call that it
+/// made itself, its own caller gets that error as [`Failed`](Self::Failed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -61,6 +64,11 @@ impl Error {
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The same error as one of the kind [`ErrorKind::Failed`].
+    pub(crate) fn into_failure(self) -> Self {
+        Self { kind: ErrorKind::Failed, ..self }
     }
 
     /// Puts a message in front; the old message becomes the first cause.

@@ -291,6 +291,14 @@ pub fn expect_arguments(args: &[Value], count: usize, signature: &str) -> Result
     Err(Error::new(ErrorKind::BadArgument, message))
 }
 
+/// The error that a function returned, as its own failure. An error of a call that the function made can
+/// say that *that* call was wrong, which is no fault of the function's caller.
+#[doc(hidden)]
+#[cold]
+pub fn failure_of(error: impl Into<Error>) -> Error {
+    error.into().into_failure()
+}
+
 /// Reads argument number `index` of a call.
 #[doc(hidden)]
 pub fn argument<T: DeserializeOwned>(args: &[Value], index: usize, name: &str) -> Result<T> {

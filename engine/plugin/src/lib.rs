@@ -204,7 +204,8 @@ pub mod __private {
     pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};
     pub use crate::function::{
         Call, CallFuture, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, NotShared, Parameter,
-        Probe, Typed, TypedCall, argument, dispatch_typed, expect_arguments, renew, schema,
+        Probe, Typed, TypedCall, argument, dispatch_typed, expect_arguments, failure_of, renew,
+        schema,
     };
     pub use crate::future::{ForeignFuture, Progress, RawFuture};
     pub use crate::image::{HOST_SECTION, HostAllocator, attach, attach_linked, end_panic, hooks};

@@ -105,7 +105,8 @@ pub trait Plugin: Any + Send + Sync {
     /// Answers a call of a function that no [`#[invoke]`](macro@crate::invoke) attribute declares.
     ///
     /// # Errors
-    /// An error goes to the caller. The default returns [`ErrorKind::UnknownFunction`].
+    /// An error goes to the caller. The default returns [`ErrorKind::UnknownFunction`]; an error of that
+    /// kind says that the plugin has no function `name`, so return it for nothing else.
     fn invoke_func(&self, name: &str, params: &[Value]) -> Result<Value> {
         let _ = params;
         Err(Error::new(ErrorKind::UnknownFunction, format_args!("no function named `{name}`")))

@@ -2,14 +2,18 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     cell::{Cell, RefCell},
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook},
-    sync::Once,
+    sync::{Arc, Once},
     thread,
 };
 
 use super::{host, log};
-use crate::abi::{Answer, PanicReport};
+use crate::{
+    Error,
+    abi::{Answer, PanicReport},
+};
 
 thread_local! {
     /// How many calls of [`catch`] are on this thread's stack.
@@ -104,9 +108,22 @@ pub(super) fn note_locations() {
     });
 }
 
-/// The message of a panic: by convention its payload is a string.
+/// The message of a panic. By convention its payload is a string; `panic_any` can pass anything, and an error
+/// or another kind of text has a message too.
 fn message_of(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
+    /// The payload's text, if it is a `T`.
+    fn text<T: Any + ToString>(payload: &(dyn Any + Send)) -> Option<String> {
+        payload.downcast_ref::<T>().map(ToString::to_string)
+    }
+
+    text::<&str>(payload)
+        .or_else(|| text::<String>(payload))
+        .or_else(|| text::<Error>(payload))
+        .or_else(|| text::<Box<dyn std::error::Error + Send + Sync>>(payload))
+        .or_else(|| text::<Box<dyn std::error::Error + Send>>(payload))
+        .or_else(|| text::<std::io::Error>(payload))
+        .or_else(|| text::<Box<str>>(payload))
+        .or_else(|| text::<Arc<str>>(payload))
+        .or_else(|| text::<Cow<'static, str>>(payload))
         .unwrap_or_else(|| "a panic whose payload is not text".into())
 }
