@@ -190,6 +190,9 @@ fn the_host_may_choose_among_the_linked_plugins() {
     let host = Linked::new(static_plugins![echo, by_hand], |builder| builder.only(["ghost"]));
     assert_snapshot!(host.engine.load(()).unwrap_err(), @"ghost: find: the host asks for it; this program has only these plugins linked in: echo, by-hand");
     drop(host);
+    let host = Linked::new(static_plugins![echo], |builder| builder.only(["ghost", "spook"]));
+    assert_snapshot!(host.engine.load(()).unwrap_err(), @"ghost: find: the host asks for ghost, spook; this program has only these plugins linked in: echo");
+    drop(host);
     let host = Linked::new(static_plugins![echo, echo], |builder| builder);
     assert_snapshot!(host.engine.load(()).unwrap_err(), @"echo: find: two plugins of this name are linked into this program; name one");
 }

@@ -1,6 +1,8 @@
 //! Reloads: what changed is replaced, all or nothing.
 
 use std::{
+    fs,
+    os::unix::fs::symlink,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +16,7 @@ use hotswap_engine::{
     protocol::{Event, Outcome, VersionState},
 };
 
-use crate::support::{Gate, Host, PluginDir, held_by};
+use crate::support::{self, Gate, Host, PluginDir, artifact, held_by};
 
 fn revision(host: &Host) -> u32 {
     host.engine.plugin("echo").unwrap().invoke("revision", args![]).unwrap()
@@ -171,6 +173,56 @@ fn the_host_may_choose_its_plugins() {
     let plugins = PluginDir::of(&["echo", "by-hand"]);
     let host = Host::new(plugins, |builder| builder.only(["ghost"]));
     insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it, but there is only: by-hand, echo");
+}
+
+#[test]
+fn what_lies_beside_the_chosen_plugins_does_not_matter() {
+    let plugins = PluginDir::of(&["echo", "by-hand"]);
+    plugins.write("broken", b"no library");
+    plugins.write("empty", b"");
+    let mut damaged = artifact("by-hand");
+    damaged.truncate(damaged.len() / 2);
+    plugins.write("by-hand", &damaged);
+    fs::create_dir(plugins.file("directory")).unwrap();
+    symlink("nowhere", plugins.file("dangling")).unwrap();
+    let host = Host::new(plugins, |builder| builder.only(["echo"]));
+    insta::assert_snapshot!(host.reload(), @"echo: added");
+    host.plugins.install("echo", 2);
+    insta::assert_snapshot!(host.reload(), @"echo: ok");
+
+    // One that is asked for does.
+    let plugins = PluginDir::of(&["echo"]);
+    plugins.write("by-hand", b"no library");
+    let host = Host::new(plugins, |builder| builder.only(["echo", "by-hand"]));
+    assert!(host.refused_reload().starts_with("by-hand.so: inspect: "));
+}
+
+#[test]
+fn a_chosen_plugin_is_found_in_a_file_of_another_name() {
+    let plugins = PluginDir::empty();
+    plugins.write("libecho", &artifact("echo"));
+    plugins.write("broken", b"no library");
+    let host = Host::new(plugins, |builder| builder.only(["echo"]));
+    insta::assert_snapshot!(host.reload(), @"echo: added");
+    host.plugins.write("libecho", &support::revision("echo", 2));
+    insta::assert_snapshot!(host.reload(), @"echo: ok");
+    insta::assert_snapshot!(host.reload(), @"echo: unchanged");
+
+    // What is named as it is another plugin.
+    let plugins = PluginDir::of(&["echo"]);
+    plugins.write("ghost", &artifact("by-hand"));
+    let host = Host::new(plugins, |builder| builder.only(["by-hand"]));
+    insta::assert_snapshot!(host.reload(), @"by-hand: added");
+}
+
+#[test]
+fn all_chosen_plugins_that_are_missing_are_told() {
+    let plugins = PluginDir::of(&["echo", "by-hand"]);
+    plugins.write("broken", b"no library");
+    let host = Host::new(plugins, |builder| builder.only(["ghost", "echo", "spook"]));
+    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for ghost, spook, but there is only: by-hand, echo; not recognised as plugins: broken.so");
+    let host = Host::new(PluginDir::empty(), |builder| builder.only(["ghost"]));
+    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it, but there is only: no plugin");
 }
 
 #[test]

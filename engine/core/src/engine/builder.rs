@@ -92,7 +92,12 @@ impl EngineBuilder {
         Self { linked: Some(plugins), ..Self::new(PathBuf::new()) }
     }
 
-    /// Loads these plugins only; one that is missing is an error.
+    /// Loads these plugins only, and reads only their files: what else is in the plugin directory may be
+    /// broken, or for another host. If some are missing, the load is refused; the error lists all of them,
+    /// and what there is.
+    ///
+    /// A plugin's file is the one with its name (`world.so`). Only if there is none are the other files
+    /// asked for their names.
     pub fn only<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.only = Some(names.into_iter().map(Into::into).collect());
         self

@@ -4,8 +4,8 @@ use hotswap_protocol::{BuildId, PluginName};
 
 use super::{
     LoadState, Phases,
-    find::{Found, file_name},
-    stage::{Inspected, Staging},
+    find::{Found, file_name, is_named_after_one},
+    stage::{Inspected, Staging, claimed_name},
 };
 use crate::{EngineError, Step, serve::generation::Generation};
 
@@ -67,45 +67,108 @@ pub(super) fn inspect(
     phases.time("inspect", None, || staged.inspect())
 }
 
+/// What a load may load of the files that were found, sorted by name. If the host asks for some plugins
+/// `only`, it is these, and each must be there, or serve already.
 pub(super) fn candidates(
     state: &LoadState,
     found: Vec<Found>,
+    only: Option<&[String]>,
+    current: &Generation,
     staging: &Staging,
     phases: &mut Phases,
 ) -> Result<Vec<Candidate>, EngineError> {
-    let candidate = |found: Found| match state.known(&found) {
-        Some(known) => {
-            Ok(Candidate::Known { plugin: known.plugin.clone(), build_id: known.build_id, found })
-        }
-        None => {
-            inspect(found, staging, phases).map(|inspected| Candidate::Read(Box::new(inspected)))
-        }
+    let read = |found: Found| candidate(state, found, staging, phases);
+    let mut candidates = match only {
+        None => found.into_iter().map(read).collect::<Result<Vec<_>, _>>()?,
+        Some(only) => wanted_candidates(state, found, only, current, read)?,
     };
-    let mut candidates = found.into_iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
     candidates.sort_by(|a, b| a.name().cmp(b.name()));
     Ok(candidates)
 }
 
-/// Leaves out plugins that the host did not ask for; one that it asked for must be there, or serve
-/// already.
-pub(super) fn select(
-    only: Option<&[String]>,
-    candidates: Vec<Candidate>,
-    current: &Generation,
-) -> Result<Vec<Candidate>, EngineError> {
-    let Some(only) = only else { return Ok(candidates) };
-    let is_there = |name: &str| {
-        candidates.iter().any(|found| found.name().is(name))
-            || current.versions.iter().any(|lease| lease.version().name().is(name))
-    };
-    let missing = only.iter().find(|name| !is_there(name));
-    if let Some(name) = missing {
-        let found: Vec<_> = candidates.iter().map(|found| found.name().as_str()).collect();
-        let message = format!("the host asks for it, but there is only: {}", found.join(", "));
-        return Err(EngineError::load(name, Step::Find, message));
+fn candidate(
+    state: &LoadState,
+    found: Found,
+    staging: &Staging,
+    phases: &mut Phases,
+) -> Result<Candidate, EngineError> {
+    if let Some(known) = state.known(&found) {
+        let (plugin, build_id) = (known.plugin.clone(), known.build_id);
+        return Ok(Candidate::Known { found, plugin, build_id });
     }
-    let wanted = |candidate: &Candidate| only.iter().any(|name| candidate.name().is(name));
-    Ok(candidates.into_iter().filter(wanted).collect())
+    inspect(found, staging, phases).map(|inspected| Candidate::Read(Box::new(inspected)))
+}
+
+/// The plugins that the host asks for. Whatever lies beside them may be broken, or somebody else's: other
+/// files are looked into only if no file has the name of such a plugin.
+fn wanted_candidates(
+    state: &LoadState,
+    found: Vec<Found>,
+    only: &[String],
+    current: &Generation,
+    mut read: impl FnMut(Found) -> Result<Candidate, EngineError>,
+) -> Result<Vec<Candidate>, EngineError> {
+    let (named, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|found| may_be_wanted(state, found, only));
+    let mut candidates = named.into_iter().map(&mut read).collect::<Result<Vec<_>, _>>()?;
+    let mut there: Vec<String> = candidates.iter().map(|it| it.name().to_string()).collect();
+    candidates.retain(|candidate| only.iter().any(|name| candidate.name().is(name)));
+
+    let sought = missing(only, &candidates);
+    if sought.is_empty() {
+        return Ok(candidates);
+    }
+    let mut passed_over = Vec::new();
+    for found in others {
+        match claimed_name(&found) {
+            Some(name) if sought.iter().any(|sought| name.is(sought)) => {
+                candidates.push(read(found)?);
+            }
+            Some(name) => there.push(name.to_string()),
+            None => passed_over.push(file_name(&found.path)),
+        }
+    }
+    there.extend(candidates.iter().map(|it| it.name().to_string()));
+    let serves = |name: &str| current.versions.iter().any(|lease| lease.version().name().is(name));
+    let mut missing = missing(only, &candidates);
+    missing.retain(|name| !serves(name));
+    match missing.first() {
+        None => Ok(candidates),
+        Some(first) => {
+            let message = missing_text(&missing, there, &passed_over);
+            Err(EngineError::load(first, Step::Find, message))
+        }
+    }
+}
+
+/// Whether a file is, by what is known without reading it, one of a plugin that the host asks for.
+pub(super) fn may_be_wanted(state: &LoadState, found: &Found, only: &[String]) -> bool {
+    match state.known(found) {
+        Some(known) => only.iter().any(|name| known.plugin.is(name)),
+        None => is_named_after_one(&found.path, only),
+    }
+}
+
+/// The plugins that the host asks for and that are not among these.
+fn missing<'a>(only: &'a [String], candidates: &[Candidate]) -> Vec<&'a str> {
+    let is_there = |name: &str| candidates.iter().any(|candidate| candidate.name().is(name));
+    only.iter().map(String::as_str).filter(|name| !is_there(name)).collect()
+}
+
+/// All that is missing, and what there is. The first that is missing is whom the error is about.
+fn missing_text(missing: &[&str], mut there: Vec<String>, passed_over: &[String]) -> String {
+    there.sort();
+    there.dedup();
+    let there = if there.is_empty() { "no plugin".to_owned() } else { there.join(", ") };
+    let asked = match missing {
+        [_] => "it".to_owned(),
+        all => all.join(", "),
+    };
+    let mut text = format!("the host asks for {asked}, but there is only: {there}");
+    if !passed_over.is_empty() {
+        text += &format!("; not recognised as plugins: {}", passed_over.join(", "));
+    }
+    text
 }
 
 /// Refuses two artifacts of one name; the candidates are sorted by name.

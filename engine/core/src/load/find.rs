@@ -7,6 +7,8 @@ use std::{
     time::SystemTime,
 };
 
+use hotswap_protocol::same_plugin;
+
 use crate::{EngineError, LoadCause, Step};
 
 /// A file in the plugin directory that claims to be an artifact.
@@ -27,8 +29,9 @@ pub(crate) struct FileIdentity {
 }
 
 /// Lists the files whose name ends like a shared library's, sorted by name. Hidden ones are left
-/// out: that is how files in the making are named.
-pub(crate) fn find(dir: &Path) -> Result<Vec<Found>, EngineError> {
+/// out: that is how files in the making are named. If the host asks for some plugins `only`, what is no
+/// file is an error only where its name is that of such a plugin.
+pub(crate) fn find(dir: &Path, only: Option<&[String]>) -> Result<Vec<Found>, EngineError> {
     let refuse = |error: io::Error| {
         let message = format!("cannot read the plugin directory {}: {error}", dir.display());
         EngineError::load_of_all(Step::Find, message).because(LoadCause::Io(error))
@@ -41,25 +44,38 @@ pub(crate) fn find(dir: &Path) -> Result<Vec<Found>, EngineError> {
         if hidden || path.extension().is_none_or(|extension| extension != DLL_EXTENSION) {
             continue;
         }
-        let metadata = fs::metadata(&path).map_err(|error| {
-            let refused = EngineError::load(file_name(&path), Step::Find, &error);
-            refused.because(LoadCause::Io(error))
-        })?;
-        if !metadata.is_file() {
-            return Err(EngineError::load(
-                file_name(&path),
-                Step::Find,
-                "it is not a regular file",
-            ));
+        match Found::regular(&path) {
+            Ok(file) => found.push(file),
+            Err(refused) if only.is_none_or(|only| is_named_after_one(&path, only)) => {
+                return Err(refused);
+            }
+            Err(_) => {}
         }
-        found.push(Found { path, identity: FileIdentity::of(&metadata) });
     }
     // All are in one directory, so the text says the order: comparing paths looks at each part.
     found.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
     Ok(found)
 }
 
+/// Whether a file's name is that of one of these plugins: `world.so`.
+pub(super) fn is_named_after_one(path: &Path, plugins: &[String]) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    stem.is_some_and(|stem| plugins.iter().any(|plugin| same_plugin(stem, plugin)))
+}
+
 impl Found {
+    /// A file in the plugin directory.
+    fn regular(path: &Path) -> Result<Self, EngineError> {
+        let metadata = fs::metadata(path).map_err(|error| {
+            let refused = EngineError::load(file_name(path), Step::Find, &error);
+            refused.because(LoadCause::Io(error))
+        })?;
+        if !metadata.is_file() {
+            return Err(EngineError::load(file_name(path), Step::Find, "it is not a regular file"));
+        }
+        Ok(Self { path: path.to_owned(), identity: FileIdentity::of(&metadata) })
+    }
+
     /// The artifact at a path that is known already.
     pub fn at(path: &Path) -> Result<Self, EngineError> {
         let metadata = fs::metadata(path).map_err(|error| {

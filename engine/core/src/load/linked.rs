@@ -46,16 +46,17 @@ pub(crate) fn select(
         })?;
         linked.push(Linked::new(plugin, name));
     }
-    let missing = only.into_iter().flatten();
-    let mut missing =
-        missing.filter(|name| !linked.iter().any(|linked| linked.facts.name.is(name)));
-    if let Some(name) = missing.next() {
+    let is_there = |name: &str| linked.iter().any(|linked| linked.facts.name.is(name));
+    let asked = only.unwrap_or_default().iter().map(String::as_str);
+    let missing: Vec<&str> = asked.filter(|name| !is_there(name)).collect();
+    if let Some(first) = missing.first() {
         let there: Vec<_> = linked.iter().map(|linked| linked.facts.name.as_str()).collect();
+        let asked = if missing.len() == 1 { "it".to_owned() } else { missing.join(", ") };
         let message = format!(
-            "the host asks for it; this program has only these plugins linked in: {}",
+            "the host asks for {asked}; this program has only these plugins linked in: {}",
             there.join(", ")
         );
-        return Err(EngineError::load(name, Step::Find, message));
+        return Err(EngineError::load(first, Step::Find, message));
     }
     let is_wanted = |name: &PluginName| only.is_none_or(|only| only.iter().any(|it| name.is(it)));
     linked.retain(|linked| is_wanted(&linked.facts.name));

@@ -7,7 +7,7 @@ use hotswap_protocol::{BuildId, Outcome, PhaseTiming, PluginName, PluginOutcome}
 
 use super::{
     LoadContext, LoadState, Phases, Request,
-    candidate::{Candidate, candidates, expect_distinct, inspect, select},
+    candidate::{Candidate, candidates, expect_distinct, inspect, may_be_wanted},
     dependency::dependents,
     earlier,
     find::{Found, find},
@@ -169,13 +169,17 @@ impl Plan {
         steps: &mut Steps,
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
-        let found = phases.time("find", None, || find(&context.plugin_dir))?;
-        if !found.iter().all(|found| state.known(found).is_some()) {
+        let only = context.only();
+        let found = phases.time("find", None, || find(&context.plugin_dir, only))?;
+        let is_new = |found: &Found| {
+            let is_wanted = only.is_none_or(|only| may_be_wanted(state, found, only));
+            is_wanted && state.known(found).is_none()
+        };
+        if found.iter().any(is_new) {
             // There may well be steps to run; the thread starts while the files are inspected.
             steps.thread()?;
         }
-        let candidates = candidates(state, found, context.staging, phases)?;
-        let candidates = select(context.only(), candidates, current)?;
+        let candidates = candidates(state, found, only, current, context.staging, phases)?;
         expect_distinct(&candidates)?;
 
         let is_there = |name: &PluginName| candidates.iter().any(|found| found.name() == name);

@@ -15,6 +15,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use hotswap_protocol::PluginName;
 use memmap2::MmapOptions;
 
 use crate::{
@@ -145,6 +146,13 @@ impl Staged {
         toolchain.map_err(|error| EngineError::artifact(facts.name.as_str(), error))?;
         Ok(Inspected { found, facts, copy })
     }
+}
+
+/// The name that a file gives itself, of which nothing is checked; `None` if it gives none.
+pub(crate) fn claimed_name(found: &Found) -> Option<PluginName> {
+    let mut content = Vec::new();
+    open(found).ok()?.take(MAX_FILE_BYTES).read_to_end(&mut content).ok()?;
+    artifact::claims(&content).map(|facts| facts.name)
 }
 
 fn open(found: &Found) -> io::Result<File> {
