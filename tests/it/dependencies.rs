@@ -116,3 +116,30 @@ fn an_export_of_another_interface_or_of_none() {
 fn a_plugin_that_stays_may_not_import_one_that_may_go() {
     assert_snapshot!(refusal_of(&["gives", "takes-and-stays"]), @"takes-and-stays: import: it is not reloadable, but imports gives v1, which is; a reload of that would leave it with the old one");
 }
+
+/// The plugins in load order.
+fn names(host: &Host) -> Vec<String> {
+    host.engine.current().names().map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn a_plugin_may_load_after_one_that_exports_nothing() {
+    let host = Host::with(&["follows", "lives"]);
+    assert_eq!(names(&host), ["lives", "follows"]);
+
+    // It has nothing of the other, and so stays when that changes.
+    host.plugins.install("lives", 2);
+    assert_snapshot!(host.reload(), @"lives: ok, follows: unchanged");
+    assert_eq!(names(&host), ["lives", "follows"]);
+    host.plugins.remove("lives");
+    assert_snapshot!(host.refused_reload(), @"follows: import: it loads after `lives`, and there is no such plugin; there are follows");
+}
+
+#[test]
+fn an_order_alone_is_asked_for_also_of_one_that_exports() {
+    let plugins = PluginDir::of(&["follows"]);
+    plugins.write("gives", &renamed("gives-more", "lives"));
+    let host = Host::new(plugins, |builder| builder);
+    host.reload();
+    assert_eq!(names(&host), ["lives", "follows"]);
+}

@@ -191,7 +191,10 @@ pub(super) fn contents(contents: &ArtifactContents) -> String {
     text.push_str("\nImports\n");
     for import in &contents.imports {
         let optional = if import.optional { ", can do without" } else { "" };
-        let _ = writeln!(text, "  {} from {}{optional}", import.interface, import.plugin);
+        let _ = match import.interface.as_str() {
+            "" => writeln!(text, "  {} earlier{optional}", import.plugin),
+            interface => writeln!(text, "  {interface} from {}{optional}", import.plugin),
+        };
     }
     none_of(&mut text, contents.imports.is_empty());
     text

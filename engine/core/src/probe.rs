@@ -115,7 +115,7 @@ fn export_info(shape: &InterfaceShape) -> ExportInfo {
 fn import_info(import: &ImportRequest) -> ImportInfo {
     ImportInfo {
         plugin: import.plugin.clone(),
-        interface: import.shape.name.clone(),
+        interface: import.shape.as_ref().map(|shape| shape.name.clone()).unwrap_or_default(),
         optional: import.optional,
     }
 }

@@ -1,13 +1,24 @@
-//! `#[derive(Imports)]`: asks for the imports of a struct's fields, and fills the struct with them.
+//! `#[derive(Imports)]`: asks for the imports of a struct's fields, and fills the struct with them; and asks
+//! for the plugins that `#[import(after = "…")]` on the struct names.
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, Result, Type, spanned::Spanned};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Field, Fields, Ident, LitStr, Result, Type,
+    spanned::Spanned,
+};
 
 /// A checked struct of imports.
 pub struct ImportSet {
     name: Ident,
     fields: Vec<Import>,
+    after: Vec<After>,
+}
+
+/// A plugin that loads earlier.
+struct After {
+    plugin: String,
+    optional: bool,
 }
 
 /// A field, and the plugin whose export it takes.
@@ -23,18 +34,23 @@ impl ImportSet {
             let message = "a struct of imports cannot be generic";
             return Err(Error::new(item.generics.span(), message));
         }
+        let message = "imports are a struct with named fields, or without fields";
         let Data::Struct(data) = item.data else {
-            return Err(Error::new(item.ident.span(), "imports are a struct with named fields"));
+            return Err(Error::new(item.ident.span(), message));
         };
-        let Fields::Named(fields) = data.fields else {
-            return Err(Error::new(item.ident.span(), "imports are a struct with named fields"));
+        let fields = match data.fields {
+            Fields::Named(fields) => fields.named.into_iter().map(Import::parse).collect(),
+            Fields::Unit => Ok(Vec::new()),
+            Fields::Unnamed(_) => Err(Error::new(item.ident.span(), message)),
         };
-        let fields = fields.named.into_iter().map(Import::parse).collect::<Result<_>>()?;
-        Ok(Self { name: item.ident, fields })
+        let of_struct = item.attrs.iter().filter(|attribute| attribute.path().is_ident("import"));
+        let after = of_struct.map(After::parse).collect::<Result<_>>()?;
+        Ok(Self { name: item.ident, fields: fields?, after })
     }
 
     pub fn expand(self) -> TokenStream {
-        let Self { name, fields } = self;
+        let Self { name, fields, after } = self;
+        let after = after.iter().map(After::request);
         let names = fields.iter().map(|import| &import.field);
         let types = fields.iter().map(|import| &import.ty).collect::<Vec<_>>();
         let plugins = fields.iter().map(|import| &import.plugin);
@@ -42,7 +58,10 @@ impl ImportSet {
             #[automatically_derived]
             impl ::hotswap_plugin::ImportSet for #name {
                 fn requests() -> ::std::vec::Vec<::hotswap_plugin::ImportRequest> {
-                    ::std::vec![#(<#types as ::hotswap_plugin::Import>::request(#plugins)),*]
+                    ::std::vec![
+                        #(<#types as ::hotswap_plugin::Import>::request(#plugins),)*
+                        #(#after,)*
+                    ]
                 }
 
                 fn bind(
@@ -56,6 +75,35 @@ impl ImportSet {
                         )?,)*
                     })
                 }
+            }
+        }
+    }
+}
+
+impl After {
+    fn parse(attribute: &Attribute) -> Result<Self> {
+        let (mut plugin, mut optional) = (None, false);
+        attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("after") && plugin.is_none() {
+                plugin = Some(meta.value()?.parse::<LitStr>()?.value());
+                Ok(())
+            } else if meta.path.is_ident("optional") {
+                optional = true;
+                Ok(())
+            } else {
+                Err(meta.error("expected `after = \"PLUGIN\"`, once, and maybe `optional`"))
+            }
+        })?;
+        let missing = || Error::new(attribute.span(), "expected `after = \"PLUGIN\"`");
+        Ok(Self { plugin: plugin.ok_or_else(missing)?, optional })
+    }
+
+    fn request(&self) -> TokenStream {
+        let Self { plugin, optional } = self;
+        quote! {
+            ::hotswap_plugin::ImportRequest {
+                optional: #optional,
+                ..::hotswap_plugin::ImportRequest::after(#plugin)
             }
         }
     }

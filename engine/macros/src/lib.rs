@@ -121,7 +121,8 @@ pub fn shared(item: TokenStream) -> TokenStream {
 /// Makes a struct a plugin's imports, with a field for each object that another plugin exports.
 ///
 /// A field is a `Leased<dyn Interface>`, or an `Option` of it if the other plugin can be missing. The
-/// field has the other plugin's name, or gives it with `#[import("name")]`.
+/// field has the other plugin's name, or gives it with `#[import("name")]`. `#[import(after = "name")]` on
+/// the struct asks for a plugin to load earlier, and for nothing of it; with `optional` that can be missing.
 #[proc_macro_derive(Imports, attributes(import))]
 pub fn imports(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::DeriveInput);

@@ -108,6 +108,39 @@ impl Drop for Export {
 /// }
 /// # fn main() {}
 /// ```
+///
+/// A plugin can also depend on others for the order alone: they load before it, and their `on_free` runs after
+/// its own. They need not export anything. It is not loaded anew when they change, since it has nothing of
+/// them.
+///
+/// ```
+/// use hotswap_plugin::prelude::*;
+///
+/// #[derive(Imports)]
+/// #[import(after = "settings")] // without `settings` this plugin does not load
+/// #[import(after = "metrics", optional)]
+/// struct Needs;
+///
+/// #[derive(Default)]
+/// struct Server {
+///     needs: Imports<Needs>,
+/// }
+///
+/// #[plugin]
+/// impl Plugin for Server {
+///     fn import(&self) -> Option<&dyn ImportTarget> {
+///         Some(&self.needs)
+///     }
+///
+///     fn on_init(&self, vault: &Vault) -> Result<()> {
+///         // The `on_init` of `settings` has run.
+///         let port: Option<u16> = vault.data_bag().get("port")?;
+///         # let _ = port;
+///         Ok(())
+///     }
+/// }
+/// # fn main() {}
+/// ```
 pub trait ImportSet: Sized + Send + Sync + 'static {
     /// What the plugin asks for, field by field.
     fn requests() -> Vec<ImportRequest>;
@@ -126,10 +159,19 @@ pub trait ImportSet: Sized + Send + Sync + 'static {
 pub struct ImportRequest {
     /// The name of the plugin that exports the object.
     pub plugin: String,
-    /// The interface that the object must have.
-    pub shape: crate::InterfaceShape,
-    /// Whether the plugin loads without the object.
+    /// The interface that the object must have; `None` if no object is asked for, only that the plugin
+    /// loads earlier.
+    pub shape: Option<crate::InterfaceShape>,
+    /// Whether the plugin that asks loads without the object, or without that plugin.
     pub optional: bool,
+}
+
+impl ImportRequest {
+    /// Asks that the plugin named `plugin` loads earlier, and for nothing of it. `bind` gets
+    /// `None` in its place.
+    pub fn after(plugin: &str) -> Self {
+        Self { plugin: plugin.to_owned(), shape: None, optional: false }
+    }
 }
 
 /// The object that the engine found for an import. [`Import::bind`] makes the field of it.
@@ -214,7 +256,7 @@ pub trait Import: Sized {
 
 impl<I: Interface + ?Sized> Import for Leased<I> {
     fn request(plugin: &str) -> ImportRequest {
-        ImportRequest { plugin: plugin.to_owned(), shape: I::shape(), optional: false }
+        ImportRequest { plugin: plugin.to_owned(), shape: Some(I::shape()), optional: false }
     }
 
     fn bind(object: Option<BoundObject>) -> Result<Self> {

@@ -37,7 +37,7 @@ pub struct ExportInfo {
 pub struct ImportInfo {
     /// The plugin that exports it.
     pub plugin: String,
-    /// The trait's path.
+    /// The interface that it must have; empty if the plugin only has to load earlier.
     pub interface: String,
     /// Whether the plugin can do without it.
     pub optional: bool,

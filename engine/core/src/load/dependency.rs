@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hotswap_plugin::{BoundObject, ImportRequest};
 use hotswap_protocol::PluginName;
 
 use crate::{EngineError, LoadCause, Step, version::Version};
@@ -21,18 +22,27 @@ pub(crate) fn resolve(versions: &[Arc<Version>]) -> Result<Vec<Arc<Version>>, En
     Ok(order.done)
 }
 
-/// The version that an import of this name takes.
-pub(crate) fn provider<'a>(versions: &'a [Arc<Version>], name: &str) -> Option<&'a Arc<Version>> {
+/// The version that an import of this name is about.
+fn provider<'a>(versions: &'a [Arc<Version>], name: &str) -> Option<&'a Arc<Version>> {
     versions.iter().find(|version| version.name().is(name))
 }
 
-/// The names of the running plugins that import one of these, also by way of others.
+/// The object that an import takes; `None` if it takes none.
+pub(crate) fn object_for(versions: &[Arc<Version>], import: &ImportRequest) -> Option<BoundObject> {
+    import.shape.as_ref()?;
+    provider(versions, &import.plugin)?.export()?.lend_raw()
+}
+
+/// The names of the running plugins that import an object of one of these, also by way of others.
 pub(crate) fn dependents(running: &[Arc<Version>], changed: &[PluginName]) -> Vec<PluginName> {
     let mut affected = changed.to_vec();
     let mut dependents = Vec::new();
     while let Some(next) = running.iter().find(|version| {
         let imports = version.imports();
-        let concerned = |name: &PluginName| imports.iter().any(|import| name.is(&import.plugin));
+        let takes = |import: &ImportRequest, name: &PluginName| {
+            import.shape.is_some() && name.is(&import.plugin)
+        };
+        let concerned = |name: &PluginName| imports.iter().any(|import| takes(import, name));
         !affected.contains(version.name()) && affected.iter().any(concerned)
     }) {
         affected.push(next.name().clone());
@@ -54,24 +64,27 @@ fn expect_imports(version: &Version, all: &[Arc<Version>]) -> Result<(), EngineE
                 continue;
             }
             let there: Vec<_> = all.iter().map(|version| version.name().as_str()).collect();
+            let asks = if import.shape.is_some() { "imports" } else { "loads after" };
             return refuse(format!(
-                "it imports `{name}`, and there is no such plugin; there are {}",
+                "it {asks} `{name}`, and there is no such plugin; there are {}",
                 there.join(", ")
             ));
         };
+        // For the order alone the other need not export anything, nor stay.
+        let Some(shape) = &import.shape else { continue };
         let Some(export) = provider.export() else {
             return refuse(format!(
                 "it imports `{}` of {provider}, which exports nothing",
-                import.shape.name
+                shape.name
             ));
         };
-        if export.shape.name != import.shape.name {
+        if export.shape.name != shape.name {
             return refuse(format!(
                 "it imports `{}` of {provider}, which exports `{}`",
-                import.shape.name, export.shape.name
+                shape.name, export.shape.name
             ));
         }
-        if let Some(what) = export.shape.difference(&import.shape) {
+        if let Some(what) = export.shape.difference(shape) {
             return refuse(format!(
                 "the export of {provider} does not fit: {what}; build both against the same source"
             ));

@@ -7,7 +7,7 @@ use hotswap_protocol::{CauseKind, Failure, ValueOutcome};
 
 use super::{
     Callback, LoadContext, LoadState, Phases,
-    dependency::{provider, resolve},
+    dependency::{object_for, resolve},
     earlier,
     linked::Linked,
     plan::{Action, Plan},
@@ -181,9 +181,7 @@ impl<'steps> Load<'steps> {
         self.versions.sort_by_cached_key(|lease| place(lease.version()));
         for lease in &self.versions {
             let imports = lease.version().imports().iter();
-            let objects =
-                imports.map(|import| provider(&self.order, &import.plugin)?.export()?.lend_raw());
-            let objects = objects.collect();
+            let objects = imports.map(|import| object_for(&self.order, import)).collect();
             phases.time("bind", Some(lease.version().name()), || {
                 self.steps.run(lease, Step::Import, move |image| image.bind(objects))
             })?;

@@ -1,6 +1,6 @@
 //! The differences between what two artifacts declare.
 
-use hotswap_plugin::{FunctionDescription, LiveTypeDescription, schema_changes};
+use hotswap_plugin::{FunctionDescription, ImportRequest, LiveTypeDescription, schema_changes};
 use hotswap_protocol::{ArtifactChange, ChangeKind, ChangedItem};
 use serde_json::Value;
 
@@ -82,13 +82,14 @@ impl Contents {
             &self.imports,
             &new.imports,
             |import| &import.plugin,
-            |import| import.shape.name.clone(),
+            |import| interface_name(import).to_owned(),
             |old, new| {
-                let difference = new.shape.difference(&old.shape).map(Difference::breaking);
-                difference.or_else(|| {
-                    (old.shape.name != new.shape.name)
-                        .then(|| Difference::both(&old.shape.name, &new.shape.name))
-                })
+                let breaking = || {
+                    let (old, new) = (old.shape.as_ref()?, new.shape.as_ref()?);
+                    new.difference(old).map(Difference::breaking)
+                };
+                let (was, now) = (interface_name(old), interface_name(new));
+                breaking().or_else(|| (was != now).then(|| Difference::both(was, now)))
             },
         );
         // Asking for less breaks nothing.
@@ -96,6 +97,11 @@ impl Contents {
         changes.iter_mut().filter(is_removed).for_each(|change| change.is_breaking = false);
         changes
     }
+}
+
+/// The interface that an import asks for; of one for the order alone the word for that.
+fn interface_name(import: &ImportRequest) -> &str {
+    import.shape.as_ref().map_or("order alone", |shape| &shape.name)
 }
 
 /// How something differs between two artifacts.
