@@ -1,12 +1,15 @@
 //! Old versions are really freed, and never too early.
 
-use std::{fs, sync::mpsc::channel, thread, time::Duration};
+use std::{fs, iter, sync::mpsc::channel, thread, time::Duration};
 
-use hotswap_engine::{LoadedPlugin, args, checkpoint, protocol::VersionState};
+use hotswap_engine::{
+    Events, LoadedPlugin, args, checkpoint,
+    protocol::{Event, VersionState},
+};
 
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::support::{Gate, Host, PluginDir, held_by, in_own_process};
+use crate::support::{Gate, Host, PATIENCE, PluginDir, held_by, in_own_process};
 
 #[test]
 fn a_replaced_version_is_unmapped_and_its_copy_removed() {
@@ -335,6 +338,49 @@ fn a_shutdown_frees_everything_and_says_what_it_could_not() {
     assert!(host.mapped().is_empty());
     drop(host);
     assert!(!staging.exists());
+}
+
+/// The versions in the order in which they were freed, until so many were.
+fn freed_in_order(events: &Events, count: usize) -> Vec<String> {
+    let freed =
+        iter::from_fn(|| events.recv_timeout(PATIENCE).ok()).filter_map(|event| match event {
+            Event::VersionChanged { plugin, version, state: VersionState::Freed, .. } => {
+                Some(format!("{plugin} v{version}"))
+            }
+            _ => None,
+        });
+    freed.take(count).collect()
+}
+
+#[test]
+fn versions_that_leave_together_end_in_the_reverse_of_their_load_order() {
+    let all = ["by-hand", "echo", "gives", "notes-steps", "takes"];
+    let host = Host::with(&all);
+    let events = host.engine.subscribe();
+    for plugin in ["echo", "gives", "takes"] {
+        host.plugins.install(plugin, 2);
+    }
+    host.reload();
+    // `takes` keeps `gives` until it has ended.
+    assert_eq!(freed_in_order(&events, 3), ["takes v1", "gives v1", "echo v1"]);
+
+    host.plugins.remove("by-hand");
+    host.plugins.remove("echo");
+    host.reload();
+    assert_eq!(freed_in_order(&events, 2), ["echo v2", "by-hand v1"]);
+
+    host.engine.shutdown(PATIENCE);
+    assert_eq!(freed_in_order(&events, 3), ["takes v2", "notes-steps v1", "gives v2"]);
+}
+
+#[test]
+fn a_version_in_use_does_not_keep_those_that_were_loaded_earlier() {
+    let host = Host::with(&["by-hand", "echo"]);
+    let handle = host.engine.plugin("echo").unwrap();
+    let report = host.engine.shutdown(Duration::from_millis(300));
+    assert_eq!(report.held, ["echo v1: 1 handle"]);
+    drop(handle);
+    assert!(host.engine.shutdown(PATIENCE).held.is_empty());
 }
 
 #[test]

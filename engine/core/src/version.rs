@@ -5,6 +5,7 @@ pub(crate) mod holders;
 pub(crate) mod lease;
 pub(crate) mod tasks;
 pub(crate) mod threads;
+pub(crate) mod turn;
 
 // What it says of itself, and what is counted of it.
 pub(crate) mod counts;
@@ -82,6 +83,8 @@ pub(crate) struct Version {
     /// Known when the version is initialised.
     typed_calls: OnceLock<TypedTargets>,
     life: Mutex<Life>,
+    /// What left together with it and was loaded later.
+    later: OnceLock<Vec<Weak<Version>>>,
     is_urgent: AtomicBool,
     /// Whether the reaper is to look at it, and has not begun to.
     is_queued: AtomicBool,
@@ -167,6 +170,7 @@ impl Version {
             export: OnceLock::new(),
             typed_calls: OnceLock::new(),
             life: Mutex::new(Life::new()),
+            later: OnceLock::new(),
             is_urgent: AtomicBool::new(false),
             is_queued: AtomicBool::new(false),
             has_answered: AtomicBool::new(false),
@@ -554,11 +558,16 @@ impl Version {
 
     /// Until when the version is kept though nothing uses it; `None` if it need not be.
     pub fn kept_until(&self, delay: Duration) -> Option<Instant> {
-        if delay.is_zero() || self.is_urgent.load(Ordering::Acquire) {
+        if delay.is_zero() || self.is_urgent() {
             return None;
         }
         let until = crate::event::after(self.life().replaced_at()?, delay);
         (until > Instant::now()).then_some(until)
+    }
+
+    /// Whether it is to be freed as soon as nothing uses it.
+    fn is_urgent(&self) -> bool {
+        self.is_urgent.load(Ordering::Acquire)
     }
 
     /// How long ago the version was replaced, or its load undone.

@@ -33,6 +33,7 @@ use crate::{
         steps,
         tasks::Runtime,
         threads::checkpoint,
+        turn::retire_together,
     },
 };
 use hotswap_plugin::Data;
@@ -441,10 +442,9 @@ impl Inner {
         drop(current);
         self.store.set_live(live);
         let old = self.current.publish(Arc::new(empty));
-        for lease in &old.versions {
-            self.store.retire(lease.version());
-            lease.version().retire();
-        }
+        let versions: Vec<_> = old.versions.iter().map(|lease| lease.version().clone()).collect();
+        versions.iter().rev().for_each(|version| self.store.retire(version));
+        retire_together(&versions);
     }
 
     fn end_reaper(&self) {

@@ -28,6 +28,7 @@ use crate::{
         declared::{Declared, Functions},
         lease::{Lease, LeaseKind},
         registration::Registration,
+        turn::{EXPORT, leave_together, retire_together},
     },
 };
 
@@ -206,7 +207,7 @@ impl<'steps> Load<'steps> {
         if context.is_shut_down() {
             return Err(EngineError::ShutDown);
         }
-        let ending = plan.ending();
+        let ending = in_load_order(plan.ending(), current);
         let loaded: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
         let number = current.number.next();
         let extension = context.make_extension(current).map_err(|error| self.failed(error))?;
@@ -229,9 +230,7 @@ impl<'steps> Load<'steps> {
                 version.serve(linked);
             }
             // Before the old generation goes: the reaper may free these as soon as it does.
-            for version in &ending {
-                version.retire();
-            }
+            retire_together(&ending);
             move || old.is_read()
         };
         let published = context.store.publish(&overlay, &loaded, &ending, steps, serve);
@@ -255,6 +254,15 @@ impl<'steps> Load<'steps> {
         versions.sort_by_cached_key(|lease| place(lease.version()));
         versions
     }
+}
+
+/// Versions of a generation in the order in which that loaded them.
+fn in_load_order(mut versions: Vec<Arc<Version>>, generation: &Generation) -> Vec<Arc<Version>> {
+    let place = |version: &Arc<Version>| {
+        generation.versions.iter().position(|lease| Arc::ptr_eq(lease.version(), version))
+    };
+    versions.sort_by_cached_key(place);
+    versions
 }
 
 /// Makes the instance, and asks what there is to call.
@@ -325,7 +333,7 @@ fn opened_version(
 pub(crate) fn keep_export(image: &Image, version: &Arc<Version>) -> Outcome<()> {
     image.export().then(|object| {
         let Some(object) = object else { return Outcome::Ok(()) };
-        let export = Registration::new("export", Owner::Version(Arc::downgrade(version)), object);
+        let export = Registration::new(EXPORT, Owner::Version(Arc::downgrade(version)), object);
         Outcome::from_result(export.map(|export| version.set_export(Arc::new(export))))
     })
 }
@@ -344,6 +352,8 @@ impl Drop for Load<'_> {
             causes: Vec::new(),
         });
         // The last one first: what was loaded later may use what was loaded earlier.
+        let versions: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
+        leave_together(&versions);
         while let Some(lease) = self.versions.pop() {
             lease.version().fail(failure.clone());
         }

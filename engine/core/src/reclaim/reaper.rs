@@ -69,6 +69,10 @@ const LOOK_AT_REPLACED: Duration = Duration::from_millis(2);
 const WAKE_AGAIN: Duration = Duration::from_millis(500);
 const WAKE_RARELY: Duration = Duration::from_secs(30);
 
+/// How long a version waits at most until those that were loaded later, and left with it, have begun to
+/// end. That takes microseconds, unless such a one takes long to end itself.
+const TURN: Duration = Duration::from_secs(1);
+
 /// Called when a version begins to drain, so that the host can make its threads pass a checkpoint.
 pub(crate) type WakeThreads = Box<dyn Fn() + Send + Sync>;
 
@@ -173,6 +177,7 @@ pub(crate) fn start(
             free_delay,
             wake,
             waiting: Vec::new(),
+            in_turn: Vec::new(),
             called: Vec::new(),
             replaced: Vec::new(),
             mailbox: own,
@@ -194,6 +199,8 @@ struct Reaper {
     wake: Vec<WakeThreads>,
     /// The versions that are kept for a while, and until when.
     waiting: Vec<(Instant, Arc<Version>)>,
+    /// The versions whose turn to end it is not yet, and until when each waits for that.
+    in_turn: Vec<(Instant, Arc<Version>)>,
     /// The versions that only calls keep.
     called: Vec<Arc<Version>>,
     /// The generations that calls are still reading.
@@ -286,9 +293,24 @@ impl Reaper {
             self.wait_for_calls(version);
             return;
         }
+        if !self.may_end_now(version) {
+            return;
+        }
         if version.leases().close() {
             self.end(version);
         }
+    }
+
+    /// Whether it is a version's turn to end; if not, it waits for that, but not for ever.
+    fn may_end_now(&mut self, version: &Arc<Version>) -> bool {
+        let at = self.in_turn.iter().position(|(_, waiting)| Arc::ptr_eq(waiting, version));
+        let until = at.map_or_else(|| Instant::now() + TURN, |at| self.in_turn.swap_remove(at).0);
+        if until <= Instant::now() || !version.is_anothers_turn() {
+            return true;
+        }
+        self.in_turn.push((until, version.clone()));
+        self.wait(version, until);
+        false
     }
 
     /// Lets a version that nobody can enter any more go on towards its end.
@@ -327,6 +349,9 @@ impl Reaper {
         }
         if again {
             self.consider(&version);
+        }
+        for (_, next) in self.in_turn.clone() {
+            self.consider(&next);
         }
         let mut answers = mem::take(&mut self.answers);
         for (_, answer) in answers.extract_if(.., |(awaited, _)| Arc::ptr_eq(awaited, &version)) {

@@ -207,6 +207,13 @@ impl fmt::Debug for Generation {
     }
 }
 
+impl Drop for Generation {
+    /// Lets go of the version that was loaded last first.
+    fn drop(&mut self) {
+        while self.versions.pop().is_some() {}
+    }
+}
+
 fn invoke_all<'a>(
     versions: impl Iterator<Item = &'a Lease>,
     function: &str,

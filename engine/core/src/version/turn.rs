@@ -1,0 +1,53 @@
+//! In which order versions end that left together: the one that was loaded last first, as locals go at the
+//! end of a block.
+
+use std::sync::{Arc, Weak};
+
+use super::{
+    Version,
+    lease::{LeaseKind, LeaseName},
+    life::Stage,
+};
+use crate::slots;
+
+/// What imports hold an export by; see `keep_export`.
+pub(crate) const EXPORT: &str = "export";
+
+/// Retires versions that leave together, in load order.
+pub(crate) fn retire_together(versions: &[Arc<Version>]) {
+    leave_together(versions);
+    versions.iter().rev().for_each(|version| version.retire());
+}
+
+/// Notes that versions, in load order, leave together.
+pub(crate) fn leave_together(versions: &[Arc<Version>]) {
+    for (at, version) in versions.iter().enumerate() {
+        let later = versions[at + 1..].iter().map(Arc::downgrade).collect();
+        // A version leaves once.
+        let _ = version.later.set(later);
+    }
+}
+
+impl Version {
+    /// Whether it is another's turn to end: that was loaded later, left with this one, and has not begun to
+    /// end. Whoever still uses such a one need not let it go soon; then nobody's turn is waited for.
+    pub fn is_anothers_turn(&self) -> bool {
+        let later = self.later.get().into_iter().flatten().filter_map(Weak::upgrade);
+        // One that is to be freed at once does not wait for those that are to be kept for a while.
+        let is_due = |version: &Arc<Version>| version.is_urgent() || !self.is_urgent();
+        let leaving = |version: &Arc<Version>| version.stage() == Stage::Leaving && is_due(version);
+        let later: Vec<_> = later.filter(leaving).collect();
+        !later.is_empty() && !later.iter().any(|version| version.is_in_use())
+    }
+
+    /// Whether something uses it but the imports of others, which go when those end.
+    fn is_in_use(self: &Arc<Self>) -> bool {
+        let leases = self.leases();
+        let is_import = |name: &LeaseName| matches!(name, LeaseName::Registration { name, .. } if **name == *EXPORT);
+        let imports = leases.named().iter().filter(|lease| is_import(&lease.name)).count();
+        leases.count(LeaseKind::Call) > 0
+            || leases.count(LeaseKind::Handle) > 0
+            || leases.count(LeaseKind::Value) > imports
+            || slots::is_held(Arc::as_ptr(self))
+    }
+}
