@@ -161,8 +161,9 @@ pub fn build_host(
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<PathBuf, BuildError> {
     let mut command = cargo::command();
-    command.args(["build", "--package", &host.name, "--bin", &host.bin]);
-    command.arg("--target-dir").arg(&host.target_dir);
+    command.args(["build", "--package", &host.package_id, "--bin", &host.bin]);
+    let target_dir = target_dir(options).unwrap_or_else(|| host.target_dir.clone());
+    command.arg("--target-dir").arg(target_dir);
     add_common_arguments(&mut command, &host.manifest_path, &host.dir, options);
     let package = Package {
         name: &host.name,
@@ -197,6 +198,9 @@ pub fn build_plugin(
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Built, BuildError> {
+    let elsewhere =
+        target_dir(options).map(|target_dir| PluginPackage { target_dir, ..plugin.clone() });
+    let plugin = elsewhere.as_ref().unwrap_or(plugin);
     let notice = options.noticed.map(|noticed| ("notice", noticed.elapsed()));
     let (linked, source) = thread::scope(|scope| {
         let source = scope.spawn(|| git::source(&plugin.dir));
@@ -277,5 +281,24 @@ fn add_common_arguments(
     if options.release {
         command.arg("--release");
     }
-    command.args(&options.cargo_flags);
+    let mut is_value = false;
+    for flag in &options.cargo_flags {
+        // It is given as an absolute path already.
+        let is_target_dir = is_value || flag.starts_with("--target-dir=");
+        is_value = flag == TARGET_DIR;
+        if !is_value && !is_target_dir {
+            command.arg(flag);
+        }
+    }
+}
+
+const TARGET_DIR: &str = "--target-dir";
+
+/// The target directory that the cargo flags choose, relative to the directory of this process;
+/// `None` if they choose none.
+fn target_dir(options: &BuildOptions) -> Option<PathBuf> {
+    let flags = &options.cargo_flags;
+    let apart = flags.windows(2).filter(|pair| pair[0] == TARGET_DIR).map(|pair| pair[1].as_str());
+    let joined = flags.iter().filter_map(|flag| flag.strip_prefix("--target-dir="));
+    apart.chain(joined).next().map(|dir| cargo::absolute(dir.as_ref()))
 }

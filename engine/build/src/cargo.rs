@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -12,13 +13,33 @@ use cargo_metadata::Message;
 use crate::Cancel;
 use crate::process::Running;
 
+/// The variables that name directories of cargo.
+const DIRECTORIES: [&str; 4] =
+    ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR", "CARGO_HOME"];
+
 /// How many lines of output are queued for a busy caller before cargo has to wait.
 const QUEUED_LINES: usize = 256;
 
 /// The cargo that runs this program, if one does: then both use the same toolchain. Otherwise the
 /// one on the `PATH`.
 pub(crate) fn command() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.envs(absolute_dirs());
+    command
+}
+
+/// The variables that name a directory relative to that of this process, with the absolute path. Cargo
+/// runs in another directory.
+pub(crate) fn absolute_dirs() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let given = DIRECTORIES.into_iter().filter_map(|name| {
+        Some((name, PathBuf::from(env::var_os(name).filter(|value| !value.is_empty())?)))
+    });
+    given.filter(|(_, dir)| dir.is_relative()).map(|(name, dir)| (name, absolute(&dir)))
+}
+
+/// The absolute path of `path`, which whoever started this process gave.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Runs `command` to its end, and calls `on_message` with its messages in the order in which they

@@ -61,6 +61,7 @@ mod static_link;
 mod atomic_file;
 mod store;
 // When to build it again.
+mod reads;
 mod watch;
 
 /// Parsers of files that other programs write, for tests that feed them arbitrary content.

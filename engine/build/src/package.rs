@@ -9,7 +9,7 @@ use crate::BuildError;
 use crate::host_metadata::HostMetadata;
 use crate::included::IncludedFiles;
 use crate::store::Store;
-use crate::workspace::{Workspace, depends_on_plugin_api, find_manifest, list};
+use crate::workspace::{Workspace, compiles, depends_on_plugin_api, find_manifest, list};
 
 /// A host: a package with a program, whose manifest names its plugins.
 ///
@@ -26,6 +26,8 @@ use crate::workspace::{Workspace, depends_on_plugin_api, find_manifest, list};
 pub struct HostPackage {
     /// The package's name.
     pub name: String,
+    /// Cargo's full id of the package. Other packages may have the same name.
+    pub package_id: String,
     /// The name of its program: the manifest's `default-run`, else the package's only program,
     /// else the program that is named like the package.
     pub bin: String,
@@ -56,6 +58,8 @@ pub struct HostPackage {
 pub struct PluginPackage {
     /// The package's name.
     pub name: String,
+    /// Cargo's full id of the package. Other packages may have the same name.
+    pub package_id: String,
     /// The directory of its manifest.
     pub dir: PathBuf,
     /// The path of its `Cargo.toml`.
@@ -100,6 +104,7 @@ impl HostPackage {
         let default_plugin_dir = || target_dir.join("hotswap/plugins").join(package.name.as_str());
         Ok(Self {
             name: package.name.to_string(),
+            package_id: package.id.repr.clone(),
             bin: program(package)?,
             cargo_flags: metadata.cargo_flags,
             plugin_dir: metadata.plugin_dir.map_or_else(default_plugin_dir, |path| dir.join(path)),
@@ -197,6 +202,7 @@ impl PluginPackage {
 
         Ok(Self {
             name: package.name.to_string(),
+            package_id: package.id.repr.clone(),
             dir: dir_of(package),
             manifest_path: package.manifest_path.clone().into(),
             workspace_root: workspace.root(),
@@ -285,7 +291,9 @@ fn refuse_plugin_dependency(
 ) -> Result<(), BuildError> {
     let plugins = workspace.declared_plugins();
     let is_plugin = |other: &&&Package| plugins.iter().any(|plugin| plugin.id == other.id);
-    match workspace.dependencies(package).iter().find(is_plugin) {
+    let dependencies = workspace.dependencies(package);
+    let mut depended = dependencies.iter().filter(is_plugin);
+    match depended.find(|plugin| compiles(package, plugin)) {
         None => Ok(()),
         Some(plugin) => Err(BuildError::setup(format!(
             "`{}` depends on the plugin `{}`, but {rule}: move the types that both use into a \

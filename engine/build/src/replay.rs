@@ -33,7 +33,10 @@ pub(crate) use crate::replay::input::Moment;
 use crate::replay::input::{Input, Stat};
 use crate::replay::invocation::{Invocation, Noted, Notes};
 use crate::replay::plan::{Plan, Seen};
-use crate::replay::record::{Compiled, Output, Plugin, Record, Unit, UnitId, unit_id_of};
+use crate::replay::record::{
+    BehindCargo, Compiled, Output, Plugin, Record, Unit, UnitId, unit_id_of,
+};
+use crate::workspace::Workspace;
 use crate::{Cancel, Diagnostic, PluginPackage, atomic_file};
 
 mod dep_info;
@@ -154,32 +157,102 @@ impl<'a> Replay<'a> {
     /// Makes the run of `command` leave notes. With `stay` they are kept, so that the user can read
     /// them.
     pub(crate) fn note(&self, command: &mut Command, stay: bool) -> io::Result<Notes> {
+        let recorded = self.record.units.values().map(|unit| &unit.package_dir);
         let settings = |dir: &PathBuf| (dir.clone(), guard::settings(self.plugin, dir));
-        let settings = self.plugin.source_dirs.iter().map(settings).collect();
+        let settings = self.plugin.source_dirs.iter().chain(recorded).map(settings).collect();
         Notes::attach(command, &self.dir, settings, stay)
     }
 
-    /// Records the run of cargo that began at `began` and left these notes.
+    /// Records the run of cargo that began at `began` and left these notes. Whatever was recorded of
+    /// the plugin before is replaced: from here on the record says what cargo made.
     ///
     /// Cargo may have found a crate up to date whose compiler call was never noted. The sources of
     /// such a crate become guards: when they change, cargo compiles the crate, and it is noted. If the
-    /// plugin itself is such a crate, its library is removed, so that the next run of cargo compiles
-    /// and notes it.
+    /// plugin itself is such a crate, there is no record of it; with `again` its library is removed
+    /// then, so that the next run of cargo compiles and notes it.
     pub(crate) fn learn(
         &mut self,
         notes: &Notes,
         began: Moment,
         cargo: &Command,
         run: &Run,
+        again: bool,
     ) -> io::Result<()> {
-        let (noted, settings) = (notes.read(), &notes.settings);
-        let (mut units, mut root) = (Vec::new(), None);
-        let (mut files, mut diagnostics) = (BTreeSet::new(), Vec::new());
+        let before = self.record.plugins.get(&self.plugin.name).cloned();
+        let output_before = self.library_output().cloned();
+        let mut learned = self.units_of(notes, began, run, again);
+        let root = learned.root.take();
+        let cargo_library = root.as_ref().and_then(|(_, library)| Stat::of(library));
+        let Some(((root, _), cargo_library)) = root.zip(cargo_library) else {
+            self.record.plugins.remove(&self.plugin.name);
+            return self.save();
+        };
+        let compiler = self.record.units.get(&root).map(|unit| unit.invocation.program.clone());
+        let compiler = compiler.unwrap_or_default();
+        let mut files = learned.files;
+        let deciding = guard::files(self.plugin, &learned.dirs, &compiler, cargo);
+        let mut always = self.unknown_library(&learned.units, run);
+        let mut variables = BTreeSet::new();
+        for script in build_scripts(run) {
+            always = always.or_else(|| script.missing());
+            files.extend(script.paths);
+            variables.extend(script.variables);
+        }
+        let behind = self.behind_cargo(before.as_ref(), &learned.dirs, cargo);
+        match &behind {
+            Ok(behind) => files.extend(self.sources_behind(&learned.units, &behind.dirs)),
+            Err(reason) => always = always.or_else(|| Some(reason.clone())),
+        }
+        let is_near = |path: &&PathBuf| {
+            let mut dirs = learned.dirs.iter().chain([&self.plugin.workspace_root]);
+            dirs.any(|dir| path.starts_with(dir))
+        };
+        let read = files.iter().chain(deciding.iter().filter(is_near)).cloned().collect();
+        files.extend(deciding);
+        let guards = files.iter().map(|path| Input::read_since(path, began.at(), None)).collect();
+        let env = variables.into_iter().map(|name| (std::env::var(&name).ok(), name));
+        let env = env.map(|(value, name)| (name, value)).collect();
+        let (library, build_id) = before.map(|it| (it.library, it.build_id)).unwrap_or_default();
+        let plugin = Plugin {
+            root,
+            units: learned.units,
+            cargo_library,
+            guards,
+            read,
+            env,
+            always,
+            behind: behind.unwrap_or_default(),
+            diagnostics: learned.diagnostics,
+            library,
+            build_id,
+        };
+        self.record.plugins.insert(self.plugin.name.clone(), plugin);
+        // The remembered content is that of another file, if the library is another one now.
+        let is_kept = |(one, other): (&Output, &Output)| one.is_same(other);
+        if !output_before.as_ref().zip(self.library_output()).is_some_and(is_kept)
+            && let Some(plugin) = self.record.plugins.get_mut(&self.plugin.name)
+        {
+            plugin.library = None;
+        }
+        self.save()
+    }
+
+    /// The units of a run of cargo, which are recorded, and the files of what else it compiled.
+    fn units_of(&mut self, notes: &Notes, began: Moment, run: &Run, again: bool) -> Learned {
+        let (noted, mut settings) = (notes.read(), notes.settings.clone());
         let plugin = self.plugin;
-        for artifact in run.artifacts.iter().filter(|artifact| is_local(plugin, artifact)) {
+        let mut learned = Learned::default();
+        learned.dirs.extend(plugin.source_dirs.iter().cloned());
+        for artifact in run.artifacts.iter().filter(|artifact| is_local(artifact)) {
+            if let Some(dir) = artifact.manifest_path.parent().map(|dir| dir.as_std_path()) {
+                // If its manifest changed meanwhile, it is a guard that cargo has to look at.
+                let now = || guard::settings(plugin, dir);
+                settings.entry(dir.to_owned()).or_insert_with(now);
+                learned.dirs.insert(dir.to_owned());
+            }
             let is_root = artifact.manifest_path == plugin.manifest_path;
             let id = is_library(artifact)
-                .then(|| self.unit_of(artifact, &noted, settings, began))
+                .then(|| self.unit_of(artifact, &noted, &settings, began))
                 .flatten();
             if let Some(id) = id {
                 if let Some(unit) = self.record.units.get_mut(&id) {
@@ -188,41 +261,75 @@ impl<'a> Replay<'a> {
                     // sources changed. Without its output, it compiles the unit again.
                     if settings.get(&unit.package_dir) != Some(&unit.settings)
                         && unit.compiled.has_other_inputs()
+                        && (again || !is_root)
                     {
                         remove_outputs(artifact);
                     }
                 }
-                root = if is_root { Some((id.clone(), artifact)) } else { root };
-                units.push(id);
+                if let Some(library) = shared_library(artifact).filter(|_| is_root) {
+                    learned.root = Some((id.clone(), library.to_owned()));
+                }
+                learned.units.push(id);
             } else if is_library(artifact) && is_root {
-                remove_outputs(artifact);
+                if again {
+                    remove_outputs(artifact);
+                }
             } else {
                 // Procedural macros and build scripts are left to cargo: their sources are guards.
-                files.extend(self.sources_of(artifact));
-                diagnostics.extend(run.diagnostics_of(artifact).cloned());
+                learned.files.extend(sources_of(plugin, artifact));
+                learned.diagnostics.extend(run.diagnostics_of(artifact).cloned());
             }
         }
-        let Some((root, library)) = root else { return Ok(()) };
-        let Some(cargo_library) = shared_library(library).and_then(Stat::of) else {
-            return Ok(());
+        learned
+    }
+
+    /// Why a record of these units would not be complete: one of them uses a library that no package
+    /// of this run made. `None` if there is no such library.
+    fn unknown_library(&self, units: &[UnitId], run: &Run) -> Option<String> {
+        let made = run.artifacts.iter().flat_map(|artifact| &artifact.filenames);
+        let made: BTreeSet<&Path> = made.map(|path| path.as_std_path()).collect();
+        let units: BTreeSet<&str> = units.iter().map(String::as_str).collect();
+        let is_known = |library: &Path| {
+            made.contains(library) || unit_id_of(library).is_some_and(|id| units.contains(id))
         };
-        let compiler = self.record.units.get(&root).map(|unit| unit.invocation.program.clone());
-        files.extend(guard::files(plugin, &compiler.unwrap_or_default(), cargo));
-        let mut variables = BTreeSet::new();
-        for script in self.build_scripts(run) {
-            files.extend(script.paths);
-            variables.extend(script.variables);
+        let of_unit = |id: &&str| {
+            let unit = self.record.units.get(*id)?;
+            let mut externs = unit.invocation.externs().map(|(_, library)| library);
+            let unknown = externs.find(|library| !is_known(library))?;
+            Some(format!("`{}` uses {}, which is not recorded", unit.name, unknown.display()))
+        };
+        units.iter().find_map(of_unit)
+    }
+
+    /// The packages that only cargo can bring up to date. Cargo is asked for its metadata with the
+    /// flags of the build, and again when a manifest or the lock file has changed.
+    fn behind_cargo(
+        &self,
+        before: Option<&Plugin>,
+        dirs: &BTreeSet<PathBuf>,
+        cargo: &Command,
+    ) -> Result<BehindCargo, String> {
+        let settings = dirs.iter().map(|dir| guard::settings(self.plugin, dir));
+        let settings = settings.collect::<Vec<_>>().join(" ");
+        let before = before.map(|plugin| &plugin.behind);
+        if let Some(known) = before.filter(|known| known.settings == settings) {
+            return Ok(known.clone());
         }
-        let guards = files.iter().map(|path| Input::read_since(path, began.at(), None)).collect();
-        let env = variables.into_iter().map(|name| (std::env::var(&name).ok(), name));
-        let env = env.map(|(value, name)| (name, value)).collect();
-        let before = self.record.plugins.remove(&self.plugin.name);
-        let (library, build_id) = before.map(|it| (it.library, it.build_id)).unwrap_or_default();
-        let plugin =
-            Plugin { root, units, cargo_library, guards, env, diagnostics, library, build_id };
-        self.record.plugins.insert(self.plugin.name.clone(), plugin);
-        self.save()?;
-        Ok(())
+        let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
+        let workspace = Workspace::load_for(&self.plugin.manifest_path, &args)
+            .map_err(|error| format!("cargo does not tell its metadata: {error}"))?;
+        let package = workspace
+            .member_at(&self.plugin.manifest_path)
+            .ok_or_else(|| "cargo's metadata does not have the package".to_owned())?;
+        Ok(BehindCargo { settings, dirs: workspace.behind_cargo(package) })
+    }
+
+    /// The sources of those `units` whose packages are in `dirs`.
+    fn sources_behind(&self, units: &[UnitId], dirs: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        let units = units.iter().filter_map(|id| self.record.units.get(id));
+        let behind = units.filter(|unit| dirs.contains(&unit.package_dir));
+        let inputs = behind.flat_map(|unit| &unit.compiled.inputs);
+        inputs.map(|input| input.path.clone()).collect()
     }
 
     /// Compiles these units again. `None` if a compiler fails: then a run of cargo reports why.
@@ -247,7 +354,8 @@ impl<'a> Replay<'a> {
                 outputs: done.outputs.iter().map(|path| Output::of(path)).collect(),
             };
             if let Some(unit) = self.record.units.get_mut(&done.id) {
-                unit.compiled = compiled;
+                let before = std::mem::replace(&mut unit.compiled, compiled);
+                unit.by_cargo.get_or_insert(before);
                 unit.diagnostics = done.diagnostics;
             }
         }
@@ -257,9 +365,29 @@ impl<'a> Replay<'a> {
 
     /// The path of the library that was compiled last.
     pub(crate) fn library(&self) -> Option<&Path> {
+        self.library_output().map(|output| output.path.as_path())
+    }
+
+    fn library_output(&self) -> Option<&Output> {
         let plugin = self.record.plugins.get(&self.plugin.name)?;
         let outputs = &self.record.units.get(&plugin.root)?.compiled.outputs;
-        outputs.iter().map(|output| output.path.as_path()).find(|path| is_shared_library(path))
+        outputs.iter().find(|output| is_shared_library(&output.path))
+    }
+
+    /// The files that the plugin was built from last, and those that decide how it is built.
+    pub(crate) fn read_files(&self) -> BTreeSet<PathBuf> {
+        let Some(plugin) = self.record.plugins.get(&self.plugin.name) else {
+            return BTreeSet::new();
+        };
+        let units = plugin.units.iter().filter_map(|id| self.record.units.get(id));
+        let inputs = units.flat_map(|unit| &unit.compiled.inputs);
+        inputs.map(|input| &input.path).chain(&plugin.read).cloned().collect()
+    }
+
+    /// Whether cargo has to run for every build, however often it has run.
+    pub(crate) fn always_runs_cargo(&self) -> bool {
+        let plugin = self.record.plugins.get(&self.plugin.name);
+        plugin.is_some_and(|plugin| plugin.always.is_some())
     }
 
     /// Whether `content` is that of the library that was compiled last. Its size and times have been
@@ -328,13 +456,15 @@ impl<'a> Replay<'a> {
             is_named && if is_root { is_shared(&noted.invocation) } else { id.as_deref() == file }
         };
         let Some(noted) = noted.iter().find(is_it) else {
-            return if is_root {
+            let id = if is_root {
                 let plugin = self.record.plugins.get(&self.plugin.name)?;
                 let library = shared_library(artifact).and_then(Stat::of)?;
-                library.is_same_output(plugin.cargo_library).then(|| plugin.root.clone())
+                library.is_same_output(plugin.cargo_library).then(|| plugin.root.clone())?
             } else {
-                file.filter(|id| self.record.units.contains_key(*id)).map(str::to_owned)
+                file.map(str::to_owned)?
             };
+            self.record.units.get_mut(&id)?.take_over(artifact).ok()?;
+            return Some(id);
         };
         let id = unit_id(&noted.invocation)?;
         let invocation = noted.invocation.clone();
@@ -358,39 +488,49 @@ impl<'a> Replay<'a> {
             settings: settings.get(package_dir).cloned().unwrap_or_default(),
             diagnostics: Vec::new(),
             compiled,
+            by_cargo: None,
         };
         self.record.units.insert(id.clone(), unit);
         Some(id)
     }
+}
 
-    fn build_scripts(&self, run: &Run) -> Vec<BuildScript> {
-        let of_script = |script: &cargo_metadata::BuildScript| {
-            let output = fs::read_to_string(script.out_dir.parent()?.join("output")).ok()?;
-            let artifact = run.artifacts.iter().find(|it| it.package_id == script.package_id)?;
-            let dir = artifact.manifest_path.parent()?.as_std_path();
-            let package_dir = Some(dir).filter(|_| is_local(self.plugin, artifact));
-            Some(BuildScript::parse(&output, dir, package_dir))
-        };
-        run.scripts.iter().filter_map(of_script).collect()
-    }
+/// What the build scripts of a run ask for.
+fn build_scripts(run: &Run) -> Vec<BuildScript> {
+    let of_script = |script: &cargo_metadata::BuildScript| {
+        let output = fs::read_to_string(script.out_dir.parent()?.join("output")).ok()?;
+        let artifact = run.artifacts.iter().find(|it| it.package_id == script.package_id)?;
+        let dir = artifact.manifest_path.parent()?.as_std_path();
+        let package_dir = Some(dir).filter(|_| is_local(artifact));
+        Some(BuildScript::parse(&output, dir, package_dir))
+    };
+    run.scripts.iter().filter_map(of_script).collect()
+}
 
-    /// The sources of an artifact that only cargo compiles, from the dep-info files beside it; the
-    /// directory of its package if these cannot be read.
-    fn sources_of(&self, artifact: &Artifact) -> Vec<PathBuf> {
-        let package_dir = artifact.manifest_path.parent().map(|dir| dir.as_std_path());
-        let texts = dep_infos_beside(artifact);
-        let texts: Vec<_> = texts.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
-        // Paths are relative to the compiler's directory: that of the workspace or of the package.
-        let dirs = [Some(self.plugin.workspace_root.as_path()), package_dir];
-        let files = dirs.into_iter().flatten().map(|dir| {
-            let infos = texts.iter().map(|text| DepInfo::parse(text, dir));
-            infos.flat_map(|info| info.files).collect::<Vec<_>>()
-        });
-        let is_found =
-            |files: &Vec<PathBuf>| !files.is_empty() && files.iter().all(|file| file.exists());
-        let whole_package = || package_dir.map(Path::to_owned).into_iter().collect();
-        files.into_iter().find(is_found).unwrap_or_else(whole_package)
-    }
+/// The sources of an artifact, from the dep-info files beside it; the directory of its package if
+/// these cannot be read.
+fn sources_of(plugin: &PluginPackage, artifact: &Artifact) -> Vec<PathBuf> {
+    let package_dir = artifact.manifest_path.parent().map(|dir| dir.as_std_path());
+    let texts = dep_infos_beside(artifact);
+    let texts: Vec<_> = texts.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
+    // Paths are relative to the compiler's directory: that of the workspace or of the package.
+    let dirs = [Some(plugin.workspace_root.as_path()), package_dir];
+    let files = dirs.into_iter().flatten().map(|dir| {
+        let infos = texts.iter().map(|text| DepInfo::parse(text, dir));
+        infos.flat_map(|info| info.files).collect::<Vec<_>>()
+    });
+    let is_found =
+        |files: &Vec<PathBuf>| !files.is_empty() && files.iter().all(|file| file.exists());
+    let whole_package = || package_dir.map(Path::to_owned).into_iter().collect();
+    files.into_iter().find(is_found).unwrap_or_else(whole_package)
+}
+
+/// The files that a run of cargo read for the packages that the author can edit.
+pub(crate) fn read_by(plugin: &PluginPackage, run: &Run) -> BTreeSet<PathBuf> {
+    let local = run.artifacts.iter().filter(|artifact| is_local(artifact));
+    let sources = local.flat_map(|artifact| sources_of(plugin, artifact));
+    let asked = build_scripts(run).into_iter().flat_map(|script| script.paths);
+    sources.chain(asked).collect()
 }
 
 /// The plugin's library was compiled again.
@@ -400,10 +540,50 @@ pub(crate) struct Relinked {
     pub linking: Option<Duration>,
 }
 
-/// Whether `artifact` is made of a package that the plugin's author can edit.
-fn is_local(plugin: &PluginPackage, artifact: &Artifact) -> bool {
-    let dir = artifact.manifest_path.parent();
-    dir.is_some_and(|dir| plugin.source_dirs.iter().any(|source| source == dir))
+/// Whether `artifact` is made of a package that the plugin's author can edit: cargo took it from a
+/// directory, and not from a registry or a repository.
+fn is_local(artifact: &Artifact) -> bool {
+    artifact.package_id.repr.contains("path+file://")
+}
+
+/// What a run of cargo has compiled.
+#[derive(Default)]
+struct Learned {
+    /// The plugin's own unit, and cargo's file of its library.
+    root: Option<(UnitId, PathBuf)>,
+    units: Vec<UnitId>,
+    /// The directories of the packages that the author can edit.
+    dirs: BTreeSet<PathBuf>,
+    /// The sources of what is not a unit.
+    files: BTreeSet<PathBuf>,
+    /// The compiler's diagnostics for what is not a unit.
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Unit {
+    /// Takes over that cargo found the unit up to date: `compiled` is cargo's again. If the files are
+    /// not those that were noted, something else had cargo compile them, from what their dep-info
+    /// says.
+    fn take_over(&mut self, artifact: &Artifact) -> io::Result<()> {
+        if let Some(by_cargo) = self.by_cargo.take() {
+            self.compiled = by_cargo;
+        }
+        let outputs = artifact.filenames.iter().map(|path| Output::of(path.as_std_path()));
+        let outputs: Vec<_> = outputs.collect();
+        let is_noted =
+            |output: &Output| self.compiled.outputs.iter().any(|noted| noted.is_same(output));
+        if !outputs.iter().all(is_noted) {
+            let invocation = &self.invocation;
+            let out_dir = invocation.option("--out-dir").unwrap_or_default();
+            let info = dep_info(invocation, &invocation.dir.join(out_dir))?;
+            self.compiled.inputs = info.files.iter().map(|path| Input::read(path)).collect();
+            self.compiled.env = info.env;
+        }
+        self.compiled.outputs = outputs;
+        let externs = self.invocation.externs().map(|(_, library)| Output::of(library));
+        self.compiled.externs = externs.collect();
+        Ok(())
+    }
 }
 
 /// The directory to which a unit is compiled without cargo.
@@ -421,7 +601,7 @@ fn way(plugin: &PluginPackage, cargo: &Command) -> String {
     add(plugin.workspace_root.as_os_str());
     add(cargo.get_program());
     // The plugins of a workspace share a way to build, so the arguments that name one do not count.
-    let own = [plugin.name.as_str().as_ref(), plugin.manifest_path.as_os_str()];
+    let own = [plugin.package_id.as_str().as_ref(), plugin.manifest_path.as_os_str()];
     cargo.get_args().filter(|arg| !own.contains(arg)).for_each(&mut add);
     for (name, value) in guard::cargo_variables() {
         add(name.as_ref());
@@ -501,7 +681,10 @@ fn shared_library(artifact: &Artifact) -> Option<&Path> {
 fn dep_infos_beside(artifact: &Artifact) -> Vec<PathBuf> {
     let Some(file) = artifact.filenames.first() else { return Vec::new() };
     if let Some(id) = unit_id_of(file.as_std_path()) {
-        return vec![file.with_file_name(format!("{id}.d")).into()];
+        // That beside a linked library is cargo's, in another form.
+        let compilers = file.with_file_name("deps").join(format!("{id}.d"));
+        let beside = file.with_file_name(format!("{id}.d"));
+        return vec![if compilers.exists() { compilers.into() } else { beside.into() }];
     }
     let entries = file.parent().and_then(|dir| fs::read_dir(dir).ok());
     let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));

@@ -1,6 +1,7 @@
 //! Watches the sources of plugins, and reports which plugins changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -11,8 +12,8 @@ use notify::{Event, EventKind};
 use parking_lot::{Condvar, Mutex};
 
 use crate::watch::sources::Sources;
-use crate::watch::tree::Tree;
-use crate::{BuildError, PluginPackage};
+use crate::watch::tree::{Touched, Tree};
+use crate::{BuildError, PluginPackage, reads};
 
 mod sources;
 mod tree;
@@ -51,9 +52,12 @@ pub struct SourceChange {
 /// Reports which plugins' sources changed, until it is dropped.
 ///
 /// Sources are the `*.rs` files and the manifests in the [source
-/// directories](PluginPackage::source_dirs), the [included files](PluginPackage::included), and
-/// `Cargo.toml` and `Cargo.lock` of the workspace. Target directories, hidden directories and nested
-/// packages are left out.
+/// directories](PluginPackage::source_dirs), the [included files](PluginPackage::included),
+/// `Cargo.toml` and `Cargo.lock` of the workspace, and whatever the last build has read: files that a
+/// source includes, and files and directories for which a build script asks. Of the source directories,
+/// target directories, hidden directories and nested packages are left out.
+///
+/// A source has changed if its content has: writing the same bytes again reports nothing.
 ///
 /// ```no_run
 /// use hotswap_build::{HostPackage, Quiet, Watcher};
@@ -97,6 +101,10 @@ impl Watcher {
         let events = Arc::clone(&inbox);
         let watcher = notify::recommended_watcher(move |event| events.deliver(event))
             .map_err(not_watchable)?;
+        for plugin in plugins {
+            // Where there can be no list, the packages' own sources are watched.
+            let _ = fs::create_dir_all(reads::dir(plugin));
+        }
         let mut tree = Tree::new(watcher, Sources::of(plugins));
         tree.watch_all().map_err(not_watchable)?;
         let worker = Worker { inbox: Arc::clone(&inbox), tree, quiet, on_change };
@@ -219,7 +227,7 @@ enum Change {
 
 impl Change {
     /// `None` for an event that changes nothing, such as reading a file, which builds do all the time.
-    /// A new modification time counts as a change: whoever touches a file wants a build.
+    /// Whether the content is another one is looked at once the sources stay unchanged.
     fn of(kind: &EventKind) -> Option<Self> {
         match kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Self::Saved),
@@ -252,7 +260,7 @@ impl<F: FnMut(SourceChange)> Worker<F> {
     /// Collects one burst of changes; `None` if the watcher was dropped meanwhile. Only changes of
     /// sources prolong the burst, not the files that a build writes beside them.
     fn until_quiet(&mut self, first: Changes) -> Option<SourceChange> {
-        let mut plugins = BTreeSet::new();
+        let mut touched = Touched::default();
         // The sources whose save is not finished.
         let mut open = BTreeSet::new();
         let mut noticed = Instant::now();
@@ -260,17 +268,28 @@ impl<F: FnMut(SourceChange)> Worker<F> {
         let mut changes = first;
         loop {
             let latest = changes.latest;
-            let changed = self.tree.absorb(changes.paths, changes.overflow, &mut open);
-            if let Some(latest) = latest.filter(|_| !changed.is_empty()) {
+            let more = self.tree.absorb(changes.paths, changes.overflow, &mut open);
+            if let Some(latest) = latest.filter(|_| !more.is_empty()) {
                 noticed = latest;
                 let Quiet { after_saves, within_saves } = self.quiet;
                 quiet_at = latest + if open.is_empty() { after_saves } else { within_saves };
             }
-            plugins.extend(changed);
+            touched.extend(more);
             if Instant::now() >= quiet_at {
-                return Some(SourceChange { plugins: plugins.into_iter().collect(), noticed });
+                return Some(SourceChange { plugins: self.changed(touched), noticed });
             }
             changes = self.inbox.wait_until(quiet_at)?;
         }
+    }
+
+    /// The plugins for which something has changed.
+    fn changed(&mut self, touched: Touched) -> Vec<String> {
+        let Touched { mut owners, files } = touched;
+        for (path, owners_of_file) in files {
+            if self.tree.has_changed(&path) {
+                owners.extend(owners_of_file);
+            }
+        }
+        owners.into_iter().collect()
     }
 }

@@ -1,15 +1,15 @@
 //! A cargo workspace as `cargo metadata` describes it, and how to find hosts and plugins in it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use cargo_metadata::{
-    DependencyKind, Error, Metadata, MetadataCommand, Node, NodeDep, Package, PackageId,
+    DependencyKind, Error, Metadata, MetadataCommand, Node, NodeDep, Package, PackageId, TargetKind,
 };
 
-use crate::BuildError;
 use crate::host_metadata::HostMetadata;
+use crate::{BuildError, cargo};
 
 /// The package that every plugin depends on.
 const PLUGIN_API: &str = "hotswap-plugin";
@@ -44,10 +44,18 @@ pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
 impl Workspace {
     /// Asks cargo for the workspace of the manifest at `manifest_path`.
     pub(crate) fn load(manifest_path: &Path) -> Result<Self, BuildError> {
+        Self::load_for(manifest_path, &[])
+    }
+
+    /// Asks cargo for the workspace of the manifest at `manifest_path`, as a build with the arguments
+    /// `args` sees it.
+    pub(crate) fn load_for(manifest_path: &Path, args: &[&str]) -> Result<Self, BuildError> {
         let mut command = MetadataCommand::new();
         command.manifest_path(manifest_path);
-        // Dependencies for other platforms are neither downloaded nor counted.
-        command.other_options(["--filter-platform", "host-tuple"].map(str::to_owned));
+        command.other_options(metadata_options(args));
+        for (name, dir) in cargo::absolute_dirs() {
+            command.env(name, dir);
+        }
         if let Some(dir) = manifest_path.parent() {
             command.current_dir(dir);
         }
@@ -116,6 +124,34 @@ impl Workspace {
         self.member_at(&find_manifest(dir.as_std_path()).ok()?)
     }
 
+    /// The directories of the local packages that a build of `package` compiles for something that only
+    /// cargo compiles: a procedural macro, a build script, or a package that is not local.
+    pub(crate) fn behind_cargo(&self, package: &Package) -> BTreeSet<PathBuf> {
+        let nodes = self.metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
+        let nodes: HashMap<&PackageId, &Node> = nodes.map(|node| (&node.id, node)).collect();
+        let packages: HashMap<&PackageId, &Package> =
+            self.metadata.packages.iter().map(|package| (&package.id, package)).collect();
+        let mut found = HashSet::new();
+        let mut open = vec![(&package.id, false)];
+        while let Some((id, is_behind)) = open.pop() {
+            let Some(package) = packages.get(id).filter(|_| found.insert((id, is_behind))) else {
+                continue;
+            };
+            let is_behind = is_behind || package.source.is_some() || is_macro(package);
+            let edges = nodes.get(id).into_iter().flat_map(|node| &node.deps);
+            for edge in edges.filter(|edge| is_built(edge)) {
+                let is_for_script =
+                    edge.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Build);
+                open.push((&edge.pkg, is_behind || is_for_script));
+            }
+        }
+        let behind = found.iter().filter(|(_, is_behind)| *is_behind);
+        let behind = behind.filter_map(|(id, _)| packages.get(id));
+        let local = behind.filter(|package| package.source.is_none());
+        let dirs = local.filter_map(|package| package.manifest_path.parent());
+        dirs.map(|dir| dir.as_std_path().to_owned()).collect()
+    }
+
     /// All packages that a build of `package` compiles besides itself: the dependencies of its
     /// library, its programs and its build script, but not those of its tests.
     pub(crate) fn dependencies(&self, package: &Package) -> Vec<&Package> {
@@ -136,6 +172,38 @@ impl Workspace {
     }
 }
 
+/// The arguments of `cargo metadata` for a build with the arguments `args`: those of its features, its
+/// target and its configuration.
+fn metadata_options(args: &[&str]) -> Vec<String> {
+    const ALONE: [&str; 5] =
+        ["--all-features", "--no-default-features", "--locked", "--offline", "--frozen"];
+    const WITH_VALUE: [&str; 3] = ["--features", "-F", "--config"];
+    let mut options = Vec::new();
+    // Dependencies for other platforms are neither downloaded nor counted.
+    let mut platform = "host-tuple".to_owned();
+    // What follows is for the compiler.
+    let mut args = args.iter().copied().take_while(|arg| *arg != "--");
+    while let Some(arg) = args.next() {
+        if ALONE.contains(&arg) || WITH_VALUE.iter().any(|name| is_joined(arg, name)) {
+            options.push(arg.to_owned());
+        } else if WITH_VALUE.contains(&arg) {
+            options.extend([arg].into_iter().chain(args.next()).map(str::to_owned));
+        } else if arg == "--target" {
+            platform = args.next().unwrap_or_default().to_owned();
+        } else if let Some(target) = arg.strip_prefix("--target=") {
+            platform = target.to_owned();
+        }
+    }
+    options.extend(["--filter-platform".to_owned(), platform]);
+    options
+}
+
+/// Whether `arg` is the option `name` together with its value: `--features=a`, `-Fa`.
+fn is_joined(arg: &str, name: &str) -> bool {
+    let value = arg.strip_prefix(name).unwrap_or_default();
+    if name.starts_with("--") { value.starts_with('=') } else { !value.is_empty() }
+}
+
 pub(crate) fn depends_on_plugin_api(package: &Package) -> bool {
     let is_api = |name: &str, kind| name == PLUGIN_API && kind == DependencyKind::Normal;
     package.dependencies.iter().any(|dependency| is_api(&dependency.name, dependency.kind))
@@ -144,6 +212,28 @@ pub(crate) fn depends_on_plugin_api(package: &Package) -> bool {
 /// Names as a message lists them: `` `a`, `b` ``.
 pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a build of `package` alone compiles `other`. The resolved features in cargo's metadata are
+/// those of all members together; a build of one member has fewer. `true` also if cargo does not say.
+pub(crate) fn compiles(package: &Package, other: &Package) -> bool {
+    let mut command = cargo::command();
+    command.args(["tree", "--quiet", "--edges", "normal,build", "--prefix", "none"]);
+    command.args(["--format", "{p}", "--package", &package.id.repr]);
+    command.arg("--manifest-path").arg(&package.manifest_path);
+    let (Some(dir), Some(other_dir)) =
+        (package.manifest_path.parent(), other.manifest_path.parent())
+    else {
+        return true;
+    };
+    let Ok(output) = command.current_dir(dir).output() else { return true };
+    let place = format!("({other_dir})");
+    !output.status.success() || String::from_utf8_lossy(&output.stdout).contains(&place)
+}
+
+fn is_macro(package: &Package) -> bool {
+    let kinds = package.targets.iter().flat_map(|target| &target.kind);
+    kinds.into_iter().any(|kind| *kind == TargetKind::ProcMacro)
 }
 
 fn is_built(edge: &NodeDep) -> bool {

@@ -14,7 +14,9 @@ use crate::build::lock::BuildLock;
 use crate::build::profile;
 use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
 use crate::replay::{self, Moment, Next, Outdated, Replay};
-use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo};
+use crate::{
+    BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo, reads,
+};
 
 /// How often one build compiles sources without cargo, if they keep changing meanwhile.
 const MOST_REPLAYS: usize = 4;
@@ -55,9 +57,16 @@ pub(super) fn link<'a>(
     };
     let mut replay = linking.open_replay();
     let run = match &mut replay {
+        Some(replay) if options.no_replay => Some(linking.run_cargo(Some(replay))?),
         Some(replay) => linking.bring_up_to_date(replay)?,
         None => Some(linking.run_cargo(None)?),
     };
+    let read = match &replay {
+        None => run.as_ref().map(|run| replay::read_by(plugin, run)),
+        Some(replay) => Some(replay.read_files()),
+    };
+    // Without the list, the packages' own sources are watched.
+    let _ = reads::write(plugin, &read.unwrap_or_default());
     let mut path = linking.library_of(run, replay.as_ref())?;
     let mut library = linking.read(&path)?;
     if let Some(replay) = &mut replay {
@@ -96,13 +105,11 @@ struct Linking<'a, 'b> {
 
 impl<'a> Linking<'a, '_> {
     fn open_replay(&mut self) -> Option<Replay<'a>> {
-        if self.options.no_replay {
-            return None;
-        }
         let target_dir = self.plugin.target_dir.join("hotswap");
         let included = self.included.clone();
         match Replay::open(self.plugin, &target_dir, &self.common_command(), included) {
             Ok(replay) => Some(replay),
+            Err(_) if self.options.no_replay => None,
             Err(reason) => {
                 self.say(format!("every build runs cargo, because {reason}"));
                 None
@@ -151,6 +158,9 @@ impl<'a> Linking<'a, '_> {
                 // Sources that never stop changing must not keep this build from ending.
                 Next::Replay(_) if replays == MOST_REPLAYS => break,
                 Next::Cargo(_) if cargo_runs == MOST_CARGO_RUNS => return Ok(last_run),
+                Next::Cargo(_) if cargo_runs > 0 && replay.always_runs_cargo() => {
+                    return Ok(last_run);
+                }
                 Next::Replay(outdated) => {
                     if replays > 0 {
                         self.say(format!(
@@ -223,7 +233,8 @@ impl<'a> Linking<'a, '_> {
             self.say(format!("the notes of compiler calls are in {}", notes.dir().display()));
         }
         if let Some((notes, replay)) = notes.zip(replay) {
-            let learned = replay.learn(&notes, began_at, &self.cargo_command(), &run);
+            let again = !self.options.no_replay;
+            let learned = replay.learn(&notes, began_at, &self.cargo_command(), &run, again);
             if let Err(error) = learned {
                 self.say(not_recorded(plugin, &error));
             }
@@ -244,8 +255,11 @@ impl<'a> Linking<'a, '_> {
     fn common_command(&self) -> Command {
         let plugin = self.plugin;
         let mut command = cargo::command();
-        command.args(["rustc", "--package", &plugin.name, "--lib", "--crate-type", "cdylib"]);
-        command.arg("--target-dir").arg(plugin.target_dir.join("hotswap"));
+        command.args(["rustc", "--package", &plugin.package_id, "--lib", "--crate-type", "cdylib"]);
+        let target_dir = plugin.target_dir.join("hotswap");
+        command.arg("--target-dir").arg(&target_dir);
+        // The user's setting would have builds of the workspace and this one share what they compile.
+        command.env("CARGO_BUILD_BUILD_DIR", target_dir);
         add_common_arguments(&mut command, &plugin.manifest_path, &plugin.dir, self.options);
         command.args(self.profile);
         command.args(["--", "--cfg", "hotswap_cdylib"]);

@@ -24,6 +24,9 @@ const MEANINGLESS: [&str; 9] = [
     "RUST_RECURSION_COUNT",
 ];
 
+/// The files that become targets of a package by being there.
+const FOUND_BY_NAME: [&str; 3] = ["build.rs", "src/lib.rs", "src/main.rs"];
+
 /// The variables that name a compiler wrapper. To note compiler calls, we need to be the wrapper.
 const WRAPPER_VARIABLES: [&str; 4] = [
     "RUSTC_WRAPPER",
@@ -87,12 +90,21 @@ fn unrecordable_argument(plugin: &PluginPackage, cargo: &Command) -> Option<Stri
     })
 }
 
-/// The files that decide what cargo does, including those that do not exist.
-pub(super) fn files(plugin: &PluginPackage, compiler: &Path, cargo: &Command) -> BTreeSet<PathBuf> {
+/// The files that decide what cargo does with the packages in `dirs`, including those that do not
+/// exist.
+pub(super) fn files(
+    plugin: &PluginPackage,
+    dirs: &BTreeSet<PathBuf>,
+    compiler: &Path,
+    cargo: &Command,
+) -> BTreeSet<PathBuf> {
     let mut files: BTreeSet<PathBuf> = configuration_files(plugin).into_iter().collect();
-    for dir in plugin.source_dirs.iter().chain([&plugin.workspace_root]) {
+    for dir in dirs.iter().chain([&plugin.workspace_root]) {
         files.extend(dir.ancestors().map(|dir| dir.join("Cargo.toml")));
     }
+    // Cargo finds these by their names. One that is there is a source, or does not count.
+    let found = dirs.iter().flat_map(|dir| FOUND_BY_NAME.map(|name| dir.join(name)));
+    files.extend(found.filter(|path| !path.exists()));
     files.insert(plugin.workspace_root.join("Cargo.lock"));
     for dir in plugin.dir.ancestors() {
         files.extend(["rust-toolchain", "rust-toolchain.toml"].map(|name| dir.join(name)));
@@ -169,6 +181,16 @@ impl BuildScript {
             asked.paths.extend(package_dir.map(Path::to_owned));
         }
         asked
+    }
+
+    /// Why cargo runs the script for every build, in words: it asks for a file that is not there.
+    /// `None` if all of its files are there.
+    pub(super) fn missing(&self) -> Option<String> {
+        let missing = self.paths.iter().find(|path| !path.exists())?;
+        Some(format!(
+            "a build script asks to run again for {}, which does not exist",
+            missing.display()
+        ))
     }
 }
 

@@ -61,11 +61,9 @@ impl Stat {
     }
 
     /// Whether both are of the same compiled file. `changed_ns` is left out, since another hard link
-    /// to the file changes it.
+    /// to the file changes it, and so is the inode: a copy that keeps the time is the same output.
     pub(super) fn is_same_output(self, other: Self) -> bool {
-        self.modified_ns == other.modified_ns
-            && self.size_bytes == other.size_bytes
-            && self.inode == other.inode
+        self.modified_ns == other.modified_ns && self.size_bytes == other.size_bytes
     }
 
     /// Whether the file has certainly not changed at `moment` or later.

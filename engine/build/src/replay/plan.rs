@@ -26,7 +26,7 @@ pub(super) fn plan(record: &Record, package: &PluginPackage) -> Plan {
     let Some(plugin) = record.plugins.get(&package.name) else {
         return Plan::Cargo("there is no record of a build like this one".to_owned());
     };
-    if let Some(reason) = changed_guard(plugin) {
+    if let Some(reason) = plugin.always.clone().or_else(|| changed_guard(plugin)) {
         return Plan::Cargo(reason);
     }
     let mut seen = Seen::new();

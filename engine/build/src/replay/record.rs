@@ -13,7 +13,7 @@ use super::invocation::Invocation;
 use crate::{Diagnostic, atomic_file};
 
 /// The version of the record's format. A record of another version counts as empty.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// The name of a unit, after which its files are named: the crate's name, and a hash that tells it
 /// from other units of that name.
@@ -28,7 +28,7 @@ pub(super) struct Record {
 }
 
 /// A plugin, and everything that must stay the same for its recorded compiler calls to be valid.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plugin {
     pub root: UnitId,
     /// All units that it is compiled from, including the root.
@@ -37,8 +37,16 @@ pub(super) struct Plugin {
     pub cargo_library: Stat,
     /// The files other than sources that decide what cargo does.
     pub guards: Vec<Input>,
+    /// Those of them that the plugin's author can change, with directories: what a watcher looks at.
+    #[serde(default)]
+    pub read: BTreeSet<PathBuf>,
     /// The variables for whose changes build scripts ask to run again.
     pub env: BTreeMap<String, Option<String>>,
+    /// Why every build of it has to run cargo, in words; `None` if only changes need that.
+    #[serde(default)]
+    pub always: Option<String>,
+    #[serde(default)]
+    pub behind: BehindCargo,
     /// The compiler's diagnostics for crates that only cargo compiles.
     pub diagnostics: Vec<Diagnostic>,
     /// The hash of the library as it was compiled last.
@@ -46,6 +54,15 @@ pub(super) struct Plugin {
     pub library: Option<String>,
     /// The build id of the last artifact.
     pub build_id: Option<String>,
+}
+
+/// The packages of the plugin's author on which something depends that only cargo compiles: a
+/// procedural macro, a build script, or a package of somebody else.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct BehindCargo {
+    /// The [settings](super::guard::settings) of all packages for which this is known.
+    pub settings: String,
+    pub dirs: BTreeSet<PathBuf>,
 }
 
 /// A library crate of the plugin's author, or the plugin itself.
@@ -65,6 +82,9 @@ pub(super) struct Unit {
     /// The compiler's diagnostics when it was compiled last.
     pub diagnostics: Vec<Diagnostic>,
     pub compiled: Compiled,
+    /// How cargo compiled it last, if it was compiled without cargo since.
+    #[serde(default)]
+    pub by_cargo: Option<Compiled>,
 }
 
 /// What a unit was last compiled from, and the files that resulted.

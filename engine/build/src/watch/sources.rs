@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{IncludedFiles, PluginPackage};
+use crate::{IncludedFiles, PluginPackage, reads};
 
 /// The names of the plugins that something belongs to.
 type Owners = BTreeSet<String>;
@@ -18,6 +19,10 @@ pub(super) struct Sources {
     target_dirs: BTreeSet<PathBuf>,
     /// The included files of each plugin: the plugin's name, its directory, which files.
     included: Vec<(String, PathBuf, IncludedFiles)>,
+    /// The files and directories that builds have read, with the plugins that were built from them.
+    read: BTreeMap<PathBuf, Owners>,
+    /// The lists of what builds have read: the plugin's name, the path of its list.
+    lists: Vec<(String, PathBuf)>,
 }
 
 impl Sources {
@@ -26,14 +31,59 @@ impl Sources {
         for plugin in plugins {
             let own = |owners: &mut Owners| owners.insert(plugin.name.clone());
             for dir in &plugin.source_dirs {
-                own(sources.packages.entry(dir.clone()).or_default());
+                own(sources.packages.entry(real(dir)).or_default());
             }
-            own(sources.workspaces.entry(plugin.workspace_root.clone()).or_default());
-            sources.target_dirs.insert(plugin.target_dir.clone());
-            let included = (plugin.name.clone(), plugin.dir.clone(), plugin.included.clone());
+            own(sources.workspaces.entry(real(&plugin.workspace_root)).or_default());
+            sources.target_dirs.insert(real(&plugin.target_dir));
+            let included = (plugin.name.clone(), real(&plugin.dir), plugin.included.clone());
             sources.included.push(included);
+            sources.lists.push((
+                plugin.name.clone(),
+                real(&reads::dir(plugin)).join(reads::list(plugin).file_name().unwrap_or_default()),
+            ));
         }
+        sources.read_lists();
         sources
+    }
+
+    /// Reads again what builds have read.
+    pub(super) fn read_lists(&mut self) {
+        self.read.clear();
+        for (plugin, list) in &self.lists {
+            for path in reads::read(list) {
+                if self.target_dirs.iter().any(|dir| real(&path).starts_with(dir)) {
+                    continue;
+                }
+                // A link counts, and what it leads to.
+                for path in [resolved(&path), real(&path)] {
+                    self.read.entry(path).or_default().insert(plugin.clone());
+                }
+            }
+        }
+    }
+
+    /// The files and directories that builds have read.
+    pub(super) fn read(&self) -> impl Iterator<Item = &Path> {
+        self.read.keys().map(PathBuf::as_path)
+    }
+
+    /// The directories of the lists.
+    pub(super) fn list_dirs(&self) -> impl Iterator<Item = &Path> {
+        self.lists.iter().filter_map(|(_, list)| list.parent())
+    }
+
+    pub(super) fn is_list(&self, path: &Path) -> bool {
+        self.lists.iter().any(|(_, list)| list == path)
+    }
+
+    /// The plugins for which a build has read all of a directory that contains `path`.
+    pub(super) fn owners_of_read_dir(&self, path: &Path) -> Owners {
+        let is_inside = |target: &PathBuf| path.starts_with(target);
+        if is_temporary(path) || self.target_dirs.iter().any(is_inside) {
+            return Owners::new();
+        }
+        let dirs = path.ancestors().skip(1).filter_map(|dir| self.read.get(dir));
+        dirs.flatten().cloned().collect()
     }
 
     pub(super) fn packages(&self) -> impl Iterator<Item = &Path> {
@@ -59,6 +109,8 @@ impl Sources {
             let workspace = path.parent().and_then(|dir| self.workspaces.get(dir));
             owners.extend(workspace.into_iter().flatten().cloned());
         }
+        owners.extend(self.read.get(path).into_iter().flatten().cloned());
+        owners.extend(self.owners_of_read_dir(path));
         for (plugin, dir, included) in &self.included {
             if path.strip_prefix(dir).is_ok_and(|file| included.has(file)) {
                 owners.insert(plugin.clone());
@@ -97,8 +149,26 @@ impl Sources {
 /// names end in `.rs`.
 fn is_source_file(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(OsStr::to_str) else { return false };
-    let is_temporary = name.starts_with(['.', '#', '~']);
-    !is_temporary && (name.ends_with(".rs") || name == "Cargo.toml")
+    !is_temporary(path) && (name.ends_with(".rs") || name == "Cargo.toml")
+}
+
+/// Whether a file is one that editors leave for a moment.
+fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name.starts_with(['.', '#', '~']) || name.ends_with('~') || name == "4913"
+}
+
+/// The path without links; `path` itself if there is nothing.
+pub(super) fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The path without links in its directory. The file itself may be a link, or missing.
+pub(super) fn resolved(path: &Path) -> PathBuf {
+    match (path.parent(), path.file_name()) {
+        (Some(dir), Some(name)) => real(dir).join(name),
+        _ => path.to_owned(),
+    }
 }
 
 fn is_workspace_file(path: &Path) -> bool {
@@ -162,6 +232,7 @@ mod tests {
     fn plugin(name: &str, source_dirs: &[&str]) -> PluginPackage {
         PluginPackage {
             name: name.to_owned(),
+            package_id: name.to_owned(),
             dir: source_dirs[0].into(),
             manifest_path: Path::new(source_dirs[0]).join("Cargo.toml"),
             workspace_root: "/w".into(),

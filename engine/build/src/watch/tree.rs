@@ -1,12 +1,12 @@
 //! The watched directories, which are kept in step with those that exist.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use crate::watch::sources::Sources;
+use crate::watch::sources::{Sources, resolved};
 
 /// One watch for each directory. A recursive watch would include target directories, which have
 /// thousands of subdirectories, and would miss files that are written into a new directory before it
@@ -15,11 +15,35 @@ pub(super) struct Tree {
     watcher: RecommendedWatcher,
     sources: Sources,
     watched: BTreeSet<PathBuf>,
+    /// The content of the sources when they were last looked at, by path without links: its hash;
+    /// `None` if there is no file.
+    known: HashMap<PathBuf, Option<blake3::Hash>>,
+}
+
+/// What changes have touched.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// The plugins some of whose directories came or went.
+    pub owners: BTreeSet<String>,
+    /// The sources that were written, with the plugins that are built from them. Their content may be
+    /// what it was.
+    pub files: BTreeMap<PathBuf, BTreeSet<String>>,
+}
+
+impl Touched {
+    pub(super) fn is_empty(&self) -> bool {
+        self.owners.is_empty() && self.files.is_empty()
+    }
+
+    pub(super) fn extend(&mut self, more: Self) {
+        self.owners.extend(more.owners);
+        self.files.extend(more.files);
+    }
 }
 
 impl Tree {
     pub(super) fn new(watcher: RecommendedWatcher, sources: Sources) -> Self {
-        Self { watcher, sources, watched: BTreeSet::new() }
+        Self { watcher, sources, watched: BTreeSet::new(), known: HashMap::new() }
     }
 
     /// Watches all directories of sources that are not watched yet.
@@ -38,11 +62,43 @@ impl Tree {
         let workspaces: Vec<_> = self.sources.workspaces().map(Path::to_owned).collect();
         for dir in workspaces.iter().filter(|dir| dir.is_dir()) {
             self.watch(dir)?;
+            for name in ["Cargo.toml", "Cargo.lock"] {
+                self.know(&dir.join(name));
+            }
+        }
+        self.watch_read()
+    }
+
+    /// Watches what builds have read, and the lists of that.
+    fn watch_read(&mut self) -> notify::Result<()> {
+        let lists: BTreeSet<_> = self.sources.list_dirs().map(Path::to_owned).collect();
+        for dir in lists.iter().filter(|dir| dir.is_dir()) {
+            self.watch(dir)?;
+        }
+        for path in self.sources.read().map(Path::to_owned).collect::<Vec<_>>() {
+            if path.is_dir() {
+                self.watch_below(&path)?;
+            } else if let Some(dir) = path.parent().filter(|dir| dir.is_dir()) {
+                self.watch(dir)?;
+                self.know(&path);
+            }
         }
         Ok(())
     }
 
-    /// Updates the watches after changes, and returns the plugins whose sources changed.
+    /// Looks at the content of a source, if it is not known yet.
+    fn know(&mut self, path: &Path) {
+        self.known.entry(resolved(path)).or_insert_with_key(|path| content(path));
+    }
+
+    /// Whether the content of a source is another one than when it was last looked at.
+    pub(super) fn has_changed(&mut self, path: &Path) -> bool {
+        let now = content(path);
+        let before = self.known.insert(path.to_owned(), now);
+        before.flatten() != now
+    }
+
+    /// Updates the watches after changes, and returns what they touched.
     ///
     /// `paths` says of each changed path whether it was saved. The sources whose save is not finished
     /// are kept in `open`.
@@ -51,34 +107,41 @@ impl Tree {
         paths: BTreeMap<PathBuf, bool>,
         overflow: bool,
         open: &mut BTreeSet<PathBuf>,
-    ) -> BTreeSet<String> {
-        let mut owners = BTreeSet::new();
+    ) -> Touched {
+        let mut touched = Touched::default();
         for (path, is_saved) in paths {
-            if path.is_dir() {
-                owners.extend(self.enter(&path));
-                continue;
+            let real = resolved(&path);
+            if self.sources.is_list(&real) {
+                self.sources.read_lists();
+                self.watch_again();
+            } else if path.is_dir() {
+                touched.owners.extend(self.enter(&path));
+            } else if self.watched.contains(&path) {
+                touched.owners.extend(self.leave(&path));
+            } else {
+                let mut owners = self.sources.owners_of_file(&real);
+                owners.extend(self.sources.owners_of_file(&path));
+                if is_saved {
+                    open.remove(&real);
+                } else if !owners.is_empty() {
+                    open.insert(real.clone());
+                }
+                if !owners.is_empty() {
+                    touched.files.insert(real, owners);
+                }
             }
-            let owners_of_path = match self.watched.contains(&path) {
-                true => self.leave(&path),
-                false => self.sources.owners_of_file(&path),
-            };
-            if is_saved {
-                open.remove(&path);
-            } else if !owners_of_path.is_empty() {
-                open.insert(path);
-            }
-            owners.extend(owners_of_path);
         }
         if overflow {
             self.watch_again();
-            owners.extend(self.sources.all_owners());
+            touched.owners.extend(self.sources.all_owners());
         }
-        owners
+        touched
     }
 
     /// Called when `dir` appeared, possibly in place of another directory. Returns the plugins whose
     /// sources it contains.
     fn enter(&mut self, dir: &Path) -> BTreeSet<String> {
+        self.known.retain(|path, _| !path.starts_with(dir));
         let packages: Vec<_> = self.sources.packages_below(dir).map(Path::to_owned).collect();
         if !packages.is_empty() {
             self.watch_again();
@@ -86,7 +149,8 @@ impl Tree {
         }
         // A directory beside the packages of a workspace, or in a directory that is not watched,
         // belongs to no plugin.
-        let owners = self.sources.owners_of_dir(dir);
+        let mut owners = self.sources.owners_of_dir(dir);
+        owners.extend(self.sources.owners_of_read_dir(dir));
         let is_beside_sources = dir.parent().is_some_and(|parent| self.watched.contains(parent));
         if owners.is_empty() || !is_beside_sources || !self.sources.enters(dir) {
             return BTreeSet::new();
@@ -105,8 +169,11 @@ impl Tree {
             let _ = self.watcher.unwatch(&gone);
             self.watched.remove(&gone);
         }
+        self.known.retain(|path, _| !path.starts_with(dir));
         self.watch_again();
-        self.sources.owners_of_dir(dir)
+        let mut owners = self.sources.owners_of_dir(dir);
+        owners.extend(self.sources.owners_of_read_dir(dir));
+        owners
     }
 
     /// Watches what is not watched yet. An error cannot be reported to anybody from here; the next
@@ -132,8 +199,9 @@ impl Tree {
                 let path = entry.path();
                 if path.is_dir() {
                     open.extend(Some(path).filter(|path| self.sources.enters(path)));
-                } else {
-                    has_sources |= !self.sources.owners_of_file(&path).is_empty();
+                } else if !self.sources.owners_of_file(&path).is_empty() {
+                    has_sources = true;
+                    self.know(&path);
                 }
             }
         }
@@ -151,4 +219,9 @@ impl Tree {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The hash of a file's content; `None` if there is no file that can be read.
+fn content(path: &Path) -> Option<blake3::Hash> {
+    fs::read(path).ok().map(|bytes| blake3::hash(&bytes))
 }

@@ -216,3 +216,41 @@ fn assert_ended(mut process: TcpStream) {
     let read = process.read(&mut [0]);
     assert!(!matches!(read, Ok(1..)), "{read:?}");
 }
+
+/// A crate of the graph has the plugin's name, and both are in directories with odd names.
+#[test]
+fn a_plugin_may_be_named_like_another_crate() {
+    let workspace = Workspace::new();
+    let api = "hotswap-plugin.path = \"../hotswap-plugin\"\n";
+    let manifest = |version: &str, dependencies: &str| {
+        format!(
+            "[package]\nname = \"itoa\"\nversion = \"{version}\"\nedition = \"2024\"\n\
+             [dependencies]\n{dependencies}"
+        )
+    };
+    let other = "other = { package = \"itoa\", path = \"../hotswap-plugin/mit Lücken & #1\" }\n";
+    workspace.write("größe (1)/Cargo.toml", &manifest("1.0.0", &format!("{api}{other}")));
+    workspace.write("größe (1)/src/lib.rs", "");
+    let other = manifest("2.0.0", "") + "[workspace]\n";
+    workspace.write("hotswap-plugin/mit Lücken & #1/Cargo.toml", &other);
+    workspace.write("hotswap-plugin/mit Lücken & #1/src/lib.rs", "");
+    let error = build(&workspace.open_plugin("größe (1)")).0.unwrap_err();
+    assert_eq!(error.kind(), BuildErrorKind::Artifact, "{error}");
+}
+
+#[test]
+fn a_target_directory_among_the_flags_is_where_builds_go() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.write("world/.cargo/config.toml", "[build]\nbuild-dir = \"elsewhere\"\n");
+    let plugin = workspace.open_plugin("world");
+    let here = std::env::current_dir().unwrap();
+    let out = tempfile::tempdir_in(&here).unwrap();
+    let relative = out.path().strip_prefix(&here).unwrap().to_str().unwrap();
+    let cargo_flags = vec!["--target-dir".to_owned(), relative.to_owned()];
+    let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
+    let built = build_plugin(&plugin, &options, &Cancel::default(), &mut |_| ());
+    assert_eq!(built.unwrap_err().kind(), BuildErrorKind::Artifact);
+    assert!(out.path().join("hotswap/hotswap/deps").is_dir());
+    assert!(!workspace.path("target").exists() && !workspace.path("world/elsewhere").exists());
+}

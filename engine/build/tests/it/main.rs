@@ -1,8 +1,10 @@
 //! The build crate through its public surface: real packages, real cargo, real files.
 
 mod artifacts;
+mod closed;
 mod compile;
 mod packages;
+mod read;
 mod replay;
 mod static_link;
 mod support;

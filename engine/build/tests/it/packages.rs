@@ -214,3 +214,23 @@ fn nothing_depends_on_a_plugin() {
     );
     assert_refused(&workspace, "sample", &["`sample` depends on the plugin `world`"]);
 }
+
+/// Another member of the workspace turns on the feature that links the plugin.
+#[test]
+fn what_other_members_turn_on_is_not_the_hosts() {
+    let workspace = Workspace::new();
+    workspace.plugin("world", "");
+    workspace.package(
+        "sample",
+        "world = { path = \"../world\", optional = true }",
+        "[features]\nstatic-linking = [\"dep:world\"]\n\
+         [package.metadata.hotswap]\nplugins = [\"world\"]",
+    );
+    workspace.write("sample/src/main.rs", "fn main() {}");
+    workspace.package(
+        "other",
+        "sample = { path = \"../sample\", features = [\"static-linking\"] }",
+        "",
+    );
+    assert_eq!(HostPackage::open(&workspace.path("sample")).unwrap().plugins.len(), 1);
+}

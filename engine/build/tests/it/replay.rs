@@ -13,7 +13,7 @@ use crate::support::{REAL_PLUGIN, Workspace, diagnostics};
 
 /// What made the library.
 #[derive(Debug, PartialEq, Eq)]
-enum Maker {
+pub enum Maker {
     Cargo,
     Replay,
     Nobody,
@@ -21,13 +21,13 @@ enum Maker {
 
 /// A plugin whose artifact contains a text of its own, and one of the package `leaf`, on which it
 /// depends through the package `middle`.
-struct Fixture {
-    workspace: Workspace,
-    plugin: PluginPackage,
+pub struct Fixture {
+    pub workspace: Workspace,
+    pub plugin: PluginPackage,
 }
 
 impl Fixture {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let workspace = Workspace::new();
         workspace.real_plugin(name);
         workspace.package(&format!("{name}/middle"), "leaf.path = \"../leaf\"", "");
@@ -50,31 +50,31 @@ impl Fixture {
         fixture
     }
 
-    fn write(&self, path: &str, contents: &str) {
+    pub fn write(&self, path: &str, contents: &str) {
         self.workspace.write(&format!("{}/{path}", self.plugin.name), contents);
     }
 
-    fn write_own(&self, text: &str) {
+    pub fn write_own(&self, text: &str) {
         let body = format!("Ok(format!(\"{text} {{text}} {{}}\", middle::text()))");
         self.write("src/lib.rs", &REAL_PLUGIN.replace("Ok(text)", &body));
     }
 
-    fn write_leaf(&self, text: &str) {
+    pub fn write_leaf(&self, text: &str) {
         self.write(
             "leaf/src/lib.rs",
             &format!("pub fn text() -> String {{ \"{text}\".into() }}\n"),
         );
     }
 
-    fn build(&self) -> Made {
+    pub fn build(&self) -> Made {
         self.build_with(&BuildOptions::default())
     }
 
-    fn build_by_cargo(&self) -> Made {
+    pub fn build_by_cargo(&self) -> Made {
         self.build_with(&BuildOptions { no_replay: true, ..BuildOptions::default() })
     }
 
-    fn build_with(&self, options: &BuildOptions) -> Made {
+    pub fn build_with(&self, options: &BuildOptions) -> Made {
         let (built, messages) = self.try_build(options, &mut |_| ());
         match built {
             Ok(built) => Made { built, messages },
@@ -96,13 +96,13 @@ impl Fixture {
     }
 }
 
-struct Made {
-    built: Built,
-    messages: Vec<BuildMessage>,
+pub struct Made {
+    pub built: Built,
+    pub messages: Vec<BuildMessage>,
 }
 
 impl Made {
-    fn maker(&self) -> Maker {
+    pub fn maker(&self) -> Maker {
         let has = |name: &str| self.built.phases.iter().any(|timing| timing.phase == name);
         match (has("cargo"), has("compile")) {
             (true, _) => Maker::Cargo,
@@ -111,7 +111,7 @@ impl Made {
         }
     }
 
-    fn says(&self, text: &str) -> bool {
+    pub fn says(&self, text: &str) -> bool {
         contains(&self.built.artifact, text)
     }
 
@@ -520,7 +520,7 @@ fn a_library_that_was_changed_behind_the_builds_is_made_anew() {
     assert_eq!(fixture.build().built.effect, BuildEffect::UpToDate);
 }
 
-fn output(messages: &[BuildMessage]) -> String {
+pub fn output(messages: &[BuildMessage]) -> String {
     let lines = messages.iter().filter_map(|message| match message {
         BuildMessage::Output(text) => Some(text.as_str()),
         _ => None,

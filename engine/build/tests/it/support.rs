@@ -109,6 +109,7 @@ pub fn watched(name: &str, root: &Path, source_dirs: &[&str]) -> PluginPackage {
     let source_dirs: Vec<PathBuf> = source_dirs.iter().map(|dir| root.join(dir)).collect();
     PluginPackage {
         name: name.to_owned(),
+        package_id: name.to_owned(),
         dir: source_dirs[0].clone(),
         manifest_path: source_dirs[0].join("Cargo.toml"),
         workspace_root: root.to_owned(),

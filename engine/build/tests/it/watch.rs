@@ -233,3 +233,37 @@ fn a_dropped_watcher_ends() {
     drop(watcher);
     assert!(changes.recv().is_err(), "its callback still exists");
 }
+
+/// A watcher is for changes, and a build or a formatter writes a lot that changes nothing.
+#[test]
+fn the_same_bytes_again_are_no_change() {
+    let fixture = Fixture::new();
+    fixture.write("cat/src/lib.rs", "// one");
+    let (_watcher, changes) = fixture.watch();
+    let path = fixture.path("cat/src/lib.rs");
+    fixture.write("cat/src/lib.rs", "// one");
+    let now = std::time::SystemTime::now();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(now).unwrap();
+    fixture.write("cat/src/.lib.rs.tmp", "// one");
+    fs::rename(fixture.path("cat/src/.lib.rs.tmp"), &path).unwrap();
+    fixture.write("Cargo.lock", "");
+    fixture.write("world/src/lib.rs", "// new");
+    assert_eq!(changes.recv().unwrap(), ["world"]);
+    fixture.write("cat/src/lib.rs", "// two");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+    fixture.write("cat/src/lib.rs", "// one");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn a_package_behind_a_link_is_watched() {
+    let mut fixture = Fixture::new();
+    fixture.write("elsewhere/linked/src/lib.rs", "");
+    std::os::unix::fs::symlink(fixture.path("elsewhere/linked"), fixture.path("linked")).unwrap();
+    fixture.plugins[0].source_dirs.push(fixture.path("linked"));
+    let (_watcher, changes) = fixture.watch();
+    fixture.write("elsewhere/linked/src/lib.rs", "// new");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+    fixture.write("linked/src/lib.rs", "// newer");
+    assert_eq!(changes.recv().unwrap(), ["cat"]);
+}

@@ -1,0 +1,176 @@
+//! A record is used only while it holds everything that its build depends on, and it says what cargo
+//! did last.
+
+use std::fs::{self, File};
+use std::process::Command;
+use std::time::SystemTime;
+
+use hotswap_build::{BuildEffect, BuildOptions};
+
+use crate::replay::{Fixture, Maker, output};
+
+fn with_flags(flags: &[&str]) -> BuildOptions {
+    let cargo_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    BuildOptions { cargo_flags, ..BuildOptions::default() }
+}
+
+/// Appends `text` to a file of the plugin's package.
+fn append(fixture: &Fixture, path: &str, text: &str) {
+    let before = fs::read_to_string(fixture.plugin.dir.join(path)).unwrap();
+    fixture.write(path, &format!("{before}{text}"));
+}
+
+/// A text in a way that it is found in the artifact.
+fn function(text: &str) -> String {
+    format!("pub fn text() -> String {{ \"{text}\".into() }}\n")
+}
+
+#[test]
+fn an_optional_dependency_is_a_part_of_what_is_built_with_it() {
+    let fixture = Fixture::new("optional");
+    append(&fixture, "leaf/Cargo.toml", "more = { path = \"../more\", optional = true }\n");
+    let manifest = "[package]\nname = \"more\"\nedition = \"2024\"\n";
+    fixture.write("more/Cargo.toml", manifest);
+    fixture.write("more/src/lib.rs", &function("more-1"));
+    fixture.write(
+        "leaf/src/lib.rs",
+        "#[cfg(feature = \"more\")]\npub use more::text;\n\
+         #[cfg(not(feature = \"more\"))]\npub fn text() -> String { \"less-1\".into() }\n",
+    );
+    let manifest = fs::read_to_string(fixture.plugin.dir.join("Cargo.toml")).unwrap();
+    let feature = "[features]\nmore = [\"middle/more\"]\n\n[dependencies]";
+    fixture.write("Cargo.toml", &manifest.replacen("[dependencies]", feature, 1));
+    append(&fixture, "middle/Cargo.toml", "\n[features]\nmore = [\"leaf/more\"]\n");
+
+    assert!(fixture.build().says("less-1"));
+    let options = with_flags(&["--features", "more"]);
+    assert!(fixture.build_with(&options).says("more-1"));
+    fixture.write("more/src/lib.rs", &function("more-2"));
+    let edited = fixture.build_with(&options);
+    assert!(edited.says("more-2") && !edited.says("more-1"));
+    assert_eq!(edited.maker(), Maker::Replay);
+    assert_eq!(fixture.build_with(&options).maker(), Maker::Nobody);
+}
+
+#[test]
+fn a_library_that_only_a_macro_uses_is_a_part_of_what_the_macro_makes() {
+    let fixture = Fixture::new("macro-library");
+    let manifest = |name: &str, more: &str| {
+        format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}")
+    };
+    fixture.write("helper/Cargo.toml", &manifest("helper", ""));
+    fixture.write("helper/src/lib.rs", &function("helped-1"));
+    let kind = "[lib]\nproc-macro = true\n[dependencies]\nhelper.path = \"../helper\"\n";
+    fixture.write("makes/Cargo.toml", &manifest("makes", kind));
+    fixture.write(
+        "makes/src/lib.rs",
+        "#[proc_macro]\npub fn made(_: proc_macro::TokenStream) -> proc_macro::TokenStream {\n    \
+         format!(\"{:?}\", helper::text()).parse().unwrap()\n}\n",
+    );
+    append(&fixture, "leaf/Cargo.toml", "makes.path = \"../makes\"\n");
+    fixture.write("leaf/src/lib.rs", "pub fn text() -> String { makes::made!().into() }\n");
+    assert!(fixture.build().says("helped-1"));
+    fixture.write("helper/src/lib.rs", &function("helped-2"));
+    let edited = fixture.build();
+    assert!(edited.says("helped-2") && !edited.says("helped-1"));
+    assert_eq!(fixture.build().maker(), Maker::Nobody);
+}
+
+#[test]
+fn a_build_script_that_appears_is_run() {
+    let fixture = Fixture::new("script-appears");
+    fixture.write(
+        "leaf/src/lib.rs",
+        "pub fn text() -> String { option_env!(\"MADE\").unwrap_or(\"unmade\").into() }\n",
+    );
+    assert!(fixture.build().says("unmade"));
+    fixture.write("leaf/build.rs", "fn main() { println!(\"cargo::rustc-env=MADE=made-1\"); }\n");
+    assert!(fixture.build().says("made-1"));
+    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    fs::remove_file(fixture.plugin.dir.join("leaf/build.rs")).unwrap();
+    assert!(!fixture.build().says("made-1"));
+}
+
+/// Cargo's rule: a script that asks for a file that is not there is always run.
+#[test]
+fn a_script_that_waits_for_a_file_that_never_comes_runs_each_time() {
+    let fixture = Fixture::new("runs-always");
+    fixture.write("count", "1");
+    fixture.write(
+        "leaf/build.rs",
+        "fn main() {\n    println!(\"cargo::rerun-if-changed=.never\");\n    \
+         let count = std::fs::read_to_string(\"../count\").unwrap();\n    \
+         println!(\"cargo::rustc-env=COUNT=count-{count}\");\n}\n",
+    );
+    fixture.write("leaf/src/lib.rs", "pub fn text() -> String { env!(\"COUNT\").into() }\n");
+    assert!(fixture.build().says("count-1"));
+    for count in ["2", "3"] {
+        fixture.write("count", count);
+        let made = fixture.build();
+        assert!(made.says(&format!("count-{count}")));
+        let runs = output(&made.messages).matches("Compiling leaf").count();
+        assert_eq!(runs, 1, "cargo runs once");
+    }
+}
+
+#[test]
+fn what_cargo_made_by_itself_replaces_the_record() {
+    let fixture = Fixture::new("replaced-record");
+    fixture.write("count", "1");
+    fixture.write("leaf/when", "");
+    // The script reads more than it says.
+    fixture.write(
+        "leaf/build.rs",
+        "fn main() {\n    println!(\"cargo::rerun-if-changed=when\");\n    \
+         let count = std::fs::read_to_string(\"../count\").unwrap();\n    \
+         println!(\"cargo::rustc-env=COUNT=count-{count}\");\n}\n",
+    );
+    let source = "pub fn text() -> String { env!(\"COUNT\").into() }\n";
+    fixture.write("leaf/src/lib.rs", source);
+    assert!(fixture.build().says("count-1"));
+    fixture.write("leaf/src/lib.rs", &format!("{source}pub fn more() {{}}\n"));
+    assert_eq!(fixture.build().maker(), Maker::Replay);
+
+    fixture.write("count", "2");
+    let when = fixture.plugin.dir.join("leaf/when");
+    File::options().write(true).open(when).unwrap().set_modified(SystemTime::now()).unwrap();
+    let by_cargo = fixture.build_by_cargo();
+    assert!(by_cargo.says("count-2"));
+    let plain = fixture.build();
+    assert!(plain.says("count-2"), "{}", output(&plain.messages));
+    assert_eq!((plain.maker(), plain.built.effect), (Maker::Nobody, BuildEffect::UpToDate));
+    assert_eq!(plain.built.build_id, by_cargo.built.build_id);
+    fixture.write_own("own-2");
+    let edited = fixture.build();
+    assert_eq!(edited.maker(), Maker::Replay);
+    assert!(edited.says("own-2") && edited.says("count-2"));
+}
+
+#[test]
+fn a_restored_target_directory_is_taken_over() {
+    let mut fixture = Fixture::new("restored");
+    // One of its own, which is small enough to copy: nobody else may see it go.
+    fixture.plugin.target_dir = fixture.workspace.path("target");
+    let (target, kept) = (fixture.plugin.target_dir.clone(), fixture.workspace.path("kept"));
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+    };
+    let first = fixture.build();
+    copy(&target, &kept);
+    fixture.write_own("own-2");
+    assert!(fixture.build().says("own-2"));
+    fixture.write_own("own-1");
+    fs::remove_dir_all(&target).unwrap();
+    copy(&kept, &target);
+    let restored = fixture.build();
+    assert_eq!(restored.built.build_id, first.built.build_id);
+    let text = output(&restored.messages);
+    assert!(!text.contains("was changed after it was compiled"), "{text}");
+    fixture.write_leaf("leaf-2");
+    let edited = fixture.build();
+    assert!(edited.says("leaf-2") && !edited.says("leaf-1"));
+    fixture.write_leaf("leaf-3");
+    let edited = fixture.build();
+    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
+    assert!(edited.says("leaf-3"));
+}

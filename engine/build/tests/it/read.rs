@@ -1,0 +1,63 @@
+//! What a build has read is watched.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::mpsc::{Receiver, channel};
+
+use hotswap_build::{Quiet, SourceChange, Watcher};
+
+use crate::replay::{Fixture, output};
+use crate::support::REAL_PLUGIN;
+
+fn watch(fixture: &Fixture) -> (Watcher, Receiver<Vec<String>>) {
+    let (sender, receiver) = channel();
+    // The test may have ended, with its end of the channel, when the last change is told.
+    let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
+    let plugins = std::slice::from_ref(&fixture.plugin);
+    (Watcher::new(plugins, Quiet::default(), on_change).unwrap(), receiver)
+}
+
+#[test]
+fn what_the_compiler_and_build_scripts_read_is_watched() {
+    let fixture = Fixture::new("reads-much");
+    let name = [fixture.plugin.name.clone()];
+    fixture.workspace.write("texts/one.txt", "text-1");
+    fixture.workspace.write("kept/linked.txt", "link-1");
+    fixture.workspace.write("texts/two/deep.txt", "deep-1");
+    symlink(fixture.workspace.path("kept/linked.txt"), fixture.plugin.dir.join("link.txt"))
+        .unwrap();
+    let include = "\npub static NOTE: &str =\n    \
+                   concat!(include_str!(\"../../texts/one.txt\"), include_str!(\"../link.txt\"));\n\
+                   #[invoke]\nfn note() -> Result<String> { Ok(NOTE.into()) }\n";
+    let (_watcher, changes) = watch(&fixture);
+    fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{include}"));
+    fixture.write(
+        "leaf/build.rs",
+        "fn main() { println!(\"cargo::rerun-if-changed=../../texts/two\"); }\n",
+    );
+    let _ = changes.recv().unwrap();
+    let made = fixture.build();
+    assert!(made.says("text-1"), "{}", output(&made.messages));
+    // The list of what the build has read is taken up before what is written after it.
+    for (path, text) in [
+        ("texts/one.txt", "text-2"),
+        ("kept/linked.txt", "link-2"),
+        ("texts/two/deep.txt", "deep-2"),
+        ("texts/two/new.txt", "new"),
+        ("reads-much/.cargo/config.toml", "[env]\nMOOD = \"good\"\n"),
+        ("reads-much/leaf/Cargo.toml", "[package]\nname = \"leaf\"\nedition = \"2021\"\n"),
+    ] {
+        fs::write(fixture.workspace.path(path), text)
+            .or_else(|_| {
+                fixture.workspace.write(path, text);
+                Ok::<_, std::io::Error>(())
+            })
+            .unwrap();
+        assert_eq!(changes.recv().unwrap(), name, "{path}");
+    }
+    assert!(fixture.build().says("text-2link-2"));
+    // Nothing that the build wrote asks for another one.
+    fixture.workspace.write("texts/one.txt", "text-3");
+    assert_eq!(changes.recv().unwrap(), name);
+    assert!(changes.try_recv().is_err());
+}
