@@ -123,6 +123,7 @@ impl HostPackage {
     pub fn watched_as(&self, name: &str) -> PluginPackage {
         PluginPackage {
             name: name.to_owned(),
+            package_id: self.package_id.clone(),
             dir: self.dir.clone(),
             manifest_path: self.manifest_path.clone(),
             workspace_root: self.workspace_root.clone(),
