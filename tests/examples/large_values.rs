@@ -54,8 +54,10 @@ fn looking() {
     for _ in 0..ROUNDS {
         for (at, pace) in paces.iter().enumerate() {
             let stop = AtomicBool::new(false);
+            let (socket, stop_looking) = (&socket, &stop);
             thread::scope(|scope| {
-                let looking = pace.map(|pause| scope.spawn(|| look(&socket, &stop, pause)));
+                let looking =
+                    pace.map(|pause| scope.spawn(move || look(socket, stop_looking, pause)));
                 took[at].extend(calls(&host));
                 most = most.max(resident_kib());
                 stop.store(true, Ordering::Relaxed);
