@@ -1,6 +1,7 @@
 //! Builds hosts and plugins.
 
 use std::env::consts::DLL_SUFFIX;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -201,13 +202,83 @@ pub fn build_plugin(
     let elsewhere =
         target_dir(options).map(|target_dir| PluginPackage { target_dir, ..plugin.clone() });
     let plugin = elsewhere.as_ref().unwrap_or(plugin);
-    let notice = options.noticed.map(|noticed| ("notice", noticed.elapsed()));
     let (linked, source) = thread::scope(|scope| {
         let source = scope.spawn(|| git::source(&plugin.dir));
         let linked = link(plugin, options, cancel, on_message);
         (linked, source.join())
     });
-    let Linked { mut library, phases, warnings, mut effect, mut replay, _lock } = linked?;
+    finish(plugin, options, linked?, source, on_message)
+}
+
+/// What [`review_plugin`] found.
+#[derive(Clone, Debug)]
+pub struct Review {
+    /// What cargo made. It is in the store, and it is what the next build is compared with.
+    pub built: Built,
+    /// How that differs from what was built before; `None` if it is the same code.
+    pub disagreement: Option<Disagreement>,
+}
+
+/// Cargo made other code than a build without it.
+#[derive(Clone, Debug)]
+pub struct Disagreement {
+    /// The build id of what was built without cargo.
+    pub replayed: String,
+    /// The crates that cargo compiled although none of their recorded sources had changed.
+    pub missed: Vec<String>,
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cargo makes other code than the build {}", self.replayed)?;
+        if !self.missed.is_empty() {
+            write!(f, "; without a recorded change it compiled {}", self.missed.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Lets cargo build what builds without cargo take for up to date, and tells whether it is the same.
+///
+/// `None` if there is nothing to review: the plugin is not up to date, or its builds are not recorded.
+/// Whatever cargo makes replaces the record. A review takes as long as a build with cargo; cancel it
+/// when something is to be built meanwhile.
+///
+/// # Errors
+/// As [`build_plugin`].
+pub fn review_plugin(
+    plugin: &PluginPackage,
+    options: &BuildOptions,
+    cancel: &Cancel,
+    on_message: &mut dyn FnMut(BuildMessage),
+) -> Result<Option<Review>, BuildError> {
+    let elsewhere = elsewhere(plugin, options);
+    let plugin = elsewhere.as_ref().unwrap_or(plugin);
+    let Some(reviewed) = link::review(plugin, options, cancel, on_message)? else {
+        return Ok(None);
+    };
+    let link::Reviewed { linked, replayed, missed } = reviewed;
+    let source = Ok(git::source(&plugin.dir));
+    let built = finish(plugin, options, linked, source, on_message)?;
+    let is_same = replayed == built.build_id.to_string();
+    let disagreement = (!is_same).then_some(Disagreement { replayed, missed });
+    Ok(Some(Review { built, disagreement }))
+}
+
+/// The plugin with the target directory that the cargo flags choose; `None` if they choose none.
+fn elsewhere(plugin: &PluginPackage, options: &BuildOptions) -> Option<PluginPackage> {
+    target_dir(options).map(|target_dir| PluginPackage { target_dir, ..plugin.clone() })
+}
+
+/// Makes an artifact of a library, and puts it into the store.
+fn finish(
+    plugin: &PluginPackage,
+    options: &BuildOptions,
+    linked: Linked<'_>,
+    source: thread::Result<Result<Option<Source>, git2::Error>>,
+    on_message: &mut dyn FnMut(BuildMessage),
+) -> Result<Built, BuildError> {
+    let Linked { mut library, phases, warnings, mut effect, mut replay, notice, _lock } = linked;
     let source = match source {
         Ok(Ok(source)) => source,
         Ok(Err(error)) => {
@@ -230,6 +301,7 @@ pub fn build_plugin(
     if let Some(replay) = &mut replay {
         effect = judge(effect, build_id, replay);
     }
+    let notice = notice.map(|notice| ("notice", notice));
     let phases = in_sum(notice.into_iter().chain(phases).chain(last));
     let plugin = facts.name;
     let built = Built {

@@ -33,6 +33,7 @@
 //! |---|---|
 //! | find a host and its plugins | [`HostPackage`], [`PluginPackage`] |
 //! | build them | [`build_host`], [`build_plugin`] with [`BuildOptions`] |
+//! | have cargo confirm a build without it | [`review_plugin`] |
 //! | follow and end a build | [`BuildMessage`], [`Cancel`] |
 //! | keep and find earlier builds | [`Store`] |
 //! | build after each change | [`Watcher`] |
@@ -71,7 +72,9 @@ pub mod inputs {
 }
 
 pub use build::profile::DEFAULT_PROFILE;
-pub use build::{BuildEffect, BuildOptions, Built, build_host, build_plugin};
+pub use build::{
+    BuildEffect, BuildOptions, Built, Disagreement, Review, build_host, build_plugin, review_plugin,
+};
 pub use cancel::Cancel;
 pub use error::{BuildError, BuildErrorKind};
 pub use included::IncludedFiles;

@@ -1,6 +1,6 @@
 //! What a plugin was built from: each build leaves a list of the files that it read, for watchers.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,16 +19,20 @@ pub(crate) fn list(plugin: &PluginPackage) -> PathBuf {
     dir(plugin).join(format!("{}-{}.json", plugin.name, &hash[..8]))
 }
 
-/// Replaces the plugin's list by `files`, which can be directories. An unchanged list is not written.
-pub(crate) fn write(plugin: &PluginPackage, files: &BTreeSet<PathBuf>) -> io::Result<()> {
+/// What a build has read: files and directories, each with the hash of its content; `None` where that is
+/// not known.
+pub(crate) type Reads = BTreeMap<PathBuf, Option<String>>;
+
+/// Replaces the plugin's list. An unchanged list is not written.
+pub(crate) fn write(plugin: &PluginPackage, reads: &Reads) -> io::Result<()> {
     // A path that is not UTF-8 cannot be written; such a file is not watched.
-    let files: Vec<&str> = files.iter().filter_map(|file| file.to_str()).collect();
-    let text = serde_json::to_vec(&files)?;
+    let reads = reads.iter().filter_map(|(path, hash)| Some((path.to_str()?, hash)));
+    let text = serde_json::to_vec(&reads.collect::<BTreeMap<_, _>>())?;
     atomic_file::write(&list(plugin), &text)
 }
 
-/// The files of the list at `path`; none if there is no list yet.
-pub(crate) fn read(path: &Path) -> Vec<PathBuf> {
+/// The list at `path`; an empty one if there is none yet.
+pub(crate) fn read(path: &Path) -> Reads {
     let bytes = fs::read(path).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }

@@ -27,6 +27,7 @@ use std::time::{Duration, SystemTime};
 use cargo_metadata::{Artifact, TargetKind};
 
 use crate::build::compile::Run;
+use crate::reads::Reads;
 use crate::replay::dep_info::DepInfo;
 use crate::replay::guard::BuildScript;
 pub(crate) use crate::replay::input::Moment;
@@ -375,13 +376,15 @@ impl<'a> Replay<'a> {
     }
 
     /// The files that the plugin was built from last, and those that decide how it is built.
-    pub(crate) fn read_files(&self) -> BTreeSet<PathBuf> {
+    pub(crate) fn read_files(&self) -> Reads {
         let Some(plugin) = self.record.plugins.get(&self.plugin.name) else {
-            return BTreeSet::new();
+            return Reads::new();
         };
+        let guards = plugin.guards.iter().filter(|guard| plugin.read.contains(&guard.path));
         let units = plugin.units.iter().filter_map(|id| self.record.units.get(id));
         let inputs = units.flat_map(|unit| &unit.compiled.inputs);
-        inputs.map(|input| &input.path).chain(&plugin.read).cloned().collect()
+        let read = |input: &Input| (input.path.clone(), input.hash().map(str::to_owned));
+        guards.chain(inputs).map(read).collect()
     }
 
     /// Whether cargo has to run for every build, however often it has run.
@@ -416,6 +419,20 @@ impl<'a> Replay<'a> {
         let units = self.record.in_order(plugin).into_iter();
         let of_units = units.flat_map(|(_, unit)| &unit.diagnostics);
         plugin.diagnostics.iter().chain(of_units).cloned().collect()
+    }
+
+    /// The build id of the last artifact; `None` if there is none.
+    pub(crate) fn build_id(&self) -> Option<&str> {
+        self.record.plugins.get(&self.plugin.name)?.build_id.as_deref()
+    }
+
+    /// The units of the plugin that were compiled by cargo last, and from the sources as they are.
+    pub(crate) fn unchanged_since_cargo(&self) -> BTreeSet<UnitId> {
+        let plugin = self.record.plugins.get(&self.plugin.name);
+        let units = plugin.into_iter().flat_map(|plugin| &plugin.units);
+        let is_unchanged =
+            |id: &&UnitId| self.record.units.get(*id).is_some_and(|unit| unit.by_cargo.is_none());
+        units.filter(is_unchanged).cloned().collect()
     }
 
     /// Records the build id of the artifact, and returns the one that was recorded before.
@@ -525,12 +542,21 @@ fn sources_of(plugin: &PluginPackage, artifact: &Artifact) -> Vec<PathBuf> {
     files.into_iter().find(is_found).unwrap_or_else(whole_package)
 }
 
+/// The crates of those `units` that a run of cargo compiled.
+pub(crate) fn compiled_of(units: &BTreeSet<UnitId>, run: &Run) -> Vec<String> {
+    let is_one = |artifact: &&Artifact| {
+        let mut ids = artifact.filenames.iter().filter_map(|path| unit_id_of(path.as_std_path()));
+        !artifact.fresh && ids.any(|id| units.contains(id))
+    };
+    run.artifacts.iter().filter(is_one).map(|artifact| artifact.target.name.clone()).collect()
+}
+
 /// The files that a run of cargo read for the packages that the author can edit.
-pub(crate) fn read_by(plugin: &PluginPackage, run: &Run) -> BTreeSet<PathBuf> {
+pub(crate) fn read_by(plugin: &PluginPackage, run: &Run) -> Reads {
     let local = run.artifacts.iter().filter(|artifact| is_local(artifact));
     let sources = local.flat_map(|artifact| sources_of(plugin, artifact));
     let asked = build_scripts(run).into_iter().flat_map(|script| script.paths);
-    sources.chain(asked).collect()
+    sources.chain(asked).map(|path| (path, None)).collect()
 }
 
 /// The plugin's library was compiled again.

@@ -32,6 +32,8 @@ pub(super) struct Linked<'a> {
     pub phases: Vec<(&'static str, Duration)>,
     /// The record of how it was built; `None` if such builds are not recorded.
     pub replay: Option<Replay<'a>>,
+    /// How long the build waited for its beginning; `None` if that is not known.
+    pub notice: Option<Duration>,
     /// Keeps other builds out of the target directory.
     pub _lock: BuildLock,
 }
@@ -42,19 +44,10 @@ pub(super) fn link<'a>(
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Linked<'a>, BuildError> {
+    let notice = options.noticed.map(|noticed| noticed.elapsed());
     let target_dir = plugin.target_dir.join("hotswap");
     let lock = BuildLock::acquire(&target_dir, &plugin.name, cancel, on_message)?;
-    let mut linking = Linking {
-        plugin,
-        options,
-        cancel,
-        on_message,
-        phases: Vec::new(),
-        warnings: 0,
-        effect: BuildEffect::UpToDate,
-        included: plugin.included.hash(&plugin.dir),
-        profile: profile::arguments(plugin, options),
-    };
+    let mut linking = Linking::of(plugin, options, cancel, on_message);
     let mut replay = linking.open_replay();
     let run = match &mut replay {
         Some(replay) if options.no_replay => Some(linking.run_cargo(Some(replay))?),
@@ -86,7 +79,45 @@ pub(super) fn link<'a>(
         }
     }
     let Linking { phases, warnings, effect, .. } = linking;
-    Ok(Linked { library, warnings, effect, phases, replay, _lock: lock })
+    Ok(Linked { library, warnings, effect, phases, replay, notice, _lock: lock })
+}
+
+/// What cargo made of a plugin that was up to date without it.
+pub(super) struct Reviewed<'a> {
+    pub linked: Linked<'a>,
+    /// The build id of the artifact before.
+    pub replayed: String,
+    /// The crates that cargo compiled although none of their recorded sources had changed.
+    pub missed: Vec<String>,
+}
+
+/// Lets cargo build what is up to date without it. `None` if nothing is, or if builds are not recorded.
+pub(super) fn review<'a>(
+    plugin: &'a PluginPackage,
+    options: &BuildOptions,
+    cancel: &Cancel,
+    on_message: &mut dyn FnMut(BuildMessage),
+) -> Result<Option<Reviewed<'a>>, BuildError> {
+    let target_dir = plugin.target_dir.join("hotswap");
+    let lock = BuildLock::acquire(&target_dir, &plugin.name, cancel, on_message)?;
+    let options = &BuildOptions { no_replay: true, ..options.clone() };
+    let mut linking = Linking::of(plugin, options, cancel, on_message);
+    let Some(mut replay) = linking.open_replay() else { return Ok(None) };
+    let Some(replayed) = replay.build_id().map(str::to_owned) else { return Ok(None) };
+    if !matches!(replay.next(), Next::UpToDate) {
+        return Ok(None);
+    }
+    let unchanged = replay.unchanged_since_cargo();
+    let run = linking.run_cargo(Some(&mut replay))?;
+    let missed = replay::compiled_of(&unchanged, &run);
+    let path = linking.library_of(Some(run), Some(&replay))?;
+    let library = linking.read(&path)?;
+    let _ = replay.remember_library(&library);
+    let _ = reads::write(plugin, &replay.read_files());
+    let Linking { phases, warnings, effect, .. } = linking;
+    let replay = Some(replay);
+    let linked = Linked { library, warnings, effect, phases, replay, notice: None, _lock: lock };
+    Ok(Some(Reviewed { linked, replayed, missed }))
 }
 
 struct Linking<'a, 'b> {
@@ -103,7 +134,26 @@ struct Linking<'a, 'b> {
     profile: &'static [&'static str],
 }
 
-impl<'a> Linking<'a, '_> {
+impl<'a, 'b> Linking<'a, 'b> {
+    fn of(
+        plugin: &'a PluginPackage,
+        options: &'b BuildOptions,
+        cancel: &'b Cancel,
+        on_message: &'b mut dyn FnMut(BuildMessage),
+    ) -> Self {
+        Self {
+            plugin,
+            options,
+            cancel,
+            on_message,
+            phases: Vec::new(),
+            warnings: 0,
+            effect: BuildEffect::UpToDate,
+            included: plugin.included.hash(&plugin.dir),
+            profile: profile::arguments(plugin, options),
+        }
+    }
+
     fn open_replay(&mut self) -> Option<Replay<'a>> {
         let target_dir = self.plugin.target_dir.join("hotswap");
         let included = self.included.clone();

@@ -132,6 +132,14 @@ impl Input {
         }
     }
 
+    /// The hash of a file's content; `None` if there is no file, or if its content is unknown.
+    pub(super) fn hash(&self) -> Option<&str> {
+        match &self.content {
+            Content::Hash(hash) => Some(hash),
+            Content::Absent | Content::Unknown => None,
+        }
+    }
+
     /// Whether both have the same content. Unknown content is never the same.
     pub(super) fn has_same_content(&self, other: &Self) -> bool {
         self.content == other.content && self.content != Content::Unknown

@@ -21,6 +21,8 @@ pub(super) struct Sources {
     included: Vec<(String, PathBuf, IncludedFiles)>,
     /// The files and directories that builds have read, with the plugins that were built from them.
     read: BTreeMap<PathBuf, Owners>,
+    /// The hashes of those contents that a build has noted.
+    hashes: BTreeMap<PathBuf, String>,
     /// The lists of what builds have read: the plugin's name, the path of its list.
     lists: Vec<(String, PathBuf)>,
 }
@@ -49,13 +51,15 @@ impl Sources {
     /// Reads again what builds have read.
     pub(super) fn read_lists(&mut self) {
         self.read.clear();
+        self.hashes.clear();
         for (plugin, list) in &self.lists {
-            for path in reads::read(list) {
+            for (path, hash) in reads::read(list) {
                 if self.target_dirs.iter().any(|dir| real(&path).starts_with(dir)) {
                     continue;
                 }
                 // A link counts, and what it leads to.
                 for path in [resolved(&path), real(&path)] {
+                    self.hashes.extend(hash.clone().map(|hash| (path.clone(), hash)));
                     self.read.entry(path).or_default().insert(plugin.clone());
                 }
             }
@@ -65,6 +69,11 @@ impl Sources {
     /// The files and directories that builds have read.
     pub(super) fn read(&self) -> impl Iterator<Item = &Path> {
         self.read.keys().map(PathBuf::as_path)
+    }
+
+    /// The files that builds have read, with the hash of what they read.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.hashes.iter().map(|(path, hash)| (path.as_path(), hash.as_str()))
     }
 
     /// The directories of the lists.

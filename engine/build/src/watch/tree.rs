@@ -113,6 +113,7 @@ impl Tree {
             let real = resolved(&path);
             if self.sources.is_list(&real) {
                 self.sources.read_lists();
+                touched.extend(self.compare_with_reads());
                 self.watch_again();
             } else if path.is_dir() {
                 touched.owners.extend(self.enter(&path));
@@ -134,6 +135,22 @@ impl Tree {
         if overflow {
             self.watch_again();
             touched.owners.extend(self.sources.all_owners());
+        }
+        touched
+    }
+
+    /// The files that a build has read and that were not watched yet: they may have changed since. Those
+    /// that are watched are not compared, for their changes are reported.
+    fn compare_with_reads(&mut self) -> Touched {
+        let mut touched = Touched::default();
+        let hashes = self.sources.hashes().filter(|(path, _)| !self.known.contains_key(*path));
+        let new: Vec<_> = hashes
+            .filter_map(|(path, hash)| Some((path.to_owned(), blake3::Hash::from_hex(hash).ok()?)))
+            .filter(|(path, _)| !path.is_dir())
+            .collect();
+        for (path, hash) in new {
+            touched.files.insert(path.clone(), self.sources.owners_of_file(&path));
+            self.known.insert(path, Some(hash));
         }
         touched
     }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::SystemTime;
 
-use hotswap_build::{BuildEffect, BuildOptions};
+use hotswap_build::{BuildEffect, BuildOptions, Cancel, Review, review_plugin};
 
 use crate::replay::{Fixture, Maker, output};
 
@@ -138,8 +138,9 @@ fn what_cargo_made_by_itself_replaces_the_record() {
     assert!(by_cargo.says("count-2"));
     let plain = fixture.build();
     assert!(plain.says("count-2"), "{}", output(&plain.messages));
-    assert_eq!((plain.maker(), plain.built.effect), (Maker::Nobody, BuildEffect::UpToDate));
+    assert_eq!(plain.built.effect, BuildEffect::UpToDate);
     assert_eq!(plain.built.build_id, by_cargo.built.build_id);
+    assert_eq!(fixture.build().maker(), Maker::Nobody);
     fixture.write_own("own-2");
     let edited = fixture.build();
     assert_eq!(edited.maker(), Maker::Replay);
@@ -173,4 +174,46 @@ fn a_restored_target_directory_is_taken_over() {
     let edited = fixture.build();
     assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
     assert!(edited.says("leaf-3"));
+}
+
+fn review(fixture: &Fixture) -> Option<Review> {
+    let (options, cancel) = (BuildOptions::default(), Cancel::default());
+    review_plugin(&fixture.plugin, &options, &cancel, &mut |_| ()).unwrap()
+}
+
+#[test]
+fn cargo_has_the_last_word() {
+    let fixture = Fixture::new("reviewed");
+    fixture.write("count", "1");
+    fixture.write("leaf/when", "");
+    // The script reads more than it says.
+    fixture.write(
+        "leaf/build.rs",
+        "fn main() {\n    println!(\"cargo::rerun-if-changed=when\");\n    \
+         let count = std::fs::read_to_string(\"../count\").unwrap();\n    \
+         println!(\"cargo::rustc-env=COUNT=count-{count}\");\n}\n",
+    );
+    fixture.write("leaf/src/lib.rs", "pub fn text() -> String { env!(\"COUNT\").into() }\n");
+    assert!(review(&fixture).is_none(), "nothing was built yet");
+    fixture.build();
+    fixture.write_own("own-2");
+    assert!(review(&fixture).is_none(), "a build is due");
+    let replayed = fixture.build();
+    assert_eq!(replayed.maker(), Maker::Replay);
+    let agreed = review(&fixture).unwrap();
+    assert!(agreed.disagreement.is_none(), "{:?}", agreed.disagreement);
+    assert_eq!(agreed.built.build_id, replayed.built.build_id);
+
+    fixture.write("count", "2");
+    let when = fixture.plugin.dir.join("leaf/when");
+    File::options().write(true).open(when).unwrap().set_modified(SystemTime::now()).unwrap();
+    assert!(fixture.build().says("count-1"));
+    let healed = review(&fixture).unwrap();
+    let disagreement = healed.disagreement.unwrap();
+    assert_eq!(disagreement.replayed, replayed.built.build_id.to_string());
+    assert_eq!(disagreement.missed, ["leaf", "middle", "reviewed"]);
+    let plain = fixture.build();
+    assert!(plain.says("count-2") && plain.says("own-2"));
+    assert_eq!(plain.built.build_id, healed.built.build_id);
+    assert!(fixture.build().says("count-2"));
 }

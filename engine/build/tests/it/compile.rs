@@ -228,12 +228,13 @@ fn a_plugin_may_be_named_like_another_crate() {
              [dependencies]\n{dependencies}"
         )
     };
-    let other = "other = { package = \"itoa\", path = \"../hotswap-plugin/mit Lücken & #1\" }\n";
+    let elsewhere = Workspace::new();
+    elsewhere.write("mit Lücken & #1/Cargo.toml", &manifest("2.0.0", ""));
+    elsewhere.write("mit Lücken & #1/src/lib.rs", "");
+    let other = elsewhere.path("mit Lücken & #1");
+    let other = format!("other = {{ package = \"itoa\", path = {other:?} }}\n");
     workspace.write("größe (1)/Cargo.toml", &manifest("1.0.0", &format!("{api}{other}")));
     workspace.write("größe (1)/src/lib.rs", "");
-    let other = manifest("2.0.0", "") + "[workspace]\n";
-    workspace.write("hotswap-plugin/mit Lücken & #1/Cargo.toml", &other);
-    workspace.write("hotswap-plugin/mit Lücken & #1/src/lib.rs", "");
     let error = build(&workspace.open_plugin("größe (1)")).0.unwrap_err();
     assert_eq!(error.kind(), BuildErrorKind::Artifact, "{error}");
 }

@@ -260,7 +260,8 @@ fn a_package_behind_a_link_is_watched() {
     let mut fixture = Fixture::new();
     fixture.write("elsewhere/linked/src/lib.rs", "");
     std::os::unix::fs::symlink(fixture.path("elsewhere/linked"), fixture.path("linked")).unwrap();
-    fixture.plugins[0].source_dirs.push(fixture.path("linked"));
+    let linked = fixture.path("linked");
+    fixture.plugins[0].source_dirs.push(linked);
     let (_watcher, changes) = fixture.watch();
     fixture.write("elsewhere/linked/src/lib.rs", "// new");
     assert_eq!(changes.recv().unwrap(), ["cat"]);
