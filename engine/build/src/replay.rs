@@ -208,7 +208,8 @@ impl<'a> Replay<'a> {
             let mut dirs = learned.dirs.iter().chain([&self.plugin.workspace_root]);
             dirs.any(|dir| path.starts_with(dir))
         };
-        let read = files.iter().chain(deciding.iter().filter(is_near)).cloned().collect();
+        let own = files.iter().filter(|path| !guard::is_downloaded(path));
+        let read = own.chain(deciding.iter().filter(is_near)).cloned().collect();
         files.extend(deciding);
         let guards = files.iter().map(|path| Input::read_since(path, began.at(), None)).collect();
         let env = variables.into_iter().map(|name| (std::env::var(&name).ok(), name));
@@ -556,7 +557,8 @@ pub(crate) fn read_by(plugin: &PluginPackage, run: &Run) -> Reads {
     let local = run.artifacts.iter().filter(|artifact| is_local(artifact));
     let sources = local.flat_map(|artifact| sources_of(plugin, artifact));
     let asked = build_scripts(run).into_iter().flat_map(|script| script.paths);
-    sources.chain(asked).map(|path| (path, None)).collect()
+    let files = sources.chain(asked).filter(|path| !guard::is_downloaded(path));
+    files.map(|path| (path, None)).collect()
 }
 
 /// The plugin's library was compiled again.

@@ -137,6 +137,12 @@ fn configuration_files(plugin: &PluginPackage) -> Vec<PathBuf> {
     dirs.flat_map(|dir| ["config", "config.toml"].map(|name| dir.join(name))).collect()
 }
 
+/// Whether cargo keeps the file at `path` for itself: it is of a package from a registry or a repository.
+pub(super) fn is_downloaded(path: &Path) -> bool {
+    home("CARGO_HOME", ".cargo")
+        .is_some_and(|dir| ["registry", "git"].iter().any(|name| path.starts_with(dir.join(name))))
+}
+
 fn home(variable: &str, name: &str) -> Option<PathBuf> {
     let named = env::var_os(variable).map(PathBuf::from);
     named.or_else(|| env::home_dir().map(|home| home.join(name)))

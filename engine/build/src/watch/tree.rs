@@ -116,6 +116,7 @@ impl Tree {
                 touched.extend(self.compare_with_reads());
                 self.watch_again();
             } else if path.is_dir() {
+                touched.files.extend(self.read_in(&real));
                 touched.owners.extend(self.enter(&path));
             } else if self.watched.contains(&path) {
                 touched.owners.extend(self.leave(&path));
@@ -139,6 +140,24 @@ impl Tree {
         touched
     }
 
+    /// Called when `dir` appeared: the files in it for which a build has looked. While it was missing, it
+    /// could not be watched.
+    fn read_in(&mut self, dir: &Path) -> BTreeMap<PathBuf, BTreeSet<String>> {
+        let read = self.sources.read().filter(|path| path.parent() == Some(dir));
+        let read: Vec<_> = read.map(Path::to_owned).collect();
+        for path in &read {
+            self.known.entry(path.clone()).or_insert(None);
+        }
+        if !read.is_empty() {
+            self.watch_again();
+        }
+        let owned = read.into_iter().map(|path| {
+            let owners = self.sources.owners_of_file(&path);
+            (path, owners)
+        });
+        owned.collect()
+    }
+
     /// The files that a build has read and that were not watched yet: they may have changed since. Those
     /// that are watched are not compared, for their changes are reported.
     fn compare_with_reads(&mut self) -> Touched {
@@ -158,9 +177,9 @@ impl Tree {
     /// Called when `dir` appeared, possibly in place of another directory. Returns the plugins whose
     /// sources it contains.
     fn enter(&mut self, dir: &Path) -> BTreeSet<String> {
-        self.known.retain(|path, _| !path.starts_with(dir));
         let packages: Vec<_> = self.sources.packages_below(dir).map(Path::to_owned).collect();
         if !packages.is_empty() {
+            self.known.retain(|path, _| !path.starts_with(dir));
             self.watch_again();
             return packages.iter().flat_map(|dir| self.sources.owners_of_dir(dir)).collect();
         }
@@ -172,6 +191,7 @@ impl Tree {
         if owners.is_empty() || !is_beside_sources || !self.sources.enters(dir) {
             return BTreeSet::new();
         }
+        self.known.retain(|path, _| !path.starts_with(dir));
         match self.watch_below(dir) {
             Ok(true) => owners,
             _ => BTreeSet::new(),

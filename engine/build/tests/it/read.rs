@@ -1,6 +1,5 @@
 //! What a build has read is watched.
 
-use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -47,12 +46,7 @@ fn what_the_compiler_and_build_scripts_read_is_watched() {
         ("reads-much/.cargo/config.toml", "[env]\nMOOD = \"good\"\n"),
         ("reads-much/leaf/Cargo.toml", "[package]\nname = \"leaf\"\nedition = \"2021\"\n"),
     ] {
-        fs::write(fixture.workspace.path(path), text)
-            .or_else(|_| {
-                fixture.workspace.write(path, text);
-                Ok::<_, std::io::Error>(())
-            })
-            .unwrap();
+        fixture.workspace.write(path, text);
         assert_eq!(changes.recv().unwrap(), name, "{path}");
     }
     assert!(fixture.build().says("text-2link-2"));
