@@ -28,7 +28,7 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     let project = Project::new(&["one", "two"], &["one", "two", "three"]);
     let mut run = project.run(&[]);
     event(&mut run, "connected", |_| true);
-    event(&mut run, "reload_finished", |_| true);
+    text(&mut run, "child=");
     assert_eq!(number(&project, "two"), 2);
 
     project.list(&["one", "three"]);
@@ -63,8 +63,9 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     // What was taken off is not loaded by the next start either.
     let mut run = project.run(&["--no-watch"]);
     event(&mut run, "connected", |_| true);
-    let report = event(&mut run, "reload_finished", |_| true)["report"]["plugins"].clone();
-    let names: Vec<_> = report.as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    text(&mut run, "child=");
+    let plugins = project.place().json(&["status"])["plugins"].clone();
+    let names: Vec<_> = plugins.as_array().unwrap().iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["one", "three"]);
 }
 
@@ -78,6 +79,7 @@ fn a_host_that_does_not_compile_is_built_again_by_the_next_save() {
     event(&mut run, "job_finished", |it| it["job"] == "build one");
     project.edit("app/src/main.rs", "fn main() { nothing;", "fn main() {");
     event(&mut run, "connected", |_| true);
+    text(&mut run, "child=");
     assert_eq!(number(&project, "one"), 1);
 }
 
@@ -117,7 +119,7 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
 fn the_host_of_the_current_project_is_meant() {
     let project = Project::new(&["one"], &["one"]);
     let mut run = project.run(&[]);
-    event(&mut run, "reload_finished", |_| true);
+    text(&mut run, "child=");
     let echo = crate::support::PluginDir::of(&["echo"]);
     let mut other = Process::start(crate::support::host_command(project.place(), &echo));
     other.wait_for_text("listening on");
@@ -125,7 +127,9 @@ fn the_host_of_the_current_project_is_meant() {
     let status = |args: &[&str]| {
         let mut command = project.command("hotswap");
         command.args(["status", "--json"]).args(args);
-        Process::start(command).finish().json()
+        let answer = Process::start(command).finish();
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        answer.json()
     };
     assert_eq!(status(&[])["host"]["name"], "app");
     assert_eq!(status(&["--host", "app"])["host"]["name"], "app");

@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::process::{Place, Process, repository, target_dir};
+use super::process::{Place, Process, cargo, repository, succeed, target_dir};
 
 /// A workspace in a directory of its own. What it shares with others is the target directory, so that
 /// the engine is compiled once.
@@ -45,7 +45,20 @@ impl Project {
             );
             project.write(&format!("{name}/src/lib.rs"), &plugin(number + 1));
         }
+        project.build_once(packages[0]);
         project
+    }
+
+    /// The first build takes as long as it takes; what a test waits for afterwards does not.
+    fn build_once(&self, plugin: &str) {
+        let mut build = cargo();
+        build.args(["build", "--offline", "--package", "app", "--target-dir"]);
+        build.arg(self.target_dir()).current_dir(self.root());
+        succeed(build);
+        let out = tempfile::tempdir().expect("make a directory");
+        let mut build = self.command("hotswap");
+        build.args(["build", "--offline", plugin]).arg(out.path());
+        succeed(build);
     }
 
     /// Writes the host's manifest, which names these plugins.
