@@ -192,6 +192,17 @@ pub fn value_change(change: ValueChange) -> &'static str {
     }
 }
 
+/// That cargo made other code of a plugin than a build without it.
+pub fn disagreement(plugin: &str, missed: &[String]) -> String {
+    let missed = match missed {
+        [] => String::new(),
+        crates => format!(" (it compiled {} anew)", crates.join(", ")),
+    };
+    format!(
+        "cargo makes other code of {plugin} than the build without it{missed}: cargo's is taken"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

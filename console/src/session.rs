@@ -6,6 +6,7 @@
 //! are its two users.
 
 mod cargo_flags;
+pub(crate) mod disagreements;
 mod event;
 mod job;
 mod last_calls;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use hotswap_protocol::{HostInfo, PlanParams, PruneParams, TargetParams, VersionState};
+use hotswap_protocol::{HostInfo, PlanParams, PruneParams, Snapshot, TargetParams, VersionState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,6 +16,7 @@ use crate::compare::probe::Prober;
 use crate::failure::Failure;
 use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
+use crate::session::disagreements;
 
 pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
     let hosts = socket::hosts(CLIENT_NAME).await;
@@ -55,7 +56,22 @@ pub(super) async fn status(
     host: Option<&HostChoice>,
     output: OutputArguments,
 ) -> Result<(), Failure> {
-    perform(host, Operation::Status, output, text::status).await.map(drop)
+    let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
+    let snapshot: Snapshot = client.ask(Operation::Status.request()).await?;
+    if !output.json {
+        return Ok(write!(io::stdout(), "{}", text::status(&snapshot))?);
+    }
+    let replay_disagreements = disagreements::count(&snapshot.host.plugin_dir);
+    Ok(print_json(&StatusLine { snapshot, replay_disagreements })?)
+}
+
+/// What `hotswap status --json` prints.
+#[derive(Serialize)]
+struct StatusLine {
+    #[serde(flatten)]
+    snapshot: Snapshot,
+    /// How often cargo made other code than a build without it.
+    replay_disagreements: u64,
 }
 
 pub(super) async fn reload(

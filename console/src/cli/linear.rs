@@ -242,6 +242,9 @@ impl Lines {
                      until it is built and started anew"
                 )
             }
+            SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
+                format!("!! {}", format::disagreement(&plugin, &missed))
+            }
             SessionEvent::PluginsChanged { added, removed, .. } => {
                 let told = [("added", added), ("taken off", removed)];
                 let told = told.iter().filter(|(_, plugins)| !plugins.is_empty());

@@ -137,6 +137,20 @@ pub enum SessionEvent {
         /// was built before.
         plugins: Vec<String>,
     },
+    /// Cargo makes other code of a plugin than a build without it made. What cargo made is in the plugin
+    /// directory.
+    ReplayDisagreed {
+        /// The plugin, as the artifact names it.
+        plugin: String,
+        /// The build id of what cargo made.
+        build_id: String,
+        /// The build id of what was built without cargo.
+        replayed: String,
+        /// The crates that cargo compiled although none of their recorded sources had changed.
+        missed: Vec<String>,
+        /// Where the artifact lies.
+        path: PathBuf,
+    },
     /// The manifests name other plugins than before.
     PluginsChanged {
         /// What came, by package name: it is built and loaded.

@@ -26,12 +26,14 @@ use crate::host::socket::{self, HostChoice};
 use manifests::Manifests;
 use outdated::HostInputs;
 use pace::Pace;
+use review::{Reviewed, Reviews};
 
 mod manifests;
 mod outdated;
 mod pace;
 mod questions;
 mod recovery;
+mod review;
 mod work;
 
 /// How many reports of background work wait.
@@ -42,6 +44,8 @@ enum Report {
     Opened(Result<HostPackage, BuildError>),
     Finished(JobOutcome, Product),
     SourcesChanged(SourceChange),
+    /// Cargo has looked at what was built without it.
+    Reviewed(Reviewed),
     /// The manifests were read again.
     Reopened(Result<HostPackage, BuildError>),
     Exited(HostExit),
@@ -85,6 +89,7 @@ struct Supervisor {
     /// When the last saves that were not built yet were noticed, by plugin package.
     saves: HashMap<String, Instant>,
     paces: HashMap<String, Pace>,
+    reviews: Reviews,
     /// Whether an artifact was installed since the last reload.
     built_since_reload: bool,
     process: Option<HostProcess>,
@@ -139,6 +144,7 @@ pub(super) async fn supervise(
         running: None,
         saves: HashMap::new(),
         paces: HashMap::new(),
+        reviews: Reviews::new(),
         built_since_reload: false,
         process: None,
         client: None,
@@ -151,12 +157,15 @@ pub(super) async fn supervise(
     };
     session.open().await;
     while !session.is_over() {
+        let review_at = session.review_at();
+        let quiet = tokio::time::sleep_until(review_at.unwrap_or_else(tokio::time::Instant::now));
         tokio::select! {
             order = orders.recv(), if session.ending.is_none() => {
                 session.obey(order.unwrap_or(Order::End)).await;
             }
             Some(report) = reports.recv() => session.hear(report).await,
             Some(event) = link_events.recv() => session.hear_link(event).await,
+            () = quiet, if review_at.is_some() => session.begin_review(),
         }
         session.begin_next_job().await;
     }
@@ -174,13 +183,17 @@ impl Supervisor {
 
     /// Over once it is ending, no build runs, and the host that it started has ended.
     fn is_over(&self) -> bool {
-        self.ending.is_some() && self.process.is_none() && self.running.is_none()
+        self.ending.is_some()
+            && self.process.is_none()
+            && self.running.is_none()
+            && !self.reviews.is_running()
     }
 
     fn end(&mut self, error: Option<WireError>) {
         self.ending = Some(error);
         self.stop_watching();
         self.queue.clear();
+        self.put_off_review();
         self.cancel_running();
         if let Some(process) = &self.process {
             process.stop();
@@ -418,6 +431,7 @@ impl Supervisor {
                 self.sources_changed(change).await;
             }
             Report::SourcesChanged(_) => {}
+            Report::Reviewed(reviewed) => self.reviewed(reviewed).await,
             Report::Reopened(package) => self.reopened(package).await,
             Report::Exited(exit) => self.exited(exit).await,
             Report::CameBack(host) if self.ending.is_none() => {
@@ -429,6 +443,7 @@ impl Supervisor {
     }
 
     async fn sources_changed(&mut self, change: SourceChange) {
+        self.put_off_review();
         let SourceChange { mut plugins, noticed } = change;
         let is_hosts = plugins.iter().any(|name| name == outdated::HOST);
         plugins.retain(|name| name != outdated::HOST);

@@ -40,3 +40,10 @@ pub const LIVE_PREFIX: &str = "HOTSWAP_LIVE_PREFIX";
 ///   `RUSTC_WRAPPER`.
 /// - Holds: the path of a directory that exists only during that run of cargo.
 pub const NOTES_DIR: &str = "HOTSWAP_NOTES";
+
+/// Says when cargo looks at what was built without it.
+///
+/// - Set by: the user.
+/// - Read by: the console.
+/// - Holds: for how many seconds nothing must have been saved; `off` if cargo is not to look.
+pub const REVIEW: &str = "HOTSWAP_REVIEW";

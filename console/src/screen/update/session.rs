@@ -129,6 +129,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             marker(state, text.clone());
             state.warn(text);
         }
+        SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
+            let text = format::disagreement(&plugin, &missed);
+            marker(state, text.clone());
+            state.warn(text);
+        }
         SessionEvent::PluginsChanged { added, removed, plugins, plugin_packages } => {
             state.host.packages = plugins;
             state.host.package_dirs = plugin_packages;

@@ -33,6 +33,7 @@ impl Supervisor {
             if job == Job::ReloadIfBuilt && !(self.built_since_reload && self.client.is_some()) {
                 continue;
             }
+            self.put_off_review();
             let cancel = Cancel::default();
             self.running = Some(RunningJob {
                 job: job.clone(),
@@ -271,6 +272,9 @@ impl Supervisor {
         // It would start with what it is not to start with.
         if let (Job::Install(_), JobOutcome::Failed { .. }) = (&job, &outcome) {
             self.queue.retain(|waiting| !matches!(waiting, Job::StartHost | Job::Reload));
+        }
+        if matches!(outcome, JobOutcome::Done { .. }) {
+            self.make_review_due(&job);
         }
         self.note_pace(&job, &outcome, started.elapsed());
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
