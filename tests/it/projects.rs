@@ -135,3 +135,36 @@ fn the_host_of_the_current_project_is_meant() {
     assert_eq!(status(&["--host", "app"])["host"]["name"], "app");
     assert_eq!(status(&["--host", "sample-host"])["host"]["name"], "sample-host");
 }
+
+#[test]
+fn cargo_has_the_last_word_in_quiet_moments() {
+    let project = Project::new(&["one"], &["one"]);
+    // The script reads more than it says, which no record can know.
+    project.write(
+        "one/build.rs",
+        "fn main() {\n    println!(\"cargo::rerun-if-changed=when\");\n    \
+         let number = std::fs::read_to_string(\"number\").unwrap();\n    \
+         println!(\"cargo::rustc-env=NUMBER={number}\");\n}\n",
+    );
+    project.write("one/when", "");
+    project.write("one/number", "1");
+    project.edit("one/src/lib.rs", "    1\n", "    env!(\"NUMBER\").parse().unwrap()\n");
+    let mut command = project.command("hotswap");
+    command.args(["run", "--json", "./app", "--offline"]).env("HOTSWAP_REVIEW", "0");
+    let mut run = Process::start_reading(command);
+    event(&mut run, "connected", |_| true);
+    event(&mut run, "reload_finished", |_| true);
+    assert_eq!(project.place().json(&["status"])["replay_disagreements"], 0);
+
+    project.write("one/number", "2");
+    project.write("one/when", "");
+    project.edit("one/src/lib.rs", ".unwrap()", ".expect(\"a number\")");
+    let disagreed = event(&mut run, "replay_disagreed", |_| true);
+    assert_eq!(disagreed["plugin"], "one");
+    event(&mut run, "reload_finished", |it| {
+        it["report"]["plugins"][0]["build_id"] == disagreed["build_id"]
+            || it["report"]["plugins"][0]["outcome"] == "ok"
+    });
+    assert_eq!(number(&project, "one"), 2);
+    assert_eq!(project.place().json(&["status"])["replay_disagreements"], 1);
+}

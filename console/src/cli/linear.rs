@@ -243,7 +243,7 @@ impl Lines {
                 )
             }
             SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
-                format!("!! {}", format::disagreement(&plugin, &missed))
+                format!("!! {}", format::disagreement(plugin, missed))
             }
             SessionEvent::PluginsChanged { added, removed, .. } => {
                 let told = [("added", added), ("taken off", removed)];
