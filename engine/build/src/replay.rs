@@ -185,7 +185,10 @@ impl<'a> Replay<'a> {
         let root = learned.root.take();
         let cargo_library = root.as_ref().and_then(|(_, library)| Stat::of(library));
         let Some(((root, _), cargo_library)) = root.zip(cargo_library) else {
-            self.record.plugins.remove(&self.plugin.name);
+            if let Some(plugin) = self.record.plugins.get_mut(&self.plugin.name) {
+                plugin.is_dropped = true;
+                plugin.library = None;
+            }
             return self.save();
         };
         let compiler = self.record.units.get(&root).map(|unit| unit.invocation.program.clone());
@@ -224,6 +227,7 @@ impl<'a> Replay<'a> {
             env,
             always,
             behind: behind.unwrap_or_default(),
+            is_dropped: false,
             diagnostics: learned.diagnostics,
             library,
             build_id,
@@ -391,7 +395,7 @@ impl<'a> Replay<'a> {
     /// Whether cargo has to run for every build, however often it has run.
     pub(crate) fn always_runs_cargo(&self) -> bool {
         let plugin = self.record.plugins.get(&self.plugin.name);
-        plugin.is_some_and(|plugin| plugin.always.is_some())
+        plugin.is_some_and(|plugin| plugin.always.is_some() && !plugin.is_dropped)
     }
 
     /// Whether `content` is that of the library that was compiled last. Its size and times have been
@@ -475,7 +479,8 @@ impl<'a> Replay<'a> {
         };
         let Some(noted) = noted.iter().find(is_it) else {
             let id = if is_root {
-                let plugin = self.record.plugins.get(&self.plugin.name)?;
+                let plugin = self.record.plugins.get(&self.plugin.name);
+                let plugin = plugin.filter(|plugin| !plugin.is_dropped)?;
                 let library = shared_library(artifact).and_then(Stat::of)?;
                 library.is_same_output(plugin.cargo_library).then(|| plugin.root.clone())?
             } else {

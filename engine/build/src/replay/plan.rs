@@ -23,7 +23,8 @@ pub(super) enum Plan {
 pub(super) type Seen = HashMap<PathBuf, Input>;
 
 pub(super) fn plan(record: &Record, package: &PluginPackage) -> Plan {
-    let Some(plugin) = record.plugins.get(&package.name) else {
+    let plugin = record.plugins.get(&package.name).filter(|plugin| !plugin.is_dropped);
+    let Some(plugin) = plugin else {
         return Plan::Cargo("there is no record of a build like this one".to_owned());
     };
     if let Some(reason) = plugin.always.clone().or_else(|| changed_guard(plugin)) {

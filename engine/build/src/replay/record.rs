@@ -47,6 +47,9 @@ pub(super) struct Plugin {
     pub always: Option<String>,
     #[serde(default)]
     pub behind: BehindCargo,
+    /// Whether the record is not of the plugin as cargo has it now. What is known of its units still is.
+    #[serde(default)]
+    pub is_dropped: bool,
     /// The compiler's diagnostics for crates that only cargo compiles.
     pub diagnostics: Vec<Diagnostic>,
     /// The hash of the library as it was compiled last.

@@ -217,3 +217,20 @@ fn cargo_has_the_last_word() {
     assert_eq!(plain.built.build_id, healed.built.build_id);
     assert!(fixture.build().says("count-2"));
 }
+
+/// The library of a way to build has the same name in each of them, and cargo takes it for its own.
+#[test]
+fn what_another_way_made_is_not_taken_over() {
+    let fixture = Fixture::new("two-ways");
+    let first = fixture.build();
+    let flags = ["--config", "profile.dev.package.leaf.overflow-checks=false"];
+    let other = BuildOptions { no_replay: true, ..with_flags(&flags) };
+    fixture.build_with(&other);
+    fixture.build_by_cargo();
+    let back = fixture.build();
+    assert_eq!(back.built.build_id, first.built.build_id);
+    fixture.write_leaf("leaf-2");
+    let edited = fixture.build();
+    assert_eq!(edited.maker(), Maker::Replay, "{}", output(&edited.messages));
+    assert!(edited.says("leaf-2"));
+}
