@@ -4,6 +4,7 @@ use std::thread;
 
 use hotswap_engine::{args, protocol::VersionState};
 use insta::assert_snapshot;
+use sample_api::{Alpha, Beta};
 
 use crate::support::{Gate, Host, PluginDir, renamed};
 
@@ -142,4 +143,14 @@ fn an_order_alone_is_asked_for_also_of_one_that_exports() {
     let host = Host::new(plugins, |builder| builder);
     host.reload();
     assert_eq!(names(&host), ["lives", "follows"]);
+}
+
+#[test]
+fn the_host_takes_what_a_plugin_exports() {
+    let host = Host::with(&["by-hand", "gives"]);
+    let gives = host.engine.plugin("gives").unwrap();
+    assert_eq!(gives.export::<dyn Alpha>().unwrap().unwrap().one(), 1);
+    let error = gives.export::<dyn Beta>().err().unwrap();
+    assert_snapshot!(error, @"gives v1: found the interface `sample_api::Alpha`, expected `sample_api::Beta`; build plugin and host against the same source");
+    assert!(host.engine.plugin("by-hand").unwrap().export::<dyn Alpha>().unwrap().is_none());
 }

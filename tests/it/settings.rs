@@ -113,3 +113,17 @@ fn the_plugin_directory_may_change() {
     assert_snapshot!(host.reload(), @"by-hand: added, echo: missing");
     assert_snapshot!(host.prune(), @"by-hand: unchanged, echo: removed");
 }
+
+#[test]
+fn a_handle_tells_of_its_version() {
+    let host = Host::with(&["echo", "not-reloadable"]);
+    assert!(!host.engine.is_statically_linked());
+    let echo = host.engine.plugin("echo").unwrap();
+    assert!(echo.is_reloadable());
+    assert!(!host.engine.plugin("not-reloadable").unwrap().is_reloadable());
+    assert!(echo.file().unwrap().starts_with(host.staging_dir()));
+    assert_eq!(echo.note(), "");
+    host.plugins.install("echo", 2);
+    host.reload();
+    assert_eq!(echo.note(), "1 handle");
+}

@@ -1,6 +1,12 @@
 //! The Vault: values and registrations, and what a reload does to them.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use hotswap_engine::{args, protocol::VersionState};
 use insta::assert_snapshot;
@@ -171,4 +177,53 @@ fn the_extension_is_made_for_each_generation() {
     let snapshot = host.engine.vault_snapshot();
     assert_eq!(snapshot.extension, serde_json::json!([0, 1, 2]));
     assert!(snapshot.extension_type.ends_with("Generations"), "{}", snapshot.extension_type);
+}
+
+/// An animal of the host's that notes when it is dropped.
+struct Wolf(u32, Arc<AtomicU32>);
+
+impl Animal for Wolf {
+    fn speak(&self, _: u32) -> String {
+        format!("howl {}", self.0)
+    }
+}
+
+impl Drop for Wolf {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_host_replaces_and_unregisters_its_objects() {
+    let host = Host::with(&["shares"]);
+    let vault = host.engine.vault();
+    let extension = vault.extension();
+    let dropped = Arc::new(AtomicU32::new(0));
+    let ask = || {
+        let shares = host.engine.plugin("shares").unwrap();
+        shares.invoke::<Option<String>>("ask", args!["wolf", 1]).unwrap()
+    };
+    extension.replace::<dyn Animal, _>("wolf", Wolf(1, dropped.clone())).unwrap();
+    let first = extension.find::<dyn Animal>("wolf").unwrap().unwrap();
+    extension.replace::<dyn Animal, _>("wolf", Wolf(2, dropped.clone())).unwrap();
+    assert_eq!(ask().unwrap(), "howl 2");
+    // Whoever has the old one still has it.
+    assert_eq!((first.speak(1).as_str(), dropped.load(Ordering::Relaxed)), ("howl 1", 0));
+    drop(first);
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+
+    assert!(extension.unregister::<dyn Animal>("wolf").unwrap());
+    assert_eq!(dropped.load(Ordering::Relaxed), 2);
+    assert_eq!(ask(), None);
+    assert!(!extension.unregister::<dyn Animal>("wolf").unwrap());
+    extension.register::<dyn Animal, _>("wolf", Wolf(3, dropped.clone())).unwrap();
+    assert_eq!(ask().unwrap(), "howl 3");
+
+    // A plugin's object is its own.
+    let error = extension.unregister::<dyn Animal>("parrot").unwrap_err();
+    insta::assert_snapshot!(error, @"`parrot` of `sample_api::Animal` belongs to shares v1, and not to the host in this place");
+    let error = extension.replace::<dyn Animal, _>("parrot", Wolf(4, dropped.clone())).unwrap_err();
+    insta::assert_snapshot!(error, @"`parrot` of `sample_api::Animal` is registered by shares v1 already");
+    assert_eq!(dropped.load(Ordering::Relaxed), 3);
 }

@@ -270,6 +270,12 @@ impl Engine {
         self.enter().free(target)
     }
 
+    /// Whether the plugins are linked into this program, instead of being loaded from artifacts:
+    /// [`builder_static`](Self::builder_static) made the engine. Then it loads once, and never reloads.
+    pub fn is_statically_linked(&self) -> bool {
+        self.inner.is_statically_linked()
+    }
+
     /// What happens in the engine from now on.
     pub fn subscribe(&self) -> Events {
         self.enter().events().subscribe()

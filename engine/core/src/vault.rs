@@ -179,6 +179,16 @@ impl Contents {
         Self { entries: mine, registrations: my_objects }
     }
 
+    /// Takes out the registration of an object of the host's.
+    fn take_of_host(&mut self, interface: &str, name: &str) -> Option<Arc<Registration>> {
+        let at = self.registrations.iter().position(|object| {
+            matches!(object.owner, Owner::Host)
+                && (object.name.as_str(), object.shape.name.as_str()) == (name, interface)
+        })?;
+        CHANGES.fetch_add(1, Ordering::Relaxed);
+        Some(self.registrations.swap_remove(at))
+    }
+
     /// Puts a cell in; what it displaces is still owned by somebody who is there.
     fn insert(&mut self, key: String, cell: Arc<Cell>) -> Option<Displaced> {
         CHANGES.fetch_add(1, Ordering::Relaxed);

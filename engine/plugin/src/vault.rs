@@ -436,9 +436,42 @@ impl Extension<'_> {
         I: ObjectOf<T> + ?Sized,
         T: Send + Sync + 'static,
     {
+        self.put::<I, T>(name, object, false)
+    }
+
+    /// Registers an object of the host's under a name, in the place of the host's earlier one if there is one.
+    /// Whoever has found that still has it; it is dropped with the last who uses it.
+    ///
+    /// # Errors
+    /// If a plugin has registered an object under the name, or calls this: a plugin's registrations end with
+    /// its version.
+    pub fn replace<I, T>(&self, name: &str, object: T) -> Result<()>
+    where
+        I: ObjectOf<T> + ?Sized,
+        T: Send + Sync + 'static,
+    {
+        self.put::<I, T>(name, object, true)
+    }
+
+    fn put<I, T>(&self, name: &str, object: T, replace: bool) -> Result<()>
+    where
+        I: ObjectOf<T> + ?Sized,
+        T: Send + Sync + 'static,
+    {
         let object = RawObject::new::<I, T>(object);
         // SAFETY: the context belongs to the table; the engine owns the object from here on.
-        to_result(unsafe { (self.vault.table.register)(self.vault.context, name, object) })
+        to_result(unsafe { (self.vault.table.register)(self.vault.context, name, object, replace) })
+    }
+
+    /// Ends the registration of an object of the host's; returns whether there was one. Whoever has found the
+    /// object still has it; it is dropped with the last who uses it.
+    ///
+    /// # Errors
+    /// As for [`replace`](Self::replace). In a callback also if the load has not brought the object.
+    pub fn unregister<I: Interface + ?Sized>(&self, name: &str) -> Result<bool> {
+        let shape = I::shape();
+        // SAFETY: the context belongs to the table.
+        to_result(unsafe { (self.vault.table.unregister)(self.vault.context, &shape.name, name) })
     }
 
     /// The object of interface `I` that the host or a plugin has registered under a name; `None` if there

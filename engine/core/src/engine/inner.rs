@@ -138,6 +138,11 @@ impl Inner {
         &self.current
     }
 
+    /// Whether the plugins are linked into this program.
+    pub fn is_statically_linked(&self) -> bool {
+        self.settings.linked.is_some()
+    }
+
     pub fn set_plugin_dir(&self, dir: &Path) {
         self.lock_host().plugin_dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     }
@@ -176,7 +181,7 @@ impl Inner {
     }
 
     pub fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {
-        if self.settings.linked.is_some() {
+        if self.is_statically_linked() {
             return Err(EngineError::StaticallyLinked);
         }
         let store = self.settings.store_dir.as_deref();

@@ -1,6 +1,6 @@
 //! One generation: a consistent set of versions, as callers see it.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, fmt, path::Path, sync::Arc};
 
 use hotswap_plugin::{FunctionDescription, Interface, Leased, Value, Vault};
 use hotswap_protocol::{ErrorKind, PluginName};
@@ -254,6 +254,49 @@ impl LoadedPlugin {
     /// Which load of the plugin this is, from 1.
     pub fn version(&self) -> u32 {
         self.0.version().ordinal
+    }
+
+    /// Whether it said at its load that a newer artifact may replace it. A reload asks it again.
+    pub fn is_reloadable(&self) -> bool {
+        self.inner().is_reloadable()
+    }
+
+    /// The engine's own copy of the artifact, from which the version was loaded; `None` if the plugin is
+    /// linked into this program.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.image().file()
+    }
+
+    /// What there is to say of the version besides its state: what holds it once it was replaced, or why its
+    /// image stays mapped; empty if that is nothing.
+    pub fn note(&self) -> String {
+        self.inner().info().remark.unwrap_or_default()
+    }
+
+    /// The object that the plugin exports as an `I`; `None` if it exports nothing. The object keeps the version
+    /// in use.
+    ///
+    /// ```no_run
+    /// # use hotswap_engine::plugin::interface;
+    /// # #[interface] trait Alpha { fn one(&self) -> u32; }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = hotswap_engine::Engine::builder("plugins").build()?;
+    /// if let Some(alpha) = engine.plugin("alpha")?.export::<dyn Alpha>()? {
+    ///     println!("{}", alpha.one());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the plugin exports another interface, or its idea of the interface is another; the message says what
+    /// differs.
+    pub fn export<I: Interface + ?Sized>(&self) -> Result<Option<Leased<I>>, EngineError> {
+        let Some(export) = self.inner().export() else { return Ok(None) };
+        match export.shape.difference(&I::shape()) {
+            Some(what) => Err(EngineError::Interface { owner: self.inner().to_string(), what }),
+            None => Ok(export.lend()),
+        }
     }
 
     /// Calls a function and reads its result as a `T`. An `async` function is waited for on this

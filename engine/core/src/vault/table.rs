@@ -27,6 +27,7 @@ static TABLE: VaultTable = VaultTable {
     live_call,
     live_renew,
     register,
+    unregister,
     find,
     names,
 };
@@ -97,9 +98,23 @@ unsafe extern "C" fn live_renew(context: VaultContext, data: &Data) -> Outcome<D
     unsafe { enter(context, |view| view.live_renew(data)) }
 }
 
-unsafe extern "C" fn register(context: VaultContext, name: &str, object: RawObject) -> Outcome<()> {
+unsafe extern "C" fn register(
+    context: VaultContext,
+    name: &str,
+    object: RawObject,
+    replace: bool,
+) -> Outcome<()> {
     // SAFETY: see `bag_set`.
-    unsafe { enter(context, |view| view.register(name, object)) }
+    unsafe { enter(context, |view| view.register(name, object, replace)) }
+}
+
+unsafe extern "C" fn unregister(
+    context: VaultContext,
+    interface: &str,
+    name: &str,
+) -> Outcome<bool> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |view| view.unregister(interface, name)) }
 }
 
 unsafe extern "C" fn find(

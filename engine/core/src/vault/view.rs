@@ -260,13 +260,51 @@ impl View {
         keys
     }
 
-    pub fn register(&self, name: &str, object: RawObject) -> Result<()> {
+    pub fn register(&self, name: &str, object: RawObject, replace: bool) -> Result<()> {
         let object = Arc::new(Registration::new(name, self.owner.clone(), object)?);
-        let refused = self.add(&object);
-        if refused.is_err() {
-            object.destroy();
+        match self.add(&object, replace) {
+            // Not under the lock: the last who has the object drops it.
+            Ok(replaced) => {
+                drop(replaced);
+                Ok(())
+            }
+            Err(refused) => {
+                object.destroy();
+                Err(refused)
+            }
         }
-        refused
+    }
+
+    /// Ends the registration of an object of the host's.
+    pub fn unregister(&self, interface: &str, name: &str) -> Result<bool> {
+        self.expect_host()?;
+        let removed = {
+            let mut contents = self.store.contents();
+            match self.overlay() {
+                None => contents.take_of_host(interface, name),
+                Some(own) => own.contents().take_of_host(interface, name),
+            }
+        };
+        if removed.is_none()
+            && let Some(other) =
+                self.registrations(interface).into_iter().find(|other| other.name == name)
+        {
+            return Err(Error::msg(format_args!(
+                "`{name}` of `{interface}` belongs to {}, and not to the host in this place",
+                other.owner
+            )));
+        }
+        Ok(removed.is_some())
+    }
+
+    fn expect_host(&self) -> Result<()> {
+        match self.owner {
+            Owner::Host => Ok(()),
+            Owner::Version(_) => Err(Error::msg(
+                "only the host may replace or unregister an object: a plugin's registrations end with its \
+                 version",
+            )),
+        }
     }
 
     /// The registrations of an interface that this owner sees, sorted by name.
@@ -307,7 +345,11 @@ impl View {
         self.registrations(interface).iter().map(|object| object.name.clone()).collect()
     }
 
-    fn add(&self, object: &Arc<Registration>) -> Result<()> {
+    /// Adds a registration; returns the one whose place it takes, if it may take one.
+    fn add(&self, object: &Arc<Registration>, replace: bool) -> Result<Option<Arc<Registration>>> {
+        if replace {
+            self.expect_host()?;
+        }
         let mut contents = self.store.contents();
         let sight = self.sight();
         let own = match &sight {
@@ -322,6 +364,11 @@ impl View {
             };
             contents.registrations.iter().find(same).map(|other| other.owner.to_string())
         };
+        let replaced = match own {
+            _ if !replace => None,
+            None => contents.take_of_host(&object.shape.name, &object.name),
+            Some(own) => own.contents().take_of_host(&object.shape.name, &object.name),
+        };
         let taken_by = taken(&contents).or_else(|| taken(&own?.contents()));
         if let Some(owner) = taken_by {
             let (name, interface) = (&object.name, &object.shape.name);
@@ -334,7 +381,7 @@ impl View {
             Some(own) => own.contents().registrations.push(object.clone()),
             None => contents.registrations.push(object.clone()),
         }
-        Ok(())
+        Ok(replaced)
     }
 }
 

@@ -99,6 +99,15 @@ impl Registration {
     }
 }
 
+impl Drop for Registration {
+    /// Nobody has the object any more. The host's own code is always there to drop it.
+    fn drop(&mut self) {
+        if matches!(self.owner, Owner::Host) {
+            self.destroy();
+        }
+    }
+}
+
 /// What a [`Leased`] keeps alive.
 struct Hold {
     _registration: Arc<Registration>,

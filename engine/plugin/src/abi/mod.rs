@@ -332,7 +332,15 @@ pub struct VaultTable {
     /// Converts data to the live type of its name.
     pub live_renew: unsafe extern "C" fn(VaultContext, data: &Data) -> Answer<Data>,
     /// Registers an object under a name. The engine owns the object afterwards, also on failure.
-    pub register: unsafe extern "C" fn(VaultContext, name: &str, object: RawObject) -> Answer<()>,
+    /// With `replace`, it takes the place of the caller's own object of that name.
+    pub register: unsafe extern "C" fn(
+        VaultContext,
+        name: &str,
+        object: RawObject,
+        replace: bool,
+    ) -> Answer<()>,
+    /// Ends the registration of the caller's own object of an interface; returns whether there was one.
+    pub unregister: unsafe extern "C" fn(VaultContext, interface: &str, name: &str) -> Answer<bool>,
     /// Lends the object of an interface that is registered under a name.
     pub find: unsafe extern "C" fn(
         VaultContext,
