@@ -80,18 +80,24 @@ fn livex_does_queued_jobs_with_the_newest_code() {
     let mut livex = Example::start("livex", &["guardian"]);
     livex.process.type_line("");
     livex.process.type_line("");
-    livex.process.wait_for_text("jobs that wait: 2");
+    livex.process.type_line("LiveRollCall {\"name\": \"Ada\"}");
+    livex.process.type_line("LiveWater {}");
+    livex.process.wait_for_text("no job");
     livex.edit("guardian", "Bang!", "Boom!");
     livex.process.type_line("go");
-    livex.process.wait_for_text("Boom! Boom!");
+    livex.process.wait_for_text("Present.");
     assert_snapshot!(livex.end(), @r"
     guardian: added
     jobs that wait: 0; Enter queues one, `go` reloads and does them
     jobs that wait: 1; Enter queues one, `go` reloads and does them
     jobs that wait: 2; Enter queues one, `go` reloads and does them
+    jobs that wait: 3; Enter queues one, `go` reloads and does them
+    no job: no live type named `LiveWater`; there is LiveFire, LiveRollCall
+    jobs that wait: 3; Enter queues one, `go` reloads and does them
     guardian: ok
     Boom!
     Boom! Boom!
+    Ada! Present.
     jobs that wait: 0; Enter queues one, `go` reloads and does them
     ");
 }

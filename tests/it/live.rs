@@ -1,9 +1,13 @@
 //! Live functions and types: a job queued before a reload is handled by the code after it.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
 
-use hotswap_engine::{Data, Value, args, plugin::JsonSchema};
+use hotswap_engine::{Data, Value, args, plugin::JsonSchema, protocol::VersionState};
 use insta::assert_snapshot;
+use sample_api::JobQueue;
 use serde_json::json;
 
 use crate::support::{Host, PluginDir, renamed};
@@ -173,4 +177,63 @@ fn a_live_function_is_called_with_rust_types_and_is_the_newest() {
     assert_snapshot!(unknown, @"no live function named `nothing`; there is live_fire, revision, task_count");
     let other = host.engine.live_funcs::<fn(u32) -> u32>().call("revision", (1,)).unwrap_err();
     assert_snapshot!(other, @"lives v2: revision: its signature is `() -> u32`, and `fn(u32) -> u32` is expected: found `()`, expected `(u32,)`");
+}
+
+/// A queue of the host's.
+#[derive(Clone, Default)]
+struct Queue(Arc<Mutex<Vec<Data>>>);
+
+impl JobQueue for Queue {
+    fn add(&self, job: Data) {
+        self.0.lock().unwrap().push(job);
+    }
+}
+
+#[test]
+fn a_plugin_queues_jobs_with_the_host_which_saves_them() {
+    let host = Host::with(&["queues"]);
+    let queue = Queue::default();
+    host.engine.vault().extension().register::<dyn JobQueue, _>("jobs", queue.clone()).unwrap();
+    host.engine.invoke::<()>("queues", "order", args![1]).unwrap();
+    host.engine.invoke::<()>("queues", "order", args![2]).unwrap();
+    let saved = serde_json::to_string(&*queue.0.lock().unwrap()).unwrap();
+
+    // The jobs outlive the version that made them.
+    host.plugins.install("queues", 2);
+    host.reload();
+    host.wait_for("queues", 1, VersionState::Freed);
+    let jobs: Vec<Data> = serde_json::from_str(&saved).unwrap();
+    assert_eq!(jobs, *queue.0.lock().unwrap());
+    for (number, job) in (1..).zip(jobs) {
+        assert_eq!((job.live_name(), job.type_name()), ("LiveJob", "queues::LiveJob"));
+        let vault = host.engine.vault();
+        let done = vault.live().call("live_job", &[job.value().clone()]).unwrap();
+        assert_eq!(done, Value::from(format!("job {number} done by revision 2")));
+    }
+}
+
+#[test]
+fn jobs_are_returned_by_name_and_by_type_and_kept_in_the_data_bag() {
+    let host = Host::with(&["queues"]);
+    let by_name: Data = host.engine.invoke("queues", "make", args![7]).unwrap();
+    let make = host.engine.func::<fn(u32) -> Data>("queues", "make").unwrap();
+    assert_eq!(make.call(7).unwrap(), by_name);
+    assert_eq!(by_name.value(), &Value::from(json!({"number": 7})));
+    assert!(by_name.schema().is_some());
+
+    let keep = host.engine.func::<fn(Data) -> Vec<Data>>("queues", "keep").unwrap();
+    assert_eq!(keep.call(by_name.clone()).unwrap().len(), 1);
+    host.plugins.install("queues", 2);
+    host.reload();
+    host.wait_for("queues", 1, VersionState::Freed);
+    let bag = host.engine.vault();
+    assert_eq!(bag.data_bag().get::<Vec<Data>>("kept").unwrap().unwrap(), [by_name]);
+
+    let value = Value::from(json!({"a": [1, -2, 0.5, null, true], "b": {"c": "d"}}));
+    assert_eq!(
+        host.engine.invoke::<Value>("queues", "repeat", args![value.clone()]).unwrap(),
+        value
+    );
+    let repeat = host.engine.func::<fn(Value) -> Value>("queues", "repeat").unwrap();
+    assert_eq!(repeat.call(value.clone()).unwrap(), value);
 }

@@ -3,13 +3,14 @@
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
+    mem::offset_of,
 };
 
 use schemars::JsonSchema;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value as Json, json};
 
-use crate::{Error, Result, Value};
+use crate::{Error, Result, SchemaBuilder, Shape, Shared, Value};
 
 /// A value that is handed over by the name and the JSON Schema of its type, not by layout.
 ///
@@ -29,15 +30,39 @@ use crate::{Error, Result, Value};
 /// assert_eq!(data.live_name(), "Fire");
 /// assert_eq!(data.unwrap::<Fire>()?.rounds, 3);
 /// assert!(data.unwrap::<String>().is_err());
+///
+/// // A host can save it, and read it when it runs again.
+/// let saved = serde_json::to_string(&data)?;
+/// assert_eq!(serde_json::from_str::<Data>(&saved)?, data);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Default)]
+///
+/// It is [`Shared`]: plugins keep it in the DataBag, return it, and pass it to objects of others, such as a
+/// queue that the host registers in the [`Extension`](crate::Extension).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Data {
+    #[serde(rename = "type")]
     type_name: String,
     /// The JSON Schema of its type, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     schema: Option<String>,
     value: Value,
+}
+
+// SAFETY: each field is described with its offset, and none has a pointer into an image.
+unsafe impl Shared for Data {
+    const MAY_POINT_HOME: bool = false;
+
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| {
+            Shape::Struct(vec![
+                schema.field::<String>("type_name", Some(offset_of!(Self, type_name))),
+                schema.field::<Option<String>>("schema", Some(offset_of!(Self, schema))),
+                schema.field::<Value>("value", Some(offset_of!(Self, value))),
+            ])
+        })
+    }
 }
 
 impl Data {

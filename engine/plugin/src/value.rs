@@ -1,12 +1,15 @@
 //! The values that any two images understand: arguments and results of calls by name.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{
-    Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, Visitor},
 };
 use serde_json::Value as Json;
 
-use crate::{Error, Result};
+use crate::{Error, Field, Result, SchemaBuilder, Shape, Shared, Variant};
 
 /// A value on its way between images: an argument or the result of a call by name.
 ///
@@ -21,6 +24,11 @@ use crate::{Error, Result};
 ///
 /// let pair = Value::from_serialize(&(1_i32, true))?;
 /// assert_eq!(pair, Value::List(vec![Value::Uint(1), Value::Bool(true)]));
+///
+/// // It is serialised as what it is. Only formats that say what they have, as JSON does, can be read.
+/// let text = serde_json::to_string(&pair).unwrap();
+/// assert_eq!(text, "[1,true]");
+/// assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), pair);
 ///
 /// let error = Value::from("x").to::<u32>().unwrap_err();
 /// assert_eq!(error.message(), "invalid type: string \"x\", expected u32");
@@ -80,6 +88,72 @@ impl Value {
             Self::Float(n) if n.is_finite() => Some(Scalar::Float(n)),
             Self::Float(_) | Self::Str(_) | Self::List(_) | Self::Map(_) => None,
         }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(b) => serializer.serialize_bool(*b),
+            Self::Int(n) => serializer.serialize_i64(*n),
+            Self::Uint(n) => serializer.serialize_u64(*n),
+            Self::Float(n) => serializer.serialize_f64(*n),
+            Self::Str(s) => serializer.serialize_str(s),
+            Self::List(items) => serializer.collect_seq(items),
+            Self::Map(map) => serializer.collect_map(map.iter().map(|(key, value)| (key, value))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Json::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl JsonSchema for Value {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Value".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        true.into()
+    }
+}
+
+// SAFETY: the variants are described in their order, with their tags and fields, and the layout is that of
+// the `repr` above. No field has a pointer into an image.
+unsafe impl Shared for Value {
+    const MAY_POINT_HOME: bool = false;
+
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        fn field<T: Shared>(schema: &mut SchemaBuilder) -> Vec<Field> {
+            vec![schema.field::<T>("0", None)]
+        }
+
+        schema.add::<Self>(|schema| {
+            let variants = [
+                ("Null", Vec::new()),
+                ("Bool", field::<bool>(schema)),
+                ("Int", field::<i64>(schema)),
+                ("Uint", field::<u64>(schema)),
+                ("Float", field::<f64>(schema)),
+                ("Str", field::<String>(schema)),
+                ("List", field::<Vec<Self>>(schema)),
+                ("Map", field::<Vec<(String, Self)>>(schema)),
+            ];
+            let variants = variants.into_iter().enumerate().map(|(tag, (name, fields))| Variant {
+                name: name.to_owned(),
+                discriminant: tag.to_string(),
+                fields,
+            });
+            Shape::Enum { layout: "C, u8".into(), variants: variants.collect() }
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The interfaces that the sample host and its plugins share.
 
-use hotswap_plugin::interface;
+use hotswap_plugin::{Data, interface};
 
 /// An animal that lives in the host's yard.
 #[interface]
@@ -21,4 +21,11 @@ pub trait Alpha {
 pub trait Beta {
     /// The second number, which depends on the first.
     fn two(&self) -> u32;
+}
+
+/// A host's queue of jobs, which it registers in the Extension as `jobs`.
+#[interface]
+pub trait JobQueue {
+    /// Adds a job. The live function that is named after its type does it: `live_fire` does a `LiveFire`.
+    fn add(&self, job: Data);
 }

@@ -5,6 +5,7 @@
 //! field to `LiveFire`, with `#[serde(default)]`.
 
 use hotswap_plugin::prelude::*;
+use sample_api::JobQueue;
 use serde::{Deserialize, Serialize};
 
 /// The key of the number of jobs done in the DataBag. The number outlives reloads.
@@ -31,7 +32,7 @@ mod jobs {
     #[derive(Serialize, Deserialize)]
     pub struct LiveFire {
         /// How many shots.
-        rounds: u32,
+        pub rounds: u32,
     }
 
     /// Fires.
@@ -63,6 +64,15 @@ mod jobs {
             },
         )
     }
+}
+
+/// Orders itself to fire: hands the job to the queue that the host has registered.
+#[invoke]
+fn order(vault: &Vault, rounds: u32) -> Result<()> {
+    let queue = vault.extension().find::<dyn JobQueue>("jobs")?;
+    let queue = queue.ok_or_else(|| Error::msg("the host has no queue `jobs`"))?;
+    queue.add(Data::wrap(&jobs::LiveFire { rounds })?);
+    Ok(())
 }
 
 /// Logs a heartbeat of the host.
