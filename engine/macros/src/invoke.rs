@@ -8,7 +8,7 @@ use syn::{
     PathArguments, Result, ReturnType, Type, spanned::Spanned,
 };
 
-use crate::no_arguments;
+use crate::{no_arguments, once_in_a_crate};
 
 /// A checked function.
 pub struct Invoke {
@@ -168,8 +168,10 @@ impl Invoke {
             }
         };
 
+        let once = once_in_a_crate("function", name);
         quote! {
             #item
+            #once
 
             #[#private::linkme::distributed_slice(#private::FUNCTIONS)]
             #[linkme(crate = #private::linkme)]

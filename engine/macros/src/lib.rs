@@ -129,6 +129,22 @@ pub fn imports(item: TokenStream) -> TokenStream {
     finish(imports::ImportSet::parse(item).map(imports::ImportSet::expand))
 }
 
+/// Makes a second thing of this kind and name in one crate an error of the compiler's, which shows both
+/// places, whatever modules they are in: exported macros all have their place at the crate's root.
+fn once_in_a_crate(kind: &str, name: &syn::Ident) -> proc_macro2::TokenStream {
+    use syn::ext::IdentExt as _;
+
+    let once = quote::format_ident!("hotswap_{kind}_{}", name.unraw(), span = name.span());
+    quote::quote! {
+        #[doc(hidden)]
+        #[allow(non_local_definitions, unused_macros)]
+        #[macro_export]
+        macro_rules! #once {
+            () => {};
+        }
+    }
+}
+
 fn finish(expanded: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
     expanded.unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -10,7 +10,7 @@ use syn::{
 
 use crate::{
     invoke::{Invoke, doc},
-    no_arguments,
+    no_arguments, once_in_a_crate,
 };
 
 /// The prefix of live names in a marked module, unless the author or the build chooses another.
@@ -121,7 +121,10 @@ fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Res
     let text = name.to_string();
     let doc = doc(attributes);
     let static_name = format_ident!("__HOTSWAP_LIVE_{}", text.to_uppercase());
+    let once = once_in_a_crate("live_type", name);
     Ok(quote! {
+        #once
+
         #[#private::linkme::distributed_slice(#private::LIVE_TYPES)]
         #[linkme(crate = #private::linkme)]
         #[doc(hidden)]

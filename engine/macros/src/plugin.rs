@@ -2,9 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Error, ItemImpl, Result, spanned::Spanned};
+use syn::{Error, Ident, ItemImpl, Result, spanned::Spanned};
 
-use crate::no_arguments;
+use crate::{no_arguments, once_in_a_crate};
 
 /// A checked `impl Plugin for Type`.
 pub struct Plugin {
@@ -30,8 +30,10 @@ impl Plugin {
     pub fn expand(self) -> TokenStream {
         let Self { item } = self;
         let plugin = &item.self_ty;
+        let once = once_in_a_crate("crate_has_one", &Ident::new("plugin", plugin.span()));
         quote! {
             #item
+            #once
             ::hotswap_plugin::__export_plugin!(#plugin);
         }
     }
