@@ -1,7 +1,7 @@
 //! `#[live]` on a function, a type, or a module: registers functions and types that a host finds by
 //! their name alone.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
     Attribute, Error, Generics, Ident, Item, ItemMod, LitStr, Path, Result, Token, parse_quote,
@@ -61,7 +61,6 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
             "#[live] needs the module's content: `mod name { … }`",
         ));
     };
-    let plain = |text: &str| text.replace('_', "").to_lowercase();
     let is_live = |name: &Ident| plain(&name.to_string()).starts_with(&plain(&prefix));
     for item in items {
         let attributes = match item {
@@ -77,6 +76,11 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
     Ok(quote!(#module))
 }
 
+/// A name without what does not count when it is compared with the prefix.
+fn plain(text: &str) -> String {
+    text.replace('_', "").to_lowercase()
+}
+
 /// The prefix in `#[live(prefix = "job_")]`, else the one that the build chooses, else the default.
 fn prefix(args: &TokenStream) -> Result<String> {
     let mut prefix = None;
@@ -88,7 +92,14 @@ fn prefix(args: &TokenStream) -> Result<String> {
         Ok(())
     });
     syn::parse::Parser::parse2(parser, args.clone())?;
-    Ok(prefix.or_else(|| std::env::var(PREFIX_ENV).ok()).unwrap_or_else(|| PREFIX.into()))
+    let prefix = prefix.or_else(|| std::env::var(PREFIX_ENV).ok());
+    let prefix = prefix.unwrap_or_else(|| PREFIX.into());
+    if plain(&prefix).is_empty() {
+        let message =
+            format!("the live prefix {prefix:?} has no letter: every name begins with it");
+        return Err(Error::new(Span::call_site(), message));
+    }
+    Ok(prefix)
 }
 
 /// Derives the JSON Schema, unless the author does.
@@ -187,6 +198,21 @@ mod tests {
         for item in module.content.unwrap().1 {
             let Item::Fn(function) = item else { panic!("a function") };
             assert_eq!(function.attrs.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_every_name_begins_with_is_refused() {
+        for args in [quote!(prefix = ""), quote!(prefix = "_")] {
+            let error = expand(
+                args,
+                parse_quote!(
+                    mod jobs {}
+                ),
+            )
+            .unwrap_err()
+            .to_string();
+            assert!(error.contains("has no letter"), "{error}");
         }
     }
 
