@@ -119,7 +119,7 @@ pub struct BuildArguments {
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub cargo_build: bool,
     /// Make what begins so live in `#[live]` modules, instead of `live_`.
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub live_prefix: Option<String>,
     /// Keep what is usually removed after the build, and say where it is.
     #[arg(long)]
