@@ -305,7 +305,7 @@ impl Reaper {
     fn may_end_now(&mut self, version: &Arc<Version>) -> bool {
         let at = self.in_turn.iter().position(|(_, waiting)| Arc::ptr_eq(waiting, version));
         let until = at.map_or_else(|| Instant::now() + TURN, |at| self.in_turn.swap_remove(at).0);
-        if until <= Instant::now() || !version.is_anothers_turn() {
+        if until <= Instant::now() || !version.waits_for_another() {
             return true;
         }
         self.in_turn.push((until, version.clone()));

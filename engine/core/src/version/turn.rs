@@ -31,7 +31,7 @@ pub(crate) fn leave_together(versions: &[Arc<Version>]) {
 impl Version {
     /// Whether it is another's turn to end: that was loaded later, left with this one, and has not begun to
     /// end. Whoever still uses such a one need not let it go soon; then nobody's turn is waited for.
-    pub fn is_anothers_turn(&self) -> bool {
+    pub fn waits_for_another(&self) -> bool {
         let later = self.later.get().into_iter().flatten().filter_map(Weak::upgrade);
         // One that is to be freed at once does not wait for those that are to be kept for a while.
         let is_due = |version: &Arc<Version>| version.is_urgent() || !self.is_urgent();
