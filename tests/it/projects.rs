@@ -43,6 +43,8 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     // Artifacts that vanish unload nothing, and are built anew beside what is saved.
     let host = project.place().json(&["status"])["host"].clone();
     let plugin_dir = Path::new(host["plugin_dir"].as_str().unwrap());
+    let name = plugin_dir.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("app-"), "others may share the target directory: {name}");
     for entry in fs::read_dir(plugin_dir).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }

@@ -1,6 +1,7 @@
 //! Where hosts listen, and how one of them is chosen.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -65,7 +66,8 @@ impl FromStr for HostChoice {
         if text.is_empty() {
             return Err("expected a name, a process id or the path of a socket".into());
         }
-        if text.contains('/') || Path::new(text).exists() {
+        let is_socket = |metadata: std::fs::Metadata| metadata.file_type().is_socket();
+        if text.contains('/') || std::fs::metadata(text).is_ok_and(is_socket) {
             return Ok(Self::Socket(text.into()));
         }
         Ok(Self::Named(text.to_owned()))

@@ -1,6 +1,7 @@
 //! Hosts and plugins as cargo packages.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use cargo_metadata::{Package, TargetKind};
@@ -40,7 +41,8 @@ pub struct HostPackage {
     /// The workspace's target directory.
     pub target_dir: PathBuf,
     /// The directory from which the host loads its artifacts: the manifest's `plugin-dir`, or else
-    /// `<target>/hotswap/plugins/<package name>`.
+    /// `<target>/hotswap/plugins/<package name>`; where the target directory is not inside the
+    /// workspace, and so may be that of several, followed by what tells these apart.
     pub plugin_dir: PathBuf,
     /// Its plugins, in the order of the manifest.
     pub plugins: Vec<PluginPackage>,
@@ -101,7 +103,8 @@ impl HostPackage {
 
         let dir = dir_of(package);
         let target_dir = workspace.target_dir();
-        let default_plugin_dir = || target_dir.join("hotswap/plugins").join(package.name.as_str());
+        let root = workspace.root();
+        let default_plugin_dir = || default_plugin_dir(&target_dir, &root, package.name.as_str());
         Ok(Self {
             name: package.name.to_string(),
             package_id: package.id.repr.clone(),
@@ -110,7 +113,7 @@ impl HostPackage {
             plugin_dir: metadata.plugin_dir.map_or_else(default_plugin_dir, |path| dir.join(path)),
             dir,
             manifest_path: package.manifest_path.clone().into(),
-            workspace_root: workspace.root(),
+            workspace_root: root.clone(),
             plugins,
             source_dirs: source_dirs(&workspace, package),
             package_count: 1 + workspace.dependencies(package).len(),
@@ -133,6 +136,17 @@ impl HostPackage {
             package_count: self.package_count,
         }
     }
+}
+
+/// Two checkouts of one workspace may share a target directory: neither loads the other's artifacts.
+fn default_plugin_dir(target_dir: &Path, workspace_root: &Path, package: &str) -> PathBuf {
+    let plugins = target_dir.join("hotswap/plugins");
+    if target_dir.starts_with(workspace_root) {
+        return plugins.join(package);
+    }
+    let mut hasher = DefaultHasher::new();
+    workspace_root.hash(&mut hasher);
+    plugins.join(format!("{package}-{:016x}", hasher.finish()))
 }
 
 /// The directories of a package and of all its path dependencies, sorted.
