@@ -98,7 +98,7 @@ fn plugins_come_and_go() {
 #[test]
 fn a_plugin_whose_file_vanishes_stays_until_it_is_pruned() {
     let host = Host::with(&["echo", "by-hand"]);
-    ["echo", "by-hand"].iter().for_each(|plugin| host.plugins.remove(plugin));
+    ["echo", "by-hand"].iter().for_each(|plugin| host.plugins.lose(plugin));
     let planned = host.engine.plan(false).unwrap().plugins;
     assert!(planned.iter().all(|plugin| plugin.outcome == Outcome::Missing), "{planned:?}");
     insta::assert_snapshot!(host.reload(), @"by-hand: missing, echo: missing");
@@ -117,14 +117,14 @@ fn a_plugin_whose_file_vanishes_stays_until_it_is_pruned() {
 fn a_plugin_that_is_asked_for_and_serves_may_lose_its_file() {
     let host = Host::new(PluginDir::of(&["echo", "by-hand"]), |builder| builder.only(["echo"]));
     insta::assert_snapshot!(host.reload(), @"echo: added");
-    host.plugins.remove("echo");
+    host.plugins.lose("echo");
     insta::assert_snapshot!(host.reload(), @"echo: missing");
 }
 
 #[test]
 fn a_missing_plugin_is_bound_anew_to_what_it_imports() {
     let host = Host::with(&["gives", "takes"]);
-    host.plugins.remove("takes");
+    host.plugins.lose("takes");
     host.plugins.install("gives", 2);
     insta::assert_snapshot!(host.reload(), @"gives: ok, takes: rebound");
     let takes = host.engine.plugin("takes").unwrap();

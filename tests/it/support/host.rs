@@ -42,8 +42,11 @@ impl Host {
         Self { engine, plugins, events }
     }
 
-    /// Reloads, and expects it to work.
+    /// Reloads, unloads the plugins that were taken out, and expects it to work.
     pub fn reload(&self) -> ReloadReport {
+        if self.plugins.take_pruned() {
+            return self.prune();
+        }
         self.engine.reload().unwrap_or_else(|error| panic!("the reload failed: {error}"))
     }
 

@@ -5,7 +5,10 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use hotswap_build::{BuildMessage, BuildOptions, Cancel, PluginPackage, build_plugin};
@@ -13,11 +16,16 @@ use hotswap_engine::artifact;
 use tempfile::TempDir;
 
 /// A directory that an engine takes its plugins from.
-pub struct PluginDir(TempDir);
+pub struct PluginDir {
+    dir: TempDir,
+    /// Whether a plugin was taken out since this was asked last.
+    is_pruned: AtomicBool,
+}
 
 impl PluginDir {
     pub fn empty() -> Self {
-        Self(tempfile::tempdir().expect("make a directory"))
+        let dir = tempfile::tempdir().expect("make a directory");
+        Self { dir, is_pruned: AtomicBool::new(false) }
     }
 
     /// A directory with the first revision of these plugins.
@@ -28,7 +36,7 @@ impl PluginDir {
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
     }
 
     /// Puts a revision of a plugin there, as a build does: all at once.
@@ -43,8 +51,20 @@ impl PluginDir {
         fs::rename(temporary, self.file(plugin)).expect("rename a plugin");
     }
 
+    /// Takes a plugin out: the host's next [`reload`](super::Host::reload) unloads it.
     pub fn remove(&self, plugin: &str) {
+        self.lose(plugin);
+        self.is_pruned.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets a plugin's file vanish, which asks for nothing.
+    pub fn lose(&self, plugin: &str) {
         fs::remove_file(self.file(plugin)).expect("remove a plugin");
+    }
+
+    /// Whether a plugin was taken out since the last call.
+    pub fn take_pruned(&self) -> bool {
+        self.is_pruned.swap(false, Ordering::Relaxed)
     }
 
     pub fn file(&self, plugin: &str) -> PathBuf {
