@@ -262,7 +262,7 @@ fn a_host_that_is_restarted_has_the_builds_that_served_last() {
     restart(&mut terminal);
     terminal.wait_for_line(&["not a shared library for this machine"]);
     // It is built again, from the sources that fail; so what served last is loaded once more.
-    terminal.wait_for_text("guardian v2, world v2");
+    terminal.wait_for_line(&["● alpha", "v2", "active"]);
     terminal.quit("q");
 }
 
