@@ -79,12 +79,13 @@ pub(crate) struct Overlay {
     replaced: HashSet<VersionAddress>,
     /// The live functions and types of the generation that is being loaded, once they are known.
     live: OnceLock<Arc<dyn LiveCalls>>,
-    outcome: Mutex<Option<Outcome>>,
+    /// How the load ended; `None` while it is under way.
+    end: Mutex<Option<LoadEnd>>,
 }
 
-/// What became of the load that an overlay belongs to.
+/// How the load ended that an overlay belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum LoadEnd {
     /// What it wrote is in the store.
     Published,
     /// What it wrote goes.
@@ -124,16 +125,16 @@ impl Overlay {
 
     /// Notes that the load was undone: whoever still has the overlay can leave nothing in it.
     pub fn undo(&self) {
-        self.set_outcome(Outcome::Undone);
+        self.set_end(LoadEnd::Undone);
     }
 
-    fn set_outcome(&self, outcome: Outcome) {
-        let mut own = self.outcome.locked();
-        own.get_or_insert(outcome);
+    fn set_end(&self, end: LoadEnd) {
+        let mut own = self.end.locked();
+        own.get_or_insert(end);
     }
 
-    fn outcome(&self) -> Option<Outcome> {
-        *self.outcome.locked()
+    fn end_of_load(&self) -> Option<LoadEnd> {
+        *self.end.locked()
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -296,7 +297,7 @@ impl Store {
         let cells = entries.into_iter().chain(migrated);
         let displaced = cells.filter_map(|(key, cell)| contents.insert(key, cell)).collect();
         contents.registrations.extend(registrations);
-        overlay.set_outcome(Outcome::Published);
+        overlay.set_end(LoadEnd::Published);
         for version in loaded {
             self.set_sight(version, Sight::Published);
         }
@@ -366,13 +367,12 @@ const MAX_LOOKED_AT_BYTES: usize = 512 << 10;
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 impl Drop for Contents {
-    /// What is left is the host's: every version's own went with it.
+    /// What is left is the host's: every version's own went with it. Registrations of the host drop
+    /// themselves, with whoever holds one last.
     fn drop(&mut self) {
         let is_host = |owner: &Owner| matches!(owner, Owner::Host);
         let cells = self.entries.values().filter(|cell| is_host(&cell.owner()));
         cells.for_each(|cell| cell.destroy());
-        let objects = self.registrations.iter().filter(|object| is_host(&object.owner));
-        objects.for_each(|object| object.destroy());
     }
 }
 

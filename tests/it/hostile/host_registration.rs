@@ -1,11 +1,11 @@
 //! What the host gives to the engine is dropped with it: registrations, values, the Extension.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, TryRecvError, channel};
 
-use hotswap_engine::Engine;
+use hotswap_engine::{Engine, plugin::Error};
 use sample_api::Animal;
 
-use crate::support::PluginDir;
+use crate::support::{Host, PluginDir};
 
 /// Tells when it is dropped.
 #[derive(serde::Serialize)]
@@ -40,4 +40,28 @@ fn what_the_host_registered_is_dropped_with_the_engine() {
     let mut told: Vec<_> = told.iter().collect();
     told.sort_unstable();
     assert_eq!(told, ["bear", "extension"]);
+}
+
+#[test]
+fn what_a_callback_registered_is_there_as_long_as_somebody_holds_it() {
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| builder);
+    let (tell, told) = channel();
+    let mut held = None;
+    let mut bear = Some(Tells("bear", tell));
+    let refused = host.engine.reload_with((), |new, _| {
+        let extension = new.vault().extension();
+        extension.register::<dyn Animal, _>("bear", bear.take().unwrap())?;
+        held = extension.find::<dyn Animal>("bear")?;
+        Err::<(), _>(Error::msg("not now"))
+    });
+    assert_eq!(refused.unwrap_err().to_string(), "callback: not now");
+    // What the load wrote goes with its last version.
+    while !host.mapped().is_empty() {
+        hotswap_engine::checkpoint();
+        std::thread::yield_now();
+    }
+    assert_eq!(told.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(held.as_ref().unwrap().speak(1), "");
+    drop(held);
+    assert_eq!(told.recv(), Ok("bear"));
 }

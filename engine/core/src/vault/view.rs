@@ -8,7 +8,7 @@ use hotswap_plugin::{
 };
 
 use super::{
-    CHANGES, Contents, Displaced, Outcome, Overlay, Sight, Store,
+    CHANGES, Contents, Displaced, LoadEnd, Overlay, Sight, Store,
     carry::{Carry, Migrated},
     cell::{Cell, same_owner},
     live::{LiveCalls, newest},
@@ -59,10 +59,10 @@ impl View {
     fn sight(&self) -> Sight {
         match &self.owner {
             Owner::Host => match &self.load {
-                Some(load) => match load.outcome() {
+                Some(load) => match load.end_of_load() {
                     None => Sight::Loading(load.clone()),
-                    Some(Outcome::Published) => Sight::Published,
-                    Some(Outcome::Undone) => Sight::Ended,
+                    Some(LoadEnd::Published) => Sight::Published,
+                    Some(LoadEnd::Undone) => Sight::Ended,
                 },
                 None => Sight::Published,
             },
