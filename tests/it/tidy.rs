@@ -114,7 +114,6 @@ const UNSAFE: &[&str] = &[
     "engine/core/src/sync.rs",
     "engine/core/src/image.rs",
     "engine/core/src/image",
-    "engine/core/src/load/services.rs",
     "engine/core/src/load/stage.rs",
     // What keeps a version in use, and lets go of it.
     "engine/core/src/slots.rs",

@@ -199,8 +199,7 @@ pub fn build_plugin(
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Built, BuildError> {
-    let elsewhere =
-        target_dir(options).map(|target_dir| PluginPackage { target_dir, ..plugin.clone() });
+    let elsewhere = elsewhere(plugin, options);
     let plugin = elsewhere.as_ref().unwrap_or(plugin);
     let (linked, source) = thread::scope(|scope| {
         let source = scope.spawn(|| git::source(&plugin.dir));

@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, time::Duration};
 
 use hotswap_plugin::{
     Error,
-    abi::{Outcome, PanicReport},
+    abi::{Answer, PanicReport},
 };
 pub use hotswap_protocol::Step;
 use hotswap_protocol::{CauseKind, ErrorKind, Failure, WireError};
@@ -224,14 +224,14 @@ impl EngineError {
     pub(crate) fn of_outcome<T>(
         plugin: impl fmt::Display,
         step: Step,
-        outcome: Outcome<T>,
+        outcome: Answer<T>,
     ) -> Result<T, Self> {
         match outcome {
-            Outcome::Ok(value) => Ok(value),
-            Outcome::Err(error) => Err(Self::load(plugin, step, error.message())
+            Answer::Ok(value) => Ok(value),
+            Answer::Err(error) => Err(Self::load(plugin, step, error.message())
                 .with_causes(error.causes().to_vec())
                 .because(LoadCause::Plugin(error))),
-            Outcome::Panic(PanicReport { message, location }) => {
+            Answer::Panic(PanicReport { message, location }) => {
                 let text = format_args!("panicked at {location}: {message}");
                 let error = Self::load(plugin, step, text);
                 Err(error.because(LoadCause::Panic { message, location: Some(location) }))
@@ -341,11 +341,11 @@ impl std::error::Error for EngineError {
 }
 
 /// What an image answered, its panic as an error.
-pub(crate) fn flatten<T>(outcome: Outcome<T>) -> hotswap_plugin::Result<T> {
+pub(crate) fn flatten<T>(outcome: Answer<T>) -> hotswap_plugin::Result<T> {
     match outcome {
-        Outcome::Ok(value) => Ok(value),
-        Outcome::Err(error) => Err(error),
-        Outcome::Panic(report) => {
+        Answer::Ok(value) => Ok(value),
+        Answer::Err(error) => Err(error),
+        Answer::Panic(report) => {
             let (message, location) = (report.message, report.location);
             Err(Error::msg(format_args!("panicked at {location}: {message}")))
         }

@@ -8,7 +8,7 @@ mod named;
 mod outside;
 pub(crate) mod step_thread;
 
-pub(crate) use host_table::HostServices;
+pub(crate) use host_table::{HostServices, ThreadServices};
 pub(crate) use named::{Copied, Named};
 pub(crate) use outside::Outside;
 
@@ -27,7 +27,7 @@ use hotswap_plugin::{
     BoundObject, Data, FunctionDescription, ImportRequest, LiveTypeDescription, StaticPlugin,
     TypeSchema, Value, Vault,
     abi::{
-        ATTACH_SYMBOL, Attach, HostTable, Outcome, PluginTable, TypedCalls,
+        ATTACH_SYMBOL, Answer, Attach, HostTable, PluginTable, TypedCalls,
         descriptor::{Descriptor, Stamp},
     },
 };
@@ -136,84 +136,84 @@ impl Image {
         unsafe { self.table.as_ref() }
     }
 
-    pub fn create(&self) -> Outcome<()> {
+    pub fn create(&self) -> Answer<()> {
         // SAFETY: the instance is the table's own; so below.
         unsafe { (self.table().create)(self.table().instance) }
     }
 
-    pub fn describe(&self) -> Outcome<Vec<FunctionDescription>> {
+    pub fn describe(&self) -> Answer<Vec<FunctionDescription>> {
         // SAFETY: see `create`.
         unsafe { (self.table().describe)(self.table().instance) }
     }
 
-    pub fn describe_types(&self) -> Outcome<Vec<LiveTypeDescription>> {
+    pub fn describe_types(&self) -> Answer<Vec<LiveTypeDescription>> {
         // SAFETY: see `create`.
         unsafe { (self.table().describe_types)(self.table().instance) }
     }
 
-    pub fn describe_shared(&self) -> Outcome<Vec<TypeSchema>> {
+    pub fn describe_shared(&self) -> Answer<Vec<TypeSchema>> {
         // SAFETY: see `create`.
         unsafe { (self.table().describe_shared)(self.table().instance) }
     }
 
-    pub fn renew(&self, index: usize, value: &Value) -> Outcome<Value> {
+    pub fn renew(&self, index: usize, value: &Value) -> Answer<Value> {
         // SAFETY: see `create`.
         unsafe { (self.table().renew)(self.table().instance, index, value) }
     }
 
-    pub fn reloadable(&self) -> Outcome<bool> {
+    pub fn reloadable(&self) -> Answer<bool> {
         // SAFETY: see `create`.
         unsafe { (self.table().reloadable)(self.table().instance) }
     }
 
-    pub fn export(&self) -> Outcome<Option<RawObject>> {
+    pub fn export(&self) -> Answer<Option<RawObject>> {
         // SAFETY: see `create`.
         unsafe { (self.table().export)(self.table().instance) }
     }
 
-    pub fn requests(&self) -> Outcome<Vec<ImportRequest>> {
+    pub fn requests(&self) -> Answer<Vec<ImportRequest>> {
         // SAFETY: see `create`.
         unsafe { (self.table().requests)(self.table().instance) }
     }
 
-    pub fn bind(&self, objects: Vec<Option<BoundObject>>) -> Outcome<()> {
+    pub fn bind(&self, objects: Vec<Option<BoundObject>>) -> Answer<()> {
         // SAFETY: see `create`; the objects are of the shapes that were asked for.
         unsafe { (self.table().bind)(self.table().instance, objects) }
     }
 
-    pub fn on_load(&self, data: &Data) -> Outcome<()> {
+    pub fn on_load(&self, data: &Data) -> Answer<()> {
         // SAFETY: see `create`.
         unsafe { (self.table().on_load)(self.table().instance, data) }
     }
 
     /// Hands over the Vault, and asks how to call the functions with Rust types: valid until `detach`.
-    pub fn prepare(&self, vault: Vault) -> Outcome<TypedCalls> {
+    pub fn prepare(&self, vault: Vault) -> Answer<TypedCalls> {
         // SAFETY: see `create`.
         unsafe { (self.table().prepare)(self.table().instance, vault) }
     }
 
-    pub fn on_init(&self) -> Outcome<()> {
+    pub fn on_init(&self) -> Answer<()> {
         // SAFETY: see `create`.
         unsafe { (self.table().on_init)(self.table().instance) }
     }
 
-    pub fn on_free(&self) -> Outcome<()> {
+    pub fn on_free(&self) -> Answer<()> {
         // SAFETY: see `create`.
         unsafe { (self.table().on_free)(self.table().instance) }
     }
 
-    pub fn invoke(&self, index: usize, args: &[Value]) -> Outcome<Value> {
+    pub fn invoke(&self, index: usize, args: &[Value]) -> Answer<Value> {
         // SAFETY: see `create`; the arguments live through the call.
         unsafe { (self.table().invoke)(self.table().instance, index, args.as_ptr(), args.len()) }
     }
 
     /// Begins a call of an `async` function. The future is the image's, and wants a lease.
-    pub fn start(&self, index: usize, args: &[Value]) -> Outcome<RawFuture> {
+    pub fn start(&self, index: usize, args: &[Value]) -> Answer<RawFuture> {
         // SAFETY: see `create`; the arguments live through the call.
         unsafe { (self.table().start)(self.table().instance, index, args.as_ptr(), args.len()) }
     }
 
-    pub fn invoke_func(&self, name: &str, args: &[Value]) -> Outcome<Value> {
+    pub fn invoke_func(&self, name: &str, args: &[Value]) -> Answer<Value> {
         let table = self.table();
         // SAFETY: see `create`; name and arguments live through the call.
         unsafe {
@@ -231,7 +231,7 @@ impl Image {
     ///
     /// # Safety
     /// Nobody is in the image, nothing but `close` is called afterwards, and this is called once.
-    pub unsafe fn detach(&self) -> Outcome<()> {
+    pub unsafe fn detach(&self) -> Answer<()> {
         // SAFETY: the caller's promise.
         unsafe { (self.table().detach)(self.table().instance) }
     }

@@ -31,7 +31,7 @@ use std::{
 use hotswap_plugin::{
     __private::{Context, TypedCall},
     FunctionDescription, ImportRequest, LiveTypeDescription,
-    abi::{Outcome, TypedCalls},
+    abi::{Answer, TypedCalls},
 };
 use hotswap_protocol::{
     Activity, Event, Failure, FunctionInfo, ParamInfo, PluginName, VersionInfo, VersionState, clock,
@@ -203,7 +203,7 @@ impl Version {
     /// The caller is the reaper, and the version has ended.
     pub unsafe fn detach(&self) {
         // SAFETY: the reaper does not empty the cell meanwhile.
-        if let Outcome::Panic(report) = unsafe { self.image().detach() } {
+        if let Answer::Panic(report) = unsafe { self.image().detach() } {
             let (plugin, location) = (self.name().as_str(), &report.location);
             tracing::error!(plugin, "its drop panicked at {location}: {}", report.message);
         }

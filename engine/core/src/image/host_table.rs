@@ -14,20 +14,14 @@ use std::{
 use hotswap_plugin::{
     __private::{RawFuture, end_panic},
     Error, Result,
-    abi::{HostContext, HostTable, LoaderTable, LogEvent, Outcome, ThreadDestructor, ThreadStart},
+    abi::{Answer, HostContext, HostTable, LoaderTable, LogEvent, ThreadDestructor, ThreadStart},
 };
 
 use super::{Outside, heap::HeapUse};
 use crate::slots;
 
-/// What an image may ask for. Whoever answers outlives the image.
-pub(crate) trait HostServices: Send + Sync + Sized + 'static {
-    /// What others may have of the image.
-    fn outside(&self) -> &Arc<Outside>;
-
-    /// Where its memory is counted, if it is.
-    fn heap(&self) -> Option<&'static HeapUse>;
-
+/// What an image may ask for that concerns threads; see [`HostServices`].
+pub(crate) trait ThreadServices {
     /// Keeps a destructor for this thread to run; says whether it does.
     fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) -> bool;
 
@@ -54,6 +48,15 @@ pub(crate) trait HostServices: Send + Sync + Sized + 'static {
         start: ThreadStart,
         argument: *mut c_void,
     ) -> c_int;
+}
+
+/// What an image may ask for. Whoever answers outlives the image.
+pub(crate) trait HostServices: ThreadServices + Send + Sync + Sized + 'static {
+    /// What others may have of the image.
+    fn outside(&self) -> &Arc<Outside>;
+
+    /// Where its memory is counted, if it is.
+    fn heap(&self) -> Option<&'static HeapUse>;
 
     /// Starts a task on the host's runtime.
     fn spawn(self: &Arc<Self>, name: &str, task: RawFuture) -> Result<()>;
@@ -364,7 +367,7 @@ unsafe extern "C" fn spawn<H: HostServices>(
     context: HostContext,
     name: &str,
     task: RawFuture,
-) -> Outcome<()> {
+) -> Answer<()> {
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
     guard(|| owner.spawn(name, task))
@@ -373,16 +376,16 @@ unsafe extern "C" fn spawn<H: HostServices>(
 unsafe extern "C" fn sleep<H: HostServices>(
     context: HostContext,
     duration: Duration,
-) -> Outcome<RawFuture> {
+) -> Answer<RawFuture> {
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
     guard(|| owner.sleep(duration))
 }
 
 /// Runs what is the host's; its panic must not reach the image.
-fn guard<T>(f: impl FnOnce() -> Result<T>) -> Outcome<T> {
+fn guard<T>(f: impl FnOnce() -> Result<T>) -> Answer<T> {
     let panicked = |panic| Err(Error::msg(format_args!("the host's runtime panicked: {panic}")));
-    Outcome::from_result(end_panic(f).unwrap_or_else(panicked))
+    Answer::from_result(end_panic(f).unwrap_or_else(panicked))
 }
 
 unsafe extern "C" fn is_in_call() -> bool {

@@ -114,7 +114,7 @@ fn wanted_candidates(
     let mut there: Vec<String> = candidates.iter().map(|it| it.name().to_string()).collect();
     candidates.retain(|candidate| only.iter().any(|name| candidate.name().is(name)));
 
-    let sought = missing(only, &candidates);
+    let sought = missing(only, candidates.iter().map(Candidate::name));
     if sought.is_empty() {
         return Ok(candidates);
     }
@@ -130,7 +130,7 @@ fn wanted_candidates(
     }
     there.extend(candidates.iter().map(|it| it.name().to_string()));
     let serves = |name: &str| current.versions.iter().any(|lease| lease.version().name().is(name));
-    let mut missing = missing(only, &candidates);
+    let mut missing = missing(only, candidates.iter().map(Candidate::name));
     missing.retain(|name| !serves(name));
     match missing.first() {
         None => Ok(candidates),
@@ -150,9 +150,20 @@ pub(super) fn may_be_wanted(state: &LoadState, found: &Found, only: &[String]) -
 }
 
 /// The plugins that the host asks for and that are not among these.
-fn missing<'a>(only: &'a [String], candidates: &[Candidate]) -> Vec<&'a str> {
-    let is_there = |name: &str| candidates.iter().any(|candidate| candidate.name().is(name));
+pub(super) fn missing<'a, 'b>(
+    only: &'a [String],
+    there: impl Iterator<Item = &'b PluginName> + Clone,
+) -> Vec<&'a str> {
+    let is_there = |name: &str| there.clone().any(|other| other.is(name));
     only.iter().map(String::as_str).filter(|name| !is_there(name)).collect()
+}
+
+/// The plugins that are missing, in a sentence about the first of them.
+pub(super) fn asked_for(missing: &[&str]) -> String {
+    match missing {
+        [_] => "it".to_owned(),
+        all => all.join(", "),
+    }
 }
 
 /// All that is missing, and what there is. The first that is missing is whom the error is about.
@@ -160,10 +171,7 @@ fn missing_text(missing: &[&str], mut there: Vec<String>, passed_over: &[String]
     there.sort();
     there.dedup();
     let there = if there.is_empty() { "no plugin".to_owned() } else { there.join(", ") };
-    let asked = match missing {
-        [_] => "it".to_owned(),
-        all => all.join(", "),
-    };
+    let asked = asked_for(missing);
     let mut text = format!("the host asks for {asked}, but there is only: {there}");
     if !passed_over.is_empty() {
         text += &format!("; not recognised as plugins: {}", passed_over.join(", "));

@@ -3,6 +3,7 @@
 use hotswap_plugin::StaticPlugin;
 use hotswap_protocol::{InvalidName, PluginName};
 
+use super::candidate::{asked_for, missing};
 use crate::{
     EngineError, Step,
     artifact::{BuildId, Facts, Toolchain},
@@ -46,14 +47,13 @@ pub(crate) fn select(
         })?;
         linked.push(Linked::new(plugin, name));
     }
-    let is_there = |name: &str| linked.iter().any(|linked| linked.facts.name.is(name));
-    let asked = only.unwrap_or_default().iter().map(String::as_str);
-    let missing: Vec<&str> = asked.filter(|name| !is_there(name)).collect();
+    let names = linked.iter().map(|linked| &linked.facts.name);
+    let missing = missing(only.unwrap_or_default(), names);
     if let Some(first) = missing.first() {
         let there: Vec<_> = linked.iter().map(|linked| linked.facts.name.as_str()).collect();
-        let asked = if missing.len() == 1 { "it".to_owned() } else { missing.join(", ") };
         let message = format!(
-            "the host asks for {asked}; this program has only these plugins linked in: {}",
+            "the host asks for {}; this program has only these plugins linked in: {}",
+            asked_for(&missing),
             there.join(", ")
         );
         return Err(EngineError::load(first, Step::Find, message));

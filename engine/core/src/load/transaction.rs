@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hotswap_plugin::{Data, FunctionDescription, LiveTypeDescription, abi::Outcome};
+use hotswap_plugin::{Data, FunctionDescription, LiveTypeDescription, abi::Answer};
 use hotswap_protocol::{CauseKind, Failure, ValueOutcome};
 
 use super::{
@@ -28,7 +28,7 @@ use crate::{
         declared::{Declared, Functions},
         lease::{Lease, LeaseKind},
         registration::Registration,
-        turn::{EXPORT, leave_together, retire_together},
+        turn::{leave_together, retire_together},
     },
 };
 
@@ -266,7 +266,7 @@ fn in_load_order(mut versions: Vec<Arc<Version>>, generation: &Generation) -> Ve
 }
 
 /// Makes the instance, and asks what there is to call.
-fn create(image: &Image) -> Outcome<(Vec<FunctionDescription>, Vec<LiveTypeDescription>)> {
+fn create(image: &Image) -> Answer<(Vec<FunctionDescription>, Vec<LiveTypeDescription>)> {
     image.create().then(|()| {
         image.describe().then(|functions| image.describe_types().map(|types| (functions, types)))
     })
@@ -330,11 +330,11 @@ fn opened_version(
 }
 
 /// Asks what a version exports, and keeps it with the version, also when nobody waits any more.
-pub(crate) fn keep_export(image: &Image, version: &Arc<Version>) -> Outcome<()> {
+pub(crate) fn keep_export(image: &Image, version: &Arc<Version>) -> Answer<()> {
     image.export().then(|object| {
-        let Some(object) = object else { return Outcome::Ok(()) };
-        let export = Registration::new(EXPORT, Owner::Version(Arc::downgrade(version)), object);
-        Outcome::from_result(export.map(|export| version.set_export(Arc::new(export))))
+        let Some(object) = object else { return Answer::Ok(()) };
+        let export = Registration::export(Owner::Version(Arc::downgrade(version)), object);
+        Answer::from_result(export.map(|export| version.set_export(Arc::new(export))))
     })
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::{__private::end_panic, abi::Outcome};
+use hotswap_plugin::{__private::end_panic, abi::Answer};
 use hotswap_protocol::Activity;
 
 use super::reaper::ReaperHandle;
@@ -240,9 +240,9 @@ fn on_free(version: &Arc<Version>) {
     let _noted = version.note(Activity::OnFree);
     // SAFETY: the reaper has handed the version to this thread alone.
     match unsafe { version.image() }.on_free() {
-        Outcome::Ok(()) => {}
-        Outcome::Err(error) => tracing::debug!("{version}: on_free did not run: {error}"),
-        Outcome::Panic(report) => tracing::error!(
+        Answer::Ok(()) => {}
+        Answer::Err(error) => tracing::debug!("{version}: on_free did not run: {error}"),
+        Answer::Panic(report) => tracing::error!(
             plugin = version.name().as_str(),
             version = version.ordinal,
             "on_free panicked at {}: {}",

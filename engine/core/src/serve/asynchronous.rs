@@ -10,7 +10,7 @@ use std::{
 use hotswap_plugin::{
     __private::{ForeignFuture, Progress, RawFuture},
     Value,
-    abi::Outcome,
+    abi::Answer,
 };
 
 use super::error::CallError;
@@ -80,16 +80,16 @@ impl Future for AsyncCall {
         let version = self.lease.version();
         version.end_counted(self.place, self.begun);
         Poll::Ready(match outcome {
-            Outcome::Ok(value) => Ok(value),
-            Outcome::Err(error) => Err(CallError::failed(version, &self.function, error)),
-            Outcome::Panic(report) => Err(CallError::panicked(version, &self.function, &report)),
+            Answer::Ok(value) => Ok(value),
+            Answer::Err(error) => Err(CallError::failed(version, &self.function, error)),
+            Answer::Panic(report) => Err(CallError::panicked(version, &self.function, &report)),
         })
     }
 }
 
 impl Drop for AsyncCall {
     fn drop(&mut self) {
-        if let Outcome::Panic(report) = self.future.end() {
+        if let Answer::Panic(report) = self.future.end() {
             let (version, function) = (self.lease.version(), &self.function);
             let (message, location) = (report.message, report.location);
             tracing::error!(

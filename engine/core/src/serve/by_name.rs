@@ -1,6 +1,6 @@
 //! Calls of plugins' functions by name.
 
-use hotswap_plugin::{FunctionDescription, Value, abi::Outcome};
+use hotswap_plugin::{FunctionDescription, Value, abi::Answer};
 use serde::de::DeserializeOwned;
 
 use super::{asynchronous::AsyncCall, current::Current, error::CallError, in_use::InUse};
@@ -81,13 +81,13 @@ fn run(
     let outcome = match found {
         Some((_, function)) if function.is_async => {
             match version.image().start(function.index, args) {
-                Outcome::Ok(future) => {
+                Answer::Ok(future) => {
                     let lease = version.lease(LeaseKind::Call);
                     let lease = lease.named(LeaseName::Function(name.into()));
                     return Begun::Running(AsyncCall::new(future, name, (place, begun), lease));
                 }
-                Outcome::Err(error) => Outcome::Err(error),
-                Outcome::Panic(report) => Outcome::Panic(report),
+                Answer::Err(error) => Answer::Err(error),
+                Answer::Panic(report) => Answer::Panic(report),
             }
         }
         Some((_, function)) => version.image().invoke(function.index, args),
@@ -95,8 +95,8 @@ fn run(
     };
     version.end_call(place, begun);
     Begun::Ended(match outcome {
-        Outcome::Ok(value) => Ok(value),
-        Outcome::Err(error) => Err(CallError::failed(version, name, error)),
-        Outcome::Panic(report) => Err(CallError::panicked(version, name, &report)),
+        Answer::Ok(value) => Ok(value),
+        Answer::Err(error) => Err(CallError::failed(version, name, error)),
+        Answer::Panic(report) => Err(CallError::panicked(version, name, &report)),
     })
 }

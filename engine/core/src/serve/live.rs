@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use hotswap_plugin::{Data, Error, ErrorKind, Result, Value, abi::Outcome};
+use hotswap_plugin::{Data, Error, ErrorKind, Result, Value, abi::Answer};
 use hotswap_protocol::{self as protocol, LiveFunctionInfo, LiveSnapshot, LiveTypeInfo};
 use rustc_hash::FxBuildHasher;
 
@@ -126,11 +126,11 @@ fn renew(lease: &Lease, name: &str, data: &Data) -> Result<Data> {
     let live = version.live_types().iter().find(|live| live.name == name);
     let live = live.ok_or_else(|| Error::msg(format_args!("{version} has no `{name}`")))?;
     match lease.image().renew(live.index, data.value()) {
-        Outcome::Ok(value) => Ok(Data::with_schema(name, &live.schema, value)),
-        Outcome::Err(error) => {
+        Answer::Ok(value) => Ok(Data::with_schema(name, &live.schema, value)),
+        Answer::Err(error) => {
             Err(data.misfit(error, &format!("`{name}` of {version}"), &live.schema))
         }
-        Outcome::Panic(report) => {
+        Answer::Panic(report) => {
             let (message, location) = (report.message, report.location);
             Err(Error::msg(format_args!("`{name}` of {version} panicked at {location}: {message}")))
         }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_plugin::{__private::CarryTable, Error, abi::Outcome};
+use hotswap_plugin::{__private::CarryTable, Error, abi::Answer};
 
 use super::{
     Store,
@@ -200,7 +200,7 @@ impl Carry {
         steps
             .run(&new_version, Step::Publish, move |_| {
                 let mut seen = seen.locked();
-                Outcome::from_result(seen.catch_up_beside(&old, &cell, table))
+                Answer::from_result(seen.catch_up_beside(&old, &cell, table))
             })
             .map_err(|error| error.about(format_args!("`{}`", self.old.key)))
     }
@@ -245,7 +245,7 @@ impl<'a> Passing<'a> {
                 // taken out of its cell.
                 unsafe { seen.catch_up((old, changes), &mut new, table) }
             });
-            Outcome::Ok((new, done))
+            Answer::Ok((new, done))
         });
         let (new, done) = caught_up.inspect_err(|_| {
             // Its code has not come back, and has the value: the key can be set anew.
@@ -278,7 +278,7 @@ impl<'a> Passing<'a> {
         let lent = steps.run(version, Step::Publish, move |_| {
             let answer = f(&value);
             drop(owner);
-            Outcome::Ok((value, answer))
+            Answer::Ok((value, answer))
         });
         let (value, answer) = lent.map_err(|error| {
             self.lose(store);
@@ -303,7 +303,7 @@ impl<'a> Passing<'a> {
 
 /// What code of a version answered during the publish.
 fn refused<T>(version: &Lease, answer: hotswap_plugin::Result<T>) -> Result<T, EngineError> {
-    let outcome = Outcome::from_result(answer);
+    let outcome = Answer::from_result(answer);
     EngineError::of_outcome(version.version().name(), Step::Publish, outcome)
 }
 

@@ -15,7 +15,7 @@ use std::{
 use hotswap_plugin::{
     __private::{Bounds, CarryTable, Change, Cut, Parts, Preview, RawValue, ValueCallback, Wanted},
     Error, Result, TypeSchema,
-    abi::Outcome,
+    abi::Answer,
 };
 use hotswap_protocol::DataBagEntry;
 
@@ -606,7 +606,7 @@ impl Value {
     ///
     /// # Safety
     /// The owner's image is mapped.
-    pub unsafe fn to_json(&self) -> Outcome<String> {
+    pub unsafe fn to_json(&self) -> Answer<String> {
         // SAFETY: as the caller says; nobody writes what is borrowed.
         unsafe { ((*self.0.table).to_json)(self.0.data) }
     }
@@ -615,7 +615,7 @@ impl Value {
     ///
     /// # Safety
     /// The owner's image is mapped, and nobody writes meanwhile.
-    pub unsafe fn parts(&self, wanted: &Wanted) -> Outcome<Option<Parts>> {
+    pub unsafe fn parts(&self, wanted: &Wanted) -> Answer<Option<Parts>> {
         // SAFETY: as the caller says.
         unsafe { ((*self.0.table).parts)(self.0.data, wanted) }
     }
@@ -629,7 +629,7 @@ impl Value {
         table: &CarryTable,
         parts: Option<RawValue>,
         change: &Change<'_>,
-    ) -> Outcome<()> {
+    ) -> Answer<()> {
         // SAFETY: as the caller says.
         unsafe { (table.change)(self.0.data, parts, change) }
     }
@@ -643,7 +643,7 @@ impl Value {
     ///
     /// # Safety
     /// The owner's image is mapped, and the caller alone uses the value.
-    pub unsafe fn rehome(&self) -> Outcome<()> {
+    pub unsafe fn rehome(&self) -> Answer<()> {
         // SAFETY: as the caller says.
         unsafe { ((*self.0.table).rehome)(self.0.data) }
     }
@@ -652,7 +652,7 @@ impl Value {
     ///
     /// # Safety
     /// The two are of one type, the other's owner is mapped, and the caller alone uses the value.
-    unsafe fn rehome_as(&self, other: &Self) -> Outcome<()> {
+    unsafe fn rehome_as(&self, other: &Self) -> Answer<()> {
         // SAFETY: as the caller says.
         unsafe { ((*other.0.table).rehome)(self.0.data) }
     }
@@ -662,7 +662,7 @@ impl Value {
     /// # Safety
     /// The image of `table` is mapped, its type has the schema of this value's, and the caller alone
     /// uses the value.
-    pub unsafe fn rehome_to(&self, table: &CarryTable) -> Outcome<()> {
+    pub unsafe fn rehome_to(&self, table: &CarryTable) -> Answer<()> {
         // SAFETY: as the caller says.
         unsafe { (table.value.rehome)(self.0.data) }
     }
@@ -672,7 +672,7 @@ impl Value {
         // SAFETY: the owner's image is mapped; the object is forgotten below, and so dropped once.
         let dropped = unsafe { ((*self.0.table).drop)(self.0.data) };
         mem::forget(self);
-        if let Outcome::Panic(report) = dropped {
+        if let Answer::Panic(report) = dropped {
             tracing::error!("dropping a value panicked at {}: {}", report.location, report.message);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hotswap_plugin::{
     __private::{CarryTable, RawObject, RawValue, ValueCallback, end_panic},
     BoundObject, Carried, Data, InterfaceShape, Result, Value, Vault,
-    abi::{Outcome, PanicReport, VaultContext, VaultTable},
+    abi::{Answer, PanicReport, VaultContext, VaultTable},
 };
 
 use super::View;
@@ -47,7 +47,7 @@ unsafe extern "C" fn bag_set(
     key: &str,
     value: RawValue,
     replace: bool,
-) -> Outcome<bool> {
+) -> Answer<bool> {
     // SAFETY: the caller passes its own context; so below.
     unsafe { enter(context, |view| view.set(key, value, replace)) }
 }
@@ -56,7 +56,7 @@ unsafe extern "C" fn bag_with(
     context: VaultContext,
     key: &str,
     callback: &mut ValueCallback,
-) -> Outcome<bool> {
+) -> Answer<bool> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| view.with(key, callback)) }
 }
@@ -65,17 +65,17 @@ unsafe extern "C" fn bag_carry(
     context: VaultContext,
     key: &str,
     table: &'static CarryTable,
-) -> Outcome<Carried> {
+) -> Answer<Carried> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| view.carry(key, table)) }
 }
 
-unsafe extern "C" fn bag_remove(context: VaultContext, key: &str) -> Outcome<bool> {
+unsafe extern "C" fn bag_remove(context: VaultContext, key: &str) -> Answer<bool> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| view.remove(key)) }
 }
 
-unsafe extern "C" fn bag_keys(context: VaultContext) -> Outcome<Vec<String>> {
+unsafe extern "C" fn bag_keys(context: VaultContext) -> Answer<Vec<String>> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| Ok(view.keys())) }
 }
@@ -85,7 +85,7 @@ unsafe extern "C" fn live_call(
     name: &str,
     args: *const Value,
     count: usize,
-) -> Outcome<Value> {
+) -> Answer<Value> {
     // SAFETY: see `bag_set`; the caller passes a slice's parts.
     unsafe {
         let args = if count == 0 { &[] } else { std::slice::from_raw_parts(args, count) };
@@ -93,7 +93,7 @@ unsafe extern "C" fn live_call(
     }
 }
 
-unsafe extern "C" fn live_renew(context: VaultContext, data: &Data) -> Outcome<Data> {
+unsafe extern "C" fn live_renew(context: VaultContext, data: &Data) -> Answer<Data> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| view.live_renew(data)) }
 }
@@ -103,7 +103,7 @@ unsafe extern "C" fn register(
     name: &str,
     object: RawObject,
     replace: bool,
-) -> Outcome<()> {
+) -> Answer<()> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| view.register(name, object, replace)) }
 }
@@ -112,7 +112,7 @@ unsafe extern "C" fn unregister(
     context: VaultContext,
     interface: &str,
     name: &str,
-) -> Outcome<bool> {
+) -> Answer<bool> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| view.unregister(interface, name)) }
 }
@@ -121,12 +121,12 @@ unsafe extern "C" fn find(
     context: VaultContext,
     shape: &InterfaceShape,
     name: &str,
-) -> Outcome<Option<BoundObject>> {
+) -> Answer<Option<BoundObject>> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| view.registered(shape, name)) }
 }
 
-unsafe extern "C" fn names(context: VaultContext, interface: &str) -> Outcome<Vec<String>> {
+unsafe extern "C" fn names(context: VaultContext, interface: &str) -> Answer<Vec<String>> {
     // SAFETY: see `bag_set`.
     unsafe { enter(context, |view| Ok(view.names(interface))) }
 }
@@ -135,11 +135,11 @@ unsafe extern "C" fn names(context: VaultContext, interface: &str) -> Outcome<Ve
 ///
 /// # Safety
 /// The context is one that `vault` made and that was not released.
-unsafe fn enter<T>(context: VaultContext, f: impl FnOnce(&View) -> Result<T>) -> Outcome<T> {
+unsafe fn enter<T>(context: VaultContext, f: impl FnOnce(&View) -> Result<T>) -> Answer<T> {
     // SAFETY: the caller's promise.
     let view = unsafe { &*context.cast::<View>() };
     match end_panic(|| f(view)) {
-        Ok(result) => Outcome::from_result(result),
-        Err(message) => Outcome::Panic(PanicReport { message, location: "the engine".into() }),
+        Ok(result) => Answer::from_result(result),
+        Err(message) => Answer::Panic(PanicReport { message, location: "the engine".into() }),
     }
 }

@@ -148,6 +148,9 @@ fn lease_holder(lease: &NamedLease) -> Holder {
         LeaseName::Registration { name, interface } => {
             Holder { key: owned(name), interface: owned(interface), ..holder }
         }
+        LeaseName::Export(interface) => {
+            Holder { key: Some("export".to_owned()), interface: owned(interface), ..holder }
+        }
         LeaseName::Thread(_) => holder,
         LeaseName::Console => Holder { is_console: true, ..holder },
     }

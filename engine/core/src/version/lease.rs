@@ -88,6 +88,8 @@ pub(crate) enum LeaseName {
     Value(Arc<str>),
     /// A registration.
     Registration { name: Arc<str>, interface: Arc<str> },
+    /// What the version exports, by its interface: an import has it, or the host.
+    Export(Arc<str>),
     /// A thread, by the system's number.
     Thread(i32),
     /// A console that keeps the version.

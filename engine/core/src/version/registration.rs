@@ -1,11 +1,11 @@
-//! A registration in the Extension: an object of an interface, and its owner.
+//! An object of an interface, and its owner: what a plugin exports, or registers in the Extension.
 
 use std::sync::{Arc, Mutex};
 
 use hotswap_plugin::{
     __private::{Lease as RawLease, RawObject},
     BoundObject, Interface, InterfaceShape, Leased,
-    abi::Outcome,
+    abi::Answer,
 };
 use hotswap_protocol::ExtensionSlot;
 
@@ -18,7 +18,9 @@ use crate::lock::Lock as _;
 
 /// A registration.
 pub(crate) struct Registration {
+    /// Its name in the Extension; empty if it is an export.
     pub name: String,
+    is_export: bool,
     pub owner: Owner,
     pub shape: InterfaceShape,
     object: Mutex<Option<Object>>,
@@ -31,8 +33,22 @@ struct Object(RawObject);
 unsafe impl Send for Object {}
 
 impl Registration {
-    /// A registration of an object that `owner`, whose image is mapped, just made.
+    /// A registration in the Extension, of an object that `owner`, whose image is mapped, just made.
     pub fn new(name: &str, owner: Owner, object: RawObject) -> hotswap_plugin::Result<Self> {
+        Self::of(name, false, owner, object)
+    }
+
+    /// What `owner` exports, whose image is mapped.
+    pub fn export(owner: Owner, object: RawObject) -> hotswap_plugin::Result<Self> {
+        Self::of("", true, owner, object)
+    }
+
+    fn of(
+        name: &str,
+        is_export: bool,
+        owner: Owner,
+        object: RawObject,
+    ) -> hotswap_plugin::Result<Self> {
         let object = Object(object);
         // SAFETY: the table lies in the owner's image.
         let shape = match flatten(unsafe { ((*object.0.table).shape)() }) {
@@ -43,7 +59,8 @@ impl Registration {
                 return Err(error);
             }
         };
-        Ok(Self { name: name.to_owned(), owner, shape, object: Mutex::new(Some(object)) })
+        let object = Mutex::new(Some(object));
+        Ok(Self { name: name.to_owned(), is_export, owner, shape, object })
     }
 
     /// Lends the object as an `I`; `None` when its owner is gone.
@@ -60,9 +77,12 @@ impl Registration {
             Owner::Host => None,
             Owner::Version(version) => {
                 let lease = Lease::try_new(&version.upgrade()?, LeaseKind::Value)?;
-                let (name, interface) =
-                    (self.name.as_str().into(), self.shape.name.as_str().into());
-                Some(lease.named(LeaseName::Registration { name, interface }))
+                let interface = self.shape.name.as_str().into();
+                Some(lease.named(if self.is_export {
+                    LeaseName::Export(interface)
+                } else {
+                    LeaseName::Registration { name: self.name.as_str().into(), interface }
+                }))
             }
         };
         let object = {
@@ -130,7 +150,7 @@ impl Object {
         // SAFETY: the owner's image is mapped; the object is forgotten below, and so dropped once.
         let dropped = unsafe { ((*self.0.table).drop)(self.0.data) };
         std::mem::forget(self);
-        if let Outcome::Panic(report) = dropped {
+        if let Answer::Panic(report) = dropped {
             let (location, message) = (report.location, report.message);
             tracing::error!("dropping a registration panicked at {location}: {message}");
         }

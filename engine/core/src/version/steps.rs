@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_plugin::abi::Outcome;
+use hotswap_plugin::abi::Answer;
 use hotswap_protocol::Activity;
 
 use super::{
@@ -85,7 +85,7 @@ impl StepThread {
         &self,
         version: &Lease,
         step: Step,
-        f: impl FnOnce(&Image) -> Outcome<T> + Send + 'static,
+        f: impl FnOnce(&Image) -> Answer<T> + Send + 'static,
     ) -> Result<T, EngineError> {
         let plugin = version.version().name();
         let activity = step.activity().unwrap_or(Activity::FoundByHand);

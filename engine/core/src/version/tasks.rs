@@ -10,7 +10,7 @@ use std::{
 use hotswap_plugin::{
     __private::{CallFuture, ForeignFuture, Progress, RawFuture},
     Error, Result, Value,
-    abi::{Outcome, PanicReport},
+    abi::{Answer, PanicReport},
 };
 
 use super::{
@@ -91,11 +91,11 @@ impl Future for Task {
         let _running = running(self.lease.version());
         match self.future.poll(context) {
             Progress::Pending => return Poll::Pending,
-            Progress::Ready(Outcome::Ok(_)) => {}
-            Progress::Ready(Outcome::Err(error)) => {
+            Progress::Ready(Answer::Ok(_)) => {}
+            Progress::Ready(Answer::Err(error)) => {
                 tracing::error!("{}: task {}: {error:?}", self.lease.version(), self.name);
             }
-            Progress::Ready(Outcome::Panic(report)) => tracing::error!(
+            Progress::Ready(Answer::Panic(report)) => tracing::error!(
                 "{}: task {} panicked at {}: {}",
                 self.lease.version(),
                 self.name,
@@ -109,7 +109,7 @@ impl Future for Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Outcome::Panic(report) = self.future.end() {
+        if let Answer::Panic(report) = self.future.end() {
             let (version, name) = (self.lease.version(), &self.name);
             let (message, location) = (report.message, report.location);
             tracing::error!("{version}: dropping task {name} panicked at {location}: {message}");

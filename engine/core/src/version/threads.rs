@@ -21,11 +21,15 @@ use super::{
     Version,
     lease::{Lease, LeaseName},
 };
-use crate::slots::{
-    self, Claim,
-    waiters::{self, ThreadDuties},
+use crate::{
+    image::ThreadServices,
+    lock::Lock as _,
+    os,
+    slots::{
+        self, Claim,
+        waiters::{self, ThreadDuties},
+    },
 };
-use crate::{lock::Lock as _, os};
 
 /// POSIX asks for at least four rounds of key destructors; a destructor that sets its key again in
 /// each of these is given up, as libc does.
@@ -123,14 +127,14 @@ impl VersionThreads {
     }
 }
 
-impl Version {
+impl ThreadServices for Version {
     /// Makes a key; `None` if there are too many, or the image is being unmapped.
-    pub fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
+    fn create_key(&self, dtor: Option<ThreadDestructor>) -> Option<u32> {
         if self.outside().is_closing() { None } else { self.threads.create_key(dtor) }
     }
 
     /// Keeps a destructor for this thread to run; not one of an image that is being unmapped.
-    pub fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) -> bool {
+    fn at_thread_exit(self: &Arc<Self>, dtor: ThreadDestructor, object: *mut c_void) -> bool {
         if self.outside().is_closing() {
             return false;
         }
@@ -139,7 +143,7 @@ impl Version {
     }
 
     /// Sets this thread's value of a key; says whether there is such a key.
-    pub fn set_key(self: &Arc<Self>, key: u32, value: *mut c_void) -> bool {
+    fn set_key(self: &Arc<Self>, key: u32, value: *mut c_void) -> bool {
         let Some(Key { made, .. }) = self.threads.key(key) else { return false };
         if value.is_null() && self.key_value(key).is_null() {
             return true;
@@ -158,7 +162,7 @@ impl Version {
     }
 
     /// This thread's value of a key; null where there is none.
-    pub fn key_value(self: &Arc<Self>, key: u32) -> *mut c_void {
+    fn key_value(self: &Arc<Self>, key: u32) -> *mut c_void {
         let Some(record) = Record::existing() else { return ptr::null_mut() };
         let entries = record.entries.borrow();
         let entry = entries.iter().find(|entry| Arc::ptr_eq(&entry.version, self));
@@ -168,18 +172,11 @@ impl Version {
         current.unwrap_or(KeyValue::NONE).value
     }
 
-    /// Runs this thread's destructors of this version.
-    pub fn run_destructors(self: &Arc<Self>) {
-        if let Some(record) = Record::existing() {
-            record.finish(self);
-        }
-    }
-
     /// Starts a thread for the image, which leases it for the thread's whole life.
     ///
     /// # Safety
     /// The pointers are what POSIX asks of `pthread_create`.
-    pub unsafe fn start_thread(
+    unsafe fn start_thread(
         self: &Arc<Self>,
         native: *mut c_void,
         attributes: *const c_void,
@@ -198,6 +195,19 @@ impl Version {
                 drop(Box::from_raw(launch));
             }
             code
+        }
+    }
+
+    fn delete_key(&self, key: u32) -> bool {
+        self.threads.delete_key(key)
+    }
+}
+
+impl Version {
+    /// Runs this thread's destructors of this version.
+    pub fn run_destructors(self: &Arc<Self>) {
+        if let Some(record) = Record::existing() {
+            record.finish(self);
         }
     }
 }

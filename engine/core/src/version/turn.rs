@@ -10,9 +10,6 @@ use super::{
 };
 use crate::slots;
 
-/// What imports hold an export by; see `keep_export`.
-pub(crate) const EXPORT: &str = "export";
-
 /// Retires versions that leave together, in load order.
 pub(crate) fn retire_together(versions: &[Arc<Version>]) {
     leave_together(versions);
@@ -43,8 +40,9 @@ impl Version {
     /// Whether something uses it but the imports of others, which go when those end.
     fn is_in_use(self: &Arc<Self>) -> bool {
         let leases = self.leases();
-        let is_import = |name: &LeaseName| matches!(name, LeaseName::Registration { name, .. } if **name == *EXPORT);
-        let imports = leases.named().iter().filter(|lease| is_import(&lease.name)).count();
+        let named = leases.named();
+        let imports =
+            named.iter().filter(|lease| matches!(lease.name, LeaseName::Export(_))).count();
         leases.count(LeaseKind::Call) > 0
             || leases.count(LeaseKind::Handle) > 0
             || leases.count(LeaseKind::Value) > imports

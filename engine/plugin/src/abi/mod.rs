@@ -42,9 +42,6 @@ pub enum Answer<T> {
     Panic(PanicReport),
 }
 
-/// The name by which the engine still knows [`Answer`].
-pub use Answer as Outcome;
-
 impl<T> Answer<T> {
     /// Continues with the value, if there is one.
     pub fn then<U>(self, next: impl FnOnce(T) -> Answer<U>) -> Answer<U> {

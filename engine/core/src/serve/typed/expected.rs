@@ -8,7 +8,7 @@ use std::{
 
 use hotswap_plugin::{
     __private::end_panic, Error, FunctionDescription, FunctionTypes, Shared, TypeSchema,
-    abi::Outcome,
+    abi::Answer,
 };
 
 use super::Signature;
@@ -65,7 +65,7 @@ impl<F: Signature> Expected<F> {
         args: F::Args,
     ) -> Result<F::Result, CallError> {
         let mut args = ManuallyDrop::new(args);
-        let mut out = MaybeUninit::<Outcome<F::Result>>::uninit();
+        let mut out = MaybeUninit::<Answer<F::Result>>::uninit();
         // SAFETY: the caller's promise: the image is mapped, and the function takes the arguments
         // over and fills the place.
         let outcome = unsafe {
@@ -74,19 +74,19 @@ impl<F: Signature> Expected<F> {
             out.assume_init()
         };
         match outcome {
-            Outcome::Ok(value) if F::Result::MAY_POINT_HOME => rehomed(version, name, value),
-            Outcome::Ok(value) => Ok(value),
+            Answer::Ok(value) if F::Result::MAY_POINT_HOME => rehomed(version, name, value),
+            Answer::Ok(value) => Ok(value),
             // The name is not looked at before: a call that is done has no use for it.
             other => Err(Self::not_done(version, name.as_ref(), other)),
         }
     }
 
     #[cold]
-    fn not_done(version: &Version, name: &str, outcome: Outcome<F::Result>) -> CallError {
+    fn not_done(version: &Version, name: &str, outcome: Answer<F::Result>) -> CallError {
         match outcome {
-            Outcome::Ok(_) => unreachable!("a call that has a value is done"),
-            Outcome::Err(error) => CallError::failed(version, name, error),
-            Outcome::Panic(report) => CallError::panicked(version, name, &report),
+            Answer::Ok(_) => unreachable!("a call that has a value is done"),
+            Answer::Err(error) => CallError::failed(version, name, error),
+            Answer::Panic(report) => CallError::panicked(version, name, &report),
         }
     }
 
