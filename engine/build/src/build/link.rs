@@ -78,8 +78,7 @@ pub(super) fn link<'a>(
             linking.say(not_recorded(plugin, &error));
         }
     }
-    let Linking { phases, warnings, effect, .. } = linking;
-    Ok(Linked { library, warnings, effect, phases, replay, notice, _lock: lock })
+    Ok(linking.done(library, replay, notice, lock))
 }
 
 /// What cargo made of a plugin that was up to date without it.
@@ -114,9 +113,7 @@ pub(super) fn review<'a>(
     let library = linking.read(&path)?;
     let _ = replay.remember_library(&library);
     let _ = reads::write(plugin, &replay.read_files());
-    let Linking { phases, warnings, effect, .. } = linking;
-    let replay = Some(replay);
-    let linked = Linked { library, warnings, effect, phases, replay, notice: None, _lock: lock };
+    let linked = linking.done(library, Some(replay), None, lock);
     Ok(Some(Reviewed { linked, replayed, missed }))
 }
 
@@ -152,6 +149,18 @@ impl<'a, 'b> Linking<'a, 'b> {
             included: plugin.included.hash(&plugin.dir),
             profile: profile::arguments(plugin, options),
         }
+    }
+
+    /// The library, with what making it has shown.
+    fn done(
+        self,
+        library: Vec<u8>,
+        replay: Option<Replay<'a>>,
+        notice: Option<Duration>,
+        lock: BuildLock,
+    ) -> Linked<'a> {
+        let Self { phases, warnings, effect, .. } = self;
+        Linked { library, warnings, effect, phases, replay, notice, _lock: lock }
     }
 
     fn open_replay(&mut self) -> Option<Replay<'a>> {

@@ -25,6 +25,16 @@ fn function(text: &str) -> String {
     format!("pub fn text() -> String {{ \"{text}\".into() }}\n")
 }
 
+/// A build script that reads `count`, and says that only `when` is a reason to run it again.
+fn write_counting_script(fixture: &Fixture, when: &str) {
+    let script = format!(
+        "fn main() {{\n    println!(\"cargo::rerun-if-changed={when}\");\n    \
+         let count = std::fs::read_to_string(\"../count\").unwrap();\n    \
+         println!(\"cargo::rustc-env=COUNT=count-{{count}}\");\n}}\n"
+    );
+    fixture.write("leaf/build.rs", &script);
+}
+
 #[test]
 fn an_optional_dependency_is_a_part_of_what_is_built_with_it() {
     let fixture = Fixture::new("optional");
@@ -96,12 +106,7 @@ fn a_build_script_that_appears_is_run() {
 fn a_script_that_waits_for_a_file_that_never_comes_runs_each_time() {
     let fixture = Fixture::new("runs-always");
     fixture.write("count", "1");
-    fixture.write(
-        "leaf/build.rs",
-        "fn main() {\n    println!(\"cargo::rerun-if-changed=.never\");\n    \
-         let count = std::fs::read_to_string(\"../count\").unwrap();\n    \
-         println!(\"cargo::rustc-env=COUNT=count-{count}\");\n}\n",
-    );
+    write_counting_script(&fixture, ".never");
     fixture.write("leaf/src/lib.rs", "pub fn text() -> String { env!(\"COUNT\").into() }\n");
     assert!(fixture.build().says("count-1"));
     for count in ["2", "3"] {
@@ -118,13 +123,7 @@ fn what_cargo_made_by_itself_replaces_the_record() {
     let fixture = Fixture::new("replaced-record");
     fixture.write("count", "1");
     fixture.write("leaf/when", "");
-    // The script reads more than it says.
-    fixture.write(
-        "leaf/build.rs",
-        "fn main() {\n    println!(\"cargo::rerun-if-changed=when\");\n    \
-         let count = std::fs::read_to_string(\"../count\").unwrap();\n    \
-         println!(\"cargo::rustc-env=COUNT=count-{count}\");\n}\n",
-    );
+    write_counting_script(&fixture, "when");
     let source = "pub fn text() -> String { env!(\"COUNT\").into() }\n";
     fixture.write("leaf/src/lib.rs", source);
     assert!(fixture.build().says("count-1"));
@@ -186,13 +185,7 @@ fn cargo_has_the_last_word() {
     let fixture = Fixture::new("reviewed");
     fixture.write("count", "1");
     fixture.write("leaf/when", "");
-    // The script reads more than it says.
-    fixture.write(
-        "leaf/build.rs",
-        "fn main() {\n    println!(\"cargo::rerun-if-changed=when\");\n    \
-         let count = std::fs::read_to_string(\"../count\").unwrap();\n    \
-         println!(\"cargo::rustc-env=COUNT=count-{count}\");\n}\n",
-    );
+    write_counting_script(&fixture, "when");
     fixture.write("leaf/src/lib.rs", "pub fn text() -> String { env!(\"COUNT\").into() }\n");
     assert!(review(&fixture).is_none(), "nothing was built yet");
     fixture.build();

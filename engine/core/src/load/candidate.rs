@@ -141,7 +141,7 @@ fn wanted_candidates(
     }
 }
 
-/// Whether a file is, by what is known without reading it, one of a plugin that the host asks for.
+/// Whether a file may be that of a plugin that the host asks for, as far as is known without reading it.
 pub(super) fn may_be_wanted(state: &LoadState, found: &Found, only: &[String]) -> bool {
     match state.known(found) {
         Some(known) => only.iter().any(|name| known.plugin.is(name)),
@@ -158,7 +158,7 @@ pub(super) fn missing<'a, 'b>(
     only.iter().map(String::as_str).filter(|name| !is_there(name)).collect()
 }
 
-/// The plugins that are missing, in a sentence about the first of them.
+/// What the host asks for, in the text of an error about the first plugin that is missing.
 pub(super) fn asked_for(missing: &[&str]) -> String {
     match missing {
         [_] => "it".to_owned(),
@@ -166,7 +166,7 @@ pub(super) fn asked_for(missing: &[&str]) -> String {
     }
 }
 
-/// All that is missing, and what there is. The first that is missing is whom the error is about.
+/// The text of the error about the first plugin that is missing: all that are, and what there is.
 fn missing_text(missing: &[&str], mut there: Vec<String>, passed_over: &[String]) -> String {
     there.sort();
     there.dedup();

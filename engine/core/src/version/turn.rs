@@ -1,5 +1,5 @@
-//! In which order versions end that left together: the one that was loaded last first, as locals go at the
-//! end of a block.
+//! The order in which versions end that left together: the one that was loaded last ends first, as local
+//! variables do.
 
 use std::sync::{Arc, Weak};
 
@@ -26,8 +26,9 @@ pub(crate) fn leave_together(versions: &[Arc<Version>]) {
 }
 
 impl Version {
-    /// Whether it is another's turn to end: that was loaded later, left with this one, and has not begun to
-    /// end. Whoever still uses such a one need not let it go soon; then nobody's turn is waited for.
+    /// Whether this version waits for another one to end first: one that was loaded later, left together
+    /// with this one, and has not begun to end. If one of those is in use, this version waits for none, since
+    /// that use may last.
     pub fn waits_for_another(&self) -> bool {
         let later = self.later.get().into_iter().flatten().filter_map(Weak::upgrade);
         // One that is to be freed at once does not wait for those that are to be kept for a while.
