@@ -9,6 +9,7 @@
 //!
 //! | command | shape |
 //! |---|---|
+//! | `new`, `init` | `{"root", "new", "changed", "written", "advice", "next"}` |
 //! | `build` | `{"plugin", "build_id", "path", "stored", "source", "warnings", "effect", "phases"}` |
 //! | `hosts` | `[{"pid", "name", "socket", "plugin_dir", "staging_dir"}]` |
 //! | `status` | [`Snapshot`](hotswap_protocol::Snapshot): `{"host", "generation", "plugins": [{"name", "versions": [{"version", "state", "build_id", …}]}]}` |
@@ -33,12 +34,15 @@ mod inspect;
 pub(crate) mod linear;
 mod logs;
 mod run;
+mod scaffold;
 mod text;
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use hotswap_protocol::{ErrorKind, WireError};
 use serde::Serialize;
 
@@ -51,15 +55,28 @@ pub(crate) use clean::without_cargo;
 /// The name this program gives itself when it says hello.
 pub const CLIENT_NAME: &str = "hotswap";
 
+/// Runs `hotswap` as `cargo hotswap`: cargo hands over its own name for the program, too.
+pub fn main_of_cargo() -> ExitCode {
+    let is_name = |(place, argument): &(usize, OsString)| *place == 1 && argument == "hotswap";
+    let arguments = env::args_os().enumerate().filter(|argument| !is_name(argument));
+    run(arguments.map(|(_, argument)| argument), "cargo hotswap")
+}
+
 /// Runs `hotswap` with the arguments of this process.
 pub fn main() -> ExitCode {
+    run(env::args_os(), CLIENT_NAME)
+}
+
+/// Runs `hotswap`, which calls itself `name` where it says how it is used.
+fn run(arguments: impl Iterator<Item = OsString>, name: &'static str) -> ExitCode {
     if let Some(code) = probe::serve() {
         return code;
     }
     if let Some(code) = without_cargo() {
         return code;
     }
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().bin_name(name).get_matches_from(arguments);
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = arguments.command.wants_json();
     let outcome = runtime().and_then(|runtime| {
         let outcome = runtime.block_on(perform(arguments));
@@ -73,8 +90,10 @@ pub fn main() -> ExitCode {
 async fn perform(arguments: Arguments) -> Result<(), Failure> {
     let host = arguments.host.as_ref();
     match arguments.command {
+        Command::New(new) => scaffold::new(new),
+        Command::Init(init) => scaffold::init(init),
         Command::Build(build) => build::build(build).await,
-        Command::Run(run) => run::run(run).await,
+        Command::Run(arguments) => run::run(arguments).await,
         Command::Hosts(output) => host::hosts(output).await,
         Command::Status(output) => host::status(host, output).await,
         Command::Reload(reload) => host::reload(host, reload).await,

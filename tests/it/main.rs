@@ -38,6 +38,7 @@ mod projects;
 mod refused;
 mod reloading;
 mod rollback;
+mod scaffold;
 mod settings;
 mod socket;
 mod steps;

@@ -139,7 +139,10 @@ fn a_plugin_directory_that_is_not_there() {
     let engine = hotswap_engine::Engine::builder(&missing).build().unwrap();
     let error = engine.reload().unwrap_err().to_string();
     assert!(error.starts_with("find: cannot read the plugin directory /"), "{error}");
-    assert!(error.ends_with("missing: No such file or directory (os error 2)"), "{error}");
+    assert!(
+        error.contains("missing: No such file or directory (os error 2); `hotswap build"),
+        "{error}"
+    );
 }
 
 #[test]

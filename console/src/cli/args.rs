@@ -30,6 +30,10 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a new project, or a new plugin in the project of the current directory.
+    New(NewArguments),
+    /// Add Hotswap and a first plugin to a package that exists.
+    Init(InitArguments),
     /// Build a plugin and put its artifact into a directory; prints the artifact's path last.
     Build(BuildArguments),
     /// Build a host and its plugins, run it, and reload what changes: one line an event.
@@ -71,6 +75,8 @@ impl Command {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Completions { .. } | Self::Man { .. } => false,
+            Self::New(new) => new.options.output.json,
+            Self::Init(init) => init.options.output.json,
             Self::Build(build) => build.output.json,
             Self::Run(run) => run.output.json,
             Self::Hosts(output)
@@ -93,6 +99,58 @@ pub struct OutputArguments {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `hotswap new`.
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["dir", "plugin"])]
+pub struct NewArguments {
+    /// The directory of the new project, named as the project is to be called.
+    pub dir: Option<PathBuf>,
+    /// Make a plugin of this name in the project of the current directory instead.
+    #[arg(long, value_name = "NAME")]
+    pub plugin: Option<String>,
+    /// The host that loads the plugin, if the project has several.
+    #[arg(long = "for", value_name = "PACKAGE", requires = "plugin")]
+    pub host_package: Option<String>,
+    /// What is written, and how.
+    #[command(flatten)]
+    pub options: ScaffoldArguments,
+}
+
+/// Arguments of `hotswap init`.
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// The package directory of the program that becomes a host.
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// What its first plugin is called.
+    #[arg(long, value_name = "NAME", default_value = "greeter")]
+    pub plugin: String,
+    /// What is written, and how.
+    #[command(flatten)]
+    pub options: ScaffoldArguments,
+}
+
+/// How `hotswap new` and `hotswap init` write.
+#[derive(Debug, Args)]
+pub struct ScaffoldArguments {
+    /// Take Hotswap's crates from this checkout of it. By default: from where the project has them
+    /// already, or from the checkout that this program was built from.
+    #[arg(long, value_name = "DIR", conflicts_with = "git")]
+    pub path: Option<PathBuf>,
+    /// Take Hotswap's crates from this git repository.
+    #[arg(long, value_name = "URL")]
+    pub git: Option<String>,
+    /// Show what would be written, and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask before files that exist are changed.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// How to print the answer.
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 /// Arguments of `hotswap build`.

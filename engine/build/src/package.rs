@@ -10,7 +10,7 @@ use crate::BuildError;
 use crate::host_metadata::HostMetadata;
 use crate::included::IncludedFiles;
 use crate::store::Store;
-use crate::workspace::{Workspace, compiles, depends_on_plugin_api, find_manifest, list};
+use crate::workspace::{Workspace, compiles, find_manifest, list, reaches_plugin_api};
 
 /// A host: a package with a program, whose manifest names its plugins.
 ///
@@ -206,7 +206,7 @@ impl PluginPackage {
                 dir_of(package).display()
             )));
         }
-        if !depends_on_plugin_api(package) {
+        if !reaches_plugin_api(workspace, package) {
             return Err(BuildError::setup(format!(
                 "`{}` is not a plugin, since it does not depend on `hotswap-plugin`: add that to \
                  [dependencies] in {}",

@@ -209,6 +209,12 @@ pub(crate) fn depends_on_plugin_api(package: &Package) -> bool {
     package.dependencies.iter().any(|dependency| is_api(&dependency.name, dependency.kind))
 }
 
+/// Whether a package depends on `hotswap-plugin`, or on a crate that does and may hand it on.
+pub(crate) fn reaches_plugin_api(workspace: &Workspace, package: &Package) -> bool {
+    let is_api = |package: &&Package| package.name.as_str() == PLUGIN_API;
+    depends_on_plugin_api(package) || workspace.dependencies(package).iter().any(is_api)
+}
+
 /// Names as a message lists them: `` `a`, `b` ``.
 pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")

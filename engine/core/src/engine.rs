@@ -2,6 +2,7 @@
 
 mod builder;
 mod inner;
+mod places;
 #[cfg(feature = "tokio")]
 mod tokio_workers;
 
@@ -87,6 +88,31 @@ pub struct ShutdownReport {
 }
 
 impl Engine {
+    /// Starts to set up an engine that needs no setting: a console that starts the host says where the
+    /// plugins are, and may attach.
+    ///
+    /// | what | from | or else |
+    /// |---|---|---|
+    /// | the directory of artifacts | `HOTSWAP_PLUGIN_DIR` | where a console builds: `hotswap/plugins/PROGRAM` in cargo's target directory; for a program outside of one, `plugins` beside it |
+    /// | the store of earlier builds | `HOTSWAP_STORE` | `hotswap/store` in cargo's target directory; outside of one, none |
+    /// | the [console](EngineBuilder::console) | `HOTSWAP_CONSOLE` | none |
+    ///
+    /// ```no_run
+    /// use hotswap_engine::Engine;
+    ///
+    /// # fn main() -> Result<(), hotswap_engine::EngineError> {
+    /// let engine = Engine::from_env().build()?;
+    /// // A host runs without its plugins too: the next reload may load what failed.
+    /// if let Err(error) = engine.load(()) {
+    ///     eprintln!("{error}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_env() -> EngineBuilder {
+        EngineBuilder::from_env()
+    }
+
     /// Starts to set up an engine whose artifacts lie in `plugin_dir`; a relative path is taken from the
     /// working directory.
     pub fn builder(plugin_dir: impl Into<PathBuf>) -> EngineBuilder {
@@ -97,8 +123,10 @@ impl Engine {
     /// platforms that cannot unload: `Engine::builder_static(static_plugins![world, dog])`.
     ///
     /// Linked plugins work as loaded ones do, except that [`reload`](Self::reload) and
-    /// [`rollback`](Self::rollback) answer [`EngineError::StaticallyLinked`] once they are loaded. Threads that such a plugin starts, and thread-locals that it leaves, are the
-    /// program's own. An engine has a linked plugin to itself until it has shut down.
+    /// [`rollback`](Self::rollback) answer [`EngineError::StaticallyLinked`] once they are loaded. Threads
+    /// that such a plugin starts, thread-locals that it leaves, and its statics are the program's own. Each
+    /// engine has an instance and a Vault for itself, so tests that each make an engine run in parallel. What
+    /// a plugin logs is told as that of the engine that loaded it last.
     pub fn builder_static(
         plugins: impl IntoIterator<Item = &'static StaticPlugin>,
     ) -> EngineBuilder {

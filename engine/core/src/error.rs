@@ -12,7 +12,9 @@ use hotswap_protocol::{CauseKind, ErrorKind, Failure, WireError};
 use crate::artifact::ArtifactError;
 
 /// Why the engine could not do what it was asked to do.
-#[derive(Debug)]
+///
+/// [`Display`](fmt::Display) shows the message, [`Debug`](fmt::Debug) the causes too, a line each: so a
+/// `main` that returns the error prints what a person can read.
 #[non_exhaustive]
 pub enum EngineError {
     /// A load or reload was refused and undone; the old generation, if any, keeps serving.
@@ -328,6 +330,23 @@ impl fmt::Display for EngineError {
             Self::ShutDown => f.write_str("the engine was shut down"),
         }
     }
+}
+
+impl fmt::Debug for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let causes = if let Self::Load { causes, .. } = self { causes.as_slice() } else { &[] };
+        write_with_causes(f, self, causes)
+    }
+}
+
+/// Writes an error, and its causes a line each.
+pub(crate) fn write_with_causes(
+    f: &mut fmt::Formatter<'_>,
+    error: &dyn fmt::Display,
+    causes: &[String],
+) -> fmt::Result {
+    write!(f, "{error}")?;
+    causes.iter().try_for_each(|cause| write!(f, "\n  caused by: {cause}"))
 }
 
 impl std::error::Error for EngineError {

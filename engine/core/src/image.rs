@@ -119,7 +119,6 @@ impl Image {
         let host = NonNull::from(Box::leak(Box::new(host_table(owner))));
         // SAFETY: the table was leaked, and such an image is never closed.
         let table = unsafe { attach_linked(plugin, host.as_ref()) };
-        let table = table.map_err(|error| refuse(&error.to_string()))?;
         let table = NonNull::new(table.cast_mut());
         let table = table.ok_or_else(|| refuse("it has no functions"))?;
         let outside = owner.outside().clone();

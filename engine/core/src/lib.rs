@@ -21,6 +21,7 @@
 //! | to | see |
 //! |---|---|
 //! | load, reload, roll back, free, shut down | [`Engine`] |
+//! | run under a console without any setting | [`Engine::from_env`] |
 //! | set up directories, timeouts, callbacks, a runtime, a console | [`EngineBuilder`] |
 //! | call a function by name, and hold a consistent set of versions | [`Generation`], [`LoadedPlugin`], [`args!`] |
 //! | call a function with Rust types, at nearly the cost of a plain call | [`Engine::func`], [`Func`] |
@@ -35,6 +36,7 @@
 //! | read an artifact without loading it | [`artifact`], [`probe`] |
 //! | know what went wrong | [`EngineError`], [`CallError`] |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // One compiler compiles everything that crosses: the inspection of artifacts makes sure of that.
 #![allow(improper_ctypes_definitions)]
 

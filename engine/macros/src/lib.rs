@@ -11,12 +11,19 @@
 //! | [`Shared`] | a struct or enum | lets its values cross between images |
 //! | [`Imports`] | a struct | asks for objects that other plugins export |
 //!
+//! Generated code finds `hotswap_plugin` under that name. For a crate that reaches it in another way, each
+//! macro takes the path: `#[plugin(crate = engine::hotswap_plugin)]`, and so `invoke`, `live` and
+//! `interface`; `#[shared(crate = …)]` beside `#[derive(Shared)]`, and `#[import(crate = …)]` beside
+//! `#[derive(Imports)]`.
+//!
 //! Each macro has a file of its own, and works in two steps. `parse` checks the item, and reports an
 //! error at the token that is wrong. `expand` then generates code, which uses only the public items of
 //! `hotswap_plugin` and `hotswap_plugin::__private`.
 
 #![forbid(unsafe_code)]
 
+// Where generated code finds `hotswap_plugin`.
+mod api;
 // The plugin.
 mod plugin;
 // What a host calls by name. `live` on a function expands as `invoke` does.
@@ -29,6 +36,8 @@ mod shared;
 
 use proc_macro::TokenStream;
 use syn::parse_macro_input;
+
+use api::Api;
 
 /// Makes a type this crate's plugin. It goes on the block `impl Plugin for Type`.
 ///
@@ -47,9 +56,8 @@ use syn::parse_macro_input;
 /// ```
 #[proc_macro_attribute]
 pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
-    let args = proc_macro2::TokenStream::from(args);
     let item = parse_macro_input!(item as syn::ItemImpl);
-    finish(plugin::Plugin::parse(args, item).map(plugin::Plugin::expand))
+    attribute(args, |args| plugin::Plugin::parse(args, item).map(plugin::Plugin::expand))
 }
 
 /// Makes a function callable by name. Callers also see its signature, doc comment and JSON Schema.
@@ -79,9 +87,8 @@ pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
 /// ```
 #[proc_macro_attribute]
 pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
-    let args = proc_macro2::TokenStream::from(args);
     let item = parse_macro_input!(item as syn::ItemFn);
-    finish(invoke::Invoke::parse(args, item).map(invoke::Invoke::expand))
+    attribute(args, |args| invoke::Invoke::parse(args, item).map(invoke::Invoke::expand))
 }
 
 /// Makes a function or a type live: a host finds it by its name alone, without the plugin's name, and
@@ -97,7 +104,7 @@ pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn live(args: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::Item);
-    finish(live::expand(args.into(), item))
+    attribute(args, |args| live::expand(args, item))
 }
 
 /// Lets objects of a trait cross between images, so that one plugin can export and another import them.
@@ -106,16 +113,17 @@ pub fn live(args: TokenStream, item: TokenStream) -> TokenStream {
 /// types. Methods with a default body, `async` or generic methods are refused.
 #[proc_macro_attribute]
 pub fn interface(args: TokenStream, item: TokenStream) -> TokenStream {
-    let args = proc_macro2::TokenStream::from(args);
     let item = parse_macro_input!(item as syn::ItemTrait);
-    finish(interface::Interface::parse(args, item).map(interface::Interface::expand))
+    attribute(args, |args| {
+        interface::Interface::parse(args, item).map(interface::Interface::expand)
+    })
 }
 
 /// Lets values of a struct or enum cross between images. The type of every field must be `Shared`.
-#[proc_macro_derive(Shared)]
+#[proc_macro_derive(Shared, attributes(shared))]
 pub fn shared(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::DeriveInput);
-    finish(shared::SharedType::parse(item).map(shared::SharedType::expand))
+    derive("shared", item, |item| shared::SharedType::parse(item).map(shared::SharedType::expand))
 }
 
 /// Makes a struct a plugin's imports, with a field for each object that another plugin exports.
@@ -126,7 +134,7 @@ pub fn shared(item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Imports, attributes(import))]
 pub fn imports(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::DeriveInput);
-    finish(imports::ImportSet::parse(item).map(imports::ImportSet::expand))
+    derive("import", item, |item| imports::ImportSet::parse(item).map(imports::ImportSet::expand))
 }
 
 /// Makes a second thing of this kind and name in one crate an error of the compiler's, which shows both
@@ -143,6 +151,24 @@ fn once_in_a_crate(kind: &str, name: &syn::Ident) -> proc_macro2::TokenStream {
             () => {};
         }
     }
+}
+
+/// Expands an attribute, whose arguments may say where `hotswap_plugin` is.
+fn attribute(
+    args: TokenStream,
+    expand: impl FnOnce(proc_macro2::TokenStream) -> syn::Result<proc_macro2::TokenStream>,
+) -> TokenStream {
+    finish(Api::take(args.into()).and_then(|(api, args)| Ok(api.rename(expand(args)?))))
+}
+
+/// Expands a derive, whose attribute `name` may say where `hotswap_plugin` is.
+fn derive(
+    name: &str,
+    mut item: syn::DeriveInput,
+    expand: impl FnOnce(syn::DeriveInput) -> syn::Result<proc_macro2::TokenStream>,
+) -> TokenStream {
+    let api = Api::take_attribute(&mut item.attrs, name);
+    finish(api.and_then(|api| Ok(api.rename(expand(item)?))))
 }
 
 fn finish(expanded: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

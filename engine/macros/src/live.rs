@@ -70,7 +70,8 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
             _ => continue,
         };
         if !attributes.iter().any(|attribute| is_named(attribute.path(), "live")) {
-            attributes.push(parse_quote!(#[::hotswap_plugin::live]));
+            // The path is said for the macro on the item, which does not see this one's arguments.
+            attributes.push(parse_quote!(#[::hotswap_plugin::live(crate = ::hotswap_plugin)]));
         }
     }
     Ok(quote!(#module))

@@ -50,6 +50,11 @@
 //! | describe functions and types, for hosts and tools | [`FunctionDescription`], [`TypeSchema`], [`InterfaceShape`], [`schema_changes`] |
 //!
 //! [`prelude`] has what a plugin's source needs, in one `use`.
+//!
+//! # Under another name
+//! A crate that reaches this one under another name, or through another crate, says so to each macro:
+//! `#[plugin(crate = engine::hotswap_plugin)]`, and so `invoke`, `live` and `interface`;
+//! `#[shared(crate = …)]` beside `#[derive(Shared)]`; `#[import(crate = …)]` beside `#[derive(Imports)]`.
 
 // The gate lets an image in only if the host's compiler built it, so any type may cross; see `abi`.
 #![allow(improper_ctypes_definitions)]
@@ -119,7 +124,6 @@ pub use hotswap_macros::interface;
 /// impl Plugin for Post {}
 ///
 /// #[derive(Serialize, Deserialize, JsonSchema)]
-/// #[schemars(crate = "hotswap_plugin::schemars")]
 /// struct Letter {
 ///     to: String,
 ///     /// In grams.
@@ -191,10 +195,12 @@ pub use vault::{Carried, DataBag, Extension, Live, Vault};
 /// ```
 /// use hotswap_plugin::prelude::*;
 /// ```
+///
+/// `derive(JsonSchema)` writes paths that begin with `schemars`; so the prelude has that crate, too.
 pub mod prelude {
     pub use crate::{
         Data, DataBag, Error, Export, Extension, ImportTarget, Imports, JsonSchema, Leased, Plugin,
-        Result, Shared, Value, Vault, interface, invoke, live, plugin,
+        Result, Shared, Value, Vault, interface, invoke, live, plugin, schemars,
     };
 }
 

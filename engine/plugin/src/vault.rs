@@ -1,5 +1,7 @@
 //! The Vault as plugins and hosts use it: a handle whose functions the engine implements.
 
+mod for_tests;
+
 use std::{marker::PhantomData, ptr::NonNull};
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -44,6 +46,31 @@ impl Vault {
     #[doc(hidden)]
     pub unsafe fn from_raw(context: VaultContext, table: &'static VaultTable) -> Self {
         Self { context, table }
+    }
+
+    /// A Vault of its own in memory, for tests of functions that take one.
+    ///
+    /// It has the DataBag and the Extension, but no engine, and so no live functions and no earlier version:
+    /// [`carry`](DataBag::carry) finds what the test has set. A test of the whole plugin loads it with
+    /// `hotswap_engine::Engine::builder_static`.
+    ///
+    /// ```
+    /// use hotswap_plugin::prelude::*;
+    ///
+    /// fn greet(vault: &Vault, name: String) -> Result<String> {
+    ///     let count = vault.data_bag().update("greetings", || 0_u64, |count| {
+    ///         *count += 1;
+    ///         *count
+    ///     })?;
+    ///     Ok(format!("Hello, {name}, for the {count}. time"))
+    /// }
+    ///
+    /// let vault = Vault::for_tests();
+    /// vault.data_bag().set("greetings", 6_u64).unwrap();
+    /// assert_eq!(greet(&vault, "Ada".into()).unwrap(), "Hello, Ada, for the 7. time");
+    /// ```
+    pub fn for_tests() -> Self {
+        for_tests::vault()
     }
 
     /// The values that plugins and host share by name.

@@ -14,14 +14,14 @@ pub const CONSOLE: &str = "HOTSWAP_CONSOLE";
 /// Names the directory from which a host loads its plugins.
 ///
 /// - Set by: the console, for the host that it starts; or by the user.
-/// - Read by: `hotswap_engine::plugin_dir_from_env`.
+/// - Read by: `hotswap_engine::Engine::from_env`, and every engine with a console.
 /// - Holds: the path of a directory of artifacts.
 pub const PLUGIN_DIR: &str = "HOTSWAP_PLUGIN_DIR";
 
 /// Names the artifact store, from which a host takes earlier builds when it rolls back.
 ///
 /// - Set by: the console, for the host that it starts; or by the user.
-/// - Read by: `hotswap_engine::store_dir_from_env`.
+/// - Read by: `hotswap_engine::Engine::from_env`, and every engine with a console.
 /// - Holds: the path of the store's directory.
 pub const STORE_DIR: &str = "HOTSWAP_STORE";
 

@@ -19,22 +19,33 @@ pub struct Project {
 }
 
 impl Project {
-    /// A host `app` whose manifest names these plugins, of which each is a package of its own.
-    pub fn new(listed: &[&str], packages: &[&str]) -> Self {
+    /// Nothing but the engine's lock file, so that it is compiled as in other projects.
+    pub fn empty() -> Self {
         let parent = target_dir().join("e2e");
         fs::create_dir_all(&parent).expect("make a directory");
         let lock = File::create(parent.join("project.lock")).expect("make a lock");
         lock.lock().expect("lock the target directory");
         let root = tempfile::tempdir().expect("make a directory");
         let project = Self { place: Place::new(), root, _lock: lock };
+        project.lock_as_the_repository(".");
+        project
+    }
+
+    /// Gives the workspace in a directory the versions that the repository has.
+    pub fn lock_as_the_repository(&self, dir: &str) {
+        let lock = fs::read_to_string(repository().join("Cargo.lock")).expect("a lock file");
+        self.write(&format!("{dir}/Cargo.lock"), &lock);
+    }
+
+    /// A host `app` whose manifest names these plugins, of which each is a package of its own.
+    pub fn new(listed: &[&str], packages: &[&str]) -> Self {
+        let project = Self::empty();
         let members: Vec<String> = packages.iter().map(|name| format!("\"{name}\"")).collect();
         let members = members.join(", ");
         project.write(
             "Cargo.toml",
             &format!("[workspace]\nresolver = \"3\"\nmembers = [\"app\", {members}]\n"),
         );
-        let lock = fs::read_to_string(repository().join("Cargo.lock")).expect("a lock file");
-        project.write("Cargo.lock", &lock);
         project.list(listed);
         project.write("app/src/main.rs", HOST);
         for (number, name) in packages.iter().enumerate() {

@@ -12,7 +12,7 @@ use hotswap_plugin::StaticPlugin;
 use hotswap_protocol::{HostInfo, clock::now_ms, env as env_names};
 use serde::Serialize;
 
-use super::{Engine, Inner, ShutdownOnDrop, inner::Parts};
+use super::{Engine, Inner, ShutdownOnDrop, inner::Parts, places::Places};
 use crate::{
     ConsoleSocket, EngineError, Generation,
     artifact::Toolchain,
@@ -85,6 +85,15 @@ impl EngineBuilder {
             runtime: None,
             trusted: Vec::new(),
         }
+    }
+
+    /// An engine that takes all from its environment.
+    pub(super) fn from_env() -> Self {
+        let Places { plugin_dir, store_dir } = Places::of_this_program();
+        let named = |variable| env::var_os(variable).map(PathBuf::from);
+        let plugin_dir = named(env_names::PLUGIN_DIR).unwrap_or(plugin_dir);
+        let store_dir = named(env_names::STORE_DIR).or(store_dir);
+        Self { store_dir, console: ConsoleSocket::from_env(), ..Self::new(plugin_dir) }
     }
 
     /// An engine without artifacts.

@@ -33,7 +33,15 @@ pub(crate) struct FileIdentity {
 /// file is an error only where its name is that of such a plugin.
 pub(crate) fn find(dir: &Path, only: Option<&[String]>) -> Result<Vec<Found>, EngineError> {
     let refuse = |error: io::Error| {
-        let message = format!("cannot read the plugin directory {}: {error}", dir.display());
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "; `hotswap build PLUGIN DIR` puts artifacts into a directory, and `hotswap run HOST` \
+                 starts a host with its plugins built"
+            }
+            _ => "",
+        };
+        let message =
+            format!("cannot read the plugin directory {}: {error}{advice}", dir.display());
         EngineError::load_of_all(Step::Find, message).because(LoadCause::Io(error))
     };
     let mut found = Vec::new();

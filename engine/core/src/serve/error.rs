@@ -5,15 +5,16 @@ use std::fmt;
 use hotswap_plugin::{Error, ErrorKind as PluginErrorKind, abi::PanicReport};
 use hotswap_protocol::{ErrorKind, WireError};
 
-use crate::{EngineError, version::Version};
+use crate::{EngineError, error::write_with_causes, version::Version};
 
 /// Why a call did not answer with a value.
 ///
-/// It is one word, so that the answer of a call that succeeds need not be larger than its value.
+/// [`Display`](fmt::Display) shows the message, [`Debug`](fmt::Debug) the causes too, a line each. The error
+/// is one word, so that the answer of a call that succeeds need not be larger than its value.
 #[derive(Clone)]
 pub struct CallError(Box<Reason>);
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Reason {
     kind: ErrorKind,
     plugin: String,
@@ -130,7 +131,7 @@ impl fmt::Display for CallError {
 
 impl fmt::Debug for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        write_with_causes(f, self, &self.0.causes)
     }
 }
 

@@ -17,13 +17,14 @@ use crate::{
     shared::{self, SHARED_TYPES},
 };
 
-/// A plugin in its binary: a static with the plugin's instance and what belongs to it.
+/// A plugin in its binary: the plugin's instance and what belongs to it. In an image it is a static, of which
+/// each engine makes one of its own where the plugin is linked into the program.
 #[doc(hidden)]
 pub struct Instance {
     /// The path of the module in which the plugin's attribute is.
     module: &'static str,
-    /// The host, if the plugin is linked into it and attached; null in an image.
-    pub(super) linked_host: AtomicPtr<HostTable>,
+    /// The host, if the plugin is linked into it; `None` in an image.
+    linked_host: Option<&'static HostTable>,
     make: fn() -> Box<dyn Plugin>,
     plugin: Place<Box<dyn Plugin>>,
     vault: Place<Vault>,
@@ -79,7 +80,7 @@ impl Instance {
     pub const fn new<P: Plugin + Default>(module: &'static str) -> Self {
         Self {
             module,
-            linked_host: AtomicPtr::new(ptr::null_mut()),
+            linked_host: None,
             make: || Box::new(P::default()),
             plugin: Place::empty(),
             vault: Place::empty(),
@@ -93,10 +94,22 @@ impl Instance {
         self.module
     }
 
-    /// The host, if the plugin is linked into it and attached.
+    /// A further instance of the plugin, which is linked into a program with this host.
+    pub(super) fn attached_to(&self, host: &'static HostTable) -> Self {
+        Self {
+            module: self.module,
+            linked_host: Some(host),
+            make: self.make,
+            plugin: Place::empty(),
+            vault: Place::empty(),
+            table: Place::empty(),
+            context: Place::empty(),
+        }
+    }
+
+    /// The host, if the plugin is linked into it.
     pub(super) fn linked_host(&self) -> Option<&'static HostTable> {
-        // SAFETY: only `attach_linked` stores here, and what it stores is a `&'static HostTable`.
-        unsafe { self.linked_host.load(Ordering::Relaxed).as_ref() }
+        self.linked_host
     }
 
     /// Keeps the table of functions for as long as the instance is attached.

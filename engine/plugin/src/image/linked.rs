@@ -19,7 +19,7 @@ use super::{
     host, panics,
 };
 use crate::{
-    Error, Plugin, Result, Value,
+    Plugin, Result, Value,
     abi::{Answer, HostTable, PluginTable},
     function::CallFuture,
 };
@@ -70,10 +70,8 @@ impl fmt::Debug for StaticPlugin {
     }
 }
 
-/// Attaches a plugin that is linked into this program, and returns its functions.
-///
-/// # Errors
-/// If an engine has attached the plugin already: it has only one instance.
+/// Attaches a plugin that is linked into this program, and returns its functions. Each engine that attaches
+/// the plugin has an instance of it for itself.
 ///
 /// # Safety
 /// The functions of `host` do what [`HostTable`] says.
@@ -81,29 +79,15 @@ impl fmt::Debug for StaticPlugin {
 pub unsafe fn attach_linked(
     plugin: &'static StaticPlugin,
     host: &'static HostTable,
-) -> Result<*const PluginTable> {
-    let instance = plugin.instance();
-    let table_host = ptr::from_ref(host).cast_mut();
-    let free = ptr::null_mut();
-    let taken = instance.linked_host.compare_exchange(
-        free,
-        table_host,
-        Ordering::AcqRel,
-        Ordering::Acquire,
-    );
-    if taken.is_err() {
-        return Err(Error::msg(
-            "the plugin is linked into this program once, and an engine already uses it, or is still \
-             ending it",
-        ));
-    }
-    HOST.store(table_host, Ordering::Release);
+) -> *const PluginTable {
+    let instance: &'static Instance = Box::leak(Box::new(plugin.instance().attached_to(host)));
+    HOST.store(ptr::from_ref(host).cast_mut(), Ordering::Release);
     panics::note_locations();
-    Ok(instance.fill_table(PluginTable {
+    instance.fill_table(PluginTable {
         invoke: invoke_inside,
         detach: detach_linked,
         ..table(instance, ptr::null())
-    }))
+    })
 }
 
 /// As `invoke` in an image, and notes which plugin the thread is in.
@@ -120,14 +104,14 @@ unsafe extern "C" fn invoke_inside(
 }
 
 unsafe extern "C" fn detach_linked(instance: *const Instance) -> Answer<()> {
-    // SAFETY: the engine passes the instance of its table, and calls nothing afterwards.
+    // SAFETY: the engine passes the instance of its table, which `attach_linked` made, and calls nothing
+    // afterwards.
     unsafe {
         let emptied = enter(instance, |instance| {
             instance.empty();
             Ok(())
         });
-        // Last: from here on another engine may attach the plugin.
-        (*instance).linked_host.store(ptr::null_mut(), Ordering::Release);
+        drop(Box::from_raw(instance.cast_mut()));
         emptied
     }
 }

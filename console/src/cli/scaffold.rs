@@ -1,0 +1,193 @@
+//! `hotswap new` and `hotswap init`: the first project, a further plugin, and Hotswap in a project that
+//! exists.
+
+mod draft;
+mod manifest;
+mod origin;
+mod project;
+mod template;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use hotswap_protocol::{ErrorKind, WireError};
+use serde::Serialize;
+
+use self::draft::Draft;
+use self::origin::Origin;
+use self::project::{Host, Project};
+use super::args::{InitArguments, NewArguments, ScaffoldArguments};
+use super::print_json;
+use crate::failure::Failure;
+use crate::host::operation::shell_line;
+
+/// Why nothing is written.
+fn refuse(message: impl Into<String>) -> Failure {
+    WireError::new(ErrorKind::Internal, message).into()
+}
+
+/// What to do with what was written.
+#[derive(Serialize)]
+struct Outlook {
+    /// What is left to do by hand.
+    advice: Option<String>,
+    /// The commands to give then.
+    next: Vec<String>,
+}
+
+impl Outlook {
+    fn of(next: Vec<String>) -> Self {
+        Self { advice: None, next }
+    }
+}
+
+pub(super) fn new(arguments: NewArguments) -> Result<(), Failure> {
+    let (draft, outlook) = match (&arguments.dir, &arguments.plugin) {
+        (Some(dir), None) => new_project(dir, &arguments.options)?,
+        (None, Some(plugin)) => {
+            new_plugin(plugin, arguments.host_package.as_deref(), &arguments.options)?
+        }
+        // Clap sees to it that one of both is given.
+        _ => unreachable!("either a directory or the name of a plugin is given"),
+    };
+    finish(&draft, &outlook, &arguments.options)
+}
+
+/// Adds Hotswap, and a first plugin, to the package in a directory.
+pub(super) fn init(arguments: InitArguments) -> Result<(), Failure> {
+    let project = Project::open(&arguments.dir)?;
+    let host = project.host_to_be(&arguments.dir)?;
+    let name = template::checked(&arguments.plugin)?;
+    let mut draft = Draft::new(project.root());
+    let origin = Origin::chosen(&arguments.options)?;
+    let origin =
+        origin.map_or_else(|| project.origin().map_or_else(Origin::default_one, Ok), Ok)?;
+    add_plugin(&mut draft, &project, &host, name, &origin)?;
+    project.depend(&mut draft, &host, "hotswap-engine", &origin)?;
+    let main = host.dir.join("src/main.rs");
+    let advice =
+        format!("put into {}:\n\n{}", project.shown(&main).display(), template::host_lines(name));
+    let next = vec![shell_line(["hotswap-console", &here(&host.dir)])];
+    let outlook = Outlook { advice: Some(advice), next };
+    finish(&draft, &outlook, &arguments.options)
+}
+
+/// A workspace with a host, a plugin, and a crate of types that both know.
+fn new_project(dir: &Path, options: &ScaffoldArguments) -> Result<(Draft, Outlook), Failure> {
+    let dir = std::path::absolute(dir)?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = template::checked(&name)?;
+    let origin = Origin::chosen(options)?.map_or_else(Origin::default_one, Ok)?;
+    let mut draft = Draft::new(&dir);
+    for (path, text) in template::project(name, &origin, &dir) {
+        draft.add(path, text);
+    }
+    let next = vec![
+        shell_line(["cd", here(&dir).trim_start_matches("./")]),
+        "hotswap-console ./host".into(),
+    ];
+    Ok((draft, Outlook::of(next)))
+}
+
+/// A further plugin of a host.
+fn new_plugin(
+    name: &str,
+    host_package: Option<&str>,
+    options: &ScaffoldArguments,
+) -> Result<(Draft, Outlook), Failure> {
+    let project = Project::open(Path::new("."))?;
+    let host = project.host(host_package)?;
+    let name = template::checked(name)?;
+    let origin = Origin::chosen(options)?;
+    let origin =
+        origin.map_or_else(|| project.origin().map_or_else(Origin::default_one, Ok), Ok)?;
+    let mut draft = Draft::new(project.root());
+    add_plugin(&mut draft, &project, &host, name, &origin)?;
+    let next = vec![shell_line(["hotswap-console", &here(&host.dir)])];
+    Ok((draft, Outlook::of(next)))
+}
+
+/// The crate of a plugin, as a member of the workspace, named in the host's list.
+fn add_plugin(
+    draft: &mut Draft,
+    project: &Project,
+    host: &Host,
+    name: &str,
+    origin: &Origin,
+) -> Result<(), Failure> {
+    project.expect_new(name)?;
+    let dir = project.dir_for_plugin(name);
+    project.depend_by_workspace(draft, "hotswap-plugin", origin)?;
+    draft.add(dir.join("Cargo.toml"), project.plugin_manifest(name, &dir, origin));
+    draft.add(dir.join("src/lib.rs"), template::plugin(name));
+    project.join(draft, &dir)?;
+    project.list(draft, host, name)
+}
+
+/// A directory as a person in the current directory writes it.
+fn here(dir: &Path) -> String {
+    let current = std::env::current_dir().ok();
+    let relative = current.and_then(|current| pathdiff::diff_paths(dir, current));
+    match relative.filter(|path| path.components().count() <= dir.components().count()) {
+        Some(path) if path.as_os_str().is_empty() => ".".into(),
+        Some(path) if path.starts_with("..") => path.display().to_string(),
+        Some(path) => Path::new(".").join(path).display().to_string(),
+        None => dir.display().to_string(),
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct WrittenLine<'a> {
+    root: &'a Path,
+    /// Files that are new, and files that changed, relative to the root.
+    new: Vec<PathBuf>,
+    changed: Vec<PathBuf>,
+    /// Whether they were written.
+    written: bool,
+    #[serde(flatten)]
+    outlook: &'a Outlook,
+}
+
+/// Shows what is to be written, writes it, and says what to do next.
+fn finish(draft: &Draft, outlook: &Outlook, options: &ScaffoldArguments) -> Result<(), Failure> {
+    draft.expect_free()?;
+    let mut out = io::stdout().lock();
+    if !options.output.json {
+        write!(out, "{}", draft.shown())?;
+    }
+    let written = !options.dry_run && (options.yes || is_wanted(draft)?);
+    if written {
+        draft.write()?;
+    }
+    if options.output.json {
+        let (new, changed) = (draft.new_files(), draft.changed_files());
+        return Ok(print_json(&WrittenLine {
+            root: draft.root(),
+            new,
+            changed,
+            written,
+            outlook,
+        })?);
+    }
+    if !written {
+        return Ok(writeln!(out, "nothing was written")?);
+    }
+    if let Some(advice) = &outlook.advice {
+        writeln!(out, "{advice}")?;
+    }
+    Ok(writeln!(out, "next: {}", outlook.next.join(" && "))?)
+}
+
+/// Asks before files of the user's are changed, if somebody is there to answer.
+fn is_wanted(draft: &Draft) -> Result<bool, Failure> {
+    if draft.changed_files().is_empty() || !io::stdin().is_terminal() || !io::stdout().is_terminal()
+    {
+        return Ok(true);
+    }
+    write!(io::stdout(), "write this? [Y/n] ")?;
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes"))
+}

@@ -1,0 +1,97 @@
+//! Where a project takes Hotswap's crates from.
+
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::Dependency;
+use toml_edit::{InlineTable, Value};
+
+use super::super::args::ScaffoldArguments;
+use super::refuse;
+use crate::failure::Failure;
+
+/// Where a project takes Hotswap's crates from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A checkout. `is_relative` says whether manifests name it relative to themselves.
+    Checkout { dir: PathBuf, is_relative: bool },
+    /// A repository.
+    Repository(String),
+    /// The registry.
+    Version(String),
+}
+
+impl Origin {
+    /// What the command line says; `None` if it says nothing.
+    pub fn chosen(options: &ScaffoldArguments) -> Result<Option<Self>, Failure> {
+        match (&options.path, &options.git) {
+            (Some(dir), _) => Self::checkout(dir).map(Some),
+            (None, Some(url)) => Ok(Some(Self::Repository(url.clone()))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The checkout that this program was built from, or else this program's version.
+    pub fn default_one() -> Result<Self, Failure> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        match std::fs::canonicalize(dir) {
+            Ok(dir) if is_checkout(&dir) => Ok(Self::Checkout { dir, is_relative: false }),
+            _ => Ok(Self::Version(env!("CARGO_PKG_VERSION").into())),
+        }
+    }
+
+    /// Where a package takes a crate of Hotswap's from that it depends on.
+    pub fn of(dependency: &Dependency) -> Option<Self> {
+        if let Some(path) = &dependency.path {
+            // `<checkout>/engine/plugin`
+            let dir = path.as_std_path().ancestors().nth(2)?.to_owned();
+            return is_checkout(&dir).then_some(Self::Checkout { dir, is_relative: true });
+        }
+        match dependency.source.as_ref().and_then(|source| source.repr.strip_prefix("git+")) {
+            Some(url) => {
+                let url = url.split(['?', '#']).next().unwrap_or(url);
+                Some(Self::Repository(url.to_owned()))
+            }
+            None => Some(Self::Version(dependency.req.to_string().trim_start_matches('^').into())),
+        }
+    }
+
+    fn checkout(given: &Path) -> Result<Self, Failure> {
+        let dir = std::fs::canonicalize(given)
+            .map_err(|error| refuse(format!("--path {}: {error}", given.display())))?;
+        if !is_checkout(&dir) {
+            return Err(refuse(format!(
+                "--path {}: no checkout of Hotswap, since it has no engine/plugin/Cargo.toml",
+                given.display()
+            )));
+        }
+        Ok(Self::Checkout { dir, is_relative: given.is_relative() })
+    }
+
+    /// What a manifest in a directory says to depend on one of the crates.
+    pub fn dependency(&self, krate: &str, manifest_dir: &Path) -> Value {
+        match self {
+            Self::Checkout { dir, is_relative } => {
+                let dir = dir.join(directory_of(krate));
+                let relative =
+                    is_relative.then(|| pathdiff::diff_paths(&dir, manifest_dir)).flatten();
+                let dir = relative.unwrap_or(dir);
+                table([("path", dir.to_string_lossy().into_owned())])
+            }
+            Self::Repository(url) => table([("git", url.clone())]),
+            Self::Version(version) => version.clone().into(),
+        }
+    }
+}
+
+fn table<const N: usize>(entries: [(&str, String); N]) -> Value {
+    Value::InlineTable(entries.into_iter().collect::<InlineTable>())
+}
+
+/// Where a checkout has one of the crates.
+fn directory_of(krate: &str) -> &'static str {
+    if krate == "hotswap-engine" { "engine/core" } else { "engine/plugin" }
+}
+
+fn is_checkout(dir: &Path) -> bool {
+    dir.join(directory_of("hotswap-plugin")).join("Cargo.toml").is_file()
+}

@@ -1,0 +1,263 @@
+//! The project that a plugin, or Hotswap, is added to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{Metadata, MetadataCommand, Package};
+
+use super::draft::Draft;
+use super::manifest::Manifest;
+use super::origin::Origin;
+use super::refuse;
+use crate::failure::Failure;
+
+/// Keys that a new package takes over from its workspace where that has them.
+const INHERITED: [&str; 7] =
+    ["version", "edition", "rust-version", "license", "authors", "repository", "publish"];
+
+/// A workspace, or a package of its own.
+pub(super) struct Project {
+    metadata: Metadata,
+    root: PathBuf,
+    manifest: Manifest,
+}
+
+/// A package that has plugins, or gets them.
+pub(super) struct Host {
+    pub dir: PathBuf,
+}
+
+impl Project {
+    /// The project that a directory is in.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let mut command = MetadataCommand::new();
+        command.current_dir(dir).no_deps();
+        let metadata = command.exec().map_err(|error| {
+            refuse(format!(
+                "{}: {error}; `hotswap new DIR` makes a project of its own",
+                dir.display()
+            ))
+        })?;
+        let root = PathBuf::from(metadata.workspace_root.clone());
+        let path = root.join("Cargo.toml");
+        let text = fs::read_to_string(&path)
+            .map_err(|error| refuse(format!("{}: {error}", path.display())))?;
+        let manifest = Manifest::parse(&text, &path)?;
+        Ok(Self { metadata, root, manifest })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path as seen from the root.
+    pub fn shown<'a>(&self, path: &'a Path) -> &'a Path {
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+
+    /// The host that a new plugin is for: the named one, or the only one.
+    pub fn host(&self, named: Option<&str>) -> Result<Host, Failure> {
+        let hosts = self.metadata.packages.iter().filter(|it| lists_plugins(it));
+        let hosts: Vec<_> = hosts.collect();
+        let named_so = |host: &&&Package| named.is_none_or(|named| host.name.as_str() == named);
+        let mut chosen = hosts.iter().filter(named_so);
+        match (chosen.next(), chosen.next()) {
+            (Some(host), None) => Ok(Host::of(host)),
+            (None, _) if hosts.is_empty() => Err(refuse(
+                "no package here has a [package.metadata.hotswap] with a list of plugins: `hotswap init DIR` \
+                 makes the package in DIR a host, and `hotswap new DIR` a new project",
+            )),
+            (None, _) => Err(refuse(format!(
+                "no host is called `{}`; there is {}",
+                named.unwrap_or_default(),
+                names(&hosts)
+            ))),
+            (Some(_), Some(_)) => Err(refuse(format!(
+                "several packages are hosts: say which one with `--for`: {}",
+                names(&hosts)
+            ))),
+        }
+    }
+
+    /// The package in a directory, which becomes a host.
+    pub fn host_to_be(&self, dir: &Path) -> Result<Host, Failure> {
+        let dir = fs::canonicalize(dir)?;
+        let programs: Vec<_> = self.metadata.packages.iter().filter(|it| has_program(it)).collect();
+        let is_here = |package: &&&Package| {
+            package
+                .manifest_path
+                .parent()
+                .is_some_and(|of| fs::canonicalize(of).is_ok_and(|of| of == dir))
+        };
+        match programs.iter().find(is_here) {
+            Some(package) if lists_plugins(package) => Err(refuse(format!(
+                "`{}` is a host already: `hotswap new --plugin NAME` adds a plugin",
+                package.name
+            ))),
+            Some(package) => Ok(Host::of(package)),
+            None if programs.is_empty() => Err(refuse(
+                "no package here has a program that could be a host; `hotswap new DIR` makes a new project",
+            )),
+            None => Err(refuse(format!(
+                "{} is no package with a program: give the directory of one: {}",
+                dir.display(),
+                names(&programs)
+            ))),
+        }
+    }
+
+    /// An error if a package or directory has the plugin's name.
+    pub fn expect_new(&self, name: &str) -> Result<(), Failure> {
+        let is_same =
+            |package: &&Package| package.name.as_str().replace('-', "_") == name.replace('-', "_");
+        match self.metadata.packages.iter().find(is_same) {
+            Some(package) => Err(refuse(format!(
+                "the workspace has a package `{}` already, in {}",
+                package.name, package.manifest_path
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Where Hotswap's crates come from in this project; `None` if it does not have them yet.
+    pub fn origin(&self) -> Option<Origin> {
+        let packages = self.metadata.packages.iter();
+        let mut dependencies = packages.flat_map(|package| &package.dependencies);
+        let is_ours = |name: &str| name == "hotswap-plugin" || name == "hotswap-engine";
+        dependencies.find(|it| is_ours(&it.name)).and_then(Origin::of)
+    }
+
+    /// The directory of a new plugin, as seen from the root: beside other plugins, or where members lie.
+    pub fn dir_for_plugin(&self, name: &str) -> PathBuf {
+        let members = self.manifest.list(&["workspace", "members"]);
+        let globs: Vec<_> = members.iter().filter_map(|member| member.strip_suffix("/*")).collect();
+        let plugins = self.metadata.packages.iter().filter(|it| depends_on_plugin_api(it));
+        let dirs = plugins.filter_map(|it| it.manifest_path.parent()?.parent());
+        let dirs: Vec<_> = dirs.map(|dir| self.shown(dir.as_std_path())).collect();
+        let of_plugins = globs.iter().find(|glob| dirs.contains(&Path::new(glob)));
+        let parent = of_plugins.or(globs.first());
+        parent.map_or_else(PathBuf::new, PathBuf::from).join(name)
+    }
+
+    /// The manifest of a new plugin, in the style of the workspace.
+    pub fn plugin_manifest(&self, name: &str, dir: &Path, origin: &Origin) -> String {
+        let mut text = format!("[package]\nname = \"{name}\"\n");
+        for key in INHERITED {
+            if self.manifest.get(&["workspace", "package", key]).is_some() {
+                text += &format!("{key}.workspace = true\n");
+            } else if key == "version" {
+                text += "version = \"0.1.0\"\n";
+            } else if key == "edition" {
+                text += "edition = \"2024\"\n";
+            }
+        }
+        if self.manifest.get(&["workspace", "lints"]).is_some() {
+            text += "\n[lints]\nworkspace = true\n";
+        }
+        text += "\n[dependencies]\n";
+        if self.has_shared_dependencies() {
+            text += "hotswap-plugin.workspace = true\n";
+        } else {
+            let dependency = origin.dependency("hotswap-plugin", &self.root.join(dir));
+            text += &format!("hotswap-plugin = {dependency}\n");
+        }
+        text
+    }
+
+    /// Makes a directory a member of the workspace, unless a pattern covers it.
+    pub fn join(&self, draft: &mut Draft, dir: &Path) -> Result<(), Failure> {
+        let members = self.manifest.list(&["workspace", "members"]);
+        let parent = dir.parent().unwrap_or(Path::new(""));
+        let is_covered =
+            |member: &&str| member.strip_suffix("/*").is_some_and(|of| Path::new(of) == parent);
+        if members.iter().any(is_covered) {
+            return Ok(());
+        }
+        self.change(draft, &self.root, |manifest| {
+            manifest.push(&["workspace", "members"], &dir.to_string_lossy())
+        })
+    }
+
+    /// Names a plugin in the host's list.
+    pub fn list(&self, draft: &mut Draft, host: &Host, name: &str) -> Result<(), Failure> {
+        self.change(draft, &host.dir, |manifest| {
+            manifest.push(&["package", "metadata", "hotswap", "plugins"], name)
+        })
+    }
+
+    /// Puts a crate among the workspace's dependencies, if the workspace keeps such a list.
+    pub fn depend_by_workspace(
+        &self,
+        draft: &mut Draft,
+        krate: &str,
+        origin: &Origin,
+    ) -> Result<(), Failure> {
+        if !self.has_shared_dependencies() {
+            return Ok(());
+        }
+        let dependency = origin.dependency(krate, &self.root);
+        self.change(draft, &self.root, |manifest| {
+            manifest.set(&["workspace", "dependencies", krate], dependency)
+        })
+    }
+
+    /// Makes a package depend on a crate, unless it does already.
+    pub fn depend(
+        &self,
+        draft: &mut Draft,
+        host: &Host,
+        krate: &str,
+        origin: &Origin,
+    ) -> Result<(), Failure> {
+        self.depend_by_workspace(draft, krate, origin)?;
+        let dependency = origin.dependency(krate, &host.dir);
+        self.change(draft, &host.dir, |manifest| {
+            if self.has_shared_dependencies() {
+                manifest.inherit(&["dependencies", krate])
+            } else {
+                manifest.set(&["dependencies", krate], dependency)
+            }
+        })
+    }
+
+    fn has_shared_dependencies(&self) -> bool {
+        self.manifest.get(&["workspace", "dependencies"]).is_some()
+    }
+
+    fn change(
+        &self,
+        draft: &mut Draft,
+        dir: &Path,
+        edit: impl FnOnce(&mut Manifest) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let path = dir.join("Cargo.toml");
+        draft.change(&path, |text| {
+            let mut manifest = Manifest::parse(text, &path)?;
+            edit(&mut manifest)?;
+            Ok(manifest.to_string())
+        })
+    }
+}
+
+impl Host {
+    fn of(package: &Package) -> Self {
+        let dir = package.manifest_path.parent().map_or_else(PathBuf::new, |dir| dir.into());
+        Self { dir }
+    }
+}
+
+fn lists_plugins(package: &Package) -> bool {
+    package.metadata.get("hotswap").is_some_and(|table| table.get("plugins").is_some())
+}
+
+fn has_program(package: &Package) -> bool {
+    package.targets.iter().any(cargo_metadata::Target::is_bin)
+}
+
+fn depends_on_plugin_api(package: &Package) -> bool {
+    package.dependencies.iter().any(|dependency| dependency.name == "hotswap-plugin")
+}
+
+fn names(packages: &[&Package]) -> String {
+    packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,66 @@
+//! Where a host's plugins lie if nobody says it.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// How far above a program cargo's target directory is at most:
+/// `target/x86_64-unknown-linux-gnu/debug/examples/host`.
+const MAX_LEVELS: usize = 4;
+
+/// Where an engine takes its artifacts from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    pub plugin_dir: PathBuf,
+    pub store_dir: Option<PathBuf>,
+}
+
+impl Places {
+    /// Those of this program.
+    pub fn of_this_program() -> Self {
+        env::current_exe()
+            .map_or_else(|_| Self::beside(Path::new("")), |program| Self::of(&program))
+    }
+
+    /// For a program in cargo's target directory, where a console builds its host's plugins; for another
+    /// one, the directory `plugins` beside it.
+    fn of(program: &Path) -> Self {
+        let dirs = program.ancestors().skip(1).take(MAX_LEVELS);
+        // Cargo marks its target directory with this file.
+        let target = dirs.into_iter().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+        match (target, program.file_stem()) {
+            (Some(target), Some(name)) => Self {
+                plugin_dir: target.join("hotswap/plugins").join(name),
+                store_dir: Some(target.join("hotswap/store")),
+            },
+            _ => Self::beside(program.parent().unwrap_or(program)),
+        }
+    }
+
+    fn beside(dir: &Path) -> Self {
+        Self { plugin_dir: dir.join("plugins"), store_dir: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::Places;
+
+    #[test]
+    fn plugins_lie_where_a_console_builds_or_beside_the_program() {
+        let dir = tempfile::tempdir().expect("make a directory");
+        let program = dir.path().join("target/debug/game");
+        fs::create_dir_all(program.parent().expect("a directory")).expect("make a directory");
+        let beside = Places::of(&program);
+        assert_eq!(beside.plugin_dir, dir.path().join("target/debug/plugins"));
+        assert_eq!(beside.store_dir, None);
+
+        fs::write(dir.path().join("target/CACHEDIR.TAG"), "").expect("mark the directory");
+        let built = Places::of(&program);
+        assert_eq!(built.plugin_dir, dir.path().join("target/hotswap/plugins/game"));
+        assert_eq!(built.store_dir, Some(dir.path().join("target/hotswap/store")));
+    }
+}

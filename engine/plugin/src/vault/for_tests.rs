@@ -1,0 +1,365 @@
+//! A Vault in memory, for tests of functions that take one: no engine is there.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use super::{Carried, Vault, raw::CarryTable, raw::RawValue, raw::ValueCallback, to_result};
+use crate::{
+    BoundObject, Data, Error, InterfaceShape, Result, TypeSchema, Value,
+    abi::{Answer, VaultContext, VaultTable},
+    image::catch,
+    interface::raw::{Lease, RawObject},
+};
+
+/// Makes a Vault of its own.
+pub(super) fn vault() -> Vault {
+    let contents = Arc::new(Contents::default());
+    // SAFETY: the context is an owned reference to contents, which is what the table expects.
+    unsafe { Vault::from_raw(Arc::into_raw(contents).cast(), &TABLE) }
+}
+
+#[derive(Default)]
+struct Contents {
+    values: Mutex<BTreeMap<String, Arc<Entry>>>,
+    objects: Mutex<Vec<Arc<Object>>>,
+}
+
+/// A value. Its lock is held while a closure runs with it.
+struct Entry {
+    value: RawValue,
+    lock: RwLock<()>,
+}
+
+/// An object that is registered.
+struct Object {
+    name: String,
+    shape: InterfaceShape,
+    object: Owned,
+}
+
+/// Drops an object with itself.
+struct Owned(RawObject);
+
+// SAFETY: the value is `Shared`, which is `Send` and `Sync`, and whoever uses it holds the lock.
+unsafe impl Send for Entry {}
+// SAFETY: as above.
+unsafe impl Sync for Entry {}
+// SAFETY: `RawObject::new` takes only what is `Send` and `Sync`.
+unsafe impl Send for Object {}
+// SAFETY: as above.
+unsafe impl Sync for Object {}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // SAFETY: the value is dropped once, and nobody uses it any more. Its table lies in this program.
+        let _ = unsafe { ((*self.value.table).drop)(self.value.data) };
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: as for `Entry`.
+        let _ = unsafe { ((*self.0.table).drop)(self.0.data) };
+    }
+}
+
+thread_local! {
+    /// The values that closures on this thread run with.
+    static IN_USE: RefCell<Vec<*const Entry>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Marks a value as used by a closure on this thread.
+struct Use(*const Entry);
+
+impl Use {
+    fn of(entry: &Entry, key: &str) -> Result<Self> {
+        let entry = std::ptr::from_ref(entry);
+        IN_USE.with_borrow_mut(|used| {
+            if used.contains(&entry) {
+                let message = format!("`{key}` is being used by a closure on this thread");
+                return Err(Error::msg(message));
+            }
+            used.push(entry);
+            Ok(Self(entry))
+        })
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        IN_USE.with_borrow_mut(|used| used.retain(|entry| *entry != self.0));
+    }
+}
+
+impl Entry {
+    fn schema(&self) -> Result<TypeSchema> {
+        // SAFETY: the table lies in this program.
+        to_result(unsafe { ((*self.value.table).schema)() })
+    }
+
+    /// Refuses a value that is of another type than the expected one.
+    fn expect(&self, key: &str, fingerprint: u64, expected: &TypeSchema) -> Result<()> {
+        let found = self.schema()?;
+        if found.fingerprint() == fingerprint {
+            return Ok(());
+        }
+        let what = found.difference(expected).unwrap_or_else(|| "it differs".into());
+        Err(Error::msg(format_args!("`{key}` has another type: {what}")))
+    }
+}
+
+impl Contents {
+    fn values(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Entry>>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn objects(&self) -> MutexGuard<'_, Vec<Arc<Object>>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, key: &str) -> Option<Arc<Entry>> {
+        self.values().get(key).cloned()
+    }
+
+    /// Takes a value out or puts another one in, unless a closure on this thread runs with it.
+    fn expect_unused(&self, key: &str) -> Result<()> {
+        self.entry(key).map_or(Ok(()), |entry| Use::of(&entry, key).map(drop))
+    }
+
+    fn set(&self, key: &str, value: RawValue, replace: bool) -> Result<bool> {
+        let entry = Arc::new(Entry { value, lock: RwLock::new(()) });
+        self.expect_unused(key)?;
+        let displaced = {
+            let mut values = self.values();
+            if !replace && values.contains_key(key) {
+                return Ok(false);
+            }
+            values.insert(key.to_owned(), entry)
+        };
+        // An author's drop may use the Vault: the lock is released.
+        drop(displaced);
+        Ok(true)
+    }
+
+    fn with(&self, key: &str, callback: &mut ValueCallback) -> Result<bool> {
+        let Some(entry) = self.entry(key) else { return Ok(false) };
+        let expected = to_result((callback.schema)())?;
+        entry.expect(key, callback.fingerprint, &expected)?;
+        let _use = Use::of(&entry, key)?;
+        let run = || {
+            // SAFETY: the value is of the callback's type, and the lock keeps others from it.
+            unsafe { (callback.run)(callback.context, entry.value.data) };
+        };
+        if callback.write {
+            let _lock = entry.lock.write().unwrap_or_else(PoisonError::into_inner);
+            run();
+        } else {
+            let _lock = entry.lock.read().unwrap_or_else(PoisonError::into_inner);
+            run();
+        }
+        Ok(true)
+    }
+
+    /// No version came before, so a value that is there was set by the test.
+    fn carry(&self, key: &str, table: &CarryTable) -> Result<Carried> {
+        let Some(entry) = self.entry(key) else { return Ok(Carried::New) };
+        let expected = to_result((table.value.schema)())?;
+        entry.expect(key, expected.fingerprint(), &expected)?;
+        Ok(Carried::Kept)
+    }
+
+    fn remove(&self, key: &str) -> Result<bool> {
+        self.expect_unused(key)?;
+        let removed = self.values().remove(key);
+        Ok(removed.is_some())
+    }
+
+    fn register(&self, name: &str, object: RawObject, replace: bool) -> Result<()> {
+        let object = Owned(object);
+        // SAFETY: the table lies in this program.
+        let shape = to_result(unsafe { ((*object.0.table).shape)() })?;
+        let new = Arc::new(Object { name: name.to_owned(), shape, object });
+        let mut objects = self.objects();
+        let is_same = |old: &Arc<Object>| old.name == new.name && old.shape.name == new.shape.name;
+        let Some(place) = objects.iter().position(is_same) else {
+            objects.push(new);
+            return Ok(());
+        };
+        if !replace {
+            let interface = &new.shape.name;
+            let message = format!("an object of `{interface}` is registered as `{name}` already");
+            return Err(Error::msg(message));
+        }
+        let displaced = std::mem::replace(&mut objects[place], new);
+        drop(objects);
+        drop(displaced);
+        Ok(())
+    }
+
+    fn unregister(&self, interface: &str, name: &str) -> bool {
+        let mut objects = self.objects();
+        let is_it = |it: &Arc<Object>| it.name == name && it.shape.name == interface;
+        let removed = objects.iter().position(is_it).map(|place| objects.remove(place));
+        drop(objects);
+        removed.is_some()
+    }
+
+    fn find(&self, shape: &InterfaceShape, name: &str) -> Result<Option<BoundObject>> {
+        let is_it = |it: &&Arc<Object>| it.name == name && it.shape.name == shape.name;
+        let Some(found) = self.objects().iter().find(is_it).cloned() else { return Ok(None) };
+        if let Some(what) = found.shape.difference(shape) {
+            return Err(Error::msg(format_args!("the object `{name}`: {what}")));
+        }
+        let object = RawObject { data: found.object.0.data, table: found.object.0.table };
+        // SAFETY: the lease is a reference to the object, which lives as long.
+        Ok(Some(unsafe {
+            let lease = Lease::new(Arc::into_raw(found).cast(), retain_object, release_object);
+            BoundObject::new(object, lease)
+        }))
+    }
+
+    fn names(&self, interface: &str) -> Vec<String> {
+        let objects = self.objects();
+        let of_interface = objects.iter().filter(|it| it.shape.name == interface);
+        let mut names: Vec<_> = of_interface.map(|it| it.name.clone()).collect();
+        names.sort();
+        names
+    }
+}
+
+unsafe extern "C" fn retain_object(object: *const ()) {
+    // SAFETY: the lease is a reference to an `Object`.
+    unsafe { Arc::increment_strong_count(object.cast::<Object>()) };
+}
+
+unsafe extern "C" fn release_object(object: *const ()) {
+    // SAFETY: as above; each lease releases its own reference once.
+    unsafe { Arc::decrement_strong_count(object.cast::<Object>()) };
+}
+
+static TABLE: VaultTable = VaultTable {
+    retain,
+    release,
+    bag_set,
+    bag_with,
+    bag_carry,
+    bag_remove,
+    bag_keys,
+    live_call,
+    live_renew,
+    register,
+    unregister,
+    find,
+    names,
+};
+
+unsafe extern "C" fn retain(context: VaultContext) {
+    // SAFETY: a context is a reference that `vault` made.
+    unsafe { Arc::increment_strong_count(context.cast::<Contents>()) };
+}
+
+unsafe extern "C" fn release(context: VaultContext) {
+    // SAFETY: a context is a reference that `vault` made; each handle releases it once.
+    unsafe { Arc::decrement_strong_count(context.cast::<Contents>()) };
+}
+
+/// Runs `f` with the contents.
+///
+/// # Safety
+/// The context is one that `vault` made and that was not released.
+unsafe fn enter<T>(context: VaultContext, f: impl FnOnce(&Contents) -> Result<T>) -> Answer<T> {
+    // SAFETY: the caller's promise.
+    let contents = unsafe { &*context.cast::<Contents>() };
+    catch(|| Answer::from_result(f(contents)))
+}
+
+unsafe extern "C" fn bag_set(
+    context: VaultContext,
+    key: &str,
+    value: RawValue,
+    replace: bool,
+) -> Answer<bool> {
+    // SAFETY: the caller passes its own context; so below.
+    unsafe { enter(context, |contents| contents.set(key, value, replace)) }
+}
+
+unsafe extern "C" fn bag_with(
+    context: VaultContext,
+    key: &str,
+    callback: &mut ValueCallback,
+) -> Answer<bool> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |contents| contents.with(key, callback)) }
+}
+
+unsafe extern "C" fn bag_carry(
+    context: VaultContext,
+    key: &str,
+    table: &'static CarryTable,
+) -> Answer<Carried> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |contents| contents.carry(key, table)) }
+}
+
+unsafe extern "C" fn bag_remove(context: VaultContext, key: &str) -> Answer<bool> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |contents| contents.remove(key)) }
+}
+
+unsafe extern "C" fn bag_keys(context: VaultContext) -> Answer<Vec<String>> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |contents| Ok(contents.values().keys().cloned().collect())) }
+}
+
+/// Live functions belong to a generation of an engine's.
+const NOTHING_LIVE: &str = "a Vault for tests has no live functions and types: to call them, load the plugin \
+                            with `hotswap_engine::Engine::builder_static`";
+
+unsafe extern "C" fn live_call(
+    _: VaultContext,
+    _: &str,
+    _: *const Value,
+    _: usize,
+) -> Answer<Value> {
+    Answer::Err(Error::msg(NOTHING_LIVE))
+}
+
+unsafe extern "C" fn live_renew(_: VaultContext, _: &Data) -> Answer<Data> {
+    Answer::Err(Error::msg(NOTHING_LIVE))
+}
+
+unsafe extern "C" fn register(
+    context: VaultContext,
+    name: &str,
+    object: RawObject,
+    replace: bool,
+) -> Answer<()> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |contents| contents.register(name, object, replace)) }
+}
+
+unsafe extern "C" fn unregister(
+    context: VaultContext,
+    interface: &str,
+    name: &str,
+) -> Answer<bool> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |contents| Ok(contents.unregister(interface, name))) }
+}
+
+unsafe extern "C" fn find(
+    context: VaultContext,
+    shape: &InterfaceShape,
+    name: &str,
+) -> Answer<Option<BoundObject>> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |contents| contents.find(shape, name)) }
+}
+
+unsafe extern "C" fn names(context: VaultContext, interface: &str) -> Answer<Vec<String>> {
+    // SAFETY: see `bag_set`.
+    unsafe { enter(context, |contents| Ok(contents.names(interface))) }
+}

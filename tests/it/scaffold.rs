@@ -1,0 +1,257 @@
+//! What `hotswap new` and `hotswap init` write: it compiles, is tested, runs and reloads.
+
+use std::{fs, process::Command};
+
+use insta::assert_snapshot;
+use serde_json::json;
+
+use crate::support::{Process, Project, cargo, repository, succeed};
+
+impl Project {
+    /// `hotswap`, to be run in a directory of the project; cargo takes what is there already.
+    fn hotswap_in(&self, dir: &str, args: &[&str]) -> Command {
+        let mut command = self.command("hotswap");
+        command.current_dir(self.root().join(dir)).env("CARGO_NET_OFFLINE", "true").args(args);
+        command
+    }
+
+    /// Runs the project's tests: they pass, and the compiler warns of nothing.
+    fn passes_its_tests_in(&self, dir: &str) {
+        let mut command = cargo();
+        command.current_dir(self.root().join(dir)).args(["test", "--workspace", "--offline"]);
+        command.env("CARGO_TARGET_DIR", self.target_dir());
+        let output = command.output().expect("run cargo");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("warning:"), "{said}");
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.root().join(file)).expect("read a file")
+    }
+}
+
+/// The argument that names the repository.
+fn checkout() -> String {
+    repository().display().to_string()
+}
+
+#[test]
+fn a_new_project_passes_its_test_and_serves_what_is_edited() {
+    let project = Project::empty();
+    let answer =
+        Process::start(project.hotswap_in(".", &["new", "demo", "--path", &checkout()])).finish();
+    assert_eq!(answer.stdout.lines().last(), Some("next: cd demo && hotswap-console ./host"));
+    project.lock_as_the_repository("demo");
+    project.passes_its_tests_in("demo");
+
+    // What takes long is done before an event is waited for.
+    let plugins = project.root().join("artifacts").display().to_string();
+    succeed(project.hotswap_in("demo", &["build", "plugins/greeter", &plugins]));
+    let mut run = Process::start(project.hotswap_in("demo", &["run", "--json", "./host"]));
+    run.wait_for_text("Hello, Ada!");
+    project.edit("demo/plugins/greeter/src/lib.rs", "Hello, {name}", "Hello again, {name}");
+    run.wait_for_text("Hello again, Ada!");
+
+    // A further plugin is taken up while the program runs.
+    let second = project.hotswap_in("demo", &["new", "--plugin", "tower-defence", "--json"]);
+    let answer = Process::start(second).finish().json();
+    assert_eq!(
+        (&answer["new"], &answer["changed"], &answer["written"]),
+        (
+            &json!(["plugins/tower-defence/Cargo.toml", "plugins/tower-defence/src/lib.rs"]),
+            &json!(["host/Cargo.toml"]),
+            &json!(true)
+        )
+    );
+    run.wait_for_json("the new plugin", |it| {
+        it["event"] == "version_changed"
+            && it["plugin"] == "tower-defence"
+            && it["state"] == "active"
+    });
+    let greeting = project.place().json(&["invoke", "tower-defence", "greet", "Bob"]);
+    assert_eq!(greeting["value"], "Hello, Bob!");
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let project = Project::empty();
+    project.write("demo/host/Cargo.toml", "mine");
+    let again = project.hotswap_in(".", &["new", "demo", "--path", &checkout(), "--json"]);
+    let answer = Process::start(again).finish();
+    assert_eq!(answer.code, Some(1));
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    let root = fs::canonicalize(project.root()).unwrap();
+    let message = message.replace(&root.display().to_string(), "ROOT");
+    assert_snapshot!(message, @"these files exist already, and nothing is overwritten: ROOT/demo/host/Cargo.toml; remove them, or choose another name");
+    assert_eq!(project.read("demo/host/Cargo.toml"), "mine");
+    assert!(!project.root().join("demo/Cargo.toml").exists());
+
+    for (name, why) in
+        [("-x", "unexpected argument"), ("1st", "begins with a letter"), ("fn", "taken")]
+    {
+        let answer = Process::start(project.hotswap_in(".", &["new", name])).finish();
+        assert!(answer.stderr.contains(why), "{answer:?}");
+    }
+    let answer = Process::start(project.hotswap_in(".", &["new", "x", "--path", "demo"])).finish();
+    assert_snapshot!(answer.stderr, @"hotswap: --path demo: no checkout of Hotswap, since it has no engine/plugin/Cargo.toml");
+}
+
+#[test]
+fn a_workspace_with_a_style_of_its_own_keeps_it() {
+    let project = Project::empty();
+    project.write(
+        "Cargo.toml",
+        "# Ours.\n[workspace]\nresolver = \"3\"\nmembers = [\n    \"crates/app\", # the program\n]\n\n\
+         [workspace.package]\nedition = \"2024\"\nlicense = \"MIT\"\n\n[workspace.lints.rust]\n\
+         unsafe_code = \"warn\"\n\n[workspace.dependencies]\nlog = \"0.4\"\n",
+    );
+    project.write(
+        "crates/app/Cargo.toml",
+        "[package]\nname = \"app\"\nversion = \"1.0.0\"\nedition.workspace = true\n\n[dependencies]\n",
+    );
+    project.write("crates/app/src/main.rs", "fn main() {}\n");
+    let init = ["init", "crates/app", "--plugin", "rules", "--path", &checkout()];
+
+    let answer = Process::start(project.hotswap_in(".", &[&init[..], &["--dry-run"]].concat()));
+    let root = fs::canonicalize(project.root()).unwrap();
+    let shown = answer.finish().stdout.replace(&root.display().to_string(), "ROOT");
+    assert_snapshot!(shown.replace(&checkout(), "CHECKOUT"), @r#"
+    new      ROOT/rules/Cargo.toml
+    new      ROOT/rules/src/lib.rs
+    changed  ROOT/Cargo.toml
+    @@ -4,4 +4,5 @@
+     members = [
+         "crates/app", # the program
+    +    "rules",
+     ]
+     
+    @@ -15,2 +16,4 @@
+     [workspace.dependencies]
+     log = "0.4"
+    +hotswap-plugin = { path = "CHECKOUT/engine/plugin" }
+    +hotswap-engine = { path = "CHECKOUT/engine/core" }
+    changed  ROOT/crates/app/Cargo.toml
+    @@ -4,3 +4,7 @@
+     edition.workspace = true
+     
+    +[package.metadata.hotswap]
+    +plugins = ["rules"]
+    +
+     [dependencies]
+    +hotswap-engine.workspace = true
+    nothing was written
+    "#);
+    assert!(!project.root().join("rules").exists());
+
+    succeed(project.hotswap_in(".", &init));
+    project.passes_its_tests_in(".");
+    let out = project.root().join("artifacts").display().to_string();
+    succeed(project.hotswap_in(".", &["build", "rules", &out]));
+    assert_snapshot!(project.read("rules/Cargo.toml"), @r#"
+    [package]
+    name = "rules"
+    version = "0.1.0"
+    edition.workspace = true
+    license.workspace = true
+
+    [lints]
+    workspace = true
+
+    [dependencies]
+    hotswap-plugin.workspace = true
+    "#);
+    // The second plugin takes over where the first one's crates come from.
+    succeed(project.hotswap_in(".", &["new", "--plugin", "more"]));
+    assert!(project.read("crates/app/Cargo.toml").contains("plugins = [\"rules\", \"more\"]"));
+}
+
+#[test]
+fn the_macros_find_the_crate_under_another_name() {
+    let project = Project::empty();
+    let (plugin, name) = (repository().join("engine/plugin"), "facade");
+    project.write(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"facade\", \"behind\", \"renamed\"]\n",
+    );
+    project.write(
+        "facade/Cargo.toml",
+        &format!(
+            "[package]\nname = \"{name}\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n[dependencies]\n\
+             hotswap-plugin = {{ path = {plugin:?} }}\n"
+        ),
+    );
+    project.write("facade/src/lib.rs", "pub use hotswap_plugin;\n");
+    let manifest = |name: &str, dependency: &str| {
+        format!(
+            "[package]\nname = \"{name}\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n[dependencies]\n\
+             serde = \"1\"\n{dependency}\n"
+        )
+    };
+    project.write("behind/Cargo.toml", &manifest("behind", "facade = { path = \"../facade\" }"));
+    project.write("behind/src/lib.rs", &all_macros("facade::hotswap_plugin"));
+    let renamed = format!("hp = {{ package = \"hotswap-plugin\", path = {plugin:?} }}");
+    project.write("renamed/Cargo.toml", &manifest("renamed", &renamed));
+    project.write("renamed/src/lib.rs", &all_macros("hp"));
+
+    let out = project.root().join("artifacts");
+    for name in ["behind", "renamed"] {
+        succeed(project.hotswap_in(".", &["build", name, &out.display().to_string()]));
+        let artifact = out.join(format!("{name}.so")).display().to_string();
+        let inspected = project.place().json(&["inspect", "--open", &artifact]);
+        let functions = inspected["contents"]["functions"].as_array().unwrap();
+        let names: Vec<_> = functions.iter().map(|it| it["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["live_fire", "move_to"]);
+        assert_eq!(inspected["contents"]["live_types"][0]["name"], "LiveFire");
+    }
+}
+
+/// A plugin that uses each macro, and reaches `hotswap_plugin` by a path.
+fn all_macros(path: &str) -> String {
+    format!(
+        r#"use {path}::prelude::*;
+
+#[derive(Default)]
+struct It;
+
+#[plugin(crate = {path})]
+impl Plugin for It {{}}
+
+#[derive(Shared, serde::Serialize, serde::Deserialize, JsonSchema)]
+#[shared(crate = {path})]
+pub struct Point {{
+    x: u32,
+}}
+
+#[interface(crate = "{path}")]
+pub trait Shelf {{
+    fn get(&self, key: &str) -> Option<Point>;
+}}
+
+#[derive(Imports)]
+#[import(crate = {path})]
+pub struct Parts {{
+    #[import("shelf")]
+    pub shelf: Option<Leased<dyn Shelf>>,
+}}
+
+#[invoke(crate = {path})]
+fn move_to(point: Point) -> u32 {{
+    point.x
+}}
+
+#[live(prefix = "live_", crate = {path})]
+mod jobs {{
+    use {path}::prelude::*;
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    pub struct LiveFire {{
+        rounds: u32,
+    }}
+
+    pub fn live_fire(fire: LiveFire) -> u32 {{
+        fire.rounds
+    }}
+}}
+"#
+    )
+}
