@@ -4,8 +4,8 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Error, FnArg, Ident, ItemTrait, Pat, PatType, Receiver, Result, ReturnType, TraitItem,
-    TraitItemFn, Type, spanned::Spanned,
+    Error, FnArg, Ident, ItemTrait, Pat, PatType, Receiver, ReceiverKind, Result, ReturnType,
+    Safety, TraitItem, TraitItemFn, Type, spanned::Spanned,
 };
 
 use crate::{
@@ -96,7 +96,7 @@ impl Method {
         if let Some(token) = &signature.asyncness {
             return Err(Error::new(token.span(), "a method of an interface cannot be async yet"));
         }
-        if let Some(token) = &signature.unsafety {
+        if let Safety::Unsafe(token) = &signature.safety {
             let message =
                 "a method of an interface cannot be unsafe: its caller does not know its contract";
             return Err(Error::new(token.span(), message));
@@ -260,7 +260,6 @@ impl Param {
 
 /// Whether a receiver is `&self`, without a named lifetime.
 fn is_plain(receiver: &Receiver) -> bool {
-    let lifetime = receiver.reference.as_ref().map(|(_, lifetime)| lifetime);
-    lifetime.is_some_and(|lifetime| lifetime.as_ref().is_none_or(|it| it.ident == "_"))
-        && receiver.mutability.is_none()
+    let ReceiverKind::Reference(_, lifetime, None) = &receiver.kind else { return false };
+    lifetime.as_ref().is_none_or(|lifetime| lifetime.ident == "_")
 }

@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
     Attribute, Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat,
-    PathArguments, Result, ReturnType, Type, spanned::Spanned,
+    PathArguments, Result, ReturnType, Safety, Type, spanned::Spanned,
 };
 
 use crate::{no_arguments, once_in_a_crate};
@@ -53,7 +53,7 @@ impl Invoke {
             let message = "a function that is called by name cannot be generic";
             return Err(Error::new(signature.generics.span(), message));
         }
-        if let Some(token) = &signature.unsafety {
+        if let Safety::Unsafe(token) = &signature.safety {
             let message = "a function that is called by name cannot be unsafe: its caller does not know its contract";
             return Err(Error::new(token.span(), message));
         }

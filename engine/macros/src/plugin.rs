@@ -14,7 +14,7 @@ pub struct Plugin {
 impl Plugin {
     pub fn parse(args: TokenStream, item: ItemImpl) -> Result<Self> {
         no_arguments(&args, "plugin")?;
-        let is_plugin = item.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
+        let is_plugin = item.trait_.as_ref().and_then(|(path, _)| path.segments.last());
         if is_plugin.is_none_or(|segment| segment.ident != "Plugin") {
             return Err(Error::new(
                 item.self_ty.span(),
