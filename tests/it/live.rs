@@ -117,6 +117,33 @@ fn live_things_are_found_by_attribute_and_by_prefix() {
 }
 
 #[test]
+fn a_live_type_may_have_its_json_schema_from_anywhere() {
+    let host = Host::with(&["own-schemas"]);
+    let live = host.engine.live_snapshot();
+    let names: Vec<_> = live.types.iter().map(|live| live.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "Above",
+            "ByHand",
+            "DeriveAbove",
+            "DeriveBelow",
+            "DeriveUnseen",
+            "LiveBelow",
+            "LiveByHand",
+            "LiveConditional",
+            "LiveDerived",
+            "LiveNotByHand",
+            "LiveOutOfSight",
+            "LivePath",
+        ]
+    );
+    for live in &live.types {
+        assert_eq!(live.schema["description"], "its own", "{}", live.name);
+    }
+}
+
+#[test]
 fn a_plugin_calls_live_functions_too() {
     let host = Host::with(&["lives"]);
     let lives = host.engine.plugin("lives").unwrap();

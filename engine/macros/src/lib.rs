@@ -96,11 +96,16 @@ pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// A function has the form that [`invoke`](macro@invoke) asks for. Only one plugin of a generation can
 /// have a live function of that name. A type implements `serde::Serialize` and `serde::Deserialize`;
-/// `schemars::JsonSchema` is derived if the author does not derive it.
+/// `schemars::JsonSchema` is derived if the type does not have it.
 ///
 /// On a module, `#[live]` makes all functions and types in it live whose names begin with `live_`, so
 /// no list has to be kept. Case and underscores do not count: `LiveJob` begins with `live_`.
-/// `#[live(prefix = "job_")]` chooses another prefix.
+/// `#[live(prefix = "job_")]` chooses another prefix. Modules in the module are marked by themselves.
+/// `hotswap build -v` tells what is named as if it were live, and is not.
+///
+/// A type's own `JsonSchema` is seen where it is derived below `#[live]`, and, in a marked module, where it
+/// is derived anywhere or implemented by hand. Where it is not seen, `#[live(own_schema)]` on the type says
+/// so: above `#[live]` on a type in no marked module, in another module, or in a macro.
 #[proc_macro_attribute]
 pub fn live(args: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::Item);

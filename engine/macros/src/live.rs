@@ -4,12 +4,12 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
-    Attribute, Error, Generics, Ident, Item, ItemMod, LitStr, Path, Result, Token, parse_quote,
-    punctuated::Punctuated, spanned::Spanned,
+    Attribute, Error, Generics, Ident, Item, ItemImpl, ItemMod, LitStr, Meta, Path, Result, Token,
+    Type, parse_quote, punctuated::Punctuated, spanned::Spanned,
 };
 
 use crate::{
-    invoke::{Invoke, doc},
+    invoke::{Invoke, bare, doc},
     no_arguments, once_in_a_crate,
 };
 
@@ -24,24 +24,18 @@ const PREFIX_ENV: &str = "HOTSWAP_LIVE_PREFIX";
 pub fn expand(args: TokenStream, item: Item) -> Result<TokenStream> {
     match item {
         Item::Mod(module) => expand_module(&args, module),
-        item => {
+        Item::Fn(function) => {
             no_arguments(&args, "live")?;
-            expand_item(item)
+            Ok(Invoke::live(function)?.expand())
         }
-    }
-}
-
-fn expand_item(item: Item) -> Result<TokenStream> {
-    match item {
-        Item::Fn(function) => Ok(Invoke::live(function)?.expand()),
         Item::Struct(item) => {
             let live = live_type(&item.ident, &item.generics, &item.attrs)?;
-            let schema = schema_derive(&item.attrs);
+            let schema = schema_derive(args, &item.attrs)?;
             Ok(quote!(#schema #item #live))
         }
         Item::Enum(item) => {
             let live = live_type(&item.ident, &item.generics, &item.attrs)?;
-            let schema = schema_derive(&item.attrs);
+            let schema = schema_derive(args, &item.attrs)?;
             Ok(quote!(#schema #item #live))
         }
         other => Err(Error::new(
@@ -62,19 +56,82 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
         ));
     };
     let is_live = |name: &Ident| plain(&name.to_string()).starts_with(&plain(&prefix));
+    let own_schemas = own_schemas(items);
     for item in items {
-        let attributes = match item {
-            Item::Fn(item) if is_live(&item.sig.ident) => &mut item.attrs,
-            Item::Struct(item) if is_live(&item.ident) => &mut item.attrs,
-            Item::Enum(item) if is_live(&item.ident) => &mut item.attrs,
-            _ => continue,
-        };
-        if !attributes.iter().any(|attribute| is_named(attribute.path(), "live")) {
-            // The path is said for the macro on the item, which does not see this one's arguments.
-            attributes.push(parse_quote!(#[::hotswap_plugin::live(crate = ::hotswap_plugin)]));
+        match item {
+            Item::Fn(item) => mark(is_live(&item.sig.ident), &[], &mut item.attrs),
+            Item::Struct(item) => {
+                mark(is_live(&item.ident), &schemas_of(&item.ident, &own_schemas), &mut item.attrs);
+            }
+            Item::Enum(item) => {
+                mark(is_live(&item.ident), &schemas_of(&item.ident, &own_schemas), &mut item.attrs);
+            }
+            _ => {}
         }
     }
-    Ok(quote!(#module))
+    // So cargo compiles anew what a host links when the variable changes. Builds of plugins tell the compiler
+    // otherwise, and are repeated without cargo.
+    Ok(quote! {
+        #[allow(unexpected_cfgs)]
+        const _: () = {
+            #[cfg(not(hotswap_cdylib))]
+            const _: ::core::option::Option<&str> = ::core::option_env!(#PREFIX_ENV);
+        };
+        #module
+    })
+}
+
+/// Marks an item `#[live]` before all its other attributes: what stands above would be expanded before, and
+/// the item would not show what it derives. `schemas` are the conditions of its own `JsonSchema`s.
+fn mark(is_live: bool, schemas: &[TokenStream], attributes: &mut Vec<Attribute>) {
+    let marked = attributes.iter().position(|attribute| is_named(attribute.path(), "live"));
+    let mark: Attribute = match marked {
+        Some(place) => attributes.remove(place),
+        // Where the crate is, is said anew: the macro on the item does not see the module's arguments.
+        None if is_live => parse_quote!(#[::hotswap_plugin::live(crate = ::hotswap_plugin)]),
+        None => return,
+    };
+    let has_arguments = marked.is_some() && !matches!(mark.meta, Meta::Path(_));
+    if schemas.is_empty() || has_arguments {
+        attributes.insert(0, mark);
+        return;
+    }
+    attributes.splice(
+        0..0,
+        [
+            parse_quote!(#[cfg_attr(any(#(#schemas),*), ::hotswap_plugin::live(own_schema, crate = ::hotswap_plugin))]),
+            parse_quote!(#[cfg_attr(not(any(#(#schemas),*)), ::hotswap_plugin::live(crate = ::hotswap_plugin))]),
+        ],
+    );
+}
+
+/// The types for which a module implements `JsonSchema` by hand, each with the condition for that.
+fn own_schemas(items: &[Item]) -> Vec<(Ident, TokenStream)> {
+    let mut found = Vec::new();
+    for item in items {
+        match item {
+            Item::Impl(item) => found.extend(own_schema(item)),
+            Item::Mod(ItemMod { content: Some((_, items)), .. }) => {
+                found.extend(own_schemas(items))
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn own_schema(item: &ItemImpl) -> Option<(Ident, TokenStream)> {
+    let (implemented, _) = item.trait_.as_ref()?;
+    let Type::Path(path) = bare(&item.self_ty) else { return None };
+    let name = &path.path.segments.last()?.ident;
+    let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+    let conditions = conditions.filter_map(|cfg| cfg.parse_args::<TokenStream>().ok());
+    is_named(implemented, "JsonSchema").then(|| (name.clone(), quote!(all(#(#conditions),*))))
+}
+
+/// The conditions of a type's own implementations of `JsonSchema`.
+fn schemas_of(name: &Ident, all: &[(Ident, TokenStream)]) -> Vec<TokenStream> {
+    all.iter().filter(|(other, _)| other == name).map(|(_, condition)| condition.clone()).collect()
 }
 
 /// A name without what does not count when it is compared with the prefix.
@@ -103,19 +160,50 @@ fn prefix(args: &TokenStream) -> Result<String> {
     Ok(prefix)
 }
 
-/// Derives the JSON Schema, unless the author does.
-fn schema_derive(attributes: &[Attribute]) -> Option<TokenStream> {
-    let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
-    // A derive that cannot be parsed is an error of the compiler's.
-    let parse = Punctuated::<Path, Token![,]>::parse_terminated;
-    let mut derived = derives.filter_map(|derive| derive.parse_args_with(parse).ok()).flatten();
-    let has_it = derived.any(|path| is_named(&path, "JsonSchema"));
-    (!has_it).then(|| {
+/// Derives the JSON Schema, unless the author has it otherwise: by a derive below, by one above, of which
+/// only the crate that it is told is seen, or in a way that `#[live(own_schema)]` tells.
+fn schema_derive(args: TokenStream, attributes: &[Attribute]) -> Result<Option<TokenStream>> {
+    let is_told = is_told_own_schema(args)?;
+    let is_own = is_told || derives_schema(attributes) || tells_schema_crate(attributes);
+    Ok((!is_own).then(|| {
         quote! {
             #[derive(::hotswap_plugin::JsonSchema)]
             #[schemars(crate = "::hotswap_plugin::schemars")]
         }
-    })
+    }))
+}
+
+/// Reads the arguments of `#[live]` on a type.
+fn is_told_own_schema(args: TokenStream) -> Result<bool> {
+    let mut is_told = false;
+    let parser = syn::meta::parser(|meta| {
+        if !meta.path.is_ident("own_schema") {
+            return Err(meta.error(
+                "#[live] on a type takes only `own_schema`, where the type has a `JsonSchema` that the \
+                 attribute cannot see",
+            ));
+        }
+        is_told = true;
+        Ok(())
+    });
+    syn::parse::Parser::parse2(parser, args)?;
+    Ok(is_told)
+}
+
+fn derives_schema(attributes: &[Attribute]) -> bool {
+    let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
+    // A derive that cannot be parsed is an error of the compiler's.
+    let parse = Punctuated::<Path, Token![,]>::parse_terminated;
+    let mut derived = derives.filter_map(|derive| derive.parse_args_with(parse).ok()).flatten();
+    derived.any(|path| is_named(&path, "JsonSchema"))
+}
+
+/// Whether there is a `#[schemars(crate = "…")]`, which only somebody writes whose type derives `JsonSchema`.
+fn tells_schema_crate(attributes: &[Attribute]) -> bool {
+    let parse = Punctuated::<Meta, Token![,]>::parse_terminated;
+    let told = attributes.iter().filter(|attribute| attribute.path().is_ident("schemars"));
+    let mut told = told.filter_map(|told| told.parse_args_with(parse).ok()).flatten();
+    told.any(|meta| meta.path().is_ident("crate"))
 }
 
 /// Whether the last part of a path is `name`: `live`, `hotswap_plugin::live`.
@@ -195,7 +283,10 @@ mod tests {
                 }
             ),
         );
-        let module: ItemMod = syn::parse2(expanded.unwrap()).unwrap();
+        let file: syn::File = syn::parse2(expanded.unwrap()).unwrap();
+        let Some(Item::Mod(module)) = file.items.into_iter().next_back() else {
+            panic!("a module")
+        };
         for item in module.content.unwrap().1 {
             let Item::Fn(function) = item else { panic!("a function") };
             assert_eq!(function.attrs.len(), 1);

@@ -42,25 +42,3 @@ impl Places {
         Self { plugin_dir: dir.join("plugins"), store_dir: None }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::Places;
-
-    #[test]
-    fn plugins_lie_where_a_console_builds_or_beside_the_program() {
-        let dir = tempfile::tempdir().expect("make a directory");
-        let program = dir.path().join("target/debug/game");
-        fs::create_dir_all(program.parent().expect("a directory")).expect("make a directory");
-        let beside = Places::of(&program);
-        assert_eq!(beside.plugin_dir, dir.path().join("target/debug/plugins"));
-        assert_eq!(beside.store_dir, None);
-
-        fs::write(dir.path().join("target/CACHEDIR.TAG"), "").expect("mark the directory");
-        let built = Places::of(&program);
-        assert_eq!(built.plugin_dir, dir.path().join("target/hotswap/plugins/game"));
-        assert_eq!(built.store_dir, Some(dir.path().join("target/hotswap/store")));
-    }
-}

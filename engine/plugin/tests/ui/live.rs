@@ -12,4 +12,7 @@ mod jobs {}
 #[live]
 struct LiveGeneric<T>(T);
 
+#[live(prefix = "job_")]
+struct LiveOther;
+
 fn main() {}
