@@ -1,6 +1,11 @@
 //! Old versions are really freed, and never too early.
 
-use std::{fs, iter, sync::mpsc::channel, thread, time::Duration};
+use std::{
+    fs, iter,
+    sync::{atomic::Ordering, mpsc::channel},
+    thread,
+    time::Duration,
+};
 
 use hotswap_engine::{
     Events, LoadedPlugin, args, checkpoint,
@@ -35,6 +40,20 @@ fn each_version_has_statics_of_its_own() {
     host.reload();
     let second = host.engine.plugin("statics").unwrap();
     assert_eq!((count(&second), count(&first)), (1, 3));
+}
+
+#[test]
+fn a_static_of_a_crate_that_host_and_plugins_share_is_there_once_for_each() {
+    let host = Host::with(&["statics"]);
+    let visit = |plugin: &LoadedPlugin| plugin.invoke::<u32>("visit", args![]).unwrap();
+    let first = host.engine.plugin("statics").unwrap();
+    assert_eq!(types::VISITS.fetch_add(10, Ordering::Relaxed), 0);
+    assert_eq!((visit(&first), visit(&first)), (1, 2));
+    host.plugins.install("statics", 2);
+    host.reload();
+    assert_eq!(visit(&host.engine.plugin("statics").unwrap()), 1);
+    assert_eq!(visit(&first), 3);
+    assert_eq!(types::VISITS.load(Ordering::Relaxed), 10);
 }
 
 #[test]

@@ -12,9 +12,10 @@ use std::{
 };
 
 use hotswap_engine::{
-    args,
+    Generation, args,
     protocol::{Event, Outcome, VersionState},
 };
+use sample_api::Animal;
 
 use crate::support::{self, Gate, Host, PluginDir, artifact, held_by};
 
@@ -69,6 +70,30 @@ fn nothing_changed_means_no_new_generation() {
     let report = host.reload();
     insta::assert_snapshot!(report, @"echo: unchanged");
     assert_eq!(report.generation, 1);
+}
+
+#[test]
+fn a_held_generation_has_its_own_code_and_the_newest_of_all_else() {
+    let host = Host::with(&["echo", "gives", "lives", "shares", "takes"]);
+    let old = host.engine.current();
+    for plugin in ["echo", "gives", "lives", "shares"] {
+        host.plugins.install(plugin, 2);
+    }
+    insta::assert_snapshot!(host.reload(), @"echo: ok, gives: ok, lives: ok, shares: ok, takes: rebound");
+
+    // What is called through it is what was loaded with it, by name and by imports.
+    let revision: u32 = old.plugin("echo").unwrap().invoke("revision", args![]).unwrap();
+    let taken = |generation: &Generation| -> (u32, Option<u32>) {
+        generation.plugin("takes").unwrap().invoke("taken", args![]).unwrap()
+    };
+    assert_eq!((revision, taken(&old).0, taken(&host.engine.current()).0), (1, 1, 2));
+
+    // What is of no generation is as it is now.
+    let vault = old.vault();
+    assert_eq!(vault.live().call("revision", args![]).unwrap().to::<u32>().unwrap(), 2);
+    assert_eq!(old.registered::<dyn Animal>().unwrap()[0].owner, "shares v2");
+    host.engine.vault().data_bag().set("later", 7_u32).unwrap();
+    assert_eq!(vault.data_bag().get::<u32>("later").unwrap(), Some(7));
 }
 
 #[test]

@@ -78,6 +78,31 @@ fn the_host_is_called_back_before_the_publish() {
 }
 
 #[test]
+fn a_reload_without_a_change_calls_nobody_back_and_does_not_count() {
+    let seen = Arc::new(AtomicU64::new(0));
+    let count = seen.clone();
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| {
+        builder.on_reload(move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(())
+        })
+    });
+    host.reload();
+    for _ in 0..2 {
+        let report = host.engine.reload_with("other data", |_, _| Err("it is not called")).unwrap();
+        assert_eq!((report.to_string().as_str(), report.generation), ("echo: unchanged", 1));
+    }
+    assert_eq!((seen.load(Ordering::Relaxed), host.engine.reload_count()), (1, 0));
+
+    // Nor does one that is undone.
+    host.plugins.install("echo", 2);
+    host.engine.reload_with((), refuse).unwrap_err();
+    assert_eq!(host.engine.reload_count(), 0);
+    host.reload();
+    assert_eq!(host.engine.reload_count(), 1);
+}
+
+#[test]
 fn a_callback_that_fails_or_panics_undoes_the_reload() {
     let host = Host::with(&["echo"]);
     host.plugins.install("echo", 2);
