@@ -338,14 +338,21 @@ impl<'a> Replay<'a> {
         inputs.map(|input| input.path.clone()).collect()
     }
 
-    /// Compiles these units again. `None` if a compiler fails: then a run of cargo reports why.
+    /// Makes a directory that stays, for the compiler calls of a build without cargo.
+    pub(crate) fn place_for_calls(&self) -> io::Result<PathBuf> {
+        Ok(tempfile::Builder::new().prefix("calls-").tempdir_in(&self.dir)?.keep())
+    }
+
+    /// Compiles these units again. Their compiler calls are written to the directory `calls`. `None` if a
+    /// compiler fails: then a run of cargo reports why.
     pub(crate) fn run(
         &mut self,
         outdated: Outdated,
+        calls: Option<&Path>,
         cancel: &Cancel,
     ) -> io::Result<Option<Relinked>> {
         let Outdated { units, seen } = outdated;
-        let Some(replayed) = run::run(&self.record, &units, &self.dir, cancel)? else {
+        let Some(replayed) = run::run(&self.record, &units, &self.dir, calls, cancel)? else {
             return Ok(None);
         };
         let linking = replayed.last().and_then(|root| root.linking);

@@ -168,9 +168,14 @@ impl<'a, 'b> Linking<'a, 'b> {
         let included = self.included.clone();
         match Replay::open(self.plugin, &target_dir, &self.common_command(), included) {
             Ok(replay) => Some(replay),
-            Err(_) if self.options.no_replay => None,
+            Err(_) if self.options.no_replay && !self.options.leave_temps => None,
             Err(reason) => {
-                self.say(format!("every build runs cargo, because {reason}"));
+                if !self.options.no_replay {
+                    self.say(format!("every build runs cargo, because {reason}"));
+                }
+                if self.options.leave_temps {
+                    self.say(format!("nothing is kept of this build, because {reason}"));
+                }
                 None
             }
         }
@@ -241,6 +246,9 @@ impl<'a, 'b> Linking<'a, 'b> {
                 }
             }
         }
+        if cargo_runs == 0 && replays == 0 && self.options.leave_temps {
+            self.say("nothing was compiled, so there is nothing to keep".to_owned());
+        }
         if cargo_runs == 0 {
             replay.diagnostics().into_iter().for_each(|diagnostic| self.show(diagnostic));
         }
@@ -251,8 +259,16 @@ impl<'a, 'b> Linking<'a, 'b> {
     fn replay(&mut self, replay: &mut Replay<'a>, outdated: Outdated) -> Result<bool, BuildError> {
         self.effect = BuildEffect::NewCode;
         let began = Instant::now();
-        let relinked = replay.run(outdated, self.cancel);
+        let calls = self.options.leave_temps.then(|| replay.place_for_calls()).transpose();
+        let calls = calls.unwrap_or_else(|error| {
+            self.say(format!("the compiler calls cannot be kept: {error}"));
+            None
+        });
+        let relinked = replay.run(outdated, calls.as_deref(), self.cancel);
         self.stop_where_cancelled()?;
+        if let Some(calls) = calls {
+            self.say(format!("the compiler calls of this build are in {}", calls.display()));
+        }
         let Ok(Some(relinked)) = relinked else { return Ok(false) };
         let linking = relinked.linking.unwrap_or_default();
         self.phases.push(("compile", began.elapsed().saturating_sub(linking)));
@@ -265,9 +281,12 @@ impl<'a, 'b> Linking<'a, 'b> {
         let began_at = Moment::now();
         let mut command = self.cargo_command();
         // If nothing can be noted, the next build runs cargo again.
-        let notes = replay
-            .as_ref()
-            .and_then(|replay| replay.note(&mut command, self.options.leave_temps).ok());
+        let notes =
+            replay.as_ref().map(|replay| replay.note(&mut command, self.options.leave_temps));
+        let notes = notes.transpose().unwrap_or_else(|error| {
+            self.say(format!("the compiler calls cannot be noted: {error}"));
+            None
+        });
         let plugin = self.plugin;
         let package = Package {
             name: &plugin.name,

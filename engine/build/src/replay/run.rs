@@ -32,11 +32,12 @@ pub(super) struct Replayed {
 }
 
 /// Compiles `units`, to a directory of its own below `dir` each. A unit must come after those that it
-/// depends on. `None` if one fails.
+/// depends on. `None` if one fails. What is called is written to the directory `calls`, a file a unit.
 pub(super) fn run(
     record: &Record,
     units: &[UnitId],
     dir: &Path,
+    calls: Option<&Path>,
     cancel: &Cancel,
 ) -> io::Result<Option<Vec<Replayed>>> {
     let board = Board::default();
@@ -44,7 +45,7 @@ pub(super) fn run(
         let mut compilers = Vec::new();
         for id in units {
             let Some(Unit { invocation, .. }) = record.units.get(id) else { return Ok(None) };
-            let job = Job { id, invocation, record, units, dir, board: &board };
+            let job = Job { id, invocation, record, units, dir, calls, board: &board };
             let compiler = thread::Builder::new().name(format!("rustc {id}"));
             compilers.push(compiler.spawn_scoped(scope, move || job.compile(cancel))?);
         }
@@ -110,6 +111,8 @@ struct Job<'a> {
     /// All units of this run.
     units: &'a [UnitId],
     dir: &'a Path,
+    /// Where compiler calls are written to, for the user to read.
+    calls: Option<&'a Path>,
     board: &'a Board,
 }
 
@@ -121,8 +124,12 @@ impl Job<'_> {
         }
         let place = place_of(self.dir, self.id);
         fs::create_dir_all(&place)?;
+        let command = self.command(&place);
+        if let Some(calls) = self.calls {
+            fs::write(calls.join(format!("{}.txt", self.id)), format!("{command:?}\n"))?;
+        }
         let began = Moment::now();
-        let mut running = Running::start(self.command(&place), cancel)?;
+        let mut running = Running::start(command, cancel)?;
         let linking = running.take_stdout().map(|stdout| thread::spawn(move || first_byte(stdout)));
         let heard = match running.take_stderr() {
             Some(stderr) => self.listen(stderr)?,

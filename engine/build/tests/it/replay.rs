@@ -126,6 +126,54 @@ fn contains(file: &Path, text: &str) -> bool {
 }
 
 #[test]
+fn what_is_left_of_a_build_is_told_whoever_compiles() {
+    let fixture = Fixture::new("leaves-temps");
+    let options = BuildOptions { leave_temps: true, ..BuildOptions::default() };
+    let said = |made: &Made, text: &str| {
+        let mut lines = made.messages.iter().filter_map(|message| match message {
+            BuildMessage::Output(line) => line.strip_prefix(text).map(str::to_owned),
+            _ => None,
+        });
+        lines.next().unwrap_or_else(|| panic!("{text}: {:?}", made.messages))
+    };
+    let files = |dir: &str| {
+        let names = fs::read_dir(dir).unwrap();
+        names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let by_cargo = |made: &Made| {
+        assert_eq!(made.maker(), Maker::Cargo);
+        let notes = said(made, "the notes of compiler calls are in ");
+        assert!(files(&notes).iter().any(|name| name.starts_with("leaves_temps")), "{notes}");
+        fs::remove_dir_all(notes).unwrap();
+    };
+    by_cargo(&fixture.build_with(&options));
+
+    fixture.write_own("own-2");
+    let replayed = fixture.build_with(&options);
+    assert_eq!(replayed.maker(), Maker::Replay);
+    let calls = said(&replayed, "the compiler calls of this build are in ");
+    let names = files(&calls);
+    assert!(names.len() == 1 && names[0].starts_with("leaves_temps"), "{names:?}");
+    let call = fs::read_to_string(Path::new(&calls).join(&names[0])).unwrap();
+    assert!(call.contains("--crate-name\" \"leaves_temps"), "{call}");
+    fs::remove_dir_all(calls).unwrap();
+
+    let nobody = fixture.build_with(&options);
+    assert_eq!(nobody.maker(), Maker::Nobody);
+    assert_eq!(said(&nobody, "nothing was compiled, so there is nothing to keep"), "");
+
+    fixture.write_own("own-3");
+    by_cargo(&fixture.build_with(&BuildOptions { no_replay: true, ..options.clone() }));
+    fixture.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"/usr/bin/env\"\n");
+    for no_replay in [false, true] {
+        let unnoted = fixture.build_with(&BuildOptions { no_replay, ..options.clone() });
+        assert_eq!(unnoted.maker(), Maker::Cargo);
+        let why = said(&unnoted, "nothing is kept of this build, because ");
+        assert!(why.ends_with("sets `build.rustc-wrapper`"), "{why}");
+    }
+}
+
+#[test]
 fn while_only_sources_change_cargo_is_not_needed() {
     let fixture = Fixture::new("only-sources");
     let first = fixture.build();
