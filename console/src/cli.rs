@@ -11,6 +11,8 @@
 //! |---|---|
 //! | `new`, `init` | `{"root", "new", "changed", "written", "advice", "next"}` |
 //! | `build` | `{"plugin", "build_id", "path", "stored", "source", "warnings", "effect", "phases"}` |
+//! | `build --cargo-build=false` | `{"plugin", "manifest", "source_dirs", "included", "declared": [{"kind", "name", "file", "line"}], "unread"}` |
+//! | `build --static-linking` | `{"name", "dir", "plugins", "live_prefix", "cargo_config"}` |
 //! | `hosts` | `[{"pid", "name", "socket", "plugin_dir", "staging_dir"}]` |
 //! | `status` | [`Snapshot`](hotswap_protocol::Snapshot): `{"host", "generation", "plugins": [{"name", "versions": [{"version", "state", "build_id", …}]}]}` |
 //! | `reload`, `rollback` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Process, Project};
+use crate::support::{Answer, Process, Project, cargo, succeed};
 
 fn event(run: &mut Process, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     run.wait_for_json(name, |value| value["event"] == name && wanted(value))
@@ -169,4 +169,148 @@ fn cargo_has_the_last_word_in_quiet_moments() {
     });
     assert_eq!(number(&project, "one"), 2);
     assert_eq!(project.place().json(&["status"])["replay_disagreements"], 1);
+}
+
+/// A host that gives a configuration, and a plugin that is nothing without it.
+#[test]
+fn what_a_host_loads_its_plugins_with_is_there_at_each_reload_that_is_asked_for() {
+    let project = Project::new(&["one"], &["one"]);
+    project.edit("app/src/main.rs", "engine.load(())", "engine.load(vec![\"configuration\"])");
+    project.edit(
+        "one/src/lib.rs",
+        "impl Plugin for It {}",
+        "impl Plugin for It {\n    fn on_load(&self, data: &Data) -> Result<()> {\n        \
+         assert_eq!(data.unwrap::<Vec<String>>().unwrap(), [\"configuration\"]);\n        \
+         Ok(())\n    }\n}",
+    );
+    let mut run = project.run(&["--no-watch"]);
+    event(&mut run, "connected", |_| true);
+    text(&mut run, "child=");
+    assert_eq!(number(&project, "one"), 1);
+
+    project.edit("one/src/lib.rs", "    1\n", "    10\n");
+    let host = project.place().json(&["status"])["host"].clone();
+    let mut build = project.command("hotswap");
+    build.args(["build", "--offline", "one", host["plugin_dir"].as_str().unwrap()]);
+    succeed(build);
+    let outcome = |args: &[&str]| project.place().json(args)["plugins"][0]["outcome"].clone();
+    assert_eq!(outcome(&["reload"]), "ok");
+    assert_eq!(number(&project, "one"), 10);
+    assert_eq!(outcome(&["rollback", "one@1"]), "ok");
+    assert_eq!(number(&project, "one"), 1);
+}
+
+/// `hotswap build` in the project's root; it succeeds.
+fn build(project: &Project, args: &[&str]) -> Answer {
+    let mut command = project.command("hotswap");
+    command.arg("build").args(args);
+    let answer = Process::start(command).finish();
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    answer
+}
+
+/// A live function in a marked module, one that is forgotten, and one that a test has.
+const LIVE: &str = "
+pub fn live_forgotten() {}
+
+#[live]
+mod jobs {
+    pub fn live_fire() -> u32 {
+        8
+    }
+    pub fn job_fire() -> u32 {
+        7
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    fn live_in_tests() {}
+}
+";
+
+#[test]
+fn what_is_named_as_if_it_were_live_is_told_by_a_build_that_tells_all() {
+    let project = Project::new(&["one"], &["one"]);
+    let source = fs::read_to_string(project.root().join("one/src/lib.rs")).unwrap();
+    project.write("one/src/lib.rs", &format!("{source}{LIVE}"));
+    let root = project.root().canonicalize().unwrap();
+    let root = root.to_str().unwrap();
+    let told = |args: &[&str]| {
+        let answer = build(&project, &[&["one", "out"], args].concat());
+        let stderr = answer.stderr.replace(root, "[root]");
+        let is_told = |line: &&str| {
+            ["fn ", "live ", "not ", "plugin "].iter().any(|kind| line.starts_with(kind))
+        };
+        stderr.lines().filter(is_told).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(told(&["-v", "--offline"]), @"
+    live fn    live_fire() -> u32
+    fn         number() -> u32
+    not live   live_forgotten  [root]/one/src/lib.rs:14: put #[live] on it, or on its module
+    ");
+    insta::assert_snapshot!(told(&["-v", "--offline", "--live-prefix", "job_"]), @"
+    live fn    job_fire() -> u32
+    fn         number() -> u32
+    ");
+    insta::assert_snapshot!(told(&["-v", "--cargo-build=false"]), @"
+    plugin     It  [root]/one/src/lib.rs:7
+    fn         number  [root]/one/src/lib.rs:10
+    live fn    live_fire  [root]/one/src/lib.rs:18
+    not live   live_forgotten  [root]/one/src/lib.rs:14: put #[live] on it, or on its module
+    ");
+    assert_eq!(told(&["--cargo-build=false"]), "");
+
+    let checked = build(&project, &["one", "out", "--cargo-build=false", "--json"]).json();
+    assert_eq!(checked["plugin"], "one");
+    assert_eq!(checked["manifest"], format!("{root}/one/Cargo.toml"));
+    let declared = checked["declared"].as_array().unwrap().iter();
+    let kinds: Vec<_> = declared.map(|it| (it["kind"].as_str(), it["name"].as_str())).collect();
+    let expected = [
+        ("plugin", "It"),
+        ("function", "number"),
+        ("not_live", "live_forgotten"),
+        ("live_function", "live_fire"),
+    ];
+    assert_eq!(kinds, expected.map(|(kind, name)| (Some(kind), Some(name))));
+}
+
+/// Prints the live functions of the plugins that are linked into it.
+const LINKED_HOST: &str = r#"fn main() {
+    let plugins = static_plugins::plugins();
+    let engine = hotswap_engine::Engine::builder_static(plugins).build().unwrap();
+    engine.load(()).unwrap();
+    for live in engine.live_snapshot().functions {
+        println!("{} of {}", live.function.name, live.plugin);
+    }
+}
+"#;
+
+#[test]
+fn a_live_prefix_counts_for_linked_plugins_too() {
+    let project = Project::new(&["one"], &["one"]);
+    let source = fs::read_to_string(project.root().join("one/src/lib.rs")).unwrap();
+    project.write("one/src/lib.rs", &format!("{source}{LIVE}"));
+    let link = ["--static-linking", "one", "app/static-plugins"];
+    build(&project, &link);
+    let manifest = fs::read_to_string(project.root().join("app/Cargo.toml")).unwrap();
+    let dependency = "[dependencies]\nstatic-plugins = { path = \"static-plugins\" }\n";
+    project.write("app/Cargo.toml", &manifest.replace("[dependencies]\n", dependency));
+    project.write("app/src/main.rs", LINKED_HOST);
+    let live = || {
+        let mut run = cargo();
+        run.args(["run", "--offline", "--package", "app", "--target-dir"]);
+        run.arg(project.target_dir()).current_dir(project.root()).env_remove("HOTSWAP_LIVE_PREFIX");
+        let output = run.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(live(), "live_fire of one\n");
+    let linked = build(&project, &[&link[..], &["-v", "--live-prefix", "job_"]].concat());
+    assert!(linked.stderr.contains("\nlive fn    job_fire  "), "{linked:?}");
+    assert!(linked.stderr.contains("\nprefix     job_  "), "{linked:?}");
+    assert_eq!(live(), "job_fire of one\n");
+    let linked = build(&project, &[&link[..], &["--json", "--live-prefix", "live_"]].concat());
+    assert_eq!(linked.json()["live_prefix"], "live_");
+    assert_eq!(live(), "live_fire of one\n");
 }

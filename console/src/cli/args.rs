@@ -173,11 +173,12 @@ pub struct BuildArguments {
     /// Leave out of these files in whose path this is found.
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
-    /// With `false`: check the package, and compile nothing.
+    /// With `false`: check the package, and compile nothing; `-v` and `--json` tell what its sources declare.
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub cargo_build: bool,
-    /// Make what begins so live in `#[live]` modules, instead of `live_`.
-    #[arg(long, value_name = "PREFIX", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Make what begins so live in `#[live]` modules, instead of `live_`; with `--static-linking`, write that to
+    /// the `.cargo/config.toml` of OUT_DIR's workspace.
+    #[arg(long, value_name = "PREFIX", value_parser = live_prefix)]
     pub live_prefix: Option<String>,
     /// Keep what is usually removed after the build, and say where it is.
     #[arg(long)]
@@ -185,7 +186,8 @@ pub struct BuildArguments {
     /// Tell with an error where in the program it arose.
     #[arg(long)]
     pub debug: bool,
-    /// Tell what was built: commit, functions and types, files, and how long each phase took.
+    /// Tell what was built: commit, functions and types, what is named as if it were live, files, and how
+    /// long each phase took.
     #[arg(long, short)]
     pub verbose: bool,
     /// Build nothing, but generate in OUT_DIR the crate through which a host links the plugin
@@ -201,6 +203,19 @@ pub struct BuildArguments {
     /// More flags for cargo.
     #[arg(last = true, value_name = "CARGO FLAGS")]
     pub cargo_flags: Vec<String>,
+}
+
+/// Refuses a live prefix that every name begins with, since case and underscores do not count, and one that
+/// no name begins with.
+fn live_prefix(text: &str) -> Result<String, String> {
+    let is_of_names = |letter: char| letter.is_alphanumeric() || letter == '_';
+    if text.chars().all(|letter| letter == '_') {
+        return Err("it has no letter, so every name begins with it".to_owned());
+    }
+    match text.chars().all(is_of_names) {
+        true => Ok(text.to_owned()),
+        false => Err("no name begins with it".to_owned()),
+    }
 }
 
 /// Arguments of `hotswap run`.

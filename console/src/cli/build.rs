@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hotswap_build::{
-    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, PluginPackage,
-    build_plugin, link_statically, unlink_statically,
+    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, DeclarationKind,
+    Declarations, LivePrefix, PluginPackage, StaticLinks, UnreadFile, build_plugin,
+    link_statically_with, unlink_statically,
 };
 use hotswap_protocol::{ErrorKind, PhaseTiming, Source, WireError};
 use serde::Serialize;
@@ -22,6 +23,9 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
     if arguments.static_linking {
         return link(&arguments);
     }
+    if !arguments.cargo_build {
+        return check(&arguments);
+    }
     let arguments = Arc::new(arguments);
     let cancel = Cancel::default();
     let mut termination = Termination::listen()?;
@@ -36,19 +40,86 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
     let built = built.map_err(|error| {
         WireError::new(ErrorKind::Internal, format!("the build panicked: {error}"))
     })?;
-    if let Err(error) = &built
-        && arguments.debug
-    {
-        writeln!(io::stderr(), "it arose here:\n{}", error.backtrace())?;
-    }
-    let Some((built, path)) = built? else { return Ok(()) };
+    let (built, path, declared) = traced(&arguments, built)?;
     if arguments.verbose {
         tell(&built, &path).await?;
+        tell_not_live(&declared)?;
     }
     if arguments.output.json {
         return Ok(print_json(&BuiltLine::of(&built, &path))?);
     }
     Ok(writeln!(io::stdout(), "{}", path.display())?)
+}
+
+/// Tells where an error arose, if that was asked for.
+fn traced<T>(arguments: &BuildArguments, result: Result<T, BuildError>) -> Result<T, Failure> {
+    if let Err(error) = &result
+        && arguments.debug
+    {
+        writeln!(io::stderr(), "it arose here:\n{}", error.backtrace())?;
+    }
+    Ok(result?)
+}
+
+/// Checks the package without compiling anything, and tells what there is to build.
+fn check(arguments: &BuildArguments) -> Result<(), Failure> {
+    let plugin = traced(arguments, open(arguments))?;
+    writeln!(io::stderr(), "`{}` can be built as a plugin", plugin.name)?;
+    if !arguments.verbose && !arguments.output.json {
+        return Ok(());
+    }
+    let declared = traced(arguments, plugin.declarations(arguments.live_prefix.as_deref()))?;
+    if arguments.verbose {
+        tell_package(&plugin, &declared)?;
+    }
+    if arguments.output.json {
+        let line = json!({
+            "plugin": plugin.name,
+            "manifest": plugin.manifest_path,
+            "source_dirs": plugin.source_dirs,
+            "included": plugin.included_files(),
+            "declared": declared.items,
+            "unread": declared.unread,
+        });
+        print_json(&line)?;
+    }
+    Ok(())
+}
+
+/// Tells what a package has, as its sources say.
+fn tell_package(plugin: &PluginPackage, declared: &Declarations) -> Result<(), Failure> {
+    let mut text = format!("package    {} {}\n", plugin.name, plugin.manifest_path.display());
+    for dir in &plugin.source_dirs {
+        text += &format!("sources    {}\n", dir.display());
+    }
+    for file in plugin.included_files() {
+        text += &format!("included   {}\n", file.display());
+    }
+    for item in declared.items.iter().filter(|item| item.kind != DeclarationKind::NotLive) {
+        let kind = match item.kind {
+            DeclarationKind::Plugin => "plugin",
+            DeclarationKind::Function => "fn",
+            DeclarationKind::LiveFunction => "live fn",
+            DeclarationKind::LiveType => "live type",
+            DeclarationKind::NotLive => "not live",
+        };
+        text += &format!("{kind:<10} {}  {}:{}\n", item.name, item.file.display(), item.line);
+    }
+    io::stderr().write_all(text.as_bytes())?;
+    tell_not_live(declared)
+}
+
+/// Tells what is named as if it were live, and is not.
+fn tell_not_live(declared: &Declarations) -> Result<(), Failure> {
+    let mut text = String::new();
+    for item in declared.items.iter().filter(|item| item.kind == DeclarationKind::NotLive) {
+        let (name, file, line) = (&item.name, item.file.display(), item.line);
+        text += &format!("not live   {name}  {file}:{line}: put #[live] on it, or on its module\n");
+    }
+    for UnreadFile { file, reason } in &declared.unread {
+        text += &format!("not read   {}: {reason}\n", file.display());
+    }
+    Ok(io::stderr().write_all(text.as_bytes())?)
 }
 
 /// Tells everything about what was built.
@@ -86,10 +157,24 @@ async fn tell(built: &Built, path: &Path) -> Result<(), Failure> {
 
 /// Generates the crate through which a host links the plugin, or removes the plugin from it.
 fn link(arguments: &BuildArguments) -> Result<(), Failure> {
-    let change = if arguments.clean { unlink_statically } else { link_statically };
-    let links = change(&arguments.plugin_dir, &arguments.out_dir)?;
+    let BuildArguments { plugin_dir, out_dir, live_prefix, .. } = arguments;
+    let changed = match arguments.clean {
+        true => unlink_statically(plugin_dir, out_dir),
+        false => link_statically_with(plugin_dir, out_dir, live_prefix.as_deref()),
+    };
+    let links = traced(arguments, changed)?;
+    if arguments.verbose {
+        tell_links(arguments, &links)?;
+    }
     if arguments.output.json {
-        let line = json!({ "name": links.name, "dir": links.dir, "plugins": links.plugins });
+        let prefix = links.live_prefix.as_ref();
+        let line = json!({
+            "name": links.name,
+            "dir": links.dir,
+            "plugins": links.plugins,
+            "live_prefix": prefix.map(|it| &it.prefix),
+            "cargo_config": prefix.map(|it| &it.config),
+        });
         return Ok(print_json(&line)?);
     }
     let mut stderr = io::stderr();
@@ -109,18 +194,38 @@ fn link(arguments: &BuildArguments) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", links.dir.display())?)
 }
 
-/// Nothing where nothing was to be compiled.
+fn open(arguments: &BuildArguments) -> Result<PluginPackage, BuildError> {
+    let mut plugin = PluginPackage::open(&arguments.plugin_dir)?;
+    plugin.included = plugin.included.and(&arguments.include, &arguments.exclude)?;
+    Ok(plugin)
+}
+
+/// Tells everything about the plugin that was linked, and about the crate.
+fn tell_links(arguments: &BuildArguments, links: &StaticLinks) -> Result<(), Failure> {
+    let prefix = links.live_prefix.as_ref();
+    if !arguments.clean {
+        let plugin = traced(arguments, open(arguments))?;
+        let prefix = prefix.map(|it| it.prefix.as_str());
+        tell_package(&plugin, &traced(arguments, plugin.declarations(prefix))?)?;
+    }
+    let mut text = String::new();
+    if let Some(LivePrefix { prefix, config }) = prefix {
+        text += &format!("prefix     {prefix}  {}\n", config.display());
+    }
+    if !links.plugins.is_empty() {
+        for file in ["Cargo.toml", "src/lib.rs"] {
+            text += &format!("file       {}\n", links.dir.join(file).display());
+        }
+    }
+    Ok(io::stderr().write_all(text.as_bytes())?)
+}
+
+/// What was built, where it went, and, if all is to be told, what the sources declare.
 fn build_and_install(
     arguments: &BuildArguments,
     cancel: &Cancel,
-) -> Result<Option<(Built, PathBuf)>, BuildError> {
-    let mut plugin = PluginPackage::open(&arguments.plugin_dir)?;
-    plugin.included = plugin.included.and(&arguments.include, &arguments.exclude)?;
-    if !arguments.cargo_build {
-        // Whoever reads this knows what it was asked for.
-        let _ = writeln!(io::stderr(), "`{}` can be built as a plugin", plugin.name);
-        return Ok(None);
-    }
+) -> Result<(Built, PathBuf, Declarations), BuildError> {
+    let mut plugin = open(arguments)?;
     let mut cargo = arguments.cargo.clone();
     if let Some(target_dir) = cargo.take_target_dir() {
         plugin.target_dir = target_dir;
@@ -146,7 +251,11 @@ fn build_and_install(
     };
     let mut built = build_plugin(&plugin, &options, cancel, &mut show)?;
     let path = built.install(&arguments.out_dir)?;
-    Ok(Some((built, path)))
+    let declared = match arguments.verbose {
+        true => plugin.declarations(arguments.live_prefix.as_deref())?,
+        false => Declarations::default(),
+    };
+    Ok((built, path, declared))
 }
 
 /// What `hotswap build --json` prints.

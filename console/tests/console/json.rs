@@ -92,8 +92,12 @@ async fn page() -> String {
     }
     let about = "`stored` is where the artifact is kept for rollbacks. `source` is `null` outside a git \
                  repository. `effect` is `new_code`, `same_code` or `up_to_date`. With `--static-linking` it prints \
-                 the `name` and `dir` of the generated crate, and the `plugins` that it links. What \
-                 the compiler says goes to stderr.";
+                 the `name` and `dir` of the generated crate, the `plugins` that it links, and, where \
+                 one was chosen, their `live_prefix` with the `cargo_config` that has it. With \
+                 `--cargo-build=false` it prints `plugin`, `manifest`, `source_dirs`, the `included` \
+                 files, what the sources have `declared` (`kind`, which is `plugin`, `function`, \
+                 `live_function`, `live_type` or `not_live`; `name`, `file`, `line`), and the files that \
+                 were `unread`, with a `reason`. What the compiler says goes to stderr.";
     section(&mut page, "`hotswap build PLUGIN_DIR OUT_DIR`", about, &[built()]);
     let about = "What a reload would change. `outcome` as of `reload`. `loaded` is `null` of a new \
                  plugin, and `new` where no other build would be loaded. `item` is `function`, \

@@ -105,7 +105,7 @@ impl IncludedFiles {
     }
 
     /// The included files, sorted, with paths relative to the package.
-    fn files(&self, package_dir: &Path) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, package_dir: &Path) -> Vec<PathBuf> {
         // A link to a directory is not followed: it may lead back.
         let entries = WalkDir::new(package_dir).into_iter().filter_entry(is_entered).flatten();
         let files = entries.filter(|entry| entry.path().is_file());

@@ -32,6 +32,7 @@
 //! | to | use |
 //! |---|---|
 //! | find a host and its plugins | [`HostPackage`], [`PluginPackage`] |
+//! | read what a plugin's sources declare | [`PluginPackage::declarations`] |
 //! | build them | [`build_host`], [`build_plugin`] with [`BuildOptions`] |
 //! | have cargo confirm a build without it | [`review_plugin`] |
 //! | follow and end a build | [`BuildMessage`], [`Cancel`] |
@@ -44,6 +45,7 @@
 
 mod error;
 // What there is to build.
+mod declared;
 mod host_metadata;
 mod included;
 mod package;
@@ -76,12 +78,15 @@ pub use build::{
     BuildEffect, BuildOptions, Built, Disagreement, Review, build_host, build_plugin, review_plugin,
 };
 pub use cancel::Cancel;
+pub use declared::{Declaration, DeclarationKind, Declarations, UnreadFile};
 pub use error::{BuildError, BuildErrorKind};
 pub use included::IncludedFiles;
 pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
 pub use package::{HostPackage, PluginPackage};
 pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};
-pub use static_link::{StaticLinks, link_statically, unlink_statically};
+pub use static_link::{
+    LivePrefix, StaticLinks, link_statically, link_statically_with, unlink_statically,
+};
 pub use store::{Store, StoreLimits, StoredArtifact, StoredFile};
 pub use watch::{Quiet, SourceChange, Watcher};
 

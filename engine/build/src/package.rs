@@ -198,6 +198,11 @@ impl PluginPackage {
         Store::open(&self.target_dir.join("hotswap/store"))
     }
 
+    /// The files that count as its sources besides Rust sources, with paths relative to the package.
+    pub fn included_files(&self) -> Vec<PathBuf> {
+        self.included.files(&self.dir)
+    }
+
     fn of(workspace: &Workspace, package: &Package) -> Result<Self, BuildError> {
         if !package.targets.iter().any(|target| target.kind.iter().any(is_library)) {
             return Err(BuildError::setup(format!(

@@ -42,13 +42,21 @@ fn a_build_tells_all_about_itself_and_keeps_what_it_is_asked_to() {
     {
         assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning}: {answer:?}");
     }
-    let notes = lines.iter().find_map(|line| line.split_once("called the compilers is in "));
-    // Cargo need not have run: somebody may have built the same before.
-    if let Some((_, notes)) = notes {
-        assert!(Path::new(notes).is_dir(), "{notes}");
-        fs::remove_dir_all(notes).unwrap();
+    // Somebody may have built the same before.
+    let notes = "the notes of compiler calls are in ";
+    let kept = [notes, "the compiler calls of this build are in ", "nothing was compiled, so "];
+    let is_kept = |line: &&&str| kept.iter().any(|text| line.starts_with(text));
+    let said = lines.iter().find(is_kept).unwrap_or_else(|| panic!("{answer:?}"));
+    if let Some((_, dir)) = said.split_once(" in ") {
+        assert!(Path::new(dir).is_dir(), "{dir}");
+        fs::remove_dir_all(dir).unwrap();
     }
 
+    for prefix in ["", "_", "job-"] {
+        let refused = place.hotswap(&["build", "--live-prefix", prefix, "/nowhere", shown]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("--live-prefix"), "{refused:?}");
+    }
     let wrong = place.hotswap(&["build", "--include", "(", "sample-plugins/world", shown]);
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     let traced = place.hotswap(&["build", "--debug", "/nowhere", shown]);

@@ -3,6 +3,7 @@
 mod artifacts;
 mod closed;
 mod compile;
+mod declared;
 mod packages;
 mod read;
 mod replay;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use hotswap_build::{link_statically, unlink_statically};
+use hotswap_build::{LivePrefix, link_statically, link_statically_with, unlink_statically};
 
 use crate::support::Workspace;
 
@@ -76,6 +76,48 @@ fn a_crate_links_one_plugin_after_the_other() {
     let links = unlink_statically(&workspace.path("world"), &out).unwrap();
     assert_eq!(links.plugins, Vec::<String>::new());
     assert!(!out.exists());
+}
+
+#[test]
+fn a_live_prefix_is_written_where_cargo_finds_it() {
+    let workspace = workspace();
+    let out = workspace.path("host/static-plugins");
+    let config = workspace.path(".cargo/config.toml");
+    let (world, dog) = (workspace.path("world"), workspace.path("big-dog"));
+    let manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"world\", \"big-dog\"]\n";
+    workspace.write("Cargo.toml", manifest);
+    workspace.write(".cargo/config.toml", "[alias]\nb = \"build\" # short\n");
+    let links = link_statically_with(&world, &out, Some("job_")).unwrap();
+    let prefix = || Some(LivePrefix { prefix: "job_".into(), config: config.clone() });
+    assert_eq!(links.live_prefix, prefix());
+    insta::assert_snapshot!(read(&workspace, ".cargo/config.toml"), @r#"
+    [alias]
+    b = "build" # short
+
+    [env]
+    HOTSWAP_LIVE_PREFIX = "job_"
+    "#);
+
+    // It is that of all plugins which are linked, and no other one can be chosen for one of them.
+    assert_eq!(link_statically(&dog, &out).unwrap().live_prefix, prefix());
+    let error = link_statically_with(&dog, &out, Some("live_")).unwrap_err().to_string();
+    assert!(error.contains("links world with the live prefix `job_`"), "{error}");
+    unlink_statically(&dog, &out).unwrap();
+    link_statically_with(&world, &out, Some("task_")).unwrap();
+    assert!(read(&workspace, ".cargo/config.toml").contains("= \"task_\""));
+
+    // It goes with the crate, unless somebody has changed it.
+    unlink_statically(&world, &out).unwrap();
+    assert_eq!(read(&workspace, ".cargo/config.toml"), "[alias]\nb = \"build\" # short\n");
+    fs::remove_file(&config).unwrap();
+    link_statically_with(&world, &out, Some("job_")).unwrap();
+    unlink_statically(&world, &out).unwrap();
+    assert!(!workspace.path(".cargo").exists());
+
+    workspace.write(".cargo/config.toml", "env = { HOTSWAP_LIVE_PREFIX = \"mine_\" }\n");
+    let error = link_statically_with(&world, &out, Some("job_")).unwrap_err().to_string();
+    assert!(error.contains("sets HOTSWAP_LIVE_PREFIX to `mine_` already"), "{error}");
+    assert!(link_statically_with(&world, &out, Some("mine_")).is_ok());
 }
 
 #[test]
