@@ -1,7 +1,10 @@
 //! What a load hands over, and what it sees of itself.
 
-use hotswap_engine::{Engine, args, plugin::Error, protocol::VersionState};
+use std::error::Error as StdError;
+
+use hotswap_engine::{Engine, Generation, args, plugin::Error, protocol::VersionState};
 use insta::assert_snapshot;
+use sample_api::Animal;
 
 use crate::support::{Host, PluginDir};
 
@@ -95,4 +98,37 @@ fn a_callback_sees_what_the_load_has_brought_and_what_it_writes_is_undone_with_t
     assert_eq!(bag.get::<u32>("by the callback").unwrap(), Some(7));
     assert_eq!(seen_by_on_init(&host.engine), Some(2));
     host.wait_for("lives", 1, VersionState::Freed);
+}
+
+/// An animal of the host's.
+struct Wolf;
+
+impl Animal for Wolf {
+    fn speak(&self, _: u32) -> String {
+        "howl".into()
+    }
+}
+
+#[test]
+fn a_callback_finds_what_the_load_has_registered_and_what_it_registers_is_undone_with_the_load() {
+    let host = Host::with(&["shares"]);
+    let owners = |generation: &Generation| -> Vec<String> {
+        let animals = generation.registered::<dyn Animal>().unwrap();
+        animals.iter().map(|animal| format!("{} of {}", animal.name, animal.owner)).collect()
+    };
+    let look = |fails: bool| {
+        host.engine.reload_with((), |new, old| {
+            assert_eq!(owners(old), ["parrot of shares v1"]);
+            new.vault().extension().register::<dyn Animal, _>("wolf", Wolf)?;
+            let version = new.plugin("shares")?.version();
+            let expected = [format!("parrot of shares v{version}"), "wolf of host".to_owned()];
+            assert_eq!(owners(new), expected);
+            if fails { Err("not now".into()) } else { Ok::<_, Box<dyn StdError + Send + Sync>>(()) }
+        })
+    };
+    host.plugins.install("shares", 2);
+    assert_snapshot!(look(true).unwrap_err(), @"callback: not now");
+    assert_eq!(owners(&host.engine.current()), ["parrot of shares v1"]);
+    assert_snapshot!(look(false).unwrap(), @"shares: ok");
+    assert_eq!(owners(&host.engine.current()), ["parrot of shares v3", "wolf of host"]);
 }
