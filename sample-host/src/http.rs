@@ -1,5 +1,7 @@
 //! The HTTP service; its answers come from plugins.
 
+use std::fmt;
+
 use axum::{
     Router,
     extract::{Path, Query, State},
@@ -7,7 +9,7 @@ use axum::{
     routing::{get, post},
 };
 use hotswap_engine::{Data, Engine, args, protocol::ErrorKind};
-use sample_api::Animal;
+use sample_api::{Animal, function_for};
 use serde::Deserialize;
 
 use crate::jobs::Jobs;
@@ -17,7 +19,8 @@ type Answer = Result<String, (StatusCode, String)>;
 
 /// The service's routes.
 pub fn router(engine: Engine, jobs: Jobs) -> Router {
-    let queue = Router::new().route("/jobs/{function}", post(add_job)).with_state(jobs);
+    let queue =
+        Router::new().route("/jobs/{name}", post(add_job)).with_state((engine.clone(), jobs));
     Router::new()
         .route("/greet/{name}", get(greet))
         .route("/animals", get(animals))
@@ -61,11 +64,23 @@ async fn animals(State(engine): State<Engine>, Query(Times { times }): Query<Tim
     Ok(lines.collect())
 }
 
-/// Queues a job. Its data is the body of the request, JSON.
-async fn add_job(State(jobs): State<Jobs>, Path(function): Path<String>, body: String) -> Answer {
-    let data: serde_json::Value = serde_json::from_str(&body)
-        .map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
-    let waiting = jobs.add(function, Data::named("job", data.into()));
+/// Queues a job for a live function, or of a live type. Its data is the body of the request, JSON.
+async fn add_job(
+    State((engine, jobs)): State<(Engine, Jobs)>,
+    Path(name): Path<String>,
+    body: String,
+) -> Answer {
+    let refused = |error: &dyn fmt::Display| (StatusCode::BAD_REQUEST, format!("{error}\n"));
+    let fields: serde_json::Value = serde_json::from_str(&body).map_err(|error| refused(&error))?;
+    let is_type = name.starts_with(char::is_uppercase);
+    let waiting = if is_type {
+        // The plugin that has the type makes the job, and adds the fields that are left out.
+        let job = engine.vault().live().renew(&Data::named(name, fields.into()));
+        let job = job.map_err(|error| refused(&error))?;
+        jobs.add(function_for(job.live_name()), job)
+    } else {
+        jobs.add(name, Data::named("job", fields.into()))
+    };
     let full = || (StatusCode::SERVICE_UNAVAILABLE, "the queue is full\n".to_owned());
     Ok(format!("{} jobs wait\n", waiting.ok_or_else(full)?))
 }

@@ -1,7 +1,8 @@
 //! A small HTTP service whose answers come from plugins, which can be replaced while it runs.
 //!
 //! The plugin `world` answers `GET /greet/{name}?times=N`, and the animals that plugins have registered in
-//! the host's Extension answer `GET /animals`. `POST /jobs/{function}` queues a job for a live function.
+//! the host's Extension answer `GET /animals`. `POST /jobs/{name}` queues a job: for a live function of that name,
+//! or of a live type, which the function that is named after it does.
 //! SIGUSR1 reloads the plugins; SIGINT and SIGTERM end the service.
 
 mod heartbeat;

@@ -26,6 +26,18 @@ pub trait Beta {
 /// A host's queue of jobs, which it registers in the Extension as `jobs`.
 #[interface]
 pub trait JobQueue {
-    /// Adds a job. The live function that is named after its type does it: `live_fire` does a `LiveFire`.
+    /// Adds a job. The live function that is [named after its type](function_for) does it.
     fn add(&self, job: Data);
+}
+
+/// The name of the live function that does jobs of a live type: `live_fire` does a `LiveFire`.
+pub fn function_for(type_name: &str) -> String {
+    let mut name = String::new();
+    for letter in type_name.chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
 }

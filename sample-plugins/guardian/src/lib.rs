@@ -1,6 +1,6 @@
 //! The plugin `guardian`: does the jobs in the host's queue, always with the newest code.
 //!
-//! Try: run `curl -d '{"rounds": 3}' localhost:PORT/jobs/live_fire` several times, change what
+//! Try: run `curl -d '{"rounds": 3}' localhost:PORT/jobs/LiveFire` several times, change what
 //! `live_fire` says below, and save. The new code does the jobs that are still queued. Then add another
 //! field to `LiveFire`, with `#[serde(default)]`.
 

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Serving, host_command, outcomes, sample, version, world};
-use crate::support::{Gate, Place, PluginDir, Process};
+use crate::support::{Gate, Place, PluginDir, Process, post};
 
 #[test]
 fn a_build_prints_the_path_of_the_artifact_last() {
@@ -223,6 +223,28 @@ fn the_vault_shows_values_the_extension_and_registrations() {
     let tom = &vault["slots"][0];
     assert_eq!((&tom["name"], &tom["owner"]), (&json!("tom"), &json!("cat v1")));
     assert_eq!(serving.session.get("/animals?times=2"), "tom (cat v1): meow meow\n");
+}
+
+#[test]
+fn a_job_is_made_by_the_name_of_its_type_and_done_by_the_function_of_that_name() {
+    let plugins = PluginDir::empty();
+    plugins.write("guardian", &sample("guardian"));
+    let serving = Serving::of(plugins);
+    let mut follow = serving.place.command("hotswap");
+    follow.args(["logs", "--follow"]);
+    let mut logs = Process::start(follow);
+    let post = |path: &str, body: &str| post(serving.session.address, path, body).unwrap();
+    let (status, answer) = post("/jobs/LiveFire", "{\"rounds\": 2}");
+    assert_eq!((status, answer.ends_with(" jobs wait\n")), (200, true), "{answer}");
+    logs.wait_for_text("job done: Bang! Bang!");
+    assert_eq!(post("/jobs/live_roll_call", "{\"name\": \"Ada\"}").0, 200);
+    logs.wait_for_text("job done: Ada! Present.");
+
+    let unknown = "no live type named `LiveWater`; there is LiveFire, LiveRollCall\n";
+    assert_eq!(post("/jobs/LiveWater", "{}"), (400, unknown.to_owned()));
+    let (status, misfit) = post("/jobs/LiveFire", "{\"shots\": 2}");
+    assert_eq!(status, 400);
+    assert!(misfit.starts_with("`LiveFire` does not fit `LiveFire` of guardian v1: "), "{misfit}");
 }
 
 #[test]

@@ -17,7 +17,8 @@ pub use numbers::Numbers;
 pub use own_process::{End, in_own_process};
 pub use plugins::{PluginDir, artifact, find, renamed, revised, revision};
 pub use process::{
-    Answer, PATIENCE, Place, Process, cargo, end, get, program, repository, succeed, target_dir,
+    Answer, PATIENCE, Place, Process, cargo, end, get, post, program, repository, succeed,
+    target_dir,
 };
 pub use project::Project;
 pub use samples::{host_command, sample, world};

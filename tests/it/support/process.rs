@@ -285,9 +285,24 @@ fn children(pid: Pid) -> Vec<Pid> {
 
 /// Asks an HTTP server for a path; returns the status and the body.
 pub fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    ask(address, "GET", path, "")
+}
+
+/// Sends a body to an HTTP server; returns the status and the body of the answer.
+pub fn post(address: SocketAddr, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    ask(address, "POST", path, body)
+}
+
+fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
