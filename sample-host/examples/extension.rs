@@ -1,9 +1,9 @@
 //! A host that calls its plugins through objects that they register in its Extension.
 //!
-//! Try: run it, change the cat's sound in `sample-plugins/cat/src/lib.rs`, build it in another terminal
-//! with the first command below, and press Enter here: the host finds the new version's object.
+//! Try: run it with the commands below, change the cat's sound in `sample-plugins/cat/src/lib.rs`, run the
+//! first command again in another terminal, and press Enter here: the host finds the new version's object.
 //!
-//! `hotswap build sample-plugins/cat target/hotswap/plugins/extension`
+//! `cargo run -p hotswap-console --bin hotswap -- build sample-plugins/cat target/hotswap/plugins/extension`
 //! `cargo run -p sample-host --example extension`
 
 use std::io::stdin;

@@ -1,29 +1,117 @@
-//! A minimal host: it calls one plugin, which can be replaced from one call to the next.
+//! A small host: it calls one plugin, which can be replaced from one call to the next.
 //!
-//! Try: run it, change the greeting in `sample-plugins/world/src/lib.rs`, build it in another terminal
-//! with `hotswap build sample-plugins/world target/hotswap/plugins/hello`, and press Enter here.
+//! Try: run it with the commands below, change the greeting in `sample-plugins/world/src/lib.rs`, run the first
+//! command again in another terminal, and press Enter here. Or reload by a signal: `kill -USR1 PID`.
 //!
-//! `hotswap build sample-plugins/world target/hotswap/plugins/hello`
+//! `cargo run -p hotswap-console --bin hotswap -- build sample-plugins/world target/hotswap/plugins/hello`
 //! `cargo run -p sample-host --example hello`
+//!
+//! It shows a heartbeat, which goes to every plugin that has such a function; a callback, which sees a reload
+//! before it counts, and can refuse it; how many reloads there were; and the end of a version, which is kept for
+//! a while after it was replaced (`free_delay`), and then told that it ends (`on_free`): it logs that.
 
-use std::io::stdin;
+use std::{
+    io::{self, stdin},
+    process,
+    sync::mpsc::{Sender, channel},
+    thread,
+    time::Duration,
+};
 
 use color_eyre::eyre::Result;
-use hotswap_engine::{Engine, args};
+use hotswap_engine::{Engine, Generation, args};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+/// The time from one heartbeat to the next.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// What the host waits for.
+enum Asked {
+    Reload,
+    End,
+}
 
 fn main() -> Result<()> {
-    let engine = Engine::builder("target/hotswap/plugins/hello").only(["world"]).build()?;
+    // What the plugin logs, too.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(io::stdout)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    let engine = Engine::builder("target/hotswap/plugins/hello")
+        .only(["world"])
+        .free_delay(Duration::from_secs(1))
+        .on_reload(look)
+        .build()?;
     println!("{}", engine.load(())?);
+    let beating = engine.clone();
+    thread::spawn(move || beat(&beating));
+
+    let (sender, asked) = channel();
+    let runtime = Runtime::new()?;
+    ask_by_signal(&runtime, sender.clone())?;
+    thread::spawn(move || ask_by_lines(&sender));
     loop {
         let greeting: String = engine.plugin("world")?.invoke("greet", args!["Ada", 2])?;
-        println!("{greeting}\nEnter reloads, Ctrl-D ends");
-        if stdin().read_line(&mut String::new())? == 0 {
-            return Ok(());
-        }
-        // If the reload is refused, the old version keeps serving.
-        match engine.reload() {
-            Ok(report) => println!("{report}"),
-            Err(error) => println!("refused: {error}"),
+        println!("{greeting}");
+        println!("Enter or SIGUSR1 (kill -USR1 {}) reloads, Ctrl-D ends", process::id());
+        match asked.recv()? {
+            Asked::Reload => reload(&engine),
+            Asked::End => break,
         }
     }
+    for held in engine.shutdown(Duration::from_secs(5)).held {
+        println!("still in use: {held}");
+    }
+    Ok(())
+}
+
+/// Looks at a reload before it counts. An error here refuses it.
+fn look(new: &Generation, old: &Generation) -> Result<()> {
+    let greetings: u64 = new.plugin("world")?.invoke("greetings", args![])?;
+    let (old, new) = (old.generation(), new.generation());
+    println!("callback: from generation {old} to {new}, with {greetings} greetings");
+    Ok(())
+}
+
+fn reload(engine: &Engine) {
+    // If the reload is refused, the old version keeps serving.
+    match engine.reload() {
+        Ok(report) => println!("{report}; reloads so far: {}", engine.reload_count()),
+        Err(error) => println!("refused: {error}"),
+    }
+}
+
+/// Calls `heartbeat` of every plugin that has it, again and again.
+fn beat(engine: &Engine) {
+    for number in 0_u64.. {
+        engine.current().invoke_each("heartbeat", args![number]);
+        thread::sleep(BEAT);
+    }
+}
+
+/// Asks for a reload for each SIGUSR1.
+fn ask_by_signal(runtime: &Runtime, sender: Sender<Asked>) -> Result<()> {
+    let mut signal = runtime.block_on(async { signal(SignalKind::user_defined1()) })?;
+    runtime.spawn(async move {
+        while signal.recv().await.is_some() {
+            ask(&sender, Asked::Reload);
+        }
+    });
+    Ok(())
+}
+
+/// Asks for a reload for each line, and at last for the end.
+fn ask_by_lines(sender: &Sender<Asked>) {
+    stdin().lines().map_while(io::Result::ok).for_each(|_| ask(sender, Asked::Reload));
+    ask(sender, Asked::End);
+}
+
+fn ask(sender: &Sender<Asked>, asked: Asked) {
+    // When the host ends, nobody is left to ask.
+    let _ = sender.send(asked);
 }

@@ -1,22 +1,29 @@
-//! A host with a queue of jobs that outlives reloads: a plugin hands jobs to it, and the newest code does each.
+//! A host with a queue of jobs that outlives reloads, and the host itself: a plugin hands jobs to it, and the
+//! newest code does each.
 //!
-//! Try: run it and press Enter several times: each time the plugin `guardian` queues a job. Queue one
-//! yourself, by the name of its type: `LiveRollCall {"name": "Ada"}`. Change what `live_fire` says in
-//! `sample-plugins/guardian/src/lib.rs`, run the first command below in another terminal, and type `go`: the
-//! new code does the jobs that were queued before the reload.
+//! Try: run it with the commands below and press Enter several times: each time the plugin `guardian` queues a
+//! job. Queue one yourself, by the name of its type: `LiveRollCall {"name": "Ada"}`. Change what `live_fire`
+//! says in `sample-plugins/guardian/src/lib.rs`, run the first command again in another terminal, and type `go`:
+//! the new code does the jobs that were queued before the reload. Or end the host with Ctrl-D or Ctrl-C before
+//! that, and run it again: the jobs are there.
 //!
 //! `cargo run -p hotswap-console --bin hotswap -- build sample-plugins/guardian target/hotswap/plugins/livex`
 //! `cargo run -p sample-host --example livex`
 
 use std::{
+    fs,
     io::stdin,
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use color_eyre::eyre::{OptionExt, Result, eyre};
+use color_eyre::eyre::{OptionExt, Result, WrapErr, eyre};
 use hotswap_engine::{Data, Engine, Value, args};
-use sample_api::JobQueue;
+use sample_api::{JobQueue, function_for};
+
+/// Where the queue is saved.
+const SAVED: &str = "target/hotswap/livex.json";
 
 /// The jobs that wait.
 #[derive(Clone, Default)]
@@ -24,40 +31,54 @@ struct Queue(Arc<Mutex<Vec<Data>>>);
 
 impl JobQueue for Queue {
     fn add(&self, job: Data) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+        self.jobs().push(job);
     }
 }
 
 impl Queue {
-    fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// The queue as it was saved.
+    fn restore() -> Result<Self> {
+        if !Path::new(SAVED).exists() {
+            return Ok(Self::default());
+        }
+        let jobs: Vec<Data> = serde_json::from_str(&fs::read_to_string(SAVED)?).wrap_err(SAVED)?;
+        Ok(Self(Arc::new(Mutex::new(jobs))))
     }
 
-    fn take(&self) -> Vec<Data> {
-        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn save(&self) -> Result<()> {
+        let text = serde_json::to_string_pretty(&*self.jobs())?;
+        // A host that dies meanwhile leaves the old file.
+        let new = format!("{SAVED}.new");
+        fs::write(&new, text).and_then(|()| fs::rename(&new, SAVED)).wrap_err(SAVED)
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Vec<Data>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn main() -> Result<()> {
     let engine = Engine::builder("target/hotswap/plugins/livex").only(["guardian"]).build()?;
-    let queue = Queue::default();
+    let queue = Queue::restore()?;
     let registered = engine.vault().extension().register::<dyn JobQueue, _>("jobs", queue.clone());
     registered.map_err(|error| eyre!("{error}"))?;
     println!("{}", engine.load(())?);
     loop {
-        println!("jobs that wait: {}; Enter queues one, `go` reloads and does them", queue.len());
+        let waiting = queue.jobs().len();
+        println!("jobs that wait: {waiting}; Enter queues one, `go` reloads and does them");
         let mut line = String::new();
         if stdin().read_line(&mut line)? == 0 {
             return Ok(());
         }
         match line.trim() {
             "go" => go(&engine, &queue),
-            "" => engine.invoke("guardian", "order", args![queue.len() + 1])?,
+            "" => engine.invoke("guardian", "order", args![waiting + 1])?,
             job => match construct(&engine, job) {
                 Ok(job) => queue.add(job),
                 Err(error) => println!("no job: {error}"),
             },
         }
+        queue.save()?;
     }
 }
 
@@ -76,23 +97,13 @@ fn go(engine: &Engine, queue: &Queue) {
         Ok(report) => println!("{report}"),
         Err(error) => println!("refused: {error}"),
     }
-    for job in queue.take() {
+    let jobs = mem::take(&mut *queue.jobs());
+    for job in jobs {
+        // The name of the job's type decides which function does it.
         let function = function_for(job.live_name());
         match engine.vault().live().call(&function, &[job.value().clone()]) {
             Ok(answer) => println!("{}", answer.to::<String>().unwrap_or_default()),
             Err(error) => println!("failed: {error:?}"),
         }
     }
-}
-
-/// The live function that does jobs of a type: `live_fire` does a `LiveFire`.
-fn function_for(type_name: &str) -> String {
-    let mut name = String::new();
-    for letter in type_name.chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.extend(letter.to_lowercase());
-    }
-    name
 }

@@ -1,10 +1,10 @@
 //! A host with three plugins that need each other: `gamma` imports `alpha` and `beta`, `beta` imports
 //! `alpha`.
 //!
-//! Try: run it, change the number in `sample-plugins/alpha/src/lib.rs`, build that alone in another
-//! terminal, and press Enter here: `alpha: ok, beta: rebound, gamma: rebound`.
+//! Try: run it with the commands below, change the number in `sample-plugins/alpha/src/lib.rs`, run the first
+//! command again in another terminal, and press Enter here: `alpha: ok, beta: rebound, gamma: rebound`.
 //!
-//! `for p in alpha beta gamma; do hotswap build sample-plugins/$p target/hotswap/plugins/trine; done`
+//! `for p in alpha beta gamma; do cargo run -p hotswap-console --bin hotswap -- build sample-plugins/$p target/hotswap/plugins/trine; done`
 //! `cargo run -p sample-host --example trine`
 
 use std::io::stdin;

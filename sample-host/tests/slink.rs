@@ -29,9 +29,10 @@ fn run(command: &mut Command) -> String {
 #[test]
 fn it_calls_the_plugins_that_are_linked_into_it() {
     let said = run(&mut Command::new(slink()));
-    let expected = "dog: added, world: added\n\
+    let expected = "dog: added, guardian: added, world: added; statically linked: true\n\
                     Hello, Ada! Hello, Ada!\n\
                     woof woof woof (3 in all)\n\
+                    Bang! Bang! Bang!\n\
                     Enter reloads, Ctrl-D ends\n";
     assert_eq!(said, expected);
 }

@@ -1,27 +1,40 @@
 //! The minimal hosts, with what their headers say to try: each runs as it is, a plugin is edited and
 //! built beside it, and Enter reloads.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use insta::assert_snapshot;
+use rustix::process::Signal;
 
-use crate::support::{Process, Workspace};
+use crate::support::{Process, Workspace, repository};
 
 /// An example that runs, over a directory with its plugins.
 struct Example {
     workspace: Workspace,
+    name: &'static str,
     plugin_dir: PathBuf,
     process: Process,
 }
 
 impl Example {
-    fn start(name: &str, plugins: &[&str]) -> Self {
+    fn start(name: &'static str, plugins: &[&str]) -> Self {
+        Self::start_with(name, plugins, &[])
+    }
+
+    fn start_with(name: &'static str, plugins: &[&str], args: &[&str]) -> Self {
         let workspace = Workspace::new();
         let plugin_dir = Path::new("target/hotswap/plugins").join(name);
         workspace.remove(&plugin_dir);
+        workspace.remove(&Path::new("target/hotswap").join(name).with_extension("json"));
         plugins.iter().for_each(|plugin| workspace.build_into(plugin, &plugin_dir));
-        let process = Process::start_reading(workspace.example(name));
-        Self { workspace, plugin_dir, process }
+        let mut command = workspace.example(name);
+        command.args(args);
+        let process = Process::start_reading(command);
+        Self { workspace, name, plugin_dir, process }
     }
 
     /// Edits a plugin, and builds it by hand.
@@ -30,30 +43,57 @@ impl Example {
         self.workspace.build_into(plugin, &self.plugin_dir);
     }
 
+    /// Ends it as [`end`](Self::end) does, and starts it again; returns what it had said, too.
+    fn restart(self) -> (Self, String) {
+        let command = self.workspace.example(self.name);
+        let said = ended(self.process);
+        (Self { process: Process::start_reading(command), ..self }, said)
+    }
+
     /// Ends it with Ctrl-D; returns all that it said.
     fn end(self) -> String {
-        let answer = self.process.finish();
-        assert_eq!(answer.code, Some(0), "{answer:?}");
-        assert_eq!(answer.stderr, "");
-        answer.stdout
+        ended(self.process)
     }
 }
 
+fn ended(process: Process) -> String {
+    let answer = process.finish();
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(answer.stderr, "");
+    answer.stdout
+}
+
 #[test]
-fn hello_calls_a_plugin_that_is_replaced() {
+fn hello_calls_a_plugin_that_is_replaced_by_enter_and_by_a_signal() {
     let mut hello = Example::start("hello", &["world"]);
-    hello.process.wait_for_text("Enter reloads");
+    hello.process.wait_for_text("Enter or SIGUSR1");
+    hello.process.wait_for_text("the world turns");
     hello.edit("world", "Hello, {name}!", "Hello again, {name}!");
     hello.process.type_line("");
     hello.process.wait_for_text("Hello again");
-    assert_snapshot!(hello.end(), @r"
+    hello.process.wait_for_text("the world ends");
+    hello.edit("world", "Hello again, {name}!", "Goodbye, {name}!");
+    hello.process.signal(Signal::USR1);
+    hello.process.wait_for_text("Goodbye");
+    let said = hello.end();
+    // Heartbeats come when they come, and so does the end of a version.
+    let told = said.lines().filter(|line| !line.contains("DEBUG") && !line.contains("INFO"));
+    let told: Vec<_> = told.map(|line| line.split(" (kill").next().unwrap()).collect();
+    assert_snapshot!(told.join("\n"), @"
+    callback: from generation 0 to 1, with 0 greetings
     world: added
     Hello, Ada! Hello, Ada!
-    Enter reloads, Ctrl-D ends
-    world: ok
+    Enter or SIGUSR1
+    callback: from generation 1 to 2, with 2 greetings
+    world: ok; reloads so far: 1
     Hello again, Ada! Hello again, Ada!
-    Enter reloads, Ctrl-D ends
+    Enter or SIGUSR1
+    callback: from generation 2 to 3, with 4 greetings
+    world: ok; reloads so far: 2
+    Goodbye, Ada! Goodbye, Ada!
+    Enter or SIGUSR1
     ");
+    assert_eq!(said.matches("the world ends").count(), 3, "{said}");
 }
 
 #[test]
@@ -103,6 +143,51 @@ fn livex_does_queued_jobs_with_the_newest_code() {
 }
 
 #[test]
+fn livex_has_its_jobs_again_after_a_restart() {
+    let mut livex = Example::start("livex", &["guardian"]);
+    livex.process.type_line("");
+    livex.process.type_line("LiveRollCall {\"name\": \"Ada\"}");
+    livex.process.wait_for_text("jobs that wait: 2");
+    let (mut livex, _) = livex.restart();
+    livex.process.wait_for_text("jobs that wait: 2");
+    livex.edit("guardian", "Bang!", "Boom!");
+    livex.process.type_line("go");
+    livex.process.wait_for_text("Present.");
+    let (mut livex, said) = livex.restart();
+    assert_snapshot!(said, @r"
+    guardian: added
+    jobs that wait: 2; Enter queues one, `go` reloads and does them
+    guardian: ok
+    Boom!
+    Ada! Present.
+    jobs that wait: 0; Enter queues one, `go` reloads and does them
+    ");
+    livex.process.wait_for_text("jobs that wait: 0");
+}
+
+/// How it is with linked plugins, the package of the example tests itself.
+#[test]
+fn slink_loads_the_plugins_that_it_links_otherwise() {
+    let mut slink = Example::start_with("slink", &["dog", "guardian", "world"], &["loaded"]);
+    slink.process.wait_for_text("Enter reloads");
+    slink.edit("guardian", "Bang!", "Boom!");
+    slink.process.type_line("");
+    slink.process.wait_for_text("Boom!");
+    assert_snapshot!(slink.end(), @r"
+    dog: added, guardian: added, world: added; statically linked: false
+    Hello, Ada! Hello, Ada!
+    woof woof woof (3 in all)
+    Bang! Bang! Bang!
+    Enter reloads, Ctrl-D ends
+    dog: unchanged, guardian: ok, world: unchanged
+    Hello, Ada! Hello, Ada!
+    woof woof woof (6 in all)
+    Boom! Boom! Boom!
+    Enter reloads, Ctrl-D ends
+    ");
+}
+
+#[test]
 fn trine_rebinds_what_depends_on_the_changed_one() {
     let mut trine = Example::start("trine", &["alpha", "beta", "gamma"]);
     trine.process.wait_for_text("Enter reloads");
@@ -117,4 +202,46 @@ fn trine_rebinds_what_depends_on_the_changed_one() {
     alpha + beta = 30
     Enter reloads, Ctrl-D ends
     ");
+}
+
+/// The commands in the header of an example, in order.
+fn commands(example: &Path) -> Vec<String> {
+    let text = fs::read_to_string(example).expect("read an example");
+    let command = |line: &str| {
+        let command = line.strip_prefix("//! `")?.strip_suffix('`')?;
+        Some(command.to_owned())
+    };
+    text.lines().filter_map(command).collect()
+}
+
+/// As they are written, in the repository and its own target directory.
+#[test]
+fn the_commands_in_the_headers_run_as_they_are_written() {
+    let has_gdb = Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_ok();
+    for example in fs::read_dir(repository().join("sample-host/examples")).expect("the examples") {
+        let example = example.expect("an example").path();
+        let commands = commands(&example);
+        assert!(commands.len() > 1, "{} names no commands", example.display());
+        for command in commands {
+            if command.starts_with("gdb") && !has_gdb {
+                continue;
+            }
+            let mut shell = Command::new("sh");
+            shell.args(["-e", "-c", &command]).current_dir(repository()).stdin(Stdio::null());
+            for variable in ["CARGO_TARGET_DIR", "HOTSWAP_CONSOLE", "HOTSWAP_LIVE_PREFIX"] {
+                shell.env_remove(variable);
+            }
+            let output = shell.output().expect("run a command");
+            let said = String::from_utf8_lossy(&output.stdout);
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "`{command}`:\n{said}{errors}");
+            let expected = match command.split(' ').next() {
+                Some("gdb") if errors.contains("Operation not permitted") => "",
+                Some("gdb") => "hit Breakpoint 1",
+                _ if command.contains("--example") => "Ctrl-D ends",
+                _ => "",
+            };
+            assert!(said.contains(expected), "`{command}`:\n{said}{errors}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ pub use dog::__HotswapPlugin as StaticPlugin;
 pub fn plugins() -> Vec<&'static StaticPlugin> {
     vec![
         &dog::__HOTSWAP_PLUGIN,
+        &guardian::__HOTSWAP_PLUGIN,
         &world::__HOTSWAP_PLUGIN,
     ]
 }

@@ -92,11 +92,11 @@ impl Workspace {
         self.command(&program.display().to_string())
     }
 
-    /// Removes what an earlier run left in a directory of the workspace.
-    pub fn remove(&self, dir: &Path) {
-        let dir = self.root.join(dir);
-        if dir.exists() {
-            fs::remove_dir_all(dir).expect("remove a directory");
+    /// Removes a file or a directory that an earlier run left in the workspace.
+    pub fn remove(&self, path: &Path) {
+        let path = self.root.join(path);
+        if path.exists() {
+            remove(&path).expect("remove what an earlier run left");
         }
     }
 
