@@ -24,7 +24,7 @@ pub enum Shape {
     Nothing,
     /// True or false.
     Boolean,
-    /// A whole number within these bounds.
+    /// A whole number within these bounds. If `most` is `i128::MAX`, the number has no upper bound.
     Integer {
         /// The least.
         least: i128,
@@ -354,6 +354,8 @@ fn integer_bounds(schema: &Value) -> (i128, i128) {
         Some("uint16") => (0, u16::MAX.into()),
         Some("uint32") => (0, u32::MAX.into()),
         Some("uint64" | "uint") => (0, u64::MAX.into()),
+        Some("int128") => (i128::MIN, i128::MAX),
+        Some("uint128") => (0, i128::MAX),
         _ => (i64::MIN.into(), i64::MAX.into()),
     };
     let bound = |name: &str| {

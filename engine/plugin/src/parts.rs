@@ -236,7 +236,7 @@ impl<K: Serialize + ?Sized, V: Serialize + ?Sized> Serialize for Entry<'_, K, V>
 }
 
 fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Refused> {
-    serde_json::to_string(value).map_err(|error| Refused(Some(error.to_string())))
+    crate::value::to_json(value).map_err(|error| Refused(Some(error.to_string())))
 }
 
 fn digest_of<T: Serialize + ?Sized>(value: &T) -> Result<u64, Refused> {

@@ -294,8 +294,8 @@ impl<'w> Serializer for &'w mut Walk {
         let value = Number::from_u128(number).map(Value::Number);
         self.scalar(value.unwrap_or_else(|| number.to_string().into()))
     });
-    serialize!(self, f32(number) => self.scalar(number.into()));
-    serialize!(self, f64(number) => self.scalar(number.into()));
+    serialize!(self, f32(number) => self.scalar(crate::Value::from(number).into()));
+    serialize!(self, f64(number) => self.scalar(crate::Value::from(number).into()));
     serialize!(self, bool(value) => self.scalar(value.into()));
     serialize!(self, char(character) => self.text(character.encode_utf8(&mut [0; 4])));
     serialize!(self, str(text) => self.text(text));
@@ -501,7 +501,8 @@ mod tests {
         assert_eq!(of(&world), (serde_json::to_string(&world).unwrap(), vec![]));
         assert_eq!(of(&"héllo"), ("\"héllo\"".into(), vec![]));
         assert_eq!(of(&u128::MAX), (format!("\"{}\"", u128::MAX), vec![]));
-        assert_eq!(of(&f64::NAN), ("null".into(), vec![]));
+        assert_eq!(of(&f64::NAN), ("\"NaN\"".into(), vec![]));
+        assert_eq!(of(&f32::NEG_INFINITY), ("\"-Infinity\"".into(), vec![]));
     }
 
     #[test]

@@ -1,15 +1,23 @@
 //! The values that any two images understand: arguments and results of calls by name.
 
+mod json;
+mod read;
+mod words;
+mod write;
+
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{DeserializeOwned, Visitor},
-};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value as Json;
+use words::word;
 
-use crate::{Error, Field, Result, SchemaBuilder, Shape, Shared, Variant};
+pub(crate) use json::{from_json, to_json};
+
+use crate::{Field, Result, SchemaBuilder, Shape, Shared, Variant};
+
+/// How the names begin by which `serde_json` knows its own types: a number or a text that is JSON already.
+const JSON_OWN: &str = "$serde_json::private::";
 
 /// A value on its way between images: an argument or the result of a call by name.
 ///
@@ -45,13 +53,15 @@ pub enum Value {
     Bool(bool),
     /// An integer, usually a negative one: conversions make a `Uint` of all others.
     Int(i64),
-    /// An integer that is not negative.
+    /// An integer that is not negative. One that needs more than 64 bits is a `Str`, in decimal, which is
+    /// read as a number where an `i128` or a `u128` is expected.
     Uint(u64),
-    /// A floating-point number. JSON has no NaN and no infinity: both become `Null` there.
+    /// A floating-point number. JSON has no NaN and no infinity: there they are the texts `NaN`,
+    /// `Infinity` and `-Infinity`, which are read as numbers where a number is expected.
     Float(f64),
     /// A text.
     Str(String),
-    /// Values in order.
+    /// Values in order. Bytes are a list of numbers.
     List(Vec<Value>),
     /// Values with names, in order.
     Map(Vec<(String, Value)>),
@@ -63,7 +73,7 @@ impl Value {
     /// # Errors
     /// If `value`'s own `Serialize` fails, or a map in it has keys that are not text.
     pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
-        Ok(serde_json::to_value(value)?.into())
+        Ok(write::value_of(value)?)
     }
 
     /// Reads the value as a `T`.
@@ -71,23 +81,7 @@ impl Value {
     /// # Errors
     /// If the value does not fit `T`; the message says what was found and what was expected.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
-        let read = match self.scalar() {
-            Some(scalar) => T::deserialize(scalar),
-            None => serde_json::from_value(self.clone().into()),
-        };
-        read.map_err(Error::from)
-    }
-
-    fn scalar(&self) -> Option<Scalar> {
-        match *self {
-            Self::Null => Some(Scalar::Null),
-            Self::Bool(b) => Some(Scalar::Bool(b)),
-            Self::Int(n) => Some(u64::try_from(n).map_or(Scalar::Int(n), Scalar::Uint)),
-            Self::Uint(n) => Some(Scalar::Uint(n)),
-            // NaN and infinities are `null` in JSON.
-            Self::Float(n) if n.is_finite() => Some(Scalar::Float(n)),
-            Self::Float(_) | Self::Str(_) | Self::List(_) | Self::Map(_) => None,
-        }
+        Ok(T::deserialize(self)?)
     }
 }
 
@@ -98,7 +92,10 @@ impl Serialize for Value {
             Self::Bool(b) => serializer.serialize_bool(*b),
             Self::Int(n) => serializer.serialize_i64(*n),
             Self::Uint(n) => serializer.serialize_u64(*n),
-            Self::Float(n) => serializer.serialize_f64(*n),
+            Self::Float(n) => match word(*n).filter(|_| serializer.is_human_readable()) {
+                Some(word) => serializer.serialize_str(word),
+                None => serializer.serialize_f64(*n),
+            },
             Self::Str(s) => serializer.serialize_str(s),
             Self::List(items) => serializer.collect_seq(items),
             Self::Map(map) => serializer.collect_map(map.iter().map(|(key, value)| (key, value))),
@@ -108,7 +105,7 @@ impl Serialize for Value {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Json::deserialize(deserializer).map(Self::from)
+        deserializer.deserialize_any(read::AnyValue)
     }
 }
 
@@ -157,99 +154,6 @@ unsafe impl Shared for Value {
     }
 }
 
-/// A value without parts. Numbers and options are read from it directly, since the detour through
-/// `serde_json::Value` takes a good part of a call's time. Other types take the detour; the result is the
-/// same.
-#[derive(Clone, Copy)]
-enum Scalar {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Uint(u64),
-    Float(f64),
-}
-
-impl Scalar {
-    fn json(self) -> Json {
-        match self {
-            Self::Null => Json::Null,
-            Self::Bool(b) => Json::from(b),
-            Self::Int(n) => Json::from(n),
-            Self::Uint(n) => Json::from(n),
-            Self::Float(n) => Json::from(n),
-        }
-    }
-}
-
-/// Methods that read the value directly.
-macro_rules! read_plainly {
-    ($($method:ident)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-            self.deserialize_any(visitor)
-        })*
-    };
-}
-
-/// Methods that read the value as `serde_json::Value` does.
-macro_rules! read_as_json {
-    ($($method:ident($($arg:ident: $type:ty),*))*) => {
-        $(fn $method<V: Visitor<'de>>(
-            self,
-            $($arg: $type,)*
-            visitor: V,
-        ) -> Result<V::Value, Self::Error> {
-            self.json().$method($($arg,)* visitor)
-        })*
-    };
-}
-
-impl<'de> Deserializer<'de> for Scalar {
-    type Error = serde_json::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        match self {
-            Self::Null => visitor.visit_unit(),
-            Self::Bool(b) => visitor.visit_bool(b),
-            Self::Int(n) => visitor.visit_i64(n),
-            Self::Uint(n) => visitor.visit_u64(n),
-            Self::Float(n) => visitor.visit_f64(n),
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        match self {
-            Self::Null => visitor.visit_none(),
-            _ => visitor.visit_some(self),
-        }
-    }
-
-    read_plainly! {
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
-        deserialize_f32 deserialize_f64
-    }
-
-    read_as_json! {
-        deserialize_bool()
-        deserialize_char()
-        deserialize_str()
-        deserialize_string()
-        deserialize_bytes()
-        deserialize_byte_buf()
-        deserialize_unit()
-        deserialize_unit_struct(name: &'static str)
-        deserialize_newtype_struct(name: &'static str)
-        deserialize_seq()
-        deserialize_tuple(len: usize)
-        deserialize_tuple_struct(name: &'static str, len: usize)
-        deserialize_map()
-        deserialize_struct(name: &'static str, fields: &'static [&'static str])
-        deserialize_enum(name: &'static str, variants: &'static [&'static str])
-        deserialize_identifier()
-        deserialize_ignored_any()
-    }
-}
-
 impl From<Json> for Value {
     fn from(json: Json) -> Self {
         match json {
@@ -276,7 +180,7 @@ impl From<Value> for Json {
             Value::Bool(b) => Self::Bool(b),
             Value::Int(n) => Self::from(n),
             Value::Uint(n) => Self::from(n),
-            Value::Float(n) => Self::from(n),
+            Value::Float(n) => word(n).map_or_else(|| Self::from(n), Self::from),
             Value::Str(s) => Self::String(s),
             Value::List(items) => Self::Array(items.into_iter().map(Self::from).collect()),
             Value::Map(map) => {
@@ -377,7 +281,6 @@ mod tests {
             Value::from(-7_i64),
             Value::Int(7),
             Value::from(300_u32),
-            Value::from(f64::NAN),
             Value::from(2.0),
             Value::from(0.25),
         ];
@@ -403,6 +306,89 @@ mod tests {
             reads_as_json::<Json>(value);
             reads_as_json::<std::collections::BTreeMap<String, u8>>(value);
         }
+    }
+
+    #[test]
+    fn what_has_parts_is_read_as_its_json_is() {
+        use std::collections::{BTreeMap, HashMap};
+        #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        struct Part {
+            name: String,
+            #[serde(default)]
+            weights: Vec<f32>,
+            kind: Kind,
+            #[serde(flatten)]
+            rest: BTreeMap<String, u8>,
+        }
+        #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        enum Kind {
+            Plain,
+            Of(u8),
+            Both(u8, String),
+            Named { at: Option<i64> },
+        }
+        let kinds =
+            [Kind::Plain, Kind::Of(1), Kind::Both(2, "b".into()), Kind::Named { at: Some(-3) }];
+        let parts = kinds.map(|kind| Part {
+            name: "n".into(),
+            weights: vec![0.5, 1.0],
+            kind,
+            rest: BTreeMap::from([("x".into(), 1)]),
+        });
+        let value = Value::from_serialize(&parts).unwrap();
+        assert_eq!(Json::from(value.clone()), serde_json::to_value(&parts).unwrap());
+        assert_eq!(value.to::<[Part; 4]>().unwrap(), parts);
+        let Value::List(values) = &value else { panic!("a list") };
+        for value in values.iter().chain([&value]) {
+            reads_as_json::<Part>(value);
+            reads_as_json::<Kind>(value);
+            reads_as_json::<(Part, Part)>(value);
+            reads_as_json::<Json>(value);
+            reads_as_json::<BTreeMap<String, Json>>(value);
+            reads_as_json::<BTreeMap<u8, Json>>(value);
+        }
+        let keyed = HashMap::from([((), ()); 1]);
+        assert_eq!(Value::from_serialize(&keyed).unwrap_err().message(), "key must be a string");
+        let keyed = BTreeMap::from([(-1_i32, true), (2, false)]);
+        let value = Value::from_serialize(&keyed).unwrap();
+        assert_eq!(Json::from(value.clone()), serde_json::json!({"-1": true, "2": false}));
+        assert_eq!(value.to::<BTreeMap<i32, bool>>().unwrap(), keyed);
+        for wrong in [Value::Map(vec![("Of".into(), Value::Null)]), Value::Map(Vec::new())] {
+            reads_as_json::<Kind>(&wrong);
+        }
+    }
+
+    #[test]
+    fn what_json_has_no_word_for_arrives() {
+        let numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.5];
+        let same = |read: [f64; 4]| read.map(f64::to_bits) == numbers.map(f64::to_bits);
+        let value = Value::from_serialize(&numbers).unwrap();
+        assert!(same(value.to().unwrap()));
+        assert!(same(from_json(&to_json(&numbers).unwrap()).unwrap()));
+        assert_eq!(to_json(&[0.5]).unwrap(), "[0.5]");
+        let json = serde_json::to_string(&value).unwrap();
+        assert_eq!(json, r#"["NaN","Infinity","-Infinity",0.5]"#);
+        assert_eq!(Json::from(value.clone()).to_string(), json);
+        assert!(same(serde_json::from_str::<Value>(&json).unwrap().to().unwrap()));
+        assert!(Value::from("nan").to::<f32>().unwrap().is_nan());
+        assert!(Value::from("1e999").to::<f64>().is_err());
+        assert!(value.to::<[Option<f64>; 4]>().unwrap()[0].unwrap().is_nan());
+
+        let large = (i128::MIN, u128::MAX, 7_i128, -7_i128);
+        let value = Value::from_serialize(&large).unwrap();
+        assert_eq!(value.to::<(i128, u128, i128, i128)>().unwrap(), large);
+        let json = serde_json::to_string(&value).unwrap();
+        let least = i128::MIN;
+        assert_eq!(json, format!(r#"["{least}","{}",7,-7]"#, u128::MAX));
+
+        struct Bytes(Vec<u8>);
+        impl Serialize for Bytes {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+        let value = Value::from_serialize(&Bytes(vec![0, 255])).unwrap();
+        assert_eq!(value.to::<Vec<u8>>().unwrap(), [0, 255]);
     }
 
     #[test]

@@ -676,7 +676,7 @@ pub mod raw {
         json: &str,
     ) -> Answer<RawValue> {
         catch(|| {
-            let value = serde_json::from_str::<T>(json).map_err(|error| {
+            let value = crate::value::from_json::<T>(json).map_err(|error| {
                 // Whoever reads the message does not see the JSON, so its line and column are left out.
                 let text = error.to_string();
                 let place = format!(" at line {} column {}", error.line(), error.column());
@@ -752,7 +752,7 @@ pub mod raw {
     unsafe extern "C" fn to_json<T: Serialize>(value: NonNull<()>) -> Answer<String> {
         // SAFETY: the engine has locked the value for reading.
         let value = unsafe { value.cast::<T>().as_ref() };
-        catch(|| Answer::from_result(serde_json::to_string(value).map_err(Into::into)))
+        catch(|| Answer::from_result(crate::value::to_json(value).map_err(Into::into)))
     }
 
     unsafe extern "C" fn preview<T: Serialize>(

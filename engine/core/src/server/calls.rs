@@ -261,6 +261,12 @@ fn from_text(arg: &Json, schema: Option<&Json>) -> Json {
         Ok(Json::String(inner)) => Json::String(inner),
         Ok(Json::Null) if schema.is_some_and(|schema| takes(schema, "null")) => Json::Null,
         Ok(_) if schema.is_some_and(|schema| takes(schema, "string")) => arg.clone(),
+        // JSON would round an integer of more than 64 bits.
+        Ok(Json::Number(number))
+            if number.is_f64() && schema.is_some_and(|schema| takes(schema, "integer")) =>
+        {
+            arg.clone()
+        }
         Ok(value) => value,
         Err(_) => arg.clone(),
     }
@@ -292,6 +298,7 @@ mod tests {
             ("null", &text, json!("null")),
             ("null", &maybe, json!(null)),
             ("42", &number, json!(42)),
+            ("36893488147419103232", &number, json!("36893488147419103232")),
             ("Ada", &number, json!("Ada")),
             ("[1, 2]", &number, json!([1, 2])),
         ];

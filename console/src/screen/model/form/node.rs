@@ -454,6 +454,11 @@ impl Node {
             (Shape::Integer { .. } | Shape::Number { .. }, Value::Number(it)) => {
                 text(&it.to_string())
             }
+            (Shape::Integer { .. } | Shape::Number { .. }, Value::String(it))
+                if typed(it, &self.shape).as_ref() == Ok(value) =>
+            {
+                text(it)
+            }
             (Shape::Integer { .. } | Shape::Number { .. }, _) => return Err(expected("a number")),
             (Shape::List { item, most, .. }, Value::Array(values)) => {
                 if values.len() > *most {
@@ -619,7 +624,11 @@ fn typed(text: &str, shape: &Shape) -> Result<Value, String> {
     }
 }
 
+/// A whole number; one that needs more than 64 bits is a text, since JSON has no word for it.
 fn integer(text: &str, least: i128, most: i128) -> Result<Value, String> {
+    if most == i128::MAX && text.parse::<i128>().is_err() && text.parse::<u128>().is_ok() {
+        return Ok(text.into());
+    }
     let value: i128 = text.parse().map_err(|_| "not a whole number".to_owned())?;
     let outside = || format!("not within {least} to {most}");
     if !(least..=most).contains(&value) {
@@ -628,18 +637,35 @@ fn integer(text: &str, least: i128, most: i128) -> Result<Value, String> {
     match (i64::try_from(value), u64::try_from(value)) {
         (Ok(value), _) => Ok(value.into()),
         (_, Ok(value)) => Ok(value.into()),
-        _ => Err(outside()),
+        _ => Ok(value.to_string().into()),
     }
 }
 
+/// A number; one that is not finite is a text, since JSON has no word for it.
 fn number(text: &str, least: f64, most: f64) -> Result<Value, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    let number = serde_json::Number::from_f64(value).ok_or("not a finite number")?;
+    let Some(number) = serde_json::Number::from_f64(value) else {
+        return not_finite(text, value, least, most);
+    };
     if value < least || value > most {
         let bound = |it: f64| if it.abs() < 1e15 { it.to_string() } else { format!("{it:e}") };
         return Err(format!("not within {} to {}", bound(least), bound(most)));
     }
     Ok(Value::Number(number))
+}
+
+/// A number that is not finite, where any number may be.
+fn not_finite(text: &str, value: f64, least: f64, most: f64) -> Result<Value, String> {
+    let is_word = !text.bytes().any(|byte| byte.is_ascii_digit());
+    if !is_word || least > f32::MIN.into() || most < f32::MAX.into() {
+        return Err("not a finite number".to_owned());
+    }
+    let word = match value {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    };
+    Ok(word.into())
 }
 
 fn json(text: &str, types: &[String]) -> Result<Value, String> {
@@ -711,9 +737,28 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_finite() {
+    fn what_json_has_no_word_for_is_text() {
+        let number = json!({"type": "number", "format": "double"});
+        for (typed, sent) in [("nan", "NaN"), ("inf", "Infinity"), ("-Infinity", "-Infinity")] {
+            assert_eq!(check(&number, typed), Ok(json!(sent)));
+            round_trip(&number, json!(sent));
+        }
+        assert!(check(&number, "1e999").is_err());
+        assert!(check(&json!({"type": "number", "minimum": 0.0}), "nan").is_err());
+        let signed = json!({"type": "integer", "format": "int128"});
+        let unsigned = json!({"type": "integer", "format": "uint128", "minimum": 0});
+        assert_eq!(check(&signed, "-7"), Ok(json!(-7)));
+        assert!(check(&unsigned, "-7").is_err());
+        let (least, most) = (i128::MIN.to_string(), u128::MAX.to_string());
+        assert_eq!(check(&signed, &least), Ok(json!(least)));
+        assert_eq!(check(&unsigned, &most), Ok(json!(most)));
+        round_trip(&signed, json!(least));
+        round_trip(&unsigned, json!(most));
+    }
+
+    #[test]
+    fn numbers_are_within_their_bounds() {
         assert_eq!(check(&json!({"type": "number"}), "1e3"), Ok(json!(1000.0)));
-        assert!(check(&json!({"type": "number"}), "inf").is_err());
         let f32_schema = json!({"type": "number", "format": "float"});
         assert_eq!(check(&f32_schema, "1.5"), Ok(json!(1.5)));
         assert!(check(&f32_schema, "1e39").unwrap_err().starts_with("not within -3.4"));

@@ -1,0 +1,41 @@
+//! JSON of a value of any type, in which nothing is lost: what JSON has no word for is as in [`Value`].
+
+use std::io;
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{
+    Error, Serializer,
+    ser::{CompactFormatter, Formatter},
+};
+
+use super::{Value, write::value_of};
+
+/// The value as JSON.
+pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
+    let mut text = Vec::new();
+    let mut saw_null = false;
+    value.serialize(&mut Serializer::with_formatter(&mut text, NullSeer(&mut saw_null)))?;
+    // What has no `null` has no number that JSON would make one of.
+    if saw_null {
+        return serde_json::to_string(&value_of(value)?);
+    }
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
+}
+
+/// Reads what [`to_json`] made.
+pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
+    serde_json::from_str(json).or_else(|error| {
+        let value = serde_json::from_str::<Value>(json).ok();
+        value.and_then(|value| T::deserialize(&value).ok()).ok_or(error)
+    })
+}
+
+/// Formats as usual, and notes whether there was a `null`.
+struct NullSeer<'a>(&'a mut bool);
+
+impl Formatter for NullSeer<'_> {
+    fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        *self.0 = true;
+        CompactFormatter.write_null(writer)
+    }
+}
