@@ -71,6 +71,13 @@ unsafe impl Lent for str {
     }
 }
 
+// SAFETY: a slice is only its elements, which borrow nothing.
+unsafe impl<T: Shared> Lent for [T] {
+    fn schema() -> TypeSchema {
+        TypeSchema::of_slice::<T>()
+    }
+}
+
 /// The name and the methods of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceShape {

@@ -23,8 +23,9 @@ use crate::parts::Patch;
 /// A type whose values other images may use than the one that made them.
 ///
 /// [`#[derive(Shared)]`](derive@crate::Shared) implements it for a struct or an enum whose fields are all
-/// `Shared`. It is implemented for numbers, `bool`, `char`, `String` and `Duration`, and for `Option`,
-/// `Result`, `Box`, tuples, arrays, and the lists, maps and sets of std with elements that are `Shared`.
+/// `Shared`. It is implemented for numbers, `bool`, `char`, text and paths that are owned, times and
+/// addresses; for std's files and sockets; for `Option`, `Result`, `Box`, tuples, arrays, and the
+/// lists, maps and sets of std with elements that are `Shared`.
 ///
 /// ```
 /// use std::collections::BTreeMap;

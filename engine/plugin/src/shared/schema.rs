@@ -103,6 +103,16 @@ impl TypeSchema {
         Self::of_nodes(vec![TypeNode { name: "str".into(), size, align, shape: Shape::Scalar }])
     }
 
+    /// The schema of a slice that is passed by reference.
+    pub(crate) fn of_slice<T: Shared>() -> Self {
+        let (size, align) = (size_of::<&[T]>(), align_of::<&[T]>());
+        let name = format!("[{}]", type_name::<T>());
+        let mut builder = SchemaBuilder::default();
+        builder.nodes.push(Some(TypeNode { name, size, align, shape: Shape::Generic(vec![1]) }));
+        T::describe(&mut builder);
+        Self::of_nodes(builder.nodes.into_iter().flatten().collect())
+    }
+
     fn of_nodes(nodes: Vec<TypeNode>) -> Self {
         let mut hasher = DefaultHasher::new();
         nodes.hash(&mut hasher);

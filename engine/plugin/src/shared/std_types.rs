@@ -2,13 +2,25 @@
 //!
 //! These types are missing because they hide a pointer into the image that made them: `&'static T`,
 //! `Cow<'static, T>`, `Arc<str>` and `Arc<[T]>` (empty ones are statics), function pointers and trait
-//! objects. So are maps with another hasher than std's, which can hide anything.
+//! objects. So are maps with another hasher than std's, which can hide anything; and `Arc<T>`, whose content
+//! others read while it would have to be rehomed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    ffi::{CString, OsString},
+    fs::File,
     hash::Hash,
     mem,
-    time::Duration,
+    net::{
+        IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream,
+        UdpSocket,
+    },
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixDatagram, UnixListener, UnixStream},
+    },
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{SchemaBuilder, Shape, Shared};
@@ -31,7 +43,11 @@ macro_rules! scalars {
 
 scalars! {
     (), bool, char, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64,
-    String, Duration,
+    String, Box<str>, OsString, CString, PathBuf,
+    Duration, Instant, SystemTime,
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6,
+    // An open file is a number of the process, whoever has it.
+    OwnedFd, File, TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, UnixDatagram,
 }
 
 macro_rules! containers {
@@ -89,6 +105,21 @@ unsafe impl<T: Shared> Shared for Box<T> {
 
     fn rehome(&mut self) {
         T::rehome(self);
+    }
+}
+
+// SAFETY: an empty slice has a dangling pointer, not one into its image; elements are rehomed.
+unsafe impl<T: Shared> Shared for Box<[T]> {
+    const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
+
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
+    }
+
+    fn rehome(&mut self) {
+        if T::MAY_POINT_HOME {
+            self.iter_mut().for_each(Shared::rehome);
+        }
     }
 }
 
