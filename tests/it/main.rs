@@ -18,6 +18,7 @@ mod support;
 
 mod asynchronous;
 mod calls;
+mod carried_sockets;
 mod carrying;
 mod compatibility;
 mod contract;
@@ -26,6 +27,7 @@ mod editing;
 mod ending;
 mod examples;
 mod facts;
+mod foreign_ways;
 mod freeing;
 mod fuzzed;
 mod hostile;

@@ -1,6 +1,8 @@
 //! Errors as owned text: a type of one image is unknown in another, a text is not.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+use crate::hint::explained;
 
 /// A result whose error can cross between images: the default error type is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -69,6 +71,17 @@ impl Error {
     /// The same error as one of the kind [`ErrorKind::Failed`].
     pub(crate) fn into_failure(self) -> Self {
         Self { kind: ErrorKind::Failed, ..self }
+    }
+
+    /// The same error, with what to do where the message or a cause is known to mislead in a plugin.
+    #[cold]
+    pub(crate) fn explained(mut self) -> Self {
+        for text in std::iter::once(&mut self.message).chain(&mut self.causes) {
+            if let Cow::Owned(text_with_hint) = explained(text) {
+                *text = text_with_hint;
+            }
+        }
+        self
     }
 
     /// Puts a message in front; the old message becomes the first cause.

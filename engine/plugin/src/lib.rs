@@ -45,7 +45,7 @@
 //! | register objects with the host, and find those of others | [`Vault::extension`], [`Extension`] |
 //! | have jobs done by the newest code | [`#[live]`](macro@live), [`Vault::live`], [`Live`], [`Data`] |
 //! | run tasks, and wait | [`rt`] |
-//! | write to the host's log | the crate `tracing`, as in any program |
+//! | write to the host's log | the crates `tracing` and `log`, as in any program |
 //! | link plugins into a host | [`static_plugins!`], [`StaticPlugin`] |
 //! | describe functions and types, for hosts and tools | [`FunctionDescription`], [`TypeSchema`], [`InterfaceShape`], [`schema_changes`] |
 //!
@@ -66,6 +66,7 @@ extern crate self as hotswap_plugin;
 // A plugin, and the values it is called with.
 mod data;
 mod error;
+mod hint;
 mod plugin;
 mod value;
 // What plugins and host share: functions, objects, types and values.

@@ -61,7 +61,7 @@ impl<T> Answer<T> {
     pub fn from_result(result: crate::Result<T>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Err(error),
+            Err(error) => Self::Err(error.explained()),
         }
     }
 }

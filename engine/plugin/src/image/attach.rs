@@ -6,7 +6,9 @@ use std::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use super::{HOST, StaticPlugin, alloc, catch, catch_in_call, inside, linked::Inside, log, panics};
+use super::{
+    HOST, StaticPlugin, alloc, catch, catch_in_call, inside, linked::Inside, log, log_crate, panics,
+};
 use crate::{
     BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
     LiveTypeDescription, Plugin, TypeSchema, Value, Vault,
@@ -148,7 +150,7 @@ impl Instance {
     }
 }
 
-/// The function behind the symbol `hotswap_attach`: remembers the host, sends `tracing` events and panics
+/// The function behind the symbol `hotswap_attach`: remembers the host, sends log events and panics
 /// there, and returns the functions of the plugin.
 ///
 /// # Safety
@@ -163,6 +165,7 @@ pub unsafe fn attach(
     let attached = panics::end_panic(|| {
         panics::install_hook();
         log::install();
+        log_crate::install();
         let instance = plugin.instance();
         instance.fill_table(table(instance, descriptor))
     });
@@ -304,7 +307,11 @@ unsafe extern "C" fn on_init(instance: *const Instance) -> Answer<()> {
         enter(instance, |instance| {
             let vault = instance.vault.get();
             let vault = vault.ok_or_else(|| Error::msg("`prepare` was not called"))?;
-            instance.plugin()?.on_init(vault)
+            let answer = instance.plugin()?.on_init(vault);
+            if instance.linked_host().is_none() {
+                panics::note_before_hook();
+            }
+            answer
         })
     }
 }

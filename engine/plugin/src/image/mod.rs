@@ -7,6 +7,7 @@ mod attach;
 pub mod hooks;
 mod linked;
 mod log;
+mod log_crate;
 mod panics;
 
 pub use alloc::HostAllocator;

@@ -5,7 +5,10 @@ use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook},
-    sync::{Arc, Once},
+    sync::{
+        Arc, Once,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -13,6 +16,7 @@ use super::{host, log};
 use crate::{
     Error,
     abi::{Answer, PanicReport},
+    hint::explained,
 };
 
 thread_local! {
@@ -42,7 +46,8 @@ pub(crate) fn catch_in_call<T>(f: impl FnOnce() -> Answer<T>) -> Answer<T> {
 
 #[cold]
 fn report(payload: Box<dyn Any + Send>) -> PanicReport {
-    PanicReport { message: end_payload(payload), location: location() }
+    let message = explained(&end_payload(payload)).into_owned();
+    PanicReport { message, location: location() }
 }
 
 /// Runs `f`; a panic in it becomes an error with the panic's message. For callers that need no place.
@@ -80,16 +85,43 @@ fn is_caught() -> bool {
 /// catch it, as on a thread that the plugin started.
 pub(super) fn install_hook() {
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
-        let location = info.location().map(ToString::to_string).unwrap_or_default();
-        if is_caught() {
-            let _ = LOCATION.try_with(|place| place.replace(location));
-        } else if let Some(host) = host() {
-            let thread = thread::current();
-            let name = thread.name().unwrap_or("unnamed");
-            let message = message_of(info.payload());
-            log::error(host, format!("thread `{name}` panicked at {location}: {message}"));
+        if !IS_NOTED_BEFORE.load(Ordering::Relaxed) {
+            note(info, is_caught());
         }
     }));
+}
+
+/// Whether [`note_before_hook`] was called.
+static IS_NOTED_BEFORE: AtomicBool = AtomicBool::new(false);
+
+/// Notes panics before the hook that there is now sees them, once. A plugin may have set a hook of its own
+/// in `on_init`, as `color_eyre` does: it sees only panics that nobody catches.
+pub(super) fn note_before_hook() {
+    if IS_NOTED_BEFORE.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let hook = take_hook();
+    set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+        let is_caught = is_caught();
+        note(info, is_caught);
+        if !is_caught {
+            hook(info);
+        }
+    }));
+}
+
+/// Remembers the place of a panic if it will be caught, and logs it otherwise.
+fn note(info: &PanicHookInfo<'_>, is_caught: bool) {
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    if is_caught {
+        let _ = LOCATION.try_with(|place| place.replace(location));
+    } else if let Some(host) = host() {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let message = message_of(info.payload());
+        let message = explained(&message);
+        log::error(host, format!("thread `{name}` panicked at {location}: {message}"));
+    }
 }
 
 /// Installs a panic hook for linked plugins, once. It remembers the place of a panic that [`catch`] will

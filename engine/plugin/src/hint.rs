@@ -1,0 +1,51 @@
+//! What to do about errors of other crates that name a symptom: the message that a plugin's author would
+//! read in any program has another cause here.
+
+use std::borrow::Cow;
+
+/// What the messages of other crates say, and what that means in a plugin. These crates have no other way
+/// to tell: their panics are text.
+const HINTS: [(&[&str], &str); 2] = [
+    (
+        &["there is no reactor running", "no current reactor", "timers are disabled"],
+        "a plugin has its own copy of tokio, which does not see the host's runtime: \
+         `hotswap_plugin::rt` has tasks and time on the host's; for sockets and clients, make a \
+         runtime of the plugin's own in `on_init`, and shut it down in `on_free`",
+    ),
+    (
+        &[
+            "a global default trace dispatcher has already been set",
+            "SetGlobalDefaultError",
+            "after the logging system was already initialized",
+            "SetLoggerError",
+        ],
+        "what a plugin logs with `tracing` or `log` goes to the host's log already: leave the \
+         subscriber and the logger to the host",
+    ),
+];
+
+/// The message, with what to do if it is known.
+pub(crate) fn explained(message: &str) -> Cow<'_, str> {
+    match hint(message) {
+        Some(hint) => format!("{message} (hint: {hint})").into(),
+        None => message.into(),
+    }
+}
+
+fn hint(message: &str) -> Option<&'static str> {
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    HINTS.iter().find(|(texts, hint)| says(texts) && !message.contains(hint)).map(|(_, hint)| *hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_is_told_once() {
+        let once = explained("there is no reactor running, must be called from …").into_owned();
+        assert!(once.contains("(hint: a plugin has its own copy of tokio"), "{once}");
+        assert_eq!(explained(&once), once);
+        assert_eq!(explained("no greeting"), "no greeting");
+    }
+}
