@@ -35,6 +35,7 @@ mod keeping;
 mod linked;
 mod live;
 mod load;
+mod places;
 mod probe;
 mod projects;
 mod refused;

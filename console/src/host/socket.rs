@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use hotswap_protocol::{ErrorKind, HostInfo, RuntimeDir, WireError, remove_dead_socket};
+use hotswap_protocol::{
+    ErrorKind, HostInfo, RuntimeDir, SocketPath, WireError, remove_dead_socket,
+};
 
 use crate::host::client::Client;
 
@@ -247,7 +249,10 @@ fn sockets() -> Vec<PathBuf> {
 /// Connects, and removes the socket of a host that has gone without doing so: one among those of this
 /// user's hosts, and not whatever somebody names.
 async fn open(path: &Path) -> io::Result<tokio::net::UnixStream> {
-    let answer = tokio::net::UnixStream::connect(path).await;
+    let answer = match SocketPath::of(path) {
+        Ok(short) => tokio::net::UnixStream::connect(short.path()).await,
+        Err(error) => Err(error),
+    };
     let refused = matches!(&answer, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
     // A host that is just starting refuses too, between making its socket and listening.
     let pid = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());

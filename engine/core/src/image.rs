@@ -99,6 +99,7 @@ impl Image {
                 // The image has a host of its own from now on, and its file is what was inspected: it
                 // may be loaded once more. Where this fails, only that does.
                 let _ = write_host(&copy, &named, None);
+                named.copy.is_written();
                 let mapped = Some(Mapped { library, named });
                 Ok(Self { table, mapped, host, owner: owner.clone(), outside })
             }

@@ -1,16 +1,20 @@
 //! What the engine asks of the system, safe to call.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString, c_int},
     fs::{File, Permissions},
     io,
+    mem::MaybeUninit,
     os::{
         fd::{AsRawFd as _, FromRawFd as _},
         unix::{
+            ffi::OsStrExt as _,
             fs::PermissionsExt as _,
             net::{UnixListener, UnixStream},
         },
     },
+    path::Path,
+    time::Duration,
 };
 
 /// How long the system's names of threads are, in bytes.
@@ -62,17 +66,64 @@ pub(crate) fn stop_accepting(socket: &UnixListener) {
 /// A file in memory of a length that nobody can change: a mapped file that somebody makes shorter kills
 /// whoever uses the rest of it. Only this user can open it.
 pub(crate) fn memory_file(name: &CStr, bytes: u64) -> io::Result<File> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let file = new_memory_file(name, 0)?;
+    file.set_len(bytes)?;
+    seal(&file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL)?;
+    Ok(file)
+}
+
+/// An empty file in memory, of which code may be mapped. Only this user can open it.
+pub(crate) fn code_file(name: &CStr) -> io::Result<File> {
+    /// Since Linux 6.3: whether code may be mapped is up to the system without it.
+    const MFD_EXEC: libc::c_uint = 0x10;
+    new_memory_file(name, MFD_EXEC).or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => new_memory_file(name, 0),
+        _ => Err(error),
+    })
+}
+
+/// Keeps a file in memory as long as it is.
+pub(crate) fn keep_length(file: &File) -> io::Result<()> {
+    seal(file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)
+}
+
+/// Keeps a file in memory as it is.
+pub(crate) fn keep_content(file: &File) -> io::Result<()> {
+    seal(file, libc::F_SEAL_WRITE | libc::F_SEAL_SEAL)
+}
+
+fn new_memory_file(name: &CStr, flags: libc::c_uint) -> io::Result<File> {
+    let flags = flags | libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name ends with a zero.
     let descriptor = check(unsafe { libc::memfd_create(name.as_ptr(), flags) })?;
     // SAFETY: the system has just made it, and nobody else has it.
     let file = unsafe { File::from_raw_fd(descriptor) };
     file.set_permissions(Permissions::from_mode(0o600))?;
-    file.set_len(bytes)?;
-    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-    // SAFETY: the call only restricts what can be done with the file.
-    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
     Ok(file)
+}
+
+fn seal(file: &File, seals: c_int) -> io::Result<()> {
+    // SAFETY: the call only restricts what can be done with the file.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(drop)
+}
+
+/// Whether no code of files in a directory may be mapped.
+pub(crate) fn is_noexec(dir: &Path) -> bool {
+    let Ok(dir) = CString::new(dir.as_os_str().as_bytes()) else { return false };
+    let mut system = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a zero, and the system fills what the pointer is to.
+    let code = unsafe { libc::statvfs(dir.as_ptr(), system.as_mut_ptr()) };
+    // SAFETY: if it succeeds, it has filled all of it.
+    code == 0 && unsafe { system.assume_init() }.f_flag & libc::ST_NOEXEC != 0
+}
+
+/// Waits until a client of a socket is there, or the socket was shut down; false if neither is so after
+/// `patience`.
+pub(crate) fn wait_for_client(socket: &UnixListener, patience: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let patience_ms = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: the pointer is to one such record.
+    unsafe { libc::poll(&raw mut poll, 1, patience_ms) > 0 }
 }
 
 fn check(code: i32) -> io::Result<i32> {

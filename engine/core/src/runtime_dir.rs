@@ -1,6 +1,6 @@
 //! The directory of this user's where hosts and consoles meet, and where artifacts are staged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hotswap_protocol::RuntimeDir;
 
@@ -12,8 +12,18 @@ pub(crate) fn runtime_dir(within: Option<&str>) -> Result<PathBuf, EngineError> 
     if let Some(why) = dir.passed_over() {
         tracing::warn!("{why}; {} is used instead", dir.path().display());
     }
+    make(&dir, within, "cannot use the runtime directory")
+}
+
+/// A directory that the host names for its copies of artifacts.
+pub(crate) fn named_dir(path: &Path) -> Result<PathBuf, EngineError> {
+    let dir = RuntimeDir::at(path.to_owned(), os::user_id());
+    make(&dir, None, "cannot use the directory for copies of artifacts")
+}
+
+fn make(dir: &RuntimeDir, within: Option<&str>, failed: &str) -> Result<PathBuf, EngineError> {
     dir.make(within).map_err(|error| EngineError::Setup {
-        what: "cannot use the runtime directory".into(),
+        what: failed.into(),
         path: dir.path().to_owned(),
         error,
     })

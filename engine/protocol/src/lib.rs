@@ -47,6 +47,7 @@ pub mod clock;
 pub mod env;
 mod name;
 mod runtime_dir;
+mod socket;
 // What they send: the envelope (`message`), and what is in it.
 mod contents;
 mod event;
@@ -88,6 +89,7 @@ pub use snapshot::{
     LiveSnapshot, LiveTypeInfo, MAX_LISTED, ParamInfo, PluginInfo, Snapshot, Source, VaultSnapshot,
     VersionInfo, VersionState,
 };
+pub use socket::SocketPath;
 pub use step::{Activity, Step};
 
 /// The protocol's version. A client and a host must have the same.

@@ -17,6 +17,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::SocketPath;
+
 /// The environment variable that names a directory for this user only.
 const VARIABLE: &str = "XDG_RUNTIME_DIR";
 
@@ -69,6 +71,11 @@ impl RuntimeDir {
                 passed_over: passed_over.map(|error| format!("{VARIABLE} is not used: {error}")),
             },
         }
+    }
+
+    /// A directory that is named for the purpose, with the same checks.
+    pub fn at(path: PathBuf, uid: u32) -> Self {
+        Self { path, uid, passed_over: None }
     }
 
     /// The path of the directory, which may not exist yet.
@@ -180,7 +187,7 @@ pub fn remove_dead_socket(path: &Path, uid: u32) -> bool {
     if !fs::symlink_metadata(path).as_ref().is_ok_and(is_own) {
         return false;
     }
-    let answer = UnixStream::connect(path);
+    let answer = SocketPath::of(path).and_then(|short| UnixStream::connect(short.path()));
     let is_dead = answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     is_dead && fs::remove_file(path).is_ok()
 }

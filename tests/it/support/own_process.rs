@@ -3,6 +3,8 @@
 use std::{
     any::type_name,
     env,
+    io::Write as _,
+    path::PathBuf,
     process::{Command, ExitStatus, exit},
 };
 
@@ -19,6 +21,38 @@ pub struct End {
 
 /// Runs the rest of a test, which is what is handed over here, in a process of its own.
 pub fn in_own_process<F: FnOnce()>(rest: F) -> End {
+    in_process_of(Command::new(own_program()), rest)
+}
+
+/// As [`in_own_process`], among mounts that a shell script makes for this process alone; `None`, and a word
+/// about it, if this machine does not let it.
+pub fn in_own_mounts<F: FnOnce()>(script: &str, rest: F) -> Option<End> {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c"]);
+    if env::var_os(IS_OWN).is_none() {
+        let tried = command.arg(script).output();
+        if !tried.as_ref().is_ok_and(|output| output.status.success()) {
+            // Past the harness, which hides what a test prints that does not fail.
+            let why = format!("skipped: this machine does not let the test do `{script}`: {tried:?}");
+            let _ = writeln!(std::io::stderr(), "{why}");
+            return None;
+        }
+    }
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")])
+        .arg(own_program());
+    Some(in_process_of(command, rest))
+}
+
+/// The path of this test.
+fn own_program() -> PathBuf {
+    // Without `/proc`, it is only known as it was started.
+    let started_as = || env::args_os().next().map(PathBuf::from);
+    env::current_exe().ok().or_else(started_as).expect("the path of this test")
+}
+
+fn in_process_of<F: FnOnce()>(mut command: Command, rest: F) -> End {
     if env::var_os(IS_OWN).is_some() {
         rest();
         exit(0);
@@ -26,7 +60,6 @@ pub fn in_own_process<F: FnOnce()>(rest: F) -> End {
     let closure = type_name::<F>();
     let test = closure.split_once("::").and_then(|(_, path)| path.strip_suffix("::{{closure}}"));
     let test = test.unwrap_or_else(|| panic!("{closure} is no closure of a test"));
-    let mut command = Command::new(env::current_exe().expect("the path of this test"));
     command.args(["--exact", test, "--nocapture"]).env(IS_OWN, "1").env_remove("RUST_BACKTRACE");
     command.env(KEPT, kept_dir());
     let output = command.output().expect("run this test once more");

@@ -61,6 +61,7 @@ pub struct EngineBuilder {
     wake: Vec<WakeThreads>,
     runtime: Option<Arc<dyn Runtime>>,
     trusted: Vec<String>,
+    stage_in: Option<PathBuf>,
 }
 
 /// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
@@ -84,6 +85,7 @@ impl EngineBuilder {
             wake: Vec::new(),
             runtime: None,
             trusted: Vec::new(),
+            stage_in: None,
         }
     }
 
@@ -152,6 +154,16 @@ impl EngineBuilder {
         self
     }
 
+    /// Where the engine copies artifacts to, and loads them from; a directory beside the console's
+    /// sockets by default. Nobody but this user may be able to change it, and it must not be mounted
+    /// `noexec`.
+    ///
+    /// If the directory cannot be used, or is full, the copies are kept in memory, and the log says why.
+    pub fn stage_in(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.stage_in = Some(dir.into());
+        self
+    }
+
     /// Whether consoles may attach; off by default.
     pub fn console(mut self, socket: Option<ConsoleSocket>) -> Self {
         self.console = socket;
@@ -194,10 +206,13 @@ impl EngineBuilder {
     /// builds into these. What differs from the host's own directories is logged.
     ///
     /// # Errors
-    /// When the staging directory, the console's socket or a thread cannot be made.
+    /// When a thread cannot be made, or the console's socket at the path that
+    /// [`ConsoleSocket::at`](crate::ConsoleSocket::at) names. A host whose runtime directory cannot be
+    /// used runs without a console; the log says why.
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, trusted, .. } = self;
+        let stage_in = self.stage_in;
         let (mut plugin_dir, mut store_dir) = (plugin_dir, store_dir);
         if console.is_some() && linked.is_none() {
             plugin_dir = handed_over(env_names::PLUGIN_DIR, "plugins", Some(&plugin_dir))
@@ -208,7 +223,7 @@ impl EngineBuilder {
         threads::take_up_duties();
         sync::prepare_barriers();
         slots::prepare(console.is_some());
-        let staging = Staging::new()?;
+        let staging = Staging::new(stage_in);
         let store = Arc::new(Store::default());
         let started = reaper::start(store.clone(), free_delay, wake);
         let (reaper, reaper_thread) = started.map_err(|error| EngineError::Setup {
@@ -216,7 +231,7 @@ impl EngineBuilder {
             path: plugin_dir.clone(),
             error,
         })?;
-        let host = host_info(&plugin_dir, store_dir.as_deref(), staging.dir());
+        let host = host_info(&plugin_dir, store_dir.as_deref(), &staging.dir());
         let parts = Parts {
             host,
             settings: Settings { linked, store_dir, only, step_timeout, extension, on_reload },
@@ -229,7 +244,11 @@ impl EngineBuilder {
         };
         let inner = Arc::new(Inner::new(parts));
         if let Some(socket) = console {
-            inner.listen(socket)?;
+            let is_named = socket.is_named();
+            match inner.listen(socket) {
+                Err(error) if !is_named => tracing::warn!("no console can attach: {error}"),
+                listening => listening?,
+            }
         }
         Ok(Engine { _last: Arc::new(ShutdownOnDrop(inner.clone())), inner })
     }

@@ -115,11 +115,7 @@ impl Inner {
     pub(super) fn listen(self: &Arc<Self>, socket: ConsoleSocket) -> Result<(), EngineError> {
         let served: Arc<dyn Served> = self.clone();
         let listener = server::listen(&served, socket)?;
-        {
-            let mut host = self.lock_host();
-            host.socket = listener.path().to_owned();
-            host.calls_file = slots::calls_path();
-        }
+        self.lock_host().calls_file = slots::calls_path();
         *self.listener.locked() = Some(listener);
         Ok(())
     }
@@ -174,6 +170,16 @@ impl Inner {
             },
             is_shut_down: &self.is_shut_down,
         }
+    }
+
+    /// What there is to know of the host. Its directories may have been made again since it started.
+    fn host(&self) -> HostInfo {
+        let mut host = self.lock_host().clone();
+        host.staging_dir = self.staging.dir();
+        if let Some(listener) = self.listener.locked().as_ref() {
+            host.socket = listener.path();
+        }
+        host
     }
 
     fn lock_host(&self) -> MutexGuard<'_, HostInfo> {
@@ -247,6 +253,9 @@ impl Inner {
     ) -> Result<ReloadReport, EngineError> {
         if self.is_shut_down() {
             return Err(EngineError::ShutDown);
+        }
+        if let Some(listener) = self.listener.locked().as_ref() {
+            listener.renew();
         }
         self.events.send(Event::ReloadStarted { at_ms: now_ms() });
         let before = self.current().generation();
@@ -346,7 +355,7 @@ impl Inner {
         let of_one_plugin = versions.chunk_by(|a, b| a.name() == b.name());
         let plugins = of_one_plugin.map(|versions| plugin_info(versions, &current)).collect();
         Snapshot {
-            host: self.lock_host().clone(),
+            host: self.host(),
             generation: current.generation(),
             plugins,
             vault_changes: self.store.changes(),
@@ -484,7 +493,7 @@ impl Drop for Inner {
 
 impl Served for Inner {
     fn host_info(&self) -> HostInfo {
-        self.lock_host().clone()
+        self.host()
     }
 
     fn subscribe(&self) -> Events {

@@ -4,15 +4,23 @@
 //! overwritten while it is mapped kills the process. So every load gets a copy of its own, under a
 //! name that was never used before in this process. That copy is what is inspected: what was checked
 //! is what is loaded, whatever becomes of the file it came from.
+//!
+//! Where there is no such directory, no room in it, or no code of its files may run, the copy is a sealed
+//! file in memory.
 
 use std::{
-    env, fs,
+    env,
+    ffi::CString,
+    fs,
     fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError},
-    io::{self, Read},
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 use hotswap_protocol::PluginName;
@@ -23,7 +31,9 @@ use crate::{
     artifact::{self, Facts},
     image::{Copied, Named},
     load::find::{Found, file_name},
-    runtime_dir::runtime_dir,
+    lock::Lock as _,
+    os,
+    runtime_dir::{named_dir, runtime_dir},
 };
 
 /// No plugin is larger; a larger file is a mistake, and not worth the memory to find out.
@@ -32,8 +42,18 @@ const MAX_FILE_BYTES: u64 = 2 << 30;
 /// The name of the file in a staging directory that its owner keeps locked while it lives.
 const LOCK: &str = "owner.lock";
 
-/// This process's staging directory. Dropping it removes it.
+/// Where this process stages. Dropping it removes the directory.
 pub(crate) struct Staging {
+    /// The directory that the host names for it, if it names one.
+    parent: Option<PathBuf>,
+    /// The directory of this process; `None` if it cannot have one.
+    own: Mutex<Option<Own>>,
+    /// Whether the log says that copies are kept in memory.
+    is_told: AtomicBool,
+}
+
+/// A staging directory of this process's own.
+struct Own {
     dir: PathBuf,
     lock: File,
 }
@@ -53,9 +73,169 @@ pub(crate) struct Inspected {
 }
 
 impl Staging {
-    /// Makes a directory for this process, and removes those whose owners are gone.
-    pub fn new() -> Result<Self, EngineError> {
-        let parent = runtime_dir(Some("stage"))?;
+    /// Makes a directory for this process, in `parent` or in the runtime directory, and removes those
+    /// whose owners are gone. If it cannot, copies are kept in memory.
+    pub fn new(parent: Option<PathBuf>) -> Self {
+        let own = Own::make(parent.as_deref());
+        let staging = Self { parent, own: Mutex::default(), is_told: AtomicBool::new(false) };
+        match own {
+            Ok(own) => *staging.own.locked() = Some(own),
+            Err(error) => staging.tell(&error.to_string()),
+        }
+        staging
+    }
+
+    /// Where the copies are, for whoever looks at them from outside.
+    pub fn dir(&self) -> PathBuf {
+        let own = self.own.locked();
+        let in_memory = || PathBuf::from(format!("/proc/{}/fd", process::id()));
+        own.as_ref().map_or_else(in_memory, |own| own.dir.clone())
+    }
+
+    /// Removes the directory, if it still is the one that was made; nothing is staged or mapped any more.
+    pub fn remove(&self) {
+        if let Some(own) = self.own.locked().as_ref().filter(|own| own.is_there()) {
+            let _ = fs::remove_dir_all(&own.dir);
+        }
+    }
+
+    /// Copies an artifact.
+    pub fn stage(&self, found: Found) -> Result<Staged, EngineError> {
+        let failed = |message: String, error: io::Error| {
+            let refused = EngineError::load(file_name(&found.path), Step::Stage, message);
+            refused.because(LoadCause::Io(error))
+        };
+        let source =
+            open(&found).map_err(|error| failed(format!("cannot read it: {error}"), error))?;
+        let size = found.identity.size;
+        let why = match self.copy(&source, size) {
+            Ok((copy, content)) => return Ok(Staged { found, copy, content }),
+            Err(NotCopied::Changes) => {
+                let error = io::Error::other("it is being written to");
+                return Err(failed(format!("cannot copy it: {error}"), error));
+            }
+            Err(NotCopied::NoPlace(why)) => why,
+        };
+        match copy_into_memory(&source, size, &file_name(&found.path)) {
+            Ok((copy, content)) => {
+                self.tell(&why);
+                Ok(Staged { found, copy, content })
+            }
+            Err(error) => {
+                let message = format!("cannot copy it: {why}; nor into memory: {error}; {WAY_OUT}");
+                Err(failed(message, error))
+            }
+        }
+    }
+
+    fn copy(&self, source: &File, size: u64) -> Result<(Copied, File), NotCopied> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let dir = self.own_dir().map_err(NotCopied::NoPlace)?;
+        let no_place = |error: io::Error| {
+            NotCopied::NoPlace(format!("cannot write into {}: {error}", dir.display()))
+        };
+        if os::is_noexec(&dir) {
+            let why = format!("{} is mounted noexec, so no code in it can run", dir.display());
+            return Err(NotCopied::NoPlace(why));
+        }
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let path = dir.join(format!("{count}.copy"));
+        let mut file = options.open(&path).map_err(no_place)?;
+        let copy = Copied::at(path);
+        match copy_content(source, size, &mut file) {
+            Ok(()) => Ok((copy, file)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(NotCopied::Changes),
+            Err(error) => Err(no_place(error)),
+        }
+    }
+
+    /// The directory of this process. It is made again if somebody has removed it.
+    fn own_dir(&self) -> Result<PathBuf, String> {
+        let mut own = self.own.locked();
+        if let Some(own) = own.as_ref().filter(|own| own.is_there()) {
+            return Ok(own.dir.clone());
+        }
+        let made = Own::make(self.parent.as_deref()).map_err(|error| error.to_string())?;
+        if let Some(gone) = own.as_ref() {
+            let (gone, dir) = (gone.dir.display(), made.dir.display());
+            tracing::warn!("{gone} was removed; artifacts are staged in {dir} from now on");
+        }
+        let dir = made.dir.clone();
+        *own = Some(made);
+        Ok(dir)
+    }
+
+    /// Says once that copies are kept in memory.
+    fn tell(&self, why: &str) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!("artifacts are staged in memory, since {why}; {WAY_OUT}");
+        }
+    }
+
+    /// Gives the copy the name that version `version` will be loaded by; it starts with the plugin's.
+    pub fn name(&self, inspected: &Inspected, version: u32) -> Result<Named, EngineError> {
+        let Inspected { facts, copy, .. } = inspected;
+        let file = format!(
+            "{}-v{version}-{:.8}.{}",
+            facts.name,
+            facts.build_id.to_string(),
+            env::consts::DLL_EXTENSION
+        );
+        // Beside the copy: the directory may have been made again since.
+        let named = copy.path().with_file_name(file);
+        match copy.renamed(&named) {
+            Ok(copy) => Ok(Named { copy, facts: facts.clone(), stored: None }),
+            Err(error) => {
+                let message = format!("cannot rename its copy to {}: {error}", named.display());
+                let refused = EngineError::load(&facts.name, Step::Stage, message);
+                Err(refused.because(LoadCause::Io(error)))
+            }
+        }
+    }
+}
+
+/// What to do if there is no directory to stage in.
+const WAY_OUT: &str = "`EngineBuilder::stage_in` names another directory";
+
+/// Why an artifact was not copied into the staging directory.
+enum NotCopied {
+    /// Its file changes at the moment.
+    Changes,
+    /// There is no directory for the copy, or no room in it; why.
+    NoPlace(String),
+}
+
+fn copy_into_memory(source: &File, size: u64, name: &str) -> io::Result<(Copied, File)> {
+    let name = CString::new(name).unwrap_or_default();
+    let mut file = os::code_file(&name)?;
+    copy_content(source, size, &mut file)?;
+    os::keep_length(&file)?;
+    let copy = Copied::in_memory(file.try_clone()?);
+    if !copy.path().exists() {
+        return Err(io::Error::other("`/proc` is not mounted, through which it would be opened"));
+    }
+    Ok((copy, file))
+}
+
+/// Copies a file of `size` bytes; an error of the kind `InvalidData` if it has other than these.
+fn copy_content(source: &File, size: u64, copy: &mut File) -> io::Result<()> {
+    let mut source = source;
+    source.seek(SeekFrom::Start(0))?;
+    // One byte more than there was says that there is more now.
+    match io::copy(&mut source.take(size + 1), copy)? {
+        copied if copied == size => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is being written to")),
+    }
+}
+
+impl Own {
+    fn make(parent: Option<&Path>) -> Result<Self, EngineError> {
+        let parent = match parent {
+            Some(named) => named_dir(named)?,
+            None => runtime_dir(Some("stage"))?,
+        };
         remove_orphans(&parent);
         let made = make_own(&parent).map_err(|error| EngineError::Setup {
             what: "cannot make a staging directory in".into(),
@@ -65,61 +245,9 @@ impl Staging {
         made.map(|(dir, lock)| Self { dir, lock })
     }
 
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Removes the directory, if it still is the one that was made; nothing is staged or mapped any more.
-    pub fn remove(&self) {
-        if is_at(&self.lock, &self.dir.join(LOCK)) {
-            let _ = fs::remove_dir_all(&self.dir);
-        }
-    }
-
-    /// Copies an artifact.
-    pub fn stage(&self, found: Found) -> Result<Staged, EngineError> {
-        let failed = |what: &str, error: io::Error| {
-            let message = format!("cannot {what}: {error}");
-            let refused = EngineError::load(file_name(&found.path), Step::Stage, message);
-            refused.because(LoadCause::Io(error))
-        };
-        let source = open(&found).map_err(|error| failed("read it", error))?;
-        let copied = self.copy(source, found.identity.size);
-        let (copy, content) = copied
-            .map_err(|error| failed(&format!("copy it into {}", self.dir.display()), error))?;
-        Ok(Staged { found, copy, content })
-    }
-
-    fn copy(&self, source: File, size: u64) -> io::Result<(Copied, File)> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let copy = Copied::at(self.dir.join(format!("{count}.copy")));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(0o600);
-        let mut file = options.open(copy.path())?;
-        // One byte more than there was says that there is more now.
-        let copied = io::copy(&mut source.take(size + 1), &mut file)?;
-        if copied != size {
-            return Err(io::Error::other("it is being written to"));
-        }
-        Ok((copy, file))
-    }
-
-    /// Gives the copy the name that version `version` will be loaded by; it starts with the plugin's.
-    pub fn name(&self, inspected: &Inspected, version: u32) -> Result<Named, EngineError> {
-        let Inspected { facts, copy, .. } = inspected;
-        let named = self.dir.join(format!(
-            "{}-v{version}-{:.8}.{}",
-            facts.name,
-            facts.build_id.to_string(),
-            env::consts::DLL_EXTENSION
-        ));
-        if let Err(error) = fs::rename(copy.path(), &named) {
-            let message = format!("cannot rename its copy to {}: {error}", named.display());
-            let refused = EngineError::load(&facts.name, Step::Stage, message);
-            return Err(refused.because(LoadCause::Io(error)));
-        }
-        Ok(Named { copy: Copied::at(named), facts: facts.clone(), stored: None })
+    /// Whether the directory is the one that was made.
+    fn is_there(&self) -> bool {
+        is_at(&self.lock, &self.dir.join(LOCK))
     }
 }
 
