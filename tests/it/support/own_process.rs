@@ -33,7 +33,8 @@ pub fn in_own_mounts<F: FnOnce()>(script: &str, rest: F) -> Option<End> {
         let tried = command.arg(script).output();
         if !tried.as_ref().is_ok_and(|output| output.status.success()) {
             // Past the harness, which hides what a test prints that does not fail.
-            let why = format!("skipped: this machine does not let the test do `{script}`: {tried:?}");
+            let why =
+                format!("skipped: this machine does not let the test do `{script}`: {tried:?}");
             let _ = writeln!(std::io::stderr(), "{why}");
             return None;
         }

@@ -67,12 +67,12 @@ impl<'a> Serializer for Writer<'a> {
     serialize!(types {
         error: Error, collections: Builder<'a>, products: Builder<'a>, variants: Builder<'a>,
     });
-    serialize!(self, signed(number) => self.put(Value::from(i64::from(number))));
-    serialize!(self, unsigned(number) => self.put(Value::Uint(number.into())));
+    serialize!(self, signed(number) => self.put(Value::from(number)));
+    serialize!(self, unsigned(number) => self.put(Value::from(number)));
     serialize!(self, i128(number) => self.put(integer(number)));
     serialize!(self, u128(number) => self.put(integer(number)));
-    serialize!(self, f32(number) => self.put(Value::Float(number.into())));
-    serialize!(self, f64(number) => self.put(Value::Float(number)));
+    serialize!(self, f32(number) => self.put(Value::from(number)));
+    serialize!(self, f64(number) => self.put(Value::from(number)));
     serialize!(self, bool(yes) => self.put(Value::Bool(yes)));
     serialize!(self, char(c) => self.put(Value::Str(c.to_string())));
     serialize!(self, str(text) => self.put(Value::Str(text.to_owned())));
