@@ -156,7 +156,7 @@ pub struct ScaffoldArguments {
 /// Arguments of `hotswap build`.
 #[derive(Debug, Args)]
 pub struct BuildArguments {
-    /// The plugin's package directory.
+    /// The plugin's package directory; with `--static-linking` also a host's, for all its plugins.
     pub plugin_dir: PathBuf,
     /// Where the artifact goes, as `<plugin>.so`; with `--static-linking`, the generated crate.
     pub out_dir: PathBuf,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, DeclarationKind,
-    Declarations, LivePrefix, PluginPackage, StaticLinks, UnreadFile, build_plugin,
+    Declarations, HostPackage, LivePrefix, PluginPackage, StaticLinks, UnreadFile, build_plugin,
     link_statically_with, unlink_statically,
 };
 use hotswap_protocol::{ErrorKind, PhaseTiming, Source, WireError};
@@ -63,7 +63,7 @@ fn traced<T>(arguments: &BuildArguments, result: Result<T, BuildError>) -> Resul
 
 /// Checks the package without compiling anything, and tells what there is to build.
 fn check(arguments: &BuildArguments) -> Result<(), Failure> {
-    let plugin = traced(arguments, open(arguments))?;
+    let plugin = traced(arguments, open(arguments, &arguments.plugin_dir))?;
     writeln!(io::stderr(), "`{}` can be built as a plugin", plugin.name)?;
     if !arguments.verbose && !arguments.output.json {
         return Ok(());
@@ -155,16 +155,21 @@ async fn tell(built: &Built, path: &Path) -> Result<(), Failure> {
     Ok(io::stderr().write_all(text.as_bytes())?)
 }
 
-/// Generates the crate through which a host links the plugin, or removes the plugin from it.
+/// Generates the crate through which a host links the plugin, or all plugins of the host, or removes them from
+/// it.
 fn link(arguments: &BuildArguments) -> Result<(), Failure> {
     let BuildArguments { plugin_dir, out_dir, live_prefix, .. } = arguments;
-    let changed = match arguments.clean {
-        true => unlink_statically(plugin_dir, out_dir),
-        false => link_statically_with(plugin_dir, out_dir, live_prefix.as_deref()),
+    let change = |plugin: &PathBuf| match arguments.clean {
+        true => unlink_statically(plugin, out_dir),
+        false => link_statically_with(plugin, out_dir, live_prefix.as_deref()),
     };
-    let links = traced(arguments, changed)?;
+    let plugins = plugins_in(plugin_dir);
+    let mut links = traced(arguments, change(&plugins[0]))?;
+    for plugin in &plugins[1..] {
+        links = traced(arguments, change(plugin))?;
+    }
     if arguments.verbose {
-        tell_links(arguments, &links)?;
+        tell_links(arguments, &plugins, &links)?;
     }
     if arguments.output.json {
         let prefix = links.live_prefix.as_ref();
@@ -194,17 +199,29 @@ fn link(arguments: &BuildArguments) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", links.dir.display())?)
 }
 
-fn open(arguments: &BuildArguments) -> Result<PluginPackage, BuildError> {
-    let mut plugin = PluginPackage::open(&arguments.plugin_dir)?;
+/// The directories of a host's plugins, if the package in `dir` is a host; else `dir` itself, which is a
+/// plugin's.
+fn plugins_in(dir: &Path) -> Vec<PathBuf> {
+    let plugins = HostPackage::open(dir).map(|host| host.plugins).unwrap_or_default();
+    let dirs: Vec<_> = plugins.into_iter().map(|plugin| plugin.dir).collect();
+    if dirs.is_empty() { vec![dir.to_owned()] } else { dirs }
+}
+
+fn open(arguments: &BuildArguments, dir: &Path) -> Result<PluginPackage, BuildError> {
+    let mut plugin = PluginPackage::open(dir)?;
     plugin.included = plugin.included.and(&arguments.include, &arguments.exclude)?;
     Ok(plugin)
 }
 
-/// Tells everything about the plugin that was linked, and about the crate.
-fn tell_links(arguments: &BuildArguments, links: &StaticLinks) -> Result<(), Failure> {
+/// Tells everything about the plugins that were linked, and about the crate.
+fn tell_links(
+    arguments: &BuildArguments,
+    plugins: &[PathBuf],
+    links: &StaticLinks,
+) -> Result<(), Failure> {
     let prefix = links.live_prefix.as_ref();
-    if !arguments.clean {
-        let plugin = traced(arguments, open(arguments))?;
+    for dir in plugins.iter().filter(|_| !arguments.clean) {
+        let plugin = traced(arguments, open(arguments, dir))?;
         let prefix = prefix.map(|it| it.prefix.as_str());
         tell_package(&plugin, &traced(arguments, plugin.declarations(prefix))?)?;
     }
@@ -225,7 +242,7 @@ fn build_and_install(
     arguments: &BuildArguments,
     cancel: &Cancel,
 ) -> Result<(Built, PathBuf, Declarations), BuildError> {
-    let mut plugin = open(arguments)?;
+    let mut plugin = open(arguments, &arguments.plugin_dir)?;
     let mut cargo = arguments.cargo.clone();
     if let Some(target_dir) = cargo.take_target_dir() {
         plugin.target_dir = target_dir;

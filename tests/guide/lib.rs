@@ -1,0 +1,2 @@
+#![doc = include_str!("../../GUIDE.md")]
+#![forbid(unsafe_code)]
