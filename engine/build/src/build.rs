@@ -1,23 +1,25 @@
 //! Builds hosts and plugins.
 
+use std::cell::RefCell;
 use std::env::consts::DLL_SUFFIX;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hotswap_artifact::{self as artifact, BuildId, Source};
 use hotswap_protocol::PhaseTiming;
 use serde::Serialize;
 
+use crate::build::batch::{Batch, Reviewed};
 use crate::build::compile::{Package, compile};
-use crate::build::link::{Linked, link};
-use crate::replay::Replay;
+use crate::build::link::Linked;
+use crate::replay::{Member, Replay};
 use crate::store::{self, StoreLimits, StoredArtifact};
 use crate::{BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, cargo, git};
 
+mod batch;
 pub(crate) mod compile;
 pub(crate) mod link;
 mod lock;
@@ -199,14 +201,60 @@ pub fn build_plugin(
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Built, BuildError> {
-    let elsewhere = elsewhere(plugin, options);
-    let plugin = elsewhere.as_ref().unwrap_or(plugin);
-    let (linked, source) = thread::scope(|scope| {
-        let source = scope.spawn(|| git::source(&plugin.dir));
-        let linked = link(plugin, options, cancel, on_message);
-        (linked, source.join())
-    });
-    finish(plugin, options, linked?, source, on_message)
+    let mut results = Vec::new();
+    build_plugins(
+        &[(plugin, options)],
+        cancel,
+        &mut |_, message| on_message(message),
+        &mut |_, built| results.push(built),
+    );
+    results.pop().unwrap_or_else(|| Err(BuildError::cancelled(&plugin.name)))
+}
+
+/// Builds plugins side by side, as [`build_plugin`] builds one, within the jobs that cargo would use:
+/// those of `--jobs`, of `build.jobs`, or else one for each core.
+///
+/// `on_message` is called with the position of a plugin and a message of its build, and `on_built` once
+/// for each plugin, with its position and what became of it. Both are called on the calling thread. One
+/// plugin that fails does not keep others from being built.
+///
+/// ```no_run
+/// use hotswap_build::{BuildOptions, Cancel, HostPackage, build_plugins};
+///
+/// # fn main() -> Result<(), hotswap_build::BuildError> {
+/// let host = HostPackage::open("sample-host".as_ref())?;
+/// let options = BuildOptions::default();
+/// let plugins: Vec<_> = host.plugins.iter().map(|plugin| (plugin, &options)).collect();
+/// build_plugins(&plugins, &Cancel::default(), &mut |_, _| (), &mut |position, built| {
+///     let name = &host.plugins[position].name;
+///     match built.and_then(|mut built| built.install(&host.plugin_dir)) {
+///         Ok(path) => println!("{name}: {}", path.display()),
+///         Err(error) => eprintln!("{name}: {error}"),
+///     }
+/// });
+/// # Ok(())
+/// # }
+/// ```
+pub fn build_plugins(
+    plugins: &[(&PluginPackage, &BuildOptions)],
+    cancel: &Cancel,
+    on_message: &mut dyn FnMut(usize, BuildMessage),
+    on_built: &mut dyn FnMut(usize, Result<Built, BuildError>),
+) {
+    let plugins: Vec<_> = plugins.iter().map(|it| (elsewhere(it.0, it.1), it.1)).collect();
+    let sources = git::look_at(plugins.iter().map(|(plugin, _)| plugin.dir.clone()).collect());
+    let on_message = RefCell::new(on_message);
+    let voice = |position, message| (on_message.borrow_mut())(position, message);
+    let mut batch = Batch::begin(&plugins, cancel, &voice);
+    batch.compile();
+    for (position, ((plugin, options), source)) in plugins.iter().zip(sources.wait()).enumerate() {
+        let say = &mut |message| voice(position, message);
+        let built = batch.finish(position, |linked, record| {
+            finish(plugin, options, linked, record, source, say)
+        });
+        on_built(position, built);
+    }
+    batch.end();
 }
 
 /// What [`review_plugin`] found.
@@ -251,42 +299,48 @@ pub fn review_plugin(
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Option<Review>, BuildError> {
-    let elsewhere = elsewhere(plugin, options);
-    let plugin = elsewhere.as_ref().unwrap_or(plugin);
-    let Some(reviewed) = link::review(plugin, options, cancel, on_message)? else {
+    let options = &BuildOptions { no_replay: true, ..options.clone() };
+    let plugins = [(elsewhere(plugin, options), options)];
+    let plugin = &plugins[0].0;
+    let on_message = RefCell::new(on_message);
+    let voice = |_, message| (on_message.borrow_mut())(message);
+    let Some(reviewed) = Batch::begin(&plugins, cancel, &voice).review()? else {
         return Ok(None);
     };
-    let link::Reviewed { linked, replayed, missed } = reviewed;
-    let source = Ok(git::source(&plugin.dir));
-    let built = finish(plugin, options, linked, source, on_message)?;
+    let Reviewed { mut batch, replayed, missed } = reviewed;
+    let source = git::look_at(vec![plugin.dir.clone()]).wait().remove(0);
+    let say = &mut |message| voice(0, message);
+    let built =
+        batch.finish(0, |linked, record| finish(plugin, options, linked, record, source, say))?;
+    batch.end();
     let is_same = replayed == built.build_id.to_string();
     let disagreement = (!is_same).then_some(Disagreement { replayed, missed });
     Ok(Some(Review { built, disagreement }))
 }
 
-/// The plugin with the target directory that the cargo flags choose; `None` if they choose none.
-fn elsewhere(plugin: &PluginPackage, options: &BuildOptions) -> Option<PluginPackage> {
-    target_dir(options).map(|target_dir| PluginPackage { target_dir, ..plugin.clone() })
+/// The plugin with the target directory that the cargo flags choose, if they choose one.
+fn elsewhere(plugin: &PluginPackage, options: &BuildOptions) -> PluginPackage {
+    let target_dir = target_dir(options).unwrap_or_else(|| plugin.target_dir.clone());
+    PluginPackage { target_dir, ..plugin.clone() }
 }
 
 /// Makes an artifact of a library, and puts it into the store.
 fn finish(
     plugin: &PluginPackage,
     options: &BuildOptions,
-    linked: Linked<'_>,
-    source: thread::Result<Result<Option<Source>, git2::Error>>,
+    linked: Linked,
+    record: Option<(&mut Replay, &Member<'_>)>,
+    source: Result<Option<Source>, String>,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Built, BuildError> {
-    let Linked { mut library, phases, warnings, mut effect, mut replay, notice, _lock } = linked;
-    let source = match source {
-        Ok(Ok(source)) => source,
-        Ok(Err(error)) => {
-            let text = format!("`{}` is built without git facts: {}", plugin.name, error.message());
+    let Linked { mut library, phases, warnings, mut effect, notice } = linked;
+    let source = source.unwrap_or_else(|reason| {
+        if git::is_news(&plugin.name, &reason) {
+            let text = format!("`{}` is built without git facts: {reason}", plugin.name);
             on_message(BuildMessage::Output(text));
-            None
         }
-        Err(panic) => std::panic::resume_unwind(panic),
-    };
+        None
+    });
 
     let linked_at = Instant::now();
     let build_id = artifact::stamp(&mut library, source.as_ref()).map_err(|error| {
@@ -297,8 +351,8 @@ fn finish(
     let StoredArtifact { path, facts } = store.put(&library)?;
     store.prune(facts.name.as_str(), options.store_limits)?;
     let last = [("stamp", stamped_at - linked_at), ("store", stamped_at.elapsed())];
-    if let Some(replay) = &mut replay {
-        effect = judge(effect, build_id, replay);
+    if let Some((record, member)) = record {
+        effect = judge(effect, record.replace_build_id(member, build_id.to_string()), build_id);
     }
     let notice = notice.map(|notice| ("notice", notice));
     let phases = in_sum(notice.into_iter().chain(phases).chain(last));
@@ -316,13 +370,12 @@ fn finish(
     Ok(built)
 }
 
-/// Recompiling can give identical code, and an untouched library can differ from the last
-/// artifact; the build ids decide.
-fn judge(effect: BuildEffect, build_id: BuildId, replay: &mut Replay<'_>) -> BuildEffect {
-    let build_id = build_id.to_string();
-    match replay.replace_build_id(build_id.clone()) {
-        Ok(Some(before)) if before != build_id => BuildEffect::NewCode,
-        Ok(Some(_)) if effect == BuildEffect::NewCode => BuildEffect::SameCode,
+/// Recompiling can give identical code, and an untouched library can differ from the artifact `before`;
+/// the build ids decide.
+fn judge(effect: BuildEffect, before: Option<String>, build_id: BuildId) -> BuildEffect {
+    match before {
+        Some(before) if before != build_id.to_string() => BuildEffect::NewCode,
+        Some(_) if effect == BuildEffect::NewCode => BuildEffect::SameCode,
         _ => effect,
     }
 }

@@ -1,22 +1,85 @@
 //! The git facts of a plugin's source: its commit and branch, and whether files differ from it.
 
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 
 use git2::{ErrorCode, Repository, StatusOptions};
 use hotswap_artifact::Source;
+use parking_lot::Mutex;
 
-/// The state of the work tree that contains `dir`; `None` outside a repository, and in a repository
-/// without commits.
+/// How long a build waits for git once it has compiled.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same after git once took longer: somebody waits for each build.
+const LITTLE_PATIENCE: Duration = Duration::from_millis(100);
+/// Whether git took longer than a build waits for it.
+static IS_SLOW: AtomicBool = AtomicBool::new(false);
+
+/// The state of work trees, while it is looked at.
+pub(crate) struct Looking {
+    answer: Receiver<Sources>,
+    count: usize,
+}
+
+/// For each directory the state of its work tree.
+///
+/// # Errors
+/// Why it is not known, in words.
+pub(crate) type Sources = Vec<Result<Option<Source>, String>>;
+
+/// Begins to look at the work trees that contain these directories.
+pub(crate) fn look_at(dirs: Vec<PathBuf>) -> Looking {
+    let (sender, answer) = channel();
+    let count = dirs.len();
+    // A build that has given up waiting does not hear the answer.
+    let look = move || drop(sender.send(sources(&dirs)));
+    // Without the thread there is no answer, which `wait` tells.
+    let _ = thread::Builder::new().name("hotswap git".to_owned()).spawn(look);
+    Looking { answer, count }
+}
+
+impl Looking {
+    /// What was found; what takes too long in a large work tree is not waited for.
+    pub(crate) fn wait(self) -> Sources {
+        let is_slow = IS_SLOW.load(Relaxed);
+        let patience = if is_slow { LITTLE_PATIENCE } else { PATIENCE };
+        self.answer.recv_timeout(patience).unwrap_or_else(|_| {
+            IS_SLOW.store(true, Relaxed);
+            vec![Err("git takes too long".to_owned()); self.count]
+        })
+    }
+}
+
+/// Whether this was not told before: a build begins with each save, and need not say so each time.
+pub(crate) fn is_news(plugin: &str, reason: &str) -> bool {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    TOLD.lock().insert(format!("{plugin}: {reason}"))
+}
+
+/// The state of the work trees that contain these directories, in the same order; each work tree is
+/// looked at once.
+fn sources(dirs: &[PathBuf]) -> Sources {
+    let mut known: HashMap<PathBuf, Result<Option<Source>, String>> = HashMap::new();
+    let of_dir = |dir: &PathBuf| match Repository::discover(dir) {
+        Ok(repository) => {
+            let state = || state(&repository).map_err(|error| error.message().to_owned());
+            known.entry(repository.path().to_owned()).or_insert_with(state).clone()
+        }
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(error.message().to_owned()),
+    };
+    dirs.iter().map(of_dir).collect()
+}
+
+/// The state of a work tree; `None` in a repository without commits.
 ///
 /// The work tree is dirty if a tracked file differs from the commit, or if there is a file that is
 /// neither tracked nor ignored. All of the work tree counts, since a plugin may depend on any file
 /// in it.
-pub(crate) fn source(dir: &Path) -> Result<Option<Source>, git2::Error> {
-    let repository = match Repository::discover(dir) {
-        Ok(repository) => repository,
-        Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+fn state(repository: &Repository) -> Result<Option<Source>, git2::Error> {
     let head = match repository.head() {
         Ok(head) => head,
         Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
@@ -38,11 +101,16 @@ pub(crate) fn source(dir: &Path) -> Result<Option<Source>, git2::Error> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use git2::{IndexAddOption, RepositoryInitOptions, Signature, Time};
     use tempfile::TempDir;
 
     use super::*;
+
+    fn source(dir: &Path) -> Result<Option<Source>, String> {
+        sources(&[dir.to_owned()]).remove(0)
+    }
 
     #[test]
     fn outside_a_repository_there_are_no_facts() {

@@ -33,7 +33,7 @@
 //! |---|---|
 //! | find a host and its plugins | [`HostPackage`], [`PluginPackage`] |
 //! | read what a plugin's sources declare | [`PluginPackage::declarations`] |
-//! | build them | [`build_host`], [`build_plugin`] with [`BuildOptions`] |
+//! | build them | [`build_host`], [`build_plugin`], [`build_plugins`] with [`BuildOptions`] |
 //! | have cargo confirm a build without it | [`review_plugin`] |
 //! | follow and end a build | [`BuildMessage`], [`Cancel`] |
 //! | keep and find earlier builds | [`Store`] |
@@ -55,6 +55,7 @@ mod build;
 mod cancel;
 mod cargo;
 mod git;
+mod jobs;
 mod message;
 mod process;
 mod replay;
@@ -75,7 +76,8 @@ pub mod inputs {
 
 pub use build::profile::DEFAULT_PROFILE;
 pub use build::{
-    BuildEffect, BuildOptions, Built, Disagreement, Review, build_host, build_plugin, review_plugin,
+    BuildEffect, BuildOptions, Built, Disagreement, Review, build_host, build_plugin,
+    build_plugins, review_plugin,
 };
 pub use cancel::Cancel;
 pub use declared::{Declaration, DeclarationKind, Declarations, UnreadFile};

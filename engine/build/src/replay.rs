@@ -30,13 +30,15 @@ use crate::build::compile::Run;
 use crate::reads::Reads;
 use crate::replay::dep_info::DepInfo;
 use crate::replay::guard::BuildScript;
+pub(crate) use crate::replay::guard::configuration_files;
 pub(crate) use crate::replay::input::Moment;
 use crate::replay::input::{Input, Stat};
 use crate::replay::invocation::{Invocation, Noted, Notes};
-use crate::replay::plan::{Plan, Seen};
-use crate::replay::record::{
-    BehindCargo, Compiled, Output, Plugin, Record, Unit, UnitId, unit_id_of,
-};
+use crate::replay::plan::Plan;
+pub(crate) use crate::replay::plan::Seen;
+pub(crate) use crate::replay::record::UnitId;
+use crate::replay::record::{BehindCargo, Compiled, Output, Plugin, Record, Unit, unit_id_of};
+use crate::replay::run::Replayed;
 use crate::workspace::Workspace;
 use crate::{Cancel, Diagnostic, PluginPackage, atomic_file};
 
@@ -86,12 +88,19 @@ const REMEMBERED_WAYS: usize = 6;
 ///
 /// Whoever has it must hold the lock of the target directory.
 #[derive(Debug)]
-pub(crate) struct Replay<'a> {
-    plugin: &'a PluginPackage,
-    /// The hash of the plugin's included files.
-    included: Option<String>,
+pub(crate) struct Replay {
     dir: PathBuf,
     record: Record,
+    /// Whether the record differs from its file.
+    is_changed: bool,
+}
+
+/// A plugin that is built in a recorded way.
+#[derive(Clone, Debug)]
+pub(crate) struct Member<'a> {
+    pub plugin: &'a PluginPackage,
+    /// The hash of the plugin's included files.
+    pub included: Option<String>,
 }
 
 /// What a build has to do next.
@@ -105,62 +114,111 @@ pub(crate) enum Next {
     Cargo(String),
 }
 
-/// The units that have to be compiled again.
-#[derive(Debug)]
+/// The units that have to be compiled again, each after those that it depends on.
+#[derive(Debug, Default)]
 pub(crate) struct Outdated {
     units: Vec<UnitId>,
-    seen: Seen,
 }
 
-impl<'a> Replay<'a> {
-    /// Opens the record of building `plugin` with the command `cargo`, in which the `included` hash is
-    /// left out.
-    ///
-    /// # Errors
-    /// The reason why such builds cannot be recorded, in words.
-    pub(crate) fn open(
-        plugin: &'a PluginPackage,
-        target_dir: &Path,
-        cargo: &Command,
-        included: Option<String>,
-    ) -> Result<Self, String> {
-        if let Some(reason) = guard::unrecordable(plugin, cargo) {
-            return Err(reason);
-        }
-        let parent = target_dir.join("replay");
-        let dir = parent.join(way(plugin, cargo));
-        if !dir.is_dir() {
-            forget_oldest(&parent);
-            fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        }
-        let record = Record::load(&dir.join(RECORD));
-        Ok(Self { plugin, included, dir, record })
+impl Outdated {
+    /// How many units there are.
+    pub(crate) fn count(&self) -> usize {
+        self.units.len()
     }
 
-    /// Finds out what has changed, and so what to do.
-    pub(crate) fn next(&self) -> Next {
-        match plan::plan(&self.record, self.plugin) {
-            Plan::Nothing | Plan::Replay(..) if self.has_other_files() => {
+    /// Adds what another plugin needs.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let new = other.units.iter().filter(|id| !self.units.contains(id));
+        let new: Vec<_> = new.cloned().collect();
+        self.units.extend(new);
+    }
+
+    /// Which of these units did not come about in a run; `None` if all did.
+    pub(crate) fn first_missing(&self, ran: &Ran) -> Option<&UnitId> {
+        self.units.iter().find(|id| !ran.done.contains_key(*id))
+    }
+}
+
+/// What a run without cargo compiled.
+#[derive(Debug, Default)]
+pub(crate) struct Ran {
+    done: BTreeMap<UnitId, Recompiled>,
+}
+
+/// How long it took to compile a unit, with what it waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recompiled {
+    pub elapsed: Duration,
+    /// The part that its linker took; `None` if that is not known.
+    pub linking: Option<Duration>,
+}
+
+/// The directory of the record of builds of `plugin` with the command `cargo`, in which the `included`
+/// hash is left out.
+///
+/// # Errors
+/// The reason why such builds cannot be recorded, in words.
+pub(crate) fn place_of_record(
+    plugin: &PluginPackage,
+    target_dir: &Path,
+    cargo: &Command,
+) -> Result<PathBuf, String> {
+    if let Some(reason) = guard::unrecordable(plugin, cargo) {
+        return Err(reason);
+    }
+    let parent = target_dir.join("replay");
+    let dir = parent.join(way(plugin, cargo));
+    if !dir.is_dir() {
+        forget_oldest(&parent);
+        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    }
+    Ok(dir)
+}
+
+impl Replay {
+    /// Opens the record in `dir`, a [`place_of_record`].
+    pub(crate) fn open(dir: PathBuf) -> Self {
+        let record = Record::load(&dir.join(RECORD));
+        Self { dir, record, is_changed: false }
+    }
+
+    /// The directory of the record.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Finds out what has changed, and so what to do. `seen` is what was looked at already for other
+    /// plugins, and takes up what is looked at now.
+    pub(crate) fn next(&self, member: &Member<'_>, seen: &mut Seen) -> Next {
+        match plan::plan(&self.record, member.plugin, seen) {
+            Plan::Nothing | Plan::Replay(..) if self.has_other_files(member) => {
                 Next::Cargo("an included file changed".to_owned())
             }
             Plan::Nothing => Next::UpToDate,
-            Plan::Replay(units, seen) => Next::Replay(Outdated { units, seen }),
+            Plan::Replay(units) => Next::Replay(Outdated { units }),
             Plan::Cargo(reason) => Next::Cargo(reason),
         }
     }
 
-    fn has_other_files(&self) -> bool {
-        let plugin = self.record.plugins.get(&self.plugin.name);
+    fn has_other_files(&self, member: &Member<'_>) -> bool {
+        let plugin = self.record.plugins.get(&member.plugin.name);
         let root = plugin.and_then(|plugin| self.record.units.get(&plugin.root));
-        root.and_then(|root| root.included.as_ref()) != self.included.as_ref()
+        root.and_then(|root| root.included.as_ref()) != member.included.as_ref()
     }
 
     /// Makes the run of `command` leave notes. With `stay` they are kept, so that the user can read
     /// them.
-    pub(crate) fn note(&self, command: &mut Command, stay: bool) -> io::Result<Notes> {
+    pub(crate) fn note(
+        &self,
+        member: &Member<'_>,
+        command: &mut Command,
+        stay: bool,
+    ) -> io::Result<Notes> {
+        let plugin = member.plugin;
         let recorded = self.record.units.values().map(|unit| &unit.package_dir);
-        let settings = |dir: &PathBuf| (dir.clone(), guard::settings(self.plugin, dir));
-        let settings = self.plugin.source_dirs.iter().chain(recorded).map(settings).collect();
+        let dirs: BTreeSet<&PathBuf> = plugin.source_dirs.iter().chain(recorded).collect();
+        let settings = |dir: &PathBuf| (dir.clone(), guard::settings(plugin, dir));
+        let settings = dirs.into_iter().map(settings).collect();
         Notes::attach(command, &self.dir, settings, stay)
     }
 
@@ -173,28 +231,29 @@ impl<'a> Replay<'a> {
     /// then, so that the next run of cargo compiles and notes it.
     pub(crate) fn learn(
         &mut self,
+        member: &Member<'_>,
         notes: &Notes,
         began: Moment,
         cargo: &Command,
         run: &Run,
         again: bool,
     ) -> io::Result<()> {
-        let before = self.record.plugins.get(&self.plugin.name).cloned();
-        let output_before = self.library_output().cloned();
-        let mut learned = self.units_of(notes, began, run, again);
+        let before = self.record.plugins.get(&member.plugin.name).cloned();
+        let output_before = self.library_output(member).cloned();
+        let mut learned = self.units_of(member, notes, began, run, again);
         let root = learned.root.take();
         let cargo_library = root.as_ref().and_then(|(_, library)| Stat::of(library));
         let Some(((root, _), cargo_library)) = root.zip(cargo_library) else {
-            if let Some(plugin) = self.record.plugins.get_mut(&self.plugin.name) {
+            if let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name) {
                 plugin.is_dropped = true;
                 plugin.library = None;
             }
-            return self.save();
+            return self.write();
         };
         let compiler = self.record.units.get(&root).map(|unit| unit.invocation.program.clone());
         let compiler = compiler.unwrap_or_default();
         let mut files = learned.files;
-        let deciding = guard::files(self.plugin, &learned.dirs, &compiler, cargo);
+        let deciding = guard::files(member.plugin, &learned.dirs, &compiler, cargo);
         let mut always = self.unknown_library(&learned.units, run);
         let mut variables = BTreeSet::new();
         for script in build_scripts(run) {
@@ -202,13 +261,13 @@ impl<'a> Replay<'a> {
             files.extend(script.paths);
             variables.extend(script.variables);
         }
-        let behind = self.behind_cargo(before.as_ref(), &learned.dirs, cargo);
+        let behind = self.behind_cargo(member, before.as_ref(), &learned.dirs, cargo);
         match &behind {
             Ok(behind) => files.extend(self.sources_behind(&learned.units, &behind.dirs)),
             Err(reason) => always = always.or_else(|| Some(reason.clone())),
         }
         let is_near = |path: &&PathBuf| {
-            let mut dirs = learned.dirs.iter().chain([&self.plugin.workspace_root]);
+            let mut dirs = learned.dirs.iter().chain([&member.plugin.workspace_root]);
             dirs.any(|dir| path.starts_with(dir))
         };
         let own = files.iter().filter(|path| !guard::is_downloaded(path));
@@ -232,21 +291,28 @@ impl<'a> Replay<'a> {
             library,
             build_id,
         };
-        self.record.plugins.insert(self.plugin.name.clone(), plugin);
+        self.record.plugins.insert(member.plugin.name.clone(), plugin);
         // The remembered content is that of another file, if the library is another one now.
         let is_kept = |(one, other): (&Output, &Output)| one.is_same(other);
-        if !output_before.as_ref().zip(self.library_output()).is_some_and(is_kept)
-            && let Some(plugin) = self.record.plugins.get_mut(&self.plugin.name)
+        if !output_before.as_ref().zip(self.library_output(member)).is_some_and(is_kept)
+            && let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name)
         {
             plugin.library = None;
         }
-        self.save()
+        self.write()
     }
 
     /// The units of a run of cargo, which are recorded, and the files of what else it compiled.
-    fn units_of(&mut self, notes: &Notes, began: Moment, run: &Run, again: bool) -> Learned {
+    fn units_of(
+        &mut self,
+        member: &Member<'_>,
+        notes: &Notes,
+        began: Moment,
+        run: &Run,
+        again: bool,
+    ) -> Learned {
         let (noted, mut settings) = (notes.read(), notes.settings.clone());
-        let plugin = self.plugin;
+        let plugin = member.plugin;
         let mut learned = Learned::default();
         learned.dirs.extend(plugin.source_dirs.iter().cloned());
         for artifact in run.artifacts.iter().filter(|artifact| is_local(artifact)) {
@@ -258,7 +324,7 @@ impl<'a> Replay<'a> {
             }
             let is_root = artifact.manifest_path == plugin.manifest_path;
             let id = is_library(artifact)
-                .then(|| self.unit_of(artifact, &noted, &settings, began))
+                .then(|| self.unit_of(member, artifact, &noted, &settings, began))
                 .flatten();
             if let Some(id) = id {
                 if let Some(unit) = self.record.units.get_mut(&id) {
@@ -311,21 +377,22 @@ impl<'a> Replay<'a> {
     /// flags of the build, and again when a manifest or the lock file has changed.
     fn behind_cargo(
         &self,
+        member: &Member<'_>,
         before: Option<&Plugin>,
         dirs: &BTreeSet<PathBuf>,
         cargo: &Command,
     ) -> Result<BehindCargo, String> {
-        let settings = dirs.iter().map(|dir| guard::settings(self.plugin, dir));
+        let settings = dirs.iter().map(|dir| guard::settings(member.plugin, dir));
         let settings = settings.collect::<Vec<_>>().join(" ");
         let before = before.map(|plugin| &plugin.behind);
         if let Some(known) = before.filter(|known| known.settings == settings) {
             return Ok(known.clone());
         }
         let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
-        let workspace = Workspace::load_for(&self.plugin.manifest_path, &args)
+        let workspace = Workspace::load_for(&member.plugin.manifest_path, &args)
             .map_err(|error| format!("cargo does not tell its metadata: {error}"))?;
         let package = workspace
-            .member_at(&self.plugin.manifest_path)
+            .member_at(&member.plugin.manifest_path)
             .ok_or_else(|| "cargo's metadata does not have the package".to_owned())?;
         Ok(BehindCargo { settings, dirs: workspace.behind_cargo(package) })
     }
@@ -343,19 +410,20 @@ impl<'a> Replay<'a> {
         Ok(tempfile::Builder::new().prefix("calls-").tempdir_in(&self.dir)?.keep())
     }
 
-    /// Compiles these units again. Their compiler calls are written to the directory `calls`. `None` if a
-    /// compiler fails: then a run of cargo reports why.
+    /// Compiles these units again, as many side by side as the `server` allows. `seen` is what was in the
+    /// sources when they were found to be outdated. The compiler calls are written to the directory
+    /// `calls`.
     pub(crate) fn run(
         &mut self,
-        outdated: Outdated,
+        outdated: &Outdated,
+        seen: &Seen,
         calls: Option<&Path>,
+        server: Option<&jobserver::Client>,
         cancel: &Cancel,
-    ) -> io::Result<Option<Relinked>> {
-        let Outdated { units, seen } = outdated;
-        let Some(replayed) = run::run(&self.record, &units, &self.dir, calls, cancel)? else {
-            return Ok(None);
-        };
-        let linking = replayed.last().and_then(|root| root.linking);
+    ) -> io::Result<Ran> {
+        let units = &outdated.units;
+        let replayed = run::run(&self.record, units, &self.dir, calls, server, cancel)?;
+        let mut ran = Ran::default();
         for done in replayed {
             let Some(unit) = self.record.units.get(&done.id) else { continue };
             let info = dep_info(&unit.invocation, &place_of(&self.dir, &done.id))?;
@@ -371,25 +439,40 @@ impl<'a> Replay<'a> {
                 unit.by_cargo.get_or_insert(before);
                 unit.diagnostics = done.diagnostics;
             }
+            let Replayed { elapsed, linking, .. } = done;
+            ran.done.insert(done.id, Recompiled { elapsed, linking });
         }
-        self.save()?;
-        Ok(Some(Relinked { linking }))
+        self.is_changed = true;
+        Ok(ran)
+    }
+
+    /// How the plugin's own unit was compiled in a run; `None` if it was not.
+    pub(crate) fn recompiled(&self, member: &Member<'_>, ran: &Ran) -> Option<Recompiled> {
+        let plugin = self.record.plugins.get(&member.plugin.name)?;
+        ran.done.get(&plugin.root).copied()
+    }
+
+    /// The name of the crate of which the unit is made, if there are errors in its files.
+    pub(crate) fn crate_with_errors(&self, id: &UnitId, files: &[PathBuf]) -> Option<&str> {
+        let unit = self.record.units.get(id)?;
+        let has_errors = unit.compiled.inputs.iter().any(|input| files.contains(&input.path));
+        has_errors.then_some(unit.name.as_str())
     }
 
     /// The path of the library that was compiled last.
-    pub(crate) fn library(&self) -> Option<&Path> {
-        self.library_output().map(|output| output.path.as_path())
+    pub(crate) fn library(&self, member: &Member<'_>) -> Option<&Path> {
+        self.library_output(member).map(|output| output.path.as_path())
     }
 
-    fn library_output(&self) -> Option<&Output> {
-        let plugin = self.record.plugins.get(&self.plugin.name)?;
+    fn library_output(&self, member: &Member<'_>) -> Option<&Output> {
+        let plugin = self.record.plugins.get(&member.plugin.name)?;
         let outputs = &self.record.units.get(&plugin.root)?.compiled.outputs;
         outputs.iter().find(|output| is_shared_library(&output.path))
     }
 
     /// The files that the plugin was built from last, and those that decide how it is built.
-    pub(crate) fn read_files(&self) -> Reads {
-        let Some(plugin) = self.record.plugins.get(&self.plugin.name) else {
+    pub(crate) fn read_files(&self, member: &Member<'_>) -> Reads {
+        let Some(plugin) = self.record.plugins.get(&member.plugin.name) else {
             return Reads::new();
         };
         let guards = plugin.guards.iter().filter(|guard| plugin.read.contains(&guard.path));
@@ -400,47 +483,39 @@ impl<'a> Replay<'a> {
     }
 
     /// Whether cargo has to run for every build, however often it has run.
-    pub(crate) fn always_runs_cargo(&self) -> bool {
-        let plugin = self.record.plugins.get(&self.plugin.name);
+    pub(crate) fn always_runs_cargo(&self, member: &Member<'_>) -> bool {
+        let plugin = self.record.plugins.get(&member.plugin.name);
         plugin.is_some_and(|plugin| plugin.always.is_some() && !plugin.is_dropped)
     }
 
-    /// Whether `content` is that of the library that was compiled last. Its size and times have been
-    /// compared already, but a changed file can have the same ones.
-    pub(crate) fn is_library(&self, content: &[u8]) -> bool {
-        let plugin = self.record.plugins.get(&self.plugin.name);
-        let known = plugin.and_then(|plugin| plugin.library.as_ref());
-        known.is_none_or(|known| *known == blake3::hash(content).to_string())
-    }
-
-    /// Records the content of the library that was compiled last.
-    pub(crate) fn remember_library(&mut self, content: &[u8]) -> io::Result<()> {
+    /// Takes note of the content of the library that was compiled last; `false` if it is not that
+    /// library any more. Its size and times have been compared already, but a changed file can have the
+    /// same ones.
+    pub(crate) fn is_library(&mut self, member: &Member<'_>, content: &[u8]) -> bool {
+        let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name) else { return true };
         let hash = Some(blake3::hash(content).to_string());
-        match self.record.plugins.get_mut(&self.plugin.name) {
-            Some(plugin) if plugin.library != hash => {
-                plugin.library = hash;
-                self.save()
-            }
-            _ => Ok(()),
-        }
+        let is_it = plugin.library.is_none() || plugin.library == hash;
+        self.is_changed |= plugin.library != hash;
+        plugin.library = hash;
+        is_it
     }
 
     /// The compilers' diagnostics for the current state of all units.
-    pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
-        let Some(plugin) = self.record.plugins.get(&self.plugin.name) else { return Vec::new() };
+    pub(crate) fn diagnostics(&self, member: &Member<'_>) -> Vec<Diagnostic> {
+        let Some(plugin) = self.record.plugins.get(&member.plugin.name) else { return Vec::new() };
         let units = self.record.in_order(plugin).into_iter();
         let of_units = units.flat_map(|(_, unit)| &unit.diagnostics);
         plugin.diagnostics.iter().chain(of_units).cloned().collect()
     }
 
     /// The build id of the last artifact; `None` if there is none.
-    pub(crate) fn build_id(&self) -> Option<&str> {
-        self.record.plugins.get(&self.plugin.name)?.build_id.as_deref()
+    pub(crate) fn build_id(&self, member: &Member<'_>) -> Option<&str> {
+        self.record.plugins.get(&member.plugin.name)?.build_id.as_deref()
     }
 
     /// The units of the plugin that were compiled by cargo last, and from the sources as they are.
-    pub(crate) fn unchanged_since_cargo(&self) -> BTreeSet<UnitId> {
-        let plugin = self.record.plugins.get(&self.plugin.name);
+    pub(crate) fn unchanged_since_cargo(&self, member: &Member<'_>) -> BTreeSet<UnitId> {
+        let plugin = self.record.plugins.get(&member.plugin.name);
         let units = plugin.into_iter().flat_map(|plugin| &plugin.units);
         let is_unchanged =
             |id: &&UnitId| self.record.units.get(*id).is_some_and(|unit| unit.by_cargo.is_none());
@@ -448,19 +523,26 @@ impl<'a> Replay<'a> {
     }
 
     /// Records the build id of the artifact, and returns the one that was recorded before.
-    pub(crate) fn replace_build_id(&mut self, build_id: String) -> io::Result<Option<String>> {
-        let Some(plugin) = self.record.plugins.get_mut(&self.plugin.name) else { return Ok(None) };
-        if plugin.build_id.as_ref() == Some(&build_id) {
-            return Ok(Some(build_id));
-        }
-        let before = plugin.build_id.replace(build_id);
-        self.save()?;
-        Ok(before)
+    pub(crate) fn replace_build_id(
+        &mut self,
+        member: &Member<'_>,
+        build_id: String,
+    ) -> Option<String> {
+        let plugin = self.record.plugins.get_mut(&member.plugin.name)?;
+        self.is_changed |= plugin.build_id.as_ref() != Some(&build_id);
+        plugin.build_id.replace(build_id)
     }
 
-    fn save(&mut self) -> io::Result<()> {
+    /// Writes the record, if it has changed. Until then its file says that what was compiled meanwhile is
+    /// outdated.
+    pub(crate) fn save(&mut self) -> io::Result<()> {
+        if self.is_changed { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
         let record = self.dir.join(RECORD);
         self.record.save(&record)?;
+        self.is_changed = false;
         let parent = self.dir.parent().unwrap_or(&self.dir);
         let others = ways(parent).into_iter().filter(|(_, dir)| *dir != self.dir);
         atomic_file::date_as_newest(&record, others.filter_map(|(used, _)| used))
@@ -470,12 +552,13 @@ impl<'a> Replay<'a> {
     /// one; `None` if its compiler call was never noted.
     fn unit_of(
         &mut self,
+        member: &Member<'_>,
         artifact: &Artifact,
         noted: &[Noted],
         settings: &BTreeMap<PathBuf, String>,
         began: Moment,
     ) -> Option<UnitId> {
-        let is_root = artifact.manifest_path == self.plugin.manifest_path;
+        let is_root = artifact.manifest_path == member.plugin.manifest_path;
         let package_dir = artifact.manifest_path.parent()?.as_std_path();
         let crate_name = artifact.target.name.replace('-', "_");
         let file = artifact.filenames.iter().find_map(|path| unit_id_of(path.as_std_path()));
@@ -486,7 +569,7 @@ impl<'a> Replay<'a> {
         };
         let Some(noted) = noted.iter().find(is_it) else {
             let id = if is_root {
-                let plugin = self.record.plugins.get(&self.plugin.name);
+                let plugin = self.record.plugins.get(&member.plugin.name);
                 let plugin = plugin.filter(|plugin| !plugin.is_dropped)?;
                 let library = shared_library(artifact).and_then(Stat::of)?;
                 library.is_same_output(plugin.cargo_library).then(|| plugin.root.clone())?
@@ -512,7 +595,7 @@ impl<'a> Replay<'a> {
         };
         let unit = Unit {
             name: crate_name,
-            included: self.included.clone().filter(|_| is_root),
+            included: member.included.clone().filter(|_| is_root),
             invocation,
             package_dir: package_dir.to_owned(),
             settings: settings.get(package_dir).cloned().unwrap_or_default(),
@@ -571,13 +654,6 @@ pub(crate) fn read_by(plugin: &PluginPackage, run: &Run) -> Reads {
     let asked = build_scripts(run).into_iter().flat_map(|script| script.paths);
     let files = sources.chain(asked).filter(|path| !guard::is_downloaded(path));
     files.map(|path| (path, None)).collect()
-}
-
-/// The plugin's library was compiled again.
-#[derive(Debug)]
-pub(crate) struct Relinked {
-    /// How long the linker took; `None` if that is not known.
-    pub linking: Option<Duration>,
 }
 
 /// Whether `artifact` is made of a package that the plugin's author can edit: cargo took it from a

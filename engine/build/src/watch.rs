@@ -8,13 +8,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
-use notify::{Event, EventKind};
+use notify::{Config, Event, EventKind, PollWatcher};
 use parking_lot::{Condvar, Mutex};
 
 use crate::watch::sources::Sources;
 use crate::watch::tree::{Touched, Tree};
 use crate::{BuildError, PluginPackage, reads};
 
+mod silent;
 mod sources;
 mod tree;
 
@@ -39,6 +40,10 @@ impl Default for Quiet {
         Self { after_saves: Duration::from_millis(5), within_saves: Duration::from_millis(50) }
     }
 }
+
+/// How long no list of what a build has read must have been written before the lists are read. Plugins
+/// that are built together write theirs one after the other.
+const WITHIN_LISTS: Duration = Duration::from_millis(20);
 
 /// A burst of changes that is reported at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +104,45 @@ impl Watcher {
     ) -> Result<Self, BuildError> {
         let inbox = Arc::new(Inbox::default());
         let events = Arc::clone(&inbox);
-        let watcher = notify::recommended_watcher(move |event| events.deliver(event))
-            .map_err(not_watchable)?;
+        let watcher = notify::recommended_watcher(move |event| events.deliver(event));
+        let watcher = Box::new(watcher.map_err(not_watchable)?);
+        Self::with(watcher, inbox, plugins, quiet, on_change)
+    }
+
+    /// As [`new`](Self::new), but looks at the sources again and again, with a pause of `every`: for file
+    /// systems that do not tell of changes ([`silent_file_system`](Self::silent_file_system)).
+    ///
+    /// # Errors
+    /// [`Setup`](crate::BuildErrorKind::Setup) if the directories cannot be read.
+    pub fn polling(
+        plugins: &[PluginPackage],
+        quiet: Quiet,
+        every: Duration,
+        on_change: impl FnMut(SourceChange) + Send + 'static,
+    ) -> Result<Self, BuildError> {
+        let inbox = Arc::new(Inbox::default());
+        let events = Arc::clone(&inbox);
+        let pause = Config::default().with_poll_interval(every);
+        let watcher = PollWatcher::new(move |event| events.deliver(event), pause);
+        let watcher = Box::new(watcher.map_err(not_watchable)?);
+        Self::with(watcher, inbox, plugins, quiet, on_change)
+    }
+
+    /// The type of the file system, such as `nfs4` or `vboxsf`, on which sources of `plugins` lie, if it
+    /// may not tell of all changes; `None` if all are told.
+    pub fn silent_file_system(plugins: &[PluginPackage]) -> Option<String> {
+        let mounts = fs::read("/proc/self/mountinfo").ok()?;
+        let mut dirs = plugins.iter().flat_map(|plugin| &plugin.source_dirs);
+        dirs.find_map(|dir| silent::silent_file_system(&sources::real(dir), &mounts))
+    }
+
+    fn with(
+        watcher: Box<dyn notify::Watcher + Send>,
+        inbox: Arc<Inbox>,
+        plugins: &[PluginPackage],
+        quiet: Quiet,
+        on_change: impl FnMut(SourceChange) + Send + 'static,
+    ) -> Result<Self, BuildError> {
         for plugin in plugins {
             // Where there can be no list, the packages' own sources are watched.
             let _ = fs::create_dir_all(reads::dir(plugin));
@@ -275,7 +317,13 @@ impl<F: FnMut(SourceChange)> Worker<F> {
                 quiet_at = latest + if open.is_empty() { after_saves } else { within_saves };
             }
             touched.extend(more);
+            if let Some(latest) = latest.filter(|_| self.tree.has_new_lists()) {
+                quiet_at = quiet_at.max(latest + WITHIN_LISTS);
+            }
             if Instant::now() >= quiet_at {
+                if self.tree.has_new_lists() {
+                    touched.extend(self.tree.take_up_lists());
+                }
                 return Some(SourceChange { plugins: self.changed(touched), noticed });
             }
             changes = self.inbox.wait_until(quiet_at)?;

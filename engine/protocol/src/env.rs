@@ -41,6 +41,13 @@ pub const LIVE_PREFIX: &str = "HOTSWAP_LIVE_PREFIX";
 /// - Holds: the path of a directory that exists only during that run of cargo.
 pub const NOTES_DIR: &str = "HOTSWAP_NOTES";
 
+/// Has the sources looked at again and again, where the file system does not tell of changes.
+///
+/// - Set by: the user.
+/// - Read by: the console.
+/// - Holds: the pause between two looks, in seconds; it may have a fraction.
+pub const POLL: &str = "HOTSWAP_POLL";
+
 /// Says when cargo looks at what was built without it.
 ///
 /// - Set by: the user.

@@ -1,6 +1,7 @@
 //! Makes a plugin's shared library: with cargo, or by repeating the compiler calls of an earlier run
 //! of cargo.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,164 +11,93 @@ use std::time::{Duration, Instant};
 use hotswap_protocol::env;
 
 use crate::build::compile::{Package, Run, compile};
-use crate::build::lock::BuildLock;
 use crate::build::profile;
 use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
-use crate::replay::{self, Moment, Next, Outdated, Replay};
+use crate::replay::{self, Member, Moment, Next, Recompiled, Replay, Seen, UnitId};
 use crate::{
     BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo, reads,
 };
 
-/// How often one build compiles sources without cargo, if they keep changing meanwhile.
-const MOST_REPLAYS: usize = 4;
 /// How often one build runs cargo. A first run may find a crate up to date whose compiler call was
 /// never noted, and manifests may change during a run.
 const MOST_CARGO_RUNS: usize = 3;
 
 /// A shared library as the linker made it, read into memory.
-pub(super) struct Linked<'a> {
+pub(super) struct Linked {
     pub library: Vec<u8>,
     pub warnings: usize,
     pub effect: BuildEffect,
     pub phases: Vec<(&'static str, Duration)>,
-    /// The record of how it was built; `None` if such builds are not recorded.
-    pub replay: Option<Replay<'a>>,
     /// How long the build waited for its beginning; `None` if that is not known.
     pub notice: Option<Duration>,
-    /// Keeps other builds out of the target directory.
-    pub _lock: BuildLock,
 }
 
-pub(super) fn link<'a>(
-    plugin: &'a PluginPackage,
-    options: &BuildOptions,
-    cancel: &Cancel,
-    on_message: &mut dyn FnMut(BuildMessage),
-) -> Result<Linked<'a>, BuildError> {
-    let notice = options.noticed.map(|noticed| noticed.elapsed());
-    let target_dir = plugin.target_dir.join("hotswap");
-    let lock = BuildLock::acquire(&target_dir, &plugin.name, cancel, on_message)?;
-    let mut linking = Linking::of(plugin, options, cancel, on_message);
-    let mut replay = linking.open_replay();
-    let run = match &mut replay {
-        Some(replay) if options.no_replay => Some(linking.run_cargo(Some(replay))?),
-        Some(replay) => linking.bring_up_to_date(replay)?,
-        None => Some(linking.run_cargo(None)?),
-    };
-    let read = match &replay {
-        None => run.as_ref().map(|run| replay::read_by(plugin, run)),
-        Some(replay) => Some(replay.read_files()),
-    };
-    // Without the list, the packages' own sources are watched.
-    let _ = reads::write(plugin, &read.unwrap_or_default());
-    let mut path = linking.library_of(run, replay.as_ref())?;
-    let mut library = linking.read(&path)?;
-    if let Some(replay) = &mut replay {
-        if linking.effect == BuildEffect::UpToDate && !replay.is_library(&library) {
-            linking.say(format!(
-                "{} was changed after it was compiled; building `{}` again",
-                path.display(),
-                plugin.name
-            ));
-            replay::remove_output(&path);
-            let run = linking.run_cargo(Some(replay))?;
-            path = linking.library_of(Some(run), Some(replay))?;
-            library = linking.read(&path)?;
-        }
-        if let Err(error) = replay.remember_library(&library) {
-            linking.say(not_recorded(plugin, &error));
-        }
-    }
-    Ok(linking.done(library, replay, notice, lock))
-}
+/// Where the messages of all plugins that are built go, each with the plugin's position.
+pub(super) type Voice<'v> = dyn Fn(usize, BuildMessage) + 'v;
 
-/// What cargo made of a plugin that was up to date without it.
-pub(super) struct Reviewed<'a> {
-    pub linked: Linked<'a>,
-    /// The build id of the artifact before.
-    pub replayed: String,
-    /// The crates that cargo compiled although none of their recorded sources had changed.
-    pub missed: Vec<String>,
-}
-
-/// Lets cargo build what is up to date without it. `None` if nothing is, or if builds are not recorded.
-pub(super) fn review<'a>(
-    plugin: &'a PluginPackage,
-    options: &BuildOptions,
-    cancel: &Cancel,
-    on_message: &mut dyn FnMut(BuildMessage),
-) -> Result<Option<Reviewed<'a>>, BuildError> {
-    let target_dir = plugin.target_dir.join("hotswap");
-    let lock = BuildLock::acquire(&target_dir, &plugin.name, cancel, on_message)?;
-    let options = &BuildOptions { no_replay: true, ..options.clone() };
-    let mut linking = Linking::of(plugin, options, cancel, on_message);
-    let Some(mut replay) = linking.open_replay() else { return Ok(None) };
-    let Some(replayed) = replay.build_id().map(str::to_owned) else { return Ok(None) };
-    if !matches!(replay.next(), Next::UpToDate) {
-        return Ok(None);
-    }
-    let unchanged = replay.unchanged_since_cargo();
-    let run = linking.run_cargo(Some(&mut replay))?;
-    let missed = replay::compiled_of(&unchanged, &run);
-    let path = linking.library_of(Some(run), Some(&replay))?;
-    let library = linking.read(&path)?;
-    let _ = replay.remember_library(&library);
-    let _ = reads::write(plugin, &replay.read_files());
-    let linked = linking.done(library, Some(replay), None, lock);
-    Ok(Some(Reviewed { linked, replayed, missed }))
-}
-
-struct Linking<'a, 'b> {
-    plugin: &'a PluginPackage,
-    options: &'b BuildOptions,
-    cancel: &'b Cancel,
-    on_message: &'b mut dyn FnMut(BuildMessage),
+/// A plugin whose library is being made.
+pub(super) struct Linking<'a> {
+    pub member: Member<'a>,
+    options: &'a BuildOptions,
+    cancel: &'a Cancel,
+    voice: &'a Voice<'a>,
+    /// Which plugin of the build it is.
+    position: usize,
+    notice: Option<Duration>,
     phases: Vec<(&'static str, Duration)>,
     warnings: usize,
     effect: BuildEffect,
-    /// The hash of the files besides Rust sources that the plugin is made of.
-    included: Option<String>,
+    /// What has to be done next; `None` if that is to be found out.
+    pub next: Option<Next>,
+    /// The run of cargo that made the library; `None` if the library is the recorded one.
+    run: Option<Run>,
+    /// How often cargo ran.
+    cargo_runs: usize,
+    /// How often it was compiled without cargo.
+    replays: usize,
+    /// What could not be compiled without cargo.
+    pub failed: Option<UnitId>,
+    /// The files in which a compiler found errors.
+    pub files_with_errors: Vec<PathBuf>,
     /// The arguments that choose the profile, the same for all that this build does.
     profile: &'static [&'static str],
 }
 
-impl<'a, 'b> Linking<'a, 'b> {
-    fn of(
+impl<'a> Linking<'a> {
+    pub(super) fn of(
         plugin: &'a PluginPackage,
-        options: &'b BuildOptions,
-        cancel: &'b Cancel,
-        on_message: &'b mut dyn FnMut(BuildMessage),
+        options: &'a BuildOptions,
+        cancel: &'a Cancel,
+        voice: &'a Voice<'a>,
+        position: usize,
     ) -> Self {
+        let included = plugin.included.hash(&plugin.dir);
         Self {
-            plugin,
+            member: Member { plugin, included },
             options,
             cancel,
-            on_message,
+            voice,
+            position,
+            notice: options.noticed.map(|noticed| noticed.elapsed()),
             phases: Vec::new(),
             warnings: 0,
             effect: BuildEffect::UpToDate,
-            included: plugin.included.hash(&plugin.dir),
+            next: None,
+            run: None,
+            cargo_runs: 0,
+            replays: 0,
+            failed: None,
+            files_with_errors: Vec::new(),
             profile: profile::arguments(plugin, options),
         }
     }
 
-    /// The library, with what making it has shown.
-    fn done(
-        self,
-        library: Vec<u8>,
-        replay: Option<Replay<'a>>,
-        notice: Option<Duration>,
-        lock: BuildLock,
-    ) -> Linked<'a> {
-        let Self { phases, warnings, effect, .. } = self;
-        Linked { library, warnings, effect, phases, replay, notice, _lock: lock }
-    }
-
-    fn open_replay(&mut self) -> Option<Replay<'a>> {
-        let target_dir = self.plugin.target_dir.join("hotswap");
-        let included = self.included.clone();
-        match Replay::open(self.plugin, &target_dir, &self.common_command(), included) {
-            Ok(replay) => Some(replay),
+    /// The directory of the record of such builds; `None` if they are not recorded, which is told.
+    pub(super) fn place_of_record(&mut self) -> Option<PathBuf> {
+        let target_dir = self.member.plugin.target_dir.join("hotswap");
+        let command = self.common_command();
+        match replay::place_of_record(self.member.plugin, &target_dir, &command) {
+            Ok(dir) => Some(dir),
             Err(_) if self.options.no_replay && !self.options.leave_temps => None,
             Err(reason) => {
                 if !self.options.no_replay {
@@ -181,19 +111,148 @@ impl<'a, 'b> Linking<'a, 'b> {
         }
     }
 
-    /// The path of the library: the one from `run`, or else the recorded one.
-    fn library_of(
-        &self,
-        run: Option<Run>,
-        replay: Option<&Replay<'_>>,
-    ) -> Result<PathBuf, BuildError> {
-        let made_by_cargo = run.and_then(|run| run.shared_library());
-        let remembered = || replay?.library().map(ToOwned::to_owned);
+    /// Whether what is called for it is kept, so that the user can read it.
+    pub(super) fn keeps_calls(&self) -> bool {
+        self.options.leave_temps
+    }
+
+    /// Whether it may be compiled without cargo.
+    pub(super) fn may_replay(&self) -> bool {
+        !self.options.no_replay && self.failed.is_none()
+    }
+
+    /// Those of the `units` that the last run of cargo compiled.
+    pub(super) fn compiled_of(&self, units: &BTreeSet<UnitId>) -> Vec<String> {
+        let run = self.run.as_ref();
+        run.map(|run| replay::compiled_of(units, run)).unwrap_or_default()
+    }
+
+    /// Finds out what has to be done next, unless that is known.
+    pub(super) fn check(&mut self, replay: &Replay, seen: &mut Seen) -> &Next {
+        let began = Instant::now();
+        let (member, phases) = (&self.member, &mut self.phases);
+        self.next.get_or_insert_with(|| {
+            let next = replay.next(member, seen);
+            phases.push(("check", began.elapsed()));
+            next
+        })
+    }
+
+    /// Runs cargo as long as what has to be done next needs it; `true` if it ran.
+    pub(super) fn run_cargo_where_needed(
+        &mut self,
+        mut replay: Option<&mut Replay>,
+        seen: &mut Seen,
+    ) -> Result<bool, BuildError> {
+        let Some(replay) = replay.as_deref_mut().filter(|_| !self.options.no_replay) else {
+            let is_first = self.run.is_none();
+            if is_first {
+                self.run = Some(self.run_cargo(replay)?);
+            }
+            return Ok(is_first);
+        };
+        let mut has_run = false;
+        while let Next::Cargo(reason) = self.check(replay, seen) {
+            let reason = reason.clone();
+            if self.cargo_runs == MOST_CARGO_RUNS
+                || (self.cargo_runs > 0 && replay.always_runs_cargo(&self.member))
+            {
+                return Ok(has_run);
+            }
+            if self.cargo_runs == 0 {
+                self.say(format!("running cargo, because {reason}"));
+            }
+            self.cargo_runs += 1;
+            self.run = Some(self.run_cargo(Some(replay))?);
+            has_run = true;
+            seen.clear();
+            self.next = None;
+        }
+        // The library is the recorded one, which may have been compiled since.
+        self.run = None;
+        Ok(has_run)
+    }
+
+    /// Takes note that it was compiled without cargo, or that `failed` could not be.
+    pub(super) fn replayed(&mut self, recompiled: Result<Option<Recompiled>, UnitId>) {
+        self.next = None;
+        self.effect = BuildEffect::NewCode;
+        self.replays += 1;
+        match recompiled {
+            Ok(Some(Recompiled { elapsed, linking })) => {
+                let linking = linking.unwrap_or_default();
+                self.phases.push(("compile", elapsed.saturating_sub(linking)));
+                self.phases.push(("link", linking));
+            }
+            Ok(None) => {}
+            Err(failed) => self.failed = Some(failed),
+        }
+    }
+
+    /// Tells that sources changed while they were compiled.
+    pub(super) fn tell_of_another_replay(&self) {
+        if self.replays > 0 {
+            self.say(format!(
+                "the sources of `{}` changed during the build; compiling them again",
+                self.member.plugin.name
+            ));
+        }
+    }
+
+    /// The library, with what making it has shown. What was compiled without cargo and failed is
+    /// compiled by cargo, which reports why.
+    pub(super) fn link(&mut self, mut replay: Option<&mut Replay>) -> Result<Linked, BuildError> {
+        let plugin = self.member.plugin;
+        self.stop_where_cancelled()?;
+        if self.failed.is_some() {
+            self.run = Some(self.run_cargo(replay.as_deref_mut())?);
+        } else {
+            self.run_cargo_where_needed(replay.as_deref_mut(), &mut Seen::new())?;
+        }
+        let is_replayed = replay.is_some() && self.cargo_runs == 0 && self.run.is_none();
+        if is_replayed && self.replays == 0 && self.options.leave_temps {
+            self.say("nothing was compiled, so there is nothing to keep".to_owned());
+        }
+        if let Some(replay) = replay.as_deref().filter(|_| is_replayed) {
+            replay.diagnostics(&self.member).into_iter().for_each(|it| self.show(it));
+        }
+        let read = match &replay {
+            None => self.run.as_ref().map(|run| replay::read_by(plugin, run)),
+            Some(replay) => Some(replay.read_files(&self.member)),
+        };
+        // Without the list, the packages' own sources are watched.
+        let _ = reads::write(plugin, &read.unwrap_or_default());
+        let mut path = self.library_of(replay.as_deref())?;
+        let mut library = self.read(&path)?;
+        if let Some(replay) = &mut replay
+            && !replay.is_library(&self.member, &library)
+            && self.effect == BuildEffect::UpToDate
+        {
+            self.say(format!(
+                "{} was changed after it was compiled; building `{}` again",
+                path.display(),
+                plugin.name
+            ));
+            replay::remove_output(&path);
+            self.run = Some(self.run_cargo(Some(replay))?);
+            path = self.library_of(Some(replay))?;
+            library = self.read(&path)?;
+            replay.is_library(&self.member, &library);
+        }
+        let phases = std::mem::take(&mut self.phases);
+        let Self { warnings, effect, notice, .. } = *self;
+        Ok(Linked { library, warnings, effect, phases, notice })
+    }
+
+    /// The path of the library: the one that cargo made, or else the recorded one.
+    fn library_of(&self, replay: Option<&Replay>) -> Result<PathBuf, BuildError> {
+        let made_by_cargo = self.run.as_ref().and_then(Run::shared_library);
+        let remembered = || replay?.library(&self.member).map(ToOwned::to_owned);
         made_by_cargo.or_else(remembered).ok_or_else(|| {
             BuildError::setup(format!(
                 "cargo did not build the shared library of `{}`; do the cargo flags select another \
                  target?",
-                self.plugin.name
+                self.member.plugin.name
             ))
         })
     }
@@ -202,92 +261,25 @@ impl<'a, 'b> Linking<'a, 'b> {
         fs::read(library).map_err(|error| {
             BuildError::artifact(format!(
                 "`{}` is built, but {} cannot be read: {error}",
-                self.plugin.name,
+                self.member.plugin.name,
                 library.display()
             ))
         })
     }
 
-    /// Compiles what is outdated. Returns the run of cargo that made the library; `None` if the
-    /// library is the recorded one.
-    fn bring_up_to_date(&mut self, replay: &mut Replay<'a>) -> Result<Option<Run>, BuildError> {
-        let (mut replays, mut cargo_runs) = (0, 0);
-        let mut last_run = None;
-        loop {
-            let began = Instant::now();
-            let next = replay.next();
-            self.phases.push(("check", began.elapsed()));
-            match next {
-                Next::UpToDate => break,
-                // Sources that never stop changing must not keep this build from ending.
-                Next::Replay(_) if replays == MOST_REPLAYS => break,
-                Next::Cargo(_) if cargo_runs == MOST_CARGO_RUNS => return Ok(last_run),
-                Next::Cargo(_) if cargo_runs > 0 && replay.always_runs_cargo() => {
-                    return Ok(last_run);
-                }
-                Next::Replay(outdated) => {
-                    if replays > 0 {
-                        self.say(format!(
-                            "the sources of `{}` changed during the build; compiling them again",
-                            self.plugin.name
-                        ));
-                    }
-                    replays += 1;
-                    if !self.replay(replay, outdated)? {
-                        return self.run_cargo(Some(replay)).map(Some);
-                    }
-                }
-                Next::Cargo(reason) => {
-                    if cargo_runs == 0 {
-                        self.say(format!("running cargo, because {reason}"));
-                    }
-                    cargo_runs += 1;
-                    last_run = Some(self.run_cargo(Some(replay))?);
-                }
-            }
-        }
-        if cargo_runs == 0 && replays == 0 && self.options.leave_temps {
-            self.say("nothing was compiled, so there is nothing to keep".to_owned());
-        }
-        if cargo_runs == 0 {
-            replay.diagnostics().into_iter().for_each(|diagnostic| self.show(diagnostic));
-        }
-        Ok(None)
-    }
-
-    /// Compiles what is outdated without cargo; `false` if that fails, and cargo has to run.
-    fn replay(&mut self, replay: &mut Replay<'a>, outdated: Outdated) -> Result<bool, BuildError> {
-        self.effect = BuildEffect::NewCode;
-        let began = Instant::now();
-        let calls = self.options.leave_temps.then(|| replay.place_for_calls()).transpose();
-        let calls = calls.unwrap_or_else(|error| {
-            self.say(format!("the compiler calls cannot be kept: {error}"));
-            None
-        });
-        let relinked = replay.run(outdated, calls.as_deref(), self.cancel);
-        self.stop_where_cancelled()?;
-        if let Some(calls) = calls {
-            self.say(format!("the compiler calls of this build are in {}", calls.display()));
-        }
-        let Ok(Some(relinked)) = relinked else { return Ok(false) };
-        let linking = relinked.linking.unwrap_or_default();
-        self.phases.push(("compile", began.elapsed().saturating_sub(linking)));
-        self.phases.push(("link", linking));
-        Ok(true)
-    }
-
-    fn run_cargo(&mut self, replay: Option<&mut Replay<'a>>) -> Result<Run, BuildError> {
+    fn run_cargo(&mut self, replay: Option<&mut Replay>) -> Result<Run, BuildError> {
         let began = Instant::now();
         let began_at = Moment::now();
         let mut command = self.cargo_command();
         // If nothing can be noted, the next build runs cargo again.
-        let notes =
-            replay.as_ref().map(|replay| replay.note(&mut command, self.options.leave_temps));
+        let notes = replay
+            .as_ref()
+            .map(|replay| replay.note(&self.member, &mut command, self.options.leave_temps));
         let notes = notes.transpose().unwrap_or_else(|error| {
             self.say(format!("the compiler calls cannot be noted: {error}"));
             None
         });
-        let plugin = self.plugin;
+        let plugin = self.member.plugin;
         let package = Package {
             name: &plugin.name,
             manifest_path: &plugin.manifest_path,
@@ -295,11 +287,12 @@ impl<'a, 'b> Linking<'a, 'b> {
             package_count: plugin.package_count,
         };
         self.warnings = 0;
-        let warnings = &mut self.warnings;
-        let on_message = &mut *self.on_message;
+        let (warnings, files_with_errors) = (&mut self.warnings, &mut self.files_with_errors);
+        let (voice, position) = (self.voice, self.position);
         let run = compile(package, command, self.cancel, &mut |message| {
             *warnings += usize::from(is_warning(&message));
-            on_message(message);
+            files_with_errors.extend(file_with_error(&message));
+            voice(position, message);
         })?;
         if !run.is_fresh() {
             self.effect = BuildEffect::NewCode;
@@ -312,7 +305,8 @@ impl<'a, 'b> Linking<'a, 'b> {
         }
         if let Some((notes, replay)) = notes.zip(replay) {
             let again = !self.options.no_replay;
-            let learned = replay.learn(&notes, began_at, &self.cargo_command(), &run, again);
+            let learned =
+                replay.learn(&self.member, &notes, began_at, &self.cargo_command(), &run, again);
             if let Err(error) = learned {
                 self.say(not_recorded(plugin, &error));
             }
@@ -322,7 +316,7 @@ impl<'a, 'b> Linking<'a, 'b> {
 
     fn cargo_command(&self) -> Command {
         let mut command = self.common_command();
-        if let Some(hash) = &self.included {
+        if let Some(hash) = &self.member.included {
             // The linker writes the hash into the library, so it becomes part of the build id.
             command.args(["-C", &format!("link-arg=-Wl,--build-id=0x{hash}")]);
         }
@@ -331,7 +325,7 @@ impl<'a, 'b> Linking<'a, 'b> {
 
     /// The part of cargo's command that stays the same when included files change.
     fn common_command(&self) -> Command {
-        let plugin = self.plugin;
+        let plugin = self.member.plugin;
         let mut command = cargo::command();
         command.args(["rustc", "--package", &plugin.package_id, "--lib", "--crate-type", "cdylib"]);
         let target_dir = plugin.target_dir.join("hotswap");
@@ -350,9 +344,9 @@ impl<'a, 'b> Linking<'a, 'b> {
         command
     }
 
-    fn stop_where_cancelled(&self) -> Result<(), BuildError> {
+    pub(super) fn stop_where_cancelled(&self) -> Result<(), BuildError> {
         match self.cancel.is_cancelled() {
-            true => Err(BuildError::cancelled(&self.plugin.name)),
+            true => Err(BuildError::cancelled(&self.member.plugin.name)),
             false => Ok(()),
         }
     }
@@ -360,19 +354,32 @@ impl<'a, 'b> Linking<'a, 'b> {
     fn show(&mut self, diagnostic: Diagnostic) {
         let message = BuildMessage::Diagnostic(diagnostic);
         self.warnings += usize::from(is_warning(&message));
-        (self.on_message)(message);
+        self.tell(message);
     }
 
-    fn say(&mut self, text: String) {
-        (self.on_message)(BuildMessage::Output(text));
+    pub(super) fn say(&self, text: String) {
+        self.tell(BuildMessage::Output(text));
+    }
+
+    fn tell(&self, message: BuildMessage) {
+        (self.voice)(self.position, message);
     }
 }
 
-fn not_recorded(plugin: &PluginPackage, error: &io::Error) -> String {
+pub(super) fn not_recorded(plugin: &PluginPackage, error: &io::Error) -> String {
     format!(
         "this build of `{}` could not be recorded, so the next one runs cargo: {error}",
         plugin.name
     )
+}
+
+fn file_with_error(message: &BuildMessage) -> Option<PathBuf> {
+    match message {
+        BuildMessage::Diagnostic(diagnostic) if diagnostic.level == DiagnosticLevel::Error => {
+            diagnostic.file.clone()
+        }
+        _ => None,
+    }
 }
 
 fn is_warning(message: &BuildMessage) -> bool {

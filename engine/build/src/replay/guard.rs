@@ -131,7 +131,8 @@ pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
-fn configuration_files(plugin: &PluginPackage) -> Vec<PathBuf> {
+/// Cargo's configuration files for a package, the one that counts most first.
+pub(crate) fn configuration_files(plugin: &PluginPackage) -> Vec<PathBuf> {
     let dirs = plugin.dir.ancestors().map(|dir| dir.join(".cargo"));
     let dirs = dirs.chain(home("CARGO_HOME", ".cargo"));
     dirs.flat_map(|dir| ["config", "config.toml"].map(|name| dir.join(name))).collect()

@@ -87,7 +87,7 @@ impl From<&Metadata> for Stat {
 
 /// A file, or a directory with everything below it, with its content at some time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Input {
+pub(crate) struct Input {
     pub path: PathBuf,
     content: Content,
     /// As long as the file has this, its content is the same. `None` if only reading can show that.

@@ -14,15 +14,15 @@ pub(super) enum Plan {
     /// Nothing: it is up to date.
     Nothing,
     /// Compile these units, each after those that it depends on.
-    Replay(Vec<UnitId>, Seen),
+    Replay(Vec<UnitId>),
     /// Run cargo, for this reason.
     Cargo(String),
 }
 
-/// The content of the sources when the plan was made.
-pub(super) type Seen = HashMap<PathBuf, Input>;
+/// The content of the sources when plans were made.
+pub(crate) type Seen = HashMap<PathBuf, Input>;
 
-pub(super) fn plan(record: &Record, package: &PluginPackage) -> Plan {
+pub(super) fn plan(record: &Record, package: &PluginPackage, seen: &mut Seen) -> Plan {
     let plugin = record.plugins.get(&package.name).filter(|plugin| !plugin.is_dropped);
     let Some(plugin) = plugin else {
         return Plan::Cargo("there is no record of a build like this one".to_owned());
@@ -30,14 +30,13 @@ pub(super) fn plan(record: &Record, package: &PluginPackage) -> Plan {
     if let Some(reason) = plugin.always.clone().or_else(|| changed_guard(plugin)) {
         return Plan::Cargo(reason);
     }
-    let mut seen = Seen::new();
     let mut outdated = BTreeSet::new();
     let mut units = Vec::new();
     if let Some(lost) = plugin.units.iter().find(|id| !record.units.contains_key(*id)) {
         return Plan::Cargo(format!("the record of `{lost}` is missing"));
     }
     for (id, unit) in record.in_order(plugin) {
-        match is_outdated(record, unit, &outdated, &mut seen) {
+        match is_outdated(record, unit, &outdated, seen) {
             Ok(false) => {}
             Ok(true) if unit.settings != guard::settings(package, &unit.package_dir) => {
                 let name = &unit.name;
@@ -51,7 +50,7 @@ pub(super) fn plan(record: &Record, package: &PluginPackage) -> Plan {
             Err(reason) => return Plan::Cargo(reason),
         }
     }
-    if units.is_empty() { Plan::Nothing } else { Plan::Replay(units, seen) }
+    if units.is_empty() { Plan::Nothing } else { Plan::Replay(units) }
 }
 
 /// Which guard has changed, in words; `None` if none has.

@@ -17,7 +17,7 @@ const FORM: u32 = 2;
 
 /// The name of a unit, after which its files are named: the crate's name, and a hash that tells it
 /// from other units of that name.
-pub(super) type UnitId = String;
+pub(crate) type UnitId = String;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Record {

@@ -1,4 +1,5 @@
-//! Repeats recorded compiler calls in parallel, each as soon as the libraries that it needs are there.
+//! Repeats recorded compiler calls side by side, each as soon as the libraries that it needs are there,
+//! and as many at once as there are jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
@@ -27,35 +28,54 @@ pub(super) struct Replayed {
     pub began: Moment,
     pub diagnostics: Vec<Diagnostic>,
     pub outputs: Vec<PathBuf>,
+    /// How long it took since the run began.
+    pub elapsed: Duration,
     /// How long its linker took; `None` if it was not linked.
     pub linking: Option<Duration>,
 }
 
-/// Compiles `units`, to a directory of its own below `dir` each. A unit must come after those that it
-/// depends on. `None` if one fails. What is called is written to the directory `calls`, a file a unit.
+/// Compiles `units`, to a directory of their own below `dir` each. A unit must come after those that it
+/// depends on. Whatever does not come about is missing in the result, with what depends on it. With a
+/// `server`, compilers and their threads share its jobs. What is called is written to the directory
+/// `calls`, a file a unit.
 pub(super) fn run(
     record: &Record,
     units: &[UnitId],
     dir: &Path,
     calls: Option<&Path>,
+    server: Option<&jobserver::Client>,
     cancel: &Cancel,
-) -> io::Result<Option<Vec<Replayed>>> {
+) -> io::Result<Vec<Replayed>> {
     let board = Board::default();
+    let all = units.iter().map(String::as_str).collect();
+    let run = Side { record, units: &all, dir, calls, board: &board, server };
     thread::scope(|scope| {
         let mut compilers = Vec::new();
         for id in units {
-            let Some(Unit { invocation, .. }) = record.units.get(id) else { return Ok(None) };
-            let job = Job { id, invocation, record, units, dir, calls, board: &board };
+            let Some(Unit { invocation, .. }) = record.units.get(id) else { continue };
+            let job = Job { id, invocation, run: &run, began: Instant::now() };
             let compiler = thread::Builder::new().name(format!("rustc {id}"));
             compilers.push(compiler.spawn_scoped(scope, move || job.compile(cancel))?);
         }
-        let mut replayed = Vec::new();
-        for compiler in compilers {
-            let outcome = compiler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            replayed.push(outcome?);
-        }
-        Ok(replayed.into_iter().collect())
+        let join = |compiler: thread::ScopedJoinHandle<'_, Option<Replayed>>| {
+            compiler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        let replayed: Vec<_> = compilers.into_iter().filter_map(join).collect();
+        Ok(complete(replayed, &run))
     })
+}
+
+/// Leaves out what was compiled against the beginning of a library that did not come about at last.
+fn complete(replayed: Vec<Replayed>, run: &Side<'_>) -> Vec<Replayed> {
+    let mut done: BTreeSet<UnitId> = BTreeSet::new();
+    let mut whole = Vec::new();
+    for unit in replayed {
+        if run.needed_by(&unit.id).all(|id| done.contains(id)) {
+            done.insert(unit.id.clone());
+            whole.push(unit);
+        }
+    }
+    whole
 }
 
 /// What the compilers of a run tell each other.
@@ -69,7 +89,8 @@ struct Board {
 struct BoardState {
     /// The file names of libraries that other units can be compiled against.
     ready: BTreeSet<String>,
-    failed: bool,
+    /// The units that do not come about.
+    failed: BTreeSet<UnitId>,
 }
 
 impl Board {
@@ -78,54 +99,103 @@ impl Board {
         self.changed.notify_all();
     }
 
-    /// Waits until all libraries in `names` are ready; `false` if a compiler failed.
-    fn wait_for(&self, names: &[String]) -> bool {
+    /// Waits until all `libraries` are ready; `false` if the unit of one of them does not come about.
+    fn wait_for(&self, libraries: &[&Path]) -> bool {
+        let names: Vec<_> = libraries.iter().filter_map(|path| file_name(path)).collect();
+        let units: Vec<_> = libraries.iter().filter_map(|path| unit_id_of(path)).collect();
+        let has_failed = |state: &BoardState| units.iter().any(|id| state.failed.contains(*id));
         let waits = |state: &mut BoardState| {
-            !state.failed && !names.iter().all(|name| state.ready.contains(name))
+            !has_failed(state) && !names.iter().all(|name| state.ready.contains(name))
         };
         let mut state = self.state.lock();
         self.changed.wait_while(&mut state, waits);
-        !state.failed
+        !has_failed(&state)
     }
 }
 
-/// Reports on the board that a compiler failed, if it is dropped before `done` is set: after an error
-/// or a panic.
+/// Reports on the board that a unit does not come about, if it is dropped before `done` is set: after an
+/// error or a panic.
 struct FailsUnlessDone<'a> {
     board: &'a Board,
+    id: &'a UnitId,
     done: bool,
 }
 
 impl Drop for FailsUnlessDone<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.board.update(|state| state.failed = true);
+            self.board.update(|state| {
+                state.failed.insert(self.id.clone());
+            });
         }
+    }
+}
+
+/// What the compilers of a run have in common.
+struct Side<'a> {
+    record: &'a Record,
+    /// All units of this run.
+    units: &'a BTreeSet<&'a str>,
+    dir: &'a Path,
+    /// Where compiler calls are written to, for the user to read.
+    calls: Option<&'a Path>,
+    board: &'a Board,
+    /// Limits how many compilers and threads of theirs run; `None` if one compiler runs by itself.
+    server: Option<&'a jobserver::Client>,
+}
+
+impl Side<'_> {
+    /// The units of this run whose libraries the unit `id` names.
+    fn needed_by(&self, id: &str) -> impl Iterator<Item = &str> {
+        let unit = self.record.units.get(id).into_iter();
+        let named = unit.flat_map(|unit| unit.invocation.externs());
+        named.filter_map(|(_, path)| unit_id_of(path)).filter(|id| self.units.contains(id))
+    }
+
+    /// The unit `id`, and those that it depends on.
+    fn with_needed<'u>(&'u self, id: &'u str) -> BTreeSet<&'u str> {
+        let (mut all, mut open) = (BTreeSet::new(), vec![id]);
+        while let Some(id) = open.pop() {
+            let Some((id, unit)) = self.record.units.get_key_value(id) else { continue };
+            if all.insert(id.as_str()) {
+                open.extend(unit.invocation.externs().filter_map(|(_, path)| unit_id_of(path)));
+            }
+        }
+        all
     }
 }
 
 struct Job<'a> {
     id: &'a UnitId,
     invocation: &'a Invocation,
-    record: &'a Record,
-    /// All units of this run.
-    units: &'a [UnitId],
-    dir: &'a Path,
-    /// Where compiler calls are written to, for the user to read.
-    calls: Option<&'a Path>,
-    board: &'a Board,
+    run: &'a Side<'a>,
+    began: Instant,
 }
 
 impl Job<'_> {
-    fn compile(&self, cancel: &Cancel) -> io::Result<Option<Replayed>> {
-        let mut outcome = FailsUnlessDone { board: self.board, done: false };
-        if !self.board.wait_for(&self.awaited()) || cancel.is_cancelled() {
+    /// Compiles the unit; `None` if that fails. Then a run of cargo reports why.
+    fn compile(&self, cancel: &Cancel) -> Option<Replayed> {
+        let mut outcome = FailsUnlessDone { board: self.run.board, id: self.id, done: false };
+        let replayed = self.try_compile(cancel).ok().flatten()?;
+        outcome.done = true;
+        self.run.board.update(|state| {
+            state.ready.extend(replayed.outputs.iter().filter_map(|output| file_name(output)));
+        });
+        Some(replayed)
+    }
+
+    fn try_compile(&self, cancel: &Cancel) -> io::Result<Option<Replayed>> {
+        if !self.run.board.wait_for(&self.awaited()) {
             return Ok(None);
         }
-        let place = place_of(self.dir, self.id);
+        let _token = self.run.server.map(jobserver::Client::acquire).transpose()?;
+        if cancel.is_cancelled() {
+            return Ok(None);
+        }
+        let place = place_of(self.run.dir, self.id);
         fs::create_dir_all(&place)?;
         let command = self.command(&place);
-        if let Some(calls) = self.calls {
+        if let Some(calls) = self.run.calls {
             fs::write(calls.join(format!("{}.txt", self.id)), format!("{command:?}\n"))?;
         }
         let began = Moment::now();
@@ -140,27 +210,25 @@ impl Job<'_> {
         if !status.success() || heard.is_strange {
             return Ok(None);
         }
-        outcome.done = true;
-        self.board.update(|state| {
-            state.ready.extend(heard.outputs.iter().filter_map(|output| file_name(output)));
-        });
         Ok(Some(Replayed {
             id: self.id.clone(),
             began,
             diagnostics: heard.diagnostics,
             outputs: heard.outputs,
+            elapsed: self.began.elapsed(),
             linking: linking.map(|began| began.elapsed()),
         }))
     }
 
     /// The libraries of this run that it needs. For a library that is only compiled against this is
     /// its metadata (`.rmeta`), which is there early; for linking it is the whole library.
-    fn awaited(&self) -> Vec<String> {
+    fn awaited(&self) -> Vec<&Path> {
         let needed = self.invocation.externs().map(|(_, path)| path);
-        let needed = needed.filter(|path| {
-            unit_id_of(path).is_some_and(|id| self.units.iter().any(|unit| unit == id))
-        });
-        needed.filter_map(file_name).collect()
+        needed.filter(|path| self.is_of_run(path)).collect()
+    }
+
+    fn is_of_run(&self, library: &Path) -> bool {
+        unit_id_of(library).is_some_and(|id| self.run.units.contains(id))
     }
 
     /// The recorded call, with `place` as its output directory, and with the paths at which the
@@ -174,6 +242,9 @@ impl Job<'_> {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
             };
+        }
+        if let Some(server) = self.run.server {
+            server.configure(&mut command);
         }
         // The compiler prints this when it begins to link; it has no other effect.
         command.args(["--print", "link-args"]);
@@ -198,21 +269,22 @@ impl Job<'_> {
         let Some((name, path)) = named.split_once('=') else { return named.to_owned() };
         let path = Path::new(path);
         let path = match unit_id_of(path).zip(path.file_name()) {
-            Some((id, file)) if self.units.iter().any(|unit| unit == id) => {
-                place_of(self.dir, id).join(file)
-            }
-            _ => plan::resolve(self.record, path).to_owned(),
+            Some((id, file)) if self.is_of_run(path) => place_of(self.run.dir, id).join(file),
+            _ => plan::resolve(self.run.record, path).to_owned(),
         };
         format!("{name}={}", path.display())
     }
 
-    /// The directories of all units that were compiled without cargo. The compiler looks there for the
-    /// libraries that its libraries depend on.
+    /// The directories of those units that it depends on and that were compiled without cargo. The
+    /// compiler looks there for the libraries that its libraries depend on.
     fn search_dirs(&self) -> BTreeSet<PathBuf> {
-        let now = self.units.iter().map(|id| place_of(self.dir, id));
-        let earlier = self.record.units.values().flat_map(|unit| &unit.compiled.outputs);
+        let (run, needed) = (self.run, self.run.with_needed(self.id));
+        let now = needed.iter().filter(|id| run.units.contains(**id));
+        let now = now.map(|id| place_of(run.dir, id));
+        let units = needed.iter().filter_map(|id| run.record.units.get(*id));
+        let earlier = units.flat_map(|unit| &unit.compiled.outputs);
         let earlier = earlier.filter_map(|output| output.path.parent().map(Path::to_owned));
-        now.chain(earlier.filter(|dir| dir.starts_with(self.dir))).collect()
+        now.chain(earlier.filter(|dir| dir.starts_with(run.dir))).collect()
     }
 
     fn listen(&self, stderr: impl Read) -> io::Result<Heard> {
@@ -221,7 +293,8 @@ impl Job<'_> {
             match serde_json::from_slice(&line?) {
                 Ok(Message::Artifact { artifact, emit }) => {
                     if emit == "metadata" {
-                        self.board.update(|state| state.ready.extend(file_name(&artifact)));
+                        let name = file_name(&artifact);
+                        self.run.board.update(|state| state.ready.extend(name));
                     }
                     if emit != "dep-info" {
                         heard.outputs.push(artifact);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{RecursiveMode, Watcher};
 
 use crate::watch::sources::{Sources, resolved};
 
@@ -12,9 +12,11 @@ use crate::watch::sources::{Sources, resolved};
 /// thousands of subdirectories, and would miss files that are written into a new directory before it
 /// is watched.
 pub(super) struct Tree {
-    watcher: RecommendedWatcher,
+    watcher: Box<dyn Watcher + Send>,
     sources: Sources,
     watched: BTreeSet<PathBuf>,
+    /// Whether a build has written what it has read, which is not taken up yet.
+    has_new_lists: bool,
     /// The content of the sources when they were last looked at, by path without links: its hash;
     /// `None` if there is no file.
     known: HashMap<PathBuf, Option<blake3::Hash>>,
@@ -42,8 +44,14 @@ impl Touched {
 }
 
 impl Tree {
-    pub(super) fn new(watcher: RecommendedWatcher, sources: Sources) -> Self {
-        Self { watcher, sources, watched: BTreeSet::new(), known: HashMap::new() }
+    pub(super) fn new(watcher: Box<dyn Watcher + Send>, sources: Sources) -> Self {
+        Self {
+            watcher,
+            sources,
+            watched: BTreeSet::new(),
+            has_new_lists: false,
+            known: HashMap::new(),
+        }
     }
 
     /// Watches all directories of sources that are not watched yet.
@@ -112,9 +120,7 @@ impl Tree {
         for (path, is_saved) in paths {
             let real = resolved(&path);
             if self.sources.is_list(&real) {
-                self.sources.read_lists();
-                touched.extend(self.compare_with_reads());
-                self.watch_again();
+                self.has_new_lists = true;
             } else if path.is_dir() {
                 touched.files.extend(self.read_in(&real));
                 touched.owners.extend(self.enter(&path));
@@ -137,6 +143,20 @@ impl Tree {
             self.watch_again();
             touched.owners.extend(self.sources.all_owners());
         }
+        touched
+    }
+
+    /// Whether lists of what builds have read wait to be taken up.
+    pub(super) fn has_new_lists(&self) -> bool {
+        self.has_new_lists
+    }
+
+    /// Reads again what builds have read, and watches it. Returns what may have changed since.
+    pub(super) fn take_up_lists(&mut self) -> Touched {
+        self.has_new_lists = false;
+        self.sources.read_lists();
+        let touched = self.compare_with_reads();
+        self.watch_again();
         touched
     }
 

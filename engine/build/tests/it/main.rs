@@ -9,4 +9,5 @@ mod read;
 mod replay;
 mod static_link;
 mod support;
+mod together;
 mod watch;

@@ -58,6 +58,21 @@ fn write(path: &Path, contents: &str) {
 }
 
 #[test]
+fn without_being_told_a_watcher_can_look() {
+    let fixture = Fixture::new();
+    let (sender, receiver) = channel();
+    let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
+    let every = Duration::from_millis(20);
+    let _watcher = Watcher::polling(&fixture.plugins, Quiet::default(), every, on_change).unwrap();
+    fixture.write("world/src/lib.rs", "// saved");
+    assert_eq!(receiver.recv().unwrap(), ["world"]);
+    fixture.write("api/src/deep/er.rs", "// new");
+    assert_eq!(receiver.recv().unwrap(), ["cat", "world"]);
+    fs::remove_file(fixture.path("cat/src/lib.rs")).unwrap();
+    assert_eq!(receiver.recv().unwrap(), ["cat"]);
+}
+
+#[test]
 fn a_save_tells_its_plugin() {
     let fixture = Fixture::new();
     let (_watcher, changes) = fixture.watch();

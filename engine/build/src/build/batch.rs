@@ -1,0 +1,272 @@
+//! Makes the shared libraries of several plugins side by side.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::thread;
+
+use crate::build::BuildOptions;
+use crate::build::link::{Linked, Linking, Voice, not_recorded};
+use crate::build::lock::BuildLock;
+use crate::jobs::Jobs;
+use crate::replay::{self, Next, Outdated, Ran, Replay, Seen, UnitId};
+use crate::{BuildError, Cancel, PluginPackage};
+
+/// How often one build compiles sources without cargo, if they keep changing meanwhile.
+const MOST_REPLAYS: usize = 4;
+
+/// Plugins that are built together, from the moment in which nobody else builds in their target
+/// directories.
+pub(super) struct Batch<'a> {
+    cancel: &'a Cancel,
+    jobs: Jobs,
+    places: Places,
+    members: Vec<Member<'a>>,
+    /// The crates that neither a run without cargo nor cargo itself could compile.
+    broken: BTreeMap<UnitId, String>,
+}
+
+/// A plugin of a batch.
+struct Member<'a> {
+    linking: Linking<'a>,
+    /// The position of its record; `None` if its builds are not recorded.
+    record: Option<usize>,
+    /// Why it cannot be built.
+    error: Option<BuildError>,
+}
+
+impl Member<'_> {
+    /// Whether it may be compiled without cargo.
+    fn is_recorded(&self) -> bool {
+        self.error.is_none() && self.record.is_some() && self.linking.may_replay()
+    }
+
+    fn keep_error<T>(&mut self, result: Result<T, BuildError>) -> Option<T> {
+        result.map_err(|error| self.error = Some(error)).ok()
+    }
+}
+
+/// The target directories of a build, locked, and the records in them.
+#[derive(Default)]
+struct Places {
+    locks: BTreeMap<PathBuf, BuildLock>,
+    records: Vec<Replay>,
+}
+
+impl Places {
+    /// The position of the record in `dir`.
+    fn open(&mut self, dir: PathBuf) -> usize {
+        let known = self.records.iter().position(|record| record.dir() == dir);
+        known.unwrap_or_else(|| {
+            self.records.push(Replay::open(dir));
+            self.records.len() - 1
+        })
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Locks the target directories of `plugins`, always in the same order, so that no two batches wait
+    /// for each other.
+    pub(super) fn begin(
+        plugins: &'a [(PluginPackage, &'a BuildOptions)],
+        cancel: &'a Cancel,
+        voice: &'a Voice<'a>,
+    ) -> Self {
+        let mut places = Places::default();
+        let mut order: Vec<usize> = (0..plugins.len()).collect();
+        order.sort_by_key(|position| &plugins[*position].0.target_dir);
+        let mut errors = BTreeMap::new();
+        for position in order {
+            let plugin = &plugins[position].0;
+            let target_dir = plugin.target_dir.join("hotswap");
+            if places.locks.contains_key(&target_dir) {
+                continue;
+            }
+            let say = &mut |message| voice(position, message);
+            match BuildLock::acquire(&target_dir, &plugin.name, cancel, say) {
+                Ok(lock) => drop(places.locks.insert(target_dir, lock)),
+                Err(error) => drop(errors.insert(position, error)),
+            }
+        }
+        let members = plugins.iter().enumerate().map(|(position, (plugin, options))| {
+            let mut linking = Linking::of(plugin, options, cancel, voice, position);
+            let error = errors.remove(&position);
+            let dir = if error.is_none() { linking.place_of_record() } else { None };
+            Member { record: dir.map(|dir| places.open(dir)), linking, error }
+        });
+        let members = members.collect();
+        let jobs = plugins.first().map(|(plugin, options)| {
+            Jobs::of(&options.cargo_flags, &replay::configuration_files(plugin))
+        });
+        let jobs = jobs.unwrap_or_else(|| Jobs::of(&[], &[]));
+        Self { cancel, jobs, places, members, broken: BTreeMap::new() }
+    }
+
+    /// Brings the libraries up to date: first with cargo, one after the other, where that is needed, since
+    /// cargo lets only one process use a target directory. Then the rest, side by side.
+    pub(super) fn compile(&mut self) {
+        let mut seen = Seen::new();
+        let mut has_run = false;
+        for member in self.members.iter_mut().filter(|member| member.error.is_none()) {
+            let record = member.record.map(|record| &mut self.places.records[record]);
+            let ran = member.linking.run_cargo_where_needed(record, &mut seen);
+            has_run |= member.keep_error(ran).unwrap_or(true);
+        }
+        if has_run {
+            self.members.iter_mut().for_each(|member| member.linking.next = None);
+        }
+        for _ in 0..MOST_REPLAYS {
+            let outdated = self.outdated(&mut seen);
+            if outdated.is_empty() || self.cancel.is_cancelled() {
+                return;
+            }
+            self.replay(outdated, &seen);
+            seen.clear();
+        }
+    }
+
+    /// What is to be compiled without cargo, by the position of its record.
+    fn outdated(&mut self, seen: &mut Seen) -> BTreeMap<usize, Outdated> {
+        let mut all: BTreeMap<usize, Outdated> = BTreeMap::new();
+        for member in self.members.iter_mut().filter(|member| member.is_recorded()) {
+            let Some(record) = member.record else { continue };
+            if let Next::Replay(outdated) = member.linking.check(&self.places.records[record], seen)
+            {
+                all.entry(record).or_default().add(outdated);
+                member.linking.tell_of_another_replay();
+            }
+        }
+        all
+    }
+
+    fn replay(&mut self, outdated: BTreeMap<usize, Outdated>, seen: &Seen) {
+        let count = outdated.values().map(Outdated::count).sum();
+        let server = self.jobs.server_for(count);
+        let (server, cancel) = (server.ok().flatten(), self.cancel);
+        let calls = self.places_for_calls(&outdated);
+        let of_record = self.places.records.iter_mut().enumerate();
+        let of_record = of_record.filter_map(|(at, record)| Some((at, record, outdated.get(&at)?)));
+        let ran: BTreeMap<usize, Ran> = thread::scope(|scope| {
+            let runs: Vec<_> = of_record
+                .map(|(at, record, outdated)| {
+                    let (calls, server) = (calls.get(&at).map(PathBuf::as_path), server.as_ref());
+                    (at, scope.spawn(move || record.run(outdated, seen, calls, server, cancel)))
+                })
+                .collect();
+            let join = |(at, run): (usize, thread::ScopedJoinHandle<'_, _>)| {
+                let ran = run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                (at, std::io::Result::unwrap_or_default(ran))
+            };
+            runs.into_iter().map(join).collect()
+        });
+        for member in self.members.iter_mut().filter(|member| member.is_recorded()) {
+            let Some((at, ran)) = member.record.and_then(|at| Some((at, ran.get(&at)?))) else {
+                continue;
+            };
+            let record = &self.places.records[at];
+            let linking = &mut member.linking;
+            let Some(Next::Replay(outdated)) = &linking.next else { continue };
+            let result = match outdated.first_missing(ran) {
+                Some(missing) => Err(missing.clone()),
+                None => Ok(record.recompiled(&linking.member, ran)),
+            };
+            linking.replayed(result);
+        }
+    }
+
+    /// Where the compiler calls of a run are written to, by the position of the record: where a plugin is
+    /// to keep them. The places are told.
+    fn places_for_calls(&self, outdated: &BTreeMap<usize, Outdated>) -> BTreeMap<usize, PathBuf> {
+        let mut places = BTreeMap::new();
+        for member in self.members.iter().filter(|member| member.linking.keeps_calls()) {
+            let Some(at) = member.record.filter(|at| outdated.contains_key(at)) else { continue };
+            if places.contains_key(&at) {
+                continue;
+            }
+            match self.places.records[at].place_for_calls() {
+                Ok(place) => {
+                    let text = "the compiler calls of this build are in";
+                    member.linking.say(format!("{text} {}", place.display()));
+                    places.insert(at, place);
+                }
+                Err(error) => {
+                    member.linking.say(format!("the compiler calls cannot be kept: {error}"));
+                }
+            }
+        }
+        places
+    }
+
+    /// Finishes the plugin at `position`: `finish` gets its library, and its record.
+    pub(super) fn finish<T>(
+        &mut self,
+        position: usize,
+        finish: impl FnOnce(Linked, Option<(&mut Replay, &replay::Member<'_>)>) -> Result<T, BuildError>,
+    ) -> Result<T, BuildError> {
+        let member = &mut self.members[position];
+        if let Some(error) = member.error.take() {
+            return Err(error);
+        }
+        let linking = &mut member.linking;
+        let mut record = member.record.map(|record| &mut self.places.records[record]);
+        let failed = linking.failed.clone();
+        if let Some(broken) = failed.as_ref().and_then(|failed| self.broken.get(failed)) {
+            return Err(BuildError::compile(format!(
+                "`{}` does not compile, because `{broken}` does not",
+                linking.member.plugin.name
+            )));
+        }
+        let linked = linking.link(record.as_deref_mut());
+        if let (Some(failed), Some(record), Err(_)) = (failed, &record, &linked)
+            && let Some(name) = record.crate_with_errors(&failed, &linking.files_with_errors)
+        {
+            self.broken.insert(failed, name.to_owned());
+        }
+        let linked = linked?;
+        finish(linked, record.map(|record| (record, &linking.member)))
+    }
+
+    /// Writes the records. One that cannot be written is told, and the next build runs cargo.
+    pub(super) fn end(mut self) {
+        for (at, record) in self.places.records.iter_mut().enumerate() {
+            if let Err(error) = record.save()
+                && let Some(member) = self.members.iter().find(|it| it.record == Some(at))
+            {
+                member.linking.say(not_recorded(member.linking.member.plugin, &error));
+            }
+        }
+    }
+}
+
+/// What cargo made of a plugin that was up to date without it.
+pub(super) struct Reviewed<'a> {
+    pub batch: Batch<'a>,
+    /// The build id of the artifact before.
+    pub replayed: String,
+    /// The crates that cargo compiled although none of their recorded sources had changed.
+    pub missed: Vec<String>,
+}
+
+impl<'a> Batch<'a> {
+    /// Lets cargo build the only plugin of the batch, which has `no_replay`, if it is up to date without
+    /// cargo. `None` if it is not, or if its builds are not recorded.
+    pub(super) fn review(mut self) -> Result<Option<Reviewed<'a>>, BuildError> {
+        let Some(member) = self.members.first_mut() else { return Ok(None) };
+        if let Some(error) = member.error.take() {
+            return Err(error);
+        }
+        let Some(record) = member.record.map(|record| &mut self.places.records[record]) else {
+            return Ok(None);
+        };
+        let linking = &mut member.linking;
+        let Some(replayed) = record.build_id(&linking.member).map(str::to_owned) else {
+            return Ok(None);
+        };
+        if !matches!(record.next(&linking.member, &mut Seen::new()), Next::UpToDate) {
+            return Ok(None);
+        }
+        let unchanged = record.unchanged_since_cargo(&linking.member);
+        linking.run_cargo_where_needed(Some(record), &mut Seen::new())?;
+        let missed = linking.compiled_of(&unchanged);
+        Ok(Some(Reviewed { batch: self, replayed, missed }))
+    }
+}
