@@ -10,7 +10,9 @@ mod scan;
 use insta::assert_snapshot;
 
 use crate::support::repository;
-use crates::{Crate, dependency_complaints, missing_forbids, unsafe_complaints};
+use crates::{
+    Crate, dependency_complaints, missing_forbids, unsafe_complaints, version_complaints,
+};
 use floors::{ALL_BELOW, Floor, House, ROOT, SourceFile, complaints, sources};
 
 const ENGINE: House = House {
@@ -156,6 +158,11 @@ fn modules_import_only_what_stands_below_them() {
 #[test]
 fn crates_depend_only_on_those_below_them() {
     assert_none(dependency_complaints(repository(), CRATES));
+}
+
+#[test]
+fn the_lowest_versions_that_are_asked_for_are_tested() {
+    assert_none(version_complaints(repository()));
 }
 
 #[test]

@@ -53,6 +53,34 @@ pub fn dependency_complaints(repository: &Path, crates: &[Crate]) -> Vec<String>
     complaints
 }
 
+/// What is wrong with the versions that the workspace asks for: each is one that `Cargo.lock` has, and so one
+/// that was tested.
+pub fn version_complaints(repository: &Path) -> Vec<String> {
+    let lock: Table = fs::read_to_string(repository.join("Cargo.lock")).unwrap().parse().unwrap();
+    let packages = lock["package"].as_array().unwrap();
+    let locked = |name: &str| -> Vec<&str> {
+        let versions = packages.iter().filter(|package| package["name"].as_str() == Some(name));
+        // What follows `+` says nothing about the order of versions.
+        let versions =
+            versions.filter_map(|package| package["version"].as_str()?.split('+').next());
+        versions.collect()
+    };
+    let workspace = manifest(repository, ".");
+    let shared = workspace["workspace"]["dependencies"].as_table().unwrap();
+    let asked = shared.iter().filter(|(_, asked)| asked.get("path").is_none());
+    let asked = asked.map(|(name, asked)| (name, asked.get("version").unwrap_or(asked)));
+    let untested = asked.filter(|(name, version)| {
+        !version.as_str().is_some_and(|version| locked(name).contains(&version))
+    });
+    let complaint = |(name, version): (&String, &Value)| {
+        format!(
+            "Cargo.toml asks for {name} {version}, and the tests run with {:?}: ask for what is tested",
+            locked(name)
+        )
+    };
+    untested.map(complaint).collect()
+}
+
 /// The crates of this repository that a crate depends on, but for its tests.
 fn own_dependencies(repository: &Path, directory: &str) -> Vec<String> {
     let workspace = manifest(repository, ".");
