@@ -136,6 +136,7 @@ fn a_live_type_may_have_its_json_schema_from_anywhere() {
             "LiveNotByHand",
             "LiveOutOfSight",
             "LivePath",
+            "Marked",
         ]
     );
     for live in &live.types {

@@ -85,24 +85,21 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
 /// the item would not show what it derives. `schemas` are the conditions of its own `JsonSchema`s.
 fn mark(is_live: bool, schemas: &[TokenStream], attributes: &mut Vec<Attribute>) {
     let marked = attributes.iter().position(|attribute| is_named(attribute.path(), "live"));
-    let mark: Attribute = match marked {
-        Some(place) => attributes.remove(place),
+    let (path, args) = match marked.map(|place| attributes.remove(place).meta) {
+        Some(Meta::List(list)) => (list.path, list.tokens),
+        Some(meta) => (meta.path().clone(), TokenStream::new()),
         // Where the crate is, is said anew: the macro on the item does not see the module's arguments.
-        None if is_live => parse_quote!(#[::hotswap_plugin::live(crate = ::hotswap_plugin)]),
+        None if is_live => (parse_quote!(::hotswap_plugin::live), quote!(crate = ::hotswap_plugin)),
         None => return,
     };
-    let has_arguments = marked.is_some() && !matches!(mark.meta, Meta::Path(_));
-    if schemas.is_empty() || has_arguments {
-        attributes.insert(0, mark);
-        return;
-    }
-    attributes.splice(
-        0..0,
-        [
-            parse_quote!(#[cfg_attr(any(#(#schemas),*), ::hotswap_plugin::live(own_schema, crate = ::hotswap_plugin))]),
-            parse_quote!(#[cfg_attr(not(any(#(#schemas),*)), ::hotswap_plugin::live(crate = ::hotswap_plugin))]),
+    let marks: Vec<Attribute> = match schemas {
+        [] => vec![parse_quote!(#[#path(#args)])],
+        schemas => vec![
+            parse_quote!(#[cfg_attr(any(#(#schemas),*), #path(own_schema, #args))]),
+            parse_quote!(#[cfg_attr(not(any(#(#schemas),*)), #path(#args))]),
         ],
-    );
+    };
+    attributes.splice(0..0, marks);
 }
 
 /// The types for which a module implements `JsonSchema` by hand, each with the condition for that.
