@@ -170,7 +170,10 @@ impl Reader {
         let mut prefix = None;
         // A mark that cannot be read is an error of the compiler's.
         let _ = mark.parse_nested_meta(|meta| {
-            prefix = Some(meta.value()?.parse::<LitStr>()?.value());
+            match meta.path.is_ident("prefix") {
+                true => prefix = Some(meta.value()?.parse::<LitStr>()?.value()),
+                false => drop(meta.value()?.parse::<Expr>()?),
+            }
             Ok(())
         });
         prefix.unwrap_or_else(|| self.prefix.clone())

@@ -89,7 +89,7 @@ mod tests {
             ("src/more/deep.rs", "fn live_deep() {}\n"),
             (
                 "src/folder/mod.rs",
-                "#[live(prefix = \"job_\")]\nmod jobs {\n    fn job_one() {}\n    fn live_two() {}\n}\nmod deeper;\n",
+                "#[live(crate = a::b, prefix = \"job_\")]\nmod jobs {\n    fn job_one() {}\n    fn live_two() {}\n}\nmod deeper;\n",
             ),
             ("src/folder/deeper.rs", "#[live]\nstruct Job;\n"),
             ("src/elsewhere/other.rs", "fn live_other() {}\nmod beside;\n"),
