@@ -218,8 +218,10 @@ fn commands(example: &Path) -> Vec<String> {
 #[test]
 fn the_commands_in_the_headers_run_as_they_are_written() {
     let has_gdb = Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_ok();
-    for example in fs::read_dir(repository().join("sample-host/examples")).expect("the examples") {
-        let example = example.expect("an example").path();
+    let examples = fs::read_dir(repository().join("sample-host/examples")).expect("the examples");
+    let mut examples: Vec<_> = examples.map(|it| it.expect("an example").path()).collect();
+    examples.sort();
+    for example in examples {
         let commands = commands(&example);
         assert!(commands.len() > 1, "{} names no commands", example.display());
         for command in commands {
@@ -238,7 +240,7 @@ fn the_commands_in_the_headers_run_as_they_are_written() {
             let expected = match command.split(' ').next() {
                 Some("gdb") if errors.contains("Operation not permitted") => "",
                 Some("gdb") => "hit Breakpoint 1",
-                _ if command.contains("--example") => "Ctrl-D ends",
+                _ if command.contains("--example") => ": added",
                 _ => "",
             };
             assert!(said.contains(expected), "`{command}`:\n{said}{errors}");
