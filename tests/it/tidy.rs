@@ -38,6 +38,7 @@ const ENGINE: House = House {
                 "os",
                 "error",
                 "runtime_dir",
+                "slots",
                 "image",
                 "version",
                 "log",

@@ -254,6 +254,11 @@ impl EngineError {
         Self::load_of_all(Step::Publish, error.message()).with_causes(error.causes().to_vec())
     }
 
+    /// Whether the plugin's code did not return in time.
+    pub(crate) fn is_timed_out(&self) -> bool {
+        matches!(self, Self::Load { cause, .. } if matches!(**cause, LoadCause::TimedOut { .. }))
+    }
+
     /// Why the load failed, as the console's protocol has it of a version.
     pub(crate) fn failure(&self) -> Failure {
         match self {

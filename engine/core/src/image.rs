@@ -1,6 +1,7 @@
 //! An artifact mapped into the host, or a plugin that is linked into it. Only this file opens and
 //! closes a library.
 
+mod descriptors;
 pub(crate) mod heap;
 mod host_table;
 mod mapping;
@@ -164,6 +165,21 @@ impl Image {
     pub fn reloadable(&self) -> Answer<bool> {
         // SAFETY: see `create`.
         unsafe { (self.table().reloadable)(self.table().instance) }
+    }
+
+    pub fn hands_over(&self) -> Answer<bool> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().hands_over)(self.table().instance) }
+    }
+
+    pub fn hand_over(&self) -> Answer<()> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().hand_over)(self.table().instance) }
+    }
+
+    pub fn take_back(&self) -> Answer<()> {
+        // SAFETY: see `create`.
+        unsafe { (self.table().take_back)(self.table().instance) }
     }
 
     pub fn export(&self) -> Answer<Option<RawObject>> {
@@ -343,6 +359,7 @@ fn unmap(library: Library, named: &Named, outside: &Outside) -> Result<(), Strin
     let closed = library.close().map_err(|error| error_text(&error));
     let is_mapped = mapping(named.copy.path()).is_some();
     if closed.is_ok() && !is_mapped {
+        outside.unmap_own_file();
         return Ok(());
     }
     outside.end_close();

@@ -11,6 +11,7 @@ pub(crate) mod stage;
 mod context;
 mod dependency;
 mod dry_run;
+mod hand_over;
 mod plan;
 mod services;
 mod transaction;
@@ -23,7 +24,7 @@ use std::{
 
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    BuildId, PhaseTiming, PluginName, PruneParams, ReloadReport, clock::micros,
+    BuildId, CALLS_WAITED, PhaseTiming, PluginName, PruneParams, ReloadReport, clock::micros,
 };
 use rustc_hash::FxBuildHasher;
 
@@ -39,7 +40,7 @@ pub(crate) use transaction::{keep_export, open_version};
 use find::{FileIdentity, Found};
 use plan::Plan;
 use stage::Inspected;
-use transaction::Load;
+use transaction::{Load, Waited};
 
 /// What a load is asked to do.
 pub(crate) enum Request {
@@ -126,12 +127,16 @@ fn reload_with(
     let current = context.current.load();
     let mut steps = context.steps();
     let plan = Plan::make(context, state, request, &current, &mut steps, &mut phases)?;
-    let (generation, data_bag) = if plan.changes_nothing() {
-        (current.number, Vec::new())
+    let (generation, data_bag, waits) = if plan.changes_nothing() {
+        (current.number, Vec::new(), Vec::new())
     } else {
         let load = Load::run(context, state, &plan, data, steps.thread()?, &mut phases)?;
         phases.time("publish", None, || load.publish(context, &plan, &current, callback))?
     };
+    // Not a part of the load: others waited meanwhile.
+    let waits = waits.iter().map(|(version, waited): &Waited| {
+        PhaseTiming::new(CALLS_WAITED, Some(version.name().as_str()), *waited)
+    });
     state.remember(&plan);
     for plugin in plan.missing() {
         tracing::warn!(
@@ -144,7 +149,7 @@ fn reload_with(
         generation: generation.get(),
         plugins: plan.outcomes(&context.current.load(), &phases),
         elapsed_us: micros(begun.elapsed()),
-        phases: phases.0,
+        phases: phases.0.into_iter().chain(waits).collect(),
         build_phases: match context.store_dir() {
             // What is loaded first was built for no reload, and maybe long ago.
             Some(store) if current.number > GenerationNumber::NONE => plan.build_phases(store),

@@ -382,6 +382,13 @@ pub(crate) fn ask_all_threads() {
     used().iter().for_each(ThreadSlots::ask_for_checkpoint);
 }
 
+/// Between taking hold of something, and looking whether it may be used: whoever forbids that, and then
+/// asks [`is_held`], sees the one or is seen by the other.
+#[inline]
+pub(crate) fn light_barrier() {
+    crate::sync::light_barrier(must_fence());
+}
+
 /// Whether some call holds an address that nobody can come by any more. The threads of such calls
 /// tell when they have left it.
 pub(crate) fn is_held<T>(address: *const T) -> bool {

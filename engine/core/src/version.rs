@@ -6,6 +6,7 @@ pub(crate) mod lease;
 pub(crate) mod tasks;
 pub(crate) mod threads;
 pub(crate) mod turn;
+pub(crate) mod turnstile;
 
 // What it says of itself, and what is counted of it.
 pub(crate) mod counts;
@@ -58,6 +59,7 @@ use reclaimer::Reclaimer;
 use registration::Registration;
 use tasks::{Runtime, TaskHandle};
 use threads::VersionThreads;
+use turnstile::Turnstile;
 
 /// One load of a plugin.
 pub(crate) struct Version {
@@ -75,6 +77,8 @@ pub(crate) struct Version {
     pub threads: VersionThreads,
     /// What others may have of the image.
     outside: Arc<Outside>,
+    /// Holds its calls back while it hands over.
+    pub turnstile: Arc<Turnstile>,
     declared: OnceLock<Declared>,
     /// What consoles read of calls that are under way in it.
     legend: Mutex<Option<LegendEntry>>,
@@ -156,6 +160,7 @@ impl Version {
         let version = Arc::new(Self {
             keep_reason: facts.keep_reason_trusting(&services.trusted),
             outside: Arc::new(Outside::new(services.trusted.to_vec())),
+            turnstile: Arc::default(),
             facts,
             ordinal,
             size_bytes,
@@ -277,6 +282,11 @@ impl Version {
     /// Where it is in its life.
     pub fn stage(&self) -> Stage {
         self.life().stage()
+    }
+
+    /// Whether its instance was dropped, or it never had one.
+    pub fn has_let_go(&self) -> bool {
+        matches!(self.stage(), Stage::Detached | Stage::Over(_))
     }
 
     pub fn is_finished(&self) -> bool {
@@ -603,6 +613,7 @@ impl Version {
             loaded_at_ms: self.loaded_at_ms,
             size_bytes: self.size_bytes,
             heap_bytes: self.heap.map(|heap| heap.bytes() as u64),
+            descriptors: self.outside.descriptors(),
             calls: self.counts().map_or(0, CallCounts::total),
             holders: texts(&held_by),
             held_by,

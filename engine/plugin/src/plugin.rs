@@ -87,6 +87,9 @@ pub trait Plugin: Any + Send + Sync {
     /// The Vault is there: take values over from the version before ([`DataBag::carry`]), set new ones,
     /// register objects ([`Extension::register`]), start tasks ([`rt::spawn`]).
     ///
+    /// It runs on a thread that ends with the load, so a thread-local that is set here is gone when calls
+    /// come. The version that is replaced still serves: its `on_free` runs after this.
+    ///
     /// [`DataBag::carry`]: crate::DataBag::carry
     /// [`Extension::register`]: crate::Extension::register
     /// [`rt::spawn`]: crate::rt::spawn
@@ -98,7 +101,82 @@ pub trait Plugin: Any + Send + Sync {
         Ok(())
     }
 
-    /// The last call of this version has returned. End the threads that the plugin started: the engine
+    /// Whether only one version at a time may have what this plugin has, such as a database that is open
+    /// in the process: then the engine calls [`hand_over`] before the `on_init` of the version that
+    /// replaces this one. The default is `false`: two versions overlap, and no call waits.
+    ///
+    /// ```
+    /// use std::{fs::File, sync::Mutex};
+    ///
+    /// use hotswap_plugin::prelude::*;
+    ///
+    /// /// Has a file that only one version may have open.
+    /// #[derive(Default)]
+    /// struct Log {
+    ///     file: Mutex<Option<File>>,
+    /// }
+    ///
+    /// impl Log {
+    ///     fn open(&self) -> Result<()> {
+    ///         *self.file.lock()? = Some(File::options().append(true).open("log")?);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// #[plugin]
+    /// impl Plugin for Log {
+    ///     fn on_init(&self, _: &Vault) -> Result<()> {
+    ///         self.open()
+    ///     }
+    ///
+    ///     fn hands_over(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     fn hand_over(&self) -> Result<()> {
+    ///         *self.file.lock()? = None;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn take_back(&self) -> Result<()> {
+    ///         self.open()
+    ///     }
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// This is the one case in which a call may wait. The engine lets the calls that run in this version
+    /// end, and holds new ones back, for this plugin alone; those that it held run on the version that
+    /// serves afterwards. The report of the reload says for how long. If the calls do not end within the
+    /// step timeout, the reload is refused and nothing was handed over. What is held back are calls of
+    /// functions, by name and by type; methods of objects that others have from this plugin are not.
+    ///
+    /// [`hand_over`]: Plugin::hand_over
+    fn hands_over(&self) -> bool {
+        false
+    }
+
+    /// Lets go of what only one version may have: no call runs, and the next version is about to take
+    /// it. Only called if [`hands_over`](Plugin::hands_over) is true.
+    ///
+    /// # Errors
+    /// An error undoes the load of all plugins, and [`take_back`](Plugin::take_back) is called.
+    fn hand_over(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The load failed after [`hand_over`](Plugin::hand_over), and the new version has let go of
+    /// everything: this version serves on, and takes again what it let go of.
+    ///
+    /// # Errors
+    /// An error is logged; the version serves on.
+    fn take_back(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The last call of this version has returned, and the version that replaced it, if there is one, has
+    /// run its `on_init` long since: what only one may have, such as a PID file, is that one's by now (see
+    /// [`hands_over`](Plugin::hands_over)). End the threads that the plugin started: the engine
     /// unmaps the image when they have ended.
     fn on_free(&self) {}
 

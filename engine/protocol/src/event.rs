@@ -125,6 +125,10 @@ pub struct PhaseTiming {
     pub elapsed_us: u64,
 }
 
+/// The phase of a reload in which calls of a plugin that hands over had to wait: from the first that was held
+/// back, if there was one, until it could run.
+pub const CALLS_WAITED: &str = "calls waited";
+
 impl PhaseTiming {
     /// A phase that took `elapsed`.
     pub fn new(phase: &str, plugin: Option<&str>, elapsed: Duration) -> Self {
@@ -216,6 +220,11 @@ impl std::fmt::Display for ReloadReport {
         for (i, plugin) in self.plugins.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{}: {}", plugin.name, plugin.outcome)?;
+        }
+        for waited in self.phases.iter().filter(|timing| timing.phase == CALLS_WAITED) {
+            let plugin = waited.plugin.as_deref().unwrap_or("all");
+            let ms = Duration::from_micros(waited.elapsed_us).as_secs_f64() * 1000.0;
+            write!(f, "; calls of {plugin} waited for at most {ms:.1} ms")?;
         }
         Ok(())
     }

@@ -66,8 +66,8 @@ pub use contents::{
     ArtifactChange, ArtifactContents, ChangeKind, ChangedItem, ExportInfo, ImportInfo, TypeInfo,
 };
 pub use event::{
-    Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport, ValueChange,
-    ValueOutcome,
+    CALLS_WAITED, Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport,
+    ValueChange, ValueOutcome,
 };
 pub use failure::{CauseKind, Failure};
 pub use holder::{Holder, HolderKind};
@@ -86,8 +86,8 @@ pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use runtime_dir::{RuntimeDir, remove_dead_socket};
 pub use snapshot::{
     Cut, DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, LiveFunctionInfo,
-    LiveSnapshot, LiveTypeInfo, MAX_LISTED, ParamInfo, PluginInfo, Snapshot, Source, VaultSnapshot,
-    VersionInfo, VersionState,
+    LiveSnapshot, LiveTypeInfo, MAX_LISTED, OpenDescriptor, ParamInfo, PluginInfo, Snapshot,
+    Source, VaultSnapshot, VersionInfo, VersionState,
 };
 pub use socket::SocketPath;
 pub use step::{Activity, Step};

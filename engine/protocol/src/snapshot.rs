@@ -138,6 +138,10 @@ pub struct VersionInfo {
     /// if the host does not count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heap_bytes: Option<u64>,
+    /// The descriptors that its code opened and that are open still, also after it was freed: some may
+    /// have been handed on to other versions, or to the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descriptors: Vec<OpenDescriptor>,
     /// How many calls it has answered.
     pub calls: u64,
     /// What keeps it in use, by name.
@@ -146,6 +150,26 @@ pub struct VersionInfo {
     /// The same as data, in the same order.
     #[serde(default)]
     pub held_by: Vec<Holder>,
+}
+
+/// An open file, socket or the like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenDescriptor {
+    /// Its number in the process.
+    pub number: i32,
+    /// What it is open for: `tcp`, `udp`, `unix`, `file`, `pipe`, `eventpoll`, `eventfd`, …
+    pub kind: String,
+    /// The address or the path; empty if it has none.
+    #[serde(default)]
+    pub name: String,
+}
+
+impl std::fmt::Display for OpenDescriptor {
+    /// `tcp 127.0.0.1:4567`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.kind)?;
+        if self.name.is_empty() { Ok(()) } else { write!(f, " {}", self.name) }
+    }
 }
 
 /// The git facts of a build: the state of the work tree when it began.

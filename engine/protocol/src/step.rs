@@ -29,6 +29,10 @@ pub enum Step {
     Live,
     /// The plugin's `on_load`.
     OnLoad,
+    /// The `hand_over` of the version that is replaced.
+    HandOver,
+    /// The `take_back` of a version that serves on.
+    TakeBack,
     /// The plugin's `on_init`.
     OnInit,
     /// The host's callbacks.
@@ -54,6 +58,8 @@ impl Step {
             Self::Import => "import",
             Self::Live => "live",
             Self::OnLoad => "on_load",
+            Self::HandOver => "hand_over",
+            Self::TakeBack => "take_back",
             Self::OnInit => "on_init",
             Self::Callback => "callback",
             Self::Publish => "publish",
@@ -69,6 +75,8 @@ impl Step {
             Self::Export => Some(Activity::Export),
             Self::Import => Some(Activity::Import),
             Self::OnLoad => Some(Activity::OnLoad),
+            Self::HandOver => Some(Activity::HandOver),
+            Self::TakeBack => Some(Activity::TakeBack),
             Self::OnInit => Some(Activity::OnInit),
             Self::Publish => Some(Activity::Publish),
             _ => None,
@@ -99,6 +107,10 @@ pub enum Activity {
     Import,
     /// The plugin's `on_load`.
     OnLoad,
+    /// The plugin's `hand_over`.
+    HandOver,
+    /// The plugin's `take_back`.
+    TakeBack,
     /// The plugin's `on_init`.
     OnInit,
     /// Handing over what the plugin takes of the Vault.
@@ -124,6 +136,8 @@ impl Activity {
             Self::Export => "export",
             Self::Import => "import",
             Self::OnLoad => "on_load",
+            Self::HandOver => "hand_over",
+            Self::TakeBack => "take_back",
             Self::OnInit => "on_init",
             Self::Publish => "publish",
             Self::OnFree => "on_free",

@@ -3,7 +3,7 @@
 use std::{
     alloc::{self, Layout},
     env,
-    ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void},
+    ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_long, c_void},
     mem::{ManuallyDrop, zeroed},
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     ptr,
@@ -95,6 +95,9 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         library_opened: library_opened::<H>,
         symbol_found: symbol_found::<H>,
         pointer_given: pointer_given::<H>,
+        open_descriptor: open_descriptor::<H>,
+        map: map::<H>,
+        unmap: unmap::<H>,
         spawn: spawn::<H>,
         is_in_call,
         sleep: sleep::<H>,
@@ -302,7 +305,28 @@ unsafe extern "C" fn signal_action<H: HostServices>(
     old: *mut c_void,
 ) -> c_int {
     // SAFETY: the image passes its own context, and what POSIX asks for.
-    unsafe { owner::<H>(context).outside().set_signal(signal, action.cast(), old.cast()) }
+    unsafe {
+        let owner = owner::<H>(context);
+        let code = owner.outside().set_signal(signal, action.cast(), old.cast());
+        tell_of_signal(&**owner);
+        code
+    }
+}
+
+/// Writes to the log which signal the image has begun to handle.
+fn tell_of_signal<H: HostServices>(owner: &H) {
+    let Some(signal) = owner.outside().take_newly_handled() else { return };
+    owner.log(LogEvent {
+        level: 2,
+        target: env!("CARGO_CRATE_NAME").to_owned(),
+        message: format!(
+            "the plugin handles {signal} in place of the host, until it ends; it is better to leave \
+             signals to the host"
+        ),
+        file: None,
+        line: None,
+        fields: Vec::new(),
+    });
 }
 
 unsafe extern "C" fn signal_handler<H: HostServices>(
@@ -316,7 +340,10 @@ unsafe extern "C" fn signal_handler<H: HostServices>(
         action.sa_sigaction = handler;
         action.sa_flags = libc::SA_RESTART;
         let mut old: libc::sigaction = zeroed();
-        match owner::<H>(context).outside().set_signal(signal, &raw const action, &raw mut old) {
+        let owner = owner::<H>(context);
+        let code = owner.outside().set_signal(signal, &raw const action, &raw mut old);
+        tell_of_signal(&**owner);
+        match code {
             0 => old.sa_sigaction,
             _ => libc::SIG_ERR,
         }
@@ -361,6 +388,40 @@ unsafe extern "C" fn pointer_given<H: HostServices>(
 ) -> bool {
     // SAFETY: the image passes its own context.
     unsafe { owner::<H>(context) }.outside().pointer_given(function, pointer)
+}
+
+unsafe extern "C" fn open_descriptor<H: HostServices>(
+    context: HostContext,
+    number: c_long,
+    arguments: [c_long; 4],
+) -> c_long {
+    // SAFETY: the image passes its own context, and its caller's promise on.
+    unsafe { owner::<H>(context).outside().open_descriptor(number, arguments) }
+}
+
+unsafe extern "C" fn map<H: HostServices>(
+    context: HostContext,
+    address: *mut c_void,
+    size: usize,
+    protection: c_int,
+    flags: c_int,
+    descriptor: c_int,
+    offset: i64,
+) -> *mut c_void {
+    // SAFETY: the image passes its own context, and its caller's promise on.
+    unsafe {
+        let owner = owner::<H>(context);
+        owner.outside().map(address, size, (protection, flags), descriptor, offset)
+    }
+}
+
+unsafe extern "C" fn unmap<H: HostServices>(
+    context: HostContext,
+    address: *mut c_void,
+    size: usize,
+) -> c_int {
+    // SAFETY: the image passes its own context, and its caller's promise on.
+    unsafe { owner::<H>(context).outside().unmap(address, size) }
 }
 
 unsafe extern "C" fn spawn<H: HostServices>(

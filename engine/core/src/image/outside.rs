@@ -5,18 +5,24 @@
 
 use std::{
     collections::HashSet,
-    ffi::{CStr, CString, OsStr, c_char, c_int, c_void},
+    ffi::{CStr, CString, OsStr, c_char, c_int, c_long, c_void},
     mem::MaybeUninit,
     ops::Range,
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
+    ptr,
     sync::{
         Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use super::mapping::handled_signal;
+use hotswap_protocol::OpenDescriptor;
+
+use super::{
+    descriptors::{self, OpenerId},
+    mapping::handled_signal,
+};
 use crate::artifact::{is_covered, unseen};
 use crate::lock::Lock as _;
 
@@ -27,6 +33,10 @@ const SIGNALS: usize = 65;
 pub(crate) struct Outside {
     /// The file that it is mapped from.
     file: OnceLock<PathBuf>,
+    /// What its descriptors are found by.
+    opener: OpenerId,
+    /// Where it has mapped its own file, as what resolves a backtrace does, and how long that is.
+    own_mappings: Mutex<Vec<(usize, usize)>>,
     /// Where the image lies; not known while its constructors run.
     mapping: OnceLock<Range<usize>>,
     /// The image is being unmapped: what its finalisers leave would be called when it is gone.
@@ -46,6 +56,8 @@ impl Outside {
     pub fn new(trusted: Vec<String>) -> Self {
         Self {
             file: OnceLock::new(),
+            opener: OpenerId::new(),
+            own_mappings: Mutex::default(),
             mapping: OnceLock::new(),
             closing: AtomicBool::new(false),
             signals: Signals::default(),
@@ -189,6 +201,78 @@ impl Outside {
         unsafe { self.signals.set(signal, action, own.unwrap_or(0), old) }
     }
 
+    /// Makes a system call that opens descriptors for the image.
+    ///
+    /// # Safety
+    /// The arguments are those of the call.
+    pub unsafe fn open_descriptor(&self, number: c_long, arguments: [c_long; 4]) -> c_long {
+        // SAFETY: the caller's promise.
+        unsafe { descriptors::open(self.opener, number, arguments) }
+    }
+
+    /// The descriptors that the image opened and that are open still.
+    pub fn descriptors(&self) -> Vec<OpenDescriptor> {
+        descriptors::still_open(self.opener)
+    }
+
+    /// `mmap` for the image.
+    ///
+    /// # Safety
+    /// As POSIX says of its arguments.
+    pub unsafe fn map(
+        &self,
+        address: *mut c_void,
+        size: usize,
+        (protection, flags): (c_int, c_int),
+        descriptor: c_int,
+        offset: i64,
+    ) -> *mut c_void {
+        // SAFETY: the caller's promise.
+        let mapped = unsafe { libc::mmap(address, size, protection, flags, descriptor, offset) };
+        let own = || {
+            let file = std::fs::metadata(self.file.get()?).ok()?;
+            Some((file.dev(), file.ino()))
+        };
+        if mapped != libc::MAP_FAILED
+            && descriptor >= 0
+            && own().is_some_and(|own| descriptors::file_of(descriptor) == Some(own))
+        {
+            self.own_mappings.locked().push((mapped.expose_provenance(), size));
+        }
+        mapped
+    }
+
+    /// `munmap` for the image.
+    ///
+    /// # Safety
+    /// As POSIX says of its arguments.
+    pub unsafe fn unmap(&self, address: *mut c_void, size: usize) -> c_int {
+        self.own_mappings.locked().retain(|(start, _)| *start != address.addr());
+        // SAFETY: the caller's promise.
+        unsafe { libc::munmap(address, size) }
+    }
+
+    /// Unmaps what the image has mapped of its own file: it is gone, and so is whoever could look at that.
+    pub fn unmap_own_file(&self) {
+        for (start, size) in std::mem::take(&mut *self.own_mappings.locked()) {
+            // SAFETY: the mapping was made by the image for itself, which is gone.
+            unsafe { libc::munmap(ptr::with_exposed_provenance_mut(start), size) };
+        }
+    }
+
+    /// The name of a signal that the image has begun to handle, and of which nothing was said yet.
+    pub fn take_newly_handled(&self) -> Option<String> {
+        match self.signals.news.swap(0, Ordering::Relaxed) {
+            0 => None,
+            signal => Some(signal_name(signal)),
+        }
+    }
+
+    /// Lets the host handle again what the image, which has ended, handles.
+    pub fn put_signals_back(&self) {
+        self.signals.put_back();
+    }
+
     /// Keeps what a variable of the environment is, for as long as the image may look at it. The same
     /// text is kept once.
     pub fn keep_variable(&self, value: CString) -> *const c_char {
@@ -230,13 +314,53 @@ struct Signals {
     handlers: [AtomicUsize; SIGNALS],
     /// Somebody else has set one since, and may call the image's: handlers form chains.
     chained: [AtomicBool; SIGNALS],
+    /// What the image found when it set a handler of its own.
+    found: [FoundAction; SIGNALS],
+    /// The signal whose handler the image has set last, and of which nothing was said yet; 0 if there is
+    /// none.
+    news: AtomicUsize,
 }
+
+/// An action that an image found, in parts, since no lock may be taken. Of the mask, it has the signals
+/// that there are.
+#[derive(Default)]
+struct FoundAction {
+    handler: AtomicUsize,
+    flags: AtomicI32,
+    mask: AtomicU64,
+}
+
+impl FoundAction {
+    fn set(&self, action: &libc::sigaction) {
+        self.handler.store(action.sa_sigaction, Ordering::Relaxed);
+        self.flags.store(action.sa_flags, Ordering::Relaxed);
+        // SAFETY: a set of signals is longer than one word, which has the signals that there are.
+        let mask = unsafe { (&raw const action.sa_mask).cast::<u64>().read_unaligned() };
+        self.mask.store(mask, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> libc::sigaction {
+        // SAFETY: zeros are an action.
+        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        action.sa_sigaction = self.handler.load(Ordering::Relaxed);
+        action.sa_flags = self.flags.load(Ordering::Relaxed);
+        let mask = self.mask.load(Ordering::Relaxed);
+        // SAFETY: as in `set`.
+        unsafe { (&raw mut action.sa_mask).cast::<u64>().write_unaligned(mask) };
+        action
+    }
+}
+
+/// The handlers of images that have ended, by signal, and what each of these has found.
+static ENDED: Mutex<Vec<(usize, usize, libc::sigaction)>> = Mutex::new(Vec::new());
 
 impl Default for Signals {
     fn default() -> Self {
         Self {
             handlers: std::array::from_fn(|_| AtomicUsize::new(0)),
             chained: std::array::from_fn(|_| AtomicBool::new(false)),
+            found: std::array::from_fn(|_| FoundAction::default()),
+            news: AtomicUsize::new(0),
         }
     }
 }
@@ -264,6 +388,10 @@ impl Signals {
         let at = usize::try_from(signal).ok().filter(|at| *at < SIGNALS && !action.is_null());
         if let Some(at) = at {
             let was = self.handlers[at].swap(own, Ordering::AcqRel);
+            if was == 0 && own != 0 {
+                self.found[at].set(&before);
+                self.news.store(at, Ordering::Relaxed);
+            }
             if was != 0 && was != before.sa_sigaction {
                 self.chained[at].store(true, Ordering::Release);
             }
@@ -273,6 +401,37 @@ impl Signals {
             unsafe { old.write(before) };
         }
         code
+    }
+
+    /// Puts back what the image has found, where its handler is still set. What it has found may be the
+    /// handler of an image that has ended since: then it is what that one has found.
+    fn put_back(&self) {
+        let mut ended = ENDED.locked();
+        for at in 1..SIGNALS {
+            let own = self.handlers[at].load(Ordering::Acquire);
+            if own == 0 {
+                continue;
+            }
+            let mut found = self.found[at].get();
+            ended.push((at, own, found));
+            let next =
+                |handler| ended.iter().find(|(signal, own, _)| (*signal, *own) == (at, handler));
+            for _ in 0..ended.len() {
+                match next(found.sa_sigaction) {
+                    Some((.., before)) => found = *before,
+                    None => break,
+                }
+            }
+            let signal = at as c_int;
+            let mut now = MaybeUninit::<libc::sigaction>::uninit();
+            // SAFETY: without a new action, the call only writes the present one.
+            let code = unsafe { libc::sigaction(signal, ptr::null(), now.as_mut_ptr()) };
+            // SAFETY: if it succeeds, it has written the action.
+            if code == 0 && unsafe { now.assume_init() }.sa_sigaction == own {
+                // SAFETY: the action was set before.
+                unsafe { libc::sigaction(signal, &raw const found, ptr::null_mut()) };
+            }
+        }
     }
 
     /// Why an image must stay mapped for its signals; also where it has set a handler past its hooks.

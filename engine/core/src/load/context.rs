@@ -47,7 +47,7 @@ pub(crate) struct LoadContext<'a> {
     pub plugin_dir: PathBuf,
     pub staging: &'a Staging,
     pub store: &'a Arc<Store>,
-    pub current: &'a Current,
+    pub current: &'a Arc<Current>,
     pub versions: &'a VersionList,
     pub reaper: &'a ReaperHandle,
     pub services: Services,

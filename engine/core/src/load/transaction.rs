@@ -1,6 +1,6 @@
 //! The new versions of a load that is under way, from opening to publishing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hotswap_plugin::{Data, FunctionDescription, LiveTypeDescription, abi::Answer};
 use hotswap_protocol::{CauseKind, Failure, ValueOutcome};
@@ -9,6 +9,7 @@ use super::{
     Callback, LoadContext, LoadState, Phases,
     dependency::{object_for, resolve},
     earlier,
+    hand_over::HandOver,
     linked::Linked,
     plan::{Action, Plan},
     stage::Inspected,
@@ -32,6 +33,9 @@ use crate::{
     },
 };
 
+/// A version that handed over, and how long its calls waited at most.
+pub(super) type Waited = (Arc<Version>, Duration);
+
 /// The new versions of a load that is under way. Dropping it before the publish undoes it.
 pub(super) struct Load<'steps> {
     steps: &'steps StepThread,
@@ -40,6 +44,8 @@ pub(super) struct Load<'steps> {
     order: Vec<Arc<Version>>,
     live: Arc<LiveTable>,
     overlay: Arc<Overlay>,
+    /// The versions that have handed over to new ones.
+    handed_over: Vec<HandOver>,
     /// Why it failed, if it did.
     failure: Option<Failure>,
     published: bool,
@@ -60,6 +66,7 @@ impl<'steps> Load<'steps> {
             order: Vec::new(),
             live: Arc::default(),
             overlay: Overlay::new(&plan.ending()),
+            handed_over: Vec::new(),
             failure: None,
             published: false,
         };
@@ -84,6 +91,7 @@ impl<'steps> Load<'steps> {
             let data = data.clone();
             steps.run(lease, Step::OnLoad, move |image| image.on_load(&data))
         })?;
+        self.hand_over(context, plan, phases)?;
         // Before any on_init: that may call live functions of plugins that are initialised after it.
         self.each(phases, "on_init", |lease| {
             let vault = View::for_version(context.store, lease.version(), &self.overlay);
@@ -94,6 +102,24 @@ impl<'steps> Load<'steps> {
         self.each(phases, "on_init", |lease| {
             steps.run(lease, Step::OnInit, |image| image.on_init())
         })?;
+        Ok(())
+    }
+
+    /// Lets the versions hand over that are replaced and have what only one may have.
+    fn hand_over(
+        &mut self,
+        context: &LoadContext<'_>,
+        plan: &Plan,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        let current = context.current.load();
+        for old in plan.ending() {
+            let is_replaced = self.versions.iter().any(|new| new.version().name() == old.name());
+            let Some(lease) = current.lease(old.name()).filter(|_| is_replaced) else { continue };
+            let begin = || HandOver::begin(context, lease, self.steps);
+            let begun = phases.time("hand_over", Some(old.name()), begin)?;
+            self.handed_over.extend(begun);
+        }
         Ok(())
     }
 
@@ -203,7 +229,7 @@ impl<'steps> Load<'steps> {
         plan: &Plan,
         current: &Arc<Generation>,
         callback: Option<&mut Callback<'_>>,
-    ) -> Result<(GenerationNumber, Vec<ValueOutcome>), EngineError> {
+    ) -> Result<(GenerationNumber, Vec<ValueOutcome>, Vec<Waited>), EngineError> {
         if context.is_shut_down() {
             return Err(EngineError::ShutDown);
         }
@@ -235,11 +261,12 @@ impl<'steps> Load<'steps> {
         };
         let published = context.store.publish(&overlay, &loaded, &ending, steps, serve);
         let mut published = published.map_err(|error| self.failed(error))?;
+        let waits = self.handed_over.drain(..).map(HandOver::pass).collect();
         let values = std::mem::take(&mut published.values);
         if let Some(drops) = published.into_drops() {
             context.reaper.drop_later(drops);
         }
-        Ok((number, values))
+        Ok((number, values, waits))
     }
 
     /// The versions of the new generation in load order: the new ones, and those that stay.
@@ -356,6 +383,9 @@ impl Drop for Load<'_> {
         leave_together(&versions);
         while let Some(lease) = self.versions.pop() {
             lease.version().fail(failure.clone());
+        }
+        while let Some(handed_over) = self.handed_over.pop() {
+            handed_over.undo(&versions, self.steps);
         }
     }
 }

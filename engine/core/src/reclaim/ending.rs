@@ -15,11 +15,11 @@ use std::{
 };
 
 use hotswap_plugin::{__private::end_panic, abi::Answer};
-use hotswap_protocol::Activity;
+use hotswap_protocol::{Activity, OpenDescriptor};
 
 use super::reaper::ReaperHandle;
 use crate::{
-    image::Closed,
+    image::{Closed, heap::HeapUse},
     vault::Store,
     version::{
         Version,
@@ -215,6 +215,7 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
     if let Some(next) = has_to_drain(version) {
         return next;
     }
+    version.outside().put_signals_back();
     if let Some(why) = &version.keep_reason {
         version.end(End::Kept, why);
         return Next::Nothing;
@@ -258,9 +259,14 @@ fn report(version: &Arc<Version>, closed: Option<Closed>) {
         (Some(Closed::Unmapped), None) => {
             let size = size_text(version.size_bytes);
             let after = version.since_leaving().unwrap_or_default();
-            let left = version.heap.map(|heap| size_text(heap.bytes() as u64));
-            let left = left.map_or_else(String::new, |left| format!(", {left} left on the heap"));
-            let remark = format!("{size} unmapped after {}{left}", duration_text(after));
+            let left = version.heap.map_or(0, HeapUse::bytes);
+            let left = match left {
+                // The image's own `std` leaves some words for each thread that was in it.
+                0..MEANS_NOTHING => String::new(),
+                left => format!(", {} left on the heap", size_text(left as u64)),
+            };
+            let open = open_text(&version.outside().descriptors());
+            let remark = format!("{size} unmapped after {}{left}{open}", duration_text(after));
             version.end(End::Freed, &remark);
         }
         (Some(Closed::Unmapped), Some(failure)) => {
@@ -269,6 +275,26 @@ fn report(version: &Arc<Version>, closed: Option<Closed>) {
         (Some(Closed::StillMapped(why)), _) => version.end(End::Kept, &why),
         (None, _) => version.end(End::Kept, "it has no image"),
     }
+}
+
+/// What is left on the heap is not told if it is less, in bytes: every version leaves as much.
+const MEANS_NOTHING: usize = 1024;
+
+/// How many descriptors are told by name.
+const NAMED: usize = 3;
+
+/// `, left 1 descriptor: tcp 127.0.0.1:4567`; empty if there is none.
+fn open_text(open: &[OpenDescriptor]) -> String {
+    if open.is_empty() {
+        return String::new();
+    }
+    let count = open.len();
+    let descriptors = if count == 1 { "descriptor" } else { "descriptors" };
+    let mut named: Vec<String> = open.iter().take(NAMED).map(ToString::to_string).collect();
+    if count > NAMED {
+        named.push("…".to_owned());
+    }
+    format!(", left {count} {descriptors}: {}", named.join(", "))
 }
 
 /// `4.3 MiB`

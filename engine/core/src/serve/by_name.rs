@@ -4,9 +4,13 @@ use hotswap_plugin::{FunctionDescription, Value, abi::Answer};
 use serde::de::DeserializeOwned;
 
 use super::{asynchronous::AsyncCall, current::Current, error::CallError, in_use::InUse};
-use crate::version::{
-    Version,
-    lease::{Lease, LeaseKind, LeaseName},
+use crate::{
+    EngineError,
+    version::{
+        Version,
+        lease::{Lease, LeaseKind, LeaseName},
+        turnstile::Through,
+    },
 };
 
 /// Calls a function of a leased version; an `async` one is waited for on this thread.
@@ -19,10 +23,35 @@ pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value,
 
 /// As `invoke`, with a lease that is the call's own.
 pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
-    let version = lease.version().clone();
-    match run(&InUse::by(lease), name, version.function(name), args) {
-        Begun::Ended(result) => result,
-        Begun::Running(call) => call.wait(),
+    let mut lease = lease;
+    loop {
+        let version = lease.version().clone();
+        let in_use = InUse::by(lease);
+        let through = if version.turnstile.is_shut() {
+            drop(in_use);
+            let through = version.turnstile.wait();
+            match (through, Lease::try_new(&version, LeaseKind::Call)) {
+                (Through::On(other), _) => {
+                    lease = other;
+                    continue;
+                }
+                (Through::Again, Some(again)) => {
+                    lease = again;
+                    continue;
+                }
+                (Through::Here, Some(here)) => InUse::by(here),
+                (_, None) => {
+                    let ended = EngineError::ShutDown;
+                    return Err(CallError::gone(version.name().as_str(), name, &ended));
+                }
+            }
+        } else {
+            in_use
+        };
+        return match run(&through, name, version.function(name), args) {
+            Begun::Ended(result) => result,
+            Begun::Running(call) => call.wait(),
+        };
     }
 }
 
@@ -38,7 +67,16 @@ pub(crate) enum Begun {
 pub(crate) fn begin(lease: &Lease, name: &str, args: &[Value]) -> Begun {
     let found = lease.version().function(name);
     let place = found.map_or_else(|| lease.version().unplaced(), |(place, _)| place);
-    run(&InUse::of(lease, place), name, found, args)
+    let in_use = InUse::of(lease, place);
+    if !in_use.turnstile.is_shut() {
+        return run(&in_use, name, found, args);
+    }
+    drop(in_use);
+    match lease.version().turnstile.wait() {
+        Through::Again => begin(lease, name, args),
+        Through::On(other) => begin(&other, name, args),
+        Through::Here => run(&InUse::of(lease, place), name, found, args),
+    }
 }
 
 /// Calls a function of the version that serves; an `async` one is waited for on this thread.

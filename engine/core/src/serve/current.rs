@@ -67,6 +67,15 @@ impl Current {
         Replaced { generation: ManuallyDrop::new(old), reaper: self.reaper.clone() }
     }
 
+    /// Whether calls must look into the generation, where they see which versions hold them back: until
+    /// the next publish, or until that is taken back.
+    pub fn expect_slow_calls(&self, slow: bool) {
+        /// The tag of no generation.
+        const NONE: u64 = u64::MAX;
+        let tag = if slow { NONE } else { self.load().number.tag() };
+        self.tag.store(tag, Ordering::Release);
+    }
+
     /// The tag of the generation that serves.
     #[inline(always)]
     pub fn tag(&self) -> u64 {
@@ -74,10 +83,26 @@ impl Current {
     }
 
     /// Enters a version of the generation that serves. `find` picks it, and the place of the function
-    /// that is to be called.
+    /// that is to be called. It may be asked again: if the version hands over, the call waits, and then
+    /// enters the one that serves.
     pub fn enter<T, E>(
         &self,
-        find: impl FnOnce(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
+        find: impl Fn(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
+    ) -> Result<(InUse, T), E> {
+        loop {
+            let (version, found) = self.enter_at_once(&find)?;
+            if !version.turnstile.is_shut() {
+                return Ok((version, found));
+            }
+            let turnstile = version.turnstile.clone();
+            drop(version);
+            turnstile.wait();
+        }
+    }
+
+    fn enter_at_once<T, E>(
+        &self,
+        find: &impl Fn(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
     ) -> Result<(InUse, T), E> {
         let Some(entered) = Entered::new() else { return self.enter_counted(find) };
         // SAFETY: the slot holds the generation, and with it the versions, until it holds one of
@@ -92,7 +117,7 @@ impl Current {
     /// As `enter`, for a call that has no slot.
     fn enter_counted<T, E>(
         &self,
-        find: impl FnOnce(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
+        find: &impl Fn(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
     ) -> Result<(InUse, T), E> {
         let generation = self.load_shared();
         let (version, _, found) = find(&generation)?;

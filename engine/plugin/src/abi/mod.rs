@@ -8,7 +8,7 @@
 pub mod descriptor;
 
 use std::{
-    ffi::{c_char, c_int, c_void},
+    ffi::{c_char, c_int, c_long, c_void},
     time::Duration,
 };
 
@@ -188,6 +188,22 @@ pub struct HostTable {
     /// false if it must not.
     pub pointer_given:
         unsafe extern "C" fn(HostContext, function: &str, pointer: *const c_void) -> bool,
+    /// Makes a system call of those that open descriptors, which the host remembers. Returns what
+    /// `syscall` does; the error is in `errno`.
+    pub open_descriptor:
+        unsafe extern "C" fn(HostContext, number: c_long, arguments: [c_long; 4]) -> c_long,
+    /// `mmap`. The host unmaps what the image mapped of its own file, when the image is gone.
+    pub map: unsafe extern "C" fn(
+        HostContext,
+        address: *mut c_void,
+        size: usize,
+        protection: c_int,
+        flags: c_int,
+        descriptor: c_int,
+        offset: i64,
+    ) -> *mut c_void,
+    /// `munmap`
+    pub unmap: unsafe extern "C" fn(HostContext, address: *mut c_void, size: usize) -> c_int,
     /// Starts a task on the host's runtime.
     pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Answer<()>,
     /// Whether the calling thread is in a call of the engine, where panics are caught.
@@ -231,6 +247,12 @@ pub struct PluginTable {
     ) -> Answer<Value>,
     /// See [`crate::Plugin::reloadable`].
     pub reloadable: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<bool>,
+    /// See [`crate::Plugin::hands_over`].
+    pub hands_over: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<bool>,
+    /// See [`crate::Plugin::hand_over`].
+    pub hand_over: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
+    /// See [`crate::Plugin::take_back`].
+    pub take_back: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
     /// See [`crate::Plugin::export`].
     pub export: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Option<RawObject>>,
     /// Lists what the plugin imports: the requests of [`crate::Plugin::import`].

@@ -183,6 +183,9 @@ pub(super) fn table(instance: &'static Instance, descriptor: *const Descriptor) 
         describe_shared,
         renew,
         reloadable,
+        hands_over,
+        hand_over,
+        take_back,
         export,
         requests,
         bind,
@@ -267,6 +270,21 @@ unsafe extern "C" fn renew(
 unsafe extern "C" fn reloadable(instance: *const Instance) -> Answer<bool> {
     // SAFETY: the engine passes the instance of its table.
     unsafe { enter(instance, |instance| Ok(instance.plugin()?.reloadable())) }
+}
+
+unsafe extern "C" fn hands_over(instance: *const Instance) -> Answer<bool> {
+    // SAFETY: the engine passes the instance of its table.
+    unsafe { enter(instance, |instance| Ok(instance.plugin()?.hands_over())) }
+}
+
+unsafe extern "C" fn hand_over(instance: *const Instance) -> Answer<()> {
+    // SAFETY: the engine passes the instance of its table.
+    unsafe { enter(instance, |instance| instance.plugin()?.hand_over()) }
+}
+
+unsafe extern "C" fn take_back(instance: *const Instance) -> Answer<()> {
+    // SAFETY: the engine passes the instance of its table.
+    unsafe { enter(instance, |instance| instance.plugin()?.take_back()) }
 }
 
 unsafe extern "C" fn export(instance: *const Instance) -> Answer<Option<RawObject>> {

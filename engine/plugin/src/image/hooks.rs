@@ -368,11 +368,204 @@ fn libc_function(name: &CStr) -> *mut c_void {
     host().map_or(null_mut(), |host| unsafe { (host.loader.find)(null_mut(), name.as_ptr()) })
 }
 
-/// `dl_iterate_phdr`. It reports to this image's symboliser that no library is loaded, since the symboliser
-/// would keep the image's file mapped for good. The unwinder does not need it.
+/// `dl_iterate_phdr`. It reports only this image: its symboliser would keep the file of any other mapped for
+/// good, and that of this one is unmapped with the image. The unwinder does not need it.
 ///
 /// # Safety
-/// None: it does nothing.
-pub unsafe extern "C" fn iterate_images(_callback: *mut c_void, _data: *mut c_void) -> c_int {
-    0
+/// As glibc says of its arguments.
+pub unsafe extern "C" fn iterate_images(
+    callback: Option<ImageCallback>,
+    data: *mut c_void,
+) -> c_int {
+    let real = libc_function(c"dl_iterate_phdr");
+    let Some(callback) = callback.filter(|_| !real.is_null()) else { return 0 };
+    let mut own = OwnImage { callback, data };
+    // SAFETY: this is the function's type, and `only_own` is called before it returns.
+    unsafe {
+        let real: unsafe extern "C" fn(ImageCallback, *mut c_void) -> c_int =
+            std::mem::transmute(real);
+        real(only_own, (&raw mut own).cast())
+    }
+}
+
+/// What `dl_iterate_phdr` calls with each image.
+type ImageCallback = unsafe extern "C" fn(*const ImageInfo, usize, *mut c_void) -> c_int;
+
+/// The beginning of `dl_phdr_info`.
+#[repr(C)]
+pub struct ImageInfo {
+    address: usize,
+    name: *const c_char,
+    headers: *const ProgramHeader,
+    header_count: u16,
+}
+
+/// `Elf64_Phdr`
+#[repr(C)]
+struct ProgramHeader {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    address: u64,
+    physical_address: u64,
+    file_size: u64,
+    memory_size: u64,
+    alignment: u64,
+}
+
+/// Whom to tell of this image.
+struct OwnImage {
+    callback: ImageCallback,
+    data: *mut c_void,
+}
+
+unsafe extern "C" fn only_own(info: *const ImageInfo, size: usize, data: *mut c_void) -> c_int {
+    const LOADED: u32 = 1;
+    let here = (&raw const super::HOST).addr();
+    // SAFETY: the loader passes a valid record, and `iterate_images` its own.
+    let (image, own) = unsafe { (&*info, &*data.cast::<OwnImage>()) };
+    // SAFETY: the record says how many headers there are.
+    let headers =
+        unsafe { std::slice::from_raw_parts(image.headers, usize::from(image.header_count)) };
+    let has = |header: &ProgramHeader| {
+        let start = image.address.wrapping_add(header.address as usize);
+        header.kind == LOADED && here.wrapping_sub(start) < header.memory_size as usize
+    };
+    if !headers.iter().any(has) {
+        return 0;
+    }
+    // SAFETY: the caller of `iterate_images` promises it.
+    unsafe { (own.callback)(info, size, own.data) }
+}
+
+/// Makes a system call of those that open descriptors, through the host, which remembers them.
+///
+/// # Safety
+/// As the system says of the arguments.
+unsafe fn open_descriptor(number: c_long, arguments: [c_long; 4]) -> c_int {
+    let Some(host) = host() else { return -1 };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    unsafe { (host.open_descriptor)(host.context, number, arguments) as c_int }
+}
+
+/// Numbers of the system's calls.
+#[cfg(target_arch = "x86_64")]
+mod calls {
+    use std::ffi::c_long;
+
+    pub const OPENAT: c_long = 257;
+    pub const SOCKET: c_long = 41;
+    pub const SOCKETPAIR: c_long = 53;
+    pub const ACCEPT4: c_long = 288;
+    pub const DUP: c_long = 32;
+    pub const FCNTL: c_long = 72;
+    pub const PIPE2: c_long = 293;
+    pub const EVENTFD2: c_long = 290;
+    pub const EPOLL_CREATE1: c_long = 291;
+    pub const MEMFD_CREATE: c_long = 319;
+    pub const TIMERFD_CREATE: c_long = 283;
+}
+
+/// Numbers of the system's calls, as most architectures have them.
+#[cfg(not(target_arch = "x86_64"))]
+mod calls {
+    use std::ffi::c_long;
+
+    pub const OPENAT: c_long = 56;
+    pub const SOCKET: c_long = 198;
+    pub const SOCKETPAIR: c_long = 199;
+    pub const ACCEPT4: c_long = 242;
+    pub const DUP: c_long = 23;
+    pub const FCNTL: c_long = 25;
+    pub const PIPE2: c_long = 59;
+    pub const EVENTFD2: c_long = 19;
+    pub const EPOLL_CREATE1: c_long = 20;
+    pub const MEMFD_CREATE: c_long = 279;
+    pub const TIMERFD_CREATE: c_long = 85;
+}
+
+/// The directory of `open`: the working directory.
+const AT_FDCWD: c_int = -100;
+
+macro_rules! opening {
+    ($($(#[doc = $doc:literal])* $name:ident($($arg:ident: $type:ty),*) => $call:ident[$($value:expr),*];)*) => {
+        $(
+            $(#[doc = $doc])*
+            ///
+            /// # Safety
+            /// As the system says of its arguments.
+            pub unsafe extern "C" fn $name($($arg: $type),*) -> c_int {
+                // SAFETY: the caller's promise is passed on.
+                unsafe { open_descriptor(calls::$call, [$($value as c_long),*]) }
+            }
+        )*
+    };
+}
+
+opening! {
+    /// `open`
+    open_file(path: *const c_char, flags: c_int, mode: c_int) =>
+        OPENAT[AT_FDCWD, path, flags, mode];
+    /// `openat`
+    open_file_at(dir: c_int, path: *const c_char, flags: c_int, mode: c_int) =>
+        OPENAT[dir, path, flags, mode];
+    /// `creat`: `O_CREAT | O_WRONLY | O_TRUNC`
+    create_file(path: *const c_char, mode: c_int) => OPENAT[AT_FDCWD, path, 0o1101, mode];
+    /// `socket`
+    open_socket(domain: c_int, kind: c_int, protocol: c_int) => SOCKET[domain, kind, protocol, 0];
+    /// `socketpair`
+    open_socket_pair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) =>
+        SOCKETPAIR[domain, kind, protocol, pair];
+    /// `accept`
+    accept_client(socket: c_int, address: *mut c_void, size: *mut u32) =>
+        ACCEPT4[socket, address, size, 0];
+    /// `accept4`
+    accept_client_with(socket: c_int, address: *mut c_void, size: *mut u32, flags: c_int) =>
+        ACCEPT4[socket, address, size, flags];
+    /// `dup`
+    duplicate(descriptor: c_int) => DUP[descriptor, 0, 0, 0];
+    /// `fcntl`
+    control_descriptor(descriptor: c_int, command: c_int, argument: c_long) =>
+        FCNTL[descriptor, command, argument, 0];
+    /// `pipe`
+    open_pipe(pair: *mut c_int) => PIPE2[pair, 0, 0, 0];
+    /// `pipe2`
+    open_pipe_with(pair: *mut c_int, flags: c_int) => PIPE2[pair, flags, 0, 0];
+    /// `eventfd`
+    open_event_counter(first: c_int, flags: c_int) => EVENTFD2[first, flags, 0, 0];
+    /// `epoll_create`
+    open_event_queue(_size: c_int) => EPOLL_CREATE1[0, 0, 0, 0];
+    /// `epoll_create1`
+    open_event_queue_with(flags: c_int) => EPOLL_CREATE1[flags, 0, 0, 0];
+    /// `memfd_create`
+    create_memory_file(name: *const c_char, flags: c_int) => MEMFD_CREATE[name, flags, 0, 0];
+    /// `timerfd_create`
+    create_timer(clock: c_int, flags: c_int) => TIMERFD_CREATE[clock, flags, 0, 0];
+}
+
+/// `mmap`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn map_memory(
+    address: *mut c_void,
+    size: usize,
+    protection: c_int,
+    flags: c_int,
+    descriptor: c_int,
+    offset: i64,
+) -> *mut c_void {
+    let Some(host) = host() else { return std::ptr::without_provenance_mut(usize::MAX) };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    unsafe { (host.map)(host.context, address, size, protection, flags, descriptor, offset) }
+}
+
+/// `munmap`
+///
+/// # Safety
+/// As POSIX says of its arguments.
+pub unsafe extern "C" fn unmap_memory(address: *mut c_void, size: usize) -> c_int {
+    let Some(host) = host() else { return -1 };
+    // SAFETY: the caller's promise is passed on; the context is the host's own.
+    unsafe { (host.unmap)(host.context, address, size) }
 }

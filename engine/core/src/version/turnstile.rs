@@ -1,0 +1,88 @@
+//! Holds the calls of a version back while it hands over to the next.
+
+use std::sync::{
+    Arc, Condvar, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::lease::Lease;
+use crate::{lock::Lock as _, slots};
+
+/// Finds the version of the plugin that serves now; `None` if there is none.
+pub(crate) type Serving = Arc<dyn Fn() -> Option<Lease> + Send + Sync>;
+
+/// Lets calls into a version, holds them back while it hands over, or sends them on to its successor.
+///
+/// A call first takes hold of the version, and then looks whether the turnstile is shut; whoever shuts it
+/// then waits for those that have taken hold.
+#[derive(Default)]
+pub(crate) struct Turnstile {
+    is_shut: AtomicBool,
+    way: Mutex<Way>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+enum Way {
+    /// Calls run in this version.
+    #[default]
+    Here,
+    /// Calls wait.
+    Held,
+    /// Calls run in the version that serves.
+    On(Serving),
+}
+
+/// Where a call runs that was held back.
+pub(crate) enum Through {
+    /// In this version, whose turnstile is open again.
+    Again,
+    /// In the version that serves now.
+    On(Lease),
+    /// In this version, although it has handed over: there is no other.
+    Here,
+}
+
+impl Turnstile {
+    /// Whether a call that has taken hold of the version must leave it and [`wait`](Self::wait).
+    #[inline]
+    pub fn is_shut(&self) -> bool {
+        slots::light_barrier();
+        self.is_shut.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is known where a call runs that was held back.
+    pub fn wait(&self) -> Through {
+        let mut way = self.way.locked();
+        let serving = loop {
+            match &*way {
+                Way::Here => return Through::Again,
+                Way::On(serving) => break serving.clone(),
+                Way::Held => {
+                    way = self.changed.wait(way).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        };
+        drop(way);
+        serving().map_or(Through::Here, Through::On)
+    }
+
+    /// Holds calls back from now on.
+    pub fn shut(&self) {
+        *self.way.locked() = Way::Held;
+        self.is_shut.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets calls in again.
+    pub fn open(&self) {
+        *self.way.locked() = Way::Here;
+        self.is_shut.store(false, Ordering::SeqCst);
+        self.changed.notify_all();
+    }
+
+    /// Sends calls on to the version that serves.
+    pub fn pass(&self, serving: Serving) {
+        *self.way.locked() = Way::On(serving);
+        self.changed.notify_all();
+    }
+}

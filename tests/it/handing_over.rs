@@ -1,0 +1,193 @@
+//! What only one version may have is handed over: calls wait, and nothing is lost.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use hotswap_engine::{
+    args,
+    protocol::{CALLS_WAITED, ReloadReport, VersionState},
+};
+use rusqlite::Connection;
+
+use crate::support::{Gate, Host, PluginDir, in_own_process};
+
+/// The variable that names the database.
+const DATABASE: &str = "HOTSWAP_TEST_DATABASE";
+
+/// The variable that makes `on_init` fail after it has opened the database.
+const REFUSE: &str = "HOTSWAP_TEST_REFUSE";
+
+fn set(variable: &str, value: &Path) {
+    // SAFETY: the process is a test's own, and reads its environment only through the engine.
+    unsafe { env::set_var(variable, value) };
+}
+
+fn unset(variable: &str) {
+    // SAFETY: as above.
+    unsafe { env::remove_var(variable) };
+}
+
+fn host(step_timeout: Duration) -> Host {
+    let plugins = PluginDir::of(&["has-database"]);
+    let host = Host::new(plugins, |builder| builder.step_timeout(step_timeout));
+    host.reload();
+    host
+}
+
+fn add(host: &Host, number: i64) -> u32 {
+    host.engine.invoke("has-database", "add", args![number]).unwrap()
+}
+
+fn waited(report: &ReloadReport) -> bool {
+    report.phases.iter().any(|timing| {
+        timing.phase == CALLS_WAITED && timing.plugin.as_deref() == Some("has-database")
+    })
+}
+
+/// The rows of a writer, once the host has closed the database; checks that it is whole.
+fn rows(path: &Path, writer: &str) -> i64 {
+    let connection = Connection::open(path).unwrap();
+    let whole: String =
+        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(whole, "ok");
+    let count = "SELECT count(*) FROM rows WHERE writer = ?1";
+    connection.query_row(count, [writer], |row| row.get(0)).unwrap()
+}
+
+/// What the second process of the test below runs, which writes some rows for each byte that it gets;
+/// nothing in any other.
+#[test]
+fn writes_beside_a_host() {
+    let Some(path) = env::var_os(DATABASE) else { return };
+    let connection = Connection::open(path).unwrap();
+    connection.busy_timeout(Duration::from_secs(30)).unwrap();
+    let mut written = 0;
+    for _ in std::io::stdin().bytes() {
+        for _ in 0..5 {
+            connection.execute("INSERT INTO rows VALUES ('other', ?1)", [written]).unwrap();
+            written += 1;
+        }
+    }
+    println!("\nwritten {written}");
+}
+
+#[test]
+fn a_database_under_load_loses_nothing() {
+    const THREADS: i64 = 4;
+    const RELOADS: u32 = 100;
+
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = &dir.path().join("rows.db");
+        set(DATABASE, path);
+        let host = host(Duration::from_secs(30));
+        let mut other = Command::new(env::current_exe().unwrap());
+        other.args(["--exact", "handing_over::writes_beside_a_host", "--nocapture"]);
+        other.env(DATABASE, path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut other = other.spawn().unwrap();
+        let added = AtomicI64::new(0);
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for by_type in (0..THREADS).map(|number| number % 2 == 0) {
+                let (engine, added, is_over) = (&host.engine, &added, &is_over);
+                scope.spawn(move || {
+                    let typed = engine.func::<fn(i64) -> u32>("has-database", "add").unwrap();
+                    while !is_over.load(Ordering::Relaxed) {
+                        let number = added.load(Ordering::Relaxed);
+                        match by_type {
+                            true => typed.call(number).unwrap(),
+                            false => engine.invoke("has-database", "add", args![number]).unwrap(),
+                        };
+                        added.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for version in 2..RELOADS + 2 {
+                host.plugins.install("has-database", version);
+                // The other process writes while this one hands over.
+                other.stdin.as_mut().unwrap().write_all(b"w").unwrap();
+                assert!(waited(&host.reload()));
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        drop(other.stdin.take());
+        let output = BufReader::new(other.stdout.take().unwrap());
+        let written = output.lines().map(Result::unwrap);
+        let written = written.filter_map(|line| line.strip_prefix("written ")?.parse().ok());
+        let written: i64 = written.last().expect("what the other process wrote");
+        assert!(other.wait().unwrap().success());
+        drop(host);
+        assert_eq!((rows(path, "plugin"), rows(path, "other")), (added.into_inner(), written));
+        assert_eq!(written, i64::from(RELOADS) * 5);
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+}
+
+#[test]
+fn if_the_new_version_fails_the_old_one_takes_back() {
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.db");
+        set(DATABASE, &path);
+        let host = host(Duration::from_secs(30));
+        assert_eq!(add(&host, 1), 1);
+        set(REFUSE, &path);
+        host.plugins.install("has-database", 2);
+        println!("{}", host.refused_reload());
+        assert_eq!(add(&host, 2), 1);
+        unset(REFUSE);
+        let old = host.engine.plugin("has-database").unwrap();
+        host.plugins.install("has-database", 3);
+        assert!(host.reload().to_string().contains("; calls of has-database waited for at most "));
+        // A handle to the version that has let go, too, reaches the one that has the database.
+        assert_eq!(old.invoke::<u32>("add", args![3]).unwrap(), 3);
+        assert_eq!(add(&host, 4), 3);
+        drop(old);
+        host.wait_for("has-database", 1, VersionState::Freed);
+        drop(host);
+        assert_eq!(rows(&path, "plugin"), 4);
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("has-database: on_init: the test refuses"), "{}", end.output);
+}
+
+#[test]
+fn a_call_that_does_not_end_keeps_a_version_from_handing_over() {
+    let end = in_own_process(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.db");
+        set(DATABASE, &path);
+        let host = host(Duration::from_millis(300));
+        let gate = Gate::new();
+        thread::scope(|scope| {
+            let (engine, gate_path) = (&host.engine, gate.path());
+            let late = scope.spawn(move || {
+                engine.invoke::<u32>("has-database", "add_later", args![gate_path, 1]).unwrap()
+            });
+            let waiting = gate.arrival();
+            host.plugins.install("has-database", 2);
+            println!("{}", host.refused_reload());
+            assert_eq!(add(&host, 2), 1);
+            waiting.release();
+            assert_eq!(late.join().unwrap(), 1);
+        });
+        host.reload();
+        assert_eq!(add(&host, 3), 2);
+        drop(host);
+        assert_eq!(rows(&path, "plugin"), 3);
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+    let refused =
+        "has-database: hand_over: its calls did not end within 0.3 s, so it cannot hand over";
+    assert!(end.output.contains(refused), "{}", end.output);
+}

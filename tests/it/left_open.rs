@@ -1,0 +1,87 @@
+//! What a version leaves open is counted and named; and what it took from the host is put back.
+
+use hotswap_engine::{args, protocol::VersionState};
+
+use crate::support::{Host, in_own_process};
+
+fn call(host: &Host, function: &str, args: &[hotswap_engine::Value]) {
+    host.engine.invoke::<Option<String>>("leaves-open", function, args).unwrap();
+}
+
+/// What is said of the version when it was replaced and freed.
+fn replaced(host: &Host) -> String {
+    let version = host.engine.plugin("leaves-open").unwrap().version();
+    host.plugins.install("leaves-open", version + 1);
+    host.reload();
+    host.wait_for("leaves-open", version, VersionState::Freed).detail
+}
+
+#[test]
+fn descriptors_are_counted_and_named() {
+    let host = Host::with(&["leaves-open"]);
+    let address: String = host.engine.invoke("leaves-open", "listen", args![]).unwrap();
+    let open = host.info("leaves-open", 1).unwrap().descriptors;
+    let open: Vec<_> = open.iter().map(ToString::to_string).collect();
+    assert_eq!(open, [format!("tcp {address}")]);
+    let detail = replaced(&host);
+    assert!(detail.ends_with(&format!(", left 1 descriptor: tcp {address}")), "{detail}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a file").canonicalize().unwrap_or(dir.path().join("a file"));
+    std::fs::write(&file, "text").unwrap();
+    let path = file.display().to_string();
+    call(&host, "open", args![path.clone()]);
+    call(&host, "pair", args![]);
+    let detail = replaced(&host);
+    let expected = format!(", left 4 descriptors: file {path}, file {path}, unix, …");
+    assert!(detail.ends_with(&expected), "{detail}");
+
+    call(&host, "open", args![path]);
+    call(&host, "listen", args![]);
+    call(&host, "pair", args![]);
+    call(&host, "close", args![]);
+    let detail = replaced(&host);
+    assert!(!detail.contains("descriptor"), "{detail}");
+    assert!(!detail.contains("left on the heap"), "{detail}");
+}
+
+extern "C" fn of_host(_: std::ffi::c_int) {}
+
+/// The handler of `SIGWINCH` now.
+fn handler() -> libc::sighandler_t {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action, the call only writes the present one.
+    unsafe {
+        libc::sigaction(libc::SIGWINCH, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init().sa_sigaction
+    }
+}
+
+#[test]
+fn a_signal_is_the_hosts_again_when_the_version_ends() {
+    let end = in_own_process(|| {
+        tracing_subscriber::fmt().with_ansi(false).without_time().init();
+        let own: extern "C" fn(std::ffi::c_int) = of_host;
+        // SAFETY: the handler does nothing.
+        unsafe { libc::signal(libc::SIGWINCH, own as libc::sighandler_t) };
+        let host = Host::with(&["handles-signal"]);
+        let handle = || host.engine.invoke::<()>("handles-signal", "handle", args![]).unwrap();
+        handle();
+        // The next version finds the handler of the first.
+        host.plugins.install("handles-signal", 2);
+        let first = host.engine.plugin("handles-signal").unwrap();
+        host.reload();
+        handle();
+        drop(first);
+        host.wait_for("handles-signal", 1, VersionState::Kept);
+        assert_ne!(handler(), own as libc::sighandler_t);
+        host.plugins.install("handles-signal", 3);
+        host.reload();
+        host.wait_for("handles-signal", 2, VersionState::Kept);
+        assert_eq!(handler(), own as libc::sighandler_t);
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+    let told = "the plugin handles SIGWINCH in place of the host, until it ends";
+    assert_eq!(end.output.matches(told).count(), 2, "{}", end.output);
+}
