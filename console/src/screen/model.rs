@@ -207,10 +207,21 @@ impl Look {
 pub struct RunningJob {
     /// What job.
     pub job: Job,
+    /// Builds that run side by side with it.
+    pub beside: Vec<Job>,
     /// When it began, in milliseconds since the Unix epoch.
     pub started_ms: u64,
     /// Units compiled and in all.
     pub progress: Option<(usize, Option<usize>)>,
+}
+
+impl std::fmt::Display for RunningJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.beside.len() {
+            0 => write!(f, "{}", self.job),
+            others => write!(f, "{} and {others} more", self.job),
+        }
+    }
 }
 
 /// What happened last, for the status line.

@@ -1,4 +1,4 @@
-//! Work that takes its time: one job at once, the others wait.
+//! Work that takes its time: one job at once, or several builds of plugins; the others wait.
 
 use hotswap_protocol::{ErrorKind, PruneParams, TargetParams, WireError};
 use serde::{Serialize, Serializer};
@@ -59,6 +59,19 @@ impl std::fmt::Display for Job {
 }
 
 impl Job {
+    /// Whether a plugin is built. Several of these run side by side.
+    pub fn is_plugin_build(&self) -> bool {
+        matches!(self, Self::BuildPlugin(_))
+    }
+
+    /// The package name of the plugin that is built; `None` for anything else.
+    pub fn plugin(&self) -> Option<&String> {
+        match self {
+            Self::BuildPlugin(package) => Some(package),
+            _ => None,
+        }
+    }
+
     /// What the host is asked to do, where the job is the host's work.
     pub fn operation(&self) -> Option<Operation> {
         match self {

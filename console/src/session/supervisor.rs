@@ -43,6 +43,8 @@ const REPORT_QUEUE: usize = 64;
 enum Report {
     Opened(Result<HostPackage, BuildError>),
     Finished(JobOutcome, Product),
+    /// One of the plugins is built that are built side by side.
+    Built(Job, JobOutcome, Product),
     SourcesChanged(SourceChange),
     /// Cargo has looked at what was built without it.
     Reviewed(Reviewed),
@@ -109,6 +111,8 @@ struct Supervisor {
 
 struct RunningJob {
     job: Job,
+    /// Builds of plugins that run side by side with it.
+    beside: Vec<Job>,
     started: Instant,
     cancel: Cancel,
 }
@@ -416,16 +420,12 @@ impl Supervisor {
                 self.end(Some(WireError::new(ErrorKind::Build, error.to_string())));
             }
             Report::Finished(outcome, product) => {
-                match product {
-                    Product::Executable(path, inputs) => {
-                        self.executable = Some(path);
-                        self.is_built = true;
-                        self.host_inputs = inputs;
-                    }
-                    Product::Artifact => self.built_since_reload = true,
-                    Product::Nothing => {}
-                }
+                self.take(product);
                 self.finish(outcome).await;
+            }
+            Report::Built(job, outcome, product) => {
+                self.take(product);
+                self.finish_one(job, outcome).await;
             }
             Report::SourcesChanged(change) if self.watcher.is_some() => {
                 self.sources_changed(change).await;
@@ -439,6 +439,18 @@ impl Supervisor {
                 self.attached = Some(host);
             }
             Report::CameBack(_) => {}
+        }
+    }
+
+    fn take(&mut self, product: Product) {
+        match product {
+            Product::Executable(path, inputs) => {
+                self.executable = Some(path);
+                self.is_built = true;
+                self.host_inputs = inputs;
+            }
+            Product::Artifact => self.built_since_reload = true,
+            Product::Nothing => {}
         }
     }
 

@@ -19,6 +19,11 @@ pub struct Builds {
     selection: Option<Selection>,
     /// What did not compile when it was last built.
     failed: Vec<Job>,
+    /// The builds that began and whose heading is not shown yet, with that. They run side by side, and
+    /// what is said of each stands together.
+    waiting: Vec<(Job, String)>,
+    /// The builds whose heading is shown.
+    shown: Vec<Job>,
 }
 
 /// A line of the builds' output.
@@ -57,7 +62,10 @@ pub struct Diagnostic {
 impl Builds {
     /// A build begins. The errors of another one stay in sight.
     pub fn begin(&mut self, job: &Job, title: &str) {
-        self.push(title, LineSort::Heading, None);
+        self.waiting.push((job.clone(), title.to_owned()));
+        if self.shown.is_empty() {
+            self.show_heading(|_| true);
+        }
         if self.failed.is_empty() || self.failed.contains(job) {
             self.selection = None;
         }
@@ -65,6 +73,8 @@ impl Builds {
 
     /// A build ended; a failed one is shown from its first error.
     pub fn end(&mut self, job: &Job, title: &str, failed: bool) {
+        self.show_heading(|waiting| waiting == job);
+        self.shown.retain(|other| other != job);
         self.push(title, LineSort::Heading, None);
         self.failed.retain(|other| other != job);
         if failed {
@@ -74,6 +84,15 @@ impl Builds {
             let start = (0..end).rev().find(|&it| is(it, LineSort::Heading)).unwrap_or(0);
             let error = (start..end).find(|&it| is(it, LineSort::Error));
             self.selection = Some(Selection::from(error.unwrap_or(start)));
+        }
+    }
+
+    /// Shows the heading of a build that waits for it.
+    fn show_heading(&mut self, is_it: impl Fn(&Job) -> bool) {
+        if let Some(at) = self.waiting.iter().position(|(job, _)| is_it(job)) {
+            let (job, title) = self.waiting.remove(at);
+            self.push(&title, LineSort::Heading, None);
+            self.shown.push(job);
         }
     }
 
@@ -87,8 +106,9 @@ impl Builds {
         self.failed.is_empty()
     }
 
-    /// Cargo said something.
-    pub fn push_line(&mut self, line: &BuildLine) {
+    /// Cargo said something about a package.
+    pub fn push_line(&mut self, package: &str, line: &BuildLine) {
+        self.show_heading(|job| job.plugin().is_some_and(|plugin| plugin == package));
         match line {
             BuildLine::Output { text } => self.push(text, LineSort::Plain, None),
             BuildLine::Diagnostic { level, message, rendered, file, row, column } => {

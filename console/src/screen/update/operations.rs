@@ -19,7 +19,7 @@ pub(super) fn quit(state: &mut State) -> Vec<Effect> {
         lines.push(format!("The host {} was started here and ends too.", state.host.name));
     }
     if let Some(job) = &state.job {
-        lines.push(format!("The job “{}” is cancelled.", job.job));
+        lines.push(format!("The job “{job}” is cancelled."));
     }
     if lines.is_empty() || state.quitting {
         state.quitting = true;

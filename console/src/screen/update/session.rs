@@ -35,7 +35,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 job.progress = Some((done, total));
             }
         }
-        SessionEvent::Build { line, .. } => state.builds.push_line(&line),
+        SessionEvent::Build { package, line } => state.builds.push_line(&package, &line),
         SessionEvent::Built { plugin, build_id, warnings, effect, phases, .. } => {
             let build_id = format::short_build_id(&build_id);
             let warnings = match warnings {
@@ -225,11 +225,33 @@ fn job_started(state: &mut State, job: Job) {
         };
         state.builds.begin(&job, &title);
     }
-    state.job = Some(RunningJob { job, started_ms: state.now_ms, progress: None });
+    match &mut state.job {
+        Some(running) if job.is_plugin_build() && running.job.is_plugin_build() => {
+            running.beside.push(job);
+        }
+        _ => {
+            let started_ms = state.now_ms;
+            state.job = Some(RunningJob { job, beside: Vec::new(), started_ms, progress: None });
+        }
+    }
+}
+
+/// Takes away the job that ended; those that run side by side with it go on.
+fn take_away(state: &mut State, job: &Job) {
+    let Some(running) = state.job.as_mut().filter(|running| !running.beside.is_empty()) else {
+        state.job = None;
+        return;
+    };
+    if running.job == *job {
+        running.job = running.beside.remove(0);
+        running.progress = None;
+    } else {
+        running.beside.retain(|other| other != job);
+    }
 }
 
 fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u64) {
-    state.job = None;
+    take_away(state, job);
     let elapsed = format::microseconds(elapsed_ms * 1000);
     if let Job::BuildHost | Job::BuildPlugin(_) = job {
         let failed = matches!(outcome, JobOutcome::Failed { .. });

@@ -43,7 +43,7 @@ pub(super) fn draw_job(frame: &mut Frame<'_>, area: Rect, state: &State, theme: 
 fn job_text(job: &RunningJob, now_ms: u64) -> String {
     let elapsed_ms = now_ms.saturating_sub(job.started_ms);
     let figure = usize::try_from(elapsed_ms / SPINNER_MS).unwrap_or(0) % SPINNER.len();
-    let mut text = format!(" {} {}", SPINNER[figure], job.job);
+    let mut text = format!(" {} {job}", SPINNER[figure]);
     match job.progress {
         Some((done, Some(total))) if total > 0 => {
             text.push_str(&format!(" {} %", (done * 100 / total).min(100)));

@@ -94,7 +94,7 @@ pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, them
         line.push_span(Span::raw(format!(" gen {}", state.host.generation)));
     }
     match (&state.job, &state.notice) {
-        (Some(job), _) => line.push_span(Span::raw(format!(" {}", job.job))),
+        (Some(job), _) => line.push_span(Span::raw(format!(" {job}"))),
         (None, Some(notice)) => {
             let style = if notice.is_error { theme.bad } else { theme.dim };
             line.push_span(Span::styled(format!(" {}", notice.text), style));

@@ -1,10 +1,11 @@
 //! Beginning, cancelling and finishing jobs.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hotswap_build::{
-    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, build_host, build_plugin,
+    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, HostPackage, PluginPackage,
+    build_host, build_plugins,
 };
 use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport, VersionState, env};
 use serde::de::DeserializeOwned;
@@ -35,23 +36,37 @@ impl Supervisor {
             }
             self.put_off_review();
             let cancel = Cancel::default();
+            let beside = self.take_builds_beside(&job);
+            let jobs = [&job].into_iter().chain(&beside).cloned().collect::<Vec<_>>();
             self.running = Some(RunningJob {
                 job: job.clone(),
+                beside,
                 started: Instant::now(),
                 cancel: cancel.clone(),
             });
-            self.tell(SessionEvent::JobStarted { job: job.clone() }).await;
+            for job in &jobs {
+                self.tell(SessionEvent::JobStarted { job: job.clone() }).await;
+            }
             if let Err(outcome) = self.begin(job, cancel) {
                 self.finish(outcome).await;
             }
         }
     }
 
+    /// Takes from the queue what is built side by side with `job`: the other plugins next to it.
+    fn take_builds_beside(&mut self, job: &Job) -> Vec<Job> {
+        let count = match job.is_plugin_build() {
+            true => self.queue.iter().take_while(|job| job.is_plugin_build()).count(),
+            false => 0,
+        };
+        self.queue.drain(..count).collect()
+    }
+
     /// Begins a job in the background; one that ends at once has its outcome.
     fn begin(&mut self, job: Job, cancel: Cancel) -> Result<(), JobOutcome> {
         match job {
             Job::BuildHost => self.begin_host_build(cancel),
-            Job::BuildPlugin(name) => self.begin_plugin_build(&name, cancel),
+            Job::BuildPlugin(_) => self.begin_plugin_builds(cancel),
             Job::MendArtifacts => self.begin_mending(),
             Job::Install(builds) => self.begin_install(builds),
             Job::StartHost => self.begin_start(),
@@ -90,7 +105,7 @@ impl Supervisor {
                 // Cargo tells what is wrong with a manifest.
                 Some(Err(_)) | None => package,
             };
-            let mut on_message = forward(&events, &package.name);
+            let mut on_message = |message| tell(&events, &package.name, message);
             let cargo_flags = CargoFlags::for_package(&package, &command_line).host;
             let options = BuildOptions { cargo_flags, ..BuildOptions::default() };
             let built = build_host(&package, &options, &cancel, &mut on_message);
@@ -108,41 +123,33 @@ impl Supervisor {
         Ok(())
     }
 
-    fn begin_plugin_build(&mut self, name: &str, cancel: Cancel) -> Result<(), JobOutcome> {
-        let Some((package, plugin)) =
-            self.package.as_ref().and_then(|package| Some((package, find(package, name)?.clone())))
-        else {
-            let message = format!("the host's package names no plugin `{name}`");
-            return Err(JobOutcome::failed(ErrorKind::Build, message));
+    fn begin_plugin_builds(&mut self, cancel: Cancel) -> Result<(), JobOutcome> {
+        let (Some(package), Some(running)) = (self.package.clone(), &self.running) else {
+            return Err(JobOutcome::failed(ErrorKind::Build, "this host has no package to build"));
         };
-        let plugin_dir = package.plugin_dir.clone();
-        let noticed = self.saves.remove(name);
-        let cargo_flags = self.flags.plugins.clone();
-        let (events, report) = (self.events.clone(), self.report.clone());
-        tokio::task::spawn_blocking(move || {
-            let mut on_message = forward(&events, &plugin.name);
-            let options = BuildOptions { noticed, cargo_flags, ..BuildOptions::default() };
-            let built = build_plugin(&plugin, &options, &cancel, &mut on_message)
-                .and_then(|built| install(built, &plugin_dir));
-            let (outcome, product) = match built {
-                Ok(Installed { built, path, is_new }) => {
-                    let build_id = built.build_id.to_string();
-                    let summary = format!("build {}", format::short_build_id(&build_id));
-                    let _ = events.blocking_send(SessionEvent::Built {
-                        plugin: built.plugin,
-                        build_id,
-                        path,
-                        warnings: built.warnings,
-                        effect: built.effect,
-                        phases: built.phases,
-                    });
-                    let product = if is_new { Product::Artifact } else { Product::Nothing };
-                    (JobOutcome::done(summary), product)
+        let report = self.report.clone();
+        let (mut builds, mut unknown) = (Vec::new(), Vec::new());
+        for job in [&running.job].into_iter().chain(&running.beside) {
+            let Job::BuildPlugin(name) = job else { continue };
+            let cargo_flags = self.flags.plugins.clone();
+            match find(&package, name) {
+                Some(plugin) => {
+                    let noticed = self.saves.remove(name);
+                    let options = BuildOptions { noticed, cargo_flags, ..BuildOptions::default() };
+                    builds.push((plugin.clone(), options));
                 }
-                Err(error) => (error.into(), Product::Nothing),
-            };
-            // The session is over when this fails.
-            let _ = report.blocking_send(Report::Finished(outcome, product));
+                None => unknown.push(job.clone()),
+            }
+        }
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            for job in unknown {
+                let message = format!("the host's package names no such plugin: {job}");
+                let outcome = JobOutcome::failed(ErrorKind::Build, message);
+                // The session is over when this fails.
+                let _ = report.blocking_send(Report::Built(job, outcome, Product::Nothing));
+            }
+            run_plugin_builds(&package, &builds, &cancel, &events, &report);
         });
         Ok(())
     }
@@ -263,8 +270,28 @@ impl Supervisor {
         }
     }
 
+    /// One of the builds that run side by side has ended.
+    pub(super) async fn finish_one(&mut self, job: Job, outcome: JobOutcome) {
+        let Some(running) = &mut self.running else { return };
+        if running.job == job {
+            if running.beside.is_empty() {
+                return self.finish(outcome).await;
+            }
+            running.job = running.beside.remove(0);
+        } else {
+            running.beside.retain(|other| *other != job);
+        }
+        let elapsed = running.started.elapsed();
+        self.finished(job, outcome, elapsed).await;
+    }
+
+    /// What runs has ended.
     pub(super) async fn finish(&mut self, outcome: JobOutcome) {
         let Some(RunningJob { job, started, .. }) = self.running.take() else { return };
+        self.finished(job, outcome, started.elapsed()).await;
+    }
+
+    async fn finished(&mut self, job: Job, outcome: JobOutcome, elapsed: Duration) {
         // Without its host there is nothing to start; an earlier build of it will do. A save builds it.
         if job == Job::BuildHost && self.executable.is_none() {
             self.queue.retain(|waiting| *waiting != Job::StartHost);
@@ -276,8 +303,8 @@ impl Supervisor {
         if matches!(outcome, JobOutcome::Done { .. }) {
             self.make_review_due(&job);
         }
-        self.note_pace(&job, &outcome, started.elapsed());
-        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.note_pace(&job, &outcome, elapsed);
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         self.tell(SessionEvent::JobFinished { job, outcome, elapsed_ms }).await;
     }
 }
@@ -309,26 +336,60 @@ struct Installed {
     is_new: bool,
 }
 
+/// Builds plugins side by side, and tells of each when it is in the plugin directory.
+fn run_plugin_builds(
+    package: &HostPackage,
+    builds: &[(PluginPackage, BuildOptions)],
+    cancel: &Cancel,
+    events: &mpsc::Sender<SessionEvent>,
+    report: &mpsc::Sender<Report>,
+) {
+    let plugins: Vec<_> = builds.iter().map(|(plugin, options)| (plugin, options)).collect();
+    let name = |position: usize| &builds[position].0.name;
+    let mut on_message = |position, message| tell(events, name(position), message);
+    let mut on_built = |position, built: Result<Built, BuildError>| {
+        let installed = built.and_then(|built| install(built, &package.plugin_dir));
+        let (outcome, product) = match installed {
+            Ok(Installed { built, path, is_new }) => {
+                let build_id = built.build_id.to_string();
+                let summary = format!("build {}", format::short_build_id(&build_id));
+                // The session is over when this fails.
+                let _ = events.blocking_send(SessionEvent::Built {
+                    plugin: built.plugin,
+                    build_id,
+                    path,
+                    warnings: built.warnings,
+                    effect: built.effect,
+                    phases: built.phases,
+                });
+                let product = if is_new { Product::Artifact } else { Product::Nothing };
+                (JobOutcome::done(summary), product)
+            }
+            Err(error) => (error.into(), Product::Nothing),
+        };
+        let job = Job::BuildPlugin(name(position).clone());
+        let _ = report.blocking_send(Report::Built(job, outcome, product));
+    };
+    build_plugins(&plugins, cancel, &mut on_message, &mut on_built);
+}
+
 fn install(mut built: Built, plugin_dir: &Path) -> Result<Installed, BuildError> {
     let is_new = built.effect == BuildEffect::NewCode || !built.is_in(plugin_dir);
     let path = built.install(plugin_dir)?;
     Ok(Installed { built, path, is_new })
 }
 
-/// Tells of what a build says; waits where the events are not read as fast.
-fn forward(events: &mpsc::Sender<SessionEvent>, package: &str) -> impl FnMut(BuildMessage) + use<> {
-    let (events, package) = (events.clone(), package.to_owned());
-    move |message| {
-        let event = match message {
-            BuildMessage::Progress { done, total, package } => {
-                SessionEvent::JobProgress { done, total, package }
-            }
-            message => match BuildLine::of(message) {
-                Some(line) => SessionEvent::Build { package: package.clone(), line },
-                None => return,
-            },
-        };
-        // The session is over when this fails; the build ends by itself.
-        let _ = events.blocking_send(event);
-    }
+/// Tells what a build says; waits where the events are not read as fast.
+fn tell(events: &mpsc::Sender<SessionEvent>, package: &str, message: BuildMessage) {
+    let event = match message {
+        BuildMessage::Progress { done, total, package } => {
+            SessionEvent::JobProgress { done, total, package }
+        }
+        message => match BuildLine::of(message) {
+            Some(line) => SessionEvent::Build { package: package.to_owned(), line },
+            None => return,
+        },
+    };
+    // The session is over when this fails; the build ends by itself.
+    let _ = events.blocking_send(event);
 }
