@@ -10,3 +10,4 @@ pub mod client;
 pub mod socket;
 
 pub use exit::HostExit;
+pub(crate) use exit::signal_name;

@@ -14,6 +14,9 @@
 //! {"event":"connected","host":{"pid":4121,"socket":"…","plugin_dir":"…","staging_dir":"…",…}}
 //! {"event":"sources_changed","plugins":["world"]}
 //! {"event":"host_outdated","plugins":[]}
+//! {"event":"host_stopped","signal":21}
+//! {"event":"host_continued"}
+//! {"event":"host_terminated","reason":"the host is to end"}
 //! {"event":"plugins_changed","added":["dog"],"removed":[],"plugins":["world","dog"],"plugin_packages":["…"]}
 //! {"event":"reload_finished","at_ms":…,"report":{"generation":2,"plugins":[…],…}}
 //! {"event":"log","seq":7,"level":"info","message":"…",…}
@@ -31,6 +34,7 @@ use tokio::time::timeout;
 use super::{print_json, text};
 use crate::failure::Failure;
 use crate::format;
+use crate::host::signal_name;
 use crate::session::{
     self, BuildEffect, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent, Watch,
 };
@@ -231,6 +235,11 @@ impl Lines {
             SessionEvent::SourcesChanged { plugins } => {
                 format!("== sources of {} changed", plugins.join(", "))
             }
+            SessionEvent::HostStopped { signal } => {
+                format!("!! {} stopped the host", signal_name(*signal))
+            }
+            SessionEvent::HostContinued => "== the host goes on".to_owned(),
+            SessionEvent::HostTerminated { reason } => format!("== {reason}: SIGTERM"),
             SessionEvent::HostKilled { reason } => format!("!! {reason}: SIGKILL"),
             SessionEvent::HostOutdated { plugins } => {
                 let shared = match plugins.as_slice() {

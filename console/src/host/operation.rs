@@ -56,6 +56,11 @@ impl Operation {
         self
     }
 
+    /// Reload, and unload every plugin whose artifact is gone.
+    pub fn prune() -> Self {
+        Self::Prune(PruneParams { latest: false, plugins: Vec::new() })
+    }
+
     /// Goes back to `world@1`, or to `world@<build id>`.
     pub fn rollback(target: impl Into<String>) -> Self {
         Self::Rollback(TargetParams { target: target.into() })

@@ -183,6 +183,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Zoom => state.zoomed = !state.zoomed,
         Action::Build => return operations::build(state),
         Action::Operate(operation) => return vec![Effect::Order(Order::Operate(operation))],
+        Action::Prune => operations::ask_to_prune(state),
+        Action::TypeLine => operations::type_line(state),
         Action::NextWatch => return operations::next_watch(state),
         Action::GoToHolder => return holders::go(state),
         Action::Preview => return preview::open(state),

@@ -121,6 +121,18 @@ pub enum SessionEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         calls: Option<Vec<InFlightCall>>,
     },
+    /// The host's process was stopped, and does nothing until it is continued.
+    HostStopped {
+        /// The signal that stopped it.
+        signal: i32,
+    },
+    /// The host's process was continued.
+    HostContinued,
+    /// The host, or what it started, was sent SIGTERM, for it to end.
+    HostTerminated {
+        /// Why.
+        reason: String,
+    },
     /// The host, or what it started, was ended with SIGKILL.
     HostKilled {
         /// Why.

@@ -1,6 +1,8 @@
 //! The host's process, and those that it started.
 
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
+use std::future::pending;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -10,9 +12,12 @@ use std::time::Duration;
 
 use hotswap_build::HostPackage;
 use hotswap_protocol::env;
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -160,6 +165,7 @@ async fn wait(
     let status = tokio::select! {
         status = child.wait() => status,
         () = stop.cancelled() => end(&mut child, group, &events).await,
+        never = tell_stops(group, &events) => match never {},
     };
     let exit = match status {
         Ok(status) => HostExit { code: status.code(), signal: status.signal() },
@@ -172,6 +178,28 @@ async fn wait(
     let _ = exited.send(exit);
 }
 
+/// Tells whenever the host is stopped, and when it is continued.
+async fn tell_stops(host: Option<Pid>, events: &mpsc::Sender<SessionEvent>) -> Infallible {
+    let (Some(host), Ok(mut changed)) = (host, signal(SignalKind::child())) else {
+        return pending().await;
+    };
+    let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
+    loop {
+        // A host that has ended is left to whoever waits for its end.
+        while let Ok(Some(status)) = waitid(WaitId::Pid(host), options) {
+            let event = match status.stopping_signal() {
+                Some(signal) => SessionEvent::HostStopped { signal },
+                None => SessionEvent::HostContinued,
+            };
+            // The session is over when this fails.
+            let _ = events.send(event).await;
+        }
+        if changed.recv().await.is_none() {
+            return pending().await;
+        }
+    }
+}
+
 async fn end(
     child: &mut Child,
     group: Option<Pid>,
@@ -180,7 +208,8 @@ async fn end(
     // Not reaped yet, so the id is still this child's. A program that runs the host need not hand a
     // signal on, so all of its group get it.
     if let Some(group) = group {
-        let _ = kill_process_group(group, Signal::TERM);
+        tell_terminated("the host is to end", events).await;
+        terminate(group);
     }
     match tokio::time::timeout(STOP_GRACE, child.wait()).await {
         Ok(status) => status,
@@ -201,7 +230,8 @@ async fn end_group(group: Pid, events: &mpsc::Sender<SessionEvent>) {
     if test_kill_process_group(group).is_err() {
         return;
     }
-    let _ = kill_process_group(group, Signal::TERM);
+    tell_terminated("processes that the host started are to end", events).await;
+    terminate(group);
     let deadline = Instant::now() + STOP_GRACE;
     while test_kill_process_group(group).is_ok() {
         if Instant::now() > deadline {
@@ -212,6 +242,17 @@ async fn end_group(group: Pid, events: &mpsc::Sender<SessionEvent>) {
         }
         sleep(LOOK_AGAIN).await;
     }
+}
+
+/// Asks all of a group to end. What is stopped has to go on for that.
+fn terminate(group: Pid) {
+    let _ = kill_process_group(group, Signal::TERM);
+    let _ = kill_process_group(group, Signal::CONT);
+}
+
+async fn tell_terminated(reason: &str, events: &mpsc::Sender<SessionEvent>) {
+    // The session is over when this fails.
+    let _ = events.send(SessionEvent::HostTerminated { reason: reason.to_owned() }).await;
 }
 
 async fn tell_killed(reason: &str, events: &mpsc::Sender<SessionEvent>) {

@@ -9,7 +9,8 @@ use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::model::palette::command_line;
 use hotswap_console::screen::update::{Effect, Input};
 use hotswap_console::session::{
-    BuildEffect, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent, StoredBuild, Watch,
+    BuildEffect, BuildLine, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent,
+    StoredBuild, Watch,
 };
 use hotswap_protocol::{
     ErrorKind, Event, InvokeParams, LogLevel, Outcome, VersionState, WireError,
@@ -425,6 +426,73 @@ fn a_failed_build_comes_to_the_front_and_goes_again() {
     assert_eq!(console.state.plugins.list().len(), 3, "what runs is left alone");
     build(&mut console, JobOutcome::Done { summary: String::new() });
     assert_eq!(console.state.tab, Tab::Functions);
+}
+
+#[test]
+fn unloading_what_has_no_artifact_is_asked_first() {
+    let mut console = connected();
+    assert_eq!(console.press("P"), []);
+    let Some(Overlay::Confirm { question, .. }) = &console.state.overlay else {
+        panic!("{:?}", console.state.overlay)
+    };
+    assert_eq!(question, "Unload what has no artifact?");
+    assert_eq!(console.press("n"), [], "it was not agreed to");
+    assert_eq!(console.press("P y"), [Effect::Order(Order::Operate(Operation::prune()))]);
+}
+
+#[test]
+fn a_line_is_typed_for_the_host() {
+    let mut console = connected();
+    console.state.host.is_ours = true;
+    assert_eq!(console.press("> h i"), []);
+    console.take_in(Input::Paste(" there".into()));
+    assert!(console.screen().contains("> hi there"));
+    assert_eq!(console.press("Enter"), [Effect::Order(Order::Input(b"hi there\n".to_vec()))]);
+    assert_eq!(console.press("> x Esc"), [], "what was not sent is forgotten");
+    console.state.host.is_ours = false;
+    assert_eq!(console.press(">"), []);
+    assert_eq!(console.state.overlay, None);
+}
+
+#[test]
+fn builds_that_run_side_by_side_are_shown_one_after_the_other() {
+    let mut console = Console::connected(120, 36);
+    let job = |name: &str| Job::BuildPlugin(name.into());
+    for name in ["world", "cat", "dog"] {
+        console.session(SessionEvent::JobStarted { job: job(name) });
+    }
+    assert!(console.screen().contains("build world and 2 more"));
+    let line = |package: &str| SessionEvent::Build {
+        package: package.into(),
+        line: BuildLine::Output { text: format!("said of {package}") },
+    };
+    let done = |name: &str| SessionEvent::JobFinished {
+        job: job(name),
+        outcome: JobOutcome::Done { summary: String::new() },
+        elapsed_ms: 20,
+    };
+    console.session(line("world"));
+    console.session(done("world"));
+    console.session(line("cat"));
+    console.session(done("cat"));
+    assert!(console.screen().contains("build dog"));
+    console.session(done("dog"));
+    assert_eq!(console.state.job, None);
+    let lines: Vec<&str> =
+        console.state.builds.lines().iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(
+        lines[lines.len() - 8..],
+        [
+            "build world",
+            "said of world",
+            "done in 20 ms",
+            "build cat",
+            "said of cat",
+            "done in 20 ms",
+            "build dog",
+            "done in 20 ms"
+        ]
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ use hotswap_console::session::{
 };
 
 use hotswap_protocol::HostInfo;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::fake_host::FakeHost;
 use crate::support::samples;
@@ -198,6 +199,44 @@ async fn a_start_that_is_cancelled_ends_the_host_and_is_no_failure() {
     })
     .await;
     assert_eq!(outcome, JobOutcome::Cancelled);
+}
+
+#[tokio::test]
+async fn a_stopped_host_is_told_with_its_signal_and_ends_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "read line; kill -TTIN $$; read line; kill -STOP $$; while :; do sleep 0.05; done";
+    let mut session = start(Target::Executable(script(directory.path(), text)));
+    let pid = next(&mut session, |event| match event {
+        SessionEvent::HostStarted { pid } => Some(pid),
+        _ => None,
+    })
+    .await;
+    let stopped = |event| match event {
+        SessionEvent::HostStopped { signal } => Some(signal),
+        _ => None,
+    };
+    order(&session, Order::Input(b"\n".to_vec())).await;
+    assert_eq!(next(&mut session, stopped).await, Signal::TTIN.as_raw());
+    let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+    kill_process(pid, Signal::CONT).unwrap();
+    next(&mut session, |event| matches!(event, SessionEvent::HostContinued).then_some(())).await;
+    order(&session, Order::Input(b"\n".to_vec())).await;
+    assert_eq!(next(&mut session, stopped).await, Signal::STOP.as_raw());
+
+    order(&session, Order::End).await;
+    let reason = next(&mut session, |event| match event {
+        SessionEvent::HostTerminated { reason } => Some(reason),
+        _ => None,
+    })
+    .await;
+    assert_eq!(reason, "the host is to end");
+    let exit = next(&mut session, |event| match event {
+        SessionEvent::HostExited { exit, .. } => Some(exit),
+        SessionEvent::HostKilled { reason } => panic!("{reason}"),
+        _ => None,
+    })
+    .await;
+    assert_eq!(exit.signal, Some(Signal::TERM.as_raw()));
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! Everything a person can do, by name.
 
-use hotswap_protocol::PruneParams;
-
 use crate::host::operation::Operation;
 use crate::screen::layout::{Panel, Tab};
 
@@ -38,6 +36,10 @@ pub enum Action {
     Build,
     /// Ask the host for something.
     Operate(Operation),
+    /// Unload plugins whose artifact is gone; asks first.
+    Prune,
+    /// Type a line for the host's standard input.
+    TypeLine,
     /// Let a save be built and reloaded, only built, or left alone.
     NextWatch,
     /// Open the form that calls the selected function.
@@ -184,8 +186,6 @@ pub static COMMANDS: &[Command] = {
     use Action as A;
     use Scope::{Anywhere, Form, Logs, Plugin, Source, Text};
     const RELOAD_LATEST: Action = A::Operate(Operation::ReloadLatest);
-    const PRUNE: Action =
-        A::Operate(Operation::Prune(PruneParams { latest: false, plugins: Vec::new() }));
     &[
         command(Plugin, "build", A::Build, "build", &["b"]),
         command(Plugin, "reload", A::Operate(Operation::Reload), "reload", &["r"]),
@@ -197,7 +197,7 @@ pub static COMMANDS: &[Command] = {
         command(Plugin, "holder", A::GoToHolder, "who holds it", &["u"]),
         command(Plugin, "compare", A::CompareWith, "compare others with it", &["c"]),
         command(Plugin, "reload-latest", RELOAD_LATEST, "reload what a rollback holds", &[]),
-        command(Plugin, "prune", PRUNE, "unload what has no artifact", &[]),
+        command(Plugin, "prune", A::Prune, "unload what has no artifact", &["P"]),
         command(Form, "json", A::ToggleJson, "JSON", &["F4"]),
         command(Form, "beside", A::Compare, "beside another", &["F5"]),
         command(Form, "repeat", A::Repeat, "repeat", &["F6"]),
@@ -225,6 +225,7 @@ pub static COMMANDS: &[Command] = {
         command(Anywhere, "result", A::ShowResult, "last result", &["o"]),
         command(Anywhere, "hold", A::ToggleHold, "keep loaded", &["K"]),
         command(Anywhere, "cancel", A::Cancel, "cancel job", &["x"]),
+        command(Anywhere, "input", A::TypeLine, "type for the host", &[">"]),
         command(Anywhere, "restart", A::Restart, "restart host", &["H"]),
         command(Anywhere, "palette", A::Palette, "commands", &[":"]),
         command(Anywhere, "zoom", A::Zoom, "zoom", &["z"]),

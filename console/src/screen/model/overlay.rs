@@ -36,12 +36,27 @@ pub enum Overlay {
         /// What is ordered.
         order: Order,
     },
+    /// A line that is typed for the host's standard input.
+    Input(HostInput),
     /// What a reload would change.
     Preview(PreviewCard),
     /// What a plugin can be rolled back to.
     Rollback(Rollback),
     /// The host's process ended by itself.
     HostEnded(CrashCard),
+}
+
+/// A line that is typed for the host.
+#[derive(Debug, Clone, Default)]
+pub struct HostInput {
+    /// What was typed.
+    pub line: tui_input::Input,
+}
+
+impl PartialEq for HostInput {
+    fn eq(&self, other: &Self) -> bool {
+        self.line.value() == other.line.value()
+    }
 }
 
 impl Overlay {

@@ -63,6 +63,7 @@ pub fn command_line(state: &State, action: &Action) -> Option<String> {
             Some(shell_line(["hotswap", "build", &dir, &plugin_dir]))
         }
         Action::Operate(operation) => Some(operation.command_line()),
+        Action::Prune => Some(Operation::prune().command_line()),
         Action::Preview => Some("hotswap reload --dry-run".into()),
         Action::NextWatch => {
             let dir = state.host.dir.as_ref()?.display().to_string();

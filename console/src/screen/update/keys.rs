@@ -10,7 +10,7 @@ use crate::screen::input::keymap::Found;
 use crate::screen::layout::boxes;
 use crate::screen::model::State;
 use crate::screen::model::form::one_line;
-use crate::screen::model::overlay::{Overlay, help_lines};
+use crate::screen::model::overlay::{HostInput, Overlay, help_lines};
 use crate::screen::model::palette::{Palette, command_line};
 use crate::session::Order;
 
@@ -49,6 +49,8 @@ pub(super) fn paste(state: &mut State, text: &str) {
     if let Some(Overlay::Palette(palette)) = &mut state.overlay {
         type_in(&mut palette.input);
         palette.selected = 0;
+    } else if let Some(Overlay::Input(input)) = &mut state.overlay {
+        type_in(&mut input.line);
     } else if let Some(input) = &mut state.searching {
         type_in(input);
         let typed = input.value().to_owned();
@@ -132,6 +134,7 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
             _ => in_panels(state, key),
         },
         Overlay::Palette(palette) => in_palette(state, palette, key),
+        Overlay::Input(input) => in_input(state, input, key),
         Overlay::Rollback(mut rollback) => {
             match asked(state, key) {
                 Some(Action::Details) => operations::ask_to_roll_back(state, &rollback),
@@ -164,6 +167,18 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
                 lines,
                 top,
             });
+            Vec::new()
+        }
+    }
+}
+
+fn in_input(state: &mut State, mut input: HostInput, key: KeyEvent) -> Vec<Effect> {
+    match key.code {
+        KeyCode::Esc => Vec::new(),
+        KeyCode::Enter => operations::send_line(state, input.line.value()),
+        _ => {
+            input.line.handle_event(&TerminalEvent::Key(key));
+            state.overlay = Some(Overlay::Input(input));
             Vec::new()
         }
     }

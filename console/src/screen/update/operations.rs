@@ -6,7 +6,7 @@ use super::Effect;
 use crate::format;
 use crate::host::operation::Operation;
 use crate::screen::input::action::Action;
-use crate::screen::model::overlay::Overlay;
+use crate::screen::model::overlay::{HostInput, Overlay};
 use crate::screen::model::plugins::PluginRow;
 use crate::screen::model::rollback::Rollback;
 use crate::screen::model::{Phase, State};
@@ -49,6 +49,36 @@ pub(super) fn build(state: &mut State) -> Vec<Effect> {
 
 fn no_package(what: &str) -> String {
     format!("nothing to {what}: start the console with the host's package directory for that")
+}
+
+/// Asks whether plugins are to be unloaded whose artifact is gone.
+pub(super) fn ask_to_prune(state: &mut State) {
+    if state.host.phase != Phase::Connected {
+        return state.complain("no host is connected");
+    }
+    let mut lines =
+        vec!["Each plugin without an artifact in the plugin directory is unloaded.".to_owned()];
+    let dir = state.host.plugin_dir.as_ref().map(|dir| format!("  {}", dir.display()));
+    lines.extend(dir);
+    lines.push("What such a plugin holds is dropped with it.".to_owned());
+    let question = "Unload what has no artifact?".into();
+    let order = Order::Operate(Operation::prune());
+    state.overlay = Some(Overlay::Confirm { question, lines, order });
+}
+
+/// Lets a line be typed for the host's standard input.
+pub(super) fn type_line(state: &mut State) {
+    if !state.host.is_ours || state.host.phase == Phase::Ended {
+        let text = "the console can type only for a host that it started and that runs";
+        return state.complain(text);
+    }
+    state.overlay = Some(Overlay::Input(HostInput::default()));
+}
+
+/// Sends the line that was typed.
+pub(super) fn send_line(state: &mut State, line: &str) -> Vec<Effect> {
+    state.say(format!("sent to the host: {line}"));
+    vec![Effect::Order(Order::Input(format!("{line}\n").into_bytes()))]
 }
 
 pub(super) fn next_watch(state: &mut State) -> Vec<Effect> {

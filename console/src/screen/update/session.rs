@@ -4,8 +4,8 @@ use hotswap_protocol::{InFlightCall, Snapshot};
 
 use super::{Effect, calls, reloads};
 use crate::format;
-use crate::host::HostExit;
 use crate::host::operation::Operation;
+use crate::host::{HostExit, signal_name};
 use crate::screen::input::action::Action;
 use crate::screen::layout::Tab;
 use crate::screen::model::crash::CrashCard;
@@ -112,6 +112,16 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.say(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
         }
+        SessionEvent::HostStopped { signal } => {
+            let text = format!("{} stopped the host: it does nothing", signal_name(signal));
+            marker(state, text.clone());
+            state.warn(text);
+        }
+        SessionEvent::HostContinued => {
+            marker(state, "the host goes on".into());
+            state.say("the host goes on");
+        }
+        SessionEvent::HostTerminated { reason } => marker(state, format!("{reason}: SIGTERM")),
         SessionEvent::HostKilled { reason } => {
             let text = format!("{reason}: SIGKILL");
             marker(state, text.clone());

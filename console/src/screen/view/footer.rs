@@ -128,6 +128,7 @@ fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
         Overlay::Help { .. } => &[("↑ ↓", "scroll"), ("Esc", "close")],
         Overlay::Details { .. } => &[("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")],
         Overlay::Confirm { .. } => &[("y", "yes"), ("Esc", "no")],
+        Overlay::Input(_) => &[("Enter", "send it"), ("Esc", "close")],
         Overlay::Palette(_) => &[
             ("Enter", "do it"),
             ("↑ ↓", "choose"),

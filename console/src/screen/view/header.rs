@@ -113,6 +113,7 @@ fn has_keyboard(state: &State) -> Option<String> {
             let chosen = palette.chosen().map_or("nothing", |command| command.hint);
             return Some(format!(":{} → {chosen}", palette.input.value()));
         }
+        Some(Overlay::Input(input)) => return Some(format!("> {}", input.line.value())),
         Some(Overlay::Details { title, .. }) => return Some(format!("{title}, Esc closes")),
         Some(Overlay::Preview(_)) => return Some("preview, Esc closes".into()),
         Some(Overlay::Rollback(rollback)) => {

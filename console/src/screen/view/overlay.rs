@@ -14,9 +14,12 @@ use crate::format;
 use crate::screen::input::keymap::Keymap;
 use crate::screen::layout::boxes;
 use crate::screen::model::State;
-use crate::screen::model::overlay::{HelpLine, Overlay, help_lines};
+use crate::screen::model::overlay::{HelpLine, HostInput, Overlay, help_lines};
 use crate::screen::model::preview::PreviewCard;
 use crate::screen::model::rollback::Rollback;
+
+/// How wide a line for the host is at most.
+const INPUT_WIDTH: usize = 72;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     match &state.overlay {
@@ -34,6 +37,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             draw_box(frame, question, lines, 0, hint, theme.warning, theme);
         }
         Some(Overlay::Palette(palette)) => palette::draw(frame, palette, state, theme),
+        Some(Overlay::Input(input)) => draw_input(frame, input, theme),
         Some(Overlay::Preview(card)) => draw_preview(frame, card, theme),
         Some(Overlay::Rollback(rollback)) => {
             let width = usize::from(frame.area().width).saturating_sub(6);
@@ -51,6 +55,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             draw_box(frame, "The host ended", lines, 0, crash::hint(card), theme.bad, theme);
         }
     }
+}
+
+fn draw_input(frame: &mut Frame<'_>, input: &HostInput, theme: &Theme) {
+    let width = usize::from(frame.area().width).saturating_sub(6).min(INPUT_WIDTH);
+    let lines = vec![Line::styled(pad(&format!("> {}", input.line.value()), width), theme.strong)];
+    let (title, hint) = ("A line for the host", "Enter sends it   Esc closes");
+    let area = draw_box(frame, title, lines, 0, hint, theme.focused_border, theme);
+    palette::set_cursor(frame, area, &input.line);
 }
 
 fn draw_preview(frame: &mut Frame<'_>, card: &PreviewCard, theme: &Theme) {

@@ -3,6 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
+use tui_input::Input;
 
 use super::overlay::draw_box;
 use super::text::{cut, pad};
@@ -49,11 +50,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, palette: &Palette, state: &State, them
         "Enter does it   Ctrl-Y copies the command line   Esc closes"
     };
     let area = draw_box(frame, "Commands", lines, 0, hint, theme.focused_border, theme);
-    set_cursor(frame, area, palette);
+    set_cursor(frame, area, &palette.input);
 }
 
-fn set_cursor(frame: &mut Frame<'_>, area: Rect, palette: &Palette) {
-    let column = u16::try_from(palette.input.visual_cursor() + 2).unwrap_or(u16::MAX);
+/// Puts the cursor where the next letter is typed, after `> `.
+pub(super) fn set_cursor(frame: &mut Frame<'_>, area: Rect, input: &Input) {
+    let column = u16::try_from(input.visual_cursor() + 2).unwrap_or(u16::MAX);
     if area.width > 0 && area.height > 0 {
         let x = area.x.saturating_add(column).min(area.right() - 1);
         frame.set_cursor_position(Position::new(x, area.y));
