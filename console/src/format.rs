@@ -192,6 +192,11 @@ pub fn value_change(change: ValueChange) -> &'static str {
     }
 }
 
+/// What to do where a file system of this type may not tell of all changes.
+pub(crate) fn silent_file_system(kind: &str) -> String {
+    format!("they lie on {kind}, which may not tell of all changes: --poll 1 looks each second")
+}
+
 /// That cargo made other code of a plugin than a build without it.
 pub fn disagreement(plugin: &str, missed: &[String]) -> String {
     let missed = match missed {

@@ -18,6 +18,7 @@ mod successor;
 mod supervisor;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use hotswap_protocol::{ErrorKind, WireError};
@@ -86,6 +87,8 @@ pub struct Options {
     pub cargo_flags: Vec<String>,
     /// What a save does.
     pub watch: Watch,
+    /// The pause between two looks at the sources; `None` if the file system tells of changes.
+    pub poll: Option<Duration>,
     /// The name that the session gives itself when it says hello.
     pub client_name: &'static str,
     /// What opens artifacts to compare them.

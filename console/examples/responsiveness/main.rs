@@ -111,6 +111,7 @@ fn account_for_lines(this: &Path) -> Outcome<()> {
             plugin_dir: None,
             host_arguments: host::arguments(FLOOD, Some(COUNTED)),
             cargo_flags: Vec::new(),
+            poll: None,
             watch: Watch::Off,
             client_name: "responsiveness",
             prober: Prober::this_program(),

@@ -39,6 +39,7 @@ impl Console {
             host_arguments: vec!["--port".into(), "0".into()],
             // A build of its own would take the place of the one that is to be reloaded.
             cargo_flags: Vec::new(),
+            poll: None,
             watch: Watch::Off,
             client_name: "screenshots",
             prober: Prober::this_program(),

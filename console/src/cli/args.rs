@@ -1,10 +1,11 @@
 //! The command line of `hotswap`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
-use hotswap_protocol::MAX_REPEAT;
+use hotswap_protocol::{MAX_REPEAT, env};
 
 use crate::host::socket::HostChoice;
 use crate::session::Watch;
@@ -316,12 +317,28 @@ pub struct WatchArguments {
     /// The same as `--watch=off`.
     #[arg(long, conflicts_with = "watch")]
     no_watch: bool,
+    /// Look at the sources again and again, with a pause of so many seconds: for network mounts and
+    /// virtual machines, whose file systems do not tell of changes. HOTSWAP_POLL says the same.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    poll: Option<Duration>,
+}
+
+/// A number of seconds that is more than none.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.trim().parse().map_err(|_| "not a number".to_owned())?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("there has to be a pause".to_owned()) } else { Ok(duration) }
 }
 
 impl WatchArguments {
     /// Both flags as one.
     pub fn mode(self) -> Watch {
         if self.no_watch { Watch::Off } else { self.watch }
+    }
+
+    /// The pause between two looks at the sources; `None` if the file system tells of changes.
+    pub fn poll(self) -> Option<Duration> {
+        self.poll.or_else(|| seconds(&std::env::var(env::POLL).ok()?).ok())
     }
 }
 

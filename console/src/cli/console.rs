@@ -52,7 +52,7 @@ pub(crate) fn parse() -> Arguments {
     let mut command = Arguments::command();
     let matches = command.get_matches_mut();
     let is_given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    let of_start = ["host", "plugins", "watch", "no_watch", "host_arguments"];
+    let of_start = ["host", "plugins", "watch", "no_watch", "poll", "host_arguments"];
     if let (Some(subcommand), Some(_)) =
         (matches.subcommand_name(), of_start.iter().find(|id| is_given(id)))
     {

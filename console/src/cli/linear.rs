@@ -261,6 +261,9 @@ impl Lines {
                 format!("== the list of plugins changed: {}", told.collect::<Vec<_>>().join("; "))
             }
             SessionEvent::Watching { error: Some(error), .. } => format!("!! {error}"),
+            SessionEvent::Watching { file_system: Some(kind), .. } => {
+                format!("!! watching the sources; {}", format::silent_file_system(kind))
+            }
             SessionEvent::Watching { mode: Watch::On, .. } => "== watching the sources".into(),
             SessionEvent::Watching { mode: Watch::Build, .. } => {
                 "== watching the sources, to build and not to reload".into()

@@ -13,6 +13,7 @@ pub(super) async fn run(arguments: RunArguments) -> Result<(), Failure> {
         host_arguments: arguments.host_arguments,
         cargo_flags: arguments.cargo.flags(),
         watch: arguments.watch.mode(),
+        poll: arguments.watch.poll(),
         client_name: CLIENT_NAME,
         prober: Prober::this_program(),
     };

@@ -59,6 +59,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         host_arguments: arguments.host_arguments,
         cargo_flags: arguments.cargo.flags(),
         watch: arguments.watch.mode(),
+        poll: arguments.watch.poll(),
         client_name: CLIENT_NAME,
         prober: probe::Prober::this_program(),
     };

@@ -183,6 +183,10 @@ pub enum SessionEvent {
         /// Why they cannot be.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+        /// The type of the file system on which the sources lie, if it may not tell of all changes:
+        /// then `--poll` notices them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file_system: Option<String>,
     },
     /// The state of the engine, whenever it may have changed.
     #[serde(skip)]

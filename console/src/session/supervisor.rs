@@ -385,7 +385,7 @@ impl Supervisor {
     }
 
     async fn watch(&mut self, mode: Watch) {
-        let mut error = None;
+        let (mut error, mut file_system) = (None, None);
         if mode == Watch::Off {
             self.stop_watching();
         } else if self.watcher.is_none()
@@ -396,14 +396,22 @@ impl Supervisor {
                 // The session is over when this fails.
                 let _ = report.blocking_send(Report::SourcesChanged(change));
             };
-            match Watcher::new(&outdated::watched(package), Quiet::default(), on_change) {
+            let (watched, quiet) = (outdated::watched(package), Quiet::default());
+            let watcher = match self.options.poll {
+                Some(every) => Watcher::polling(&watched, quiet, every, on_change),
+                None => {
+                    file_system = Watcher::silent_file_system(&watched);
+                    Watcher::new(&watched, quiet, on_change)
+                }
+            };
+            match watcher {
                 Ok(watcher) => self.watcher = Some(watcher),
                 Err(failure) => error = Some(failure.to_string()),
             }
         }
         let on = self.watcher.is_some();
         self.watch = if on { mode } else { Watch::Off };
-        self.tell(SessionEvent::Watching { on, mode: self.watch, error }).await;
+        self.tell(SessionEvent::Watching { on, mode: self.watch, error, file_system }).await;
     }
 
     /// Dropping a watcher waits for its thread, which may wait for this loop to hear it.

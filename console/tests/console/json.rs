@@ -235,7 +235,7 @@ fn run_lines() -> Vec<Value> {
             plugins: vec!["world".into()],
             plugin_packages: vec!["/src/world".into()],
         },
-        SessionEvent::Watching { on: true, mode: Watch::On, error: None },
+        SessionEvent::Watching { on: true, mode: Watch::On, error: None, file_system: None },
         SessionEvent::JobStarted { job: build() },
         SessionEvent::JobProgress { done: 63, total: Some(100), package: "axum".into() },
         SessionEvent::Build {

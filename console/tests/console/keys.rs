@@ -104,7 +104,12 @@ fn a_save_is_reloaded_only_built_or_left_alone() {
         [(Watch::Build, "watch build only"), (Watch::Off, "watch off"), (Watch::On, "watch on")]
     {
         assert_eq!(console.press("w"), [Effect::Order(Order::Watch(mode))]);
-        console.session(SessionEvent::Watching { on: mode != Watch::Off, mode, error: None });
+        console.session(SessionEvent::Watching {
+            on: mode != Watch::Off,
+            mode,
+            error: None,
+            file_system: None,
+        });
         assert!(console.screen().contains(&format!("│ {shown} │")), "{}", console.screen());
     }
 }
@@ -116,7 +121,12 @@ fn a_build_that_nobody_reloads_is_offered_for_a_look() {
     console.session(samples::built(BuildEffect::NewCode));
     assert_eq!(notice(&console), "world built (4c0ffee0)");
 
-    console.session(SessionEvent::Watching { on: true, mode: Watch::Build, error: None });
+    console.session(SessionEvent::Watching {
+        on: true,
+        mode: Watch::Build,
+        error: None,
+        file_system: None,
+    });
     console.session(samples::built(BuildEffect::UpToDate));
     assert_eq!(notice(&console), "world is up to date (4c0ffee0)");
     console.session(samples::built(BuildEffect::NewCode));

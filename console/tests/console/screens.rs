@@ -109,7 +109,12 @@ fn a_build_that_failed() {
 #[test]
 fn a_build_that_waits_to_be_reloaded() {
     insta::assert_snapshot!(at_all_sizes(|console| {
-        console.session(SessionEvent::Watching { on: true, mode: Watch::Build, error: None });
+        console.session(SessionEvent::Watching {
+            on: true,
+            mode: Watch::Build,
+            error: None,
+            file_system: None,
+        });
         console.session(samples::built(BuildEffect::NewCode));
     }));
 }

@@ -23,6 +23,7 @@ fn start(target: Target) -> Session {
         plugin_dir: None,
         host_arguments: vec!["--flag".into()],
         cargo_flags: Vec::new(),
+        poll: None,
         watch: Watch::On,
         client_name: "test",
         prober: Prober::at(env!("CARGO_BIN_EXE_hotswap")),

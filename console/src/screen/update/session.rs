@@ -154,10 +154,13 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.say(text);
             }
         }
-        SessionEvent::Watching { mode, error, .. } => {
+        SessionEvent::Watching { mode, error, file_system, .. } => {
             state.host.watch = mode;
-            if let Some(error) = error {
-                state.warn(error);
+            let silent = file_system.map(|kind| {
+                format!("the sources are watched; {}", format::silent_file_system(&kind))
+            });
+            if let Some(text) = error.or(silent) {
+                state.warn(text);
             }
         }
         SessionEvent::Snapshot(snapshot) => return take_snapshot(state, *snapshot),

@@ -34,7 +34,12 @@ impl Console {
             plugins: vec!["world".into(), "cat".into(), "dog".into()],
             plugin_packages: ["world", "cat", "dog"].map(|it| format!("/src/{it}").into()).into(),
         });
-        console.session(SessionEvent::Watching { on: true, mode: Watch::On, error: None });
+        console.session(SessionEvent::Watching {
+            on: true,
+            mode: Watch::On,
+            error: None,
+            file_system: None,
+        });
         console.session(SessionEvent::HostStarted { pid: 4121 });
         console.session(SessionEvent::Connected { host: samples::host(4121) });
         console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
