@@ -1,10 +1,12 @@
 //! What the host writes on stdout and stderr.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::sleep;
 
 use super::event::{LogLine, OutputStream};
 
@@ -13,6 +15,10 @@ const MAX_LINE: usize = 16 * 1024;
 /// Of lines that come faster than they are taken so many of the latest wait here: the last ones,
 /// before a crash say, tell the most.
 const HELD: usize = 1024;
+
+/// What has no line end is shown after so long without anything more: a question, say, that is to be
+/// answered in the same line.
+const MOMENT: Duration = Duration::from_millis(300);
 
 /// Reads all that the host writes. It is never made to wait: of lines that nobody takes in time
 /// the latest are kept, and the others counted.
@@ -23,6 +29,8 @@ pub(super) async fn drain(
 ) {
     let mut lines = Lines { stream, logs: logs.clone(), held: VecDeque::new(), dropped: 0 };
     let mut pending = Vec::with_capacity(MAX_LINE);
+    // Whether the beginning of the line is shown already.
+    let mut is_begun = false;
     loop {
         let count = tokio::select! {
             count = output.read_buf(&mut pending) => count.unwrap_or(0),
@@ -31,13 +39,22 @@ pub(super) async fn drain(
                 lines.flush();
                 continue;
             }
+            () = sleep(MOMENT), if !pending.is_empty() => {
+                lines.offer(&pending);
+                pending.clear();
+                is_begun = true;
+                continue;
+            }
         };
         if count == 0 {
             break;
         }
         let mut start = 0;
         while let Some(length) = pending[start..].iter().position(|&byte| byte == b'\n') {
-            lines.offer(&pending[start..start + length]);
+            if length > 0 || !is_begun {
+                lines.offer(&pending[start..start + length]);
+            }
+            is_begun = false;
             start += length + 1;
         }
         pending.drain(..start);
@@ -66,8 +83,11 @@ struct Lines {
 }
 
 impl Lines {
+    /// Of a line that was written anew, such as a progress bar, the last state counts.
     fn offer(&mut self, line: &[u8]) {
-        let line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
+        let line = String::from_utf8_lossy(line);
+        let line = line.trim_end_matches('\r');
+        let line = line.rsplit('\r').next().unwrap_or(line).to_owned();
         self.held.push_back(line);
         self.flush();
         if self.held.len() > HELD {
@@ -104,6 +124,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -127,6 +148,23 @@ mod tests {
         }
         assert_eq!((shown + dropped, last.as_str()), (10_001, "the end"));
         drain.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_question_is_shown_before_its_line_ends() {
+        let (mut host, output) = tokio::io::duplex(64);
+        let (logs, mut lines) = mpsc::channel(8);
+        tokio::spawn(drain(output, OutputStream::Stdout, logs));
+        let mut next = async |text: &str| {
+            host.write_all(text.as_bytes()).await.unwrap();
+            match lines.recv().await.unwrap() {
+                LogLine::Output { text, .. } => text,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(next("name? ").await, "name? ");
+        assert_eq!(next("Ada\n").await, "Ada");
+        assert_eq!(next("10 %\r20 %\r30 %\r\n").await, "30 %", "the last state of a line");
     }
 
     async fn drain_text(text: String, logs: Sender<LogLine>) {
