@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Answer, Process, Project, cargo, succeed};
+use crate::support::{Answer, Process, Project, cargo, repository, succeed};
 
 fn event(run: &mut Process, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     run.wait_for_json(name, |value| value["event"] == name && wanted(value))
@@ -313,4 +313,40 @@ fn a_live_prefix_counts_for_linked_plugins_too() {
     let linked = build(&project, &[&link[..], &["--json", "--live-prefix", "live_"]].concat());
     assert_eq!(linked.json()["live_prefix"], "live_");
     assert_eq!(live(), "live_fire of one\n");
+}
+
+/// The files of a text: each stands in a block after a line with its path.
+fn files_in(text: &str) -> Vec<(&str, &str)> {
+    let blocks = text.split("\n```\n").filter_map(|part| {
+        let (before, block) = part.rsplit_once("\n```")?;
+        let path = before.trim_end().rsplit('\n').next()?.strip_prefix('`')?.strip_suffix("`:")?;
+        Some((path, block.split_once('\n')?.1))
+    });
+    blocks.collect()
+}
+
+#[test]
+fn the_readme_works_word_for_word() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let project = Project::empty();
+    let engine = repository().join("engine").display().to_string();
+    let files = files_in(&readme);
+    let paths: Vec<_> = files.iter().map(|(path, _)| *path).collect();
+    assert_eq!(paths, ["Cargo.toml", "src/main.rs", "world/Cargo.toml", "world/src/lib.rs"]);
+    for (path, text) in files {
+        let text = text.replace("../../hotswap/engine", &engine);
+        project.write(path, &(text.replace("../hotswap/engine", &engine) + "\n"));
+    }
+    project.build_once("world");
+
+    let mut command = project.command("hotswap");
+    command.args(["run", "--json", "--offline"]);
+    let mut run = Process::start_reading(command);
+    event(&mut run, "connected", |_| true);
+    run.type_line("Ada");
+    assert_eq!(text(&mut run, "Hello, "), "Ada! Hello, Ada!");
+    project.edit("world/src/lib.rs", "Hello, {name}!", "Welcome, {name}!");
+    event(&mut run, "reload_finished", |it| it["report"]["generation"] == 2);
+    run.type_line("Ada");
+    assert_eq!(text(&mut run, "Welcome, "), "Ada! Welcome, Ada!");
 }

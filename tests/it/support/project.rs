@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use tempfile::TempDir;
@@ -14,19 +15,30 @@ use super::process::{Place, Process, cargo, repository, succeed, target_dir};
 /// the engine is compiled once.
 pub struct Project {
     place: Place,
-    root: TempDir,
-    _lock: File,
+    root: PathBuf,
+    _dir: TempDir,
+    lock: Arc<File>,
 }
 
 impl Project {
     /// Nothing but the engine's lock file, so that it is compiled as in other projects.
     pub fn empty() -> Self {
+        Self::empty_called("project")
+    }
+
+    /// The same in a directory with this name.
+    fn empty_called(name: &str) -> Self {
         let parent = target_dir().join("e2e");
         fs::create_dir_all(&parent).expect("make a directory");
         let lock = File::create(parent.join("project.lock")).expect("make a lock");
         lock.lock().expect("lock the target directory");
-        let root = tempfile::tempdir().expect("make a directory");
-        let project = Self { place: Place::new(), root, _lock: lock };
+        Self::with_lock(name, Arc::new(lock))
+    }
+
+    fn with_lock(name: &str, lock: Arc<File>) -> Self {
+        let dir = tempfile::tempdir().expect("make a directory");
+        let root = dir.path().join(name);
+        let project = Self { place: Place::new(), root, _dir: dir, lock };
         project.lock_as_the_repository(".");
         project
     }
@@ -39,7 +51,21 @@ impl Project {
 
     /// A host `app` whose manifest names these plugins, of which each is a package of its own.
     pub fn new(listed: &[&str], packages: &[&str]) -> Self {
-        let project = Self::empty();
+        Self::empty().with_packages(listed, packages)
+    }
+
+    /// The same in a directory with this name.
+    pub fn called(name: &str, listed: &[&str], packages: &[&str]) -> Self {
+        Self::empty_called(name).with_packages(listed, packages)
+    }
+
+    /// Another project, which shares the target directory with this one.
+    pub fn another(&self, listed: &[&str], packages: &[&str]) -> Self {
+        Self::with_lock("another", Arc::clone(&self.lock)).with_packages(listed, packages)
+    }
+
+    fn with_packages(self, listed: &[&str], packages: &[&str]) -> Self {
+        let project = self;
         let members: Vec<String> = packages.iter().map(|name| format!("\"{name}\"")).collect();
         let members = members.join(", ");
         project.write(
@@ -61,14 +87,19 @@ impl Project {
     }
 
     /// The first build takes as long as it takes; what a test waits for afterwards does not.
-    fn build_once(&self, plugin: &str) {
-        let mut build = cargo();
-        build.args(["build", "--offline", "--package", "app", "--target-dir"]);
-        build.arg(self.target_dir()).current_dir(self.root());
-        succeed(build);
+    pub fn build_once(&self, plugin: &str) {
+        self.build_host(&[]);
         let out = tempfile::tempdir().expect("make a directory");
         let mut build = self.command("hotswap");
         build.args(["build", "--offline", plugin]).arg(out.path());
+        succeed(build);
+    }
+
+    /// Builds the host with the configuration of the project.
+    pub fn build_host(&self, flags: &[&str]) {
+        let mut build = cargo();
+        build.args(["build", "--offline", "--package", "app", "--target-dir"]);
+        build.arg(self.target_dir()).args(flags).current_dir(self.root());
         succeed(build);
     }
 
@@ -87,7 +118,7 @@ impl Project {
     }
 
     pub fn root(&self) -> &Path {
-        self.root.path()
+        &self.root
     }
 
     pub fn write(&self, file: &str, text: &str) {
@@ -141,7 +172,7 @@ const HOST: &str = r#"use hotswap_engine::{ConsoleSocket, Engine};
 fn main() {
     let engine = Engine::builder("plugins").console(ConsoleSocket::from_env()).build();
     let engine = engine.expect("make an engine");
-    for name in ["CARGO_PKG_VERSION", "CARGO_MANIFEST_DIR", "GREETING", "RUNNER"] {
+    for name in ["CARGO_PKG_VERSION", "CARGO_MANIFEST_DIR", "GREETING", "RUNNER", "RUSTUP_TOOLCHAIN"] {
         println!("{name}={}", std::env::var(name).unwrap_or_default());
     }
     println!("directory={}", std::env::current_dir().unwrap().display());
