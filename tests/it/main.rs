@@ -53,5 +53,6 @@ mod tidy;
 mod typed;
 mod unhooked;
 mod vault;
+mod workspaces;
 
 use allocations::Counting;

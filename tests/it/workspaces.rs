@@ -1,0 +1,168 @@
+//! Projects in unusual places: where sources, builds and tools lie is the project's own affair.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Component, Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::support::{Process, Project, repository};
+
+fn event(run: &mut Process, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    run.wait_for_json(name, |value| value["event"] == name && wanted(value))
+}
+
+fn said(run: &mut Process, beginning: &str) -> String {
+    let line = run.wait_for_json(beginning, |value| {
+        value["event"] == "output"
+            && value["text"].as_str().is_some_and(|text| text.starts_with(beginning))
+    });
+    line["text"].as_str().unwrap()[beginning.len()..].to_owned()
+}
+
+fn number(project: &Project) -> Value {
+    project.place().json(&["invoke", "one", "number"])["value"].clone()
+}
+
+/// Saves the plugin `one` with another number, and waits until that serves.
+fn change(run: &mut Process, project: &Project, from: &str, to: &str) {
+    project.edit("one/src/lib.rs", &format!("    {from}\n"), &format!("    {to}\n"));
+    event(run, "reload_finished", |it| {
+        let plugins = it["report"]["plugins"].as_array().unwrap();
+        plugins.iter().any(|it| it["name"] == "one" && it["outcome"] == "ok")
+    });
+    assert_eq!(number(project).to_string(), to);
+}
+
+fn run_to_first_answer(project: &Project, command: Command) -> Process {
+    let mut run = Process::start_reading(command);
+    event(&mut run, "connected", |_| true);
+    said(&mut run, "child=");
+    assert_eq!(number(project), 1);
+    run
+}
+
+/// A path to `target` that is relative to `dir`.
+fn relative(target: &Path, dir: &Path) -> PathBuf {
+    let up = dir.components().filter(|it| matches!(it, Component::Normal(_))).map(|_| "..");
+    up.collect::<PathBuf>().join(target.strip_prefix("/").unwrap())
+}
+
+#[test]
+fn names_with_spaces_and_letters_of_any_language_and_links_to_them() {
+    let project = Project::called("größe 大 (1)", &["one"], &["one"]);
+    project.write("texts/a b ß.txt", "seven");
+    project.edit(
+        "one/src/lib.rs",
+        "    1\n",
+        "    include_str!(\"../../texts/a b ß.txt\").len() as u32 - 4\n",
+    );
+    let link = project.root().with_file_name("link");
+    symlink(project.root(), &link).unwrap();
+    let mut command = project.command("hotswap");
+    command.args(["run", "--json", "./app", "--offline"]).current_dir(&link);
+    let mut run = run_to_first_answer(&project, command);
+    project.write("texts/a b ß.txt", "another text");
+    event(&mut run, "reload_finished", |it| it["report"]["generation"] == 2);
+    assert_eq!(number(&project), 8);
+}
+
+#[test]
+fn a_relative_target_directory_is_that_of_where_the_command_runs() {
+    let project = Project::new(&["one"], &["one"]);
+    let dir = project.root().canonicalize().unwrap().join("deep/er");
+    fs::create_dir_all(&dir).unwrap();
+    let mut command = project.command("hotswap");
+    command.args(["run", "--json", "../../app", "--offline"]).current_dir(&dir);
+    command.env("CARGO_TARGET_DIR", relative(&project.target_dir(), &dir));
+    let mut run = run_to_first_answer(&project, command);
+    change(&mut run, &project, "1", "10");
+    let host = project.place().json(&["status"])["host"].clone();
+    let plugin_dir = Path::new(host["plugin_dir"].as_str().unwrap()).canonicalize().unwrap();
+    assert!(plugin_dir.starts_with(project.target_dir().canonicalize().unwrap()), "{plugin_dir:?}");
+    let targets = ["target", "app/target", "one/target"].map(|name| project.root().join(name));
+    assert!(targets.iter().all(|dir| !dir.exists()), "a directory of its own: {targets:?}");
+}
+
+#[test]
+fn two_checkouts_may_share_a_target_directory() {
+    let first = Project::new(&["one"], &["one"]);
+    let second = first.another(&["one"], &["one"]);
+    second.edit("one/src/lib.rs", "    1\n", "    2\n");
+    let mut run = first.run(&[]);
+    event(&mut run, "connected", |_| true);
+    said(&mut run, "child=");
+    let mut other = second.run(&[]);
+    event(&mut other, "connected", |_| true);
+    said(&mut other, "child=");
+    assert_eq!((number(&first), number(&second)), (1.into(), 2.into()));
+
+    second.edit("one/src/lib.rs", "    2\n", "    20\n");
+    event(&mut other, "reload_finished", |it| it["report"]["generation"] == 2);
+    assert_eq!((number(&first), number(&second)), (1.into(), 20.into()));
+    change(&mut run, &first, "1", "10");
+    assert_eq!(number(&second), 20);
+}
+
+#[test]
+fn a_build_directory_elsewhere_and_a_program_that_requires_features() {
+    let project = Project::new(&["one"], &["one"]);
+    let elsewhere = project.target_dir().with_file_name("project-elsewhere");
+    project.write(
+        ".cargo/config.toml",
+        &format!("[build]\nbuild-dir = {:?}\n", elsewhere.display().to_string()),
+    );
+    let manifest = fs::read_to_string(project.root().join("app/Cargo.toml")).unwrap();
+    let bin = "\n[[bin]]\nname = \"app\"\npath = \"src/main.rs\"\nrequired-features = [\"loud\"]\n";
+    let flags = "cargo-flags = [\"--features\", \"loud\"]\n";
+    project.write("app/Cargo.toml", &format!("{manifest}{flags}{bin}"));
+    project.build_host(&["--features", "loud"]);
+    let mut run = run_to_first_answer(&project, {
+        let mut command = project.command("hotswap");
+        command.args(["run", "--json", "./app", "--offline"]);
+        command
+    });
+    assert_eq!(said(&mut run, "loud="), "true");
+    change(&mut run, &project, "1", "10");
+    project.edit("app/src/main.rs", "no more to read", "nothing to read");
+    event(&mut run, "host_outdated", |_| true);
+}
+
+#[test]
+fn the_toolchain_is_the_one_that_the_project_names() {
+    let project = Project::new(&["one"], &["one"]);
+    let Some(toolchain) = same_toolchain_by_another_name() else { return };
+    let file = format!("[toolchain]\nchannel = {toolchain:?}\n");
+    project.write("app/rust-toolchain.toml", &file);
+    project.write("one/rust-toolchain.toml", &file);
+    let mut command = project.command("hotswap");
+    // As in a shell: whoever runs this test has chosen a toolchain for everything below.
+    command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+    command.args(["run", "--json", "./app", "--offline"]);
+    let mut run = run_to_first_answer(&project, command);
+    let used = said(&mut run, "RUSTUP_TOOLCHAIN=");
+    assert!(used.starts_with(&toolchain), "{used} instead of {toolchain}");
+}
+
+/// The name of an installed toolchain with the same compiler; of several, one that is not the default.
+/// `None` without rustup.
+fn same_toolchain_by_another_name() -> Option<String> {
+    let rustup = |args: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(args).env_remove("RUSTUP_TOOLCHAIN").current_dir(repository());
+        let output = command.output().ok().filter(|output| output.status.success())?;
+        String::from_utf8(output.stdout).ok()
+    };
+    let version = |name: &str| rustup(&["run", name, "rustc", "-vV"]);
+    let ours = rustup(&["show", "active-toolchain"])?;
+    let ours = ours.split_whitespace().next()?.to_owned();
+    let list = rustup(&["toolchain", "list"])?;
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let wanted = version(&ours)?;
+    let others = names.into_iter().filter(|name| *name != ours);
+    let same = others.into_iter().find(|name| version(name).as_ref() == Some(&wanted));
+    Some(same.map_or(ours, str::to_owned))
+}
