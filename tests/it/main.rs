@@ -50,6 +50,7 @@ mod steps;
 mod stress;
 mod terminal;
 mod tidy;
+mod trial;
 mod typed;
 mod unhooked;
 mod vault;

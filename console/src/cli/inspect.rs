@@ -29,6 +29,9 @@ struct Inspection {
     misfit: Option<String>,
     /// Why its image could not be unmapped again; none when it can.
     keep_reason: Option<String>,
+    /// What opening it needs or does besides; told where there is something.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remarks: Vec<String>,
     /// What it declares; told with `--open`.
     #[serde(skip_serializing_if = "Option::is_none")]
     contents: Option<ArtifactContents>,
@@ -80,6 +83,7 @@ fn read(path: &Path) -> Result<(Inspection, Option<WireError>), WireError> {
 
 impl Inspection {
     fn of(path: &Path, size_bytes: usize, facts: Facts) -> Self {
+        let remarks = remarks(&facts);
         let misfit = facts.toolchain.expect_host().err().map(|error| error.to_string());
         Self {
             path: path.to_owned(),
@@ -91,10 +95,32 @@ impl Inspection {
             toolchain: ToolchainLine::of(&facts.toolchain),
             fits: misfit.is_none(),
             misfit,
+            remarks,
             keep_reason: facts.keep_reason,
             contents: None,
         }
     }
+}
+
+/// What opening a file needs or does besides.
+fn remarks(facts: &Facts) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if facts.has_static_tls {
+        remarks.push(
+            "it has thread-locals in the static area, as C code compiled with \
+             `-ftls-model=initial-exec` has them: a process has room for few versions of it, and then \
+             a load fails; compile that code with `-ftls-model=global-dynamic`"
+                .to_owned(),
+        );
+    }
+    if facts.may_harm_by_opening() {
+        remarks.push(
+            "opening it runs constructors of its own or of other libraries: a host opens it in a process \
+             of its own first"
+                .to_owned(),
+        );
+    }
+    remarks
 }
 
 impl ToolchainLine {
@@ -127,6 +153,8 @@ fn in_words(inspection: &Inspection) -> String {
         None => "yes".into(),
         Some(reason) => format!("no: {reason}"),
     };
+    let remark = |remark: &String| format!("note      {remark}\n");
+    let remarks: String = inspection.remarks.iter().map(remark).collect();
     let size = u64::try_from(inspection.size_bytes).unwrap_or(u64::MAX);
     let built_by = format!(
         "{}, {}, panic={}, hotswap-plugin {}",
@@ -135,7 +163,7 @@ fn in_words(inspection: &Inspection) -> String {
     let contents = inspection.contents.as_ref().map(text::contents).unwrap_or_default();
     format!(
         "plugin    {} {}\nbuild     {}\ncommit    {commit}\nsize      {}\n\
-         built by  {built_by}\nfits      {fits}\nunmaps    {unmaps}\n{contents}",
+         built by  {built_by}\nfits      {fits}\nunmaps    {unmaps}\n{remarks}{contents}",
         inspection.name,
         inspection.crate_version,
         inspection.build_id,

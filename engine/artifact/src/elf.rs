@@ -48,6 +48,10 @@ pub struct ElfFacts {
     pub foreign_libraries: Vec<String>,
     /// A symbol that the loader may bind for the whole process, and then keeps the image for.
     pub unique_symbol: Option<String>,
+    /// Whether it has constructors that are not those of every Rust library.
+    pub has_constructors: bool,
+    /// Whether it has thread-locals in the static area.
+    pub has_static_tls: bool,
 }
 
 /// Finds the descriptor and what decides whether the image can be unmapped.
@@ -77,7 +81,8 @@ pub fn read(file: &[u8]) -> Result<ElfFacts, ArtifactError> {
     let hooked = taken.iter().find(|symbol| hooks::NAMES.contains(&symbol.name));
     let mut defined = symbols.iter().filter(|symbol| symbol.st_bind() == elf::STB_GNU_UNIQUE);
     let unique_symbol = defined.find_map(|symbol| symbols.symbol_name(endian, symbol).ok());
-    let (is_no_delete, foreign_libraries) = dynamic(&sections, endian, file)?;
+    let Dynamic { is_no_delete, has_static_tls, foreign: foreign_libraries } =
+        dynamic(&sections, endian, file)?;
     let unnamed = taken.iter().find(|symbol| symbol.is_unnamed && foreign_libraries.is_empty());
     Ok(ElfFacts {
         descriptor,
@@ -87,6 +92,8 @@ pub fn read(file: &[u8]) -> Result<ElfFacts, ArtifactError> {
         unnamed: unnamed.map(|symbol| symbol.name.to_owned()),
         is_no_delete,
         foreign_libraries,
+        has_constructors: has_constructors(&sections, endian, file),
+        has_static_tls,
         unique_symbol: unique_symbol.map(|name| String::from_utf8_lossy(name).into_owned()),
     })
 }
@@ -149,21 +156,74 @@ fn is_of_rust(symbol: &str) -> bool {
     hash.is_some_and(|hash| hash.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
+/// Whether the file has constructors beside those that every Rust library has: the one of `std` that keeps
+/// the arguments, and the one of the C library's start files.
+fn has_constructors(sections: &Sections<'_>, endian: LittleEndian, file: &[u8]) -> bool {
+    const USUAL: [&str; 2] = ["frame_dummy", "ARGV_INIT_ARRAY"];
+    let is_array = |kind| [elf::SHT_INIT_ARRAY, elf::SHT_PREINIT_ARRAY].contains(&kind);
+    let arrays: Vec<Range<u64>> = sections
+        .iter()
+        .filter(|section| is_array(section.sh_type(endian)))
+        .map(|section| {
+            let start = section.sh_addr(endian);
+            start..start.saturating_add(section.sh_size(endian))
+        })
+        .collect();
+    let count: u64 = arrays.iter().map(|array| (array.end - array.start) / 8).sum();
+    // Where the array's entries lead is in the relocations that fill it.
+    let relocations = sections.iter().filter_map(|section| section.rela(endian, file).ok()?);
+    let entries: Vec<u64> = relocations
+        .flat_map(|(relocations, _)| relocations)
+        .filter(|it| arrays.iter().any(|array| array.contains(&it.r_offset.get(endian))))
+        .map(|it| it.r_addend.get(endian).cast_unsigned())
+        .collect();
+    let symbols = sections.symbols(endian, file, elf::SHT_SYMTAB).ok();
+    let names: Vec<&[u8]> = symbols
+        .iter()
+        .flat_map(|symbols| {
+            let at_entry = symbols.iter().filter(|it| entries.contains(&it.st_value.get(endian)));
+            at_entry.filter_map(|symbol| symbols.symbol_name(endian, symbol).ok())
+        })
+        .collect();
+    let is_usual = |name: &&[u8]| {
+        let name = String::from_utf8_lossy(name);
+        USUAL.iter().any(|usual| name.contains(usual))
+    };
+    // Without names, only their number says anything.
+    let usual = match names.is_empty() {
+        true => USUAL.len() as u64,
+        false => names.iter().filter(|name| is_usual(name)).count() as u64,
+    };
+    count > usual
+}
+
+/// What the dynamic section says.
+#[derive(Default)]
+struct Dynamic {
+    is_no_delete: bool,
+    has_static_tls: bool,
+    /// The libraries that may keep pointers into the image.
+    foreign: Vec<String>,
+}
+
 /// Looks in the dynamic section for what would keep the image mapped: a mark, and libraries.
 fn dynamic(
     sections: &Sections<'_>,
     endian: LittleEndian,
     file: &[u8],
-) -> Result<(bool, Vec<String>), ArtifactError> {
+) -> Result<Dynamic, ArtifactError> {
     let Some((entries, link)) = sections.dynamic(endian, file).map_err(not_a_library)? else {
         return Err(ArtifactError::NotALibrary("it has no dynamic section".into()));
     };
     let strings = sections.strings(endian, file, link).map_err(not_a_library)?;
-    let (mut is_no_delete, mut foreign) = (false, Vec::new());
+    let mut found = Dynamic::default();
     for entry in entries {
         let (tag, value) = (entry.tag32(endian).unwrap_or(0), entry.d_val(endian));
         if tag == elf::DT_FLAGS_1 && value & u64::from(elf::DF_1_NODELETE) != 0 {
-            is_no_delete = true;
+            found.is_no_delete = true;
+        }
+        if tag == elf::DT_FLAGS && value & u64::from(elf::DF_STATIC_TLS) != 0 {
+            found.has_static_tls = true;
         }
         if NAMES_LIBRARY.contains(&tag) {
             let name = entry.string(endian, strings).map_err(not_a_library)?;
@@ -172,11 +232,11 @@ fn dynamic(
                 return Err(ArtifactError::SharedRuntime { symbol: name.into_owned() });
             }
             if !is_covered(&name) {
-                foreign.push(name.into_owned());
+                found.foreign.push(name.into_owned());
             }
         }
     }
-    Ok((is_no_delete, foreign))
+    Ok(found)
 }
 
 /// Whether what a library keeps of an image is known.

@@ -30,9 +30,20 @@ pub struct Facts {
     pub own_keep_reason: Option<String>,
     /// Where the file has the address of its host.
     pub host: Range<usize>,
+    /// Whether it has constructors beside those that `std` and the C library's start files have.
+    pub has_constructors: bool,
+    /// Whether it has thread-locals in the static area (`-ftls-model=initial-exec`), of which a process has
+    /// little: at some load there is none left.
+    pub has_static_tls: bool,
 }
 
 impl Facts {
+    /// Whether opening the file runs code that inspection knows nothing of, and so could end the process: its
+    /// own constructors, and those of other libraries.
+    pub fn may_harm_by_opening(&self) -> bool {
+        self.has_constructors || self.has_static_tls || !self.foreign_libraries.is_empty()
+    }
+
     /// Why the image cannot be unmapped again in a host that vouches for some libraries.
     ///
     /// That a library is loaded already says nothing: it may still have a thread, a callback or a key
@@ -117,6 +128,8 @@ pub fn inspect(file: &[u8]) -> Result<Facts, ArtifactError> {
         unique_symbol: elf.unique_symbol,
         own_keep_reason,
         host,
+        has_constructors: elf.has_constructors,
+        has_static_tls: elf.has_static_tls,
         ..claims_of(&descriptor)?
     })
 }
@@ -145,6 +158,8 @@ fn claims_of(descriptor: &Descriptor) -> Result<Facts, ArtifactError> {
         unique_symbol: None,
         own_keep_reason: Some("the file is broken".into()),
         host: 0..0,
+        has_constructors: false,
+        has_static_tls: false,
     })
 }
 

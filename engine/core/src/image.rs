@@ -8,6 +8,7 @@ mod mapping;
 mod named;
 mod outside;
 pub(crate) mod step_thread;
+mod trial;
 
 pub(crate) use host_table::{HostServices, ThreadServices};
 pub(crate) use named::{Copied, Named};
@@ -38,6 +39,7 @@ use crate::{EngineError, LoadCause, Step, artifact::BuildId};
 use host_table::host_table;
 use mapping::mapping;
 use step_thread::StepThread;
+use trial::Trial;
 
 /// A mapped image, attached to this host.
 ///
@@ -81,13 +83,18 @@ impl Image {
         let host = NonNull::from(Box::leak(Box::new(host_table(owner))));
         let outside = owner.outside().clone();
         outside.set_file(named.copy.path());
-        let (library, copy) = match open_with_host(&named, host, steps) {
+        let (library, copy) = match open_with_host(&named, host, owner, steps) {
             Ok(opened) => opened,
             Err(NotOpened::Refused(why)) => {
                 // SAFETY: the pointer came from a box. The loader runs constructors last of all, and
                 // so has run nothing that could have kept it.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
                 return refuse(why, LoadCause::Loader);
+            }
+            Err(NotOpened::DidNotPass(why, cause)) => {
+                // SAFETY: as above: the trial was in another process.
+                drop(unsafe { Box::from_raw(host.as_ptr()) });
+                return refuse(why, cause);
             }
             Err(NotOpened::RunsOn(why)) => {
                 std::mem::forget((named, owner.clone()));
@@ -279,15 +286,18 @@ impl Image {
 enum NotOpened {
     /// The loader did not take it.
     Refused(String),
+    /// It was tried in a process of its own, which did not end well; the file was not opened here.
+    DidNotPass(String, LoadCause),
     /// A constructor of it has not returned, and may yet.
     RunsOn(String),
 }
 
 /// Opens a copy that has its host's address in it, so that constructors have a host too; returns the
 /// copy as well, to be written to.
-fn open_with_host(
+fn open_with_host<H: HostServices>(
     named: &Named,
     host: NonNull<HostTable>,
+    owner: &Arc<H>,
     steps: &StepThread,
 ) -> Result<(Library, File), NotOpened> {
     let path = named.copy.path();
@@ -296,8 +306,13 @@ fn open_with_host(
     let copy = written.map_err(|error| {
         NotOpened::Refused(format!("cannot write to its copy {}: {error}", path.display()))
     })?;
-    let path = path.to_owned();
+    if named.facts.may_harm_by_opening() {
+        expect_harmless(path, steps)?;
+    }
+    let (path, owner) = (path.to_owned(), owner.clone());
     let opened = steps.run_bare(move || {
+        // If it ends the process all the same, consoles see what did.
+        let _noted = owner.note_opening();
         // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
         // code with this toolchain, and the copy is ours alone. Its constructors find their host
         // in it.
@@ -311,6 +326,28 @@ fn open_with_host(
              nothing else until it has",
             steps.timeout().as_secs_f64()
         ))),
+    }
+}
+
+/// Opens a file in a process of its own first.
+fn expect_harmless(path: &Path, steps: &StepThread) -> Result<(), NotOpened> {
+    const TRIED: &str =
+        "it was opened in a process of its own first, to see whether that does harm";
+    match trial::open(path, steps.timeout()) {
+        Trial::Harmless => Ok(()),
+        Trial::Ended(how) => {
+            let why = format!(
+                "{TRIED}; the process {how}: a constructor of the plugin, or a library that it needs, \
+                 crashes"
+            );
+            Err(NotOpened::DidNotPass(why, LoadCause::Loader))
+        }
+        Trial::RunsOn => {
+            let after = steps.timeout();
+            let why =
+                format!("{TRIED}; a constructor did not return within {} s", after.as_secs_f64());
+            Err(NotOpened::DidNotPass(why, LoadCause::TimedOut { after }))
+        }
     }
 }
 

@@ -133,13 +133,16 @@ pub(crate) struct TypedTarget {
 }
 
 /// What may run of a version besides its functions, in the order in which calls note it.
-const BESIDES: [Activity; 11] = [
+const BESIDES: [Activity; 14] = [
     Activity::FoundByHand,
+    Activity::Open,
     Activity::Create,
     Activity::Reloadable,
     Activity::Export,
     Activity::Import,
     Activity::OnLoad,
+    Activity::HandOver,
+    Activity::TakeBack,
     Activity::OnInit,
     Activity::Publish,
     Activity::OnFree,

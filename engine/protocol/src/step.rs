@@ -97,6 +97,8 @@ impl fmt::Display for Step {
 pub enum Activity {
     /// A function that the plugin does not declare, and finds by its name alone.
     FoundByHand,
+    /// Opening the image, which runs its constructors.
+    Open,
     /// Making the plugin's instance.
     Create,
     /// The plugin's `reloadable`.
@@ -131,6 +133,7 @@ impl Activity {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FoundByHand => "a function found by hand",
+            Self::Open => "open",
             Self::Create => "create",
             Self::Reloadable => "reloadable",
             Self::Export => "export",

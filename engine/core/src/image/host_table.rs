@@ -18,7 +18,7 @@ use hotswap_plugin::{
 };
 
 use super::{Outside, heap::HeapUse};
-use crate::slots;
+use crate::slots::{self, Entered};
 
 /// What an image may ask for that concerns threads; see [`HostServices`].
 pub(crate) trait ThreadServices {
@@ -57,6 +57,9 @@ pub(crate) trait HostServices: ThreadServices + Send + Sync + Sized + 'static {
 
     /// Where its memory is counted, if it is.
     fn heap(&self) -> Option<&'static HeapUse>;
+
+    /// Notes for consoles, until dropped, that the image is being opened.
+    fn note_opening(&self) -> Option<Entered>;
 
     /// Starts a task on the host's runtime.
     fn spawn(self: &Arc<Self>, name: &str, task: RawFuture) -> Result<()>;

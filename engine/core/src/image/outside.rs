@@ -455,7 +455,7 @@ impl Signals {
 }
 
 /// `SIGWINCH`, or by number where there is no name.
-fn signal_name(signal: usize) -> String {
+pub(super) fn signal_name(signal: usize) -> String {
     const NAMES: [&str; 31] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
         "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",

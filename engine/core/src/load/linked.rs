@@ -29,6 +29,8 @@ impl Linked {
             unique_symbol: None,
             own_keep_reason: Some("it is linked into this program".into()),
             host: 0..0,
+            has_constructors: false,
+            has_static_tls: false,
         };
         Self { plugin, facts }
     }

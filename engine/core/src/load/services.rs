@@ -3,10 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use hotswap_plugin::{__private::RawFuture, Result, abi::LogEvent};
+use hotswap_protocol::Activity;
 
 use crate::{
     image::{HostServices, Outside, heap::HeapUse},
     log,
+    slots::Entered,
     version::{Version, tasks},
 };
 
@@ -17,6 +19,10 @@ impl HostServices for Version {
 
     fn heap(&self) -> Option<&'static HeapUse> {
         self.heap
+    }
+
+    fn note_opening(&self) -> Option<Entered> {
+        self.note(Activity::Open)
     }
 
     fn spawn(self: &Arc<Self>, name: &str, task: RawFuture) -> Result<()> {

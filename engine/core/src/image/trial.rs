@@ -1,0 +1,109 @@
+//! Opens a file first in a process of its own, which may end by it.
+//!
+//! A constructor that crashes, a library that aborts, or one that never returns would take the host with it,
+//! or its loader's lock. The process is a fork of the host, since the file needs the host around it; it runs
+//! nothing but the loader.
+
+use std::{
+    ffi::{CString, c_int},
+    fs::File,
+    io::{self, Read as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+    time::Duration,
+};
+
+/// What came of a trial.
+pub(super) enum Trial {
+    /// The file was opened, or refused by the loader, which then says why; or the system has no process
+    /// to try it in.
+    Harmless,
+    /// The process ended; how.
+    Ended(String),
+    /// The process did not come back in time.
+    RunsOn,
+}
+
+/// Tries to open a file.
+pub(super) fn open(path: &Path, patience: Duration) -> Trial {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Trial::Harmless };
+    let Ok((reader, writer)) = pipe() else { return Trial::Harmless };
+    // SAFETY: the child calls only what may be called in the child of a process with several threads, and
+    // the loader, whose lock and allocator the system makes fit for that.
+    match unsafe { libc::fork() } {
+        -1 => Trial::Harmless,
+        // SAFETY: this is the child.
+        0 => unsafe { try_and_exit(&path, writer.as_raw_fd()) },
+        child => {
+            drop(writer);
+            watch(child, reader, patience)
+        }
+    }
+}
+
+/// What the child does.
+///
+/// # Safety
+/// The process is a child that nobody else uses.
+unsafe fn try_and_exit(path: &CString, writer: c_int) -> ! {
+    const CRASHES: [c_int; 5] =
+        [libc::SIGABRT, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV];
+    // SAFETY: the pointers are to locals, and the path ends with a zero.
+    unsafe {
+        // What the host does when it crashes is not to be done here.
+        for signal in CRASHES {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        libc::write(writer, (&raw const path).cast(), 1);
+        libc::_exit(0);
+    }
+}
+
+/// Waits for the child.
+fn watch(child: libc::pid_t, reader: OwnedFd, patience: Duration) -> Trial {
+    let mut poll = libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let patience_ms = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: the pointer is to one such record.
+    let is_in_time = unsafe { libc::poll(&raw mut poll, 1, patience_ms) } != 0;
+    if !is_in_time {
+        // SAFETY: the child was not waited for, so the number is its own.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+    }
+    let has_opened = is_in_time && File::from(reader).read(&mut [0]).is_ok_and(|read| read == 1);
+    let mut status = 0;
+    // SAFETY: the pointer is to a local.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    match (has_opened, is_in_time) {
+        (true, _) => Trial::Harmless,
+        (false, false) => Trial::RunsOn,
+        (false, true) => Trial::Ended(how_ended(status, waited == child)),
+    }
+}
+
+fn how_ended(status: c_int, is_known: bool) -> String {
+    if is_known && libc::WIFSIGNALED(status) {
+        let signal = usize::try_from(libc::WTERMSIG(status)).unwrap_or(0);
+        format!("ended with {}", super::outside::signal_name(signal))
+    } else if is_known && libc::WIFEXITED(status) {
+        format!("exited with status {}", libc::WEXITSTATUS(status))
+    } else {
+        "ended".to_owned()
+    }
+}
+
+/// The ends to read from and to write to.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: the pointer is to two numbers.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the system has just made them, and nobody else has them.
+    Ok(ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) }).into())
+}

@@ -1,0 +1,93 @@
+//! What could do harm by being opened is opened first in a process of its own.
+
+use std::{
+    env,
+    fs::File,
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_engine::{ConsoleSocket, args, artifact, protocol::in_flight::calls_in_flight};
+
+use crate::support::{Host, PATIENCE, PluginDir, artifact as built, in_own_process};
+
+fn set(way: &str) {
+    // SAFETY: the process is a test's own; plugins read through the engine's lock.
+    unsafe { env::set_var("HOTSWAP_TEST_CONSTRUCTOR", way) };
+}
+
+#[test]
+fn what_could_do_harm_is_known_before() {
+    let facts = |plugin: &str| artifact::inspect(&built(plugin)).unwrap();
+    assert!(!facts("echo").may_harm_by_opening());
+    assert!(!facts("statics").may_harm_by_opening());
+    assert!(facts("crashes-on-open").may_harm_by_opening());
+    assert!(facts("constructs").has_constructors);
+}
+
+#[test]
+fn a_constructor_that_crashes_leaves_the_host_as_it_is() {
+    let end = in_own_process(|| {
+        let plugins = PluginDir::of(&["crashes-on-open", "echo"]);
+        let host = Host::new(plugins, |builder| builder.step_timeout(Duration::from_millis(1500)));
+        host.reload();
+        let answer = || {
+            let answer = host.engine.invoke::<u32>("crashes-on-open", "answer", args![]);
+            assert_eq!(answer.unwrap(), 42);
+        };
+        answer();
+        for (version, way) in (2..).zip(["abort", "exit", "hang"]) {
+            set(way);
+            host.plugins.install("crashes-on-open", version);
+            println!("{}", host.refused_reload());
+            answer();
+            // The loader is free.
+            host.plugins.install("crashes-on-open", 1);
+            host.plugins.install("echo", version);
+            host.reload();
+        }
+        set("");
+        host.plugins.install("crashes-on-open", 9);
+        host.reload();
+        answer();
+        println!("done");
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+    for how in [
+        "the process ended with SIGABRT: a",
+        "exited with status 3: a",
+        "did not return within 1.5 s",
+    ] {
+        assert!(end.output.contains(how), "{how}: {}", end.output);
+    }
+}
+
+/// What a console reads when a host has died of a constructor all the same: here it does not return, in the
+/// host alone.
+#[test]
+fn what_is_being_opened_is_named() {
+    let end = in_own_process(|| {
+        let plugins = PluginDir::of(&["crashes-on-open"]);
+        let console = Some(ConsoleSocket::at(plugins.path().join("socket")));
+        let host = Host::new(plugins, |builder| builder.console(console));
+        let calls = File::open(host.engine.snapshot().host.calls_file.unwrap()).unwrap();
+        set(&std::process::id().to_string());
+        let engine = host.engine.clone();
+        thread::spawn(move || engine.reload());
+        let deadline = Instant::now() + PATIENCE;
+        let expected = ("crashes-on-open", Some("open"));
+        let is_seen = || {
+            let running = calls_in_flight(&calls).unwrap();
+            running.iter().any(|call| (call.plugin.as_str(), call.function.as_deref()) == expected)
+        };
+        while !is_seen() {
+            assert!(Instant::now() < deadline, "{:?}", calls_in_flight(&calls));
+            thread::yield_now();
+        }
+        println!("done");
+        // The loader's lock is held for good, which the end of a program takes.
+        // SAFETY: nothing is to be done at the end.
+        unsafe { libc::_exit(0) };
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+}
