@@ -69,7 +69,7 @@ fn writes_beside_a_host() {
     let connection = Connection::open(path).unwrap();
     connection.busy_timeout(Duration::from_secs(30)).unwrap();
     let mut written = 0;
-    for _ in std::io::stdin().bytes() {
+    for _ in std::io::stdin().lock().bytes() {
         for _ in 0..5 {
             connection.execute("INSERT INTO rows VALUES ('other', ?1)", [written]).unwrap();
             written += 1;
