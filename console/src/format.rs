@@ -2,7 +2,7 @@
 
 mod columns;
 
-use hotswap_protocol::{Holder, Latencies, LogRecord, ValueChange};
+use hotswap_protocol::{FirstFailure, Holder, Latencies, LogRecord, ValueChange};
 use time::OffsetDateTime;
 
 pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, width, wrap, wrap_words};
@@ -206,6 +206,15 @@ pub fn disagreement(plugin: &str, missed: &[String]) -> String {
     format!(
         "cargo makes other code of {plugin} than the build without it{missed}: cargo's is taken"
     )
+}
+
+/// How often something failed, and how first: `2 errors, 1 panic; first at 12:03:01 UTC: out of stock`.
+pub fn failures(errors: u64, panics: u64, first: &FirstFailure) -> String {
+    let counts = [(errors, "error", "errors"), (panics, "panic", "panics")];
+    let counts = counts.into_iter().filter(|(count, ..)| *count > 0);
+    let counts: Vec<_> = counts.map(|(count, one, several)| counted(count, one, several)).collect();
+    let (counts, at) = (counts.join(", "), clock(first.at_ms));
+    format!("{counts}; first at {at} UTC: {}", first.message)
 }
 
 #[cfg(test)]

@@ -100,6 +100,45 @@ fn a_panic_ends_in_the_plugin_and_is_told() {
 }
 
 #[test]
+fn errors_and_panics_are_counted_by_function_and_version_however_it_is_called() {
+    let host = Host::with(&["echo", "nests"]);
+    let counted = |plugin: &str, function: &str| {
+        let snapshot = host.engine.snapshot();
+        let plugin = snapshot.plugins.into_iter().find(|it| it.name == plugin).unwrap();
+        let function = plugin.functions.into_iter().find(|it| it.name == function).unwrap();
+        (function.calls, function.errors, function.panics)
+    };
+    let echo = host.engine.plugin("echo").unwrap();
+    echo.invoke::<()>("fail", args![]).unwrap_err();
+    host.engine.func::<fn() -> ()>("echo", "fail").unwrap().call().unwrap_err();
+    echo.invoke::<()>("explode", args!["boom"]).unwrap_err();
+    host.engine
+        .func::<fn(String) -> ()>("echo", "explode")
+        .unwrap()
+        .call("boom".into())
+        .unwrap_err();
+    // A call that was wrong is no failure of the function.
+    echo.invoke::<i32>("add", args!["two", 5]).unwrap_err();
+    assert_eq!(counted("echo", "fail"), (2, 2, 0));
+    assert_eq!(counted("echo", "explode"), (2, 0, 2));
+    assert_eq!(counted("echo", "add").1, 0);
+    let nests = host.engine.plugin("nests").unwrap();
+    nests.invoke::<u32>("call_nobody_later", args![]).unwrap_err();
+    host.engine.live_funcs::<fn() -> u32>().call("live_failure", ()).unwrap_err();
+    assert_eq!(counted("nests", "call_nobody_later").1, 1);
+    assert_eq!(counted("nests", "live_failure").1, 1);
+
+    let version = host.info("echo", 1).unwrap();
+    assert_eq!((version.errors, version.panics), (2, 2));
+    let first = version.first_failure.unwrap();
+    assert_eq!((first.function.as_str(), first.message.as_str()), ("fail", "reading the answer"));
+    host.plugins.install("echo", 2);
+    host.reload();
+    assert_eq!(counted("echo", "fail"), (0, 0, 0));
+    assert_eq!(host.info("echo", 1).unwrap().errors, 2);
+}
+
+#[test]
 fn a_panic_in_a_thread_of_a_plugin_ends_that_thread_alone() {
     let host = Host::with(&["threads"]);
     let threads = host.engine.plugin("threads").unwrap();

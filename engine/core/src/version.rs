@@ -11,6 +11,7 @@ pub(crate) mod turnstile;
 // What it says of itself, and what is counted of it.
 pub(crate) mod counts;
 pub(crate) mod declared;
+pub(crate) mod failures;
 pub(crate) mod list;
 pub(crate) mod registration;
 
@@ -52,6 +53,7 @@ use crate::{
 };
 use counts::CallCounts;
 use declared::Declared;
+use failures::Failures;
 use holders::{SeenCalls, texts};
 use lease::LeaseCounts;
 use life::{End, Life, Stage};
@@ -71,6 +73,8 @@ pub(crate) struct Version {
     loaded_at_ms: u64,
     image: UnsafeCell<Option<Image>>,
     leases: LeaseCounts,
+    /// How often its functions failed.
+    pub failures: Failures,
     /// What it has on the heap, where that is counted.
     pub heap: Option<&'static HeapUse>,
     pub seen_calls: SeenCalls,
@@ -170,6 +174,7 @@ impl Version {
             loaded_at_ms: clock::now_ms(),
             image: UnsafeCell::new(None),
             leases: LeaseCounts::default(),
+            failures: Failures::default(),
             heap,
             seen_calls: SeenCalls::default(),
             threads: VersionThreads::default(),
@@ -545,11 +550,17 @@ impl Version {
     pub fn function_infos(&self) -> Vec<FunctionInfo> {
         let Some(Declared { functions, .. }) = self.declared.get() else { return Vec::new() };
         let counts = &functions.counts;
-        let info = |(place, function): (usize, &_)| FunctionInfo {
-            calls: counts.calls(place),
-            latency_us_p50: counts.quantile(place, 0.5).map(micros),
-            latency_us_p99: counts.quantile(place, 0.99).map(micros),
-            ..function_info(function)
+        let info = |(place, function): (usize, &FunctionDescription)| {
+            let failed = self.failures.of(&function.name);
+            FunctionInfo {
+                calls: counts.calls(place),
+                errors: failed.errors,
+                panics: failed.panics,
+                first_failure: failed.first,
+                latency_us_p50: counts.quantile(place, 0.5).map(micros),
+                latency_us_p99: counts.quantile(place, 0.99).map(micros),
+                ..function_info(function)
+            }
         };
         functions.described.iter().enumerate().map(info).collect()
     }
@@ -604,6 +615,7 @@ impl Version {
                 remark = "nothing uses it".into();
             }
         }
+        let failed = self.failures.total();
         VersionInfo {
             version: self.ordinal,
             state,
@@ -618,6 +630,9 @@ impl Version {
             heap_bytes: self.heap.map(|heap| heap.bytes() as u64),
             descriptors: self.outside.descriptors(),
             calls: self.counts().map_or(0, CallCounts::total),
+            errors: failed.errors,
+            panics: failed.panics,
+            first_failure: failed.first,
             holders: texts(&held_by),
             held_by,
         }
@@ -699,6 +714,9 @@ pub(crate) fn function_info(function: &FunctionDescription) -> FunctionInfo {
         is_live: function.is_live,
         is_async: function.is_async,
         calls: 0,
+        errors: 0,
+        panics: 0,
+        first_failure: None,
         latency_us_p50: None,
         latency_us_p99: None,
     }

@@ -85,9 +85,9 @@ pub use owner::Owner;
 pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use runtime_dir::{RuntimeDir, remove_dead_socket};
 pub use snapshot::{
-    Cut, DataBagEntry, ExtensionSlot, FreeResult, FunctionInfo, HostInfo, LiveFunctionInfo,
-    LiveSnapshot, LiveTypeInfo, MAX_LISTED, OpenDescriptor, ParamInfo, PluginInfo, Snapshot,
-    Source, VaultSnapshot, VersionInfo, VersionState,
+    Cut, DataBagEntry, ExtensionSlot, FirstFailure, FreeResult, FunctionInfo, HostInfo,
+    LiveFunctionInfo, LiveSnapshot, LiveTypeInfo, MAX_LISTED, OpenDescriptor, ParamInfo,
+    PluginInfo, Snapshot, Source, VaultSnapshot, VersionInfo, VersionState,
 };
 pub use socket::SocketPath;
 pub use step::{Activity, Step};
