@@ -350,12 +350,34 @@ impl CargoConfig {
                 self.path.display()
             )));
         }
+        self.expect_no_member()?;
         let env = config.entry("env").or_insert_with(|| Item::Table(Table::new()));
         let env = env.as_table_like_mut().ok_or_else(|| {
             BuildError::setup(format!("`env` in {} is no table", self.path.display()))
         })?;
         env.insert(LIVE_PREFIX, value(prefix));
         write(&self.path, &config.to_string())
+    }
+
+    /// Refuses to make a directory that cargo would take for a member of the workspace without a manifest.
+    fn expect_no_member(&self) -> Result<(), BuildError> {
+        let dir = self.path.parent().unwrap_or(&self.path);
+        let manifest = dir.with_file_name("Cargo.toml");
+        let Ok(text) = fs::read_to_string(&manifest) else { return Ok(()) };
+        let Ok(text) = text.parse::<DocumentMut>() else { return Ok(()) };
+        let names = |list: &str, wanted: &[&str]| {
+            let list = text.get("workspace").and_then(|it| it.get(list)).and_then(Item::as_array);
+            let mut names = list.into_iter().flatten().filter_map(|name| name.as_str());
+            names.any(|name| wanted.contains(&name))
+        };
+        if dir.exists() || !names("members", &["*", "./*"]) || names("exclude", &[".cargo"]) {
+            return Ok(());
+        }
+        Err(BuildError::setup(format!(
+            "{} takes each directory for a member, and so {} too: add \".cargo\" to its `exclude` first",
+            manifest.display(),
+            dir.display()
+        )))
     }
 
     /// Removes the prefix, if it is this one, and the file if nothing else is in it.

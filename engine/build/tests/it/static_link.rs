@@ -84,6 +84,10 @@ fn a_live_prefix_is_written_where_cargo_finds_it() {
     let out = workspace.path("host/static-plugins");
     let config = workspace.path(".cargo/config.toml");
     let (world, dog) = (workspace.path("world"), workspace.path("big-dog"));
+    // Each directory is a member of this workspace, that of cargo's configuration too.
+    let error = link_statically_with(&world, &out, Some("job_")).unwrap_err().to_string();
+    assert!(error.contains("add \".cargo\" to its `exclude` first"), "{error}");
+    assert!(!workspace.path(".cargo").exists());
     let manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"world\", \"big-dog\"]\n";
     workspace.write("Cargo.toml", manifest);
     workspace.write(".cargo/config.toml", "[alias]\nb = \"build\" # short\n");
