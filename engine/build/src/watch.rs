@@ -122,7 +122,8 @@ impl Watcher {
     ) -> Result<Self, BuildError> {
         let inbox = Arc::new(Inbox::default());
         let events = Arc::clone(&inbox);
-        let pause = Config::default().with_poll_interval(every);
+        // By times alone, of which whole seconds are compared, a second save would go unnoticed.
+        let pause = Config::default().with_poll_interval(every).with_compare_contents(true);
         let watcher = PollWatcher::new(move |event| events.deliver(event), pause);
         let watcher = Box::new(watcher.map_err(not_watchable)?);
         Self::with(watcher, inbox, plugins, quiet, on_change)
