@@ -136,8 +136,7 @@ fn the_toolchain_is_the_one_that_the_project_names() {
     let project = Project::new(&["one"], &["one"]);
     let Some(toolchain) = same_toolchain_by_another_name() else { return };
     let file = format!("[toolchain]\nchannel = {toolchain:?}\n");
-    project.write("app/rust-toolchain.toml", &file);
-    project.write("one/rust-toolchain.toml", &file);
+    project.write("rust-toolchain.toml", &file);
     let mut command = project.command("hotswap");
     // As in a shell: whoever runs this test has chosen a toolchain for everything below.
     command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
