@@ -331,7 +331,10 @@ fn a_load_whose_constructor_never_returns_is_refused_and_calls_go_on() {
         for _ in 0..2 {
             let refused = host.refused_reload();
             let expected = "; a constructor did not return within 0.5 s";
-            assert!(refused.starts_with("acts: open: ") && refused.ends_with(expected), "{refused}");
+            assert!(
+                refused.starts_with("acts: open: ") && refused.ends_with(expected),
+                "{refused}"
+            );
             assert_eq!(host.engine.invoke::<i32>("echo", "add", args![1, 2]).unwrap(), 3);
         }
         came_to_its_end();

@@ -27,16 +27,26 @@ pub(super) enum Trial {
     RunsOn,
 }
 
-/// Tries to open a file.
+/// Tries to open a file, for at most so long.
+///
+/// A lock that another thread of the host holds at the moment of the fork is held for ever in the child. So a
+/// child that does not come back is no proof, and there is a second one.
 pub(super) fn open(path: &Path, patience: Duration) -> Trial {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Trial::Harmless };
+    match open_once(&path, patience / 2) {
+        Trial::RunsOn => open_once(&path, patience / 2),
+        answer => answer,
+    }
+}
+
+fn open_once(path: &CString, patience: Duration) -> Trial {
     let Ok((reader, writer)) = pipe() else { return Trial::Harmless };
     // SAFETY: the child calls only what may be called in the child of a process with several threads, and
     // the loader, whose lock and allocator the system makes fit for that.
     match unsafe { libc::fork() } {
         -1 => Trial::Harmless,
         // SAFETY: this is the child.
-        0 => unsafe { try_and_exit(&path, writer.as_raw_fd()) },
+        0 => unsafe { try_and_exit(path, writer.as_raw_fd()) },
         child => {
             drop(writer);
             watch(child, reader, patience)
