@@ -340,7 +340,7 @@ fn the_readme_works_word_for_word() {
     project.build_once("world");
 
     let mut command = project.command("hotswap");
-    command.args(["run", "--json", "--offline"]);
+    command.args(["run", "--json", ".", "--offline"]);
     let mut run = Process::start_reading(command);
     event(&mut run, "connected", |_| true);
     run.type_line("Ada");
