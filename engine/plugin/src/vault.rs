@@ -1,6 +1,7 @@
 //! The Vault as plugins and hosts use it: a handle whose functions the engine implements.
 
 mod for_tests;
+pub(crate) mod table;
 
 use std::{marker::PhantomData, ptr::NonNull};
 

@@ -41,7 +41,7 @@ pub enum Overlay {
     /// What a reload would change.
     Preview(PreviewCard),
     /// What a plugin can be rolled back to.
-    Rollback(Rollback),
+    Rollback(Box<Rollback>),
     /// The host's process ended by itself.
     HostEnded(CrashCard),
 }

@@ -164,7 +164,7 @@ pub(super) fn choose_rollback(state: &mut State) -> Vec<Effect> {
     };
     let list = Order::ListBuilds(plugin.name.clone());
     let rollback = Rollback::beginning_at(plugin, version);
-    state.overlay = Some(Overlay::Rollback(rollback));
+    state.overlay = Some(Overlay::Rollback(Box::new(rollback)));
     vec![Effect::Order(list)]
 }
 

@@ -6,19 +6,24 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use super::{Carried, Vault, raw::CarryTable, raw::RawValue, raw::ValueCallback, to_result};
+use super::{
+    Carried, Vault,
+    raw::{CarryTable, RawValue, ValueCallback},
+    table::VaultServices,
+    to_result,
+};
 use crate::{
     BoundObject, Data, Error, InterfaceShape, Result, TypeSchema, Value,
-    abi::{Answer, VaultContext, VaultTable},
-    image::catch,
     interface::raw::{Lease, RawObject},
 };
 
+/// Live functions belong to a generation of an engine's.
+const NOTHING_LIVE: &str = "a Vault for tests has no live functions and types: to call them, load the plugin \
+                            with `hotswap_engine::Engine::builder_static`";
+
 /// Makes a Vault of its own.
 pub(super) fn vault() -> Vault {
-    let contents = Arc::new(Contents::default());
-    // SAFETY: the context is an owned reference to contents, which is what the table expects.
-    unsafe { Vault::from_raw(Arc::into_raw(contents).cast(), &TABLE) }
+    Vault::over(Arc::new(Contents::default()))
 }
 
 #[derive(Default)]
@@ -128,7 +133,9 @@ impl Contents {
     fn expect_unused(&self, key: &str) -> Result<()> {
         self.entry(key).map_or(Ok(()), |entry| Use::of(&entry, key).map(drop))
     }
+}
 
+impl VaultServices for Contents {
     fn set(&self, key: &str, value: RawValue, replace: bool) -> Result<bool> {
         let entry = Arc::new(Entry { value, lock: RwLock::new(()) });
         self.expect_unused(key)?;
@@ -164,7 +171,7 @@ impl Contents {
     }
 
     /// No version came before, so a value that is there was set by the test.
-    fn carry(&self, key: &str, table: &CarryTable) -> Result<Carried> {
+    fn carry(&self, key: &str, table: &'static CarryTable) -> Result<Carried> {
         let Some(entry) = self.entry(key) else { return Ok(Carried::New) };
         let expected = to_result((table.value.schema)())?;
         entry.expect(key, expected.fingerprint(), &expected)?;
@@ -199,12 +206,12 @@ impl Contents {
         Ok(())
     }
 
-    fn unregister(&self, interface: &str, name: &str) -> bool {
+    fn unregister(&self, interface: &str, name: &str) -> Result<bool> {
         let mut objects = self.objects();
         let is_it = |it: &Arc<Object>| it.name == name && it.shape.name == interface;
         let removed = objects.iter().position(is_it).map(|place| objects.remove(place));
         drop(objects);
-        removed.is_some()
+        Ok(removed.is_some())
     }
 
     fn find(&self, shape: &InterfaceShape, name: &str) -> Result<Option<BoundObject>> {
@@ -228,6 +235,18 @@ impl Contents {
         names.sort();
         names
     }
+
+    fn keys(&self) -> Vec<String> {
+        self.values().keys().cloned().collect()
+    }
+
+    fn live_call(&self, _: &str, _: &[Value]) -> Result<Value> {
+        Err(Error::msg(NOTHING_LIVE))
+    }
+
+    fn live_renew(&self, _: &Data) -> Result<Data> {
+        Err(Error::msg(NOTHING_LIVE))
+    }
 }
 
 unsafe extern "C" fn retain_object(object: *const ()) {
@@ -238,128 +257,4 @@ unsafe extern "C" fn retain_object(object: *const ()) {
 unsafe extern "C" fn release_object(object: *const ()) {
     // SAFETY: as above; each lease releases its own reference once.
     unsafe { Arc::decrement_strong_count(object.cast::<Object>()) };
-}
-
-static TABLE: VaultTable = VaultTable {
-    retain,
-    release,
-    bag_set,
-    bag_with,
-    bag_carry,
-    bag_remove,
-    bag_keys,
-    live_call,
-    live_renew,
-    register,
-    unregister,
-    find,
-    names,
-};
-
-unsafe extern "C" fn retain(context: VaultContext) {
-    // SAFETY: a context is a reference that `vault` made.
-    unsafe { Arc::increment_strong_count(context.cast::<Contents>()) };
-}
-
-unsafe extern "C" fn release(context: VaultContext) {
-    // SAFETY: a context is a reference that `vault` made; each handle releases it once.
-    unsafe { Arc::decrement_strong_count(context.cast::<Contents>()) };
-}
-
-/// Runs `f` with the contents.
-///
-/// # Safety
-/// The context is one that `vault` made and that was not released.
-unsafe fn enter<T>(context: VaultContext, f: impl FnOnce(&Contents) -> Result<T>) -> Answer<T> {
-    // SAFETY: the caller's promise.
-    let contents = unsafe { &*context.cast::<Contents>() };
-    catch(|| Answer::from_result(f(contents)))
-}
-
-unsafe extern "C" fn bag_set(
-    context: VaultContext,
-    key: &str,
-    value: RawValue,
-    replace: bool,
-) -> Answer<bool> {
-    // SAFETY: the caller passes its own context; so below.
-    unsafe { enter(context, |contents| contents.set(key, value, replace)) }
-}
-
-unsafe extern "C" fn bag_with(
-    context: VaultContext,
-    key: &str,
-    callback: &mut ValueCallback,
-) -> Answer<bool> {
-    // SAFETY: see `bag_set`.
-    unsafe { enter(context, |contents| contents.with(key, callback)) }
-}
-
-unsafe extern "C" fn bag_carry(
-    context: VaultContext,
-    key: &str,
-    table: &'static CarryTable,
-) -> Answer<Carried> {
-    // SAFETY: see `bag_set`.
-    unsafe { enter(context, |contents| contents.carry(key, table)) }
-}
-
-unsafe extern "C" fn bag_remove(context: VaultContext, key: &str) -> Answer<bool> {
-    // SAFETY: see `bag_set`.
-    unsafe { enter(context, |contents| contents.remove(key)) }
-}
-
-unsafe extern "C" fn bag_keys(context: VaultContext) -> Answer<Vec<String>> {
-    // SAFETY: see `bag_set`.
-    unsafe { enter(context, |contents| Ok(contents.values().keys().cloned().collect())) }
-}
-
-/// Live functions belong to a generation of an engine's.
-const NOTHING_LIVE: &str = "a Vault for tests has no live functions and types: to call them, load the plugin \
-                            with `hotswap_engine::Engine::builder_static`";
-
-unsafe extern "C" fn live_call(
-    _: VaultContext,
-    _: &str,
-    _: *const Value,
-    _: usize,
-) -> Answer<Value> {
-    Answer::Err(Error::msg(NOTHING_LIVE))
-}
-
-unsafe extern "C" fn live_renew(_: VaultContext, _: &Data) -> Answer<Data> {
-    Answer::Err(Error::msg(NOTHING_LIVE))
-}
-
-unsafe extern "C" fn register(
-    context: VaultContext,
-    name: &str,
-    object: RawObject,
-    replace: bool,
-) -> Answer<()> {
-    // SAFETY: see `bag_set`.
-    unsafe { enter(context, |contents| contents.register(name, object, replace)) }
-}
-
-unsafe extern "C" fn unregister(
-    context: VaultContext,
-    interface: &str,
-    name: &str,
-) -> Answer<bool> {
-    // SAFETY: see `bag_set`.
-    unsafe { enter(context, |contents| Ok(contents.unregister(interface, name))) }
-}
-
-unsafe extern "C" fn find(
-    context: VaultContext,
-    shape: &InterfaceShape,
-    name: &str,
-) -> Answer<Option<BoundObject>> {
-    // SAFETY: see `bag_set`.
-    unsafe { enter(context, |contents| contents.find(shape, name)) }
-}
-
-unsafe extern "C" fn names(context: VaultContext, interface: &str) -> Answer<Vec<String>> {
-    // SAFETY: see `bag_set`.
-    unsafe { enter(context, |contents| Ok(contents.names(interface))) }
 }
