@@ -247,3 +247,23 @@ fn the_commands_in_the_headers_run_as_they_are_written() {
         }
     }
 }
+
+#[test]
+fn the_rules_of_the_game_are_replaced_while_it_runs() {
+    const RULES: &str = "sample-host/game/rules/src/lib.rs";
+    let workspace = Workspace::new();
+    let mut short = workspace.game();
+    short.args(["--frames", "3"]);
+    let answer = Process::start(short).finish();
+    assert!(answer.stdout.lines().last().unwrap().starts_with("3 frames: "), "{answer:?}");
+
+    let mut game = Process::start(workspace.game());
+    game.wait_for_text("the rules serve");
+    workspace.edit(RULES, "const GRAVITY: f32 = 1.5;", "const GRAVITY: f32 = 15.0;");
+    game.wait_for_text("rules v2: ok");
+    // A mistake is shown, and the game goes on.
+    workspace.edit(RULES, "const GRAVITY: f32 = 15.0;", "const GRAVITY: f32 = true;");
+    game.wait_for_text("mismatched types");
+    workspace.edit(RULES, "const GRAVITY: f32 = true;", "const GRAVITY: f32 = -0.5;");
+    game.wait_for_text("rules v3: ok");
+}

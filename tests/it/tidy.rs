@@ -107,6 +107,11 @@ const CRATES: &[Crate] = &[
         may_depend_on: &["hotswap-artifact", "hotswap-build", "hotswap-engine", "hotswap-protocol"],
     },
     Crate { directory: "sample-host", may_depend_on: &["hotswap-engine", "sample-api"] },
+    Crate {
+        directory: "sample-host/game",
+        may_depend_on: &["hotswap-build", "hotswap-engine", "sample-api"],
+    },
+    Crate { directory: "sample-host/game/rules", may_depend_on: SAMPLE },
     Crate { directory: "sample-plugins/api", may_depend_on: &["hotswap-plugin"] },
     Crate { directory: "sample-plugins/alpha", may_depend_on: SAMPLE },
     Crate { directory: "sample-plugins/beta", may_depend_on: SAMPLE },

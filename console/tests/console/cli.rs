@@ -255,6 +255,21 @@ async fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[tokio::test]
+async fn all_plugins_of_a_host_are_linked_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-host");
+    let links = directory.path().join("links");
+    let args = ["build", "--static-linking", host.to_str().unwrap(), links.to_str().unwrap()];
+    let linked = output(&directory, &[&args[..], &["--json"]].concat()).await;
+    assert!(linked.status.success(), "{}", stderr(&linked));
+    let plugins = ["alpha", "beta", "cat", "dog", "gamma", "guardian", "world"];
+    assert_eq!(stdout_as_json(&linked)["plugins"], json!(plugins));
+    let removed = output(&directory, &[&args[..], &["--clean", "--json"]].concat()).await;
+    assert_eq!(stdout_as_json(&removed)["plugins"], json!([]));
+    assert!(!links.exists());
+}
+
+#[tokio::test]
 async fn inspect_tells_all_of_an_artifact_that_was_just_built() {
     let directory = tempfile::tempdir().unwrap();
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/world");

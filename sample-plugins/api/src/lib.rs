@@ -1,6 +1,20 @@
-//! The interfaces that the sample host and its plugins share.
+//! The interfaces and types that the sample hosts and their plugins share.
 
-use hotswap_plugin::{Data, interface};
+use hotswap_plugin::{Data, JsonSchema, Shared, interface, schemars};
+use serde::{Deserialize, Serialize};
+
+/// A ball of the game, on a screen that is 1 wide and 1 high.
+#[derive(Debug, Clone, PartialEq, Shared, Serialize, Deserialize, JsonSchema)]
+pub struct Ball {
+    /// From the left edge.
+    pub x: f32,
+    /// From the upper edge.
+    pub y: f32,
+    /// To the right, each second.
+    pub speed_x: f32,
+    /// Downwards, each second.
+    pub speed_y: f32,
+}
 
 /// An animal that lives in the host's yard.
 #[interface]

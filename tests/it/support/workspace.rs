@@ -84,12 +84,20 @@ impl Workspace {
 
     /// One of the sample host's examples, to be run in this workspace's root.
     pub fn example(&self, name: &str) -> Command {
+        self.built(&["--package", "sample-host", "--example", name], &format!("examples/{name}"))
+    }
+
+    /// The game, to be run in this workspace's root.
+    pub fn game(&self) -> Command {
+        self.built(&["--package", "game"], "game")
+    }
+
+    fn built(&self, args: &[&str], program: &str) -> Command {
         let mut build = cargo();
-        build.args(["build", "--package", "sample-host", "--example", name, "--target-dir"]);
-        build.arg(self.target_dir()).current_dir(&self.root);
+        build.arg("build").args(args).arg("--target-dir").arg(self.target_dir());
+        build.current_dir(&self.root);
         succeed(build);
-        let program = self.target_dir().join("debug/examples").join(name);
-        self.command(&program.display().to_string())
+        self.command(&self.target_dir().join("debug").join(program).display().to_string())
     }
 
     /// Removes a file or a directory that an earlier run left in the workspace.
@@ -114,7 +122,12 @@ impl Workspace {
         let mut manifest: toml::Table = manifest.parse().expect("a manifest in TOML");
         let workspace = manifest["workspace"].as_table_mut().expect("a workspace");
         workspace.remove("default-members");
-        workspace["members"] = toml::Value::from(vec!["sample-host", "sample-plugins/*"]);
+        workspace["members"] = toml::Value::from(vec![
+            "sample-host",
+            "sample-host/game",
+            "sample-host/game/rules",
+            "sample-plugins/*",
+        ]);
         let dependencies = workspace["dependencies"].as_table_mut().expect("its dependencies");
         for dependency in dependencies.iter_mut().filter_map(|(_, it)| it.as_table_mut()) {
             if let Some(toml::Value::String(path)) = dependency.get_mut("path")

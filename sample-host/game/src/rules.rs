@@ -1,0 +1,87 @@
+//! The plugin with the rules: built at the start, and again when its sources change.
+
+use std::{
+    path::Path,
+    sync::mpsc::{Receiver, channel},
+};
+
+use color_eyre::eyre::Result;
+use hotswap_build::{
+    BuildError, BuildMessage, BuildOptions, Cancel, HostPackage, Quiet, Watcher, build_plugin,
+};
+use hotswap_engine::{Engine, protocol::ReloadReport};
+
+/// The plugin's package, as the game's manifest names it.
+pub struct Rules {
+    host: HostPackage,
+}
+
+/// What came of each change, in words, as long as the sources are watched.
+pub struct Reloads {
+    texts: Receiver<String>,
+    _watcher: Watcher,
+}
+
+impl Rules {
+    /// Builds the plugin. What the compiler says goes to stderr.
+    pub fn build(game: &Path) -> Result<Self> {
+        let rules = Self { host: HostPackage::open(game)? };
+        rules.build_again(&mut |text| eprintln!("{text}"))?;
+        Ok(rules)
+    }
+
+    /// Where the artifact is.
+    pub fn plugin_dir(&self) -> &Path {
+        &self.host.plugin_dir
+    }
+
+    fn build_again(&self, tell: &mut dyn FnMut(String)) -> Result<(), BuildError> {
+        let mut on_message = |message| match message {
+            BuildMessage::Diagnostic(diagnostic) => tell(diagnostic.rendered),
+            BuildMessage::Output(line) => tell(line),
+            _ => {}
+        };
+        let options = BuildOptions::default();
+        for plugin in &self.host.plugins {
+            let built = build_plugin(plugin, &options, &Cancel::default(), &mut on_message);
+            built?.install(&self.host.plugin_dir)?;
+        }
+        Ok(())
+    }
+
+    /// From now on, builds and reloads the plugin when its sources have changed.
+    pub fn reload_when_changed(self, engine: Engine) -> Result<Reloads> {
+        let (sender, texts) = channel();
+        let plugins = self.host.plugins.clone();
+        let watcher = Watcher::new(&plugins, Quiet::default(), move |_| {
+            let mut first = None;
+            let built = self.build_again(&mut |text| {
+                first.get_or_insert(text);
+            });
+            let text = match built {
+                Ok(()) => engine.reload().map_or_else(|it| it.to_string(), |it| in_words(&it)),
+                // What the compiler said first says more than that it failed.
+                Err(error) => first.unwrap_or_else(|| error.to_string()),
+            };
+            // Nobody listens any more once the game ends.
+            let _ = sender.send(text);
+        })?;
+        Ok(Reloads { texts, _watcher: watcher })
+    }
+}
+
+/// What became of the plugin: `rules v2: ok`.
+fn in_words(report: &ReloadReport) -> String {
+    let plugins = report.plugins.iter().map(|plugin| {
+        let version = plugin.version.map_or_else(String::new, |version| format!(" v{version}"));
+        format!("{}{version}: {}", plugin.name, plugin.outcome)
+    });
+    plugins.collect::<Vec<_>>().join(", ")
+}
+
+impl Reloads {
+    /// What came since this was asked last.
+    pub fn try_iter(&self) -> impl Iterator<Item = String> {
+        self.texts.try_iter()
+    }
+}

@@ -1,0 +1,89 @@
+//! The terminal, or nothing where there is none.
+
+use std::{
+    io::{self, Stdout, Write as _, stdout},
+    time::Duration,
+};
+
+use crossterm::{
+    cursor::{Hide, MoveTo, Show},
+    event::{self, Event, KeyCode, KeyModifiers},
+    execute, queue,
+    style::Print,
+    terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen},
+};
+
+/// The lines below the game: what came of the last reload, and how long frames take.
+const LINES_BELOW: u16 = 2;
+
+/// What the game is drawn on. Dropping it gives the terminal back.
+pub struct Screen {
+    /// `None` where nobody looks: then only what is told is printed.
+    terminal: Option<Stdout>,
+    told: String,
+}
+
+impl Screen {
+    /// Takes the terminal.
+    pub fn open() -> io::Result<Self> {
+        terminal::enable_raw_mode()?;
+        let screen = Self { terminal: Some(stdout()), told: String::new() };
+        execute!(stdout(), EnterAlternateScreen, Hide)?;
+        Ok(screen)
+    }
+
+    /// Draws nothing.
+    pub fn none() -> Self {
+        Self { terminal: None, told: String::new() }
+    }
+
+    /// Whether somebody wants to end the game.
+    pub fn is_to_end(&self) -> io::Result<bool> {
+        while self.terminal.is_some() && event::poll(Duration::ZERO)? {
+            if let Event::Key(key) = event::read()? {
+                let is_interrupt = key.modifiers.contains(KeyModifiers::CONTROL);
+                match key.code {
+                    KeyCode::Char('q') | KeyCode::Esc => return Ok(true),
+                    KeyCode::Char('c') if is_interrupt => return Ok(true),
+                    _ => {}
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Shows a text until the next one.
+    pub fn tell(&mut self, text: &str) -> io::Result<()> {
+        text.lines().next().unwrap_or_default().clone_into(&mut self.told);
+        match self.terminal {
+            Some(_) => Ok(()),
+            None => writeln!(stdout(), "{text}"),
+        }
+    }
+
+    /// Draws what is at each place, from (0, 0) to (1, 1), and a line below.
+    pub fn draw(&mut self, objects: &[(f32, f32, char)], below: &str) -> io::Result<()> {
+        let Some(out) = &mut self.terminal else { return Ok(()) };
+        let (width, height) = terminal::size()?;
+        let rows = height.saturating_sub(LINES_BELOW);
+        // Truncating is what is wanted: each object is in the cell that its place lies in.
+        let cell = |place: f32, cells: u16| (place * f32::from(cells.saturating_sub(1))) as u16;
+        queue!(out, Clear(ClearType::All))?;
+        for (x, y, look) in objects {
+            queue!(out, MoveTo(cell(*x, width), cell(*y, rows)), Print(look))?;
+        }
+        let told: String = self.told.chars().take(width.into()).collect();
+        let below: String = below.chars().take(width.into()).collect();
+        queue!(out, MoveTo(0, rows), Print(told), MoveTo(0, rows + 1), Print(below))?;
+        out.flush()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if self.terminal.is_some() {
+            let _ = execute!(stdout(), Show, LeaveAlternateScreen);
+            let _ = terminal::disable_raw_mode();
+        }
+    }
+}
