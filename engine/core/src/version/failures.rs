@@ -10,8 +10,13 @@ use crate::lock::Lock as _;
 
 /// How often the functions of one version failed.
 #[derive(Default)]
-pub(crate) struct Failures {
-    by_function: Mutex<BTreeMap<String, Counts>>,
+pub(crate) struct Failures(Mutex<Counted>);
+
+#[derive(Default)]
+struct Counted {
+    by_function: BTreeMap<String, Counts>,
+    /// The very first of all.
+    first: Option<FirstFailure>,
 }
 
 /// How often a function failed.
@@ -39,29 +44,31 @@ impl Failures {
     }
 
     fn count(&self, function: &str, message: &str, add: impl FnOnce(&mut Counts)) {
-        let mut by_function = self.by_function.locked();
+        let mut counted = self.0.locked();
+        let Counted { by_function, first } = &mut *counted;
         let counts = by_function.entry(function.to_owned()).or_default();
         add(counts);
-        counts.first.get_or_insert_with(|| FirstFailure {
+        let own = counts.first.get_or_insert_with(|| FirstFailure {
             function: function.to_owned(),
             message: message.to_owned(),
             at_ms: now_ms(),
         });
+        first.get_or_insert_with(|| own.clone());
     }
 
     /// Those of one function.
     pub fn of(&self, function: &str) -> Counts {
-        self.by_function.locked().get(function).cloned().unwrap_or_default()
+        self.0.locked().by_function.get(function).cloned().unwrap_or_default()
     }
 
     /// Those of all functions together.
     pub fn total(&self) -> Counts {
-        let by_function = self.by_function.locked();
-        let firsts = by_function.values().filter_map(|counts| counts.first.as_ref());
+        let counted = self.0.locked();
+        let all = || counted.by_function.values();
         Counts {
-            errors: by_function.values().map(|counts| counts.errors).sum(),
-            panics: by_function.values().map(|counts| counts.panics).sum(),
-            first: firsts.min_by_key(|first| first.at_ms).cloned(),
+            errors: all().map(|counts| counts.errors).sum(),
+            panics: all().map(|counts| counts.panics).sum(),
+            first: counted.first.clone(),
         }
     }
 }
