@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     BoundObject, Data, Error, InterfaceShape, Result, TypeSchema, Value,
+    image::end_panic,
     interface::raw::{Lease, RawObject},
 };
 
@@ -256,5 +257,5 @@ unsafe extern "C" fn retain_object(object: *const ()) {
 
 unsafe extern "C" fn release_object(object: *const ()) {
     // SAFETY: as above; each lease releases its own reference once.
-    unsafe { Arc::decrement_strong_count(object.cast::<Object>()) };
+    let _ = end_panic(|| unsafe { Arc::decrement_strong_count(object.cast::<Object>()) });
 }

@@ -75,7 +75,7 @@ unsafe extern "C" fn retain<S: VaultServices>(context: VaultContext) {
 
 unsafe extern "C" fn release<S: VaultServices>(context: VaultContext) {
     // SAFETY: a context is a reference that `over` made; each handle releases it once.
-    unsafe { Arc::decrement_strong_count(context.cast::<S>()) };
+    let _ = end_panic(|| unsafe { Arc::decrement_strong_count(context.cast::<S>()) });
 }
 
 unsafe extern "C" fn bag_set<S: VaultServices>(
