@@ -7,7 +7,8 @@ use std::{
 
 use color_eyre::eyre::Result;
 use hotswap_build::{
-    BuildError, BuildMessage, BuildOptions, Cancel, HostPackage, Quiet, Watcher, build_plugin,
+    BuildError, BuildMessage, BuildOptions, Cancel, DiagnosticLevel, HostPackage, Quiet, Watcher,
+    build_plugin,
 };
 use hotswap_engine::{Engine, protocol::ReloadReport};
 
@@ -26,7 +27,11 @@ impl Rules {
     /// Builds the plugin. What the compiler says goes to stderr.
     pub fn build(game: &Path) -> Result<Self> {
         let rules = Self { host: HostPackage::open(game)? };
-        rules.build_again(&mut |text| eprintln!("{text}"))?;
+        rules.build_again(&mut |message| match message {
+            BuildMessage::Diagnostic(diagnostic) => eprintln!("{}", diagnostic.rendered),
+            BuildMessage::Output(line) => eprintln!("{line}"),
+            _ => {}
+        })?;
         Ok(rules)
     }
 
@@ -35,15 +40,10 @@ impl Rules {
         &self.host.plugin_dir
     }
 
-    fn build_again(&self, tell: &mut dyn FnMut(String)) -> Result<(), BuildError> {
-        let mut on_message = |message| match message {
-            BuildMessage::Diagnostic(diagnostic) => tell(diagnostic.rendered),
-            BuildMessage::Output(line) => tell(line),
-            _ => {}
-        };
+    fn build_again(&self, on_message: &mut dyn FnMut(BuildMessage)) -> Result<(), BuildError> {
         let options = BuildOptions::default();
         for plugin in &self.host.plugins {
-            let built = build_plugin(plugin, &options, &Cancel::default(), &mut on_message);
+            let built = build_plugin(plugin, &options, &Cancel::default(), on_message);
             built?.install(&self.host.plugin_dir)?;
         }
         Ok(())
@@ -55,8 +55,12 @@ impl Rules {
         let plugins = self.host.plugins.clone();
         let watcher = Watcher::new(&plugins, Quiet::default(), move |_| {
             let mut first = None;
-            let built = self.build_again(&mut |text| {
-                first.get_or_insert(text);
+            let built = self.build_again(&mut |message| {
+                if let BuildMessage::Diagnostic(it) = message
+                    && it.level == DiagnosticLevel::Error
+                {
+                    first.get_or_insert(it.rendered);
+                }
             });
             let text = match built {
                 Ok(()) => engine.reload().map_or_else(|it| it.to_string(), |it| in_words(&it)),
