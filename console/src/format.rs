@@ -2,7 +2,7 @@
 
 mod columns;
 
-use hotswap_protocol::{FirstFailure, Holder, Latencies, LogRecord, ValueChange};
+use hotswap_protocol::{Failures, Holder, Latencies, LogRecord, ValueChange};
 use time::OffsetDateTime;
 
 pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, width, wrap, wrap_words};
@@ -208,13 +208,15 @@ pub fn disagreement(plugin: &str, missed: &[String]) -> String {
     )
 }
 
-/// How often something failed, and how first: `2 errors, 1 panic; first at 12:03:01 UTC: out of stock`.
-pub fn failures(errors: u64, panics: u64, first: &FirstFailure) -> String {
-    let counts = [(errors, "error", "errors"), (panics, "panic", "panics")];
+/// How often calls failed, and how first: `2 errors, 1 panic; first in buy at 12:03:01 UTC: out of stock`.
+/// `None` if none did.
+pub fn failures(failures: &Failures) -> Option<String> {
+    let first = failures.first_failure.as_ref()?;
+    let counts = [(failures.errors, "error", "errors"), (failures.panics, "panic", "panics")];
     let counts = counts.into_iter().filter(|(count, ..)| *count > 0);
     let counts: Vec<_> = counts.map(|(count, one, several)| counted(count, one, several)).collect();
     let (counts, at) = (counts.join(", "), clock(first.at_ms));
-    format!("{counts}; first at {at} UTC: {}", first.message)
+    Some(format!("{counts}; first in {} at {at} UTC: {}", first.function, first.message))
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ fn errors_and_panics_are_counted_by_function_and_version_however_it_is_called() 
         let snapshot = host.engine.snapshot();
         let plugin = snapshot.plugins.into_iter().find(|it| it.name == plugin).unwrap();
         let function = plugin.functions.into_iter().find(|it| it.name == function).unwrap();
-        (function.calls, function.errors, function.panics)
+        (function.calls, function.failures.errors, function.failures.panics)
     };
     let echo = host.engine.plugin("echo").unwrap();
     echo.invoke::<()>("fail", args![]).unwrap_err();
@@ -128,14 +128,14 @@ fn errors_and_panics_are_counted_by_function_and_version_however_it_is_called() 
     assert_eq!(counted("nests", "call_nobody_later").1, 1);
     assert_eq!(counted("nests", "live_failure").1, 1);
 
-    let version = host.info("echo", 1).unwrap();
-    assert_eq!((version.errors, version.panics), (2, 2));
-    let first = version.first_failure.unwrap();
+    let failures = host.info("echo", 1).unwrap().failures;
+    assert_eq!((failures.errors, failures.panics), (2, 2));
+    let first = failures.first_failure.unwrap();
     assert_eq!((first.function.as_str(), first.message.as_str()), ("fail", "reading the answer"));
     host.plugins.install("echo", 2);
     host.reload();
     assert_eq!(counted("echo", "fail"), (0, 0, 0));
-    assert_eq!(host.info("echo", 1).unwrap().errors, 2);
+    assert_eq!(host.info("echo", 1).unwrap().failures.errors, 2);
 }
 
 #[test]

@@ -7,18 +7,6 @@ use serde_json::Value;
 
 use crate::support::{Answer, Process, Project, cargo, repository, succeed};
 
-fn event(run: &mut Process, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    run.wait_for_json(name, |value| value["event"] == name && wanted(value))
-}
-
-fn text(run: &mut Process, beginning: &str) -> String {
-    let line = run.wait_for_json(beginning, |value| {
-        value["event"] == "output"
-            && value["text"].as_str().is_some_and(|text| text.starts_with(beginning))
-    });
-    line["text"].as_str().unwrap()[beginning.len()..].to_owned()
-}
-
 fn number(project: &Project, plugin: &str) -> Value {
     project.place().json(&["invoke", plugin, "number"])["value"].clone()
 }
@@ -27,15 +15,15 @@ fn number(project: &Project, plugin: &str) -> Value {
 fn the_list_of_plugins_is_followed_while_the_host_runs() {
     let project = Project::new(&["one", "two"], &["one", "two", "three"]);
     let mut run = project.run(&[]);
-    event(&mut run, "connected", |_| true);
-    text(&mut run, "child=");
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
     assert_eq!(number(&project, "two"), 2);
 
     project.list(&["one", "three"]);
-    let changed = event(&mut run, "plugins_changed", |_| true);
+    let changed = run.wait_for_event("plugins_changed", |_| true);
     assert_eq!(changed["added"], serde_json::json!(["three"]));
     assert_eq!(changed["removed"], serde_json::json!(["two"]));
-    event(&mut run, "version_changed", |it| it["plugin"] == "two" && it["state"] == "freed");
+    run.wait_for_event("version_changed", |it| it["plugin"] == "two" && it["state"] == "freed");
     assert_eq!((number(&project, "three"), number(&project, "one")), (3.into(), 1.into()));
     let error = project.place().refusal(1, &["invoke", "two", "number"]);
     assert_eq!(error["kind"], "unknown_plugin");
@@ -49,7 +37,7 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
     project.edit("one/src/lib.rs", "    1\n", "    10\n");
-    event(&mut run, "reload_finished", |it| {
+    run.wait_for_event("reload_finished", |it| {
         let plugins = it["report"]["plugins"].as_array().unwrap();
         plugins.iter().any(|it| it["name"] == "one" && it["outcome"] == "ok")
             && plugins.iter().any(|it| it["name"] == "three" && it["outcome"] == "unchanged")
@@ -58,14 +46,14 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
 
     // The host's own sources are told, once they differ from what it was compiled from.
     project.edit("app/src/main.rs", "no more to read", "nothing to read");
-    event(&mut run, "host_outdated", |_| true);
+    run.wait_for_event("host_outdated", |_| true);
     run.signal(Signal::INT);
     run.finish();
 
     // What was taken off is not loaded by the next start either.
     let mut run = project.run(&["--no-watch"]);
-    event(&mut run, "connected", |_| true);
-    text(&mut run, "child=");
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
     let plugins = project.place().json(&["status"])["plugins"].clone();
     let names: Vec<_> = plugins.as_array().unwrap().iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["one", "three"]);
@@ -76,12 +64,12 @@ fn a_host_that_does_not_compile_is_built_again_by_the_next_save() {
     let project = Project::new(&["one"], &["one"]);
     project.edit("app/src/main.rs", "fn main() {", "fn main() { nothing;");
     let mut run = project.run(&[]);
-    let failed = event(&mut run, "job_finished", |it| it["job"] == "build host");
+    let failed = run.wait_for_event("job_finished", |it| it["job"] == "build host");
     assert_eq!(failed["outcome"], "failed");
-    event(&mut run, "job_finished", |it| it["job"] == "build one");
+    run.wait_for_event("job_finished", |it| it["job"] == "build one");
     project.edit("app/src/main.rs", "fn main() { nothing;", "fn main() {");
-    event(&mut run, "connected", |_| true);
-    text(&mut run, "child=");
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
     assert_eq!(number(&project, "one"), 1);
 }
 
@@ -98,19 +86,19 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
         &format!("[env]\nGREETING = \"hello\"\n\n[target.'cfg(unix)']\nrunner = {runner:?}\n"),
     );
     let mut run = project.run(&["--features", "loud"]);
-    event(&mut run, "connected", |_| true);
-    assert_eq!(text(&mut run, "CARGO_PKG_VERSION="), "1.2.3");
+    run.wait_for_event("connected", |_| true);
+    assert_eq!(run.wait_for_host("CARGO_PKG_VERSION="), "1.2.3");
     let manifest_dir = project.root().canonicalize().unwrap().join("app");
-    assert_eq!(text(&mut run, "CARGO_MANIFEST_DIR="), manifest_dir.display().to_string());
-    assert_eq!(text(&mut run, "GREETING="), "hello");
-    assert_eq!(text(&mut run, "RUNNER="), "yes");
-    assert_eq!(text(&mut run, "loud="), "true");
+    assert_eq!(run.wait_for_host("CARGO_MANIFEST_DIR="), manifest_dir.display().to_string());
+    assert_eq!(run.wait_for_host("GREETING="), "hello");
+    assert_eq!(run.wait_for_host("RUNNER="), "yes");
+    assert_eq!(run.wait_for_host("loud="), "true");
     let root = project.root().canonicalize().unwrap();
-    assert_eq!(text(&mut run, "directory="), root.display().to_string());
-    let child = text(&mut run, "child=");
+    assert_eq!(run.wait_for_host("directory="), root.display().to_string());
+    let child = run.wait_for_host("child=");
 
     run.type_line("what is typed");
-    assert_eq!(text(&mut run, "read "), "what is typed");
+    assert_eq!(run.wait_for_host("read "), "what is typed");
     run.signal(Signal::INT);
     run.finish();
     let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
@@ -121,7 +109,7 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
 fn the_host_of_the_current_project_is_meant() {
     let project = Project::new(&["one"], &["one"]);
     let mut run = project.run(&[]);
-    text(&mut run, "child=");
+    run.wait_for_host("child=");
     let echo = crate::support::PluginDir::of(&["echo"]);
     let mut other = Process::start(crate::support::host_command(project.place(), &echo));
     other.wait_for_text("listening on");
@@ -161,9 +149,9 @@ fn cargo_has_the_last_word_in_quiet_moments() {
     let mut command = project.command("hotswap");
     command.args(["run", "--json", "./app", "--offline"]).env("HOTSWAP_REVIEW", "0");
     let mut run = Process::start_reading(command);
-    let disagreed = event(&mut run, "replay_disagreed", |_| true);
+    let disagreed = run.wait_for_event("replay_disagreed", |_| true);
     assert_eq!(disagreed["plugin"], "one");
-    event(&mut run, "reload_finished", |it| {
+    run.wait_for_event("reload_finished", |it| {
         it["report"]["plugins"][0]["build_id"] == disagreed["build_id"]
             || it["report"]["plugins"][0]["outcome"] == "ok"
     });
@@ -184,8 +172,8 @@ fn what_a_host_loads_its_plugins_with_is_there_at_each_reload_that_is_asked_for(
          Ok(())\n    }\n}",
     );
     let mut run = project.run(&["--no-watch"]);
-    event(&mut run, "connected", |_| true);
-    text(&mut run, "child=");
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
     assert_eq!(number(&project, "one"), 1);
 
     project.edit("one/src/lib.rs", "    1\n", "    10\n");
@@ -342,11 +330,11 @@ fn the_readme_works_word_for_word() {
     let mut command = project.command("hotswap");
     command.args(["run", "--json", ".", "--offline"]);
     let mut run = Process::start_reading(command);
-    event(&mut run, "connected", |_| true);
+    run.wait_for_event("connected", |_| true);
     run.type_line("Ada");
-    assert_eq!(text(&mut run, "Hello, "), "Ada! Hello, Ada!");
+    assert_eq!(run.wait_for_host("Hello, "), "Ada! Hello, Ada!");
     project.edit("world/src/lib.rs", "Hello, {name}!", "Welcome, {name}!");
-    event(&mut run, "reload_finished", |it| it["report"]["generation"] == 2);
+    run.wait_for_event("reload_finished", |it| it["report"]["generation"] == 2);
     run.type_line("Ada");
-    assert_eq!(text(&mut run, "Welcome, "), "Ada! Welcome, Ada!");
+    assert_eq!(run.wait_for_host("Welcome, "), "Ada! Welcome, Ada!");
 }

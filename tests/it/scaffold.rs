@@ -63,10 +63,8 @@ fn a_new_project_passes_its_test_and_serves_what_is_edited() {
             &json!(true)
         )
     );
-    run.wait_for_json("the new plugin", |it| {
-        it["event"] == "version_changed"
-            && it["plugin"] == "tower-defence"
-            && it["state"] == "active"
+    run.wait_for_event("version_changed", |it| {
+        it["plugin"] == "tower-defence" && it["state"] == "active"
     });
     let greeting = project.place().json(&["invoke", "tower-defence", "greet", "Bob"]);
     assert_eq!(greeting["value"], "Hello, Bob!");

@@ -11,18 +11,6 @@ use serde_json::Value;
 
 use crate::support::{Process, Project, repository};
 
-fn event(run: &mut Process, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    run.wait_for_json(name, |value| value["event"] == name && wanted(value))
-}
-
-fn said(run: &mut Process, beginning: &str) -> String {
-    let line = run.wait_for_json(beginning, |value| {
-        value["event"] == "output"
-            && value["text"].as_str().is_some_and(|text| text.starts_with(beginning))
-    });
-    line["text"].as_str().unwrap()[beginning.len()..].to_owned()
-}
-
 fn number(project: &Project) -> Value {
     project.place().json(&["invoke", "one", "number"])["value"].clone()
 }
@@ -30,7 +18,7 @@ fn number(project: &Project) -> Value {
 /// Saves the plugin `one` with another number, and waits until that serves.
 fn change(run: &mut Process, project: &Project, from: &str, to: &str) {
     project.edit("one/src/lib.rs", &format!("    {from}\n"), &format!("    {to}\n"));
-    event(run, "reload_finished", |it| {
+    run.wait_for_event("reload_finished", |it| {
         let plugins = it["report"]["plugins"].as_array().unwrap();
         plugins.iter().any(|it| it["name"] == "one" && it["outcome"] == "ok")
     });
@@ -39,8 +27,8 @@ fn change(run: &mut Process, project: &Project, from: &str, to: &str) {
 
 fn run_to_first_answer(project: &Project, command: Command) -> Process {
     let mut run = Process::start_reading(command);
-    event(&mut run, "connected", |_| true);
-    said(&mut run, "child=");
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
     assert_eq!(number(project), 1);
     run
 }
@@ -66,7 +54,7 @@ fn names_with_spaces_and_letters_of_any_language_and_links_to_them() {
     command.args(["run", "--json", "./app", "--offline"]).current_dir(&link);
     let mut run = run_to_first_answer(&project, command);
     project.write("texts/a b ß.txt", "another text");
-    event(&mut run, "reload_finished", |it| it["report"]["generation"] == 2);
+    run.wait_for_event("reload_finished", |it| it["report"]["generation"] == 2);
     assert_eq!(number(&project), 8);
 }
 
@@ -93,15 +81,15 @@ fn two_checkouts_may_share_a_target_directory() {
     let second = first.another(&["one"], &["one"]);
     second.edit("one/src/lib.rs", "    1\n", "    2\n");
     let mut run = first.run(&[]);
-    event(&mut run, "connected", |_| true);
-    said(&mut run, "child=");
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
     let mut other = second.run(&[]);
-    event(&mut other, "connected", |_| true);
-    said(&mut other, "child=");
+    other.wait_for_event("connected", |_| true);
+    other.wait_for_host("child=");
     assert_eq!((number(&first), number(&second)), (1.into(), 2.into()));
 
     second.edit("one/src/lib.rs", "    2\n", "    20\n");
-    event(&mut other, "reload_finished", |it| it["report"]["generation"] == 2);
+    other.wait_for_event("reload_finished", |it| it["report"]["generation"] == 2);
     assert_eq!((number(&first), number(&second)), (1.into(), 20.into()));
     change(&mut run, &first, "1", "10");
     assert_eq!(number(&second), 20);
@@ -125,10 +113,10 @@ fn a_build_directory_elsewhere_and_a_program_that_requires_features() {
         command.args(["run", "--json", "./app", "--offline"]);
         command
     });
-    assert_eq!(said(&mut run, "loud="), "true");
+    assert_eq!(run.wait_for_host("loud="), "true");
     change(&mut run, &project, "1", "10");
     project.edit("app/src/main.rs", "no more to read", "nothing to read");
-    event(&mut run, "host_outdated", |_| true);
+    run.wait_for_event("host_outdated", |_| true);
 }
 
 #[test]
@@ -142,7 +130,7 @@ fn the_toolchain_is_the_one_that_the_project_names() {
     command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
     command.args(["run", "--json", "./app", "--offline"]);
     let mut run = run_to_first_answer(&project, command);
-    let used = said(&mut run, "RUSTUP_TOOLCHAIN=");
+    let used = run.wait_for_host("RUSTUP_TOOLCHAIN=");
     assert!(used.starts_with(&toolchain), "{used} instead of {toolchain}");
 }
 

@@ -205,10 +205,8 @@ impl Look {
 /// The job that runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunningJob {
-    /// What job.
-    pub job: Job,
-    /// Builds that run side by side with it.
-    pub beside: Vec<Job>,
+    /// The job; or the builds that run side by side, and have not ended.
+    pub jobs: Vec<Job>,
     /// When it began, in milliseconds since the Unix epoch.
     pub started_ms: u64,
     /// Units compiled and in all.
@@ -217,9 +215,10 @@ pub struct RunningJob {
 
 impl std::fmt::Display for RunningJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.beside.len() {
-            0 => write!(f, "{}", self.job),
-            others => write!(f, "{} and {others} more", self.job),
+        match self.jobs.as_slice() {
+            [] => Ok(()),
+            [job] => write!(f, "{job}"),
+            [job, others @ ..] => write!(f, "{job} and {} more", others.len()),
         }
     }
 }

@@ -110,9 +110,8 @@ struct Supervisor {
 }
 
 struct RunningJob {
-    job: Job,
-    /// Builds of plugins that run side by side with it.
-    beside: Vec<Job>,
+    /// The job; or the builds of plugins that run side by side, and have not ended.
+    jobs: Vec<Job>,
     started: Instant,
     cancel: Cancel,
 }
@@ -494,7 +493,7 @@ impl Supervisor {
         self.client = None;
         self.link = None;
         let cancelled = self.running.as_ref().is_some_and(|it| it.cancel.is_cancelled());
-        let ended_job = match self.running.as_ref().map(|running| &running.job) {
+        let ended_job = match self.running.as_ref().and_then(|running| running.jobs.first()) {
             Some(Job::StopHost) => Some(JobOutcome::done(exit.to_string())),
             Some(Job::StartHost) if cancelled => Some(JobOutcome::Cancelled),
             Some(Job::StartHost) => {
@@ -531,7 +530,7 @@ impl Supervisor {
                 }
                 let summary = format!("pid {}", host.pid);
                 self.tell(SessionEvent::Connected { host }).await;
-                if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {
+                if self.runs(&Job::StartHost) {
                     self.finish(JobOutcome::done(summary)).await;
                 }
             }
@@ -542,7 +541,7 @@ impl Supervisor {
             LinkEvent::Engine(event) => self.tell(SessionEvent::Engine(event)).await,
             LinkEvent::Lost(reason) => {
                 self.client = None;
-                let stopping = self.running.as_ref().is_some_and(|it| it.job == Job::StopHost);
+                let stopping = self.runs(&Job::StopHost);
                 if !stopping && self.ending.is_none() {
                     self.tell(SessionEvent::Disconnected { reason }).await;
                 }
@@ -551,7 +550,7 @@ impl Supervisor {
             LinkEvent::GaveUp(_) if self.process.as_ref().is_some_and(|it| !it.lives()) => {}
             LinkEvent::GaveUp(error) => {
                 self.link = None;
-                if self.running.as_ref().is_some_and(|it| it.job == Job::StartHost) {
+                if self.runs(&Job::StartHost) {
                     self.finish(JobOutcome::Failed { error }).await;
                 } else if self.process.is_none() {
                     self.tell_exit(HostExit { code: None, signal: None }, false).await;

@@ -85,14 +85,9 @@ impl Image {
         outside.set_file(named.copy.path());
         let (library, copy) = match open_with_host(&named, host, owner, steps) {
             Ok(opened) => opened,
-            Err(NotOpened::Refused(why)) => {
+            Err(NotOpened::Refused(why, cause)) => {
                 // SAFETY: the pointer came from a box. The loader runs constructors last of all, and
                 // so has run nothing that could have kept it.
-                drop(unsafe { Box::from_raw(host.as_ptr()) });
-                return refuse(why, LoadCause::Loader);
-            }
-            Err(NotOpened::DidNotPass(why, cause)) => {
-                // SAFETY: as above: the trial was in another process.
                 drop(unsafe { Box::from_raw(host.as_ptr()) });
                 return refuse(why, cause);
             }
@@ -284,10 +279,8 @@ impl Image {
 
 /// Why a library is not there.
 enum NotOpened {
-    /// The loader did not take it.
-    Refused(String),
-    /// It was tried in a process of its own, which did not end well; the file was not opened here.
-    DidNotPass(String, LoadCause),
+    /// The loader did not take it, or the trial in another process did not end well.
+    Refused(String, LoadCause),
     /// A constructor of it has not returned, and may yet.
     RunsOn(String),
 }
@@ -304,7 +297,8 @@ fn open_with_host<H: HostServices>(
     let copy = OpenOptions::new().write(true).open(path);
     let written = copy.and_then(|copy| write_host(&copy, named, Some(host)).map(|()| copy));
     let copy = written.map_err(|error| {
-        NotOpened::Refused(format!("cannot write to its copy {}: {error}", path.display()))
+        let why = format!("cannot write to its copy {}: {error}", path.display());
+        NotOpened::Refused(why, LoadCause::Loader)
     })?;
     if named.facts.may_harm_by_opening() {
         expect_harmless(path, steps)?;
@@ -320,7 +314,7 @@ fn open_with_host<H: HostServices>(
     });
     match opened {
         Some(Ok(library)) => Ok((library, copy)),
-        Some(Err(error)) => Err(NotOpened::Refused(error_text(&error))),
+        Some(Err(error)) => Err(NotOpened::Refused(error_text(&error), LoadCause::Loader)),
         None => Err(NotOpened::RunsOn(format!(
             "a constructor did not return within {} s; it stays mapped, and the loader may open \
              nothing else until it has",
@@ -340,13 +334,13 @@ fn expect_harmless(path: &Path, steps: &StepThread) -> Result<(), NotOpened> {
                 "{TRIED}; the process {how}: a constructor of the plugin, or a library that it needs, \
                  crashes"
             );
-            Err(NotOpened::DidNotPass(why, LoadCause::Loader))
+            Err(NotOpened::Refused(why, LoadCause::Loader))
         }
         Trial::RunsOn => {
             let after = steps.timeout();
             let why =
                 format!("{TRIED}; a constructor did not return within {} s", after.as_secs_f64());
-            Err(NotOpened::DidNotPass(why, LoadCause::TimedOut { after }))
+            Err(NotOpened::Refused(why, LoadCause::TimedOut { after }))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     io,
     mem::MaybeUninit,
     os::{
-        fd::{AsRawFd as _, FromRawFd as _},
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _},
         unix::{
             ffi::OsStrExt as _,
             fs::PermissionsExt as _,
@@ -117,10 +117,10 @@ pub(crate) fn is_noexec(dir: &Path) -> bool {
     code == 0 && unsafe { system.assume_init() }.f_flag & libc::ST_NOEXEC != 0
 }
 
-/// Waits until a client of a socket is there, or the socket was shut down; false if neither is so after
-/// `patience`.
-pub(crate) fn wait_for_client(socket: &UnixListener, patience: Duration) -> bool {
-    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+/// Waits until there is something to read: a client of a socket, or the end of the stream; false if there is
+/// nothing after `patience`.
+pub(crate) fn wait_to_read(descriptor: BorrowedFd<'_>, patience: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let patience_ms = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
     // SAFETY: the pointer is to one such record.
     unsafe { libc::poll(&raw mut poll, 1, patience_ms) > 0 }

@@ -36,7 +36,8 @@ use hotswap_plugin::{
     abi::{Answer, TypedCalls},
 };
 use hotswap_protocol::{
-    Activity, Event, Failure, FunctionInfo, ParamInfo, PluginName, VersionInfo, VersionState, clock,
+    Activity, Event, Failure, Failures, FunctionInfo, ParamInfo, PluginName, VersionInfo,
+    VersionState, clock,
 };
 
 use crate::{
@@ -53,7 +54,7 @@ use crate::{
 };
 use counts::CallCounts;
 use declared::Declared;
-use failures::Failures;
+use failures::FailureCounts;
 use holders::{SeenCalls, texts};
 use lease::LeaseCounts;
 use life::{End, Life, Stage};
@@ -74,7 +75,7 @@ pub(crate) struct Version {
     image: UnsafeCell<Option<Image>>,
     leases: LeaseCounts,
     /// How often its functions failed.
-    pub failures: Failures,
+    pub failures: FailureCounts,
     /// What it has on the heap, where that is counted.
     pub heap: Option<&'static HeapUse>,
     pub seen_calls: SeenCalls,
@@ -174,7 +175,7 @@ impl Version {
             loaded_at_ms: clock::now_ms(),
             image: UnsafeCell::new(None),
             leases: LeaseCounts::default(),
-            failures: Failures::default(),
+            failures: FailureCounts::default(),
             heap,
             seen_calls: SeenCalls::default(),
             threads: VersionThreads::default(),
@@ -550,17 +551,12 @@ impl Version {
     pub fn function_infos(&self) -> Vec<FunctionInfo> {
         let Some(Declared { functions, .. }) = self.declared.get() else { return Vec::new() };
         let counts = &functions.counts;
-        let info = |(place, function): (usize, &FunctionDescription)| {
-            let failed = self.failures.of(&function.name);
-            FunctionInfo {
-                calls: counts.calls(place),
-                errors: failed.errors,
-                panics: failed.panics,
-                first_failure: failed.first,
-                latency_us_p50: counts.quantile(place, 0.5).map(micros),
-                latency_us_p99: counts.quantile(place, 0.99).map(micros),
-                ..function_info(function)
-            }
+        let info = |(place, function): (usize, &FunctionDescription)| FunctionInfo {
+            calls: counts.calls(place),
+            failures: self.failures.of(&function.name),
+            latency_us_p50: counts.quantile(place, 0.5).map(micros),
+            latency_us_p99: counts.quantile(place, 0.99).map(micros),
+            ..function_info(function)
         };
         functions.described.iter().enumerate().map(info).collect()
     }
@@ -615,7 +611,6 @@ impl Version {
                 remark = "nothing uses it".into();
             }
         }
-        let failed = self.failures.total();
         VersionInfo {
             version: self.ordinal,
             state,
@@ -630,9 +625,7 @@ impl Version {
             heap_bytes: self.heap.map(|heap| heap.bytes() as u64),
             descriptors: self.outside.descriptors(),
             calls: self.counts().map_or(0, CallCounts::total),
-            errors: failed.errors,
-            panics: failed.panics,
-            first_failure: failed.first,
+            failures: self.failures.total(),
             holders: texts(&held_by),
             held_by,
         }
@@ -714,9 +707,7 @@ pub(crate) fn function_info(function: &FunctionDescription) -> FunctionInfo {
         is_live: function.is_live,
         is_async: function.is_async,
         calls: 0,
-        errors: 0,
-        panics: 0,
-        first_failure: None,
+        failures: Failures::default(),
         latency_us_p50: None,
         latency_us_p99: None,
     }

@@ -85,7 +85,7 @@ pub use owner::Owner;
 pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use runtime_dir::{RuntimeDir, remove_dead_socket};
 pub use snapshot::{
-    Cut, DataBagEntry, ExtensionSlot, FirstFailure, FreeResult, FunctionInfo, HostInfo,
+    Cut, DataBagEntry, ExtensionSlot, Failures, FirstFailure, FreeResult, FunctionInfo, HostInfo,
     LiveFunctionInfo, LiveSnapshot, LiveTypeInfo, MAX_LISTED, OpenDescriptor, ParamInfo,
     PluginInfo, Snapshot, Source, VaultSnapshot, VersionInfo, VersionState,
 };

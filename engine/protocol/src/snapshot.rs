@@ -144,21 +144,29 @@ pub struct VersionInfo {
     pub descriptors: Vec<OpenDescriptor>,
     /// How many calls it has answered.
     pub calls: u64,
-    /// How many calls of its functions returned an error, but for errors that say that the call was wrong.
-    #[serde(default)]
-    pub errors: u64,
-    /// How many calls of its functions panicked.
-    #[serde(default)]
-    pub panics: u64,
-    /// The first of these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_failure: Option<FirstFailure>,
+    /// How many of these failed.
+    #[serde(flatten)]
+    pub failures: Failures,
     /// What keeps it in use, by name.
     #[serde(default)]
     pub holders: Vec<String>,
     /// The same as data, in the same order.
     #[serde(default)]
     pub held_by: Vec<Holder>,
+}
+
+/// How many calls of functions failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// How many returned an error, but for errors that say that the call was wrong.
+    #[serde(default)]
+    pub errors: u64,
+    /// How many panicked.
+    #[serde(default)]
+    pub panics: u64,
+    /// The first of all these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failure: Option<FirstFailure>,
 }
 
 /// The first call of a function that failed in a version.
@@ -228,15 +236,9 @@ pub struct FunctionInfo {
     /// How often it was called in the active version.
     #[serde(default)]
     pub calls: u64,
-    /// How many of these calls returned an error, but for errors that say that the call was wrong.
-    #[serde(default)]
-    pub errors: u64,
-    /// How many of these calls panicked.
-    #[serde(default)]
-    pub panics: u64,
-    /// The first of these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_failure: Option<FirstFailure>,
+    /// How many of these failed.
+    #[serde(flatten)]
+    pub failures: Failures,
     /// The median latency of the timed calls, in microseconds; `None` if no call was timed. Each
     /// thread times its first calls of a function, and then one in 1,024.
     #[serde(default)]

@@ -199,6 +199,20 @@ impl Process {
         self.wait_for(what, |line| serde_json::from_str(line).ok().filter(&wanted))
     }
 
+    /// Waits for an event of `hotswap run --json`.
+    pub fn wait_for_event(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for_json(name, |value| value["event"] == name && wanted(value))
+    }
+
+    /// Waits for a line of the host that `hotswap run --json` runs; returns what follows `beginning`.
+    pub fn wait_for_host(&mut self, beginning: &str) -> String {
+        let line = self.wait_for_json(beginning, |value| {
+            value["event"] == "output"
+                && value["text"].as_str().is_some_and(|text| text.starts_with(beginning))
+        });
+        line["text"].as_str().unwrap()[beginning.len()..].to_owned()
+    }
+
     /// Waits until it ends by itself and all that it wrote was read; there is nothing more to read for
     /// it.
     pub fn finish(mut self) -> Answer {

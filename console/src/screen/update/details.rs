@@ -66,9 +66,8 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
         format!("calls     {}", version.calls),
         format!("loaded    {} UTC, {age} ago", format::clock(version.loaded_at_ms)),
     ];
-    if let Some(first) = &version.first_failure {
-        let failures = format::failures(version.errors, version.panics, first);
-        lines.push(format!("failed    {failures}, in {}", first.function));
+    if let Some(failures) = format::failures(&version.failures) {
+        lines.push(format!("failed    {failures}"));
     }
     if let Some(heap) = version.heap_bytes {
         lines.insert(4, format!("heap      {} that it allocated", format::bytes(heap)));

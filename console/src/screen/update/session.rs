@@ -239,27 +239,25 @@ fn job_started(state: &mut State, job: Job) {
         state.builds.begin(&job, &title);
     }
     match &mut state.job {
-        Some(running) if job.is_plugin_build() && running.job.is_plugin_build() => {
-            running.beside.push(job);
+        Some(running) if job.is_plugin_build() && running.jobs.iter().all(Job::is_plugin_build) => {
+            running.jobs.push(job);
         }
         _ => {
             let started_ms = state.now_ms;
-            state.job = Some(RunningJob { job, beside: Vec::new(), started_ms, progress: None });
+            state.job = Some(RunningJob { jobs: vec![job], started_ms, progress: None });
         }
     }
 }
 
 /// Takes away the job that ended; those that run side by side with it go on.
 fn take_away(state: &mut State, job: &Job) {
-    let Some(running) = state.job.as_mut().filter(|running| !running.beside.is_empty()) else {
-        state.job = None;
-        return;
-    };
-    if running.job == *job {
-        running.job = running.beside.remove(0);
+    let Some(running) = &mut state.job else { return };
+    if running.jobs.first() == Some(job) {
         running.progress = None;
-    } else {
-        running.beside.retain(|other| other != job);
+    }
+    running.jobs.retain(|other| other != job);
+    if running.jobs.is_empty() {
+        state.job = None;
     }
 }
 

@@ -54,7 +54,7 @@ fn job_text(job: &RunningJob, now_ms: u64) -> String {
     if elapsed_ms >= 1000 {
         text.push_str(&format!("  {}.{} s", elapsed_ms / 1000, elapsed_ms / 100 % 10));
     }
-    if matches!(job.job, Job::BuildHost | Job::BuildPlugin(_) | Job::StartHost) {
+    if matches!(job.jobs[..], [Job::BuildHost | Job::BuildPlugin(_) | Job::StartHost, ..]) {
         text.push_str("  x cancels");
     }
     text

@@ -48,19 +48,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
                 theme.dim,
             );
             frame.render_widget(doc, row_of(doc_area, 1));
-            if let Some(failed) = functions.get(state.functions.selected).and_then(in_words) {
+            let selected = functions.get(state.functions.selected);
+            if let Some(failed) = selected.and_then(|it| format::failures(&it.failures)) {
                 let text = format!(" {}", cut(&failed, area.width.saturating_sub(2).into()));
                 frame.render_widget(Line::styled(text, theme.bad), row_of(doc_area, 2));
             }
             results::draw(frame, results_area, state, theme);
         }
     }
-}
-
-/// How often a function failed; `None` if it never did.
-fn in_words(function: &FunctionInfo) -> Option<String> {
-    let first = function.first_failure.as_ref()?;
-    Some(format::failures(function.errors, function.panics, first))
 }
 
 fn draw_table(

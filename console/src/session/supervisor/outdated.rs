@@ -69,7 +69,7 @@ fn inputs(rule: &str) -> Vec<PathBuf> {
 impl Supervisor {
     /// Builds a host that does not run, and tells that one which runs is older than its sources.
     pub(super) async fn host_sources_changed(&mut self, plugins: &[String]) {
-        let is_building = self.running.as_ref().is_some_and(|it| it.job == Job::BuildHost);
+        let is_building = self.runs(&Job::BuildHost);
         if !is_building && self.executable.is_some() && !self.host_inputs.have_changed() {
             return;
         }

@@ -31,20 +31,18 @@ impl Supervisor {
     /// is built again as well.
     pub(super) fn cancel_outdated_build(&mut self, plugins: &[String]) {
         let Some(running) = &self.running else { return };
-        let jobs: Vec<Job> = [&running.job].into_iter().chain(&running.beside).cloned().collect();
-        let names: Vec<&String> = jobs.iter().filter_map(Job::plugin).collect();
-        let is_saved = |name: &&&String| plugins.contains(name);
-        let Some(name) = names.iter().find(is_saved) else { return };
-        let Some(pace) = self.paces.get_mut(*name) else { return };
+        let mut names = running.jobs.iter().filter_map(Job::plugin);
+        let Some(name) = names.find(|name| plugins.contains(name)) else { return };
+        let Some(pace) = self.paces.get_mut(name) else { return };
         let is_ending = running.cancel.is_cancelled();
         if is_ending || !pace.is_better_ended(running.started.elapsed()) {
             return;
         }
         pace.cancelled += 1;
         running.cancel.cancel();
-        for job in jobs.into_iter().rev() {
-            if !self.queue.contains(&job) {
-                self.queue.push_front(job);
+        for job in running.jobs.iter().rev() {
+            if !self.queue.contains(job) {
+                self.queue.push_front(job.clone());
             }
         }
     }

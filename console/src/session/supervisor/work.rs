@@ -23,7 +23,7 @@ use crate::session::store::{self, Refused, StoredChoice};
 
 impl RunningJob {
     pub(super) fn is_build(&self) -> bool {
-        matches!(self.job, Job::BuildHost | Job::BuildPlugin(_))
+        matches!(self.jobs[..], [Job::BuildHost | Job::BuildPlugin(_), ..])
     }
 }
 
@@ -36,16 +36,12 @@ impl Supervisor {
             }
             self.put_off_review();
             let cancel = Cancel::default();
-            let beside = self.take_builds_beside(&job);
-            let jobs = [&job].into_iter().chain(&beside).cloned().collect::<Vec<_>>();
-            self.running = Some(RunningJob {
-                job: job.clone(),
-                beside,
-                started: Instant::now(),
-                cancel: cancel.clone(),
-            });
-            for job in &jobs {
-                self.tell(SessionEvent::JobStarted { job: job.clone() }).await;
+            let mut jobs = self.take_builds_beside(&job);
+            jobs.insert(0, job.clone());
+            let (started, cancel_it) = (Instant::now(), cancel.clone());
+            self.running = Some(RunningJob { jobs: jobs.clone(), started, cancel: cancel_it });
+            for job in jobs {
+                self.tell(SessionEvent::JobStarted { job }).await;
             }
             if let Err(outcome) = self.begin(job, cancel) {
                 self.finish(outcome).await;
@@ -129,7 +125,7 @@ impl Supervisor {
         };
         let report = self.report.clone();
         let (mut builds, mut unknown) = (Vec::new(), Vec::new());
-        for job in [&running.job].into_iter().chain(&running.beside) {
+        for job in &running.jobs {
             let Job::BuildPlugin(name) = job else { continue };
             let cargo_flags = self.flags.plugins.clone();
             match find(&package, name) {
@@ -260,10 +256,15 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Whether this job runs.
+    pub(super) fn runs(&self, job: &Job) -> bool {
+        self.running.as_ref().is_some_and(|running| running.jobs.contains(job))
+    }
+
     pub(super) fn cancel_running(&mut self) {
         let Some(running) = &self.running else { return };
         running.cancel.cancel();
-        if running.job == Job::StartHost
+        if running.jobs == [Job::StartHost]
             && let Some(process) = &self.process
         {
             process.stop();
@@ -273,22 +274,20 @@ impl Supervisor {
     /// One of the builds that run side by side has ended.
     pub(super) async fn finish_one(&mut self, job: Job, outcome: JobOutcome) {
         let Some(running) = &mut self.running else { return };
-        if running.job == job {
-            if running.beside.is_empty() {
-                return self.finish(outcome).await;
-            }
-            running.job = running.beside.remove(0);
-        } else {
-            running.beside.retain(|other| *other != job);
-        }
         let elapsed = running.started.elapsed();
+        running.jobs.retain(|other| *other != job);
+        if running.jobs.is_empty() {
+            self.running = None;
+        }
         self.finished(job, outcome, elapsed).await;
     }
 
     /// What runs has ended.
     pub(super) async fn finish(&mut self, outcome: JobOutcome) {
-        let Some(RunningJob { job, started, .. }) = self.running.take() else { return };
-        self.finished(job, outcome, started.elapsed()).await;
+        let Some(RunningJob { jobs, started, .. }) = self.running.take() else { return };
+        for job in jobs {
+            self.finished(job, outcome.clone(), started.elapsed()).await;
+        }
     }
 
     async fn finished(&mut self, job: Job, outcome: JobOutcome, elapsed: Duration) {

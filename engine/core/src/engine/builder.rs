@@ -92,10 +92,9 @@ impl EngineBuilder {
     /// An engine that takes all from its environment.
     pub(super) fn from_env() -> Self {
         let Places { plugin_dir, store_dir } = Places::of_this_program();
-        let named = |variable| env::var_os(variable).map(PathBuf::from);
-        let plugin_dir = named(env_names::PLUGIN_DIR).unwrap_or(plugin_dir);
-        let store_dir = named(env_names::STORE_DIR).or(store_dir);
-        Self { store_dir, console: ConsoleSocket::from_env(), ..Self::new(plugin_dir) }
+        let store_dir = env::var_os(env_names::STORE_DIR).map(PathBuf::from).or(store_dir);
+        let console = ConsoleSocket::from_env();
+        Self { store_dir, console, ..Self::new(plugin_dir_from_env(plugin_dir)) }
     }
 
     /// An engine without artifacts.

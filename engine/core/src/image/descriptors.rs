@@ -100,17 +100,15 @@ pub(super) fn file_of(descriptor: c_int) -> Option<FileId> {
 
 /// The descriptors that an image opened and that are open still, sorted by number.
 pub(super) fn still_open(by: OpenerId) -> Vec<OpenDescriptor> {
-    let opened: Vec<(c_int, FileId)> = {
+    let mut own: Vec<c_int> = {
         let mut opened = OPENED.locked();
         let opened = opened.get_or_insert_default();
         opened.retain(|number, opened| opened.by != by || file_of(*number) == Some(opened.file));
         let own = opened.iter().filter(|(_, opened)| opened.by == by);
-        own.map(|(number, opened)| (*number, opened.file)).collect()
+        own.map(|(number, _)| *number).collect()
     };
-    let mut open: Vec<OpenDescriptor> =
-        opened.into_iter().map(|(number, _)| described(number)).collect();
-    open.sort_by_key(|descriptor| descriptor.number);
-    open
+    own.sort_unstable();
+    own.into_iter().map(described).collect()
 }
 
 /// What a descriptor is open for, as far as the system tells.

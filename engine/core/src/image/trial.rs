@@ -6,15 +6,17 @@
 
 use std::{
     ffi::{CString, c_int},
-    fs::File,
-    io::{self, Read as _},
+    io::{PipeReader, Read as _, pipe},
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
+        fd::{AsFd as _, AsRawFd as _},
+        unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
     },
     path::Path,
+    process::ExitStatus,
     time::Duration,
 };
+
+use crate::os;
 
 /// What came of a trial.
 pub(super) enum Trial {
@@ -76,44 +78,31 @@ unsafe fn try_and_exit(path: &CString, writer: c_int) -> ! {
 }
 
 /// Waits for the child.
-fn watch(child: libc::pid_t, reader: OwnedFd, patience: Duration) -> Trial {
-    let mut poll = libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let patience_ms = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
-    // SAFETY: the pointer is to one such record.
-    let is_in_time = unsafe { libc::poll(&raw mut poll, 1, patience_ms) } != 0;
+fn watch(child: libc::pid_t, mut reader: PipeReader, patience: Duration) -> Trial {
+    let is_in_time = os::wait_to_read(reader.as_fd(), patience);
     if !is_in_time {
         // SAFETY: the child was not waited for, so the number is its own.
         unsafe { libc::kill(child, libc::SIGKILL) };
     }
-    let has_opened = is_in_time && File::from(reader).read(&mut [0]).is_ok_and(|read| read == 1);
+    let has_opened = is_in_time && reader.read(&mut [0]).is_ok_and(|read| read == 1);
     let mut status = 0;
     // SAFETY: the pointer is to a local.
     let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
     match (has_opened, is_in_time) {
         (true, _) => Trial::Harmless,
         (false, false) => Trial::RunsOn,
-        (false, true) => Trial::Ended(how_ended(status, waited == child)),
+        (false, true) if waited == child => Trial::Ended(how_ended(ExitStatus::from_raw(status))),
+        (false, true) => Trial::Ended("ended".to_owned()),
     }
 }
 
-fn how_ended(status: c_int, is_known: bool) -> String {
-    if is_known && libc::WIFSIGNALED(status) {
-        let signal = usize::try_from(libc::WTERMSIG(status)).unwrap_or(0);
-        format!("ended with {}", super::outside::signal_name(signal))
-    } else if is_known && libc::WIFEXITED(status) {
-        format!("exited with status {}", libc::WEXITSTATUS(status))
-    } else {
-        "ended".to_owned()
+fn how_ended(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => {
+            let signal = super::outside::signal_name(usize::try_from(signal).unwrap_or(0));
+            format!("ended with {signal}")
+        }
+        (None, Some(code)) => format!("exited with status {code}"),
+        (None, None) => "ended".to_owned(),
     }
-}
-
-/// The ends to read from and to write to.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut ends = [0; 2];
-    // SAFETY: the pointer is to two numbers.
-    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the system has just made them, and nobody else has them.
-    Ok(ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) }).into())
 }

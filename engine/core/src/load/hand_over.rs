@@ -106,8 +106,8 @@ impl HandOver {
         (old, self.begun.elapsed())
     }
 
-    /// The load failed, and with it these versions: waits until the new one has let go, and lets the old one take back what it let
-    /// go of.
+    /// The load failed, and with it these versions: waits until the new one has let go, and lets the old
+    /// one take back what it let go of.
     pub fn undo(self, failed: &[Arc<Version>], steps: &StepThread) {
         let deadline = Instant::now() + steps.timeout();
         let name = self.old.version().name();

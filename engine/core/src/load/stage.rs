@@ -76,11 +76,9 @@ impl Staging {
     /// Makes a directory for this process, in `parent` or in the runtime directory, and removes those
     /// whose owners are gone. If it cannot, copies are kept in memory.
     pub fn new(parent: Option<PathBuf>) -> Self {
-        let own = Own::make(parent.as_deref());
         let staging = Self { parent, own: Mutex::default(), is_told: AtomicBool::new(false) };
-        match own {
-            Ok(own) => *staging.own.locked() = Some(own),
-            Err(error) => staging.tell(&error.to_string()),
+        if let Err(why) = staging.own_dir() {
+            staging.tell(&why);
         }
         staging
     }
@@ -110,8 +108,7 @@ impl Staging {
         let size = found.identity.size;
         let why = match self.copy(&source, size) {
             Ok((copy, content)) => return Ok(Staged { found, copy, content }),
-            Err(NotCopied::Changes) => {
-                let error = io::Error::other("it is being written to");
+            Err(NotCopied::Changes(error)) => {
                 return Err(failed(format!("cannot copy it: {error}"), error));
             }
             Err(NotCopied::NoPlace(why)) => why,
@@ -146,7 +143,9 @@ impl Staging {
         let copy = Copied::at(path);
         match copy_content(source, size, &mut file) {
             Ok(()) => Ok((copy, file)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(NotCopied::Changes),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(NotCopied::Changes(error))
+            }
             Err(error) => Err(no_place(error)),
         }
     }
@@ -202,7 +201,7 @@ const WAY_OUT: &str = "`EngineBuilder::stage_in` names another directory";
 /// Why an artifact was not copied into the staging directory.
 enum NotCopied {
     /// Its file changes at the moment.
-    Changes,
+    Changes(io::Error),
     /// There is no directory for the copy, or no room in it; why.
     NoPlace(String),
 }

@@ -4,13 +4,10 @@ use hotswap_plugin::{FunctionDescription, Value, abi::Answer};
 use serde::de::DeserializeOwned;
 
 use super::{asynchronous::AsyncCall, current::Current, error::CallError, in_use::InUse};
-use crate::{
-    EngineError,
-    version::{
-        Version,
-        lease::{Lease, LeaseKind, LeaseName},
-        turnstile::Through,
-    },
+use crate::version::{
+    Version,
+    lease::{Lease, LeaseKind, LeaseName},
+    turnstile::Through,
 };
 
 /// Calls a function of a leased version; an `async` one is waited for on this thread.
@@ -23,35 +20,23 @@ pub(crate) fn invoke(lease: &Lease, name: &str, args: &[Value]) -> Result<Value,
 
 /// As `invoke`, with a lease that is the call's own.
 pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<Value, CallError> {
-    let mut lease = lease;
-    loop {
-        let version = lease.version().clone();
-        let in_use = InUse::by(lease);
-        let through = if version.turnstile.is_shut() {
-            drop(in_use);
-            let through = version.turnstile.wait();
-            match (through, Lease::try_new(&version, LeaseKind::Call)) {
-                (Through::On(other), _) => {
-                    lease = other;
-                    continue;
-                }
-                (Through::Again, Some(again)) => {
-                    lease = again;
-                    continue;
-                }
-                (Through::Here, Some(here)) => InUse::by(here),
-                (_, None) => {
-                    let ended = EngineError::ShutDown;
-                    return Err(CallError::gone(version.name().as_str(), name, &ended));
-                }
+    let mut in_use = InUse::by(lease);
+    while in_use.turnstile.is_shut() {
+        // Whoever hands over waits for calls, and not for handles.
+        let handle = in_use.lease(LeaseKind::Handle);
+        drop(in_use);
+        match handle.version().turnstile.wait() {
+            Through::On(other) => in_use = InUse::by(other),
+            Through::Again => in_use = InUse::by(handle.another(LeaseKind::Call)),
+            Through::Here => {
+                in_use = InUse::by(handle.another(LeaseKind::Call));
+                break;
             }
-        } else {
-            in_use
-        };
-        return match run(&through, name, version.function(name), args) {
-            Begun::Ended(result) => result,
-            Begun::Running(call) => call.wait(),
-        };
+        }
+    }
+    match run(&in_use, name, in_use.function(name), args) {
+        Begun::Ended(result) => result,
+        Begun::Running(call) => call.wait(),
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::{
     env, fs, io,
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt},
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::AsFd as _,
+        unix::{
+            fs::{FileTypeExt, MetadataExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
     sync::{
@@ -218,7 +221,7 @@ impl Accept {
     fn run(self) {
         while !self.stop.load(Ordering::Acquire) {
             let listener = self.bound.socket();
-            if !os::wait_for_client(&listener, LOOK) {
+            if !os::wait_to_read(listener.as_fd(), LOOK) {
                 self.bound.renew();
                 continue;
             }

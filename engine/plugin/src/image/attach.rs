@@ -80,10 +80,18 @@ impl<T> Place<T> {
 impl Instance {
     /// The plugin `P`, whose attribute is in `module`.
     pub const fn new<P: Plugin + Default>(module: &'static str) -> Self {
+        Self::made_by(|| Box::new(P::default()), module, None)
+    }
+
+    const fn made_by(
+        make: fn() -> Box<dyn Plugin>,
+        module: &'static str,
+        linked_host: Option<&'static HostTable>,
+    ) -> Self {
         Self {
             module,
-            linked_host: None,
-            make: || Box::new(P::default()),
+            linked_host,
+            make,
             plugin: Place::empty(),
             vault: Place::empty(),
             table: Place::empty(),
@@ -98,15 +106,7 @@ impl Instance {
 
     /// A further instance of the plugin, which is linked into a program with this host.
     pub(super) fn attached_to(&self, host: &'static HostTable) -> Self {
-        Self {
-            module: self.module,
-            linked_host: Some(host),
-            make: self.make,
-            plugin: Place::empty(),
-            vault: Place::empty(),
-            table: Place::empty(),
-            context: Place::empty(),
-        }
+        Self::made_by(self.make, self.module, Some(host))
     }
 
     /// The host, if the plugin is linked into it.

@@ -51,11 +51,11 @@ scalars! {
 }
 
 macro_rules! containers {
-    ($($container:ident: $patch:expr),* $(,)?) => {
+    ($($container:ty: $patch:expr),* $(,)?) => {
         $(
             // SAFETY: an empty container has a dangling pointer, not one into its image; elements are
             // rehomed.
-            unsafe impl<T: Shared> Shared for $container<T> {
+            unsafe impl<T: Shared> Shared for $container {
                 const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
 
                 fn describe(schema: &mut SchemaBuilder) -> usize {
@@ -93,7 +93,9 @@ macro_rules! replace {
     };
 }
 
-containers!(Vec: replace!(push), VecDeque: replace!(push_back), Option: None);
+containers! {
+    Vec<T>: replace!(push), VecDeque<T>: replace!(push_back), Option<T>: None, Box<[T]>: None,
+}
 
 // SAFETY: the box's memory is of the shared allocator, and its content is rehomed.
 unsafe impl<T: Shared> Shared for Box<T> {
@@ -105,21 +107,6 @@ unsafe impl<T: Shared> Shared for Box<T> {
 
     fn rehome(&mut self) {
         T::rehome(self);
-    }
-}
-
-// SAFETY: an empty slice has a dangling pointer, not one into its image; elements are rehomed.
-unsafe impl<T: Shared> Shared for Box<[T]> {
-    const MAY_POINT_HOME: bool = T::MAY_POINT_HOME;
-
-    fn describe(schema: &mut SchemaBuilder) -> usize {
-        schema.add::<Self>(|schema| Shape::Generic(vec![T::describe(schema)]))
-    }
-
-    fn rehome(&mut self) {
-        if T::MAY_POINT_HOME {
-            self.iter_mut().for_each(Shared::rehome);
-        }
     }
 }
 

@@ -660,12 +660,7 @@ fn not_finite(text: &str, value: f64, least: f64, most: f64) -> Result<Value, St
     if !is_word || least > f32::MIN.into() || most < f32::MAX.into() {
         return Err("not a finite number".to_owned());
     }
-    let word = match value {
-        f64::INFINITY => "Infinity",
-        f64::NEG_INFINITY => "-Infinity",
-        _ => "NaN",
-    };
-    Ok(word.into())
+    Ok(hotswap_engine::Value::from(value).into())
 }
 
 fn json(text: &str, types: &[String]) -> Result<Value, String> {
