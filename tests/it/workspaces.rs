@@ -80,12 +80,15 @@ fn two_checkouts_may_share_a_target_directory() {
     let first = Project::new(&["one"], &["one"]);
     let second = first.another(&["one"], &["one"]);
     second.edit("one/src/lib.rs", "    1\n", "    2\n");
+    second.edit("app/src/main.rs", "child=", "child of the second=");
+    // What cargo compiles of this one is newer than the sources of the other.
+    first.edit("app/src/main.rs", "child=", "child of the first=");
     let mut run = first.run(&[]);
     run.wait_for_event("connected", |_| true);
-    run.wait_for_host("child=");
+    run.wait_for_host("child of the first=");
     let mut other = second.run(&[]);
     other.wait_for_event("connected", |_| true);
-    other.wait_for_host("child=");
+    other.wait_for_host("child of the second=");
     assert_eq!((number(&first), number(&second)), (1.into(), 2.into()));
 
     second.edit("one/src/lib.rs", "    2\n", "    20\n");

@@ -23,6 +23,7 @@ mod batch;
 pub(crate) mod compile;
 pub(crate) mod link;
 mod lock;
+mod owners;
 pub(crate) mod profile;
 
 /// How to build.
@@ -166,12 +167,13 @@ pub fn build_host(
     let mut command = cargo::command();
     command.args(["build", "--package", &host.package_id, "--bin", &host.bin]);
     let target_dir = target_dir(options).unwrap_or_else(|| host.target_dir.clone());
-    command.arg("--target-dir").arg(target_dir);
+    command.arg("--target-dir").arg(&target_dir);
     add_common_arguments(&mut command, &host.manifest_path, &host.dir, options);
     let package = Package {
         name: &host.name,
         manifest_path: &host.manifest_path,
         workspace_root: &host.workspace_root,
+        target_dir: &target_dir,
         package_count: host.package_count,
     };
     let compiled = compile(package, command, cancel, on_message)?;

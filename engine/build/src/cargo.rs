@@ -47,7 +47,7 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
 ///
 /// A line of stdout that is not a message, and each line of stderr, is a [`Message::TextLine`].
 pub(crate) fn run(
-    command: Command,
+    command: &mut Command,
     cancel: &Cancel,
     on_message: &mut dyn FnMut(Message),
 ) -> io::Result<ExitStatus> {

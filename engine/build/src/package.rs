@@ -190,6 +190,11 @@ impl PluginPackage {
         }
     }
 
+    /// The target directory of the builds of plugins: not that of the author's own builds.
+    pub(crate) fn cargo_target_dir(&self) -> PathBuf {
+        self.target_dir.join("hotswap")
+    }
+
     /// Opens the store for the artifacts of this workspace, and creates it if there is none.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub(crate) struct Running<'a> {
 impl<'a> Running<'a> {
     /// Starts `command` with pipes for its output. The caller must read them, or the program may
     /// wait forever.
-    pub(crate) fn start(mut command: Command, cancel: &'a Cancel) -> io::Result<Self> {
+    pub(crate) fn start(command: &mut Command, cancel: &'a Cancel) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn()?;
         let group = Pid::from_child(&child);

@@ -36,8 +36,8 @@ use crate::replay::input::{Input, Stat};
 use crate::replay::invocation::{Invocation, Noted, Notes};
 use crate::replay::plan::Plan;
 pub(crate) use crate::replay::plan::Seen;
-pub(crate) use crate::replay::record::UnitId;
-use crate::replay::record::{BehindCargo, Compiled, Output, Plugin, Record, Unit, unit_id_of};
+use crate::replay::record::{BehindCargo, Compiled, Plugin, Record, Told, Unit, unit_id_of};
+pub(crate) use crate::replay::record::{Output, UnitId};
 use crate::replay::run::Replayed;
 use crate::workspace::Workspace;
 use crate::{Cancel, Diagnostic, PluginPackage, atomic_file};
@@ -81,8 +81,9 @@ pub(crate) mod inputs {
     }
 }
 
-/// How many ways to build are kept for a target directory.
-const REMEMBERED_WAYS: usize = 6;
+/// How many ways to build are kept for a target directory: a few profiles and settings of a few checkouts
+/// that share it. A record has some 100 KiB, besides the crates that were compiled without cargo.
+const REMEMBERED_WAYS: usize = 16;
 
 /// The record of one way to build the plugins of a workspace, with the operations on it.
 ///
@@ -312,6 +313,7 @@ impl Replay {
         again: bool,
     ) -> Learned {
         let (noted, mut settings) = (notes.read(), notes.settings.clone());
+        let told = told(run);
         let plugin = member.plugin;
         let mut learned = Learned::default();
         learned.dirs.extend(plugin.source_dirs.iter().cloned());
@@ -324,7 +326,7 @@ impl Replay {
             }
             let is_root = artifact.manifest_path == plugin.manifest_path;
             let id = is_library(artifact)
-                .then(|| self.unit_of(member, artifact, &noted, &settings, began))
+                .then(|| self.unit_of(member, artifact, &noted, &settings, &told, began))
                 .flatten();
             if let Some(id) = id {
                 if let Some(unit) = self.record.units.get_mut(&id) {
@@ -549,13 +551,14 @@ impl Replay {
     }
 
     /// The unit of which cargo made `artifact`, recorded from the notes of this run or of an earlier
-    /// one; `None` if its compiler call was never noted.
+    /// one; `None` if its compiler call was never noted, or not since build scripts told something else.
     fn unit_of(
         &mut self,
         member: &Member<'_>,
         artifact: &Artifact,
         noted: &[Noted],
         settings: &BTreeMap<PathBuf, String>,
+        told: &Told,
         began: Moment,
     ) -> Option<UnitId> {
         let is_root = artifact.manifest_path == member.plugin.manifest_path;
@@ -576,6 +579,10 @@ impl Replay {
             } else {
                 file.map(str::to_owned)?
             };
+            if !self.record.units.get(&id)?.is_valid_for(told) {
+                self.record.units.remove(&id);
+                return None;
+            }
             self.record.units.get_mut(&id)?.take_over(artifact).ok()?;
             return Some(id);
         };
@@ -599,6 +606,7 @@ impl Replay {
             invocation,
             package_dir: package_dir.to_owned(),
             settings: settings.get(package_dir).cloned().unwrap_or_default(),
+            told: told.clone(),
             diagnostics: Vec::new(),
             compiled,
             by_cargo: None,
@@ -608,10 +616,24 @@ impl Replay {
     }
 }
 
+/// What the build scripts of a run printed, also those that did not have to run.
+fn told(run: &Run) -> Told {
+    let of_script = |script: &cargo_metadata::BuildScript| {
+        let output = fs::read(output_of(script)?).ok()?;
+        Some((script.out_dir.clone().into(), blake3::hash(&output).to_hex()[..16].to_owned()))
+    };
+    run.scripts.iter().filter_map(of_script).collect()
+}
+
+/// The file in which cargo keeps what a build script printed.
+fn output_of(script: &cargo_metadata::BuildScript) -> Option<PathBuf> {
+    Some(script.out_dir.parent()?.join("output").into())
+}
+
 /// What the build scripts of a run ask for.
 fn build_scripts(run: &Run) -> Vec<BuildScript> {
     let of_script = |script: &cargo_metadata::BuildScript| {
-        let output = fs::read_to_string(script.out_dir.parent()?.join("output")).ok()?;
+        let output = fs::read_to_string(output_of(script)?).ok()?;
         let artifact = run.artifacts.iter().find(|it| it.package_id == script.package_id)?;
         let dir = artifact.manifest_path.parent()?.as_std_path();
         let package_dir = Some(dir).filter(|_| is_local(artifact));
@@ -658,7 +680,7 @@ pub(crate) fn read_by(plugin: &PluginPackage, run: &Run) -> Reads {
 
 /// Whether `artifact` is made of a package that the plugin's author can edit: cargo took it from a
 /// directory, and not from a registry or a repository.
-fn is_local(artifact: &Artifact) -> bool {
+pub(crate) fn is_local(artifact: &Artifact) -> bool {
     artifact.package_id.repr.contains("path+file://")
 }
 

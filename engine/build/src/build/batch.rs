@@ -77,7 +77,7 @@ impl<'a> Batch<'a> {
         let mut errors = BTreeMap::new();
         for position in order {
             let plugin = &plugins[position].0;
-            let target_dir = plugin.target_dir.join("hotswap");
+            let target_dir = plugin.cargo_target_dir();
             if places.locks.contains_key(&target_dir) {
                 continue;
             }

@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus};
 
 use cargo_metadata::{Artifact, BuildScript, Message, PackageId, TargetKind};
 
+use super::owners::Owners;
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
 
 /// How many of cargo's last lines an error repeats when there were no diagnostics.
@@ -18,6 +19,7 @@ pub(super) struct Package<'a> {
     pub name: &'a str,
     pub manifest_path: &'a Path,
     pub workspace_root: &'a Path,
+    pub target_dir: &'a Path,
     pub package_count: usize,
 }
 
@@ -65,10 +67,45 @@ impl Run {
     }
 }
 
-/// Runs the cargo command `command`, which builds `package`.
+/// Runs the cargo command `command`, which builds `package`. Where cargo takes a crate of another workspace
+/// for one of this, it runs once more, without that.
 pub(super) fn compile(
     package: Package<'_>,
-    command: Command,
+    mut command: Command,
+    cancel: &Cancel,
+    on_message: &mut dyn FnMut(BuildMessage),
+) -> Result<Run, BuildError> {
+    let run = run_cargo(package, &mut command, cancel, on_message)?;
+    let Some(mut owners) = Owners::open(package.target_dir, package.workspace_root) else {
+        return Ok(run);
+    };
+    let mut settle = |run: &Run| {
+        owners.settle(&run.artifacts).map_err(|error| {
+            let (name, dir) = (package.name, package.target_dir.display());
+            BuildError::setup(format!(
+                "`{name}`: what is compiled in {dir} cannot be noted: {error}"
+            ))
+        })
+    };
+    if settle(&run)?.is_empty() {
+        return Ok(run);
+    }
+    let run = run_cargo(package, &mut command, cancel, on_message)?;
+    let names = settle(&run)?.into_iter().collect::<Vec<_>>().join("`, `");
+    if names.is_empty() {
+        return Ok(run);
+    }
+    Err(BuildError::setup(format!(
+        "`{}`: cargo takes what another workspace compiled of `{names}` in {} for up to date; give this one a \
+         target directory of its own",
+        package.name,
+        package.target_dir.display(),
+    )))
+}
+
+fn run_cargo(
+    package: Package<'_>,
+    command: &mut Command,
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Run, BuildError> {

@@ -94,7 +94,7 @@ impl<'a> Linking<'a> {
 
     /// The directory of the record of such builds; `None` if they are not recorded, which is told.
     pub(super) fn place_of_record(&mut self) -> Option<PathBuf> {
-        let target_dir = self.member.plugin.target_dir.join("hotswap");
+        let target_dir = self.member.plugin.cargo_target_dir();
         let command = self.common_command();
         match replay::place_of_record(self.member.plugin, &target_dir, &command) {
             Ok(dir) => Some(dir),
@@ -284,6 +284,7 @@ impl<'a> Linking<'a> {
             name: &plugin.name,
             manifest_path: &plugin.manifest_path,
             workspace_root: &plugin.workspace_root,
+            target_dir: &plugin.cargo_target_dir(),
             package_count: plugin.package_count,
         };
         self.warnings = 0;
@@ -328,7 +329,7 @@ impl<'a> Linking<'a> {
         let plugin = self.member.plugin;
         let mut command = cargo::command();
         command.args(["rustc", "--package", &plugin.package_id, "--lib", "--crate-type", "cdylib"]);
-        let target_dir = plugin.target_dir.join("hotswap");
+        let target_dir = plugin.cargo_target_dir();
         command.arg("--target-dir").arg(&target_dir);
         // The user's setting would have builds of the workspace and this one share what they compile.
         command.env("CARGO_BUILD_BUILD_DIR", target_dir);

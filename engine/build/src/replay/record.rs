@@ -13,7 +13,7 @@ use super::invocation::Invocation;
 use crate::{Diagnostic, atomic_file};
 
 /// The version of the record's format. A record of another version counts as empty.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// The name of a unit, after which its files are named: the crate's name, and a hash that tells it
 /// from other units of that name.
@@ -68,6 +68,10 @@ pub(super) struct BehindCargo {
     pub dirs: BTreeSet<PathBuf>,
 }
 
+/// What the build scripts of a run of cargo printed: the hash of it, by the directory that cargo gave
+/// the script for its files.
+pub(super) type Told = BTreeMap<PathBuf, String>;
+
 /// A library crate of the plugin's author, or the plugin itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Unit {
@@ -82,6 +86,8 @@ pub(super) struct Unit {
     pub package_dir: PathBuf,
     /// The [settings](super::guard::settings) for which the call is valid.
     pub settings: String,
+    /// The output of the build scripts for which the call is valid: what they print can be part of it.
+    pub told: Told,
     /// The compiler's diagnostics when it was compiled last.
     pub diagnostics: Vec<Diagnostic>,
     pub compiled: Compiled,
@@ -103,24 +109,32 @@ pub(super) struct Compiled {
 
 /// A compiled file as it was when it had just been written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Output {
+pub(crate) struct Output {
     pub path: PathBuf,
     stat: Option<Stat>,
 }
 
 impl Output {
-    pub(super) fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         Self { path: path.to_owned(), stat: Stat::of(path) }
     }
 
     /// Whether the file is still there and unchanged.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.is_same(&Self::of(&self.path))
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let same = |(one, other): (Stat, Stat)| one.is_same_output(other);
         self.path == other.path && self.stat.zip(other.stat).is_some_and(same)
+    }
+}
+
+impl Unit {
+    /// Whether the recorded call is the one that cargo would make now that build scripts told this. Some
+    /// other run of cargo in the same target directory may have run them since.
+    pub(super) fn is_valid_for(&self, told: &Told) -> bool {
+        told.iter().all(|(dir, now)| self.told.get(dir).is_none_or(|then| then == now))
     }
 }
 

@@ -194,12 +194,12 @@ impl Job<'_> {
         }
         let place = place_of(self.run.dir, self.id);
         fs::create_dir_all(&place)?;
-        let command = self.command(&place);
+        let mut command = self.command(&place);
         if let Some(calls) = self.run.calls {
             fs::write(calls.join(format!("{}.txt", self.id)), format!("{command:?}\n"))?;
         }
         let began = Moment::now();
-        let mut running = Running::start(command, cancel)?;
+        let mut running = Running::start(&mut command, cancel)?;
         let linking = running.take_stdout().map(|stdout| thread::spawn(move || first_byte(stdout)));
         let heard = match running.take_stderr() {
             Some(stderr) => self.listen(stderr)?,

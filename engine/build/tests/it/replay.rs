@@ -401,6 +401,75 @@ fn what_a_build_script_watches_makes_cargo_run() {
 }
 
 #[test]
+fn a_variable_that_a_build_script_told_another_build_is_not_missed() {
+    told_another_build(
+        "told-variable",
+        |word| format!("cargo::rustc-env=WORD={word}"),
+        "pub fn text() -> String { env!(\"WORD\").into() }\n",
+    );
+}
+
+#[test]
+fn a_cfg_that_a_build_script_told_another_build_is_not_missed() {
+    told_another_build(
+        "told-cfg",
+        |word| format!("cargo::rustc-cfg=word=\\\"{word}\\\""),
+        "#![allow(unexpected_cfgs)]\npub fn text() -> String {\n    \
+         (if cfg!(word = \"told-1\") { \"told-1\" } else { \"told-2\" }).into()\n}\n",
+    );
+}
+
+/// Has a build script print another `directive`, which cargo passes on to the compiler, while only
+/// another build of the target directory runs it.
+fn told_another_build(name: &str, directive: fn(&str) -> String, leaf: &str) {
+    let fixture = Fixture::new(name);
+    let script = |word: &str| {
+        let directive = directive(word);
+        format!(
+            "fn main() {{\n    println!(\"cargo::rerun-if-changed=build.rs\");\n    \
+             println!(\"{directive}\");\n}}\n"
+        )
+    };
+    fixture.write("leaf/build.rs", &script("told-1"));
+    fixture.write("leaf/src/lib.rs", leaf);
+    let other =
+        BuildOptions { cargo_flags: vec!["--keep-going".into()], ..BuildOptions::default() };
+    for build in [BuildOptions::default(), other.clone(), BuildOptions::default()] {
+        assert!(fixture.build_with(&build).says("told-1"));
+    }
+    // Cargo runs the script for the other build, and finds the crate up to date for this one.
+    fixture.write("leaf/build.rs", &script("told-2"));
+    for build in [other, BuildOptions::default()] {
+        assert!(fixture.build_with(&build).says("told-2"));
+    }
+    fixture.write("leaf/src/lib.rs", &format!("{leaf}// More.\n"));
+    assert!(fixture.build().says("told-2"));
+    fixture.write("leaf/src/lib.rs", &format!("{leaf}// Still more.\n"));
+    fixture.write_own("own-2");
+    let edited = fixture.build();
+    assert!(edited.says("told-2") && edited.says("own-2"));
+    assert_eq!(edited.maker(), Maker::Replay);
+}
+
+#[test]
+fn another_checkouts_crate_is_not_taken_for_ones_own() {
+    let (one, two) = (Fixture::new("checkouts"), Fixture::new("checkouts"));
+    for (checkout, text) in [(&one, "leaf-of-one"), (&two, "leaf-of-two")] {
+        let leaf = format!("pub fn text() -> String {{ \"{text}\".into() }}\n");
+        checkout.write("leaf/src/lib.rs", &leaf);
+    }
+    // Whatever cargo compiles of the one is newer than the sources of the other.
+    for (checkout, text) in [(&one, "leaf-of-one"), (&two, "leaf-of-two"), (&one, "leaf-of-one")] {
+        assert!(checkout.build().says(text), "{text}");
+        checkout.write_own("own-2");
+        let edited = checkout.build();
+        assert!(edited.says(text) && edited.says("own-2"), "{text}");
+        checkout.write_own("own-1");
+    }
+    assert!(two.build().says("leaf-of-two"));
+}
+
+#[test]
 fn the_compiler_says_the_same_both_ways() {
     let fixture = Fixture::new("says-the-same");
     fixture.write("middle/src/lib.rs", "pub fn text() -> String { leaf::text() }\nfn idle() {}\n");
