@@ -9,7 +9,7 @@ use hotswap_engine::{
 use insta::assert_snapshot;
 use types::{List, Measure, Path, Point, Tree};
 
-use crate::support::{Host, renamed};
+use crate::support::{Host, PluginDir, renamed};
 
 type Maps = HashMap<String, HashMap<String, Vec<u32>>>;
 
@@ -25,7 +25,9 @@ fn tree(depth: u32) -> Tree {
 
 /// A host whose plugin `shapes` was built against other types of the same size.
 fn built_otherwise() -> Host {
-    let host = Host::with(&["shapes"]);
+    let plugins = PluginDir::of(&["shapes"]);
+    let host = Host::new(plugins, |builder| builder.publish_breaking(true));
+    host.reload();
     host.plugins.write("shapes", &renamed("shapes-otherwise", "shapes"));
     host
 }

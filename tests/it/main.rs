@@ -26,6 +26,7 @@ mod dependencies;
 mod editing;
 mod ending;
 mod examples;
+mod expectations;
 mod facts;
 mod foreign_ways;
 mod freeing;

@@ -66,7 +66,7 @@ fn two_artifacts_of_a_plugin_are_compared() {
     assert_snapshot!(changes, @r"
     function live_fire changed: in `fire`, `pace` was added and is optional
     ! function relay removed: (rounds: u32) -> String
-    ! function revision removed: () -> u32
+    ! function revision changed: was `() -> u32`, now `() -> u64`
     ! function task_count removed: () -> u32
     live type LiveFire changed: `pace` was added and is optional
     ");

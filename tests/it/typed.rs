@@ -3,7 +3,7 @@
 use hotswap_engine::{args, protocol::ErrorKind};
 use insta::assert_snapshot;
 
-use crate::support::{Host, renamed};
+use crate::support::{Host, PluginDir, renamed};
 
 #[test]
 fn a_typed_function_is_called_without_a_detour() {
@@ -59,7 +59,9 @@ fn a_wrong_signature_is_refused_with_both() {
 
 #[test]
 fn a_reload_that_changes_or_removes_the_function_is_told_at_the_call() {
-    let host = Host::with(&["echo"]);
+    let plugins = PluginDir::of(&["echo"]);
+    let host = Host::new(plugins, |builder| builder.publish_breaking(true));
+    host.reload();
     let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();
     host.plugins.write("echo", &renamed("adds-otherwise", "echo"));
     host.reload();

@@ -8,8 +8,9 @@ mod vault;
 mod words;
 
 use hotswap_protocol::{
-    ArtifactChange, ArtifactContents, ChangeKind, ChangedItem, LoadedArtifact, NewArtifact,
-    Outcome, PlanParams, PlannedPlugin, ReloadPlan, Request, Snapshot, VaultSnapshot, WireError,
+    ArtifactChange, ArtifactContents, BrokenExpectation, ChangeKind, ChangedItem, Expectation,
+    ExpectedItem, Fingerprint, LoadedArtifact, NewArtifact, Outcome, PlanParams, PlannedPlugin,
+    ReloadPlan, Request, Snapshot, VaultSnapshot, WireError,
 };
 use serde::Serialize;
 
@@ -47,6 +48,9 @@ pub struct PluginPreview {
     pub data_bag: Vec<ValuePreview>,
     /// The loaded plugins that import it.
     pub imported_by: Vec<String>,
+    /// What the host's own code expects and this would break; the reload would be refused for it. What
+    /// plugins register is known only when they are loaded.
+    pub host_expects: Vec<BrokenExpectation>,
     /// Whether something that is used now may not be usable afterwards.
     pub is_breaking: bool,
     /// Why its artifact could not be compared; the reload would most likely be refused.
@@ -67,7 +71,13 @@ impl Preview {
         let mut plugins = Vec::with_capacity(plan.plugins.len());
         for planned in plan.plugins {
             let compared = declared_changes(&planned, prober).await;
-            plugins.push(PluginPreview::of(planned, compared, &snapshot, &vault));
+            plugins.push(PluginPreview::of(
+                planned,
+                compared,
+                &plan.host_expects,
+                &snapshot,
+                &vault,
+            ));
         }
         let is_breaking = plugins.iter().any(|plugin| plugin.is_breaking);
         Ok(Self { generation: plan.generation, is_breaking, plugins })
@@ -88,6 +98,7 @@ impl PluginPreview {
     fn of(
         planned: PlannedPlugin,
         compared: Result<Declared, WireError>,
+        host_expects: &[Expectation],
         snapshot: &Snapshot,
         vault: &VaultSnapshot,
     ) -> Self {
@@ -101,7 +112,9 @@ impl PluginPreview {
             Err(error) => (Declared::default(), Some(error)),
         };
         let data_bag = vault::of_plugin(&name, outcome, &declared, vault);
-        let is_breaking = declared.changes.iter().any(|change| change.is_breaking)
+        let host_expects = declared.broken(&name, host_expects);
+        let is_breaking = !host_expects.is_empty()
+            || declared.changes.iter().any(|change| change.is_breaking)
             || data_bag.iter().any(|value| value.is_breaking)
             || outcome == Outcome::Removed;
         Self {
@@ -112,6 +125,7 @@ impl PluginPreview {
             new,
             data_bag,
             imported_by,
+            host_expects,
             is_breaking,
             error,
         }
@@ -137,6 +151,63 @@ struct Declared {
     old: Option<ArtifactContents>,
     new: Option<ArtifactContents>,
     changes: Vec<ArtifactChange>,
+}
+
+impl Declared {
+    /// What of the host's expectations the old artifact of a plugin meets and the new one does not.
+    fn broken(&self, plugin: &str, host_expects: &[Expectation]) -> Vec<BrokenExpectation> {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return Vec::new() };
+        let is_broken = |expected: &&Expectation| {
+            let is_of_plugin =
+                expected.plugin.as_deref().is_none_or(|it| it.eq_ignore_ascii_case(plugin));
+            let has = |contents: &ArtifactContents| {
+                contents
+                    .fingerprints
+                    .iter()
+                    .any(|it| it.fingerprint == expected.fingerprint && is_item(it, expected))
+            };
+            // A live function may go.
+            let is_gone = || {
+                expected.item == ExpectedItem::LiveFunction
+                    && !new.functions.iter().any(|it| it.is_live && it.name == expected.name)
+            };
+            is_of_plugin && has(old) && !has(new) && !is_gone()
+        };
+        let broken = host_expects.iter().filter(is_broken).map(|expected| BrokenExpectation {
+            expectation: expected.clone(),
+            by: plugin.to_owned(),
+            difference: self.difference_of(expected),
+        });
+        broken.collect()
+    }
+
+    /// How what the host expects changes.
+    fn difference_of(&self, expected: &Expectation) -> String {
+        let item = match expected.item {
+            ExpectedItem::Export => ChangedItem::Export,
+            _ => ChangedItem::Function,
+        };
+        let mut changes = self.changes.iter();
+        let change = changes.find(|it| {
+            it.item == item && (it.name == expected.name || item == ChangedItem::Export)
+        });
+        match change {
+            Some(change) if change.change == ChangeKind::Removed => "it would be gone".to_owned(),
+            Some(change) if !change.detail.is_empty() => change.detail.clone(),
+            _ => "it would have other types".to_owned(),
+        }
+    }
+}
+
+/// Whether a fingerprint is that of what is expected: a function may be live, or not.
+fn is_item(fingerprint: &Fingerprint, expected: &Expectation) -> bool {
+    let is_kind = match expected.item {
+        ExpectedItem::Function => {
+            matches!(fingerprint.item, ExpectedItem::Function | ExpectedItem::LiveFunction)
+        }
+        item => fingerprint.item == item,
+    };
+    is_kind && fingerprint.name == expected.name
 }
 
 async fn declared_changes(planned: &PlannedPlugin, prober: &Prober) -> Result<Declared, WireError> {

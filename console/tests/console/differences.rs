@@ -25,9 +25,10 @@ fn a_preview_is_asked_for_shown_and_can_be_carried_out() {
     console.session(SessionEvent::Preview(Ok(samples::preview())));
     let text = card(&console);
     assert!(
-        text.starts_with("world v3 → build 4c0ffee0  BREAKING\n! ~ function greet\n      was"),
+        text.starts_with("world v3 → build 4c0ffee0  BREAKING\n! the host calls `greet` as `fn("),
         "{text}"
     );
+    assert!(text.contains("\n! ~ function greet\n      was"), "{text}");
     assert!(
         text.contains("\ndog v1: its artifact is gone, it would be removed  BREAKING\n"),
         "{text}"

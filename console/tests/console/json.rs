@@ -103,6 +103,8 @@ async fn page() -> String {
                  plugin, and `new` where no other build would be loaded. `item` is `function`, \
                  `live_type`, `type`, `export` or `import`; `change` is `added`, `removed` or \
                  `changed`; `was` and `now` are the two sides, where each can be said in a word. \
+                 `host_expects` is what the host's own code uses and this would break: `item` is `function`, \
+                 `live_function` or `export`, and `difference` tells how; the reload would be refused. \
                  `prospect` tells what a value's type says of its future: `same`, \
                  `changed`, `gone`, `unknown` or `dropped`. Where an artifact cannot be opened, or a \
                  reload would be refused, it prints an `error` instead.";
@@ -110,14 +112,18 @@ async fn page() -> String {
     let about = "`misfit` says why a host of this program's toolchain would refuse it, and \
                  `keep_reason` why it could not be unmapped again; both `null` when all is well, as \
                  `source` is outside a git repository. `contents` is there with `--open` only; a \
-                 plugin without an export has `null` there.";
+                 plugin without an export has `null` there. `fingerprints` are hashes of the types of what \
+                 a host can use with Rust types.";
     section(&mut page, "`hotswap inspect --open FILE`", about, &[inspection()]);
     let about = "An object an event, told apart by `event`; the log of the host is among them. \
                  Those of the engine have their own fields, as `reload_finished` here.";
     section(&mut page, "`hotswap run HOST`", about, &run_lines());
     let about = "`kind` is for a program, `message` for a person. `plugin`, `step`, `cause` and \
                  `chain` are there where they are known. `cause` is `artifact`, `toolchain`, `io`, \
-                 `loader`, `plugin`, `panic`, `timed_out`, `import`, `callback`, `refused` or `other`.";
+                 `loader`, `plugin`, `panic`, `timed_out`, `import`, `callback`, \
+                 `host_expects`, `refused` or `other`. Where `kind` is `host_expects`, `broken` says \
+                 what the host's own code uses and the reload would have broken, as `reload \
+                 --dry-run` does.";
     section(&mut page, "Any failure", about, &[json!({ "error": samples::refusal() })]);
     page
 }
@@ -214,6 +220,9 @@ fn inspection() -> Value {
             ],
             "types": [
                 { "name": "world::Place", "size_bytes": 24, "members": ["x: f64", "y: f64"] },
+            ],
+            "fingerprints": [
+                { "item": "function", "name": "greet", "fingerprint": "1f0d3a5b7c9e2468" },
             ],
         },
     })

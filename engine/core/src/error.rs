@@ -7,7 +7,7 @@ use hotswap_plugin::{
     abi::{Answer, PanicReport},
 };
 pub use hotswap_protocol::Step;
-use hotswap_protocol::{CauseKind, ErrorKind, Failure, WireError};
+use hotswap_protocol::{BrokenExpectation, CauseKind, ErrorKind, Failure, WireError};
 
 use crate::artifact::ArtifactError;
 
@@ -120,6 +120,8 @@ pub enum LoadCause {
     },
     /// A callback of the host's returned this error.
     Callback(Box<dyn std::error::Error + Send + Sync>),
+    /// The host's own code uses what the load would break.
+    HostExpects(Vec<BrokenExpectation>),
     /// A rule forbids it: a name is taken twice, a plugin is missing or may not be replaced.
     Refused,
     /// Anything else; the load's message says it.
@@ -139,6 +141,7 @@ impl LoadCause {
             Self::TimedOut { .. } => CauseKind::TimedOut,
             Self::Import { .. } => CauseKind::Import,
             Self::Callback(_) => CauseKind::Callback,
+            Self::HostExpects(_) => CauseKind::HostExpects,
             Self::Refused => CauseKind::Refused,
             Self::Other => CauseKind::Other,
         }
@@ -159,6 +162,7 @@ impl fmt::Display for LoadCause {
             }
             Self::Import { from } => write!(f, "an import from {from} cannot be had"),
             Self::Callback(_) => f.write_str("a callback of the host's returned an error"),
+            Self::HostExpects(_) => f.write_str("the host's own code expects otherwise"),
             Self::Refused => f.write_str("a rule of loads forbids it"),
             Self::Other => f.write_str("the load could not go on"),
         }
@@ -249,6 +253,17 @@ impl EngineError {
         self
     }
 
+    /// A load that breaks what the host's own code expects; `None` if it breaks nothing.
+    pub(crate) fn host_expects(broken: Vec<BrokenExpectation>) -> Option<Self> {
+        let first = broken.first()?;
+        let message = format!(
+            "{first}; start the host anew, built with the types as they are now, or take the change back"
+        );
+        let others = broken[1..].iter().map(|other| format!("{}: {other}", other.by)).collect();
+        let refused = Self::load(&first.by, Step::HostExpects, message).with_causes(others);
+        Some(refused.because(LoadCause::HostExpects(broken)))
+    }
+
     /// A publish that did not come about, through no plugin's fault.
     pub(crate) fn publish(error: &Error) -> Self {
         Self::load_of_all(Step::Publish, error.message()).with_causes(error.causes().to_vec())
@@ -287,12 +302,18 @@ impl EngineError {
             wire.step = Some(*step);
             wire.cause = Some(cause.kind());
             wire.chain.clone_from(causes);
+            if let LoadCause::HostExpects(broken) = &**cause {
+                wire.broken.clone_from(broken);
+            }
         }
         wire
     }
 
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Load { cause, .. } if matches!(**cause, LoadCause::HostExpects(_)) => {
+                ErrorKind::HostExpects
+            }
             Self::Load { .. } | Self::StaticallyLinked | Self::InsideLoad { .. } => {
                 ErrorKind::Reload
             }

@@ -24,14 +24,20 @@ use std::{path::Path, time::Duration};
 use hotswap_plugin::{
     FunctionDescription, ImportRequest, InterfaceShape, LiveTypeDescription, TypeSchema,
 };
-use hotswap_protocol::{ArtifactContents, ExportInfo, ImportInfo, LiveTypeInfo, TypeInfo};
+use hotswap_protocol::{
+    ArtifactContents, ExpectedItem, ExportInfo, Fingerprint, ImportInfo, LiveTypeInfo, TypeInfo,
+};
 
 use crate::{
     Engine, EngineError, Step,
     artifact::BuildId,
     image::step_thread::StepThread,
     load::{Phases, find::Found, keep_export, open_version},
-    version::{function_info, lease::Lease},
+    version::{
+        expectations::{fingerprint_of_function, fingerprint_of_interface},
+        function_info,
+        lease::Lease,
+    },
 };
 
 /// How long the artifact's code may take to answer one question.
@@ -92,7 +98,25 @@ impl Contents {
             export: self.export.as_ref().map(export_info),
             imports: self.imports.iter().map(import_info).collect(),
             types: self.types.iter().map(type_info).collect(),
+            fingerprints: self.fingerprints(),
         }
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        let functions = self.functions.iter().filter_map(|function| {
+            let item = match function.is_live {
+                true => ExpectedItem::LiveFunction,
+                false => ExpectedItem::Function,
+            };
+            let fingerprint = fingerprint_of_function(function.types.as_ref()?);
+            Some(Fingerprint { item, name: function.name.clone(), fingerprint })
+        });
+        let export = self.export.iter().map(|shape| Fingerprint {
+            item: ExpectedItem::Export,
+            name: shape.name.clone(),
+            fingerprint: fingerprint_of_interface(shape),
+        });
+        functions.chain(export).collect()
     }
 
     fn live_type_info(&self, live: &LiveTypeDescription) -> LiveTypeInfo {

@@ -33,7 +33,9 @@ use crate::{
     EngineError,
     image::step_thread::StepThread,
     lock::Lock as _,
-    version::{Owner, Version, lease::Lease, registration::Registration},
+    version::{
+        Owner, Version, expectations::Expectations, lease::Lease, registration::Registration,
+    },
 };
 use carry::{Carry, Handover};
 use cell::Cell;
@@ -50,6 +52,8 @@ pub(crate) struct Store {
     sights: Mutex<FxHashMap<VersionAddress, Sight>>,
     /// The live functions and types of the newest generation; `None` before the first load.
     live: Mutex<Option<Arc<dyn LiveCalls>>>,
+    /// What the host expects of what is registered.
+    expectations: Arc<Expectations>,
 }
 
 /// A version's address, to be compared only.
@@ -216,6 +220,10 @@ impl Displaced {
 }
 
 impl Store {
+    pub fn new(expectations: Arc<Expectations>) -> Self {
+        Self { expectations, ..Self::default() }
+    }
+
     fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.locked()
     }

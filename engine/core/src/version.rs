@@ -11,6 +11,7 @@ pub(crate) mod turnstile;
 // What it says of itself, and what is counted of it.
 pub(crate) mod counts;
 pub(crate) mod declared;
+pub(crate) mod expectations;
 pub(crate) mod failures;
 pub(crate) mod list;
 pub(crate) mod registration;
@@ -27,7 +28,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hotswap_plugin::{
@@ -54,6 +55,7 @@ use crate::{
 };
 use counts::CallCounts;
 use declared::Declared;
+use expectations::Expectations;
 use failures::FailureCounts;
 use holders::{SeenCalls, texts};
 use lease::LeaseCounts;
@@ -70,7 +72,7 @@ pub(crate) struct Version {
     /// Why the image cannot be unmapped again, if so.
     pub keep_reason: Option<String>,
     pub ordinal: u32,
-    pub size_bytes: u64,
+    pub origin: Origin,
     loaded_at_ms: u64,
     image: UnsafeCell<Option<Image>>,
     leases: LeaseCounts,
@@ -104,6 +106,13 @@ pub(crate) struct Version {
     tasks: Mutex<Vec<Box<dyn TaskHandle>>>,
 }
 
+/// The file that a version was loaded from.
+pub(crate) struct Origin {
+    pub size_bytes: u64,
+    /// When it was written; `None` if that is not known.
+    pub modified: Option<SystemTime>,
+}
+
 /// What a version needs of its engine.
 #[derive(Clone)]
 pub(crate) struct Services {
@@ -113,6 +122,7 @@ pub(crate) struct Services {
     pub runtime: Option<Arc<dyn Runtime>>,
     /// The libraries that the host vouches for.
     pub trusted: Arc<[String]>,
+    pub expectations: Arc<Expectations>,
 }
 
 // SAFETY: the image cell is written before the version is shared (`Version::open`) and emptied by
@@ -160,7 +170,7 @@ impl Version {
     pub fn open(
         facts: Facts,
         ordinal: u32,
-        size_bytes: u64,
+        origin: Origin,
         heap: Option<&'static HeapUse>,
         services: Services,
         open: impl FnOnce(&Arc<Self>) -> Result<Image, EngineError>,
@@ -171,7 +181,7 @@ impl Version {
             turnstile: Arc::default(),
             facts,
             ordinal,
-            size_bytes,
+            origin,
             loaded_at_ms: clock::now_ms(),
             image: UnsafeCell::new(None),
             leases: LeaseCounts::default(),
@@ -487,6 +497,24 @@ impl Version {
         self.life().has_served()
     }
 
+    /// What to do where the host and the version do not agree on a type: whichever is older is built anew.
+    pub fn advice(&self) -> &'static str {
+        let written = |metadata: std::fs::Metadata| metadata.modified().ok();
+        let program = std::fs::metadata("/proc/self/exe").ok().and_then(written);
+        match self.origin.modified.zip(program) {
+            Some((plugin, host)) if plugin < host => {
+                "the plugin is older than the host: build the plugin again"
+            }
+            Some(_) => "the host is older than the plugin: build the host again, and restart it",
+            None => "build both against the same source",
+        }
+    }
+
+    /// What the host expects of versions.
+    pub fn expectations(&self) -> &Expectations {
+        &self.services.expectations
+    }
+
     /// The engine that it belongs to.
     pub fn engine(&self) -> EngineId {
         self.services.engine
@@ -621,7 +649,7 @@ impl Version {
             crate_version: self.facts.crate_version.clone(),
             source: self.facts.source.clone(),
             loaded_at_ms: self.loaded_at_ms,
-            size_bytes: self.size_bytes,
+            size_bytes: self.origin.size_bytes,
             heap_bytes: self.heap.map(|heap| heap.bytes() as u64),
             descriptors: self.outside.descriptors(),
             calls: self.counts().map_or(0, CallCounts::total),
@@ -660,6 +688,14 @@ impl Owner {
         match self {
             Self::Host => false,
             Self::Version(owner) => std::ptr::eq(Weak::as_ptr(owner), version),
+        }
+    }
+
+    /// The version, if it is one and still there.
+    pub fn version(&self) -> Option<Arc<Version>> {
+        match self {
+            Self::Host => None,
+            Self::Version(version) => version.upgrade(),
         }
     }
 }

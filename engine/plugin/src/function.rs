@@ -64,6 +64,15 @@ pub struct FunctionTypes {
     pub result: TypeSchema,
 }
 
+impl FunctionTypes {
+    /// The first difference between these types, which were found, and the expected ones, in words; `None`
+    /// if there is none.
+    pub fn difference(&self, expected: &Self) -> Option<String> {
+        let difference = self.args.difference(&expected.args);
+        difference.or_else(|| self.result.difference(&expected.result))
+    }
+}
+
 /// Finds out at compile time whether the types of a signature are `Shared`: if they are, method calls take
 /// the inherent methods, and otherwise those of the trait [`NotShared`].
 #[doc(hidden)]

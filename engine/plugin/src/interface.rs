@@ -1,7 +1,12 @@
 //! Trait objects that cross between images. Both sides call through shims, and each object comes with a
 //! lease that keeps its image mapped.
 
-use std::{marker::PhantomData, ptr::NonNull, sync::Arc};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    marker::PhantomData,
+    ptr::NonNull,
+    sync::Arc,
+};
 
 use crate::{Shared, TypeSchema};
 use raw::{Lease, ObjectTable, RawObject};
@@ -79,7 +84,7 @@ unsafe impl<T: Shared> Lent for [T] {
 }
 
 /// The name and the methods of an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct InterfaceShape {
     /// The trait's path.
     pub name: String,
@@ -88,7 +93,7 @@ pub struct InterfaceShape {
 }
 
 /// A method of an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MethodShape {
     /// The method's name.
     pub name: String,
@@ -99,6 +104,13 @@ pub struct MethodShape {
 }
 
 impl InterfaceShape {
+    /// A hash of the shape.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The first difference between this shape, which was found, and the expected one, in words. `None`
     /// only if the two are equal: then objects of one can be called as objects of the other.
     pub fn difference(&self, expected: &Self) -> Option<String> {

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionInfo, LiveTypeInfo};
+#[cfg(doc)]
+use crate::Expectation;
+use crate::{ExpectedItem, FunctionInfo, LiveTypeInfo};
 
 /// What an artifact declares, read from its opened image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,20 @@ pub struct ArtifactContents {
     pub imports: Vec<ImportInfo>,
     /// The types that can cross between images, sorted by name, without generic ones.
     pub types: Vec<TypeInfo>,
+    /// The hashes of what a host can use with Rust types, to compare with its [`Expectation`]s.
+    #[serde(default)]
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// The hash of the types of something that a host can use with Rust types.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The kind of item.
+    pub item: ExpectedItem,
+    /// The name of a function, or the path of an interface.
+    pub name: String,
+    /// The hash.
+    pub fingerprint: String,
 }
 
 /// An interface that a plugin exports.

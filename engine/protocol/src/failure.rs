@@ -31,6 +31,8 @@ pub enum CauseKind {
     Callback,
     /// A rule forbids it: a name is taken twice, a plugin is missing or may not be replaced.
     Refused,
+    /// The host's own code expects otherwise.
+    HostExpects,
     /// Anything else.
     #[serde(other)]
     Other,

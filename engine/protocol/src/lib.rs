@@ -51,6 +51,7 @@ mod socket;
 // What they send: the envelope (`message`), and what is in it.
 mod contents;
 mod event;
+mod expectation;
 mod failure;
 mod holder;
 mod latency;
@@ -63,12 +64,14 @@ mod step;
 pub mod in_flight;
 
 pub use contents::{
-    ArtifactChange, ArtifactContents, ChangeKind, ChangedItem, ExportInfo, ImportInfo, TypeInfo,
+    ArtifactChange, ArtifactContents, ChangeKind, ChangedItem, ExportInfo, Fingerprint, ImportInfo,
+    TypeInfo,
 };
 pub use event::{
     CALLS_WAITED, Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport,
     ValueChange, ValueOutcome,
 };
+pub use expectation::{BrokenExpectation, Expectation, ExpectedItem};
 pub use failure::{CauseKind, Failure};
 pub use holder::{Holder, HolderKind};
 pub use in_flight::InFlightCall;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{CauseKind, Event, HostInfo, Latencies, LogRecord, Step};
+use crate::{BrokenExpectation, CauseKind, Event, HostInfo, Latencies, LogRecord, Step};
 
 /// A request, as the `method` and `params` of its line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -248,6 +248,8 @@ pub enum ErrorKind {
     NotCancellable,
     /// A reload was refused; the old generation keeps serving.
     Reload,
+    /// A reload was refused, since it would break what the host's own code expects.
+    HostExpects,
     /// The version is active, or was freed already.
     NotFreeable,
     /// No host was found, or it is gone. Never sent by a host.
@@ -278,6 +280,9 @@ pub struct WireError {
     /// The causes of the error, the outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
+    /// What the host's own code expects and the reload would have broken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<BrokenExpectation>,
 }
 
 impl WireError {
@@ -290,6 +295,7 @@ impl WireError {
             step: None,
             cause: None,
             chain: Vec::new(),
+            broken: Vec::new(),
         }
     }
 }

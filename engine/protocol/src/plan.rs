@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, Source};
+use crate::{Expectation, Outcome, Source};
 
 /// What a reload would do, as far as can be told without opening an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct ReloadPlan {
     pub generation: u64,
     /// One entry per plugin, in load order; new plugins come last.
     pub plugins: Vec<PlannedPlugin>,
+    /// What the host's own code expects of plugins: a reload that would break it is refused.
+    #[serde(default)]
+    pub host_expects: Vec<Expectation>,
 }
 
 /// What a reload would do with one plugin.

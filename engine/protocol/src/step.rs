@@ -35,6 +35,8 @@ pub enum Step {
     TakeBack,
     /// The plugin's `on_init`.
     OnInit,
+    /// Comparing what is new with what the host's own code expects.
+    HostExpects,
     /// The host's callbacks.
     Callback,
     /// Handing over what new versions take of the Vault, and making them serve.
@@ -61,6 +63,7 @@ impl Step {
             Self::HandOver => "hand_over",
             Self::TakeBack => "take_back",
             Self::OnInit => "on_init",
+            Self::HostExpects => "host_expects",
             Self::Callback => "callback",
             Self::Publish => "publish",
             Self::Other => "other",

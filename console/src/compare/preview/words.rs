@@ -86,6 +86,14 @@ impl PluginPreview {
                 error.to_string().lines().map(|it| Line::new(Sort::Error, format!("  {it}"))),
             );
         }
+        for broken in &self.host_expects {
+            lines.push(Line::new(Sort::Breaking, format!("! {}", broken.expectation)));
+            lines.push(Line::new(Sort::Breaking, format!("      {}", broken.difference)));
+        }
+        if !self.host_expects.is_empty() {
+            let text = "    so the reload would be refused; build the host anew, and start it";
+            lines.push(Line::new(Sort::Note, text));
+        }
         lines.extend(self.changes.iter().flat_map(change_lines));
         for value in &self.data_bag {
             let sort = match value.prospect {

@@ -294,6 +294,7 @@ pub fn preview() -> Preview {
         changes: Vec::new(),
         data_bag: Vec::new(),
         imported_by: Vec::new(),
+        host_expects: Vec::new(),
         is_breaking: false,
         error: None,
     };
@@ -320,8 +321,14 @@ pub fn preview() -> Preview {
         detail: "stays where the new version asks for this type again".into(),
         is_breaking: false,
     };
+    let host_expects = vec![read(json!({
+        "item": "function", "plugin": "world", "name": "greet",
+        "expected": "fn(String, u32) -> String", "fingerprint": "1f",
+        "by": "world", "difference": detail,
+    }))];
     let world = PluginPreview {
         changes,
+        host_expects,
         data_bag: vec![greetings],
         imported_by: vec!["cat".into()],
         is_breaking: true,

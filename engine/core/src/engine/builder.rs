@@ -21,7 +21,7 @@ use crate::{
     serve::extension::{self, ExtensionFactory},
     slots, sync,
     vault::Store,
-    version::{tasks::Runtime, threads},
+    version::{expectations::Expectations, tasks::Runtime, threads},
 };
 
 /// How long a lifecycle step may take unless the host says otherwise.
@@ -62,6 +62,7 @@ pub struct EngineBuilder {
     runtime: Option<Arc<dyn Runtime>>,
     trusted: Vec<String>,
     stage_in: Option<PathBuf>,
+    publish_breaking: bool,
 }
 
 /// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
@@ -86,6 +87,7 @@ impl EngineBuilder {
             runtime: None,
             trusted: Vec::new(),
             stage_in: None,
+            publish_breaking: false,
         }
     }
 
@@ -141,6 +143,21 @@ impl EngineBuilder {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         self.on_reload.push(Box::new(move |new, old| callback(new, old).map_err(Into::into)));
+        self
+    }
+
+    /// Whether a load is published that breaks what the host's own code expects; it is not by default.
+    ///
+    /// The host expects what it uses with Rust types: the functions of which it has a [`Func`](crate::Func),
+    /// the live functions that it called through a [`LiveFuncs`](crate::LiveFuncs), and the interfaces of the
+    /// objects that it found: exported, or registered. What holds now, and would not afterwards, makes a load
+    /// fail with [`LoadCause::HostExpects`](crate::LoadCause::HostExpects). To get such a load published, the
+    /// host is built and started again, with the new types. A plugin that is unloaded on request breaks
+    /// nothing.
+    ///
+    /// With `true` such a load is published all the same, and the log says what it breaks.
+    pub fn publish_breaking(mut self, publish: bool) -> Self {
+        self.publish_breaking = publish;
         self
     }
 
@@ -211,7 +228,7 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, trusted, .. } = self;
-        let stage_in = self.stage_in;
+        let Self { stage_in, publish_breaking, .. } = self;
         let (mut plugin_dir, mut store_dir) = (plugin_dir, store_dir);
         if console.is_some() && linked.is_none() {
             plugin_dir = handed_over(env_names::PLUGIN_DIR, "plugins", Some(&plugin_dir))
@@ -223,7 +240,8 @@ impl EngineBuilder {
         sync::prepare_barriers();
         slots::prepare(console.is_some());
         let staging = Staging::new(stage_in);
-        let store = Arc::new(Store::default());
+        let expectations = Arc::<Expectations>::default();
+        let store = Arc::new(Store::new(expectations.clone()));
         let started = reaper::start(store.clone(), free_delay, wake);
         let (reaper, reaper_thread) = started.map_err(|error| EngineError::Setup {
             what: "cannot start the reaper's thread for".into(),
@@ -231,15 +249,25 @@ impl EngineBuilder {
             error,
         })?;
         let host = host_info(&plugin_dir, store_dir.as_deref(), &staging.dir());
+        let settings = Settings {
+            linked,
+            store_dir,
+            only,
+            step_timeout,
+            extension,
+            on_reload,
+            publish_breaking,
+        };
         let parts = Parts {
             host,
-            settings: Settings { linked, store_dir, only, step_timeout, extension, on_reload },
+            settings,
             store,
             staging,
             reaper,
             reaper_thread,
             runtime,
             trusted: trusted.into(),
+            expectations,
         };
         let inner = Arc::new(Inner::new(parts));
         if let Some(socket) = console {

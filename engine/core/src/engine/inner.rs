@@ -27,6 +27,7 @@ use crate::{
     vault::{LOOKED_AT, Store, View, told},
     version::{
         Services, Version,
+        expectations::Expectations,
         holders::texts,
         lease::{Lease, LeaseKind},
         list::VersionList,
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     reaper_thread: Mutex<Option<JoinHandle<()>>>,
     runtime: Option<Arc<dyn Runtime>>,
     trusted: Arc<[String]>,
+    expectations: Arc<Expectations>,
     listener: Mutex<Option<Listener>>,
     is_shut_down: AtomicBool,
 }
@@ -78,6 +80,7 @@ pub(super) struct Parts {
     pub reaper_thread: JoinHandle<()>,
     pub runtime: Option<Arc<dyn Runtime>>,
     pub trusted: Arc<[String]>,
+    pub expectations: Arc<Expectations>,
 }
 
 impl Inner {
@@ -94,7 +97,11 @@ impl Inner {
         Self {
             host: Mutex::new(parts.host),
             settings: parts.settings,
-            current: Arc::new(Current::new(empty, parts.reaper.clone())),
+            current: Arc::new(Current::new(
+                empty,
+                parts.reaper.clone(),
+                parts.expectations.clone(),
+            )),
             loads: AtomicU64::new(0),
             load_state: Mutex::default(),
             loading_thread: Mutex::default(),
@@ -106,6 +113,7 @@ impl Inner {
             reaper_thread: Mutex::new(Some(parts.reaper_thread)),
             runtime: parts.runtime,
             trusted: parts.trusted,
+            expectations: parts.expectations,
             listener: Mutex::new(None),
             is_shut_down: AtomicBool::new(false),
         }
@@ -167,6 +175,7 @@ impl Inner {
                 events: self.events.clone(),
                 runtime: self.runtime.clone(),
                 trusted: self.trusted.clone(),
+                expectations: self.expectations.clone(),
             },
             is_shut_down: &self.is_shut_down,
         }

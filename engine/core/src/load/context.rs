@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub step_timeout: Duration,
     pub extension: ExtensionFactory,
     pub on_reload: Vec<OnReload>,
+    /// Whether a load is published that breaks what the host's own code expects.
+    pub publish_breaking: bool,
 }
 
 /// A callback for every load.

@@ -27,7 +27,11 @@ pub(crate) fn plan(
         loaded: None,
         new: new_artifact(planned),
     }));
-    Ok(ReloadPlan { generation: current.number.get(), plugins })
+    let host_expects = match context.settings.publish_breaking {
+        true => Vec::new(),
+        false => context.services.expectations.told(),
+    };
+    Ok(ReloadPlan { generation: current.number.get(), plugins, host_expects })
 }
 
 fn of_loaded(plan: &Plan, running: &Lease) -> PlannedPlugin {

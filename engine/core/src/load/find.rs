@@ -24,7 +24,7 @@ pub(crate) struct FileIdentity {
     device: u64,
     inode: u64,
     pub size: u64,
-    modified: Option<SystemTime>,
+    pub modified: Option<SystemTime>,
     changed: (i64, i64),
 }
 

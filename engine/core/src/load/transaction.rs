@@ -9,6 +9,7 @@ use super::{
     Callback, LoadContext, LoadState, Phases,
     dependency::{object_for, resolve},
     earlier,
+    find::FileIdentity,
     hand_over::HandOver,
     linked::Linked,
     plan::{Action, Plan},
@@ -25,8 +26,9 @@ use crate::{
     },
     vault::{Overlay, View},
     version::{
-        Owner, Version,
+        Origin, Owner, Version,
         declared::{Declared, Functions},
+        expectations::Offer,
         lease::{Lease, LeaseKind},
         registration::Registration,
         turn::{leave_together, retire_together},
@@ -102,7 +104,43 @@ impl<'steps> Load<'steps> {
         self.each(phases, "on_init", |lease| {
             steps.run(lease, Step::OnInit, |image| image.on_init())
         })?;
-        Ok(())
+        // What the versions have registered in their steps.
+        self.meet_expectations(context, true)
+    }
+
+    /// Refuses what breaks the expectations of the host's own code. What is registered is known only when the
+    /// steps have run.
+    fn meet_expectations(
+        &self,
+        context: &LoadContext<'_>,
+        are_registered: bool,
+    ) -> Result<(), EngineError> {
+        let current = context.current.load();
+        let serving: Vec<_> =
+            current.versions.iter().map(|lease| lease.version().clone()).collect();
+        let (now, then) =
+            (View::for_host(context.store), View::for_callbacks(context.store, &self.overlay));
+        let none = |_: &str| Vec::new();
+        let (registered_now, registered_then) = (
+            |interface: &str| now.registrations(interface),
+            |interface: &str| then.registrations(interface),
+        );
+        let before = Offer { versions: &serving, registrations: &registered_now };
+        let after = Offer {
+            versions: &self.order,
+            registrations: if are_registered { &registered_then } else { &none },
+        };
+        let broken = context.services.expectations.broken(&before, &after);
+        if context.settings.publish_breaking {
+            for broken in broken.iter().filter(|_| are_registered) {
+                tracing::warn!(plugin = broken.by, "published although {broken}");
+            }
+            return Ok(());
+        }
+        match EngineError::host_expects(broken) {
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        }
     }
 
     /// Lets the versions hand over that are replaced and have what only one may have.
@@ -213,7 +251,7 @@ impl<'steps> Load<'steps> {
                 self.steps.run(lease, Step::Import, move |image| image.bind(objects))
             })?;
         }
-        Ok(())
+        self.meet_expectations(context, false)
     }
 
     /// Remembers why the load failed.
@@ -310,10 +348,11 @@ pub(crate) fn open_version(
     let name = facts.name.clone();
     let mut named = context.staging.name(inspected, ordinal)?;
     named.stored = earlier::keep_stored(context.store_dir(), &facts);
-    let size_bytes = inspected.found.identity.size;
+    let FileIdentity { size: size_bytes, modified, .. } = inspected.found.identity;
+    let origin = Origin { size_bytes, modified };
     let (version, opened) = phases.time("open", Some(&name), || {
         let (heap, services) = (HeapUse::new(), context.services.clone());
-        Version::open(facts, ordinal, size_bytes, heap, services, |version| {
+        Version::open(facts, ordinal, origin, heap, services, |version| {
             Image::open(named, version, steps)
         })
     });
@@ -330,7 +369,8 @@ fn link_version(
     let (facts, plugin) = (linked.facts.clone(), linked.plugin);
     let (version, opened) = phases.time("open", Some(&linked.facts.name), || {
         // It allocates as the program does that it is linked into.
-        Version::open(facts, ordinal, 0, None, context.services.clone(), |version| {
+        let origin = Origin { size_bytes: 0, modified: None };
+        Version::open(facts, ordinal, origin, None, context.services.clone(), |version| {
             Image::link(plugin, version)
         })
     });

@@ -257,7 +257,7 @@ fn on_free(version: &Arc<Version>) {
 fn report(version: &Arc<Version>, closed: Option<Closed>) {
     match (closed, version.failure()) {
         (Some(Closed::Unmapped), None) => {
-            let size = size_text(version.size_bytes);
+            let size = size_text(version.origin.size_bytes);
             let after = version.since_leaving().unwrap_or_default();
             let left = version.heap.map_or(0, HeapUse::bytes);
             let left = match left {

@@ -18,6 +18,7 @@ use crate::{
     slots::{self, Entered},
     version::{
         Version,
+        expectations::Expectations,
         lease::{Lease, LeaseKind},
     },
 };
@@ -31,13 +32,19 @@ pub(crate) struct Current {
     /// sees the tag unchanged, has it.
     tag: AtomicU64,
     reaper: ReaperHandle,
+    expectations: Arc<Expectations>,
 }
 
 impl Current {
-    pub fn new(first: Generation, reaper: ReaperHandle) -> Self {
+    pub fn new(first: Generation, reaper: ReaperHandle, expectations: Arc<Expectations>) -> Self {
         let tag = AtomicU64::new(first.number.tag());
         let generation = AtomicPtr::new(Arc::into_raw(Arc::new(first)).cast_mut());
-        Self { generation, tag, reaper }
+        Self { generation, tag, reaper, expectations }
+    }
+
+    /// What the host expects of the versions that serve.
+    pub fn expectations(&self) -> &Expectations {
+        &self.expectations
     }
 
     /// A handle to the generation that serves.

@@ -195,6 +195,9 @@ impl Generation {
                 registered.push(Registered { name, owner, object });
             }
         }
+        if !registered.is_empty() {
+            self.view.expectations().of_interface(None, &shape);
+        }
         Ok(registered)
     }
 }
@@ -293,10 +296,12 @@ impl LoadedPlugin {
     /// differs.
     pub fn export<I: Interface + ?Sized>(&self) -> Result<Option<Leased<I>>, EngineError> {
         let Some(export) = self.inner().export() else { return Ok(None) };
-        match export.shape.difference(&I::shape()) {
-            Some(what) => Err(EngineError::Interface { owner: self.inner().to_string(), what }),
-            None => Ok(export.lend()),
+        let shape = I::shape();
+        if let Some(what) = export.shape.difference(&shape) {
+            return Err(EngineError::Interface { owner: self.inner().to_string(), what });
         }
+        self.inner().expectations().of_interface(Some(self.name()), &shape);
+        Ok(export.lend())
     }
 
     /// Calls a function and reads its result as a `T`. An `async` function is waited for on this

@@ -3,13 +3,22 @@
 mod expected;
 mod known;
 
-use std::{any::type_name, fmt, hash::BuildHasher, sync::Arc};
+use std::{
+    any::type_name,
+    collections::BTreeMap,
+    fmt,
+    hash::BuildHasher,
+    sync::{Arc, Mutex},
+};
 
 use hotswap_plugin::Shared;
 use rustc_hash::FxBuildHasher;
 
 use super::{current::Current, error::CallError, generation::Generation};
-use crate::version::{TypedTarget, Version};
+use crate::{
+    lock::Lock as _,
+    version::{TypedTarget, Version, expectations::ExpectedFunction},
+};
 use expected::Expected;
 use known::Known;
 
@@ -36,8 +45,10 @@ pub trait Signature {
 
 /// A plugin's function, called with Rust types.
 ///
-/// It follows every reload: each call goes to the version that serves. If a reload changes or removes
-/// the function, calls answer an error that shows both signatures, until another reload brings it back.
+/// It follows every reload: each call goes to the version that serves. A reload that would change or remove
+/// the function is refused while there is a `Func` of it, unless
+/// [`publish_breaking`](crate::EngineBuilder::publish_breaking) says otherwise. Then, and when the plugin is
+/// unloaded, calls answer an error that shows both signatures, until another reload brings the function back.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,16 +64,20 @@ pub struct Func<F> {
     name: String,
     expected: Expected<F>,
     known: Known,
+    /// No load is published that the function does not fit any more.
+    _announced: Arc<ExpectedFunction>,
 }
 
 impl<F: Signature> Func<F> {
     /// A function of a plugin that serves now.
     pub(crate) fn new(current: &Arc<Current>, plugin: &str, name: &str) -> Result<Self, CallError> {
+        let expected = Expected::new();
         let func = Self {
             current: current.clone(),
             plugin: plugin.to_owned(),
             name: name.to_owned(),
-            expected: Expected::new(),
+            _announced: expected.announce(current.expectations(), Some(plugin), name),
+            expected,
             known: Known::new(),
         };
         func.search(&current.load())?;
@@ -129,13 +144,16 @@ struct Found<'a> {
 /// Plugins' live functions of one signature, each found by its name when it is called.
 ///
 /// A name is looked up in the generation that serves then, so a job that was queued before a reload
-/// runs the newest code.
+/// runs the newest code. A reload that would give another signature to a name that was called is refused, as
+/// for a [`Func`]; one that removes a name is not.
 pub struct LiveFuncs<F> {
     current: Arc<Current>,
     expected: Expected<F>,
     /// Where functions were found last, each in one of two places that its name's hash says. One for
     /// which both are taken is looked up each time.
     known: Box<[Known; KNOWN]>,
+    /// The names that were called: what has one of them is to keep its types.
+    announced: Mutex<BTreeMap<String, Arc<ExpectedFunction>>>,
 }
 
 /// How many places a [`LiveFuncs`] has for what it knows.
@@ -144,7 +162,8 @@ const KNOWN: usize = 64;
 impl<F: Signature> LiveFuncs<F> {
     pub(crate) fn new(current: &Arc<Current>) -> Self {
         let known = Box::new([const { Known::new() }; KNOWN]);
-        Self { current: current.clone(), expected: Expected::new(), known }
+        let (current, announced) = (current.clone(), Mutex::default());
+        Self { current, expected: Expected::new(), known, announced }
     }
 
     /// Calls the live function of a name with its arguments as a tuple.
@@ -178,11 +197,20 @@ impl<F: Signature> LiveFuncs<F> {
             }
             Ok::<_, CallError>((version, place, (place, target)))
         })?;
+        self.announce(name);
         let begun = version.begin_call(place);
         // SAFETY: as in `call`.
         let result = unsafe { self.expected.run(&version, &name, target, args) };
         version.end_call(place, begun);
         result
+    }
+
+    fn announce(&self, name: &str) {
+        let mut announced = self.announced.locked();
+        if !announced.contains_key(name) {
+            let function = self.expected.announce(self.current.expectations(), None, name);
+            announced.insert(name.to_owned(), function);
+        }
     }
 
     #[inline(always)]

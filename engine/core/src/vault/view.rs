@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::flatten,
-    version::{Owner, Version, registration::Registration},
+    version::{Owner, Version, expectations::Expectations, registration::Registration},
 };
 
 /// The Vault as one owner sees it; what a [`Vault`] refers to.
@@ -53,6 +53,11 @@ impl View {
     /// This view as plugins and hosts use it.
     pub fn vault(self: &Arc<Self>) -> Vault {
         table::vault(self.clone())
+    }
+
+    /// What the host expects of what is registered.
+    pub fn expectations(&self) -> &Expectations {
+        &self.store.expectations
     }
 
     /// What this owner sees of the Vault.
@@ -336,7 +341,17 @@ impl View {
         };
         if let Some(what) = object.shape.difference(shape) {
             let owner = &object.owner;
-            return Err(Error::msg(format_args!("`{name}` of {owner} does not fit: {what}")));
+            let sides = (self.owner.version(), owner.version());
+            let advice = match &sides {
+                (Some(version), None) | (None, Some(version)) => version.advice(),
+                _ => "build both against the same source",
+            };
+            return Err(Error::msg(format_args!(
+                "`{name}` of {owner} does not fit: {what}; {advice}"
+            )));
+        }
+        if matches!(self.owner, Owner::Host) {
+            self.expectations().of_interface(None, shape);
         }
         Ok(object.lend_raw())
     }

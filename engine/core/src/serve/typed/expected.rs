@@ -4,6 +4,7 @@ use std::{
     any::type_name,
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
+    sync::Arc,
 };
 
 use hotswap_plugin::{
@@ -14,12 +15,15 @@ use hotswap_plugin::{
 use super::Signature;
 use crate::{
     serve::error::CallError,
-    version::{TypedTarget, Version},
+    version::{
+        TypedTarget, Version,
+        expectations::{Expectations, ExpectedFunction},
+    },
 };
 
 /// The types that a caller expects of a function.
 pub(super) struct Expected<F> {
-    types: FunctionTypes,
+    types: Arc<FunctionTypes>,
     signature: PhantomData<fn() -> F>,
 }
 
@@ -29,7 +33,17 @@ impl<F: Signature> Expected<F> {
             args: TypeSchema::of::<F::Args>(),
             result: TypeSchema::of::<F::Result>(),
         };
-        Self { types, signature: PhantomData }
+        Self { types: Arc::new(types), signature: PhantomData }
+    }
+
+    /// Has the engine know that the host calls a function so.
+    pub fn announce(
+        &self,
+        to: &Expectations,
+        plugin: Option<&str>,
+        name: &str,
+    ) -> Arc<ExpectedFunction> {
+        to.of_function(plugin, name, &self.types, type_name::<F>())
     }
 
     /// How to call the function of a place, if it has these types.
@@ -106,9 +120,7 @@ impl<F: Signature> Expected<F> {
             };
             return Err(CallError::signature(version, name, &format!("`{name}{found}`: {why}")));
         };
-        let difference = types.args.difference(&self.types.args);
-        let difference = difference.or_else(|| types.result.difference(&self.types.result));
-        match difference {
+        match types.difference(&self.types) {
             None => Ok(()),
             Some(what) => Err(CallError::signature(
                 version,

@@ -1,0 +1,232 @@
+//! What the host's own code expects of versions: functions that it calls with Rust types, and interfaces
+//! that it uses. A load that would break what holds now is not published.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use hotswap_plugin::{FunctionDescription, FunctionTypes, InterfaceShape};
+use hotswap_protocol::{BrokenExpectation, Expectation, ExpectedItem};
+
+use super::{Version, registration::Registration};
+use crate::lock::Lock as _;
+
+/// What the host's own code expects of plugins.
+#[derive(Default)]
+pub(crate) struct Expectations(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// As long as somebody has the handle of the function.
+    functions: Vec<Weak<ExpectedFunction>>,
+    interfaces: Vec<ExpectedInterface>,
+}
+
+/// A function that the host calls with Rust types, for as long as it has a handle.
+pub(crate) struct ExpectedFunction {
+    /// `None` of a live function.
+    plugin: Option<String>,
+    name: String,
+    types: Arc<FunctionTypes>,
+    /// The type as which it is called.
+    called_as: &'static str,
+}
+
+/// An interface that the host has used an object of.
+#[derive(Clone, PartialEq)]
+struct ExpectedInterface {
+    /// The plugin that exports it; `None` if plugins register it.
+    exported_by: Option<String>,
+    shape: InterfaceShape,
+}
+
+/// What a generation has, or is going to have.
+pub(crate) struct Offer<'a> {
+    pub versions: &'a [Arc<Version>],
+    /// The registrations of an interface, by its name.
+    pub registrations: &'a dyn Fn(&str) -> Vec<Arc<Registration>>,
+}
+
+/// Whether a generation has what is expected.
+enum Met {
+    Yes,
+    /// It has nothing of the kind.
+    Absent,
+    /// It has something else.
+    Not {
+        plugin: String,
+        difference: String,
+    },
+}
+
+impl Expectations {
+    /// Remembers that the host calls a function with these types, until the handle is dropped.
+    pub fn of_function(
+        &self,
+        plugin: Option<&str>,
+        name: &str,
+        types: &Arc<FunctionTypes>,
+        called_as: &'static str,
+    ) -> Arc<ExpectedFunction> {
+        let expected = Arc::new(ExpectedFunction {
+            plugin: plugin.map(ToOwned::to_owned),
+            name: name.to_owned(),
+            types: types.clone(),
+            called_as,
+        });
+        let mut known = self.0.locked();
+        if known.functions.len() == known.functions.capacity() {
+            known.functions.retain(|function| function.strong_count() > 0);
+        }
+        known.functions.push(Arc::downgrade(&expected));
+        expected
+    }
+
+    /// Remembers that the host uses an interface: what a plugin exports, or what is registered.
+    pub fn of_interface(&self, exported_by: Option<&str>, shape: &InterfaceShape) {
+        let mut known = self.0.locked();
+        let is_it = |known: &ExpectedInterface| {
+            known.exported_by.as_deref() == exported_by && known.shape == *shape
+        };
+        if !known.interfaces.iter().any(is_it) {
+            let exported_by = exported_by.map(ToOwned::to_owned);
+            known.interfaces.push(ExpectedInterface { exported_by, shape: shape.clone() });
+        }
+    }
+
+    /// All of it, as a console is told.
+    pub fn told(&self) -> Vec<Expectation> {
+        let (functions, interfaces) = self.now();
+        let functions = functions.iter().map(|function| function.told());
+        functions.chain(interfaces.iter().map(ExpectedInterface::told)).collect()
+    }
+
+    /// What is met before a load, and something else after it. What a load only takes away was asked for.
+    pub fn broken(&self, before: &Offer<'_>, after: &Offer<'_>) -> Vec<BrokenExpectation> {
+        let (functions, interfaces) = self.now();
+        let functions = functions.iter().map(|it| (it.told(), it.met_by(before), it.met_by(after)));
+        let interfaces =
+            interfaces.iter().map(|it| (it.told(), it.met_by(before), it.met_by(after)));
+        let broken = |met| match met {
+            (expectation, Met::Yes, Met::Not { plugin: by, difference }) => {
+                Some(BrokenExpectation { expectation, by, difference })
+            }
+            _ => None,
+        };
+        functions.chain(interfaces).filter_map(broken).collect()
+    }
+
+    fn now(&self) -> (Vec<Arc<ExpectedFunction>>, Vec<ExpectedInterface>) {
+        let known = self.0.locked();
+        (known.functions.iter().filter_map(Weak::upgrade).collect(), known.interfaces.clone())
+    }
+}
+
+impl ExpectedFunction {
+    fn told(&self) -> Expectation {
+        let item = match self.plugin {
+            Some(_) => ExpectedItem::Function,
+            None => ExpectedItem::LiveFunction,
+        };
+        Expectation {
+            item,
+            plugin: self.plugin.clone(),
+            name: self.name.clone(),
+            expected: as_written(self.called_as),
+            fingerprint: fingerprint_of_function(&self.types),
+        }
+    }
+
+    fn met_by(&self, offer: &Offer<'_>) -> Met {
+        let Some(plugin) = &self.plugin else { return self.met_live(offer) };
+        let mut versions = offer.versions.iter();
+        let Some(version) = versions.find(|version| version.name().is(plugin)) else {
+            return Met::Absent;
+        };
+        match version.function(&self.name) {
+            Some((_, function)) => self.compare(version, function),
+            None => {
+                let names = version.function_names();
+                let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                not(version, format!("there is no such function; there is {there}"))
+            }
+        }
+    }
+
+    fn met_live(&self, offer: &Offer<'_>) -> Met {
+        let found = offer.versions.iter().find_map(|version| {
+            let mut live = version.live_places().map(|(_, function)| function);
+            Some((version, live.find(|function| function.name == self.name)?))
+        });
+        found.map_or(Met::Absent, |(version, function)| self.compare(version, function))
+    }
+
+    fn compare(&self, version: &Version, found: &FunctionDescription) -> Met {
+        match &found.types {
+            Some(types) => types.difference(&self.types).map_or(Met::Yes, |it| not(version, it)),
+            None => {
+                let signature = &found.signature;
+                not(version, format!("it is `{signature}`, and cannot be called with Rust types"))
+            }
+        }
+    }
+}
+
+fn not(version: &Version, difference: String) -> Met {
+    Met::Not { plugin: version.name().to_string(), difference }
+}
+
+impl ExpectedInterface {
+    fn told(&self) -> Expectation {
+        let methods = self.shape.methods.iter();
+        let methods = methods.map(|method| format!("fn {}{}", method.name, method.signature));
+        Expectation {
+            item: match self.exported_by {
+                Some(_) => ExpectedItem::Export,
+                None => ExpectedItem::Registration,
+            },
+            plugin: self.exported_by.clone(),
+            name: self.shape.name.clone(),
+            expected: methods.collect::<Vec<_>>().join("; "),
+            fingerprint: fingerprint_of_interface(&self.shape),
+        }
+    }
+
+    fn met_by(&self, offer: &Offer<'_>) -> Met {
+        let Some(plugin) = &self.exported_by else { return self.met_by_registrations(offer) };
+        let mut versions = offer.versions.iter();
+        let Some(version) = versions.find(|version| version.name().is(plugin)) else {
+            return Met::Absent;
+        };
+        match version.export() {
+            Some(export) => {
+                export.shape.difference(&self.shape).map_or(Met::Yes, |it| not(version, it))
+            }
+            None => not(version, "it exports nothing".into()),
+        }
+    }
+
+    fn met_by_registrations(&self, offer: &Offer<'_>) -> Met {
+        let registrations = (offer.registrations)(&self.shape.name);
+        let differing = registrations.iter().find_map(|object| {
+            let difference = object.shape.difference(&self.shape)?;
+            Some(not(&*object.owner.version()?, difference))
+        });
+        differing.unwrap_or(if registrations.is_empty() { Met::Absent } else { Met::Yes })
+    }
+}
+
+/// The name of a type as its author writes it: without the paths of what needs no import.
+fn as_written(type_name: &str) -> String {
+    const PATHS: [&str; 5] =
+        ["alloc::string::", "alloc::vec::", "alloc::boxed::", "core::option::", "core::result::"];
+    PATHS.iter().fold(type_name.to_owned(), |name, path| name.replace(path, ""))
+}
+
+/// A hash of the types of a function, to compare with one of the same program or toolchain.
+pub(crate) fn fingerprint_of_function(types: &FunctionTypes) -> String {
+    format!("{:016x}{:016x}", types.args.fingerprint(), types.result.fingerprint())
+}
+
+/// The same of an interface.
+pub(crate) fn fingerprint_of_interface(shape: &InterfaceShape) -> String {
+    format!("{:016x}", shape.fingerprint())
+}
