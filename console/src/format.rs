@@ -2,7 +2,7 @@
 
 mod columns;
 
-use hotswap_protocol::{Failures, Holder, Latencies, LogRecord, ValueChange};
+use hotswap_protocol::{Failures, GuardTrip, Holder, Latencies, LogRecord, ValueChange};
 use time::OffsetDateTime;
 
 pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, width, wrap, wrap_words};
@@ -217,6 +217,17 @@ pub fn failures(failures: &Failures) -> Option<String> {
     let counts: Vec<_> = counts.map(|(count, one, several)| counted(count, one, several)).collect();
     let (counts, at) = (counts.join(", "), clock(first.at_ms));
     Some(format!("{counts}; first in {} at {at} UTC: {}", first.function, first.message))
+}
+
+/// `world v4 failed 10 times within 5 s: going back to the build of v3`
+pub fn guard_trip(trip: &GuardTrip) -> String {
+    let GuardTrip { plugin, version, failures, within_ms, back_to, .. } = trip;
+    let then = match back_to {
+        Some(version) => format!("going back to the build of v{version}"),
+        None => "it stays: the guard goes back once between two builds".to_owned(),
+    };
+    let seconds = *within_ms as f64 / 1000.0;
+    format!("{plugin} v{version} failed {failures} times within {seconds} s: {then}")
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use hotswap_engine::{Value, args, protocol::ErrorKind};
+use hotswap_engine::{
+    Value, args,
+    protocol::{ErrorKind, Event},
+};
 use tracing::field::Field;
 use tracing_subscriber::{
     Layer,
@@ -136,6 +139,40 @@ fn errors_and_panics_are_counted_by_function_and_version_however_it_is_called() 
     host.reload();
     assert_eq!(counted("echo", "fail"), (0, 0, 0));
     assert_eq!(host.info("echo", 1).unwrap().failures.errors, 2);
+}
+
+#[test]
+fn the_first_failure_of_a_version_is_an_event() {
+    let host = Host::with(&["echo"]);
+    let events = host.engine.subscribe();
+    let explode = || host.engine.invoke::<()>("echo", "explode", args!["boom"]).unwrap_err();
+    explode();
+    explode();
+    host.engine.invoke::<()>("echo", "fail", args![]).unwrap_err();
+    let told: Vec<_> = events
+        .try_iter()
+        .filter_map(|event| match event {
+            Event::FirstFailure { plugin, version, failure, .. } => {
+                Some((plugin, version, failure.function))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [("echo".to_owned(), 1, "explode".to_owned())]);
+}
+
+#[test]
+fn latencies_are_told_as_a_histogram_that_adds_up() {
+    let host = Host::with(&["echo"]);
+    for _ in 0..50 {
+        host.engine.invoke::<u32>("echo", "revision", &[]).unwrap();
+    }
+    let snapshot = host.engine.snapshot();
+    let function = |name| snapshot.plugins[0].functions.iter().find(|it| it.name == name).unwrap();
+    assert!(function("add").latency_buckets.is_empty());
+    let buckets = &function("revision").latency_buckets;
+    assert_eq!(buckets.last().unwrap().calls, 50);
+    assert!(buckets.is_sorted_by(|a, b| a.up_to_ns < b.up_to_ns && a.calls < b.calls));
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod facts;
 mod foreign_ways;
 mod freeing;
 mod fuzzed;
+mod guard;
 mod handing_over;
 mod hostile;
 mod keeping;

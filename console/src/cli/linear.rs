@@ -292,6 +292,11 @@ pub(crate) fn engine_event(event: &Event) -> Option<String> {
             "== {plugin} v{version} answered its first call, {function}, after {}",
             format::microseconds(*elapsed_us)
         )),
+        Event::FirstFailure { plugin, version, failure, .. } => Some(format!(
+            "!! {plugin} v{version} failed for the first time, in {}: {}",
+            failure.function, failure.message
+        )),
+        Event::GuardTripped(trip) => Some(format!("!! {}", format::guard_trip(trip))),
         Event::ShuttingDown { .. } => Some("== the engine shuts down".into()),
         _ => None,
     }

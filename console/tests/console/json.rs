@@ -9,7 +9,9 @@ use hotswap_console::host::HostExit;
 use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
-use hotswap_protocol::{ErrorKind, Event, LogLevel, PhaseTiming, VersionState, WireError};
+use hotswap_protocol::{
+    ErrorKind, Event, FirstFailure, GuardTrip, LogLevel, PhaseTiming, VersionState, WireError,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -45,7 +47,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
          function. `remark` is what `detail` says besides the state, and `failure` says why a version \
          never served: its `plugin` is missing where none is at fault, and its `cause` is one of those \
          of an error. `source` is missing outside a git repository. `functions` are those of the \
-         active version, with JSON Schemas.",
+         active version, with JSON Schemas. `latency_buckets` is the histogram of the timed calls: how many \
+         took at most `up_to_ns`.",
     ),
     (
         &["reload"],
@@ -298,6 +301,24 @@ fn run_lines() -> Vec<Value> {
             function: "greet".into(),
             elapsed_us: 730,
         }),
+        SessionEvent::Engine(Event::FirstFailure {
+            at_ms,
+            plugin: "world".into(),
+            version: 3,
+            failure: FirstFailure {
+                function: "greet".into(),
+                message: "panicked at src/lib.rs:12:5: no name".into(),
+                at_ms,
+            },
+        }),
+        SessionEvent::Engine(Event::GuardTripped(GuardTrip {
+            at_ms,
+            plugin: "world".into(),
+            version: 3,
+            failures: 10,
+            within_ms: 5000,
+            back_to: Some(2),
+        })),
         SessionEvent::Disconnected { reason: "the host closed it".into() },
         SessionEvent::HostExited {
             exit: HostExit { code: None, signal: Some(11) },

@@ -7,7 +7,8 @@ use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
 use hotswap_protocol::{
-    Cut, DataBagEntry, ErrorKind, Event, LogLevel, PhaseTiming, VersionState, WireError,
+    Cut, DataBagEntry, ErrorKind, Event, Failures, FirstFailure, GuardTrip, LogLevel, PhaseTiming,
+    VersionState, WireError,
 };
 use serde_json::json;
 
@@ -150,6 +151,35 @@ fn the_timeline() {
         let error = samples::refusal();
         console.session(SessionEvent::Engine(Event::ReloadFailed { at_ms, error }));
         console.press("2 [ [ j");
+    }));
+}
+
+#[test]
+fn a_version_that_fails_does_not_look_well() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        let at_ms = samples::NOON_MS;
+        let mut snapshot = samples::snapshot(4121);
+        let failure = FirstFailure {
+            function: "greet".into(),
+            message: "panicked at src/lib.rs:94:5: no name".into(),
+            at_ms,
+        };
+        let failures = Failures { errors: 2, panics: 10, first_failure: Some(failure.clone()) };
+        snapshot.plugins[0].versions[0].failures = failures.clone();
+        snapshot.plugins[0].functions[0].failures = failures;
+        snapshot.plugins[1].versions[0].failures.errors = 3;
+        console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+        let plugin = || "world".to_owned();
+        let first = Event::FirstFailure { at_ms, plugin: plugin(), version: 3, failure };
+        console.session(SessionEvent::Engine(first));
+        console.session(SessionEvent::Engine(Event::GuardTripped(GuardTrip {
+            at_ms,
+            plugin: plugin(),
+            version: 3,
+            failures: 10,
+            within_ms: 5000,
+            back_to: Some(2),
+        })));
     }));
 }
 

@@ -1,6 +1,7 @@
 //! What the host holds.
 
 mod builder;
+mod guard;
 mod inner;
 mod places;
 #[cfg(feature = "tokio")]

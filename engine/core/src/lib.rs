@@ -96,7 +96,7 @@ pub use serve::{
     typed::{Func, LiveFuncs, Signature},
 };
 pub use server::ConsoleSocket;
-pub use version::threads::checkpoint;
+pub use version::{guard::Guard, threads::checkpoint};
 
 /// What the Go project calls a [`Generation`].
 pub type PluginManager = Generation;

@@ -19,6 +19,9 @@ mod transaction;
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
+    fs::File,
+    os::fd::AsRawFd as _,
+    path::PathBuf,
     time::Instant,
 };
 
@@ -39,7 +42,7 @@ pub(crate) use transaction::{keep_export, open_version};
 
 use find::{FileIdentity, Found};
 use plan::Plan;
-use stage::Inspected;
+use stage::{Inspected, Staging};
 use transaction::{Load, Waited};
 
 /// What a load is asked to do.
@@ -51,7 +54,11 @@ pub(crate) enum Request {
     /// Load what changed, and retire plugins whose file is gone.
     Pruning(PruneParams),
     /// Load one plugin from this artifact, and leave the others.
-    Rollback(Box<Inspected>),
+    Rollback {
+        artifact: Box<Inspected>,
+        /// Only if this version of it serves; `None` if any may.
+        replacing: Option<u32>,
+    },
 }
 
 impl Request {
@@ -60,7 +67,7 @@ impl Request {
         match self {
             Self::Latest => true,
             Self::Pruning(prune) => prune.latest,
-            Self::Changed | Self::Rollback(_) => false,
+            Self::Changed | Self::Rollback { .. } => false,
         }
     }
 
@@ -87,8 +94,20 @@ pub(crate) struct LoadState {
     ordinals: HashMap<PluginName, u32>,
     /// The builds that each plugin was rolled back from, which are not loaded again unasked.
     held: HashMap<PluginName, HashSet<BuildId>>,
+    /// What the guard goes back to, and the builds between which it has gone: it leaves these alone.
+    spares: HashMap<PluginName, Spare>,
+    taken_back: HashMap<PluginName, HashSet<BuildId>>,
     /// What plugins are handed where a load has no data of its own.
     data: Option<Data>,
+}
+
+/// The version that was replaced last, for the guard to go back to. It may be freed meanwhile, and no store
+/// need have it.
+pub(crate) struct Spare {
+    pub ordinal: u32,
+    build_id: BuildId,
+    /// The copy that it was loaded from, under no name any more.
+    file: File,
 }
 
 struct KnownFile {
@@ -138,6 +157,9 @@ fn reload_with(
         PhaseTiming::new(CALLS_WAITED, Some(version.name().as_str()), *waited)
     });
     state.remember(&plan);
+    if context.services.guard.is_some() {
+        state.keep_spares(&plan, &current);
+    }
     for plugin in plan.missing() {
         tracing::warn!(
             "{plugin} stays loaded, but its artifact is gone from {}; \
@@ -157,6 +179,14 @@ fn reload_with(
         },
         data_bag,
     })
+}
+
+impl Spare {
+    /// The artifact, staged and inspected anew.
+    pub(crate) fn inspected(&self, staging: &Staging) -> Result<Inspected, EngineError> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        staging.stage(Found::at(&path)?)?.inspect()
+    }
 }
 
 impl LoadContext<'_> {
@@ -192,6 +222,28 @@ impl LoadState {
     /// Whether a rollback holds this plugin against this build.
     fn holds(&self, plugin: &PluginName, build_id: BuildId) -> bool {
         self.held.get(plugin).is_some_and(|held| held.contains(&build_id))
+    }
+
+    /// Keeps the files of the versions that a load has replaced.
+    fn keep_spares(&mut self, plan: &Plan, replaced: &Generation) {
+        for version in plan.ending() {
+            let file = replaced.lease(version.name()).and_then(|lease| lease.image().file());
+            if let Some(file) = file.and_then(|path| File::open(path).ok()) {
+                let (ordinal, build_id) = (version.ordinal, version.facts.build_id);
+                self.spares.insert(version.name().clone(), Spare { ordinal, build_id, file });
+            }
+        }
+    }
+
+    /// What the guard may go back to from a build of a plugin: once, until there is a build that is neither.
+    pub(crate) fn take_back(&mut self, plugin: &PluginName, from: BuildId) -> Option<&Spare> {
+        let spare = self.spares.get(plugin).filter(|spare| spare.build_id != from)?;
+        let left_alone = self.taken_back.entry(plugin.clone()).or_default();
+        if left_alone.contains(&from) {
+            return None;
+        }
+        left_alone.extend([from, spare.build_id]);
+        Some(spare)
     }
 
     fn next_ordinal(&mut self, plugin: &PluginName) -> u32 {

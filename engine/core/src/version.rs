@@ -13,6 +13,7 @@ pub(crate) mod counts;
 pub(crate) mod declared;
 pub(crate) mod expectations;
 pub(crate) mod failures;
+pub(crate) mod guard;
 pub(crate) mod list;
 pub(crate) mod registration;
 
@@ -33,12 +34,12 @@ use std::{
 
 use hotswap_plugin::{
     __private::{Context, TypedCall},
-    FunctionDescription, ImportRequest, LiveTypeDescription,
+    Error, ErrorKind, FunctionDescription, ImportRequest, LiveTypeDescription,
     abi::{Answer, TypedCalls},
 };
 use hotswap_protocol::{
-    Activity, Event, Failure, Failures, FunctionInfo, ParamInfo, PluginName, VersionInfo,
-    VersionState, clock,
+    Activity, Event, Failure, Failures, FirstFailure, FunctionInfo, ParamInfo, PluginName,
+    VersionInfo, VersionState, clock,
 };
 
 use crate::{
@@ -57,6 +58,7 @@ use counts::CallCounts;
 use declared::Declared;
 use expectations::Expectations;
 use failures::FailureCounts;
+use guard::{Post, Recent};
 use holders::{SeenCalls, texts};
 use lease::LeaseCounts;
 use life::{End, Life, Stage};
@@ -77,7 +79,9 @@ pub(crate) struct Version {
     image: UnsafeCell<Option<Image>>,
     leases: LeaseCounts,
     /// How often its functions failed.
-    pub failures: FailureCounts,
+    failures: FailureCounts,
+    /// The last of these, where there is a guard.
+    recent: Recent,
     /// What it has on the heap, where that is counted.
     pub heap: Option<&'static HeapUse>,
     pub seen_calls: SeenCalls,
@@ -123,6 +127,7 @@ pub(crate) struct Services {
     /// The libraries that the host vouches for.
     pub trusted: Arc<[String]>,
     pub expectations: Arc<Expectations>,
+    pub guard: Option<Arc<Post>>,
 }
 
 // SAFETY: the image cell is written before the version is shared (`Version::open`) and emptied by
@@ -186,6 +191,7 @@ impl Version {
             image: UnsafeCell::new(None),
             leases: LeaseCounts::default(),
             failures: FailureCounts::default(),
+            recent: Recent::default(),
             heap,
             seen_calls: SeenCalls::default(),
             threads: VersionThreads::default(),
@@ -459,6 +465,37 @@ impl Version {
         self.declared.get().map(|declared| &*declared.functions.counts)
     }
 
+    /// Counts an error that a function returned. Errors that say that the call was wrong are its caller's.
+    pub fn returned(&self, function: &str, error: &Error) {
+        if error.kind() == ErrorKind::Failed {
+            let first = self.failures.returned(function, error.message());
+            self.report(first, false);
+        }
+    }
+
+    /// Counts a panic of a function.
+    pub fn panicked(&self, function: &str, message: &str) {
+        let first = self.failures.panicked(function, message);
+        self.report(first, true);
+    }
+
+    /// Tells everybody of the first failure, and the guard of each.
+    fn report(&self, first: Option<FirstFailure>, is_panic: bool) {
+        if let Some(failure) = first {
+            self.services.events.send(Event::FirstFailure {
+                at_ms: failure.at_ms,
+                plugin: self.name().to_string(),
+                version: self.ordinal,
+                failure,
+            });
+        }
+        let Some(post) = &self.services.guard else { return };
+        if self.life().serving_since().is_some() {
+            let who = || (self.name().clone(), self.ordinal, self.facts.build_id);
+            post.count(&self.recent, is_panic, who);
+        }
+    }
+
     /// Ends a call that was counted.
     #[inline(always)]
     pub fn end_counted(&self, place: usize, begun: counts::Begun) {
@@ -584,6 +621,7 @@ impl Version {
             failures: self.failures.of(&function.name),
             latency_us_p50: counts.quantile(place, 0.5).map(micros),
             latency_us_p99: counts.quantile(place, 0.99).map(micros),
+            latency_buckets: counts.buckets(place),
             ..function_info(function)
         };
         functions.described.iter().enumerate().map(info).collect()
@@ -746,5 +784,6 @@ pub(crate) fn function_info(function: &FunctionDescription) -> FunctionInfo {
         failures: Failures::default(),
         latency_us_p50: None,
         latency_us_p99: None,
+        latency_buckets: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{VersionState, WireError};
+use crate::{FirstFailure, VersionState, WireError};
 
 /// Something that happened in the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,11 +56,43 @@ pub enum Event {
         /// The time from when the version began to serve until the call returned, in microseconds.
         elapsed_us: u64,
     },
+    /// The first call of a version failed: a function returned an error, or panicked.
+    FirstFailure {
+        /// Milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// The plugin.
+        plugin: String,
+        /// The version.
+        version: u32,
+        /// What failed.
+        failure: FirstFailure,
+    },
+    /// A version that serves failed too often, by the guard that the host has set.
+    GuardTripped(GuardTrip),
     /// The engine shuts down.
     ShuttingDown {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
     },
+}
+
+/// A version that failed too often, and what is done about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardTrip {
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The plugin.
+    pub plugin: String,
+    /// The version.
+    pub version: u32,
+    /// How many of its calls failed.
+    pub failures: u64,
+    /// Within how many milliseconds.
+    pub within_ms: u64,
+    /// The version whose build is loaded again now. `None` if there is none that the guard may take: it takes
+    /// a plugin back once between two builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_to: Option<u32>,
 }
 
 /// What a reload did, plugin by plugin.

@@ -29,10 +29,11 @@ pub struct Latencies {
     pub buckets: Vec<LatencyBucket>,
 }
 
-/// A bucket of the histogram: the calls above the bound of the bucket before it, up to its own.
+/// A bucket of a histogram. In [`Latencies`] it has the calls above the bound of the bucket before it, up to
+/// its own, 1, 2 or 5 times a power of ten; where a histogram is cumulative, all calls up to its bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyBucket {
-    /// The bucket's upper bound, in nanoseconds: 1, 2 or 5 times a power of ten.
+    /// The bucket's upper bound, in nanoseconds.
     pub up_to_ns: u64,
     /// How many calls are in it.
     pub calls: u64,

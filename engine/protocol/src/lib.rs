@@ -68,8 +68,8 @@ pub use contents::{
     TypeInfo,
 };
 pub use event::{
-    CALLS_WAITED, Event, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome, ReloadReport,
-    ValueChange, ValueOutcome,
+    CALLS_WAITED, Event, GuardTrip, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome,
+    ReloadReport, ValueChange, ValueOutcome,
 };
 pub use expectation::{BrokenExpectation, Expectation, ExpectedItem};
 pub use failure::{CauseKind, Failure};

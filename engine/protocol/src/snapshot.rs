@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Failure, Holder, Owner};
+use crate::{Failure, Holder, LatencyBucket, Owner};
 
 /// The state of an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -246,6 +246,10 @@ pub struct FunctionInfo {
     /// The 99th percentile of the same latencies, in microseconds.
     #[serde(default)]
     pub latency_us_p99: Option<f64>,
+    /// The histogram of the same latencies, cumulative: how many of the calls took at most so long. Buckets
+    /// that no call falls into are left out; each ends at most 25 % above the one before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latency_buckets: Vec<LatencyBucket>,
 }
 
 /// A parameter.

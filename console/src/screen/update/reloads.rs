@@ -33,6 +33,17 @@ pub(super) fn happened(state: &mut State, event: Event) {
         Event::FirstCall { plugin, version, elapsed_us, .. } => {
             state.timeline.first_called(&plugin, version, elapsed_us);
         }
+        Event::FirstFailure { at_ms, plugin, version, failure } => {
+            let (function, message) = (failure.function, failure.message);
+            let text =
+                format!("{plugin} v{version} failed for the first time, in {function}: {message}");
+            state.logs.push_marker(at_ms, text);
+        }
+        Event::GuardTripped(trip) => {
+            let text = format::guard_trip(&trip);
+            state.complain(text.clone());
+            state.logs.push_marker(trip.at_ms, text);
+        }
         Event::ShuttingDown { at_ms } => {
             state.logs.push_marker(at_ms, "the engine shuts down".into());
         }

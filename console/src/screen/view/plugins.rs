@@ -115,7 +115,7 @@ fn version_line(
     theme: &Theme,
 ) -> Line<'static> {
     let version = row.version;
-    let mark = state_mark(version.state);
+    let mark = mark(version);
     let (lead, lead_style) = if row.is_first {
         (format!("{mark} {} ", pad(&row.plugin.name, name_width)), theme.plain)
     } else {
@@ -128,11 +128,14 @@ fn version_line(
     let tail = match version.state {
         VersionState::Active => {
             let sparkline = state.plugins.sparkline(&row.plugin.name);
+            let failed = version.failures.errors + version.failures.panics;
+            let failed =
+                if failed > 0 { format!(" ✖{}", format::count(failed)) } else { String::new() };
             // Of the rate as much of the latest as there is room for.
-            let room = right.saturating_sub(COUNT_WIDTH + 2);
+            let room = right.saturating_sub(COUNT_WIDTH + 2 + format::width(&failed));
             let skipped = sparkline.chars().count().saturating_sub(room);
             let latest: String = sparkline.chars().skip(skipped).collect();
-            format!("{latest} {:>COUNT_WIDTH$}", format::count(version.calls))
+            format!("{latest}{failed} {:>COUNT_WIDTH$}", format::count(version.calls))
         }
         VersionState::Freed => format::bytes(version.size_bytes),
         VersionState::Failed => "!".into(),
@@ -141,7 +144,7 @@ fn version_line(
             count => format::counted(count as u64, "holder", "holders"),
         },
     };
-    let state_style = state_style(version.state, theme);
+    let state_style = style(version, theme);
     Line::from(vec![
         Span::styled(lead, if row.is_first { state_style } else { lead_style }),
         Span::styled(word, state_style),
@@ -149,8 +152,10 @@ fn version_line(
     ])
 }
 
-fn state_mark(state: VersionState) -> char {
-    match state {
+/// What is seen of a version at a glance; one that serves and panics does not look well.
+fn mark(version: &VersionInfo) -> char {
+    match version.state {
+        VersionState::Active if version.failures.panics > 0 => '✖',
         VersionState::Active => '●',
         VersionState::Loading => '◌',
         VersionState::Failed => '✖',
@@ -159,8 +164,10 @@ fn state_mark(state: VersionState) -> char {
     }
 }
 
-fn state_style(state: VersionState, theme: &Theme) -> Style {
-    match state {
+fn style(version: &VersionInfo, theme: &Theme) -> Style {
+    match version.state {
+        VersionState::Active if version.failures.panics > 0 => theme.bad,
+        VersionState::Active if version.failures.errors > 0 => theme.warning,
         VersionState::Active => theme.plain,
         VersionState::Failed => theme.bad,
         VersionState::Freed => theme.dim,

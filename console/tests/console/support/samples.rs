@@ -135,6 +135,10 @@ pub fn snapshot(pid: u32) -> Snapshot {
                         ],
                         "returns": { "type": "string" },
                         "calls": 1_234,
+                        "latency_buckets": [
+                            { "up_to_ns": 7_167, "calls": 60 },
+                            { "up_to_ns": 8_191, "calls": 65 },
+                        ],
                     },
                     {
                         "name": "reset",

@@ -12,9 +12,9 @@ use hotswap_plugin::StaticPlugin;
 use hotswap_protocol::{HostInfo, clock::now_ms, env as env_names};
 use serde::Serialize;
 
-use super::{Engine, Inner, ShutdownOnDrop, inner::Parts, places::Places};
+use super::{Engine, Inner, ShutdownOnDrop, guard, inner::Parts, places::Places};
 use crate::{
-    ConsoleSocket, EngineError, Generation,
+    ConsoleSocket, EngineError, Generation, Guard,
     artifact::Toolchain,
     load::{OnReload, Settings, stage::Staging},
     reclaim::reaper::{self, WakeThreads},
@@ -63,6 +63,7 @@ pub struct EngineBuilder {
     trusted: Vec<String>,
     stage_in: Option<PathBuf>,
     publish_breaking: bool,
+    guard: Option<Guard>,
 }
 
 /// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
@@ -88,6 +89,7 @@ impl EngineBuilder {
             trusted: Vec::new(),
             stage_in: None,
             publish_breaking: false,
+            guard: None,
         }
     }
 
@@ -161,6 +163,18 @@ impl EngineBuilder {
         self
     }
 
+    /// Takes a version back that fails too often while it serves: the plugin's version before it is loaded
+    /// again, as by [`Engine::rollback`], and the build that failed is held back until there is another one.
+    /// Off by default.
+    ///
+    /// Calls of functions count, by name, by type, live and `async`. The log says what happens, and so does an
+    /// event, [`GuardTripped`](hotswap_protocol::Event::GuardTripped). A plugin is taken back once between two
+    /// builds: if the version before it fails too, that one stays.
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
     /// The host's own object. The factory is called for each generation with the previous one's.
     pub fn extension<E>(mut self, make: impl Fn(Option<&E>) -> E + Send + Sync + 'static) -> Self
     where
@@ -228,7 +242,8 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, trusted, .. } = self;
-        let Self { stage_in, publish_breaking, .. } = self;
+        let Self { stage_in, publish_breaking, guard, .. } = self;
+        let (guard, trips) = guard.map(guard::post).unzip();
         let (mut plugin_dir, mut store_dir) = (plugin_dir, store_dir);
         if console.is_some() && linked.is_none() {
             plugin_dir = handed_over(env_names::PLUGIN_DIR, "plugins", Some(&plugin_dir))
@@ -243,11 +258,13 @@ impl EngineBuilder {
         let expectations = Arc::<Expectations>::default();
         let store = Arc::new(Store::new(expectations.clone()));
         let started = reaper::start(store.clone(), free_delay, wake);
-        let (reaper, reaper_thread) = started.map_err(|error| EngineError::Setup {
-            what: "cannot start the reaper's thread for".into(),
+        let cannot_start = |whose: &str, error| EngineError::Setup {
+            what: format!("cannot start {whose} thread for"),
             path: plugin_dir.clone(),
             error,
-        })?;
+        };
+        let (reaper, reaper_thread) =
+            started.map_err(|error| cannot_start("the reaper's", error))?;
         let host = host_info(&plugin_dir, store_dir.as_deref(), &staging.dir());
         let settings = Settings {
             linked,
@@ -268,8 +285,12 @@ impl EngineBuilder {
             runtime,
             trusted: trusted.into(),
             expectations,
+            guard,
         };
         let inner = Arc::new(Inner::new(parts));
+        if let Some(trips) = trips {
+            guard::stand(&inner, trips).map_err(|error| cannot_start("the guard's", error))?;
+        }
         if let Some(socket) = console {
             let is_named = socket.is_named();
             match inner.listen(socket) {

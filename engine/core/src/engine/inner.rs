@@ -16,8 +16,9 @@ use crate::{
     event::EventHub,
     image::step_thread::EngineId,
     load::{
-        self, Callback, LoadContext, LoadState, Request, Settings, earlier::find_earlier,
-        stage::Staging,
+        self, Callback, LoadContext, LoadState, Request, Settings,
+        earlier::find_earlier,
+        stage::{Inspected, Staging},
     },
     lock::Lock as _,
     reclaim::reaper::ReaperHandle,
@@ -28,6 +29,7 @@ use crate::{
     version::{
         Services, Version,
         expectations::Expectations,
+        guard::{Post, Trip},
         holders::texts,
         lease::{Lease, LeaseKind},
         list::VersionList,
@@ -66,6 +68,7 @@ pub(crate) struct Inner {
     runtime: Option<Arc<dyn Runtime>>,
     trusted: Arc<[String]>,
     expectations: Arc<Expectations>,
+    guard: Option<Arc<Post>>,
     listener: Mutex<Option<Listener>>,
     is_shut_down: AtomicBool,
 }
@@ -81,6 +84,7 @@ pub(super) struct Parts {
     pub runtime: Option<Arc<dyn Runtime>>,
     pub trusted: Arc<[String]>,
     pub expectations: Arc<Expectations>,
+    pub guard: Option<Arc<Post>>,
 }
 
 impl Inner {
@@ -114,6 +118,7 @@ impl Inner {
             runtime: parts.runtime,
             trusted: parts.trusted,
             expectations: parts.expectations,
+            guard: parts.guard,
             listener: Mutex::new(None),
             is_shut_down: AtomicBool::new(false),
         }
@@ -176,6 +181,7 @@ impl Inner {
                 runtime: self.runtime.clone(),
                 trusted: self.trusted.clone(),
                 expectations: self.expectations.clone(),
+                guard: self.guard.clone(),
             },
             is_shut_down: &self.is_shut_down,
         }
@@ -202,7 +208,23 @@ impl Inner {
         let store = self.settings.store_dir.as_deref();
         self.expect_outside_load("rollback")?;
         let artifact = find_earlier(target, &self.versions.all(), store, &self.staging)?;
-        self.load_as(Request::Rollback(Box::new(artifact)), None, None)
+        self.roll_back_to(artifact, None)
+    }
+
+    /// Loads one plugin from this artifact; with `replacing`, only if that version of it serves.
+    pub fn roll_back_to(
+        &self,
+        artifact: Inspected,
+        replacing: Option<u32>,
+    ) -> Result<ReloadReport, EngineError> {
+        self.load_as(Request::Rollback { artifact: Box::new(artifact), replacing }, None, None)
+    }
+
+    /// The version that the guard may go back to, and its artifact.
+    pub fn spare_for(&self, trip: &Trip) -> Option<(u32, Result<Inspected, EngineError>)> {
+        let mut state = self.load_state.locked();
+        let spare = state.take_back(&trip.plugin, trip.build_id)?;
+        Some((spare.ordinal, spare.inspected(&self.staging)))
     }
 
     /// What a reload would do now.

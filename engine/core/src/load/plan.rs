@@ -113,7 +113,9 @@ impl Plan {
             return Self::linked(context, plugins, current);
         }
         let mut plan = match request {
-            Request::Rollback(artifact) => Self::rollback(*artifact, current, steps)?,
+            Request::Rollback { artifact, replacing } => {
+                Self::rollback(*artifact, replacing, current, steps)?
+            }
             request => Self::reload(context, state, &request, current, steps, phases)?,
         };
         plan.rebind_dependents(current, context.staging, steps, phases)?;
@@ -140,6 +142,7 @@ impl Plan {
     /// Loads one plugin from an earlier artifact.
     fn rollback(
         artifact: Inspected,
+        replacing: Option<u32>,
         current: &Generation,
         steps: &mut Steps,
     ) -> Result<Self, EngineError> {
@@ -147,7 +150,8 @@ impl Plan {
         let name = artifact.facts.name.clone();
         let running = current.lease(&name);
         if let Some(running) = running {
-            if running.version().facts.build_id == artifact.facts.build_id {
+            let is_replaced = replacing.is_none_or(|it| it == running.version().ordinal);
+            if running.version().facts.build_id == artifact.facts.build_id || !is_replaced {
                 return Ok(plan);
             }
             if !is_reloadable(running, steps)? {

@@ -56,7 +56,7 @@ impl CallError {
     /// The function returned an error.
     #[cold]
     pub(crate) fn failed(version: &Version, function: &str, error: Error) -> Self {
-        version.failures.returned(function, error.kind(), error.message());
+        version.returned(function, &error);
         refused(version, function, error)
     }
 
@@ -64,7 +64,7 @@ impl CallError {
     #[cold]
     pub(crate) fn panicked(version: &Version, function: &str, report: &PanicReport) -> Self {
         let text = format!("panicked at {}: {}", report.location, report.message);
-        version.failures.panicked(function, &text);
+        version.panicked(function, &text);
         Self::of(version, function, ErrorKind::Panic, &Error::msg(text))
     }
 

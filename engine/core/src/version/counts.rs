@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotswap_protocol::LatencyBucket;
+
 use crate::slots::MAX_THREADS;
 
 /// How many calls of a function each thread times before it takes samples.
@@ -159,6 +161,12 @@ impl CallCounts {
     pub fn quantile(&self, function: usize, part: f64) -> Option<Duration> {
         self.latencies.get(function)?.get()?.quantile(part)
     }
+
+    /// The histogram of the timed calls: how many took at most so long.
+    pub fn buckets(&self, function: usize) -> Vec<LatencyBucket> {
+        let latencies = self.latencies.get(function).and_then(OnceLock::get);
+        latencies.map_or_else(Vec::new, |latencies| latencies.cumulative())
+    }
 }
 
 impl Drop for CallCounts {
@@ -230,7 +238,7 @@ const BUCKETS_PER_OCTAVE: u32 = 4;
 /// From 1 ns to some 73 minutes.
 const BUCKETS: usize = 42 * BUCKETS_PER_OCTAVE as usize;
 
-/// A histogram of durations; a bucket is 19 % wider than the one before it at most.
+/// A histogram of durations. A bucket ends at most 25 % above the end of the one before it.
 struct Latencies([AtomicU64; BUCKETS]);
 
 impl Default for Latencies {
@@ -243,6 +251,18 @@ impl Latencies {
     /// So many calls took so long.
     fn record(&self, took: Duration, calls: u64) {
         self.0[bucket(took)].fetch_add(calls, Ordering::Relaxed);
+    }
+
+    /// How many calls took at most so long, by the ends of the buckets that have calls.
+    fn cumulative(&self) -> Vec<LatencyBucket> {
+        let mut calls = 0;
+        let counts = self.0.iter().map(|n| n.load(Ordering::Relaxed)).enumerate();
+        let filled = counts.filter(|(_, count)| *count > 0);
+        let ends = filled.map(|(bucket, count)| {
+            calls += count;
+            LatencyBucket { up_to_ns: upper_bound(bucket).as_nanos() as u64, calls }
+        });
+        ends.collect()
     }
 
     fn quantile(&self, part: f64) -> Option<Duration> {
@@ -302,6 +322,9 @@ mod tests {
         assert!((8..10).contains(&micros(0.5)));
         assert!((8..10).contains(&micros(0.99)));
         assert!((3_000..3_600).contains(&micros(1.0)));
+        let cumulative = latencies.cumulative();
+        assert_eq!(cumulative.iter().map(|bucket| bucket.calls).collect::<Vec<_>>(), [99, 100]);
+        assert!((8_000..10_000).contains(&cumulative[0].up_to_ns));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, sync::Mutex};
 
-use hotswap_plugin::ErrorKind;
 use hotswap_protocol::{Failures, FirstFailure, clock::now_ms};
 
 use crate::lock::Lock as _;
@@ -19,19 +18,22 @@ struct Counts {
 }
 
 impl FailureCounts {
-    /// Counts an error that a function returned. Errors that say that the call was wrong are its caller's.
-    pub fn returned(&self, function: &str, kind: ErrorKind, message: &str) {
-        if kind == ErrorKind::Failed {
-            self.count(function, message, |failures| failures.errors += 1);
-        }
+    /// Counts an error that a function returned; the first failure of the version is given back.
+    pub fn returned(&self, function: &str, message: &str) -> Option<FirstFailure> {
+        self.count(function, message, |failures| failures.errors += 1)
     }
 
-    /// Counts a panic.
-    pub fn panicked(&self, function: &str, message: &str) {
-        self.count(function, message, |failures| failures.panics += 1);
+    /// Counts a panic, as `returned` does an error.
+    pub fn panicked(&self, function: &str, message: &str) -> Option<FirstFailure> {
+        self.count(function, message, |failures| failures.panics += 1)
     }
 
-    fn count(&self, function: &str, message: &str, add: impl Fn(&mut Failures)) {
+    fn count(
+        &self,
+        function: &str,
+        message: &str,
+        add: impl Fn(&mut Failures),
+    ) -> Option<FirstFailure> {
         let first = || FirstFailure {
             function: function.to_owned(),
             message: message.to_owned(),
@@ -39,10 +41,12 @@ impl FailureCounts {
         };
         let mut counts = self.0.locked();
         let Counts { by_function, total } = &mut *counts;
-        for failures in [by_function.entry(function.to_owned()).or_default(), total] {
+        let is_first = total.first_failure.is_none();
+        for failures in [by_function.entry(function.to_owned()).or_default(), &mut *total] {
             add(failures);
             failures.first_failure.get_or_insert_with(first);
         }
+        total.first_failure.clone().filter(|_| is_first)
     }
 
     /// Those of one function.

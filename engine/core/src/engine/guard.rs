@@ -1,0 +1,74 @@
+//! Takes back the versions that trip the guard.
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver},
+    },
+    thread,
+};
+
+use hotswap_protocol::{Event, GuardTrip, clock};
+
+use super::Inner;
+use crate::version::guard::{Guard, Post, Trip};
+
+/// A guard and what it will tell: the receiver is for [`stand`].
+pub(super) fn post(guard: Guard) -> (Arc<Post>, Receiver<Trip>) {
+    let (sender, trips) = mpsc::channel();
+    (Arc::new(Post::new(guard, sender)), trips)
+}
+
+/// Starts the thread that takes back what trips the guard. It ends when the engine and its versions have.
+pub(super) fn stand(inner: &Arc<Inner>, trips: Receiver<Trip>) -> io::Result<()> {
+    let inner = Arc::downgrade(inner);
+    let watch = move || {
+        for trip in trips {
+            let Some(inner) = inner.upgrade() else { return };
+            inner.take_back(&trip);
+        }
+    };
+    thread::Builder::new().name("hotswap guard".into()).spawn(watch).map(drop)
+}
+
+impl Inner {
+    /// Goes back to the version before one that failed too often, once between two builds.
+    fn take_back(&self, trip: &Trip) {
+        let Some((ordinal, artifact)) = self.spare_for(trip) else {
+            self.tell(trip, None);
+            tracing::error!(
+                "{trip}; it stays, since there is no version that the guard may go back to"
+            );
+            return;
+        };
+        self.tell(trip, Some(ordinal));
+        tracing::error!("{trip}; going back to the build of v{ordinal}");
+        // The log and events tell what comes of it.
+        match artifact {
+            Ok(artifact) => drop(self.roll_back_to(artifact, Some(trip.ordinal))),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
+    fn tell(&self, trip: &Trip, back_to: Option<u32>) {
+        self.events().send(Event::GuardTripped(GuardTrip {
+            at_ms: clock::now_ms(),
+            plugin: trip.plugin.to_string(),
+            version: trip.ordinal,
+            failures: trip.failures as u64,
+            within_ms: u64::try_from(trip.within.as_millis()).unwrap_or(u64::MAX),
+            back_to,
+        }));
+    }
+}
+
+impl fmt::Display for Trip {
+    /// `world v4 panicked 10 times within 5 s`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plugin, ordinal, failures, within, counts_errors, .. } = self;
+        let what = if *counts_errors { "failed" } else { "panicked" };
+        let seconds = within.as_secs_f64();
+        write!(f, "{plugin} v{ordinal} {what} {failures} times within {seconds} s")
+    }
+}

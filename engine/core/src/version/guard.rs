@@ -1,0 +1,131 @@
+//! The guard: a version that fails again and again once it serves is taken back.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, mpsc::Sender},
+    time::{Duration, Instant},
+};
+
+use hotswap_protocol::PluginName;
+
+use crate::{artifact::BuildId, lock::Lock as _};
+
+/// When a version that serves is taken back by itself: [`EngineBuilder::guard`](crate::EngineBuilder::guard).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use hotswap_engine::Guard;
+///
+/// // Ten panics within five seconds.
+/// let strict = Guard::panics(10).within(Duration::from_secs(5));
+/// // A hundred calls that return an error or panic, within a minute.
+/// let lax = Guard::failures(100).within(Duration::from_secs(60));
+/// # assert_ne!(strict, lax);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    limit: usize,
+    within: Duration,
+    counts_errors: bool,
+}
+
+impl Guard {
+    /// After so many panics of its functions, at least 1, within 5 s.
+    pub const fn panics(limit: usize) -> Self {
+        let limit = if limit == 0 { 1 } else { limit };
+        Self { limit, within: Duration::from_secs(5), counts_errors: false }
+    }
+
+    /// As [`panics`](Self::panics), and errors that its functions return count too; but none that says that
+    /// the call was wrong.
+    pub const fn failures(limit: usize) -> Self {
+        Self { counts_errors: true, ..Self::panics(limit) }
+    }
+
+    /// The same number, within this period.
+    pub const fn within(self, period: Duration) -> Self {
+        Self { within: period, ..self }
+    }
+}
+
+/// A guard, and where it sends what trips it.
+pub(crate) struct Post {
+    pub guard: Guard,
+    trips: Sender<Trip>,
+}
+
+/// A version that failed too often.
+pub(crate) struct Trip {
+    pub plugin: PluginName,
+    pub ordinal: u32,
+    pub build_id: BuildId,
+    pub failures: usize,
+    pub within: Duration,
+    pub counts_errors: bool,
+}
+
+/// The last failures of one version.
+#[derive(Default)]
+pub(crate) struct Recent(Mutex<Failures>);
+
+#[derive(Default)]
+struct Failures {
+    at: VecDeque<Instant>,
+    has_tripped: bool,
+}
+
+impl Post {
+    pub fn new(guard: Guard, trips: Sender<Trip>) -> Self {
+        Self { guard, trips }
+    }
+
+    /// Counts a failure of a version that serves; the first that is too many is told.
+    pub fn count(
+        &self,
+        recent: &Recent,
+        is_panic: bool,
+        who: impl FnOnce() -> (PluginName, u32, BuildId),
+    ) {
+        let Guard { limit, within, counts_errors } = self.guard;
+        if !(is_panic || counts_errors) || !recent.count(limit, within, Instant::now()) {
+            return;
+        }
+        let (plugin, ordinal, build_id) = who();
+        let trip = Trip { plugin, ordinal, build_id, failures: limit, within, counts_errors };
+        // Without a receiver the engine is gone.
+        let _ = self.trips.send(trip);
+    }
+}
+
+impl Recent {
+    /// Counts a failure; says whether it is the one that makes them too many, which happens once.
+    fn count(&self, limit: usize, within: Duration, now: Instant) -> bool {
+        let mut failures = self.0.locked();
+        if failures.has_tripped {
+            return false;
+        }
+        failures.at.push_back(now);
+        if failures.at.len() > limit {
+            failures.at.pop_front();
+        }
+        let first = failures.at.front().copied().unwrap_or(now);
+        failures.has_tripped = failures.at.len() >= limit && now.duration_since(first) <= within;
+        failures.has_tripped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_within_the_period_are_too_many_and_once() {
+        let (recent, begun) = (Recent::default(), Instant::now());
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut count = |seconds| recent.count(3, Duration::from_secs(5), at(seconds));
+        assert_eq!([0, 1, 6, 7].map(&mut count), [false; 4], "never three within five seconds");
+        assert_eq!([11, 11, 12].map(&mut count), [true, false, false]);
+        assert!(Recent::default().count(1, Duration::ZERO, begun));
+    }
+}
