@@ -7,7 +7,9 @@ use hotswap_engine::{
     protocol::{ErrorKind, VersionState},
 };
 
-use crate::support::{Gate, Host, PATIENCE, PluginDir, held_by};
+use insta::assert_snapshot;
+
+use crate::support::{Gate, Host, PATIENCE, PluginDir, held_by, renamed};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
@@ -134,6 +136,76 @@ fn a_panic_in_a_poll_ends_in_the_plugin() {
     assert!(error.message().ends_with(": boom"), "{}", error.message());
     let error = host.engine.vault().live().call("explode", args!["live boom"]).unwrap_err();
     assert!(error.message().ends_with(": live boom"), "{}", error.message());
+}
+
+#[test]
+fn an_async_function_is_called_with_rust_types() {
+    let host = Host::with(&["waits", "echo"]);
+    let at_once = host.engine.async_func::<fn(String) -> String>("waits", "at_once").unwrap();
+    let runtime = runtime();
+    let answer = runtime.block_on(at_once.call("Ada".into())).unwrap();
+    assert_eq!(answer, "Ada of revision 1");
+    // It can be handed to another thread, and follows each reload.
+    let spawned = runtime.spawn(at_once.call("Bob".into()));
+    assert_eq!(runtime.block_on(spawned).unwrap().unwrap(), "Bob of revision 1");
+    host.plugins.install("waits", 2);
+    host.reload();
+    assert_eq!(runtime.block_on(at_once.call("Ada".into())).unwrap(), "Ada of revision 2");
+
+    let error = host.engine.func::<fn(String) -> String>("waits", "at_once").unwrap_err();
+    assert_snapshot!(error, @"waits v2: at_once: `at_once(name: String) -> String`: it is async; call it with `Engine::async_func`");
+    let error = host.engine.async_func::<fn(i32, i32) -> i32>("echo", "add").unwrap_err();
+    assert_snapshot!(error, @"echo v1: add: `add(a: i32, b: i32) -> i32`: it is not async; call it with `Engine::func`");
+    let error = host.engine.async_func::<fn(u32) -> String>("waits", "at_once").unwrap_err();
+    assert_snapshot!(error, @"waits v2: at_once: its signature is `(name: String) -> String`, and `fn(u32) -> alloc::string::String` is expected: found `(alloc::string::String,)`, expected `(u32,)`");
+    host.plugins.write("waits", &renamed("by-hand", "waits"));
+    assert_snapshot!(host.refused_reload(), @"waits: host_expects: the host calls `at_once` as `async fn(String) -> String`: there is no such function; there is none; start the host anew, built with the types as they are now, or take the change back");
+}
+
+#[test]
+fn a_typed_call_ends_on_the_version_that_it_began_on_and_holds_no_longer() {
+    let host = Host::with(&["waits"]);
+    let later = host.engine.async_func::<fn(String) -> u32>("waits", "later").unwrap();
+    let (gate, runtime) = (Gate::new(), runtime());
+    let path = gate.path().to_owned();
+    let call = runtime.spawn(later.call(path));
+    let waiting = gate.arrival();
+    host.plugins.install("waits", 2);
+    host.reload();
+    let old = host.wait_for("waits", 1, VersionState::Retired);
+    assert!(held_by(&old.holders[..1], &["call of later, "]), "{:?}", old.holders);
+    waiting.release();
+    assert_eq!(runtime.block_on(call).unwrap().unwrap(), 1);
+    drop(runtime);
+    host.wait_for("waits", 1, VersionState::Freed);
+
+    // A call that was begun holds its version, though nobody has polled it.
+    let call = later.call("nowhere".into());
+    host.plugins.install("waits", 3);
+    host.reload();
+    let old = host.wait_for("waits", 2, VersionState::Retired);
+    assert!(held_by(&old.holders, &["call of later, "]), "{:?}", old.holders);
+    drop(call);
+    host.wait_for("waits", 2, VersionState::Freed);
+}
+
+#[test]
+fn a_typed_call_fails_as_any_call_does() {
+    let host = Host::with(&["waits"]);
+    let explode = host.engine.async_func::<fn(String) -> ()>("waits", "explode").unwrap();
+    let later = host.engine.async_func::<fn(String) -> u32>("waits", "later").unwrap();
+    let runtime = runtime();
+    let error = runtime.block_on(explode.call("boom".into())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panic);
+    assert!(error.message().ends_with(": boom"), "{}", error.message());
+    let error = runtime.block_on(later.call("/nowhere/at/all".into())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginError);
+    let failures = host.info("waits", 1).unwrap().failures;
+    assert_eq!((failures.errors, failures.panics), (1, 1));
+    host.plugins.remove("waits");
+    host.prune();
+    let error = runtime.block_on(later.call("/nowhere".into())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownPlugin);
 }
 
 #[test]

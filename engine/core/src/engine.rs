@@ -25,7 +25,8 @@ use hotswap_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CallError, EngineError, Events, Func, Generation, LiveFuncs, LoadedPlugin, Signature,
+    AsyncFunc, CallError, EngineError, Events, Func, Generation, LiveFuncs, LoadedPlugin,
+    Signature,
     load::{Request, load_data},
     serve::by_name,
     vault::View,
@@ -257,6 +258,18 @@ impl Engine {
     /// When there is no such plugin or function, or its signature is another; the message shows both.
     pub fn func<F: Signature>(&self, plugin: &str, name: &str) -> Result<Func<F>, CallError> {
         Func::new(self.enter().current_cell(), plugin, name)
+    }
+
+    /// As [`func`](Self::func), for an `async` function: `engine.async_func::<fn(u64) -> u64>("world", "wait")`.
+    ///
+    /// # Errors
+    /// As for `func`, and when the function is not `async`.
+    pub fn async_func<F: Signature>(
+        &self,
+        plugin: &str,
+        name: &str,
+    ) -> Result<AsyncFunc<F>, CallError> {
+        AsyncFunc::new(self.enter().current_cell(), plugin, name)
     }
 
     /// Plugins' live functions of a signature, each found by name when it is called.

@@ -93,7 +93,7 @@ pub use log::{ConsoleLayer, console_layer};
 pub use serve::{
     error::CallError,
     generation::{Generation, LoadedPlugin, Registered},
-    typed::{Func, LiveFuncs, Signature},
+    typed::{AsyncFunc, Func, FuncCall, LiveFuncs, Signature},
 };
 pub use server::ConsoleSocket;
 pub use version::{guard::Guard, threads::checkpoint};

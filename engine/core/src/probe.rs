@@ -108,7 +108,7 @@ impl Contents {
                 true => ExpectedItem::LiveFunction,
                 false => ExpectedItem::Function,
             };
-            let fingerprint = fingerprint_of_function(function.types.as_ref()?);
+            let fingerprint = fingerprint_of_function(function.types.as_ref()?, function.is_async);
             Some(Fingerprint { item, name: function.name.clone(), fingerprint })
         });
         let export = self.export.iter().map(|shape| Fingerprint {

@@ -130,40 +130,49 @@ impl Invoke {
             quote!(::hotswap_plugin::Result::Ok(result))
         };
 
-        // An async function has no typed form: the type of its future has no name.
-        let typed = if item.sig.asyncness.is_some() {
-            quote!(|| ::core::option::Option::None)
+        let (answer, body) = if item.sig.asyncness.is_some() {
+            let answer = quote!(#private::RawFuture<#value>);
+            let body = quote! {
+                let call = #name(#(#handed_in)* #(#names),*);
+                ::hotswap_plugin::Result::Ok(#private::RawFuture::new(async move {
+                    let result = call.await;
+                    #typed_result
+                }))
+            };
+            (answer, body)
         } else {
-            quote! {
-                || {
-                    #[allow(unused_imports)]
-                    use #private::NotShared as _;
-                    // SAFETY: `invoke_typed` passes what the function's types say.
-                    unsafe fn __hotswap_call(
-                        __hotswap_context: &#private::Context<'_>,
-                        __hotswap_args: *mut (),
-                        __hotswap_out: *mut (),
-                    ) {
-                        let _ = __hotswap_context;
-                        let __hotswap_probe =
-                            #private::Probe::<(#(#types,)*), #value>(#private::PhantomData);
-                        unsafe {
-                            #private::dispatch_typed::<(#(#types,)*), #value>(
-                                __hotswap_args,
-                                __hotswap_out,
-                                |args| __hotswap_probe.rehome(args),
-                                |(#(#names,)*)| {
-                                    let result = #name(#(#handed_in)* #(#names),*);
-                                    #typed_result
-                                },
-                            )
-                        }
-                    }
-                    // SAFETY: that is what it does.
+            let body = quote! {
+                let result = #name(#(#handed_in)* #(#names),*);
+                #typed_result
+            };
+            (quote!(#value), body)
+        };
+        let typed = quote! {
+            || {
+                #[allow(unused_imports)]
+                use #private::NotShared as _;
+                // SAFETY: `invoke_typed` passes what the function's types say.
+                unsafe fn __hotswap_call(
+                    __hotswap_context: &'static #private::Context<'static>,
+                    __hotswap_args: *mut (),
+                    __hotswap_out: *mut (),
+                ) {
+                    let _ = __hotswap_context;
+                    let __hotswap_probe =
+                        #private::Probe::<(#(#types,)*), #value>(#private::PhantomData);
                     unsafe {
-                        #private::Probe::<(#(#types,)*), #value>(#private::PhantomData)
-                            .typed(__hotswap_call)
+                        #private::dispatch_typed::<(#(#types,)*), #answer>(
+                            __hotswap_args,
+                            __hotswap_out,
+                            |args| __hotswap_probe.rehome(args),
+                            |(#(#names,)*)| { #body },
+                        )
                     }
+                }
+                // SAFETY: that is what it does.
+                unsafe {
+                    #private::Probe::<(#(#types,)*), #value>(#private::PhantomData)
+                        .typed(__hotswap_call)
                 }
             }
         };

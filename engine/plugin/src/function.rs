@@ -23,8 +23,7 @@ pub struct Function {
     pub params: fn() -> Vec<Parameter>,
     pub returns: fn() -> String,
     pub call: Call,
-    /// How to call it with Rust types; `None` if it is `async`, or a type of its signature is not
-    /// `Shared`.
+    /// How to call it with Rust types; `None` if a type of its signature is not `Shared`.
     pub typed: fn() -> Option<Typed>,
 }
 
@@ -47,13 +46,17 @@ pub type CallFuture = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
 pub struct Typed {
     /// The types of its arguments, as a tuple, and of its result.
     pub(crate) types: FunctionTypes,
-    /// Moves the arguments, a tuple, out of `args`, and writes an `Answer` to `out`.
+    /// Moves the arguments, a tuple, out of `args`, and writes an `Answer` to `out`: of the result, or of an
+    /// `async` function's future.
     pub(crate) call: TypedCall,
 }
 
 /// See [`Typed::call`].
 #[doc(hidden)]
-pub type TypedCall = unsafe fn(&Context<'_>, args: *mut (), out: *mut ());
+///
+/// The context lives as long as the image, and whoever calls keeps the image mapped: for the call, and for the
+/// future of an `async` function.
+pub type TypedCall = unsafe fn(&'static Context<'static>, args: *mut (), out: *mut ());
 
 /// The types of a function that can be called with Rust types.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Futures that cross between images. They are polled through shims that catch panics.
 
 use std::{
+    marker::PhantomData,
     pin::Pin,
     ptr::NonNull,
     sync::Arc,
@@ -8,66 +9,76 @@ use std::{
 };
 
 use crate::{
-    Value,
+    Result, Value,
     abi::{Answer, PanicReport},
-    function::CallFuture,
     image::{catch, end_panic},
 };
 
-/// A future that another image polls.
+/// A future that another image polls, and whose result is a `T`.
 #[repr(C)]
-pub struct RawFuture {
+pub struct RawFuture<T = Value> {
     /// The future, on the heap.
     pub data: NonNull<()>,
     /// The shims of its image.
-    pub table: *const FutureTable,
+    pub table: *const FutureTable<T>,
 }
 
 /// The shims of a future's image.
 #[repr(C)]
-pub struct FutureTable {
+pub struct FutureTable<T> {
     /// Polls once.
-    pub poll: unsafe extern "C" fn(NonNull<()>, waker: &CaughtWaker) -> Progress,
+    pub poll: unsafe extern "C" fn(NonNull<()>, waker: &CaughtWaker) -> Progress<T>,
     /// Drops the future.
     pub drop: unsafe extern "C" fn(NonNull<()>) -> Answer<()>,
 }
 
 /// The result of a poll.
 #[repr(C)]
-pub enum Progress {
+pub enum Progress<T = Value> {
     /// The future has not ended.
     Pending,
     /// The future has ended, and must not be polled again.
-    Ready(Answer<Value>),
+    Ready(Answer<T>),
 }
 
-impl RawFuture {
+impl<T: 'static> RawFuture<T> {
     /// Moves a future to the heap and pairs it with its shims.
-    pub fn new(future: CallFuture) -> Self {
+    pub fn new<F: Future<Output = Result<T>> + Send + 'static>(future: F) -> Self {
         let data = NonNull::from(Box::leak(Box::new(future))).cast();
-        Self { data, table: &raw const TABLE }
+        Self { data, table: &raw const *Shims::<F, T>::TABLE }
     }
 }
 
-static TABLE: FutureTable = FutureTable { poll, drop: drop_future };
+/// The shims of a future `F`.
+struct Shims<F, T>(PhantomData<(F, T)>);
 
-unsafe extern "C" fn poll(future: NonNull<()>, waker: &CaughtWaker) -> Progress {
-    // SAFETY: the poller has the only reference, and drops the future after its last poll.
-    let future = unsafe { future.cast::<CallFuture>().as_mut() };
-    let mut is_pending = false;
-    let answer = catch(|| match Pin::new(future).poll(&mut Context::from_waker(&waker.waker)) {
-        Poll::Pending => {
-            is_pending = true;
-            Answer::Ok(Value::Null)
-        }
-        Poll::Ready(result) => Answer::from_result(result),
-    });
-    if is_pending { Progress::Pending } else { Progress::Ready(answer) }
+impl<T: 'static, F: Future<Output = Result<T>> + 'static> Shims<F, T> {
+    const TABLE: &'static FutureTable<T> =
+        &FutureTable { poll: poll::<F, T>, drop: drop_future::<F> };
 }
 
-unsafe extern "C" fn drop_future(future: NonNull<()>) -> Answer<()> {
+unsafe extern "C" fn poll<F: Future<Output = Result<T>>, T>(
+    future: NonNull<()>,
+    waker: &CaughtWaker,
+) -> Progress<T> {
+    // SAFETY: the poller has the only reference, and drops the future after its last poll. Until then it
+    // stays where it is on the heap.
+    let future = unsafe { Pin::new_unchecked(future.cast::<F>().as_mut()) };
+    let answer = catch(|| match future.poll(&mut Context::from_waker(&waker.waker)) {
+        Poll::Pending => Answer::Ok(None),
+        Poll::Ready(result) => Answer::from_result(result.map(Some)),
+    });
+    match answer {
+        Answer::Ok(None) => Progress::Pending,
+        Answer::Ok(Some(value)) => Progress::Ready(Answer::Ok(value)),
+        Answer::Err(error) => Progress::Ready(Answer::Err(error)),
+        Answer::Panic(report) => Progress::Ready(Answer::Panic(report)),
+    }
+}
+
+unsafe extern "C" fn drop_future<F>(future: NonNull<()>) -> Answer<()> {
     // SAFETY: the future was leaked from a `Box`, and is dropped once.
-    let future = unsafe { Box::from_raw(future.cast::<CallFuture>().as_ptr()) };
+    let future = unsafe { Box::from_raw(future.cast::<F>().as_ptr()) };
     catch(|| {
         drop(future);
         Answer::Ok(())
@@ -75,8 +86,8 @@ unsafe extern "C" fn drop_future(future: NonNull<()>) -> Answer<()> {
 }
 
 /// A future that another image made, in the hands of the image that polls it.
-pub struct ForeignFuture {
-    raw: RawFuture,
+pub struct ForeignFuture<T = Value> {
+    raw: RawFuture<T>,
     /// The waker of the last poll. It is used again as long as it wakes the same task.
     waker: Option<CaughtWaker>,
     report: Report,
@@ -86,20 +97,20 @@ pub struct ForeignFuture {
 /// Reports a panic for which there is no caller to return it to.
 pub type Report = fn(&PanicReport);
 
-// SAFETY: what crosses is a `CallFuture`, which is `Send`, and it is polled through `&mut` only.
-unsafe impl Send for ForeignFuture {}
+// SAFETY: what crosses is `Send`, as `RawFuture::new` asks, and it is polled through `&mut` only.
+unsafe impl<T> Send for ForeignFuture<T> {}
 
-impl ForeignFuture {
+impl<T> ForeignFuture<T> {
     /// Takes over a future of another image. `report` is called if a waker of the poller panics.
     ///
     /// # Safety
     /// The image that made the future stays mapped until this is dropped.
-    pub unsafe fn new(raw: RawFuture, report: Report) -> Self {
+    pub unsafe fn new(raw: RawFuture<T>, report: Report) -> Self {
         Self { raw, waker: None, report, is_dropped: false }
     }
 
     /// Polls once. Must not be called again after the future has ended.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Progress {
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Progress<T> {
         let waker = CaughtWaker::renew(&mut self.waker, context.waker(), self.report);
         // SAFETY: `new`'s caller keeps the image mapped; nobody else polls.
         let progress = unsafe { ((*self.raw.table).poll)(self.raw.data, waker) };
@@ -119,7 +130,7 @@ impl ForeignFuture {
     }
 }
 
-impl Drop for ForeignFuture {
+impl<T> Drop for ForeignFuture<T> {
     fn drop(&mut self) {
         if let Answer::Panic(report) = self.end() {
             let _ = end_panic(|| (self.report)(&report));

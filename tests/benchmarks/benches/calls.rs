@@ -7,16 +7,18 @@ mod plugins;
 use std::{
     hint::black_box,
     path::{Path, PathBuf},
+    pin::pin,
     sync::{
         OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll, Waker},
     thread,
     time::{Duration, Instant},
 };
 
 use hotswap_benchmarks::{Case, compare, quantile, text};
-use hotswap_engine::{Engine, args};
+use hotswap_engine::{Engine, Value, args};
 use plugins::PluginDir;
 
 type Add = fn(u64, u64) -> u64;
@@ -68,6 +70,7 @@ fn main() {
             Case::new("hot-lib-reloader 0.8.2", || hot::raw_add(a, b)),
         ],
     );
+    large_argument(&engine);
     threads(&engine);
     reloads(&engine, &dir);
     // SAFETY: nobody calls the function any more.
@@ -79,6 +82,36 @@ fn main() {
 fn raw_library(dir: &PluginDir) -> libloading::Library {
     // SAFETY: the library's constructors are std's, and its plain function needs no host.
     unsafe { libloading::Library::new(dir.file("measured")) }.expect("open the library")
+}
+
+/// What handing over 64 KiB costs, which each call makes anew.
+fn large_argument(engine: &Engine) {
+    let bytes = || black_box(vec![7_u8; 64 << 10]);
+    let take = engine.func::<fn(Vec<u8>) -> u64>("measured", "take").expect("the function");
+    let later = engine.async_func::<fn(Vec<u8>) -> u64>("measured", "take_later");
+    let later = later.expect("the function");
+    let plugin = engine.plugin("measured").expect("the plugin");
+    compare(
+        "64 KiB",
+        &mut [
+            Case::new("typed (`Func::call`)", || take.call(bytes()).expect("a number")),
+            Case::new("typed, `async` (`AsyncFunc::call`)", || {
+                at_once(later.call(bytes())).expect("a number")
+            }),
+            Case::new("`async`, by name (`LoadedPlugin::invoke_async`)", || {
+                let args = [Value::from_serialize(&bytes()).expect("a value")];
+                at_once(plugin.invoke_async::<u64>("take_later", &args)).expect("a number")
+            }),
+        ],
+    );
+}
+
+/// The result of a future that does not wait.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("nothing is waited for"),
+    }
 }
 
 /// Whether two threads that call do twice what one does.

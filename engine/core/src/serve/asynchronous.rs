@@ -19,9 +19,9 @@ use crate::version::{counts, lease::Lease, tasks::report_waker, threads::checkpo
 /// A call of an `async` function that has begun; it ends on the version that it began on.
 ///
 /// Each poll catches the plugin's panics. Dropping it before it has ended cancels the call.
-pub(crate) struct AsyncCall {
+pub(crate) struct AsyncCall<T = Value> {
     // Dropped first; then the lease may let the image go.
-    future: ForeignFuture,
+    future: ForeignFuture<T>,
     function: String,
     place: usize,
     /// When it began, if it is timed.
@@ -29,10 +29,10 @@ pub(crate) struct AsyncCall {
     lease: Lease,
 }
 
-impl AsyncCall {
+impl<T> AsyncCall<T> {
     /// Wraps a future of the leased version's image.
     pub fn new(
-        future: RawFuture,
+        future: RawFuture<T>,
         function: &str,
         (place, begun): (usize, counts::Begun),
         lease: Lease,
@@ -42,13 +42,18 @@ impl AsyncCall {
         Self { future, function: function.to_owned(), place, begun, lease }
     }
 
+    /// The function's name.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+
     /// What keeps the version in use until the call ends.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
 
     /// Waits for the end on this thread.
-    pub fn wait(self) -> Result<Value, CallError> {
+    pub fn wait(self) -> Result<T, CallError> {
         struct Unpark(Thread);
 
         impl Wake for Unpark {
@@ -68,8 +73,8 @@ impl AsyncCall {
     }
 }
 
-impl Future for AsyncCall {
-    type Output = Result<Value, CallError>;
+impl<T> Future for AsyncCall<T> {
+    type Output = Result<T, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         checkpoint();
@@ -87,7 +92,7 @@ impl Future for AsyncCall {
     }
 }
 
-impl Drop for AsyncCall {
+impl<T> Drop for AsyncCall<T> {
     fn drop(&mut self) {
         if let Answer::Panic(report) = self.future.end() {
             let (version, function) = (self.lease.version(), &self.function);

@@ -1,5 +1,6 @@
 //! Functions called with Rust types, followed across reloads.
 
+mod asynchronous;
 mod expected;
 mod known;
 
@@ -19,6 +20,7 @@ use crate::{
     lock::Lock as _,
     version::{TypedTarget, Version, expectations::ExpectedFunction},
 };
+pub use asynchronous::{AsyncFunc, FuncCall};
 use expected::Expected;
 use known::Known;
 
@@ -71,7 +73,7 @@ pub struct Func<F> {
 impl<F: Signature> Func<F> {
     /// A function of a plugin that serves now.
     pub(crate) fn new(current: &Arc<Current>, plugin: &str, name: &str) -> Result<Self, CallError> {
-        let expected = Expected::new();
+        let expected = Expected::new(false);
         let func = Self {
             current: current.clone(),
             plugin: plugin.to_owned(),
@@ -115,16 +117,9 @@ impl<F: Signature> Func<F> {
 
     /// The function in the generation that serves; remembers where it is.
     fn search<'a>(&self, serving: &'a Generation) -> Result<Found<'a>, CallError> {
-        let version = serving.version(&self.plugin);
-        let version = version.map_err(|error| CallError::gone(&self.plugin, &self.name, &error))?;
-        let (place, described) = version.function(&self.name).ok_or_else(|| {
-            let names = version.function_names().join(", ");
-            let why = format!("there is no such function; there are {names}");
-            CallError::signature(version, &self.name, &why)
-        })?;
-        let target = self.expected.target(version, place, described)?;
-        self.known.set(serving.number, version, place, target);
-        Ok(Found { version, place, target })
+        let found = Found::search(&self.expected, serving, &self.plugin, &self.name)?;
+        self.known.set(serving.number, found.version, found.place, found.target);
+        Ok(found)
     }
 }
 
@@ -139,6 +134,26 @@ struct Found<'a> {
     version: &'a Arc<Version>,
     place: usize,
     target: TypedTarget,
+}
+
+impl<'a> Found<'a> {
+    /// The function of a plugin in a generation, if it has these types.
+    fn search<F: Signature>(
+        expected: &Expected<F>,
+        serving: &'a Generation,
+        plugin: &str,
+        name: &str,
+    ) -> Result<Self, CallError> {
+        let version = serving.version(plugin);
+        let version = version.map_err(|error| CallError::gone(plugin, name, &error))?;
+        let (place, described) = version.function(name).ok_or_else(|| {
+            let names = version.function_names().join(", ");
+            let why = format!("there is no such function; there are {names}");
+            CallError::signature(version, name, &why)
+        })?;
+        let target = expected.target(version, place, described)?;
+        Ok(Found { version, place, target })
+    }
 }
 
 /// Plugins' live functions of one signature, each found by its name when it is called.
@@ -163,7 +178,7 @@ impl<F: Signature> LiveFuncs<F> {
     pub(crate) fn new(current: &Arc<Current>) -> Self {
         let known = Box::new([const { Known::new() }; KNOWN]);
         let (current, announced) = (current.clone(), Mutex::default());
-        Self { current, expected: Expected::new(), known, announced }
+        Self { current, expected: Expected::new(false), known, announced }
     }
 
     /// Calls the live function of a name with its arguments as a tuple.
@@ -242,6 +257,14 @@ macro_rules! signatures {
                 #[inline]
                 #[allow(clippy::too_many_arguments, reason = "as many as the function has")]
                 pub fn call(&self, $($arg: $name),*) -> Result<Out, CallError> {
+                    self.call_with(($($arg,)*))
+                }
+            }
+
+            impl<Out: Shared, $($name: Shared),*> AsyncFunc<fn($($name),*) -> Out> {
+                /// Begins a call: see [`call_with`](Self::call_with).
+                #[allow(clippy::too_many_arguments, reason = "as many as the function has")]
+                pub fn call(&self, $($arg: $name),*) -> FuncCall<Out> {
                     self.call_with(($($arg,)*))
                 }
             }

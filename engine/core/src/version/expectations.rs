@@ -26,6 +26,7 @@ pub(crate) struct ExpectedFunction {
     plugin: Option<String>,
     name: String,
     types: Arc<FunctionTypes>,
+    is_async: bool,
     /// The type as which it is called.
     called_as: &'static str,
 }
@@ -63,13 +64,14 @@ impl Expectations {
         &self,
         plugin: Option<&str>,
         name: &str,
-        types: &Arc<FunctionTypes>,
+        (types, is_async): (&Arc<FunctionTypes>, bool),
         called_as: &'static str,
     ) -> Arc<ExpectedFunction> {
         let expected = Arc::new(ExpectedFunction {
             plugin: plugin.map(ToOwned::to_owned),
             name: name.to_owned(),
             types: types.clone(),
+            is_async,
             called_as,
         });
         let mut known = self.0.locked();
@@ -130,8 +132,12 @@ impl ExpectedFunction {
             item,
             plugin: self.plugin.clone(),
             name: self.name.clone(),
-            expected: as_written(self.called_as),
-            fingerprint: fingerprint_of_function(&self.types),
+            expected: format!(
+                "{}{}",
+                if self.is_async { "async " } else { "" },
+                as_written(self.called_as)
+            ),
+            fingerprint: fingerprint_of_function(&self.types, self.is_async),
         }
     }
 
@@ -161,6 +167,10 @@ impl ExpectedFunction {
 
     fn compare(&self, version: &Version, found: &FunctionDescription) -> Met {
         match &found.types {
+            Some(_) if found.is_async != self.is_async => {
+                let is = if found.is_async { "is `async` now" } else { "is not `async` any more" };
+                not(version, format!("it {is}"))
+            }
             Some(types) => types.difference(&self.types).map_or(Met::Yes, |it| not(version, it)),
             None => {
                 let signature = &found.signature;
@@ -222,8 +232,9 @@ fn as_written(type_name: &str) -> String {
 }
 
 /// A hash of the types of a function, to compare with one of the same program or toolchain.
-pub(crate) fn fingerprint_of_function(types: &FunctionTypes) -> String {
-    format!("{:016x}{:016x}", types.args.fingerprint(), types.result.fingerprint())
+pub(crate) fn fingerprint_of_function(types: &FunctionTypes, is_async: bool) -> String {
+    let kind = if is_async { "async-" } else { "" };
+    format!("{kind}{:016x}{:016x}", types.args.fingerprint(), types.result.fingerprint())
 }
 
 /// The same of an interface.

@@ -8,7 +8,8 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::end_panic, Error, FunctionDescription, FunctionTypes, Shared, TypeSchema,
+    __private::{RawFuture, end_panic},
+    Error, FunctionDescription, FunctionTypes, Shared, TypeSchema,
     abi::Answer,
 };
 
@@ -24,16 +25,17 @@ use crate::{
 /// The types that a caller expects of a function.
 pub(super) struct Expected<F> {
     types: Arc<FunctionTypes>,
+    is_async: bool,
     signature: PhantomData<fn() -> F>,
 }
 
 impl<F: Signature> Expected<F> {
-    pub fn new() -> Self {
+    pub fn new(is_async: bool) -> Self {
         let types = FunctionTypes {
             args: TypeSchema::of::<F::Args>(),
             result: TypeSchema::of::<F::Result>(),
         };
-        Self { types: Arc::new(types), signature: PhantomData }
+        Self { types: Arc::new(types), is_async, signature: PhantomData }
     }
 
     /// Has the engine know that the host calls a function so.
@@ -43,7 +45,7 @@ impl<F: Signature> Expected<F> {
         plugin: Option<&str>,
         name: &str,
     ) -> Arc<ExpectedFunction> {
-        to.of_function(plugin, name, &self.types, type_name::<F>())
+        to.of_function(plugin, name, (&self.types, self.is_async), type_name::<F>())
     }
 
     /// How to call the function of a place, if it has these types.
@@ -54,7 +56,8 @@ impl<F: Signature> Expected<F> {
         described: &FunctionDescription,
     ) -> Result<TypedTarget, CallError> {
         let is_as_expected = described.types.as_ref().is_some_and(|types| {
-            types.args.fingerprint() == self.types.args.fingerprint()
+            described.is_async == self.is_async
+                && types.args.fingerprint() == self.types.args.fingerprint()
                 && types.result.fingerprint() == self.types.result.fingerprint()
         });
         if !is_as_expected {
@@ -95,8 +98,33 @@ impl<F: Signature> Expected<F> {
         }
     }
 
+    /// As `run`, for an `async` function: begins the call, and returns its future.
+    ///
+    /// # Safety
+    /// As for `run`; and the version stays in use until the future is dropped.
+    pub unsafe fn begin(
+        &self,
+        version: &Version,
+        name: &str,
+        target: TypedTarget,
+        args: F::Args,
+    ) -> Result<RawFuture<F::Result>, CallError> {
+        let mut args = ManuallyDrop::new(args);
+        let mut out = MaybeUninit::<Answer<RawFuture<F::Result>>>::uninit();
+        // SAFETY: as in `run`.
+        let outcome = unsafe {
+            let args = (&raw mut args).cast();
+            (target.call)(&*target.context, args, out.as_mut_ptr().cast());
+            out.assume_init()
+        };
+        match outcome {
+            Answer::Ok(future) => Ok(future),
+            other => Err(Self::not_done(version, name, other)),
+        }
+    }
+
     #[cold]
-    fn not_done(version: &Version, name: &str, outcome: Answer<F::Result>) -> CallError {
+    fn not_done<T>(version: &Version, name: &str, outcome: Answer<T>) -> CallError {
         match outcome {
             Answer::Ok(_) => unreachable!("a call that has a value is done"),
             Answer::Err(error) => CallError::failed(version, name, error),
@@ -112,14 +140,19 @@ impl<F: Signature> Expected<F> {
     ) -> Result<(), CallError> {
         let expected = type_name::<F>();
         let found = &described.signature;
-        let Some(types) = &described.types else {
-            let why = if described.is_async {
-                "it is async; call it with `invoke_async`"
-            } else {
-                "a type of its signature is not `Shared`, or it has more than 8 parameters"
-            };
-            return Err(CallError::signature(version, name, &format!("`{name}{found}`: {why}")));
+        let refused = |why: &str| {
+            Err(CallError::signature(version, name, &format!("`{name}{found}`: {why}")))
         };
+        let Some(types) = &described.types else {
+            return refused(
+                "a type of its signature is not `Shared`, or it has more than 8 parameters",
+            );
+        };
+        match (described.is_async, self.is_async) {
+            (true, false) => return refused("it is async; call it with `Engine::async_func`"),
+            (false, true) => return refused("it is not async; call it with `Engine::func`"),
+            _ => {}
+        }
         match types.difference(&self.types) {
             None => Ok(()),
             Some(what) => Err(CallError::signature(
@@ -133,7 +166,7 @@ impl<F: Signature> Expected<F> {
 
 /// A result with the pointers into its image replaced. That may run the caller's code (the hash of a
 /// key); where it panics the value is dropped, while the version is still in use.
-fn rehomed<R: Shared>(
+pub(super) fn rehomed<R: Shared>(
     version: &Version,
     name: &impl AsRef<str>,
     mut value: R,
