@@ -12,7 +12,7 @@ use hotswap_engine::{
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::support::{Host, PluginDir, renamed};
+use crate::support::{Host, PluginDir, renamed, revised};
 
 fn score(host: &Host) -> u64 {
     host.engine.plugin("carries").unwrap().invoke("score", args![]).unwrap()
@@ -117,6 +117,41 @@ fn a_migration_that_cannot_work_undoes_the_reload() {
     assert_eq!(score(&host), 3);
     host.wait_for("carries", 2, VersionState::Failed);
     assert_eq!(score(&host), 4);
+}
+
+#[test]
+fn a_value_is_migrated_by_hand_if_all_of_it_is_read() {
+    let host = playing();
+    let by_hand = renamed("carries-by-hand", "carries");
+    host.plugins.write("carries", &revised(by_hand.clone(), 2));
+    assert_snapshot!(host.refused_reload(), @r"
+    carries: on_init: `score`: the old value, a `carries::Score`, does not fit
+      caused by: `carries_by_hand::before::Forgets` is not what it was: it has no `gone`
+    ");
+    assert_eq!(score(&host), 3);
+    host.plugins.write("carries", &by_hand);
+    let report = host.reload();
+    assert_eq!(report.data_bag.last().unwrap().change, ValueChange::Migrated);
+    assert_eq!(shown(&host).0, json!({"half_points": 6}));
+    assert_eq!(score(&host), 7);
+    // What is of the new type already is shared.
+    host.plugins.write("carries", &revised(by_hand, 3));
+    assert_eq!(host.reload().data_bag.last().unwrap().change, ValueChange::Shared);
+    assert_eq!(score(&host), 8);
+}
+
+#[test]
+fn a_migration_by_hand_may_refuse() {
+    let host = playing();
+    for _ in 2..13 {
+        score(&host);
+    }
+    host.plugins.write("carries", &renamed("carries-by-hand", "carries"));
+    assert_snapshot!(host.refused_reload(), @r"
+    carries: on_init: `score`: the old value, a `carries::Score`, does not fit
+      caused by: no luck
+    ");
+    assert_eq!(score(&host), 14);
 }
 
 #[test]

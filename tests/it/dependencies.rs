@@ -1,8 +1,8 @@
 //! Plugins that need each other.
 
-use std::thread;
+use std::{sync::Arc, thread};
 
-use hotswap_engine::{args, protocol::VersionState};
+use hotswap_engine::{EngineBuilder, args, protocol::VersionState};
 use insta::assert_snapshot;
 use sample_api::{Alpha, Beta};
 
@@ -154,4 +154,36 @@ fn the_host_takes_what_a_plugin_exports() {
     let error = gives.export::<dyn Beta>().err().unwrap();
     assert_snapshot!(error, @"gives v1: found the interface `sample_api::Alpha`, expected `sample_api::Beta`; build plugin and host against the same source");
     assert!(host.engine.plugin("by-hand").unwrap().export::<dyn Alpha>().unwrap().is_none());
+}
+
+/// What the host provides.
+struct One(#[allow(dead_code, reason = "counted")] Arc<()>);
+
+impl Alpha for One {
+    fn one(&self) -> u32 {
+        1000
+    }
+}
+
+#[test]
+fn what_the_host_provides_is_imported_as_what_a_plugin_exports() {
+    let there = Arc::new(());
+    let provide =
+        |builder: EngineBuilder| builder.provide::<dyn Alpha, _>("gives", One(there.clone()));
+    let host = Host::new(PluginDir::of(&["takes", "gives-more"]), provide);
+    host.reload();
+    assert_eq!(taken(&host, "takes"), (1000, Some(20)));
+
+    host.plugins.install("gives", 1);
+    assert_snapshot!(host.refused_reload(), @"gives: import: the host provides a service of this name; one of the two needs another");
+    host.plugins.remove("gives");
+    host.plugins.write("takes", &renamed("takes-wrongly", "takes"));
+    assert_snapshot!(host.refused_reload(), @"takes: import: `gives` of the host does not fit: `sample_api::Alpha` differs: found `fn one() -> u32`, expected `fn one() -> String`; the host is older than the plugin: build the host again, and restart it");
+    drop(host);
+    assert_eq!(Arc::strong_count(&there), 1, "it is dropped with the engine");
+
+    let provide =
+        |builder: EngineBuilder| builder.provide::<dyn Alpha, _>("gave", One(there.clone()));
+    let host = Host::new(PluginDir::of(&["takes"]), provide);
+    assert_snapshot!(host.refused_reload(), @"takes: import: it imports `gives`, and there is no such plugin; there are takes, gave");
 }

@@ -138,6 +138,8 @@ fn a_rollback_breaks_nothing_either() {
     plugins.write("echo", &renamed("adds-otherwise", "echo"));
     let host = Host::new(plugins, |builder| builder);
     host.reload();
+    // Without a store, what is mapped can be gone back to.
+    let _first = host.engine.plugin("echo").unwrap();
     host.plugins.install("echo", 1);
     host.reload();
     let add = host.engine.func::<fn(i32, i32) -> i32>("echo", "add").unwrap();

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chat_api::{Chat, Listener, Session};
 use hotswap_engine::{
-    ConsoleSocket, Data, Engine, EngineBuilder, EngineError, StaticPlugin, Value, args,
+    ConsoleSocket, Data, Engine, EngineBuilder, EngineError, Leased, StaticPlugin, Value, args,
     protocol::{ErrorKind, VersionInfo, VersionState},
     static_plugins,
 };
 use insta::assert_snapshot;
-use sample_api::Animal;
+use sample_api::{Alpha, Animal};
 use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -251,4 +252,43 @@ fn a_console_sees_whose_an_event_is() {
         .expect("the record")["params"]
         .take();
     assert_eq!((&record["plugin"], &record["version"]), (&json!("threads"), &json!(1)));
+}
+
+/// Listens, and says nothing.
+struct Quiet;
+
+impl Listener for Quiet {
+    fn hear(&self, _: String) {}
+}
+
+#[test]
+fn objects_and_services_cross_as_between_images() {
+    let linked = Linked::new(static_plugins![chats, takes], |builder| {
+        builder.provide::<dyn Alpha, _>("gives", Thousand)
+    });
+    linked.engine.load(()).unwrap();
+    let chat = linked.engine.plugin("chats").unwrap().export::<dyn Chat>().unwrap().unwrap();
+    let session = chat.join(Box::new(Quiet));
+    assert_eq!(session.say("Good day."), 1);
+    let join =
+        linked.engine.func::<fn(Leased<dyn Listener>) -> Leased<dyn Session>>("chats", "join");
+    let second = join.unwrap().call(Leased::new(Quiet).unwrap()).unwrap();
+    assert_eq!(second.again().say("Hello."), 2);
+    assert_eq!(chat.greet(&Quiet), "greeted nobody");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(session.lines(2)), 2);
+    drop((session, second));
+    assert_eq!(linked.engine.invoke::<usize>("chats", "listening", &[]).unwrap(), 0);
+    let taken = linked.engine.invoke::<(u32, Option<u32>)>("takes", "taken", &[]).unwrap();
+    assert_eq!(taken, (1000, None));
+    drop(chat);
+}
+
+/// What the host provides.
+struct Thousand;
+
+impl Alpha for Thousand {
+    fn one(&self) -> u32 {
+        1000
+    }
 }

@@ -39,6 +39,7 @@ mod left_open;
 mod linked;
 mod live;
 mod load;
+mod objects;
 mod places;
 mod probe;
 mod projects;

@@ -4,8 +4,9 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Error, FnArg, Ident, ItemTrait, Pat, PatType, Receiver, ReceiverKind, Result, ReturnType,
-    Safety, TraitItem, TraitItemFn, Type, spanned::Spanned,
+    Block, Error, FnArg, GenericArgument, Ident, ImplItem, ItemImpl, ItemTrait, Pat, PatType,
+    PathArguments, Receiver, ReceiverKind, Result, ReturnType, Safety, Signature, TraitItem,
+    TraitItemFn, Type, WherePredicate, spanned::Spanned,
 };
 
 use crate::{
@@ -22,17 +23,28 @@ pub struct Interface {
 /// A method: `fn name(&self, params) -> returns`.
 struct Method {
     name: Ident,
+    is_async: bool,
     params: Vec<Param>,
-    returns: Type,
+    /// The result, as what it crosses.
+    returns: Crossing,
 }
 
 /// A parameter of a method.
 struct Param {
     name: Ident,
-    /// Whether it is a reference, which is valid for the call only.
-    is_lent: bool,
-    /// Its type; of a reference, the type that it refers to.
-    ty: Type,
+    crossing: Crossing,
+}
+
+/// What crosses for a type that is written in a signature.
+pub(crate) enum Crossing {
+    /// A value of the type itself.
+    Owned(Type),
+    /// `&T`: a reference that is valid for the call only.
+    Lent(Type),
+    /// `Box<dyn Trait>`: a handle to the object, whose type this is.
+    Boxed(Type),
+    /// `&dyn Trait`: a reference to such a handle.
+    Borrowed(Type),
 }
 
 impl Interface {
@@ -41,23 +53,40 @@ impl Interface {
         if !item.generics.params.is_empty() {
             return Err(Error::new(item.generics.span(), "an interface cannot be generic"));
         }
-        let methods = item.items.iter().map(|item| match item {
-            TraitItem::Fn(method) => Method::parse(method),
-            other => Err(Error::new(other.span(), "an interface can only have methods")),
-        });
-        let methods = methods.collect::<Result<_>>()?;
+        let mut methods = Vec::new();
+        for item in &item.items {
+            match item {
+                // A helper, which does not cross: `dyn Trait` does not have it.
+                TraitItem::Fn(method) if method.default.is_some() && is_for_sized(method) => {}
+                TraitItem::Fn(method) => methods.push(Method::parse(method)?),
+                other => {
+                    let message = "an interface can only have methods";
+                    return Err(Error::new(other.span(), message));
+                }
+            }
+        }
         Ok(Self { item, methods })
     }
 
     pub fn expand(self) -> TokenStream {
-        let Self { item, methods } = &self;
+        let Self { mut item, methods } = self;
+        item.supertraits.push(syn::parse_quote!(::core::marker::Send));
+        item.supertraits.push(syn::parse_quote!(::core::marker::Sync));
+        for item in &mut item.items {
+            if let TraitItem::Fn(method) = item {
+                method.default = boxed(&mut method.sig, method.default.take());
+            }
+        }
         let name = &item.ident;
         let text = name.to_string();
         let private = quote!(::hotswap_plugin::__private);
         let shapes = methods.iter().map(Method::shape);
+        let described = methods.iter().map(Method::described);
         let shims = methods.iter().map(|method| method.shim(name));
         let shim_names = methods.iter().map(Method::shim_name);
         let calls = methods.iter().enumerate().map(|(index, method)| method.call(index));
+        let forwards = methods.iter().map(|method| method.forward(name));
+        let forwards = quote!(#(#forwards)*);
         quote! {
             #item
 
@@ -69,6 +98,13 @@ impl Interface {
                             name: ::std::format!("{}::{}", ::core::module_path!(), #text),
                             methods: ::std::vec![#(#shapes),*],
                         }
+                    }
+
+                    fn describe_methods(
+                        __hotswap_schema: &mut ::hotswap_plugin::SchemaBuilder,
+                    ) -> ::std::vec::Vec<::hotswap_plugin::ObjectMethod> {
+                        let _ = &__hotswap_schema;
+                        ::std::vec![#(#described),*]
                     }
                 }
 
@@ -85,30 +121,59 @@ impl Interface {
                 impl #name for ::hotswap_plugin::Leased<dyn #name> {
                     #(#calls)*
                 }
+
+                impl #name for ::std::boxed::Box<dyn #name> {
+                    #forwards
+                }
+
+                impl #name for &'static dyn #name {
+                    #forwards
+                }
             };
         }
     }
 }
 
+/// Makes an `async` function one that returns its future in a box, whatever it is called through.
+pub(crate) fn boxed(signature: &mut Signature, body: Option<Block>) -> Option<Block> {
+    if signature.asyncness.take().is_none() {
+        return body;
+    }
+    let returns = match &signature.output {
+        ReturnType::Default => syn::parse_quote!(()),
+        ReturnType::Type(_, ty) => Type::clone(ty),
+    };
+    signature.output = syn::parse_quote!(-> ::hotswap_plugin::__private::BoxFuture<'_, #returns>);
+    // The type of the block's result is said first: what it returns may have to become that.
+    body.map(|body| {
+        syn::parse_quote!({
+            ::std::boxed::Box::pin(async move {
+                if let ::core::option::Option::Some(__hotswap_result) =
+                    ::core::option::Option::None::<#returns>
+                {
+                    return __hotswap_result;
+                }
+                #[allow(clippy::diverging_sub_expression)]
+                let __hotswap_result: #returns = #body;
+                #[allow(unreachable_code)]
+                __hotswap_result
+            })
+        })
+    })
+}
+
 impl Method {
     fn parse(method: &TraitItemFn) -> Result<Self> {
         let signature = &method.sig;
-        if let Some(token) = &signature.asyncness {
-            return Err(Error::new(token.span(), "a method of an interface cannot be async yet"));
-        }
+        let is_async = signature.asyncness.is_some();
         if let Safety::Unsafe(token) = &signature.safety {
             let message =
                 "a method of an interface cannot be unsafe: its caller does not know its contract";
             return Err(Error::new(token.span(), message));
         }
-        if let Some(body) = &method.default {
-            return Err(Error::new(
-                body.span(),
-                "a method of an interface cannot have a default body",
-            ));
-        }
         if !signature.generics.params.is_empty() {
-            let message = "a method of an interface cannot be generic";
+            let message = "a method of an interface cannot be generic, but for one with a body and \
+                           `where Self: Sized`, which does not cross";
             return Err(Error::new(signature.generics.span(), message));
         }
         let mut inputs = signature.inputs.iter();
@@ -119,38 +184,59 @@ impl Method {
             }
         }
         let params = inputs.map(|input| match input {
+            FnArg::Typed(input) if is_async && matches!(bare(&input.ty), Type::Reference(_)) => {
+                let message =
+                    "an async method takes its parameters by value: it may outlive the call";
+                Err(Error::new(input.ty.span(), message))
+            }
             FnArg::Typed(input) => Param::parse(input),
             FnArg::Receiver(receiver) => Err(Error::new(receiver.span(), "a second `self`")),
         });
         let returns = match &signature.output {
-            ReturnType::Default => syn::parse_quote!(()),
+            ReturnType::Default => Crossing::Owned(syn::parse_quote!(())),
             ReturnType::Type(_, ty) if matches!(bare(ty), Type::Reference(_)) => {
                 let message = "a result that crosses between images is owned";
                 return Err(Error::new(ty.span(), message));
             }
-            ReturnType::Type(_, ty) => bare(ty).clone(),
+            ReturnType::Type(_, ty) => Crossing::of(ty)?,
         };
-        Ok(Self { name: signature.ident.clone(), params: params.collect::<Result<_>>()?, returns })
+        let params = params.collect::<Result<_>>()?;
+        Ok(Self { name: signature.ident.clone(), is_async, params, returns })
     }
 
     fn shim_name(&self) -> Ident {
         format_ident!("__{}", self.name)
     }
 
-    fn shape(&self) -> TokenStream {
-        let name = self.name.to_string();
+    /// `(times: u32) -> String`
+    fn signature(&self) -> String {
         let text = self.params.iter().map(Param::text).collect::<Vec<_>>().join(", ");
-        let signature = format!("({text}) -> {}", type_text(&self.returns));
-        let returns = &self.returns;
-        let schemas = self.params.iter().map(Param::schema);
+        let is_async = if self.is_async { "async " } else { "" };
+        format!("({text}) -> {is_async}{}", type_text(&self.returns.written()))
+    }
+
+    fn shape(&self) -> TokenStream {
+        let (name, signature) = (self.name.to_string(), self.signature());
+        let schemas = self.params.iter().map(|param| &param.crossing).chain([&self.returns]);
+        let schemas = schemas.map(Crossing::schema);
         quote! {
             ::hotswap_plugin::MethodShape {
                 name: ::std::string::String::from(#name),
                 signature: ::std::string::String::from(#signature),
-                types: ::std::vec![
-                    #(#schemas,)*
-                    ::hotswap_plugin::TypeSchema::of::<#returns>()
-                ],
+                types: ::std::vec![#(#schemas),*],
+            }
+        }
+    }
+
+    fn described(&self) -> TokenStream {
+        let (name, signature) = (self.name.to_string(), self.signature());
+        let places = self.params.iter().map(|param| &param.crossing).chain([&self.returns]);
+        let places = places.map(Crossing::described);
+        quote! {
+            ::hotswap_plugin::ObjectMethod {
+                name: ::std::string::String::from(#name),
+                signature: ::std::string::String::from(#signature),
+                types: ::std::vec![#(#places),*],
             }
         }
     }
@@ -160,31 +246,48 @@ impl Method {
     /// Its inner function has the method's types with lifetimes of its own. So a method does not compile
     /// if it needs a reference for longer than the call, in whatever way its types are written.
     fn shim(&self, interface: &Ident) -> TokenStream {
-        let Self { name, params, returns } = self;
+        let Self { name, is_async, params, returns } = self;
         let shim = self.shim_name();
+        let private = quote!(::hotswap_plugin::__private);
         let names = params.iter().map(|param| &param.name).collect::<Vec<_>>();
-        let types = params.iter().map(Param::written).collect::<Vec<_>>();
-        let owned = params.iter().filter(|param| !param.is_lent);
-        let owned = owned.map(|param| &param.name).collect::<Vec<_>>();
+        let types = params.iter().map(|param| param.crossing.crosses()).collect::<Vec<_>>();
+        let received = params.iter().map(Param::received);
+        let crossed = returns.crosses();
+        let (result, dispatch, call) = if *is_async {
+            let result = quote!(#private::BoxFuture<'static, #crossed>);
+            let sent = returns.sent(quote!(__hotswap_future.await));
+            let call = quote! {
+                let __hotswap_future = <T as #interface>::#name(__hotswap_object #(, #names)*);
+                ::std::boxed::Box::pin(async move { #sent })
+            };
+            (result, quote!(dispatch_async::<T, (#(#types,)*), #crossed>), call)
+        } else {
+            let sent =
+                returns.sent(quote!(<T as #interface>::#name(__hotswap_object #(, #names)*)));
+            let call = quote!(::hotswap_plugin::Result::Ok(#sent));
+            (
+                quote!(::hotswap_plugin::Result<#crossed>),
+                quote!(dispatch::<T, (#(#types,)*), #crossed>),
+                call,
+            )
+        };
+        let lifetime = is_async.then(|| quote!('static));
         quote! {
-            unsafe extern "C" fn #shim<T: #interface>(
+            unsafe extern "C" fn #shim<T: #interface + 'static>(
                 __hotswap_object: ::core::ptr::NonNull<()>,
                 __hotswap_args: *mut (),
                 __hotswap_out: *mut (),
             ) {
-                fn __hotswap_call<T: #interface>(
-                    __hotswap_object: &T,
+                fn __hotswap_call<T: #interface + 'static>(
+                    __hotswap_object: &#lifetime T,
                     (#(#names,)*): (#(#types,)*),
-                ) -> #returns {
-                    #(
-                        let mut #owned = #owned;
-                        ::hotswap_plugin::Shared::rehome(&mut #owned);
-                    )*
-                    <T as #interface>::#name(__hotswap_object #(, #names)*)
+                ) -> #result {
+                    #(#received)*
+                    #call
                 }
                 // SAFETY: `invoke_method` passes arguments of the types in the interface's shape.
                 unsafe {
-                    ::hotswap_plugin::__private::dispatch::<T, (#(#types,)*), #returns>(
+                    #private::#dispatch(
                         __hotswap_object,
                         __hotswap_args,
                         __hotswap_out,
@@ -197,21 +300,79 @@ impl Method {
 
     /// The method of the handle, on the caller's side.
     fn call(&self, index: usize) -> TokenStream {
-        let Self { name, params, returns } = self;
+        let Self { is_async, params, returns, .. } = self;
+        let private = quote!(::hotswap_plugin::__private);
+        let head = self.head();
         let names = params.iter().map(|param| &param.name).collect::<Vec<_>>();
-        let types = params.iter().map(Param::written).collect::<Vec<_>>();
-        quote! {
-            fn #name(&self #(, #names: #types)*) -> #returns {
-                // SAFETY: the handle was made for this interface, so the method has these types.
-                unsafe {
-                    ::hotswap_plugin::__private::invoke_method::<_, (#(#types,)*), #returns>(
-                        self,
-                        #index,
-                        (#(#names,)*),
+        let types = params.iter().map(|param| param.crossing.crosses()).collect::<Vec<_>>();
+        let owned = params.iter().filter_map(|param| {
+            let name = &param.name;
+            matches!(param.crossing, Crossing::Boxed(_))
+                .then(|| quote!(let #name = #private::lent(#name);))
+        });
+        let crossed = returns.crosses();
+        let call = if *is_async { quote!(invoke_async) } else { quote!(invoke_method) };
+        let call = quote! {
+            // SAFETY: the handle was made for this interface, so the method has these types.
+            unsafe { #private::#call::<_, (#(#types,)*), #crossed>(self, #index, (#(#names,)*)) }
+        };
+        let call = match (is_async, returns) {
+            (true, Crossing::Boxed(_)) => {
+                let received = returns.received(quote!(__hotswap_future.await));
+                quote! {
+                    let __hotswap_future = #call;
+                    ::std::boxed::Box::pin(async move { #received })
+                }
+            }
+            (true, _) => call,
+            (false, _) => returns.received(call),
+        };
+        // Outermost the first one that is borrowed.
+        let call = params.iter().rev().fold(call, |call, param| match &param.crossing {
+            Crossing::Borrowed(ty) => {
+                let name = &param.name;
+                quote! {
+                    #private::borrowed(
+                        // SAFETY: the other image sees it as a reference that is lent for the call.
+                        unsafe { ::core::mem::transmute::<&#ty, &'static #ty>(#name) },
+                        |#name| { #call },
                     )
                 }
             }
+            _ => call,
+        });
+        quote! {
+            #head {
+                #(#owned)*
+                #call
+            }
         }
+    }
+
+    /// The method of a box of an object, or of a reference to one.
+    fn forward(&self, interface: &Ident) -> TokenStream {
+        let (name, head) = (&self.name, self.head());
+        let names = self.params.iter().map(|param| &param.name);
+        quote! {
+            #head {
+                <dyn #interface as #interface>::#name(&**self #(, #names)*)
+            }
+        }
+    }
+
+    /// `fn name(&self, params) -> returns`, as the trait has it.
+    fn head(&self) -> TokenStream {
+        let Self { name, is_async, params, returns } = self;
+        let params = params.iter().map(|Param { name, crossing }| {
+            let ty = crossing.written();
+            quote!(#name: #ty)
+        });
+        let returns = returns.written();
+        let returns = match is_async {
+            true => quote!(::hotswap_plugin::__private::BoxFuture<'_, #returns>),
+            false => quote!(#returns),
+        };
+        quote!(fn #name(&self #(, #params)*) -> #returns)
     }
 }
 
@@ -222,7 +383,7 @@ impl Param {
         };
         let name = name.ident.clone();
         let Type::Reference(reference) = bare(&input.ty) else {
-            return Ok(Self { name, is_lent: false, ty: bare(&input.ty).clone() });
+            return Ok(Self { name, crossing: Crossing::of(&input.ty)? });
         };
         if reference.mutability.is_some() {
             let message = "with a `&mut`, one image could leave its own pointers in the other's value: \
@@ -234,32 +395,167 @@ impl Param {
                            an owned value";
             return Err(Error::new(lifetime.span(), message));
         }
-        Ok(Self { name, is_lent: true, ty: bare(&reference.elem).clone() })
-    }
-
-    /// The type as it is written in a signature.
-    fn written(&self) -> TokenStream {
-        let ty = &self.ty;
-        if self.is_lent { quote!(&#ty) } else { quote!(#ty) }
+        let ty = bare(&reference.elem).clone();
+        let crossing = match &ty {
+            Type::TraitObject(_) => Crossing::Borrowed(alone(ty)?),
+            _ => Crossing::Lent(ty),
+        };
+        Ok(Self { name, crossing })
     }
 
     /// `name: &str`
     fn text(&self) -> String {
-        format!("{}: {}", self.name, type_text(&self.written()))
+        format!("{}: {}", self.name, type_text(&self.crossing.written()))
+    }
+
+    /// Makes what has crossed what the method takes, on the object's side.
+    fn received(&self) -> TokenStream {
+        let name = &self.name;
+        match &self.crossing {
+            Crossing::Owned(_) => quote! {
+                let mut #name = #name;
+                ::hotswap_plugin::Shared::rehome(&mut #name);
+            },
+            Crossing::Lent(_) => quote!(),
+            Crossing::Boxed(ty) => {
+                quote!(let #name: ::std::boxed::Box<#ty> = ::std::boxed::Box::new(#name);)
+            }
+            Crossing::Borrowed(ty) => quote!(let #name: &(#ty) = #name;),
+        }
+    }
+}
+
+impl Crossing {
+    /// What crosses for a type that is not a reference.
+    pub(crate) fn of(ty: &Type) -> Result<Self> {
+        let ty = bare(ty);
+        Ok(match in_box(ty) {
+            Some(object) => Self::Boxed(alone(object)?),
+            None => Self::Owned(ty.clone()),
+        })
+    }
+
+    /// The type as it is written in a signature.
+    pub(crate) fn written(&self) -> TokenStream {
+        match self {
+            Self::Owned(ty) => quote!(#ty),
+            Self::Lent(ty) | Self::Borrowed(ty) => quote!(&#ty),
+            Self::Boxed(ty) => quote!(::std::boxed::Box<#ty>),
+        }
+    }
+
+    /// The type that crosses.
+    pub(crate) fn crosses(&self) -> TokenStream {
+        match self {
+            Self::Owned(ty) => quote!(#ty),
+            Self::Lent(ty) => quote!(&#ty),
+            Self::Boxed(ty) => quote!(::hotswap_plugin::Leased<#ty>),
+            Self::Borrowed(ty) => quote!(&::hotswap_plugin::Leased<#ty>),
+        }
+    }
+
+    /// The value as it crosses; `value` is as it is written.
+    fn sent(&self, value: TokenStream) -> TokenStream {
+        match self {
+            Self::Boxed(_) => quote!(::hotswap_plugin::__private::lent(#value)),
+            _ => value,
+        }
+    }
+
+    /// The value as it is written; `value` is what has crossed.
+    fn received(&self, value: TokenStream) -> TokenStream {
+        match self {
+            Self::Boxed(ty) => quote! {{
+                let __hotswap_object: ::std::boxed::Box<#ty> = ::std::boxed::Box::new(#value);
+                __hotswap_object
+            }},
+            _ => value,
+        }
     }
 
     fn schema(&self) -> TokenStream {
-        let ty = &self.ty;
-        if self.is_lent {
-            quote!(<#ty as ::hotswap_plugin::__private::Lent>::schema())
-        } else {
-            quote!(::hotswap_plugin::TypeSchema::of::<#ty>())
+        let (ty, is_lent) = self.lent();
+        match is_lent {
+            true => quote!(<#ty as ::hotswap_plugin::__private::Lent>::schema()),
+            false => quote!(::hotswap_plugin::TypeSchema::of::<#ty>()),
         }
     }
+
+    fn described(&self) -> TokenStream {
+        let (ty, is_lent) = self.lent();
+        match is_lent {
+            true => {
+                quote!(<#ty as ::hotswap_plugin::__private::Lent>::describe_lent(__hotswap_schema))
+            }
+            false => quote!(<#ty as ::hotswap_plugin::Shared>::describe(__hotswap_schema)),
+        }
+    }
+
+    /// The type that crosses, or to which a reference does.
+    fn lent(&self) -> (TokenStream, bool) {
+        match self {
+            Self::Owned(ty) => (quote!(#ty), false),
+            Self::Lent(ty) => (quote!(#ty), true),
+            Self::Boxed(ty) => (quote!(::hotswap_plugin::Leased<#ty>), false),
+            Self::Borrowed(ty) => (quote!(::hotswap_plugin::Leased<#ty>), true),
+        }
+    }
+}
+
+/// The `dyn Trait` of a `Box<dyn Trait>`.
+fn in_box(ty: &Type) -> Option<Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|segment| segment.ident == "Box")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first()? {
+        GenericArgument::Type(object @ Type::TraitObject(_)) => Some(object.clone()),
+        _ => None,
+    }
+}
+
+/// A `dyn Trait` with nothing else: an interface has `Send` and `Sync` already.
+pub(crate) fn alone(object: Type) -> Result<Type> {
+    match &object {
+        Type::TraitObject(bounds) if bounds.bounds.len() > 1 => {
+            let message = "an object that crosses is of an interface alone: it is `Send` and `Sync` \
+                           already, and owns what it has";
+            Err(Error::new(object.span(), message))
+        }
+        _ => Ok(object),
+    }
+}
+
+/// Whether a method asks for `Self: Sized`, so that `dyn Trait` does not have it.
+fn is_for_sized(method: &TraitItemFn) -> bool {
+    let clause = method.sig.generics.where_clause.iter();
+    clause.flat_map(|clause| &clause.predicates).any(|predicate| {
+        let WherePredicate::Type(bounded) = predicate else { return false };
+        let is_self = type_text(&bounded.bounded_ty) == "Self";
+        let mut bounds = bounded.bounds.iter();
+        is_self && bounds.any(|bound| quote!(#bound).to_string().ends_with("Sized"))
+    })
 }
 
 /// Whether a receiver is `&self`, without a named lifetime.
 fn is_plain(receiver: &Receiver) -> bool {
     let ReceiverKind::Reference(_, lifetime, None) = &receiver.kind else { return false };
     lifetime.as_ref().is_none_or(|lifetime| lifetime.ident == "_")
+}
+
+/// `#[interface] impl Name for Type { … }`: an implementation with `async` methods.
+pub fn implementation(args: &TokenStream, mut item: ItemImpl) -> Result<TokenStream> {
+    no_arguments(args, "interface")?;
+    if item.trait_.is_none() {
+        let message = "#[interface] goes on a trait, or on an implementation of one";
+        return Err(Error::new(item.span(), message));
+    }
+    for item in &mut item.items {
+        if let ImplItem::Fn(method) = item
+            && method.sig.asyncness.is_some()
+        {
+            let body = boxed(&mut method.sig, Some(method.block.clone()));
+            method.block = body.unwrap_or_else(|| method.block.clone());
+        }
+    }
+    Ok(quote!(#item))
 }

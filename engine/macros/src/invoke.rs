@@ -5,10 +5,13 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
     Attribute, Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat,
-    PathArguments, Result, ReturnType, Safety, Type, spanned::Spanned,
+    PatType, PathArguments, Result, ReturnType, Safety, Type, spanned::Spanned,
 };
 
-use crate::{no_arguments, once_in_a_crate};
+use crate::{
+    interface::{Crossing, alone},
+    no_arguments, once_in_a_crate,
+};
 
 /// A checked function.
 pub struct Invoke {
@@ -16,7 +19,7 @@ pub struct Invoke {
     is_live: bool,
     /// The parameters that the engine passes, which come before the caller's.
     handed_in: Vec<HandedIn>,
-    params: Vec<(Ident, Type)>,
+    params: Vec<(Ident, Type, Taken)>,
     returns: Returns,
 }
 
@@ -28,10 +31,22 @@ enum HandedIn {
     Plugin(Box<Type>),
 }
 
+/// How a function takes a parameter, whose type is what crosses.
+enum Taken {
+    /// As it is.
+    AsIs,
+    /// As a `Box<dyn Trait>`: the handle to the object, in a box.
+    Boxed(Type),
+    /// As a `&dyn Trait`: a reference to the handle.
+    Borrowed(Type),
+}
+
 /// The return type of a function.
 struct Returns {
-    /// The type of the value: the `T` of a `Result<T>`, and `()` if there is none.
+    /// The type of the value: the `T` of a `Result<T>`, and `()` if there is none. For a `Box<dyn Trait>` it
+    /// is that of the handle to the object.
     value: Type,
+    is_boxed: bool,
     /// Whether the value is wrapped in a `Result`.
     fallible: bool,
 }
@@ -64,7 +79,8 @@ impl Invoke {
         });
         let handed_in = handed_in.collect();
         expect_no_lifetimes(&signature.inputs)?;
-        let params = inputs.map(parameter).collect::<Result<_>>()?;
+        let is_async = signature.asyncness.is_some();
+        let params = inputs.map(|input| parameter(input, is_async)).collect::<Result<_>>()?;
         let returns = Returns::of(&signature.output);
         Ok(Self { item, is_live, handed_in, params, returns })
     }
@@ -77,13 +93,13 @@ impl Invoke {
         let (doc, signature) = (doc(&item.attrs), self.signature());
         let static_name = format_ident!("__HOTSWAP_INVOKE_{}", text.to_uppercase());
 
-        let schemas = params.iter().map(|(name, ty)| {
+        let schemas = params.iter().map(|(name, ty, _)| {
             let (name, type_name) = (name.to_string(), type_text(ty));
             quote!((#name, #type_name, #private::schema::<#ty>()))
         });
-        let reads = params.iter().enumerate().map(|(index, (name, ty))| {
+        let reads = params.iter().enumerate().map(|(index, (name, ty, taken))| {
             let name = name.to_string();
-            quote!(#private::argument::<#ty>(__hotswap_args, #index, #name)?)
+            taken.pass(quote!(#private::argument::<#ty>(__hotswap_args, #index, #name)?))
         });
         let handed_in = handed_in.iter().map(|handed_in| match handed_in {
             HandedIn::Vault => quote!(__hotswap_context.vault,),
@@ -93,13 +109,20 @@ impl Invoke {
         // Our own names, since a parameter of the author's can have the name of the function itself.
         let names = (0..params.len()).map(|at| format_ident!("__hotswap_arg_{at}"));
         let names = names.collect::<Vec<_>>();
-        let types = params.iter().map(|(_, ty)| ty).collect::<Vec<_>>();
+        let types = params.iter().map(|(_, ty, _)| ty).collect::<Vec<_>>();
+        let passed = params.iter().zip(&names);
+        let passed = passed.map(|((_, _, taken), name)| taken.pass(quote!(#name)));
+        let passed = passed.collect::<Vec<_>>();
         let count = params.len();
         let value = &returns.value;
         let result = if returns.fallible {
             quote!(result.map_err(#private::failure_of)?)
         } else {
             quote!(result)
+        };
+        let result = match returns.is_boxed {
+            true => quote!(<#value>::new(#result)?),
+            false => result,
         };
 
         let call = if item.sig.asyncness.is_some() {
@@ -124,16 +147,19 @@ impl Invoke {
                 })
             }
         };
-        let typed_result = if returns.fallible {
-            quote!(result.map_err(#private::failure_of))
-        } else {
-            quote!(::hotswap_plugin::Result::Ok(result))
+        let typed_result = match (returns.fallible, returns.is_boxed) {
+            (true, false) => quote!(result.map_err(#private::failure_of)),
+            (false, false) => quote!(::hotswap_plugin::Result::Ok(result)),
+            (true, true) => {
+                quote!(<#value>::new(result.map_err(#private::failure_of)?))
+            }
+            (false, true) => quote!(<#value>::new(result)),
         };
 
         let (answer, body) = if item.sig.asyncness.is_some() {
             let answer = quote!(#private::RawFuture<#value>);
             let body = quote! {
-                let call = #name(#(#handed_in)* #(#names),*);
+                let call = #name(#(#handed_in)* #(#passed),*);
                 ::hotswap_plugin::Result::Ok(#private::RawFuture::new(async move {
                     let result = call.await;
                     #typed_result
@@ -142,7 +168,7 @@ impl Invoke {
             (answer, body)
         } else {
             let body = quote! {
-                let result = #name(#(#handed_in)* #(#names),*);
+                let result = #name(#(#handed_in)* #(#passed),*);
                 #typed_result
             };
             (quote!(#value), body)
@@ -201,10 +227,11 @@ impl Invoke {
 
     /// `(name: String, times: u32) -> String`
     fn signature(&self) -> String {
-        let params = self.params.iter().map(|(name, ty)| format!("{name}: {}", type_text(ty)));
+        let params = self.params.iter().map(|(name, ty, _)| format!("{name}: {}", type_text(ty)));
         let params = params.collect::<Vec<_>>().join(", ");
         let returns = type_text(&self.returns.value);
-        format!("({params}) -> {returns}")
+        // Of a box it is a handle that crosses, and our own path of it.
+        format!("({params}) -> {returns}").replace("::hotswap_plugin::Leased<", "Leased<")
     }
 }
 
@@ -223,11 +250,34 @@ pub(crate) fn doc(attributes: &[Attribute]) -> String {
 impl Returns {
     fn of(output: &ReturnType) -> Self {
         match output {
-            ReturnType::Default => Self { value: syn::parse_quote!(()), fallible: false },
+            ReturnType::Default => {
+                Self { value: syn::parse_quote!(()), is_boxed: false, fallible: false }
+            }
             ReturnType::Type(_, ty) => match ok_type(ty) {
-                Some(value) => Self { value, fallible: true },
-                None => Self { value: Type::clone(ty), fallible: false },
+                Some(value) => Self::of_value(value, true),
+                None => Self::of_value(Type::clone(ty), false),
             },
+        }
+    }
+
+    fn of_value(value: Type, fallible: bool) -> Self {
+        match Crossing::of(&value) {
+            Ok(crossing @ Crossing::Boxed(_)) => {
+                let handle = crossing.crosses();
+                Self { value: syn::parse_quote!(#handle), is_boxed: true, fallible }
+            }
+            _ => Self { value, is_boxed: false, fallible },
+        }
+    }
+}
+
+impl Taken {
+    /// What the function is passed; `value` is what has crossed.
+    fn pass(&self, value: TokenStream) -> TokenStream {
+        match self {
+            Self::AsIs => value,
+            Self::Boxed(ty) => quote!(::std::boxed::Box::new(#value) as ::std::boxed::Box<#ty>),
+            Self::Borrowed(ty) => quote!(&#value as &#ty),
         }
     }
 }
@@ -278,19 +328,36 @@ fn expect_no_lifetimes<'a>(inputs: impl IntoIterator<Item = &'a FnArg>) -> Resul
     Ok(())
 }
 
-fn parameter(input: &FnArg) -> Result<(Ident, Type)> {
+fn parameter(input: &FnArg, is_async: bool) -> Result<(Ident, Type, Taken)> {
     let FnArg::Typed(input) = input else {
         return Err(Error::new(input.span(), "#[invoke] goes on functions, not on methods"));
     };
     if let Type::Reference(reference) = bare(&input.ty) {
+        if let (object @ Type::TraitObject(_), false) = (bare(&reference.elem), is_async) {
+            let name = named(input)?;
+            let object = alone(object.clone())?;
+            let handle = syn::parse_quote!(::hotswap_plugin::Leased<#object>);
+            return Ok((name, handle, Taken::Borrowed(object)));
+        }
         let message = match HandedIn::of_type(bare(&reference.elem)) {
             Some(_) => "a parameter that the engine passes comes before those of the caller",
             None => "a parameter that the caller passes is owned: `String`, not `&str`",
         };
         return Err(Error::new(reference.span(), message));
     }
+    let name = named(input)?;
+    Ok(match Crossing::of(&input.ty)? {
+        Crossing::Boxed(object) => {
+            let handle = syn::parse_quote!(::hotswap_plugin::Leased<#object>);
+            (name, handle, Taken::Boxed(object))
+        }
+        _ => (name, bare(&input.ty).clone(), Taken::AsIs),
+    })
+}
+
+fn named(input: &PatType) -> Result<Ident> {
     match input.pat.as_ref() {
-        Pat::Ident(name) => Ok((name.ident.clone(), bare(&input.ty).clone())),
+        Pat::Ident(name) => Ok(name.ident.clone()),
         other => Err(Error::new(other.span(), "a parameter needs a name, for forms and messages")),
     }
 }

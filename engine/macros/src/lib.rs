@@ -115,13 +115,29 @@ pub fn live(args: TokenStream, item: TokenStream) -> TokenStream {
 /// Lets objects of a trait cross between images, so that one plugin can export and another import them.
 ///
 /// Methods take `&self`. Parameters are `Shared` types or references to them, and results are `Shared`
-/// types. Methods with a default body, `async` or generic methods are refused.
+/// types. Objects cross as well: `Box<dyn Interface>` and `&dyn Interface` as parameters, `Box<dyn Interface>`
+/// as a result, and the handle `Leased<dyn Interface>` wherever a type crosses.
+///
+/// | a method | is |
+/// |---|---|
+/// | with a default body | a method like others: the object's own one runs |
+/// | `async fn`, with owned parameters | one that returns its future in a box; an implementation that writes `async fn` has `#[interface]` on its `impl` |
+/// | with a default body and `where Self: Sized` | a helper, which may be generic; it does not cross |
+///
+/// The trait gets the supertraits `Send` and `Sync`. `dyn Interface`, `Box<dyn Interface>` and
+/// `Leased<dyn Interface>` implement it.
 #[proc_macro_attribute]
 pub fn interface(args: TokenStream, item: TokenStream) -> TokenStream {
-    let item = parse_macro_input!(item as syn::ItemTrait);
-    attribute(args, |args| {
-        interface::Interface::parse(args, item).map(interface::Interface::expand)
-    })
+    match parse_macro_input!(item as syn::Item) {
+        syn::Item::Trait(item) => attribute(args, |args| {
+            interface::Interface::parse(args, item).map(interface::Interface::expand)
+        }),
+        syn::Item::Impl(item) => attribute(args, |args| interface::implementation(&args, item)),
+        other => {
+            let message = "#[interface] goes on a trait, or on an implementation of one";
+            syn::Error::new_spanned(other, message).to_compile_error().into()
+        }
+    }
 }
 
 /// Lets values of a struct or enum cross between images. The type of every field must be `Shared`.

@@ -151,9 +151,18 @@ pub struct CaughtWaker {
 
 impl CaughtWaker {
     /// The waker in `place`, which is replaced first if it does not wake the same task as `waker`.
-    fn renew<'a>(place: &'a mut Option<Self>, waker: &Waker, report: Report) -> &'a Self {
+    pub(crate) fn renew<'a>(
+        place: &'a mut Option<Self>,
+        waker: &Waker,
+        report: Report,
+    ) -> &'a Self {
         let kept = place.take().filter(|kept| kept.inner.wakes_as(waker));
         place.insert(kept.unwrap_or_else(|| Self::new(waker.clone(), report)))
+    }
+
+    /// The waker that catches.
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     fn new(waker: Waker, report: Report) -> Self {

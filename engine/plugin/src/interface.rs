@@ -2,13 +2,17 @@
 //! lease that keeps its image mapped.
 
 use std::{
+    borrow::Cow,
     hash::{DefaultHasher, Hash, Hasher},
     marker::PhantomData,
     ptr::NonNull,
     sync::Arc,
 };
 
-use crate::{Shared, TypeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+use crate::{ObjectMethod, Result, SchemaBuilder, Shape, Shared, TypeSchema};
 use raw::{Lease, ObjectTable, RawObject};
 
 /// A trait with [`#[interface]`](macro@crate::interface), as the type `dyn Trait`. The attribute
@@ -33,6 +37,10 @@ use raw::{Lease, ObjectTable, RawObject};
 pub unsafe trait Interface: 'static {
     /// The name and the methods of the trait. Two images must agree on them.
     fn shape() -> InterfaceShape;
+
+    /// Adds the types of the methods to a schema.
+    #[doc(hidden)]
+    fn describe_methods(schema: &mut SchemaBuilder) -> Vec<ObjectMethod>;
 }
 
 /// The shims through which another image calls a `T` as an object of this interface. `#[interface]`
@@ -57,29 +65,34 @@ pub unsafe trait ObjectOf<T>: Interface {
             and types with `#[derive(Shared)]`"
 )]
 pub unsafe trait Lent: 'static {
+    /// Adds the type to a schema, and returns its place there.
+    fn describe_lent(schema: &mut SchemaBuilder) -> usize;
+
     /// The schema of the type.
-    fn schema() -> TypeSchema;
+    fn schema() -> TypeSchema {
+        TypeSchema::of_lent::<Self>()
+    }
 }
 
 // SAFETY: the schema is the type's own; a type that is `Shared` borrows nothing.
 unsafe impl<T: Shared> Lent for T {
-    fn schema() -> TypeSchema {
-        TypeSchema::of::<T>()
+    fn describe_lent(schema: &mut SchemaBuilder) -> usize {
+        T::describe(schema)
     }
 }
 
 // SAFETY: a `str` is only bytes. Its own schema differs from that of `String`, whose reference has
 // another layout.
 unsafe impl Lent for str {
-    fn schema() -> TypeSchema {
-        TypeSchema::of_str()
+    fn describe_lent(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<&'static str>(|_| Shape::Scalar)
     }
 }
 
 // SAFETY: a slice is only its elements, which borrow nothing.
 unsafe impl<T: Shared> Lent for [T] {
-    fn schema() -> TypeSchema {
-        TypeSchema::of_slice::<T>()
+    fn describe_lent(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<&'static [T]>(|schema| Shape::Generic(vec![T::describe(schema)]))
     }
 }
 
@@ -173,6 +186,47 @@ pub struct Leased<I: ?Sized> {
 }
 
 impl<I: Interface + ?Sized> Leased<I> {
+    /// An object of this image that others can have: pass it to them, or return it to them.
+    ///
+    /// It keeps the plugin's version in use until the last handle is dropped, which drops the object. So a
+    /// plugin that is to be freed keeps none of its own: it keeps what the object refers to.
+    ///
+    /// ```
+    /// use hotswap_plugin::prelude::*;
+    ///
+    /// #[interface]
+    /// trait Session {
+    ///     fn say(&self, line: String);
+    /// }
+    ///
+    /// struct Prints;
+    ///
+    /// impl Session for Prints {
+    ///     fn say(&self, line: String) {
+    ///         println!("{line}");
+    ///     }
+    /// }
+    ///
+    /// fn open() -> Result<Leased<dyn Session>> {
+    ///     Leased::new(Prints)
+    /// }
+    /// # open().unwrap().say("Hello!".into());
+    /// ```
+    ///
+    /// # Errors
+    /// If the plugin's version is at its end and can give out nothing any more: `on_free` has begun.
+    pub fn new<T>(object: T) -> Result<Self>
+    where
+        I: ObjectOf<T>,
+        T: Send + Sync + 'static,
+    {
+        let raw = RawObject::new::<I, T>(object);
+        let (object, table) = (raw.data, raw.table);
+        let lease = raw::lease(raw, &I::shape().name)?;
+        // SAFETY: the object was made for this interface, by this image, and the lease keeps it.
+        Ok(unsafe { Self::from_raw(RawObject { data: object, table }, lease) })
+    }
+
     /// Makes a typed handle of an object that the engine lends.
     ///
     /// # Safety
@@ -201,16 +255,66 @@ unsafe impl<I: ?Sized> Send for Leased<I> {}
 // SAFETY: as above.
 unsafe impl<I: ?Sized> Sync for Leased<I> {}
 
+// SAFETY: an object is called through its own image's shims, and its lease keeps it and that image: neither
+// points to the image that has the handle. The schema has the whole interface.
+unsafe impl<I: Interface + ?Sized> Shared for Leased<I> {
+    const MAY_POINT_HOME: bool = false;
+
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|schema| Shape::Object(I::describe_methods(schema)))
+    }
+}
+
+impl<I: Interface + ?Sized> Serialize for Leased<I> {
+    /// Always an error.
+    fn serialize<S: Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+        Err(ser::Error::custom(no_json::<I>()))
+    }
+}
+
+impl<'de, I: Interface + ?Sized> Deserialize<'de> for Leased<I> {
+    /// Always an error.
+    fn deserialize<D: Deserializer<'de>>(_: D) -> std::result::Result<Self, D::Error> {
+        Err(de::Error::custom(no_json::<I>()))
+    }
+}
+
+impl<I: Interface + ?Sized> JsonSchema for Leased<I> {
+    fn schema_name() -> Cow<'static, str> {
+        I::shape().name.into()
+    }
+
+    /// A schema that no value has.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": no_json::<I>(), "not": {} })
+    }
+}
+
+fn no_json<I: Interface + ?Sized>() -> String {
+    let name = I::shape().name;
+    format!(
+        "an object of `{name}` crosses only where it is called with Rust types, and not as JSON"
+    )
+}
+
 /// The parts of an interface that cross between images.
 #[doc(hidden)]
 pub mod raw {
     use std::{
         mem::{ManuallyDrop, MaybeUninit},
+        pin::Pin,
         ptr::NonNull,
+        sync::Arc,
+        task::{Context, Poll},
     };
 
     use super::{Interface, InterfaceShape, Leased, ObjectOf};
-    use crate::{Shared, abi::Answer, image::catch};
+    use crate::{
+        Error, Result, Shared,
+        abi::Answer,
+        future::{ForeignFuture, Progress, RawFuture},
+        image::{catch, image_host, log_panic},
+    };
 
     /// An object and the shims of its image.
     #[repr(C)]
@@ -258,6 +362,9 @@ pub mod raw {
         catch(|| Answer::Ok(I::shape()))
     }
 
+    /// The future of an `async` method.
+    pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
     /// The object's side of a call: runs `f` with the arguments, and catches its panic.
     ///
     /// # Safety
@@ -267,13 +374,162 @@ pub mod raw {
         object: NonNull<()>,
         args: *mut (),
         out: *mut (),
-        f: impl FnOnce(&T, A) -> R,
+        f: impl FnOnce(&T, A) -> Result<R>,
     ) {
         // SAFETY: the caller's promise.
         let (object, args) = unsafe { (object.cast::<T>().as_ref(), args.cast::<A>().read()) };
-        let answer = catch(|| Answer::Ok(f(object, args)));
+        let answer = catch(|| Answer::from_result(f(object, args)));
         // SAFETY: the caller's promise.
         unsafe { out.cast::<Answer<R>>().write(answer) };
+    }
+
+    /// As `dispatch`, for an `async` method: answers with its future.
+    ///
+    /// # Safety
+    /// As for `dispatch`, with room for an `Answer<RawFuture<R>>`; and the object lives until the future is
+    /// dropped.
+    pub unsafe fn dispatch_async<T: 'static, A, R: 'static>(
+        object: NonNull<()>,
+        args: *mut (),
+        out: *mut (),
+        f: impl FnOnce(&'static T, A) -> BoxFuture<'static, R>,
+    ) {
+        // SAFETY: the caller's promise.
+        let (object, args) = unsafe { (object.cast::<T>().as_ref(), args.cast::<A>().read()) };
+        let answer = catch(|| {
+            let future = f(object, args);
+            Answer::Ok(RawFuture::new(async move { Ok(future.await) }))
+        });
+        // SAFETY: the caller's promise.
+        unsafe { out.cast::<Answer<RawFuture<R>>>().write(answer) };
+    }
+
+    /// The caller's side of a call of an `async` method; the future panics if the object's side did.
+    ///
+    /// # Safety
+    /// Method number `method` of the interface takes an `A` and is `async`, with the result `R`.
+    pub unsafe fn invoke_async<'a, I: Interface + ?Sized, A, R: Shared>(
+        object: &'a Leased<I>,
+        method: usize,
+        args: A,
+    ) -> BoxFuture<'a, R> {
+        let mut args = ManuallyDrop::new(args);
+        let mut out = MaybeUninit::<Answer<RawFuture<R>>>::uninit();
+        // SAFETY: as in `invoke_method`.
+        let answer = unsafe {
+            (object.table.methods[method])(
+                object.object,
+                (&raw mut args).cast(),
+                out.as_mut_ptr().cast(),
+            );
+            out.assume_init()
+        };
+        let report = |panic: &_| log_panic("a waker", panic);
+        match answer {
+            Answer::Ok(future) => {
+                // SAFETY: the handle keeps the object and its image until the future is dropped.
+                let future = unsafe { ForeignFuture::new(future, report) };
+                Box::pin(ObjectFuture { future, _object: object.clone() })
+            }
+            Answer::Err(error) => panic!("{error:?}"),
+            Answer::Panic(report) => panic!("{} (at {})", report.message, report.location),
+        }
+    }
+
+    /// The future of an `async` method of another image's object, which it keeps.
+    struct ObjectFuture<I: ?Sized, R> {
+        // Dropped first; then the handle may let the image go.
+        future: ForeignFuture<R>,
+        _object: Leased<I>,
+    }
+
+    impl<I: ?Sized, R> Unpin for ObjectFuture<I, R> {}
+
+    impl<I: ?Sized, R: Shared> Future for ObjectFuture<I, R> {
+        type Output = R;
+
+        fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<R> {
+            match self.future.poll(context) {
+                Progress::Pending => Poll::Pending,
+                Progress::Ready(Answer::Ok(mut value)) => {
+                    value.rehome();
+                    Poll::Ready(value)
+                }
+                Progress::Ready(Answer::Err(error)) => panic!("{error:?}"),
+                Progress::Ready(Answer::Panic(report)) => {
+                    panic!("{} (at {})", report.message, report.location)
+                }
+            }
+        }
+    }
+
+    /// An object of an interface that is handed over as an owned one.
+    ///
+    /// # Panics
+    /// If this image can give out nothing any more: see [`Leased::new`].
+    pub fn lent<I: ObjectOf<T> + ?Sized, T: Send + Sync + 'static>(object: T) -> Leased<I> {
+        Leased::new(object).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Calls `f` with a handle to an object that is only borrowed: whoever sees it, sees it as a `&I` for as
+    /// long as the call takes.
+    pub fn borrowed<I, R>(object: &'static I, f: impl FnOnce(&Leased<I>) -> R) -> R
+    where
+        I: ObjectOf<&'static I> + ?Sized,
+        &'static I: Send + Sync,
+    {
+        unsafe extern "C" fn nothing(_: *const ()) {}
+        let raw = RawObject { data: NonNull::from(&object).cast(), table: I::TABLE };
+        // SAFETY: there is nothing to count.
+        let lease = unsafe { Lease::new(std::ptr::null(), nothing, nothing) };
+        // SAFETY: the table is that of a `&'static I`, to which the data points meanwhile.
+        let handle = unsafe { Leased::<I>::from_raw(raw, lease) };
+        f(&handle)
+    }
+
+    /// A lease that owns an object which this image has just made.
+    pub(crate) fn lease(object: RawObject, interface: &str) -> Result<Lease> {
+        let Some(host) = image_host() else { return Ok(Local::lease(object)) };
+        // SAFETY: the context is the host's own, which owns the object from here on.
+        match unsafe { (host.lend)(host.context, object, interface) } {
+            Answer::Ok(lease) => Ok(lease),
+            Answer::Err(error) => Err(error),
+            Answer::Panic(report) => Err(Error::msg(report.message)),
+        }
+    }
+
+    /// An object that lives in this program, whose code is never unmapped.
+    struct Local(RawObject);
+
+    // SAFETY: objects are made of `T: Send + Sync`.
+    unsafe impl Send for Local {}
+    // SAFETY: as above.
+    unsafe impl Sync for Local {}
+
+    impl Local {
+        /// A lease that owns the object.
+        fn lease(object: RawObject) -> Lease {
+            unsafe extern "C" fn retain(local: *const ()) {
+                // SAFETY: the pointer came from `Arc::into_raw` below.
+                unsafe { Arc::increment_strong_count(local.cast::<Local>()) };
+            }
+            unsafe extern "C" fn release(local: *const ()) {
+                // SAFETY: as above; each lease is released once.
+                unsafe { Arc::decrement_strong_count(local.cast::<Local>()) };
+            }
+            let local = Arc::into_raw(Arc::new(Self(object)));
+            // SAFETY: the two count what the pointer was made of.
+            unsafe { Lease::new(local.cast(), retain, release) }
+        }
+    }
+
+    impl Drop for Local {
+        fn drop(&mut self) {
+            // SAFETY: this program made the object, which is dropped once. Its panic is caught there.
+            if let Answer::Panic(report) = unsafe { ((*self.0.table).drop)(self.0.data) } {
+                log_panic("an object", &report);
+            }
+        }
     }
 
     /// The caller's side of a call: panics if the object's side did.

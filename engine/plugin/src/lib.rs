@@ -78,6 +78,7 @@ mod vault;
 // Tasks and futures on the host's runtime.
 mod future;
 pub mod rt;
+mod stream;
 // A value as JSON, a part at a time: to migrate it, and to look at it.
 mod parts;
 mod preview;
@@ -187,9 +188,12 @@ pub use image::StaticPlugin;
 pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
 pub use plugin::Plugin;
 pub use schemars::{self, JsonSchema};
-pub use shared::{Field, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant};
+pub use shared::{
+    Field, ObjectMethod, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant,
+};
+pub use stream::LeasedStream;
 pub use value::Value;
-pub use vault::{Carried, DataBag, Extension, Live, Vault};
+pub use vault::{Carried, DataBag, Extension, Live, MigrateFrom, Vault};
 
 /// What a plugin's source needs, in one `use`.
 ///
@@ -200,8 +204,9 @@ pub use vault::{Carried, DataBag, Extension, Live, Vault};
 /// `derive(JsonSchema)` writes paths that begin with `schemars`; so the prelude has that crate, too.
 pub mod prelude {
     pub use crate::{
-        Data, DataBag, Error, Export, Extension, ImportTarget, Imports, JsonSchema, Leased, Plugin,
-        Result, Shared, Value, Vault, interface, invoke, live, plugin, schemars,
+        Data, DataBag, Error, Export, Extension, ImportTarget, Imports, JsonSchema, Leased,
+        MigrateFrom, Plugin, Result, Shared, Value, Vault, interface, invoke, live, plugin,
+        schemars,
     };
 }
 
@@ -218,7 +223,10 @@ pub mod __private {
     pub use crate::image::{HOST_SECTION, HostAllocator, attach, attach_linked, end_panic, hooks};
     pub use crate::interface::{
         Lent,
-        raw::{Lease, Method, ObjectTable, RawObject, dispatch, invoke_method},
+        raw::{
+            BoxFuture, Lease, Method, ObjectTable, RawObject, borrowed, dispatch, dispatch_async,
+            invoke_async, invoke_method, lent,
+        },
     };
     pub use crate::parts::{Change, Digest, Kind, Parts, Patch, Wanted};
     pub use crate::preview::{Bounds, Cut, Preview, look};

@@ -6,7 +6,7 @@
 mod schema;
 mod std_types;
 
-pub use schema::{Field, SchemaBuilder, Shape, TypeNode, TypeSchema, Variant};
+pub use schema::{Field, ObjectMethod, SchemaBuilder, Shape, TypeNode, TypeSchema, Variant};
 
 use std::{
     any::{TypeId, type_name},

@@ -1,5 +1,6 @@
 //! The Vault as plugins and hosts use it: a handle whose functions the engine implements.
 
+mod by_hand;
 mod for_tests;
 pub(crate) mod table;
 
@@ -279,6 +280,58 @@ impl DataBag<'_> {
         Ok(carried)
     }
 
+    /// As [`carry`](Self::carry), and migrates a value of the type `Old` by hand, where serde cannot.
+    ///
+    /// `Old` stands for the type as it was: a copy of it, in a module for old types, whose serde reads all that
+    /// the old value has. If it does not, the load is undone, so that nothing is lost unseen. Once no version with
+    /// the old type can be replaced any more, [`carry`](Self::carry) takes its place.
+    ///
+    /// ```
+    /// use hotswap_plugin::prelude::*;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// mod before {
+    ///     # use serde::{Deserialize, Serialize};
+    ///     #[derive(Serialize, Deserialize)]
+    ///     pub struct Score {
+    ///         pub seconds: u32,
+    ///     }
+    /// }
+    ///
+    /// #[derive(Default, Shared, Serialize, Deserialize)]
+    /// struct Score {
+    ///     milliseconds: u64,
+    /// }
+    ///
+    /// impl MigrateFrom<before::Score> for Score {
+    ///     fn migrate(old: before::Score) -> Result<Self> {
+    ///         Ok(Self { milliseconds: u64::from(old.seconds) * 1000 })
+    ///     }
+    /// }
+    ///
+    /// fn on_init(vault: &Vault) -> Result<()> {
+    ///     vault.data_bag().carry_from::<before::Score, Score>("score", Score::default)?;
+    ///     Ok(())
+    /// }
+    /// # on_init(&Vault::for_tests()).unwrap();
+    /// ```
+    ///
+    /// It is read as a whole: see what a migration costs.
+    ///
+    /// # Errors
+    /// As for `carry`; also if the old value is not wholly an `Old`, and if `migrate` fails.
+    pub fn carry_from<Old, T>(&self, key: &str, default: impl FnOnce() -> T) -> Result<Carried>
+    where
+        Old: Serialize + DeserializeOwned + 'static,
+        T: MigrateFrom<Old> + Serialize,
+    {
+        let carried = self.take_over(key, CarryTable::by_hand::<Old, T>())?;
+        if carried == Carried::New {
+            self.set(key, default())?;
+        }
+        Ok(carried)
+    }
+
     /// As [`carry`](Self::carry), for a value that does not implement `Serialize`, and so cannot be
     /// migrated.
     ///
@@ -339,6 +392,15 @@ impl DataBag<'_> {
         to_result(found)?;
         call.result.transpose().map_err(|panic| std::panic::resume_unwind(panic))
     }
+}
+
+/// A type whose values are made of those of an older type: see [`DataBag::carry_from`].
+pub trait MigrateFrom<Old>: Shared {
+    /// Makes a value of the old one.
+    ///
+    /// # Errors
+    /// If there is none; the load is undone.
+    fn migrate(old: Old) -> Result<Self>;
 }
 
 /// A closure that the engine calls back, and its result.
@@ -552,7 +614,7 @@ pub mod raw {
 
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::Call;
+    use super::{Call, MigrateFrom, by_hand};
     use crate::{
         Shared, TypeSchema,
         abi::Answer,
@@ -658,6 +720,37 @@ pub mod raw {
         );
     }
 
+    /// What is migrated by hand, from the first type.
+    struct ByHand<Old, T>(Old, T);
+
+    impl<Old, T> ByHand<Old, T>
+    where
+        Old: Serialize + DeserializeOwned + 'static,
+        T: MigrateFrom<Old> + Serialize,
+    {
+        const TABLE: &'static CarryTable = &CarryTable {
+            kind: no_kind,
+            ..carry_table!(
+                T,
+                value_table!(T, to_json::<T>, preview::<T>, parts::<T>),
+                migrated::<Old, T>
+            )
+        };
+    }
+
+    /// Its parts alone would be no `Old`.
+    extern "C" fn no_kind() -> Answer<Option<Kind>> {
+        Answer::Ok(None)
+    }
+
+    extern "C" fn migrated<Old, T>(json: &str) -> Answer<RawValue>
+    where
+        Old: Serialize + DeserializeOwned,
+        T: MigrateFrom<Old> + Serialize,
+    {
+        catch(|| Answer::from_result(by_hand::migrate::<Old, T>(json).map(RawValue::new)))
+    }
+
     impl<T: Shared> CarryType<T> {
         const OPAQUE: &'static CarryTable =
             &carry_table!(T, value_table!(T, no_json, no_preview, no_parts), not_from_json);
@@ -668,23 +761,32 @@ pub mod raw {
             CarryType::<T>::TABLE
         }
 
+        pub(super) fn by_hand<Old, T>() -> &'static Self
+        where
+            Old: Serialize + DeserializeOwned + 'static,
+            T: MigrateFrom<Old> + Serialize,
+        {
+            ByHand::<Old, T>::TABLE
+        }
+
         pub(super) fn opaque<T: Shared>() -> &'static Self {
             CarryType::<T>::OPAQUE
         }
     }
 
+    pub(super) fn read_json<T: DeserializeOwned>(json: &str) -> crate::Result<T> {
+        crate::value::from_json::<T>(json).map_err(|error| {
+            // Whoever reads the message does not see the JSON, so its line and column are left out.
+            let text = error.to_string();
+            let place = format!(" at line {} column {}", error.line(), error.column());
+            crate::Error::msg(text.strip_suffix(&place).unwrap_or(&text))
+        })
+    }
+
     extern "C" fn from_json<T: Shared + Serialize + DeserializeOwned>(
         json: &str,
     ) -> Answer<RawValue> {
-        catch(|| {
-            let value = crate::value::from_json::<T>(json).map_err(|error| {
-                // Whoever reads the message does not see the JSON, so its line and column are left out.
-                let text = error.to_string();
-                let place = format!(" at line {} column {}", error.line(), error.column());
-                crate::Error::msg(text.strip_suffix(&place).unwrap_or(&text))
-            });
-            Answer::from_result(value.map(RawValue::new))
-        })
+        catch(|| Answer::from_result(read_json::<T>(json).map(RawValue::new)))
     }
 
     extern "C" fn kind<T: Shared>() -> Answer<Option<Kind>> {

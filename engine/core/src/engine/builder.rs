@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use hotswap_plugin::StaticPlugin;
+use hotswap_plugin::{__private::RawObject, ObjectOf, StaticPlugin};
 use hotswap_protocol::{HostInfo, clock::now_ms, env as env_names};
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ use crate::{
     serve::extension::{self, ExtensionFactory},
     slots, sync,
     vault::Store,
-    version::{expectations::Expectations, tasks::Runtime, threads},
+    version::{expectations::Expectations, registration::Registration, tasks::Runtime, threads},
 };
 
 /// How long a lifecycle step may take unless the host says otherwise.
@@ -63,6 +63,7 @@ pub struct EngineBuilder {
     trusted: Vec<String>,
     stage_in: Option<PathBuf>,
     publish_breaking: bool,
+    services: Vec<Arc<Registration>>,
     guard: Option<Guard>,
 }
 
@@ -89,6 +90,7 @@ impl EngineBuilder {
             trusted: Vec::new(),
             stage_in: None,
             publish_breaking: false,
+            services: Vec::new(),
             guard: None,
         }
     }
@@ -160,6 +162,46 @@ impl EngineBuilder {
     /// With `true` such a load is published all the same, and the log says what it breaks.
     pub fn publish_breaking(mut self, publish: bool) -> Self {
         self.publish_breaking = publish;
+        self
+    }
+
+    /// Provides an object for plugins to import under a name, as they import what another plugin exports. It
+    /// is dropped with the engine.
+    ///
+    /// ```no_run
+    /// use hotswap_engine::{Engine, plugin::interface};
+    ///
+    /// #[interface]
+    /// pub trait Store {
+    ///     fn get(&self, key: &str) -> Option<String>;
+    /// }
+    ///
+    /// struct Memory;
+    ///
+    /// impl Store for Memory {
+    ///     fn get(&self, key: &str) -> Option<String> {
+    ///         (key == "name").then(|| "Ada".to_owned())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), hotswap_engine::EngineError> {
+    /// // A plugin has a field `db: Leased<dyn Store>` in its struct with `#[derive(Imports)]`.
+    /// let engine = Engine::from_env().provide::<dyn Store, _>("db", Memory).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A load is refused where a plugin imports the name as another interface, or has the name itself.
+    pub fn provide<I, T>(mut self, name: &str, object: T) -> Self
+    where
+        I: ObjectOf<T> + ?Sized,
+        T: Send + Sync + 'static,
+    {
+        let object = RawObject::new::<I, T>(object);
+        let service = Registration::service(name, object);
+        let service = service.unwrap_or_else(|error| unreachable!("the host's own shape: {error}"));
+        self.services.retain(|other| other.name != name);
+        self.services.push(Arc::new(service));
         self
     }
 
@@ -274,6 +316,7 @@ impl EngineBuilder {
             extension,
             on_reload,
             publish_breaking,
+            services: self.services,
         };
         let parts = Parts {
             host,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{RawFuture, end_panic},
+    __private::{Lease as RawLease, RawFuture, RawObject, end_panic},
     Error, Result,
     abi::{Answer, HostContext, HostTable, LoaderTable, LogEvent, ThreadDestructor, ThreadStart},
 };
@@ -67,6 +67,9 @@ pub(crate) trait HostServices: ThreadServices + Send + Sync + Sized + 'static {
     /// A future that ends after a while.
     fn sleep(self: &Arc<Self>, duration: Duration) -> Result<RawFuture>;
 
+    /// Owns an object that the image has just made, and lends it.
+    fn lend(self: &Arc<Self>, object: RawObject, interface: &str) -> Result<RawLease>;
+
     /// The level that the host's log takes at most: 0 none, 1 error … 5 trace.
     fn max_log_level() -> u8;
 
@@ -102,6 +105,7 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         map: map::<H>,
         unmap: unmap::<H>,
         spawn: spawn::<H>,
+        lend: lend::<H>,
         is_in_call,
         sleep: sleep::<H>,
         max_log_level: max_log_level::<H>,
@@ -444,6 +448,16 @@ unsafe extern "C" fn sleep<H: HostServices>(
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
     guard(|| owner.sleep(duration))
+}
+
+unsafe extern "C" fn lend<H: HostServices>(
+    context: HostContext,
+    object: RawObject,
+    interface: &str,
+) -> Answer<RawLease> {
+    // SAFETY: the image passes its own context.
+    let owner = unsafe { owner::<H>(context) };
+    guard(|| owner.lend(object, interface))
 }
 
 /// Runs what is the host's; its panic must not reach the image.

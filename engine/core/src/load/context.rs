@@ -21,7 +21,7 @@ use crate::{
         generation::Generation,
     },
     vault::Store,
-    version::{Services, list::VersionList},
+    version::{Services, list::VersionList, registration::Registration},
 };
 
 use super::stage::Staging;
@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub step_timeout: Duration,
     pub extension: ExtensionFactory,
     pub on_reload: Vec<OnReload>,
+    /// What the host provides for plugins to import.
+    pub services: Vec<Arc<Registration>>,
     /// Whether a load is published that breaks what the host's own code expects.
     pub publish_breaking: bool,
 }

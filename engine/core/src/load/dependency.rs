@@ -3,17 +3,27 @@
 use std::sync::Arc;
 
 use hotswap_plugin::{BoundObject, ImportRequest};
-use hotswap_protocol::PluginName;
+use hotswap_protocol::{PluginName, same_plugin};
 
-use crate::{EngineError, LoadCause, Step, version::Version};
+use crate::{
+    EngineError, LoadCause, Step,
+    version::{Version, registration::Registration},
+};
 
 /// Checks every import, and returns the versions ordered so that dependencies come first; beyond
 /// that, by name.
-pub(crate) fn resolve(versions: &[Arc<Version>]) -> Result<Vec<Arc<Version>>, EngineError> {
+pub(crate) fn resolve(
+    versions: &[Arc<Version>],
+    services: &[Arc<Registration>],
+) -> Result<Vec<Arc<Version>>, EngineError> {
     let mut by_name = versions.to_vec();
     by_name.sort_by(|a, b| a.name().cmp(b.name()));
     for version in &by_name {
-        expect_imports(version, &by_name)?;
+        if service(services, version.name().as_str()).is_some() {
+            let message = "the host provides a service of this name; one of the two needs another";
+            return Err(EngineError::load(version.name(), Step::Import, message));
+        }
+        expect_imports(version, &by_name, services)?;
     }
     let mut order = Order { versions: &by_name, path: Vec::new(), done: Vec::new() };
     for version in &by_name {
@@ -27,10 +37,22 @@ fn provider<'a>(versions: &'a [Arc<Version>], name: &str) -> Option<&'a Arc<Vers
     versions.iter().find(|version| version.name().is(name))
 }
 
+/// What the host provides under this name.
+fn service<'a>(services: &'a [Arc<Registration>], name: &str) -> Option<&'a Arc<Registration>> {
+    services.iter().find(|service| same_plugin(&service.name, name))
+}
+
 /// The object that an import takes; `None` if it takes none.
-pub(crate) fn object_for(versions: &[Arc<Version>], import: &ImportRequest) -> Option<BoundObject> {
+pub(crate) fn object_for(
+    versions: &[Arc<Version>],
+    services: &[Arc<Registration>],
+    import: &ImportRequest,
+) -> Option<BoundObject> {
     import.shape.as_ref()?;
-    provider(versions, &import.plugin)?.export()?.lend_raw()
+    match service(services, &import.plugin) {
+        Some(service) => service.lend_raw(),
+        None => provider(versions, &import.plugin)?.export()?.lend_raw(),
+    }
 }
 
 /// The names of the running plugins that import an object of one of these, also by way of others.
@@ -51,7 +73,11 @@ pub(crate) fn dependents(running: &[Arc<Version>], changed: &[PluginName]) -> Ve
     dependents
 }
 
-fn expect_imports(version: &Version, all: &[Arc<Version>]) -> Result<(), EngineError> {
+fn expect_imports(
+    version: &Version,
+    all: &[Arc<Version>],
+    services: &[Arc<Registration>],
+) -> Result<(), EngineError> {
     let importer = version.name();
     for import in version.imports() {
         let name = &import.plugin;
@@ -59,11 +85,20 @@ fn expect_imports(version: &Version, all: &[Arc<Version>]) -> Result<(), EngineE
             let refused = EngineError::load(importer, Step::Import, message);
             Err(refused.because(LoadCause::Import { from: name.clone() }))
         };
+        if let Some(service) = service(services, name) {
+            let difference = import.shape.as_ref().and_then(|it| service.shape.difference(it));
+            if let Some(what) = difference {
+                let advice = version.advice();
+                return refuse(format!("`{name}` of the host does not fit: {what}; {advice}"));
+            }
+            continue;
+        }
         let Some(provider) = provider(all, name) else {
             if import.optional {
                 continue;
             }
-            let there: Vec<_> = all.iter().map(|version| version.name().as_str()).collect();
+            let there = all.iter().map(|version| version.name().as_str());
+            let there: Vec<_> = there.chain(services.iter().map(|it| it.name.as_str())).collect();
             let asks = if import.shape.is_some() { "imports" } else { "loads after" };
             return refuse(format!(
                 "it {asks} `{name}`, and there is no such plugin; there are {}",

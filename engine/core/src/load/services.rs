@@ -2,14 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hotswap_plugin::{__private::RawFuture, Result, abi::LogEvent};
+use hotswap_plugin::{
+    __private::{Lease as RawLease, RawFuture, RawObject},
+    Result,
+    abi::LogEvent,
+};
 use hotswap_protocol::Activity;
 
 use crate::{
     image::{HostServices, Outside, heap::HeapUse},
     log,
     slots::Entered,
-    version::{Version, tasks},
+    version::{Version, registration, tasks},
 };
 
 impl HostServices for Version {
@@ -31,6 +35,10 @@ impl HostServices for Version {
 
     fn sleep(self: &Arc<Self>, duration: Duration) -> Result<RawFuture> {
         tasks::sleep(self, duration)
+    }
+
+    fn lend(self: &Arc<Self>, object: RawObject, interface: &str) -> Result<RawLease> {
+        registration::lend(self, object, interface)
     }
 
     fn max_log_level() -> u8 {

@@ -237,7 +237,8 @@ impl<'steps> Load<'steps> {
         let staying = staying.filter(|version| !ending.iter().any(|old| Arc::ptr_eq(old, version)));
         let all: Vec<_> =
             staying.chain(self.versions.iter().map(|lease| lease.version().clone())).collect();
-        self.order = resolve(&all)?;
+        let services = &context.settings.services;
+        self.order = resolve(&all, services)?;
         self.live = Arc::new(LiveTable::of(&self.order)?);
         self.overlay.set_live(self.live.clone());
         let place = |version: &Arc<Version>| {
@@ -246,7 +247,7 @@ impl<'steps> Load<'steps> {
         self.versions.sort_by_cached_key(|lease| place(lease.version()));
         for lease in &self.versions {
             let imports = lease.version().imports().iter();
-            let objects = imports.map(|import| object_for(&self.order, import)).collect();
+            let objects = imports.map(|it| object_for(&self.order, services, it)).collect();
             phases.time("bind", Some(lease.version().name()), || {
                 self.steps.run(lease, Step::Import, move |image| image.bind(objects))
             })?;

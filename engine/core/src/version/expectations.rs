@@ -226,8 +226,14 @@ impl ExpectedInterface {
 
 /// The name of a type as its author writes it: without the paths of what needs no import.
 fn as_written(type_name: &str) -> String {
-    const PATHS: [&str; 5] =
-        ["alloc::string::", "alloc::vec::", "alloc::boxed::", "core::option::", "core::result::"];
+    const PATHS: [&str; 6] = [
+        "alloc::string::",
+        "alloc::vec::",
+        "alloc::boxed::",
+        "core::option::",
+        "core::result::",
+        "hotswap_plugin::interface::",
+    ];
     PATHS.iter().fold(type_name.to_owned(), |name, path| name.replace(path, ""))
 }
 

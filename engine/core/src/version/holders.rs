@@ -148,6 +148,9 @@ fn lease_holder(lease: &NamedLease) -> Holder {
         LeaseName::Registration { name, interface } => {
             Holder { key: owned(name), interface: owned(interface), ..holder }
         }
+        LeaseName::Object(interface) => {
+            Holder { key: Some("object".to_owned()), interface: owned(interface), ..holder }
+        }
         LeaseName::Export(interface) => {
             Holder { key: Some("export".to_owned()), interface: owned(interface), ..holder }
         }

@@ -88,6 +88,8 @@ pub(crate) enum LeaseName {
     Value(Arc<str>),
     /// A registration.
     Registration { name: Arc<str>, interface: Arc<str> },
+    /// An object that it gave to somebody, by its interface.
+    Object(Arc<str>),
     /// What the version exports, by its interface: an import has it, or the host.
     Export(Arc<str>),
     /// A thread, by the system's number.

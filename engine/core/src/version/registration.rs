@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use hotswap_plugin::{
     __private::{Lease as RawLease, RawObject},
-    BoundObject, Interface, InterfaceShape, Leased,
+    BoundObject, Error, Interface, InterfaceShape, Leased,
     abi::Answer,
 };
-use hotswap_protocol::ExtensionSlot;
+use hotswap_protocol::{Activity, ExtensionSlot};
 
 use super::{
-    Owner,
+    Owner, Version,
     lease::{Lease, LeaseKind, LeaseName},
 };
 use crate::error::flatten;
@@ -31,6 +31,8 @@ struct Object(RawObject);
 
 // SAFETY: objects are made of `T: Send + Sync`.
 unsafe impl Send for Object {}
+// SAFETY: as above.
+unsafe impl Sync for Object {}
 
 impl Registration {
     /// A registration in the Extension, of an object that `owner`, whose image is mapped, just made.
@@ -41,6 +43,11 @@ impl Registration {
     /// What `owner` exports, whose image is mapped.
     pub fn export(owner: Owner, object: RawObject) -> hotswap_plugin::Result<Self> {
         Self::of("", true, owner, object)
+    }
+
+    /// What the host provides under a name.
+    pub fn service(name: &str, object: RawObject) -> hotswap_plugin::Result<Self> {
+        Self::of(name, false, Owner::Host, object)
     }
 
     fn of(
@@ -126,6 +133,51 @@ impl Drop for Registration {
             self.destroy();
         }
     }
+}
+
+/// Owns an object that a version's code has just made, and lends it: it is dropped with the last lease, which
+/// keeps the version in use meanwhile.
+pub(crate) fn lend(
+    version: &Arc<Version>,
+    object: RawObject,
+    interface: &str,
+) -> hotswap_plugin::Result<RawLease> {
+    let object = Object(object);
+    let lease = Lease::try_new(version, LeaseKind::Value);
+    let Some(lease) = lease.filter(|_| !version.outside().is_closing()) else {
+        object.destroy();
+        return Err(Error::msg(format_args!(
+            "{version} is at its end, and gives out no object of `{interface}` any more"
+        )));
+    };
+    let lease = lease.named(LeaseName::Object(interface.into()));
+    let lent = Arc::into_raw(Arc::new(Lent { object: Some(object), lease }));
+    // SAFETY: the two count what the pointer was made of.
+    Ok(unsafe { RawLease::new(lent.cast(), retain_lent, release_lent) })
+}
+
+/// An object that a version has given to somebody.
+struct Lent {
+    object: Option<Object>,
+    // Dropped last: then the image may go.
+    lease: Lease,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let _noted = self.lease.version().note(Activity::DropValue);
+        self.object.take().into_iter().for_each(Object::destroy);
+    }
+}
+
+unsafe extern "C" fn retain_lent(lent: *const ()) {
+    // SAFETY: the pointer came from `Arc::into_raw` in `lend`.
+    unsafe { Arc::increment_strong_count(lent.cast::<Lent>()) };
+}
+
+unsafe extern "C" fn release_lent(lent: *const ()) {
+    // SAFETY: as above; each lease is released once.
+    unsafe { Arc::decrement_strong_count(lent.cast::<Lent>()) };
 }
 
 /// What a [`Leased`] keeps alive.

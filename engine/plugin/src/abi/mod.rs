@@ -17,7 +17,7 @@ use crate::{
     LiveTypeDescription, TypeSchema, Value, Vault,
     function::{Context, TypedCall},
     future::RawFuture,
-    interface::raw::RawObject,
+    interface::raw::{Lease, RawObject},
     vault::{
         Carried,
         raw::{CarryTable, RawValue, ValueCallback},
@@ -206,6 +206,10 @@ pub struct HostTable {
     pub unmap: unsafe extern "C" fn(HostContext, address: *mut c_void, size: usize) -> c_int,
     /// Starts a task on the host's runtime.
     pub spawn: unsafe extern "C" fn(HostContext, name: &str, task: RawFuture) -> Answer<()>,
+    /// Owns an object of an interface from now on, and lends it: the object is dropped with the last lease,
+    /// which keeps the image mapped meanwhile.
+    pub lend:
+        unsafe extern "C" fn(HostContext, object: RawObject, interface: &str) -> Answer<Lease>,
     /// Whether the calling thread is in a call of the engine, where panics are caught.
     pub is_in_call: unsafe extern "C" fn() -> bool,
     /// Makes a future that ends after `duration`.

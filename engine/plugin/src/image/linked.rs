@@ -9,7 +9,7 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     ptr,
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll},
 };
 
@@ -70,6 +70,14 @@ impl fmt::Debug for StaticPlugin {
     }
 }
 
+/// Set where a plugin is linked into this program.
+static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// Whether this is a program that plugins are linked into, and no image.
+pub(super) fn is_program() -> bool {
+    IS_PROGRAM.load(Ordering::Acquire)
+}
+
 /// Attaches a plugin that is linked into this program, and returns its functions. Each engine that attaches
 /// the plugin has an instance of it for itself.
 ///
@@ -82,6 +90,7 @@ pub unsafe fn attach_linked(
 ) -> *const PluginTable {
     let instance: &'static Instance = Box::leak(Box::new(plugin.instance().attached_to(host)));
     HOST.store(ptr::from_ref(host).cast_mut(), Ordering::Release);
+    IS_PROGRAM.store(true, Ordering::Release);
     panics::note_locations();
     instance.fill_table(PluginTable {
         invoke: invoke_inside,

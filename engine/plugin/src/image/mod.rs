@@ -41,6 +41,11 @@ pub(crate) fn host() -> Option<&'static HostTable> {
     unsafe { host.as_ref() }
 }
 
+/// The host of this image; `None` in a program, also in one that plugins are linked into.
+pub(crate) fn image_host() -> Option<&'static HostTable> {
+    host().filter(|_| !linked::is_program())
+}
+
 /// Writes a panic to the host's log that was caught where there is no caller to return it to.
 pub(crate) fn log_panic(what: &str, PanicReport { message, location }: &PanicReport) {
     if let Some(host) = current_host() {

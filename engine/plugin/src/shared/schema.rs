@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::Shared;
+use crate::interface::Lent;
 
 /// The structure of a [`Shared`] type and of the types that it is made of: what two images compare before
 /// one uses a value of the other.
@@ -65,6 +66,19 @@ pub enum Shape {
         /// Its variants, in the order of the source.
         variants: Vec<Variant>,
     },
+    /// An object of an interface: its methods.
+    Object(Vec<ObjectMethod>),
+}
+
+/// A method of an object's interface.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObjectMethod {
+    /// The method's name.
+    pub name: String,
+    /// Its parameters and its result as written.
+    pub signature: String,
+    /// The places, in the schema, of the types of its parameters and, last, of its result.
+    pub types: Vec<usize>,
 }
 
 /// A field of a struct or a variant.
@@ -97,19 +111,10 @@ impl TypeSchema {
         Self::of_nodes(builder.nodes.into_iter().flatten().collect())
     }
 
-    /// The schema of a `str` that is passed by reference.
-    pub(crate) fn of_str() -> Self {
-        let (size, align) = (size_of::<&str>(), align_of::<&str>());
-        Self::of_nodes(vec![TypeNode { name: "str".into(), size, align, shape: Shape::Scalar }])
-    }
-
-    /// The schema of a slice that is passed by reference.
-    pub(crate) fn of_slice<T: Shared>() -> Self {
-        let (size, align) = (size_of::<&[T]>(), align_of::<&[T]>());
-        let name = format!("[{}]", type_name::<T>());
+    /// The schema of a type that is passed by reference.
+    pub(crate) fn of_lent<T: Lent + ?Sized>() -> Self {
         let mut builder = SchemaBuilder::default();
-        builder.nodes.push(Some(TypeNode { name, size, align, shape: Shape::Generic(vec![1]) }));
-        T::describe(&mut builder);
+        T::describe_lent(&mut builder);
         Self::of_nodes(builder.nodes.into_iter().flatten().collect())
     }
 
@@ -140,6 +145,11 @@ impl TypeSchema {
             Some(Shape::Struct(fields)) => fields.iter().map(|field| self.text(field)).collect(),
             Some(Shape::Enum { variants, .. }) => {
                 variants.iter().map(|variant| variant.name.clone()).collect()
+            }
+            Some(Shape::Object(methods)) => {
+                let text =
+                    |method: &ObjectMethod| format!("fn {}{}", method.name, method.signature);
+                methods.iter().map(text).collect()
             }
             Some(Shape::Scalar | Shape::Generic(_)) | None => Vec::new(),
         }
@@ -195,6 +205,9 @@ impl TypeSchema {
                     return Some(format!("`{}` differs: {what}", found.name));
                 }
                 self.variant_difference(&found.name, a, expected, b, &mut deeper)
+            }
+            (Shape::Object(a), Shape::Object(b)) => {
+                method_difference(&found.name, a, b, &mut deeper)
             }
             _ => None,
         }
@@ -263,6 +276,27 @@ impl TypeSchema {
             self.field_difference(&owner, &a.fields, expected, &b.fields, deeper)
         })
     }
+}
+
+fn method_difference(
+    owner: &str,
+    found: &[ObjectMethod],
+    wanted: &[ObjectMethod],
+    deeper: &mut dyn FnMut(usize, usize) -> Option<String>,
+) -> Option<String> {
+    if found.len() != wanted.len() {
+        let (found, wanted) = (found.len(), wanted.len());
+        return Some(format!("`{owner}` differs: found {found} methods, expected {wanted}"));
+    }
+    found.iter().zip(wanted).find_map(|(a, b)| {
+        if (&a.name, &a.signature) != (&b.name, &b.signature) {
+            return Some(format!(
+                "`{owner}` differs: found `fn {}{}`, expected `fn {}{}`",
+                a.name, a.signature, b.name, b.signature
+            ));
+        }
+        a.types.iter().zip(&b.types).find_map(|(a, b)| deeper(*a, *b))
+    })
 }
 
 /// Collects the types of a schema, for [`Shared::describe`].

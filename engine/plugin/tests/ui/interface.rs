@@ -7,14 +7,12 @@ trait Changes {
 
 #[interface]
 trait Waits {
-    async fn wait(&self);
+    async fn wait(&self, text: &str);
 }
 
 #[interface]
-trait HasBody {
-    fn body(&self) -> u32 {
-        1
-    }
+trait TakesMore {
+    fn take(&self, object: Box<dyn Waits + Send>);
 }
 
 #[interface]
