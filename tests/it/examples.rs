@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Lines, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -10,7 +12,7 @@ use std::{
 use insta::assert_snapshot;
 use rustix::process::Signal;
 
-use crate::support::{Process, Workspace, repository};
+use crate::support::{PATIENCE, Process, Workspace, repository};
 
 /// An example that runs, over a directory with its plugins.
 struct Example {
@@ -266,4 +268,60 @@ fn the_rules_of_the_game_are_replaced_while_it_runs() {
     game.wait_for_text("mismatched types");
     workspace.edit(RULES, "const GRAVITY: f32 = true;", "const GRAVITY: f32 = -0.5;");
     game.wait_for_text("rules v3: ok");
+}
+
+/// A client of the chat, on loopback.
+struct Talker {
+    stream: TcpStream,
+    lines: Lines<BufReader<TcpStream>>,
+}
+
+impl Talker {
+    /// Connects, and says its name.
+    fn enter(address: &str, name: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut talker = Self { stream, lines };
+        assert_eq!(talker.hear(), "* your name?");
+        talker.say(name);
+        talker
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.stream, "{line}").unwrap();
+    }
+
+    fn hear(&mut self) -> String {
+        self.lines.next().expect("the connection is open").unwrap()
+    }
+}
+
+#[test]
+fn the_rooms_of_the_chat_are_replaced_while_clients_stay_connected() {
+    const ROOMS: &str = "sample-host/chat/rooms/src/lib.rs";
+    let workspace = Workspace::new();
+    let mut command = workspace.command("hotswap");
+    command.args(["run", "--json", "./sample-host/chat", "--plugins"]);
+    command.arg(workspace.plugin_dir.path()).args(["--", "--port", "0"]);
+    let mut run = Process::start(command);
+    let address = run.wait_for_host("listening on ");
+    run.wait_for_event("reload_finished", |_| true);
+    let mut ada = Talker::enter(&address, "Ada");
+    assert_eq!(ada.hear(), "* Ada is here");
+    let mut bob = Talker::enter(&address, "Bob");
+    assert_eq!((ada.hear(), bob.hear()), ("* Bob is here".into(), "* Bob is here".into()));
+    ada.say("Good day.");
+    assert_eq!((ada.hear(), bob.hear()), ("Ada: Good day.".into(), "Ada: Good day.".into()));
+
+    workspace.edit(ROOMS, "{name}: {line}", "{name} says: {line}");
+    run.wait_for_event("version_changed", |it| it["version"] == 1 && it["state"] == "freed");
+    bob.say("Hello, Ada.");
+    assert_eq!(ada.hear(), "Bob says: Hello, Ada.");
+    assert_eq!(bob.hear(), "Bob says: Hello, Ada.");
+    let mut eve = Talker::enter(&address, "Eve");
+    let heard = [eve.hear(), eve.hear(), eve.hear()];
+    assert_eq!(heard, ["Ada: Good day.", "Bob says: Hello, Ada.", "* Eve is here"]);
+    bob.say("/who");
+    assert_eq!((bob.hear(), bob.hear()), ("* Eve is here".into(), "* here: Ada, Bob, Eve".into()));
 }

@@ -107,6 +107,8 @@ const CRATES: &[Crate] = &[
         may_depend_on: &["hotswap-artifact", "hotswap-build", "hotswap-engine", "hotswap-protocol"],
     },
     Crate { directory: "sample-host", may_depend_on: &["hotswap-engine", "sample-api"] },
+    Crate { directory: "sample-host/chat", may_depend_on: &["hotswap-engine", "sample-api"] },
+    Crate { directory: "sample-host/chat/rooms", may_depend_on: SAMPLE },
     Crate {
         directory: "sample-host/game",
         may_depend_on: &["hotswap-build", "hotswap-engine", "sample-api"],

@@ -189,7 +189,7 @@ pub use interface::{Interface, InterfaceShape, Leased, MethodShape, ObjectOf};
 pub use plugin::Plugin;
 pub use schemars::{self, JsonSchema};
 pub use shared::{
-    Field, ObjectMethod, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant,
+    BySerde, Field, ObjectMethod, SchemaBuilder, Shape, Shared, TypeNode, TypeSchema, Variant,
 };
 pub use stream::LeasedStream;
 pub use value::Value;

@@ -3,9 +3,11 @@
 //! Rust has no stable ABI, and the `TypeId` of a type stays the same when a field is added. So a type that
 //! crosses describes itself as a tree of names, sizes, offsets and fields, and both sides compare it.
 
+mod by_serde;
 mod schema;
 mod std_types;
 
+pub use by_serde::BySerde;
 pub use schema::{Field, ObjectMethod, SchemaBuilder, Shape, TypeNode, TypeSchema, Variant};
 
 use std::{

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use serde_json::Value as Json;
 use words::word;
 
-pub(crate) use json::{from_json, to_json};
+pub(crate) use json::{read_json, to_json};
 
 use crate::{Field, Result, SchemaBuilder, Shape, Shared, Variant};
 

@@ -774,19 +774,10 @@ pub mod raw {
         }
     }
 
-    pub(super) fn read_json<T: DeserializeOwned>(json: &str) -> crate::Result<T> {
-        crate::value::from_json::<T>(json).map_err(|error| {
-            // Whoever reads the message does not see the JSON, so its line and column are left out.
-            let text = error.to_string();
-            let place = format!(" at line {} column {}", error.line(), error.column());
-            crate::Error::msg(text.strip_suffix(&place).unwrap_or(&text))
-        })
-    }
-
     extern "C" fn from_json<T: Shared + Serialize + DeserializeOwned>(
         json: &str,
     ) -> Answer<RawValue> {
-        catch(|| Answer::from_result(read_json::<T>(json).map(RawValue::new)))
+        catch(|| Answer::from_result(crate::value::read_json::<T>(json).map(RawValue::new)))
     }
 
     extern "C" fn kind<T: Shared>() -> Answer<Option<Kind>> {

@@ -37,6 +37,27 @@ pub trait Beta {
     fn two(&self) -> u32;
 }
 
+/// A client of the chat, which the host has.
+#[interface]
+pub trait Client {
+    /// Shows a line.
+    fn show(&self, line: String);
+}
+
+/// A client's place in the chat, which the plugin has; whoever drops it has left.
+#[interface]
+pub trait Seat {
+    /// Says a line.
+    fn say(&self, line: String);
+}
+
+/// What the plugin `rooms` exports.
+#[interface]
+pub trait Rooms {
+    /// Takes a place. Somebody who `is_back`, after a reload, is not greeted.
+    fn enter(&self, name: String, client: Box<dyn Client>, is_back: bool) -> Box<dyn Seat>;
+}
+
 /// A host's queue of jobs, which it registers in the Extension as `jobs`.
 #[interface]
 pub trait JobQueue {

@@ -124,6 +124,8 @@ impl Workspace {
         workspace.remove("default-members");
         workspace["members"] = toml::Value::from(vec![
             "sample-host",
+            "sample-host/chat",
+            "sample-host/chat/rooms",
             "sample-host/game",
             "sample-host/game/rules",
             "sample-plugins/*",

@@ -30,6 +30,15 @@ pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
     })
 }
 
+/// As [`from_json`], with an error for whoever does not see the JSON: without its line and column.
+pub(crate) fn read_json<T: DeserializeOwned>(json: &str) -> crate::Result<T> {
+    from_json::<T>(json).map_err(|error| {
+        let text = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        crate::Error::msg(text.strip_suffix(&place).unwrap_or(&text))
+    })
+}
+
 /// Formats as usual, and notes whether there was a `null`.
 struct NullSeer<'a>(&'a mut bool);
 

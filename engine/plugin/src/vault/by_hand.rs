@@ -3,8 +3,11 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{MigrateFrom, raw::read_json};
-use crate::{Error, Result, value::to_json};
+use super::MigrateFrom;
+use crate::{
+    Error, Result,
+    value::{read_json, to_json},
+};
 
 /// Makes a new value of an old one's JSON.
 pub(super) fn migrate<Old, T>(json: &str) -> Result<T>

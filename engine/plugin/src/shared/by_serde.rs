@@ -1,0 +1,139 @@
+//! Values of types that are not `Shared`, which cross as what serde makes of them.
+
+use std::{any::type_name, borrow::Cow, fmt, marker::PhantomData};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser};
+
+use super::{SchemaBuilder, Shape, Shared};
+use crate::{
+    Result, Value,
+    value::{read_json, to_json},
+};
+
+/// A value of somebody else's type, which crosses between images by serde: it is written when it is put in, and
+/// read when it is taken out, by whatever version of the type's crate the image has.
+///
+/// It is for types that cannot derive [`Shared`](derive@crate::Shared). A type that can costs nothing to hand over.
+///
+/// ```
+/// use std::borrow::Cow;
+///
+/// use hotswap_plugin::{BySerde, prelude::*};
+///
+/// #[derive(Shared)]
+/// struct Order {
+///     article: BySerde<Cow<'static, str>>,
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let order = Order { article: BySerde::new(&Cow::Borrowed("tea"))? };
+/// assert_eq!(order.article.get()?, "tea");
+/// # Ok(())
+/// # }
+/// ```
+pub struct BySerde<T> {
+    json: String,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> BySerde<T> {
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// If its `Serialize` fails.
+    pub fn new(value: &T) -> Result<Self>
+    where
+        T: Serialize,
+    {
+        Ok(Self { json: to_json(value)?, value: PhantomData })
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// If the `Deserialize` of this image's type does not read what was written: they are of crates that do not
+    /// agree.
+    pub fn get(&self) -> Result<T>
+    where
+        T: DeserializeOwned,
+    {
+        read_json(&self.json).map_err(|error| {
+            let name = type_name::<T>();
+            error.context(format_args!("a `{name}` that crossed by serde is not read here"))
+        })
+    }
+}
+
+// SAFETY: it is text; the name says of what.
+unsafe impl<T: 'static> Shared for BySerde<T> {
+    const MAY_POINT_HOME: bool = false;
+
+    fn describe(schema: &mut SchemaBuilder) -> usize {
+        schema.add::<Self>(|_| Shape::Scalar)
+    }
+}
+
+impl<T> Clone for BySerde<T> {
+    fn clone(&self) -> Self {
+        Self { json: self.json.clone(), value: PhantomData }
+    }
+}
+
+impl<T> PartialEq for BySerde<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl<T> fmt::Debug for BySerde<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.json)
+    }
+}
+
+impl<T> Serialize for BySerde<T> {
+    /// As the value itself.
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let value: Value = read_json(&self.json).map_err(ser::Error::custom)?;
+        value.serialize(serializer)
+    }
+}
+
+impl<'de, T: Serialize + Deserialize<'de>> Deserialize<'de> for BySerde<T> {
+    /// As the value itself.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let value = T::deserialize(deserializer)?;
+        Self::new(&value).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for BySerde<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_as_json_what_the_value_is() {
+        let word = BySerde::new(&Cow::Borrowed("tea")).unwrap();
+        let json = serde_json::to_string(&word).unwrap();
+        assert_eq!(json, "\"tea\"");
+        let read: BySerde<Cow<'static, str>> = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, word);
+        assert_eq!(read.get().unwrap(), "tea");
+        let wrong: BySerde<u32> = BySerde { json, value: PhantomData };
+        assert_eq!(
+            wrong.get().unwrap_err().to_string(),
+            "a `u32` that crossed by serde is not read here"
+        );
+    }
+}

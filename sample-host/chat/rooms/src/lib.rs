@@ -1,0 +1,107 @@
+//! What the chat does with a line. Change it while clients are connected, and save.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hotswap_plugin::prelude::*;
+use sample_api::{Client, Rooms, Seat};
+
+/// How many of the last lines somebody sees who enters.
+const SHOWN: usize = 5;
+
+/// The key of the lines that were said, in the DataBag: a new version goes on with them.
+const HISTORY: &str = "history";
+
+/// The chat.
+#[derive(Default)]
+struct Chat {
+    room: Arc<Room>,
+}
+
+#[plugin]
+impl Plugin for Chat {
+    fn export(&self) -> Result<Export> {
+        Ok(Export::new::<dyn Rooms, _>(Door(self.room.clone())))
+    }
+
+    fn on_init(&self, vault: &Vault) -> Result<()> {
+        vault.data_bag().carry(HISTORY, Vec::<String>::new)?;
+        *self.room.vault.lock().unwrap_or_else(PoisonError::into_inner) = Some(vault.clone());
+        Ok(())
+    }
+}
+
+/// How a line is shown.
+fn shown(name: &str, line: &str) -> String {
+    format!("{name}: {line}")
+}
+
+/// Who is here.
+#[derive(Default)]
+struct Room {
+    here: Mutex<Vec<Arc<Place>>>,
+    vault: Mutex<Option<Vault>>,
+}
+
+/// Somebody who is here.
+struct Place {
+    name: String,
+    client: Box<dyn Client>,
+}
+
+impl Room {
+    fn here(&self) -> Vec<Arc<Place>> {
+        self.here.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn show_all(&self, line: &str) {
+        self.here().iter().for_each(|place| place.client.show(line.to_owned()));
+    }
+
+    fn with_history<R>(&self, f: impl FnOnce(&mut Vec<String>) -> R) -> Option<R> {
+        let vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        vault.data_bag().update(HISTORY, Vec::new, f).ok()
+    }
+}
+
+/// What is exported.
+struct Door(Arc<Room>);
+
+impl Rooms for Door {
+    fn enter(&self, name: String, client: Box<dyn Client>, is_back: bool) -> Box<dyn Seat> {
+        let place = Arc::new(Place { name, client });
+        self.0.here.lock().unwrap_or_else(PoisonError::into_inner).push(place.clone());
+        if !is_back {
+            let last = self.0.with_history(|lines| {
+                lines.iter().skip(lines.len().saturating_sub(SHOWN)).cloned().collect::<Vec<_>>()
+            });
+            last.into_iter().flatten().for_each(|line| place.client.show(line));
+            self.0.show_all(&format!("* {} is here", place.name));
+        }
+        Box::new(At { room: self.0.clone(), place })
+    }
+}
+
+/// Somebody's place; whoever drops it has left.
+struct At {
+    room: Arc<Room>,
+    place: Arc<Place>,
+}
+
+impl Seat for At {
+    fn say(&self, line: String) {
+        if line == "/who" {
+            let here: Vec<_> = self.room.here().iter().map(|place| place.name.clone()).collect();
+            return self.place.client.show(format!("* here: {}", here.join(", ")));
+        }
+        let line = shown(&self.place.name, &line);
+        self.room.with_history(|lines| lines.push(line.clone()));
+        self.room.show_all(&line);
+    }
+}
+
+impl Drop for At {
+    fn drop(&mut self) {
+        let mut here = self.room.here.lock().unwrap_or_else(PoisonError::into_inner);
+        here.retain(|place| !Arc::ptr_eq(place, &self.place));
+    }
+}
