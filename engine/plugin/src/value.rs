@@ -239,7 +239,7 @@ impl<T: Into<Value>> From<Vec<T>> for Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{json::from_json, *};
 
     #[test]
     fn json_goes_through_unharmed() {
