@@ -186,7 +186,7 @@ pub fn value_change(change: ValueChange) -> &'static str {
         ValueChange::Added => "is new",
         ValueChange::Kept => "stayed where it was",
         ValueChange::Shared => "was taken over as it is",
-        ValueChange::Migrated => "was taken over into another type",
+        ValueChange::Migrated => "converted to another type",
         ValueChange::Dropped => "went with its version",
         _ => "changed in a way that this console does not know",
     }

@@ -258,3 +258,42 @@ fn a_stream_of_the_host_is_read_by_a_plugin() {
     let finite = LeasedStream::new(stream::iter(1..=3)).unwrap();
     assert_eq!(runtime.block_on(sum.call(finite, 1000)).unwrap(), 6);
 }
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Listener for Bomb {
+    fn hear(&self, _: String) {}
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[test]
+fn a_panic_in_the_drop_of_an_object_ends_where_the_object_was_made() {
+    let host = Host::with(&["chats"]);
+    let bomb = host.engine.func::<fn() -> Leased<dyn Listener>>("chats", "bomb").unwrap();
+    drop(bomb.call().unwrap());
+    // The other way around: the plugin drops what the host has made.
+    drop(chat(&host).join(Box::new(Bomb)));
+    assert_eq!(host.engine.invoke::<usize>("chats", "listening", &[]).unwrap(), 0);
+    host.plugins.install("chats", 2);
+    host.reload();
+    host.wait_for("chats", 1, VersionState::Freed);
+}
+
+#[test]
+fn a_version_at_its_end_gives_out_nothing_and_lets_go_of_what_it_was_given() {
+    let host = Host::with(&["chats"]);
+    let keep = host.engine.func::<fn(Leased<dyn Listener>) -> ()>("chats", "keep_last").unwrap();
+    let ada = Ear::new("Ada");
+    keep.call(Leased::new(ada.another()).unwrap()).unwrap();
+    host.plugins.install("chats", 2);
+    host.reload();
+    host.wait_for("chats", 1, VersionState::Freed);
+    assert_snapshot!(ada.heard(), @"chats v1 is at its end, and gives out no object of `chat_api::Session` any more");
+    assert_eq!(ada.alive(), 1);
+}

@@ -1,4 +1,4 @@
-//! How two versions of a plugin differ, or one and what is being worked on.
+//! How two versions of a plugin differ, or one and the working tree.
 
 use std::path::{Path, PathBuf};
 

@@ -75,7 +75,7 @@ fn the_version_that_serves_is_compared_with_the_work_and_an_earlier_one_with_it(
     let request = console.compare().unwrap();
     assert_eq!((request.plugin.as_str(), request.from.version, &request.to), ("world", 3, &None));
     console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
-    assert!(console.screen().contains("world v3 → what is being worked on"));
+    assert!(console.screen().contains("world v3 → working tree"));
 
     let request = requested(&console.press("1 j")).unwrap();
     let active = samples::version(3, VersionState::Active, "active");
@@ -85,7 +85,7 @@ fn the_version_that_serves_is_compared_with_the_work_and_an_earlier_one_with_it(
 
     console.press("k");
     console.session(SessionEvent::Difference(Box::new(samples::difference(request))));
-    assert!(console.screen().contains("world v3 → what is being worked on"));
+    assert!(console.screen().contains("world v3 → working tree"));
 }
 
 #[test]

@@ -308,7 +308,7 @@ fn a_reload_that_changes_nothing_is_said_but_not_kept() {
     let finished = Event::ReloadFinished { at_ms: samples::NOON_MS, report };
     console.session(SessionEvent::Engine(finished));
     let notice = &console.state.notice.as_ref().unwrap().text;
-    assert_eq!(notice, "reloaded: nothing changed, world held");
+    assert_eq!(notice, "nothing to reload; world rolled back: `:reload-latest` lets go");
     assert!(console.state.timeline.reloads().is_empty());
 }
 

@@ -25,8 +25,13 @@
 //! | set up directories, timeouts, callbacks, a runtime, a console | [`EngineBuilder`] |
 //! | call a function by name, and hold a consistent set of versions | [`Generation`], [`LoadedPlugin`], [`args!`] |
 //! | call a function with Rust types, at nearly the cost of a plain call | [`Engine::func`], [`Func`] |
+//! | call an `async` function with Rust types | [`Engine::async_func`], [`AsyncFunc`] |
 //! | run queued jobs with the newest code | [`Engine::live_funcs`], [`LiveFuncs`] |
 //! | share values and objects with plugins | [`Engine::vault`], [`Vault`](plugin::Vault) |
+//! | provide objects that plugins import by name | [`EngineBuilder::provide`] |
+//! | hand an object, or a stream, to a plugin | [`Leased::new`], [`LeasedStream`](plugin::LeasedStream) |
+//! | go back from a version that fails again and again | [`EngineBuilder::guard`], [`Guard`] |
+//! | publish what breaks the host's own calls | [`EngineBuilder::publish_breaking`] |
 //! | give plugins an object of the host's | [`EngineBuilder::extension`], [`Generation::extension`] |
 //! | link plugins into the program, for a debugger | [`Engine::builder_static`] |
 //! | see what happens | [`Engine::subscribe`], [`Engine::snapshot`] |

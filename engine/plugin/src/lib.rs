@@ -40,6 +40,9 @@
 //! | keep a value across reloads, and share it | [`Vault::data_bag`], [`DataBag::carry`], [`Carried`] |
 //! | let a type of your own cross between images | [`#[derive(Shared)]`](derive@Shared), [`Shared`](trait@Shared) |
 //! | let trait objects cross | [`#[interface]`](macro@interface), [`Leased`] |
+//! | let a stream of values cross | [`LeasedStream`] |
+//! | let a value of somebody else's type cross | [`BySerde`] |
+//! | migrate a value by hand | [`DataBag::carry_from`], [`MigrateFrom`] |
 //! | export an object to other plugins | [`Plugin::export`], [`Export`] |
 //! | import what other plugins export | [`#[derive(Imports)]`](derive@Imports), [`Plugin::import`], [`ImportSet`] |
 //! | register objects with the host, and find those of others | [`Vault::extension`], [`Extension`] |

@@ -81,7 +81,8 @@ use crate::parts::Patch;
     message = "`{Self}` cannot cross between images",
     label = "not `Shared`",
     note = "what crosses is owned: numbers, `String`, std's containers, and types with \
-            `#[derive(Shared)]`",
+            `#[derive(Shared)]`; a type of somebody else's crosses as `BySerde<T>`, an object as \
+            `Leased<dyn Interface>`",
     note = "`&'static` references, `Cow`, `Arc<str>`, function pointers and trait objects point into \
             the image that made them"
 )]

@@ -1,4 +1,4 @@
-//! How the selected version differs from another one, or from what is being worked on.
+//! How the selected version differs from another one, or from the working tree.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +106,7 @@ impl Diff {
     }
 }
 
-/// The selected version and the one that serves; of that itself, what is being worked on. The base
+/// The selected version and the one that serves; of that itself, the working tree. The base
 /// comes before both.
 fn wanted(state: &State) -> Option<DiffRequest> {
     let row = state.plugins.selected()?;
@@ -133,7 +133,7 @@ fn wanted(state: &State) -> Option<DiffRequest> {
 pub fn title(request: &DiffRequest) -> String {
     let to = match &request.to {
         Some(version) => format!("v{}", version.version),
-        None => "what is being worked on".into(),
+        None => "working tree".into(),
     };
     format!("{} v{} → {to}", request.plugin, request.from.version)
 }
@@ -174,7 +174,7 @@ fn places(difference: &Difference, line_count: usize) -> BTreeMap<usize, Option<
 fn declared_lines(difference: &Difference) -> Vec<Line> {
     let other = match &difference.request.to {
         Some(_) => "it is the same build",
-        None => "the artifact in the plugin directory is what is loaded",
+        None => "what runs is what is on disk",
     };
     match &difference.declared {
         Ok(None) => vec![Line::new(Sort::Note, format!("  {other}"))],

@@ -56,7 +56,7 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
     let changes: Vec<String> =
         report.plugins.iter().filter_map(|plugin| change(state, plugin)).collect();
     if changes.is_empty() {
-        return state.say(format!("reloaded: nothing changed{}", left_alone(&report)));
+        return state.say(format!("nothing to reload{}", left_alone(&report)));
     }
     let summary = changes.join(", ");
     let first = report.plugins.iter().all(|plugin| plugin.outcome == Outcome::Added);
@@ -80,12 +80,19 @@ fn change(state: &State, plugin: &PluginOutcome) -> Option<String> {
     }
 }
 
-/// `, world held`: the plugins that have another artifact, or none, and stay as they are all the same.
+/// The plugins that have another artifact, or none, and stay as they are all the same; with what changes that.
 fn left_alone(report: &ReloadReport) -> String {
-    let stay =
-        |outcome| matches!(outcome, Outcome::Held | Outcome::NotReloadable | Outcome::Missing);
-    let plugins = report.plugins.iter().filter(|plugin| stay(plugin.outcome));
-    plugins.map(|plugin| format!(", {} {}", plugin.name, plugin.outcome)).collect()
+    let of = |outcome, why: &str| {
+        let plugins = report.plugins.iter().filter(|plugin| plugin.outcome == outcome);
+        let names: Vec<&str> = plugins.map(|plugin| plugin.name.as_str()).collect();
+        if names.is_empty() { String::new() } else { format!("; {} {why}", names.join(", ")) }
+    };
+    [
+        of(Outcome::Held, "rolled back: `:reload-latest` lets go"),
+        of(Outcome::NotReloadable, "not reloadable, as its running version says"),
+        of(Outcome::Missing, "stays, though its artifact is gone"),
+    ]
+    .concat()
 }
 
 /// `reload 12  world v2 → v3  41 ms  (build 170 ms, stage 2.0 ms, open 3.1 ms)`

@@ -44,7 +44,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             };
             let done = match effect {
                 BuildEffect::NewCode => "built",
-                BuildEffect::SameCode => "changed, but the code that it makes did not",
+                BuildEffect::SameCode => "saved, same machine code, nothing to reload",
                 BuildEffect::UpToDate => "is up to date",
             };
             let offer = match effect {

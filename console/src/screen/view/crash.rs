@@ -56,8 +56,8 @@ pub(super) fn lines(
         lines.extend(text.into_iter().map(|text| Line::raw(format!("  {text}"))));
     };
     let loaded = if card.loaded.is_empty() { "nothing".to_owned() } else { card.loaded.join(", ") };
-    part("Loaded then", wrap_words(&loaded, width));
-    part("Under way then", calls(card.calls.as_deref(), width));
+    part("Versions", wrap_words(&loaded, width));
+    part("Calls in flight", calls(card.calls.as_deref(), width));
     if let Some(good) = &card.good {
         part("It was well before the last reload, with", wrap_words(&good.text, width));
     }

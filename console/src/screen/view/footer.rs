@@ -62,11 +62,11 @@ fn job_text(job: &RunningJob, now_ms: u64) -> String {
 
 /// What the keys do while a text is typed.
 const SEARCH_KEYS: &[(&str, &str)] =
-    &[("Enter", "keeps the filter"), ("Tab", "hides the others or not"), ("Esc", "clears it")];
+    &[("Enter", "keeps the filter"), ("Tab", "only matches / mark matches"), ("Esc", "clears it")];
 const WRITER_KEYS: &[(&str, &str)] = &[
     ("Enter", "keeps the filter"),
     ("Tab", "completes"),
-    ("-name", "not these"),
+    ("-name", "leaves it out"),
     ("Esc", "clears it"),
 ];
 const FORM_KEYS: &[(&str, &str)] = &[("Enter", "invoke"), ("Tab", "next"), ("↑", "history")];

@@ -153,7 +153,7 @@ fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
     });
     let elapsed_us = others.iter().map(|bar| bar.elapsed_us).sum();
     shown.push(Bar {
-        name: format!("{} shorter", others.len()),
+        name: format!("{} more steps", others.len()),
         begun_us: 0,
         elapsed_us,
         text: format::microseconds(elapsed_us),
