@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, MetadataKind, ModifyKind, RenameMode};
 use notify::{Config, Event, EventKind, PollWatcher};
 use parking_lot::{Condvar, Mutex};
 
 use crate::watch::sources::Sources;
-use crate::watch::tree::{Touched, Tree};
+use crate::watch::tree::{Rewatch, Touched, Tree};
 use crate::{BuildError, PluginPackage, reads};
 
 mod silent;
@@ -106,7 +106,7 @@ impl Watcher {
         let events = Arc::clone(&inbox);
         let watcher = notify::recommended_watcher(move |event| events.deliver(event));
         let watcher = Box::new(watcher.map_err(not_watchable)?);
-        Self::with(watcher, inbox, plugins, quiet, on_change)
+        Self::with((watcher, Rewatch::Always), inbox, plugins, quiet, on_change)
     }
 
     /// As [`new`](Self::new), but looks at the sources again and again, with a pause of `every`: for file
@@ -126,7 +126,7 @@ impl Watcher {
         let pause = Config::default().with_poll_interval(every).with_compare_contents(true);
         let watcher = PollWatcher::new(move |event| events.deliver(event), pause);
         let watcher = Box::new(watcher.map_err(not_watchable)?);
-        Self::with(watcher, inbox, plugins, quiet, on_change)
+        Self::with((watcher, Rewatch::Never), inbox, plugins, quiet, on_change)
     }
 
     /// The type of the file system, such as `nfs4` or `vboxsf`, on which sources of `plugins` lie, if it
@@ -138,7 +138,7 @@ impl Watcher {
     }
 
     fn with(
-        watcher: Box<dyn notify::Watcher + Send>,
+        (watcher, rewatch): (Box<dyn notify::Watcher + Send>, Rewatch),
         inbox: Arc<Inbox>,
         plugins: &[PluginPackage],
         quiet: Quiet,
@@ -148,7 +148,7 @@ impl Watcher {
             // Where there can be no list, the packages' own sources are watched.
             let _ = fs::create_dir_all(reads::dir(plugin));
         }
-        let mut tree = Tree::new(watcher, Sources::of(plugins));
+        let mut tree = Tree::new(watcher, rewatch, Sources::of(plugins));
         tree.watch_all().map_err(not_watchable)?;
         let worker = Worker { inbox: Arc::clone(&inbox), tree, quiet, on_change };
         let worker = thread::Builder::new()
@@ -218,8 +218,15 @@ impl Inbox {
         // An error means that an event was lost.
         let overflow = event.as_ref().map_or(true, Event::need_rescan);
         let (paths, is_saved) = match event {
-            Ok(event) => match Change::of(&event.kind) {
-                Some(change) => (event.paths, change == Change::Saved),
+            Ok(mut event) => match Change::of(&event.kind) {
+                Some(change) => {
+                    // Whoever looks sees a directory change with each entry that comes or goes, which is told
+                    // by itself.
+                    let is_by_time = event.kind
+                        == EventKind::Modify(ModifyKind::Metadata(MetadataKind::WriteTime));
+                    event.paths.retain(|path| !(is_by_time && path.is_dir()));
+                    (event.paths, change == Change::Saved)
+                }
                 None => (Vec::new(), false),
             },
             Err(_) => (Vec::new(), false),

@@ -413,17 +413,8 @@ pub mod raw {
         method: usize,
         args: A,
     ) -> BoxFuture<'a, R> {
-        let mut args = ManuallyDrop::new(args);
-        let mut out = MaybeUninit::<Answer<RawFuture<R>>>::uninit();
-        // SAFETY: as in `invoke_method`.
-        let answer = unsafe {
-            (object.table.methods[method])(
-                object.object,
-                (&raw mut args).cast(),
-                out.as_mut_ptr().cast(),
-            );
-            out.assume_init()
-        };
+        // SAFETY: the caller's promise; the method answers with a future.
+        let answer = unsafe { call::<I, A, RawFuture<R>>(object, method, args) };
         let report = |panic: &_| log_panic("a waker", panic);
         match answer {
             Answer::Ok(future) => {
@@ -532,6 +523,25 @@ pub mod raw {
         }
     }
 
+    /// Calls the shim of a method.
+    ///
+    /// # Safety
+    /// Method number `method` of the interface takes an `A` and answers with an `R`.
+    unsafe fn call<I: ?Sized, A, R>(object: &Leased<I>, method: usize, args: A) -> Answer<R> {
+        let mut args = ManuallyDrop::new(args);
+        let mut out = MaybeUninit::<Answer<R>>::uninit();
+        // SAFETY: both sides agree on the shape, so the method exists and has these types; it moves
+        // `args` out and fills `out`.
+        unsafe {
+            (object.table.methods[method])(
+                object.object,
+                (&raw mut args).cast(),
+                out.as_mut_ptr().cast(),
+            );
+            out.assume_init()
+        }
+    }
+
     /// The caller's side of a call: panics if the object's side did.
     ///
     /// # Safety
@@ -541,18 +551,8 @@ pub mod raw {
         method: usize,
         args: A,
     ) -> R {
-        let mut args = ManuallyDrop::new(args);
-        let mut out = MaybeUninit::<Answer<R>>::uninit();
-        // SAFETY: both sides agree on the shape, so the method exists and has these types; it moves
-        // `args` out and fills `out`.
-        let answer = unsafe {
-            (object.table.methods[method])(
-                object.object,
-                (&raw mut args).cast(),
-                out.as_mut_ptr().cast(),
-            );
-            out.assume_init()
-        };
+        // SAFETY: the caller's promise.
+        let answer = unsafe { call::<I, A, R>(object, method, args) };
         match answer {
             Answer::Ok(mut value) => {
                 value.rehome();

@@ -21,7 +21,11 @@ pub struct End {
 
 /// Runs the rest of a test, which is what is handed over here, in a process of its own.
 pub fn in_own_process<F: FnOnce()>(rest: F) -> End {
-    in_process_of(Command::new(own_program()), rest)
+    // What it leaves behind, since it may end without dropping anything, goes with this.
+    let scratch = tempfile::tempdir().expect("make a directory");
+    let mut command = Command::new(own_program());
+    command.env("TMPDIR", scratch.path());
+    in_process_of(command, rest)
 }
 
 /// As [`in_own_process`], among mounts that a shell script makes for this process alone; `None`, and a word

@@ -13,6 +13,7 @@ use crate::watch::sources::{Sources, resolved};
 /// is watched.
 pub(super) struct Tree {
     watcher: Box<dyn Watcher + Send>,
+    rewatch: Rewatch,
     sources: Sources,
     watched: BTreeSet<PathBuf>,
     /// Whether a build has written what it has read, which is not taken up yet.
@@ -20,6 +21,15 @@ pub(super) struct Tree {
     /// The content of the sources when they were last looked at, by path without links: its hash;
     /// `None` if there is no file.
     known: HashMap<PathBuf, Option<blake3::Hash>>,
+}
+
+/// Whether to watch a directory once more that is watched already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rewatch {
+    /// Another directory may have come in its place, and the system watches directories, and not paths.
+    Always,
+    /// Its paths are looked at again and again. To begin anew would lose what changed since the last look.
+    Never,
 }
 
 /// What changes have touched.
@@ -44,9 +54,14 @@ impl Touched {
 }
 
 impl Tree {
-    pub(super) fn new(watcher: Box<dyn Watcher + Send>, sources: Sources) -> Self {
+    pub(super) fn new(
+        watcher: Box<dyn Watcher + Send>,
+        rewatch: Rewatch,
+        sources: Sources,
+    ) -> Self {
         Self {
             watcher,
+            rewatch,
             sources,
             watched: BTreeSet::new(),
             has_new_lists: false,
@@ -266,6 +281,9 @@ impl Tree {
     }
 
     fn watch(&mut self, dir: &Path) -> notify::Result<()> {
+        if self.rewatch == Rewatch::Never && self.watched.contains(dir) {
+            return Ok(());
+        }
         match self.watcher.watch(dir, RecursiveMode::NonRecursive) {
             Ok(()) => {
                 self.watched.insert(dir.to_owned());

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use hotswap_build::{IncludedFiles, PluginPackage, Quiet, SourceChange, Watcher};
 use tempfile::TempDir;
@@ -70,6 +70,20 @@ fn without_being_told_a_watcher_can_look() {
     assert_eq!(receiver.recv().unwrap(), ["cat", "world"]);
     fs::remove_file(fixture.path("cat/src/lib.rs")).unwrap();
     assert_eq!(receiver.recv().unwrap(), ["cat"]);
+}
+
+#[test]
+fn what_goes_from_an_old_directory_is_seen_by_looking() {
+    let fixture = Fixture::new();
+    // Whole seconds of its time are compared.
+    let dir = fs::File::open(fixture.path("cat/src")).unwrap();
+    dir.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    let (sender, receiver) = channel();
+    let on_change = move |change: SourceChange| drop(sender.send(change.plugins));
+    let every = Duration::from_millis(20);
+    let _watcher = Watcher::polling(&fixture.plugins, Quiet::default(), every, on_change).unwrap();
+    fs::remove_file(fixture.path("cat/src/lib.rs")).unwrap();
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(60)).unwrap(), ["cat"]);
 }
 
 #[test]
