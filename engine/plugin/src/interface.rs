@@ -313,7 +313,7 @@ pub mod raw {
         Error, Result, Shared,
         abi::Answer,
         future::{ForeignFuture, Progress, RawFuture},
-        image::{catch, image_host, log_panic},
+        image::{catch, end_panic, image_host, log_panic},
     };
 
     /// An object and the shims of its image.
@@ -506,7 +506,9 @@ pub mod raw {
             }
             unsafe extern "C" fn release(local: *const ()) {
                 // SAFETY: as above; each lease is released once.
-                unsafe { Arc::decrement_strong_count(local.cast::<Local>()) };
+                let release = || unsafe { Arc::decrement_strong_count(local.cast::<Local>()) };
+                // The object's own panic is told by its drop.
+                let _ = end_panic(release);
             }
             let local = Arc::into_raw(Arc::new(Self(object)));
             // SAFETY: the two count what the pointer was made of.
