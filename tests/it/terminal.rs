@@ -331,7 +331,7 @@ fn two_consoles_share_a_host_and_find_it_again_when_it_comes_back() {
 
     first_host.signal(Signal::KILL);
     other.wait_for_text("The host ended");
-    other.wait_for_line(&["Under way then"]);
+    other.wait_for_line(&["Calls in flight"]);
     other.wait_for_line(&["  no call; "]);
     let second_host = host(&place, &plugins);
     other.wait_for_text(&format!("came back, pid {}", second_host.pid()));
