@@ -29,10 +29,7 @@ impl Contents {
                     return Some(Difference::both(&old.signature, &new.signature));
                 }
                 let types = old.types.as_ref().zip(new.types.as_ref());
-                let difference = types.and_then(|(old, new)| {
-                    let args = new.args.difference(&old.args);
-                    args.or_else(|| new.result.difference(&old.result))
-                });
+                let difference = types.and_then(|(old, new)| new.difference(old));
                 difference.map(Difference::breaking).or_else(|| shape_difference(old, new))
             },
         )
