@@ -39,7 +39,7 @@ fn use_thread(engine: &Engine) {
 /// Waits until the first version is in a state; what is said of it.
 fn detail(events: &Events, wanted: VersionState) -> String {
     loop {
-        let event = events.recv_timeout(Duration::from_secs(60)).expect("an event in time");
+        let event = events.recv_timeout(Duration::from_secs(600)).expect("an event in time");
         if let Event::VersionChanged { version: 1, state, detail, .. } = event
             && state == wanted
         {

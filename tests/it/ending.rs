@@ -14,7 +14,7 @@ use hotswap_engine::{
     protocol::{VersionState, in_flight::calls_in_flight},
 };
 
-use crate::support::{Gate, Host, PluginDir, in_own_process};
+use crate::support::{Gate, Host, PATIENCE, PluginDir, in_own_process};
 
 #[test]
 fn a_version_that_does_not_want_to_end_ends() {
@@ -118,7 +118,7 @@ fn a_shutdown_does_not_wait_for_a_load_for_ever() {
         let error = load.join().unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the engine was shut down");
     });
-    assert_eq!(host.engine.shutdown(Duration::from_secs(60)).held, Vec::<String>::new());
+    assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
     assert!(host.mapped().is_empty());
 }
 

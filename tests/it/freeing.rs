@@ -353,7 +353,7 @@ fn a_shutdown_frees_everything_and_says_what_it_could_not() {
     assert_eq!(report.held, ["echo v1: 1 handle"]);
     insta::assert_snapshot!(host.refused_reload(), @"the engine was shut down");
     drop(handle);
-    assert_eq!(host.engine.shutdown(Duration::from_secs(60)).held, Vec::<String>::new());
+    assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
     assert!(host.mapped().is_empty());
     drop(host);
     assert!(!staging.exists());

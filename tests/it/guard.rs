@@ -8,7 +8,7 @@ use hotswap_engine::{
 };
 use insta::assert_snapshot;
 
-use crate::support::{Host, PluginDir};
+use crate::support::{Host, PATIENCE, PluginDir};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -29,7 +29,7 @@ fn explode(host: &Host, times: usize) {
 /// What the guard tells next.
 fn trip(events: &hotswap_engine::Events) -> GuardTrip {
     loop {
-        match events.recv_timeout(Duration::from_secs(60)).unwrap() {
+        match events.recv_timeout(PATIENCE).unwrap() {
             Event::GuardTripped(trip) => return trip,
             _ => continue,
         }

@@ -17,10 +17,10 @@ use sample_api::{Alpha, Animal};
 use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::{socket::Client, support::Gate};
-
-/// How long the end of a test may take. It is never waited for in vain.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{
+    socket::Client,
+    support::{Gate, PATIENCE},
+};
 
 /// An engine of linked plugins. There is one at a time, since what plugins log is told as that of the engine
 /// that loaded them last.

@@ -12,7 +12,7 @@ use std::{
 use hotswap_engine::{Generation, args, plugin::Error, protocol::VersionState};
 use insta::assert_snapshot;
 
-use crate::support::{Host, PluginDir};
+use crate::support::{Host, PATIENCE, PluginDir};
 
 /// A callback's error.
 fn refuse(_: &Generation, _: &Generation) -> Result<(), &'static str> {
@@ -73,7 +73,7 @@ fn the_host_is_called_back_before_the_publish() {
     assert_snapshot!(report.unwrap(), @"echo: ok");
     assert_eq!(seen.load(Ordering::Relaxed), 2);
     assert_eq!(host.engine.reload_count(), 1);
-    assert!(host.engine.shutdown(Duration::from_secs(60)).held.is_empty());
+    assert!(host.engine.shutdown(PATIENCE).held.is_empty());
     assert_eq!(host.engine.reload_count(), 1);
 }
 

@@ -14,7 +14,7 @@ use hotswap_engine::{
 };
 use sample_api::Animal;
 
-use crate::support::{Host, in_own_process};
+use crate::support::{Host, PATIENCE, in_own_process};
 
 fn calls(host: &Host) {
     for function in ["throw", "fail", "log", "throw_later"] {
@@ -58,7 +58,7 @@ fn every_end_of_a_plugin_may_panic() {
         host.plugins.install("bombs", 2);
         host.reload();
         host.wait_for("bombs", 1, Freed);
-        assert!(host.engine.shutdown(std::time::Duration::from_secs(60)).held.is_empty());
+        assert!(host.engine.shutdown(PATIENCE).held.is_empty());
         println!("the host goes on");
     });
     assert!(end.output.contains("the host goes on"), "{:?} {}", end.status, end.output);

@@ -14,10 +14,7 @@ use std::{
 use hostile_api::Text;
 use hotswap_engine::{Engine, EngineError, args, protocol::VersionState};
 
-use crate::support::{End, Host, PluginDir, in_own_process, revision};
-
-/// How long something may take that is to take no time. It is never waited for in vain.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{End, Host, PATIENCE, PluginDir, in_own_process, revision};
 
 /// The places where code of the plugin runs, and with it the host's.
 const PLACES: [&str; 21] = [

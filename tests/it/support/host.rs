@@ -12,13 +12,10 @@ use hotswap_engine::{
     protocol::{ReloadReport, VersionInfo, VersionState},
 };
 
-use super::PluginDir;
+use super::{PATIENCE, PluginDir};
 
 /// How long to wait for an event before looking without one.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// How long an event may take before a test gives up. It is never waited for in vain.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host in this process.
 pub struct Host {

@@ -19,8 +19,9 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long an event may take before a test gives up. It is never waited for in vain.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an event may take before a test gives up: longer than a first build beside other builds.
+/// It is never waited for in vain.
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long a program may take to end by itself when its test is over.
 const GRACE: Duration = Duration::from_secs(20);
