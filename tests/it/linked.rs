@@ -1,14 +1,17 @@
 //! Plugins that are linked into the host: the same sources, and no artifacts.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use chat_api::{Chat, Listener, Session};
+use futures::{StreamExt as _, stream};
 use hotswap_engine::{
     ConsoleSocket, Data, Engine, EngineBuilder, EngineError, Leased, StaticPlugin, Value, args,
+    plugin::LeasedStream,
     protocol::{ErrorKind, VersionInfo, VersionState},
     static_plugins,
 };
@@ -277,6 +280,19 @@ fn objects_and_services_cross_as_between_images() {
     assert_eq!(chat.greet(&Quiet), "greeted nobody");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert_eq!(runtime.block_on(session.lines(2)), 2);
+    let count =
+        linked.engine.func::<fn(u32, Option<u32>) -> LeasedStream<String>>("chats", "count");
+    let numbers: Vec<_> = runtime.block_on(count.unwrap().call(3, None).unwrap().collect());
+    assert_eq!(numbers, ["1", "2", "3"]);
+    let sum = linked.engine.async_func::<fn(LeasedStream<u64>, u64) -> u64>("chats", "sum");
+    let ones = LeasedStream::new(stream::repeat(1)).unwrap();
+    assert_eq!(runtime.block_on(sum.unwrap().call(ones, 5)).unwrap(), 5);
+    let wrong = linked.engine.func::<fn(u8) -> Leased<dyn Session>>("chats", "join").unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Signature);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(session.explode("boom".into()));
+    }));
+    assert!(panicked.unwrap_err().downcast::<String>().unwrap().contains("boom"));
     drop((session, second));
     assert_eq!(linked.engine.invoke::<usize>("chats", "listening", &[]).unwrap(), 0);
     let taken = linked.engine.invoke::<(u32, Option<u32>)>("takes", "taken", &[]).unwrap();

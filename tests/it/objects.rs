@@ -2,76 +2,24 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
 };
 
-use chat_api::{Chat, Listener, Session};
+use chat_api::{Chat as _, Listener, Session};
 use futures::{StreamExt as _, executor::block_on, stream};
 use hotswap_engine::{Leased, args, plugin::LeasedStream, protocol::VersionState};
 use insta::assert_snapshot;
 
-use crate::support::{Host, held_by, renamed};
+use crate::support::{Ear, Host, chat, held_by, renamed};
 
 type Join = fn(Leased<dyn Listener>) -> Leased<dyn Session>;
-
-/// Hears, and is counted while it lives.
-#[derive(Clone)]
-struct Ear {
-    name: &'static str,
-    heard: Arc<Mutex<Vec<String>>>,
-    alive: Arc<AtomicUsize>,
-}
-
-impl Ear {
-    fn new(name: &'static str) -> Self {
-        let alive = Arc::new(AtomicUsize::new(1));
-        Self { name, heard: Arc::default(), alive }
-    }
-
-    fn another(&self) -> Self {
-        self.alive.fetch_add(1, Ordering::Relaxed);
-        self.clone()
-    }
-
-    fn alive(&self) -> usize {
-        self.alive.load(Ordering::Relaxed)
-    }
-
-    fn heard(&self) -> String {
-        self.heard.lock().unwrap().join(", ")
-    }
-}
-
-impl Drop for Ear {
-    fn drop(&mut self) {
-        self.alive.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Listener for Ear {
-    fn hear(&self, line: String) {
-        assert_ne!(line, "Ada: bad words", "not listened to");
-        self.heard.lock().unwrap().push(line);
-    }
-
-    fn name(&self) -> String {
-        self.name.to_owned()
-    }
-}
 
 /// Listens without a name.
 struct Anonymous;
 
 impl Listener for Anonymous {
     fn hear(&self, _: String) {}
-}
-
-fn chat(host: &Host) -> Leased<dyn Chat> {
-    host.engine.plugin("chats").unwrap().export::<dyn Chat>().unwrap().unwrap()
 }
 
 #[test]
@@ -160,18 +108,6 @@ fn an_async_method_is_awaited_and_cancelled_by_dropping_it() {
 }
 
 #[test]
-fn a_panic_of_a_listener_is_the_callers_and_harms_nobody() {
-    let host = Host::with(&["chats"]);
-    let ada = Ear::new("Ada");
-    let session = chat(&host).join(Box::new(ada.another()));
-    let panicked = catch_unwind(AssertUnwindSafe(|| session.say("bad words")));
-    let text = panicked.unwrap_err().downcast::<String>().unwrap();
-    assert!(text.contains("not listened to"), "{text}");
-    assert_eq!(session.say("Sorry."), 1);
-    assert_eq!(ada.heard(), "Ada: Sorry.");
-}
-
-#[test]
 fn an_object_in_the_data_bag_keeps_the_version_that_made_it_and_says_so() {
     let host = Host::with(&["chats"]);
     let keep = host.engine.func::<fn(Leased<dyn Session>) -> ()>("chats", "keep").unwrap();
@@ -257,43 +193,4 @@ fn a_stream_of_the_host_is_read_by_a_plugin() {
     assert!(sent < 10, "no more is taken than is wanted: {sent}");
     let finite = LeasedStream::new(stream::iter(1..=3)).unwrap();
     assert_eq!(runtime.block_on(sum.call(finite, 1000)).unwrap(), 6);
-}
-
-/// Panics when it is dropped.
-struct Bomb;
-
-impl Listener for Bomb {
-    fn hear(&self, _: String) {}
-}
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic!("dropped");
-    }
-}
-
-#[test]
-fn a_panic_in_the_drop_of_an_object_ends_where_the_object_was_made() {
-    let host = Host::with(&["chats"]);
-    let bomb = host.engine.func::<fn() -> Leased<dyn Listener>>("chats", "bomb").unwrap();
-    drop(bomb.call().unwrap());
-    // The other way around: the plugin drops what the host has made.
-    drop(chat(&host).join(Box::new(Bomb)));
-    assert_eq!(host.engine.invoke::<usize>("chats", "listening", &[]).unwrap(), 0);
-    host.plugins.install("chats", 2);
-    host.reload();
-    host.wait_for("chats", 1, VersionState::Freed);
-}
-
-#[test]
-fn a_version_at_its_end_gives_out_nothing_and_lets_go_of_what_it_was_given() {
-    let host = Host::with(&["chats"]);
-    let keep = host.engine.func::<fn(Leased<dyn Listener>) -> ()>("chats", "keep_last").unwrap();
-    let ada = Ear::new("Ada");
-    keep.call(Leased::new(ada.another()).unwrap()).unwrap();
-    host.plugins.install("chats", 2);
-    host.reload();
-    host.wait_for("chats", 1, VersionState::Freed);
-    assert_snapshot!(ada.heard(), @"chats v1 is at its end, and gives out no object of `chat_api::Session` any more");
-    assert_eq!(ada.alive(), 1);
 }

@@ -35,7 +35,7 @@ use std::{
 use hotswap_plugin::{
     __private::{Context, TypedCall},
     Error, ErrorKind, FunctionDescription, ImportRequest, LiveTypeDescription,
-    abi::{Answer, TypedCalls},
+    abi::{Answer, PanicReport, TypedCalls},
 };
 use hotswap_protocol::{
     Activity, Event, Failure, Failures, FirstFailure, FunctionInfo, ParamInfo, PluginName,
@@ -473,10 +473,12 @@ impl Version {
         }
     }
 
-    /// Counts a panic of a function.
-    pub fn panicked(&self, function: &str, message: &str) {
-        let first = self.failures.panicked(function, message);
+    /// Counts a panic of a function, or of an object's method; returns how it is told.
+    pub fn panicked(&self, function: &str, panic: &PanicReport) -> String {
+        let text = format!("panicked at {}: {}", panic.location, panic.message);
+        let first = self.failures.panicked(function, &text);
         self.report(first, true);
+        text
     }
 
     /// Tells everybody of the first failure, and the guard of each.

@@ -248,6 +248,7 @@ impl Method {
     fn shim(&self, interface: &Ident) -> TokenStream {
         let Self { name, is_async, params, returns } = self;
         let shim = self.shim_name();
+        let method = format!("{interface}::{name}");
         let private = quote!(::hotswap_plugin::__private);
         let names = params.iter().map(|param| &param.name).collect::<Vec<_>>();
         let types = params.iter().map(|param| param.crossing.crosses()).collect::<Vec<_>>();
@@ -291,6 +292,7 @@ impl Method {
                         __hotswap_object,
                         __hotswap_args,
                         __hotswap_out,
+                        #method,
                         __hotswap_call::<T>,
                     )
                 }

@@ -313,7 +313,7 @@ pub mod raw {
         Error, Result, Shared,
         abi::Answer,
         future::{ForeignFuture, Progress, RawFuture},
-        image::{catch, end_panic, image_host, log_panic},
+        image::{catch, catch_in_object, end_panic, image_host, log_panic},
     };
 
     /// An object and the shims of its image.
@@ -365,7 +365,7 @@ pub mod raw {
     /// The future of an `async` method.
     pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-    /// The object's side of a call: runs `f` with the arguments, and catches its panic.
+    /// The object's side of a call of `method`: runs `f` with the arguments, and catches its panic.
     ///
     /// # Safety
     /// `object` points to a `T`, `args` to an `A` that is not used again, and `out` to room for an
@@ -374,11 +374,12 @@ pub mod raw {
         object: NonNull<()>,
         args: *mut (),
         out: *mut (),
+        method: &str,
         f: impl FnOnce(&T, A) -> Result<R>,
     ) {
         // SAFETY: the caller's promise.
         let (object, args) = unsafe { (object.cast::<T>().as_ref(), args.cast::<A>().read()) };
-        let answer = catch(|| Answer::from_result(f(object, args)));
+        let answer = catch_in_object(|| method.to_owned(), || Answer::from_result(f(object, args)));
         // SAFETY: the caller's promise.
         unsafe { out.cast::<Answer<R>>().write(answer) };
     }
@@ -392,16 +393,40 @@ pub mod raw {
         object: NonNull<()>,
         args: *mut (),
         out: *mut (),
+        method: &'static str,
         f: impl FnOnce(&'static T, A) -> BoxFuture<'static, R>,
     ) {
         // SAFETY: the caller's promise.
         let (object, args) = unsafe { (object.cast::<T>().as_ref(), args.cast::<A>().read()) };
-        let answer = catch(|| {
-            let future = f(object, args);
-            Answer::Ok(RawFuture::new(async move { Ok(future.await) }))
-        });
+        let answer = catch_in_object(
+            || method.to_owned(),
+            || {
+                let future = f(object, args);
+                Answer::Ok(RawFuture::new(MethodFuture { future, method }))
+            },
+        );
         // SAFETY: the caller's promise.
         unsafe { out.cast::<Answer<RawFuture<R>>>().write(answer) };
+    }
+
+    /// The future of an `async` method, on the object's side.
+    struct MethodFuture<R> {
+        future: BoxFuture<'static, R>,
+        method: &'static str,
+    }
+
+    impl<R> Future for MethodFuture<R> {
+        type Output = Result<R>;
+
+        fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+            let method = self.method;
+            let future = self.future.as_mut();
+            match catch_in_object(|| method.to_owned(), || Answer::Ok(future.poll(context))) {
+                Answer::Ok(progress) => progress.map(Ok),
+                Answer::Err(error) => Poll::Ready(Err(error)),
+                Answer::Panic(report) => Poll::Ready(Err(Error::msg(report))),
+            }
+        }
     }
 
     /// The caller's side of a call of an `async` method; the future panics if the object's side did.
@@ -423,7 +448,7 @@ pub mod raw {
                 Box::pin(ObjectFuture { future, _object: object.clone() })
             }
             Answer::Err(error) => panic!("{error:?}"),
-            Answer::Panic(report) => panic!("{} (at {})", report.message, report.location),
+            Answer::Panic(report) => panic!("{report}"),
         }
     }
 
@@ -448,7 +473,7 @@ pub mod raw {
                 }
                 Progress::Ready(Answer::Err(error)) => panic!("{error:?}"),
                 Progress::Ready(Answer::Panic(report)) => {
-                    panic!("{} (at {})", report.message, report.location)
+                    panic!("{report}")
                 }
             }
         }
@@ -561,7 +586,7 @@ pub mod raw {
                 value
             }
             Answer::Err(error) => panic!("{error:?}"),
-            Answer::Panic(report) => panic!("{} (at {})", report.message, report.location),
+            Answer::Panic(report) => panic!("{report}"),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     InterfaceShape, Result, SchemaBuilder, Shape, Shared,
     abi::Answer,
     future::CaughtWaker,
-    image::{catch, log_panic},
+    image::{catch, catch_in_object, log_panic},
     interface::raw::{Lease, ObjectTable, RawObject, lease},
 };
 
@@ -120,7 +120,7 @@ unsafe extern "C" fn poll_next<S: Stream>(stream: NonNull<()>, args: *mut (), ou
     let stream = unsafe { Pin::new_unchecked(stream.cast::<S>().as_mut()) };
     // SAFETY: the handle passes a waker that lives through the call.
     let waker = unsafe { &**args.cast::<*const CaughtWaker>() };
-    let answer = catch(|| {
+    let answer = catch_in_object(name::<S::Item>, || {
         Answer::Ok(match stream.poll_next(&mut Context::from_waker(waker.waker())) {
             Poll::Pending => Next::Pending,
             Poll::Ready(item) => Next::Ready(item),
@@ -158,9 +158,7 @@ impl<T: Shared> Stream for LeasedStream<T> {
             Answer::Ok(Next::Pending) => return Poll::Pending,
             Answer::Ok(Next::Ready(item)) => item,
             Answer::Err(error) => this.end_with(format_args!("{error:?}")),
-            Answer::Panic(report) => {
-                this.end_with(format_args!("{} (at {})", report.message, report.location))
-            }
+            Answer::Panic(report) => this.end_with(format_args!("{report}")),
         };
         match item {
             Some(mut item) => {

@@ -5,6 +5,7 @@ mod broken_artifacts;
 mod clock_set_back;
 mod console_path;
 mod constructors;
+mod crossing;
 mod discriminants;
 mod durations;
 mod end_of_a_failed_load;

@@ -1,5 +1,6 @@
 //! What the tests share: plugins built once, a directory of them, an engine over it; the programs.
 
+mod chat;
 mod gate;
 mod host;
 mod numbers;
@@ -11,6 +12,7 @@ mod samples;
 mod session;
 mod workspace;
 
+pub use chat::{Ear, chat};
 pub use gate::Gate;
 pub use host::{Host, held_by, mapped_files};
 pub use numbers::Numbers;

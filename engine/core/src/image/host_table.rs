@@ -14,7 +14,10 @@ use std::{
 use hotswap_plugin::{
     __private::{Lease as RawLease, RawFuture, RawObject, end_panic},
     Error, Result,
-    abi::{Answer, HostContext, HostTable, LoaderTable, LogEvent, ThreadDestructor, ThreadStart},
+    abi::{
+        Answer, HostContext, HostTable, LoaderTable, LogEvent, PanicReport, ThreadDestructor,
+        ThreadStart,
+    },
 };
 
 use super::{Outside, heap::HeapUse};
@@ -70,6 +73,9 @@ pub(crate) trait HostServices: ThreadServices + Send + Sync + Sized + 'static {
     /// Owns an object that the image has just made, and lends it.
     fn lend(self: &Arc<Self>, object: RawObject, interface: &str) -> Result<RawLease>;
 
+    /// Counts a panic in a method of an object that the image has given out.
+    fn object_panicked(&self, method: &str, report: &PanicReport);
+
     /// The level that the host's log takes at most: 0 none, 1 error … 5 trace.
     fn max_log_level() -> u8;
 
@@ -106,6 +112,7 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         unmap: unmap::<H>,
         spawn: spawn::<H>,
         lend: lend::<H>,
+        object_panicked: object_panicked::<H>,
         is_in_call,
         sleep: sleep::<H>,
         max_log_level: max_log_level::<H>,
@@ -448,6 +455,17 @@ unsafe extern "C" fn sleep<H: HostServices>(
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
     guard(|| owner.sleep(duration))
+}
+
+unsafe extern "C" fn object_panicked<H: HostServices>(
+    context: HostContext,
+    method: &str,
+    report: &PanicReport,
+) {
+    // SAFETY: the image passes its own context.
+    let owner = unsafe { owner::<H>(context) };
+    // Where it cannot be counted there is nobody to tell.
+    let _ = end_panic(|| owner.object_panicked(method, report));
 }
 
 unsafe extern "C" fn lend<H: HostServices>(

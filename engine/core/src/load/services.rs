@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hotswap_plugin::{
     __private::{Lease as RawLease, RawFuture, RawObject},
     Result,
-    abi::LogEvent,
+    abi::{LogEvent, PanicReport},
 };
 use hotswap_protocol::Activity;
 
@@ -39,6 +39,10 @@ impl HostServices for Version {
 
     fn lend(self: &Arc<Self>, object: RawObject, interface: &str) -> Result<RawLease> {
         registration::lend(self, object, interface)
+    }
+
+    fn object_panicked(&self, method: &str, report: &PanicReport) {
+        self.panicked(method, report);
     }
 
     fn max_log_level() -> u8 {

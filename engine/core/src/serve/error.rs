@@ -63,8 +63,7 @@ impl CallError {
     /// The function panicked.
     #[cold]
     pub(crate) fn panicked(version: &Version, function: &str, report: &PanicReport) -> Self {
-        let text = format!("panicked at {}: {}", report.location, report.message);
-        version.panicked(function, &text);
+        let text = version.panicked(function, report);
         Self::of(version, function, ErrorKind::Panic, &Error::msg(text))
     }
 

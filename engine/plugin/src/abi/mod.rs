@@ -9,6 +9,7 @@ pub mod descriptor;
 
 use std::{
     ffi::{c_char, c_int, c_long, c_void},
+    fmt,
     time::Duration,
 };
 
@@ -74,6 +75,12 @@ pub struct PanicReport {
     pub message: String,
     /// The place in the source: `src/lib.rs:12:5`.
     pub location: String,
+}
+
+impl fmt::Display for PanicReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (at {})", self.message, self.location)
+    }
 }
 
 /// A log event on its way to the host.
@@ -210,6 +217,8 @@ pub struct HostTable {
     /// which keeps the image mapped meanwhile.
     pub lend:
         unsafe extern "C" fn(HostContext, object: RawObject, interface: &str) -> Answer<Lease>,
+    /// Counts a panic in a method of an object that the image has given out.
+    pub object_panicked: unsafe extern "C" fn(HostContext, method: &str, report: &PanicReport),
     /// Whether the calling thread is in a call of the engine, where panics are caught.
     pub is_in_call: unsafe extern "C" fn() -> bool,
     /// Makes a future that ends after `duration`.

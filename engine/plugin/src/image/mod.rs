@@ -19,7 +19,7 @@ pub(crate) use panics::{catch, catch_in_call};
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::abi::{HostTable, PanicReport};
+use crate::abi::{Answer, HostTable, PanicReport};
 
 /// The section of an artifact that contains only the address of its host.
 pub const HOST_SECTION: &str = ".hotswap_host";
@@ -44,6 +44,21 @@ pub(crate) fn host() -> Option<&'static HostTable> {
 /// The host of this image; `None` in a program, also in one that plugins are linked into.
 pub(crate) fn image_host() -> Option<&'static HostTable> {
     host().filter(|_| !linked::is_program())
+}
+
+/// As [`catch`], in a method of an object that others call: a panic is counted for the plugin's version.
+///
+/// An object of a linked plugin does not know whose it is, so its panics are not counted.
+pub(crate) fn catch_in_object<T>(
+    method: impl FnOnce() -> String,
+    f: impl FnOnce() -> Answer<T>,
+) -> Answer<T> {
+    let answer = catch(f);
+    if let (Answer::Panic(report), Some(host)) = (&answer, image_host()) {
+        // SAFETY: the context is the host's own.
+        unsafe { (host.object_panicked)(host.context, &method(), report) };
+    }
+    answer
 }
 
 /// Writes a panic to the host's log that was caught where there is no caller to return it to.
