@@ -44,3 +44,23 @@ fn no_change_is_lost_and_no_call_fails_while_a_type_changes() {
     assert_eq!((players, names), (5_000 + hits.min(7), hits.min(7)));
     assert!(log <= hits);
 }
+
+#[test]
+fn what_changes_once_while_a_type_changes_is_there_afterwards() {
+    let host = Host::with(&["grows"]);
+    let hit = |number: u64| host.engine.invoke::<()>("grows", "hit", args![number]).unwrap();
+    host.engine.invoke::<()>("grows", "fill", args![1_000_u64]).unwrap();
+    hit(2);
+    host.plugins.write("grows", &renamed("grows-more", "grows"));
+    let reload = host.engine.reload_with((), |_, old| {
+        // It takes away what the first one added, and shortens the list.
+        old.plugin("grows").unwrap().invoke::<()>("hit", args![9_u64])
+    });
+    reload.unwrap();
+    let sums: Vec<u64> = host.engine.invoke("grows", "sums", args![]).unwrap();
+    let [map, players, log, entries, world, tick, hits, names] = sums[..] else {
+        panic!("{sums:?}")
+    };
+    assert_eq!((map, log, world, tick, hits), (2, 2, 2, 2, 0));
+    assert_eq!((players, entries, names), (1_001, 1_000, 1));
+}

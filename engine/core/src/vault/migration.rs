@@ -2,7 +2,8 @@
 //!
 //! Reading a large value as another type takes long, and nobody is to wait for it. So a map or a list is
 //! read a few parts at a time while it is in use. What changed meanwhile is read again, as the digests of
-//! the parts show; in the end, under the value's lock, only the last changes are left. A value of any
+//! the parts show, until nobody changed it for as long as that took: then nothing is left for the end. A
+//! value that is changed all the time is compared once more in the end, under its lock. A value of any
 //! other type is read as a whole, and once more in the end if it changed.
 
 use std::sync::Arc;
@@ -20,9 +21,8 @@ use crate::{error::flatten, version::Owner};
 const SLICE: usize = 256;
 const SLICES: usize = 64;
 
-/// How often what changed is read again while the value is in use, and when it is little enough.
+/// How often what changed is read again while the value is in use.
 const ROUNDS: usize = 8;
-const FEW: usize = 64;
 
 /// What of an old value is in the new one.
 pub(super) struct Seen {
@@ -44,6 +44,13 @@ struct Missing {
     gone: FxHashSet<u64>,
     len: usize,
     is_shorter: bool,
+}
+
+/// What an old value had while nobody changed it.
+struct There {
+    /// The keys; none of a list.
+    keys: FxHashSet<u64>,
+    len: usize,
 }
 
 /// Reads a value as another type, while it is in use.
@@ -105,29 +112,69 @@ impl Seen {
         Ok(())
     }
 
-    /// Reads again what changed, while the value is in use, until that is little.
+    /// Reads again what changed, while the value is in use, until nothing changes for as long as it takes.
     pub fn catch_up_beside(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<()> {
         if self.kind.is_none() {
             return self.read_whole_again(old, new, table);
         }
         for _ in 0..ROUNDS {
-            if old.changes() == self.changes {
+            let changes = old.changes();
+            if changes == self.changes {
                 return Ok(());
             }
-            let (mut from, mut len, mut changed) = (0, 1, 0);
-            while from < len {
-                let to = from + SLICE.max(len / SLICES);
-                let Some(now) = old.parts(&Wanted::Digests(from..to))? else { return Ok(()) };
-                let places = self.differing(from, &now);
-                changed += places.len();
-                if !places.is_empty() {
-                    self.read_again(places, old, new, table)?;
-                }
-                (from, len) = (to, now.len);
-            }
-            if changed <= FEW {
+            let Some(there) = self.look_again(old, new, table)? else { return Ok(()) };
+            if old.changes() == changes {
+                self.take_out(&there, old, new, table)?;
+                self.changes = changes;
                 return Ok(());
             }
+        }
+        Ok(())
+    }
+
+    /// Reads again what changed, a few parts at a time. Says what was there.
+    fn look_again(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<Option<There>> {
+        let (mut from, mut there) = (0, There { keys: FxHashSet::default(), len: 1 });
+        while from < there.len {
+            let to = from + SLICE.max(there.len / SLICES);
+            let Some(now) = old.parts(&Wanted::Digests(from..to))? else { return Ok(None) };
+            there.len = now.len;
+            if self.kind != Some(Kind::List) {
+                there.keys.extend(now.digests.iter().map(|digest| self.key(digest)));
+            }
+            let places = self.differing(from, &now);
+            if !places.is_empty() {
+                self.read_again(places, old, new, table)?;
+            }
+            from = to;
+        }
+        Ok(Some(there))
+    }
+
+    /// Takes out of the new value what the old one does not have any more.
+    fn take_out(
+        &mut self,
+        there: &There,
+        old: &Cell,
+        new: &Cell,
+        table: &CarryTable,
+    ) -> Result<()> {
+        if self.kind == Some(Kind::List) {
+            if there.len < self.by_place.len() {
+                let none = old.parts(&Wanted::At(Vec::new()))?.unwrap_or_default();
+                let change = Change::Put { places: &[], len: there.len };
+                new.put_parts(table, Some(old.read_as(table, &none.json)?), &change)?;
+                self.by_place.truncate(there.len);
+            }
+            return Ok(());
+        }
+        if there.keys.len() < self.by_key.len() {
+            let all = new.parts(&Wanted::ALL)?.unwrap_or_default();
+            let keys = all.digests.iter().map(|digest| self.key(digest));
+            let gone = keys.enumerate().filter(|(_, key)| !there.keys.contains(key));
+            let places: Vec<usize> = gone.map(|(place, _)| place).collect();
+            new.put_parts(table, None, &Change::Remove(&places))?;
+            self.by_key.retain(|key, _| there.keys.contains(key));
         }
         Ok(())
     }
