@@ -184,6 +184,7 @@ pub fn log_origin(record: &LogRecord) -> String {
 pub fn value_change(change: ValueChange) -> &'static str {
     match change {
         ValueChange::Added => "is new",
+        ValueChange::Set => "was set anew",
         ValueChange::Kept => "stayed where it was",
         ValueChange::Shared => "was taken over as it is",
         ValueChange::Migrated => "converted to another type",

@@ -96,3 +96,12 @@ fn values_that_json_has_no_word_for_arrive() {
     let entry = bag.into_iter().find(|entry| entry.key == "no number").unwrap();
     assert_eq!(bytes_read(&entry.value.unwrap().to_string()), "NaN");
 }
+
+#[test]
+fn a_name_that_is_a_word_of_the_language_is_known_without_its_mark() {
+    let host = Host::with(&["foreign-ways"]);
+    assert_eq!(host.engine.invoke::<u32>("foreign-ways", "type", args![7_u32]).unwrap(), 7);
+    let functions = host.engine.snapshot().plugins.remove(0).functions;
+    let signature = functions.into_iter().find(|it| it.name == "type").unwrap().signature;
+    assert_eq!(signature, "(match: u32) -> u32");
+}

@@ -56,9 +56,10 @@ fn reload_with_replaces_what_is_handed_over_from_then_on() {
 fn a_first_load_that_fails_may_be_tried_again_with_what_it_was_given() {
     let host = Host::new(PluginDir::of(&["configured", "fail-on-init"]), |builder| builder);
     host.engine.load(vec!["first"]).unwrap_err();
+    host.engine.load(vec!["second"]).unwrap_err();
     host.plugins.remove("fail-on-init");
     host.engine.reload().unwrap();
-    assert_eq!(configuration(&host.engine), ["first"]);
+    assert_eq!(configuration(&host.engine), ["second"], "given last");
 }
 
 #[test]
@@ -98,6 +99,38 @@ fn a_callback_sees_what_the_load_has_brought_and_what_it_writes_is_undone_with_t
     assert_eq!(bag.get::<u32>("by the callback").unwrap(), Some(7));
     assert_eq!(seen_by_on_init(&host.engine), Some(2));
     host.wait_for("lives", 1, VersionState::Freed);
+}
+
+#[test]
+fn a_load_changes_no_value_in_its_place_that_it_would_leave_changed() {
+    let host = Host::with(&["echo"]);
+    let vault = host.engine.vault();
+    vault.data_bag().set("count", 1_u32).unwrap();
+    vault.extension().register::<dyn Animal, _>("wolf", Wolf).unwrap();
+    let try_it = |action: &dyn Fn(&Generation) -> hotswap_engine::plugin::Result<()>| {
+        host.plugins.install("echo", 2);
+        host.engine.reload_with((), |new, _| action(new)).unwrap_err().to_string()
+    };
+    let update =
+        |new: &Generation| new.vault().data_bag().update("count", || 0_u32, |count| *count += 1);
+    assert_snapshot!(try_it(&update), @"callback: `count` belongs to host: a load reads it or sets it anew, and does not change it in its place, since a load that fails leaves nothing; change it once the load is published");
+    let remove = |new: &Generation| new.vault().data_bag().remove("count").map(drop);
+    assert_snapshot!(try_it(&remove), @"callback: `count` belongs to host; a load that is under way removes only its own values");
+    let replace = |new: &Generation| new.vault().extension().replace::<dyn Animal, _>("wolf", Wolf);
+    assert_snapshot!(try_it(&replace), @"callback: `wolf` of `sample_api::Animal` is published: replace it once this load is over, since one that fails changes nothing");
+    let unregister =
+        |new: &Generation| new.vault().extension().unregister::<dyn Animal>("wolf").map(drop);
+    assert_snapshot!(try_it(&unregister), @"callback: `wolf` of `sample_api::Animal` is published: unregister it once this load is over, since one that fails changes nothing");
+    assert_eq!(vault.data_bag().get::<u32>("count").unwrap(), Some(1));
+
+    // What it has set anew is its own, and it may do with that what it likes.
+    let own = |new: &Generation| {
+        let bag = new.vault().data_bag();
+        bag.set("count", 10_u32)?;
+        bag.update("count", || 0_u32, |count| *count += 1)
+    };
+    host.engine.reload_with((), |new, _| own(new)).unwrap();
+    assert_eq!(vault.data_bag().get::<u32>("count").unwrap(), Some(11));
 }
 
 /// An animal of the host's.

@@ -222,7 +222,7 @@ fn the_host_replaces_and_unregisters_its_objects() {
 
     // A plugin's object is its own.
     let error = extension.unregister::<dyn Animal>("parrot").unwrap_err();
-    insta::assert_snapshot!(error, @"`parrot` of `sample_api::Animal` belongs to shares v1, and not to the host in this place");
+    insta::assert_snapshot!(error, @"`parrot` of `sample_api::Animal` belongs to shares v1");
     let error = extension.replace::<dyn Animal, _>("parrot", Wolf(4, dropped.clone())).unwrap_err();
     insta::assert_snapshot!(error, @"`parrot` of `sample_api::Animal` is registered by shares v1 already");
     assert_eq!(dropped.load(Ordering::Relaxed), 3);

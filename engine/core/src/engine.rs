@@ -163,7 +163,8 @@ impl Engine {
     /// the old generation before the new one is published.
     ///
     /// All of the new generation is new in the callback: its plugins, live functions, registrations, and its
-    /// [`vault`](Generation::vault). What the callback writes there is undone if the load is.
+    /// [`vault`](Generation::vault). What the callback writes there is undone if the load is; what was there
+    /// before can be set anew, and not changed in its place.
     ///
     /// # Errors
     /// As for `load`; also when the callback fails or panics, which undoes the reload.

@@ -126,9 +126,10 @@ pub(crate) fn reload(
 ) -> Result<ReloadReport, EngineError> {
     let given = data.clone();
     let data = data.or_else(|| state.data.clone()).map_or_else(|| load_data(&()), Ok)?;
+    let is_first = context.current.load().number.get() == 0;
     let result = reload_with(context, state, request, &data, callback);
     // A load that was refused is undone, its data too. A first one may be tried again by a console.
-    if result.is_ok() || state.data.is_none() {
+    if result.is_ok() || is_first {
         state.data = given.or(state.data.take());
     }
     result

@@ -300,7 +300,7 @@ impl Store {
             self.retire_locked(&mut contents, version);
         }
         let (entries, registrations) = overlay.contents().take();
-        let added: Vec<String> = entries.keys().cloned().collect();
+        let written: Vec<String> = entries.keys().cloned().collect();
         let migrated = migrated.into_iter().map(|cell| (cell.key.clone(), cell));
         let cells = entries.into_iter().chain(migrated);
         let displaced = cells.filter_map(|(key, cell)| contents.insert(key, cell)).collect();
@@ -309,7 +309,7 @@ impl Store {
         for version in loaded {
             self.set_sight(version, Sight::Published);
         }
-        let values = contents.outcomes(&before, &added, carries);
+        let values = contents.outcomes(&before, &written, carries);
         Ok(Published { values, displaced })
     }
 
@@ -399,7 +399,7 @@ impl Contents {
     fn outcomes(
         &self,
         before: &[String],
-        added: &[String],
+        written: &[String],
         carries: &BTreeMap<String, Carry>,
     ) -> Vec<ValueOutcome> {
         let mut keys: Vec<&String> = before.iter().chain(self.entries.keys()).collect();
@@ -408,9 +408,12 @@ impl Contents {
         let change = |key: &String| match carries.get(key) {
             Some(carry) if carry.migrated.is_some() => ValueChange::Migrated,
             Some(_) => ValueChange::Shared,
-            None if added.binary_search(key).is_ok() => ValueChange::Added,
-            None if self.entries.contains_key(key) => ValueChange::Kept,
-            None => ValueChange::Dropped,
+            None if written.binary_search(key).is_err() => match self.entries.contains_key(key) {
+                true => ValueChange::Kept,
+                false => ValueChange::Dropped,
+            },
+            None if before.binary_search(key).is_ok() => ValueChange::Set,
+            None => ValueChange::Added,
         };
         keys.into_iter().map(|key| ValueOutcome { key: key.clone(), change: change(key) }).collect()
     }

@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{
     Attribute, Data, DeriveInput, Error, Field, Fields, Ident, LitStr, Result, Type,
-    spanned::Spanned,
+    ext::IdentExt as _, spanned::Spanned,
 };
 
 /// A checked struct of imports.
@@ -113,7 +113,7 @@ impl Import {
     fn parse(field: Field) -> Result<Self> {
         let span = field.span();
         let name = field.ident.ok_or_else(|| Error::new(span, "a field needs a name"))?;
-        let mut plugin = name.to_string();
+        let mut plugin = name.unraw().to_string();
         for attribute in field.attrs.iter().filter(|a| a.path().is_ident("import")) {
             plugin = attribute.parse_args::<LitStr>()?.value();
         }

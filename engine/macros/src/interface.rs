@@ -6,7 +6,7 @@ use quote::{format_ident, quote};
 use syn::{
     Block, Error, FnArg, GenericArgument, Ident, ImplItem, ItemImpl, ItemTrait, Pat, PatType,
     PathArguments, Receiver, ReceiverKind, Result, ReturnType, Safety, Signature, TraitItem,
-    TraitItemFn, Type, WherePredicate, spanned::Spanned,
+    TraitItemFn, Type, WherePredicate, ext::IdentExt as _, spanned::Spanned,
 };
 
 use crate::{
@@ -205,7 +205,7 @@ impl Method {
     }
 
     fn shim_name(&self) -> Ident {
-        format_ident!("__{}", self.name)
+        format_ident!("__{}", self.name.unraw())
     }
 
     /// `(times: u32) -> String`
@@ -216,7 +216,7 @@ impl Method {
     }
 
     fn shape(&self) -> TokenStream {
-        let (name, signature) = (self.name.to_string(), self.signature());
+        let (name, signature) = (self.name.unraw().to_string(), self.signature());
         let schemas = self.params.iter().map(|param| &param.crossing).chain([&self.returns]);
         let schemas = schemas.map(Crossing::schema);
         quote! {
@@ -229,7 +229,7 @@ impl Method {
     }
 
     fn described(&self) -> TokenStream {
-        let (name, signature) = (self.name.to_string(), self.signature());
+        let (name, signature) = (self.name.unraw().to_string(), self.signature());
         let places = self.params.iter().map(|param| &param.crossing).chain([&self.returns]);
         let places = places.map(Crossing::described);
         quote! {
@@ -248,7 +248,7 @@ impl Method {
     fn shim(&self, interface: &Ident) -> TokenStream {
         let Self { name, is_async, params, returns } = self;
         let shim = self.shim_name();
-        let method = format!("{interface}::{name}");
+        let method = format!("{}::{}", interface.unraw(), name.unraw());
         let private = quote!(::hotswap_plugin::__private);
         let names = params.iter().map(|param| &param.name).collect::<Vec<_>>();
         let types = params.iter().map(|param| param.crossing.crosses()).collect::<Vec<_>>();
@@ -407,7 +407,7 @@ impl Param {
 
     /// `name: &str`
     fn text(&self) -> String {
-        format!("{}: {}", self.name, type_text(&self.crossing.written()))
+        format!("{}: {}", self.name.unraw(), type_text(&self.crossing.written()))
     }
 
     /// Makes what has crossed what the method takes, on the object's side.

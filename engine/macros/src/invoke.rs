@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
     Attribute, Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat,
-    PatType, PathArguments, Result, ReturnType, Safety, Type, spanned::Spanned,
+    PatType, PathArguments, Result, ReturnType, Safety, Type, ext::IdentExt as _, spanned::Spanned,
 };
 
 use crate::{
@@ -89,16 +89,16 @@ impl Invoke {
         let Self { item, is_live, handed_in, params, returns } = &self;
         let private = quote!(::hotswap_plugin::__private);
         let name = &item.sig.ident;
-        let text = name.to_string();
+        let text = name.unraw().to_string();
         let (doc, signature) = (doc(&item.attrs), self.signature());
         let static_name = format_ident!("__HOTSWAP_INVOKE_{}", text.to_uppercase());
 
         let schemas = params.iter().map(|(name, ty, _)| {
-            let (name, type_name) = (name.to_string(), type_text(ty));
+            let (name, type_name) = (name.unraw().to_string(), type_text(ty));
             quote!((#name, #type_name, #private::schema::<#ty>()))
         });
         let reads = params.iter().enumerate().map(|(index, (name, ty, taken))| {
-            let name = name.to_string();
+            let name = name.unraw().to_string();
             taken.pass(quote!(#private::argument::<#ty>(__hotswap_args, #index, #name)?))
         });
         let handed_in = handed_in.iter().map(|handed_in| match handed_in {
@@ -227,7 +227,8 @@ impl Invoke {
 
     /// `(name: String, times: u32) -> String`
     fn signature(&self) -> String {
-        let params = self.params.iter().map(|(name, ty, _)| format!("{name}: {}", type_text(ty)));
+        let params = self.params.iter();
+        let params = params.map(|(name, ty, _)| format!("{}: {}", name.unraw(), type_text(ty)));
         let params = params.collect::<Vec<_>>().join(", ");
         let returns = type_text(&self.returns.value);
         // Of a box it is a handle that crosses, and our own path of it.

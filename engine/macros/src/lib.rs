@@ -159,12 +159,12 @@ pub fn imports(item: TokenStream) -> TokenStream {
 }
 
 /// Makes a second thing of this kind and name in one crate an error of the compiler's, which shows both
-/// places, whatever modules they are in: exported macros all have their place at the crate's root.
+/// names, whatever modules they are in: exported macros all have their place at the crate's root.
 fn once_in_a_crate(kind: &str, name: &syn::Ident) -> proc_macro2::TokenStream {
     use syn::ext::IdentExt as _;
 
     let once = quote::format_ident!("hotswap_{kind}_{}", name.unraw(), span = name.span());
-    quote::quote! {
+    quote::quote_spanned! {name.span()=>
         #[doc(hidden)]
         #[allow(non_local_definitions, unused_macros)]
         #[macro_export]

@@ -5,7 +5,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
     Attribute, Error, Generics, Ident, Item, ItemImpl, ItemMod, LitStr, Meta, Path, Result, Token,
-    Type, parse_quote, punctuated::Punctuated, spanned::Spanned,
+    Type, ext::IdentExt as _, parse_quote, punctuated::Punctuated, spanned::Spanned,
 };
 
 use crate::{
@@ -55,7 +55,7 @@ fn expand_module(args: &TokenStream, mut module: ItemMod) -> Result<TokenStream>
             "#[live] needs the module's content: `mod name { … }`",
         ));
     };
-    let is_live = |name: &Ident| plain(&name.to_string()).starts_with(&plain(&prefix));
+    let is_live = |name: &Ident| plain(&name.unraw().to_string()).starts_with(&plain(&prefix));
     let own_schemas = own_schemas(items);
     for item in items {
         match item {
@@ -215,7 +215,7 @@ fn live_type(name: &Ident, generics: &Generics, attributes: &[Attribute]) -> Res
         return Err(Error::new(generics.span(), message));
     }
     let private = quote!(::hotswap_plugin::__private);
-    let text = name.to_string();
+    let text = name.unraw().to_string();
     let doc = doc(attributes);
     let static_name = format_ident!("__HOTSWAP_LIVE_{}", text.to_uppercase());
     let once = once_in_a_crate("live_type", name);

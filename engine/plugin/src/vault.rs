@@ -211,8 +211,8 @@ impl DataBag<'_> {
     /// If there is no value, `default` makes one first.
     ///
     /// # Errors
-    /// As for [`read`](Self::read), and if this version is about to take the value over
-    /// ([`carry`](Self::carry)) and the load is not published yet.
+    /// As for [`read`](Self::read), and while this version's load is not published, of a value that the load
+    /// has not set itself: a load that fails leaves nothing.
     pub fn update<T: Shared + Serialize, R>(
         &self,
         key: &str,
@@ -255,8 +255,8 @@ impl DataBag<'_> {
     /// # What a migration costs
     /// A migration runs beside the calls of the old version. It reads a map, a set or a list of std in at
     /// most 64 slices (of 256 elements at least), and a call that changes the value waits for one slice at
-    /// a time. It reads again what changed meanwhile. When the new version begins to serve, its calls that
-    /// use the value wait once: at most 50 ms for running calls of the old version, and then until a
+    /// a time. It reads again what changed meanwhile. Where nobody changed the value for as long as that takes, nothing is
+    /// left to do. Else, when the new version begins to serve, its calls that use the value wait once: at most 50 ms for running calls of the old version, and then until a
     /// digest of each element has shown the last changes. With 64,000 entries in a map and as many in a
     /// list, the longest call took 0.33 s, in a debug build on a busy machine with two cores (2026-11-28,
     /// `cargo run -p hotswap-tests --example large_values`).

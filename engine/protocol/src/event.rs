@@ -133,6 +133,8 @@ pub struct ValueOutcome {
 pub enum ValueChange {
     /// It is new.
     Added,
+    /// It was set anew, where there was a value before.
+    Set,
     /// It is unchanged: its owner is the host or a version that stays.
     Kept,
     /// A new version took it over without a change.

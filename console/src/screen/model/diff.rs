@@ -147,7 +147,7 @@ fn lines(difference: &Difference, values: &[ValueOutcome]) -> Vec<Line> {
         let (sort, mark) = match value.change {
             ValueChange::Added => (Sort::Added, "  +"),
             ValueChange::Dropped => (Sort::Breaking, "! -"),
-            ValueChange::Migrated => (Sort::Changed, "  ~"),
+            ValueChange::Set | ValueChange::Migrated => (Sort::Changed, "  ~"),
             _ => (Sort::Plain, "   "),
         };
         let change = format::value_change(value.change);

@@ -224,6 +224,7 @@ impl Vault {
         let before = self.before.as_ref().and_then(|before| self::entry(before, &entry.key));
         match (outcome.map(|it| it.change), before) {
             (Some(ValueChange::Added), _) => (Mark::New, "new".into()),
+            (Some(ValueChange::Set), _) => (Mark::Changed, "set anew".into()),
             (Some(ValueChange::Migrated), Some(before)) => {
                 (Mark::Changed, format!("was {}", before.type_name))
             }

@@ -152,10 +152,24 @@ impl View {
         if callback.write {
             self.expect_writable(key)?;
         }
-        match self.find(key) {
-            Some(cell) => cell.with(&self.owner, callback),
-            None => Ok(false),
+        let Some(cell) = self.find(key) else { return Ok(false) };
+        if callback.write {
+            self.expect_undoable(&cell)?;
         }
+        cell.with(&self.owner, callback)
+    }
+
+    /// Refuses a load the change of what would stay changed where the load is undone.
+    fn expect_undoable(&self, cell: &Arc<Cell>) -> Result<()> {
+        let Sight::Loading(own) = self.sight() else { return Ok(()) };
+        if own.contents().entries.get(&cell.key).is_some_and(|it| Arc::ptr_eq(it, cell)) {
+            return Ok(());
+        }
+        let (key, owner) = (&cell.key, cell.owner());
+        Err(Error::msg(format_args!(
+            "`{key}` belongs to {owner}: a load reads it or sets it anew, and does not change it in its \
+             place, since a load that fails leaves nothing; change it once the load is published"
+        )))
     }
 
     /// Takes a value over from a version that this load replaces, when it is published.
@@ -191,7 +205,7 @@ impl View {
         self.expect_writable(key)?;
         let Some(cell) = self.find(key) else { return Ok(false) };
         if matches!(self.sight(), Sight::Loading(_)) && !same_owner(&self.owner, &cell.owner()) {
-            return Err(belongs_to(&cell, "is being loaded"));
+            return Err(belongs_to(&cell, LOADING));
         }
         cell.expect_unlocked()?;
         let removed = {
@@ -201,18 +215,18 @@ impl View {
                 Sight::Loading(own) => {
                     let mut own = own.contents();
                     if !own.entries.contains_key(key) {
-                        return Err(belongs_to(&cell, "is being loaded"));
+                        return Err(belongs_to(&cell, LOADING));
                     }
                     own.remove(key)
                 }
                 Sight::Retired(own) => {
                     let mut own = own.contents();
                     if !own.entries.contains_key(key) {
-                        return Err(belongs_to(&cell, "was replaced"));
+                        return Err(belongs_to(&cell, "a version that was replaced"));
                     }
                     cell.expect_current()?;
                     if cell.is_passing() {
-                        return Err(belongs_to(&cell, "is being replaced"));
+                        return Err(belongs_to(&cell, "a version that is being replaced"));
                     }
                     own.remove(key)
                 }
@@ -294,10 +308,13 @@ impl View {
             && let Some(other) =
                 self.registrations(interface).into_iter().find(|other| other.name == name)
         {
-            return Err(Error::msg(format_args!(
-                "`{name}` of `{interface}` belongs to {}, and not to the host in this place",
-                other.owner
-            )));
+            return Err(match &other.owner {
+                Owner::Host => Error::msg(format_args!(
+                    "`{name}` of `{interface}` is published: unregister it once this load is over, since \
+                     one that fails changes nothing"
+                )),
+                owner => Error::msg(format_args!("`{name}` of `{interface}` belongs to {owner}")),
+            });
         }
         Ok(removed.is_some())
     }
@@ -377,7 +394,7 @@ impl View {
                 (&other.name, &other.shape.name) == (&object.name, &object.shape.name)
                     && !own.is_some_and(|own| own.hides(&other.owner))
             };
-            contents.registrations.iter().find(same).map(|other| other.owner.to_string())
+            contents.registrations.iter().find(same).map(|other| other.owner.clone())
         };
         let replaced = match own {
             _ if !replace => None,
@@ -387,6 +404,12 @@ impl View {
         let taken_by = taken(&contents).or_else(|| taken(&own?.contents()));
         if let Some(owner) = taken_by {
             let (name, interface) = (&object.name, &object.shape.name);
+            if replace && own.is_some() && matches!(owner, Owner::Host) {
+                return Err(Error::msg(format_args!(
+                    "`{name}` of `{interface}` is published: replace it once this load is over, since \
+                     one that fails changes nothing"
+                )));
+            }
             return Err(Error::msg(format_args!(
                 "`{name}` of `{interface}` is registered by {owner} already"
             )));
@@ -442,12 +465,13 @@ fn put_retired(
     Ok(Put::Assign(there))
 }
 
-/// Why a version may not remove what others see: its load may be undone, or it counts no more.
-fn belongs_to(cell: &Cell, why: &str) -> Error {
+/// Who removes only its own until it is published.
+const LOADING: &str = "a load that is under way";
+
+/// Why `who` may not remove what others see: its load may be undone, or it counts no more.
+fn belongs_to(cell: &Cell, who: &str) -> Error {
     let (key, owner) = (&cell.key, cell.owner());
-    Error::msg(format_args!(
-        "`{key}` belongs to {owner}; a version that {why} removes only its own values"
-    ))
+    Error::msg(format_args!("`{key}` belongs to {owner}; {who} removes only its own values"))
 }
 
 fn has_ended() -> Error {

@@ -26,4 +26,16 @@ mod more {
     }
 }
 
+#[live]
+mod jobs {
+    pub fn live_one() {}
+
+    pub mod others {
+        use hotswap_plugin::prelude::*;
+
+        #[live]
+        pub fn live_one() {}
+    }
+}
+
 fn main() {}
