@@ -44,7 +44,7 @@ const JSON_OWN: &str = "$serde_json::private::";
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
-#[repr(C, u8)]
+#[repr(C, u64)]
 pub enum Value {
     /// Nothing: `()` and `None`.
     #[default]
