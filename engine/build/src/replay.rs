@@ -28,20 +28,22 @@ use cargo_metadata::{Artifact, TargetKind};
 
 use crate::build::compile::Run;
 use crate::reads::Reads;
+use crate::replay::asked::Asked;
 use crate::replay::dep_info::DepInfo;
 use crate::replay::guard::BuildScript;
 pub(crate) use crate::replay::guard::configuration_files;
 pub(crate) use crate::replay::input::Moment;
 use crate::replay::input::{Input, Stat};
-use crate::replay::invocation::{Invocation, Noted, Notes};
+pub(crate) use crate::replay::invocation::Notes;
+use crate::replay::invocation::{Invocation, Noted};
 use crate::replay::plan::Plan;
 pub(crate) use crate::replay::plan::Seen;
 use crate::replay::record::{BehindCargo, Compiled, Plugin, Record, Told, Unit, unit_id_of};
 pub(crate) use crate::replay::record::{Output, UnitId};
 use crate::replay::run::Replayed;
-use crate::workspace::Workspace;
 use crate::{Cancel, Diagnostic, PluginPackage, atomic_file};
 
+mod asked;
 mod dep_info;
 mod guard;
 mod input;
@@ -94,6 +96,8 @@ pub(crate) struct Replay {
     record: Record,
     /// Whether the record differs from its file.
     is_changed: bool,
+    /// What cargo said of the workspace during this build.
+    asked: Option<Asked>,
 }
 
 /// A plugin that is built in a recorded way.
@@ -125,6 +129,10 @@ impl Outdated {
     /// How many units there are.
     pub(crate) fn count(&self) -> usize {
         self.units.len()
+    }
+
+    pub(crate) fn units(&self) -> impl Iterator<Item = &UnitId> {
+        self.units.iter()
     }
 
     /// Adds what another plugin needs.
@@ -180,7 +188,7 @@ impl Replay {
     /// Opens the record in `dir`, a [`place_of_record`].
     pub(crate) fn open(dir: PathBuf) -> Self {
         let record = Record::load(&dir.join(RECORD));
-        Self { dir, record, is_changed: false }
+        Self { dir, record, is_changed: false, asked: None }
     }
 
     /// The directory of the record.
@@ -208,19 +216,20 @@ impl Replay {
     }
 
     /// Makes the run of `command` leave notes. With `stay` they are kept, so that the user can read
-    /// them.
+    /// them. With `hold` cargo does not compile the plugin itself, but all that it needs.
     pub(crate) fn note(
         &self,
         member: &Member<'_>,
         command: &mut Command,
         stay: bool,
+        hold: bool,
     ) -> io::Result<Notes> {
         let plugin = member.plugin;
         let recorded = self.record.units.values().map(|unit| &unit.package_dir);
         let dirs: BTreeSet<&PathBuf> = plugin.source_dirs.iter().chain(recorded).collect();
         let settings = |dir: &PathBuf| (dir.clone(), guard::settings(plugin, dir));
         let settings = dirs.into_iter().map(settings).collect();
-        Notes::attach(command, &self.dir, settings, stay)
+        Notes::attach(command, &self.dir, settings, stay, hold)
     }
 
     /// Records the run of cargo that began at `began` and left these notes. Whatever was recorded of
@@ -242,30 +251,29 @@ impl Replay {
         let before = self.record.plugins.get(&member.plugin.name).cloned();
         let output_before = self.library_output(member).cloned();
         let mut learned = self.units_of(member, notes, began, run, again);
-        let root = learned.root.take();
-        let cargo_library = root.as_ref().and_then(|(_, library)| Stat::of(library));
-        let Some(((root, _), cargo_library)) = root.zip(cargo_library) else {
-            if let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name) {
-                plugin.is_dropped = true;
-                plugin.library = None;
-            }
-            return self.write();
-        };
+        let behind = self.behind_cargo(member, before.as_ref(), &learned.dirs, cargo);
+        let mut always = self.unknown_library(&learned.units, run);
+        let scripts = build_scripts(run);
+        always = always.or_else(|| scripts.iter().find_map(BuildScript::missing));
+        always = always.or_else(|| behind.as_ref().err().cloned());
+        // Where cargo has to run for every build, and where something that only cargo compiles uses the
+        // plugin, cargo compiles it too.
+        let is_behind =
+            behind.as_ref().is_ok_and(|behind| behind.dirs.contains(&member.plugin.dir));
+        let needs_cargo = always.is_some() || is_behind;
+        let root = learned.root.take().filter(|(_, library)| library.is_some() || !needs_cargo);
+        let Some((root, cargo_library)) = root else { return self.drop_plugin(member) };
         let compiler = self.record.units.get(&root).map(|unit| unit.invocation.program.clone());
         let compiler = compiler.unwrap_or_default();
         let mut files = learned.files;
         let deciding = guard::files(member.plugin, &learned.dirs, &compiler, cargo);
-        let mut always = self.unknown_library(&learned.units, run);
         let mut variables = BTreeSet::new();
-        for script in build_scripts(run) {
-            always = always.or_else(|| script.missing());
+        for script in scripts {
             files.extend(script.paths);
             variables.extend(script.variables);
         }
-        let behind = self.behind_cargo(member, before.as_ref(), &learned.dirs, cargo);
-        match &behind {
-            Ok(behind) => files.extend(self.sources_behind(&learned.units, &behind.dirs)),
-            Err(reason) => always = always.or_else(|| Some(reason.clone())),
+        if let Ok(behind) = &behind {
+            files.extend(self.sources_behind(&learned.units, &behind.dirs));
         }
         let is_near = |path: &&PathBuf| {
             let mut dirs = learned.dirs.iter().chain([&member.plugin.workspace_root]);
@@ -298,6 +306,15 @@ impl Replay {
         if !output_before.as_ref().zip(self.library_output(member)).is_some_and(is_kept)
             && let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name)
         {
+            plugin.library = None;
+        }
+        self.write()
+    }
+
+    /// Says that the record is not of the plugin as cargo has it now: the next build runs cargo.
+    pub(crate) fn drop_plugin(&mut self, member: &Member<'_>) -> io::Result<()> {
+        if let Some(plugin) = self.record.plugins.get_mut(&member.plugin.name) {
+            plugin.is_dropped = true;
             plugin.library = None;
         }
         self.write()
@@ -341,7 +358,7 @@ impl Replay {
                     }
                 }
                 if let Some(library) = shared_library(artifact).filter(|_| is_root) {
-                    learned.root = Some((id.clone(), library.to_owned()));
+                    learned.root = Stat::of(library).map(|library| (id.clone(), Some(library)));
                 }
                 learned.units.push(id);
             } else if is_library(artifact) && is_root {
@@ -354,7 +371,45 @@ impl Replay {
                 learned.diagnostics.extend(run.diagnostics_of(artifact).cloned());
             }
         }
+        let held = noted.iter().find(|noted| run.is_held && noted.is_held);
+        if let Some(id) = held.and_then(|held| self.hold(member, held, &settings, &told)) {
+            learned.units.push(id.clone());
+            learned.root = Some((id, None));
+        }
         learned
+    }
+
+    /// Records the plugin's own unit, whose call cargo would have made now. What it was compiled to is
+    /// kept if cargo has never made the call, and it is the same: then cargo's reason is only that.
+    fn hold(
+        &mut self,
+        member: &Member<'_>,
+        held: &Noted,
+        settings: &BTreeMap<PathBuf, String>,
+        told: &Told,
+    ) -> Option<UnitId> {
+        let id = unit_id(&held.invocation)?;
+        let package_dir = &member.plugin.dir;
+        let mut unit = Unit {
+            name: held.invocation.option("--crate-name")?.to_owned(),
+            included: member.included.clone(),
+            invocation: held.invocation.clone(),
+            package_dir: package_dir.clone(),
+            settings: settings.get(package_dir).cloned().unwrap_or_default(),
+            told: told.clone(),
+            diagnostics: Vec::new(),
+            compiled: Compiled::default(),
+            by_cargo: Some(Compiled::default()),
+        };
+        if let Some(before) = self.record.units.remove(&id)
+            && before.by_cargo.is_some_and(|compiled| compiled.outputs.is_empty())
+            && (&before.invocation, &before.told) == (&unit.invocation, &unit.told)
+            && before.included == unit.included
+        {
+            (unit.compiled, unit.diagnostics) = (before.compiled, before.diagnostics);
+        }
+        self.record.units.insert(id.clone(), unit);
+        Some(id)
     }
 
     /// Why a record of these units would not be complete: one of them uses a library that no package
@@ -378,7 +433,7 @@ impl Replay {
     /// The packages that only cargo can bring up to date. Cargo is asked for its metadata with the
     /// flags of the build, and again when a manifest or the lock file has changed.
     fn behind_cargo(
-        &self,
+        &mut self,
         member: &Member<'_>,
         before: Option<&Plugin>,
         dirs: &BTreeSet<PathBuf>,
@@ -391,8 +446,12 @@ impl Replay {
             return Ok(known.clone());
         }
         let args: Vec<&str> = cargo.get_args().filter_map(OsStr::to_str).collect();
-        let workspace = Workspace::load_for(&member.plugin.manifest_path, &args)
-            .map_err(|error| format!("cargo does not tell its metadata: {error}"))?;
+        let plugin = member.plugin;
+        let asked = match self.asked.take().filter(|asked| asked.is_for(plugin, &args)) {
+            Some(asked) => asked,
+            None => Asked::ask(plugin, &args)?,
+        };
+        let workspace = self.asked.insert(asked).workspace();
         let package = workspace
             .member_at(&member.plugin.manifest_path)
             .ok_or_else(|| "cargo's metadata does not have the package".to_owned())?;
@@ -510,6 +569,12 @@ impl Replay {
         plugin.diagnostics.iter().chain(of_units).cloned().collect()
     }
 
+    /// The compilers' diagnostics for these units.
+    pub(crate) fn diagnostics_of(&self, units: &BTreeSet<UnitId>) -> Vec<Diagnostic> {
+        let units = units.iter().filter_map(|id| self.record.units.get(id));
+        units.flat_map(|unit| &unit.diagnostics).cloned().collect()
+    }
+
     /// The build id of the last artifact; `None` if there is none.
     pub(crate) fn build_id(&self, member: &Member<'_>) -> Option<&str> {
         self.record.plugins.get(&member.plugin.name)?.build_id.as_deref()
@@ -575,7 +640,7 @@ impl Replay {
                 let plugin = self.record.plugins.get(&member.plugin.name);
                 let plugin = plugin.filter(|plugin| !plugin.is_dropped)?;
                 let library = shared_library(artifact).and_then(Stat::of)?;
-                library.is_same_output(plugin.cargo_library).then(|| plugin.root.clone())?
+                library.is_same_output(plugin.cargo_library?).then(|| plugin.root.clone())?
             } else {
                 file.map(str::to_owned)?
             };
@@ -687,8 +752,9 @@ pub(crate) fn is_local(artifact: &Artifact) -> bool {
 /// What a run of cargo has compiled.
 #[derive(Default)]
 struct Learned {
-    /// The plugin's own unit, and cargo's file of its library.
-    root: Option<(UnitId, PathBuf)>,
+    /// The plugin's own unit, and cargo's file of its library; without that file if cargo's call was held
+    /// back.
+    root: Option<(UnitId, Option<Stat>)>,
     units: Vec<UnitId>,
     /// The directories of the packages that the author can edit.
     dirs: BTreeSet<PathBuf>,

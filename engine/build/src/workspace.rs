@@ -14,8 +14,11 @@ use crate::{BuildError, cargo};
 /// The package that every plugin depends on.
 const PLUGIN_API: &str = "hotswap-plugin";
 
+#[derive(Debug)]
 pub(crate) struct Workspace {
     metadata: Metadata,
+    /// The arguments with which cargo was asked.
+    options: Vec<String>,
 }
 
 /// The absolute path of the manifest in `dir`. A user may have typed `dir`, so it can be any path.
@@ -52,7 +55,8 @@ impl Workspace {
     pub(crate) fn load_for(manifest_path: &Path, args: &[&str]) -> Result<Self, BuildError> {
         let mut command = MetadataCommand::new();
         command.manifest_path(manifest_path);
-        command.other_options(metadata_options(args));
+        let options = metadata_options(args);
+        command.other_options(options.clone());
         for (name, dir) in cargo::absolute_dirs() {
             command.env(name, dir);
         }
@@ -66,7 +70,20 @@ impl Workspace {
             };
             BuildError::setup(format!("{}: {reason}", manifest_path.display()))
         })?;
-        Ok(Self { metadata })
+        Ok(Self { metadata, options })
+    }
+
+    /// Whether cargo would say the same for a build of another member with the arguments `args`. Features
+    /// are chosen for a member.
+    pub(crate) fn is_for_all_members(&self, args: &[&str]) -> bool {
+        let chooses = |option: &String| option.contains("-features") || option.starts_with("-F");
+        self.options == metadata_options(args) && !self.options.iter().any(chooses)
+    }
+
+    /// The directories of the packages whose manifests cargo has read and that the author can edit.
+    pub(crate) fn local_dirs(&self) -> BTreeSet<PathBuf> {
+        let local = self.metadata.packages.iter().filter(|package| package.source.is_none());
+        local.filter_map(|package| Some(package.manifest_path.parent()?.into())).collect()
     }
 
     pub(crate) fn root(&self) -> PathBuf {

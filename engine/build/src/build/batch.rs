@@ -102,11 +102,17 @@ impl<'a> Batch<'a> {
     }
 
     /// Brings the libraries up to date: first with cargo, one after the other, where that is needed, since
-    /// cargo lets only one process use a target directory. Then the rest, side by side.
+    /// cargo lets only one process use a target directory. Then the rest, side by side: also the plugins
+    /// that cargo ran for, if they are several. Cargo compiles what they need then, and not them.
     pub(super) fn compile(&mut self) {
         let mut seen = Seen::new();
         let mut has_run = false;
+        let may_hold = self.count_outdated(&mut seen) > 1;
         for member in self.members.iter_mut().filter(|member| member.error.is_none()) {
+            member.linking.may_hold = may_hold;
+            if has_run {
+                member.linking.next = None;
+            }
             let record = member.record.map(|record| &mut self.places.records[record]);
             let ran = member.linking.run_cargo_where_needed(record, &mut seen);
             has_run |= member.keep_error(ran).unwrap_or(true);
@@ -122,6 +128,17 @@ impl<'a> Batch<'a> {
             self.replay(outdated, &seen);
             seen.clear();
         }
+    }
+
+    /// How many of the recorded plugins are not up to date.
+    fn count_outdated(&mut self, seen: &mut Seen) -> usize {
+        let mut count = 0;
+        for member in self.members.iter_mut().filter(|member| member.is_recorded()) {
+            let Some(record) = member.record else { continue };
+            let next = member.linking.check(&self.places.records[record], seen);
+            count += usize::from(!matches!(next, Next::UpToDate));
+        }
+        count
     }
 
     /// What is to be compiled without cargo, by the position of its record.

@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus};
 use cargo_metadata::{Artifact, BuildScript, Message, PackageId, TargetKind};
 
 use super::owners::Owners;
+use crate::replay::Notes;
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
 
 /// How many of cargo's last lines an error repeats when there were no diagnostics.
@@ -30,6 +31,8 @@ pub(crate) struct Run {
     pub scripts: Vec<BuildScript>,
     /// The compiler's diagnostics, with the package and the target that each is about.
     diagnostics: Vec<(PackageId, String, Diagnostic)>,
+    /// Whether cargo has compiled all but the plugin itself, whose compiler call was held back.
+    pub is_held: bool,
 }
 
 impl Run {
@@ -43,7 +46,7 @@ impl Run {
         files.find(|file| file.as_str().ends_with(DLL_SUFFIX)).map(|file| file.clone().into())
     }
 
-    /// Whether cargo found the package itself up to date.
+    /// Whether cargo found the package itself up to date, or left it to others.
     pub(super) fn is_fresh(&self) -> bool {
         self.own_artifacts().all(|artifact| artifact.fresh)
     }
@@ -68,14 +71,16 @@ impl Run {
 }
 
 /// Runs the cargo command `command`, which builds `package`. Where cargo takes a crate of another workspace
-/// for one of this, it runs once more, without that.
+/// for one of this, it runs once more, without that. With `holding` the run may end before the package itself
+/// is compiled.
 pub(super) fn compile(
     package: Package<'_>,
     mut command: Command,
+    holding: Option<&Notes>,
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Run, BuildError> {
-    let run = run_cargo(package, &mut command, cancel, on_message)?;
+    let run = run_cargo(package, &mut command, holding, cancel, on_message)?;
     let Some(mut owners) = Owners::open(package.target_dir, package.workspace_root) else {
         return Ok(run);
     };
@@ -90,7 +95,7 @@ pub(super) fn compile(
     if settle(&run)?.is_empty() {
         return Ok(run);
     }
-    let run = run_cargo(package, &mut command, cancel, on_message)?;
+    let run = run_cargo(package, &mut command, holding, cancel, on_message)?;
     let names = settle(&run)?.into_iter().collect::<Vec<_>>().join("`, `");
     if names.is_empty() {
         return Ok(run);
@@ -106,6 +111,7 @@ pub(super) fn compile(
 fn run_cargo(
     package: Package<'_>,
     command: &mut Command,
+    holding: Option<&Notes>,
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Run, BuildError> {
@@ -113,7 +119,15 @@ fn run_cargo(
         return Err(BuildError::cancelled(package.name));
     }
     let mut translator = Translator::new(package);
+    if let Some(notes) = holding {
+        notes.begin_holding();
+    }
+    let has_held = || holding.is_some_and(Notes::has_held);
     let status = cargo::run(command, cancel, &mut |message| {
+        // What cargo says of a call that was held back is that it failed.
+        if matches!(message, Message::TextLine(_)) && has_held() {
+            return;
+        }
         if let Some(message) = translator.translate(message) {
             on_message(message);
         }
@@ -128,7 +142,8 @@ fn run_cargo(
             package.name
         ))
     })?;
-    if !status.success() {
+    translator.run.is_held = !status.success() && has_held();
+    if !status.success() && !translator.run.is_held {
         return Err(translator.failure(status));
     }
     Ok(translator.run)
@@ -150,6 +165,7 @@ impl<'a> Translator<'a> {
             artifacts: Vec::new(),
             scripts: Vec::new(),
             diagnostics: Vec::new(),
+            is_held: false,
         };
         Self { package, done: HashSet::new(), run, errors: 0, last_lines: VecDeque::new() }
     }

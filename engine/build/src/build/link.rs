@@ -55,6 +55,10 @@ pub(super) struct Linking<'a> {
     cargo_runs: usize,
     /// How often it was compiled without cargo.
     replays: usize,
+    /// What was compiled for it without cargo.
+    replayed: BTreeSet<UnitId>,
+    /// Whether cargo may leave the compilation of the plugin itself to a run beside other plugins.
+    pub may_hold: bool,
     /// What could not be compiled without cargo.
     pub failed: Option<UnitId>,
     /// The files in which a compiler found errors.
@@ -86,6 +90,8 @@ impl<'a> Linking<'a> {
             run: None,
             cargo_runs: 0,
             replays: 0,
+            replayed: BTreeSet::new(),
+            may_hold: false,
             failed: None,
             files_with_errors: Vec::new(),
             profile: profile::arguments(plugin, options),
@@ -147,7 +153,7 @@ impl<'a> Linking<'a> {
         let Some(replay) = replay.as_deref_mut().filter(|_| !self.options.no_replay) else {
             let is_first = self.run.is_none();
             if is_first {
-                self.run = Some(self.run_cargo(replay)?);
+                self.run = Some(self.run_cargo(replay, false)?);
             }
             return Ok(is_first);
         };
@@ -163,7 +169,9 @@ impl<'a> Linking<'a> {
                 self.say(format!("running cargo, because {reason}"));
             }
             self.cargo_runs += 1;
-            self.run = Some(self.run_cargo(Some(replay))?);
+            let hold =
+                self.may_hold && self.cargo_runs == 1 && !replay.always_runs_cargo(&self.member);
+            self.run = Some(self.run_cargo(Some(replay), hold)?);
             has_run = true;
             seen.clear();
             self.next = None;
@@ -175,7 +183,9 @@ impl<'a> Linking<'a> {
 
     /// Takes note that it was compiled without cargo, or that `failed` could not be.
     pub(super) fn replayed(&mut self, recompiled: Result<Option<Recompiled>, UnitId>) {
-        self.next = None;
+        if let Some(Next::Replay(outdated)) = self.next.take() {
+            self.replayed.extend(outdated.units().cloned());
+        }
         self.effect = BuildEffect::NewCode;
         self.replays += 1;
         match recompiled {
@@ -205,8 +215,10 @@ impl<'a> Linking<'a> {
         let plugin = self.member.plugin;
         self.stop_where_cancelled()?;
         if self.failed.is_some() {
-            self.run = Some(self.run_cargo(replay.as_deref_mut())?);
+            self.run = Some(self.run_cargo(replay.as_deref_mut(), false)?);
         } else {
+            // There is nothing left to be compiled beside it.
+            self.may_hold = false;
             self.run_cargo_where_needed(replay.as_deref_mut(), &mut Seen::new())?;
         }
         let is_replayed = replay.is_some() && self.cargo_runs == 0 && self.run.is_none();
@@ -215,6 +227,10 @@ impl<'a> Linking<'a> {
         }
         if let Some(replay) = replay.as_deref().filter(|_| is_replayed) {
             replay.diagnostics(&self.member).into_iter().for_each(|it| self.show(it));
+        } else if let Some(replay) = replay.as_deref().filter(|_| self.run.is_none()) {
+            // Cargo has told those of all else.
+            let compiled = std::mem::take(&mut self.replayed);
+            replay.diagnostics_of(&compiled).into_iter().for_each(|it| self.show(it));
         }
         let read = match &replay {
             None => self.run.as_ref().map(|run| replay::read_by(plugin, run)),
@@ -234,7 +250,7 @@ impl<'a> Linking<'a> {
                 plugin.name
             ));
             replay::remove_output(&path);
-            self.run = Some(self.run_cargo(Some(replay))?);
+            self.run = Some(self.run_cargo(Some(replay), false)?);
             path = self.library_of(Some(replay))?;
             library = self.read(&path)?;
             replay.is_library(&self.member, &library);
@@ -267,14 +283,14 @@ impl<'a> Linking<'a> {
         })
     }
 
-    fn run_cargo(&mut self, replay: Option<&mut Replay>) -> Result<Run, BuildError> {
+    fn run_cargo(&mut self, replay: Option<&mut Replay>, hold: bool) -> Result<Run, BuildError> {
         let began = Instant::now();
         let began_at = Moment::now();
         let mut command = self.cargo_command();
         // If nothing can be noted, the next build runs cargo again.
         let notes = replay
             .as_ref()
-            .map(|replay| replay.note(&self.member, &mut command, self.options.leave_temps));
+            .map(|replay| replay.note(&self.member, &mut command, self.options.leave_temps, hold));
         let notes = notes.transpose().unwrap_or_else(|error| {
             self.say(format!("the compiler calls cannot be noted: {error}"));
             None
@@ -290,7 +306,8 @@ impl<'a> Linking<'a> {
         self.warnings = 0;
         let (warnings, files_with_errors) = (&mut self.warnings, &mut self.files_with_errors);
         let (voice, position) = (self.voice, self.position);
-        let run = compile(package, command, self.cancel, &mut |message| {
+        let holding = notes.as_ref().filter(|_| hold);
+        let run = compile(package, command, holding, self.cancel, &mut |message| {
             *warnings += usize::from(is_warning(&message));
             files_with_errors.extend(file_with_error(&message));
             voice(position, message);

@@ -118,9 +118,7 @@ pub(super) fn files(
 /// A hash of the files that decide with which arguments and variables cargo compiles the package in
 /// `package_dir`. These can change without making cargo compile anything at once.
 pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
-    let mut files = configuration_files(plugin);
-    files.extend(package_dir.ancestors().map(|dir| dir.join("Cargo.toml")));
-    files.push(plugin.workspace_root.join("Cargo.lock"));
+    let files = setting_files(plugin, package_dir);
     let mut hasher = blake3::Hasher::new();
     for file in files {
         if let Ok(content) = fs::read(&file) {
@@ -129,6 +127,14 @@ pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
         }
     }
     hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// The files of which [`settings`] is the hash, also those that do not exist.
+pub(super) fn setting_files(plugin: &PluginPackage, package_dir: &Path) -> Vec<PathBuf> {
+    let mut files = configuration_files(plugin);
+    files.extend(package_dir.ancestors().map(|dir| dir.join("Cargo.toml")));
+    files.push(plugin.workspace_root.join("Cargo.lock"));
+    files
 }
 
 /// Cargo's configuration files for a package, the one that counts most first.

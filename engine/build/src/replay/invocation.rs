@@ -35,7 +35,14 @@ pub(super) struct Noted {
     pub invocation: Invocation,
     /// When the compiler began, or slightly before.
     pub began: SystemTime,
+    /// Whether the compiler was not run.
+    pub is_held: bool,
 }
+
+/// The file in a directory of notes that has the plugin's own compiler call held back.
+const HOLD: &str = "hold";
+/// The file there that says that this happened.
+const HELD: &str = "held";
 
 /// The directory for the notes of one run of cargo. It is removed when dropped, unless it is to stay.
 #[derive(Debug)]
@@ -47,12 +54,13 @@ pub(crate) struct Notes {
 
 impl Notes {
     /// Makes the run of `command`, a cargo command, leave notes below `dir`, which nothing else uses.
-    /// With `stay` they are kept.
+    /// With `stay` they are kept; with `hold` the plugin's own compiler call is noted, but not made.
     pub(super) fn attach(
         command: &mut Command,
         dir: &Path,
         settings: BTreeMap<PathBuf, String>,
         stay: bool,
+        hold: bool,
     ) -> io::Result<Self> {
         let script = dir.join("note-compilers.sh");
         // Cargo compares the script's modification time, so an unchanged script is not written.
@@ -60,12 +68,26 @@ impl Notes {
         fs::set_permissions(&script, Permissions::from_mode(0o755))?;
         let mut notes = tempfile::Builder::new().prefix("notes-").tempdir_in(dir)?;
         notes.disable_cleanup(stay);
+        if hold {
+            fs::write(notes.path().join(HOLD), [])?;
+        }
         command.env("RUSTC_WRAPPER", script).env(NOTES_DIR, notes.path());
         Ok(Self { dir: notes, settings })
     }
 
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Forgets that the plugin's call was held back.
+    pub(crate) fn begin_holding(&self) {
+        // It is not there, as a rule.
+        let _ = fs::remove_file(self.dir().join(HELD));
+    }
+
+    /// Whether the plugin's call was held back, which ends the run of cargo.
+    pub(crate) fn has_held(&self) -> bool {
+        self.dir().join(HELD).exists()
     }
 
     /// Reads the noted calls. A note that cannot be read is skipped.
@@ -92,7 +114,8 @@ fn noted(path: &Path) -> Option<Noted> {
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let invocation =
         Invocation { program, args: args.collect(), dir: dir.into(), env: changes(env) };
-    Some(Noted { invocation, began })
+    let is_held = path.with_extension("held").exists();
+    Some(Noted { invocation, began, is_held })
 }
 
 /// The texts in `bytes`, each of which ends with a zero byte; `None` if one is not UTF-8.
@@ -186,7 +209,7 @@ mod tests {
     fn a_shell_notes_what_it_is_called_with() {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(dir.path().join("note-compilers.sh"));
-        let notes = Notes::attach(&mut command, dir.path(), BTreeMap::new(), false).unwrap();
+        let notes = Notes::attach(&mut command, dir.path(), BTreeMap::new(), false, false).unwrap();
         command.args(["/bin/echo", "two words", "", "$HOME 'quoted'\nline"]);
         command.env("CARGO_CRATE_NAME", "world").env("TEXT", "two\nlines").env_remove("PATH");
         command.env("PATH", "/usr/bin:/bin").current_dir("/");

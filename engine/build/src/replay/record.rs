@@ -33,8 +33,8 @@ pub(super) struct Plugin {
     pub root: UnitId,
     /// All units that it is compiled from, including the root.
     pub units: Vec<UnitId>,
-    /// The library that cargo linked last.
-    pub cargo_library: Stat,
+    /// The library that cargo linked last; `None` if cargo's call was held back.
+    pub cargo_library: Option<Stat>,
     /// The files other than sources that decide what cargo does.
     pub guards: Vec<Input>,
     /// Those of them that the plugin's author can change, with directories: what a watcher looks at.
@@ -96,8 +96,8 @@ pub(super) struct Unit {
     pub by_cargo: Option<Compiled>,
 }
 
-/// What a unit was last compiled from, and the files that resulted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What a unit was last compiled from, and the files that resulted; no files if it was not compiled yet.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Compiled {
     pub inputs: Vec<Input>,
     /// The variables that its source reads, with their values.

@@ -4,7 +4,7 @@ use std::fs;
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildErrorKind, BuildMessage, BuildOptions, Built, Cancel,
-    DiagnosticLevel, PluginPackage, build_plugins,
+    DiagnosticLevel, PluginPackage, build_plugins, review_plugin,
 };
 
 use crate::support::{REAL_PLUGIN, Workspace};
@@ -43,9 +43,12 @@ impl Plugins {
     }
 
     fn save(&self, name: &str, text: &str) {
+        self.workspace.write(&format!("{name}/src/lib.rs"), &Self::source(text));
+    }
+
+    fn source(text: &str) -> String {
         let body = format!("Ok(format!(\"{text} {{text}} {{}}\", together::text()))");
-        let source = REAL_PLUGIN.replace("Ok(text)", &body);
-        self.workspace.write(&format!("{name}/src/lib.rs"), &source);
+        REAL_PLUGIN.replace("Ok(text)", &body)
     }
 
     fn build(&self) -> (Results, Vec<(String, BuildMessage)>) {
@@ -100,6 +103,66 @@ fn a_change_that_plugins_share_is_in_all_of_them() {
     let (third, _) = plugins.build();
     let effects = third.iter().map(|(_, built)| built.as_ref().unwrap().effect);
     assert!(effects.eq([BuildEffect::UpToDate; 3]));
+}
+
+#[test]
+fn what_cargo_has_to_look_at_is_compiled_side_by_side_too() {
+    let plugins = Plugins::new(&["cargo-a", "cargo-b", "cargo-c"]);
+    plugins.workspace.write(
+        "cargo-b/src/lib.rs",
+        &Plugins::source("own-1").replace("Ok(format!", "let unused = 1;\n    Ok(format!"),
+    );
+    let (first, messages) = plugins.build();
+    let by = |built: &Result<Built, BuildError>| phases(built.as_ref().unwrap()).join(" ");
+    for (name, built) in &first {
+        let phases = by(built);
+        assert!(phases.contains("cargo compile link"), "{name} was compiled by itself: {phases}");
+        assert!(says(built.as_ref().unwrap(), "shared-1"), "{name}");
+    }
+    let warnings: Vec<_> =
+        first.iter().map(|(_, built)| built.as_ref().unwrap().warnings).collect();
+    assert_eq!(warnings, [0, 1, 0]);
+    let of_cargo = |text: &str| {
+        let mut lines = messages.iter().filter_map(|(_, message)| match message {
+            BuildMessage::Output(line) => Some(line),
+            _ => None,
+        });
+        lines.any(|line| line.contains(text))
+    };
+    assert!(!of_cargo("error"), "what was left to others is told as an error: {messages:?}");
+    let (again, _) = plugins.build();
+    assert!(again.iter().all(|(_, built)| built.as_ref().unwrap().effect == BuildEffect::UpToDate));
+
+    // A manifest that means the same: cargo looks, and nothing is compiled.
+    let manifest = fs::read_to_string(plugins.workspace.path("Cargo.toml")).unwrap();
+    plugins.workspace.write("Cargo.toml", &format!("{manifest}# a comment\n"));
+    let (same, _) = plugins.build();
+    for (name, built) in &same {
+        assert_eq!(by(built), "check cargo stamp store", "{name}");
+        assert_eq!(built.as_ref().unwrap().effect, BuildEffect::UpToDate);
+    }
+
+    // Cargo makes the same code of all of them.
+    for (plugin, (name, built)) in plugins.plugins.iter().zip(&first) {
+        let review =
+            review_plugin(plugin, &BuildOptions::default(), &Cancel::default(), &mut |_| ());
+        let review = review.unwrap().expect("it was built without cargo");
+        assert!(review.disagreement.is_none(), "{name}: {review:?}");
+        assert_eq!(review.built.build_id, built.as_ref().unwrap().build_id, "{name}");
+    }
+    plugins.workspace.write("Cargo.toml", &format!("{manifest}# another comment\n"));
+    let (after, _) = plugins.build();
+    assert!(after.iter().all(|(_, built)| by(built) == "check cargo stamp store"), "{after:?}");
+
+    // An error is told once, and fails nobody else.
+    plugins.workspace.write("Cargo.toml", &format!("{manifest}# one more comment\n"));
+    plugins.save_shared("shared-2");
+    plugins.save("cargo-b", "own-2\" no rust \"");
+    let (failed, messages) = plugins.build();
+    assert_eq!(with_errors(&messages), ["cargo-b"]);
+    let kinds = failed.iter().map(|(_, built)| built.as_ref().err().map(BuildError::kind));
+    assert!(kinds.eq([None, Some(BuildErrorKind::Compile), None]));
+    assert!(says(failed[2].1.as_ref().unwrap(), "shared-2"));
 }
 
 #[test]
