@@ -13,6 +13,7 @@ mod last_calls;
 mod link;
 mod output;
 mod process;
+mod stops;
 mod store;
 mod successor;
 mod supervisor;

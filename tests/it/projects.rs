@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{Answer, Process, Project, cargo, repository, succeed};
@@ -96,6 +96,16 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
     let root = project.root().canonicalize().unwrap();
     assert_eq!(run.wait_for_host("directory="), root.display().to_string());
     let child = run.wait_for_host("child=");
+
+    // The system tells only the runner that the host stops.
+    let host = project.place().json(&["status"])["host"]["pid"].as_i64().unwrap();
+    let host = Pid::from_raw(host.try_into().unwrap()).unwrap();
+    for stop in [Signal::TTIN, Signal::STOP] {
+        kill_process(host, stop).unwrap();
+        run.wait_for_event("host_stopped", |it| it["signal"] == stop.as_raw());
+        kill_process(host, Signal::CONT).unwrap();
+        run.wait_for_event("host_continued", |_| true);
+    }
 
     run.type_line("what is typed");
     assert_eq!(run.wait_for_host("read "), "what is typed");

@@ -190,7 +190,7 @@ fn project_of(dir: &Path) -> Option<&Path> {
 
 /// The process that has a socket among this one and those that it started, directly or not; this one
 /// if none has.
-fn started_by(pid: u32) -> u32 {
+pub(crate) fn started_by(pid: u32) -> u32 {
     if of_process(pid).exists() {
         return pid;
     }

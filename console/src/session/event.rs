@@ -123,7 +123,7 @@ pub enum SessionEvent {
     },
     /// The host's process was stopped, and does nothing until it is continued.
     HostStopped {
-        /// The signal that stopped it.
+        /// The signal that stopped it; 0 if the system does not say which.
         signal: i32,
     },
     /// The host's process was continued.

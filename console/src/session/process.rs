@@ -1,8 +1,6 @@
 //! The host's process, and those that it started.
 
-use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
-use std::future::pending;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -12,18 +10,16 @@ use std::time::Duration;
 
 use hotswap_build::HostPackage;
 use hotswap_protocol::env;
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
-};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{LogLine, OutputStream, SessionEvent};
 use super::output::drain;
+use super::stops::{Started, tell_stops};
 use crate::host::HostExit;
 use crate::host::socket::process_lives;
 
@@ -90,9 +86,11 @@ pub(super) fn environment_of(pid: u32) -> Vec<(OsString, OsString)> {
 }
 
 impl HostProcess {
-    /// Starts the host in a process group of its own; the receiver hears how it ended.
+    /// Starts the host, whose program is `program`, in a process group of its own; the receiver hears how
+    /// it ended.
     pub fn start(
         mut command: Command,
+        program: &Path,
         events: &mpsc::Sender<SessionEvent>,
         logs: &mpsc::Sender<LogLine>,
     ) -> io::Result<(Self, oneshot::Receiver<HostExit>)> {
@@ -119,7 +117,7 @@ impl HostProcess {
         });
         let stop = CancellationToken::new();
         let (exited, exit) = oneshot::channel();
-        tokio::spawn(wait(child, stop.clone(), events.clone(), exited));
+        tokio::spawn(wait(child, program.to_owned(), stop.clone(), events.clone(), exited));
         Ok((Self { pid, stop, input }, exit))
     }
 
@@ -157,15 +155,18 @@ async fn write_all(mut stdin: ChildStdin, mut lines: mpsc::UnboundedReceiver<Vec
 
 async fn wait(
     mut child: Child,
+    program: PathBuf,
     stop: CancellationToken,
     events: mpsc::Sender<SessionEvent>,
     exited: oneshot::Sender<HostExit>,
 ) {
     let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    let started =
+        group.map(|child| Started { child, program: program.canonicalize().unwrap_or(program) });
     let status = tokio::select! {
         status = child.wait() => status,
         () = stop.cancelled() => end(&mut child, group, &events).await,
-        never = tell_stops(group, &events) => match never {},
+        never = tell_stops(started, &events) => match never {},
     };
     let exit = match status {
         Ok(status) => HostExit { code: status.code(), signal: status.signal() },
@@ -176,28 +177,6 @@ async fn wait(
     }
     // Nobody listens when the session has been dropped.
     let _ = exited.send(exit);
-}
-
-/// Tells whenever the host is stopped, and when it is continued.
-async fn tell_stops(host: Option<Pid>, events: &mpsc::Sender<SessionEvent>) -> Infallible {
-    let (Some(host), Ok(mut changed)) = (host, signal(SignalKind::child())) else {
-        return pending().await;
-    };
-    let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
-    loop {
-        // A host that has ended is left to whoever waits for its end.
-        while let Ok(Some(status)) = waitid(WaitId::Pid(host), options) {
-            let event = match status.stopping_signal() {
-                Some(signal) => SessionEvent::HostStopped { signal },
-                None => SessionEvent::HostContinued,
-            };
-            // The session is over when this fails.
-            let _ = events.send(event).await;
-        }
-        if changed.recv().await.is_none() {
-            return pending().await;
-        }
-    }
 }
 
 async fn end(

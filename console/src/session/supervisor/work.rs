@@ -210,7 +210,7 @@ impl Supervisor {
                 command.env(name, directory);
             }
         }
-        let mut started = HostProcess::start(command, &self.events, &self.logs);
+        let mut started = HostProcess::start(command, executable, &self.events, &self.logs);
         if let (Ok((process, _)), true) = (&mut started, self.input_ended) {
             process.end_input();
         }

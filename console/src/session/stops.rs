@@ -1,0 +1,184 @@
+//! Tells when the host is stopped, and when it goes on.
+
+use std::convert::Infallible;
+use std::fs;
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use tokio::signal::unix::{Signal as Changes, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::event::SessionEvent;
+use crate::host::socket;
+
+/// How often is looked at a host that is no child of this process: the system tells only its parent.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A program that was started, and the host that it is or that it has started.
+pub(super) struct Started {
+    pub child: Pid,
+    /// The host's program, as far as that is known.
+    pub program: PathBuf,
+}
+
+/// What is known of the host.
+#[derive(Default)]
+struct State {
+    /// What stopped the child.
+    of_child: Option<i32>,
+    /// What stopped the host, if it is another process.
+    of_host: Option<i32>,
+    /// What the last look showed of a process that is traced, which is stopped for moments all the time.
+    traced: Option<i32>,
+    told: Option<i32>,
+}
+
+/// Tells whenever the host is stopped, and when it is continued.
+pub(super) async fn tell_stops(
+    started: Option<Started>,
+    events: &mpsc::Sender<SessionEvent>,
+) -> Infallible {
+    let (Some(started), Ok(mut changed)) = (started, signal(SignalKind::child())) else {
+        return pending().await;
+    };
+    let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
+    let mut state = State::default();
+    loop {
+        // A host that has ended is left to whoever waits for its end.
+        while let Ok(Some(status)) = waitid(WaitId::Pid(started.child), options) {
+            state.of_child = status.stopping_signal();
+            state.tell(events).await;
+        }
+        if let Some(host) = started.host() {
+            state.look_at(host);
+            state.tell(events).await;
+        }
+        started.wait(&mut changed).await;
+    }
+}
+
+impl State {
+    async fn tell(&mut self, events: &mpsc::Sender<SessionEvent>) {
+        let stopped = self.of_child.or(self.of_host);
+        if stopped == self.told {
+            return;
+        }
+        self.told = stopped;
+        let event = match stopped {
+            Some(signal) => SessionEvent::HostStopped { signal },
+            None => SessionEvent::HostContinued,
+        };
+        // The session is over when this fails.
+        let _ = events.send(event).await;
+    }
+
+    fn look_at(&mut self, host: u32) {
+        let Look { stopped, is_traced } = Look::at(host);
+        let before = std::mem::replace(&mut self.traced, stopped.filter(|_| is_traced));
+        self.of_host = stopped.filter(|_| !is_traced || before == stopped);
+    }
+}
+
+impl Started {
+    /// The host, if it is another process than the child: the one that has a socket, or else the one that
+    /// runs the host's program.
+    fn host(&self) -> Option<u32> {
+        let child = self.child.as_raw_pid().cast_unsigned();
+        if socket::of_process(child).exists() || runs(child, &self.program) {
+            return None;
+        }
+        let host = socket::started_by(child);
+        if host != child {
+            return Some(host);
+        }
+        let mut open = children(child);
+        while let Some(process) = open.pop() {
+            if runs(process, &self.program) {
+                return Some(process);
+            }
+            open.extend(children(process));
+        }
+        None
+    }
+
+    /// Waits until there may be something to tell.
+    async fn wait(&self, changed: &mut Changes) {
+        let child = self.child.as_raw_pid().cast_unsigned();
+        if socket::of_process(child).exists() {
+            let _ = changed.recv().await;
+            return;
+        }
+        tokio::select! {
+            _ = changed.recv() => {}
+            () = sleep(LOOK) => {}
+        }
+    }
+}
+
+fn runs(process: u32, program: &Path) -> bool {
+    fs::read_link(format!("/proc/{process}/exe")).is_ok_and(|exe| exe == program)
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|it| fs::read_to_string(it.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// What the system shows of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    /// The signal that stopped it; 0 if that is not shown.
+    stopped: Option<i32>,
+    is_traced: bool,
+}
+
+impl Look {
+    fn at(process: u32) -> Self {
+        Self::parse(&fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default())
+    }
+
+    /// From the line `/proc/PID/stat`: the state is its third field, and the signal its 52nd.
+    fn parse(stat: &str) -> Self {
+        // The name before the state may have any sign in it.
+        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split_whitespace());
+        let mut fields = fields.into_iter().flatten();
+        let state = fields.next().unwrap_or_default();
+        let signal = fields.nth(48).and_then(|field| field.parse().ok()).unwrap_or(0);
+        let stops = [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU].map(Signal::as_raw);
+        let signal = Some(signal).filter(|signal| stops.contains(signal));
+        match state {
+            "T" => Self { stopped: Some(signal.unwrap_or(0)), is_traced: false },
+            // A tracer also stops it for other reasons, and these are no news.
+            "t" => Self { stopped: signal, is_traced: true },
+            _ => Self { stopped: None, is_traced: false },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_process_is_told_by_its_state_and_signal() {
+        let line =
+            |state: &str, code: i32| format!("7 (a ) b) {state} 1{} {code}\n", " 0".repeat(47));
+        for (state, code, stopped, is_traced) in [
+            ("S", 0, None, false),
+            ("T", 21, Some(21), false),
+            ("T", 0, Some(0), false),
+            ("t", 21, Some(21), true),
+            ("t", 5, None, true),
+        ] {
+            let found = Look::parse(&line(state, code));
+            assert_eq!(found, Look { stopped, is_traced }, "{state} {code}");
+        }
+        assert_eq!(Look::parse(""), Look { stopped: None, is_traced: false });
+    }
+}
