@@ -138,35 +138,60 @@ fn the_host_of_the_current_project_is_meant() {
 
 #[test]
 fn cargo_has_the_last_word_in_quiet_moments() {
-    let project = Project::new(&["one"], &["one"]);
-    // The script reads more than it says, which no record can know.
-    project.write(
-        "one/build.rs",
-        "fn main() {\n    println!(\"cargo::rerun-if-changed=when\");\n    \
-         let number = std::fs::read_to_string(\"number\").unwrap();\n    \
-         println!(\"cargo::rustc-env=NUMBER={number}\");\n}\n",
-    );
-    project.write("one/when", "");
-    project.write("one/number", "1");
-    project.edit("one/src/lib.rs", "    1\n", "    env!(\"NUMBER\").parse().unwrap()\n");
+    let project = Project::new(&["one", "two"], &["one", "two"]);
+    let plugins = [("one", 1), ("two", 2)];
     let out = tempfile::tempdir().unwrap();
-    build(&project, &["--offline", "one", out.path().to_str().unwrap()]);
+    for (name, number) in plugins {
+        // The script reads more than it says, which no record can know.
+        let script = "fn main() {\n    println!(\"cargo::rerun-if-changed=when\");\n    \
+             let number = std::fs::read_to_string(\"../number\").unwrap();\n    \
+             println!(\"cargo::rustc-env=NUMBER={number}\");\n}\n";
+        project.write(&format!("{name}/build.rs"), script);
+        project.write(&format!("{name}/when"), "");
+        let reads = "    env!(\"NUMBER\").parse().unwrap()\n";
+        project.edit(&format!("{name}/src/lib.rs"), &format!("    {number}\n"), reads);
+    }
+    project.write("number", "1");
+    for (name, _) in plugins {
+        build(&project, &["--offline", name, out.path().to_str().unwrap()]);
+    }
 
     // All is written before the host runs: cargo's look at it is not overtaken by a save.
-    project.write("one/number", "2");
-    project.write("one/when", "");
-    project.edit("one/src/lib.rs", ".unwrap()", ".expect(\"a number\")");
-    let mut command = project.command("hotswap");
-    command.args(["run", "--json", "./app", "--offline"]).env("HOTSWAP_REVIEW", "0");
-    let mut run = Process::start_reading(command);
-    let disagreed = run.wait_for_event("replay_disagreed", |_| true);
-    assert_eq!(disagreed["plugin"], "one");
-    run.wait_for_event("reload_finished", |it| {
-        it["report"]["plugins"][0]["build_id"] == disagreed["build_id"]
-            || it["report"]["plugins"][0]["outcome"] == "ok"
-    });
-    assert_eq!(number(&project, "one"), 2);
-    assert_eq!(project.place().json(&["status"])["replay_disagreements"], 1);
+    let change = |number: &str, from: &str, to: &str| {
+        project.write("number", number);
+        for (name, _) in plugins {
+            project.write(&format!("{name}/when"), "");
+            project.edit(&format!("{name}/src/lib.rs"), from, to);
+        }
+    };
+    let run = || {
+        let mut command = project.command("hotswap");
+        command.args(["run", "--json", "./app", "--offline"]).env("HOTSWAP_REVIEW", "0");
+        Process::start_reading(command)
+    };
+    change("2", ".unwrap()", ".expect(\"a number\")");
+    let mut first = run();
+    for (name, _) in plugins {
+        first.wait_for_event("replay_disagreed", |it| it["plugin"] == name);
+    }
+    let finished = first.wait_for_event("reload_finished", |it| it["report"]["generation"] == 2);
+    let outcomes = finished["report"]["plugins"].as_array().unwrap();
+    assert!(outcomes.iter().all(|it| it["outcome"] == "ok"), "one reload for both: {finished}");
+    assert_eq!((number(&project, "one"), number(&project, "two")), (2.into(), 2.into()));
+    assert_eq!(project.place().json(&["status"])["replay_disagreements"], 2);
+    first.signal(Signal::INT);
+    first.finish();
+
+    // What cargo cannot build any more is told as a build that fails.
+    change("3", ".expect(\"a number\")", ".unwrap()");
+    fs::remove_file(project.root().join("number")).unwrap();
+    let mut second = run();
+    second.wait_for_event("connected", |_| true);
+    for (name, _) in plugins {
+        let job = format!("build {name}");
+        second.wait_for_event("job_finished", |it| it["job"] == job && it["outcome"] == "failed");
+    }
+    assert_eq!(number(&project, "one"), 2, "what served still does");
 }
 
 /// A host that gives a configuration, and a plugin that is nothing without it.

@@ -21,6 +21,12 @@ const QUIET: Duration = Duration::from_secs(4);
 pub(super) struct Reviews {
     /// The plugins that were built since cargo looked at them.
     due: BTreeSet<String>,
+    /// The plugins that cargo has looked at since something was saved.
+    done: BTreeSet<String>,
+    /// The plugins that cargo could not build, and that are built for that to be told.
+    failed: BTreeSet<String>,
+    /// Whether cargo made other code of one of them, so that the others are looked at without a pause.
+    is_healing: bool,
     running: Option<Cancel>,
     /// When something happened last.
     latest: Instant,
@@ -36,7 +42,46 @@ impl Reviews {
             // Whatever is not a number of seconds turns reviews off.
             Some(text) => text.parse().ok().map(Duration::from_secs),
         };
-        Self { due: BTreeSet::new(), running: None, latest: Instant::now(), quiet }
+        Self {
+            due: BTreeSet::new(),
+            done: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            is_healing: false,
+            running: None,
+            latest: Instant::now(),
+            quiet,
+        }
+    }
+
+    /// When the next review begins, if nothing goes on.
+    fn next(&self) -> Option<Instant> {
+        let quiet = if self.is_healing { Duration::ZERO } else { self.quiet? };
+        (!self.due.is_empty() && self.running.is_none()).then_some(self.latest + quiet)
+    }
+
+    /// What a record misses of one plugin it may miss of `all`. Each is looked at once.
+    fn suspect(&mut self, all: impl Iterator<Item = String>) {
+        self.is_healing = true;
+        self.due.extend(all.filter(|name| !self.done.contains(name)));
+    }
+
+    /// Takes note that a plugin was built.
+    fn built(&mut self, name: &str) {
+        // What is built because cargo could not has been built by cargo.
+        if !self.failed.remove(name) {
+            self.done.remove(name);
+            self.due.insert(name.to_owned());
+        }
+    }
+
+    /// Something is to be built: until all is quiet again, there is nothing to heal.
+    fn put_off(&mut self) {
+        self.latest = Instant::now();
+        self.is_healing = false;
+        self.done.clear();
+        if let Some(cancel) = &self.running {
+            cancel.cancel();
+        }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -58,24 +103,20 @@ impl Supervisor {
         let is_idle = self.running.is_none()
             && self.queue.is_empty()
             && self.ending.is_none()
-            && reviews.running.is_none()
             && self.watch != Watch::Off;
-        (is_idle && !reviews.due.is_empty()).then_some(reviews.latest + reviews.quiet?)
+        reviews.next().filter(|_| is_idle)
     }
 
     /// Ends the review that runs: something is to be built. It is begun again when all is quiet.
     pub(super) fn put_off_review(&mut self) {
-        self.reviews.latest = Instant::now();
-        if let Some(cancel) = &self.reviews.running {
-            cancel.cancel();
-        }
+        self.reviews.put_off();
     }
 
     /// Has cargo look at a plugin that was built.
     pub(super) fn make_review_due(&mut self, job: &Job) {
         self.reviews.latest = Instant::now();
         if let Job::BuildPlugin(name) = job {
-            self.reviews.due.insert(name.clone());
+            self.reviews.built(name);
         }
     }
 
@@ -84,6 +125,7 @@ impl Supervisor {
         let Some(name) = self.reviews.due.pop_first() else { return };
         let Some(plugin) = self.package.as_ref().and_then(|package| find(package, &name)).cloned()
         else {
+            self.heal();
             return;
         };
         let cancel = Cancel::default();
@@ -108,26 +150,85 @@ impl Supervisor {
             self.reviews.due.insert(plugin);
             return;
         }
-        // A build tells what is wrong where cargo fails.
-        let (Ok(Some((mut built, disagreement))), Some(package), None) =
-            (found, &self.package, &self.ending)
-        else {
-            return;
-        };
+        self.reviews.done.insert(plugin.clone());
+        let (Some(package), None) = (&self.package, &self.ending) else { return };
         let plugin_dir = package.plugin_dir.clone();
-        let Ok(path) = built.install(&plugin_dir) else { return };
-        disagreements::add(&plugin_dir);
-        let event = SessionEvent::ReplayDisagreed {
-            plugin: built.plugin,
-            build_id: built.build_id.to_string(),
-            replayed: disagreement.replayed,
-            missed: disagreement.missed,
-            path,
-        };
-        self.tell(event).await;
-        self.built_since_reload = true;
+        let all = package.plugins.iter().map(|plugin| plugin.name.clone());
+        match found {
+            Ok(None) => {}
+            Ok(Some((mut built, disagreement))) => {
+                self.reviews.suspect(all);
+                if let Ok(path) = built.install(&plugin_dir) {
+                    disagreements::add(&plugin_dir);
+                    let event = SessionEvent::ReplayDisagreed {
+                        plugin: built.plugin,
+                        build_id: built.build_id.to_string(),
+                        replayed: disagreement.replayed,
+                        missed: disagreement.missed,
+                        path,
+                    };
+                    self.built_since_reload = true;
+                    self.tell(event).await;
+                }
+            }
+            // A build runs cargo too now, and tells what is wrong.
+            Err(_) => {
+                self.reviews.suspect(all);
+                self.reviews.failed.insert(plugin.clone());
+                self.queue.push_back(Job::BuildPlugin(plugin));
+            }
+        }
+        self.heal();
+    }
+
+    /// Once cargo has looked at all that may be wrong, what it made of them is loaded at once.
+    fn heal(&mut self) {
+        if !self.reviews.is_healing || !self.reviews.due.is_empty() {
+            return;
+        }
+        self.reviews.is_healing = false;
         if self.watch == Watch::On && self.client.is_some() {
             self.queue.push_back(Job::ReloadIfBuilt);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cargo_finds_in_one_plugin_is_looked_for_in_all_of_them_at_once() {
+        let mut reviews = Reviews::new();
+        reviews.quiet = Some(Duration::from_secs(1000));
+        let all = || ["a", "b", "c"].into_iter().map(str::to_owned);
+        reviews.built("a");
+        assert!(reviews.next().unwrap() > Instant::now());
+        assert_eq!(reviews.due.pop_first().as_deref(), Some("a"));
+        reviews.done.insert("a".into());
+        reviews.suspect(all());
+        assert!(reviews.next().unwrap() <= Instant::now());
+        assert!(reviews.due.iter().eq(["b", "c"]));
+
+        // What differs in each of them is no reason to begin anew.
+        assert_eq!(reviews.due.pop_first().as_deref(), Some("b"));
+        reviews.done.insert("b".into());
+        reviews.suspect(all());
+        assert!(reviews.due.iter().eq(["c"]));
+
+        reviews.put_off();
+        assert!(reviews.next().unwrap() > Instant::now());
+        reviews.built("a");
+        assert!(reviews.due.iter().eq(["a", "c"]));
+    }
+
+    #[test]
+    fn what_cargo_could_not_build_is_built_once() {
+        let mut reviews = Reviews::new();
+        reviews.failed.insert("a".into());
+        reviews.built("a");
+        assert!(reviews.due.is_empty());
+        reviews.built("a");
+        assert!(reviews.due.contains("a"));
     }
 }

@@ -9,7 +9,7 @@ use crate::build::link::{Linked, Linking, Voice, not_recorded};
 use crate::build::lock::BuildLock;
 use crate::jobs::Jobs;
 use crate::replay::{self, Next, Outdated, Ran, Replay, Seen, UnitId};
-use crate::{BuildError, Cancel, PluginPackage};
+use crate::{BuildError, BuildErrorKind, Cancel, PluginPackage};
 
 /// How often one build compiles sources without cargo, if they keep changing meanwhile.
 const MOST_REPLAYS: usize = 4;
@@ -282,7 +282,15 @@ impl<'a> Batch<'a> {
             return Ok(None);
         }
         let unchanged = record.unchanged_since_cargo(&linking.member);
-        linking.run_cargo_where_needed(Some(record), &mut Seen::new())?;
+        if let Err(error) = linking.run_cargo_where_needed(Some(record), &mut Seen::new()) {
+            // A build without cargo would say that all is well.
+            if error.kind() != BuildErrorKind::Cancelled
+                && let Err(error) = record.drop_plugin(&linking.member)
+            {
+                linking.say(not_recorded(linking.member.plugin, &error));
+            }
+            return Err(error);
+        }
         let missed = linking.compiled_of(&unchanged);
         Ok(Some(Reviewed { batch: self, replayed, missed }))
     }

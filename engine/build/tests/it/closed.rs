@@ -209,6 +209,17 @@ fn cargo_has_the_last_word() {
     assert!(plain.says("count-2") && plain.says("own-2"));
     assert_eq!(plain.built.build_id, healed.built.build_id);
     assert!(fixture.build().says("count-2"));
+
+    // What cargo cannot build is not up to date either.
+    fs::remove_file(fixture.plugin.dir.join("count")).unwrap();
+    let when = fixture.plugin.dir.join("leaf/when");
+    File::options().write(true).open(when).unwrap().set_modified(SystemTime::now()).unwrap();
+    assert_eq!(fixture.build().maker(), Maker::Nobody);
+    let mut ignore = |_| ();
+    review_plugin(&fixture.plugin, &BuildOptions::default(), &Cancel::default(), &mut ignore)
+        .expect_err("the build script fails");
+    let (built, _) = fixture.try_build(&BuildOptions::default(), &mut |_| ());
+    built.expect_err("cargo tells that the build script fails");
 }
 
 /// The library of a way to build has the same name in each of them, and cargo takes it for its own.

@@ -82,7 +82,7 @@ impl Fixture {
         }
     }
 
-    fn try_build(
+    pub fn try_build(
         &self,
         options: &BuildOptions,
         watch: &mut dyn FnMut(&BuildMessage),
