@@ -21,7 +21,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::Path,
     ptr::NonNull,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use hotswap_plugin::{
@@ -35,7 +35,7 @@ use hotswap_plugin::{
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use crate::{EngineError, LoadCause, Step, artifact::BuildId};
+use crate::{EngineError, LoadCause, Step, artifact::BuildId, lock::Lock as _, os};
 use host_table::host_table;
 use mapping::mapping;
 use step_thread::StepThread;
@@ -60,6 +60,7 @@ pub(crate) struct Image {
 /// What was mapped.
 struct Mapped {
     library: Library,
+    opener: Mutex<Option<Opener>>,
     // Last: the file.
     named: Named,
 }
@@ -71,7 +72,7 @@ unsafe impl Send for Image {}
 unsafe impl Sync for Image {}
 
 impl Image {
-    /// Maps a staged artifact and attaches to it. Its constructors run on the load's own thread.
+    /// Maps a staged artifact and attaches to it. What could do harm by being opened gets a thread for that.
     pub fn open<H: HostServices>(
         named: Named,
         owner: &Arc<H>,
@@ -83,7 +84,7 @@ impl Image {
         let host = NonNull::from(Box::leak(Box::new(host_table(owner))));
         let outside = owner.outside().clone();
         outside.set_file(named.copy.path());
-        let (library, copy) = match open_with_host(&named, host, owner, steps) {
+        let Opened { library, copy, opener } = match open_with_host(&named, host, owner, steps) {
             Ok(opened) => opened,
             Err(NotOpened::Refused(why, cause)) => {
                 // SAFETY: the pointer came from a box. The loader runs constructors last of all, and
@@ -103,12 +104,12 @@ impl Image {
                 // may be loaded once more. Where this fails, only that does.
                 let _ = write_host(&copy, &named, None);
                 named.copy.is_written();
-                let mapped = Some(Mapped { library, named });
+                let mapped = Some(Mapped { library, opener: Mutex::new(opener), named });
                 Ok(Self { table, mapped, host, owner: owner.clone(), outside })
             }
             Err((why, cause)) => {
                 // Its constructors have run, and nobody knows what they have left: it stays mapped.
-                std::mem::forget((library, named, owner.clone()));
+                std::mem::forget((library, opener, named, owner.clone()));
                 refuse(format!("{why}; it stays mapped"), cause)
             }
         }
@@ -132,6 +133,16 @@ impl Image {
     /// The file that was mapped, to be loaded once more; `None` if the plugin is linked into the host.
     pub fn file(&self) -> Option<&Path> {
         self.mapped.as_ref().map(|mapped| mapped.named.copy.path())
+    }
+
+    /// Ends the thread that opened the image if no other of these threads, by number, has destructors of the
+    /// image to run. It then runs its own.
+    pub fn end_opener(&self, pinned: &[(i32, String)]) {
+        let Some(mapped) = &self.mapped else { return };
+        let mut opener = mapped.opener.locked();
+        let is_last =
+            |opener: &mut Opener| pinned.iter().all(|(thread, _)| *thread == opener.thread_id);
+        drop(opener.take_if(is_last));
     }
 
     fn table(&self) -> &PluginTable {
@@ -260,7 +271,7 @@ impl Image {
     /// The image was detached; nothing runs in it or will, and no thread has destructors of it.
     pub unsafe fn close(self) -> Closed {
         let Self { mapped, host, owner, outside, .. } = self;
-        let Some(Mapped { library, named }) = mapped else {
+        let Some(Mapped { library, named, .. }) = mapped else {
             return Closed::StillMapped("it is linked into this program".into());
         };
         let why = match unmap(library, &named, &outside) {
@@ -285,14 +296,29 @@ enum NotOpened {
     RunsOn(String),
 }
 
-/// Opens a copy that has its host's address in it, so that constructors have a host too; returns the
-/// copy as well, to be written to.
+/// A library that was opened.
+struct Opened {
+    library: Library,
+    /// The file, to be written to.
+    copy: File,
+    opener: Option<Opener>,
+}
+
+/// The thread that opened an image, and lives as long: to a library's constructor it is the main thread, as
+/// far as that goes (mimalloc keeps what it allocated first with the thread that it was opened on).
+struct Opener {
+    thread_id: i32,
+    /// The thread ends when this is dropped.
+    _thread: StepThread,
+}
+
+/// Opens a copy that has its host's address in it, so that constructors have a host too.
 fn open_with_host<H: HostServices>(
     named: &Named,
     host: NonNull<HostTable>,
     owner: &Arc<H>,
     steps: &StepThread,
-) -> Result<(Library, File), NotOpened> {
+) -> Result<Opened, NotOpened> {
     let path = named.copy.path();
     let copy = OpenOptions::new().write(true).open(path);
     let written = copy.and_then(|copy| write_host(&copy, named, Some(host)).map(|()| copy));
@@ -300,20 +326,27 @@ fn open_with_host<H: HostServices>(
         let why = format!("cannot write to its copy {}: {error}", path.display());
         NotOpened::Refused(why, LoadCause::Loader)
     })?;
+    let mut opener = None;
     if named.facts.may_harm_by_opening() {
         expect_harmless(path, steps)?;
+        let refused = |error: EngineError| NotOpened::Refused(error.to_string(), LoadCause::Loader);
+        opener = Some(steps.another().map_err(refused)?);
     }
     let (path, owner) = (path.to_owned(), owner.clone());
-    let opened = steps.run_bare(move || {
+    let opened = opener.as_ref().unwrap_or(steps).run_bare(move || {
         // If it ends the process all the same, consoles see what did.
         let _noted = owner.note_opening();
         // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
         // code with this toolchain, and the copy is ours alone. Its constructors find their host
         // in it.
-        unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+        library.map(|library| (library, os::thread_id()))
     });
     match opened {
-        Some(Ok(library)) => Ok((library, copy)),
+        Some(Ok((library, thread_id))) => {
+            let opener = opener.map(|thread| Opener { thread_id, _thread: thread });
+            Ok(Opened { library, copy, opener })
+        }
         Some(Err(error)) => Err(NotOpened::Refused(error_text(&error), LoadCause::Loader)),
         None => Err(NotOpened::RunsOn(format!(
             "a constructor did not return within {} s; it stays mapped, and the loader may open \

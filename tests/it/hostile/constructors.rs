@@ -59,3 +59,28 @@ fn the_copy_that_was_opened_is_still_the_artifact_that_was_inspected() {
     let copy = std::fs::read(host.staging_dir().join(staged)).expect("read a copy");
     assert!(copy == std::fs::read(host.plugins.file("echo")).expect("read an artifact"));
 }
+
+/// To a library that is set up as it is opened, the thread that opens it is the main thread: what it
+/// allocates first belongs to that one.
+#[test]
+fn an_allocator_of_the_plugins_own_serves_all_threads_until_its_version_ends() {
+    let end = in_own_process(|| {
+        let host = Host::with(&["has-allocator"]);
+        for revision in 2..6 {
+            thread::scope(|scope| {
+                let fill =
+                    || host.engine.invoke::<usize>("has-allocator", "fill", args![100_usize]);
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(fill)).collect();
+                for thread in threads {
+                    assert_eq!(thread.join().unwrap().unwrap(), 186_850);
+                }
+            });
+            host.plugins.install("has-allocator", revision);
+            host.reload();
+            host.wait_for("has-allocator", revision - 1, Freed);
+        }
+        println!("held: {:?}", host.engine.shutdown(Duration::from_secs(60)).held);
+    });
+    assert!(end.status.success(), "{:?} {}", end.status, end.output);
+    assert!(end.output.contains("held: []"), "{}", end.output);
+}

@@ -230,6 +230,9 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
 /// What to wait for while threads run in the version, or have destructors of it to run.
 fn has_to_drain(version: &Arc<Version>) -> Option<Next> {
     version.run_destructors();
+    let pinned = version.threads.pinned();
+    // SAFETY: the reaper has handed the version to this thread alone, and its image is open.
+    unsafe { version.image() }.end_opener(&pinned);
     if version.threads.is_pinned() {
         return Some(Next::Threads);
     }
