@@ -85,3 +85,25 @@ fn a_signal_is_the_hosts_again_when_the_version_ends() {
     let told = "the plugin handles SIGWINCH in place of the host, until it ends";
     assert_eq!(end.output.matches(told).count(), 2, "{}", end.output);
 }
+
+#[test]
+fn a_signal_is_the_hosts_again_also_where_the_thread_that_waits_for_it_never_ends() {
+    let end = in_own_process(|| {
+        let own: extern "C" fn(std::ffi::c_int) = of_host;
+        // SAFETY: the handler does nothing.
+        unsafe { libc::signal(libc::SIGWINCH, own as libc::sighandler_t) };
+        let host = Host::with(&["handles-signal"]);
+        host.engine.invoke::<()>("handles-signal", "handle", args![]).unwrap();
+        host.engine.invoke::<()>("handles-signal", "wait_for_signals", args![]).unwrap();
+        assert_ne!(handler(), own as libc::sighandler_t);
+        host.plugins.install("handles-signal", 2);
+        host.reload();
+        host.wait_until("handles-signal", 1, |version| {
+            version.state == VersionState::Retired && handler() == own as libc::sighandler_t
+        });
+        println!("done");
+        // The thread is still there.
+        std::process::exit(0);
+    });
+    assert!(end.output.contains("done"), "{:?} {}", end.status, end.output);
+}

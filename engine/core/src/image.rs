@@ -347,7 +347,10 @@ fn open_with_host<H: HostServices>(
             let opener = opener.map(|thread| Opener { thread_id, _thread: thread });
             Ok(Opened { library, copy, opener })
         }
-        Some(Err(error)) => Err(NotOpened::Refused(error_text(&error), LoadCause::Loader)),
+        Some(Err(error)) => {
+            let no_room = if named.facts.has_static_tls { NO_ROOM } else { "" };
+            Err(NotOpened::Refused(format!("{}{no_room}", error_text(&error)), LoadCause::Loader))
+        }
         None => Err(NotOpened::RunsOn(format!(
             "a constructor did not return within {} s; it stays mapped, and the loader may open \
              nothing else until it has",
@@ -355,6 +358,11 @@ fn open_with_host<H: HostServices>(
         ))),
     }
 }
+
+/// What may be the reason that the loader refuses a file with thread-locals in the static area.
+const NO_ROOM: &str = "; it has thread-locals in the static area, as C code compiled with `-ftls-model=initial-exec` has \
+     them, and a process has room for some loads of such code only, also of versions that were freed: \
+     restart the host, and compile that code with `-ftls-model=global-dynamic`";
 
 /// Opens a file in a process of its own first.
 fn expect_harmless(path: &Path, steps: &StepThread) -> Result<(), NotOpened> {

@@ -48,7 +48,7 @@ use crate::{
     event::EventHub,
     image::{
         Closed, Image, Outside,
-        heap::HeapUse,
+        heap::{HeapUse, MEANS_NOTHING},
         step_thread::{self, EngineId},
     },
     lock::Lock as _,
@@ -690,7 +690,10 @@ impl Version {
             source: self.facts.source.clone(),
             loaded_at_ms: self.loaded_at_ms,
             size_bytes: self.origin.size_bytes,
-            heap_bytes: self.heap.map(|heap| heap.bytes() as u64),
+            heap_bytes: self
+                .heap
+                .map(|heap| heap.bytes() as u64)
+                .filter(|bytes| state != VersionState::Freed || *bytes >= MEANS_NOTHING),
             descriptors: self.outside.descriptors(),
             calls: self.counts().map_or(0, CallCounts::total),
             failures: self.failures.total(),

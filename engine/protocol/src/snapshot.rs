@@ -135,7 +135,7 @@ pub struct VersionInfo {
     /// The size of its file in bytes.
     pub size_bytes: u64,
     /// How many bytes that its code allocated are still on the heap, also after it was freed. `None`
-    /// if the host does not count them.
+    /// if the host does not count them, or if a freed version has left no more than each does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heap_bytes: Option<u64>,
     /// The descriptors that its code opened and that are open still, also after it was freed: some may

@@ -15,6 +15,10 @@ use std::{
     },
 };
 
+/// What a freed version has left on the heap is not told if it is less, in bytes: every version leaves as
+/// much, since an image's own `std` has some words for each thread that was in it.
+pub(crate) const MEANS_NOTHING: u64 = 1024;
+
 /// An allocator for hosts that want to know what each version has on the heap.
 ///
 /// A console then shows of every version how much of what its code allocated nobody has freed yet, the

@@ -268,7 +268,7 @@ impl Outside {
         }
     }
 
-    /// Lets the host handle again what the image, which has ended, handles.
+    /// Lets the host handle again what the image, which has ended or is about to, handles.
     pub fn put_signals_back(&self) {
         self.signals.put_back();
     }
@@ -413,7 +413,9 @@ impl Signals {
                 continue;
             }
             let mut found = self.found[at].get();
-            ended.push((at, own, found));
+            if !ended.iter().any(|(signal, other, _)| (*signal, *other) == (at, own)) {
+                ended.push((at, own, found));
+            }
             let next =
                 |handler| ended.iter().find(|(signal, own, _)| (*signal, *own) == (at, handler));
             for _ in 0..ended.len() {

@@ -271,9 +271,20 @@ impl Staged {
             artifact::inspect(&content).map_err(|error| EngineError::artifact(&file, error))?;
         let toolchain = facts.toolchain.expect_host();
         toolchain.map_err(|error| EngineError::artifact(facts.name.as_str(), error))?;
+        if facts.toolchain.panic_strategy == ABORT {
+            let plugin = facts.name.as_str();
+            tracing::warn!(
+                plugin,
+                "{plugin} is built with `panic = \"abort\"`, as this host is: a panic in it ends the host; \
+                 leave that out of the profiles of both"
+            );
+        }
         Ok(Inspected { found, facts, copy })
     }
 }
+
+/// The panic strategy with which nothing is caught.
+const ABORT: &str = "abort";
 
 /// The name that a file gives itself, of which nothing is checked; `None` if it gives none.
 pub(crate) fn claimed_name(found: &Found) -> Option<PluginName> {

@@ -19,7 +19,10 @@ use hotswap_protocol::{Activity, OpenDescriptor};
 
 use super::reaper::ReaperHandle;
 use crate::{
-    image::{Closed, heap::HeapUse},
+    image::{
+        Closed,
+        heap::{HeapUse, MEANS_NOTHING},
+    },
     vault::Store,
     version::{
         Version,
@@ -185,6 +188,8 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
         version.advance(Stage::OnFree);
         version.cancel_tasks();
         on_free(version);
+        // A thread that waits for signals may never end, and the version with it: the host has them back now.
+        version.outside().put_signals_back();
         version.advance(Stage::AfterOnFree);
     }
     if !version.leases().has_ended() {
@@ -262,11 +267,9 @@ fn report(version: &Arc<Version>, closed: Option<Closed>) {
         (Some(Closed::Unmapped), None) => {
             let size = size_text(version.origin.size_bytes);
             let after = version.since_leaving().unwrap_or_default();
-            let left = version.heap.map_or(0, HeapUse::bytes);
-            let left = match left {
-                // The image's own `std` leaves some words for each thread that was in it.
+            let left = match version.heap.map_or(0, HeapUse::bytes) as u64 {
                 0..MEANS_NOTHING => String::new(),
-                left => format!(", {} left on the heap", size_text(left as u64)),
+                left => format!(", {} left on the heap", size_text(left)),
             };
             let open = open_text(&version.outside().descriptors());
             let remark = format!("{size} unmapped after {}{left}{open}", duration_text(after));
@@ -279,9 +282,6 @@ fn report(version: &Arc<Version>, closed: Option<Closed>) {
         (None, _) => version.end(End::Kept, "it has no image"),
     }
 }
-
-/// What is left on the heap is not told if it is less, in bytes: every version leaves as much.
-const MEANS_NOTHING: usize = 1024;
 
 /// How many descriptors are told by name.
 const NAMED: usize = 3;
