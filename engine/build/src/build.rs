@@ -176,7 +176,7 @@ pub fn build_host(
         target_dir: &target_dir,
         package_count: host.package_count,
     };
-    let compiled = compile(package, command, None, cancel, on_message)?;
+    let compiled = compile(package, command, None, cancel, on_message, &mut |_| ())?;
     compiled.program(&host.bin).ok_or_else(|| {
         BuildError::setup(format!(
             "cargo did not build the program `{}` of `{}`; do the cargo flags select another target?",

@@ -1,8 +1,10 @@
 //! The messages of a running build.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use cargo_metadata::diagnostic::{Diagnostic as RustcDiagnostic, DiagnosticLevel as RustcLevel};
+use cargo_metadata::diagnostic::{
+    Diagnostic as RustcDiagnostic, DiagnosticLevel as RustcLevel, DiagnosticSpan,
+};
 use serde::{Deserialize, Serialize};
 
 /// A message of a running build.
@@ -83,6 +85,49 @@ impl Diagnostic {
             message: message.message,
         })
     }
+}
+
+/// The files that an error is about, as a compiler tells it that ran in `dir`: those of its places, and those
+/// that it would include there. One that is missing is in no list of what a compiler has read.
+pub(crate) fn wrong_files(message: &RustcDiagnostic, dir: &Path) -> Vec<PathBuf> {
+    if !matches!(message.level, RustcLevel::Ice | RustcLevel::Error) {
+        return Vec::new();
+    }
+    let of_span = |span: &DiagnosticSpan| {
+        let file = dir.join(&span.file_name);
+        let included = included_at(span).and_then(|named| Some(file.parent()?.join(named)));
+        [Some(file), included]
+    };
+    let files = message.spans.iter().flat_map(of_span).flatten();
+    files.map(|file| without_detours(&file)).collect()
+}
+
+/// The path in the `include!`, `include_str!` or `include_bytes!` at a place; `None` if there is none.
+fn included_at(span: &DiagnosticSpan) -> Option<String> {
+    let lines = span.text.iter().map(|line| {
+        let signs = line.text.chars().skip(line.highlight_start.saturating_sub(1));
+        signs.take(line.highlight_end.saturating_sub(line.highlight_start)).collect::<String>()
+    });
+    let code = lines.collect::<Vec<_>>().join("\n");
+    let call: syn::Macro = syn::parse_str(code.trim_end_matches(';')).ok()?;
+    let name = call.path.segments.last()?.ident.to_string();
+    let includes = ["include", "include_str", "include_bytes"].contains(&name.as_str());
+    includes.then(|| call.parse_body::<syn::LitStr>().ok()).flatten().map(|path| path.value())
+}
+
+/// The path without `.` and `..`, as text: the file may be missing, and its directory too.
+fn without_detours(path: &Path) -> PathBuf {
+    let mut short = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if short.file_name().is_some() => {
+                short.pop();
+            }
+            part => short.push(part),
+        }
+    }
+    short
 }
 
 /// Whether a message only sums up others. No field of the message says so; cargo, too, has only the

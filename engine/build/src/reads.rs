@@ -31,6 +31,16 @@ pub(crate) fn write(plugin: &PluginPackage, reads: &Reads) -> io::Result<()> {
     atomic_file::write(&list(plugin), &text)
 }
 
+/// In place of the hash of a file that is missing.
+pub(crate) const ABSENT: &str = "absent";
+
+/// Adds files to the plugin's list.
+pub(crate) fn add(plugin: &PluginPackage, files: Reads) -> io::Result<()> {
+    let mut reads = read(&list(plugin));
+    reads.extend(files);
+    write(plugin, &reads)
+}
+
 /// The list at `path`; an empty one if there is none yet.
 pub(crate) fn read(path: &Path) -> Reads {
     let bytes = fs::read(path).unwrap_or_default();

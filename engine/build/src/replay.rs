@@ -41,7 +41,7 @@ pub(crate) use crate::replay::plan::Seen;
 use crate::replay::record::{BehindCargo, Compiled, Plugin, Record, Told, Unit, unit_id_of};
 pub(crate) use crate::replay::record::{Output, UnitId};
 use crate::replay::run::Replayed;
-use crate::{Cancel, Diagnostic, PluginPackage, atomic_file};
+use crate::{Cancel, Diagnostic, PluginPackage, atomic_file, reads};
 
 mod asked;
 mod dep_info;
@@ -251,6 +251,9 @@ impl Replay {
         let before = self.record.plugins.get(&member.plugin.name).cloned();
         let output_before = self.library_output(member).cloned();
         let mut learned = self.units_of(member, notes, began, run, again);
+        let roots: Vec<_> =
+            learned.dirs.iter().filter_map(|dir| guard::named_workspace(dir)).collect();
+        learned.dirs.extend(roots);
         let behind = self.behind_cargo(member, before.as_ref(), &learned.dirs, cargo);
         let mut always = self.unknown_library(&learned.units, run);
         let scripts = build_scripts(run);
@@ -732,6 +735,15 @@ pub(crate) fn compiled_of(units: &BTreeSet<UnitId>, run: &Run) -> Vec<String> {
         !artifact.fresh && ids.any(|id| units.contains(id))
     };
     run.artifacts.iter().filter(is_one).map(|artifact| artifact.target.name.clone()).collect()
+}
+
+/// The hash of what a compiler has read from `path` that began at `began`, for a list of what it read: another
+/// one if the file may have changed since.
+pub(crate) fn read_since(path: &Path, began: Moment) -> String {
+    let input = Input::read_since(path, began.at(), None);
+    let other = || blake3::hash(b"changed").to_string();
+    let absent = input.is_absent().then(|| reads::ABSENT.to_owned());
+    absent.or_else(|| input.hash().map(str::to_owned)).unwrap_or_else(other)
 }
 
 /// The files that a run of cargo read for the packages that the author can edit.

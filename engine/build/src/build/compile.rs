@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus};
 use cargo_metadata::{Artifact, BuildScript, Message, PackageId, TargetKind};
 
 use super::owners::Owners;
+use crate::message::wrong_files;
 use crate::replay::Notes;
 use crate::{BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, cargo};
 
@@ -72,15 +73,16 @@ impl Run {
 
 /// Runs the cargo command `command`, which builds `package`. Where cargo takes a crate of another workspace
 /// for one of this, it runs once more, without that. With `holding` the run may end before the package itself
-/// is compiled.
+/// is compiled. `on_wrong` gets the files that errors are about, also those that are missing.
 pub(super) fn compile(
     package: Package<'_>,
     mut command: Command,
     holding: Option<&Notes>,
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
+    on_wrong: &mut dyn FnMut(PathBuf),
 ) -> Result<Run, BuildError> {
-    let run = run_cargo(package, &mut command, holding, cancel, on_message)?;
+    let run = run_cargo(package, &mut command, holding, cancel, on_message, on_wrong)?;
     let Some(mut owners) = Owners::open(package.target_dir, package.workspace_root) else {
         return Ok(run);
     };
@@ -95,7 +97,7 @@ pub(super) fn compile(
     if settle(&run)?.is_empty() {
         return Ok(run);
     }
-    let run = run_cargo(package, &mut command, holding, cancel, on_message)?;
+    let run = run_cargo(package, &mut command, holding, cancel, on_message, on_wrong)?;
     let names = settle(&run)?.into_iter().collect::<Vec<_>>().join("`, `");
     if names.is_empty() {
         return Ok(run);
@@ -114,6 +116,7 @@ fn run_cargo(
     holding: Option<&Notes>,
     cancel: &Cancel,
     on_message: &mut dyn FnMut(BuildMessage),
+    on_wrong: &mut dyn FnMut(PathBuf),
 ) -> Result<Run, BuildError> {
     if cancel.is_cancelled() {
         return Err(BuildError::cancelled(package.name));
@@ -124,6 +127,11 @@ fn run_cargo(
     }
     let has_held = || holding.is_some_and(Notes::has_held);
     let status = cargo::run(command, cancel, &mut |message| {
+        if let Message::CompilerMessage(message) = &message {
+            wrong_files(&message.message, package.workspace_root)
+                .into_iter()
+                .for_each(&mut *on_wrong);
+        }
         // What cargo says of a call that was held back is that it failed.
         if matches!(message, Message::TextLine(_)) && has_held() {
             return;

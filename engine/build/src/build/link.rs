@@ -304,13 +304,27 @@ impl<'a> Linking<'a> {
             package_count: plugin.package_count,
         };
         self.warnings = 0;
+        let mut wrong = Vec::new();
         let (warnings, files_with_errors) = (&mut self.warnings, &mut self.files_with_errors);
         let (voice, position) = (self.voice, self.position);
         let holding = notes.as_ref().filter(|_| hold);
-        let run = compile(package, command, holding, self.cancel, &mut |message| {
-            *warnings += usize::from(is_warning(&message));
-            files_with_errors.extend(file_with_error(&message));
-            voice(position, message);
+        let run = compile(
+            package,
+            command,
+            holding,
+            self.cancel,
+            &mut |message| {
+                *warnings += usize::from(is_warning(&message));
+                files_with_errors.extend(file_with_error(&message));
+                voice(position, message);
+            },
+            &mut |file| wrong.push(file),
+        );
+        let run = run.inspect_err(|_| {
+            let hash = |file: &PathBuf| Some(replay::read_since(file, began_at));
+            let wrong = wrong.into_iter().map(|file| (file.clone(), hash(&file))).collect();
+            // Without the list, the packages' own sources are watched.
+            let _ = reads::add(plugin, wrong);
         })?;
         if !run.is_fresh() {
             self.effect = BuildEffect::NewCode;

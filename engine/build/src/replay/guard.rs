@@ -100,7 +100,7 @@ pub(super) fn files(
 ) -> BTreeSet<PathBuf> {
     let mut files: BTreeSet<PathBuf> = configuration_files(plugin).into_iter().collect();
     for dir in dirs.iter().chain([&plugin.workspace_root]) {
-        files.extend(dir.ancestors().map(|dir| dir.join("Cargo.toml")));
+        files.extend(manifests(dir));
     }
     // Cargo finds these by their names. One that is there is a source, or does not count.
     let found = dirs.iter().flat_map(|dir| FOUND_BY_NAME.map(|name| dir.join(name)));
@@ -132,9 +132,22 @@ pub(super) fn settings(plugin: &PluginPackage, package_dir: &Path) -> String {
 /// The files of which [`settings`] is the hash, also those that do not exist.
 pub(super) fn setting_files(plugin: &PluginPackage, package_dir: &Path) -> Vec<PathBuf> {
     let mut files = configuration_files(plugin);
-    files.extend(package_dir.ancestors().map(|dir| dir.join("Cargo.toml")));
+    files.extend(manifests(package_dir));
     files.push(plugin.workspace_root.join("Cargo.lock"));
     files
+}
+
+/// The manifests that may concern the package in `dir`, also those that do not exist: its own, that of a
+/// workspace around it, or of the workspace that its own names.
+fn manifests(dir: &Path) -> Vec<PathBuf> {
+    let dirs = dir.ancestors().map(Path::to_owned).chain(named_workspace(dir));
+    dirs.map(|dir| dir.join("Cargo.toml")).collect()
+}
+
+/// The root of the workspace that the manifest in `dir` names; `None` if it names none.
+pub(super) fn named_workspace(dir: &Path) -> Option<PathBuf> {
+    let manifest: toml::Table = fs::read_to_string(dir.join("Cargo.toml")).ok()?.parse().ok()?;
+    Some(dir.join(manifest.get("package")?.get("workspace")?.as_str()?))
 }
 
 /// Cargo's configuration files for a package, the one that counts most first.

@@ -140,6 +140,11 @@ impl Input {
         }
     }
 
+    /// Whether there was no file.
+    pub(super) fn is_absent(&self) -> bool {
+        self.content == Content::Absent
+    }
+
     /// Whether both have the same content. Unknown content is never the same.
     pub(super) fn has_same_content(&self, other: &Self) -> bool {
         self.content == other.content && self.content != Content::Unknown

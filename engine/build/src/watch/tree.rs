@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use notify::{RecursiveMode, Watcher};
 
+use crate::reads;
 use crate::watch::sources::{Sources, resolved};
 
 /// One watch for each directory. A recursive watch would include target directories, which have
@@ -101,9 +102,11 @@ impl Tree {
         for path in self.sources.read().map(Path::to_owned).collect::<Vec<_>>() {
             if path.is_dir() {
                 self.watch_below(&path)?;
-            } else if let Some(dir) = path.parent().filter(|dir| dir.is_dir()) {
+            } else if let Some(dir) = path.ancestors().skip(1).find(|dir| dir.is_dir()) {
                 self.watch(dir)?;
-                self.know(&path);
+                if path.parent() == Some(dir) {
+                    self.know(&path);
+                }
             }
         }
         Ok(())
@@ -199,12 +202,18 @@ impl Tree {
         let mut touched = Touched::default();
         let hashes = self.sources.hashes().filter(|(path, _)| !self.known.contains_key(*path));
         let new: Vec<_> = hashes
-            .filter_map(|(path, hash)| Some((path.to_owned(), blake3::Hash::from_hex(hash).ok()?)))
+            .filter_map(|(path, hash)| {
+                let hash = match hash {
+                    reads::ABSENT => None,
+                    hash => Some(blake3::Hash::from_hex(hash).ok()?),
+                };
+                Some((path.to_owned(), hash))
+            })
             .filter(|(path, _)| !path.is_dir())
             .collect();
         for (path, hash) in new {
             touched.files.insert(path.clone(), self.sources.owners_of_file(&path));
-            self.known.insert(path, Some(hash));
+            self.known.insert(path, hash);
         }
         touched
     }

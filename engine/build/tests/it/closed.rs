@@ -20,6 +20,12 @@ fn append(fixture: &Fixture, path: &str, text: &str) {
     fixture.write(path, &format!("{before}{text}"));
 }
 
+/// Leaves the package in `dir` out of the workspace of the plugin.
+pub fn exclude(fixture: &Fixture, dir: &str) {
+    let manifest = fs::read_to_string(fixture.workspace.path("Cargo.toml")).unwrap();
+    fixture.workspace.write("Cargo.toml", &format!("{manifest}exclude = [{dir:?}]\n"));
+}
+
 /// A text in a way that it is found in the artifact.
 fn function(text: &str) -> String {
     format!("pub fn text() -> String {{ \"{text}\".into() }}\n")
@@ -102,6 +108,30 @@ fn a_build_script_that_appears_is_run() {
 }
 
 /// Cargo's rule: a script that asks for a file that is not there is always run.
+#[test]
+fn a_workspace_that_a_manifest_names_counts() {
+    let fixture = Fixture::new("named-workspace");
+    let root = |lint: &str| {
+        format!(
+            "[workspace]\nresolver = \"3\"\nmembers = [\"../member\"]\n\
+             [workspace.lints.rust]\nunused_variables = \"{lint}\"\n"
+        )
+    };
+    exclude(&fixture, "member");
+    fixture.workspace.write("elsewhere/Cargo.toml", &root("allow"));
+    fixture.workspace.write(
+        "member/Cargo.toml",
+        "[package]\nname = \"member\"\nedition = \"2024\"\nworkspace = \"../elsewhere\"\n\
+         [lints]\nworkspace = true\n",
+    );
+    fixture.workspace.write("member/src/lib.rs", "pub fn it() {\n    let unused = 1;\n}\n");
+    append(&fixture, "leaf/Cargo.toml", "member.path = \"../../member\"\n");
+    assert_eq!(fixture.build().built.warnings, 0);
+    fixture.workspace.write("elsewhere/Cargo.toml", &root("warn"));
+    let warned = fixture.build();
+    assert_eq!(warned.built.warnings, 1, "{}", output(&warned.messages));
+}
+
 #[test]
 fn a_script_that_waits_for_a_file_that_never_comes_runs_each_time() {
     let fixture = Fixture::new("runs-always");

@@ -3,8 +3,9 @@
 use std::os::unix::fs::symlink;
 use std::sync::mpsc::{Receiver, channel};
 
-use hotswap_build::{Quiet, SourceChange, Watcher};
+use hotswap_build::{BuildOptions, Quiet, SourceChange, Watcher};
 
+use crate::closed::exclude;
 use crate::replay::{Fixture, output};
 use crate::support::REAL_PLUGIN;
 
@@ -28,12 +29,23 @@ fn what_the_compiler_and_build_scripts_read_is_watched() {
     let include = "\npub static NOTE: &str =\n    \
                    concat!(include_str!(\"../../texts/one.txt\"), include_str!(\"../link.txt\"));\n\
                    #[invoke]\nfn note() -> Result<String> { Ok(NOTE.into()) }\n";
+    exclude(&fixture, "apart");
     let (_watcher, changes) = watch(&fixture);
     fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{include}"));
     fixture.write(
         "leaf/build.rs",
         "fn main() { println!(\"cargo::rerun-if-changed=../../texts/two\"); }\n",
     );
+    let root = "[workspace]\nmembers = [\"../apart\"]\n";
+    fixture.workspace.write("elsewhere/Cargo.toml", root);
+    let package = |name: &str, more: &str| {
+        format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}")
+    };
+    let apart = package("apart", "workspace = \"../elsewhere\"\n");
+    fixture.workspace.write("apart/Cargo.toml", &apart);
+    fixture.workspace.write("apart/src/lib.rs", "");
+    let leaf = package("leaf", "[dependencies]\napart.path = \"../../apart\"\n");
+    fixture.write("leaf/Cargo.toml", &leaf);
     let _ = changes.recv().unwrap();
     let made = fixture.build();
     assert!(made.says("text-1"), "{}", output(&made.messages));
@@ -43,6 +55,7 @@ fn what_the_compiler_and_build_scripts_read_is_watched() {
         ("kept/linked.txt", "link-2"),
         ("texts/two/deep.txt", "deep-2"),
         ("texts/two/new.txt", "new"),
+        ("elsewhere/Cargo.toml", "[workspace]\nmembers = [\"../apart\"]\n# more\n"),
         ("reads-much/.cargo/config.toml", "[env]\nMOOD = \"good\"\n"),
         ("reads-much/leaf/Cargo.toml", "[package]\nname = \"leaf\"\nedition = \"2021\"\n"),
     ] {
@@ -54,4 +67,30 @@ fn what_the_compiler_and_build_scripts_read_is_watched() {
     fixture.workspace.write("texts/one.txt", "text-3");
     assert_eq!(changes.recv().unwrap(), name);
     assert!(changes.try_recv().is_err());
+}
+
+/// A build that fails leaves no list of what the compiler has read.
+#[test]
+fn what_an_error_is_about_is_watched() {
+    let fixture = Fixture::new("reads-in-vain");
+    let name = [fixture.plugin.name.clone()];
+    fixture.build();
+    let (_watcher, changes) = watch(&fixture);
+    let include = "\npub static NOTE: &str = include_str!(\"../../missing/new.txt\");\n\
+                   include!(\"../../made/wrong.in\");\n\
+                   #[invoke]\nfn note() -> Result<String> { Ok(NOTE.into()) }\n";
+    fixture.workspace.write("made/wrong.in", "pub fn wrong() -> u32 { \"text\" }\n");
+    fixture.write("src/lib.rs", &format!("{REAL_PLUGIN}{include}"));
+    assert_eq!(changes.recv().unwrap(), name);
+    let fails = || {
+        let (built, messages) = fixture.try_build(&BuildOptions::default(), &mut |_| ());
+        built.expect_err(&output(&messages));
+    };
+    fails();
+    fixture.workspace.write("missing/new.txt", "text-1");
+    assert_eq!(changes.recv().unwrap(), name);
+    fails();
+    fixture.workspace.write("made/wrong.in", "pub fn wrong() -> u32 { 1 }\n");
+    assert_eq!(changes.recv().unwrap(), name);
+    assert!(fixture.build().says("text-1"));
 }
