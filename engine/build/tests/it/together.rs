@@ -20,14 +20,19 @@ type Results = Vec<(String, Result<Built, BuildError>)>;
 impl Plugins {
     fn new(names: &[&str]) -> Self {
         let workspace = Workspace::new();
+        // Tests share a target directory, in which cargo would take one's crate for that of another.
+        let package = format!("together-{}", names[0]);
         for name in names {
             workspace.real_plugin(name);
             let manifest = format!("{name}/Cargo.toml");
             let text = fs::read_to_string(workspace.path(&manifest)).unwrap();
-            let text = format!("{text}together.path = \"../together\"\n");
+            let text =
+                format!("{text}together = {{ path = \"../together\", package = {package:?} }}\n");
             workspace.write(&manifest, &text);
         }
         workspace.package("together", "", "");
+        let manifest = format!("[package]\nname = {package:?}\nedition = \"2024\"\n");
+        workspace.write("together/Cargo.toml", &manifest);
         workspace
             .write("Cargo.toml", &format!("[workspace]\nresolver = \"3\"\nmembers = {names:?}\n"));
         let this = Self { plugins: Vec::new(), workspace };
@@ -190,7 +195,7 @@ fn what_fails_keeps_no_other_plugin_from_being_built() {
     assert_eq!(with_errors(&messages), ["fails-a"]);
     let errors: Vec<_> = results.iter().map(|(_, built)| built.as_ref().unwrap_err()).collect();
     assert!(errors.iter().all(|error| error.kind() == BuildErrorKind::Compile));
-    insta::assert_snapshot!(errors[2].to_string(), @"`fails-c` does not compile, because `together` does not");
+    insta::assert_snapshot!(errors[2].to_string(), @"`fails-c` does not compile, because `together_fails_a` does not");
 
     plugins.save_shared("shared-4");
     let (results, _) = plugins.build();
