@@ -30,6 +30,13 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// `12.1K`: as [`bytes`], in at most six columns.
+pub fn short_bytes(count: u64) -> String {
+    let text = bytes(count);
+    let short = text.split_once(' ').map(|(value, unit)| format!("{value}{}", &unit[..1]));
+    short.unwrap_or(text)
+}
+
 /// `1,234,567`
 pub fn thousands(count: u64) -> String {
     let digits = count.to_string();
@@ -240,6 +247,7 @@ mod tests {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(4_508_877), "4.3 MiB");
         assert_eq!(bytes(1024 * 1024 - 1), "1.0 MiB");
+        assert_eq!((short_bytes(12), short_bytes(12_345)), ("12B".into(), "12.1K".into()));
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234), "1.2k");
         assert_eq!(count(999_999), "1.0M");

@@ -53,8 +53,14 @@ fn a_rollback_loads_the_earlier_artifact_and_holds_the_plugin_there() {
         insta::allow_duplicates! { assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: held"); }
     }
     assert_eq!(answer(&host), 1);
+    let is_rolled_back = || {
+        let plugins = host.engine.snapshot().plugins;
+        plugins.iter().any(|plugin| plugin.name == "echo" && plugin.is_rolled_back)
+    };
+    assert!(is_rolled_back());
     assert_snapshot!(host.engine.reload_latest().unwrap(), @"by-hand: unchanged, echo: ok");
     assert_eq!(answer(&host), 2);
+    assert!(!is_rolled_back());
     assert_snapshot!(host.reload(), @"by-hand: unchanged, echo: unchanged");
 }
 

@@ -63,7 +63,8 @@ impl Layout {
             let [top, logs] =
                 Split::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(middle);
             let [plugins, tabs] =
-                Split::horizontal([Constraint::Length(38), Constraint::Fill(1)]).areas(top);
+                Split::horizontal([Constraint::Length(plugins_width(width)), Constraint::Fill(1)])
+                    .areas(top);
             layout.set(plugins, tabs, logs);
         }
         layout
@@ -97,6 +98,15 @@ impl Layout {
     }
 }
 
+/// The plugins take a part of the screen that leaves the functions the most.
+fn plugins_width(width: u16) -> u16 {
+    if width < LEAST_FOR_ALL_COLUMNS { 42 } else { 52 }
+}
+
+/// With fewer columns than this the plugins do without errors and heap.
+const LEAST_FOR_ALL_COLUMNS: u16 = 116;
+/// With fewer lines than this the plugins have no names above their columns.
+const LEAST_FOR_NAMES: u16 = 6;
 /// With fewer lines than this the details of a version have no place beside the tree.
 const LEAST_FOR_DETAILS: u16 = 12;
 const DETAIL_LINES: u16 = 7;
@@ -111,10 +121,12 @@ pub fn first_visible(selected: usize, page: usize) -> usize {
     (selected + 1).saturating_sub(page)
 }
 
-/// The parts of the plugins panel: the tree, the line below it, and the details of a version.
-pub fn of_plugins(inside: Rect) -> [Rect; 3] {
+/// The parts of the plugins panel: the names of the columns, the tree, the line below it, and the
+/// details of a version.
+pub fn of_plugins(inside: Rect) -> [Rect; 4] {
     let has_details = inside.height >= LEAST_FOR_DETAILS;
     Split::vertical([
+        Constraint::Length(u16::from(inside.height >= LEAST_FOR_NAMES)),
         Constraint::Fill(1),
         Constraint::Length(u16::from(has_details)),
         Constraint::Length(if has_details { DETAIL_LINES } else { 0 }),

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod crash;
 pub mod diff;
+pub mod disk;
 pub mod form;
 pub mod functions;
 pub mod history;
@@ -37,6 +38,7 @@ use crate::session::{Job, Watch};
 use build::Builds;
 use crash::Serving;
 use diff::Diff;
+use disk::Disk;
 use functions::Functions;
 use live::Live;
 use logs::Logs;
@@ -56,6 +58,8 @@ pub struct State {
     pub host: Host,
     /// The plugins panel.
     pub plugins: Plugins,
+    /// What is known of what lies on disk.
+    pub disk: Disk,
     /// The tab in front.
     pub tab: Tab,
     /// The tab that was in front before the Build tab came there by itself.
@@ -242,6 +246,7 @@ impl State {
             size,
             host: Host::default(),
             plugins: Plugins::default(),
+            disk: Disk::default(),
             tab: Tab::Functions,
             tab_to_return_to: None,
             functions: Functions::default(),

@@ -262,7 +262,10 @@ fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
     match panel {
         Panel::Plugins => {
             let before = state.plugins.selected_target();
-            state.plugins.go(motion, page);
+            match motion {
+                Motion::Left | Motion::Right => drop(state.plugins.fold(motion == Motion::Left)),
+                motion => state.plugins.go(motion, page),
+            }
             if before != state.plugins.selected_target() {
                 plugin_selected(state);
             }

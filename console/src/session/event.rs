@@ -1,5 +1,6 @@
 //! What a session tells.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hotswap_build::{BuildEffect, BuildMessage, DiagnosticLevel};
@@ -74,6 +75,12 @@ pub enum SessionEvent {
         /// How long each phase took: what `hotswap build -v` tells; before it `notice`, from the
         /// moment a save was noticed, and after it `install`.
         phases: Vec<PhaseTiming>,
+    },
+    /// What lies in the plugin directory, whoever put it there; told when that has changed.
+    #[serde(skip)]
+    Installed {
+        /// The build id of each plugin's artifact, as the artifact names the plugin.
+        builds: BTreeMap<String, String>,
     },
     /// The host was to be started anew with an artifact that it cannot load.
     #[serde(skip)]

@@ -23,11 +23,13 @@ use crate::host::HostExit;
 use crate::host::client::Client;
 use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
+use installed::{Installed, Seen};
 use manifests::Manifests;
 use outdated::HostInputs;
 use pace::Pace;
 use review::{Reviewed, Reviews};
 
+mod installed;
 mod manifests;
 mod outdated;
 mod pace;
@@ -48,6 +50,8 @@ enum Report {
     SourcesChanged(SourceChange),
     /// Cargo has looked at what was built without it.
     Reviewed(Reviewed),
+    /// The plugin directory was looked at.
+    Installed(Seen),
     /// The manifests were read again.
     Reopened(Result<HostPackage, BuildError>),
     Exited(HostExit),
@@ -84,6 +88,7 @@ struct Supervisor {
     /// Whether the host that runs is older than its sources.
     is_outdated: bool,
     plugin_dir: Option<PathBuf>,
+    installed: Installed,
     watcher: Option<Watcher>,
     watch: Watch,
     queue: VecDeque<Job>,
@@ -141,6 +146,7 @@ pub(super) async fn supervise(
         manifests: Manifests::default(),
         host_inputs: HostInputs::default(),
         is_outdated: false,
+        installed: Installed::default(),
         watcher: None,
         watch: Watch::Off,
         queue: VecDeque::new(),
@@ -438,6 +444,7 @@ impl Supervisor {
                 self.sources_changed(change).await;
             }
             Report::SourcesChanged(_) => {}
+            Report::Installed(seen) => self.look_what_is_installed(seen).await,
             Report::Reviewed(reviewed) => self.reviewed(reviewed).await,
             Report::Reopened(package) => self.reopened(package).await,
             Report::Exited(exit) => self.exited(exit).await,
@@ -536,6 +543,7 @@ impl Supervisor {
             }
             LinkEvent::Snapshot(snapshot) => {
                 self.look_what_serves(&snapshot).await;
+                self.look_into_plugin_dir();
                 self.tell(SessionEvent::Snapshot(Box::new(snapshot))).await;
             }
             LinkEvent::Engine(event) => self.tell(SessionEvent::Engine(event)).await,

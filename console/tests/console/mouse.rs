@@ -23,9 +23,9 @@ fn the_mouse_is_taken_and_left_to_the_terminal_again() {
 #[test]
 fn a_click_gives_the_keyboard_selects_and_opens() {
     let mut console = Console::connected(120, 36);
-    console.click("v2  retired");
+    console.click("v2   retired");
     assert_eq!(console.state.plugins.selected_target().as_deref(), Some("world@2"));
-    console.click("v2  retired");
+    console.click("v2   retired");
     assert!(matches!(&console.state.overlay, Some(Overlay::Details { .. })));
     console.press("Esc");
     console.click("3 Logs");
@@ -72,7 +72,7 @@ fn the_wheel_leaves_a_form_with_what_was_typed() {
     let mut console = Console::connected(120, 36);
     console.press("i");
     console.write("Ada");
-    console.mouse(MouseEventKind::ScrollDown, "v2  retired");
+    console.mouse(MouseEventKind::ScrollDown, "v2   retired");
     assert_eq!(console.state.functions.form.as_ref().unwrap().texts()[0], "Ada");
 }
 

@@ -1,8 +1,8 @@
 //! The plugins panel: how often each is called, and what is worth a new screen.
 
 use hotswap_console::screen::update::Effect;
-use hotswap_console::session::SessionEvent;
-use hotswap_protocol::{Snapshot, VersionState};
+use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
+use hotswap_protocol::{ErrorKind, Snapshot, VersionState, WireError};
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -24,7 +24,7 @@ fn a_second_later(console: &mut Console, snapshot: Snapshot) -> bool {
 fn row_of_world(console: &Console) -> String {
     let screen = console.screen();
     let row = screen.lines().find(|line| line.contains("● world")).unwrap();
-    row.chars().take(38).collect()
+    row.chars().take(52).collect()
 }
 
 #[test]
@@ -33,11 +33,11 @@ fn the_rate_of_calls_is_drawn_as_a_sparkline_that_moves_on() {
     for calls in [1_234, 1_234, 1_244, 1_274, 1_354, 1_354] {
         a_second_later(&mut console, with_calls(calls));
     }
-    assert_eq!(row_of_world(&console), "│● world  v3  active       ▁▃█   1.4k│");
+    assert_eq!(row_of_world(&console), "│● world  v3   ✓ same         ▁▃█   1.4k    – 12.1K│");
     for _ in 0..8 {
         a_second_later(&mut console, with_calls(1_354));
     }
-    assert_eq!(row_of_world(&console), "│● world  v3  active             1.4k│");
+    assert_eq!(row_of_world(&console), "│● world  v3   ✓ same               1.4k    – 12.1K│");
 }
 
 #[test]
@@ -69,4 +69,91 @@ fn a_new_version_counts_anew() {
     snapshot.plugins[0].versions.insert(0, newest);
     a_second_later(&mut console, snapshot);
     assert!(row_of_world(&console).contains('█'), "{}", row_of_world(&console));
+}
+
+/// What the panel says of a plugin, its first line.
+fn line_of(console: &Console, plugin: &str) -> String {
+    let screen = console.screen();
+    let lines = screen.lines().map(|line| line.chars().skip(1).take(50).collect::<String>());
+    let is_its = |line: &String| line.split_whitespace().nth(1) == Some(plugin);
+    lines.into_iter().find(is_its).unwrap_or_else(|| panic!("no {plugin} on\n{screen}"))
+}
+
+fn build(console: &mut Console, package: &str, outcome: JobOutcome) {
+    let job = Job::BuildPlugin(package.into());
+    console.session(SessionEvent::JobFinished { job, outcome, elapsed_ms: 900 });
+}
+
+#[test]
+fn each_plugin_says_whether_what_runs_is_what_is_on_disk() {
+    let mut console = Console::connected(120, 36);
+    let disk =
+        |console: &Console| line_of(console, "world").chars().skip(14).take(14).collect::<String>();
+    assert_eq!(disk(&console).trim(), "✓ same");
+    console.session(SessionEvent::SourcesChanged { plugins: vec!["world".into()] });
+    assert_eq!(disk(&console).trim(), "✎ changed");
+    console.session(SessionEvent::JobStarted { job: Job::BuildPlugin("world".into()) });
+    assert_eq!(disk(&console).trim(), "◌ building");
+    for row in [12, 14] {
+        console.session(samples::mistake("world", row));
+    }
+    let error = WireError::new(ErrorKind::Build, "`world` does not compile");
+    build(&mut console, "world", JobOutcome::Failed { error });
+    assert_eq!(disk(&console).trim(), "✖ 2 errors");
+    assert!(line_of(&console, "world").starts_with("● world  v3 "), "what serves goes on");
+
+    console.session(SessionEvent::JobStarted { job: Job::BuildPlugin("world".into()) });
+    console.session(samples::built(BuildEffect::NewCode));
+    build(&mut console, "world", JobOutcome::Done { summary: "built".into() });
+    let mut builds = samples::installed();
+    builds.insert("world".into(), "4c0ffee0".into());
+    console.session(SessionEvent::Installed { builds });
+    assert_eq!(disk(&console).trim(), "▲ built 4c0f");
+
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].is_rolled_back = true;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    assert_eq!(disk(&console).trim(), "↺ rolled back");
+}
+
+#[test]
+fn a_build_that_is_cancelled_leaves_its_sources_changed() {
+    let mut console = Console::connected(120, 36);
+    console.session(SessionEvent::JobStarted { job: Job::BuildPlugin("cat".into()) });
+    build(&mut console, "cat", JobOutcome::Cancelled);
+    assert!(line_of(&console, "cat").contains("✎ changed"));
+}
+
+/// A host in which `world` v4 failed, and three versions were freed.
+fn with_many_versions() -> Snapshot {
+    let mut snapshot = samples::snapshot(4121);
+    let versions = &mut snapshot.plugins[0].versions;
+    for version in versions.iter_mut() {
+        version.version += 2;
+    }
+    versions.insert(0, samples::version(6, VersionState::Failed, "failed in on_load: no sun"));
+    versions.push(samples::version(2, VersionState::Freed, "freed"));
+    versions.push(samples::version(1, VersionState::Freed, "freed"));
+    snapshot
+}
+
+#[test]
+fn the_version_that_serves_heads_its_plugin_and_those_that_are_gone_are_one_line() {
+    let mut console = Console::connected(120, 36);
+    console.session(SessionEvent::Snapshot(Box::new(with_many_versions())));
+    assert!(line_of(&console, "world").starts_with("● world  v5 "), "{}", console.screen());
+    let fold = "└ 3 freed, 1 failed, 12.9 MiB back";
+    assert!(console.screen().contains(fold), "{}", console.screen());
+    console.press("j j Enter");
+    assert_eq!(console.state.overlay, None);
+    let screen = console.screen();
+    assert!(!screen.contains(fold) && screen.contains("├ v6   failed"), "{screen}");
+    assert!(screen.contains("└ v1   freed, 4.3 MiB back"), "{screen}");
+    console.press("h");
+    assert!(console.screen().contains(fold));
+    // The selection stays with the plugin while more of its versions go.
+    let mut snapshot = with_many_versions();
+    snapshot.plugins[0].versions[2].state = VersionState::Freed;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    assert_eq!(console.state.plugins.selected_index(), Some(1));
 }

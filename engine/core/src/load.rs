@@ -225,6 +225,11 @@ impl LoadState {
         self.held.get(plugin).is_some_and(|held| held.contains(&build_id))
     }
 
+    /// The plugins that a rollback keeps at an earlier build.
+    pub(crate) fn rolled_back(&self) -> impl Iterator<Item = &PluginName> {
+        self.held.keys()
+    }
+
     /// Keeps the files of the versions that a load has replaced.
     fn keep_spares(&mut self, plan: &Plan, replaced: &Generation) {
         for version in plan.ending() {

@@ -63,6 +63,10 @@ pub struct PluginInfo {
     /// The functions of the active version.
     #[serde(default)]
     pub functions: Vec<FunctionInfo>,
+    /// Whether a rollback keeps it at an earlier build: a reload leaves the build that it was rolled back
+    /// from alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_rolled_back: bool,
 }
 
 /// The state of a version.
@@ -262,6 +266,10 @@ pub struct ParamInfo {
     pub type_name: String,
     /// Its JSON Schema.
     pub schema: Value,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The contents of a Vault.

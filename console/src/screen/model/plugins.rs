@@ -1,13 +1,12 @@
 //! The plugins of the host, as a tree of versions.
 
+use std::collections::BTreeSet;
+
 use hotswap_protocol::{FunctionInfo, PluginInfo, VersionInfo, VersionState};
 
 use super::rates::Rates;
 use crate::format;
 use crate::screen::input::action::Motion;
-
-/// Of the versions that are gone only the newest are listed.
-const GONE_VERSIONS_SHOWN: usize = 2;
 
 /// The plugins, and which of their versions is selected.
 #[derive(Default)]
@@ -16,6 +15,8 @@ pub struct Plugins {
     rates: Rates,
     /// Kept by name, so that the selection stays where it is when the list changes.
     selected: Option<(String, u32)>,
+    /// The plugins whose versions that are gone have a line each.
+    unfolded: BTreeSet<String>,
 }
 
 /// A line of the tree.
@@ -23,9 +24,11 @@ pub struct Plugins {
 pub struct PluginRow<'a> {
     /// The plugin.
     pub plugin: &'a PluginInfo,
-    /// The version.
+    /// The version; of several that are gone, the newest.
     pub version: &'a VersionInfo,
-    /// Whether it is the plugin's first line; the others are its earlier versions.
+    /// Whether the line stands for all versions of the plugin that are gone.
+    pub is_fold: bool,
+    /// Whether it is the plugin's first line, which is that of the version that serves.
     pub is_first: bool,
     /// Whether it is the plugin's last line.
     pub is_last: bool,
@@ -43,8 +46,8 @@ impl Plugins {
         self.list = list;
         if on_first && let Some((name, version)) = &mut self.selected {
             let plugin = self.list.iter().find(|plugin| plugin.name == *name);
-            if let Some(newest) = plugin.and_then(|plugin| plugin.versions.first()) {
-                *version = newest.version;
+            if let Some(first) = plugin.and_then(first_of) {
+                *version = first.version;
             }
         }
         changed
@@ -68,30 +71,36 @@ impl Plugins {
 
     /// The lines of the tree.
     pub fn rows(&self) -> Vec<PluginRow<'_>> {
-        let mut rows = Vec::new();
-        for plugin in &self.list {
-            let mut gone = 0;
-            let shown: Vec<&VersionInfo> = plugin
-                .versions
-                .iter()
-                .enumerate()
-                .filter(|(position, version)| {
-                    let is_gone =
-                        matches!(version.state, VersionState::Freed | VersionState::Failed);
-                    gone += usize::from(is_gone && *position > 0);
-                    *position == 0 || !is_gone || gone <= GONE_VERSIONS_SHOWN
-                })
-                .map(|(_, version)| version)
-                .collect();
-            let count = shown.len();
-            rows.extend(shown.into_iter().enumerate().map(|(position, version)| PluginRow {
-                plugin,
-                version,
-                is_first: position == 0,
-                is_last: position + 1 == count,
-            }));
+        self.list.iter().flat_map(|plugin| self.rows_of(plugin)).collect()
+    }
+
+    fn rows_of<'a>(&self, plugin: &'a PluginInfo) -> Vec<PluginRow<'a>> {
+        let Some(first) = first_of(plugin) else { return Vec::new() };
+        let others = plugin.versions.iter().filter(|it| it.version != first.version);
+        let (mut gone, there): (Vec<_>, Vec<_>) = others.partition(|it| is_gone(it));
+        let is_fold = gone.len() > 1 && !self.unfolded.contains(&plugin.name);
+        if is_fold {
+            gone.truncate(1);
         }
-        rows
+        let count = 1 + there.len() + gone.len();
+        let versions = std::iter::once(first).chain(there).chain(gone).enumerate();
+        let row = |(position, version)| {
+            let is_last = position + 1 == count;
+            let is_first = position == 0;
+            PluginRow { plugin, version, is_fold: is_fold && is_last, is_first, is_last }
+        };
+        versions.map(row).collect()
+    }
+
+    /// Gives each version of the selected plugin that is gone a line of its own, or one line to all of
+    /// them; false if that changes nothing.
+    pub fn fold(&mut self, is_folded: bool) -> bool {
+        let Some(row) = self.selected() else { return false };
+        let (name, is_fold) = (row.plugin.name.clone(), row.is_fold);
+        match is_folded {
+            true => self.unfolded.remove(&name),
+            false => is_fold && self.unfolded.insert(name),
+        }
     }
 
     /// Which line is selected; the first when nothing was chosen.
@@ -100,7 +109,12 @@ impl Plugins {
         let chosen = self.selected.as_ref().and_then(|(name, version)| {
             let of_plugin = |it: &PluginRow<'_>| it.plugin.name == *name;
             let exactly = |it: &PluginRow<'_>| of_plugin(it) && it.version.version == *version;
-            rows.iter().position(exactly).or_else(|| rows.iter().position(of_plugin))
+            let folds = |it: &PluginRow<'_>| {
+                let mut gone = it.plugin.versions.iter().filter(|version| is_gone(version));
+                it.is_fold && of_plugin(it) && gone.any(|gone| gone.version == *version)
+            };
+            let position = rows.iter().position(exactly).or_else(|| rows.iter().position(folds));
+            position.or_else(|| rows.iter().position(of_plugin))
         });
         chosen.or(if rows.is_empty() { None } else { Some(0) })
     }
@@ -155,6 +169,18 @@ impl Plugins {
     }
 }
 
+/// What heads the lines of a plugin: the version that serves; where none does, one that is there.
+fn first_of(plugin: &PluginInfo) -> Option<&VersionInfo> {
+    let versions = || plugin.versions.iter();
+    let active = versions().find(|it| it.state == VersionState::Active);
+    active.or_else(|| versions().find(|it| !is_gone(it))).or(plugin.versions.first())
+}
+
+/// Whether nothing is left of a version.
+pub fn is_gone(version: &VersionInfo) -> bool {
+    matches!(version.state, VersionState::Freed | VersionState::Failed)
+}
+
 /// Where a motion leads in a list of this length; none when it leads nowhere.
 pub fn step(motion: Motion, from: usize, length: usize, page: usize) -> Option<usize> {
     let last = length.checked_sub(1)?;
@@ -179,7 +205,7 @@ fn look_alike(before: &[PluginInfo], now: &[PluginInfo]) -> bool {
 fn plugins_look_alike(a: &PluginInfo, b: &PluginInfo) -> bool {
     let versions = a.versions.iter().zip(&b.versions);
     let functions = a.functions.iter().zip(&b.functions);
-    (&a.name, &a.imports) == (&b.name, &b.imports)
+    (&a.name, &a.imports, a.is_rolled_back) == (&b.name, &b.imports, b.is_rolled_back)
         && (a.versions.len(), a.functions.len()) == (b.versions.len(), b.functions.len())
         && versions.into_iter().all(|(a, b)| versions_look_alike(a, b))
         && functions.into_iter().all(|(a, b)| functions_look_alike(a, b))
@@ -192,7 +218,7 @@ fn versions_look_alike(a: &VersionInfo, b: &VersionInfo) -> bool {
     };
     of(a) == of(b)
         && (&a.detail, &a.build_id, &a.holders) == (&b.detail, &b.build_id, &b.holders)
-        && a.source == b.source
+        && (&a.source, &a.failures) == (&b.source, &b.failures)
 }
 
 fn functions_look_alike(a: &FunctionInfo, b: &FunctionInfo) -> bool {
@@ -202,5 +228,5 @@ fn functions_look_alike(a: &FunctionInfo, b: &FunctionInfo) -> bool {
     };
     (&a.name, &a.signature, &a.doc) == (&b.name, &b.signature, &b.doc)
         && of(a) == of(b)
-        && a.params == b.params
+        && (&a.params, &a.failures) == (&b.params, &b.failures)
 }

@@ -11,6 +11,9 @@ use crate::screen::model::timeline::Reload;
 use crate::screen::model::tree::TreeTab as _;
 
 pub(super) fn show(state: &mut State) -> Vec<Effect> {
+    if state.focus == Panel::Plugins && state.plugins.fold(false) {
+        return Vec::new();
+    }
     let details = match (state.focus, state.tab) {
         (Panel::Plugins, _) => state.plugins.selected().map(|row| {
             let title = format!("{} v{}", row.plugin.name, row.version.version);

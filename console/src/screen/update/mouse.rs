@@ -77,7 +77,11 @@ fn click(state: &mut State, place: Position) -> Vec<Effect> {
     }
     let row = usize::from(place.y - inside.y);
     match (panel, state.tab) {
-        (Panel::Plugins, _) => click_plugin(state, layout::of_plugins(inside)[0], row),
+        (Panel::Plugins, _) => {
+            let [names, tree, ..] = layout::of_plugins(inside);
+            let row = row.checked_sub(names.height.into());
+            row.map_or_else(Vec::new, |row| click_plugin(state, tree, row))
+        }
         (Panel::Logs, _) => click_line(state, inside, row),
         (Panel::Tabs, Tab::Functions) => click_functions(state, inside, place),
         (Panel::Tabs, Tab::Vault | Tab::Live) => click_tree(state, inside, row),

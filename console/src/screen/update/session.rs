@@ -12,7 +12,7 @@ use crate::screen::model::crash::CrashCard;
 use crate::screen::model::memory::Memory;
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::{Phase, RunningJob, State};
-use crate::session::{BuildEffect, Job, JobOutcome, Order, SessionEvent, Watch};
+use crate::session::{BuildEffect, BuildLine, Job, JobOutcome, Order, SessionEvent, Watch};
 
 pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
     let mut effects = vec![Effect::Draw];
@@ -35,8 +35,15 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 job.progress = Some((done, total));
             }
         }
-        SessionEvent::Build { package, line } => state.builds.push_line(&package, &line),
+        SessionEvent::Build { package, line } => {
+            if let BuildLine::Diagnostic { level: "error", .. } = &line {
+                state.disk.error_found(&package);
+            }
+            state.builds.push_line(&package, &line);
+        }
+        SessionEvent::Installed { builds } => state.disk.installed(builds),
         SessionEvent::Built { plugin, build_id, warnings, effect, phases, .. } => {
+            state.disk.built(&plugin, warnings);
             let build_id = format::short_build_id(&build_id);
             let warnings = match warnings {
                 0 => String::new(),
@@ -109,6 +116,9 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             host_exited(state, exit, expected, calls);
         }
         SessionEvent::SourcesChanged { plugins } => {
+            for plugin in &plugins {
+                state.disk.saved(plugin);
+            }
             state.say(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
         }
@@ -231,6 +241,9 @@ fn offer_to_reload(state: &State) -> String {
 }
 
 fn job_started(state: &mut State, job: Job) {
+    if let Job::BuildPlugin(package) = &job {
+        state.disk.build_began(package);
+    }
     if let Job::BuildHost | Job::BuildPlugin(_) = &job {
         let title = match &job {
             Job::BuildPlugin(package) => format!("build {package}"),
@@ -264,6 +277,13 @@ fn take_away(state: &mut State, job: &Job) {
 fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u64) {
     take_away(state, job);
     let elapsed = format::microseconds(elapsed_ms * 1000);
+    if let Job::BuildPlugin(package) = job {
+        match outcome {
+            JobOutcome::Done { .. } => state.disk.build_succeeded(package),
+            JobOutcome::Failed { .. } => state.disk.build_failed(package),
+            JobOutcome::Cancelled => state.disk.build_cancelled(package),
+        }
+    }
     if let Job::BuildHost | Job::BuildPlugin(_) = job {
         let failed = matches!(outcome, JobOutcome::Failed { .. });
         let end = match &outcome {

@@ -1,6 +1,6 @@
 //! The plugins panel: a tree of versions, and what there is to know of the selected one.
 
-use hotswap_protocol::{VersionInfo, VersionState, same_plugin};
+use hotswap_protocol::{Holder, PluginInfo, VersionInfo, VersionState, same_plugin};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -10,13 +10,19 @@ use super::text::{cut, pad, pad_left};
 use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::format;
+use crate::screen::input::action::Action;
 use crate::screen::layout::{self, Panel};
+use crate::screen::model::disk::DiskState;
 use crate::screen::model::plugins::PluginRow;
 use crate::screen::model::{Phase, State};
-use crate::session::Job;
 
-/// A count of calls has at most so many columns.
-const COUNT_WIDTH: usize = 5;
+/// A mark and a blank, and one behind the name.
+const LEAD_WIDTH: usize = 3;
+const RUNS_WIDTH: usize = 5;
+const DISK_WIDTH: usize = 14;
+/// Of the rate of calls so many samples are drawn; fewer say nothing.
+const LEAST_SPARKLINE: usize = 2;
+const MOST_SPARKLINE: usize = 8;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let has_focus = state.focus == Panel::Plugins;
@@ -28,8 +34,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     if rows.is_empty() && missing.is_empty() {
         return draw_empty(frame, inner, empty_text(state), theme);
     }
-    let [tree, rule, below] = layout::of_plugins(inner);
-    draw_tree(frame, tree, &rows, &missing, state, theme);
+    let [head, tree, rule, below] = layout::of_plugins(inner);
+    let names = rows.iter().map(|row| row.plugin.name.as_str()).chain(missing.iter().copied());
+    let names = names.map(format::width).max().unwrap_or(0);
+    let columns = Columns::of(inner.width.into(), names);
+    if head.height > 0 {
+        frame.render_widget(Line::styled(columns.head(), theme.dim), head);
+    }
+    draw_tree(frame, tree, (&rows, &missing), &columns, state, theme);
     if let Some(row) = state.plugins.selected().filter(|_| below.height > 0) {
         let line = "─".repeat(rule.width.into());
         frame.render_widget(Line::styled(line, theme.border), rule);
@@ -58,8 +70,8 @@ fn not_loaded(state: &State) -> Vec<&str> {
 fn draw_tree(
     frame: &mut Frame<'_>,
     area: Rect,
-    rows: &[PluginRow<'_>],
-    missing: &[&str],
+    (rows, missing): (&[PluginRow<'_>], &[&str]),
+    columns: &Columns,
     state: &State,
     theme: &Theme,
 ) {
@@ -67,11 +79,8 @@ fn draw_tree(
     let width = usize::from(area.width);
     let selected = state.plugins.selected_index().unwrap_or(0);
     let top = layout::first_visible(selected, height);
-    let names = rows.iter().map(|row| row.plugin.name.as_str()).chain(missing.iter().copied());
-    let name_width = names.map(format::width).max().unwrap_or(0);
-    let name_width = name_width.clamp(6, width.saturating_sub(22).max(6));
     let versions = rows.iter().enumerate().map(|(position, row)| {
-        let mut line = version_line(row, state, name_width, width, theme);
+        let mut line = version_line(row, state, columns, width, theme);
         if position == selected {
             let has_focus = state.focus == Panel::Plugins;
             line = if has_focus {
@@ -83,13 +92,13 @@ fn draw_tree(
         line
     });
     let others = missing.iter().map(|package| {
-        let job = Job::BuildPlugin((*package).to_owned());
-        let (mark, why, style) = match state.host.phase {
-            _ if state.builds.failed(&job) => ('✖', "does not compile", theme.bad),
-            Phase::Connected => (' ', "not loaded", theme.dim),
-            _ => (' ', "waiting", theme.dim),
+        let (text, style) = match (state.disk.of_unloaded(package), state.host.phase) {
+            (DiskState::Unknown, Phase::Connected) => ("not loaded".into(), theme.dim),
+            (DiskState::Unknown, _) => ("waiting".into(), theme.dim),
+            (disk, _) => disk_text(&disk, theme),
         };
-        Line::styled(format!("{mark} {} {why}", pad(package, name_width)), style)
+        let runs = pad("–", RUNS_WIDTH);
+        Line::styled(format!("  {} {runs}{text}", pad(package, columns.name)), style)
     });
     for (offset, line) in versions.chain(others).skip(top).take(height).enumerate() {
         frame.render_widget(line, row_of(area, offset));
@@ -106,50 +115,195 @@ fn emphasised(mut line: Line<'static>, style: Style) -> Line<'static> {
     line.patch_style(style)
 }
 
-/// `● world  v3 active  ▁▂▅  1.2k` or `  ├ v2 retired  2 calls`
+/// The columns of a line, from the left; what is 0 wide is left out.
+struct Columns {
+    name: usize,
+    disk: usize,
+    sparkline: usize,
+    calls: usize,
+    failures: usize,
+    heap: usize,
+}
+
+impl Columns {
+    /// In so many columns, with names of at most so many.
+    fn of(width: usize, names: usize) -> Self {
+        let name =
+            names.clamp(6, width.saturating_sub(LEAD_WIDTH + RUNS_WIDTH + DISK_WIDTH).max(6));
+        let mut left = width.saturating_sub(LEAD_WIDTH + name + RUNS_WIDTH + DISK_WIDTH);
+        let mut take = |wanted: usize| {
+            let taken = if wanted <= left { wanted } else { 0 };
+            left -= taken;
+            taken
+        };
+        let (calls, failures, heap) = (take(6), take(5), take(6));
+        let sparkline = if left > LEAST_SPARKLINE { left.min(MOST_SPARKLINE) } else { 0 };
+        Self { name, disk: DISK_WIDTH + left - sparkline, sparkline, calls, failures, heap }
+    }
+
+    fn head(&self) -> String {
+        let title = |text: &str, width: usize| {
+            if width > 0 { pad_left(text, width) } else { String::new() }
+        };
+        format!(
+            "  {} {}{}{}{}{}{}",
+            pad("plugin", self.name),
+            pad("runs", RUNS_WIDTH),
+            pad("disk", self.disk),
+            " ".repeat(self.sparkline),
+            title("calls", self.calls),
+            title("err", self.failures),
+            title("heap", self.heap),
+        )
+    }
+}
+
+/// `● world  v3   ✓ same       ▁▂▅  1.2k    –  1.9k` of what serves, and of the others
+/// `  ├ v2  retired: call of greet on "main", 4.0 s`.
 fn version_line(
     row: &PluginRow<'_>,
     state: &State,
-    name_width: usize,
+    columns: &Columns,
     width: usize,
     theme: &Theme,
 ) -> Line<'static> {
+    if row.is_first {
+        return first_line(row, state, columns, theme);
+    }
+    let branch = if row.is_last { '└' } else { '├' };
+    let lead = format!("  {branch} ");
+    let text = if row.is_fold { fold_text(row.plugin) } else { other_text(row, state) };
+    let text = cut(&text, width.saturating_sub(format::width(&lead)));
+    let style = if row.is_fold { theme.dim } else { style(row.version, theme) };
+    Line::from(vec![Span::styled(lead, theme.dim), Span::styled(text, style)])
+}
+
+fn first_line(
+    row: &PluginRow<'_>,
+    state: &State,
+    columns: &Columns,
+    theme: &Theme,
+) -> Line<'static> {
     let version = row.version;
-    let mark = mark(version);
-    let (lead, lead_style) = if row.is_first {
-        (format!("{mark} {} ", pad(&row.plugin.name, name_width)), theme.plain)
-    } else {
-        let branch = if row.is_last { '└' } else { '├' };
-        (pad(&format!("  {branch}"), name_width + 3), theme.dim)
+    let has_host = state.host.phase != Phase::Ended;
+    let serves = version.state == VersionState::Active && has_host;
+    let (mark, style) =
+        if has_host { (mark(version), style(version, theme)) } else { ('○', theme.dim) };
+    let runs = match (serves, version.state) {
+        (true, _) | (_, VersionState::Loading) => format!("v{}", version.version),
+        _ => "–".to_owned(),
     };
-    let word = format!("v{:<3}{:<8}", version.version, version.state.as_str());
-    let used = format::width(&lead) + word.len();
-    let right = width.saturating_sub(used);
-    let tail = match version.state {
-        VersionState::Active => {
-            let sparkline = state.plugins.sparkline(&row.plugin.name);
-            let failed = version.failures.errors + version.failures.panics;
-            let failed =
-                if failed > 0 { format!(" ✖{}", format::count(failed)) } else { String::new() };
-            // Of the rate as much of the latest as there is room for.
-            let room = right.saturating_sub(COUNT_WIDTH + 2 + format::width(&failed));
-            let skipped = sparkline.chars().count().saturating_sub(room);
-            let latest: String = sparkline.chars().skip(skipped).collect();
-            format!("{latest}{failed} {:>COUNT_WIDTH$}", format::count(version.calls))
+    let (disk, disk_style) = disk(row, state, theme);
+    let lead = format!("{mark} {} {}", pad(&row.plugin.name, columns.name), pad(&runs, RUNS_WIDTH));
+    let mut line = Line::from(Span::styled(lead, style));
+    if !serves {
+        line.push_span(Span::styled(disk, disk_style));
+        return line;
+    }
+    line.push_span(Span::styled(pad(&disk, columns.disk), disk_style));
+    let sparkline = state.plugins.sparkline(&row.plugin.name);
+    let skipped = sparkline.chars().count().saturating_sub(columns.sparkline);
+    let latest: String = sparkline.chars().skip(skipped).collect();
+    line.push_span(Span::styled(pad_left(&latest, columns.sparkline), theme.dim));
+    line.push_span(Span::styled(pad_left(&format::count(version.calls), columns.calls), theme.dim));
+    let failed = version.failures.errors + version.failures.panics;
+    let (failed, style) = match (failed, version.failures.panics) {
+        (0, _) => ("–".to_owned(), theme.dim),
+        (_, 0) => (format::count(failed), theme.warning),
+        _ => (format!("✖{}", format::count(failed)), theme.bad),
+    };
+    line.push_span(Span::styled(pad_left(&failed, columns.failures), style));
+    let heap = version.heap_bytes.map_or_else(|| "–".to_owned(), format::short_bytes);
+    line.push_span(Span::styled(pad_left(&heap, columns.heap), theme.dim));
+    line
+}
+
+/// How what runs compares with what is on disk; of what does not run, why.
+fn disk(row: &PluginRow<'_>, state: &State, theme: &Theme) -> (String, Style) {
+    let version = row.version;
+    let disk = state.disk.of(row.plugin);
+    match (version.state, &disk) {
+        (
+            VersionState::Failed,
+            DiskState::Unknown | DiskState::NotLoaded(_) | DiskState::Missing,
+        ) => (format!("✖ v{} {}", version.version, failed_text(version)), theme.bad),
+        _ => {
+            let (text, style) = disk_text(&disk, theme);
+            match state.disk.warnings(&row.plugin.name) {
+                0 => (text, style),
+                count => (
+                    format!("{text} ▲{count}"),
+                    if style == theme.bad { style } else { theme.warning },
+                ),
+            }
         }
-        VersionState::Freed => format::bytes(version.size_bytes),
-        VersionState::Failed => "!".into(),
-        _ => match version.holders.len() {
-            0 => String::new(),
-            count => format::counted(count as u64, "holder", "holders"),
-        },
+    }
+}
+
+fn disk_text(disk: &DiskState, theme: &Theme) -> (String, Style) {
+    match disk {
+        DiskState::Unknown => ("–".into(), theme.dim),
+        DiskState::Same => ("✓ same".into(), theme.good),
+        DiskState::Changed => ("✎ changed".into(), theme.warning),
+        DiskState::Building => ("◌ building".into(), theme.warning),
+        DiskState::Broken(0) => ("✖ no build".into(), theme.bad),
+        DiskState::Broken(errors) => {
+            (format!("✖ {}", format::counted(*errors as u64, "error", "errors")), theme.bad)
+        }
+        DiskState::NotLoaded(build_id) => {
+            let id = format::short_build_id(build_id);
+            (format!("▲ built {}", id.get(..4).unwrap_or(id)), theme.warning)
+        }
+        DiskState::RolledBack => ("↺ rolled back".into(), theme.warning),
+        DiskState::Missing => ("▲ no artifact".into(), theme.warning),
+    }
+}
+
+/// `failed in on_load`
+fn failed_text(version: &VersionInfo) -> String {
+    let step = version.failure.as_ref().and_then(|failure| failure.step);
+    step.map_or_else(|| "failed".to_owned(), |step| format!("failed in {step}"))
+}
+
+/// `3 freed, 1 failed, 5.7 MiB back`
+fn fold_text(plugin: &PluginInfo) -> String {
+    let gone = |state| plugin.versions.iter().filter(move |it| it.state == state);
+    let (freed, failed) = (gone(VersionState::Freed).count(), gone(VersionState::Failed).count());
+    let bytes: u64 = gone(VersionState::Freed).map(|it| it.size_bytes).sum();
+    let parts = [
+        (freed > 0).then(|| format!("{freed} freed")),
+        (failed > 0).then(|| format!("{failed} failed")),
+        (freed > 0).then(|| format!("{} back", format::bytes(bytes))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// `v2  retired: call of greet on "main", 4.0 s`
+fn other_text(row: &PluginRow<'_>, state: &State) -> String {
+    let version = row.version;
+    let what = match version.state {
+        VersionState::Freed => format!("freed, {} back", format::bytes(version.size_bytes)),
+        VersionState::Failed => failed_text(version),
+        _ if is_held(*row, state) => {
+            let key = state.key_of(&Action::ToggleHold);
+            format!("kept by this console; {key} lets it go")
+        }
+        other => {
+            // Which thread it is, the details say.
+            let unthreaded = |holder: &Holder| match &holder.function {
+                Some(_) => Holder { thread: None, thread_id: None, ..holder.clone() },
+                None => holder.clone(),
+            };
+            let held_by: Vec<Holder> = version.held_by.iter().map(unthreaded).collect();
+            let holders = format::holders(&held_by, &version.holders, state.now_ms);
+            match holders.as_slice() {
+                [] => other.to_string(),
+                [one] => format!("{other}: {one}"),
+                [first, others @ ..] => format!("{other}: {first}, +{}", others.len()),
+            }
+        }
     };
-    let state_style = style(version, theme);
-    Line::from(vec![
-        Span::styled(lead, if row.is_first { state_style } else { lead_style }),
-        Span::styled(word, state_style),
-        Span::styled(pad_left(&format!(" {tail}"), right), theme.dim),
-    ])
+    format!("v{:<3} {what}", version.version)
 }
 
 /// What is seen of a version at a glance; one that serves and panics does not look well.
@@ -195,7 +349,8 @@ fn draw_details(
         ("loaded", loaded(version, state.now_ms)),
     ];
     if is_held(row, state) {
-        lines.push(("kept", "by this console".into()));
+        let key = state.key_of(&Action::ToggleHold);
+        lines.push(("kept", format!("by this console; {key} lets it go")));
     }
     let has_more = version.remark.as_ref().unwrap_or(&version.detail);
     if !has_more.is_empty() {

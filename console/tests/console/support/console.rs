@@ -42,6 +42,7 @@ impl Console {
         });
         console.session(SessionEvent::HostStarted { pid: 4121 });
         console.session(SessionEvent::Connected { host: samples::host(4121) });
+        console.session(SessionEvent::Installed { builds: samples::installed() });
         console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
         console
     }

@@ -1,5 +1,7 @@
 //! A host as the tests show it, made of the JSON that such a host sends.
 
+use std::collections::BTreeMap;
+
 use hotswap_build::{SourceDiff, SourceLine, SourceLineKind};
 use hotswap_console::compare::difference::{DeclaredDiff, DiffRequest, Difference};
 use hotswap_console::compare::preview::{PluginPreview, Preview, Prospect, ValuePreview};
@@ -61,6 +63,15 @@ pub fn version(version: u32, state: VersionState, detail: &str) -> VersionInfo {
         },
         "held_by": if state == VersionState::Retired { holders() } else { Vec::new() },
     }))
+}
+
+/// What lies in the plugin directory: the builds that serve, and the one that failed.
+pub fn installed() -> BTreeMap<String, String> {
+    let build = |(plugin, number)| {
+        let build_id = version(number, VersionState::Active, "").build_id;
+        (str::to_owned(plugin), build_id)
+    };
+    [("world", 3), ("cat", 1), ("dog", 1)].into_iter().map(build).collect()
 }
 
 /// What holds a version that was replaced: a call that is under way, and a value in use.

@@ -1,6 +1,7 @@
 //! The engine proper: what its handles share.
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, TryLockError,
@@ -41,8 +42,8 @@ use crate::{
 };
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PluginInfo, PruneParams, ReloadPlan,
-    ReloadReport, Snapshot, VaultSnapshot, VersionRef, VersionState, clock::now_ms,
+    Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PluginInfo, PluginName, PruneParams,
+    ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionRef, VersionState, clock::now_ms,
 };
 
 /// How long a request to free a version waits for the reaper to look at it, so that the answer tells
@@ -57,6 +58,8 @@ pub(crate) struct Inner {
     /// How many loads have been published.
     loads: AtomicU64,
     load_state: Mutex<LoadState>,
+    /// The plugins that a rollback keeps at an earlier build, as of the last load.
+    rolled_back: Mutex<HashSet<PluginName>>,
     /// The thread that loads, so that it does not wait for itself.
     loading_thread: Mutex<Option<ThreadId>>,
     versions: VersionList,
@@ -108,6 +111,7 @@ impl Inner {
             )),
             loads: AtomicU64::new(0),
             load_state: Mutex::default(),
+            rolled_back: Mutex::default(),
             loading_thread: Mutex::default(),
             versions: VersionList::default(),
             store: parts.store,
@@ -291,6 +295,7 @@ impl Inner {
         self.events.send(Event::ReloadStarted { at_ms: now_ms() });
         let before = self.current().generation();
         let result = load::reload(&self.load_context(), state, request, data, callback);
+        *self.rolled_back.locked() = state.rolled_back().cloned().collect();
         match &result {
             Ok(report) => {
                 if report.generation > before {
@@ -384,7 +389,9 @@ impl Inner {
             (place(version), version.name().clone(), std::cmp::Reverse(version.ordinal))
         });
         let of_one_plugin = versions.chunk_by(|a, b| a.name() == b.name());
-        let plugins = of_one_plugin.map(|versions| plugin_info(versions, &current)).collect();
+        let rolled_back = self.rolled_back.locked().clone();
+        let plugins =
+            of_one_plugin.map(|versions| plugin_info(versions, &current, &rolled_back)).collect();
         Snapshot {
             host: self.host(),
             generation: current.generation(),
@@ -569,7 +576,11 @@ impl Served for Inner {
 }
 
 /// A plugin as a console shows it, given its versions, newest first.
-fn plugin_info(versions: &[Arc<Version>], current: &Generation) -> PluginInfo {
+fn plugin_info(
+    versions: &[Arc<Version>],
+    current: &Generation,
+    rolled_back: &HashSet<PluginName>,
+) -> PluginInfo {
     let newest = versions.first();
     let active = newest.and_then(|newest| current.lease(newest.name())).map(Lease::version);
     let imports = active.map(|active| active.imports());
@@ -578,5 +589,6 @@ fn plugin_info(versions: &[Arc<Version>], current: &Generation) -> PluginInfo {
         versions: versions.iter().map(|version| version.info()).collect(),
         imports: imports.into_iter().flatten().map(|import| import.plugin.clone()).collect(),
         functions: active.map(|active| active.function_infos()).unwrap_or_default(),
+        is_rolled_back: active.is_some_and(|active| rolled_back.contains(active.name())),
     }
 }
