@@ -138,6 +138,41 @@ pub fn bar(part: u64, longest: u64, width: usize) -> String {
     "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }
 
+/// `live 0.9 s after save`
+pub fn live_after_save(live_ms: u64) -> String {
+    format!("live {} after save", seconds(live_ms))
+}
+
+/// `40 ms`, `0.9 s`
+pub fn seconds(ms: u64) -> String {
+    match ms {
+        0..100 => format!("{ms} ms"),
+        100..60_000 => format!("{:.1} s", ms as f64 / 1e3),
+        _ => duration(ms),
+    }
+}
+
+/// The columns of a sparkline: ` ▁▃█`. The highest is the greatest of all; what is more than nothing has
+/// a height.
+pub fn sparkline(samples: impl Iterator<Item = f64> + Clone) -> String {
+    /// The heights of a column; the first is for nothing.
+    const HEIGHTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = samples.clone().fold(0.0, f64::max);
+    let highest = HEIGHTS.len() - 1;
+    let column = |sample: f64| match sample / most {
+        part if part > 0.0 => HEIGHTS[((part * highest as f64).ceil() as usize).clamp(1, highest)],
+        _ => HEIGHTS[0],
+    };
+    samples.map(column).collect()
+}
+
+/// How long after their saves reloads published, as a sparkline: `▂▃✖▅`, with a cross for one that failed.
+pub fn live_times(times: &[Option<u64>]) -> String {
+    let figures = sparkline(times.iter().map(|time| time.unwrap_or(0) as f64));
+    let columns = figures.chars().zip(times);
+    columns.map(|(column, time)| if time.is_some() { column.max('▁') } else { '✖' }).collect()
+}
+
 /// `3m`, `2h 5m`: coarse, so that what shows it changes at most once a minute after the first.
 pub fn duration(ms: u64) -> String {
     let seconds = ms / 1000;

@@ -232,7 +232,7 @@ impl Lines {
                 let calls = calls.iter().flatten().map(|call| format!("\n== under way: {call}"));
                 format!("== host ended: {exit}{}", calls.collect::<String>())
             }
-            SessionEvent::SourcesChanged { plugins } => {
+            SessionEvent::SourcesChanged { plugins, .. } => {
                 format!("== sources of {} changed", plugins.join(", "))
             }
             SessionEvent::HostStopped { signal } => {

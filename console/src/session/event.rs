@@ -149,6 +149,8 @@ pub enum SessionEvent {
     SourcesChanged {
         /// The plugins' package names.
         plugins: Vec<String>,
+        /// When the save was noticed, in milliseconds since the Unix epoch.
+        saved_at_ms: u64,
     },
     /// The host that runs is older than its sources.
     HostOutdated {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use hotswap_build::{BuildError, Cancel, HostPackage, PluginPackage, Quiet, SourceChange, Watcher};
-use hotswap_protocol::{ErrorKind, HostInfo, WireError, same_plugin};
+use hotswap_protocol::{ErrorKind, HostInfo, WireError, clock::now_ms, same_plugin};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -480,7 +480,9 @@ impl Supervisor {
         if plugins.is_empty() {
             return;
         }
-        self.tell(SessionEvent::SourcesChanged { plugins: plugins.clone() }).await;
+        let since_ms = u64::try_from(noticed.elapsed().as_millis()).unwrap_or(0);
+        let saved_at_ms = now_ms().saturating_sub(since_ms);
+        self.tell(SessionEvent::SourcesChanged { plugins: plugins.clone(), saved_at_ms }).await;
         self.cancel_outdated_build(&plugins);
         self.saves.extend(plugins.iter().map(|plugin| (plugin.clone(), noticed)));
         self.queue.retain(|job| *job != Job::ReloadIfBuilt);

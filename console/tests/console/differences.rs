@@ -104,7 +104,7 @@ fn any_two_versions_of_a_plugin_are_compared() {
 fn what_was_built_meanwhile_is_compared_anew() {
     let mut console = Console::connected(120, 36);
     let request = console.compare().unwrap();
-    let changed = SessionEvent::SourcesChanged { plugins: vec!["world".into()] };
+    let changed = SessionEvent::SourcesChanged { plugins: vec!["world".into()], saved_at_ms: 5 };
     assert_eq!(requested(&console.session(changed)), Some(request.clone()));
     let built = samples::built(BuildEffect::NewCode);
     assert_eq!(requested(&console.session(built)), Some(request));

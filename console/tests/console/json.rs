@@ -285,7 +285,7 @@ fn run_lines() -> Vec<Value> {
         },
         SessionEvent::HostStarted { pid: 4121 },
         SessionEvent::Connected { host: samples::host(4121) },
-        SessionEvent::SourcesChanged { plugins: vec!["world".into()] },
+        SessionEvent::SourcesChanged { plugins: vec!["world".into()], saved_at_ms: 5 },
         SessionEvent::Engine(Event::ReloadFinished { at_ms, report: samples::report() }),
         SessionEvent::Engine(Event::VersionChanged {
             at_ms,

@@ -90,7 +90,10 @@ fn each_plugin_says_whether_what_runs_is_what_is_on_disk() {
     let disk =
         |console: &Console| line_of(console, "world").chars().skip(14).take(14).collect::<String>();
     assert_eq!(disk(&console).trim(), "✓ same");
-    console.session(SessionEvent::SourcesChanged { plugins: vec!["world".into()] });
+    console.session(SessionEvent::SourcesChanged {
+        plugins: vec!["world".into()],
+        saved_at_ms: samples::NOON_MS,
+    });
     assert_eq!(disk(&console).trim(), "✎ changed");
     console.session(SessionEvent::JobStarted { job: Job::BuildPlugin("world".into()) });
     assert_eq!(disk(&console).trim(), "◌ building");

@@ -3,7 +3,7 @@
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::timeline::{FIRST_CALL, FREED};
 use hotswap_console::screen::model::tree::TreeTab;
-use hotswap_console::session::{Job, JobOutcome, SessionEvent};
+use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
 use hotswap_protocol::{DataBagEntry, Event, Snapshot, VersionState};
 use serde_json::{Value, json};
 
@@ -206,4 +206,49 @@ fn the_log_tells_once_that_a_load_failed() {
     let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
     assert_eq!(count("no sun"), 1, "{told:#?}");
     assert_eq!(count(&error.message), 1, "{told:#?}");
+}
+
+/// `world` is saved, built and reloaded, so long after the save.
+fn saved_and_reloaded(console: &mut Console, live_ms: u64) {
+    let saved_at_ms = console.now_ms;
+    let plugins = vec!["world".to_owned()];
+    console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
+    console.session(samples::built(BuildEffect::NewCode));
+    console.now_ms += live_ms;
+    let report = samples::report();
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms: console.now_ms, report }));
+}
+
+#[test]
+fn the_time_from_a_save_until_it_is_live_is_told_everywhere() {
+    let mut console = Console::connected(120, 36);
+    for live_ms in [900, 400, 1_300] {
+        saved_and_reloaded(&mut console, live_ms);
+    }
+    let marker = console.state.logs.newest(1).next().unwrap().text.clone();
+    assert!(marker.starts_with("reload 4  world v4  live 1.3 s after save"), "{marker}");
+    console.press("2 [ [");
+    let screen = console.screen();
+    assert!(screen.lines().next().unwrap().contains("│ live 1.3 s after save ▆▃█ │"), "{screen}");
+    assert!(
+        screen.contains("reload 4  live 1.3 s after save; the last 3 ▆▃█, median 0.9 s"),
+        "{screen}"
+    );
+    assert!(screen.contains("live 0.4 s"), "{screen}");
+}
+
+#[test]
+fn only_what_a_save_led_to_is_live_after_it() {
+    let mut console = after_a_reload();
+    assert_eq!(console.state.timeline.last_live_ms(), None, "somebody asked for it");
+    // A save that changes no code leads to nothing.
+    let saved_at_ms = console.now_ms;
+    let plugins = vec!["world".to_owned()];
+    console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
+    console.session(samples::built(BuildEffect::SameCode));
+    let (at_ms, report) = (console.now_ms + 90_000, samples::report());
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    assert_eq!(console.state.timeline.last_live_ms(), None);
+    saved_and_reloaded(&mut console, 700);
+    assert_eq!(console.state.timeline.live_times(9), [Some(700)]);
 }

@@ -4,13 +4,12 @@ use std::collections::{HashMap, VecDeque};
 
 use hotswap_protocol::{PluginInfo, VersionState};
 
+use crate::format;
+
 /// How many samples are shown.
 const SAMPLES: usize = 8;
 /// Samples are at least so far apart, in milliseconds.
 const APART_MS: u64 = 900;
-/// The heights of a column; the first is for no call at all.
-const HEIGHTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-
 /// The rates of all plugins.
 #[derive(Default)]
 pub struct Rates {
@@ -79,16 +78,9 @@ impl Rate {
     }
 
     fn draw(&self) -> String {
-        let most = self.samples.iter().copied().fold(0.0, f64::max);
-        if most == 0.0 {
+        if self.samples.iter().all(|sample| *sample == 0.0) {
             return String::new();
         }
-        let highest = HEIGHTS.len() - 1;
-        let columns = self.samples.iter().map(|sample| match sample / most {
-            0.0 => HEIGHTS[0],
-            // Also the rarest call is to be seen.
-            part => HEIGHTS[((part * highest as f64).ceil() as usize).clamp(1, highest)],
-        });
-        columns.collect()
+        format::sparkline(self.samples.iter().copied())
     }
 }

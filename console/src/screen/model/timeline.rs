@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use hotswap_protocol::{Outcome, PhaseTiming, PluginInfo, ReloadReport, VersionState, WireError};
+use hotswap_protocol::{
+    Outcome, PhaseTiming, PluginInfo, ReloadReport, VersionState, WireError, same_plugin,
+};
 
 use crate::screen::input::action::Motion;
 
@@ -31,6 +33,10 @@ pub struct Timeline {
     serving: HashMap<String, u32>,
     /// The latest beginning last.
     lives: VecDeque<Life>,
+    /// When the saves were noticed that are to be built and reloaded, by package name.
+    saves: HashMap<String, u64>,
+    /// The same of those that are built.
+    built_saves: HashMap<String, u64>,
 }
 
 /// A reload.
@@ -40,6 +46,8 @@ pub struct Reload {
     pub at_ms: u64,
     /// How long it took in the host, in microseconds; unknown of one that failed.
     pub elapsed_us: Option<u64>,
+    /// How long after the save it published, in milliseconds; none where no save led to it.
+    pub live_ms: Option<u64>,
     /// The builds before it, in their order.
     pub before: Vec<Phase>,
     /// Its own phases, in their order.
@@ -113,6 +121,14 @@ impl Reload {
         outcome.version.filter(|_| is_new)
     }
 
+    /// Whether it loaded a new version of this plugin, or of the plugin of this package.
+    fn has_loaded(&self, package: &str) -> bool {
+        let plugins = self.result.iter().flat_map(|done| &done.report.plugins);
+        plugins
+            .into_iter()
+            .any(|it| same_plugin(&it.name, package) && self.loaded(&it.name).is_some())
+    }
+
     /// Whether it replaced this version.
     fn has_replaced(&self, plugin: &str, version: u32) -> bool {
         self.replaced.iter().any(|(name, old)| name == plugin && *old == version)
@@ -165,8 +181,20 @@ impl Life {
 }
 
 impl Timeline {
+    /// The sources of a package were saved, and are built and reloaded.
+    pub fn saved(&mut self, package: &str, at_ms: u64) {
+        self.saves.insert(package.to_owned(), at_ms);
+    }
+
+    /// The last save of a plugin changed no code.
+    pub fn saved_in_vain(&mut self, plugin: &str) {
+        self.saves.retain(|package, _| !same_plugin(package, plugin));
+    }
+
     /// A plugin was built; the next reload is where that leads to.
     pub fn built(&mut self, plugin: String, phases: Vec<PhaseTiming>) {
+        let saved = self.saves.extract_if(|package, _| same_plugin(package, &plugin));
+        self.built_saves.extend(saved);
         // Built again before a reload: only the last build is loaded.
         self.built.retain(|phase| phase.plugin.as_deref() != Some(plugin.as_str()));
         let of_plugin = |timing| Phase { plugin: Some(plugin.clone()), ..Phase::from(timing) };
@@ -190,11 +218,20 @@ impl Timeline {
             // Somebody else built it, and the host tells how.
             before.extend(report.build_phases.iter().map(Phase::from));
         }
-        let phases = report.phases.iter().map(Phase::from).collect();
-        let elapsed_us = Some(report.elapsed_us);
-        let result = Ok(Done { summary, report });
-        let after = Vec::new();
-        let mut reload = Reload { at_ms, elapsed_us, before, phases, replaced, after, result };
+        let mut reload = Reload {
+            at_ms,
+            elapsed_us: Some(report.elapsed_us),
+            live_ms: None,
+            before,
+            phases: report.phases.iter().map(Phase::from).collect(),
+            replaced,
+            after: Vec::new(),
+            result: Ok(Done { summary, report }),
+        };
+        let is_loaded = |package: &str, _: &mut u64| reload.has_loaded(package);
+        let saves = self.built_saves.extract_if(|package, saved| is_loaded(package, saved));
+        let saved_ms = saves.map(|(_, saved_ms)| saved_ms).min();
+        reload.live_ms = saved_ms.map(|saved_ms| at_ms.saturating_sub(saved_ms));
         for life in &self.lives {
             // It may have been called, and the old one be gone, before the host told of the reload.
             if reload.loaded(&life.plugin) == Some(life.version)
@@ -217,6 +254,7 @@ impl Timeline {
         self.push(Reload {
             at_ms,
             elapsed_us: None,
+            live_ms: None,
             before,
             phases: Vec::new(),
             replaced: Vec::new(),
@@ -320,6 +358,8 @@ impl Timeline {
         self.lives.clear();
         self.serving.clear();
         self.built.clear();
+        self.saves.clear();
+        self.built_saves.clear();
     }
 
     /// The version of this plugin that serves, as of the last reload.
@@ -337,6 +377,20 @@ impl Timeline {
     /// The reloads, newest first.
     pub fn reloads(&self) -> &VecDeque<Reload> {
         &self.reloads
+    }
+
+    /// How long after the save the last reloads published, the newest last; none for one that failed.
+    /// Those that no save led to are left out.
+    pub fn live_times(&self, most: usize) -> Vec<Option<u64>> {
+        let of_saves = self.reloads.iter().filter(|it| it.live_ms.is_some() || it.result.is_err());
+        let mut times: Vec<_> = of_saves.map(|it| it.live_ms).take(most).collect();
+        times.reverse();
+        times
+    }
+
+    /// How long after the save the last reload published that a save led to, in milliseconds.
+    pub fn last_live_ms(&self) -> Option<u64> {
+        self.reloads.iter().find_map(|it| it.live_ms)
     }
 
     /// The lives of the versions, the latest first.

@@ -98,7 +98,8 @@ fn left_alone(report: &ReloadReport) -> String {
 /// `reload 12  world v2 → v3  41 ms  (build 170 ms, stage 2.0 ms, open 3.1 ms)`
 fn marker(reload: &Reload) -> String {
     let summary = reload.result.as_ref().map_or("", |done| done.summary.as_str());
-    let elapsed = reload.elapsed_us.map(format::microseconds).unwrap_or_default();
+    let reloaded = reload.elapsed_us.map(format::microseconds).unwrap_or_default();
+    let elapsed = reload.live_ms.map_or(reloaded, format::live_after_save);
     let phases = reload.phases_by_name();
     // The longest of them, in their order.
     let mut longest: Vec<u64> = phases.iter().map(|(_, elapsed_us)| *elapsed_us).collect();

@@ -44,6 +44,9 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Installed { builds } => state.disk.installed(builds),
         SessionEvent::Built { plugin, build_id, warnings, effect, phases, .. } => {
             state.disk.built(&plugin, warnings);
+            if effect != BuildEffect::NewCode {
+                state.timeline.saved_in_vain(&plugin);
+            }
             let build_id = format::short_build_id(&build_id);
             let warnings = match warnings {
                 0 => String::new(),
@@ -115,9 +118,12 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::HostExited { exit, expected, calls } => {
             host_exited(state, exit, expected, calls);
         }
-        SessionEvent::SourcesChanged { plugins } => {
+        SessionEvent::SourcesChanged { plugins, saved_at_ms } => {
             for plugin in &plugins {
                 state.disk.saved(plugin);
+                if state.host.watch == Watch::On {
+                    state.timeline.saved(plugin, saved_at_ms);
+                }
             }
             state.say(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();

@@ -2,6 +2,7 @@
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::theme::Theme;
@@ -12,6 +13,8 @@ use crate::session::Watch;
 
 /// A log that is this far behind is not what goes on now.
 const LONG_LAG_MS: u64 = 1_000;
+/// The times from save to live are drawn of so many reloads.
+const TIMES_SHOWN: usize = 8;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let host = &state.host;
@@ -19,45 +22,62 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let mut line = Line::from(vec![Span::styled(format!(" {name} "), theme.strong)]);
     line.push_span(phase(host, theme));
     if let Some(pid) = host.pid {
-        line.push_span(Span::raw(format!(" pid {pid}")));
+        line.push_span(Span::raw(format!(" {pid}")));
     }
     if let Some(info) = &host.info {
         let up = format::duration(state.now_ms.saturating_sub(info.started_at_ms));
         // Seconds would be a new screen each second.
         let up = if up.ends_with('s') { "<1m".to_owned() } else { up };
-        line.push_span(Span::raw(format!(" up {up}")));
+        line.push_span(Span::raw(format!(" {up}")));
     }
-    // What does not fit as a whole is left out.
-    let mut part = |text: String, style| {
-        if line.width() + 3 + format::width(&text) <= usize::from(area.width) {
+    for (texts, style) in parts(state, theme) {
+        // What does not fit as a whole is shortened, or left out.
+        let left = usize::from(area.width).saturating_sub(line.width() + 3);
+        if let Some(text) = texts.into_iter().find(|text| format::width(text) <= left) {
             line.push_span(Span::styled(" │ ", theme.dim));
             line.push_span(Span::styled(text, style));
         }
-    };
-    let count = state.plugins.list().len();
-    part(format::counted(count as u64, "plugin", "plugins"), theme.plain);
-    if host.generation > 0 {
-        part(format!("gen {}", host.generation), theme.plain);
     }
+    frame.render_widget(line, area);
+}
+
+/// What the line tells after the host, in words that get fewer; what matters most comes first.
+fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
+    let (host, logs) = (&state.host, &state.logs);
+    let mut parts = Vec::new();
+    parts.extend(live(state).map(|texts| (texts, theme.strong)));
     if !host.packages.is_empty() {
         let style = match host.watch {
             Watch::On => theme.plain,
             Watch::Build => theme.warning,
             Watch::Off => theme.dim,
         };
-        part(format!("watch {}", host.watch.as_str()), style);
+        parts.push((vec![format!("watch {}", host.watch.as_str())], style));
     }
-    let dropped = state.logs.dropped;
-    let style = if dropped > 0 { theme.warning } else { theme.dim };
-    part(format!("dropped {}", format::count(dropped)), style);
-    if let Some(branch) = branch(state) {
-        part(branch, theme.dim);
+    if logs.dropped > 0 {
+        parts.push((vec![format!("dropped {}", format::count(logs.dropped))], theme.warning));
     }
-    if let Some(lag_ms) = state.logs.lag_ms.filter(|_| host.phase == Phase::Connected) {
-        let style = if lag_ms >= LONG_LAG_MS { theme.warning } else { theme.dim };
-        part(format!("lag {}", format::milliseconds(lag_ms)), style);
+    let lag_ms = logs.lag_ms.filter(|_| host.phase == Phase::Connected);
+    let lag = |style| move |ms| (vec![format!("lag {}", format::milliseconds(ms))], style);
+    let is_long = lag_ms.is_some_and(|ms| ms >= LONG_LAG_MS);
+    parts.extend(lag_ms.filter(|_| is_long).map(lag(theme.warning)));
+    parts.extend(branch(state).map(|branch| (vec![branch], theme.dim)));
+    let count = state.plugins.list().len();
+    parts.push((vec![format::counted(count as u64, "plugin", "plugins")], theme.dim));
+    if host.generation > 0 {
+        parts.push((vec![format!("gen {}", host.generation)], theme.dim));
     }
-    frame.render_widget(line, area);
+    parts.extend(lag_ms.filter(|_| !is_long).map(lag(theme.dim)));
+    parts
+}
+
+/// `live 0.9 s after save ▂▃▂▅`
+fn live(state: &State) -> Option<Vec<String>> {
+    let live_ms = state.timeline.last_live_ms()?;
+    let times = format::live_times(&state.timeline.live_times(TIMES_SHOWN));
+    let long = format::live_after_save(live_ms);
+    let short = format!("live {}", format::seconds(live_ms));
+    Some(vec![format!("{long} {times}"), format!("{short} {times}"), short])
 }
 
 /// The branch of the selected version's source, `main*` when it was not committed.

@@ -13,7 +13,7 @@ use super::{draw_empty, draw_rule};
 use crate::format;
 use crate::screen::layout::{self, Panel};
 use crate::screen::model::State;
-use crate::screen::model::timeline::{FIRST_CALL, Life, Phase, Reload, sums};
+use crate::screen::model::timeline::{FIRST_CALL, Life, Phase, Reload, Timeline, sums};
 
 const TITLE_WIDTH: usize = 13;
 /// Of the builds before a reload and of its steps so many lines are shown; all are among its
@@ -23,6 +23,10 @@ const STEPS_SHOWN: usize = 5;
 /// So many lines are kept for the lives of the versions, where there is room.
 const LIVES_HEIGHT: u16 = 4;
 const ELAPSED_WIDTH: usize = 7;
+/// `live 12.3 s`
+const LIVE_WIDTH: usize = 11;
+/// The times from save to live are told of so many reloads.
+const TIMES_SHOWN: usize = 12;
 /// The fractions of a column that a bar can end in.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
@@ -46,7 +50,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     ])
     .areas(area);
     draw_list(frame, list, state, theme);
-    draw_rule(frame, rule, &reload.title(), theme);
+    draw_rule(frame, rule, &rule_title(reload, &state.timeline), theme);
     for (offset, line) in steps.into_iter().take(below.height.into()).enumerate() {
         frame.render_widget(line, row_of(below, offset));
     }
@@ -61,20 +65,20 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let page = usize::from(area.height);
     let selected = state.timeline.selected();
     let top = layout::first_visible(selected, page);
-    let width = usize::from(area.width).saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 14);
+    let width = usize::from(area.width).saturating_sub(TITLE_WIDTH + LIVE_WIDTH + 14);
     for (offset, reload) in state.timeline.reloads().iter().skip(top).take(page).enumerate() {
         let (text, style) = match &reload.result {
             Ok(done) => (done.summary.as_str(), theme.plain),
             Err(error) => (error.message.as_str(), theme.bad),
         };
-        let elapsed = reload.elapsed_us.map(format::microseconds).unwrap_or_default();
-        let line = format!(
-            " {} {}  {} {} ",
-            pad(&reload.title(), TITLE_WIDTH),
-            format::clock(reload.at_ms),
-            pad(text, width),
-            pad_left(&elapsed, ELAPSED_WIDTH),
-        );
+        let reloaded = reload.elapsed_us.map(format::microseconds).unwrap_or_default();
+        let elapsed = reload.live_ms.map_or(reloaded, |ms| format!("live {}", format::seconds(ms)));
+        let outcome = match elapsed.as_str() {
+            "" => pad(text, width + LIVE_WIDTH + 1),
+            elapsed => format!("{} {}", pad(text, width), pad_left(elapsed, LIVE_WIDTH)),
+        };
+        let (title, at) = (pad(&reload.title(), TITLE_WIDTH), format::clock(reload.at_ms));
+        let line = format!(" {title} {at}  {outcome} ");
         let style = match (top + offset == selected, state.focus) {
             (true, Panel::Tabs) => theme.selected,
             (true, _) => theme.selected_elsewhere,
@@ -82,6 +86,23 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         };
         frame.render_widget(Line::styled(line, style), row_of(area, offset));
     }
+}
+
+/// `reload 12  live 0.9 s after save; the last 5 ▂▃▂▅▂, median 0.8 s`
+fn rule_title(reload: &Reload, timeline: &Timeline) -> String {
+    let mut title = reload.title();
+    if let Some(live_ms) = reload.live_ms {
+        title.push_str(&format!("  {}", format::live_after_save(live_ms)));
+    }
+    let times = timeline.live_times(TIMES_SHOWN);
+    let mut known: Vec<u64> = times.iter().copied().flatten().collect();
+    known.sort_unstable();
+    if known.len() > 1 {
+        let median = format::seconds(known[known.len() / 2]);
+        let line = format::live_times(&times);
+        title.push_str(&format!("; the last {} {line}, median {median}", times.len()));
+    }
+    title
 }
 
 /// The error in full, and the phases as bars.
