@@ -7,6 +7,7 @@ pub mod disk;
 pub mod form;
 pub mod functions;
 pub mod history;
+pub mod in_flight;
 pub mod live;
 pub mod logs;
 pub mod memory;

@@ -15,6 +15,7 @@ mod palette;
 mod picker;
 mod plugins;
 mod results;
+mod signature;
 mod text;
 mod theme;
 mod timeline;

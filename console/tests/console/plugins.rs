@@ -2,7 +2,7 @@
 
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
-use hotswap_protocol::{ErrorKind, Snapshot, VersionState, WireError};
+use hotswap_protocol::{ErrorKind, Holder, HolderKind, Snapshot, VersionState, WireError};
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -159,4 +159,34 @@ fn the_version_that_serves_heads_its_plugin_and_those_that_are_gone_are_one_line
     snapshot.plugins[0].versions[2].state = VersionState::Freed;
     console.session(SessionEvent::Snapshot(Box::new(snapshot)));
     assert_eq!(console.state.plugins.selected_index(), Some(1));
+}
+
+#[test]
+fn failures_and_calls_that_take_long_are_seen_at_a_glance() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = samples::snapshot(4121);
+    let world = &mut snapshot.plugins[0];
+    world.versions[0].failures.panics = 12;
+    world.functions[0].failures.panics = 12;
+    world.functions[1].failures.errors = 3;
+    let call = |since_ms| Holder {
+        function: Some("greet".into()),
+        thread: Some("http-7".into()),
+        since_ms: Some(since_ms),
+        ..Holder::unnamed(HolderKind::Call, 1)
+    };
+    world.versions[0].held_by = vec![call(console.now_ms - 31_400), call(console.now_ms - 9)];
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    let screen = console.screen();
+    assert!(screen.lines().next().unwrap().contains("│ ✖ 12 panics in world │"), "{screen}");
+    assert!(line_of(&console, "world").contains("✖12"), "{screen}");
+    let row = |name: &str| {
+        let row = screen.lines().find(|line| line.contains(&format!("│   {name} "))).unwrap();
+        row.split_whitespace().rev().take(4).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("greet"), "–│ ✖12 1.2k 2", "{screen}");
+    assert_eq!(row("reset"), "–│ 3 0 0", "{screen}");
+    let in_flight = "◌ world v3      greet                31.4 s  http-7";
+    assert!(screen.contains("── in flight ──") && screen.contains(in_flight), "{screen}");
+    assert!(!screen.contains("9 ms  http-7"), "it is over before it is read");
 }

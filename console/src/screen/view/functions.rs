@@ -1,23 +1,25 @@
 //! The Functions tab: the functions, the form, and what the calls gave.
 
-use hotswap_protocol::FunctionInfo;
+use hotswap_protocol::{Failures, FunctionInfo};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::Line;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
 
-use super::plugins::row_of;
+use super::plugins::{emphasised, row_of};
 use super::text::{cut, pad, pad_left};
 use super::theme::Theme;
-use super::{draw_empty, form, results};
+use super::{draw_empty, draw_rule, form, results, signature};
 use crate::format;
 use crate::screen::layout::{self, Panel};
-use crate::screen::model::State;
+use crate::screen::model::{State, in_flight};
 
-const CALLS_WIDTH: usize = 7;
-const VERSION_WIDTH: usize = 7;
-const LATENCY_WIDTH: usize = 8;
-/// A narrower table does without version and latencies.
-const LEAST_FOR_ALL: usize = 66;
+/// A blank, a mark and a blank come before the name.
+const MARK_WIDTH: usize = 3;
+/// A shorter signature says too little; columns are left out for it.
+const LEAST_SIGNATURE: usize = 18;
+/// So many of the calls under way are listed.
+const CALLS_SHOWN: usize = 4;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let functions = state.plugins.functions();
@@ -39,6 +41,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
             results::draw(frame, results_area, state, theme);
         }
         None => {
+            let results_area = draw_in_flight(frame, results_area, state, theme);
             let doc = functions.get(state.functions.selected).map_or("", |it| it.doc.as_str());
             let [doc_area, results_area] =
                 Layout::vertical([Constraint::Length(3), Constraint::Fill(1)]).areas(results_area);
@@ -58,6 +61,36 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
+/// The columns of the table behind the name and the signature; what is 0 wide is left out.
+struct Columns {
+    name: usize,
+    signature: usize,
+    now: usize,
+    calls: usize,
+    failures: usize,
+    p50: usize,
+}
+
+impl Columns {
+    /// In so many columns, with names of at most so many.
+    fn of(width: usize, names: usize) -> Self {
+        let name = names.clamp(8, width / 3 + 8);
+        let mut signature = width.saturating_sub(MARK_WIDTH + name + 1);
+        let mut take = |wanted: usize| {
+            let fits = signature >= wanted + LEAST_SIGNATURE;
+            signature -= if fits { wanted } else { 0 };
+            if fits { wanted } else { 0 }
+        };
+        let (calls, failures, p50, now) = (take(6), take(6), take(8), take(5));
+        Self { name, signature, now, calls, failures, p50 }
+    }
+}
+
+/// Texts and how they look, each in its columns.
+fn cells<const N: usize>(cells: [(&str, usize, Style); N]) -> impl Iterator<Item = Span<'static>> {
+    cells.map(|(text, width, style)| Span::styled(pad_left(text, width), style)).into_iter()
+}
+
 fn draw_table(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -68,48 +101,108 @@ fn draw_table(
     if area.height == 0 {
         return;
     }
-    let width = usize::from(area.width).saturating_sub(2);
     let names = functions.iter().map(|it| format::width(&it.name)).max().unwrap_or(0);
-    let name_width = names.clamp(8, width / 3 + 8);
-    let has_all = width >= LEAST_FOR_ALL;
-    let right_width = if has_all { VERSION_WIDTH + 2 * LATENCY_WIDTH } else { 0 };
-    let signature_width = width.saturating_sub(name_width + CALLS_WIDTH + right_width + 2);
-    let columns =
-        |name: &str, signature: &str, version: &str, calls: &str, p50: &str, p99: &str| {
-            let left = format!(" {}  {}", pad(name, name_width), pad(signature, signature_width));
-            let calls = pad_left(calls, CALLS_WIDTH);
-            if has_all {
-                let version = pad_left(version, VERSION_WIDTH);
-                let (p50, p99) = (pad_left(p50, LATENCY_WIDTH), pad_left(p99, LATENCY_WIDTH));
-                format!("{left}{version}{calls}{p50}{p99} ")
-            } else {
-                format!("{left}{calls} ")
-            }
-        };
-    let header = columns("name", "signature", "version", "calls", "p50", "p99");
-    frame.render_widget(Line::styled(header, theme.dim), row_of(area, 0));
-    let plugin = state.plugins.selected().map_or("", |row| row.plugin.name.as_str());
-    let version = state.plugins.version_of(plugin);
-    let version = version.map_or_else(String::new, |version| format!("v{version}"));
-    let latency =
-        |us: Option<f64>| us.map_or_else(|| "–".to_owned(), format::fractional_microseconds);
+    let columns = Columns::of(area.width.into(), names);
+    frame.render_widget(head_line(&columns, theme), row_of(area, 0));
     let page = usize::from(area.height).saturating_sub(1);
     let selected = state.functions.selected.min(functions.len() - 1);
     let top = layout::first_visible(selected, page);
     for (offset, function) in functions.iter().skip(top).take(page).enumerate() {
-        let text = columns(
-            &function.name,
-            &function.signature,
-            &version,
-            &format::count(function.calls),
-            &latency(function.latency_us_p50),
-            &latency(function.latency_us_p99),
-        );
-        let style = match (top + offset == selected, state.focus) {
-            (true, Panel::Tabs) if state.functions.form.is_none() => theme.selected,
-            (true, _) => theme.selected_elsewhere,
-            (false, _) => theme.plain,
-        };
-        frame.render_widget(Line::styled(text, style), row_of(area, offset + 1));
+        let mut line = function_line(function, &columns, state, theme);
+        if top + offset == selected {
+            let has_focus = state.focus == Panel::Tabs && state.functions.form.is_none();
+            line = emphasised(line, theme.selection(has_focus));
+        }
+        frame.render_widget(line, row_of(area, offset + 1));
     }
+}
+
+fn head_line(columns: &Columns, theme: &Theme) -> Line<'static> {
+    let lead = format!(
+        "{}{} {}",
+        " ".repeat(MARK_WIDTH),
+        pad("name", columns.name),
+        pad("signature", columns.signature)
+    );
+    let titles = [
+        ("now", columns.now, theme.dim),
+        ("calls", columns.calls, theme.dim),
+        ("err", columns.failures, theme.dim),
+        ("p50", columns.p50, theme.dim),
+    ];
+    let mut line = Line::from(Span::styled(lead, theme.dim));
+    line.extend(cells(titles));
+    line
+}
+
+fn function_line(
+    function: &FunctionInfo,
+    columns: &Columns,
+    state: &State,
+    theme: &Theme,
+) -> Line<'static> {
+    let row = state.plugins.selected();
+    let serving = row.and_then(|row| state.plugins.version_of(&row.plugin.name));
+    let now = row
+        .zip(serving)
+        .map_or(0, |(row, version)| in_flight::count(row.plugin, version, &function.name));
+    let signature = signature::shortened(function, columns.signature);
+    let lead = format!(
+        "{}{} {}",
+        " ".repeat(MARK_WIDTH),
+        pad(&function.name, columns.name),
+        pad(&signature, columns.signature)
+    );
+    let (failed, style) = failures(&function.failures, theme);
+    let p50 =
+        function.latency_us_p50.map_or_else(|| "–".to_owned(), format::fractional_microseconds);
+    let mut line = Line::from(Span::styled(lead, theme.plain));
+    line.extend(cells([
+        (&format::count(now), columns.now, if now > 0 { theme.plain } else { theme.dim }),
+        (&format::count(function.calls), columns.calls, theme.plain),
+        (&failed, columns.failures, style),
+        (&p50, columns.p50, theme.plain),
+    ]));
+    line
+}
+
+/// `✖12` where a call panicked, `3` where calls returned errors.
+pub(super) fn failures(failures: &Failures, theme: &Theme) -> (String, Style) {
+    let count = failures.errors + failures.panics;
+    match (count, failures.panics) {
+        (0, _) => ("–".to_owned(), theme.dim),
+        (_, 0) => (format::count(count), theme.warning),
+        _ => (format!("✖{}", format::count(count)), theme.bad),
+    }
+}
+
+/// `◌ cat v1  nap      31.4 s  "http-3"`: the calls that have run for a while, under a rule; gives what is left of the area.
+fn draw_in_flight(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) -> Rect {
+    let calls = in_flight::long_calls(state.plugins.list(), state.now_ms);
+    let shown = calls.len().min(CALLS_SHOWN).min(usize::from(area.height / 2));
+    if shown == 0 {
+        return area;
+    }
+    let more = match calls.len() - shown {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    draw_rule(frame, row_of(area, 0), &format!("in flight{more}"), theme);
+    for (offset, call) in calls.iter().take(shown).enumerate() {
+        let target = format!("{} v{}", call.plugin, call.version);
+        let least = if call.holder.is_at_least { "≥ " } else { "" };
+        let age = format!("{least}{}", format::seconds(call.age_ms(state.now_ms)));
+        let thread = call.holder.thread.as_deref().unwrap_or_default();
+        let text = format!(
+            "{}  {}  {}  {thread}",
+            pad(&target, 12),
+            pad(call.name(), 16),
+            pad_left(&age, 9)
+        );
+        let mut line = Line::from(Span::styled(" ◌ ", theme.warning));
+        line.push_span(Span::raw(cut(&text, usize::from(area.width).saturating_sub(4))));
+        frame.render_widget(line, row_of(area, offset + 1));
+    }
+    let height = u16::try_from(shown + 1).unwrap_or(u16::MAX);
+    Rect { y: area.y + height, height: area.height - height, ..area }
 }

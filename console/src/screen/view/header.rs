@@ -1,5 +1,6 @@
 //! The line about the host.
 
+use hotswap_protocol::VersionState;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -45,6 +46,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
 fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     let (host, logs) = (&state.host, &state.logs);
     let mut parts = Vec::new();
+    parts.extend(failures(state, theme));
     parts.extend(live(state).map(|texts| (texts, theme.strong)));
     if !host.packages.is_empty() {
         let style = match host.watch {
@@ -69,6 +71,37 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     }
     parts.extend(lag_ms.filter(|_| !is_long).map(lag(theme.dim)));
     parts
+}
+
+/// `✖ 12 panics in world`, of the versions that serve.
+fn failures(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
+    let versions = state.plugins.list().iter().filter_map(|plugin| {
+        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
+        Some((plugin.name.as_str(), &active.failures))
+    });
+    let panics = counted(versions.clone().map(|(name, failures)| (name, failures.panics)));
+    let errors = counted(versions.map(|(name, failures)| (name, failures.errors)));
+    let (mark, (count, where_to), one, several, style) = match (panics, errors) {
+        (Some(panics), _) => ("✖", panics, "panic", "panics", theme.bad),
+        (None, Some(errors)) => ("▲", errors, "error", "errors", theme.warning),
+        (None, None) => return None,
+    };
+    let short = format!("{mark} {}", format::counted(count, one, several));
+    Some((
+        vec![format!("{short} in {where_to}"), short, format!("{mark}{}", format::count(count))],
+        style,
+    ))
+}
+
+/// How many there are in all, and in which plugin, or in how many.
+fn counted<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Option<(u64, String)> {
+    let found: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
+    let place = match found.as_slice() {
+        [] => return None,
+        [(name, _)] => (*name).to_owned(),
+        several => format!("{} plugins", several.len()),
+    };
+    Some((found.iter().map(|(_, count)| count).sum(), place))
 }
 
 /// `live 0.9 s after save ▂▃▂▅`

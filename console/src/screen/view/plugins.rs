@@ -6,6 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
+use super::functions::failures;
 use super::text::{cut, pad, pad_left};
 use super::theme::Theme;
 use super::{draw_empty, panel};
@@ -106,7 +107,7 @@ fn draw_tree(
 }
 
 /// The selection is to be seen over the whole line, whatever its parts look like.
-fn emphasised(mut line: Line<'static>, style: Style) -> Line<'static> {
+pub(super) fn emphasised(mut line: Line<'static>, style: Style) -> Line<'static> {
     if style.bg.is_some() || style.add_modifier.contains(ratatui::style::Modifier::REVERSED) {
         for span in &mut line.spans {
             span.style = style;
@@ -206,12 +207,7 @@ fn first_line(
     let latest: String = sparkline.chars().skip(skipped).collect();
     line.push_span(Span::styled(pad_left(&latest, columns.sparkline), theme.dim));
     line.push_span(Span::styled(pad_left(&format::count(version.calls), columns.calls), theme.dim));
-    let failed = version.failures.errors + version.failures.panics;
-    let (failed, style) = match (failed, version.failures.panics) {
-        (0, _) => ("–".to_owned(), theme.dim),
-        (_, 0) => (format::count(failed), theme.warning),
-        _ => (format!("✖{}", format::count(failed)), theme.bad),
-    };
+    let (failed, style) = failures(&version.failures, theme);
     line.push_span(Span::styled(pad_left(&failed, columns.failures), style));
     let heap = version.heap_bytes.map_or_else(|| "–".to_owned(), format::short_bytes);
     line.push_span(Span::styled(pad_left(&heap, columns.heap), theme.dim));
