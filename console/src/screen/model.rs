@@ -1,6 +1,7 @@
 //! All that the screen shows. Only [`crate::screen::update`] changes it, and views only read it.
 
 pub mod build;
+pub mod changes;
 pub mod crash;
 pub mod diff;
 pub mod disk;
@@ -284,13 +285,21 @@ impl State {
     /// The tabs as the panel's title names them, behind its number.
     pub fn tab_titles(&self) -> impl Iterator<Item = (Tab, String)> {
         Tab::ALL.into_iter().map(|tab| {
-            let failed = tab == Tab::Build && !self.builds.all_well();
-            let title = format!("{}{}", tab.title(), if failed { " !" } else { "" });
+            let title = format!("{}{}", tab.title(), self.mark_of(tab));
             match tab == self.tab {
                 true => (tab, format!(" [{title}]")),
                 false => (tab, format!("  {title} ")),
             }
         })
+    }
+
+    /// What a tab's title says of what is in it: ` !` of a build that failed, `▲2` of so many warnings.
+    fn mark_of(&self, tab: Tab) -> String {
+        match (tab, self.builds.all_well(), self.disk.all_warnings()) {
+            (Tab::Build, false, _) => " !".to_owned(),
+            (Tab::Build, true, 1..) => format!("▲{}", self.disk.all_warnings()),
+            _ => String::new(),
+        }
     }
 
     /// Which keys apply, the narrowest scope first.

@@ -108,6 +108,31 @@ fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
         // Somebody is there.
         notice.stays = false;
     }
+    let looked_at = functions_looked_at(state);
+    let effects = happen(state, event);
+    if let Some(plugin) = looked_at.filter(|it| functions_looked_at(state).as_ref() != Some(it)) {
+        state.plugins.see(&plugin);
+    }
+    let has_new_minute = uptime_minutes(state) != uptime_before;
+    with_draw(effects, has_new_minute)
+}
+
+/// Draws where the minutes in the header are others.
+fn with_draw(mut effects: Vec<Effect>, has_new_minute: bool) -> Vec<Effect> {
+    if has_new_minute && !effects.contains(&Effect::Draw) {
+        effects.push(Effect::Draw);
+    }
+    effects
+}
+
+/// The plugin whose functions have the keyboard, and so are looked at.
+fn functions_looked_at(state: &State) -> Option<String> {
+    let is_there = state.tab == Tab::Functions && state.focus == Panel::Tabs;
+    let row = state.plugins.selected().filter(|_| is_there)?;
+    Some(row.plugin.name.clone())
+}
+
+fn happen(state: &mut State, event: Event) -> Vec<Effect> {
     match event.input {
         Input::Key(key) => {
             let mut effects = keys::press(state, key);
@@ -123,13 +148,7 @@ fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
             state.size = (width, height);
             vec![Effect::Draw]
         }
-        Input::Session(event) => {
-            let mut effects = session::happened(state, *event);
-            if uptime_minutes(state) != uptime_before && !effects.contains(&Effect::Draw) {
-                effects.push(Effect::Draw);
-            }
-            effects
-        }
+        Input::Session(event) => session::happened(state, *event),
         Input::Logs(lines) => {
             for line in lines {
                 state.logs.push_line(line, event.at_ms);

@@ -2,7 +2,7 @@
 
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
-use hotswap_protocol::{ErrorKind, Holder, HolderKind, Snapshot, VersionState, WireError};
+use hotswap_protocol::{ErrorKind, Event, Holder, HolderKind, Snapshot, VersionState, WireError};
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -33,7 +33,7 @@ fn the_rate_of_calls_is_drawn_as_a_sparkline_that_moves_on() {
     for calls in [1_234, 1_234, 1_244, 1_274, 1_354, 1_354] {
         a_second_later(&mut console, with_calls(calls));
     }
-    assert_eq!(row_of_world(&console), "│● world  v3   ✓ same         ▁▃█   1.4k    – 12.1K│");
+    assert_eq!(row_of_world(&console), "│● world  v3   ✓ same          ▃█   1.4k    – 12.1K│");
     for _ in 0..8 {
         a_second_later(&mut console, with_calls(1_354));
     }
@@ -88,7 +88,7 @@ fn build(console: &mut Console, package: &str, outcome: JobOutcome) {
 fn each_plugin_says_whether_what_runs_is_what_is_on_disk() {
     let mut console = Console::connected(120, 36);
     let disk =
-        |console: &Console| line_of(console, "world").chars().skip(14).take(14).collect::<String>();
+        |console: &Console| line_of(console, "world").chars().skip(14).take(16).collect::<String>();
     assert_eq!(disk(&console).trim(), "✓ same");
     console.session(SessionEvent::SourcesChanged {
         plugins: vec!["world".into()],
@@ -108,10 +108,9 @@ fn each_plugin_says_whether_what_runs_is_what_is_on_disk() {
     console.session(SessionEvent::JobStarted { job: Job::BuildPlugin("world".into()) });
     console.session(samples::built(BuildEffect::NewCode));
     build(&mut console, "world", JobOutcome::Done { summary: "built".into() });
-    let mut builds = samples::installed();
-    builds.insert("world".into(), "4c0ffee0".into());
-    console.session(SessionEvent::Installed { builds });
     assert_eq!(disk(&console).trim(), "▲ built 4c0f");
+    console.session(SessionEvent::Installed { builds: samples::installed() });
+    assert_eq!(disk(&console).trim(), "✓ same", "somebody has put the old one back");
 
     let mut snapshot = samples::snapshot(4121);
     snapshot.plugins[0].is_rolled_back = true;
@@ -180,13 +179,68 @@ fn failures_and_calls_that_take_long_are_seen_at_a_glance() {
     let screen = console.screen();
     assert!(screen.lines().next().unwrap().contains("│ ✖ 12 panics in world │"), "{screen}");
     assert!(line_of(&console, "world").contains("✖12"), "{screen}");
-    let row = |name: &str| {
-        let row = screen.lines().find(|line| line.contains(&format!("│   {name} "))).unwrap();
-        row.split_whitespace().rev().take(4).collect::<Vec<_>>().join(" ")
-    };
-    assert_eq!(row("greet"), "–│ ✖12 1.2k 2", "{screen}");
-    assert_eq!(row("reset"), "–│ 3 0 0", "{screen}");
+    assert!(
+        screen.contains("2  1.2k  ✖12  7.1 µs") && screen.contains("0     0    3       –"),
+        "{screen}"
+    );
     let in_flight = "◌ world v3      greet                31.4 s  http-7";
     assert!(screen.contains("── in flight ──") && screen.contains(in_flight), "{screen}");
     assert!(!screen.contains("9 ms  http-7"), "it is over before it is read");
+}
+
+fn after_a_reload() -> Console {
+    let mut console = Console::connected(120, 36);
+    console.session(SessionEvent::Snapshot(Box::new(samples::reloaded())));
+    console
+}
+
+#[test]
+fn what_changed_is_marked_until_somebody_has_seen_it() {
+    let mut console = after_a_reload();
+    let marked = |console: &Console| {
+        let screen = console.screen();
+        let marks = ["│ ~ greet ", "│ + wave ", "│ − reset "];
+        marks.iter().filter(|mark| screen.contains(*mark)).count()
+    };
+    assert_eq!(marked(&console), 3, "{}", console.screen());
+    let screen = console.screen();
+    assert!(screen.contains("(name, ~times, +loud)"), "{screen}");
+    assert!(screen.contains("− reset  is gone; in v3 it was called 0 times"), "{screen}");
+    assert!(
+        screen.contains("Δ v3") && screen.contains("+100%") && screen.contains("new"),
+        "{screen}"
+    );
+    console.press("2 j");
+    assert_eq!(marked(&console), 3, "it is being looked at");
+    console.press("1");
+    assert_eq!(marked(&console), 0, "{}", console.screen());
+}
+
+#[test]
+fn warnings_of_a_build_stay_until_a_build_without() {
+    let mut console = Console::connected(120, 36);
+    console.session(samples::built_with_warnings(2));
+    let screen = console.screen();
+    assert!(
+        screen.contains("Build▲2") && line_of(&console, "world").contains("▲ built 4c0f ▲2"),
+        "{screen}"
+    );
+    console.session(samples::built(BuildEffect::UpToDate));
+    assert!(!console.screen().contains("▲2"), "{}", console.screen());
+}
+
+#[test]
+fn a_reload_has_a_verdict() {
+    let mut console = after_a_reload();
+    let saved_at_ms = console.now_ms;
+    let plugins = vec!["world".to_owned()];
+    console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
+    console.session(samples::built(BuildEffect::NewCode));
+    let (at_ms, report) = (saved_at_ms + 900, samples::report());
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    let screen = console.screen();
+    assert!(screen.contains("reload  v3 → v4, live 0.9 s after save"), "{screen}");
+    assert!(screen.contains("since   ✖ greet panics 0 → 12, R rolls back"), "{screen}");
+    assert!(screen.contains("▲ greet takes 100 % longer"), "{screen}");
+    assert!(screen.contains("heap 12.1K → 39.1K"), "{screen}");
 }

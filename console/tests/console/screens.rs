@@ -184,6 +184,16 @@ fn a_version_that_fails_does_not_look_well() {
 }
 
 #[test]
+fn what_a_reload_has_changed() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.session(SessionEvent::Snapshot(Box::new(samples::reloaded())));
+        let (at_ms, report) = (console.now_ms, samples::report());
+        console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+        console.session(samples::built_with_warnings(2));
+    }));
+}
+
+#[test]
 fn what_a_reload_would_change() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.press("p");

@@ -75,9 +75,10 @@ impl Disk {
         self.package(package).errors += 1;
     }
 
-    /// The sources of a plugin compile, with so many warnings.
-    pub fn built(&mut self, plugin: &str, warnings: usize) {
+    /// The sources of a plugin compile, with so many warnings, and this build is in the plugin directory.
+    pub fn built(&mut self, plugin: &str, build_id: &str, warnings: usize) {
         self.package(plugin).warnings = warnings;
+        self.installed.insert(plugin.to_owned(), build_id.to_owned());
     }
 
     /// A build of a package succeeded.

@@ -1,9 +1,10 @@
 //! The plugins of the host, as a tree of versions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use hotswap_protocol::{FunctionInfo, PluginInfo, VersionInfo, VersionState};
 
+use super::changes::Before;
 use super::rates::Rates;
 use crate::format;
 use crate::screen::input::action::Motion;
@@ -13,6 +14,8 @@ use crate::screen::input::action::Motion;
 pub struct Plugins {
     list: Vec<PluginInfo>,
     rates: Rates,
+    /// What served before the last reload, by plugin.
+    before: HashMap<String, Before>,
     /// Kept by name, so that the selection stays where it is when the list changes.
     selected: Option<(String, u32)>,
     /// The plugins whose versions that are gone have a line each.
@@ -43,6 +46,7 @@ impl Plugins {
         let on_first = self
             .selected_index()
             .is_some_and(|index| self.rows().get(index).is_some_and(|row| row.is_first));
+        self.note_replaced(&list);
         self.list = list;
         if on_first && let Some((name, version)) = &mut self.selected {
             let plugin = self.list.iter().find(|plugin| plugin.name == *name);
@@ -53,9 +57,35 @@ impl Plugins {
         changed
     }
 
+    /// Keeps what is known of the versions that another one has replaced.
+    fn note_replaced(&mut self, list: &[PluginInfo]) {
+        for plugin in list {
+            let now = Before::of(plugin);
+            let earlier = self.list.iter().find(|it| it.name == plugin.name).and_then(Before::of);
+            if let (Some(now), Some(earlier)) = (now, earlier)
+                && now.version != earlier.version
+            {
+                self.before.insert(plugin.name.clone(), earlier);
+            }
+        }
+    }
+
+    /// What served before the version of this plugin that serves.
+    pub fn before(&self, plugin: &str) -> Option<&Before> {
+        self.before.get(plugin)
+    }
+
+    /// Somebody has looked at what the last reload changed of this plugin.
+    pub fn see(&mut self, plugin: &str) {
+        if let Some(before) = self.before.get_mut(plugin) {
+            before.is_seen = true;
+        }
+    }
+
     /// Forgets the plugins of a host that has ended, but not which one was selected.
     pub fn clear(&mut self) {
         self.rates.clear();
+        self.before.clear();
         self.list.clear();
     }
 

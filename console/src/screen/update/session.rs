@@ -43,7 +43,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         }
         SessionEvent::Installed { builds } => state.disk.installed(builds),
         SessionEvent::Built { plugin, build_id, warnings, effect, phases, .. } => {
-            state.disk.built(&plugin, warnings);
+            state.disk.built(&plugin, &build_id, warnings);
             if effect != BuildEffect::NewCode {
                 state.timeline.saved_in_vain(&plugin);
             }

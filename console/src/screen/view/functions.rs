@@ -12,6 +12,7 @@ use super::theme::Theme;
 use super::{draw_empty, draw_rule, form, results, signature};
 use crate::format;
 use crate::screen::layout::{self, Panel};
+use crate::screen::model::changes::{self, Before, FunctionChange, Speed};
 use crate::screen::model::{State, in_flight};
 
 /// A blank, a mark and a blank come before the name.
@@ -20,6 +21,8 @@ const MARK_WIDTH: usize = 3;
 const LEAST_SIGNATURE: usize = 18;
 /// So many of the calls under way are listed.
 const CALLS_SHOWN: usize = 4;
+/// So many of the functions are listed that the last reload took away.
+const GONE_SHOWN: usize = 3;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let functions = state.plugins.functions();
@@ -41,6 +44,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
             results::draw(frame, results_area, state, theme);
         }
         None => {
+            let results_area = draw_gone(frame, results_area, state, theme);
             let results_area = draw_in_flight(frame, results_area, state, theme);
             let doc = functions.get(state.functions.selected).map_or("", |it| it.doc.as_str());
             let [doc_area, results_area] =
@@ -69,6 +73,7 @@ struct Columns {
     calls: usize,
     failures: usize,
     p50: usize,
+    speed: usize,
 }
 
 impl Columns {
@@ -81,8 +86,8 @@ impl Columns {
             signature -= if fits { wanted } else { 0 };
             if fits { wanted } else { 0 }
         };
-        let (calls, failures, p50, now) = (take(6), take(6), take(8), take(5));
-        Self { name, signature, now, calls, failures, p50 }
+        let (calls, failures, p50, speed, now) = (take(6), take(5), take(8), take(7), take(4));
+        Self { name, signature, now, calls, failures, p50, speed }
     }
 }
 
@@ -103,7 +108,7 @@ fn draw_table(
     }
     let names = functions.iter().map(|it| format::width(&it.name)).max().unwrap_or(0);
     let columns = Columns::of(area.width.into(), names);
-    frame.render_widget(head_line(&columns, theme), row_of(area, 0));
+    frame.render_widget(head_line(&columns, before_of(state), theme), row_of(area, 0));
     let page = usize::from(area.height).saturating_sub(1);
     let selected = state.functions.selected.min(functions.len() - 1);
     let top = layout::first_visible(selected, page);
@@ -117,7 +122,8 @@ fn draw_table(
     }
 }
 
-fn head_line(columns: &Columns, theme: &Theme) -> Line<'static> {
+fn head_line(columns: &Columns, before: Option<&Before>, theme: &Theme) -> Line<'static> {
+    let speed = before.map_or_else(String::new, |before| format!("Δ v{}", before.version));
     let lead = format!(
         "{}{} {}",
         " ".repeat(MARK_WIDTH),
@@ -129,6 +135,7 @@ fn head_line(columns: &Columns, theme: &Theme) -> Line<'static> {
         ("calls", columns.calls, theme.dim),
         ("err", columns.failures, theme.dim),
         ("p50", columns.p50, theme.dim),
+        (&speed, columns.speed, theme.dim),
     ];
     let mut line = Line::from(Span::styled(lead, theme.dim));
     line.extend(cells(titles));
@@ -146,24 +153,69 @@ fn function_line(
     let now = row
         .zip(serving)
         .map_or(0, |(row, version)| in_flight::count(row.plugin, version, &function.name));
-    let signature = signature::shortened(function, columns.signature);
-    let lead = format!(
-        "{}{} {}",
-        " ".repeat(MARK_WIDTH),
-        pad(&function.name, columns.name),
-        pad(&signature, columns.signature)
-    );
-    let (failed, style) = failures(&function.failures, theme);
-    let p50 =
-        function.latency_us_p50.map_or_else(|| "–".to_owned(), format::fractional_microseconds);
-    let mut line = Line::from(Span::styled(lead, theme.plain));
+    let before = before_of(state);
+    let change = before.map_or(FunctionChange::Same, |before| before.change_of(function));
+    let earlier = before.and_then(|before| before.function(&function.name));
+    let signature = match (change, earlier) {
+        (FunctionChange::Changed, Some(earlier)) => {
+            signature::changed(earlier, function, columns.signature)
+        }
+        _ => signature::shortened(function, columns.signature),
+    };
+    let (mark, style) = match change {
+        _ if before.is_none_or(|before| before.is_seen) => (' ', theme.plain),
+        FunctionChange::New => ('+', theme.good),
+        FunctionChange::Changed => ('~', theme.warning),
+        FunctionChange::Same => (' ', theme.plain),
+    };
+    let name = pad(&function.name, columns.name);
+    let lead = format!(" {mark} {name} {}", pad(&signature, columns.signature));
+    let (failed, failed_style) = failures(&function.failures, theme);
+    let p50 = changes::median_us(function);
+    let p50 = p50.map_or_else(|| "–".to_owned(), format::fractional_microseconds);
+    let (speed, speed_style) = speed(function, before, theme);
+    let mut line = Line::from(Span::styled(lead, style));
     line.extend(cells([
         (&format::count(now), columns.now, if now > 0 { theme.plain } else { theme.dim }),
         (&format::count(function.calls), columns.calls, theme.plain),
-        (&failed, columns.failures, style),
+        (&failed, columns.failures, failed_style),
         (&p50, columns.p50, theme.plain),
+        (&speed, columns.speed, speed_style),
     ]));
     line
+}
+
+/// What served before the selected plugin's version.
+fn before_of(state: &State) -> Option<&Before> {
+    state.plugins.before(&state.plugins.selected()?.plugin.name)
+}
+
+/// `+8%` of a function that takes longer than in the version before.
+fn speed(function: &FunctionInfo, before: Option<&Before>, theme: &Theme) -> (String, Style) {
+    let Some(before) = before else { return (String::new(), theme.dim) };
+    match (before.change_of(function), before.speed_of(function)) {
+        (FunctionChange::New, _) => ("new".into(), theme.good),
+        (_, Speed::Unknown) => ("–".into(), theme.dim),
+        (_, Speed::Same) => ("=".into(), theme.dim),
+        (_, Speed::Percent(percent)) if percent > 0 => (format!("+{percent}%"), theme.warning),
+        (_, Speed::Percent(percent)) => (format!("−{}%", percent.unsigned_abs()), theme.good),
+    }
+}
+
+/// ` − greetings  gone in v5, was called 14 times`: the functions that the last reload took away.
+fn draw_gone(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) -> Rect {
+    let Some(before) = before_of(state).filter(|before| !before.is_seen) else { return area };
+    let gone: Vec<_> = before.gone(state.plugins.functions()).collect();
+    let shown = gone.len().min(GONE_SHOWN).min(usize::from(area.height / 3));
+    let width = usize::from(area.width);
+    for (offset, function) in gone.iter().take(shown).enumerate() {
+        let calls = format::counted(function.calls, "time", "times");
+        let version = before.version;
+        let text = format!(" − {}  is gone; in v{version} it was called {calls}", function.name);
+        frame.render_widget(Line::styled(cut(&text, width), theme.bad), row_of(area, offset));
+    }
+    let height = u16::try_from(shown).unwrap_or(u16::MAX);
+    Rect { y: area.y + height, height: area.height - height, ..area }
 }
 
 /// `✖12` where a call panicked, `3` where calls returned errors.

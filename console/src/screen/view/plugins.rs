@@ -13,6 +13,7 @@ use super::{draw_empty, panel};
 use crate::format;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{self, Panel};
+use crate::screen::model::changes::Verdict;
 use crate::screen::model::disk::DiskState;
 use crate::screen::model::plugins::PluginRow;
 use crate::screen::model::{Phase, State};
@@ -20,10 +21,12 @@ use crate::screen::model::{Phase, State};
 /// A mark and a blank, and one behind the name.
 const LEAD_WIDTH: usize = 3;
 const RUNS_WIDTH: usize = 5;
-const DISK_WIDTH: usize = 14;
+const DISK_WIDTH: usize = 16;
 /// Of the rate of calls so many samples are drawn; fewer say nothing.
 const LEAST_SPARKLINE: usize = 2;
 const MOST_SPARKLINE: usize = 8;
+/// So many of the things are told that a reload made better or worse.
+const VERDICTS_SHOWN: usize = 3;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let has_focus = state.focus == Panel::Plugins;
@@ -338,6 +341,13 @@ fn draw_details(
     theme: &Theme,
 ) {
     let version = row.version;
+    let verdicts = verdict_lines(row, state, theme);
+    let skipped = verdicts.len().min(usize::from(area.height));
+    for (offset, line) in verdicts.into_iter().take(skipped).enumerate() {
+        frame.render_widget(line, row_of(area, offset));
+    }
+    let skipped_rows = u16::try_from(skipped).unwrap_or(u16::MAX);
+    let area = Rect { y: area.y + skipped_rows, height: area.height - skipped_rows, ..area };
     let mut lines = vec![
         ("build", build(version)),
         ("commit", commit(version)),
@@ -363,6 +373,59 @@ fn draw_details(
             Span::raw(cut(&value, width)),
         ]);
         frame.render_widget(line, row_of(area, offset));
+    }
+}
+
+/// What the last reload did to what serves, and what got better or worse since.
+fn verdict_lines(row: PluginRow<'_>, state: &State, theme: &Theme) -> Vec<Line<'static>> {
+    let before = state.plugins.before(&row.plugin.name);
+    let Some(before) = before.filter(|_| row.is_first) else { return Vec::new() };
+    let (from, to) = (before.version, row.version.version);
+    let reload = state.timeline.between(&row.plugin.name, from, to);
+    let live = reload.and_then(|reload| reload.live_ms).map(format::live_after_save);
+    let live = live.map_or_else(String::new, |live| format!(", {live}"));
+    let field = |name: &str, text: String, style: Style| {
+        Line::from(vec![Span::styled(format!(" {name:<8}"), theme.dim), Span::styled(text, style)])
+    };
+    let mut lines = vec![field("reload", format!("v{from} → v{to}{live}"), theme.plain)];
+    let verdicts = before.verdicts(row.plugin);
+    let shown = verdicts.iter().take(VERDICTS_SHOWN).enumerate();
+    lines.extend(shown.map(|(position, verdict)| {
+        let title = if position == 0 { "since" } else { "" };
+        let (text, style) = verdict_text(verdict, state, theme);
+        field(title, text, style)
+    }));
+    lines
+}
+
+/// `✖ heartbeat panics 0 → 12, R rolls back`
+fn verdict_text(verdict: &Verdict, state: &State, theme: &Theme) -> (String, Style) {
+    let style = |bad| if verdict.is_worse() { bad } else { theme.plain };
+    match verdict {
+        Verdict::Failures { function, what, before, now } => {
+            let key = state.key_of(&Action::RollBack);
+            let (mark, then) = if now > before {
+                ("✖", format!(", {key} rolls back"))
+            } else {
+                ("✔", String::new())
+            };
+            (format!("{mark} {function} {what} {before} → {now}{then}"), style(theme.bad))
+        }
+        Verdict::Speed { function, percent } if *percent > 0 => {
+            (format!("▲ {function} takes {percent} % longer"), style(theme.warning))
+        }
+        Verdict::Speed { function, percent } => {
+            (format!("✔ {function} takes {} % less", percent.unsigned_abs()), style(theme.plain))
+        }
+        Verdict::Heap(before, now) => {
+            let (before, now) = (format::short_bytes(*before), format::short_bytes(*now));
+            let text = if before == now {
+                format!("= heap {now}")
+            } else {
+                format!("heap {before} → {now}")
+            };
+            (text, style(theme.warning))
+        }
     }
 }
 

@@ -146,6 +146,8 @@ pub fn snapshot(pid: u32) -> Snapshot {
                         ],
                         "returns": { "type": "string" },
                         "calls": 1_234,
+                        "latency_us_p50": 7.1,
+                        "latency_us_p99": 8.1,
                         "latency_buckets": [
                             { "up_to_ns": 7_167, "calls": 60 },
                             { "up_to_ns": 8_191, "calls": 65 },
@@ -228,11 +230,20 @@ pub fn live() -> LiveSnapshot {
 
 /// `world` was built.
 pub fn built(effect: BuildEffect) -> SessionEvent {
+    built_as(effect, 0)
+}
+
+/// `world` was built, and the compiler has so many warnings.
+pub fn built_with_warnings(warnings: usize) -> SessionEvent {
+    built_as(BuildEffect::NewCode, warnings)
+}
+
+fn built_as(effect: BuildEffect, warnings: usize) -> SessionEvent {
     SessionEvent::Built {
         plugin: "world".into(),
         build_id: "4c0ffee0".into(),
         path: "/srv/plugins/world.so".into(),
-        warnings: 0,
+        warnings,
         effect,
         phases: Vec::new(),
     }
@@ -421,4 +432,27 @@ pub fn plan() -> ReloadPlan {
             },
         ],
     }))
+}
+
+/// The host after a reload in which `world` v4 has replaced v3: `greet` takes another parameter, panics
+/// and is slow, `wave` is new, and `reset` is gone.
+pub fn reloaded() -> Snapshot {
+    let mut snapshot = snapshot(4121);
+    let world = &mut snapshot.plugins[0];
+    world.versions[0].state = VersionState::Retired;
+    let mut serving = version(4, VersionState::Active, "active");
+    serving.failures.panics = 12;
+    serving.heap_bytes = Some(40_000);
+    world.versions.insert(0, serving);
+    let mut wave = world.functions.remove(1);
+    wave.name = "wave".into();
+    world.functions.push(wave);
+    let greet = &mut world.functions[0];
+    greet.signature = "(name: String, times: u64, loud: bool) -> String".into();
+    greet.params[1].type_name = "u64".into();
+    let loud = json!({ "name": "loud", "type": "bool", "schema": { "type": "boolean" } });
+    greet.params.push(read(loud));
+    greet.failures.panics = 12;
+    greet.latency_us_p50 = Some(14.2);
+    snapshot
 }

@@ -1,0 +1,170 @@
+//! What the last reload changed of a plugin: its functions, how fast and how well they run.
+
+use hotswap_protocol::{Failures, FunctionInfo, PluginInfo, VersionInfo, VersionState};
+
+/// Of fewer timed calls a percentile says nothing.
+const LEAST_TIMED: u64 = 20;
+/// The host's histogram tells latencies apart that differ by a quarter; less is no difference.
+const SAME_WITHIN: f64 = 1.3;
+
+/// The version of a plugin that served before the one that serves now, as it was seen last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Before {
+    /// The version.
+    pub version: u32,
+    /// How often its calls failed.
+    pub failures: Failures,
+    /// What it had on the heap.
+    pub heap_bytes: Option<u64>,
+    /// Its functions.
+    pub functions: Vec<FunctionInfo>,
+    /// Whether somebody has looked at what changed.
+    pub is_seen: bool,
+}
+
+/// How a function differs from that of the version before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionChange {
+    /// The version before had none of its name.
+    New,
+    /// Its parameters or its result are others.
+    Changed,
+    /// It is called as before.
+    Same,
+}
+
+/// How fast a function is, compared with that of the version before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speed {
+    /// Too few calls were timed to say.
+    Unknown,
+    /// As fast as it was, as far as the histograms tell.
+    Same,
+    /// It takes so many percent longer; less than 0 if it takes less long.
+    Percent(i64),
+}
+
+/// What a reload made better or worse.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Calls of a function fail that did not, or no longer: errors or panics, before and since.
+    Failures {
+        /// The function.
+        function: String,
+        /// `panics` or `errors`.
+        what: &'static str,
+        /// How many there were in the version before.
+        before: u64,
+        /// How many there are since.
+        now: u64,
+    },
+    /// Calls of a function take so many percent longer.
+    Speed {
+        /// The function.
+        function: String,
+        /// So many percent.
+        percent: i64,
+    },
+    /// It has so many bytes on the heap, before and now.
+    Heap(u64, u64),
+}
+
+impl Verdict {
+    /// Whether it is worse than before.
+    pub fn is_worse(&self) -> bool {
+        match self {
+            Self::Failures { before, now, .. } => now > before,
+            Self::Speed { percent, .. } => *percent > 0,
+            Self::Heap(before, now) => *now > before.saturating_mul(2),
+        }
+    }
+}
+
+impl Before {
+    /// The version of a plugin that serves.
+    pub fn of(plugin: &PluginInfo) -> Option<Self> {
+        let active = active(plugin)?;
+        Some(Self {
+            version: active.version,
+            failures: active.failures.clone(),
+            heap_bytes: active.heap_bytes,
+            functions: plugin.functions.clone(),
+            is_seen: false,
+        })
+    }
+
+    /// Its function of this name.
+    pub fn function(&self, name: &str) -> Option<&FunctionInfo> {
+        self.functions.iter().find(|it| it.name == name)
+    }
+
+    /// How a function of the version that serves differs.
+    pub fn change_of(&self, function: &FunctionInfo) -> FunctionChange {
+        match self.function(&function.name) {
+            None => FunctionChange::New,
+            Some(before) if before.signature != function.signature => FunctionChange::Changed,
+            Some(_) => FunctionChange::Same,
+        }
+    }
+
+    /// The functions that the version that serves has no longer.
+    pub fn gone<'a>(&'a self, now: &'a [FunctionInfo]) -> impl Iterator<Item = &'a FunctionInfo> {
+        self.functions.iter().filter(|it| !now.iter().any(|other| other.name == it.name))
+    }
+
+    /// How fast a function of the version that serves is.
+    pub fn speed_of(&self, function: &FunctionInfo) -> Speed {
+        let before = self.function(&function.name).and_then(median_us);
+        let (Some(before), Some(now)) = (before, median_us(function)) else {
+            return Speed::Unknown;
+        };
+        let ratio = now / before.max(0.001);
+        if (1.0 / SAME_WITHIN..=SAME_WITHIN).contains(&ratio) {
+            return Speed::Same;
+        }
+        Speed::Percent(((ratio - 1.0) * 100.0).round() as i64)
+    }
+
+    /// What got better or worse since, the worst first.
+    pub fn verdicts(&self, plugin: &PluginInfo) -> Vec<Verdict> {
+        let mut verdicts: Vec<_> =
+            plugin.functions.iter().flat_map(|function| self.failures_of(function)).collect();
+        verdicts.extend(plugin.functions.iter().filter_map(|function| {
+            let Speed::Percent(percent) = self.speed_of(function) else { return None };
+            Some(Verdict::Speed { function: function.name.clone(), percent })
+        }));
+        let heap = self.heap_bytes.zip(active(plugin).and_then(|it| it.heap_bytes));
+        verdicts.extend(heap.map(|(before, now)| Verdict::Heap(before, now)));
+        verdicts.sort_by_key(|verdict| !verdict.is_worse());
+        verdicts
+    }
+
+    fn failures_of(&self, function: &FunctionInfo) -> Vec<Verdict> {
+        let none = Failures::default();
+        let before = self.function(&function.name).map_or(&none, |before| &before.failures);
+        let now = &function.failures;
+        let counts = [("panics", before.panics, now.panics), ("errors", before.errors, now.errors)];
+        let differ = counts.into_iter().filter(|(_, before, now)| before != now);
+        let verdict = |(what, before, now)| Verdict::Failures {
+            function: function.name.clone(),
+            what,
+            before,
+            now,
+        };
+        differ.map(verdict).collect()
+    }
+}
+
+/// The median latency of a function in microseconds; none where too few calls were timed.
+pub fn median_us(function: &FunctionInfo) -> Option<f64> {
+    function.latency_us_p50.filter(|_| timed_calls(function) >= LEAST_TIMED)
+}
+
+/// How many calls of a function were timed.
+pub fn timed_calls(function: &FunctionInfo) -> u64 {
+    function.latency_buckets.last().map_or(0, |bucket| bucket.calls)
+}
+
+fn active(plugin: &PluginInfo) -> Option<&VersionInfo> {
+    plugin.versions.iter().find(|it| it.state == VersionState::Active)
+}
