@@ -46,7 +46,9 @@ fn a_rollback_loads_the_earlier_artifact_and_holds_the_plugin_there() {
     host.reload();
     host.wait_for("echo", 1, VersionState::Freed);
 
-    assert_snapshot!(host.engine.rollback("echo@1").unwrap(), @"by-hand: unchanged, echo: ok");
+    let report = host.engine.rollback("echo@1").unwrap();
+    assert_snapshot!(report, @"by-hand: unchanged, echo: ok");
+    assert_eq!(report.rolled_back.as_deref(), Some("echo"));
     assert_eq!(answer(&host), 1);
     assert_eq!(host.engine.plugin("echo").unwrap().version(), 3);
     for _ in 0..2 {

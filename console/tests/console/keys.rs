@@ -308,7 +308,7 @@ fn a_reload_that_changes_nothing_is_said_but_not_kept() {
     let finished = Event::ReloadFinished { at_ms: samples::NOON_MS, report };
     console.session(SessionEvent::Engine(finished));
     let notice = &console.state.notice.as_ref().unwrap().text;
-    assert_eq!(notice, "nothing to reload; world rolled back: `:reload-latest` lets go");
+    assert_eq!(notice, "world stays rolled back, L lets go");
     assert!(console.state.timeline.reloads().is_empty());
 }
 
@@ -533,4 +533,33 @@ fn on_the_smallest_screen_it_is_seen_what_takes_the_keys() {
     shows("Esc :", "zoo", ":zoo → zoom");
     shows("Esc q", "", "Quit? y/n");
     shows("Esc", "", "sample-host ● gen 3");
+}
+
+#[test]
+fn a_rollback_says_that_it_was_one_and_what_it_holds_back_and_one_key_lets_go() {
+    let mut console = connected();
+    let mut report = samples::report();
+    report.rolled_back = Some("world".into());
+    let at_ms = samples::NOON_MS;
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    let notice = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
+    assert_eq!(notice(&console), "rolled back: world v3 → v4, L lets go");
+    let marker = console.state.logs.newest(1).next().unwrap().text.clone();
+    assert!(marker.starts_with("reload 4  rolled back  world v3 → v4"), "{marker}");
+
+    let mut snapshot = samples::snapshot(4121);
+    let world = &mut snapshot.plugins[0];
+    let mut serving = samples::version(4, VersionState::Active, "active");
+    serving.build_id = world.versions[2].build_id.clone();
+    world.versions[0].state = VersionState::Freed;
+    world.versions.insert(0, serving);
+    world.is_rolled_back = true;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    let screen = console.screen();
+    assert!(screen.contains("rolled  back to v1's build; L lets go"), "{screen}");
+    let mut report = samples::report();
+    report.plugins[0].outcome = Outcome::Held;
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    assert_eq!(notice(&console), "world stays rolled back to v1's build, L lets go");
+    assert_eq!(console.press("L"), [Effect::Order(Order::Operate(Operation::ReloadLatest))]);
 }

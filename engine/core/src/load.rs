@@ -179,6 +179,7 @@ fn reload_with(
             _ => Vec::new(),
         },
         data_bag,
+        rolled_back: plan.rolled_back_from().map(|from| from.name().to_string()),
     })
 }
 

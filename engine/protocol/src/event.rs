@@ -115,6 +115,9 @@ pub struct ReloadReport {
     /// What happened to the values of the DataBag, sorted by key.
     #[serde(default)]
     pub data_bag: Vec<ValueOutcome>,
+    /// The plugin that was taken back to an earlier build; `None` if this was no rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<String>,
 }
 
 /// What a reload did with one value of the DataBag.

@@ -196,7 +196,7 @@ pub static COMMANDS: &[Command] = {
         command(Plugin, "watch", A::NextWatch, "watch mode", &["w"]),
         command(Plugin, "holder", A::GoToHolder, "who holds it", &["u"]),
         command(Plugin, "compare", A::CompareWith, "compare with…", &["c"]),
-        command(Plugin, "reload-latest", RELOAD_LATEST, "reload what a rollback holds", &[]),
+        command(Plugin, "reload-latest", RELOAD_LATEST, "let go of a rollback", &["L"]),
         command(Plugin, "prune", A::Prune, "unload what has no artifact", &["P"]),
         command(Form, "json", A::ToggleJson, "JSON", &["F4"]),
         command(Form, "beside", A::Compare, "A/B with another", &["F5"]),

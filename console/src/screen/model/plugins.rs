@@ -70,6 +70,15 @@ impl Plugins {
         }
     }
 
+    /// The earlier version whose build serves, where a rollback keeps a plugin there.
+    pub fn rolled_back_to(&self, plugin: &str) -> Option<u32> {
+        let plugin = self.list.iter().find(|it| it.name == plugin && it.is_rolled_back)?;
+        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
+        let is_origin =
+            |it: &&VersionInfo| it.version < active.version && it.build_id == active.build_id;
+        plugin.versions.iter().find(is_origin).map(|it| it.version)
+    }
+
     /// What served before the version of this plugin that serves.
     pub fn before(&self, plugin: &str) -> Option<&Before> {
         self.before.get(plugin)

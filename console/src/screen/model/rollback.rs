@@ -124,7 +124,7 @@ impl Rollback {
         vec![
             format!("{} is loaded again from {to}{from}.", self.plugin),
             "Nothing is built. Reloads leave it there until a newer build comes,".into(),
-            "or until `hotswap reload --latest`.".into(),
+            "or until you let go (`hotswap reload --latest`).".into(),
         ]
     }
 }

@@ -3,6 +3,8 @@
 use hotswap_protocol::{Event, Outcome, PluginOutcome, ReloadReport, VersionState};
 
 use crate::format;
+use crate::host::operation::Operation;
+use crate::screen::input::action::Action;
 use crate::screen::model::State;
 use crate::screen::model::timeline::Reload;
 
@@ -56,12 +58,20 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
     let changes: Vec<String> =
         report.plugins.iter().filter_map(|plugin| change(state, plugin)).collect();
     if changes.is_empty() {
-        return state.say(format!("nothing to reload{}", left_alone(&report)));
+        let why = left_alone(state, &report);
+        let text = if why.is_empty() { "nothing to reload".to_owned() } else { why.join("; ") };
+        return state.say(text);
     }
     let summary = changes.join(", ");
     let first = report.plugins.iter().all(|plugin| plugin.outcome == Outcome::Added);
-    let verb = if first { "loaded" } else { "reloaded" };
-    state.say(format!("{verb}: {summary}{}", left_alone(&report)));
+    let (verb, then) = match (&report.rolled_back, first) {
+        (Some(_), _) => ("rolled back", lets_go(state)),
+        (None, true) => ("loaded", String::new()),
+        (None, false) => ("reloaded", String::new()),
+    };
+    let mut parts = vec![format!("{verb}: {summary}{then}")];
+    parts.extend(left_alone(state, &report));
+    state.say(parts.join("; "));
     let text = marker(state.timeline.finished(at_ms, summary, report));
     state.logs.push_marker(at_ms, text);
 }
@@ -81,18 +91,29 @@ fn change(state: &State, plugin: &PluginOutcome) -> Option<String> {
 }
 
 /// The plugins that have another artifact, or none, and stay as they are all the same; with what changes that.
-fn left_alone(report: &ReloadReport) -> String {
-    let of = |outcome, why: &str| {
-        let plugins = report.plugins.iter().filter(|plugin| plugin.outcome == outcome);
-        let names: Vec<&str> = plugins.map(|plugin| plugin.name.as_str()).collect();
-        if names.is_empty() { String::new() } else { format!("; {} {why}", names.join(", ")) }
+fn left_alone(state: &State, report: &ReloadReport) -> Vec<String> {
+    let of = |outcome| report.plugins.iter().filter(move |plugin| plugin.outcome == outcome);
+    let names = |outcome| {
+        let names: Vec<&str> = of(outcome).map(|plugin| plugin.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
     };
-    [
-        of(Outcome::Held, "rolled back: `:reload-latest` lets go"),
-        of(Outcome::NotReloadable, "not reloadable, as its running version says"),
-        of(Outcome::Missing, "stays, though its artifact is gone"),
-    ]
-    .concat()
+    let mut texts: Vec<String> = of(Outcome::Held)
+        .map(|plugin| {
+            let to = state.plugins.rolled_back_to(&plugin.name);
+            let to = to.map_or_else(String::new, |version| format!(" to v{version}'s build"));
+            format!("{} stays rolled back{to}{}", plugin.name, lets_go(state))
+        })
+        .collect();
+    let not_reloadable = names(Outcome::NotReloadable);
+    texts.extend(not_reloadable.map(|it| format!("{it} does not allow a reload")));
+    let missing = names(Outcome::Missing);
+    texts.extend(missing.map(|it| format!("{it} stays, though its artifact is gone")));
+    texts
+}
+
+/// `, L lets go`: of a rollback.
+fn lets_go(state: &State) -> String {
+    format!(", {} lets go", state.key_of(&Action::Operate(Operation::ReloadLatest)))
 }
 
 /// `reload 12  world v2 → v3  41 ms  (build 170 ms, stage 2.0 ms, open 3.1 ms)`
@@ -111,6 +132,8 @@ fn marker(reload: &Reload) -> String {
         .take(PHASES_TOLD)
         .map(|(name, elapsed_us)| format!("{name} {}", format::microseconds(*elapsed_us)))
         .collect();
+    let is_rollback = reload.result.as_ref().is_ok_and(|done| done.report.rolled_back.is_some());
+    let verb = if is_rollback { "  rolled back" } else { "" };
     let told = if told.is_empty() { String::new() } else { format!("  ({})", told.join(", ")) };
-    format!("{}  {summary}  {elapsed}{told}", reload.title())
+    format!("{}{verb}  {summary}  {elapsed}{told}", reload.title())
 }

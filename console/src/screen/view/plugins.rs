@@ -11,6 +11,7 @@ use super::text::{cut, pad, pad_left};
 use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::format;
+use crate::host::operation::Operation;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{self, Panel};
 use crate::screen::model::changes::Verdict;
@@ -83,7 +84,10 @@ fn draw_tree(
     let width = usize::from(area.width);
     let selected = state.plugins.selected_index().unwrap_or(0);
     let top = layout::first_visible(selected, height);
-    let versions = rows.iter().enumerate().map(|(position, row)| {
+    let has_host = state.host.phase != Phase::Ended;
+    // Of a host that has ended no version is left.
+    let shown = rows.iter().enumerate().filter(|(_, row)| row.is_first || has_host);
+    let versions = shown.map(|(position, row)| {
         let mut line = version_line(row, state, columns, width, theme);
         if position == selected {
             let has_focus = state.focus == Panel::Plugins;
@@ -354,6 +358,12 @@ fn draw_details(
         ("size", size(version)),
         ("loaded", loaded(version, state.now_ms)),
     ];
+    if row.is_first && row.plugin.is_rolled_back {
+        let to = state.plugins.rolled_back_to(&row.plugin.name);
+        let to = to.map_or_else(|| "to an earlier build".into(), |it| format!("to v{it}'s build"));
+        let key = state.key_of(&Action::Operate(Operation::ReloadLatest));
+        lines.insert(0, ("rolled", format!("back {to}; {key} lets go")));
+    }
     if is_held(row, state) {
         let key = state.key_of(&Action::ToggleHold);
         lines.push(("kept", format!("by this console; {key} lets it go")));
