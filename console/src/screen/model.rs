@@ -324,6 +324,11 @@ impl State {
         self.job.is_some() || self.functions.has_running_calls()
     }
 
+    /// Whether the console can start the host anew.
+    pub fn can_restart(&self) -> bool {
+        self.host.is_ours || !self.host.packages.is_empty()
+    }
+
     /// The package of the selected plugin. A package may be named otherwise than its plugin.
     pub fn selected_package(&self) -> Option<&str> {
         let plugin = &self.plugins.selected()?.plugin.name;

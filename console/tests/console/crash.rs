@@ -125,3 +125,31 @@ fn what_was_put_back_is_told_until_somebody_is_there() {
     console.session(samples::built(BuildEffect::NewCode));
     assert!(told(&console).starts_with("world built"));
 }
+
+#[test]
+fn a_dead_host_looks_dead_behind_its_card() {
+    let mut console = Console::connected(120, 36);
+    let exit = HostExit { code: None, signal: Some(11) };
+    console.session(SessionEvent::HostExited { exit, expected: false, calls: None });
+    console.press("Esc");
+    let screen = console.screen();
+    let keys = screen.lines().last().unwrap();
+    assert!(keys.starts_with(" H restart host"), "{keys}");
+    assert!(!keys.contains("reload") && !keys.contains("invoke"), "{keys}");
+    assert!(screen.contains("○ world  –") && !screen.contains("retired"), "{screen}");
+    console.press("2 [ [");
+    assert!(!console.screen().contains("active"), "{}", console.screen());
+}
+
+#[test]
+fn what_cannot_be_done_for_a_host_of_somebody_else_is_not_offered() {
+    let mut console = Console::new(120, 36);
+    console.session(SessionEvent::Connected { host: samples::host(4121) });
+    console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
+    let screen = console.screen();
+    let keys = screen.lines().last().unwrap();
+    assert!(
+        keys.starts_with(" r reload") && !keys.contains("build") && !keys.contains("watch"),
+        "{keys}"
+    );
+}

@@ -333,7 +333,11 @@ fn two_versions_are_called_in_turn_with_the_same_arguments() {
     assert_eq!(ordered(&effects), [] as [&Operation; 0]);
     assert_eq!(console.state.functions.results[0].sides.len(), 2);
     let screen = console.screen();
-    assert!(screen.contains("results differ, world v2 1.5 × as long"), "{screen}");
+    assert!(
+        screen.contains("results differ") && !screen.contains("as long"),
+        "of two calls: {screen}"
+    );
+    assert!(screen.contains("world v3  12:05:00  8.0 µs"), "{screen}");
     console.press("F5");
     assert_eq!(console.state.functions.form.as_ref().unwrap().compared, None);
 }
@@ -513,4 +517,35 @@ fn the_screens_of_a_form_and_of_two_results() {
         format!("{width}×{height}\n{form}\n\n{}\n", console.screen())
     });
     insta::assert_snapshot!(screens.join("\n"));
+}
+
+#[test]
+fn only_times_of_many_calls_are_compared() {
+    let timed = |version, typical_ns| {
+        let mut answer = answer(version, "same", typical_ns);
+        answer.latencies = Latencies::of(vec![typical_ns; 20]).map(Box::new);
+        answer
+    };
+    for (other_ns, verdict) in
+        [(8_100, "same result, same speed"), (12_000, "world v2 1.5 × as long")]
+    {
+        let mut console = with_parameters(120, 36, json!([]));
+        console.press("i F5 F6");
+        let both = call_of("world", json!([]), 10).beside(Some("world@2".into()));
+        console.press("Enter");
+        let mut new = timed(3, 8_000);
+        new.beside = Some(Box::new(Beside::Result(timed(2, other_ns))));
+        console.session(SessionEvent::Invoked { operation: both, answer: Ok(new) });
+        assert!(console.screen().contains(verdict), "{}", console.screen());
+    }
+}
+
+#[test]
+fn a_call_that_fails_says_of_which_version_it_was_and_when() {
+    let mut console = with_parameters(120, 36, json!([]));
+    console.press("i Enter");
+    let error = WireError::new(ErrorKind::Panic, "world v3 panicked in place: boom");
+    let operation = call_of("world", json!([]), 1);
+    console.session(SessionEvent::Invoked { operation, answer: Err(error) });
+    assert!(console.screen().contains("place()  world v3  12:05:00"), "{}", console.screen());
 }

@@ -45,6 +45,8 @@ pub struct CallResult {
 pub struct Side {
     /// What was called.
     pub operation: Operation,
+    /// The version that it was a call of, as far as is known.
+    pub version: Option<u32>,
     /// When it was asked for, in milliseconds since the Unix epoch; none while it waits for the
     /// call of the other version.
     pub began_ms: Option<u64>,
@@ -104,12 +106,17 @@ impl CallResult {
 
 impl Functions {
     /// A call was asked for, of these versions one after the other; gives the first.
-    pub fn begin(&mut self, now_ms: u64, calls: Vec<Operation>) -> Option<Operation> {
-        let first = calls.first()?.clone();
+    pub fn begin(
+        &mut self,
+        now_ms: u64,
+        calls: Vec<(Operation, Option<u32>)>,
+    ) -> Option<Operation> {
+        let first = calls.first()?.0.clone();
         self.cancelling = false;
         let call = call_text(&first);
-        let sides = calls.into_iter().enumerate().map(|(position, operation)| Side {
+        let sides = calls.into_iter().enumerate().map(|(position, (operation, version))| Side {
             operation,
+            version,
             began_ms: (position == 0).then_some(now_ms),
             answer: None,
         });
@@ -133,7 +140,8 @@ impl Functions {
         });
         let Some((result, position)) = waiting else {
             let call = call_text(&operation);
-            let side = Side { operation, began_ms: Some(now_ms), answer: Some(answer) };
+            let side =
+                Side { operation, version: None, began_ms: Some(now_ms), answer: Some(answer) };
             self.results.push_front(CallResult { call, sides: vec![side] });
             self.results.truncate(RESULTS_KEPT);
             return None;

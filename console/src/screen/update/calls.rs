@@ -89,7 +89,14 @@ pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
     let first = form.call_of(&form.target, args.clone()).beside(form.compared.clone());
     // Where the first fails, the other is called by itself.
     let other = form.compared.as_ref().map(|target| form.call_of(target, args.clone()));
-    let calls = std::iter::once(first).chain(other).collect();
+    let calls = std::iter::once(first).chain(other).map(|call| {
+        let version = match &call {
+            Operation::Invoke(params) => state.plugins.version_of(&params.plugin),
+            _ => None,
+        };
+        (call, version)
+    });
+    let calls = calls.collect();
     let key = History::key(&state.host.name, &form.target, &form.function);
     let mut effects = Vec::new();
     if let Some(first) = state.functions.begin(state.now_ms, calls) {

@@ -5,10 +5,10 @@ use hotswap_protocol::{PluginInfo, Source, Step, VersionInfo, VersionState, same
 use super::{Effect, calls};
 use crate::format;
 use crate::screen::layout::{Panel, Tab};
-use crate::screen::model::State;
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::timeline::Reload;
 use crate::screen::model::tree::TreeTab as _;
+use crate::screen::model::{Phase, State};
 
 pub(super) fn show(state: &mut State) -> Vec<Effect> {
     if state.focus == Panel::Plugins && state.plugins.fold(false) {
@@ -62,7 +62,10 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
 fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<String> {
     let age = format::duration(state.now_ms.saturating_sub(version.loaded_at_ms));
     let mut lines = vec![
-        format!("state     {}: {}", version.state, in_words(version.state)),
+        match state.host.phase {
+            Phase::Ended => format!("state     the host has ended; {} before", version.state),
+            _ => format!("state     {}: {}", version.state, in_words(version.state)),
+        },
         format!("build     {}", version.build_id),
         format!("crate     {} {}", plugin.name, version.crate_version),
         format!("size      {}", format::bytes(version.size_bytes)),

@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 use super::text::{cut, pad_left};
 use super::theme::Theme;
 use crate::format;
+use crate::host::operation::Operation;
 use crate::screen::input::action::{Action, Command, Scope};
 use crate::screen::layout::Panel;
 use crate::screen::model::crash::CrashCard;
@@ -164,21 +165,42 @@ fn hints<'a>(
     state: &State,
     keys: &'a [&(&'static Command, String)],
 ) -> impl Iterator<Item = (&'a str, &'static str)> {
-    let (has_job, has_ended) = (state.job.is_some(), state.host.phase == Phase::Ended);
-    let applies = move |command: &Command| match command.action {
-        Action::Cancel => has_job,
-        Action::Restart => has_ended,
-        Action::Search | Action::Zoom | Action::Quit | Action::FocusNext => true,
-        _ => command.scope != Scope::Anywhere,
-    };
+    let applies = move |command: &Command| applies(state, command);
     let in_logs = state.focus == Panel::Logs;
     let scope_of = move |command: &Command| match command.action {
         Action::Search if in_logs => Scope::Logs,
         _ => command.scope,
     };
-    state.scopes().iter().flat_map(move |scope| {
+    let is_first = |command: &Command| is_first(state, command);
+    let hint = |(command, label): &'a (&'static Command, String)| (label.as_str(), command.hint);
+    let first = keys.iter().copied().filter(move |(command, _)| is_first(command)).map(hint);
+    let others = state.scopes().iter().flat_map(move |scope| {
         keys.iter()
+            .copied()
             .filter(move |(command, _)| scope_of(command) == *scope && applies(command))
-            .map(|(command, label)| (label.as_str(), command.hint))
-    })
+            .map(hint)
+    });
+    first.chain(others)
+}
+
+/// Without a host nothing matters as much as starting it.
+fn is_first(state: &State, command: &Command) -> bool {
+    let has_ended = state.host.phase == Phase::Ended;
+    has_ended && state.can_restart() && command.action == Action::Restart
+}
+
+/// Whether a command makes sense now.
+fn applies(state: &State, command: &Command) -> bool {
+    let has_host = state.host.phase != Phase::Ended;
+    let has_packages = !state.host.packages.is_empty();
+    match command.action {
+        Action::Cancel => state.job.is_some(),
+        Action::Search | Action::Zoom | Action::Quit | Action::FocusNext => true,
+        Action::Build | Action::NextWatch => has_packages,
+        Action::Operate(Operation::ReloadLatest) => {
+            has_host && state.plugins.list().iter().any(|plugin| plugin.is_rolled_back)
+        }
+        _ if command.scope == Scope::Plugin => has_host,
+        _ => command.scope != Scope::Anywhere,
+    }
 }

@@ -56,9 +56,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
             );
             frame.render_widget(doc, row_of(doc_area, 1));
             let selected = functions.get(state.functions.selected);
-            if let Some(failed) = selected.and_then(|it| format::failures(&it.failures)) {
-                let text = format!(" {}", cut(&failed, area.width.saturating_sub(2).into()));
-                frame.render_widget(Line::styled(text, theme.bad), row_of(doc_area, 2));
+            let failed = selected.and_then(|it| format::failures(&it.failures));
+            let timed = selected.and_then(format::timed);
+            let below =
+                failed.map(|text| (text, theme.bad)).or(timed.map(|text| (text, theme.dim)));
+            if let Some((text, style)) = below {
+                let text = format!(" {}", cut(&text, area.width.saturating_sub(2).into()));
+                frame.render_widget(Line::styled(text, style), row_of(doc_area, 2));
             }
             results::draw(frame, results_area, state, theme);
         }

@@ -16,6 +16,10 @@ use crate::screen::model::functions::{CallResult, Side};
 
 /// A result shows so many lines of its value; `o` shows the newest in full.
 const MOST_LINES: usize = 200;
+/// The times of fewer calls are not compared.
+const LEAST_COMPARED: u64 = 20;
+/// What differs by less is as fast.
+const LEAST_RATIO: f64 = 1.1;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let width = usize::from(area.width).saturating_sub(1);
@@ -91,15 +95,26 @@ fn of_several(
     lines
 }
 
-/// `same result, world v2 1.4 × as long`
+/// `same result, world v2 1.4 × as long`: of few calls nothing is said of the time.
 fn verdict(sides: &[Side]) -> String {
     let answers: Vec<&InvokeResult> =
         sides.iter().filter_map(|side| side.answer.as_ref()?.as_ref().ok()).collect();
     let ([first, second], [_, _]) = (answers.as_slice(), sides) else { return String::new() };
     let same = if first.value == second.value { "same result" } else { "results differ" };
+    if answers.iter().any(|answer| calls(answer) < LEAST_COMPARED) {
+        return same.to_owned();
+    }
     let (a, b) = (typical_ns(first), typical_ns(second));
     let (slow, ratio) = if a >= b { (first, a / b) } else { (second, b / a) };
+    if ratio < LEAST_RATIO {
+        return format!("{same}, same speed");
+    }
     format!("{same}, {} v{} {ratio:.1} × as long", slow.plugin, slow.version)
+}
+
+/// How many calls an answer is of.
+fn calls(answer: &InvokeResult) -> u64 {
+    answer.latencies.as_ref().map_or(1, |latencies| latencies.calls)
 }
 
 /// How long a call takes: of several the middle one.
@@ -116,23 +131,31 @@ fn mark(side: &Side, theme: &Theme) -> (char, Style) {
     }
 }
 
-/// `world v3  8.2 µs`
+/// `world v3  12:03:07  8.2 µs`
 fn facts(side: &Side, now_ms: u64) -> String {
+    let version = side.version.map(|version| format!(" v{version}"));
+    let plugin = side.target().split('@').next().unwrap_or_default();
+    let who = format!("{plugin}{}", version.unwrap_or_default());
+    let at =
+        side.began_ms.map_or_else(String::new, |began_ms| format!("  {}", format::clock(began_ms)));
     match (&side.answer, side.began_ms) {
         (Some(Ok(answer)), _) => {
             let elapsed = match &answer.latencies {
-                Some(latencies) => format!("p50 {}", format::nanoseconds(latencies.p50_ns)),
+                Some(latencies) if latencies.calls >= LEAST_COMPARED => {
+                    format!("p50 {}", format::nanoseconds(latencies.p50_ns))
+                }
+                Some(latencies) => format!("{} calls", latencies.calls),
                 None => format::nanoseconds(answer.elapsed_ns),
             };
-            format!("{} v{}  {elapsed}", answer.plugin, answer.version)
+            format!("{} v{}{at}  {elapsed}", answer.plugin, answer.version)
         }
-        (Some(Err(_)), _) => side.target().to_owned(),
+        (Some(Err(_)), _) => format!("{who}{at}"),
         (None, Some(began_ms)) => {
             let elapsed_ms = now_ms.saturating_sub(began_ms);
             let (seconds, tenths) = (elapsed_ms / 1000, elapsed_ms / 100 % 10);
-            format!("{}  runs {seconds}.{tenths} s", side.target())
+            format!("{who}  runs {seconds}.{tenths} s")
         }
-        (None, None) => format!("{}  waits", side.target()),
+        (None, None) => format!("{who}  waits"),
     }
 }
 

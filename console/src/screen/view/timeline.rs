@@ -12,8 +12,8 @@ use super::theme::Theme;
 use super::{draw_empty, draw_rule};
 use crate::format;
 use crate::screen::layout::{self, Panel};
-use crate::screen::model::State;
 use crate::screen::model::timeline::{FIRST_CALL, Life, Phase, Reload, Timeline, sums};
+use crate::screen::model::{self, State};
 
 const TITLE_WIDTH: usize = 13;
 /// Of the builds before a reload and of its steps so many lines are shown; all are among its
@@ -239,6 +239,11 @@ fn draw_lives(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
             theme.bar,
         ));
         let detail = if life.detail.is_empty() { life.state().as_str() } else { &life.detail };
+        let is_over = matches!(life.state(), VersionState::Freed | VersionState::Failed);
+        let detail = match state.host.phase {
+            model::Phase::Ended if !is_over => "ended with its host",
+            _ => detail,
+        };
         line.push_span(Span::styled(format!("  {}", cut(detail, width - bar_width)), theme.dim));
         frame.render_widget(line, row_of(area, offset));
     }
