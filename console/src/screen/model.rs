@@ -25,6 +25,7 @@ pub mod timeline;
 pub mod tree;
 pub mod vault;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use hotswap_protocol::{HostInfo, same_plugin};
@@ -92,6 +93,8 @@ pub struct State {
     pub job: Option<RunningJob>,
     /// What happened last.
     pub notice: Option<Notice>,
+    /// What happened, the newest last.
+    pub notices: VecDeque<Notice>,
     /// Which panel has the keyboard.
     pub focus: Panel,
     /// Whether it fills the screen.
@@ -229,16 +232,44 @@ impl std::fmt::Display for RunningJob {
     }
 }
 
-/// What happened last, for the status line.
+/// What happened, for the status line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// Whether it is a failure.
-    pub is_error: bool,
+    /// What sort of thing it is.
+    pub sort: NoticeSort,
     /// What happened.
     pub text: String,
     /// Whether it stays until somebody is there, and does not give way to what goes well.
     pub stays: bool,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
 }
+
+/// What sort of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeSort {
+    /// Something was done.
+    Done,
+    /// There is something to know.
+    Note,
+    /// Something is to be looked after.
+    Warning,
+    /// Something failed, or cannot be done.
+    Failure,
+}
+
+impl Notice {
+    /// How long it is shown where no key is pressed: failures until somebody has had time to look.
+    fn lasts_ms(&self) -> u64 {
+        match self.sort {
+            NoticeSort::Done | NoticeSort::Note => 20_000,
+            NoticeSort::Warning | NoticeSort::Failure => 120_000,
+        }
+    }
+}
+
+/// How many notices are kept.
+const NOTICES_KEPT: usize = 200;
 
 impl State {
     /// The state of a console that has just come up.
@@ -264,6 +295,7 @@ impl State {
             searching_in: SearchField::default(),
             job: None,
             notice: None,
+            notices: VecDeque::new(),
             focus: Panel::Plugins,
             zoomed: false,
             overlay: None,
@@ -343,22 +375,50 @@ impl State {
         key.or_else(|| Some(format!("`{}`", name()?))).unwrap_or_default()
     }
 
+    /// Tells that something was done.
     pub(crate) fn say(&mut self, text: impl Into<String>) {
-        if !self.notice.as_ref().is_some_and(|notice| notice.stays) {
-            self.notice = Some(Notice { is_error: false, text: text.into(), stays: false });
-        }
+        self.notify(NoticeSort::Done, text.into(), false);
     }
 
+    /// Tells what there is to know.
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.notify(NoticeSort::Note, text.into(), false);
+    }
+
+    /// Tells what failed, or cannot be done.
     pub(crate) fn complain(&mut self, text: impl Into<String>) {
-        self.notice = Some(Notice { is_error: true, text: text.into(), stays: false });
+        self.notify(NoticeSort::Failure, text.into(), false);
     }
 
-    /// Complains of what nobody may be there to see, behind what was complained of so before.
+    /// Tells what is to be looked after and nobody may be there to see, behind what was told so before.
     pub(crate) fn warn(&mut self, text: impl Into<String>) {
-        let mut text = text.into();
-        if let Some(before) = self.notice.take().filter(|notice| notice.stays) {
-            text = format!("{}; {text}", before.text);
+        self.notify(NoticeSort::Warning, text.into(), true);
+    }
+
+    fn notify(&mut self, sort: NoticeSort, text: String, stays: bool) {
+        let at_ms = self.now_ms;
+        let notice = Notice { sort, text, stays, at_ms };
+        self.notices.push_back(notice.clone());
+        if self.notices.len() > NOTICES_KEPT {
+            self.notices.pop_front();
         }
-        self.notice = Some(Notice { is_error: true, text, stays: true });
+        let staying = self.notice.take().filter(|notice| notice.stays);
+        self.notice = Some(match (staying, sort) {
+            (Some(before), NoticeSort::Done | NoticeSort::Note) => before,
+            (Some(before), NoticeSort::Warning) => {
+                Notice { text: format!("{}; {}", before.text, notice.text), ..notice }
+            }
+            _ => notice,
+        });
+    }
+
+    /// Takes away what has been shown for long enough; true if there was something.
+    pub(crate) fn end_notice(&mut self) -> bool {
+        let now_ms = self.now_ms;
+        let is_over = |notice: &Notice| {
+            !notice.stays && now_ms.saturating_sub(notice.at_ms) > notice.lasts_ms()
+        };
+        let ended = self.notice.take_if(|notice| is_over(notice));
+        ended.is_some()
     }
 }

@@ -104,25 +104,37 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
 fn take_in(state: &mut State, event: Event) -> Vec<Effect> {
     let uptime_before = uptime_minutes(state);
     state.now_ms = event.at_ms;
-    if let (Input::Key(_) | Input::Mouse(_), Some(notice)) = (&event.input, &mut state.notice) {
-        // Somebody is there.
-        notice.stays = false;
-    }
+    let has_ended = end_notice(state, &event.input);
     let looked_at = functions_looked_at(state);
     let effects = happen(state, event);
     if let Some(plugin) = looked_at.filter(|it| functions_looked_at(state).as_ref() != Some(it)) {
         state.plugins.see(&plugin);
     }
     let has_new_minute = uptime_minutes(state) != uptime_before;
-    with_draw(effects, has_new_minute)
+    with_draw(effects, has_new_minute || has_ended)
 }
 
-/// Draws where the minutes in the header are others.
-fn with_draw(mut effects: Vec<Effect>, has_new_minute: bool) -> Vec<Effect> {
-    if has_new_minute && !effects.contains(&Effect::Draw) {
+/// Draws where something else is shown than before.
+fn with_draw(mut effects: Vec<Effect>, has_changed: bool) -> Vec<Effect> {
+    if has_changed && !effects.contains(&Effect::Draw) {
         effects.push(Effect::Draw);
     }
     effects
+}
+
+/// What happened last is shown until the next key, or for a while; what nobody may have seen yet, until
+/// the key after that.
+fn end_notice(state: &mut State, input: &Input) -> bool {
+    if let Input::Key(_) | Input::Mouse(_) = input {
+        match &mut state.notice {
+            // Somebody is there.
+            Some(notice) if notice.stays => notice.stays = false,
+            _ if matches!(input, Input::Key(_)) => state.notice = None,
+            _ => {}
+        }
+        return false;
+    }
+    state.end_notice()
 }
 
 /// The plugin whose functions have the keyboard, and so are looked at.
@@ -218,15 +230,17 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Free => operations::ask_to_free(state),
         Action::RollBack => return operations::choose_rollback(state),
         Action::Cancel => return operations::cancel(state),
+        Action::CancelCall => return calls::cancel(state),
+        Action::Messages => details::show_messages(state),
         Action::Restart => return operations::restart(state),
         Action::NextTheme => {
             state.look = state.look.next();
             state.chosen_look = Some(state.look);
-            state.say(format!("theme: {}", state.look.as_str()));
+            state.note(format!("theme: {}", state.look.as_str()));
         }
         Action::ToggleMouse => {
             state.mouse = !state.mouse;
-            state.say(match state.mouse {
+            state.note(match state.mouse {
                 true => "mouse on: click and scroll; hold Shift to select text",
                 false => "mouse off: the terminal selects text",
             });

@@ -1,6 +1,7 @@
 //! Calls of functions: the form for every kind of value, history, two versions, repeats, cancelling.
 
 use hotswap_console::host::operation::Operation;
+use hotswap_console::screen::model::NoticeSort;
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::update::{Effect, Input};
 use hotswap_console::session::{Order, SessionEvent};
@@ -377,7 +378,7 @@ fn a_version_is_kept_loaded_and_let_go() {
     console.session(SessionEvent::Held { target: "world@3".into(), answer: Ok(false) });
     assert!(console.state.functions.held.is_empty());
     assert_eq!(console.press("j j K"), [], "a version that is freed cannot be kept");
-    assert!(console.state.notice.as_ref().unwrap().is_error);
+    assert!(console.state.notice.as_ref().unwrap().sort == NoticeSort::Failure);
 }
 
 #[test]
@@ -424,21 +425,24 @@ fn a_call_is_repeated_and_its_histogram_shown() {
 }
 
 #[test]
-fn a_call_that_runs_is_cancelled_before_its_form_closes() {
+fn a_form_is_left_while_its_call_goes_on_and_a_key_cancels_that() {
     let mut console = with_parameters(120, 36, json!([]));
     console.press("i Enter");
     assert!(console.state.is_working());
-    assert_eq!(console.press("Esc"), [Effect::Order(Order::CancelCalls)]);
+    assert!(console.screen().contains("Ctrl-C cancel call"), "{}", console.screen());
+    assert_eq!(console.press("Ctrl-C"), [Effect::Order(Order::CancelCalls)]);
     let reason = "the function is not `async`".to_owned();
     console.session(SessionEvent::CallGoesOn { reason });
     assert!(console.state.notice.as_ref().unwrap().text.starts_with("not cancelled: "));
-    assert_eq!(console.press("Esc"), [], "the second time the form closes");
+    assert_eq!(console.press("Esc"), [], "the form closes, and the call goes on");
     assert!(console.state.functions.form.is_none());
-    assert_eq!(console.press("x"), [Effect::Order(Order::CancelCalls)]);
+    assert_eq!(console.state.notice.as_ref().unwrap().text, "the call goes on; C cancels it");
+    assert_eq!(console.press("x"), [], "that is for jobs");
+    assert_eq!(console.press("C"), [Effect::Order(Order::CancelCalls)]);
     let error = WireError::new(ErrorKind::Cancelled, "the call was cancelled");
     console.session(SessionEvent::Invoked { operation: call(json!([])), answer: Err(error) });
     assert!(!console.state.is_working());
-    assert_eq!(console.press("x"), []);
+    assert_eq!(console.press("C"), []);
 }
 
 #[test]

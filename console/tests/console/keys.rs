@@ -4,9 +4,9 @@ use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;
 use hotswap_console::screen::input::action::Action;
 use hotswap_console::screen::layout::{Panel, Tab};
-use hotswap_console::screen::model::Phase;
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::model::palette::command_line;
+use hotswap_console::screen::model::{NoticeSort, Phase};
 use hotswap_console::screen::update::{Effect, Input};
 use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent,
@@ -204,7 +204,7 @@ fn only_what_was_replaced_can_be_freed_and_only_when_confirmed() {
     let free = Order::Operate(Operation::free("world", 2));
     assert_eq!(console.press("D y"), [Effect::Order(free)]);
     console.session(SessionEvent::Held { target: "world@2".into(), answer: Ok(true) });
-    assert_eq!(console.press("D y"), [], "it would not be freed");
+    assert_eq!(console.press("D"), [], "it would not be freed");
     let notice = &console.state.notice.as_ref().unwrap().text;
     assert_eq!(notice, "this console keeps world v2 loaded; K lets it go");
 }
@@ -432,7 +432,7 @@ fn a_failed_build_comes_to_the_front_and_goes_again() {
     let error = WireError::new(ErrorKind::Build, "`world` does not compile");
     build(&mut console, JobOutcome::Failed { error });
     assert_eq!(console.state.tab, Tab::Build);
-    assert!(console.state.notice.as_ref().unwrap().is_error);
+    assert!(console.state.notice.as_ref().unwrap().sort == NoticeSort::Failure);
     assert_eq!(console.state.plugins.list().len(), 3, "what runs is left alone");
     build(&mut console, JobOutcome::Done { summary: String::new() });
     assert_eq!(console.state.tab, Tab::Functions);
@@ -562,4 +562,22 @@ fn a_rollback_says_that_it_was_one_and_what_it_holds_back_and_one_key_lets_go() 
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
     assert_eq!(notice(&console), "world stays rolled back to v1's build, L lets go");
     assert_eq!(console.press("L"), [Effect::Order(Order::Operate(Operation::ReloadLatest))]);
+}
+
+#[test]
+fn what_was_told_ends_by_itself_or_with_a_key_and_can_be_read_again() {
+    let mut console = connected();
+    console.press("T");
+    assert!(console.screen().contains("· theme: light"), "{}", console.screen());
+    console.press("j");
+    assert_eq!(console.state.notice, None);
+    console.session(samples::built(BuildEffect::UpToDate));
+    assert!(console.screen().contains("✔ world is up to date"), "{}", console.screen());
+    console.now_ms += 21_000;
+    let same = SessionEvent::Snapshot(Box::new(samples::snapshot(4121)));
+    assert!(console.session(same).contains(&Effect::Draw));
+    assert_eq!(console.state.notice, None);
+    console.press("M");
+    let screen = console.screen();
+    assert!(screen.contains("Messages") && screen.contains("theme: light"), "{screen}");
 }

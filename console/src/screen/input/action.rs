@@ -70,6 +70,10 @@ pub enum Action {
     RollBack,
     /// Cancel the running job.
     Cancel,
+    /// Cancel the calls that run.
+    CancelCall,
+    /// Show what was told of lately.
+    Messages,
     /// Start the host anew; asks first while it runs.
     Restart,
     /// Show new log lines as they come, or no longer.
@@ -225,6 +229,8 @@ pub static COMMANDS: &[Command] = {
         command(Anywhere, "result", A::ShowResult, "last result", &["o"]),
         command(Anywhere, "hold", A::ToggleHold, "keep loaded", &["K"]),
         command(Anywhere, "cancel", A::Cancel, "cancel job", &["x"]),
+        command(Anywhere, "cancel-call", A::CancelCall, "cancel call", &["C"]),
+        command(Anywhere, "messages", A::Messages, "messages", &["M"]),
         command(Anywhere, "input", A::TypeLine, "type for the host", &[">"]),
         command(Anywhere, "restart", A::Restart, "restart host", &["H"]),
         command(Anywhere, "palette", A::Palette, "commands", &[":"]),

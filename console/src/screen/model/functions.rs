@@ -27,8 +27,6 @@ pub struct Functions {
     pub held: BTreeSet<String>,
     /// Those of them that the host let go with the connection, to be asked for again.
     pub let_go: BTreeSet<String>,
-    /// Whether the running calls have been asked to end.
-    pub cancelling: bool,
 }
 
 /// A call, of one version or of two.
@@ -112,7 +110,6 @@ impl Functions {
         calls: Vec<(Operation, Option<u32>)>,
     ) -> Option<Operation> {
         let first = calls.first()?.0.clone();
-        self.cancelling = false;
         let call = call_text(&first);
         let sides = calls.into_iter().enumerate().map(|(position, (operation, version))| Side {
             operation,

@@ -102,7 +102,8 @@ pub fn help_lines(keymap: &Keymap) -> Vec<HelpLine> {
         ("Tab Shift-Tab", "next and previous field"),
         ("↑ ↓", "what was typed before"),
         ("Space ← →", "choose, add an item"),
-        ("Esc", "cancel the call, or close"),
+        ("Ctrl-C", "cancel the call"),
+        ("Esc", "close; the call goes on"),
     ] {
         lines.push(HelpLine::Keys(keys.into(), hint));
     }

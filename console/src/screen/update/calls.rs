@@ -118,15 +118,22 @@ pub(super) fn answered(
     Some(Effect::Order(Order::Operate(next)))
 }
 
-/// Closes the form; the first time while a call runs it is cancelled instead.
-pub(super) fn leave_form(state: &mut State) -> Vec<Effect> {
-    let can_end = state.functions.form.as_ref().is_some_and(|it| it.is_async || it.repeat > 1);
-    if can_end && state.functions.has_running_calls() && !state.functions.cancelling {
-        state.functions.cancelling = true;
-        return vec![Effect::Order(Order::CancelCalls)];
-    }
+/// Closes the form. A call that runs goes on.
+pub(super) fn leave_form(state: &mut State) {
     state.functions.form = None;
-    Vec::new()
+    if state.functions.has_running_calls() {
+        let key = state.key_of(&Action::CancelCall);
+        state.note(format!("the call goes on; {key} cancels it"));
+    }
+}
+
+/// Cancels the calls of this console that run.
+pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
+    if !state.functions.has_running_calls() {
+        state.note("no call of this console runs");
+        return Vec::new();
+    }
+    vec![Effect::Order(Order::CancelCalls)]
 }
 
 /// The next of the versions that can be called beside the form's own; after the last, none.
@@ -183,7 +190,7 @@ pub(super) fn change_form(state: &mut State, action: &Action) {
 
 pub(super) fn show_result(state: &mut State) {
     let Some(result) = state.functions.results.front() else {
-        return state.say("nothing was called yet");
+        return state.note("nothing was called yet");
     };
     let title = result.call.clone();
     let lines = result.to_lines().split_off(2);

@@ -8,7 +8,7 @@ use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::timeline::Reload;
 use crate::screen::model::tree::TreeTab as _;
-use crate::screen::model::{Phase, State};
+use crate::screen::model::{Notice, NoticeSort, Phase, State};
 
 pub(super) fn show(state: &mut State) -> Vec<Effect> {
     if state.focus == Panel::Plugins && state.plugins.fold(false) {
@@ -57,6 +57,23 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
         state.overlay = Some(Overlay::Details { title, lines, top: 0 });
     }
     Vec::new()
+}
+
+/// Shows what was told of lately, the newest first.
+pub(super) fn show_messages(state: &mut State) {
+    let line = |notice: &Notice| {
+        let sort = match notice.sort {
+            NoticeSort::Done | NoticeSort::Note => "     ",
+            NoticeSort::Warning => "look ",
+            NoticeSort::Failure => "fail ",
+        };
+        format!("{}  {sort} {}", format::clock(notice.at_ms), notice.text)
+    };
+    let mut lines: Vec<String> = state.notices.iter().rev().map(line).collect();
+    if lines.is_empty() {
+        lines.push("Nothing was told yet.".into());
+    }
+    state.overlay = Some(Overlay::Details { title: "Messages".into(), lines, top: 0 });
 }
 
 fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<String> {

@@ -26,7 +26,7 @@ struct HeldVersion {
 /// next that holds it.
 pub(super) fn go(state: &mut State) -> Vec<Effect> {
     let Some(held) = held(state) else {
-        state.say("nothing holds a version that was replaced");
+        state.note("nothing holds a version that was replaced");
         return Vec::new();
     };
     let place = match &state.last_holder {
@@ -40,7 +40,7 @@ pub(super) fn go(state: &mut State) -> Vec<Effect> {
         count => format!(" ({} of {count})", place + 1),
     };
     let (plugin, version, text) = (&held.plugin, held.version, &held.texts[place]);
-    state.say(format!("{plugin} v{version} is held by: {text}{which}"));
+    state.note(format!("{plugin} v{version} is held by: {text}{which}"));
     show(state, &held, held.holders.get(place))
 }
 

@@ -20,6 +20,9 @@ pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     }
     // These work whatever has the keyboard, and the first of them whatever is configured.
     if Key::from(key) == Key::INTERRUPT {
+        if state.form_has_keyboard() && state.functions.has_running_calls() {
+            return calls::cancel(state);
+        }
         return act(state, Action::Quit);
     }
     if key.modifiers.contains(KeyModifiers::CONTROL)
@@ -96,7 +99,7 @@ fn in_form(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     let host = state.host.name.clone();
     let Some(form) = &mut state.functions.form else { return Vec::new() };
     match key.code {
-        KeyCode::Esc => return calls::leave_form(state),
+        KeyCode::Esc => calls::leave_form(state),
         KeyCode::Enter if form.is_begun() || key.modifiers.contains(KeyModifiers::ALT) => {
             form.break_line();
         }

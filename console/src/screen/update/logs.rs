@@ -26,7 +26,7 @@ pub(super) fn act(state: &mut State, action: &Action) -> Vec<Effect> {
             state.searching_in = SearchField::Writers;
         }
         Action::Invert if state.logs.pattern().is_empty() => {
-            state.say("there is no filter to invert; / sets one");
+            state.note("there is no filter to invert; / sets one");
         }
         Action::Invert => state.logs.invert(),
         Action::NextMatch => {
@@ -87,7 +87,7 @@ fn say_unless(done: bool, state: &mut State, text: &str) {
 
 fn copy_selection(state: &mut State) -> Vec<Effect> {
     let Some((text, count)) = state.logs.selected_text() else {
-        state.say("no line to copy");
+        state.note("no line to copy");
         return Vec::new();
     };
     if state.logs.has_selection() {
@@ -111,7 +111,7 @@ fn copy(state: &mut State, text: String, count: usize) -> Vec<Effect> {
 /// Writes all lines that the filter shows to a file.
 fn export(state: &mut State) -> Vec<Effect> {
     if state.logs.passing() == 0 {
-        state.say("no line to write");
+        state.note("no line to write");
         return Vec::new();
     }
     let host = if state.host.name.is_empty() { "host" } else { &state.host.name };
@@ -120,7 +120,7 @@ fn export(state: &mut State) -> Vec<Effect> {
     let time = format::clock(state.now_ms).replace(':', "");
     let text = state.logs.passing_text() + "\n";
     let lines = format::counted(state.logs.passing() as u64, "line", "lines");
-    state.say(format!("writing {lines} …"));
+    state.note(format!("writing {lines} …"));
     vec![Effect::Export { name: format!("{host}-{time}"), text }]
 }
 

@@ -90,11 +90,12 @@ pub(super) fn next_watch(state: &mut State) -> Vec<Effect> {
 }
 
 pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
-    if state.functions.has_running_calls() {
-        return vec![Effect::Order(Order::CancelCalls)];
-    }
     if state.job.is_none() {
-        state.say("no job and no call runs");
+        let key = state.key_of(&Action::CancelCall);
+        state.note(match state.functions.has_running_calls() {
+            true => format!("no job runs; {key} cancels the call"),
+            false => "no job runs".to_owned(),
+        });
         return Vec::new();
     }
     vec![Effect::Order(Order::Cancel)]
@@ -130,8 +131,8 @@ pub(super) fn ask_to_free(state: &mut State) {
                  {roll_back} rolls back"
             ));
         }
-        VersionState::Freed => state.say(format!("{name} is freed already")),
-        VersionState::Failed => state.say(format!("{name} never served; nothing is left of it")),
+        VersionState::Freed => state.note(format!("{name} is freed already")),
+        VersionState::Failed => state.note(format!("{name} never served; nothing is left of it")),
         _ if state.functions.held.contains(&format!("{}@{}", plugin.name, version.version)) => {
             let key = state.key_of(&Action::ToggleHold);
             state.complain(format!("this console keeps {name} loaded; {key} lets it go"));

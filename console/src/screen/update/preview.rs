@@ -58,9 +58,9 @@ pub(super) fn choose_base(state: &mut State) {
     };
     let (plugin, version) = (row.plugin.name.clone(), row.version.version);
     if state.diff.set_base(&plugin, version) {
-        state.say(format!("select another version of {plugin} to compare it with v{version}"));
+        state.note(format!("select another version of {plugin} to compare it with v{version}"));
     } else {
-        state.say(format!("{plugin} v{version} is no longer compared with"));
+        state.note(format!("{plugin} v{version} is no longer compared with"));
     }
     state.tab = Tab::Diff;
     state.tab_to_return_to = None;

@@ -60,7 +60,7 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
     if changes.is_empty() {
         let why = left_alone(state, &report);
         let text = if why.is_empty() { "nothing to reload".to_owned() } else { why.join("; ") };
-        return state.say(text);
+        return state.note(text);
     }
     let summary = changes.join(", ");
     let first = report.plugins.iter().all(|plugin| plugin.outcome == Outcome::Added);

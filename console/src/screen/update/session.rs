@@ -125,7 +125,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                     state.timeline.saved(plugin, saved_at_ms);
                 }
             }
-            state.say(format!("sources of {} changed", plugins.join(", ")));
+            state.note(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
         }
         SessionEvent::HostStopped { signal } => {
@@ -314,7 +314,7 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
             }
             state.complain(format!("{job} failed: {}", error.message));
         }
-        JobOutcome::Cancelled => state.say(format!("{job} cancelled")),
+        JobOutcome::Cancelled => state.note(format!("{job} cancelled")),
         JobOutcome::Done { summary } => match job {
             Job::Free(_) => state.say(summary),
             Job::BuildHost => state.say(format!("{} built in {elapsed}", state.host.name)),

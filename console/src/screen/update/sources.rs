@@ -12,7 +12,7 @@ pub(super) fn edit(state: &mut State) -> Vec<Effect> {
         _ => state.builds.diagnostic().and_then(|it| it.place.as_ref()),
     };
     let Some(place) = place.cloned() else {
-        state.say(why_nowhere(state));
+        state.note(why_nowhere(state));
         return Vec::new();
     };
     vec![Effect::Edit(place)]

@@ -2,6 +2,7 @@
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::text::{cut, pad_left};
@@ -14,7 +15,7 @@ use crate::screen::model::crash::CrashCard;
 use crate::screen::model::form::Form;
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::preview::PreviewCard;
-use crate::screen::model::{Phase, RunningJob, SearchField, State};
+use crate::screen::model::{NoticeSort, Phase, RunningJob, SearchField, State};
 use crate::session::Job;
 
 const SPINNER: [char; 4] = ['◐', '◓', '◑', '◒'];
@@ -33,11 +34,21 @@ pub(super) fn draw_job(frame: &mut Frame<'_>, area: Rect, state: &State, theme: 
     let left = width.saturating_sub(format::width(&job) + 2);
     let mut line = Line::from(Span::raw(job));
     if let Some(notice) = &state.notice {
-        let (mark, style) = if notice.is_error { ("✘", theme.bad) } else { ("✔", theme.good) };
+        let (mark, style) = notice_style(notice.sort, theme);
         let text = cut(&format!("{mark} {}", notice.text), left);
         line.push_span(Span::styled(pad_left(&text, left + 1), style));
     }
     frame.render_widget(line, area);
+}
+
+/// The mark of what happened, and how it looks.
+pub(super) fn notice_style(sort: NoticeSort, theme: &Theme) -> (&'static str, Style) {
+    match sort {
+        NoticeSort::Done => ("✔", theme.good),
+        NoticeSort::Note => ("·", theme.plain),
+        NoticeSort::Warning => ("▲", theme.warning),
+        NoticeSort::Failure => ("✘", theme.bad),
+    }
 }
 
 /// ` ◐ build cat 63 %  4.1 s  x cancels`
@@ -96,7 +107,10 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
         };
         keys.iter().all(|(label, hint)| push(label, hint, 0));
     } else if state.form_has_keyboard() {
-        let esc = if state.functions.has_running_calls() { "cancel" } else { "close" };
+        if state.functions.has_running_calls() {
+            push("Ctrl-C", "cancel call", 0);
+        }
+        let esc = "close";
         let reserve = format::width(esc) + "Esc".len() + 3;
         let is_json = state.functions.form.as_ref().is_some_and(Form::is_json);
         let keys = if is_json { JSON_KEYS } else { FORM_KEYS };
@@ -195,6 +209,7 @@ fn applies(state: &State, command: &Command) -> bool {
     let has_packages = !state.host.packages.is_empty();
     match command.action {
         Action::Cancel => state.job.is_some(),
+        Action::CancelCall => state.functions.has_running_calls(),
         Action::Search | Action::Zoom | Action::Quit | Action::FocusNext => true,
         Action::Build | Action::NextWatch => has_packages,
         Action::Operate(Operation::ReloadLatest) => {

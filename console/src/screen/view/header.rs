@@ -6,6 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
+use super::footer::notice_style;
 use super::theme::Theme;
 use crate::format;
 use crate::screen::model::overlay::Overlay;
@@ -149,7 +150,7 @@ pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, them
     match (&state.job, &state.notice) {
         (Some(job), _) => line.push_span(Span::raw(format!(" {job}"))),
         (None, Some(notice)) => {
-            let style = if notice.is_error { theme.bad } else { theme.dim };
+            let style = notice_style(notice.sort, theme).1;
             line.push_span(Span::styled(format!(" {}", notice.text), style));
         }
         (None, None) => {}
