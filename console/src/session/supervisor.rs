@@ -63,7 +63,8 @@ enum Report {
 enum Product {
     Nothing,
     Executable(PathBuf, HostInputs),
-    Artifact,
+    /// Of this plugin, with this build id.
+    Artifact(String, String),
 }
 
 struct Supervisor {
@@ -463,7 +464,10 @@ impl Supervisor {
                 self.is_built = true;
                 self.host_inputs = inputs;
             }
-            Product::Artifact => self.built_since_reload = true,
+            Product::Artifact(plugin, build_id) => {
+                self.built_since_reload = true;
+                self.note_own_build(plugin, build_id);
+            }
             Product::Nothing => {}
         }
     }
@@ -546,6 +550,7 @@ impl Supervisor {
             LinkEvent::Snapshot(snapshot) => {
                 self.look_what_serves(&snapshot).await;
                 self.look_into_plugin_dir();
+                self.reload_what_others_built(&snapshot);
                 self.tell(SessionEvent::Snapshot(Box::new(snapshot))).await;
             }
             LinkEvent::Engine(event) => self.tell(SessionEvent::Engine(event)).await,

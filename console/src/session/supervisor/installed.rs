@@ -6,8 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use hotswap_protocol::{PluginInfo, Snapshot, VersionState};
+
 use super::{Report, Supervisor};
+use crate::session::Watch;
 use crate::session::event::SessionEvent;
+use crate::session::job::Job;
 
 /// What was seen of the plugin directory last.
 #[derive(Debug, Default)]
@@ -18,6 +22,8 @@ pub(super) struct Installed {
     is_looking: bool,
     /// What was told of it last.
     told: BTreeMap<String, String>,
+    /// The build of each plugin that was reloaded last, or is about to be.
+    tried: BTreeMap<String, String>,
 }
 
 /// The artifacts of a plugin directory.
@@ -59,6 +65,23 @@ impl Seen {
     }
 }
 
+/// What another one than this session has built of plugins that serve something else: by plugin, with the
+/// build ids. What a rollback keeps back is left alone, and so is what was tried.
+fn foreign(
+    installed: &BTreeMap<String, String>,
+    plugins: &[PluginInfo],
+    tried: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let waits = |plugin: &&PluginInfo| !plugin.is_rolled_back;
+    let foreign = plugins.iter().filter(waits).filter_map(|plugin| {
+        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
+        let build_id = installed.get(&plugin.name).filter(|it| **it != active.build_id)?;
+        let is_tried = tried.get(&plugin.name) == Some(build_id);
+        (!is_tried).then(|| (plugin.name.clone(), build_id.clone()))
+    });
+    foreign.collect()
+}
+
 /// The plugin and the build id that a file has; none of one that is no whole artifact.
 fn build_of(path: &Path) -> Option<(String, String)> {
     let facts = hotswap_artifact::inspect(&fs::read(path).ok()?).ok()?;
@@ -80,6 +103,24 @@ impl Supervisor {
         });
     }
 
+    /// The session has built this itself, and reloads it.
+    pub(super) fn note_own_build(&mut self, plugin: String, build_id: String) {
+        self.installed.tried.insert(plugin, build_id);
+    }
+
+    /// Reloads what somebody else has built, where saves are reloaded: every save is served.
+    pub(super) fn reload_what_others_built(&mut self, snapshot: &Snapshot) {
+        let is_idle = self.running.is_none() && self.queue.is_empty();
+        if self.watch != Watch::On || self.client.is_none() || !is_idle {
+            return;
+        }
+        let foreign = foreign(&self.installed.told, &snapshot.plugins, &self.installed.tried);
+        if !foreign.is_empty() {
+            self.installed.tried.extend(foreign);
+            self.queue.push_back(Job::Reload);
+        }
+    }
+
     /// Tells what lies in the plugin directory, if that is something else than before.
     pub(super) async fn look_what_is_installed(&mut self, seen: Seen) {
         let builds = seen.builds();
@@ -89,5 +130,48 @@ impl Supervisor {
             self.installed.told.clone_from(&builds);
             self.tell(SessionEvent::Installed { builds }).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plugin(is_rolled_back: bool) -> PluginInfo {
+        let version = json!({
+            "version": 1, "state": "active", "detail": "active", "build_id": "old",
+            "crate_version": "0.1.0", "loaded_at_ms": 0, "size_bytes": 0, "calls": 0,
+        });
+        let plugin =
+            json!({ "name": "world", "versions": [version], "is_rolled_back": is_rolled_back });
+        serde_json::from_value(plugin).unwrap()
+    }
+
+    fn builds(build_id: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([("world".to_owned(), build_id.to_owned())])
+    }
+
+    #[test]
+    fn what_others_built_is_reloaded_once() {
+        let serving = [plugin(false)];
+        let none = BTreeMap::new();
+        assert_eq!(foreign(&builds("new"), &serving, &none), builds("new"));
+        assert_eq!(foreign(&builds("new"), &serving, &builds("older")), builds("new"));
+        assert_eq!(foreign(&builds("new"), &serving, &builds("new")), none, "it was tried");
+        assert_eq!(foreign(&builds("old"), &serving, &none), none, "it serves");
+        assert_eq!(foreign(&builds("new"), &[plugin(true)], &none), none, "it is rolled back");
+        assert_eq!(foreign(&none, &serving, &none), none, "there is no artifact");
+    }
+
+    #[test]
+    fn a_directory_has_only_whole_artifacts() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(format!("world{DLL_SUFFIX}")), "no artifact").unwrap();
+        let seen = Seen::look(dir.path(), &Seen::default());
+        assert_eq!((seen.files.len(), seen.builds()), (1, BTreeMap::new()));
+        assert_eq!(Seen::look(dir.path(), &seen), seen);
+        assert_eq!(Seen::look(Path::new("/nowhere"), &seen), Seen::default());
     }
 }

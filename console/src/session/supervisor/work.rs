@@ -351,6 +351,10 @@ fn run_plugin_builds(
         let (outcome, product) = match installed {
             Ok(Installed { built, path, is_new }) => {
                 let build_id = built.build_id.to_string();
+                let product = match is_new {
+                    true => Product::Artifact(built.plugin.clone(), build_id.clone()),
+                    false => Product::Nothing,
+                };
                 let summary = format!("build {}", format::short_build_id(&build_id));
                 // The session is over when this fails.
                 let _ = events.blocking_send(SessionEvent::Built {
@@ -361,7 +365,6 @@ fn run_plugin_builds(
                     effect: built.effect,
                     phases: built.phases,
                 });
-                let product = if is_new { Product::Artifact } else { Product::Nothing };
                 (JobOutcome::done(summary), product)
             }
             Err(error) => (error.into(), Product::Nothing),
