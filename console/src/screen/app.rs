@@ -212,6 +212,10 @@ impl App {
                         self.state.complain(format!("cannot copy: {error}"));
                     }
                 }
+                Effect::Redraw => {
+                    let redrawn = self.screen.forget();
+                    self.is_back(redrawn);
+                }
                 Effect::Suspend => {
                     let resumed = self.screen.suspend().await;
                     self.is_back(resumed);

@@ -8,7 +8,7 @@ use crossterm::clipboard::CopyToClipboard;
 use crossterm::cursor::Show;
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use crossterm::{execute, queue};
 use ratatui::Terminal;
@@ -79,6 +79,13 @@ impl Screen {
         kill_current_process_group(Signal::TSTP)?;
         let _ = tokio::time::timeout(RESUME_PATIENCE, continued.recv()).await;
         self.take_again()
+    }
+
+    /// Forgets what is on the screen, so that all of it is drawn: others may have written over it.
+    pub fn forget(&mut self) -> io::Result<()> {
+        execute!(stdout(), Clear(ClearType::All))?;
+        self.terminal = blank_terminal()?;
+        Ok(())
     }
 
     /// Gives the terminal back, to another program say.

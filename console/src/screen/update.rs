@@ -88,6 +88,8 @@ pub enum Effect {
     Copy(String),
     /// Open this in the editor, which has the terminal meanwhile.
     Edit(Place),
+    /// Draw the whole screen anew, whatever others wrote over it.
+    Redraw,
     /// Stop, as Ctrl-Z does.
     Suspend,
     /// Leave, with an error to be told in the terminal.
@@ -230,6 +232,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Free => operations::ask_to_free(state),
         Action::RollBack => return operations::choose_rollback(state),
         Action::Cancel => return operations::cancel(state),
+        Action::Redraw => return vec![Effect::Redraw],
+        Action::CallAgain => return calls::again(state),
         Action::CancelCall => return calls::cancel(state),
         Action::Messages => details::show_messages(state),
         Action::Restart => return operations::restart(state),

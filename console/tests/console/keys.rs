@@ -581,3 +581,23 @@ fn what_was_told_ends_by_itself_or_with_a_key_and_can_be_read_again() {
     let screen = console.screen();
     assert!(screen.contains("Messages") && screen.contains("theme: light"), "{screen}");
 }
+
+#[test]
+fn tabs_have_keys_the_last_call_is_made_again_and_the_screen_is_drawn_anew() {
+    let mut console = connected();
+    console.press("Alt-5");
+    assert_eq!((console.state.tab, console.state.focus), (Tab::Timeline, Panel::Tabs));
+    assert_eq!(console.press("Ctrl-L"), [Effect::Redraw]);
+    assert_eq!(console.press("."), []);
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert_eq!(notice, "nothing was called yet; i opens the form");
+    console.press("1 j j j 1 g g 2");
+    console.press("i");
+    console.write("Ada");
+    console.press("Tab");
+    console.write("2");
+    let call = console.press("Enter")[0].clone();
+    console.press("Esc");
+    assert_eq!(console.press("."), [call]);
+    assert_eq!(console.state.functions.results.len(), 2);
+}

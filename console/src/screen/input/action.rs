@@ -28,6 +28,10 @@ pub enum Action {
     PreviousTab,
     /// Show this tab.
     Show(Tab),
+    /// Draw the whole screen anew.
+    Redraw,
+    /// Call again what was called last.
+    CallAgain,
     /// Move in the focused panel.
     Move(Motion),
     /// Let the focused panel fill the screen, or no longer.
@@ -228,6 +232,7 @@ pub static COMMANDS: &[Command] = {
         command(Logs, "copy-all", A::CopyAll, "copy all shown", &["Y"]),
         command(Anywhere, "result", A::ShowResult, "last result", &["o"]),
         command(Anywhere, "hold", A::ToggleHold, "keep loaded", &["K"]),
+        command(Anywhere, "again", A::CallAgain, "call again", &["."]),
         command(Anywhere, "cancel", A::Cancel, "cancel job", &["x"]),
         command(Anywhere, "cancel-call", A::CancelCall, "cancel call", &["C"]),
         command(Anywhere, "messages", A::Messages, "messages", &["M"]),
@@ -246,12 +251,12 @@ pub static COMMANDS: &[Command] = {
         command(Anywhere, "logs", A::Focus(Panel::Logs), "logs", &["3"]),
         command(Anywhere, "next-tab", A::NextTab, "next tab", &["]"]),
         command(Anywhere, "previous-tab", A::PreviousTab, "previous tab", &["["]),
-        command(Anywhere, "functions", A::Show(Tab::Functions), "show the functions", &[]),
-        command(Anywhere, "vault", A::Show(Tab::Vault), "show the Vault", &[]),
-        command(Anywhere, "live", A::Show(Tab::Live), "show the live tables", &[]),
-        command(Anywhere, "builds", A::Show(Tab::Build), "show the builds", &[]),
-        command(Anywhere, "timeline", A::Show(Tab::Timeline), "show the timeline", &[]),
-        command(Anywhere, "diff", A::Show(Tab::Diff), "show the differences", &[]),
+        command(Anywhere, "functions", A::Show(Tab::Functions), "show the functions", &["Alt-1"]),
+        command(Anywhere, "vault", A::Show(Tab::Vault), "show the Vault", &["Alt-2"]),
+        command(Anywhere, "live", A::Show(Tab::Live), "show the live tables", &["Alt-3"]),
+        command(Anywhere, "builds", A::Show(Tab::Build), "show the builds", &["Alt-4"]),
+        command(Anywhere, "timeline", A::Show(Tab::Timeline), "show the timeline", &["Alt-5"]),
+        command(Anywhere, "diff", A::Show(Tab::Diff), "show the differences", &["Alt-6"]),
         command(Anywhere, "up", A::Move(Motion::Up), "up", &["Up", "k"]),
         command(Anywhere, "down", A::Move(Motion::Down), "down", &["Down", "j"]),
         command(Anywhere, "left", A::Move(Motion::Left), "left", &["Left", "h"]),
@@ -262,6 +267,7 @@ pub static COMMANDS: &[Command] = {
         command(Anywhere, "last", A::Move(Motion::Last), "to the end", &["End", "G"]),
         command(Anywhere, "theme", A::NextTheme, "next theme", &["T"]),
         command(Anywhere, "mouse", A::ToggleMouse, "mouse on/off", &["F2"]),
+        command(Anywhere, "redraw", A::Redraw, "draw anew", &["Ctrl-L"]),
         command(Anywhere, "suspend", A::Suspend, "suspend", &["Ctrl-Z"]),
     ]
 };

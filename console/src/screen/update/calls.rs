@@ -89,19 +89,9 @@ pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
     let first = form.call_of(&form.target, args.clone()).beside(form.compared.clone());
     // Where the first fails, the other is called by itself.
     let other = form.compared.as_ref().map(|target| form.call_of(target, args.clone()));
-    let calls = std::iter::once(first).chain(other).map(|call| {
-        let version = match &call {
-            Operation::Invoke(params) => state.plugins.version_of(&params.plugin),
-            _ => None,
-        };
-        (call, version)
-    });
-    let calls = calls.collect();
+    let calls: Vec<Operation> = std::iter::once(first).chain(other).collect();
     let key = History::key(&state.host.name, &form.target, &form.function);
-    let mut effects = Vec::new();
-    if let Some(first) = state.functions.begin(state.now_ms, calls) {
-        effects.push(Effect::Order(Order::Operate(first)));
-    }
+    let mut effects: Vec<Effect> = begin(state, calls.into_iter()).into_iter().collect();
     if !args.is_empty() {
         state.functions.history.remember(&key, args.clone());
         effects.push(Effect::Remember { key, args });
@@ -125,6 +115,31 @@ pub(super) fn leave_form(state: &mut State) {
         let key = state.key_of(&Action::CancelCall);
         state.note(format!("the call goes on; {key} cancels it"));
     }
+}
+
+/// Calls again what was called last, with the same arguments.
+pub(super) fn again(state: &mut State) -> Vec<Effect> {
+    let Some(result) = state.functions.results.front() else {
+        let key = state.key_of(&Action::Invoke);
+        state.note(format!("nothing was called yet; {key} opens the form"));
+        return Vec::new();
+    };
+    let operations: Vec<Operation> = result.sides.iter().map(|it| it.operation.clone()).collect();
+    begin(state, operations.into_iter()).into_iter().collect()
+}
+
+/// Begins a call, of one version or of two.
+fn begin(state: &mut State, calls: impl Iterator<Item = Operation>) -> Option<Effect> {
+    let calls = calls.map(|call| {
+        let version = match &call {
+            Operation::Invoke(params) => state.plugins.version_of(&params.plugin),
+            _ => None,
+        };
+        (call, version)
+    });
+    let calls = calls.collect();
+    let first = state.functions.begin(state.now_ms, calls)?;
+    Some(Effect::Order(Order::Operate(first)))
 }
 
 /// Cancels the calls of this console that run.

@@ -153,6 +153,8 @@ fn key(name: &str) -> KeyEvent {
         "F6" => (KeyCode::F(6), KeyModifiers::NONE),
         "Right" => (KeyCode::Right, KeyModifiers::NONE),
         "Left" => (KeyCode::Left, KeyModifiers::NONE),
+        "Alt-5" => (KeyCode::Char('5'), KeyModifiers::ALT),
+        "Ctrl-L" => (KeyCode::Char('l'), KeyModifiers::CONTROL),
         "Ctrl-N" => (KeyCode::Char('n'), KeyModifiers::CONTROL),
         "Ctrl-X" => (KeyCode::Char('x'), KeyModifiers::CONTROL),
         "Ctrl-Y" => (KeyCode::Char('y'), KeyModifiers::CONTROL),
