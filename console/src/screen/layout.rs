@@ -107,6 +107,8 @@ fn plugins_width(width: u16) -> u16 {
 const LEAST_FOR_ALL_COLUMNS: u16 = 116;
 /// With fewer lines than this the plugins have no names above their columns.
 const LEAST_FOR_NAMES: u16 = 6;
+/// The columns of a strip of plugins are at least so wide.
+const LEAST_STRIP_COLUMN: u16 = 38;
 /// With fewer lines than this the details of a version have no place beside the tree.
 const LEAST_FOR_DETAILS: u16 = 12;
 const DETAIL_LINES: u16 = 7;
@@ -132,6 +134,18 @@ pub fn of_plugins(inside: Rect) -> [Rect; 4] {
         Constraint::Length(if has_details { DETAIL_LINES } else { 0 }),
     ])
     .areas(inside)
+}
+
+/// The columns of the tree of plugins: a strip has several, and is filled one column after the other.
+pub fn of_tree(tree: Rect) -> Vec<Rect> {
+    let is_strip = tree.height < LEAST_FOR_NAMES && tree.width >= 2 * LEAST_STRIP_COLUMN;
+    let count = if is_strip { tree.width / LEAST_STRIP_COLUMN } else { 1 };
+    Split::horizontal(vec![Constraint::Fill(1); count.into()]).spacing(1).split(tree).to_vec()
+}
+
+/// How many lines of the tree of plugins are in sight.
+pub fn tree_page(tree: Rect) -> usize {
+    of_tree(tree).len() * usize::from(tree.height)
 }
 
 /// The parts of the Functions tab: the table of so many functions, the form of so many lines, and

@@ -244,3 +244,13 @@ fn a_reload_has_a_verdict() {
     assert!(screen.contains("▲ greet takes 100 % longer"), "{screen}");
     assert!(screen.contains("heap 12.1K → 39.1K"), "{screen}");
 }
+
+#[test]
+fn a_small_screen_has_all_plugins_beside_each_other() {
+    let mut console = Console::connected(80, 24);
+    let screen = console.screen();
+    assert!(screen.contains("● world  v3") && screen.contains("● cat    v1"), "{screen}");
+    assert!(screen.contains("✖ dog"), "{screen}");
+    console.click("● cat");
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"));
+}

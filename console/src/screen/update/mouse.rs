@@ -78,9 +78,8 @@ fn click(state: &mut State, place: Position) -> Vec<Effect> {
     let row = usize::from(place.y - inside.y);
     match (panel, state.tab) {
         (Panel::Plugins, _) => {
-            let [names, tree, ..] = layout::of_plugins(inside);
-            let row = row.checked_sub(names.height.into());
-            row.map_or_else(Vec::new, |row| click_plugin(state, tree, row))
+            let [_, tree, ..] = layout::of_plugins(inside);
+            click_plugin(state, tree, place)
         }
         (Panel::Logs, _) => click_line(state, inside, row),
         (Panel::Tabs, Tab::Functions) => click_functions(state, inside, place),
@@ -102,12 +101,13 @@ fn tab_at(state: &State, area: Rect, x: u16) -> Option<Tab> {
     })
 }
 
-fn click_plugin(state: &mut State, tree: Rect, row: usize) -> Vec<Effect> {
-    if row >= usize::from(tree.height) {
-        return Vec::new();
-    }
+fn click_plugin(state: &mut State, tree: Rect, place: Position) -> Vec<Effect> {
+    let columns = layout::of_tree(tree);
+    let column = columns.iter().position(|column| column.contains(place));
+    let Some(column) = column else { return Vec::new() };
+    let row = column * usize::from(tree.height) + usize::from(place.y - tree.y);
     let before = state.plugins.selected_index().unwrap_or(0);
-    let index = row + layout::first_visible(before, tree.height.into());
+    let index = row + layout::first_visible(before, layout::tree_page(tree));
     if index >= state.plugins.rows().len() {
         return Vec::new();
     }

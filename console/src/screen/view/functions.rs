@@ -13,7 +13,7 @@ use super::{draw_empty, draw_rule, form, results, signature};
 use crate::format;
 use crate::screen::layout::{self, Panel};
 use crate::screen::model::changes::{self, Before, FunctionChange, Speed};
-use crate::screen::model::{State, in_flight};
+use crate::screen::model::{Phase, State, in_flight};
 
 /// A blank, a mark and a blank come before the name.
 const MARK_WIDTH: usize = 3;
@@ -234,7 +234,10 @@ pub(super) fn failures(failures: &Failures, theme: &Theme) -> (String, Style) {
 
 /// `◌ cat v1  nap      31.4 s  "http-3"`: the calls that have run for a while, under a rule; gives what is left of the area.
 fn draw_in_flight(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) -> Rect {
-    let calls = in_flight::long_calls(state.plugins.list(), state.now_ms);
+    let calls = match state.host.phase {
+        Phase::Ended => Vec::new(),
+        _ => in_flight::long_calls(state.plugins.list(), state.now_ms),
+    };
     let shown = calls.len().min(CALLS_SHOWN).min(usize::from(area.height / 2));
     if shown == 0 {
         return area;

@@ -23,6 +23,8 @@ use crate::screen::model::{Phase, State};
 const LEAD_WIDTH: usize = 3;
 const RUNS_WIDTH: usize = 5;
 const DISK_WIDTH: usize = 16;
+/// In fewer columns there is no room for the warnings behind what is on disk.
+const LEAST_FOR_WARNINGS: usize = 48;
 /// Of the rate of calls so many samples are drawn; fewer say nothing.
 const LEAST_SPARKLINE: usize = 2;
 const MOST_SPARKLINE: usize = 8;
@@ -42,7 +44,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let [head, tree, rule, below] = layout::of_plugins(inner);
     let names = rows.iter().map(|row| row.plugin.name.as_str()).chain(missing.iter().copied());
     let names = names.map(format::width).max().unwrap_or(0);
-    let columns = Columns::of(inner.width.into(), names);
+    let column_width = layout::of_tree(tree).first().map_or(0, |column| column.width);
+    let columns = Columns::of(column_width.into(), names);
     if head.height > 0 {
         frame.render_widget(Line::styled(columns.head(), theme.dim), head);
     }
@@ -80,10 +83,10 @@ fn draw_tree(
     state: &State,
     theme: &Theme,
 ) {
-    let height = usize::from(area.height);
-    let width = usize::from(area.width);
+    let places = layout::of_tree(area);
+    let width = usize::from(places.first().map_or(0, |place| place.width));
     let selected = state.plugins.selected_index().unwrap_or(0);
-    let top = layout::first_visible(selected, height);
+    let top = layout::first_visible(selected, layout::tree_page(area));
     let has_host = state.host.phase != Phase::Ended;
     // Of a host that has ended no version is left.
     let shown = rows.iter().enumerate().filter(|(_, row)| row.is_first || has_host);
@@ -108,8 +111,10 @@ fn draw_tree(
         let runs = pad("–", RUNS_WIDTH);
         Line::styled(format!("  {} {runs}{text}", pad(package, columns.name)), style)
     });
-    for (offset, line) in versions.chain(others).skip(top).take(height).enumerate() {
-        frame.render_widget(line, row_of(area, offset));
+    let height = usize::from(area.height);
+    let rows = places.into_iter().flat_map(|place| (0..height).map(move |row| row_of(place, row)));
+    for (row, line) in rows.zip(versions.chain(others).skip(top)) {
+        frame.render_widget(line, row);
     }
 }
 
@@ -136,17 +141,18 @@ struct Columns {
 impl Columns {
     /// In so many columns, with names of at most so many.
     fn of(width: usize, names: usize) -> Self {
-        let name =
-            names.clamp(6, width.saturating_sub(LEAD_WIDTH + RUNS_WIDTH + DISK_WIDTH).max(6));
-        let mut left = width.saturating_sub(LEAD_WIDTH + name + RUNS_WIDTH + DISK_WIDTH);
+        let disk = if width < LEAST_FOR_WARNINGS { DISK_WIDTH - 3 } else { DISK_WIDTH };
+        let fixed = LEAD_WIDTH + RUNS_WIDTH + disk;
+        let name = names.clamp(6, width.saturating_sub(fixed).max(6));
+        let mut left = width.saturating_sub(fixed + name);
         let mut take = |wanted: usize| {
             let taken = if wanted <= left { wanted } else { 0 };
             left -= taken;
             taken
         };
-        let (calls, failures, heap) = (take(6), take(5), take(6));
+        let (failures, calls, heap) = (take(5), take(6), take(6));
         let sparkline = if left > LEAST_SPARKLINE { left.min(MOST_SPARKLINE) } else { 0 };
-        Self { name, disk: DISK_WIDTH + left - sparkline, sparkline, calls, failures, heap }
+        Self { name, disk: disk + left - sparkline, sparkline, calls, failures, heap }
     }
 
     fn head(&self) -> String {
