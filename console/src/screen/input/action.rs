@@ -126,6 +126,11 @@ pub enum Action {
     Suspend,
 }
 
+impl Action {
+    /// Reload what changed, also what a rollback keeps back: it lets go of the rollback.
+    pub const LET_GO: Self = Self::Operate(Operation::ReloadLatest);
+}
+
 /// A way to move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Motion {
@@ -193,7 +198,6 @@ const fn command(
 pub static COMMANDS: &[Command] = {
     use Action as A;
     use Scope::{Anywhere, Form, Logs, Plugin, Source, Text};
-    const RELOAD_LATEST: Action = A::Operate(Operation::ReloadLatest);
     &[
         command(Plugin, "build", A::Build, "build", &["b"]),
         command(Plugin, "reload", A::Operate(Operation::Reload), "reload", &["r"]),
@@ -204,7 +208,7 @@ pub static COMMANDS: &[Command] = {
         command(Plugin, "watch", A::NextWatch, "watch mode", &["w"]),
         command(Plugin, "holder", A::GoToHolder, "who holds it", &["u"]),
         command(Plugin, "compare", A::CompareWith, "compare with…", &["c"]),
-        command(Plugin, "reload-latest", RELOAD_LATEST, "let go of a rollback", &["L"]),
+        command(Plugin, "reload-latest", A::LET_GO, "let go of a rollback", &["L"]),
         command(Plugin, "prune", A::Prune, "unload what has no artifact", &["P"]),
         command(Form, "json", A::ToggleJson, "JSON", &["F4"]),
         command(Form, "beside", A::Compare, "A/B with another", &["F5"]),

@@ -3,7 +3,6 @@
 use hotswap_protocol::{Event, Outcome, PluginOutcome, ReloadReport, VersionState};
 
 use crate::format;
-use crate::host::operation::Operation;
 use crate::screen::input::action::Action;
 use crate::screen::model::State;
 use crate::screen::model::timeline::Reload;
@@ -113,7 +112,7 @@ fn left_alone(state: &State, report: &ReloadReport) -> Vec<String> {
 
 /// `, L lets go`: of a rollback.
 fn lets_go(state: &State) -> String {
-    format!(", {} lets go", state.key_of(&Action::Operate(Operation::ReloadLatest)))
+    format!(", {} lets go", state.key_of(&Action::LET_GO))
 }
 
 /// `reload 12  world v2 → v3  41 ms  (build 170 ms, stage 2.0 ms, open 3.1 ms)`

@@ -8,7 +8,6 @@ use ratatui::text::{Line, Span};
 use super::text::{cut, pad_left};
 use super::theme::Theme;
 use crate::format;
-use crate::host::operation::Operation;
 use crate::screen::input::action::{Action, Command, Scope};
 use crate::screen::layout::Panel;
 use crate::screen::model::crash::CrashCard;
@@ -212,7 +211,7 @@ fn applies(state: &State, command: &Command) -> bool {
         Action::CancelCall => state.functions.has_running_calls(),
         Action::Search | Action::Zoom | Action::Quit | Action::FocusNext => true,
         Action::Build | Action::NextWatch => has_packages,
-        Action::Operate(Operation::ReloadLatest) => {
+        ref action if *action == Action::LET_GO => {
             has_host && state.plugins.list().iter().any(|plugin| plugin.is_rolled_back)
         }
         _ if command.scope == Scope::Plugin => has_host,

@@ -11,7 +11,6 @@ use super::text::{cut, pad, pad_left};
 use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::format;
-use crate::host::operation::Operation;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{self, Panel};
 use crate::screen::model::changes::Verdict;
@@ -367,7 +366,7 @@ fn draw_details(
     if row.is_first && row.plugin.is_rolled_back {
         let to = state.plugins.rolled_back_to(&row.plugin.name);
         let to = to.map_or_else(|| "to an earlier build".into(), |it| format!("to v{it}'s build"));
-        let key = state.key_of(&Action::Operate(Operation::ReloadLatest));
+        let key = state.key_of(&Action::LET_GO);
         lines.insert(0, ("rolled", format!("back {to}; {key} lets go")));
     }
     if is_held(row, state) {
