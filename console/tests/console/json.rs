@@ -48,7 +48,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
          never served: its `plugin` is missing where none is at fault, and its `cause` is one of those \
          of an error. `source` is missing outside a git repository. `functions` are those of the \
          active version, with JSON Schemas. `latency_buckets` is the histogram of the timed calls: how many \
-         took at most `up_to_ns`.",
+         took at most `up_to_ns`. `is_rolled_back` is there, and true, of a plugin that a rollback keeps at an \
+         earlier build.",
     ),
     (
         &["reload"],
@@ -57,7 +58,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
          `version` serves now, and is missing of a plugin that was removed. `data_bag` tells what \
          became of the values: `added`, `kept`, `shared`, `migrated` or `dropped`. `build_phases` \
          tell how long it took to build what is new, where the host's store knows. `rollback` prints \
-         the same.",
+         the same; `rolled_back` is the plugin that was taken back.",
     ),
     (
         &["invoke", "world", "greet", "Ada", "2"],
@@ -285,7 +286,10 @@ fn run_lines() -> Vec<Value> {
         },
         SessionEvent::HostStarted { pid: 4121 },
         SessionEvent::Connected { host: samples::host(4121) },
-        SessionEvent::SourcesChanged { plugins: vec!["world".into()], saved_at_ms: 5 },
+        SessionEvent::SourcesChanged {
+            plugins: vec!["world".into()],
+            saved_at_ms: samples::NOON_MS,
+        },
         SessionEvent::Engine(Event::ReloadFinished { at_ms, report: samples::report() }),
         SessionEvent::Engine(Event::VersionChanged {
             at_ms,

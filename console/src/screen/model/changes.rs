@@ -12,8 +12,6 @@ const SAME_WITHIN: f64 = 1.3;
 pub struct Before {
     /// The version.
     pub version: u32,
-    /// How often its calls failed.
-    pub failures: Failures,
     /// What it had on the heap.
     pub heap_bytes: Option<u64>,
     /// Its functions.
@@ -86,7 +84,6 @@ impl Before {
         let active = active(plugin)?;
         Some(Self {
             version: active.version,
-            failures: active.failures.clone(),
             heap_bytes: active.heap_bytes,
             functions: plugin.functions.clone(),
             is_seen: false,
