@@ -43,7 +43,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let [head, tree, rule, below] = layout::of_plugins(inner);
     let names = rows.iter().map(|row| row.plugin.name.as_str()).chain(missing.iter().copied());
     let names = names.map(format::width).max().unwrap_or(0);
-    let column_width = layout::of_tree(tree).first().map_or(0, |column| column.width);
+    let places = layout::of_tree(tree);
+    let column_width = places.iter().map(|place| place.width).min().unwrap_or(0);
     let columns = Columns::of(column_width.into(), names);
     if head.height > 0 {
         frame.render_widget(Line::styled(columns.head(), theme.dim), head);
@@ -83,7 +84,7 @@ fn draw_tree(
     theme: &Theme,
 ) {
     let places = layout::of_tree(area);
-    let width = usize::from(places.first().map_or(0, |place| place.width));
+    let width = usize::from(places.iter().map(|place| place.width).min().unwrap_or(0));
     let selected = state.plugins.selected_index().unwrap_or(0);
     let top = layout::first_visible(selected, layout::tree_page(area));
     let has_host = state.host.phase != Phase::Ended;
