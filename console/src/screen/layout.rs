@@ -36,8 +36,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Where everything is on a screen of this size.
-    pub fn of((width, height): (u16, u16), focus: Panel, zoomed: bool) -> Self {
+    /// Where everything is on a screen of this size that shows a tab.
+    pub fn of((width, height): (u16, u16), focus: Panel, tab: Tab, zoomed: bool) -> Self {
         let screen = Rect::new(0, 0, width, height);
         let smaller_than = |least: (u16, u16)| width < least.0 || height < least.1;
         if smaller_than(LEAST_PANEL) {
@@ -62,9 +62,11 @@ impl Layout {
         } else {
             let [top, logs] =
                 Split::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(middle);
-            let [plugins, tabs] =
-                Split::horizontal([Constraint::Length(plugins_width(width)), Constraint::Fill(1)])
-                    .areas(top);
+            let [plugins, tabs] = Split::horizontal([
+                Constraint::Length(plugins_width(width, tab)),
+                Constraint::Fill(1),
+            ])
+            .areas(top);
             layout.set(plugins, tabs, logs);
         }
         layout
@@ -98,9 +100,14 @@ impl Layout {
     }
 }
 
-/// The plugins take a part of the screen that leaves the functions the most.
-fn plugins_width(width: u16) -> u16 {
-    if width < LEAST_FOR_ALL_COLUMNS { 42 } else { 52 }
+/// The plugins take a part of the screen that leaves the functions the most; where the tab shows lines that
+/// others wrote, they keep what they say first.
+fn plugins_width(width: u16, tab: Tab) -> u16 {
+    match tab {
+        Tab::Build | Tab::Diff => 36,
+        _ if width < LEAST_FOR_ALL_COLUMNS => 42,
+        _ => 52,
+    }
 }
 
 /// With fewer columns than this the plugins do without errors and heap.

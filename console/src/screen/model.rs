@@ -311,7 +311,7 @@ impl State {
 
     /// Where everything is.
     pub fn layout(&self) -> Layout {
-        Layout::of(self.size, self.focus, self.zoomed)
+        Layout::of(self.size, self.focus, self.tab, self.zoomed)
     }
 
     /// The tabs as the panel's title names them, behind its number.
