@@ -86,6 +86,8 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
         &format!("[env]\nGREETING = \"hello\"\n\n[target.'cfg(unix)']\nrunner = {runner:?}\n"),
     );
     let mut run = project.run(&["--features", "loud"]);
+    // There is no host yet to read it.
+    run.type_line("early words");
     run.wait_for_event("connected", |_| true);
     assert_eq!(run.wait_for_host("CARGO_PKG_VERSION="), "1.2.3");
     let manifest_dir = project.root().canonicalize().unwrap().join("app");
@@ -107,8 +109,9 @@ fn the_host_runs_as_cargo_runs_it_and_ends_with_all_that_it_started() {
         run.wait_for_event("host_continued", |_| true);
     }
 
+    assert_eq!(run.wait_for_host("read early "), "words");
     run.type_line("what is typed");
-    assert_eq!(run.wait_for_host("read "), "what is typed");
+    assert_eq!(run.wait_for_host("read what "), "is typed");
     run.signal(Signal::INT);
     run.finish();
     let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();

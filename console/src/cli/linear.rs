@@ -152,18 +152,7 @@ struct Lines {
 impl Lines {
     fn print_event(&mut self, event: &SessionEvent) -> io::Result<()> {
         if self.json {
-            return match event {
-                SessionEvent::ArtifactRefused { .. }
-                | SessionEvent::Snapshot(_)
-                | SessionEvent::Vault(_)
-                | SessionEvent::Live(_)
-                | SessionEvent::CallGoesOn { .. }
-                | SessionEvent::Held { .. }
-                | SessionEvent::Preview(_)
-                | SessionEvent::Difference(_)
-                | SessionEvent::Invoked { .. } => Ok(()),
-                event => print_json(event),
-            };
+            return if event.is_for_screens() { Ok(()) } else { print_json(event) };
         }
         match self.in_words(event) {
             Some(text) => writeln!(io::stdout(), "{text}"),
@@ -244,11 +233,11 @@ impl Lines {
             SessionEvent::HostOutdated { plugins } => {
                 let shared = match plugins.as_slice() {
                     [] => String::new(),
-                    plugins => format!(", and so are {}", plugins.join(", ")),
+                    plugins => format!(", and {} with it", plugins.join(", ")),
                 };
                 format!(
-                    "!! the host's sources changed{shared}: the host that runs is older than they are \
-                     until it is built and started anew"
+                    "!! the host's sources changed{shared}: what runs is older than what is on disk; end \
+                     this and run it again"
                 )
             }
             SessionEvent::ReplayDisagreed { plugin, missed, .. } => {
@@ -289,7 +278,7 @@ pub(crate) fn engine_event(event: &Event) -> Option<String> {
             Some(format!("== {plugin} v{version} {words}"))
         }
         Event::FirstCall { plugin, version, function, elapsed_us, .. } => Some(format!(
-            "== {plugin} v{version} answered its first call, {function}, after {}",
+            "== {plugin} v{version} answered its first call, {function}, {} after it was loaded",
             format::microseconds(*elapsed_us)
         )),
         Event::FirstFailure { plugin, version, failure, .. } => Some(format!(

@@ -253,6 +253,26 @@ pub enum SessionEvent {
     Engine(hotswap_protocol::Event),
 }
 
+impl SessionEvent {
+    /// Whether only a screen is told, and it has no JSON: the variants with `serde(skip)`.
+    pub fn is_for_screens(&self) -> bool {
+        matches!(
+            self,
+            Self::Installed { .. }
+                | Self::ArtifactRefused { .. }
+                | Self::Snapshot(_)
+                | Self::Vault(_)
+                | Self::Live(_)
+                | Self::Invoked { .. }
+                | Self::CallGoesOn { .. }
+                | Self::Held { .. }
+                | Self::Preview(_)
+                | Self::Difference(_)
+                | Self::StoredBuilds { .. }
+        )
+    }
+}
+
 /// Something cargo said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "line", rename_all = "snake_case")]

@@ -40,6 +40,8 @@ mod work;
 
 /// How many reports of background work wait.
 const REPORT_QUEUE: usize = 64;
+/// How many bytes are kept for a host that has not started yet.
+const MOST_EARLY_INPUT: usize = 1 << 20;
 
 /// What background work reports to the loop.
 enum Report {
@@ -80,6 +82,8 @@ struct Supervisor {
     is_built: bool,
     /// The environment that cargo gave the host when it ran last.
     environment: Vec<(OsString, OsString)>,
+    /// What was typed before there was a host to read it.
+    early_input: Vec<u8>,
     /// Whether the host's standard input is closed.
     input_ended: bool,
     /// The manifests as they were when they were read last.
@@ -143,6 +147,7 @@ pub(super) async fn supervise(
         executable: None,
         is_built: false,
         environment: Vec::new(),
+        early_input: Vec::new(),
         input_ended: false,
         manifests: Manifests::default(),
         host_inputs: HostInputs::default(),
@@ -324,11 +329,10 @@ impl Supervisor {
             }
             Order::Operate(Operation::Free(target)) => self.queue.push_back(Job::Free(target)),
             Order::Operate(operation) => self.ask(operation),
-            Order::Input(bytes) => {
-                if let Some(process) = &self.process {
-                    process.write(bytes);
-                }
-            }
+            Order::Input(bytes) => match &self.process {
+                Some(process) => process.write(bytes),
+                None => self.keep_input(&bytes),
+            },
             Order::EndInput => {
                 self.input_ended = true;
                 if let Some(process) = &mut self.process {
@@ -455,6 +459,12 @@ impl Supervisor {
             }
             Report::CameBack(_) => {}
         }
+    }
+
+    /// Keeps what was typed before there is a host to read it, up to a bound.
+    fn keep_input(&mut self, bytes: &[u8]) {
+        let room = MOST_EARLY_INPUT.saturating_sub(self.early_input.len());
+        self.early_input.extend(&bytes[..bytes.len().min(room)]);
     }
 
     fn take(&mut self, product: Product) {

@@ -41,7 +41,7 @@ pub struct HostPackage {
     /// The workspace's target directory.
     pub target_dir: PathBuf,
     /// The directory from which the host loads its artifacts: the manifest's `plugin-dir`, or else
-    /// `<target>/hotswap/plugins/<package name>`; where the target directory is not inside the
+    /// `<target>/hotswap/plugins/<program's name>`, where the program looks by itself too; where the target directory is not inside the
     /// workspace, and so may be that of several, followed by what tells these apart.
     pub plugin_dir: PathBuf,
     /// Its plugins, in the order of the manifest.
@@ -104,13 +104,15 @@ impl HostPackage {
         let dir = dir_of(package);
         let target_dir = workspace.target_dir();
         let root = workspace.root();
-        let default_plugin_dir = || default_plugin_dir(&target_dir, &root, package.name.as_str());
+        let bin = program(package)?;
+        let default_plugin_dir = || default_plugin_dir(&target_dir, &root, &bin);
+        let plugin_dir = metadata.plugin_dir.map_or_else(default_plugin_dir, |path| dir.join(path));
         Ok(Self {
             name: package.name.to_string(),
             package_id: package.id.repr.clone(),
-            bin: program(package)?,
+            bin,
             cargo_flags: metadata.cargo_flags,
-            plugin_dir: metadata.plugin_dir.map_or_else(default_plugin_dir, |path| dir.join(path)),
+            plugin_dir,
             dir,
             manifest_path: package.manifest_path.clone().into(),
             workspace_root: root.clone(),
@@ -139,14 +141,14 @@ impl HostPackage {
 }
 
 /// Two checkouts of one workspace may share a target directory: neither loads the other's artifacts.
-fn default_plugin_dir(target_dir: &Path, workspace_root: &Path, package: &str) -> PathBuf {
+fn default_plugin_dir(target_dir: &Path, workspace_root: &Path, program: &str) -> PathBuf {
     let plugins = target_dir.join("hotswap/plugins");
     if target_dir.starts_with(workspace_root) {
-        return plugins.join(package);
+        return plugins.join(program);
     }
     let mut hasher = DefaultHasher::new();
     workspace_root.hash(&mut hasher);
-    plugins.join(format!("{package}-{:016x}", hasher.finish()))
+    plugins.join(format!("{program}-{:016x}", hasher.finish()))
 }
 
 /// The directories of a package and of all its path dependencies, sorted.

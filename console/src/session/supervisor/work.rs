@@ -211,8 +211,11 @@ impl Supervisor {
             }
         }
         let mut started = HostProcess::start(command, executable, &self.events, &self.logs);
-        if let (Ok((process, _)), true) = (&mut started, self.input_ended) {
-            process.end_input();
+        if let Ok((process, _)) = &mut started {
+            process.write(std::mem::take(&mut self.early_input));
+            if self.input_ended {
+                process.end_input();
+            }
         }
         let (process, exit) = match started {
             Ok(started) => started,

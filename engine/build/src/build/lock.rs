@@ -1,7 +1,7 @@
 //! The lock by which only one build at a time uses a target directory, also of several processes.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -28,6 +28,7 @@ impl BuildLock {
         cancel: &Cancel,
         on_message: &mut dyn FnMut(BuildMessage),
     ) -> Result<Self, BuildError> {
+        mark(target_dir);
         let path = target_dir.join("build.lock");
         let failed = |error: io::Error| {
             BuildError::setup(format!("`{plugin}`: cannot lock {}: {error}", path.display()))
@@ -51,6 +52,21 @@ impl BuildLock {
             }
             thread::sleep(WAITING_STEP);
         }
+    }
+}
+
+/// Marks a directory for cargo's builds as cargo does, which leaves one alone that it finds: so backups pass it
+/// over, and whoever looks for sources. The directory of the workspace's own builds is the one above.
+fn mark(target_dir: &Path) {
+    const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+                       # This file is a cache directory tag; see https://bford.info/cachedir/\n";
+    for dir in target_dir.parent().into_iter().chain([target_dir]) {
+        // Without it, a build is as good.
+        let _ = fs::create_dir_all(dir).and_then(|()| {
+            let mut tag =
+                File::options().write(true).create_new(true).open(dir.join("CACHEDIR.TAG"))?;
+            tag.write_all(TAG.as_bytes())
+        });
     }
 }
 

@@ -43,6 +43,18 @@ fn a_host_names_its_plugins_by_package_or_path() {
     assert_eq!(names, ["world", "cat"]);
 }
 
+/// Where the program looks by itself, which knows its own name alone.
+#[test]
+fn the_plugin_dir_is_named_by_the_hosts_program() {
+    let workspace = Workspace::new();
+    workspace
+        .host("sample", "plugins = [\"world\"]\n[[bin]]\nname = \"other\"\npath = \"src/main.rs\"");
+    workspace.plugin("world", "");
+    let host = HostPackage::open(&workspace.path("sample")).unwrap();
+    assert_eq!((host.name.as_str(), host.bin.as_str()), ("sample", "other"));
+    assert_eq!(host.plugin_dir, host.target_dir.join("hotswap/plugins/other"));
+}
+
 #[test]
 fn a_host_may_choose_its_plugin_dir() {
     let workspace = Workspace::new();

@@ -27,8 +27,11 @@ impl Places {
     /// one, the directory `plugins` beside it.
     fn of(program: &Path) -> Self {
         let dirs = program.ancestors().skip(1).take(MAX_LEVELS);
-        // Cargo marks its target directory with this file.
-        let target = dirs.into_iter().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+        // Cargo marks its target directory with this file, but not one that was there before it.
+        let is_target = |dir: &&Path| {
+            dir.join("CACHEDIR.TAG").is_file() || dir.join("hotswap/plugins").is_dir()
+        };
+        let target = dirs.into_iter().find(is_target);
         match (target, program.file_stem()) {
             (Some(target), Some(name)) => Self {
                 plugin_dir: target.join("hotswap/plugins").join(name),
@@ -40,5 +43,24 @@ impl Places {
 
     fn beside(dir: &Path) -> Self {
         Self { plugin_dir: dir.join("plugins"), store_dir: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_directory_is_known_by_cargos_mark_or_by_the_plugins_in_it() {
+        let dir = tempfile::tempdir().expect("make a directory");
+        let target = dir.path().join("target");
+        let program = target.join("debug/demo");
+        assert_eq!(Places::of(&program), Places::beside(&target.join("debug")));
+        std::fs::create_dir_all(target.join("hotswap/plugins")).expect("make a directory");
+        let found = Places {
+            plugin_dir: target.join("hotswap/plugins/demo"),
+            store_dir: Some(target.join("hotswap/store")),
+        };
+        assert_eq!(Places::of(&program), found);
     }
 }

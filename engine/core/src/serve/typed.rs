@@ -6,7 +6,7 @@ mod known;
 
 use std::{
     any::type_name,
-    collections::BTreeMap,
+    collections::BTreeSet,
     fmt,
     hash::BuildHasher,
     sync::{Arc, Mutex},
@@ -18,7 +18,7 @@ use rustc_hash::FxBuildHasher;
 use super::{current::Current, error::CallError, generation::Generation};
 use crate::{
     lock::Lock as _,
-    version::{TypedTarget, Version, expectations::ExpectedFunction},
+    version::{TypedTarget, Version},
 };
 pub use asynchronous::{AsyncFunc, FuncCall};
 use expected::Expected;
@@ -66,8 +66,6 @@ pub struct Func<F> {
     name: String,
     expected: Expected<F>,
     known: Known,
-    /// No load is published that the function does not fit any more.
-    _announced: Arc<ExpectedFunction>,
 }
 
 impl<F: Signature> Func<F> {
@@ -78,11 +76,11 @@ impl<F: Signature> Func<F> {
             current: current.clone(),
             plugin: plugin.to_owned(),
             name: name.to_owned(),
-            _announced: expected.announce(current.expectations(), Some(plugin), name),
             expected,
             known: Known::new(),
         };
         func.search(&current.load())?;
+        func.expected.announce(current.expectations(), Some(plugin), name);
         Ok(func)
     }
 
@@ -168,7 +166,7 @@ pub struct LiveFuncs<F> {
     /// which both are taken is looked up each time.
     known: Box<[Known; KNOWN]>,
     /// The names that were called: what has one of them is to keep its types.
-    announced: Mutex<BTreeMap<String, Arc<ExpectedFunction>>>,
+    announced: Mutex<BTreeSet<String>>,
 }
 
 /// How many places a [`LiveFuncs`] has for what it knows.
@@ -222,9 +220,9 @@ impl<F: Signature> LiveFuncs<F> {
 
     fn announce(&self, name: &str) {
         let mut announced = self.announced.locked();
-        if !announced.contains_key(name) {
-            let function = self.expected.announce(self.current.expectations(), None, name);
-            announced.insert(name.to_owned(), function);
+        if !announced.contains(name) {
+            self.expected.announce(self.current.expectations(), None, name);
+            announced.insert(name.to_owned());
         }
     }
 

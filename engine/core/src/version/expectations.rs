@@ -1,7 +1,7 @@
 //! What the host's own code expects of versions: functions that it calls with Rust types, and interfaces
 //! that it uses. A load that would break what holds now is not published.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
 use hotswap_plugin::{FunctionDescription, FunctionTypes, InterfaceShape};
 use hotswap_protocol::{BrokenExpectation, Expectation, ExpectedItem};
@@ -15,12 +15,12 @@ pub(crate) struct Expectations(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// As long as somebody has the handle of the function.
-    functions: Vec<Weak<ExpectedFunction>>,
+    functions: Vec<Arc<ExpectedFunction>>,
     interfaces: Vec<ExpectedInterface>,
 }
 
-/// A function that the host calls with Rust types, for as long as it has a handle.
+/// A function that the host calls with Rust types.
+#[derive(PartialEq)]
 pub(crate) struct ExpectedFunction {
     /// `None` of a live function.
     plugin: Option<String>,
@@ -59,27 +59,26 @@ enum Met {
 }
 
 impl Expectations {
-    /// Remembers that the host calls a function with these types, until the handle is dropped.
+    /// Remembers that the host calls a function with these types. A handle that was dropped counts too: whoever
+    /// asks for it at each call has none in between.
     pub fn of_function(
         &self,
         plugin: Option<&str>,
         name: &str,
         (types, is_async): (&Arc<FunctionTypes>, bool),
         called_as: &'static str,
-    ) -> Arc<ExpectedFunction> {
-        let expected = Arc::new(ExpectedFunction {
+    ) {
+        let expected = ExpectedFunction {
             plugin: plugin.map(ToOwned::to_owned),
             name: name.to_owned(),
             types: types.clone(),
             is_async,
             called_as,
-        });
+        };
         let mut known = self.0.locked();
-        if known.functions.len() == known.functions.capacity() {
-            known.functions.retain(|function| function.strong_count() > 0);
+        if !known.functions.iter().any(|function| **function == expected) {
+            known.functions.push(Arc::new(expected));
         }
-        known.functions.push(Arc::downgrade(&expected));
-        expected
     }
 
     /// Remembers that the host uses an interface: what a plugin exports, or what is registered.
@@ -118,7 +117,7 @@ impl Expectations {
 
     fn now(&self) -> (Vec<Arc<ExpectedFunction>>, Vec<ExpectedInterface>) {
         let known = self.0.locked();
-        (known.functions.iter().filter_map(Weak::upgrade).collect(), known.interfaces.clone())
+        (known.functions.clone(), known.interfaces.clone())
     }
 }
 

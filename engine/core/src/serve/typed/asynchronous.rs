@@ -17,10 +17,7 @@ use super::{
 use crate::{
     CallError,
     serve::{asynchronous::AsyncCall, current::Current},
-    version::{
-        expectations::ExpectedFunction,
-        lease::{LeaseKind, LeaseName},
-    },
+    version::lease::{LeaseKind, LeaseName},
 };
 
 /// A plugin's `async` function, called with Rust types.
@@ -40,8 +37,6 @@ pub struct AsyncFunc<F> {
     plugin: String,
     name: String,
     expected: Expected<F>,
-    /// No load is published that the function does not fit any more.
-    _announced: Arc<ExpectedFunction>,
 }
 
 impl<F: Signature> AsyncFunc<F> {
@@ -49,13 +44,9 @@ impl<F: Signature> AsyncFunc<F> {
     pub(crate) fn new(current: &Arc<Current>, plugin: &str, name: &str) -> Result<Self, CallError> {
         let expected = Expected::new(true);
         Found::search(&expected, &current.load(), plugin, name)?;
-        Ok(Self {
-            current: current.clone(),
-            plugin: plugin.to_owned(),
-            name: name.to_owned(),
-            _announced: expected.announce(current.expectations(), Some(plugin), name),
-            expected,
-        })
+        expected.announce(current.expectations(), Some(plugin), name);
+        let (plugin, name) = (plugin.to_owned(), name.to_owned());
+        Ok(Self { current: current.clone(), plugin, name, expected })
     }
 
     /// Begins a call with its arguments as a tuple. It ends on the version that serves now, which stays in

@@ -16,10 +16,7 @@ use hotswap_plugin::{
 use super::Signature;
 use crate::{
     serve::error::CallError,
-    version::{
-        TypedTarget, Version,
-        expectations::{Expectations, ExpectedFunction},
-    },
+    version::{TypedTarget, Version, expectations::Expectations},
 };
 
 /// The types that a caller expects of a function.
@@ -39,13 +36,8 @@ impl<F: Signature> Expected<F> {
     }
 
     /// Has the engine know that the host calls a function so.
-    pub fn announce(
-        &self,
-        to: &Expectations,
-        plugin: Option<&str>,
-        name: &str,
-    ) -> Arc<ExpectedFunction> {
-        to.of_function(plugin, name, (&self.types, self.is_async), type_name::<F>())
+    pub fn announce(&self, to: &Expectations, plugin: Option<&str>, name: &str) {
+        to.of_function(plugin, name, (&self.types, self.is_async), type_name::<F>());
     }
 
     /// How to call the function of a place, if it has these types.
