@@ -6,8 +6,15 @@ use std::fs;
 use crate::support::repository;
 
 /// What runs a closure and makes an answer of its panic.
-const CATCHING: [&str; 6] =
-    ["catch(", "catch_in_call(", "enter(", "dispatch::<", "end_panic(", "catch_unwind("];
+const CATCHING: [&str; 7] = [
+    "catch(",
+    "catch_in_call(",
+    "catch_in_object(",
+    "enter(",
+    "dispatch::<",
+    "end_panic(",
+    "catch_unwind(",
+];
 
 /// Those in which no code of an author runs: they say that something is not to be had, do nothing, count a
 /// reference more, or pass a call on to one that catches.
