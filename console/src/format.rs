@@ -102,9 +102,9 @@ pub fn fractional_microseconds(us: f64) -> String {
 /// `1,000 calls: p50 1.2 µs, p90 1.9 µs, p99 21 µs, 900 ns to 41 µs`; of few calls only what they have.
 pub fn latencies(latencies: &Latencies) -> String {
     let percentiles = [
-        (20, "p50", latencies.p50_ns),
-        (20, "p90", latencies.p90_ns),
-        (100, "p99", latencies.p99_ns),
+        (LEAST_FOR_MEDIAN, "p50", latencies.p50_ns),
+        (LEAST_FOR_MEDIAN, "p90", latencies.p90_ns),
+        (LEAST_FOR_P99, "p99", latencies.p99_ns),
     ];
     let told = percentiles.iter().filter(|(least, ..)| latencies.calls >= *least);
     let told: String = told.map(|(_, name, ns)| format!("{name} {}, ", nanoseconds(*ns))).collect();
@@ -257,6 +257,15 @@ pub fn disagreement(plugin: &str, missed: &[String]) -> String {
     )
 }
 
+/// Of fewer calls a median, or a 90th percentile, says nothing; so does a 99th.
+pub const LEAST_FOR_MEDIAN: u64 = 20;
+const LEAST_FOR_P99: u64 = 100;
+
+/// How many calls of a function were timed.
+pub fn timed_calls(function: &FunctionInfo) -> u64 {
+    function.latency_buckets.last().map_or(0, |bucket| bucket.calls)
+}
+
 /// What is known of the timed calls of a function: `65 timed calls: p50 7.1 µs, none above 8.1 µs`; of few
 /// calls no percentile. `None` if none was timed.
 pub fn timed(function: &FunctionInfo) -> Option<String> {
@@ -266,8 +275,8 @@ pub fn timed(function: &FunctionInfo) -> Option<String> {
         let us = us.filter(|_| slowest.calls >= least)?;
         Some(format!("{name} {}, ", fractional_microseconds(us)))
     };
-    let p50 = percentile(20, "p50", function.latency_us_p50).unwrap_or_default();
-    let p99 = percentile(100, "p99", function.latency_us_p99).unwrap_or_default();
+    let p50 = percentile(LEAST_FOR_MEDIAN, "p50", function.latency_us_p50).unwrap_or_default();
+    let p99 = percentile(LEAST_FOR_P99, "p99", function.latency_us_p99).unwrap_or_default();
     Some(format!("{calls}: {p50}{p99}none above {}", nanoseconds(slowest.up_to_ns)))
 }
 

@@ -34,6 +34,7 @@ use tokio::time::timeout;
 use super::{print_json, text};
 use crate::failure::Failure;
 use crate::format;
+use crate::host::process::Stat;
 use crate::host::signal_name;
 use crate::session::{
     self, BuildEffect, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent, Watch,
@@ -98,11 +99,8 @@ pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
 /// Whether reading the standard input does not stop this process: the terminal stops those that read
 /// from it in the background.
 fn may_read_input() -> bool {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name before the state may have any sign in it.
-    let fields: Vec<&str> =
-        stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
-    let (group, foreground) = (fields.get(2), fields.get(5));
+    let stat = Stat::of("self");
+    let (group, foreground) = (stat.number(5), stat.number(8));
     !io::stdin().is_terminal() || (group.is_some() && group == foreground)
 }
 

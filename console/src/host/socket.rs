@@ -10,6 +10,7 @@ use hotswap_protocol::{
     ErrorKind, HostInfo, RuntimeDir, SocketPath, WireError, remove_dead_socket,
 };
 
+use super::process::Stat;
 use crate::host::client::Client;
 
 /// A host that accepts connections but does not say hello for this long is passed over.
@@ -200,10 +201,8 @@ pub(crate) fn started_by(pid: u32) -> u32 {
 
 fn is_started_by(mut pid: u32, by: u32) -> bool {
     while pid > 1 && pid != by {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name before the state may have any sign in it.
-        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
-        pid = parent.and_then(|parent| parent.parse().ok()).unwrap_or(0);
+        let parent = Stat::of(pid).number(4);
+        pid = parent.and_then(|parent| parent.try_into().ok()).unwrap_or(0);
     }
     pid == by
 }
@@ -273,10 +272,7 @@ pub(crate) fn remove_left_behind(pid: u32) {
 pub(crate) fn process_lives(pid: u32) -> bool {
     let Some(id) = rustix::process::Pid::from_raw(pid.cast_signed()) else { return false };
     let is_there = rustix::process::test_kill_process(id).is_ok();
-    // The name before the state may have any sign in it.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    is_there && !matches!(state, Some('Z' | 'X'))
+    is_there && !matches!(Stat::of(pid).state(), "Z" | "X")
 }
 
 async fn hello(stream: tokio::net::UnixStream, client_name: &str) -> Result<Connected, WireError> {

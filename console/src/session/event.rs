@@ -256,20 +256,41 @@ pub enum SessionEvent {
 impl SessionEvent {
     /// Whether only a screen is told, and it has no JSON: the variants with `serde(skip)`.
     pub fn is_for_screens(&self) -> bool {
-        matches!(
-            self,
+        // All are listed, so that a new one is decided about.
+        match self {
             Self::Installed { .. }
-                | Self::ArtifactRefused { .. }
-                | Self::Snapshot(_)
-                | Self::Vault(_)
-                | Self::Live(_)
-                | Self::Invoked { .. }
-                | Self::CallGoesOn { .. }
-                | Self::Held { .. }
-                | Self::Preview(_)
-                | Self::Difference(_)
-                | Self::StoredBuilds { .. }
-        )
+            | Self::ArtifactRefused { .. }
+            | Self::Snapshot(_)
+            | Self::Vault(_)
+            | Self::Live(_)
+            | Self::Invoked { .. }
+            | Self::CallGoesOn { .. }
+            | Self::Held { .. }
+            | Self::Preview(_)
+            | Self::Difference(_)
+            | Self::StoredBuilds { .. } => true,
+            Self::Opened { .. }
+            | Self::JobStarted { .. }
+            | Self::JobProgress { .. }
+            | Self::Build { .. }
+            | Self::Built { .. }
+            | Self::JobFinished { .. }
+            | Self::HostStarted { .. }
+            | Self::Connected { .. }
+            | Self::Disconnected { .. }
+            | Self::HostExited { .. }
+            | Self::HostStopped { .. }
+            | Self::HostContinued
+            | Self::HostTerminated { .. }
+            | Self::HostKilled { .. }
+            | Self::SourcesChanged { .. }
+            | Self::HostOutdated { .. }
+            | Self::ReplayDisagreed { .. }
+            | Self::PluginsChanged { .. }
+            | Self::Watching { .. }
+            | Self::Ended { .. }
+            | Self::Engine(_) => false,
+        }
     }
 }
 

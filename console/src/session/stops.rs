@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::event::SessionEvent;
-use crate::host::socket;
+use crate::host::{process::Stat, socket};
 
 /// How often is looked at a host that is no child of this process: the system tells only its parent.
 const LOOK: Duration = Duration::from_millis(500);
@@ -140,19 +140,14 @@ struct Look {
 
 impl Look {
     fn at(process: u32) -> Self {
-        Self::parse(&fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default())
+        Self::of(&Stat::of(process))
     }
 
-    /// From the line `/proc/PID/stat`: the state is its third field, and the signal its 52nd.
-    fn parse(stat: &str) -> Self {
-        // The name before the state may have any sign in it.
-        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split_whitespace());
-        let mut fields = fields.into_iter().flatten();
-        let state = fields.next().unwrap_or_default();
-        let signal = fields.nth(48).and_then(|field| field.parse().ok()).unwrap_or(0);
+    fn of(stat: &Stat) -> Self {
+        let signal = stat.number(52).and_then(|signal| signal.try_into().ok()).unwrap_or(0);
         let stops = [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU].map(Signal::as_raw);
         let signal = Some(signal).filter(|signal| stops.contains(signal));
-        match state {
+        match stat.state() {
             "T" => Self { stopped: Some(signal.unwrap_or(0)), is_traced: false },
             // A tracer also stops it for other reasons, and these are no news.
             "t" => Self { stopped: signal, is_traced: true },
@@ -176,9 +171,9 @@ mod tests {
             ("t", 21, Some(21), true),
             ("t", 5, None, true),
         ] {
-            let found = Look::parse(&line(state, code));
+            let found = Look::of(&Stat::parse(&line(state, code)));
             assert_eq!(found, Look { stopped, is_traced }, "{state} {code}");
         }
-        assert_eq!(Look::parse(""), Look { stopped: None, is_traced: false });
+        assert_eq!(Look::of(&Stat::parse("")), Look { stopped: None, is_traced: false });
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use hotswap_protocol::HostInfo;
 use tokio::time::sleep;
 
+use crate::host::process::Stat;
 use crate::host::socket::{self, HostChoice};
 
 /// How often to look; there is no event for a host that begins to listen.
@@ -40,15 +41,12 @@ pub(super) async fn wait_for(ended: &HostInfo, client_name: &str) -> HostInfo {
 
 /// How long a process has run, by the system's own clock, which nobody sets; none where it has ended.
 fn age(pid: u32) -> Option<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-    age_in(&stat, &uptime, rustix::param::clock_ticks_per_second())
+    age_in(&Stat::of(pid), &uptime, rustix::param::clock_ticks_per_second())
 }
 
-fn age_in(stat: &str, uptime: &str, ticks_per_second: u64) -> Option<Duration> {
-    // The name may have any sign in it; the state after it is the third field, the start the 22nd.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let start: u64 = fields.split(' ').nth(22 - 3)?.parse().ok()?;
+fn age_in(stat: &Stat, uptime: &str, ticks_per_second: u64) -> Option<Duration> {
+    let start = stat.number(22)?;
     let start = Duration::from_millis(start.checked_mul(1000)? / ticks_per_second.max(1));
     let uptime = uptime.split(' ').next()?.parse().ok();
     let uptime = uptime.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())?;
@@ -62,8 +60,11 @@ mod tests {
     #[test]
     fn the_system_tells_the_age_of_a_process() {
         let stat = "4125 (odd ) name) S 1 4125 4125 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12050 11";
-        assert_eq!(age_in(stat, "130.75 99.01\n", 100), Some(Duration::from_millis(10_250)));
-        assert_eq!(age_in("4125", "130.75", 100), None);
+        assert_eq!(
+            age_in(&Stat::parse(stat), "130.75 99.01\n", 100),
+            Some(Duration::from_millis(10_250))
+        );
+        assert_eq!(age_in(&Stat::parse("4125"), "130.75", 100), None);
         let own = age(std::process::id()).unwrap();
         assert!(own < Duration::from_secs(24 * 3600), "{own:?}");
         assert_eq!(age(u32::MAX), None);

@@ -79,12 +79,14 @@ impl Image {
         steps: &StepThread,
     ) -> Result<Self, EngineError> {
         let name = named.facts.name.clone();
+        let opener = named.facts.may_harm_by_opening().then(|| steps.another()).transpose()?;
         let refuse =
             |why: String, cause| Err(EngineError::load(&name, Step::Open, why).because(cause));
         let host = NonNull::from(Box::leak(Box::new(host_table(owner))));
         let outside = owner.outside().clone();
         outside.set_file(named.copy.path());
-        let Opened { library, copy, opener } = match open_with_host(&named, host, owner, steps) {
+        let opening = opener.as_ref().unwrap_or(steps);
+        let (library, thread_id, copy) = match open_with_host(&named, host, owner, opening) {
             Ok(opened) => opened,
             Err(NotOpened::Refused(why, cause)) => {
                 // SAFETY: the pointer came from a box. The loader runs constructors last of all, and
@@ -104,6 +106,7 @@ impl Image {
                 // may be loaded once more. Where this fails, only that does.
                 let _ = write_host(&copy, &named, None);
                 named.copy.is_written();
+                let opener = opener.map(|thread| Opener { thread_id, _thread: thread });
                 let mapped = Some(Mapped { library, opener: Mutex::new(opener), named });
                 Ok(Self { table, mapped, host, owner: owner.clone(), outside })
             }
@@ -296,14 +299,6 @@ enum NotOpened {
     RunsOn(String),
 }
 
-/// A library that was opened.
-struct Opened {
-    library: Library,
-    /// The file, to be written to.
-    copy: File,
-    opener: Option<Opener>,
-}
-
 /// The thread that opened an image, and lives as long: to a library's constructor it is the main thread, as
 /// far as that goes (mimalloc keeps what it allocated first with the thread that it was opened on).
 struct Opener {
@@ -312,13 +307,14 @@ struct Opener {
     _thread: StepThread,
 }
 
-/// Opens a copy that has its host's address in it, so that constructors have a host too.
+/// Opens a copy that has its host's address in it, so that constructors have a host too; returns by which
+/// thread, and the copy as well, to be written to.
 fn open_with_host<H: HostServices>(
     named: &Named,
     host: NonNull<HostTable>,
     owner: &Arc<H>,
     steps: &StepThread,
-) -> Result<Opened, NotOpened> {
+) -> Result<(Library, i32, File), NotOpened> {
     let path = named.copy.path();
     let copy = OpenOptions::new().write(true).open(path);
     let written = copy.and_then(|copy| write_host(&copy, named, Some(host)).map(|()| copy));
@@ -326,14 +322,11 @@ fn open_with_host<H: HostServices>(
         let why = format!("cannot write to its copy {}: {error}", path.display());
         NotOpened::Refused(why, LoadCause::Loader)
     })?;
-    let mut opener = None;
     if named.facts.may_harm_by_opening() {
         expect_harmless(path, steps)?;
-        let refused = |error: EngineError| NotOpened::Refused(error.to_string(), LoadCause::Loader);
-        opener = Some(steps.another().map_err(refused)?);
     }
     let (path, owner) = (path.to_owned(), owner.clone());
-    let opened = opener.as_ref().unwrap_or(steps).run_bare(move || {
+    let opened = steps.run_bare(move || {
         // If it ends the process all the same, consoles see what did.
         let _noted = owner.note_opening();
         // SAFETY: the file was inspected: it is a whole plugin that `hotswap build` made of Rust
@@ -343,10 +336,7 @@ fn open_with_host<H: HostServices>(
         library.map(|library| (library, os::thread_id()))
     });
     match opened {
-        Some(Ok((library, thread_id))) => {
-            let opener = opener.map(|thread| Opener { thread_id, _thread: thread });
-            Ok(Opened { library, copy, opener })
-        }
+        Some(Ok((library, thread_id))) => Ok((library, thread_id, copy)),
         Some(Err(error)) => {
             let no_room = if named.facts.has_static_tls { NO_ROOM } else { "" };
             Err(NotOpened::Refused(format!("{}{no_room}", error_text(&error)), LoadCause::Loader))

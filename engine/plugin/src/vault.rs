@@ -254,11 +254,12 @@ impl DataBag<'_> {
     ///
     /// # What a migration costs
     /// A migration runs beside the calls of the old version. It reads a map, a set or a list of std in at
-    /// most 64 slices (of 256 elements at least), and a call that changes the value waits for one slice at
-    /// a time. It reads again what changed meanwhile. Where nobody changed the value for as long as that takes, nothing is
-    /// left to do. Else, when the new version begins to serve, its calls that use the value wait once: at most 50 ms for running calls of the old version, and then until a
-    /// digest of each element has shown the last changes. With 64,000 entries in a map and as many in a
-    /// list, the longest call took 0.33 s, in a debug build on a busy machine with two cores (2026-11-28,
+    /// most 64 slices (of 256 elements at least), and a call that changes the value waits for one slice
+    /// at a time. It reads again what changed meanwhile. Where nobody changed the value for as long as
+    /// that takes, nothing is left to do. Else, when the new version begins to serve, its calls that use
+    /// the value wait once: at most 50 ms for running calls of the old version, and then until a digest
+    /// of each element has shown the last changes. With 64,000 entries in a map and as many in a list,
+    /// the longest call took 0.33 s, in a debug build on a busy machine with two cores (2026-11-28,
     /// `cargo run -p hotswap-tests --example large_values`).
     ///
     /// A value of any other type, such as a struct that contains a map, is read as a whole, and once more

@@ -69,6 +69,13 @@ pub struct PluginInfo {
     pub is_rolled_back: bool,
 }
 
+impl PluginInfo {
+    /// The version that serves; `None` if none does.
+    pub fn active(&self) -> Option<&VersionInfo> {
+        self.versions.iter().find(|version| version.state == VersionState::Active)
+    }
+}
+
 /// The state of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

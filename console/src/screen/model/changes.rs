@@ -1,9 +1,9 @@
 //! What the last reload changed of a plugin: its functions, how fast and how well they run.
 
-use hotswap_protocol::{Failures, FunctionInfo, PluginInfo, VersionInfo, VersionState};
+use hotswap_protocol::{Failures, FunctionInfo, PluginInfo};
 
-/// Of fewer timed calls a percentile says nothing.
-const LEAST_TIMED: u64 = 20;
+use crate::format::{LEAST_FOR_MEDIAN, timed_calls};
+
 /// The host's histogram tells latencies apart that differ by a quarter; less is no difference.
 const SAME_WITHIN: f64 = 1.3;
 
@@ -81,7 +81,7 @@ impl Verdict {
 impl Before {
     /// The version of a plugin that serves.
     pub fn of(plugin: &PluginInfo) -> Option<Self> {
-        let active = active(plugin)?;
+        let active = plugin.active()?;
         Some(Self {
             version: active.version,
             heap_bytes: active.heap_bytes,
@@ -130,7 +130,7 @@ impl Before {
             let Speed::Percent(percent) = self.speed_of(function) else { return None };
             Some(Verdict::Speed { function: function.name.clone(), percent })
         }));
-        let heap = self.heap_bytes.zip(active(plugin).and_then(|it| it.heap_bytes));
+        let heap = self.heap_bytes.zip(plugin.active().and_then(|it| it.heap_bytes));
         verdicts.extend(heap.map(|(before, now)| Verdict::Heap(before, now)));
         verdicts.sort_by_key(|verdict| !verdict.is_worse());
         verdicts
@@ -154,14 +154,5 @@ impl Before {
 
 /// The median latency of a function in microseconds; none where too few calls were timed.
 pub fn median_us(function: &FunctionInfo) -> Option<f64> {
-    function.latency_us_p50.filter(|_| timed_calls(function) >= LEAST_TIMED)
-}
-
-/// How many calls of a function were timed.
-pub fn timed_calls(function: &FunctionInfo) -> u64 {
-    function.latency_buckets.last().map_or(0, |bucket| bucket.calls)
-}
-
-fn active(plugin: &PluginInfo) -> Option<&VersionInfo> {
-    plugin.versions.iter().find(|it| it.state == VersionState::Active)
+    function.latency_us_p50.filter(|_| timed_calls(function) >= LEAST_FOR_MEDIAN)
 }

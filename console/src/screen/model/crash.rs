@@ -102,7 +102,7 @@ impl Serving {
 }
 
 fn served(plugin: &PluginInfo) -> Option<Served> {
-    let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
+    let active = plugin.active()?;
     Some(Served {
         plugin: plugin.name.clone(),
         version: active.version,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hotswap_build::SourceLineKind;
-use hotswap_protocol::{Source, ValueChange, ValueOutcome, VersionState};
+use hotswap_protocol::{Source, ValueChange, ValueOutcome};
 
 use super::State;
 use super::selection::Selection;
@@ -120,7 +120,7 @@ fn wanted(state: &State) -> Option<DiffRequest> {
     {
         return request(DiffVersion::from(base), Some(selected));
     }
-    let active = plugin.versions.iter().find(|it| it.state == VersionState::Active);
+    let active = plugin.active();
     match active {
         Some(active) if active.version != selected.version => {
             request(selected, Some(DiffVersion::from(active)))

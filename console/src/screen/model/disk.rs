@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hotswap_protocol::{PluginInfo, VersionState, same_plugin};
+use hotswap_protocol::{PluginInfo, same_plugin};
 
 /// What is known of the sources and the builds of all plugins.
 #[derive(Debug, Default)]
@@ -131,7 +131,7 @@ impl Disk {
         if plugin.is_rolled_back {
             return DiskState::RolledBack;
         }
-        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active);
+        let active = plugin.active();
         let mut installed = self.installed.iter();
         let installed = installed.find(|(name, _)| same_plugin(name, &plugin.name));
         match (installed, active) {

@@ -73,7 +73,7 @@ impl Plugins {
     /// The earlier version whose build serves, where a rollback keeps a plugin there.
     pub fn rolled_back_to(&self, plugin: &str) -> Option<u32> {
         let plugin = self.list.iter().find(|it| it.name == plugin && it.is_rolled_back)?;
-        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
+        let active = plugin.active()?;
         let is_origin =
             |it: &&VersionInfo| it.version < active.version && it.build_id == active.build_id;
         plugin.versions.iter().find(is_origin).map(|it| it.version)
@@ -183,7 +183,7 @@ impl Plugins {
             return version.parse().ok();
         }
         let plugin = self.list.iter().find(|it| it.name == target)?;
-        plugin.versions.iter().find(|it| it.state == VersionState::Active).map(|it| it.version)
+        plugin.active().map(|it| it.version)
     }
 
     /// Selects the version of this plugin that serves.
@@ -211,8 +211,7 @@ impl Plugins {
 /// What heads the lines of a plugin: the version that serves; where none does, one that is there.
 fn first_of(plugin: &PluginInfo) -> Option<&VersionInfo> {
     let versions = || plugin.versions.iter();
-    let active = versions().find(|it| it.state == VersionState::Active);
-    active.or_else(|| versions().find(|it| !is_gone(it))).or(plugin.versions.first())
+    plugin.active().or_else(|| versions().find(|it| !is_gone(it))).or(plugin.versions.first())
 }
 
 /// Whether nothing is left of a version.

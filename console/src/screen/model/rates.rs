@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use hotswap_protocol::{PluginInfo, VersionState};
+use hotswap_protocol::PluginInfo;
 
 use crate::format;
 
@@ -38,7 +38,7 @@ impl Rates {
         self.plugins.retain(|name, _| plugins.iter().any(|it| it.name == *name));
         let mut changed = false;
         for plugin in plugins {
-            let active = plugin.versions.iter().find(|it| it.state == VersionState::Active);
+            let active = plugin.active();
             let counted = active.map(|it| (it.version, it.calls));
             let rate = self.plugins.entry(plugin.name.clone()).or_default();
             changed |= rate.count(counted, elapsed_ms);

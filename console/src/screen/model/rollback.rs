@@ -39,7 +39,7 @@ pub struct Choice {
 impl Rollback {
     /// The choice among the versions that the host remembers.
     pub fn of(plugin: &PluginInfo) -> Self {
-        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active).cloned();
+        let active = plugin.active().cloned();
         let mut rollback = Self {
             plugin: plugin.name.clone(),
             active,

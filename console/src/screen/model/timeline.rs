@@ -336,7 +336,7 @@ impl Timeline {
     /// Learns of versions that were there before the console, and of what it missed.
     pub fn seen(&mut self, at_ms: u64, plugins: &[PluginInfo]) {
         for plugin in plugins {
-            let active = plugin.versions.iter().find(|it| it.state == VersionState::Active);
+            let active = plugin.active();
             if let Some(active) = active {
                 self.serving.entry(plugin.name.clone()).or_insert(active.version);
             }

@@ -1,6 +1,5 @@
 //! The line about the host.
 
-use hotswap_protocol::VersionState;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -77,7 +76,7 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
 /// `✖ 12 panics in world`, of the versions that serve.
 fn failures(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
     let versions = state.plugins.list().iter().filter_map(|plugin| {
-        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
+        let active = plugin.active()?;
         Some((plugin.name.as_str(), &active.failures))
     });
     let panics = counted(versions.clone().map(|(name, failures)| (name, failures.panics)));

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hotswap_protocol::{PluginInfo, Snapshot, VersionState};
+use hotswap_protocol::{PluginInfo, Snapshot};
 
 use super::{Report, Supervisor};
 use crate::session::Watch;
@@ -74,7 +74,7 @@ fn foreign(
 ) -> BTreeMap<String, String> {
     let waits = |plugin: &&PluginInfo| !plugin.is_rolled_back;
     let foreign = plugins.iter().filter(waits).filter_map(|plugin| {
-        let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
+        let active = plugin.active()?;
         let build_id = installed.get(&plugin.name).filter(|it| **it != active.build_id)?;
         let is_tried = tried.get(&plugin.name) == Some(build_id);
         (!is_tried).then(|| (plugin.name.clone(), build_id.clone()))

@@ -63,7 +63,7 @@ fn replacements(
 
 /// The build that serves.
 fn serving(plugin: &PluginInfo) -> Option<&str> {
-    let active = plugin.versions.iter().find(|it| it.state == VersionState::Active)?;
+    let active = plugin.active()?;
     Some(&active.build_id)
 }
 

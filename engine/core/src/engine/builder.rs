@@ -152,9 +152,9 @@ impl EngineBuilder {
 
     /// Whether a load is published that breaks what the host's own code expects; it is not by default.
     ///
-    /// The host expects what it uses with Rust types: the functions that it asked for as a [`Func`](crate::Func),
-    /// also where it has the handle no more, the live functions that it called through a [`LiveFuncs`](crate::LiveFuncs), and the interfaces of the
-    /// objects that it found: exported, or registered. What holds now, and would not afterwards, makes a load
+    /// The host expects what it uses with Rust types: the functions that it asked for as a
+    /// [`Func`](crate::Func), also where it has the handle no more; the live functions that it called through a
+    /// [`LiveFuncs`](crate::LiveFuncs); and the interfaces of the objects that it found: exported, or registered. What holds now, and would not afterwards, makes a load
     /// fail with [`LoadCause::HostExpects`](crate::LoadCause::HostExpects). To get such a load published, the
     /// host is built and started again, with the new types. A plugin that is unloaded on request breaks
     /// nothing.

@@ -309,10 +309,7 @@ impl View {
                 self.registrations(interface).into_iter().find(|other| other.name == name)
         {
             return Err(match &other.owner {
-                Owner::Host => Error::msg(format_args!(
-                    "`{name}` of `{interface}` is published: unregister it once this load is over, since \
-                     one that fails changes nothing"
-                )),
+                Owner::Host => is_published(name, interface, "unregister"),
                 owner => Error::msg(format_args!("`{name}` of `{interface}` belongs to {owner}")),
             });
         }
@@ -405,10 +402,7 @@ impl View {
         if let Some(owner) = taken_by {
             let (name, interface) = (&object.name, &object.shape.name);
             if replace && own.is_some() && matches!(owner, Owner::Host) {
-                return Err(Error::msg(format_args!(
-                    "`{name}` of `{interface}` is published: replace it once this load is over, since \
-                     one that fails changes nothing"
-                )));
+                return Err(is_published(name, interface, "replace"));
             }
             return Err(Error::msg(format_args!(
                 "`{name}` of `{interface}` is registered by {owner} already"
@@ -463,6 +457,14 @@ fn put_retired(
         return Err(Error::msg(format_args!("`{key}` of {owner} has another type: {what}")));
     }
     Ok(Put::Assign(there))
+}
+
+/// Why a load may not touch what the host has registered before it.
+fn is_published(name: &str, interface: &str, action: &str) -> Error {
+    Error::msg(format_args!(
+        "`{name}` of `{interface}` is published: {action} it once this load is over, since one that fails \
+         changes nothing"
+    ))
 }
 
 /// Who removes only its own until it is published.
