@@ -108,6 +108,20 @@ pub(crate) struct Member<'a> {
     pub included: Option<String>,
 }
 
+/// What was in files that are recorded just before a run of cargo began.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pub seen: Seen,
+    pub began: Moment,
+}
+
+impl Looked {
+    /// What the run has read from `path`.
+    fn read(&self, path: &Path) -> Input {
+        Input::read_since(path, self.began.at(), self.seen.get(path))
+    }
+}
+
 /// What a build has to do next.
 #[derive(Debug)]
 pub(crate) enum Next {
@@ -232,7 +246,17 @@ impl Replay {
         Notes::attach(command, &self.dir, settings, stay, hold)
     }
 
-    /// Records the run of cargo that began at `began` and left these notes. Whatever was recorded of
+    /// Looks at the files that the plugin was built from last, before cargo reads them: one that was saved a
+    /// moment before cargo began is known all the same.
+    pub(crate) fn look(&self, member: &Member<'_>) -> Seen {
+        let Some(plugin) = self.record.plugins.get(&member.plugin.name) else { return Seen::new() };
+        let units = plugin.units.iter().filter_map(|id| self.record.units.get(id));
+        let inputs = units.flat_map(|unit| &unit.compiled.inputs);
+        let files = plugin.guards.iter().chain(inputs);
+        files.map(|file| (file.path.clone(), file.look_again())).collect()
+    }
+
+    /// Records a run of cargo that left these notes. Whatever was recorded of
     /// the plugin before is replaced: from here on the record says what cargo made.
     ///
     /// Cargo may have found a crate up to date whose compiler call was never noted. The sources of
@@ -243,14 +267,14 @@ impl Replay {
         &mut self,
         member: &Member<'_>,
         notes: &Notes,
-        began: Moment,
+        looked: &Looked,
         cargo: &Command,
         run: &Run,
         again: bool,
     ) -> io::Result<()> {
         let before = self.record.plugins.get(&member.plugin.name).cloned();
         let output_before = self.library_output(member).cloned();
-        let mut learned = self.units_of(member, notes, began, run, again);
+        let mut learned = self.units_of(member, notes, looked, run, again);
         let roots: Vec<_> =
             learned.dirs.iter().filter_map(|dir| guard::named_workspace(dir)).collect();
         learned.dirs.extend(roots);
@@ -285,7 +309,7 @@ impl Replay {
         let own = files.iter().filter(|path| !guard::is_downloaded(path));
         let read = own.chain(deciding.iter().filter(is_near)).cloned().collect();
         files.extend(deciding);
-        let guards = files.iter().map(|path| Input::read_since(path, began.at(), None)).collect();
+        let guards = files.iter().map(|path| looked.read(path)).collect();
         let env = variables.into_iter().map(|name| (std::env::var(&name).ok(), name));
         let env = env.map(|(value, name)| (name, value)).collect();
         let (library, build_id) = before.map(|it| (it.library, it.build_id)).unwrap_or_default();
@@ -328,7 +352,7 @@ impl Replay {
         &mut self,
         member: &Member<'_>,
         notes: &Notes,
-        began: Moment,
+        looked: &Looked,
         run: &Run,
         again: bool,
     ) -> Learned {
@@ -346,7 +370,7 @@ impl Replay {
             }
             let is_root = artifact.manifest_path == plugin.manifest_path;
             let id = is_library(artifact)
-                .then(|| self.unit_of(member, artifact, &noted, &settings, &told, began))
+                .then(|| self.unit_of(member, artifact, &noted, &settings, &told, looked))
                 .flatten();
             if let Some(id) = id {
                 if let Some(unit) = self.record.units.get_mut(&id) {
@@ -627,7 +651,7 @@ impl Replay {
         noted: &[Noted],
         settings: &BTreeMap<PathBuf, String>,
         told: &Told,
-        began: Moment,
+        looked: &Looked,
     ) -> Option<UnitId> {
         let is_root = artifact.manifest_path == member.plugin.manifest_path;
         let package_dir = artifact.manifest_path.parent()?.as_std_path();
@@ -658,8 +682,8 @@ impl Replay {
         let invocation = noted.invocation.clone();
         let out_dir = invocation.dir.join(invocation.option("--out-dir")?);
         let info = dep_info(&invocation, &out_dir).ok()?;
-        let began = began.if_steady(noted.began);
-        let read = |path: &PathBuf| Input::read_since(path, began, None);
+        let began = looked.began.if_steady(noted.began);
+        let read = |path: &PathBuf| Input::read_since(path, began, looked.seen.get(path));
         let outputs = artifact.filenames.iter().map(|path| Output::of(path.as_std_path()));
         let externs = invocation.externs().map(|(_, path)| Output::of(path)).collect();
         let compiled = Compiled {

@@ -13,7 +13,7 @@ use hotswap_protocol::env;
 use crate::build::compile::{Package, Run, compile};
 use crate::build::profile;
 use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
-use crate::replay::{self, Member, Moment, Next, Recompiled, Replay, Seen, UnitId};
+use crate::replay::{self, Looked, Member, Moment, Next, Recompiled, Replay, Seen, UnitId};
 use crate::{
     BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo, reads,
 };
@@ -285,6 +285,7 @@ impl<'a> Linking<'a> {
 
     fn run_cargo(&mut self, replay: Option<&mut Replay>, hold: bool) -> Result<Run, BuildError> {
         let began = Instant::now();
+        let seen = replay.as_ref().map(|replay| replay.look(&self.member));
         let began_at = Moment::now();
         let mut command = self.cargo_command();
         // If nothing can be noted, the next build runs cargo again.
@@ -337,8 +338,9 @@ impl<'a> Linking<'a> {
         }
         if let Some((notes, replay)) = notes.zip(replay) {
             let again = !self.options.no_replay;
+            let looked = Looked { seen: seen.unwrap_or_default(), began: began_at };
             let learned =
-                replay.learn(&self.member, &notes, began_at, &self.cargo_command(), &run, again);
+                replay.learn(&self.member, &notes, &looked, &self.cargo_command(), &run, again);
             if let Err(error) = learned {
                 self.say(not_recorded(plugin, &error));
             }

@@ -152,21 +152,17 @@ impl Input {
 
     /// The content that a process has read from `path`, which began at `began` and has ended: the
     /// content that is there now, or unknown if the file may have changed since. `seen` is the content
-    /// just before the process began.
+    /// just before the process began: a file that had it then, and was last changed then, is known.
     pub(super) fn read_since(path: &Path, began: SystemTime, seen: Option<&Self>) -> Self {
         let now = match seen {
             Some(seen) => seen.look_again(),
             None => Self::read(path),
         };
         let was_there = seen.is_some_and(|seen| seen.has_same_content(&now));
-        let is_older = || match Stat::of(path) {
-            Some(stat) => stat.is_older_than(began),
-            None => true,
-        };
-        if was_there || is_older() {
-            return now;
-        }
-        Self { content: Content::Unknown, stat: None, ..now }
+        // No process reads a file, and has it changed twice, within a tick.
+        let latest = if was_there { began + TICK } else { began };
+        let is_older = Stat::of(path).is_none_or(|stat| stat.is_older_than(latest));
+        if is_older { now } else { Self { content: Content::Unknown, stat: None, ..now } }
     }
 }
 
@@ -247,10 +243,13 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("lib.rs");
         fs::write(&file, "one").unwrap();
-        let before = SystemTime::now() - Duration::from_secs(1);
         let seen = Input::read(&file);
-        let known = Input::read_since(&file, before, Some(&seen));
+        let just_after = SystemTime::now();
+        let known = Input::read_since(&file, just_after, Some(&seen));
         assert!(known.has_same_content(&seen), "it is what it was just before");
+        let before = just_after - Duration::from_secs(1);
+        let written_back = Input::read_since(&file, before, Some(&seen));
+        assert!(!written_back.has_same_content(&seen), "it may have been another one meanwhile");
         fs::write(&file, "two").unwrap();
         let unknown = Input::read_since(&file, before, Some(&seen));
         assert!(!unknown.has_same_content(&unknown.look_again()));
