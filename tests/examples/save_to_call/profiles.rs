@@ -8,17 +8,23 @@ use crate::{
 
 /// What of cargo's configuration each differs in from what plugins are built with. The linkers are the
 /// system's; where it has none of that name, take its row out.
-const VARIANTS: [(&str, &[&str]); 10] = [
+const VARIANTS: [(&str, &[&str]); 12] = [
     ("`hotswap`", &[]),
-    ("with line tables", &["profile.hotswap.strip=\"none\""]),
+    ("debug information made, and left out by the linker", &["profile.hotswap.debug=2"]),
+    ("with debug information", &["profile.hotswap.debug=2", "profile.hotswap.strip=\"none\""]),
     (
-        "with line tables beside it",
-        &["profile.hotswap.strip=\"none\"", "profile.hotswap.split-debuginfo=\"unpacked\""],
+        "with debug information beside it",
+        &[
+            "profile.hotswap.debug=2",
+            "profile.hotswap.strip=\"none\"",
+            "profile.hotswap.split-debuginfo=\"unpacked\"",
+        ],
     ),
     (
-        "with `std`'s line tables only",
-        &["profile.hotswap.strip=\"none\"", "profile.hotswap.debug=0"],
+        "with line tables",
+        &["profile.hotswap.debug=\"line-tables-only\"", "profile.hotswap.strip=\"none\""],
     ),
+    ("with `std`'s line tables only", &["profile.hotswap.strip=\"none\""]),
     ("16 codegen units", &["profile.hotswap.codegen-units=16"]),
     ("one codegen unit", &["profile.hotswap.codegen-units=1"]),
     ("not incremental", &["profile.hotswap.incremental=false"]),
