@@ -2,6 +2,7 @@
 
 mod columns;
 
+use hotswap_build::{ItemChange, SourceChanges};
 use hotswap_protocol::{
     Failures, FunctionInfo, GuardTrip, Holder, Latencies, LogRecord, ValueChange,
 };
@@ -15,6 +16,39 @@ pub fn holders(held_by: &[Holder], told: &[String], now_ms: u64) -> Vec<String> 
         return told.to_vec();
     }
     held_by.iter().map(|holder| holder.text(now_ms)).collect()
+}
+
+/// `greet and Score::add; struct Score changed`: which functions' bodies changed, and what else; at most `most`
+/// of each. Nothing if no source of the plugin differs.
+pub fn source_changes(changes: &SourceChanges, most: usize) -> String {
+    let functions = changes.functions.iter().map(|function| function.name.clone()).collect();
+    let items = changes.items.iter().map(|item| {
+        let how = match item.change {
+            ItemChange::Added => "added",
+            ItemChange::Removed => "removed",
+            ItemChange::Changed => "changed",
+        };
+        let file = item.file.file_name().unwrap_or_default().display();
+        match item.item.as_str() {
+            "the file" => format!("{file} {how}"),
+            item => format!("{item} {how}"),
+        }
+    });
+    let lists = [listed(functions, most), listed(items.collect(), most)];
+    lists.into_iter().filter(|list| !list.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// `a, b and 3 more`, where at most `most` are named.
+fn listed(mut names: Vec<String>, most: usize) -> String {
+    let more = names.len().saturating_sub(most);
+    names.truncate(most);
+    if more > 0 {
+        names.push(format!("{} more", thousands(more as u64)));
+    }
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 /// `4.3 MiB`

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hotswap_build::{
-    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, DeclarationKind,
-    Declarations, HostPackage, LivePrefix, PluginPackage, StaticLinks, UnreadFile, build_plugin,
-    link_statically_with, unlink_statically,
+    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, ChangedFunction,
+    ChangedItem, DeclarationKind, Declarations, HostPackage, ItemChange, LivePrefix, PluginPackage,
+    SourceChanges, StaticLinks, UnreadFile, build_plugin, link_statically_with, unlink_statically,
 };
 use hotswap_protocol::{ErrorKind, PhaseTiming, Source, WireError};
 use serde::Serialize;
@@ -132,6 +132,9 @@ async fn tell(built: &Built, path: &Path) -> Result<(), Failure> {
         BuildEffect::UpToDate => "up to date",
     };
     text += &format!("build      {} ({effect})\n", built.build_id);
+    if let Some(changes) = &built.changes {
+        text += &tell_changes(changes);
+    }
     text += &match &built.source {
         None => "commit     none: not in a git repository\n".to_owned(),
         Some(Source { commit, branch, dirty, .. }) => {
@@ -153,6 +156,25 @@ async fn tell(built: &Built, path: &Path) -> Result<(), Failure> {
         text += &format!("{phase:<10} {:.1} ms\n", *elapsed_us as f64 / 1e3);
     }
     Ok(io::stderr().write_all(text.as_bytes())?)
+}
+
+/// What the build changed: each function and each other item on a line, and whether the functions' bodies could
+/// be exchanged by themselves.
+fn tell_changes(changes: &SourceChanges) -> String {
+    let mut text = String::new();
+    for ChangedFunction { name, file, bound } in &changes.functions {
+        let bound = bound.map(|bound| format!(": {bound}")).unwrap_or_default();
+        text += &format!("body       {name}  {}{bound}\n", file.display());
+    }
+    for ChangedItem { item, file, change } in &changes.items {
+        let kind = match change {
+            ItemChange::Added => "added",
+            ItemChange::Removed => "removed",
+            ItemChange::Changed => "changed",
+        };
+        text += &format!("{kind:<10} {item}  {}\n", file.display());
+    }
+    text
 }
 
 /// Generates the crate through which a host links the plugin, or all plugins of the host, or removes them from
@@ -285,6 +307,7 @@ struct BuiltLine<'a> {
     source: Option<&'a Source>,
     warnings: usize,
     effect: BuildEffect,
+    changes: Option<&'a SourceChanges>,
     phases: &'a [PhaseTiming],
 }
 
@@ -298,6 +321,7 @@ impl<'a> BuiltLine<'a> {
             source: built.source.as_ref(),
             warnings: built.warnings,
             effect: built.effect,
+            changes: built.changes.as_ref(),
             phases: &built.phases,
         }
     }

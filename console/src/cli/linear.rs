@@ -41,6 +41,8 @@ use crate::session::{
 };
 use crate::signals::Termination;
 
+/// How many of the functions, and of the other items, that a build changed are named.
+const SHOWN_CHANGES: usize = 5;
 /// How long the host's output may be silent before it is taken to be over.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -204,9 +206,14 @@ impl Lines {
             SessionEvent::Built { plugin, effect: BuildEffect::SameCode, .. } => {
                 format!("== the sources of {plugin} changed, but not the code that they make")
             }
-            SessionEvent::Built { plugin, path, warnings, .. } => {
+            SessionEvent::Built { plugin, path, warnings, changes, .. } => {
                 let warnings = format::counted(*warnings as u64, "warning", "warnings");
-                format!("== built {plugin} as {} ({warnings})", path.display())
+                let changes =
+                    changes.iter().map(|changes| format::source_changes(changes, SHOWN_CHANGES));
+                let changes = changes.filter(|changes| !changes.is_empty());
+                let changes: String =
+                    changes.map(|changes| format!("; changed: {changes}")).collect();
+                format!("== built {plugin} as {} ({warnings}{changes})", path.display())
             }
             SessionEvent::HostStarted { pid } => format!("== host started (pid {pid})"),
             SessionEvent::Connected { host } => {

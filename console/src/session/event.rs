@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hotswap_build::{BuildEffect, BuildMessage, DiagnosticLevel};
+use hotswap_build::{BuildEffect, BuildMessage, DiagnosticLevel, SourceChanges};
 use hotswap_protocol::{
     HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogRecord, PhaseTiming, Snapshot,
     VaultSnapshot, WireError,
@@ -72,6 +72,9 @@ pub enum SessionEvent {
         warnings: usize,
         /// What it changed: `new_code`, `same_code`, or nothing since it is `up_to_date`.
         effect: BuildEffect,
+        /// Which functions changed, and what else, compared with the build before; none where that is not
+        /// known, as after a run of cargo.
+        changes: Option<SourceChanges>,
         /// How long each phase took: what `hotswap build -v` tells; before it `notice`, from the
         /// moment a save was noticed, and after it `install`.
         phases: Vec<PhaseTiming>,

@@ -95,7 +95,10 @@ async fn page() -> String {
         section(&mut page, &format!("`hotswap {}`", command.join(" ")), about, &lines);
     }
     let about = "`stored` is where the artifact is kept for rollbacks. `source` is `null` outside a git \
-                 repository. `effect` is `new_code`, `same_code` or `up_to_date`. With `--static-linking` it prints \
+                 repository. `effect` is `new_code`, `same_code` or `up_to_date`. `changes` tells \
+                 which functions' bodies changed since the build before, and which other `items`, each `added`, \
+                 `removed` or `changed`; it is `null` where that is not known, as after a run of cargo. `bound` \
+                 says what else depends on the body: `future`, `opaque_result` or `trait`. With `--static-linking` it prints \
                  the `name` and `dir` of the generated crate, the `plugins` that it links, and, where \
                  one was chosen, their `live_prefix` with the `cargo_config` that has it. With \
                  `--cargo-build=false` it prints `plugin`, `manifest`, `source_dirs`, the `included` \
@@ -180,6 +183,7 @@ fn built() -> Value {
         "source": samples::version(3, VersionState::Active, "").source,
         "warnings": 0,
         "effect": BuildEffect::NewCode,
+        "changes": samples::source_changes(),
         "phases": [
             { "phase": "check", "elapsed_us": 2_100 },
             { "phase": "compile", "elapsed_us": 110_000 },
@@ -272,6 +276,7 @@ fn run_lines() -> Vec<Value> {
             path: "/srv/plugins/world.so".into(),
             warnings: 0,
             effect: BuildEffect::NewCode,
+            changes: Some(samples::source_changes()),
             phases: vec![PhaseTiming { phase: "link".into(), plugin: None, elapsed_us: 41_000 }],
         },
         SessionEvent::JobFinished {

@@ -230,6 +230,19 @@ fn warnings_of_a_build_stay_until_a_build_without() {
 }
 
 #[test]
+fn a_build_says_which_functions_it_changed() {
+    let mut console = Console::connected(120, 36);
+    console.session(samples::built_with_changes());
+    let screen = console.screen();
+    let changed = "changed: greet, meet and 1 more; struct Score changed";
+    assert!(screen.contains(&format!("world built (4c0ffee0; {changed})")), "{screen}");
+    console.click("Build");
+    let screen = console.screen();
+    let changed = "changed: greet, meet and nap; struct Score changed";
+    assert!(screen.contains(changed), "{screen}");
+}
+
+#[test]
 fn a_reload_has_a_verdict() {
     let mut console = after_a_reload();
     let saved_at_ms = console.now_ms;

@@ -131,6 +131,7 @@ fn the_timeline() {
             path: "/srv/plugins/world.so".into(),
             warnings: 0,
             effect: BuildEffect::NewCode,
+            changes: None,
             phases: vec![phase("notice", 7_000), phase("compile", 90_000), phase("link", 41_000)],
         });
     };

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::build::batch::{Batch, Reviewed};
 use crate::build::compile::{Package, compile};
 use crate::build::link::Linked;
+use crate::outline::SourceChanges;
 use crate::replay::{Member, Replay};
 use crate::store::{self, StoreLimits, StoredArtifact};
 use crate::{BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, cargo, git};
@@ -79,6 +80,9 @@ pub struct Built {
     pub warnings: usize,
     /// What changed, compared with the build before.
     pub effect: BuildEffect,
+    /// Which functions changed, and what else; `None` if cargo compiled it, if nothing was compiled, or if it
+    /// is not known what the build before was made of.
+    pub changes: Option<SourceChanges>,
     /// How long each phase took, in order:
     ///
     /// | phase | what it does |
@@ -335,7 +339,7 @@ fn finish(
     source: Result<Option<Source>, String>,
     on_message: &mut dyn FnMut(BuildMessage),
 ) -> Result<Built, BuildError> {
-    let Linked { mut library, phases, warnings, mut effect, notice } = linked;
+    let Linked { mut library, phases, warnings, mut effect, changes, notice } = linked;
     let source = source.unwrap_or_else(|reason| {
         if git::is_news(&plugin.name, &reason) {
             let text = format!("`{}` is built without git facts: {reason}", plugin.name);
@@ -366,6 +370,7 @@ fn finish(
         source,
         warnings,
         effect,
+        changes,
         phases,
     };
     built.keep_phases();

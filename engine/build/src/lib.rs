@@ -39,6 +39,7 @@
 //! | keep and find earlier builds | [`Store`] |
 //! | build after each change | [`Watcher`] |
 //! | compare the sources of two builds | [`source_diff()`] |
+//! | see which functions a build changed | [`Built::changes`] |
 //! | make plugins a part of the host | [`link_statically`], [`unlink_statically`] |
 
 #![forbid(unsafe_code)]
@@ -57,6 +58,7 @@ mod cargo;
 mod git;
 mod jobs;
 mod message;
+mod outline;
 mod process;
 mod replay;
 mod source_diff;
@@ -84,6 +86,7 @@ pub use declared::{Declaration, DeclarationKind, Declarations, UnreadFile};
 pub use error::{BuildError, BuildErrorKind};
 pub use included::IncludedFiles;
 pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
+pub use outline::{Bound, ChangedFunction, ChangedItem, ItemChange, SourceChanges};
 pub use package::{HostPackage, PluginPackage};
 pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};
 pub use static_link::{

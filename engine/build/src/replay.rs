@@ -22,11 +22,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cargo_metadata::{Artifact, TargetKind};
 
 use crate::build::compile::Run;
+use crate::outline::SourceChanges;
 use crate::reads::Reads;
 use crate::replay::asked::Asked;
 use crate::replay::dep_info::DepInfo;
@@ -36,6 +38,7 @@ pub(crate) use crate::replay::input::Moment;
 use crate::replay::input::{Input, Stat};
 pub(crate) use crate::replay::invocation::Notes;
 use crate::replay::invocation::{Invocation, Noted};
+use crate::replay::outlines::Outlines;
 use crate::replay::plan::Plan;
 pub(crate) use crate::replay::plan::Seen;
 use crate::replay::record::{BehindCargo, Compiled, Plugin, Record, Told, Unit, unit_id_of};
@@ -48,6 +51,7 @@ mod dep_info;
 mod guard;
 mod input;
 mod invocation;
+mod outlines;
 mod plan;
 mod record;
 mod run;
@@ -98,6 +102,8 @@ pub(crate) struct Replay {
     is_changed: bool,
     /// What cargo said of the workspace during this build.
     asked: Option<Asked>,
+    /// The outlines of sources, once they were needed.
+    outlines: Option<Outlines>,
 }
 
 /// A plugin that is built in a recorded way.
@@ -166,6 +172,19 @@ impl Outdated {
 #[derive(Debug, Default)]
 pub(crate) struct Ran {
     done: BTreeMap<UnitId, Recompiled>,
+    /// What changed in the sources of each; `None` if that is not known.
+    changes: BTreeMap<UnitId, Option<SourceChanges>>,
+}
+
+impl Ran {
+    /// What changed in the sources of these units; `None` if that is not known.
+    pub(crate) fn changes_of(&self, outdated: &Outdated) -> Option<SourceChanges> {
+        let mut all = SourceChanges::default();
+        for id in &outdated.units {
+            all.add(self.changes.get(id)?.clone()?);
+        }
+        Some(all)
+    }
 }
 
 /// How long it took to compile a unit, with what it waited for.
@@ -202,7 +221,7 @@ impl Replay {
     /// Opens the record in `dir`, a [`place_of_record`].
     pub(crate) fn open(dir: PathBuf) -> Self {
         let record = Record::load(&dir.join(RECORD));
-        Self { dir, record, is_changed: false, asked: None }
+        Self { dir, record, is_changed: false, asked: None, outlines: None }
     }
 
     /// The directory of the record.
@@ -510,7 +529,17 @@ impl Replay {
         cancel: &Cancel,
     ) -> io::Result<Ran> {
         let units = &outdated.units;
-        let replayed = run::run(&self.record, units, &self.dir, calls, server, cancel)?;
+        let mut outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
+        let replayed = thread::scope(|scope| {
+            let changed = self.changed_files(units, seen);
+            let outlines = &mut outlines;
+            scope.spawn(move || {
+                for (path, hash) in changed {
+                    outlines.add(path, hash);
+                }
+            });
+            run::run(&self.record, units, &self.dir, calls, server, cancel)
+        })?;
         let mut ran = Ran::default();
         for done in replayed {
             let Some(unit) = self.record.units.get(&done.id) else { continue };
@@ -524,14 +553,42 @@ impl Replay {
             };
             if let Some(unit) = self.record.units.get_mut(&done.id) {
                 let before = std::mem::replace(&mut unit.compiled, compiled);
+                let changes = outlines.changes(&before, &unit.compiled);
+                ran.changes.insert(done.id.clone(), changes);
                 unit.by_cargo.get_or_insert(before);
                 unit.diagnostics = done.diagnostics;
             }
             let Replayed { elapsed, linking, .. } = done;
             ran.done.insert(done.id, Recompiled { elapsed, linking });
         }
+        self.outlines = Some(outlines);
         self.is_changed = true;
         Ok(ran)
+    }
+
+    /// The sources of these units that are not as they were compiled last, with their hashes.
+    fn changed_files<'a>(&self, units: &[UnitId], seen: &'a Seen) -> Vec<(&'a Path, &'a str)> {
+        let units = units.iter().filter_map(|id| self.record.units.get(id));
+        let inputs = units.flat_map(|unit| &unit.compiled.inputs);
+        let changed = inputs.filter_map(|input| {
+            let now = seen.get(&input.path).filter(|now| !input.has_same_content(now))?;
+            Some((now.path.as_path(), now.hash()?))
+        });
+        changed.collect()
+    }
+
+    /// Keeps outlines of what the units were compiled from, so that the next build can tell what changed.
+    pub(crate) fn keep_outlines(&mut self) -> io::Result<()> {
+        let mut outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
+        let inputs = self.record.units.values().flat_map(|unit| &unit.compiled.inputs);
+        let files: BTreeMap<_, _> = inputs.filter_map(|it| Some((it.hash()?, &it.path))).collect();
+        for (hash, path) in &files {
+            outlines.add(path, hash);
+        }
+        outlines.keep(&files.into_keys().collect());
+        let saved = outlines.save(&self.dir);
+        self.outlines = Some(outlines);
+        saved
     }
 
     /// How the plugin's own unit was compiled in a run; `None` if it was not.

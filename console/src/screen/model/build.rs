@@ -130,6 +130,12 @@ impl Builds {
         }
     }
 
+    /// What a build changed in its sources, in words.
+    pub fn changed(&mut self, package: &str, changes: &str) {
+        self.show_heading(|job| job.plugin().is_some_and(|plugin| plugin == package));
+        self.push(&format!("changed: {changes}"), LineSort::Plain, None);
+    }
+
     fn push(&mut self, text: &str, sort: LineSort, diagnostic: Option<Arc<Diagnostic>>) {
         self.lines.push_back(Line { text: text.replace('\t', "    "), sort, diagnostic });
         if self.lines.len() > CAPACITY {

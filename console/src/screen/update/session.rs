@@ -14,6 +14,10 @@ use crate::screen::model::overlay::Overlay;
 use crate::screen::model::{Phase, RunningJob, State};
 use crate::session::{BuildEffect, BuildLine, Job, JobOutcome, Order, SessionEvent, Watch};
 
+/// How many of the functions, and of the other items, that a build changed are named at once.
+const MOST_CHANGES_IN_TAB: usize = 20;
+const MOST_CHANGES_IN_NOTICE: usize = 2;
+
 pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
     let mut effects = vec![Effect::Draw];
     match event {
@@ -42,7 +46,12 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.builds.push_line(&package, &line);
         }
         SessionEvent::Installed { builds } => state.disk.installed(builds),
-        SessionEvent::Built { plugin, build_id, warnings, effect, phases, .. } => {
+        SessionEvent::Built { plugin, build_id, warnings, effect, changes, phases, .. } => {
+            let changes = changes.unwrap_or_default();
+            let all = format::source_changes(&changes, MOST_CHANGES_IN_TAB);
+            if !all.is_empty() {
+                state.builds.changed(&plugin, &all);
+            }
             state.disk.built(&plugin, &build_id, warnings);
             if effect != BuildEffect::NewCode {
                 state.timeline.saved_in_vain(&plugin);
@@ -51,6 +60,10 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             let warnings = match warnings {
                 0 => String::new(),
                 count => format!(", {}", format::counted(count as u64, "warning", "warnings")),
+            };
+            let changed = match format::source_changes(&changes, MOST_CHANGES_IN_NOTICE) {
+                changes if changes.is_empty() => changes,
+                changes => format!("; changed: {changes}"),
             };
             let done = match effect {
                 BuildEffect::NewCode => "built",
@@ -61,7 +74,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 BuildEffect::NewCode if state.host.watch != Watch::On => offer_to_reload(state),
                 _ => String::new(),
             };
-            state.say(format!("{plugin} {done} ({build_id}{warnings}){offer}"));
+            state.say(format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}"));
             if effect == BuildEffect::NewCode {
                 state.timeline.built(plugin, phases);
                 if let Some(Overlay::Preview(_)) = &state.overlay {

@@ -366,6 +366,7 @@ fn run_plugin_builds(
                     path,
                     warnings: built.warnings,
                     effect: built.effect,
+                    changes: built.changes,
                     phases: built.phases,
                 });
                 (JobOutcome::done(summary), product)

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use hotswap_build::{SourceDiff, SourceLine, SourceLineKind};
+use hotswap_build::{
+    Bound, ChangedFunction, ChangedItem, ItemChange, SourceChanges, SourceDiff, SourceLine,
+    SourceLineKind,
+};
 use hotswap_console::compare::difference::{DeclaredDiff, DiffRequest, Difference};
 use hotswap_console::compare::preview::{PluginPreview, Preview, Prospect, ValuePreview};
 use hotswap_console::screen::model::Place;
@@ -238,13 +241,41 @@ pub fn built_with_warnings(warnings: usize) -> SessionEvent {
     built_as(BuildEffect::NewCode, warnings)
 }
 
+/// `world` was built; three functions and a type changed.
+pub fn built_with_changes() -> SessionEvent {
+    built_with(BuildEffect::NewCode, 0, Some(source_changes()))
+}
+
+/// The changes of a build: three functions and a type.
+pub fn source_changes() -> SourceChanges {
+    let function = |(name, bound)| {
+        let file = "/src/world/src/lib.rs".into();
+        ChangedFunction { name: str::to_owned(name), file, bound }
+    };
+    let functions = [("greet", None), ("meet", None), ("nap", Some(Bound::Future))];
+    let (item, file) = ("struct Score".to_owned(), "/src/world/src/lib.rs".into());
+    SourceChanges {
+        functions: functions.map(function).into(),
+        items: vec![ChangedItem { item, file, change: ItemChange::Changed }],
+    }
+}
+
 fn built_as(effect: BuildEffect, warnings: usize) -> SessionEvent {
+    built_with(effect, warnings, None)
+}
+
+fn built_with(
+    effect: BuildEffect,
+    warnings: usize,
+    changes: Option<SourceChanges>,
+) -> SessionEvent {
     SessionEvent::Built {
         plugin: "world".into(),
         build_id: "4c0ffee0".into(),
         path: "/srv/plugins/world.so".into(),
         warnings,
         effect,
+        changes,
         phases: Vec::new(),
     }
 }

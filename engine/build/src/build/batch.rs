@@ -186,7 +186,8 @@ impl<'a> Batch<'a> {
                 Some(missing) => Err(missing.clone()),
                 None => Ok(record.recompiled(&linking.member, ran)),
             };
-            linking.replayed(result);
+            let changes = ran.changes_of(outdated);
+            linking.replayed(result, changes);
         }
     }
 
@@ -245,7 +246,7 @@ impl<'a> Batch<'a> {
     /// Writes the records. One that cannot be written is told, and the next build runs cargo.
     pub(super) fn end(mut self) {
         for (at, record) in self.places.records.iter_mut().enumerate() {
-            if let Err(error) = record.save()
+            if let Err(error) = record.save().and_then(|()| record.keep_outlines())
                 && let Some(member) = self.members.iter().find(|it| it.record == Some(at))
             {
                 member.linking.say(not_recorded(member.linking.member.plugin, &error));

@@ -13,6 +13,7 @@ use hotswap_protocol::env;
 use crate::build::compile::{Package, Run, compile};
 use crate::build::profile;
 use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
+use crate::outline::SourceChanges;
 use crate::replay::{self, Looked, Member, Moment, Next, Recompiled, Replay, Seen, UnitId};
 use crate::{
     BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo, reads,
@@ -27,6 +28,7 @@ pub(super) struct Linked {
     pub library: Vec<u8>,
     pub warnings: usize,
     pub effect: BuildEffect,
+    pub changes: Option<SourceChanges>,
     pub phases: Vec<(&'static str, Duration)>,
     /// How long the build waited for its beginning; `None` if that is not known.
     pub notice: Option<Duration>,
@@ -57,6 +59,8 @@ pub(super) struct Linking<'a> {
     replays: usize,
     /// What was compiled for it without cargo.
     replayed: BTreeSet<UnitId>,
+    /// What changed in the sources of that; `None` if that is not known.
+    changes: Option<SourceChanges>,
     /// Whether cargo may leave the compilation of the plugin itself to a run beside other plugins.
     pub may_hold: bool,
     /// What could not be compiled without cargo.
@@ -91,6 +95,7 @@ impl<'a> Linking<'a> {
             cargo_runs: 0,
             replays: 0,
             replayed: BTreeSet::new(),
+            changes: None,
             may_hold: false,
             failed: None,
             files_with_errors: Vec::new(),
@@ -182,7 +187,17 @@ impl<'a> Linking<'a> {
     }
 
     /// Takes note that it was compiled without cargo, or that `failed` could not be.
-    pub(super) fn replayed(&mut self, recompiled: Result<Option<Recompiled>, UnitId>) {
+    pub(super) fn replayed(
+        &mut self,
+        recompiled: Result<Option<Recompiled>, UnitId>,
+        changes: Option<SourceChanges>,
+    ) {
+        let before =
+            if self.replays == 0 { Some(SourceChanges::default()) } else { self.changes.take() };
+        self.changes = before.zip(changes).map(|(mut all, changes)| {
+            all.add(changes);
+            all
+        });
         if let Some(Next::Replay(outdated)) = self.next.take() {
             self.replayed.extend(outdated.units().cloned());
         }
@@ -256,8 +271,9 @@ impl<'a> Linking<'a> {
             replay.is_library(&self.member, &library);
         }
         let phases = std::mem::take(&mut self.phases);
+        let changes = self.changes.take().filter(|_| self.cargo_runs == 0 && self.run.is_none());
         let Self { warnings, effect, notice, .. } = *self;
-        Ok(Linked { library, warnings, effect, phases, notice })
+        Ok(Linked { library, warnings, effect, changes, phases, notice })
     }
 
     /// The path of the library: the one that cargo made, or else the recorded one.

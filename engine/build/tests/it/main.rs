@@ -1,6 +1,7 @@
 //! The build crate through its public surface: real packages, real cargo, real files.
 
 mod artifacts;
+mod changes;
 mod closed;
 mod compile;
 mod declared;

@@ -1,0 +1,397 @@
+//! Tells a change of functions' bodies from any other change of a source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use quote::ToTokens;
+use serde::{Deserialize, Serialize};
+use syn::visit_mut::{self, VisitMut};
+use syn::{Block, ImplItem, Item, ItemImpl, ReturnType, Signature, Stmt, TraitItem, Type};
+
+/// What the sources of a build have in other form than the sources of the build before.
+///
+/// Space between tokens and comments do not count, but documentation does: it is part of the item that
+/// it stands at. What macros make of their arguments is not seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SourceChanges {
+    /// The functions whose bodies changed, such as `greet` or `Score::add`.
+    pub functions: Vec<ChangedFunction>,
+    /// Whatever changed outside of the bodies of functions.
+    pub items: Vec<ChangedItem>,
+}
+
+/// A function whose body changed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ChangedFunction {
+    /// Its name, with the modules and the type inside the file that it belongs to.
+    pub name: String,
+    /// The file that it is in.
+    pub file: PathBuf,
+    /// What keeps the body from being exchanged by itself; `None` if nothing that the source shows does.
+    pub bound: Option<Bound>,
+}
+
+/// Why something else depends on the body of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// It is `async`: the layout of its future follows from the body.
+    Future,
+    /// It returns `impl Trait`: the type of what it returns follows from the body.
+    OpaqueResult,
+    /// It belongs to a trait, so it can be called through a table of functions.
+    Trait,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Future => "the layout of its future follows from its body",
+            Self::OpaqueResult => "the type that it returns follows from its body",
+            Self::Trait => "it belongs to a trait, whose objects hold its address",
+        })
+    }
+}
+
+/// Something outside of the bodies of functions that changed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ChangedItem {
+    /// What it is, such as `struct Score` or `fn greet`: its signature, or what stands at it.
+    pub item: String,
+    /// The file that it is in.
+    pub file: PathBuf,
+    /// How it changed.
+    pub change: ItemChange,
+}
+
+/// How an item changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemChange {
+    /// It is new.
+    Added,
+    /// It is not there any more.
+    Removed,
+    /// It is another one.
+    Changed,
+}
+
+impl SourceChanges {
+    /// Whether only bodies of functions changed, on which nothing else depends as far as sources show.
+    #[must_use]
+    pub fn is_bodies_only(&self) -> bool {
+        self.items.is_empty() && self.functions.iter().all(|function| function.bound.is_none())
+    }
+
+    /// Adds what changed in other sources.
+    pub(crate) fn add(&mut self, other: Self) {
+        let functions: BTreeSet<_> = self.functions.drain(..).chain(other.functions).collect();
+        let items: BTreeSet<_> = self.items.drain(..).chain(other.items).collect();
+        self.functions.extend(functions);
+        self.items.extend(items);
+    }
+}
+
+/// A source, in hashes: its functions' bodies, and what is around them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outline {
+    /// By the function's name.
+    bodies: BTreeMap<String, Body>,
+    /// By what each item is. Bodies of functions do not count, but for those of `const` ones.
+    items: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Body {
+    hash: String,
+    bound: Option<Bound>,
+}
+
+impl Outline {
+    /// `None` if the text is no Rust.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        let file = syn::parse_file(text).ok()?;
+        let mut outline = Self::default();
+        for attribute in &file.attrs {
+            outline.add_item("attributes of the file".to_owned(), hash_of(attribute));
+        }
+        outline.add_items("", file.items);
+        Some(outline)
+    }
+
+    /// What changed from this to `newer`, an outline of the same file.
+    pub(crate) fn changes_to(&self, newer: &Self, file: &Path) -> SourceChanges {
+        let mut changes = SourceChanges::default();
+        for (name, body) in &newer.bodies {
+            if self.bodies.get(name).is_some_and(|before| before.hash != body.hash) {
+                let (name, file) = (name.clone(), file.to_owned());
+                changes.functions.push(ChangedFunction { name, file, bound: body.bound });
+            }
+        }
+        let mut add = |item: &str, change| {
+            changes.items.push(ChangedItem {
+                item: item.to_owned(),
+                file: file.to_owned(),
+                change,
+            });
+        };
+        for (item, hash) in &self.items {
+            match newer.items.get(item) {
+                None => add(item, ItemChange::Removed),
+                Some(now) if now != hash => add(item, ItemChange::Changed),
+                Some(_) => {}
+            }
+        }
+        for item in newer.items.keys().filter(|item| !self.items.contains_key(*item)) {
+            add(item, ItemChange::Added);
+        }
+        changes
+    }
+
+    /// Items of the same name, such as several `impl` blocks, are one.
+    fn add_item(&mut self, name: String, hash: String) {
+        self.items.entry(name).and_modify(|all| all.push_str(&hash)).or_insert(hash);
+    }
+
+    fn add_items(&mut self, path: &str, items: Vec<Item>) {
+        items.into_iter().for_each(|item| self.add(path, item));
+    }
+
+    fn add(&mut self, path: &str, mut item: Item) {
+        let name = |kind: &str, ident: &dyn fmt::Display| format!("{kind} {path}{ident}");
+        match &mut item {
+            Item::Fn(function) => {
+                let of = format!("{path}{}", function.sig.ident);
+                self.add_function(&of, &function.sig, &mut function.block, false);
+                let kind = format!("fn {of}");
+                self.add_item(kind, hash_of(&item));
+            }
+            Item::Mod(module) => {
+                let inner = module.content.as_mut().map(|(_, items)| std::mem::take(items));
+                let (kind, path) =
+                    (name("mod", &module.ident), format!("{path}{}::", module.ident));
+                self.add_item(kind, hash_of(&item));
+                self.add_items(&path, inner.unwrap_or_default());
+            }
+            Item::Impl(block) => {
+                let kind = format!("impl {path}{}", impl_of(block));
+                self.add_methods(path, block);
+                self.add_item(kind, hash_of(&item));
+            }
+            Item::Trait(it) => {
+                let kind = name("trait", &it.ident);
+                for method in &mut it.items {
+                    if let TraitItem::Fn(method) = method
+                        && let Some(block) = &mut method.default
+                    {
+                        let of = format!("{path}{}::{}", it.ident, method.sig.ident);
+                        self.add_function(&of, &method.sig, block, true);
+                    }
+                }
+                self.add_item(kind, hash_of(&item));
+            }
+            Item::Struct(it) => self.add_item(name("struct", &it.ident), hash_of(&item)),
+            Item::Enum(it) => self.add_item(name("enum", &it.ident), hash_of(&item)),
+            Item::Union(it) => self.add_item(name("union", &it.ident), hash_of(&item)),
+            Item::Const(it) => self.add_item(name("const", &it.ident), hash_of(&item)),
+            Item::Static(it) => self.add_item(name("static", &it.ident), hash_of(&item)),
+            Item::Type(it) => self.add_item(name("type", &it.ident), hash_of(&item)),
+            Item::Use(_) => self.add_item(format!("use in {}", module_of(path)), hash_of(&item)),
+            Item::Macro(it) => {
+                let called = it.mac.path.to_token_stream().to_string();
+                let of = it.ident.as_ref().map_or(called, ToString::to_string);
+                self.add_item(format!("macro {path}{of}"), hash_of(&item));
+            }
+            _ => self.add_item(format!("item in {}", module_of(path)), hash_of(&item)),
+        }
+    }
+
+    fn add_methods(&mut self, path: &str, block: &mut ItemImpl) {
+        let of = impl_of(block);
+        let is_trait = block.trait_.is_some();
+        for method in &mut block.items {
+            if let ImplItem::Fn(method) = method {
+                let name = match is_trait {
+                    true => format!("<{path}{of}>::{}", method.sig.ident),
+                    false => format!("{path}{of}::{}", method.sig.ident),
+                };
+                self.add_function(&name, &method.sig, &mut method.block, is_trait);
+            }
+        }
+    }
+
+    /// Takes the body out of a function, unless the function is `const`: types may depend on that. What is
+    /// an item inside of it counts as one.
+    fn add_function(&mut self, name: &str, sig: &Signature, block: &mut Block, of_trait: bool) {
+        if sig.constness.is_some() {
+            return;
+        }
+        let mut nested = Nested::default();
+        nested.visit_block_mut(block);
+        for item in nested.items {
+            self.add_item(format!("items in fn {name}"), item);
+        }
+        let bound = match () {
+            () if sig.asyncness.is_some() => Some(Bound::Future),
+            () if returns_opaque(sig) => Some(Bound::OpaqueResult),
+            () if of_trait => Some(Bound::Trait),
+            () => None,
+        };
+        let hash = hash_of(&*block);
+        block.stmts.clear();
+        // Two of a name, such as methods for two instances of a generic type, are one.
+        let body =
+            self.bodies.entry(name.to_owned()).or_insert(Body { hash: String::new(), bound });
+        body.hash.push_str(&hash);
+        body.bound = body.bound.or(bound);
+    }
+}
+
+/// Finds the items inside of a body.
+#[derive(Default)]
+struct Nested {
+    items: Vec<String>,
+}
+
+impl VisitMut for Nested {
+    fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
+        match stmt {
+            Stmt::Item(item) => self.items.push(hash_of(item)),
+            Stmt::Macro(it)
+                if it.mac.path.segments.last().is_some_and(|it| it.ident == "thread_local") =>
+            {
+                self.items.push(hash_of(it));
+            }
+            _ => visit_mut::visit_stmt_mut(self, stmt),
+        }
+    }
+}
+
+/// Whether the type that a function returns follows from its body.
+fn returns_opaque(sig: &Signature) -> bool {
+    #[derive(Default)]
+    struct Opaque(bool);
+    impl VisitMut for Opaque {
+        fn visit_type_mut(&mut self, it: &mut Type) {
+            self.0 |= matches!(it, Type::ImplTrait(_));
+            visit_mut::visit_type_mut(self, it);
+        }
+    }
+    let mut opaque = Opaque::default();
+    if let ReturnType::Type(_, mut result) = sig.output.clone() {
+        opaque.visit_type_mut(&mut result);
+    }
+    opaque.0
+}
+
+/// What a block implements, and for what: `Score`, or `Display for Score`.
+fn impl_of(block: &ItemImpl) -> String {
+    let of = shown(&block.self_ty);
+    match &block.trait_ {
+        Some((path, _)) => format!("{} for {of}", shown(path)),
+        None => of,
+    }
+}
+
+fn module_of(path: &str) -> &str {
+    match path.strip_suffix("::") {
+        Some(path) => path,
+        None => "the file",
+    }
+}
+
+/// Tokens as people write them.
+fn shown(tokens: &impl ToTokens) -> String {
+    tokens
+        .to_token_stream()
+        .to_string()
+        .replace(" :: ", "::")
+        .replace(" < ", "<")
+        .replace(" >", ">")
+}
+
+fn hash_of(tokens: &impl ToTokens) -> String {
+    blake3::hash(tokens.to_token_stream().to_string().as_bytes()).to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = r#"
+        struct Score { points: u64 }
+        const LIMIT: u64 = limit();
+        const fn limit() -> u64 { 3 }
+        static SEEN: AtomicU64 = AtomicU64::new(0);
+        #[invoke]
+        fn greet(name: &str) -> String { format!("Hello, {name}") }
+        async fn nap() { wait(1).await }
+        fn all() -> impl Iterator<Item = u64> { 0..3 }
+        impl Score { fn add(&mut self) { self.points += 1 } }
+        impl Display for Score { fn fmt(&self) { write(1) } }
+        mod deep { fn inner() { one() } }
+        fn counted() { static COUNT: AtomicU64 = AtomicU64::new(0); COUNT.add(1); }
+    "#;
+
+    /// What replacing `from` by `to` changes, in one line.
+    fn change(from: &str, to: &str) -> String {
+        assert!(BEFORE.contains(from), "{from}");
+        let outline = |text: &str| Outline::of(text).unwrap();
+        let after = BEFORE.replace(from, to);
+        let changes = outline(BEFORE).changes_to(&outline(&after), Path::new("lib.rs"));
+        let functions = changes.functions.iter().map(|it| match it.bound {
+            Some(bound) => format!("{} ({bound:?})", it.name),
+            None => it.name.clone(),
+        });
+        let items = changes.items.iter().map(|it| format!("{} {:?}", it.item, it.change));
+        let text: Vec<_> = functions.chain(items).collect();
+        format!("{}: {}", changes.is_bodies_only(), text.join(", "))
+    }
+
+    #[test]
+    fn a_body_is_told_from_all_else() {
+        for (from, to, expected) in [
+            ("Hello", "Bye", "true: greet"),
+            ("points += 1", "points += 2", "true: Score::add"),
+            ("one()", "two()", "true: deep::inner"),
+            ("COUNT.add(1)", "COUNT.add(2)", "true: counted"),
+            ("wait(1)", "wait(2)", "false: nap (Future)"),
+            ("0..3", "0..4", "false: all (OpaqueResult)"),
+            ("write(1)", "write(2)", "false: <Display for Score>::fmt (Trait)"),
+            ("points: u64", "points: u32", "false: struct Score Changed"),
+            ("{ 3 }", "{ 4 }", "false: fn limit Changed"),
+            ("= limit()", "= 1 + limit()", "false: const LIMIT Changed"),
+            (
+                "AtomicU64::new(0);\n        #",
+                "AtomicU64::new(1);\n        #",
+                "false: static SEEN Changed",
+            ),
+            (
+                "COUNT: AtomicU64 = AtomicU64::new(0)",
+                "COUNT: AtomicU64 = AtomicU64::new(1)",
+                "false: counted, items in fn counted Changed",
+            ),
+            ("#[invoke]", "#[invoke]\n/// Greets.", "false: fn greet Changed"),
+            ("name: &str", "name: String", "false: fn greet Changed"),
+            (
+                "fn inner() { one() }",
+                "fn inner() { one() } fn more() {}",
+                "false: fn deep::more Added",
+            ),
+            ("struct Score { points: u64 }", "", "false: struct Score Removed"),
+        ] {
+            assert_eq!(change(from, to), expected, "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn space_and_comments_change_nothing() {
+        assert_eq!(change("fn greet", "// more\n\n   fn   greet"), "true: ");
+    }
+
+    #[test]
+    fn what_is_no_rust_has_no_outline() {
+        assert_eq!(Outline::of("fn greet("), None);
+    }
+}

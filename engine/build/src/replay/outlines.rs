@@ -1,0 +1,109 @@
+//! Keeps outlines of the sources that units were compiled from, so that the next build can tell what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Compiled;
+use crate::atomic_file;
+use crate::outline::{ChangedItem, ItemChange, Outline, SourceChanges};
+
+/// The file of the outlines, beside the record.
+const OUTLINES: &str = "outlines.json";
+/// The version of the format. Outlines of another version count as missing.
+const FORM: u32 = 1;
+/// A larger file has no outline: some program has written it.
+const MOST_BYTES: u64 = 2 << 20;
+
+/// Outlines by the hash of the file; `None` for a file that is no Rust.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Outlines {
+    form: u32,
+    files: BTreeMap<String, Option<Outline>>,
+    /// Whether they differ from those in the file.
+    #[serde(skip)]
+    is_changed: bool,
+}
+
+impl Outlines {
+    /// Reads those of the record in `dir`; none if they cannot be read.
+    pub(super) fn load(dir: &Path) -> Self {
+        let outlines = fs::read(dir.join(OUTLINES)).ok();
+        let outlines = outlines.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        outlines.filter(|outlines| outlines.form == FORM).unwrap_or_default()
+    }
+
+    /// Writes them, if they have changed.
+    pub(super) fn save(&mut self, dir: &Path) -> io::Result<()> {
+        if !self.is_changed {
+            return Ok(());
+        }
+        self.form = FORM;
+        atomic_file::write(&dir.join(OUTLINES), &serde_json::to_vec(self)?)?;
+        self.is_changed = false;
+        Ok(())
+    }
+
+    /// Adds the file at `path`, if it still has the content with this `hash`.
+    pub(super) fn add(&mut self, path: &Path, hash: &str) {
+        if self.files.contains_key(hash) {
+            return;
+        }
+        let is_small = fs::metadata(path).is_ok_and(|it| it.len() <= MOST_BYTES);
+        let Some(bytes) = fs::read(path).ok().filter(|_| is_small) else { return };
+        if blake3::hash(&bytes).to_string() == hash {
+            let text = std::str::from_utf8(&bytes).ok().filter(|_| is_rust(path));
+            self.files.insert(hash.to_owned(), text.and_then(Outline::of));
+            self.is_changed = true;
+        }
+    }
+
+    /// Forgets all but the files with these hashes.
+    pub(super) fn keep(&mut self, hashes: &BTreeSet<&str>) {
+        self.files.retain(|hash, _| hashes.contains(hash.as_str()));
+    }
+
+    /// What changed in the sources of a unit; `None` if that is not known.
+    pub(super) fn changes(&self, before: &Compiled, now: &Compiled) -> Option<SourceChanges> {
+        let (then, files) = (hashes_of(before)?, hashes_of(now)?);
+        if before.env != now.env {
+            return None;
+        }
+        let mut changes = SourceChanges::default();
+        let paths: BTreeSet<_> = then.keys().chain(files.keys()).collect();
+        for path in paths {
+            let change = match (then.get(path), files.get(path)) {
+                (Some(then), Some(now)) if then == now => continue,
+                (Some(then), Some(now)) => match (self.files.get(*then)?, self.files.get(*now)?) {
+                    (Some(then), Some(now)) => {
+                        changes.add(then.changes_to(now, path));
+                        continue;
+                    }
+                    _ => ItemChange::Changed,
+                },
+                (None, _) => ItemChange::Added,
+                (_, None) => ItemChange::Removed,
+            };
+            let item = "the file".to_owned();
+            changes.items.push(ChangedItem { item, file: path.to_path_buf(), change });
+        }
+        Some(changes)
+    }
+}
+
+/// The hashes of what a unit was compiled from; `None` if it was not, or if something is not known.
+fn hashes_of(compiled: &Compiled) -> Option<BTreeMap<&PathBuf, &str>> {
+    let hash = |input: &super::Input| !input.is_absent() && input.hash().is_none();
+    if compiled.outputs.is_empty() || compiled.inputs.iter().any(hash) {
+        return None;
+    }
+    let known = compiled.inputs.iter().filter_map(|it| Some((&it.path, it.hash()?)));
+    Some(known.collect())
+}
+
+fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rs")
+}

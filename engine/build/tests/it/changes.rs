@@ -1,0 +1,74 @@
+//! What a build says of the sources that changed.
+
+use std::fs;
+
+use hotswap_build::{ChangedFunction, ItemChange, SourceChanges};
+
+use crate::replay::Fixture;
+
+/// What the next build changes.
+fn build(fixture: &Fixture) -> Option<SourceChanges> {
+    fixture.build().built.changes
+}
+
+fn names(changes: &SourceChanges) -> Vec<&str> {
+    changes.functions.iter().map(|ChangedFunction { name, .. }| name.as_str()).collect()
+}
+
+fn items(changes: &SourceChanges) -> Vec<(&str, ItemChange)> {
+    changes.items.iter().map(|it| (it.item.as_str(), it.change)).collect()
+}
+
+#[test]
+fn a_build_tells_which_functions_changed_and_what_else() {
+    let fixture = Fixture::new("changes");
+    assert_eq!(build(&fixture), None, "there is nothing to compare it with");
+
+    fixture.write_own("own-2");
+    let changes = build(&fixture).expect("the change is known");
+    assert_eq!(names(&changes), ["echo"]);
+    assert!(changes.is_bodies_only(), "{changes:?}");
+    assert_eq!(changes.functions[0].file, fixture.workspace.path("changes/src/lib.rs"));
+
+    // Of another package that it is compiled from; and both at once.
+    fixture.write_leaf("leaf-2");
+    assert_eq!(names(&build(&fixture).unwrap()), ["text"]);
+    fixture.write_leaf("leaf-3");
+    fixture.write_own("own-3");
+    assert_eq!(names(&build(&fixture).unwrap()), ["echo", "text"]);
+
+    let lib = fixture.workspace.path("changes/src/lib.rs");
+    let text = fs::read_to_string(&lib).unwrap();
+    let text = text.replace("struct Echo;", "struct Echo { echoes: u64 }");
+    fixture.write("src/lib.rs", &text);
+    let changes = build(&fixture).unwrap();
+    assert_eq!(items(&changes), [("struct Echo", ItemChange::Changed)]);
+    assert!(!changes.is_bodies_only());
+
+    // A file that is no Rust, and a module of its own.
+    fixture.write("src/text.txt", "text-1");
+    fixture.write("src/deep.rs", "pub fn deep() -> &'static str { include_str!(\"text.txt\") }\n");
+    fixture.write(
+        "src/lib.rs",
+        &format!("{text}\nmod deep;\n#[invoke]\nfn deep() -> String {{ deep::deep().into() }}\n"),
+    );
+    let changes = build(&fixture).unwrap();
+    let added = |item| (item, ItemChange::Added);
+    assert_eq!(
+        items(&changes),
+        [added("fn deep"), added("mod deep"), added("the file"), added("the file")]
+    );
+    fixture.write("src/text.txt", "text-2");
+    let changes = build(&fixture).unwrap();
+    assert_eq!(
+        (items(&changes), names(&changes)),
+        (vec![("the file", ItemChange::Changed)], vec![])
+    );
+
+    // Space and comments make no other code; what cargo compiles is not compared.
+    let text = fs::read_to_string(&lib).unwrap();
+    fixture.write("src/lib.rs", &format!("// A remark.\n{text}"));
+    assert_eq!(build(&fixture), Some(SourceChanges::default()));
+    fixture.write_own("own-4");
+    assert_eq!(fixture.build_by_cargo().built.changes, None);
+}
