@@ -12,7 +12,7 @@ use std::{
 
 use hotswap_engine::{
     args,
-    protocol::{CALLS_WAITED, ReloadReport, VersionState},
+    protocol::{PhaseKind, ReloadReport, VersionState},
 };
 use rusqlite::Connection;
 
@@ -47,7 +47,7 @@ fn add(host: &Host, number: i64) -> u32 {
 
 fn waited(report: &ReloadReport) -> bool {
     report.phases.iter().any(|timing| {
-        timing.phase == CALLS_WAITED && timing.plugin.as_deref() == Some("has-database")
+        timing.phase == PhaseKind::CallsWaited && timing.plugin.as_deref() == Some("has-database")
     })
 }
 

@@ -10,7 +10,8 @@ use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
 use hotswap_protocol::{
-    ErrorKind, Event, FirstFailure, GuardTrip, LogLevel, PhaseTiming, VersionState, WireError,
+    ErrorKind, Event, FirstFailure, GuardTrip, LogLevel, PhaseKind, PhaseTiming, VersionState,
+    WireError,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -277,7 +278,7 @@ fn run_lines() -> Vec<Value> {
             warnings: 0,
             effect: BuildEffect::NewCode,
             changes: Some(samples::source_changes()),
-            phases: vec![PhaseTiming { phase: "link".into(), plugin: None, elapsed_us: 41_000 }],
+            phases: vec![PhaseTiming { phase: PhaseKind::Link, plugin: None, elapsed_us: 41_000 }],
         },
         SessionEvent::JobFinished {
             job: build(),

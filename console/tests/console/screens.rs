@@ -7,8 +7,8 @@ use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
 use hotswap_protocol::{
-    Cut, DataBagEntry, ErrorKind, Event, Failures, FirstFailure, GuardTrip, LogLevel, PhaseTiming,
-    VersionState, WireError,
+    Cut, DataBagEntry, ErrorKind, Event, Failures, FirstFailure, GuardTrip, LogLevel, PhaseKind,
+    PhaseTiming, VersionState, WireError,
 };
 use serde_json::json;
 
@@ -123,8 +123,7 @@ fn a_build_that_waits_to_be_reloaded() {
 #[test]
 fn the_timeline() {
     let built = |console: &mut Console| {
-        let phase =
-            |phase: &str, elapsed_us| PhaseTiming { phase: phase.into(), plugin: None, elapsed_us };
+        let phase = |phase: PhaseKind, elapsed_us| PhaseTiming { phase, plugin: None, elapsed_us };
         console.session(SessionEvent::Built {
             plugin: "world".into(),
             build_id: "4c0ffee0000000000000000000000004".into(),
@@ -132,7 +131,11 @@ fn the_timeline() {
             warnings: 0,
             effect: BuildEffect::NewCode,
             changes: None,
-            phases: vec![phase("notice", 7_000), phase("compile", 90_000), phase("link", 41_000)],
+            phases: vec![
+                phase(PhaseKind::Notice, 7_000),
+                phase(PhaseKind::Compile, 90_000),
+                phase(PhaseKind::Link, 41_000),
+            ],
         });
     };
     insta::assert_snapshot!(at_all_sizes(|console| {

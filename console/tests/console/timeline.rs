@@ -1,7 +1,7 @@
 //! The reload story: what came after a reload, and who holds a version.
 
 use hotswap_console::screen::layout::{Panel, Tab};
-use hotswap_console::screen::model::timeline::{FIRST_CALL, FREED};
+use hotswap_console::screen::model::timeline::Part;
 use hotswap_console::screen::model::tree::TreeTab;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
 use hotswap_protocol::{DataBagEntry, Event, Snapshot, VersionState};
@@ -40,9 +40,9 @@ fn called(console: &mut Console, version: u32, elapsed_us: u64) {
 }
 
 /// What came after the newest reload, and how many microseconds after it.
-fn after(console: &Console) -> Vec<(&str, &str, u64)> {
+fn after(console: &Console) -> Vec<(&Part, &str, u64)> {
     let after = console.state.timeline.reloads()[0].after.iter();
-    after.map(|it| (it.name.as_str(), it.plugin.as_deref().unwrap(), it.elapsed_us)).collect()
+    after.map(|it| (&it.kind, it.plugin.as_deref().unwrap(), it.elapsed_us)).collect()
 }
 
 #[test]
@@ -56,7 +56,10 @@ fn the_first_call_and_the_end_of_the_old_version_belong_to_the_reload() {
     console.now_ms += 60_000;
     version_changed(&mut console, 2, VersionState::Freed, freed);
     called(&mut console, 3, 99);
-    assert_eq!(after(&console), [(FIRST_CALL, "world", 730), (FREED, "world", 1_300_000)]);
+    assert_eq!(
+        after(&console),
+        [(&Part::FirstCall, "world", 730), (&Part::Freed, "world", 1_300_000)]
+    );
     console.press("2 [ [");
     assert_eq!(console.state.tab, Tab::Timeline);
     let screen = console.screen();
@@ -73,8 +76,8 @@ fn what_came_before_the_host_told_of_the_reload_belongs_to_it_too() {
     let report = samples::report();
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms: console.now_ms, report }));
     let mut after = after(&console);
-    after.sort();
-    assert_eq!(after, [(FIRST_CALL, "world", 730), (FREED, "world", 0)]);
+    after.sort_by_key(|(part, ..)| part.as_str());
+    assert_eq!(after, [(&Part::FirstCall, "world", 730), (&Part::Freed, "world", 0)]);
 }
 
 /// The host, whose `world v2` is held by just this.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hotswap_artifact::{self as artifact, BuildId, Source};
-use hotswap_protocol::PhaseTiming;
+use hotswap_protocol::{PhaseKind, PhaseTiming};
 use serde::Serialize;
 
 use crate::build::batch::{Batch, Reviewed};
@@ -122,7 +122,7 @@ impl Built {
     pub fn install(&mut self, out_dir: &Path) -> Result<PathBuf, BuildError> {
         let began = Instant::now();
         let path = store::install(&self.plugin, self.build_id, &self.artifact, out_dir)?;
-        self.phases.push(PhaseTiming::new("install", None, began.elapsed()));
+        self.phases.push(PhaseTiming::new(PhaseKind::Install, None, began.elapsed()));
         self.keep_phases();
         Ok(path)
     }
@@ -356,11 +356,12 @@ fn finish(
     let store = plugin.store()?;
     let StoredArtifact { path, facts } = store.put(&library)?;
     store.prune(facts.name.as_str(), options.store_limits)?;
-    let last = [("stamp", stamped_at - linked_at), ("store", stamped_at.elapsed())];
+    let last =
+        [(PhaseKind::Stamp, stamped_at - linked_at), (PhaseKind::Store, stamped_at.elapsed())];
     if let Some((record, member)) = record {
         effect = judge(effect, record.replace_build_id(member, build_id.to_string()), build_id);
     }
-    let notice = notice.map(|notice| ("notice", notice));
+    let notice = notice.map(|notice| (PhaseKind::Notice, notice));
     let phases = in_sum(notice.into_iter().chain(phases).chain(last));
     let plugin = facts.name;
     let built = Built {
@@ -388,8 +389,8 @@ fn judge(effect: BuildEffect, before: Option<String>, build_id: BuildId) -> Buil
 }
 
 /// One entry per phase, with the sum of its times, in the order in which the phases began first.
-fn in_sum(phases: impl Iterator<Item = (&'static str, Duration)>) -> Vec<PhaseTiming> {
-    let mut sums: Vec<(&'static str, Duration)> = Vec::new();
+fn in_sum(phases: impl Iterator<Item = (PhaseKind, Duration)>) -> Vec<PhaseTiming> {
+    let mut sums: Vec<(PhaseKind, Duration)> = Vec::new();
     for (phase, elapsed) in phases {
         match sums.iter_mut().find(|(other, _)| *other == phase) {
             Some((_, sum)) => *sum += elapsed,

@@ -27,7 +27,7 @@ use std::{
 
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    BuildId, CALLS_WAITED, PhaseTiming, PluginName, PruneParams, ReloadReport, clock::micros,
+    BuildId, PhaseKind, PhaseTiming, PluginName, PruneParams, ReloadReport, clock::micros,
 };
 use rustc_hash::FxBuildHasher;
 
@@ -151,11 +151,12 @@ fn reload_with(
         (current.number, Vec::new(), Vec::new())
     } else {
         let load = Load::run(context, state, &plan, data, steps.thread()?, &mut phases)?;
-        phases.time("publish", None, || load.publish(context, &plan, &current, callback))?
+        phases
+            .time(PhaseKind::Publish, None, || load.publish(context, &plan, &current, callback))?
     };
     // Not a part of the load: others waited meanwhile.
     let waits = waits.iter().map(|(version, waited): &Waited| {
-        PhaseTiming::new(CALLS_WAITED, Some(version.name().as_str()), *waited)
+        PhaseTiming::new(PhaseKind::CallsWaited, Some(version.name().as_str()), *waited)
     });
     state.remember(&plan);
     if context.services.guard.is_some() {
@@ -265,7 +266,12 @@ impl LoadState {
 pub(crate) struct Phases(Vec<PhaseTiming>);
 
 impl Phases {
-    fn time<T>(&mut self, phase: &str, plugin: Option<&PluginName>, f: impl FnOnce() -> T) -> T {
+    fn time<T>(
+        &mut self,
+        phase: PhaseKind,
+        plugin: Option<&PluginName>,
+        f: impl FnOnce() -> T,
+    ) -> T {
         let begun = Instant::now();
         let result = f();
         self.0.push(PhaseTiming::new(phase, plugin.map(PluginName::as_str), begun.elapsed()));

@@ -1,6 +1,6 @@
 //! What happens in an engine, and what a reload did.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -148,12 +148,104 @@ pub enum ValueChange {
     Dropped,
 }
 
+/// A phase of a reload, or of a build before it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PhaseKind {
+    /// Of a build: from the change until the build began.
+    Notice,
+    /// Of a build: finding out what has to be compiled.
+    Check,
+    /// Of a build: cargo.
+    Cargo,
+    /// Of a build: compilers that cargo did not run.
+    Compile,
+    /// Of a build: linkers that cargo did not run.
+    Link,
+    /// Of a build: writing build id and git facts into the library.
+    Stamp,
+    /// Of a build: putting the artifact into the store.
+    Store,
+    /// Of a build: copying the artifact into a plugin directory.
+    Install,
+    /// Reading the plugin directory.
+    Find,
+    /// Reading an artifact, and copying it to the staging directory.
+    Stage,
+    /// Checking the copy without running it.
+    Inspect,
+    /// Mapping the image and attaching to it.
+    Open,
+    /// Making the plugin's instance.
+    Create,
+    /// Asking the running version whether it may be replaced.
+    Reloadable,
+    /// The plugin's `export`.
+    Export,
+    /// Asking the plugin what it imports.
+    Import,
+    /// Handing over what the plugin imports.
+    Bind,
+    /// The plugin's `on_load`.
+    OnLoad,
+    /// The `hand_over` of the version that is replaced.
+    HandOver,
+    /// The plugin's `on_init`.
+    OnInit,
+    /// Handing over what new versions take of the Vault, and making them serve.
+    Publish,
+    /// The time in which calls of a plugin that hands over had to wait: from the first that was held back, if
+    /// there was one, until it could run.
+    #[serde(rename = "calls waited")]
+    CallsWaited,
+    /// A phase that this side does not know, by its name.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl PhaseKind {
+    /// The phase's name, which is also its name in JSON.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Notice => "notice",
+            Self::Check => "check",
+            Self::Cargo => "cargo",
+            Self::Compile => "compile",
+            Self::Link => "link",
+            Self::Stamp => "stamp",
+            Self::Store => "store",
+            Self::Install => "install",
+            Self::Find => "find",
+            Self::Stage => "stage",
+            Self::Inspect => "inspect",
+            Self::Open => "open",
+            Self::Create => "create",
+            Self::Reloadable => "reloadable",
+            Self::Export => "export",
+            Self::Import => "import",
+            Self::Bind => "bind",
+            Self::OnLoad => "on_load",
+            Self::HandOver => "hand_over",
+            Self::OnInit => "on_init",
+            Self::Publish => "publish",
+            Self::CallsWaited => "calls waited",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for PhaseKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// How long one phase of a reload, or of a build before it, took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseTiming {
-    /// `find`, `stage`, `inspect`, `open`, a lifecycle step, or `publish`; of a build `notice`,
-    /// `check`, `cargo`, `compile`, `link`, `stamp`, `store` or `install`.
-    pub phase: String,
+    /// The phase.
+    pub phase: PhaseKind,
     /// The plugin that the phase was about; `None` if it was about all, or about a file whose plugin
     /// was not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,15 +254,11 @@ pub struct PhaseTiming {
     pub elapsed_us: u64,
 }
 
-/// The phase of a reload in which calls of a plugin that hands over had to wait: from the first that was held
-/// back, if there was one, until it could run.
-pub const CALLS_WAITED: &str = "calls waited";
-
 impl PhaseTiming {
     /// A phase that took `elapsed`.
-    pub fn new(phase: &str, plugin: Option<&str>, elapsed: Duration) -> Self {
+    pub fn new(phase: PhaseKind, plugin: Option<&str>, elapsed: Duration) -> Self {
         Self {
-            phase: phase.to_owned(),
+            phase,
             plugin: plugin.map(ToOwned::to_owned),
             elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
         }
@@ -242,15 +330,15 @@ impl Outcome {
     }
 }
 
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl std::fmt::Display for ReloadReport {
+impl fmt::Display for ReloadReport {
     /// `alpha: ok, beta: unchanged`
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.plugins.is_empty() {
             return f.write_str("no plugins");
         }
@@ -258,7 +346,7 @@ impl std::fmt::Display for ReloadReport {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{}: {}", plugin.name, plugin.outcome)?;
         }
-        for waited in self.phases.iter().filter(|timing| timing.phase == CALLS_WAITED) {
+        for waited in self.phases.iter().filter(|timing| timing.phase == PhaseKind::CallsWaited) {
             let plugin = waited.plugin.as_deref().unwrap_or("all");
             let ms = Duration::from_micros(waited.elapsed_us).as_secs_f64() * 1000.0;
             write!(f, "; calls of {plugin} waited for at most {ms:.1} ms")?;
@@ -321,4 +409,23 @@ pub struct LogRecord {
     /// The version of that plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_has_its_name_in_json_also_one_that_is_not_known() {
+        let known = [PhaseKind::OnLoad, PhaseKind::HandOver, PhaseKind::CallsWaited];
+        for (phase, name) in known.into_iter().zip(["on_load", "hand_over", "calls waited"]) {
+            assert_eq!(serde_json::to_value(&phase).unwrap(), name);
+            assert_eq!(serde_json::from_value::<PhaseKind>(name.into()).unwrap(), phase);
+            assert_eq!(phase.as_str(), name);
+        }
+        let told = serde_json::json!({ "phase": "of a later version", "elapsed_us": 3 });
+        let timing: PhaseTiming = serde_json::from_value(told.clone()).unwrap();
+        assert_eq!(timing.phase, PhaseKind::Other("of a later version".to_owned()));
+        assert_eq!(serde_json::to_value(&timing).unwrap(), told);
+    }
 }

@@ -68,7 +68,7 @@ pub use contents::{
     TypeInfo,
 };
 pub use event::{
-    CALLS_WAITED, Event, GuardTrip, LogLevel, LogRecord, Outcome, PhaseTiming, PluginOutcome,
+    Event, GuardTrip, LogLevel, LogRecord, Outcome, PhaseKind, PhaseTiming, PluginOutcome,
     ReloadReport, ValueChange, ValueOutcome,
 };
 pub use expectation::{BrokenExpectation, Expectation, ExpectedItem};

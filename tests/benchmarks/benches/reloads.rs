@@ -74,7 +74,7 @@ impl Phases {
     fn add(&mut self, report: &ReloadReport) {
         let in_phases: u64 = report.phases.iter().map(|phase| phase.elapsed_us).sum();
         for phase in &report.phases {
-            self.add_one(&phase.phase, phase.elapsed_us);
+            self.add_one(phase.phase.as_str(), phase.elapsed_us);
         }
         self.add_one("the rest", report.elapsed_us.saturating_sub(in_phases));
     }

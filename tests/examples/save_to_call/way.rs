@@ -105,9 +105,9 @@ impl Ours {
             let report = engine.reload().expect("reload");
             for phase in built.phases.into_iter().chain(report.phases) {
                 let elapsed = Duration::from_micros(phase.elapsed_us);
-                match phases.iter_mut().find(|(name, _)| *name == phase.phase) {
+                match phases.iter_mut().find(|(name, _)| *name == phase.phase.as_str()) {
                     Some((_, sum)) => *sum += elapsed,
-                    None => phases.push((phase.phase, elapsed)),
+                    None => phases.push((phase.phase.to_string(), elapsed)),
                 }
             }
             let began = Instant::now();

@@ -3,17 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 
 use hotswap_protocol::{
-    Outcome, PhaseTiming, PluginInfo, ReloadReport, VersionState, WireError, same_plugin,
+    Outcome, PhaseKind, PhaseTiming, PluginInfo, ReloadReport, VersionState, WireError, same_plugin,
 };
 
 use crate::screen::input::action::Motion;
 
 /// How many reloads are kept.
 const RELOADS_KEPT: usize = 200;
-/// After a reload: a new version answered its first call.
-pub const FIRST_CALL: &str = "first call";
-/// After a reload: the version that was replaced is unmapped.
-pub const FREED: &str = "freed";
 /// How many versions are kept, those that are gone included.
 const LIVES_KEPT: usize = 200;
 
@@ -73,12 +69,34 @@ pub struct Done {
 /// A part of a reload, or what came before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phase {
-    /// `compile`, `stage`, `on_load`
-    pub name: String,
+    /// Which part it is.
+    pub kind: Part,
     /// Its plugin; none where it concerns all.
     pub plugin: Option<String>,
     /// Microseconds.
     pub elapsed_us: u64,
+}
+
+/// Which part of a reload something is, or what came of the reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A phase of the reload, or of a build before it.
+    Of(PhaseKind),
+    /// A new version returned from its first call.
+    FirstCall,
+    /// A version that was replaced was freed.
+    Freed,
+}
+
+impl Part {
+    /// `compile`, `stage`, `on_load`
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Of(phase) => phase.as_str(),
+            Self::FirstCall => "first call",
+            Self::Freed => "freed",
+        }
+    }
 }
 
 /// The life of a version.
@@ -109,7 +127,7 @@ impl Reload {
 
     /// The builds before it and its own phases, those of one name added up, in the order of their
     /// first.
-    pub fn phases_by_name(&self) -> Vec<(&str, u64)> {
+    pub fn phases_by_name(&self) -> Vec<(&Part, u64)> {
         sums(self.before.iter().chain(&self.phases))
     }
 
@@ -134,11 +152,11 @@ impl Reload {
         self.replaced.iter().any(|(name, old)| name == plugin && *old == version)
     }
 
-    fn happened_after(&mut self, name: &str, plugin: &str, elapsed_us: u64) {
-        let is_told = |it: &Phase| it.name == name && it.plugin.as_deref() == Some(plugin);
+    fn happened_after(&mut self, kind: Part, plugin: &str, elapsed_us: u64) {
+        let is_told = |it: &Phase| it.kind == kind && it.plugin.as_deref() == Some(plugin);
         if !self.after.iter().any(is_told) {
             let plugin = Some(plugin.to_owned());
-            self.after.push(Phase { name: name.to_owned(), plugin, elapsed_us });
+            self.after.push(Phase { kind, plugin, elapsed_us });
         }
     }
 }
@@ -146,17 +164,17 @@ impl Reload {
 impl From<&PhaseTiming> for Phase {
     fn from(timing: &PhaseTiming) -> Self {
         let PhaseTiming { phase, plugin, elapsed_us } = timing.clone();
-        Self { name: phase, plugin, elapsed_us }
+        Self { kind: Part::Of(phase), plugin, elapsed_us }
     }
 }
 
 /// The phases with those of one name added up, in the order of their first.
-pub fn sums<'a>(phases: impl Iterator<Item = &'a Phase>) -> Vec<(&'a str, u64)> {
-    let mut sums: Vec<(&str, u64)> = Vec::new();
+pub fn sums<'a>(phases: impl Iterator<Item = &'a Phase>) -> Vec<(&'a Part, u64)> {
+    let mut sums: Vec<(&Part, u64)> = Vec::new();
     for phase in phases {
-        match sums.iter_mut().find(|(name, _)| *name == phase.name) {
+        match sums.iter_mut().find(|(kind, _)| **kind == phase.kind) {
             Some((_, sum)) => *sum += phase.elapsed_us,
-            None => sums.push((&phase.name, phase.elapsed_us)),
+            None => sums.push((&phase.kind, phase.elapsed_us)),
         }
     }
     sums
@@ -237,12 +255,12 @@ impl Timeline {
             if reload.loaded(&life.plugin) == Some(life.version)
                 && let Some(elapsed_us) = life.first_call_us
             {
-                reload.happened_after(FIRST_CALL, &life.plugin, elapsed_us);
+                reload.happened_after(Part::FirstCall, &life.plugin, elapsed_us);
             }
             if reload.has_replaced(&life.plugin, life.version)
                 && life.state() == VersionState::Freed
             {
-                reload.happened_after(FREED, &life.plugin, 0);
+                reload.happened_after(Part::Freed, &life.plugin, 0);
             }
         }
         self.push(reload)
@@ -279,7 +297,7 @@ impl Timeline {
         }
         let loaded = |it: &&mut Reload| it.loaded(plugin) == Some(version);
         if let Some(reload) = self.reloads.iter_mut().find(loaded) {
-            reload.happened_after(FIRST_CALL, plugin, elapsed_us);
+            reload.happened_after(Part::FirstCall, plugin, elapsed_us);
         }
     }
 
@@ -295,7 +313,7 @@ impl Timeline {
             let mut reloads = self.reloads.iter_mut();
             if let Some(reload) = reloads.find(|it| it.has_replaced(plugin, version)) {
                 let elapsed_us = at_ms.saturating_sub(reload.at_ms).saturating_mul(1000);
-                reload.happened_after(FREED, plugin, elapsed_us);
+                reload.happened_after(Part::Freed, plugin, elapsed_us);
             }
         }
         match self.life_mut(plugin, version) {

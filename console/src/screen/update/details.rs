@@ -151,7 +151,7 @@ fn of_reload(reload: &Reload) -> Vec<String> {
         for phase in phases {
             let plugin = phase.plugin.as_deref().unwrap_or("");
             let elapsed = format::microseconds(phase.elapsed_us);
-            lines.push(format!("  {:<12} {plugin:<12} {elapsed:>8}", phase.name));
+            lines.push(format!("  {:<12} {plugin:<12} {elapsed:>8}", phase.kind.as_str()));
         }
     }
     lines

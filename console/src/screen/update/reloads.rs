@@ -129,7 +129,9 @@ fn marker(reload: &Reload) -> String {
         .iter()
         .filter(|(_, elapsed_us)| *elapsed_us >= least)
         .take(PHASES_TOLD)
-        .map(|(name, elapsed_us)| format!("{name} {}", format::microseconds(*elapsed_us)))
+        .map(|(part, elapsed_us)| {
+            format!("{} {}", part.as_str(), format::microseconds(*elapsed_us))
+        })
         .collect();
     let is_rollback = reload.result.as_ref().is_ok_and(|done| done.report.rolled_back.is_some());
     let verb = if is_rollback { "  rolled back" } else { "" };

@@ -12,7 +12,7 @@ use super::theme::Theme;
 use super::{draw_empty, draw_rule};
 use crate::format;
 use crate::screen::layout::{self, Panel};
-use crate::screen::model::timeline::{FIRST_CALL, Life, Phase, Reload, Timeline, sums};
+use crate::screen::model::timeline::{Life, Part, Phase, Reload, Timeline, sums};
 use crate::screen::model::{self, State};
 
 const TITLE_WIDTH: usize = 13;
@@ -147,11 +147,12 @@ struct Bar {
 }
 
 /// Phases that follow one another.
-fn in_turn(phases: Vec<(&str, u64)>) -> Vec<Bar> {
+fn in_turn(phases: Vec<(&Part, u64)>) -> Vec<Bar> {
     let mut begun_us = 0;
-    let phases = phases.into_iter().map(|(name, elapsed_us)| {
+    let phases = phases.into_iter().map(|(part, elapsed_us)| {
         let text = format::microseconds(elapsed_us);
-        let bar = Bar { name: name.to_owned(), begun_us, elapsed_us, text, is_drawn: true };
+        let name = part.as_str().to_owned();
+        let bar = Bar { name, begun_us, elapsed_us, text, is_drawn: true };
         begun_us += elapsed_us;
         bar
     });
@@ -187,9 +188,9 @@ fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
 fn after_bar(phase: &Phase) -> Bar {
     let plugin = phase.plugin.as_deref().unwrap_or_default();
     let text = format::microseconds(phase.elapsed_us);
-    let name = match phase.name.as_str() {
-        FIRST_CALL => format!("{plugin} called"),
-        name => format!("{plugin} {name}"),
+    let name = match &phase.kind {
+        Part::FirstCall => format!("{plugin} called"),
+        part => format!("{plugin} {}", part.as_str()),
     };
     Bar { name, begun_us: 0, elapsed_us: phase.elapsed_us, text, is_drawn: true }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hotswap_protocol::env;
+use hotswap_protocol::{PhaseKind, env};
 
 use crate::build::compile::{Package, Run, compile};
 use crate::build::profile;
@@ -29,7 +29,7 @@ pub(super) struct Linked {
     pub warnings: usize,
     pub effect: BuildEffect,
     pub changes: Option<SourceChanges>,
-    pub phases: Vec<(&'static str, Duration)>,
+    pub phases: Vec<(PhaseKind, Duration)>,
     /// How long the build waited for its beginning; `None` if that is not known.
     pub notice: Option<Duration>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Linking<'a> {
     /// Which plugin of the build it is.
     position: usize,
     notice: Option<Duration>,
-    phases: Vec<(&'static str, Duration)>,
+    phases: Vec<(PhaseKind, Duration)>,
     warnings: usize,
     effect: BuildEffect,
     /// What has to be done next; `None` if that is to be found out.
@@ -144,7 +144,7 @@ impl<'a> Linking<'a> {
         let (member, phases) = (&self.member, &mut self.phases);
         self.next.get_or_insert_with(|| {
             let next = replay.next(member, seen);
-            phases.push(("check", began.elapsed()));
+            phases.push((PhaseKind::Check, began.elapsed()));
             next
         })
     }
@@ -206,8 +206,8 @@ impl<'a> Linking<'a> {
         match recompiled {
             Ok(Some(Recompiled { elapsed, linking })) => {
                 let linking = linking.unwrap_or_default();
-                self.phases.push(("compile", elapsed.saturating_sub(linking)));
-                self.phases.push(("link", linking));
+                self.phases.push((PhaseKind::Compile, elapsed.saturating_sub(linking)));
+                self.phases.push((PhaseKind::Link, linking));
             }
             Ok(None) => {}
             Err(failed) => self.failed = Some(failed),
@@ -346,7 +346,7 @@ impl<'a> Linking<'a> {
         if !run.is_fresh() {
             self.effect = BuildEffect::NewCode;
         }
-        self.phases.push(("cargo", began.elapsed()));
+        self.phases.push((PhaseKind::Cargo, began.elapsed()));
         if let Some(notes) = &notes
             && self.options.leave_temps
         {

@@ -103,7 +103,7 @@ pub struct Made {
 
 impl Made {
     pub fn maker(&self) -> Maker {
-        let has = |name: &str| self.built.phases.iter().any(|timing| timing.phase == name);
+        let has = |name: &str| self.built.phases.iter().any(|timing| timing.phase.as_str() == name);
         match (has("cargo"), has("compile")) {
             (true, _) => Maker::Cargo,
             (false, true) => Maker::Replay,

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use hotswap_plugin::StaticPlugin;
-use hotswap_protocol::{BuildId, Outcome, PhaseTiming, PluginName, PluginOutcome};
+use hotswap_protocol::{BuildId, Outcome, PhaseKind, PhaseTiming, PluginName, PluginOutcome};
 
 use super::{
     LoadContext, LoadState, Phases, Request,
@@ -174,7 +174,7 @@ impl Plan {
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
         let only = context.only();
-        let found = phases.time("find", None, || find(&context.plugin_dir, only))?;
+        let found = phases.time(PhaseKind::Find, None, || find(&context.plugin_dir, only))?;
         let is_new = |found: &Found| {
             let is_wanted = only.is_none_or(|only| may_be_wanted(state, found, only));
             is_wanted && state.known(found).is_none()
