@@ -229,8 +229,13 @@ fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     if dirs.is_empty() { vec![dir.to_owned()] } else { dirs }
 }
 
+/// Cargo's flags, those that stand behind `--` too.
+fn cargo_flags(arguments: &BuildArguments) -> Vec<String> {
+    [arguments.cargo.flags(), arguments.cargo_flags.clone()].concat()
+}
+
 fn open(arguments: &BuildArguments, dir: &Path) -> Result<PluginPackage, BuildError> {
-    let mut plugin = PluginPackage::open(dir)?;
+    let mut plugin = PluginPackage::open_with(dir, &cargo_flags(arguments))?;
     plugin.included = plugin.included.and(&arguments.include, &arguments.exclude)?;
     Ok(plugin)
 }
@@ -269,9 +274,8 @@ fn build_and_install(
     if let Some(target_dir) = cargo.take_target_dir() {
         plugin.target_dir = target_dir;
     }
-    let cargo_flags = [cargo.flags(), arguments.cargo_flags.clone()].concat();
     let options = BuildOptions {
-        cargo_flags,
+        cargo_flags: [cargo.flags(), arguments.cargo_flags.clone()].concat(),
         no_replay: arguments.no_replay,
         live_prefix: arguments.live_prefix.clone(),
         leave_temps: arguments.leave_temps,

@@ -222,9 +222,10 @@ impl Supervisor {
     async fn open(&mut self) {
         match self.options.target.clone() {
             Target::Package(dir) => {
-                let report = self.report.clone();
+                let (report, flags) = (self.report.clone(), self.options.cargo_flags.clone());
                 tokio::task::spawn_blocking(move || {
-                    let _ = report.blocking_send(Report::Opened(HostPackage::open(&dir)));
+                    let opened = HostPackage::open_with(&dir, &flags);
+                    let _ = report.blocking_send(Report::Opened(opened));
                 });
             }
             Target::Executable(path) => {

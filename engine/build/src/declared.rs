@@ -73,7 +73,7 @@ impl PluginPackage {
     /// # Errors
     /// [`Setup`](crate::BuildErrorKind::Setup) if cargo does not tell where the library's sources are.
     pub fn declarations(&self, live_prefix: Option<&str>) -> Result<Declarations, BuildError> {
-        let workspace = Workspace::load(&self.manifest_path)?;
+        let workspace = Workspace::load(&self.manifest_path, &[])?;
         let targets =
             workspace.member_at(&self.manifest_path).into_iter().flat_map(|it| &it.targets);
         let is_library = |target: &&cargo_metadata::Target| {

@@ -1,6 +1,7 @@
 //! What a host's manifest says about its plugins: the table `[package.metadata.hotswap]`.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use cargo_metadata::Package;
 use serde::Deserialize;
@@ -27,6 +28,16 @@ impl HostMetadata {
             // Only a plugin's table has these keys.
             table.get("include").or_else(|| table.get("exclude")).is_none()
         })
+    }
+
+    /// The `cargo-flags` of the manifest at `manifest_path`, for those who have not asked cargo yet. Errors in
+    /// the manifest are for cargo to report.
+    pub(crate) fn cargo_flags_in(manifest_path: &Path) -> Vec<String> {
+        let manifest = fs::read_to_string(manifest_path).ok();
+        let manifest = manifest.and_then(|text| text.parse::<toml::Table>().ok());
+        let table = || manifest?.get("package")?.get("metadata")?.get("hotswap").cloned();
+        let metadata = table().and_then(|table| Self::deserialize(table).ok());
+        metadata.map(|metadata| metadata.cargo_flags).unwrap_or_default()
     }
 
     /// Reads the table of `package`; `None` if it has none.

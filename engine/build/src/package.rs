@@ -87,13 +87,24 @@ impl HostPackage {
     /// manifest names no plugins or one that cannot be found, or if the package depends on one of
     /// its plugins.
     pub fn open(dir: &Path) -> Result<Self, BuildError> {
+        Self::open_with(dir, &[])
+    }
+
+    /// As [`open`](Self::open), with the `cargo_flags` of the builds: with `--locked`, `--offline` and
+    /// `--config`, also those of the manifest, cargo finds the packages as these builds do.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Setup`](crate::BuildErrorKind::Setup) if the lock file is to be as it is
+    /// and does not fit the manifests.
+    pub fn open_with(dir: &Path, cargo_flags: &[String]) -> Result<Self, BuildError> {
         let manifest_path = find_manifest(dir)?;
-        let workspace = Workspace::load(&manifest_path)?;
+        let flags = [HostMetadata::cargo_flags_in(&manifest_path), cargo_flags.to_vec()].concat();
+        let workspace = Workspace::load(&manifest_path, &flags)?;
         let Some(package) = workspace.member_at(&manifest_path) else {
             return Err(no_package(&workspace, &manifest_path));
         };
         let metadata = plugins_named(&workspace, package)?;
-        let plugins = open_plugins(&workspace, package, &metadata.plugins)?;
+        let plugins = open_plugins(&workspace, package, &metadata.plugins, &flags)?;
         refuse_plugin_dependency(
             &workspace,
             package,
@@ -179,8 +190,18 @@ impl PluginPackage {
     /// [`Setup`](crate::BuildErrorKind::Setup) if `dir` is not a package with a library that depends
     /// on `hotswap-plugin`, or if the package depends on another plugin.
     pub fn open(dir: &Path) -> Result<Self, BuildError> {
+        Self::open_with(dir, &[])
+    }
+
+    /// As [`open`](Self::open), with the `cargo_flags` of the builds: with `--locked`, `--offline` and
+    /// `--config`, cargo finds the packages as these builds do.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Setup`](crate::BuildErrorKind::Setup) if the lock file is to be as it is
+    /// and does not fit the manifests.
+    pub fn open_with(dir: &Path, cargo_flags: &[String]) -> Result<Self, BuildError> {
         let manifest_path = find_manifest(dir)?;
-        let workspace = Workspace::load(&manifest_path)?;
+        let workspace = Workspace::load(&manifest_path, cargo_flags)?;
         match workspace.member_at(&manifest_path) {
             Some(package) => Self::of(&workspace, package),
             None => Err(BuildError::setup(format!(
@@ -274,10 +295,11 @@ fn open_plugins(
     workspace: &Workspace,
     host: &Package,
     entries: &[String],
+    cargo_flags: &[String],
 ) -> Result<Vec<PluginPackage>, BuildError> {
     let mut plugins: Vec<PluginPackage> = Vec::new();
     for entry in entries {
-        let plugin = open_plugin(workspace, host, entry)?;
+        let plugin = open_plugin(workspace, host, entry, cargo_flags)?;
         if plugins.iter().any(|other| other.name == plugin.name) {
             return Err(BuildError::setup(format!(
                 "{} names the plugin `{}` twice",
@@ -295,13 +317,14 @@ fn open_plugin(
     workspace: &Workspace,
     host: &Package,
     entry: &str,
+    cargo_flags: &[String],
 ) -> Result<PluginPackage, BuildError> {
     if let Some(package) = workspace.member(entry).or_else(|| workspace.member_in(host, entry)) {
         return PluginPackage::of(workspace, package);
     }
     let dir = dir_of(host).join(entry);
     if dir.exists() {
-        return PluginPackage::open(&dir);
+        return PluginPackage::open_with(&dir, cargo_flags);
     }
     Err(BuildError::setup(format!(
         "{} names the plugin `{entry}`, which is neither a package of this workspace nor a \

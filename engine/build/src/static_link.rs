@@ -410,7 +410,7 @@ fn prefix_in(config: &DocumentMut) -> Option<String> {
 
 /// The name by which sources refer to a plugin's crate.
 fn library_of(plugin: &PluginPackage) -> Result<String, BuildError> {
-    let workspace = Workspace::load(&plugin.manifest_path)?;
+    let workspace = Workspace::load(&plugin.manifest_path, &[])?;
     let targets = workspace.member_at(&plugin.manifest_path).into_iter().flat_map(|p| &p.targets);
     let mut libraries = targets.filter(|target| target.is_lib() || target.is_rlib());
     let library = libraries.next().ok_or_else(|| {

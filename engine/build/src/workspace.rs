@@ -45,9 +45,20 @@ pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
 }
 
 impl Workspace {
-    /// Asks cargo for the workspace of the manifest at `manifest_path`.
-    pub(crate) fn load(manifest_path: &Path) -> Result<Self, BuildError> {
-        Self::load_for(manifest_path, &[])
+    /// Asks cargo for the workspace of the manifest at `manifest_path`, with those of cargo's `flags` that say
+    /// how it comes by the packages. Without `--locked`, cargo would bring the lock file up to date here.
+    pub(crate) fn load(manifest_path: &Path, flags: &[String]) -> Result<Self, BuildError> {
+        let mut chosen = Vec::new();
+        let mut flags = flags.iter().map(String::as_str);
+        while let Some(flag) = flags.next() {
+            match flag {
+                "--locked" | "--offline" | "--frozen" => chosen.push(flag),
+                "--config" => chosen.extend([flag].into_iter().chain(flags.next())),
+                _ if flag.starts_with("--config=") => chosen.push(flag),
+                _ => {}
+            }
+        }
+        Self::load_for(manifest_path, &chosen)
     }
 
     /// Asks cargo for the workspace of the manifest at `manifest_path`, as a build with the arguments

@@ -56,7 +56,7 @@ impl Manifests {
 /// Reads a host's package again. The plugin directory stays what it was: the host looks there.
 fn reopen(package: &HostPackage, command_line: &[String]) -> Result<HostPackage, BuildError> {
     let plugin_dir = package.plugin_dir.clone();
-    let mut changed = HostPackage::open(&package.dir)?;
+    let mut changed = HostPackage::open_with(&package.dir, command_line)?;
     CargoFlags::for_package(&changed, command_line).apply(&mut changed);
     Ok(HostPackage { plugin_dir, ..changed })
 }

@@ -1,5 +1,7 @@
 //! Finding hosts and plugins, and the errors when that fails.
 
+use std::fs;
+
 use hotswap_build::{BuildErrorKind, HostPackage, PluginPackage};
 
 use crate::support::Workspace;
@@ -245,4 +247,33 @@ fn what_other_members_turn_on_is_not_the_hosts() {
         "",
     );
     assert_eq!(HostPackage::open(&workspace.path("sample")).unwrap().plugins.len(), 1);
+}
+
+/// Cargo's metadata, of which packages are known, would bring the lock file up to date.
+#[test]
+fn a_lock_file_that_is_to_be_as_it_is_stays_so() {
+    let workspace = Workspace::new();
+    workspace.host("sample", "plugins = [\"world\"]");
+    workspace.plugin("world", "");
+    let locked = ["--locked".to_owned()];
+    let lock_file = workspace.path("Cargo.lock");
+    let refused = || {
+        let host = HostPackage::open_with(&workspace.path("sample"), &locked).map(drop);
+        let plugin = PluginPackage::open_with(&workspace.path("world"), &locked).map(drop);
+        for error in [host, plugin].map(|opened| opened.expect_err("an error")) {
+            assert_eq!(error.kind(), BuildErrorKind::Setup);
+            assert_says(&error.to_string(), &["Cargo.lock", "--locked"]);
+        }
+    };
+    refused();
+    assert!(!lock_file.exists());
+    PluginPackage::open(&workspace.path("world")).unwrap();
+    PluginPackage::open_with(&workspace.path("world"), &locked).unwrap();
+    let lock = fs::read(&lock_file).unwrap();
+    workspace.package("cat", "", "");
+    refused();
+    assert_eq!(fs::read(&lock_file).unwrap(), lock);
+    workspace.host("sample", "plugins = [\"world\"]\ncargo-flags = [\"--locked\"]");
+    assert_refused(&workspace, "sample", &["Cargo.lock", "--locked"]);
+    assert_eq!(fs::read(&lock_file).unwrap(), lock);
 }
