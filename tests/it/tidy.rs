@@ -12,6 +12,7 @@ use insta::assert_snapshot;
 use crate::support::repository;
 use crates::{
     Crate, dependency_complaints, missing_forbids, unsafe_complaints, version_complaints,
+    with_features,
 };
 use floors::{ALL_BELOW, Floor, House, ROOT, SourceFile, complaints, sources};
 
@@ -171,6 +172,22 @@ fn crates_depend_only_on_those_below_them() {
 #[test]
 fn the_lowest_versions_that_are_asked_for_are_tested() {
     assert_none(version_complaints(repository()));
+}
+
+/// Whoever has cloned the repository waits for both. See "Keep features equal" in CONTRIBUTING.md.
+#[test]
+fn what_the_console_and_the_sample_host_need_is_compiled_once() {
+    let repository = repository();
+    let console = with_features(repository, "hotswap-console");
+    let host = with_features(repository, "sample-host");
+    let is_shared = |package: &str| console.iter().any(|(other, _)| other == package);
+    let twice = host.difference(&console).filter(|(package, _)| is_shared(package));
+    let twice: Vec<_> = twice.filter_map(|(package, _)| package.split(' ').next()).collect();
+    // Small, or what the host needs more of.
+    assert_snapshot!(
+        twice.join(" "),
+        @"futures-task futures-util regex-automata regex-syntax slab smallvec tracing-subscriber"
+    );
 }
 
 #[test]

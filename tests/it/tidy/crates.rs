@@ -1,6 +1,6 @@
 //! Checks the manifests of the workspace, and where `unsafe` stands.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use toml::{Table, Value};
 
@@ -79,6 +79,20 @@ pub fn version_complaints(repository: &Path) -> Vec<String> {
         )
     };
     untested.map(complaint).collect()
+}
+
+/// The packages that `package` is compiled from, each with its features: twice, if a build script or a macro
+/// has others.
+pub fn with_features(repository: &Path, package: &str) -> BTreeSet<(String, String)> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--locked", "--package", package, "--edges", "normal,build"]);
+    cargo.args(["--prefix", "none", "--no-dedupe", "--format", "{p}|{f}"]).current_dir(repository);
+    let output = cargo.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let packages = tree.lines().filter_map(|line| line.split_once('|'));
+    packages.map(|(package, features)| (package.to_owned(), features.to_owned())).collect()
 }
 
 /// The crates of this repository that a crate depends on, but for its tests.
