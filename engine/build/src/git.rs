@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -17,11 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LITTLE_PATIENCE: Duration = Duration::from_millis(100);
 /// Whether git took longer than a build waits for it.
 static IS_SLOW: AtomicBool = AtomicBool::new(false);
+/// The look that took longer, as long as it goes on. Meanwhile none is begun beside it.
+static STILL_LOOKS: Mutex<Weak<()>> = Mutex::new(Weak::new());
 
 /// The state of work trees, while it is looked at.
 pub(crate) struct Looking {
     answer: Receiver<Sources>,
     count: usize,
+    /// Is there as long as somebody looks.
+    looks: Weak<()>,
 }
 
 /// For each directory the state of its work tree.
@@ -34,11 +39,18 @@ pub(crate) type Sources = Vec<Result<Option<Source>, String>>;
 pub(crate) fn look_at(dirs: Vec<PathBuf>) -> Looking {
     let (sender, answer) = channel();
     let count = dirs.len();
-    // A build that has given up waiting does not hear the answer.
-    let look = move || drop(sender.send(sources(&dirs)));
-    // Without the thread there is no answer, which `wait` tells.
-    let _ = thread::Builder::new().name("hotswap git".to_owned()).spawn(look);
-    Looking { answer, count }
+    let here = Arc::new(());
+    let looks = Arc::downgrade(&here);
+    if STILL_LOOKS.lock().strong_count() == 0 {
+        // A build that has given up waiting does not hear the answer.
+        let look = move || {
+            drop(sender.send(sources(&dirs)));
+            drop(here);
+        };
+        // Without the thread there is no answer, which `wait` tells.
+        let _ = thread::Builder::new().name("hotswap git".to_owned()).spawn(look);
+    }
+    Looking { answer, count, looks }
 }
 
 impl Looking {
@@ -48,6 +60,9 @@ impl Looking {
         let patience = if is_slow { LITTLE_PATIENCE } else { PATIENCE };
         self.answer.recv_timeout(patience).unwrap_or_else(|_| {
             IS_SLOW.store(true, Relaxed);
+            if self.looks.strong_count() > 0 {
+                *STILL_LOOKS.lock() = self.looks;
+            }
             vec![Err("git takes too long".to_owned()); self.count]
         })
     }
@@ -65,13 +80,24 @@ fn sources(dirs: &[PathBuf]) -> Sources {
     let mut known: HashMap<PathBuf, Result<Option<Source>, String>> = HashMap::new();
     let of_dir = |dir: &PathBuf| match Repository::discover(dir) {
         Ok(repository) => {
-            let state = || state(&repository).map_err(|error| error.message().to_owned());
+            let state = || state(&repository).map_err(|error| in_words(&error));
             known.entry(repository.path().to_owned()).or_insert_with(state).clone()
         }
         Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
-        Err(error) => Err(error.message().to_owned()),
+        Err(error) => Err(in_words(&error)),
     };
     dirs.iter().map(of_dir).collect()
+}
+
+fn in_words(error: &git2::Error) -> String {
+    let message = error.message();
+    match error.code() {
+        ErrorCode::Owner => format!(
+            "{message}; if you trust whoever owns it, tell git so with \
+             `git config --global --add safe.directory PATH`"
+        ),
+        _ => message.to_owned(),
+    }
 }
 
 /// The state of a work tree; `None` in a repository without commits.
@@ -100,7 +126,9 @@ fn state(repository: &Repository) -> Result<Option<Source>, git2::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
     use git2::{IndexAddOption, RepositoryInitOptions, Signature, Time};
@@ -151,6 +179,46 @@ mod tests {
         assert!(!is_dirty());
         fs::write(dir.path().join(".gitignore"), "ignored\nmore\n").unwrap();
         assert!(is_dirty());
+    }
+
+    #[test]
+    fn one_look_that_takes_long_goes_on_and_no_second_beside_it() {
+        let (dir, commit) = repository();
+        let config = dir.path().join(".git/config");
+        let contents = fs::read(&config).unwrap();
+        fs::remove_file(&config).unwrap();
+        let path = CString::new(config.as_os_str().as_bytes()).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+        let look = || look_at(vec![dir.path().to_owned()]);
+        // Whoever opens the pipe to write meets the one who reads it, and a second one would wait for it too.
+        let first = look();
+        assert_eq!(first.wait(), [Err("git takes too long".to_owned())]);
+        assert_eq!(look().wait(), [Err("git takes too long".to_owned())]);
+        let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = threads.filter_map(|it| fs::read_to_string(it.path().join("comm")).ok());
+        assert_eq!(names.filter(|name| name.trim() == "hotswap git").count(), 1);
+        fs::write(&config, &contents).unwrap();
+        fs::remove_file(&config).unwrap();
+        fs::write(&config, contents).unwrap();
+        while STILL_LOOKS.lock().strong_count() > 0 {
+            thread::yield_now();
+        }
+        let found = look().answer.recv().unwrap().remove(0).unwrap().unwrap();
+        assert_eq!(found.commit, commit);
+    }
+
+    #[test]
+    fn what_to_do_about_a_foreign_owner_is_told() {
+        let (dir, _) = repository();
+        let nobody = Some(65534);
+        // Only root may.
+        if std::os::unix::fs::chown(dir.path(), nobody, nobody).is_err() {
+            return;
+        }
+        let _ = std::os::unix::fs::chown(dir.path().join(".git"), nobody, nobody);
+        let reason = source(dir.path()).unwrap_err();
+        assert!(reason.contains("safe.directory"), "{reason}");
     }
 
     #[test]
