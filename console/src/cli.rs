@@ -20,7 +20,7 @@
 //! | `vault` | [`VaultSnapshot`](hotswap_protocol::VaultSnapshot): `{"generation", "data_bag", "extension", …}` |
 //! | `live` | [`LiveSnapshot`](hotswap_protocol::LiveSnapshot): `{"generation", "functions": [{"plugin", "version", "name", …}], "types": […]}` |
 //! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
-//! | `inspect` | `{"path", "size_bytes", "name", "crate_version", "build_id", "source", "toolchain": {"rustc", "target", "panic_strategy", "hotswap_plugin"}, "fits", "misfit", "keep_reason"}`; with `--open` also `"contents"`, an [`ArtifactContents`](hotswap_protocol::ArtifactContents) |
+//! | `inspect` | `{"path", "size_bytes", "name", "crate_version", "build_id", "source", "toolchain": {"rustc", "target", "panic_strategy", "hotswap_plugin"}, "fits", "misfit", "judged_by": {"host", "pid", "toolchain"}, "keep_reason"}`; with `--open` also `"contents"`, an [`ArtifactContents`](hotswap_protocol::ArtifactContents) |
 //! | `reload --dry-run` | [`Preview`](crate::compare::preview::Preview): `{"generation", "is_breaking", "plugins": [{"name", "outcome", "loaded", "new", "changes", "data_bag", "imported_by", "is_breaking"}]}` |
 //! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
 //! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
@@ -104,7 +104,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Vault(output) => host::vault(host, output).await,
         Command::Live(output) => host::live(host, output).await,
         Command::Free(free) => host::free(host, free).await,
-        Command::Inspect(arguments) => inspect::inspect(&arguments).await,
+        Command::Inspect(arguments) => inspect::inspect(host, &arguments).await,
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(&dir),
         Command::Logs(logs) => logs::logs(host, logs).await,

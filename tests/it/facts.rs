@@ -4,7 +4,7 @@ use std::{error::Error, io, thread, time::Duration};
 
 use hotswap_engine::{
     EngineBuilder, EngineError, LoadCause, PluginManager, Step,
-    artifact::ArtifactError,
+    artifact::{ArtifactError, Misfit, ToolchainPart},
     protocol::{CauseKind, HolderKind, Owner, VersionState},
 };
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ fn a_file_that_does_not_fit_is_told_from_one_that_is_no_artifact() {
     let error = refusal(plugins, |builder| builder);
     let is_toolchain = matches!(
         cause(&error),
-        LoadCause::Artifact(ArtifactError::Toolchain { what: "rustc", .. })
+        LoadCause::Artifact(ArtifactError::Toolchain(Misfit { part: ToolchainPart::Rustc, .. }))
     );
     assert!(is_toolchain, "{error:?}");
     assert_eq!(told(&error), (Step::Inspect, CauseKind::Toolchain));

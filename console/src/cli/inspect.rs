@@ -1,17 +1,19 @@
 //! `hotswap inspect`
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use hotswap_artifact::{self as artifact, Facts, Toolchain};
-use hotswap_protocol::{ArtifactContents, ErrorKind, Source, Step, WireError};
+use hotswap_artifact::{self as artifact, ArtifactError, Facts, Misfit, Toolchain, own_toolchain};
+use hotswap_protocol::{ArtifactContents, ErrorKind, HostInfo, Source, Step, WireError};
 use serde::Serialize;
 
 use super::args::InspectArguments;
-use super::{print_json, text};
+use super::{CLIENT_NAME, print_json, text};
 use crate::compare::probe::Prober;
 use crate::failure::Failure;
 use crate::format;
+use crate::host::socket::{self, HostChoice};
 
 /// What `hotswap inspect --json` prints of an artifact.
 #[derive(Serialize)]
@@ -23,10 +25,12 @@ struct Inspection {
     build_id: String,
     source: Option<Source>,
     toolchain: ToolchainLine,
-    /// Whether a host that was built by the toolchain of this program would take it.
+    /// Whether the host would take it.
     fits: bool,
     /// What differs where it does not.
     misfit: Option<String>,
+    /// By what that is judged.
+    judged_by: Judge,
     /// Why its image could not be unmapped again; none when it can.
     keep_reason: Option<String>,
     /// What opening it needs or does besides; told where there is something.
@@ -35,6 +39,21 @@ struct Inspection {
     /// What it declares; told with `--open`.
     #[serde(skip_serializing_if = "Option::is_none")]
     contents: Option<ArtifactContents>,
+}
+
+/// Whose toolchain an artifact has to fit: a host's, or this program's where no host is meant.
+#[derive(Serialize)]
+struct Judge {
+    host: Option<String>,
+    pid: Option<u32>,
+    toolchain: ToolchainLine,
+    #[serde(skip)]
+    built_by: Toolchain,
+    /// The host that is meant and does not tell what it was built by.
+    #[serde(skip)]
+    silent: Option<String>,
+    #[serde(skip)]
+    trusted_libraries: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -47,8 +66,13 @@ struct ToolchainLine {
 
 /// Tells everything about an artifact; with `--open` also what only its own code can tell. Of a broken
 /// one it tells what it says of itself, and fails.
-pub(super) async fn inspect(arguments: &InspectArguments) -> Result<(), Failure> {
-    let (mut inspection, problem) = read(&arguments.file)?;
+pub(super) async fn inspect(
+    host: Option<&HostChoice>,
+    arguments: &InspectArguments,
+) -> Result<(), Failure> {
+    let connected = socket::connect_in_project(host, CLIENT_NAME).await?;
+    let judge = Judge::of(connected.as_ref().map(|(client, _)| client.host()));
+    let (mut inspection, problem) = read(&arguments.file, judge)?;
     if let Some(problem) = problem {
         if !arguments.output.json {
             write!(io::stdout(), "{}", in_words(&inspection))?;
@@ -65,7 +89,7 @@ pub(super) async fn inspect(arguments: &InspectArguments) -> Result<(), Failure>
 }
 
 /// What a file says of itself, and what is wrong with it.
-fn read(path: &Path) -> Result<(Inspection, Option<WireError>), WireError> {
+fn read(path: &Path, judge: Judge) -> Result<(Inspection, Option<WireError>), WireError> {
     let wrong = |reason: String| WireError {
         step: Some(Step::Inspect),
         ..WireError::new(ErrorKind::Build, format!("{}: {reason}", path.display()))
@@ -73,18 +97,27 @@ fn read(path: &Path) -> Result<(Inspection, Option<WireError>), WireError> {
     let file = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let (facts, problem) = match artifact::inspect(&file) {
         Ok(facts) => (facts, None),
+        // Of another ABI nothing else can be read, whatever a host could do with it.
+        Err(ArtifactError::Toolchain(Misfit { part, found, expected })) => {
+            return Err(wrong(format!(
+                "this program cannot read it: its {} is {found}, and that of this program {expected}; \
+                 inspect it with the `hotswap` of its version of Hotswap",
+                part.as_str()
+            )));
+        }
         Err(error) => {
             let error = wrong(error.to_string());
             (artifact::claims(&file).ok_or_else(|| error.clone())?, Some(error))
         }
     };
-    Ok((Inspection::of(path, file.len(), facts), problem))
+    Ok((Inspection::of(path, file.len(), facts, judge), problem))
 }
 
 impl Inspection {
-    fn of(path: &Path, size_bytes: usize, facts: Facts) -> Self {
+    fn of(path: &Path, size_bytes: usize, facts: Facts, judge: Judge) -> Self {
         let remarks = remarks(&facts);
-        let misfit = facts.toolchain.expect_host().err().map(|error| error.to_string());
+        let misfit = facts.toolchain.misfit(&judge.built_by).map(|misfit| misfit.to_string());
+        let keep_reason = facts.keep_reason_trusting(&judge.trusted_libraries);
         Self {
             path: path.to_owned(),
             size_bytes,
@@ -95,9 +128,40 @@ impl Inspection {
             toolchain: ToolchainLine::of(&facts.toolchain),
             fits: misfit.is_none(),
             misfit,
+            judged_by: judge,
             remarks,
-            keep_reason: facts.keep_reason,
+            keep_reason,
             contents: None,
+        }
+    }
+}
+
+impl Judge {
+    /// The host, if one is meant and tells what it was built by; otherwise this program.
+    fn of(host: Option<&HostInfo>) -> Self {
+        let silent = host.filter(|host| host.built_by.is_none()).map(|host| host.name.clone());
+        let of_host = host.and_then(|host| Some((host, host.built_by.clone()?)));
+        let (host, built_by) = of_host
+            .map_or_else(|| (None, own_toolchain()), |(host, built_by)| (Some(host), built_by));
+        Self {
+            host: host.map(|host| host.name.clone()),
+            pid: host.map(|host| host.pid),
+            toolchain: ToolchainLine::of(&built_by),
+            built_by,
+            silent,
+            trusted_libraries: host.map(|host| host.trusted_libraries.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.host, self.pid, &self.silent) {
+            (Some(host), Some(pid), _) => write!(f, "{host} (pid {pid})"),
+            (_, _, Some(host)) => {
+                write!(f, "this program, since {host} does not tell what it was built by")
+            }
+            _ => f.write_str("this program, since no host is meant; `--host` names one"),
         }
     }
 }
@@ -146,7 +210,7 @@ fn in_words(inspection: &Inspection) -> String {
         }
     };
     let fits = match &inspection.misfit {
-        None => "yes, it was built by the same toolchain".into(),
+        None => "yes, it was built as the host was".into(),
         Some(misfit) => format!("no: {misfit}"),
     };
     let unmaps = match &inspection.keep_reason {
@@ -163,10 +227,11 @@ fn in_words(inspection: &Inspection) -> String {
     let contents = inspection.contents.as_ref().map(text::contents).unwrap_or_default();
     format!(
         "plugin    {} {}\nbuild     {}\ncommit    {commit}\nsize      {}\n\
-         built by  {built_by}\nfits      {fits}\nunmaps    {unmaps}\n{remarks}{contents}",
+         built by  {built_by}\nfits      {fits}\njudged by {}\nunmaps    {unmaps}\n{remarks}{contents}",
         inspection.name,
         inspection.crate_version,
         inspection.build_id,
         format::bytes(size),
+        inspection.judged_by,
     )
 }

@@ -8,9 +8,9 @@ mod vault;
 mod words;
 
 use hotswap_protocol::{
-    ArtifactChange, ArtifactContents, BrokenExpectation, ChangeKind, ChangedItem, Expectation,
-    ExpectedItem, Fingerprint, LoadedArtifact, NewArtifact, Outcome, PlanParams, PlannedPlugin,
-    ReloadPlan, Request, Snapshot, VaultSnapshot, WireError,
+    ArtifactChange, ArtifactContents, BrokenExpectation, CauseKind, ChangeKind, ChangedItem,
+    Expectation, ExpectedItem, Fingerprint, LoadedArtifact, NewArtifact, Outcome, PlanParams,
+    PlannedPlugin, ReloadPlan, Request, Snapshot, VaultSnapshot, WireError,
 };
 use serde::Serialize;
 
@@ -53,6 +53,10 @@ pub struct PluginPreview {
     pub host_expects: Vec<BrokenExpectation>,
     /// Whether something that is used now may not be usable afterwards.
     pub is_breaking: bool,
+    /// Why it is not known what it declares, though the host would load it: another toolchain built this
+    /// program than the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_compared: Option<WireError>,
     /// Why its artifact could not be compared; the reload would most likely be refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<WireError>,
@@ -107,9 +111,13 @@ impl PluginPreview {
             |imports: &[String]| imports.iter().any(|it| it.eq_ignore_ascii_case(&name));
         let importers = snapshot.plugins.iter().filter(|other| imports_it(&other.imports));
         let imported_by: Vec<String> = importers.map(|other| other.name.clone()).collect();
-        let (declared, error) = match compared {
-            Ok(declared) => (declared, None),
-            Err(error) => (Declared::default(), Some(error)),
+        let (declared, not_compared, error) = match compared {
+            Ok(declared) => (declared, None, None),
+            // The host has looked at it for its plan.
+            Err(error) if error.cause == Some(CauseKind::Toolchain) => {
+                (Declared::default(), Some(error), None)
+            }
+            Err(error) => (Declared::default(), None, Some(error)),
         };
         let data_bag = vault::of_plugin(&name, outcome, &declared, vault);
         let host_expects = declared.broken(&name, host_expects);
@@ -127,6 +135,7 @@ impl PluginPreview {
             imported_by,
             host_expects,
             is_breaking,
+            not_compared,
             error,
         }
     }

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
+use hotswap_artifact::{ArtifactError, Misfit};
 use hotswap_engine::probe::Contents;
+use hotswap_engine::{EngineError, LoadCause};
 use hotswap_protocol::{ArtifactChange, ArtifactContents, ErrorKind, Step, WireError};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -202,13 +204,28 @@ fn open(files: &[PathBuf]) -> std::io::Result<()> {
                 tell(&Line::Contents(contents.info()))?;
                 opened.push(contents);
             }
-            Err(error) => return tell(&Line::Error(error.to_wire())),
+            Err(error) => return tell(&Line::Error(told(file, &error))),
         }
     }
     match opened.as_slice() {
         [old, new] => tell(&Line::Changes(old.changes_to(new))),
         _ => Ok(()),
     }
+}
+
+/// The error, about this program where that is what an artifact does not fit: it is no host.
+fn told(file: &Path, error: &EngineError) -> WireError {
+    let wire = error.to_wire();
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    let Some(LoadCause::Artifact(ArtifactError::Toolchain(misfit))) = cause else { return wire };
+    let Misfit { part, found, expected } = misfit;
+    let file = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    let message = format!(
+        "{file} cannot be opened to tell what it declares: its {} is {found}, and that of this program \
+         {expected}; install Hotswap's programs with the toolchain of the project",
+        part.as_str()
+    );
+    WireError { message, ..wire }
 }
 
 /// It leaves no core dump, and does not outlive whoever asks.

@@ -146,6 +146,20 @@ pub async fn connect(
     choose(found, |_| true, no_host_runs)
 }
 
+/// Connects to the chosen host. Without a choice, to one that a command about a file means: the only one in
+/// the project of the current directory; `None` if there is none.
+pub async fn connect_in_project(
+    choice: Option<&HostChoice>,
+    client_name: &str,
+) -> Result<Option<Connected>, WireError> {
+    if let Some(choice) = choice {
+        return choice.connect(client_name).await.map(Some);
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    let found = running(client_name).await;
+    Ok(choose(found, |host| is_in_project(host, &here), no_host_runs).ok())
+}
+
 /// The only one of these hosts that is meant.
 fn choose(
     mut found: Vec<Connected>,

@@ -304,6 +304,77 @@ async fn inspect_tells_all_of_an_artifact_that_was_just_built() {
 }
 
 #[tokio::test]
+async fn inspect_judges_by_the_host_that_is_meant() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/world");
+    let args = ["build", plugin.to_str().unwrap(), directory.path().to_str().unwrap()];
+    let path = stdout(&output(&directory, &args).await).lines().last().unwrap().to_owned();
+    let inspect = async |host: &[&str]| {
+        let args = [host, &["inspect", &path]].concat();
+        let json = stdout_as_json(&output(&directory, &[&args[..], &["--json"]].concat()).await);
+        (json, stdout(&output(&directory, &args).await))
+    };
+
+    let (facts, words) = inspect(&[]).await;
+    assert_eq!(facts["judged_by"]["host"], json!(null));
+    assert!(words.contains("judged by this program, since no host is meant"), "{words}");
+
+    // The very toolchain of the artifact, but for what a panic does.
+    let mut built_by = hotswap_artifact::own_toolchain();
+    built_by.panic_strategy = "abort".into();
+    let socket = directory.path().join("aborting.sock");
+    let info = HostInfo { built_by: Some(built_by), ..samples::host(41) };
+    let _aborting = FakeHost::listen_as(socket.clone(), info);
+    let (facts, words) = inspect(&["--host", socket.to_str().unwrap()]).await;
+    assert_eq!((&facts["fits"], &facts["judged_by"]["pid"]), (&json!(false), &json!(41)));
+    assert_eq!(facts["judged_by"]["toolchain"]["panic_strategy"], "abort");
+    let misfit = facts["misfit"].as_str().unwrap();
+    assert!(misfit.contains("the plugin has unwind, the host abort"), "{misfit}");
+    assert!(misfit.contains("`[profile.hotswap]`"), "{misfit}");
+    assert!(words.contains("judged by sample-host (pid 41)\n"), "{words}");
+
+    let socket = directory.path().join("older.sock");
+    let info = HostInfo { built_by: None, ..samples::host(42) };
+    let _older = FakeHost::listen_as(socket.clone(), info);
+    let (facts, words) = inspect(&["--host", socket.to_str().unwrap()]).await;
+    assert_eq!((&facts["fits"], &facts["judged_by"]["host"]), (&json!(true), &json!(null)));
+    assert!(words.contains("since sample-host does not tell what it was built by"), "{words}");
+
+    let nobody = output(&directory, &["--host", "nobody", "inspect", &path]).await;
+    assert_eq!(nobody.status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_what_only_this_program_cannot_open_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-plugins/world");
+    let args = ["build", plugin.to_str().unwrap(), directory.path().to_str().unwrap()];
+    let path = stdout(&output(&directory, &args).await).lines().last().unwrap().to_owned();
+    // As a compiler of another release would have built it, which the host has too.
+    let mut artifact = std::fs::read(&path).unwrap();
+    let magic = artifact.windows(14).position(|bytes| bytes == b"HOTSWAP-PLUGIN").unwrap();
+    artifact[magic + 24..magic + 27].copy_from_slice(b"0.9");
+    hotswap_artifact::stamp(&mut artifact, None).unwrap();
+    std::fs::write(&path, &artifact).unwrap();
+
+    let mut plan = samples::plan();
+    let new = plan.plugins[0].new.as_mut().unwrap();
+    new.path = path.into();
+    new.build_id = hotswap_artifact::inspect(&artifact).unwrap().build_id.to_string();
+    plan.plugins[0].loaded.as_mut().unwrap().path = None;
+    let socket = directory.path().join("other.sock");
+    let _host = FakeHost::listen_planning(socket.clone(), samples::host(41), plan);
+    let args = ["--host", socket.to_str().unwrap(), "reload", "--dry-run"];
+    let words = output(&directory, &args).await;
+    assert!(words.status.success(), "{}", stderr(&words));
+    let json = stdout_as_json(&output(&directory, &[&args[..], &["--json"]].concat()).await);
+    let why = json["plugins"][0]["not_compared"]["message"].as_str().unwrap();
+    assert!(why.contains("its rustc is rustc 0.9"), "{why}");
+    assert_eq!(json["plugins"][0]["error"], json!(null));
+    assert!(stdout(&words).contains(why), "{}", stdout(&words));
+}
+
+#[tokio::test]
 async fn inspect_says_what_is_wrong_with_what_is_no_artifact() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().join("text.so");

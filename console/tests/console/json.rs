@@ -214,6 +214,16 @@ fn inspection() -> Value {
         },
         "fits": true,
         "misfit": null,
+        "judged_by": {
+            "host": "sample-host",
+            "pid": 4125,
+            "toolchain": {
+                "rustc": "rustc 1.95.0 (59807616e)",
+                "target": "x86_64-unknown-linux-gnu",
+                "panic_strategy": "unwind",
+                "hotswap_plugin": "0.1.0",
+            },
+        },
         "keep_reason": null,
         "contents": {
             "plugin": "world",

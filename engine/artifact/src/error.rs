@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hotswap_protocol::BuildId;
+use hotswap_protocol::{BuildId, Misfit};
 
 /// Why a file is no artifact that can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +24,7 @@ pub enum ArtifactError {
     /// The descriptor cannot be right; why, in words.
     BadDescriptor(String),
     /// The plugin was built by another toolchain than the host.
-    Toolchain {
-        /// What differs: `rustc`, `target`, `panic strategy`, `hotswap-plugin`, `ABI`.
-        what: &'static str,
-        /// The plugin's.
-        found: String,
-        /// The host's.
-        expected: String,
-    },
+    Toolchain(Misfit),
     /// The file shares Rust's standard library, or another library of Rust's, with others.
     SharedRuntime {
         /// A symbol that it takes from there, or the library.
@@ -60,11 +53,7 @@ impl fmt::Display for ArtifactError {
                 "damaged or half written: its stamp says {expected}, its content {found}; build it again"
             ),
             Self::BadDescriptor(why) => write!(f, "its descriptor cannot be right: {why}"),
-            Self::Toolchain { what, found, expected } => write!(
-                f,
-                "built with another {what}: the plugin has {found}, the host {expected}; \
-                 build both with the same toolchain"
-            ),
+            Self::Toolchain(misfit) => misfit.fmt(f),
             Self::SharedRuntime { symbol } => write!(
                 f,
                 "it takes `{symbol}` from a shared library of Rust's, but a plugin must have its own \

@@ -3,9 +3,11 @@
 use std::{mem::offset_of, ops::Range};
 
 use hotswap_plugin::abi::descriptor::{ABI_VERSION, Descriptor, MAGIC, Stamp};
-use hotswap_protocol::{BuildId, InvalidName, PluginName, Source};
+use hotswap_protocol::{
+    BuildId, InvalidName, Misfit, PluginName, Source, Toolchain, ToolchainPart,
+};
 
-use crate::{ArtifactError, Toolchain, elf, stamp, unseen};
+use crate::{ArtifactError, elf, stamp, toolchain, unseen};
 
 /// What an artifact says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +99,7 @@ const PLATFORM_KEEPS: Option<&str> = if cfg!(all(target_os = "linux", target_env
 
 /// Reads and checks a finished artifact without running any of it.
 ///
-/// The toolchain is told, not judged: see [`Toolchain::expect_host`].
+/// The toolchain is told, not judged: see [`Toolchain::misfit`].
 ///
 /// # Errors
 /// Whatever is wrong with the file; it should then never reach the loader.
@@ -152,7 +154,7 @@ fn claims_of(descriptor: &Descriptor) -> Result<Facts, ArtifactError> {
         crate_version: text(&descriptor.crate_version)?,
         build_id: BuildId::from_bytes(descriptor.stamp.build_id),
         source: source(&descriptor.stamp)?,
-        toolchain: Toolchain::of(descriptor)?,
+        toolchain: toolchain::of(descriptor)?,
         keep_reason: Some("the file is broken".into()),
         foreign_libraries: Vec::new(),
         unique_symbol: None,
@@ -174,11 +176,11 @@ pub(super) fn descriptor(file: &[u8], start: usize) -> Result<Descriptor, Artifa
     }
     if (descriptor.abi_version, descriptor.size as usize) != (ABI_VERSION, size_of::<Descriptor>())
     {
-        return Err(ArtifactError::Toolchain {
-            what: "ABI",
+        return Err(ArtifactError::Toolchain(Misfit {
+            part: ToolchainPart::Abi,
             found: format!("version {}, {} bytes", descriptor.abi_version, descriptor.size),
             expected: format!("version {ABI_VERSION}, {} bytes", size_of::<Descriptor>()),
-        });
+        }));
     }
     Ok(descriptor)
 }

@@ -4,7 +4,9 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let facts = hotswap_artifact::inspect(&std::fs::read("plugins/libworld.so")?)?;
 //! println!("{} {} was built by {}", facts.name, facts.build_id, facts.toolchain.rustc());
-//! facts.toolchain.expect_host()?; // an error names both sides of the first difference
+//! if let Some(misfit) = facts.toolchain.misfit(&hotswap_artifact::own_toolchain()) {
+//!     println!("it does not fit: {misfit}"); // both sides of the first difference
+//! }
 //! # Ok(())
 //! # }
 //! ```
@@ -28,6 +30,6 @@ mod error;
 pub use elf::is_covered;
 pub use error::ArtifactError;
 pub use facts::{Facts, claims, inspect};
-pub use hotswap_protocol::{BuildId, Source};
+pub use hotswap_protocol::{BuildId, Misfit, Source, Toolchain, ToolchainPart};
 pub use stamp::stamp;
-pub use toolchain::Toolchain;
+pub use toolchain::own_toolchain;

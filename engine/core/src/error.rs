@@ -82,7 +82,7 @@ pub enum EngineError {
 /// # let engine = Engine::builder("plugins").build()?;
 /// if let Err(error) = engine.reload() {
 ///     match error.source().and_then(|cause| cause.downcast_ref()) {
-///         Some(LoadCause::Artifact(ArtifactError::Toolchain { .. })) => { /* build it again */ }
+///         Some(LoadCause::Artifact(ArtifactError::Toolchain(_))) => { /* build it again */ }
 ///         Some(LoadCause::Panic { .. }) => { /* tell its author */ }
 ///         _ => {}
 ///     }
@@ -132,7 +132,7 @@ impl LoadCause {
     /// As the console's protocol has it.
     pub fn kind(&self) -> CauseKind {
         match self {
-            Self::Artifact(ArtifactError::Toolchain { .. }) => CauseKind::Toolchain,
+            Self::Artifact(ArtifactError::Toolchain(_)) => CauseKind::Toolchain,
             Self::Artifact(_) => CauseKind::Artifact,
             Self::Io(_) => CauseKind::Io,
             Self::Loader => CauseKind::Loader,

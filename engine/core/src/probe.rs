@@ -59,11 +59,12 @@ impl Contents {
     /// Opens an artifact in this process, asks it, and lets it go again.
     ///
     /// # Errors
-    /// When the file is no artifact for this program's toolchain, and when its code fails or panics.
+    /// When the file is no artifact for this program's toolchain, but for its panic strategy, and when its
+    /// code fails or panics.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         let engine = Engine::builder(path).build()?;
         let context = engine.inner().load_context();
-        let inspected = context.staging.stage(Found::at(path)?)?.inspect()?;
+        let inspected = context.staging.stage(Found::at(path)?)?.inspect_to_look()?;
         let steps = StepThread::start(STEP_TIMEOUT, context.services.engine)?;
         let opened = (&steps, &mut Phases::default());
         Self::ask(&open_version(&context, &inspected, 1, opened)?, &steps)

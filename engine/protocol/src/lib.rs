@@ -60,6 +60,7 @@ mod owner;
 mod plan;
 mod snapshot;
 mod step;
+mod toolchain;
 // What a console reads when its host has died.
 pub mod in_flight;
 
@@ -94,6 +95,7 @@ pub use snapshot::{
 };
 pub use socket::SocketPath;
 pub use step::{Activity, Step};
+pub use toolchain::{Misfit, Toolchain, ToolchainPart};
 
 /// The protocol's version. A client and a host must have the same.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Failure, Holder, LatencyBucket, Owner};
+use crate::{Failure, Holder, LatencyBucket, Owner, Toolchain};
 
 /// The state of an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,12 @@ pub struct HostInfo {
     pub engine_version: String,
     /// The compiler that it was built with, such as `rustc 1.95.0 (59807616e)`.
     pub toolchain: String,
+    /// What it was built by, which artifacts have to fit; `None` from a host that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_by: Option<Toolchain>,
+    /// The shared libraries that it vouches for: they alone keep no image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_libraries: Vec<String>,
 }
 
 /// A plugin and its versions.

@@ -86,6 +86,9 @@ impl PluginPreview {
                 error.to_string().lines().map(|it| Line::new(Sort::Error, format!("  {it}"))),
             );
         }
+        if let Some(why) = &self.not_compared {
+            lines.push(Line::new(Sort::Note, format!("    {why}")));
+        }
         for broken in &self.host_expects {
             lines.push(Line::new(Sort::Breaking, format!("! {}", broken.expectation)));
             lines.push(Line::new(Sort::Breaking, format!("      {}", broken.difference)));

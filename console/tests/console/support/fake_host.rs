@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use hotswap_protocol::{
-    ErrorKind, FreeResult, HelloResult, HostInfo, Notification, PROTOCOL_VERSION, Request,
-    RequestLine, ResponseLine, SubscribeResult, VersionState, WireError,
+    ErrorKind, FreeResult, HelloResult, HostInfo, Notification, PROTOCOL_VERSION, ReloadPlan,
+    Request, RequestLine, ResponseLine, SubscribeResult, VersionState, WireError,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -30,6 +30,11 @@ impl FakeHost {
 
     /// Listens at this socket, and says that it is this host.
     pub fn listen_as(socket: PathBuf, host: HostInfo) -> Self {
+        Self::listen_planning(socket, host, samples::plan())
+    }
+
+    /// The same, and says that a reload would do this.
+    pub fn listen_planning(socket: PathBuf, host: HostInfo, plan: ReloadPlan) -> Self {
         let listener = UnixListener::bind(&socket).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
@@ -37,7 +42,7 @@ impl FakeHost {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(stream, host.clone(), Arc::clone(&seen)));
+                connections.spawn(serve(stream, host.clone(), plan.clone(), Arc::clone(&seen)));
             }
         });
         Self { socket, requests, serving }
@@ -56,13 +61,18 @@ impl Drop for FakeHost {
     }
 }
 
-async fn serve(stream: UnixStream, host: HostInfo, seen: Arc<Mutex<Vec<Request>>>) {
+async fn serve(
+    stream: UnixStream,
+    host: HostInfo,
+    plan: ReloadPlan,
+    seen: Arc<Mutex<Vec<Request>>>,
+) {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let RequestLine { id, request, .. } = serde_json::from_str(&line).unwrap();
         seen.lock().unwrap().push(request.clone());
-        let mut reply = to_line(&ResponseLine::new(Some(id), answer(&request, &host)));
+        let mut reply = to_line(&ResponseLine::new(Some(id), answer(&request, &host, &plan)));
         for notification in notifications_after(&request) {
             reply.push_str(&to_line(&notification));
         }
@@ -72,7 +82,7 @@ async fn serve(stream: UnixStream, host: HostInfo, seen: Arc<Mutex<Vec<Request>>
     }
 }
 
-fn answer(request: &Request, host: &HostInfo) -> Result<Value, WireError> {
+fn answer(request: &Request, host: &HostInfo, plan: &ReloadPlan) -> Result<Value, WireError> {
     let value = match request {
         Request::Hello(_) => {
             serde_json::to_value(HelloResult { protocol: PROTOCOL_VERSION, host: host.clone() })
@@ -80,7 +90,7 @@ fn answer(request: &Request, host: &HostInfo) -> Result<Value, WireError> {
         Request::Snapshot => serde_json::to_value(samples::snapshot(host.pid)),
         Request::Vault => serde_json::to_value(samples::vault()),
         Request::Live => serde_json::to_value(samples::live()),
-        Request::Plan(_) => serde_json::to_value(samples::plan()),
+        Request::Plan(_) => serde_json::to_value(plan),
         Request::Subscribe(subscribe) => {
             serde_json::to_value(SubscribeResult { backlog: if subscribe.logs { 2 } else { 0 } })
         }

@@ -37,6 +37,15 @@ pub fn host(pid: u32) -> HostInfo {
         "calls_file": format!("/proc/{pid}/fd/9"),
         "engine_version": "0.1.0",
         "toolchain": "rustc 1.95.0 (59807616e)",
+        "built_by": {
+            "rustc_release": "1.95.0",
+            "rustc_commit": "59807616e1fa2540724bfbac14d7976d7e4a3860",
+            "target": "x86_64-unknown-linux-gnu",
+            "panic_strategy": "unwind",
+            "plugin_crate_version": "0.1.0-5d0c1e2f",
+            "abi_version": 5,
+        },
+        "trusted_libraries": ["libsqlite3.so.0"],
     }))
 }
 
@@ -353,6 +362,7 @@ pub fn preview() -> Preview {
         imported_by: Vec::new(),
         host_expects: Vec::new(),
         is_breaking: false,
+        not_compared: None,
         error: None,
     };
     let (was, now) = ("(name: String, times: u32) -> String", "(name: String) -> String");

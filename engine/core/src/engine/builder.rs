@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Engine, Inner, ShutdownOnDrop, guard, inner::Parts, places::Places};
 use crate::{
     ConsoleSocket, EngineError, Generation, Guard,
-    artifact::Toolchain,
+    artifact::own_toolchain,
     load::{OnReload, Settings, stage::Staging},
     reclaim::reaper::{self, WakeThreads},
     serve::extension::{self, ExtensionFactory},
@@ -307,7 +307,7 @@ impl EngineBuilder {
         };
         let (reaper, reaper_thread) =
             started.map_err(|error| cannot_start("the reaper's", error))?;
-        let host = host_info(&plugin_dir, store_dir.as_deref(), &staging.dir());
+        let host = host_info(&plugin_dir, store_dir.as_deref(), &staging.dir(), &trusted);
         let settings = Settings {
             linked,
             store_dir,
@@ -360,10 +360,16 @@ fn handed_over(variable: &str, what: &str, own: Option<&Path>) -> Option<PathBuf
     Some(handed_over)
 }
 
-fn host_info(plugin_dir: &Path, store_dir: Option<&Path>, staging_dir: &Path) -> HostInfo {
+fn host_info(
+    plugin_dir: &Path,
+    store_dir: Option<&Path>,
+    staging_dir: &Path,
+    trusted: &[String],
+) -> HostInfo {
     let absolute = |dir: &Path| std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let executable = env::current_exe().ok();
     let name = executable.as_deref().and_then(Path::file_name);
+    let built_by = own_toolchain();
     HostInfo {
         name: name.map_or_else(|| "host".into(), |name| name.to_string_lossy().into_owned()),
         pid: std::process::id(),
@@ -374,6 +380,8 @@ fn host_info(plugin_dir: &Path, store_dir: Option<&Path>, staging_dir: &Path) ->
         socket: PathBuf::new(),
         calls_file: None,
         engine_version: env!("CARGO_PKG_VERSION").into(),
-        toolchain: Toolchain::of_host().rustc(),
+        toolchain: built_by.rustc(),
+        built_by: Some(built_by),
+        trusted_libraries: trusted.to_vec(),
     }
 }

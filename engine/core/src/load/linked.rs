@@ -6,7 +6,7 @@ use hotswap_protocol::{InvalidName, PluginName};
 use super::candidate::{asked_for, missing};
 use crate::{
     EngineError, Step,
-    artifact::{BuildId, Facts, Toolchain},
+    artifact::{BuildId, Facts, own_toolchain},
 };
 
 /// A plugin of this very program, and what it is known by.
@@ -23,7 +23,7 @@ impl Linked {
             // No artifact, and so none of its own.
             build_id: BuildId::from_bytes([0; 16]),
             source: None,
-            toolchain: Toolchain::of_host(),
+            toolchain: own_toolchain(),
             keep_reason: Some("it is linked into this program".into()),
             foreign_libraries: Vec::new(),
             unique_symbol: None,

@@ -28,7 +28,7 @@ use memmap2::MmapOptions;
 
 use crate::{
     EngineError, LoadCause, Step,
-    artifact::{self, Facts},
+    artifact::{self, ArtifactError, Facts, Toolchain, own_toolchain},
     image::{Copied, Named},
     load::find::{Found, file_name},
     lock::Lock as _,
@@ -259,6 +259,28 @@ impl Drop for Staging {
 impl Staged {
     /// Checks the copy without running it.
     pub fn inspect(self) -> Result<Inspected, EngineError> {
+        let inspected = self.read()?;
+        inspected.expect_fits(&own_toolchain())?;
+        if inspected.facts.toolchain.panic_strategy == ABORT {
+            let plugin = inspected.facts.name.as_str();
+            tracing::warn!(
+                plugin,
+                "{plugin} is built with `panic = \"abort\"`, as this host is: a panic in it ends the host; \
+                 leave that out of the profiles of both"
+            );
+        }
+        Ok(inspected)
+    }
+
+    /// As [`inspect`](Self::inspect), where nothing is lost if a panic ends the process.
+    pub fn inspect_to_look(self) -> Result<Inspected, EngineError> {
+        let inspected = self.read()?;
+        let panic_strategy = inspected.facts.toolchain.panic_strategy.clone();
+        inspected.expect_fits(&Toolchain { panic_strategy, ..own_toolchain() })?;
+        Ok(inspected)
+    }
+
+    fn read(self) -> Result<Inspected, EngineError> {
         let Self { found, copy, content } = self;
         let file = file_name(&found.path);
         // SAFETY: nobody writes to the copy, which lies where only this user can come.
@@ -269,17 +291,20 @@ impl Staged {
         })?;
         let facts =
             artifact::inspect(&content).map_err(|error| EngineError::artifact(&file, error))?;
-        let toolchain = facts.toolchain.expect_host();
-        toolchain.map_err(|error| EngineError::artifact(facts.name.as_str(), error))?;
-        if facts.toolchain.panic_strategy == ABORT {
-            let plugin = facts.name.as_str();
-            tracing::warn!(
-                plugin,
-                "{plugin} is built with `panic = \"abort\"`, as this host is: a panic in it ends the host; \
-                 leave that out of the profiles of both"
-            );
-        }
         Ok(Inspected { found, facts, copy })
+    }
+}
+
+impl Inspected {
+    /// Refuses what another toolchain built than this one.
+    fn expect_fits(&self, toolchain: &Toolchain) -> Result<(), EngineError> {
+        match self.facts.toolchain.misfit(toolchain) {
+            Some(misfit) => {
+                let error = ArtifactError::Toolchain(misfit);
+                Err(EngineError::artifact(self.facts.name.as_str(), error))
+            }
+            None => Ok(()),
+        }
     }
 }
 
