@@ -6,7 +6,7 @@ use hotswap_engine::{
 };
 use insta::assert_snapshot;
 
-use crate::support::{PluginDir, renamed};
+use crate::support::{self, PluginDir, renamed};
 
 fn contents(dir: &PluginDir, plugin: &str) -> Contents {
     Contents::open(&dir.file(plugin)).unwrap_or_else(|error| panic!("{plugin}: {error}"))
@@ -45,6 +45,19 @@ fn an_artifact_tells_what_it_declares() {
 
     let takes = contents(&dir, "takes").info();
     assert_snapshot!(format!("{:?}", takes.imports), @r#"[ImportInfo { plugin: "gives", interface: "sample_api::Alpha", optional: false }, ImportInfo { plugin: "gives-more", interface: "sample_api::Beta", optional: true }]"#);
+}
+
+/// A panic ends a process that is there to look, and no host.
+#[test]
+fn an_artifact_of_another_panic_strategy_is_looked_into_all_the_same() {
+    let dir = PluginDir::of(&["gives"]);
+    let mut aborting = std::fs::read(dir.file("gives")).unwrap();
+    let magic = support::find(&aborting, b"HOTSWAP-PLUGIN\r\n").unwrap();
+    let strategy = magic + support::find(&aborting[magic..], b"unwind").unwrap();
+    aborting[strategy..strategy + 6].copy_from_slice(b"abort\0");
+    hotswap_engine::artifact::stamp(&mut aborting, None).unwrap();
+    dir.write("gives", &aborting);
+    assert_eq!(contents(&dir, "gives").info().plugin, "gives");
 }
 
 #[test]

@@ -266,6 +266,44 @@ fn a_host_that_is_restarted_has_the_builds_that_served_last() {
     terminal.quit("q");
 }
 
+/// A constructor that is harmless in the process in which a host tries it, and ends the host.
+const DEADLY: &str = r#"
+extern "C" fn construct() {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if threads > 1 {
+        std::process::abort();
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCT: extern "C" fn() = construct;
+
+"#;
+
+#[test]
+fn a_build_that_ended_the_host_as_it_was_loaded_is_not_loaded_again() {
+    let workspace = Workspace::new();
+    let console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
+    let mut terminal = Terminal::start(&console, (160, 40));
+    terminal.wait_for_line(&["● world", "v1"]);
+    terminal.press("/was refused\r");
+    let before = terminal.wait_for("its pid", |screen| number_after(screen, "sample-host ● "));
+    let marked = "/// Says hello";
+    workspace.edit(WORLD, marked, &format!("{DEADLY}{marked}"));
+    terminal.wait_for_text("The host ended");
+    terminal.wait_for_line(&["open of world v2", "a start leaves this build out"]);
+    terminal.press("H");
+    terminal.wait_for("another pid", |screen| {
+        number_after(screen, "sample-host ● ").filter(|pid| *pid != before)
+    });
+    terminal.wait_for_line(&["the artifact of world was refused", "is there instead"]);
+    terminal.wait_for_line(&["● world", "v1"]);
+    // What mends it is another build.
+    workspace.edit(WORLD, DEADLY, "");
+    terminal.quit("q");
+}
+
 #[test]
 fn a_tiny_terminal_says_what_goes_on_and_loses_nothing() {
     let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));

@@ -15,6 +15,8 @@ pub enum Job {
     BuildPlugin(String),
     /// Replace artifacts that are broken by builds that are not.
     MendArtifacts,
+    /// Leave out the artifacts that ended the host while it loaded them.
+    LeaveOut,
     /// Bring these stored builds into the plugin directory.
     Install(Vec<StoredChoice>),
     /// Start the host and connect to it.
@@ -41,6 +43,7 @@ impl std::fmt::Display for Job {
             Self::BuildHost => f.write_str("build host"),
             Self::BuildPlugin(package) => write!(f, "build {package}"),
             Self::MendArtifacts => f.write_str("check the artifacts"),
+            Self::LeaveOut => f.write_str("leave out what ended the host"),
             Self::Install(builds) => {
                 let plugins: Vec<&str> = builds.iter().map(|it| it.plugin.as_str()).collect();
                 write!(f, "go back to earlier builds of {}", plugins.join(", "))

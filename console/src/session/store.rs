@@ -7,7 +7,9 @@ use std::time::UNIX_EPOCH;
 
 use hotswap_artifact as artifact;
 use hotswap_build::{BuildError, HostPackage, Store, StoredFile};
-use hotswap_protocol::{ErrorKind, InvalidBuildId, Source, WireError, same_plugin};
+use hotswap_protocol::{
+    Activity, ErrorKind, InFlightCall, InvalidBuildId, Source, WireError, same_plugin,
+};
 use serde::Serialize;
 
 /// Of the stored builds of a plugin so many are looked into, the newest.
@@ -45,36 +47,83 @@ pub(super) struct Refused {
     pub instead: Option<String>,
 }
 
-/// Looks whether the artifacts in the plugin directory are whole, and replaces one that is not by
-/// the build that served last, or else by the newest that is stored.
-pub(super) fn mend(
-    plugin_dir: &Path,
-    store_dir: &Path,
-    good: &HashMap<String, String>,
-) -> Vec<Refused> {
-    let entries = std::fs::read_dir(plugin_dir).into_iter().flatten().flatten();
-    let broken = entries.filter_map(|entry| {
-        let path = entry.path();
-        let name = path.file_name()?.to_string_lossy().into_owned();
-        let plugin = name.strip_suffix(DLL_SUFFIX).filter(|_| !name.starts_with('.'))?;
-        let checked = std::fs::read(&path).map_err(|error| error.to_string());
-        let checked =
-            checked.and_then(|bytes| artifact::inspect(&bytes).map_err(|error| error.to_string()));
-        Some((plugin.to_owned(), checked.err()?))
-    });
-    let mended = broken.map(|(plugin, reason)| {
-        let served = good.iter().find(|(name, _)| same_plugin(name, &plugin));
-        let build_id = served.map(|(_, build_id)| build_id.clone()).or_else(|| {
-            let newest = builds(store_dir, &plugin).ok()?.into_iter().next()?;
-            Some(newest.build_id)
+/// The artifacts that a host is about to be started with.
+pub(super) struct Artifacts {
+    pub plugin_dir: PathBuf,
+    pub store_dir: PathBuf,
+    /// The build of each plugin that served last.
+    pub good: HashMap<String, String>,
+    /// The steps of loads in which the host ended.
+    pub deadly: Vec<InFlightCall>,
+}
+
+impl Artifacts {
+    /// Looks whether they are whole, and replaces one that is not.
+    pub fn mend(&self) -> Vec<Refused> {
+        let broken = self
+            .files()
+            .into_iter()
+            .filter_map(|(path, plugin)| Some(self.replaced(plugin, inspect(&path).err()?)));
+        broken.collect()
+    }
+
+    /// Replaces those that the host ended with while it loaded them. One that nothing can take the place of
+    /// is removed: the store has it.
+    pub fn leave_out(&self) -> Vec<Refused> {
+        let left_out = self.files().into_iter().filter_map(|(path, _)| {
+            let facts = inspect(&path).ok()?;
+            let plugin = facts.name.to_string();
+            let deadly = self.deadly(&plugin, &facts.build_id.to_string())?;
+            let activity = deadly.activity.map_or("its load", Activity::as_str);
+            let reason = format!("the host ended in {activity} of v{}", deadly.version);
+            let refused = self.replaced(plugin, reason);
+            if refused.instead.is_none() {
+                // One that cannot be removed is loaded again.
+                let _ = std::fs::remove_file(&path);
+            }
+            Some(refused)
         });
+        left_out.collect()
+    }
+
+    /// The files in the plugin directory, and what they are called.
+    fn files(&self) -> Vec<(PathBuf, String)> {
+        let entries = std::fs::read_dir(&self.plugin_dir).into_iter().flatten().flatten();
+        let files = entries.filter_map(|entry| {
+            let path = entry.path();
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            let plugin = name.strip_suffix(DLL_SUFFIX).filter(|_| !name.starts_with('.'))?;
+            Some((path.clone(), plugin.to_owned()))
+        });
+        files.collect()
+    }
+
+    /// Puts the build that served last, or else the newest that is stored, in the place of a plugin's artifact.
+    fn replaced(&self, plugin: String, reason: String) -> Refused {
+        let served = self.good.iter().find(|(name, _)| same_plugin(name, &plugin));
+        let served = served.map(|(_, build_id)| build_id.clone());
+        let stored = || builds(&self.store_dir, &plugin).unwrap_or_default().into_iter();
+        let candidates = served.into_iter().chain(stored().map(|build| build.build_id));
+        let build_id = candidates.into_iter().find(|id| self.deadly(&plugin, id).is_none());
         let instead = build_id.filter(|build_id| {
             let choice = StoredChoice { plugin: plugin.clone(), build_id: build_id.clone() };
-            install(plugin_dir, store_dir, &[choice]).is_ok()
+            install(&self.plugin_dir, &self.store_dir, &[choice]).is_ok()
         });
         Refused { plugin, reason, instead }
-    });
-    mended.collect()
+    }
+
+    /// The step in which the host ended while it loaded this build.
+    fn deadly(&self, plugin: &str, build_id: &str) -> Option<&InFlightCall> {
+        let is_it = |call: &&InFlightCall| {
+            same_plugin(&call.plugin, plugin) && call.build_id.as_deref() == Some(build_id)
+        };
+        self.deadly.iter().find(is_it)
+    }
+}
+
+fn inspect(path: &Path) -> Result<artifact::Facts, String> {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    artifact::inspect(&bytes).map_err(|error| error.to_string())
 }
 
 /// Brings stored builds into the plugin directory, in place of what is there.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use hotswap_build::{BuildError, Cancel, HostPackage, PluginPackage, Quiet, SourceChange, Watcher};
-use hotswap_protocol::{ErrorKind, HostInfo, WireError, clock::now_ms, same_plugin};
+use hotswap_protocol::{ErrorKind, HostInfo, InFlightCall, WireError, clock::now_ms, same_plugin};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -112,6 +112,8 @@ struct Supervisor {
     calls: CancellationToken,
     /// The build of each plugin that served last, as far as was seen.
     good: HashMap<String, String>,
+    /// The steps of loads in which a host of this session ended: their builds are not loaded again.
+    deadly: Vec<InFlightCall>,
     /// The host that was attached to.
     attached: Option<HostInfo>,
     /// Ends the connection, or the wait for one, when dropped.
@@ -166,6 +168,7 @@ pub(super) async fn supervise(
         last_calls: None,
         calls: CancellationToken::new(),
         good: HashMap::new(),
+        deadly: Vec::new(),
         attached: None,
         link: None,
         ending: None,
@@ -390,8 +393,17 @@ impl Supervisor {
         if !builds.is_empty() {
             self.queue.push_back(Job::Install(builds));
         }
+        self.leave_out();
         if self.package.is_some() || self.executable.is_some() {
             self.queue.push_back(Job::StartHost);
+        }
+    }
+
+    /// Before the host loads what was built: a build that ended it is not loaded again.
+    fn leave_out(&mut self) {
+        if self.package.is_some() && !self.deadly.is_empty() {
+            self.queue.retain(|job| *job != Job::LeaveOut);
+            self.queue.push_back(Job::LeaveOut);
         }
     }
 
@@ -503,6 +515,7 @@ impl Supervisor {
         self.queue.retain(|job| *job != Job::ReloadIfBuilt);
         plugins.extend(self.missing_artifacts());
         self.queue_builds(plugins).await;
+        self.leave_out();
         if self.watch == Watch::On {
             self.queue.push_back(Job::ReloadIfBuilt);
         }
@@ -536,6 +549,7 @@ impl Supervisor {
     async fn tell_exit(&mut self, exit: HostExit, expected: bool) {
         let last_calls = self.last_calls.take().filter(|_| !expected);
         let calls = last_calls.and_then(|calls| calls.read());
+        self.deadly.extend(calls.iter().flatten().filter(|call| call.is_of_load()).cloned());
         self.tell(SessionEvent::HostExited { exit, expected, calls }).await;
     }
 

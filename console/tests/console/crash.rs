@@ -5,7 +5,7 @@ use hotswap_console::screen::model::Phase;
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Order, SessionEvent, StoredChoice};
-use hotswap_protocol::{InFlightCall, VersionState};
+use hotswap_protocol::{Activity, InFlightCall, VersionState};
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -68,6 +68,23 @@ fn a_crash_long_after_a_reload_is_not_blamed_on_it() {
     let mut console = after_a_reload();
     console.now_ms += 10_000;
     crash(&mut console);
+    assert_eq!(console.press("H"), [Effect::Order(Order::Restart)]);
+}
+
+/// However long the versions before had served.
+#[test]
+fn a_host_that_ended_in_a_load_is_started_without_that_build() {
+    let mut console = after_a_reload();
+    console.now_ms += 10_000;
+    let [mut load, _] = <[InFlightCall; 2]>::try_from(samples::calls()).unwrap();
+    load.version = 5;
+    load.function = Some("open".into());
+    load.activity = Some(Activity::Open);
+    crash_with(&mut console, Some(vec![load]));
+    let screen = console.screen();
+    let told = "open of world v5 (3c0ffee0); a start leaves this build out";
+    assert!(screen.contains("It ended in") && screen.contains(told), "{screen}");
+    assert!(!screen.contains("It was well before"), "{screen}");
     assert_eq!(console.press("H"), [Effect::Order(Order::Restart)]);
 }
 

@@ -117,7 +117,8 @@ async fn page() -> String {
                  `changed`, `gone`, `unknown` or `dropped`. Where an artifact cannot be opened, or a \
                  reload would be refused, it prints an `error` instead.";
     section(&mut page, "`hotswap reload --dry-run`", about, &[value(samples::preview())]);
-    let about = "`misfit` says why a host of this program's toolchain would refuse it, and \
+    let about = "`misfit` says why the host would refuse it: the one of `judged_by`, or one of this program's \
+                 toolchain where `host` is `null` there; and \
                  `keep_reason` why it could not be unmapped again; both `null` when all is well, as \
                  `source` is outside a git repository. `contents` is there with `--open` only; a \
                  plugin without an export has `null` there. `fingerprints` are hashes of the types of what \

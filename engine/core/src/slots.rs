@@ -20,6 +20,8 @@ use std::{
     },
 };
 
+use hotswap_protocol::BuildId;
+
 use crate::{lock::Lock as _, os, sync::must_fence};
 use file::CallsFile;
 use protocol::{DEPTH, Slot, ThreadSlots};
@@ -123,9 +125,11 @@ pub(crate) fn describe<'a, T>(
     address: *const T,
     plugin: &str,
     version: u32,
-    names: impl IntoIterator<Item = &'a str>,
+    build_id: BuildId,
+    functions: &[&'a str],
+    activities: impl IntoIterator<Item = &'a str>,
 ) -> Option<LegendEntry> {
-    calls_file()?.describe(address as usize, plugin, version, names)
+    calls_file()?.describe(address as usize, plugin, version, build_id, functions, activities)
 }
 
 fn calls_file() -> Option<&'static CallsFile> {

@@ -152,24 +152,6 @@ pub(crate) struct TypedTarget {
     pub call: TypedCall,
 }
 
-/// What may run of a version besides its functions, in the order in which calls note it.
-const BESIDES: [Activity; 14] = [
-    Activity::FoundByHand,
-    Activity::Open,
-    Activity::Create,
-    Activity::Reloadable,
-    Activity::Export,
-    Activity::Import,
-    Activity::OnLoad,
-    Activity::HandOver,
-    Activity::TakeBack,
-    Activity::OnInit,
-    Activity::Publish,
-    Activity::OnFree,
-    Activity::DropValue,
-    Activity::DropPlugin,
-];
-
 impl Version {
     /// A version that is about to be loaded; `open` makes its image, which may call back already.
     pub fn open(
@@ -419,8 +401,15 @@ impl Version {
     fn renew_legend(&self) {
         let mut legend = self.lock_legend();
         *legend = None;
-        let names = self.function_names().into_iter().chain(BESIDES.map(Activity::as_str));
-        *legend = slots::describe(self, self.name().as_str(), self.ordinal, names);
+        let activities = Activity::NOTED.map(Activity::as_str);
+        *legend = slots::describe(
+            self,
+            self.name().as_str(),
+            self.ordinal,
+            self.facts.build_id,
+            &self.function_names(),
+            activities,
+        );
     }
 
     fn lock_legend(&self) -> MutexGuard<'_, Option<LegendEntry>> {
@@ -430,7 +419,7 @@ impl Version {
     /// Notes for consoles, until dropped, that this thread runs something of the version which is no
     /// function. A lease, or the reaper, keeps it mapped meanwhile.
     pub fn note(&self, activity: Activity) -> Option<Entered> {
-        let number = BESIDES.iter().position(|besides| *besides == activity);
+        let number = Activity::NOTED.iter().position(|noted| *noted == activity);
         self.note_call(self.unplaced() + number.unwrap_or(0))
     }
 
@@ -599,7 +588,7 @@ impl Version {
         self.declared.get()?.functions.find(name)
     }
 
-    /// What a call is noted as that goes to no function with a place: the first of [`BESIDES`].
+    /// What a call is noted as that goes to no function with a place: the first of [`Activity::NOTED`].
     pub fn unplaced(&self) -> usize {
         self.counts().map_or(0, CallCounts::unnumbered)
     }

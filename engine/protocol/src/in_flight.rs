@@ -44,11 +44,14 @@
 //! | 0 | the address of the version, a `u64`; 0 if the entry is unused |
 //! | 8 | the version's number, a `u32` |
 //! | 12 | how many bytes of text follow, a `u32` |
-//! | 16 | lines of text: the plugin, and then its functions and steps in the order of their numbers |
+//! | 16 | lines of text: the plugin, and then its functions and [activities](Activity::NOTED) in the order of their numbers |
+//! | [`LEGEND_FACTS_AT`] | the number of the first activity, a `u32`; and the 16 bytes of the build id, all 0 for no artifact |
 
 use std::{collections::HashMap, fmt, fs::File, io, os::unix::fs::FileExt};
 
 use serde::{Deserialize, Serialize};
+
+use crate::{Activity, BuildId};
 
 /// The first bytes of the file; the last of them is the version of the layout.
 pub const MAGIC: [u8; 16] = *b"HOTSWAP-CALLS\r\n\x02";
@@ -76,6 +79,11 @@ pub const LEGEND_ENTRIES: usize = 512;
 pub const LEGEND_ENTRY_BYTES: usize = 8192;
 /// Where in an entry its text begins.
 pub const LEGEND_TEXT_AT: usize = 16;
+/// Where in an entry its text ends at the latest, and its facts are: how many functions there are, and the
+/// build id.
+pub const LEGEND_FACTS_AT: usize = LEGEND_ENTRY_BYTES - LEGEND_FACTS_BYTES;
+/// How long the facts are.
+const LEGEND_FACTS_BYTES: usize = 20;
 
 /// How long the file is. Only what is used of it takes memory.
 pub const FILE_BYTES: usize = LEGEND_AT + LEGEND_ENTRIES * LEGEND_ENTRY_BYTES;
@@ -97,12 +105,25 @@ pub struct InFlightCall {
     pub thread: String,
     /// The system's id of the thread.
     pub thread_id: i32,
+    /// What it is if it is no function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
+    /// The build id of the version; `None` if it has no artifact, or from a host that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+}
+
+impl InFlightCall {
+    /// Whether it is a step in which code of the version that is being loaded runs.
+    pub fn is_of_load(&self) -> bool {
+        self.activity.is_some_and(Activity::is_of_load)
+    }
 }
 
 impl fmt::Display for InFlightCall {
     /// `world v4: greet on "http-3" (4125)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plugin, version, function, thread, thread_id } = self;
+        let Self { plugin, version, function, thread, thread_id, .. } = self;
         let function = function.as_deref().unwrap_or("a function without a name");
         write!(f, "{plugin} v{version}: {function} on \"{thread}\" ({thread_id})")
     }
@@ -142,6 +163,9 @@ fn no_calls_file(why: &str) -> io::Error {
 struct LegendEntry {
     version: u32,
     text: String,
+    /// The number of the first activity; `None` from a host that does not tell.
+    first_activity: Option<u32>,
+    build_id: Option<BuildId>,
 }
 
 fn read_legend(file: &File) -> io::Result<HashMap<u64, LegendEntry>> {
@@ -155,11 +179,21 @@ fn read_legend(file: &File) -> io::Result<HashMap<u64, LegendEntry>> {
             continue;
         }
         let length = u32::from_ne_bytes(number(&head, 12)) as usize;
+        // Longer ones are of hosts that have text in the place of the facts.
+        let has_facts = LEGEND_TEXT_AT + length <= LEGEND_FACTS_AT;
         let mut text = vec![0; length.min(LEGEND_ENTRY_BYTES - LEGEND_TEXT_AT)];
         file.read_exact_at(&mut text, at + LEGEND_TEXT_AT as u64)?;
         let text = String::from_utf8_lossy(&text).into_owned();
         let version = u32::from_ne_bytes(number(&head, 8));
-        legend.insert(address, LegendEntry { version, text });
+        let mut facts = [0; LEGEND_FACTS_BYTES];
+        file.read_exact_at(&mut facts, at + LEGEND_FACTS_AT as u64)?;
+        let build_id: [u8; 16] = number(&facts, 4);
+        let first_activity = u32::from_ne_bytes(number(&facts, 0));
+        let (first_activity, build_id) = match has_facts && build_id != [0; 16] {
+            true => (Some(first_activity), Some(BuildId::from_bytes(build_id))),
+            false => (None, None),
+        };
+        legend.insert(address, LegendEntry { version, text, first_activity, build_id });
     }
     Ok(legend)
 }
@@ -175,13 +209,17 @@ fn calls_of_row(row: &[u8], pid: i32, legend: &HashMap<u64, LegendEntry>) -> Vec
     let calls = row[ROW_CALLS_AT..ROW_NAME_AT].chunks_exact(16).filter_map(|call| {
         let address = u64::from_ne_bytes(number(call, 0)) & !1;
         let place = u64::from_ne_bytes(number(call, 8));
-        let LegendEntry { version, text } = legend.get(&address)?;
+        let LegendEntry { version, text, first_activity, build_id } = legend.get(&address)?;
         let mut lines = text.lines();
         let plugin = printable(lines.next().unwrap_or_default());
         let function = usize::try_from(place).ok().and_then(|place| lines.nth(place));
         let function = function.map(printable);
+        let number = first_activity.and_then(|first| place.checked_sub(u64::from(first)));
+        let number = number.and_then(|number| usize::try_from(number).ok());
+        let activity = number.and_then(|number| Activity::NOTED.get(number).copied());
         let (version, thread) = (*version, thread.clone());
-        Some(InFlightCall { plugin, version, function, thread, thread_id })
+        let build_id = build_id.map(|build_id| build_id.to_string());
+        Some(InFlightCall { plugin, version, function, thread, thread_id, activity, build_id })
     });
     calls.collect()
 }
@@ -297,6 +335,24 @@ mod tests {
                     .to_owned(),
             ]
         );
+    }
+
+    #[test]
+    fn a_step_and_its_build_are_facts() {
+        let file = Written::new();
+        file.entry(0, 0x1000, 4, 26, b"world\ngreet\nby hand\nopen\n\n");
+        let facts = LEGEND_AT + LEGEND_FACTS_AT;
+        file.put(facts, &1_u32.to_ne_bytes());
+        file.put(facts + 4, &[7; 16]);
+        file.thread(1, 4125, b"http-3");
+        file.call(1, 0, 0x1000, 0);
+        file.call(1, 1, 0x1000, 2);
+        file.call(1, 2, 0x1000, u64::MAX);
+        let calls = calls_in_flight(&file.0).unwrap();
+        let activities: Vec<_> = calls.iter().map(|call| call.activity).collect();
+        assert_eq!(activities, [None, Some(Activity::Open), None]);
+        assert_eq!(calls[1].build_id.as_deref(), Some("07".repeat(16).as_str()));
+        assert!(calls[1].is_of_load() && !calls[0].is_of_load());
     }
 
     #[test]

@@ -126,12 +126,48 @@ pub enum Activity {
     DropValue,
     /// The drop of the plugin's instance.
     DropPlugin,
+    /// The end of the process, which the plugin's code asked for.
+    ProcessExit,
     /// An activity that this side does not know.
     #[serde(other)]
     Other,
 }
 
 impl Activity {
+    /// The activities that calls note besides functions, in the order of their numbers in the file of calls.
+    /// It only grows.
+    pub const NOTED: [Self; 15] = [
+        Self::FoundByHand,
+        Self::Open,
+        Self::Create,
+        Self::Reloadable,
+        Self::Export,
+        Self::Import,
+        Self::OnLoad,
+        Self::HandOver,
+        Self::TakeBack,
+        Self::OnInit,
+        Self::Publish,
+        Self::OnFree,
+        Self::DropValue,
+        Self::DropPlugin,
+        Self::ProcessExit,
+    ];
+
+    /// Whether it is a step in which code of the version that is being loaded runs.
+    pub fn is_of_load(self) -> bool {
+        matches!(
+            self,
+            Self::Open
+                | Self::Create
+                | Self::Export
+                | Self::Import
+                | Self::OnLoad
+                | Self::OnInit
+                | Self::Publish
+        )
+    }
+
     /// The words for a screen or a report.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -149,6 +185,7 @@ impl Activity {
             Self::OnFree => "on_free",
             Self::DropValue => "the drop of a value",
             Self::DropPlugin => "the drop of the plugin",
+            Self::ProcessExit => "the exit of the process",
             Self::Other => "something else",
         }
     }

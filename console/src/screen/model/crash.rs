@@ -1,6 +1,6 @@
 //! The card of a host that ended by itself, and the versions it was last known to be well with.
 
-use hotswap_protocol::{InFlightCall, PluginInfo, VersionState};
+use hotswap_protocol::{Activity, InFlightCall, PluginInfo, VersionState};
 
 use super::State;
 use crate::format;
@@ -21,6 +21,10 @@ pub struct CrashCard {
     pub loaded: Vec<String>,
     /// The calls that were under way; none when nobody can tell.
     pub calls: Option<Vec<InFlightCall>>,
+    /// The loads that were under way, in words: `open of world v3 (3c0ffee0)`.
+    pub loads: Vec<String>,
+    /// Whether a start leaves the builds of these loads out.
+    pub leaves_out: bool,
     /// What it can be started with instead of what it ended with.
     pub good: Option<GoodVersions>,
     /// Whether this console can start it again.
@@ -125,13 +129,28 @@ impl CrashCard {
             format!("{} v{} {}", row.plugin.name, row.version.version, row.version.state)
         });
         let has_store = !state.host.packages.is_empty();
+        let loads = calls.iter().flatten().filter(|call| call.is_of_load());
+        let loads: Vec<String> = loads.map(load_in_words).collect();
+        // Where it ended in a load, what served is not to blame.
+        let offers_good = has_store && loads.is_empty();
         Self {
             exit,
             pid,
             loaded: loaded.collect(),
             calls,
-            good: state.serving.good_versions(state.now_ms).filter(|_| has_store),
+            leaves_out: has_store && !loads.is_empty(),
+            loads,
+            good: state.serving.good_versions(state.now_ms).filter(|_| offers_good),
             can_start: state.host.is_ours,
         }
     }
+}
+
+fn load_in_words(call: &InFlightCall) -> String {
+    let activity = call.activity.map_or("the load", Activity::as_str);
+    let build_id = call
+        .build_id
+        .as_deref()
+        .map_or_else(String::new, |build_id| format!(" ({})", format::short_build_id(build_id)));
+    format!("{activity} of {} v{}{build_id}", call.plugin, call.version)
 }

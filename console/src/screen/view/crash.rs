@@ -58,6 +58,14 @@ pub(super) fn lines(
     let loaded = if card.loaded.is_empty() { "nothing".to_owned() } else { card.loaded.join(", ") };
     part("Versions", wrap_words(&loaded, width));
     part("Calls in flight", calls(card.calls.as_deref(), width));
+    if !card.loads.is_empty() {
+        let what_next = match card.leaves_out {
+            true => "; a start leaves this build out",
+            false => "",
+        };
+        let text = format!("{}{what_next}", card.loads.join(", "));
+        part("It ended in", wrap_words(&text, width));
+    }
     if let Some(good) = &card.good {
         part("It was well before the last reload, with", wrap_words(&good.text, width));
     }

@@ -19,7 +19,7 @@ use crate::session::cargo_flags::CargoFlags;
 use crate::session::event::{BuildLine, SessionEvent};
 use crate::session::job::{Job, JobOutcome};
 use crate::session::process::{self, HostProcess};
-use crate::session::store::{self, Refused, StoredChoice};
+use crate::session::store::{self, Artifacts, Refused, StoredChoice};
 
 impl RunningJob {
     pub(super) fn is_build(&self) -> bool {
@@ -63,7 +63,8 @@ impl Supervisor {
         match job {
             Job::BuildHost => self.begin_host_build(cancel),
             Job::BuildPlugin(_) => self.begin_plugin_builds(cancel),
-            Job::MendArtifacts => self.begin_mending(),
+            Job::MendArtifacts => self.begin_mending(|dirs| dirs.mend()),
+            Job::LeaveOut => self.begin_mending(|dirs| dirs.leave_out()),
             Job::Install(builds) => self.begin_install(builds),
             Job::StartHost => self.begin_start(),
             Job::StopHost => match &self.process {
@@ -150,23 +151,29 @@ impl Supervisor {
         Ok(())
     }
 
-    fn begin_mending(&self) -> Result<(), JobOutcome> {
+    fn begin_mending(&self, mend: fn(&Artifacts) -> Vec<Refused>) -> Result<(), JobOutcome> {
         let Some(package) = self.package.clone() else {
             return Err(JobOutcome::failed(
                 ErrorKind::Build,
                 "where builds are stored is not known",
             ));
         };
-        let (events, report, good) = (self.events.clone(), self.report.clone(), self.good.clone());
+        let (events, report) = (self.events.clone(), self.report.clone());
+        let artifacts = Artifacts {
+            store_dir: store::directory(&package),
+            plugin_dir: package.plugin_dir,
+            good: self.good.clone(),
+            deadly: self.deadly.clone(),
+        };
         tokio::task::spawn_blocking(move || {
-            let refused = store::mend(&package.plugin_dir, &store::directory(&package), &good);
+            let refused = mend(&artifacts);
             let count = refused.len();
             for Refused { plugin, reason, instead } in refused {
                 let event = SessionEvent::ArtifactRefused { plugin, reason, instead };
                 // The session is over when this fails.
                 let _ = events.blocking_send(event);
             }
-            let outcome = JobOutcome::done(format!("{count} broken"));
+            let outcome = JobOutcome::done(format!("{count} replaced"));
             let _ = report.blocking_send(Report::Finished(outcome, Product::Nothing));
         });
         Ok(())

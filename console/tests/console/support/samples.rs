@@ -114,6 +114,8 @@ pub fn calls() -> Vec<InFlightCall> {
         function: function.map(Into::into),
         thread: "http-3".into(),
         thread_id: 4125,
+        activity: None,
+        build_id: Some(format!("{version:x}c0ffee{version:025x}")),
     };
     vec![call("world", 3, Some("greet")), call("cat", 1, None)]
 }

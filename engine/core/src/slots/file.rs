@@ -12,9 +12,10 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
+use hotswap_protocol::BuildId;
 use hotswap_protocol::in_flight::{
-    FILE_BYTES, LEGEND_AT, LEGEND_ENTRIES, LEGEND_ENTRY_BYTES, LEGEND_TEXT_AT, MAGIC, ROW_BYTES,
-    ROW_CALLS, ROW_CALLS_AT, ROW_NAME_AT, ROW_THREAD_AT, ROWS, ROWS_AT,
+    FILE_BYTES, LEGEND_AT, LEGEND_ENTRIES, LEGEND_ENTRY_BYTES, LEGEND_FACTS_AT, LEGEND_TEXT_AT,
+    MAGIC, ROW_BYTES, ROW_CALLS, ROW_CALLS_AT, ROW_NAME_AT, ROW_THREAD_AT, ROWS, ROWS_AT,
 };
 
 use super::{
@@ -75,15 +76,20 @@ impl CallsFile {
         address: usize,
         plugin: &str,
         version: u32,
-        names: impl IntoIterator<Item = &'a str>,
+        build_id: BuildId,
+        functions: &[&'a str],
+        activities: impl IntoIterator<Item = &'a str>,
     ) -> Option<LegendEntry> {
         let entry = LegendEntry { file: self, number: self.free_entry()? };
-        let text = legend_text(plugin, names);
-        let mut content = Vec::with_capacity(LEGEND_TEXT_AT + text.len());
+        let text = legend_text(plugin, functions.iter().copied().chain(activities));
+        let mut content = Vec::with_capacity(LEGEND_ENTRY_BYTES);
         content.extend(address.to_ne_bytes());
         content.extend(version.to_ne_bytes());
         content.extend((text.len() as u32).to_ne_bytes());
         content.extend(text.bytes());
+        content.resize(LEGEND_FACTS_AT, 0);
+        content.extend((functions.len() as u32).to_ne_bytes());
+        content.extend(build_id.bytes());
         entry.write(&content);
         Some(entry)
     }
@@ -104,7 +110,7 @@ impl CallsFile {
 fn legend_text<'a>(plugin: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = plugin.to_owned();
     for name in names {
-        if text.len() + 1 + name.len() > LEGEND_ENTRY_BYTES - LEGEND_TEXT_AT {
+        if text.len() + 1 + name.len() > LEGEND_FACTS_AT - LEGEND_TEXT_AT {
             break;
         }
         text.push('\n');
