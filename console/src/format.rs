@@ -4,7 +4,8 @@ mod columns;
 
 use hotswap_build::{ItemChange, SourceChanges};
 use hotswap_protocol::{
-    Failures, FunctionInfo, GuardTrip, Holder, Latencies, LogRecord, ValueChange,
+    Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord,
+    ValueChange,
 };
 use time::OffsetDateTime;
 
@@ -334,6 +335,33 @@ pub fn guard_trip(trip: &GuardTrip) -> String {
     };
     let seconds = *within_ms as f64 / 1000.0;
     format!("{plugin} v{version} failed {failures} times within {seconds} s: {then}")
+}
+
+/// The code that ended the host, as far as the calls under way tell: what asked for the end of the process,
+/// or a step of a load.
+pub(crate) fn culprit(calls: &[InFlightCall]) -> Option<&InFlightCall> {
+    let asked = calls.iter().find(|call| call.activity == Some(Activity::ProcessExit));
+    asked.or_else(|| calls.iter().find(|call| call.is_of_load()))
+}
+
+/// `; world v3 asked for it, in greet on "http-3"`, `; it was in open of world v3`; empty if neither is known.
+pub(crate) fn cause_of_end(calls: &[InFlightCall]) -> String {
+    let Some(culprit) = culprit(calls) else { return String::new() };
+    let InFlightCall { plugin, version, thread, thread_id, .. } = culprit;
+    if culprit.activity != Some(Activity::ProcessExit) {
+        let activity = culprit.activity.map_or("the load", Activity::as_str);
+        return format!("; it was in {activity} of {plugin} v{version}");
+    }
+    let is_around = |call: &&InFlightCall| {
+        (&call.plugin, call.version, call.thread_id) == (plugin, *version, *thread_id)
+            && call.activity != Some(Activity::ProcessExit)
+    };
+    let around = calls.iter().rfind(is_around).and_then(|call| call.function.as_deref());
+    let around = around.map_or_else(String::new, |function| format!("{function} on "));
+    format!(
+        "; {plugin} v{version} asked for it (`process::exit`), in {around}\"{thread}\"; an error or a panic \
+         would end the call alone"
+    )
 }
 
 #[cfg(test)]

@@ -136,8 +136,15 @@ fn fatal(event: &SessionEvent, watching: bool) -> Option<Failure> {
             ..
         }
         | SessionEvent::Ended { error: Some(error) } => error.clone(),
-        SessionEvent::HostExited { exit, expected: false, .. } if exit.code != Some(0) => {
-            WireError::new(ErrorKind::Internal, format!("the host ended by itself: {exit}"))
+        SessionEvent::HostExited { exit, expected: false, calls } => {
+            let calls = calls.as_deref().unwrap_or_default();
+            let culprit = format::culprit(calls);
+            if exit.code == Some(0) && culprit.is_none() {
+                return None;
+            }
+            let text = format!("the host ended by itself: {exit}{}", format::cause_of_end(calls));
+            let plugin = culprit.map(|call| call.plugin.clone());
+            WireError { plugin, ..WireError::new(ErrorKind::Internal, text) }
         }
         _ => return None,
     };

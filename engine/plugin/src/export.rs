@@ -144,6 +144,10 @@ macro_rules! __each_hook {
             "mmap" map_memory,
             "mmap64" map_memory,
             "munmap" unmap_memory,
+            "exit" end_process,
+            "_exit" end_process_at_once,
+            "_Exit" end_process_at_once,
+            "quick_exit" end_process_quickly,
         }
     };
 }

@@ -38,6 +38,21 @@ fn a_session_prints_one_line_an_event_and_ends_its_host() {
 }
 
 #[test]
+fn a_plugin_that_ends_the_process_is_named() {
+    let ended_by = |code: &str| {
+        let serving = Serving::of(PluginDir::of(&["exits-thread"]));
+        serving.place.refusal(3, &["invoke", "exits-thread", "end_process", code]);
+        let end = serving.session.finish();
+        assert_eq!(end.code, Some(1), "{end:?}");
+        let error: Value = serde_json::from_str(end.stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(error["error"]["plugin"], "exits-thread");
+        error["error"]["message"].as_str().unwrap().to_owned()
+    };
+    assert_snapshot!(ended_by("0"), @r#"the host ended by itself: exit code 0; exits-thread v1 asked for it (`process::exit`), in end_process on "hotswap-console"; an error or a panic would end the call alone"#);
+    assert!(ended_by("3").starts_with("the host ended by itself: exit code 3; "));
+}
+
+#[test]
 fn an_interrupted_session_leaves_nothing_behind() {
     let Serving { mut session, place, plugins } = Serving::samples();
     plugins.write("world", &world(2));

@@ -64,6 +64,9 @@ pub(crate) trait HostServices: ThreadServices + Send + Sync + Sized + 'static {
     /// Notes for consoles, until dropped, that the image is being opened.
     fn note_opening(&self) -> Option<Entered>;
 
+    /// Notes for consoles that this thread is about to end the process.
+    fn note_exit(&self);
+
     /// Starts a task on the host's runtime.
     fn spawn(self: &Arc<Self>, name: &str, task: RawFuture) -> Result<()>;
 
@@ -114,6 +117,7 @@ pub(super) fn host_table<H: HostServices>(owner: &Arc<H>) -> HostTable {
         lend: lend::<H>,
         object_panicked: object_panicked::<H>,
         is_in_call,
+        ends_process: ends_process::<H>,
         sleep: sleep::<H>,
         max_log_level: max_log_level::<H>,
         log: log_event::<H>,
@@ -455,6 +459,13 @@ unsafe extern "C" fn sleep<H: HostServices>(
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
     guard(|| owner.sleep(duration))
+}
+
+unsafe extern "C" fn ends_process<H: HostServices>(context: HostContext) {
+    // SAFETY: the image passes its own context.
+    let owner = unsafe { owner::<H>(context) };
+    // Without the note it ends all the same.
+    let _ = end_panic(|| owner.note_exit());
 }
 
 unsafe extern "C" fn object_panicked<H: HostServices>(

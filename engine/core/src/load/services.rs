@@ -1,6 +1,6 @@
 //! What a version's image may ask for, answered.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use hotswap_plugin::{
     __private::{Lease as RawLease, RawFuture, RawObject},
@@ -27,6 +27,10 @@ impl HostServices for Version {
 
     fn note_opening(&self) -> Option<Entered> {
         self.note(Activity::Open)
+    }
+
+    fn note_exit(&self) {
+        mem::forget(self.note(Activity::ProcessExit));
     }
 
     fn spawn(self: &Arc<Self>, name: &str, task: RawFuture) -> Result<()> {

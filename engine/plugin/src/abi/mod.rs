@@ -221,6 +221,8 @@ pub struct HostTable {
     pub object_panicked: unsafe extern "C" fn(HostContext, method: &str, report: &PanicReport),
     /// Whether the calling thread is in a call of the engine, where panics are caught.
     pub is_in_call: unsafe extern "C" fn() -> bool,
+    /// Notes that this thread is about to end the process.
+    pub ends_process: unsafe extern "C" fn(HostContext),
     /// Makes a future that ends after `duration`.
     pub sleep: unsafe extern "C" fn(HostContext, duration: Duration) -> Answer<RawFuture>,
     /// The least severe level that the host logs: 0 none, 1 error … 5 trace.

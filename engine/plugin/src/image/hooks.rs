@@ -106,6 +106,46 @@ pub unsafe extern "C" fn thread_create(
     unsafe { (host.thread_create)(host.context, native, attributes, start, argument) }
 }
 
+/// `exit`
+///
+/// # Safety
+/// None beyond what C asks.
+pub unsafe extern "C" fn end_process(code: c_int) -> ! {
+    end_by(c"exit", code)
+}
+
+/// `_exit`, `_Exit`
+///
+/// # Safety
+/// None beyond what C asks.
+pub unsafe extern "C" fn end_process_at_once(code: c_int) -> ! {
+    end_by(c"_exit", code)
+}
+
+/// `quick_exit`
+///
+/// # Safety
+/// None beyond what C asks.
+pub unsafe extern "C" fn end_process_quickly(code: c_int) -> ! {
+    end_by(c"quick_exit", code)
+}
+
+/// Ends the process by a function of libc, after the host has noted whose code asked for it.
+fn end_by(function: &CStr, code: c_int) -> ! {
+    if let Some(host) = host() {
+        // SAFETY: the context is the host's own.
+        unsafe { (host.ends_process)(host.context) };
+    }
+    let function = libc_function(function);
+    if function.is_null() {
+        std::process::abort();
+    }
+    // SAFETY: each of these functions is of this type.
+    let end: unsafe extern "C" fn(c_int) -> ! = unsafe { std::mem::transmute(function) };
+    // SAFETY: any code may be passed.
+    unsafe { end(code) }
+}
+
 /// `getenv`
 ///
 /// # Safety
