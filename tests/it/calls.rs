@@ -62,7 +62,7 @@ fn an_unknown_function_is_an_error_that_lists_those_there_are() {
     let host = Host::with(&["echo", "by-hand"]);
     let error = host.engine.plugin("echo").unwrap().invoke::<()>("ad", args![]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownFunction);
-    insta::assert_snapshot!(error, @"echo v1: no function named `ad`; it has add, explode, fail, hold, repeat, revision");
+    insta::assert_snapshot!(error, @"echo v1: no function named `ad`; it has add, explode, fail, hold, post, repeat, revision");
     let error = host.engine.plugin("by-hand").unwrap().invoke::<()>("ad", args![]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownFunction);
     insta::assert_snapshot!(error, @"by-hand v1: what is `ad`?; it declares none");

@@ -98,7 +98,7 @@ fn what_the_plugins_of_one_program_declare_does_not_mix() {
         format!("{}: {}", plugin.name, names.collect::<Vec<_>>().join(", "))
     });
     assert_snapshot!(functions.collect::<Vec<_>>().join("\n"), @r"
-    echo: add, explode, fail, hold, repeat, revision
+    echo: add, explode, fail, hold, post, repeat, revision
     gives: 
     lives: live_fire, relay, revision, task_count
     takes: taken, taken_late

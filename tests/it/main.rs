@@ -40,6 +40,7 @@ mod linked;
 mod live;
 mod load;
 mod objects;
+mod pins;
 mod places;
 mod probe;
 mod projects;

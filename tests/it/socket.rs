@@ -14,13 +14,13 @@ use tempfile::TempDir;
 use crate::support::{Gate, Host, PluginDir};
 
 /// A host with a socket of its own.
-struct Listening {
-    host: Host,
+pub struct Listening {
+    pub host: Host,
     _dir: TempDir,
 }
 
 impl Listening {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with("echo")
     }
 
@@ -37,7 +37,7 @@ impl Listening {
     }
 
     /// A client that has said hello.
-    fn greet(&self) -> Client {
+    pub fn greet(&self) -> Client {
         Client::greeted(&self.host.engine.snapshot().host.socket)
     }
 }
@@ -74,7 +74,7 @@ impl Client {
         (read > 0).then(|| serde_json::from_str(&line).unwrap())
     }
 
-    fn begin(&mut self, id: u64, method: &str, params: Value) {
+    pub fn begin(&mut self, id: u64, method: &str, params: Value) {
         self.send(
             &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string(),
         );

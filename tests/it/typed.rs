@@ -50,7 +50,7 @@ fn a_wrong_signature_is_refused_with_both() {
     assert_eq!(error.kind(), ErrorKind::Signature);
     assert_snapshot!(error, @"echo v1: add: its signature is `(a: i32, b: i32) -> i32`, and `fn(i32, f32) -> i32` is expected: found `(i32, i32)`, expected `(i32, f32)`");
     let error = host.engine.func::<fn() -> ()>("echo", "ad").unwrap_err();
-    assert_snapshot!(error, @"echo v1: ad: there is no such function; there are add, explode, fail, hold, repeat, revision");
+    assert_snapshot!(error, @"echo v1: ad: there is no such function; there are add, explode, fail, hold, post, repeat, revision");
     let error = host.engine.func::<fn(String) -> String>("lives", "live_fire").unwrap_err();
     assert_snapshot!(error, @"lives v1: live_fire: `live_fire(fire: LiveFire) -> String`: a type of its signature is not `Shared`, or it has more than 8 parameters");
     let error = host.engine.func::<fn() -> ()>("ecco", "add").unwrap_err();

@@ -5,9 +5,11 @@ mod connection;
 mod held;
 mod listener;
 mod outbox;
+mod pins;
 mod request;
 mod served;
 
 pub use listener::ConsoleSocket;
 pub(crate) use listener::{Listener, listen};
+pub(crate) use pins::Pins;
 pub(crate) use served::Served;

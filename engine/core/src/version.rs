@@ -774,6 +774,7 @@ pub(crate) fn function_info(function: &FunctionDescription) -> FunctionInfo {
         returns: schema(&function.returns),
         is_live: function.is_live,
         is_async: function.is_async,
+        has_effects: function.has_effects,
         calls: 0,
         failures: Failures::default(),
         latency_us_p50: None,

@@ -10,13 +10,14 @@ use syn::{
 
 use crate::{
     interface::{Crossing, alone},
-    no_arguments, once_in_a_crate,
+    once_in_a_crate, says_effects,
 };
 
 /// A checked function.
 pub struct Invoke {
     item: ItemFn,
     is_live: bool,
+    has_effects: bool,
     /// The parameters that the engine passes, which come before the caller's.
     handed_in: Vec<HandedIn>,
     params: Vec<(Ident, Type, Taken)>,
@@ -53,16 +54,17 @@ struct Returns {
 
 impl Invoke {
     pub fn parse(args: TokenStream, item: ItemFn) -> Result<Self> {
-        no_arguments(&args, "invoke")?;
-        Self::of(item, false)
+        let has_effects = says_effects(&args, "invoke")?;
+        Self::of(item, false, has_effects)
     }
 
     /// Checks a function that is marked `#[live]`.
-    pub fn live(item: ItemFn) -> Result<Self> {
-        Self::of(item, true)
+    pub fn live(args: &TokenStream, item: ItemFn) -> Result<Self> {
+        let has_effects = says_effects(args, "live")?;
+        Self::of(item, true, has_effects)
     }
 
-    fn of(item: ItemFn, is_live: bool) -> Result<Self> {
+    fn of(item: ItemFn, is_live: bool, has_effects: bool) -> Result<Self> {
         let signature = &item.sig;
         if !signature.generics.params.is_empty() {
             let message = "a function that is called by name cannot be generic";
@@ -82,11 +84,11 @@ impl Invoke {
         let is_async = signature.asyncness.is_some();
         let params = inputs.map(|input| parameter(input, is_async)).collect::<Result<_>>()?;
         let returns = Returns::of(&signature.output);
-        Ok(Self { item, is_live, handed_in, params, returns })
+        Ok(Self { item, is_live, has_effects, handed_in, params, returns })
     }
 
     pub fn expand(self) -> TokenStream {
-        let Self { item, is_live, handed_in, params, returns } = &self;
+        let Self { item, is_live, has_effects, handed_in, params, returns } = &self;
         let private = quote!(::hotswap_plugin::__private);
         let name = &item.sig.ident;
         let text = name.unraw().to_string();
@@ -214,6 +216,7 @@ impl Invoke {
             static #static_name: #private::Function = #private::Function {
                 module: ::core::module_path!(),
                 is_live: #is_live,
+                has_effects: #has_effects,
                 name: #text,
                 signature: #signature,
                 doc: #doc,

@@ -85,6 +85,9 @@ pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// # fn main() {}
 /// ```
+///
+/// `#[invoke(effects)]` says that a call does something that is not to be done again by itself, such as to send
+/// a message. Hotswap then calls the function only where somebody asks for that call: it cannot be pinned.
 #[proc_macro_attribute]
 pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::ItemFn);
@@ -94,7 +97,8 @@ pub fn invoke(args: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes a function or a type live: a host finds it by its name alone, without the plugin's name, and
 /// always in the newest generation.
 ///
-/// A function has the form that [`invoke`](macro@invoke) asks for. Only one plugin of a generation can
+/// A function has the form that [`invoke`](macro@invoke) asks for, and `#[live(effects)]` says what
+/// `#[invoke(effects)]` does. Only one plugin of a generation can
 /// have a live function of that name. A type implements `serde::Serialize` and `serde::Deserialize`;
 /// `schemars::JsonSchema` is derived if the type does not have it.
 ///
@@ -194,6 +198,20 @@ fn derive(
 
 fn finish(expanded: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
     expanded.unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Whether the arguments of an attribute on a function say `effects`; it takes no others.
+fn says_effects(args: &proc_macro2::TokenStream, attribute: &str) -> syn::Result<bool> {
+    if args.is_empty() {
+        return Ok(false);
+    }
+    match syn::parse2::<syn::Ident>(args.clone()) {
+        Ok(word) if word == "effects" => Ok(true),
+        _ => {
+            let message = format!("#[{attribute}] takes no arguments but `effects`");
+            Err(syn::Error::new_spanned(args, message))
+        }
+    }
 }
 
 /// Refuses arguments of an attribute that takes none.

@@ -10,7 +10,7 @@ use syn::{
 
 use crate::{
     invoke::{Invoke, bare, doc},
-    no_arguments, once_in_a_crate,
+    once_in_a_crate,
 };
 
 /// The prefix of live names in a marked module, unless the author or the build chooses another.
@@ -24,10 +24,7 @@ const PREFIX_ENV: &str = "HOTSWAP_LIVE_PREFIX";
 pub fn expand(args: TokenStream, item: Item) -> Result<TokenStream> {
     match item {
         Item::Mod(module) => expand_module(&args, module),
-        Item::Fn(function) => {
-            no_arguments(&args, "live")?;
-            Ok(Invoke::live(function)?.expand())
-        }
+        Item::Fn(function) => Ok(Invoke::live(&args, function)?.expand()),
         Item::Struct(item) => {
             let live = live_type(&item.ident, &item.generics, &item.attrs)?;
             let schema = schema_derive(args, &item.attrs)?;

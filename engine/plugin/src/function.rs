@@ -17,6 +17,8 @@ pub struct Function {
     pub module: &'static str,
     /// Whether it is a live function.
     pub is_live: bool,
+    /// Whether its author says that a call is not to be made again by itself.
+    pub has_effects: bool,
     pub name: &'static str,
     pub signature: &'static str,
     pub doc: &'static str,
@@ -181,6 +183,8 @@ pub struct FunctionDescription {
     pub is_live: bool,
     /// Whether it is `async`.
     pub is_async: bool,
+    /// Whether its author says, with `effects`, that a call does something that is not to be done again by itself.
+    pub has_effects: bool,
     /// The function's name.
     pub name: String,
     /// Its parameters and its result as written: `(name: String, times: u32) -> String`.
@@ -277,6 +281,7 @@ impl Function {
             index,
             is_live: self.is_live,
             is_async: matches!(self.call, Call::Async(_)),
+            has_effects: self.has_effects,
             name: self.name.into(),
             signature: self.signature.into(),
             doc: self.doc.into(),

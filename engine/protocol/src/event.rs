@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FirstFailure, VersionState, WireError};
+use crate::{FirstFailure, PinnedCall, VersionState, WireError};
 
 /// Something that happened in the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,20 @@ pub enum Event {
     },
     /// A version that serves failed too often, by the guard that the host has set.
     GuardTripped(GuardTrip),
+    /// A call was pinned, or was made again in a new version.
+    PinCalled {
+        /// Milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// The call, with what it gave now and in the version before.
+        pin: Box<PinnedCall>,
+    },
+    /// A pinned call is no longer made again.
+    Unpinned {
+        /// Milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// The number of the pin.
+        id: u64,
+    },
     /// The engine shuts down.
     ShuttingDown {
         /// Milliseconds since the Unix epoch.

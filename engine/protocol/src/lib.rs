@@ -57,6 +57,7 @@ mod holder;
 mod latency;
 mod message;
 mod owner;
+mod pin;
 mod plan;
 mod snapshot;
 mod step;
@@ -86,6 +87,10 @@ pub use name::{
     BuildId, InvalidBuildId, InvalidName, InvalidVersion, PluginName, VersionRef, same_plugin,
 };
 pub use owner::Owner;
+pub use pin::{
+    MAX_PINNED_BYTES, MAX_PINS, PinParams, PinnedAnswer, PinnedCall, PinnedOutcome, Pins,
+    UnpinParams,
+};
 pub use plan::{LoadedArtifact, NewArtifact, PlannedPlugin, ReloadPlan};
 pub use runtime_dir::{RuntimeDir, remove_dead_socket};
 pub use snapshot::{

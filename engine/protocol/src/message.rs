@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{BrokenExpectation, CauseKind, Event, HostInfo, Latencies, LogRecord, Step};
+use crate::{
+    BrokenExpectation, CauseKind, Event, HostInfo, Latencies, LogRecord, PinParams, Step,
+    UnpinParams,
+};
 
 /// A request, as the `method` and `params` of its line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +43,12 @@ pub enum Request {
     Hold(TargetParams),
     /// Ends a `hold`; answered by an empty object.
     Release(TargetParams),
+    /// Calls a function now, and again in each new version of its plugin; answered by [`crate::PinnedCall`].
+    Pin(PinParams),
+    /// Ends a `pin`; answered by the [`crate::PinnedCall`] that it was.
+    Unpin(UnpinParams),
+    /// Asks for the pinned calls; answered by [`crate::Pins`].
+    Pins,
     /// Asks the host to free a retired version now; answered by [`crate::FreeResult`].
     Free(TargetParams),
     /// Asks the host to send events, log records or both from now on; answered by
@@ -250,6 +259,8 @@ pub enum ErrorKind {
     Reload,
     /// A reload was refused, since it would break what the host's own code expects.
     HostExpects,
+    /// The call cannot be pinned, or there is no such pin.
+    Pin,
     /// The version is active, or was freed already.
     NotFreeable,
     /// No host was found, or it is gone. Never sent by a host.

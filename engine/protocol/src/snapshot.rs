@@ -250,6 +250,10 @@ pub struct FunctionInfo {
     /// Whether it is `async`.
     #[serde(default)]
     pub is_async: bool,
+    /// Whether its author says that a call does something that is not to be done again by itself: it cannot be
+    /// pinned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_effects: bool,
     /// How often it was called in the active version.
     #[serde(default)]
     pub calls: u64,

@@ -24,7 +24,7 @@ use crate::{
     lock::Lock as _,
     reclaim::reaper::ReaperHandle,
     serve::{current::Current, generation::GenerationNumber, live::LiveTable},
-    server::{self, Listener, Served},
+    server::{self, Listener, Pins, Served},
     slots,
     vault::{LOOKED_AT, Store, View, told},
     version::{
@@ -73,6 +73,7 @@ pub(crate) struct Inner {
     expectations: Arc<Expectations>,
     guard: Option<Arc<Post>>,
     listener: Mutex<Option<Listener>>,
+    pins: Arc<Pins>,
     is_shut_down: AtomicBool,
 }
 
@@ -124,6 +125,7 @@ impl Inner {
             expectations: parts.expectations,
             guard: parts.guard,
             listener: Mutex::new(None),
+            pins: Arc::default(),
             is_shut_down: AtomicBool::new(false),
         }
     }
@@ -536,6 +538,14 @@ impl Served for Inner {
 
     fn subscribe(&self) -> Events {
         self.events.subscribe()
+    }
+
+    fn tell(&self, event: Event) {
+        self.events.send(event);
+    }
+
+    fn pins(&self) -> Arc<Pins> {
+        self.pins.clone()
     }
 
     fn snapshot(&self) -> Snapshot {

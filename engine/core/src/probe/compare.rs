@@ -227,6 +227,7 @@ mod tests {
             index: 0,
             is_live: false,
             is_async: false,
+            has_effects: false,
             name: "meet".into(),
             signature: "(guest: Guest) -> Met".into(),
             doc: String::new(),

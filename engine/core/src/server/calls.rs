@@ -10,7 +10,7 @@ use std::{
 
 use hotswap_plugin::Value;
 use hotswap_protocol::{
-    Beside, ErrorKind, InvokeParams, InvokeResult, Latencies, MAX_REPEAT, WireError,
+    Beside, ErrorKind, InvokeParams, InvokeResult, Latencies, MAX_REPEAT, PinParams, WireError,
 };
 use serde_json::Value as Json;
 
@@ -59,17 +59,10 @@ impl Calls {
 
     /// Cancels a call.
     pub fn cancel(&self, id: u64) -> Result<(), WireError> {
-        let refuse = |why: &str| Err(WireError::new(ErrorKind::NotCancellable, why));
-        let Some(call) = self.lock().get(&id).cloned() else {
-            return refuse("there is no such call, or it has been answered");
-        };
-        let mut state = call.lock();
-        if state.must_end {
-            return refuse("the function is not `async`: a call that has begun runs to its end");
+        match self.lock().get(&id).cloned() {
+            Some(call) => call.cancel(),
+            None => not_cancellable("there is no such call, or it has been answered"),
         }
-        state.is_cancelled = true;
-        call.changed.notify_all();
-        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Call>>> {
@@ -80,6 +73,18 @@ impl Calls {
 impl Call {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.locked()
+    }
+
+    /// Cancels it.
+    pub fn cancel(&self) -> Result<(), WireError> {
+        let mut state = self.lock();
+        if state.must_end {
+            let why = "the function is not `async`: a call that has begun runs to its end";
+            return not_cancellable(why);
+        }
+        state.is_cancelled = true;
+        self.changed.notify_all();
+        Ok(())
     }
 
     /// Begins one call of the function, unless all is cancelled.
@@ -118,6 +123,10 @@ impl Wake for Call {
         self.lock().is_woken = true;
         self.changed.notify_all();
     }
+}
+
+fn not_cancellable(why: &str) -> Result<(), WireError> {
+    Err(WireError::new(ErrorKind::NotCancellable, why))
 }
 
 fn cancelled() -> WireError {
@@ -175,7 +184,7 @@ impl<'a> Callee<'a> {
         let function = plugin.inner().function(&params.function);
         Ok(Self {
             is_async: function.is_some_and(|(_, function)| function.is_async),
-            args: arguments(params, &plugin),
+            args: arguments(&plugin, &params.function, &params.args, params.lenient),
             plugin,
             function: &params.function,
             repeat: params.repeat,
@@ -192,10 +201,9 @@ impl<'a> Callee<'a> {
         is_last_of_round: bool,
     ) -> Result<(), WireError> {
         call.go_on(self.is_async, is_last_of_round && number == self.repeat)?;
-        let begun = Instant::now();
         let cancellable = self.is_async.then_some(call);
-        let answer = once(&self.plugin, self.function, &self.args, cancellable)?;
-        self.calls_ns.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let (answer, elapsed_ns) = once(&self.plugin, self.function, &self.args, cancellable)?;
+        self.calls_ns.push(elapsed_ns);
         self.value = answer.map_err(|error| {
             let mut error = error.to_wire();
             if self.repeat > 1 {
@@ -223,30 +231,48 @@ impl<'a> Callee<'a> {
     }
 }
 
+/// Calls a function of this version once; the error says that the call was cancelled.
+pub(super) fn call_once(
+    plugin: &LoadedPlugin,
+    params: &PinParams,
+    call: &Arc<Call>,
+) -> Result<Answer, WireError> {
+    let function = plugin.inner().function(&params.function);
+    let is_async = function.is_some_and(|(_, function)| function.is_async);
+    call.go_on(is_async, true)?;
+    let args = arguments(plugin, &params.function, &params.args, params.lenient);
+    once(plugin, &params.function, &args, is_async.then_some(call))
+}
+
+/// What a call gave, and how many nanoseconds it took.
+pub(super) type Answer = (Result<Json, CallError>, u64);
+
 /// One call; of an `async` function one that can be cancelled.
 fn once(
     plugin: &LoadedPlugin,
     function: &str,
     args: &[Value],
     cancellable: Option<&Arc<Call>>,
-) -> Result<Result<Json, CallError>, WireError> {
-    match cancellable {
-        Some(call) => call.wait(plugin.invoke_async(function, args)),
-        None => Ok(plugin.invoke_value(function, args).map(Json::from)),
-    }
+) -> Result<Answer, WireError> {
+    let begun = Instant::now();
+    let answer = match cancellable {
+        Some(call) => call.wait(plugin.invoke_async(function, args))?,
+        None => plugin.invoke_value(function, args).map(Json::from),
+    };
+    Ok((answer, u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// The arguments as the function's parameters want them.
-fn arguments(params: &InvokeParams, plugin: &LoadedPlugin) -> Vec<Value> {
-    let schemas: Vec<Option<Json>> = match plugin.inner().function(&params.function) {
+fn arguments(plugin: &LoadedPlugin, function: &str, args: &[Json], lenient: bool) -> Vec<Value> {
+    let schemas: Vec<Option<Json>> = match plugin.inner().function(function) {
         Some((_, function)) => {
             function.params.iter().map(|param| serde_json::from_str(&param.schema).ok()).collect()
         }
         None => Vec::new(),
     };
-    let args = params.args.iter().enumerate().map(|(at, arg)| {
+    let args = args.iter().enumerate().map(|(at, arg)| {
         let schema = schemas.get(at).and_then(Option::as_ref);
-        let arg = if params.lenient { from_text(arg, schema) } else { arg.clone() };
+        let arg = if lenient { from_text(arg, schema) } else { arg.clone() };
         Value::from(arg)
     });
     args.collect()

@@ -231,12 +231,12 @@ impl Console {
         };
         let (outbox, calls) = (self.outbox.clone(), self.calls.clone());
         let call = match &request {
-            Request::Invoke(_) => calls.begin(id),
+            Request::Invoke(_) | Request::Pin(_) => calls.begin(id),
             _ => Arc::default(),
         };
         let started = spawn(move || {
             // The host's code may run in here: its log's subscriber, its Extension.
-            let answer = end_panic(|| request::answer(&*engine, request, &call));
+            let answer = end_panic(|| request::answer(&engine, request, &call));
             calls.end(id, &call);
             drop(engine);
             let answer = answer.unwrap_or_else(|panic| {

@@ -12,7 +12,7 @@ use crate::EngineError;
 
 /// Does what is asked.
 pub(super) fn answer(
-    engine: &dyn Served,
+    engine: &Arc<dyn Served>,
     request: Request,
     call: &Arc<Call>,
 ) -> Result<Json, WireError> {
@@ -25,7 +25,10 @@ pub(super) fn answer(
         Request::Prune(prune) => json(&engine.prune(prune).map_err(refused)?),
         Request::Plan(plan) => json(&engine.plan(plan).map_err(refused)?),
         Request::Rollback(to) => json(&engine.rollback(&to.target).map_err(refused)?),
-        Request::Invoke(params) => json(&calls::invoke(engine, &params, call)?),
+        Request::Invoke(params) => json(&calls::invoke(&**engine, &params, call)?),
+        Request::Pin(params) => json(&engine.pins().add(engine, params, call)?),
+        Request::Unpin(params) => json(&engine.pins().remove(&**engine, &params)?),
+        Request::Pins => json(&engine.pins().list()),
         Request::Free(free) => json(&engine.free(&free.target).map_err(refused)?),
         Request::Hello(_)
         | Request::Subscribe(_)

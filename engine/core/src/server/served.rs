@@ -1,16 +1,22 @@
 //! What consoles may ask for.
 
+use std::sync::Arc;
+
 use hotswap_protocol::{
-    FreeResult, HostInfo, LiveSnapshot, PlanParams, PruneParams, ReloadPlan, ReloadReport,
+    Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PruneParams, ReloadPlan, ReloadReport,
     Snapshot, VaultSnapshot,
 };
 
+use super::pins::Pins;
 use crate::{EngineError, Events, LoadedPlugin};
 
 /// Whoever answers consoles.
 pub(crate) trait Served: Send + Sync {
     fn host_info(&self) -> HostInfo;
     fn subscribe(&self) -> Events;
+    /// Tells all who have subscribed.
+    fn tell(&self, event: Event);
+    fn pins(&self) -> Arc<Pins>;
     fn snapshot(&self) -> Snapshot;
     fn vault_snapshot(&self) -> VaultSnapshot;
     fn live_snapshot(&self) -> LiveSnapshot;
