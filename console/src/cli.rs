@@ -17,6 +17,8 @@
 //! | `status` | [`Snapshot`](hotswap_protocol::Snapshot): `{"host", "generation", "plugins": [{"name", "versions": [{"version", "state", "build_id", …}]}]}` |
 //! | `reload`, `rollback` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |
 //! | `invoke` | [`InvokeResult`](hotswap_protocol::InvokeResult): `{"value", "plugin", "version", "elapsed_us", "elapsed_ns"}`, and `"latencies"` with `--repeat` |
+//! | `pin list` | [`Pins`](hotswap_protocol::Pins): `{"pins": [{"id", "plugin", "function", "args", "now": {"version", "at_ms", "elapsed_ns", "value"}, "before", "is_same"}]}` |
+//! | `pin add`, `pin remove` | [`PinnedCall`](hotswap_protocol::PinnedCall), one of these |
 //! | `vault` | [`VaultSnapshot`](hotswap_protocol::VaultSnapshot): `{"generation", "data_bag", "extension", …}` |
 //! | `live` | [`LiveSnapshot`](hotswap_protocol::LiveSnapshot): `{"generation", "functions": [{"plugin", "version", "name", …}], "types": […]}` |
 //! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
@@ -101,6 +103,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Reload(reload) => host::reload(host, reload).await,
         Command::Rollback(rollback) => host::rollback(host, rollback).await,
         Command::Invoke(invoke) => host::invoke(host, invoke).await,
+        Command::Pin { command } => host::pin(host, command).await,
         Command::Vault(output) => host::vault(host, output).await,
         Command::Live(output) => host::live(host, output).await,
         Command::Free(free) => host::free(host, free).await,

@@ -4,7 +4,8 @@ mod columns;
 
 use hotswap_build::{ItemChange, SourceChanges};
 use hotswap_protocol::{
-    Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord,
+    Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord, PinnedCall,
+    PinnedOutcome,
     ValueChange,
 };
 use time::OffsetDateTime;
@@ -222,6 +223,31 @@ pub fn duration(ms: u64) -> String {
         60..3600 => format!("{}m", seconds / 60),
         3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// `greet("Ada", 2)`
+pub fn call(function: &str, args: &[serde_json::Value]) -> String {
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    format!("{function}({})", args.join(", "))
+}
+
+/// `≠` of a pinned call that gives something else than in the version before, `=` of one that does not, `·`
+/// of one that was not called before.
+pub fn pin_mark(pin: &PinnedCall) -> char {
+    match pin.is_same {
+        Some(true) => '=',
+        Some(false) => '≠',
+        None => '·',
+    }
+}
+
+/// What a pinned call gave: its value as JSON, or why there is none.
+pub fn pin_outcome(outcome: &PinnedOutcome) -> String {
+    match outcome {
+        PinnedOutcome::Value(value) => value.to_string(),
+        PinnedOutcome::LargeValue(size) => format!("a value of {}", bytes(*size)),
+        PinnedOutcome::Error(error) => format!("failed: {}", error.message),
     }
 }
 

@@ -49,6 +49,12 @@ pub enum Command {
     Rollback(RollbackArguments),
     /// Call a function of a plugin.
     Invoke(InvokeArguments),
+    /// Have calls made again in each new version of their plugin, and compare what they give.
+    Pin {
+        /// What to do.
+        #[command(subcommand)]
+        command: PinCommand,
+    },
     /// Show the contents of the Vault.
     Vault(OutputArguments),
     /// Show the live functions and types: what is found by name alone.
@@ -87,6 +93,9 @@ impl Command {
             Self::Reload(reload) => reload.output.json,
             Self::Rollback(rollback) => rollback.output.json,
             Self::Invoke(invoke) => invoke.output.json,
+            Self::Pin { command: PinCommand::List(output) } => output.json,
+            Self::Pin { command: PinCommand::Add(pin) } => pin.output.json,
+            Self::Pin { command: PinCommand::Remove(pin) } => pin.output.json,
             Self::Logs(logs) => logs.output.json,
             Self::Free(free) => free.output.json,
             Self::Inspect(inspect) => inspect.output.json,
@@ -388,6 +397,42 @@ pub struct InvokeArguments {
     /// The arguments in order. A String parameter takes the text as it is, any other reads JSON.
     #[arg(allow_negative_numbers = true)]
     pub args: Vec<String>,
+    /// How to print the answer.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// What to do about pinned calls.
+#[derive(Debug, Subcommand)]
+pub enum PinCommand {
+    /// List the pinned calls, with what they give now and gave in the version before.
+    List(OutputArguments),
+    /// Make a call now, and again in each new version of its plugin.
+    Add(PinArguments),
+    /// No longer make a call again.
+    Remove(UnpinArguments),
+}
+
+/// Arguments of `hotswap pin add`.
+#[derive(Debug, Args)]
+pub struct PinArguments {
+    /// The plugin.
+    pub plugin: String,
+    /// The function; one that its author has marked with `effects` cannot be pinned.
+    pub function: String,
+    /// The arguments in order. A String parameter takes the text as it is, any other reads JSON.
+    #[arg(allow_negative_numbers = true)]
+    pub args: Vec<String>,
+    /// How to print the answer.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Arguments of `hotswap pin remove`.
+#[derive(Debug, Args)]
+pub struct UnpinArguments {
+    /// The number that `hotswap pin list` tells.
+    pub id: u64,
     /// How to print the answer.
     #[command(flatten)]
     pub output: OutputArguments,

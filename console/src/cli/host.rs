@@ -3,12 +3,14 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use hotswap_protocol::{HostInfo, PlanParams, PruneParams, Snapshot, TargetParams, VersionState};
+use hotswap_protocol::{
+    HostInfo, PlanParams, PruneParams, Snapshot, TargetParams, UnpinParams, VersionState,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::args::{
-    FreeArguments, InvokeArguments, OutputArguments, ReloadArguments, RollbackArguments,
+    FreeArguments, InvokeArguments, OutputArguments, PinCommand, ReloadArguments, RollbackArguments,
 };
 use super::{CLIENT_NAME, print_json, text};
 use crate::compare::preview::Preview;
@@ -131,6 +133,22 @@ pub(super) async fn invoke(
         Operation::invoke(invoke.plugin, invoke.function, invoke.args).repeated(invoke.repeat);
     let operation = operation.beside(invoke.beside);
     perform(host, operation, invoke.output, text::invoked).await.map(drop)
+}
+
+pub(super) async fn pin(host: Option<&HostChoice>, command: PinCommand) -> Result<(), Failure> {
+    match command {
+        PinCommand::List(output) => {
+            perform(host, Operation::Pins, output, text::pins).await.map(drop)
+        }
+        PinCommand::Add(pin) => {
+            let operation = Operation::pin(pin.plugin, pin.function, pin.args);
+            perform(host, operation, pin.output, text::pinned).await.map(drop)
+        }
+        PinCommand::Remove(pin) => {
+            let operation = Operation::Unpin(UnpinParams { id: pin.id });
+            perform(host, operation, pin.output, text::unpinned).await.map(drop)
+        }
+    }
 }
 
 pub(super) async fn vault(

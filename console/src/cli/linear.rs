@@ -297,6 +297,9 @@ pub(crate) fn engine_event(event: &Event) -> Option<String> {
             "!! {plugin} v{version} failed for the first time, in {}: {}",
             failure.function, failure.message
         )),
+        Event::PinCalled { pin, .. } => {
+            Some(format!("== pinned {}", text::pinned(pin).trim_end().replace('\n', "\n   ")))
+        }
         Event::GuardTripped(trip) => Some(format!("!! {}", format::guard_trip(trip))),
         Event::ShuttingDown { .. } => Some("== the engine shuts down".into()),
         _ => None,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hotswap_protocol::{
     ArtifactContents, Beside, Cut, FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord,
-    ReloadReport, Snapshot, VaultSnapshot,
+    PinnedCall, Pins, ReloadReport, Snapshot, VaultSnapshot,
 };
 use serde_json::Value;
 
@@ -81,6 +81,36 @@ fn returned(result: &InvokeResult) -> String {
         text.extend(format::histogram(latencies, HISTOGRAM_WIDTH).map(|line| line + "\n"));
     }
     text
+}
+
+/// The pinned calls, a line each and the answers below.
+pub(super) fn pins(pins: &Pins) -> String {
+    match pins.pins.as_slice() {
+        [] => "no call is pinned\n".into(),
+        pins => pins.iter().map(pinned).collect(),
+    }
+}
+
+/// `≠ 3  world greet("Ada", 2)`, and below what both versions gave; of equal answers one.
+pub(super) fn pinned(pin: &PinnedCall) -> String {
+    let mark = format::pin_mark(pin);
+    let call = format::call(&pin.function, &pin.args);
+    let mut text = format!("{mark} {}  {} {call}\n", pin.id, pin.plugin);
+    let before = pin.before.iter().filter(|_| pin.is_same == Some(false));
+    for answer in before.chain([&pin.now]) {
+        let elapsed = answer
+            .elapsed_ns
+            .map_or_else(String::new, |ns| format!("  {}", format::nanoseconds(ns)));
+        let given = format::pin_outcome(&answer.outcome);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "    v{}  {given}{elapsed}", answer.version);
+    }
+    text
+}
+
+pub(super) fn unpinned(pin: &PinnedCall) -> String {
+    let call = format::call(&pin.function, &pin.args);
+    format!("{} {call} is no longer pinned\n", pin.plugin)
 }
 
 pub(super) fn vault(vault: &VaultSnapshot) -> String {

@@ -1,6 +1,6 @@
 //! What can be asked of a host, by a key in the console or by `hotswap` in a script.
 
-use hotswap_protocol::{InvokeParams, PruneParams, Request, TargetParams};
+use hotswap_protocol::{InvokeParams, PinParams, PruneParams, Request, TargetParams, UnpinParams};
 use serde_json::Value;
 
 /// Something a host can be asked to do.
@@ -22,6 +22,12 @@ pub enum Operation {
     Rollback(TargetParams),
     /// Call a function.
     Invoke(InvokeParams),
+    /// Call a function now, and again in each new version of its plugin.
+    Pin(PinParams),
+    /// No longer make a pinned call again.
+    Unpin(UnpinParams),
+    /// List the pinned calls.
+    Pins,
     /// Free a retired version.
     Free(TargetParams),
 }
@@ -38,6 +44,12 @@ impl Operation {
             repeat: 1,
             beside: None,
         })
+    }
+
+    /// A call that is made again in each new version of its plugin.
+    pub fn pin(plugin: String, function: String, args: Vec<String>) -> Self {
+        let args = args.into_iter().map(Value::String).collect();
+        Self::Pin(PinParams { plugin, function, args, lenient: true })
     }
 
     /// The same call so often, one after the other; anything else as it is.
@@ -82,6 +94,9 @@ impl Operation {
             Self::Prune(params) => Request::Prune(params.clone()),
             Self::Rollback(params) => Request::Rollback(params.clone()),
             Self::Invoke(params) => Request::Invoke(params.clone()),
+            Self::Pin(params) => Request::Pin(params.clone()),
+            Self::Unpin(params) => Request::Unpin(params.clone()),
+            Self::Pins => Request::Pins,
             Self::Free(params) => Request::Free(params.clone()),
         }
     }
@@ -98,12 +113,13 @@ impl Operation {
             Self::Prune(_) => "hotswap reload --prune".into(),
             Self::Rollback(params) => format!("hotswap rollback {}", params.target),
             Self::Free(params) => format!("hotswap free {}", params.target),
+            Self::Pin(params) => {
+                let command = vec!["hotswap", "pin", "add"];
+                call_line(command, (&params.plugin, &params.function), &params.args)
+            }
+            Self::Unpin(params) => format!("hotswap pin remove {}", params.id),
+            Self::Pins => "hotswap pin list".into(),
             Self::Invoke(params) => {
-                let args = params.args.iter().map(|argument| match argument {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                });
-                let args: Vec<String> = args.collect();
                 let mut command = vec!["hotswap", "invoke"];
                 let repeat = params.repeat.to_string();
                 if params.repeat > 1 {
@@ -112,15 +128,29 @@ impl Operation {
                 if let Some(target) = &params.beside {
                     command.extend(["--beside", target]);
                 }
-                command.extend([params.plugin.as_str(), &params.function]);
-                // What looks like a flag is an argument all the same.
-                if args.iter().any(|it| it.starts_with("--")) {
-                    command.push("--");
-                }
-                shell_line(command.into_iter().chain(args.iter().map(String::as_str)))
+                call_line(command, (&params.plugin, &params.function), &params.args)
             }
         }
     }
+}
+
+/// The command with the function and the arguments of a call.
+fn call_line<'a>(
+    mut command: Vec<&'a str>,
+    (plugin, function): (&'a str, &'a str),
+    args: &[Value],
+) -> String {
+    let args = args.iter().map(|argument| match argument {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    let args: Vec<String> = args.collect();
+    command.extend([plugin, function]);
+    // What looks like a flag is an argument all the same.
+    if args.iter().any(|it| it.starts_with("--")) {
+        command.push("--");
+    }
+    shell_line(command.into_iter().chain(args.iter().map(String::as_str)))
 }
 
 /// The words as one line for a shell.

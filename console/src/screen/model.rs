@@ -15,6 +15,7 @@ pub mod memory;
 pub mod overlay;
 pub mod palette;
 pub mod picker;
+pub mod pins;
 mod place;
 pub mod plugins;
 pub mod preview;
@@ -47,6 +48,7 @@ use live::Live;
 use logs::Logs;
 use memory::Memory;
 use overlay::Overlay;
+use pins::Pins;
 use plugins::Plugins;
 use timeline::Timeline;
 use vault::Vault;
@@ -69,6 +71,8 @@ pub struct State {
     pub tab_to_return_to: Option<Tab>,
     /// The Functions tab.
     pub functions: Functions,
+    /// The pinned calls.
+    pub pins: Pins,
     /// The Vault tab.
     pub vault: Vault,
     /// The Live tab.
@@ -283,6 +287,7 @@ impl State {
             tab: Tab::Functions,
             tab_to_return_to: None,
             functions: Functions::default(),
+            pins: Pins::default(),
             vault: Vault::default(),
             live: Live::default(),
             builds: Builds::default(),

@@ -9,6 +9,7 @@ mod keys;
 mod logs;
 mod mouse;
 mod operations;
+mod pins;
 mod preview;
 mod reloads;
 mod session;
@@ -235,6 +236,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Redraw => return vec![Effect::Redraw],
         Action::CallAgain => return calls::again(state),
         Action::CancelCall => return calls::cancel(state),
+        Action::Pin => return pins::toggle(state),
+        Action::ListPins => pins::list(state),
         Action::Messages => details::show_messages(state),
         Action::Restart => return operations::restart(state),
         Action::NextTheme => {

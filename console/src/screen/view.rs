@@ -13,6 +13,7 @@ mod logs;
 mod overlay;
 mod palette;
 mod picker;
+mod pins;
 mod plugins;
 mod results;
 mod signature;

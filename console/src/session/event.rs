@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hotswap_build::{BuildEffect, BuildMessage, DiagnosticLevel, SourceChanges};
 use hotswap_protocol::{
-    HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogRecord, PhaseTiming, Snapshot,
+    HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogRecord, PhaseTiming, Pins, Snapshot,
     VaultSnapshot, WireError,
 };
 use serde::Serialize;
@@ -217,6 +217,12 @@ pub enum SessionEvent {
         /// Its answer.
         answer: Result<InvokeResult, WireError>,
     },
+    /// The pinned calls, when they were asked for.
+    #[serde(skip)]
+    Pins(Result<Pins, WireError>),
+    /// A call could not be pinned, or unpinned.
+    #[serde(skip)]
+    NotPinned(WireError),
     /// A call that was to be cancelled goes on.
     #[serde(skip)]
     CallGoesOn {
@@ -267,6 +273,8 @@ impl SessionEvent {
             | Self::Vault(_)
             | Self::Live(_)
             | Self::Invoked { .. }
+            | Self::Pins(_)
+            | Self::NotPinned(_)
             | Self::CallGoesOn { .. }
             | Self::Held { .. }
             | Self::Preview(_)

@@ -66,6 +66,13 @@ const COMMANDS: &[(&[&str], &str)] = &[
         "`value` is what the function returned. With `--beside` there is `beside` too: a `result` of the same\nshape, or an `error`. With `--repeat` there are `latencies`.",
     ),
     (
+        &["pin", "list"],
+        "The calls that are made again in each new version of their plugin. `now` is what the version that \
+         serves gave, `before` what the one called before it gave; `is_same` compares them. Both are missing \
+         until another version was called. An answer has a `value`; `large_value`, its size in bytes, where it \
+         has more than 8,192; or an `error`. `pin add` and `pin remove` print one of these.",
+    ),
+    (
         &["vault"],
         "`size_bytes` and `value` are `null` of a value that cannot be serialised. The answer is bounded: \
          `data_bag` and `slots` list the first 1,000 of `data_bag_len` and `slots_len`, and of a large \
@@ -322,6 +329,11 @@ fn run_lines() -> Vec<Value> {
             function: "greet".into(),
             elapsed_us: 730,
         }),
+        SessionEvent::Engine(Event::PinCalled {
+            at_ms,
+            pin: Box::new(samples::pin(1, "Hello", "Hi")),
+        }),
+        SessionEvent::Engine(Event::Unpinned { at_ms, id: 1 }),
         SessionEvent::Engine(Event::FirstFailure {
             at_ms,
             plugin: "world".into(),

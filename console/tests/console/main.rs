@@ -11,6 +11,7 @@ mod keys;
 mod logs;
 mod memory;
 mod mouse;
+mod pins;
 mod plugins;
 mod screens;
 mod session;

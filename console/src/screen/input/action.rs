@@ -32,6 +32,10 @@ pub enum Action {
     Redraw,
     /// Call again what was called last.
     CallAgain,
+    /// Make the call that was made last again in each new version of its plugin, or no longer.
+    Pin,
+    /// List the calls that are pinned so.
+    ListPins,
     /// Move in the focused panel.
     Move(Motion),
     /// Let the focused panel fill the screen, or no longer.
@@ -237,6 +241,8 @@ pub static COMMANDS: &[Command] = {
         command(Anywhere, "result", A::ShowResult, "last result", &["o"]),
         command(Anywhere, "hold", A::ToggleHold, "keep loaded", &["K"]),
         command(Anywhere, "again", A::CallAgain, "call again", &["."]),
+        command(Anywhere, "pin", A::Pin, "pin the last call", &["a"]),
+        command(Anywhere, "pins", A::ListPins, "pinned calls", &["A"]),
         command(Anywhere, "cancel", A::Cancel, "cancel job", &["x"]),
         command(Anywhere, "cancel-call", A::CancelCall, "cancel call", &["C"]),
         command(Anywhere, "messages", A::Messages, "messages", &["M"]),

@@ -176,10 +176,9 @@ impl Functions {
 /// `greet("Ada", 2)`, and how often.
 fn call_text(operation: &Operation) -> String {
     let Operation::Invoke(params) = operation else { return String::new() };
-    let args: Vec<String> = params.args.iter().map(ToString::to_string).collect();
     let times = match params.repeat {
         0 | 1 => String::new(),
         times => format!(" × {}", crate::format::thousands(u64::from(times))),
     };
-    format!("{}({}){times}", params.function, args.join(", "))
+    format!("{}{times}", crate::format::call(&params.function, &params.args))
 }

@@ -4,6 +4,7 @@ use crate::screen::input::action::Scope;
 use crate::screen::input::keymap::Keymap;
 use crate::screen::model::crash::CrashCard;
 use crate::screen::model::palette::Palette;
+use crate::screen::model::pins::PinList;
 use crate::screen::model::preview::PreviewCard;
 use crate::screen::model::rollback::Rollback;
 use crate::session::Order;
@@ -42,6 +43,8 @@ pub enum Overlay {
     Preview(PreviewCard),
     /// What a plugin can be rolled back to.
     Rollback(Box<Rollback>),
+    /// The pinned calls.
+    Pins(PinList),
     /// The host's process ended by itself.
     HostEnded(CrashCard),
 }

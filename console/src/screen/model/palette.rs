@@ -1,6 +1,6 @@
 //! The palette: every command, found by a few of its letters.
 
-use hotswap_protocol::VersionState;
+use hotswap_protocol::{PinParams, VersionState};
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 use tui_input::Input;
@@ -82,6 +82,8 @@ pub fn command_line(state: &State, action: &Action) -> Option<String> {
             let rollback = Rollback::beginning_at(row.plugin, row.version);
             Some(Operation::rollback(rollback.target()?).command_line())
         }
+        Action::Pin => pinning(state),
+        Action::ListPins => Some(Operation::Pins.command_line()),
         Action::Details => Some(Operation::Status.command_line()),
         Action::Show(Tab::Live) => Some(Operation::Live.command_line()),
         Action::Show(Tab::Vault) => Some(Operation::Vault.command_line()),
@@ -89,6 +91,16 @@ pub fn command_line(state: &State, action: &Action) -> Option<String> {
         Action::CopyAll => Some("hotswap logs".into()),
         _ => None,
     }
+}
+
+/// What pins the call that was made last.
+fn pinning(state: &State) -> Option<String> {
+    let last = state.functions.results.front()?.sides.first()?;
+    let Operation::Invoke(call) = &last.operation else { return None };
+    let plugin = call.plugin.split('@').next()?.to_owned();
+    let (function, args) = (call.function.clone(), call.args.clone());
+    let pin = PinParams { plugin, function, args, lenient: call.lenient };
+    Some(Operation::Pin(pin).command_line())
 }
 
 /// The call that the form makes, or else one with its parameters' names for arguments.

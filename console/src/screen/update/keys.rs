@@ -3,7 +3,7 @@
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tui_input::backend::crossterm::EventHandler;
 
-use super::{Effect, act, calls, logs, operations, preview};
+use super::{Effect, act, calls, logs, operations, pins, preview};
 use crate::screen::input::action::{Action, Command, Scope};
 use crate::screen::input::key::Key;
 use crate::screen::input::keymap::Found;
@@ -150,6 +150,10 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
                 }
             }
             Vec::new()
+        }
+        Overlay::Pins(list) => {
+            let action = asked(state, key);
+            pins::press(state, list, action)
         }
         Overlay::Preview(card) => preview::press(state, card, key),
         Overlay::Help { top } => {

@@ -2,6 +2,7 @@
 
 use hotswap_protocol::{Event, Outcome, PluginOutcome, ReloadReport, VersionState};
 
+use super::pins;
 use crate::format;
 use crate::screen::input::action::Action;
 use crate::screen::model::State;
@@ -45,6 +46,8 @@ pub(super) fn happened(state: &mut State, event: Event) {
             state.complain(text.clone());
             state.logs.push_marker(trip.at_ms, text);
         }
+        Event::PinCalled { at_ms, pin } => pins::called(state, at_ms, *pin),
+        Event::Unpinned { id, .. } => pins::unpinned(state, id),
         Event::ShuttingDown { at_ms } => {
             state.logs.push_marker(at_ms, "the engine shuts down".into());
         }

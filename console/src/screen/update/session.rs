@@ -115,6 +115,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             }
             let holds = std::mem::take(&mut state.functions.let_go).into_iter().map(Order::Hold);
             effects.extend(holds.map(Effect::Order));
+            effects.push(Effect::Order(Order::Operate(Operation::Pins)));
             state.host.phase = Phase::Connected;
             state.logs.await_records(state.now_ms);
             state.host.pid = Some(host.pid);
@@ -232,6 +233,10 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Invoked { operation, answer } => {
             effects.extend(calls::answered(state, operation, answer));
         }
+        SessionEvent::Pins(Ok(pins)) => state.pins.set(pins.pins),
+        // A host of an earlier release has none.
+        SessionEvent::Pins(Err(_)) => {}
+        SessionEvent::NotPinned(error) => state.complain(format!("not pinned: {}", error.message)),
         SessionEvent::CallGoesOn { reason } => state.complain(format!("not cancelled: {reason}")),
         SessionEvent::Held { target, answer } => calls::held(state, target, answer),
         SessionEvent::Engine(event) => {
@@ -352,6 +357,7 @@ fn another_process(state: &mut State) {
     state.timeline.forget_versions();
     state.functions.held.clear();
     state.functions.let_go.clear();
+    state.pins.another_process();
     state.vault.clear();
     state.live.clear();
     state.serving.forget();
@@ -391,6 +397,8 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
         effects.push(Effect::Order(Order::Operate(Operation::Live)));
     }
     state.host.generation = snapshot.generation;
+    let pins = state.pins.take_back(&snapshot.plugins).into_iter();
+    effects.extend(pins.map(|pin| Effect::Order(Order::Operate(Operation::Pin(pin)))));
     state.timeline.seen(state.now_ms, &snapshot.plugins);
     state.serving.seen(state.now_ms, &snapshot.plugins);
     let function = selected_function(state);

@@ -151,6 +151,9 @@ fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
         ],
         Overlay::Rollback(rollback) if rollback.choices.is_empty() => &[("Esc", "close")],
         Overlay::Rollback(_) => &[("Enter", "roll back"), ("↑ ↓", "choose"), ("Esc", "close")],
+        Overlay::Pins(_) => {
+            &[("Enter", "both answers"), ("↑ ↓", "choose"), ("x", "unpin"), ("Esc", "close")]
+        }
         Overlay::Preview(PreviewCard { can_reload: true, .. }) => {
             &[("r", "reload"), ("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")]
         }

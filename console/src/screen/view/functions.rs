@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use super::plugins::{emphasised, row_of};
 use super::text::{cut, pad, pad_left};
 use super::theme::Theme;
-use super::{draw_empty, draw_rule, form, results, signature};
+use super::{draw_empty, draw_rule, form, pins, results, signature};
 use crate::format;
 use crate::screen::layout::{self, Panel};
 use crate::screen::model::changes::{self, Before, FunctionChange, Speed};
@@ -46,6 +46,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         None => {
             let results_area = draw_gone(frame, results_area, state, theme);
             let results_area = draw_in_flight(frame, results_area, state, theme);
+            let results_area = pins::draw(frame, results_area, state, theme);
             let doc = functions.get(state.functions.selected).map_or("", |it| it.doc.as_str());
             let [doc_area, results_area] =
                 Layout::vertical([Constraint::Length(3), Constraint::Fill(1)]).areas(results_area);

@@ -173,6 +173,7 @@ fn has_keyboard(state: &State) -> Option<String> {
             let target = rollback.target().unwrap_or_default();
             return Some(format!("roll back to {target}?"));
         }
+        Some(Overlay::Pins(_)) => return Some("pinned calls, Esc closes".into()),
         Some(Overlay::HostEnded(_)) => return Some("host ended, H restarts".into()),
         None => {}
     }

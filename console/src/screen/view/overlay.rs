@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Clear};
 use super::plugins::row_of;
 use super::text::{cut, pad, wrap};
 use super::theme::Theme;
-use super::{crash, diff, palette};
+use super::{crash, diff, palette, pins};
 use crate::format;
 use crate::screen::input::keymap::Keymap;
 use crate::screen::layout::boxes;
@@ -49,6 +49,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
                 false => "↑ ↓ choose   Enter rolls back   Esc closes",
             };
             draw_box(frame, &title, lines, top, hint, theme.focused_border, theme);
+        }
+        Some(Overlay::Pins(list)) => {
+            let width = usize::from(frame.area().width).saturating_sub(6);
+            let top = list.selected.saturating_sub(usize::from(frame.area().height / 2));
+            let lines = pins::lines_in_box(state, list.selected, width, theme);
+            let hint = "Enter shows both answers   x unpins   Esc closes";
+            draw_box(frame, "Pinned calls", lines, top, hint, theme.focused_border, theme);
         }
         Some(Overlay::HostEnded(card)) => {
             let lines = crash::lines(card, state, frame.area(), theme);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use hotswap_build::PluginPackage;
 use hotswap_protocol::{
-    CancelParams, ErrorKind, InvokeResult, LiveSnapshot, PlanParams, Request, TargetParams,
+    CancelParams, ErrorKind, InvokeResult, LiveSnapshot, Pins, PlanParams, Request, TargetParams,
     VaultSnapshot, WireError, same_plugin,
 };
 use tokio::sync::mpsc;
@@ -33,6 +33,19 @@ impl Supervisor {
                     Some(client) => client.ask::<LiveSnapshot>(operation.request()).await,
                     None => Err(no_host()),
                 }),
+                Operation::Pins => SessionEvent::Pins(match client {
+                    Some(client) => client.ask::<Pins>(operation.request()).await,
+                    None => Err(no_host()),
+                }),
+                Operation::Pin(_) | Operation::Unpin(_) => {
+                    let answer = match client {
+                        Some(client) => client.request(operation.request()).await,
+                        None => Err(no_host()),
+                    };
+                    // Of what was done, the host tells everybody.
+                    let Err(error) = answer else { return };
+                    SessionEvent::NotPinned(error)
+                }
                 _ => {
                     let answer = match client {
                         Some(client) => call(&client, &operation, &cancel, &events).await,

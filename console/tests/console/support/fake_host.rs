@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use hotswap_protocol::{
-    ErrorKind, FreeResult, HelloResult, HostInfo, Notification, PROTOCOL_VERSION, ReloadPlan,
+    ErrorKind, FreeResult, HelloResult, HostInfo, Notification, PROTOCOL_VERSION, Pins, ReloadPlan,
     Request, RequestLine, ResponseLine, SubscribeResult, VersionState, WireError,
 };
 use serde_json::{Value, json};
@@ -107,6 +107,11 @@ fn answer(request: &Request, host: &HostInfo, plan: &ReloadPlan) -> Result<Value
             ));
         }
         Request::Invoke(_) => serde_json::to_value(samples::greeting()),
+        Request::Pins => serde_json::to_value(Pins { pins: vec![samples::pin(1, "Hello", "Hi")] }),
+        Request::Unpin(params) if params.id != 1 => {
+            return Err(WireError::new(ErrorKind::Pin, "there is no pin 2; there are 1"));
+        }
+        Request::Pin(_) | Request::Unpin(_) => serde_json::to_value(samples::pin(1, "Hi", "Hi")),
         Request::Free(params) if params.target == "world@2" => serde_json::to_value(FreeResult {
             plugin: "world".into(),
             version: 2,

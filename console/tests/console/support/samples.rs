@@ -12,8 +12,8 @@ use hotswap_console::screen::model::Place;
 use hotswap_console::session::{BuildEffect, BuildLine, SessionEvent};
 use hotswap_protocol::{
     ArtifactChange, CauseKind, Failure, Holder, HostInfo, InFlightCall, InvokeResult, LiveSnapshot,
-    LogLevel, LogRecord, Outcome, Owner, PlannedPlugin, ReloadPlan, ReloadReport, Snapshot, Step,
-    VaultSnapshot, VersionInfo, VersionState, WireError,
+    LogLevel, LogRecord, Outcome, Owner, PinnedCall, PlannedPlugin, ReloadPlan, ReloadReport,
+    Snapshot, Step, VaultSnapshot, VersionInfo, VersionState, WireError,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -118,6 +118,20 @@ pub fn calls() -> Vec<InFlightCall> {
         build_id: Some(format!("{version:x}c0ffee{version:025x}")),
     };
     vec![call("world", 3, Some("greet")), call("cat", 1, None)]
+}
+
+/// A pinned call of `greet` that gave something in v2, and gives this in v3.
+pub fn pin(id: u64, was: &str, is: &str) -> PinnedCall {
+    let answer = |version: u32, value: &str| json!({ "version": version, "at_ms": NOON_MS, "elapsed_ns": 49_000, "value": value });
+    read(json!({
+        "id": id,
+        "plugin": "world",
+        "function": "greet",
+        "args": ["Ada", id],
+        "now": answer(3, is),
+        "before": answer(2, was),
+        "is_same": was == is,
+    }))
 }
 
 pub fn snapshot(pid: u32) -> Snapshot {
