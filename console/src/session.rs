@@ -102,6 +102,8 @@ pub struct Options {
 pub enum Watch {
     /// It is built and reloaded.
     On,
+    /// It is built, and reloaded unless that would break something that is used; then a person decides.
+    Ask,
     /// It is built; what a reload would change can be looked at before it is done.
     Build,
     /// Nothing.
@@ -113,16 +115,23 @@ impl Watch {
     /// The one after this, around the end.
     pub fn next(self) -> Self {
         match self {
-            Self::On => Self::Build,
+            Self::On => Self::Ask,
+            Self::Ask => Self::Build,
             Self::Build => Self::Off,
             Self::Off => Self::On,
         }
+    }
+
+    /// Whether a save is reloaded by itself, if nothing speaks against it.
+    pub fn reloads(self) -> bool {
+        matches!(self, Self::On | Self::Ask)
     }
 
     /// As `--watch` takes it.
     pub fn as_argument(self) -> &'static str {
         match self {
             Self::On => "on",
+            Self::Ask => "ask",
             Self::Build => "build",
             Self::Off => "off",
         }
@@ -132,6 +141,7 @@ impl Watch {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",
+            Self::Ask => "on, asks if breaking",
             Self::Build => "build only",
             Self::Off => "off",
         }

@@ -76,6 +76,25 @@ fn a_save_is_rebuilt_and_reloaded_by_itself() {
 }
 
 #[test]
+fn a_save_that_would_break_something_waits_where_that_is_asked_for() {
+    let workspace = Workspace::new();
+    let run = ["run", "--json", "--watch=ask"];
+    let mut session = Session::start(workspace.running_the_host("hotswap", &run, &["--port", "0"]));
+    session.wait_for("watching", |event| event["mode"] == "ask");
+
+    workspace.edit(WORLD, "Hello, {name}!", "Hello again, {name}!");
+    let report = session.wait_for_generation(2);
+    assert_eq!(outcome(&report, "world"), "ok", "what breaks nothing is reloaded");
+
+    workspace.edit(WORLD, "fn greetings(", "fn all_greetings(");
+    let waits = session.wait_for("reload_waits", |_| true);
+    assert_eq!(waits["plugins"], json!(["world"]));
+    session.wait_for("job_finished", |event| event["job"] == "reload");
+    assert_eq!(workspace.place().json(&["status"])["generation"], 2);
+    assert_eq!(workspace.place().json(&["reload"])["generation"], 3);
+}
+
+#[test]
 fn dependents_are_rebound_and_a_rollback_holds() {
     let workspace = Workspace::new();
     let place = workspace.place();

@@ -320,7 +320,8 @@ impl CargoArguments {
 /// What a save does.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct WatchArguments {
-    /// What is done when a source changes: build and reload, only build, or nothing.
+    /// What is done when a source changes: build and reload; the same, but ask where that would break
+    /// something that is used; only build; or nothing.
     #[arg(long, value_name = "MODE", default_value = "on")]
     watch: Watch,
     /// The same as `--watch=off`.

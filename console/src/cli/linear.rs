@@ -13,6 +13,7 @@
 //! {"event":"host_started","pid":4121}
 //! {"event":"connected","host":{"pid":4121,"socket":"…","plugin_dir":"…","staging_dir":"…",…}}
 //! {"event":"sources_changed","plugins":["world"]}
+//! {"event":"reload_waits","plugins":["world"]}
 //! {"event":"host_outdated","plugins":[]}
 //! {"event":"host_stopped","signal":21}
 //! {"event":"host_continued"}
@@ -266,6 +267,14 @@ impl Lines {
                 format!("!! watching the sources; {}", format::silent_file_system(kind))
             }
             SessionEvent::Watching { mode: Watch::On, .. } => "== watching the sources".into(),
+            SessionEvent::Watching { mode: Watch::Ask, .. } => {
+                "== watching the sources, to reload what breaks nothing".into()
+            }
+            SessionEvent::ReloadWaits { plugins } => format!(
+                "!! {} would break what uses it, and waits: `hotswap reload --dry-run` shows what, \
+                 `hotswap reload` reloads",
+                plugins.join(", ")
+            ),
             SessionEvent::Watching { mode: Watch::Build, .. } => {
                 "== watching the sources, to build and not to reload".into()
             }

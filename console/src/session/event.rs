@@ -175,6 +175,11 @@ pub enum SessionEvent {
         /// Where the artifact lies.
         path: PathBuf,
     },
+    /// What was saved is built and not reloaded, since that would break something that is used.
+    ReloadWaits {
+        /// The plugins whose new builds would.
+        plugins: Vec<String>,
+    },
     /// The manifests name other plugins than before.
     PluginsChanged {
         /// What came, by package name: it is built and loaded.
@@ -190,7 +195,8 @@ pub enum SessionEvent {
     Watching {
         /// Whether they are.
         on: bool,
-        /// What a save does: it is reloaded (`on`), only built (`build`), or left alone (`off`).
+        /// What a save does: it is reloaded (`on`), or unless that would break something (`ask`), only built
+        /// (`build`), or left alone (`off`).
         mode: Watch,
         /// Why they cannot be.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -281,6 +287,7 @@ impl SessionEvent {
             | Self::Difference(_)
             | Self::StoredBuilds { .. } => true,
             Self::Opened { .. }
+            | Self::ReloadWaits { .. }
             | Self::JobStarted { .. }
             | Self::JobProgress { .. }
             | Self::Build { .. }

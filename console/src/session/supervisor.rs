@@ -516,7 +516,7 @@ impl Supervisor {
         plugins.extend(self.missing_artifacts());
         self.queue_builds(plugins).await;
         self.leave_out();
-        if self.watch == Watch::On {
+        if self.watch.reloads() {
             self.queue.push_back(Job::ReloadIfBuilt);
         }
     }

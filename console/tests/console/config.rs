@@ -26,7 +26,7 @@ fn problem(text: &str) -> ConfigError {
 #[test]
 fn a_command_has_the_keys_it_is_given_and_no_others() {
     let mut console = with_keys("watch = [\"g w\", \"F5\"]\nzoom = \"b\"\nquit = []");
-    let watch = [Effect::Order(Order::Watch(Watch::Build))];
+    let watch = [Effect::Order(Order::Watch(Watch::Ask))];
     assert_eq!(console.press("w"), []);
     assert_eq!(console.press("g w"), watch);
     assert_eq!(console.press("b"), [], "it was taken from the build");

@@ -310,6 +310,7 @@ fn run_lines() -> Vec<Value> {
         },
         SessionEvent::HostStarted { pid: 4121 },
         SessionEvent::Connected { host: samples::host(4121) },
+        SessionEvent::ReloadWaits { plugins: vec!["world".into()] },
         SessionEvent::SourcesChanged {
             plugins: vec!["world".into()],
             saved_at_ms: samples::NOON_MS,

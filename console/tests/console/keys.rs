@@ -99,10 +99,13 @@ fn reload_and_build_are_orders() {
 fn a_save_is_reloaded_only_built_or_left_alone() {
     let mut console = connected();
     let twin = command_line(&console.state, &Action::NextWatch);
-    assert_eq!(twin.unwrap(), "hotswap run /src/sample-host --watch=build");
-    for (mode, shown) in
-        [(Watch::Build, "watch build only"), (Watch::Off, "watch off"), (Watch::On, "watch on")]
-    {
+    assert_eq!(twin.unwrap(), "hotswap run /src/sample-host --watch=ask");
+    for (mode, shown) in [
+        (Watch::Ask, "watch on, asks if breaking"),
+        (Watch::Build, "watch build only"),
+        (Watch::Off, "watch off"),
+        (Watch::On, "watch on"),
+    ] {
         assert_eq!(console.press("w"), [Effect::Order(Order::Watch(mode))]);
         console.session(SessionEvent::Watching {
             on: mode != Watch::Off,
@@ -112,6 +115,21 @@ fn a_save_is_reloaded_only_built_or_left_alone() {
         });
         assert!(console.screen().contains(&format!("│ {shown} │")), "{}", console.screen());
     }
+}
+
+#[test]
+fn a_reload_that_would_break_something_asks_and_leaves_a_form_alone() {
+    let mut console = connected();
+    let waits = || SessionEvent::ReloadWaits { plugins: vec!["world".into()] };
+    console.press("i");
+    console.session(waits());
+    assert_eq!(console.state.overlay, None, "somebody types");
+    let text = &console.state.notice.as_ref().unwrap().text;
+    assert_eq!(text, "world would break what uses it, and waits: p shows what, r reloads");
+    console.press("Esc");
+    console.session(waits());
+    assert!(matches!(console.state.overlay, Some(Overlay::Preview(_))));
+    assert_eq!(console.press("Esc r"), [Effect::Order(Order::Operate(Operation::Reload))]);
 }
 
 #[test]

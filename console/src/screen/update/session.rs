@@ -11,8 +11,9 @@ use crate::screen::layout::Tab;
 use crate::screen::model::crash::CrashCard;
 use crate::screen::model::memory::Memory;
 use crate::screen::model::overlay::Overlay;
+use crate::screen::model::preview::PreviewCard;
 use crate::screen::model::{Phase, RunningJob, State};
-use crate::session::{BuildEffect, BuildLine, Job, JobOutcome, Order, SessionEvent, Watch};
+use crate::session::{BuildEffect, BuildLine, Job, JobOutcome, Order, SessionEvent};
 
 /// How many of the functions, and of the other items, that a build changed are named at once.
 const MOST_CHANGES_IN_TAB: usize = 20;
@@ -71,7 +72,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 BuildEffect::UpToDate => "is up to date",
             };
             let offer = match effect {
-                BuildEffect::NewCode if state.host.watch != Watch::On => offer_to_reload(state),
+                BuildEffect::NewCode if !state.host.watch.reloads() => offer_to_reload(state),
                 _ => String::new(),
             };
             state.say(format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}"));
@@ -135,7 +136,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::SourcesChanged { plugins, saved_at_ms } => {
             for plugin in &plugins {
                 state.disk.saved(plugin);
-                if state.host.watch == Watch::On {
+                if state.host.watch.reloads() {
                     state.timeline.saved(plugin, saved_at_ms);
                 }
             }
@@ -173,6 +174,21 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             let text = format::disagreement(&plugin, &missed);
             marker(state, text.clone());
             state.warn(text);
+        }
+        SessionEvent::ReloadWaits { plugins } => {
+            let [preview, reload] = [Action::Preview, Action::Operate(Operation::Reload)]
+                .map(|action| state.key_of(&action));
+            let text = format!(
+                "{} would break what uses it, and waits: {preview} shows what, {reload} reloads",
+                plugins.join(", ")
+            );
+            marker(state, text.clone());
+            state.warn(text);
+            // What somebody types or looks at is left alone.
+            let is_free = state.overlay.is_none() && state.searching.is_none();
+            if is_free && state.functions.form.is_none() {
+                state.overlay = Some(Overlay::Preview(PreviewCard::default()));
+            }
         }
         SessionEvent::PluginsChanged { added, removed, plugins, plugin_packages } => {
             state.host.packages = plugins;

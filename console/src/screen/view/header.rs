@@ -50,11 +50,12 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     parts.extend(live(state).map(|texts| (texts, theme.strong)));
     if !host.packages.is_empty() {
         let style = match host.watch {
-            Watch::On => theme.plain,
+            Watch::On | Watch::Ask => theme.plain,
             Watch::Build => theme.warning,
             Watch::Off => theme.dim,
         };
-        parts.push((vec![format!("watch {}", host.watch.as_str())], style));
+        let words = [host.watch.as_str(), host.watch.as_argument()];
+        parts.push((words.map(|word| format!("watch {word}")).to_vec(), style));
     }
     if logs.dropped > 0 {
         parts.push((vec![format!("dropped {}", format::count(logs.dropped))], theme.warning));

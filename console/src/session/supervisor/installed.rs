@@ -9,7 +9,6 @@ use std::time::SystemTime;
 use hotswap_protocol::{PluginInfo, Snapshot};
 
 use super::{Report, Supervisor};
-use crate::session::Watch;
 use crate::session::event::SessionEvent;
 use crate::session::job::Job;
 
@@ -111,13 +110,14 @@ impl Supervisor {
     /// Reloads what somebody else has built, where saves are reloaded: every save is served.
     pub(super) fn reload_what_others_built(&mut self, snapshot: &Snapshot) {
         let is_idle = self.running.is_none() && self.queue.is_empty();
-        if self.watch != Watch::On || self.client.is_none() || !is_idle {
+        if !self.watch.reloads() || self.client.is_none() || !is_idle {
             return;
         }
         let foreign = foreign(&self.installed.told, &snapshot.plugins, &self.installed.tried);
         if !foreign.is_empty() {
             self.installed.tried.extend(foreign);
-            self.queue.push_back(Job::Reload);
+            self.built_since_reload = true;
+            self.queue.push_back(Job::ReloadIfBuilt);
         }
     }
 

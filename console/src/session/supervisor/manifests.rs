@@ -151,7 +151,7 @@ impl Supervisor {
         if self.process.is_none() && self.client.is_none() {
             return;
         }
-        if self.watch == super::Watch::On && !self.queue.iter().any(begins) {
+        if self.watch.reloads() && !self.queue.iter().any(begins) {
             self.queue.push_back(Job::ReloadIfBuilt);
         }
         if !gone.is_empty() {

@@ -187,7 +187,7 @@ impl Supervisor {
             return;
         }
         self.reviews.is_healing = false;
-        if self.watch == Watch::On && self.client.is_some() {
+        if self.watch.reloads() && self.client.is_some() {
             self.queue.push_back(Job::ReloadIfBuilt);
         }
     }

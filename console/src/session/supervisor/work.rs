@@ -7,14 +7,17 @@ use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, HostPackage, PluginPackage,
     build_host, build_plugins,
 };
-use hotswap_protocol::{ErrorKind, FreeResult, ReloadReport, VersionState, env};
+use hotswap_protocol::{ErrorKind, FreeResult, PlanParams, ReloadReport, VersionState, env};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::outdated::HostInputs;
 use super::{Product, Report, RunningJob, Supervisor, find};
+use crate::compare::preview::Preview;
 use crate::format;
+use crate::host::operation::Operation;
 use crate::host::socket::HostChoice;
+use crate::session::Watch;
 use crate::session::cargo_flags::CargoFlags;
 use crate::session::event::{BuildLine, SessionEvent};
 use crate::session::job::{Job, JobOutcome};
@@ -74,6 +77,10 @@ impl Supervisor {
                 }
                 None => Err(JobOutcome::done("no host runs")),
             },
+            Job::ReloadIfBuilt if self.watch == Watch::Ask => {
+                self.built_since_reload = false;
+                self.begin_careful_reload()
+            }
             Job::Reload | Job::ReloadIfBuilt => {
                 self.built_since_reload = false;
                 self.begin_request(&job, reloaded)
@@ -243,6 +250,35 @@ impl Supervisor {
         // What is in the plugin directory is loaded by the start itself.
         self.built_since_reload = false;
         self.connect(HostChoice::Started(pid), pid);
+        Ok(())
+    }
+
+    /// Reloads, unless that would break something that is used: then a person decides.
+    fn begin_careful_reload(&self) -> Result<(), JobOutcome> {
+        let Some(client) = self.client.clone() else {
+            return Err(JobOutcome::failed(ErrorKind::NoHost, "no host is connected"));
+        };
+        let (events, report) = (self.events.clone(), self.report.clone());
+        let prober = self.options.prober.clone();
+        tokio::spawn(async move {
+            let outcome = match Preview::make(&client, &prober, PlanParams::default()).await {
+                Ok(preview) if preview.is_breaking => {
+                    let breaking = preview.plugins.iter().filter(|plugin| plugin.is_breaking);
+                    let plugins = breaking.map(|plugin| plugin.name.clone()).collect();
+                    // The session is over when these fail.
+                    let _ = events.send(SessionEvent::ReloadWaits { plugins }).await;
+                    let _ = events.send(SessionEvent::Preview(Ok(preview))).await;
+                    JobOutcome::done("it would break something, and waits")
+                }
+                // What cannot be compared the host refuses, and says why.
+                _ => match client.ask(Operation::Reload.request()).await {
+                    Ok(report) => reloaded(report),
+                    Err(error) => JobOutcome::Failed { error },
+                },
+            };
+            // The session is over when this fails.
+            let _ = report.send(Report::Finished(outcome, Product::Nothing)).await;
+        });
         Ok(())
     }
 
