@@ -7,6 +7,7 @@ pub mod diff;
 pub mod disk;
 pub mod form;
 pub mod functions;
+pub mod help;
 pub mod history;
 pub mod in_flight;
 pub mod live;
@@ -170,6 +171,13 @@ pub enum Phase {
     Disconnected,
     /// Its process ended.
     Ended,
+}
+
+impl Phase {
+    /// Whether there is a host that has answered.
+    pub fn has_host(self) -> bool {
+        matches!(self, Self::Connected | Self::Disconnected)
+    }
 }
 
 /// A filter of the log that is typed.

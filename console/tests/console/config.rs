@@ -42,7 +42,7 @@ fn the_footer_and_the_help_show_the_keys_as_they_are() {
     let mut console = with_keys("reload = \"Ctrl-R\"\nhelp = \"h\"");
     assert!(console.screen().contains("Ctrl-R reload"), "{}", console.screen());
     console.press("h");
-    assert!(console.screen().contains("Ctrl-R         reload"), "{}", console.screen());
+    assert!(console.screen().contains("Ctrl-R        Reload every"), "{}", console.screen());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;
-use hotswap_console::screen::input::action::Action;
+use hotswap_console::screen::input::action::{Action, COMMANDS};
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::model::palette::command_line;
@@ -618,4 +618,27 @@ fn tabs_have_keys_the_last_call_is_made_again_and_the_screen_is_drawn_anew() {
     console.press("Esc");
     assert_eq!(console.press("."), [call]);
     assert_eq!(console.state.functions.results.len(), 2);
+}
+
+#[test]
+fn the_help_tells_in_sentences_what_can_be_done_now() {
+    let help = |console: &mut Console, keys: &str| {
+        console.press(keys);
+        let screen = console.screen();
+        console.press("Esc");
+        screen
+    };
+    let mut console = Console::new(120, 36);
+    let screen = help(&mut console, "?");
+    assert!(!screen.contains("Reload every plugin"), "no host has answered\n{screen}");
+    assert!(!console.screen().contains("r reload"), "{}", console.screen());
+    assert!(!console.screen().contains("0 plugins"), "{}", console.screen());
+    let mut console = Console::connected(120, 80);
+    let screen = help(&mut console, "?");
+    assert!(screen.contains("Reload every plugin whose artifact has"), "{screen}");
+    assert!(!screen.contains("Make the last call again."), "none was made\n{screen}");
+    let screen = help(&mut console, "3 ?");
+    let places = ["The log", "Everywhere"].map(|heading| screen.find(heading).unwrap());
+    assert!(places[0] < places[1], "{screen}");
+    assert!(COMMANDS.iter().all(|command| command.help.ends_with('.')));
 }

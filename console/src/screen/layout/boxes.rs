@@ -10,6 +10,20 @@ const FRAME_WIDTH: u16 = 8;
 const WIDEST_DETAILS: u16 = 100;
 const WIDEST_PREVIEW: u16 = 110;
 
+/// On narrower screens the help has one column.
+const LEAST_FOR_TWO: u16 = 110;
+/// What lies between two columns.
+pub const COLUMN_GAP: u16 = 3;
+
+/// How many columns the help has on a screen of this width, and how wide each is.
+pub fn help_columns(screen_width: u16) -> (usize, usize) {
+    let width = screen_width.saturating_sub(FRAME_WIDTH);
+    match screen_width >= LEAST_FOR_TWO {
+        true => (2, usize::from((width - COLUMN_GAP) / 2)),
+        false => (1, width.into()),
+    }
+}
+
 /// How many rows of a text are in sight on a screen of this height.
 pub fn page(screen_height: u16) -> usize {
     screen_height.saturating_sub(FRAME_HEIGHT).max(1).into()

@@ -1,7 +1,5 @@
 //! What lies over the panels.
 
-use crate::screen::input::action::Scope;
-use crate::screen::input::keymap::Keymap;
 use crate::screen::model::crash::CrashCard;
 use crate::screen::model::palette::Palette;
 use crate::screen::model::pins::PinList;
@@ -69,54 +67,4 @@ impl Overlay {
         lines.extend([String::new(), "The default keys and colours serve.".into()]);
         Self::Details { title: "The configuration is wrong".into(), lines, top: 0 }
     }
-}
-
-/// A line of the help.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HelpLine {
-    /// Where the keys that follow apply.
-    Heading(&'static str),
-    /// Keys, and what they do.
-    Keys(String, &'static str),
-    /// Nothing.
-    Blank,
-}
-
-/// The keys as they are mapped.
-pub fn help_lines(keymap: &Keymap) -> Vec<HelpLine> {
-    let mut lines = Vec::new();
-    for (scope, heading) in [
-        (Scope::Plugin, "Plugins and functions"),
-        (Scope::Logs, "Logs"),
-        (Scope::Text, "Logs and build output"),
-        (Scope::Source, "Build output and differences"),
-        (Scope::Anywhere, "Everywhere"),
-    ] {
-        if !lines.is_empty() {
-            lines.push(HelpLine::Blank);
-        }
-        lines.push(HelpLine::Heading(heading));
-        lines.extend(of_scope(keymap, scope));
-    }
-    lines.push(HelpLine::Blank);
-    lines.push(HelpLine::Heading("In a form"));
-    for (keys, hint) in [
-        ("Enter", "invoke"),
-        ("Tab Shift-Tab", "next and previous field"),
-        ("↑ ↓", "what was typed before"),
-        ("Space ← →", "choose, add an item"),
-        ("Ctrl-C", "cancel the call"),
-        ("Esc", "close; the call goes on"),
-    ] {
-        lines.push(HelpLine::Keys(keys.into(), hint));
-    }
-    lines.extend(of_scope(keymap, Scope::Form));
-    lines
-}
-
-/// The commands of a scope that have keys.
-fn of_scope(keymap: &Keymap, scope: Scope) -> impl Iterator<Item = HelpLine> {
-    let of_scope = keymap.labels().filter(move |(command, _)| command.scope == scope);
-    let with_keys = of_scope.filter(|(_, labels)| !labels.is_empty());
-    with_keys.map(|(command, labels)| HelpLine::Keys(labels.join("  "), command.hint))
 }

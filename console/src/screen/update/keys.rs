@@ -10,7 +10,8 @@ use crate::screen::input::keymap::Found;
 use crate::screen::layout::boxes;
 use crate::screen::model::State;
 use crate::screen::model::form::one_line;
-use crate::screen::model::overlay::{HostInput, Overlay, help_lines};
+use crate::screen::model::help;
+use crate::screen::model::overlay::{HostInput, Overlay};
 use crate::screen::model::palette::{Palette, command_line};
 use crate::session::Order;
 
@@ -157,7 +158,7 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
         }
         Overlay::Preview(card) => preview::press(state, card, key),
         Overlay::Help { top } => {
-            let row_count = help_lines(&state.keymap).len();
+            let row_count = help::rows(state).len();
             state.overlay = scrolled(state, key, top, row_count).map(|top| Overlay::Help { top });
             Vec::new()
         }

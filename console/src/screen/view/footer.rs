@@ -12,6 +12,7 @@ use crate::screen::input::action::{Action, Command, Scope};
 use crate::screen::layout::Panel;
 use crate::screen::model::crash::CrashCard;
 use crate::screen::model::form::Form;
+use crate::screen::model::help;
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::preview::PreviewCard;
 use crate::screen::model::{NoticeSort, Phase, RunningJob, SearchField, State};
@@ -205,19 +206,17 @@ fn is_first(state: &State, command: &Command) -> bool {
     has_ended && state.can_restart() && command.action == Action::Restart
 }
 
-/// Whether a command makes sense now.
+/// Whether a command is worth a hint now.
 fn applies(state: &State, command: &Command) -> bool {
-    let has_host = state.host.phase != Phase::Ended;
-    let has_packages = !state.host.packages.is_empty();
-    match command.action {
-        Action::Cancel => state.job.is_some(),
-        Action::CancelCall => state.functions.has_running_calls(),
-        Action::Search | Action::Zoom | Action::Quit | Action::FocusNext => true,
-        Action::Build | Action::NextWatch => has_packages,
-        ref action if *action == Action::LET_GO => {
-            has_host && state.plugins.list().iter().any(|plugin| plugin.is_rolled_back)
-        }
-        _ if command.scope == Scope::Plugin => has_host,
-        _ => command.scope != Scope::Anywhere,
-    }
+    let is_hinted = command.scope != Scope::Anywhere
+        || matches!(
+            command.action,
+            Action::Cancel
+                | Action::CancelCall
+                | Action::Search
+                | Action::Zoom
+                | Action::Quit
+                | Action::FocusNext
+        );
+    is_hinted && help::makes_sense(state, command)
 }

@@ -66,7 +66,9 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
     parts.extend(lag_ms.filter(|_| is_long).map(lag(theme.warning)));
     parts.extend(branch(state).map(|branch| (vec![branch], theme.dim)));
     let count = state.plugins.list().len();
-    parts.push((vec![format::counted(count as u64, "plugin", "plugins")], theme.dim));
+    if count > 0 || host.phase.has_host() {
+        parts.push((vec![format::counted(count as u64, "plugin", "plugins")], theme.dim));
+    }
     if host.generation > 0 {
         parts.push((vec![format!("gen {}", host.generation)], theme.dim));
     }

@@ -11,10 +11,10 @@ use super::text::{cut, pad, wrap};
 use super::theme::Theme;
 use super::{crash, diff, palette, pins};
 use crate::format;
-use crate::screen::input::keymap::Keymap;
 use crate::screen::layout::boxes;
 use crate::screen::model::State;
-use crate::screen::model::overlay::{HelpLine, HostInput, Overlay, help_lines};
+use crate::screen::model::help::{self, HelpRow};
+use crate::screen::model::overlay::{HostInput, Overlay};
 use crate::screen::model::preview::PreviewCard;
 use crate::screen::model::rollback::Rollback;
 
@@ -24,7 +24,7 @@ const INPUT_WIDTH: usize = 72;
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     match &state.overlay {
         None => {}
-        Some(Overlay::Help { top }) => draw_help(frame, *top, &state.keymap, theme),
+        Some(Overlay::Help { top }) => draw_help(frame, *top, state, theme),
         Some(Overlay::Details { title, lines, top }) => {
             let rows = boxes::details(lines, frame.area().width);
             let lines = rows.into_iter().map(Line::raw).collect();
@@ -89,19 +89,30 @@ fn draw_preview(frame: &mut Frame<'_>, card: &PreviewCard, theme: &Theme) {
     draw_box(frame, "What a reload changes", lines, card.top, hint, theme.focused_border, theme);
 }
 
-fn draw_help(frame: &mut Frame<'_>, top: usize, keymap: &Keymap, theme: &Theme) {
-    let lines = help_lines(keymap)
-        .into_iter()
-        .map(|line| match line {
-            HelpLine::Heading(text) => Line::styled(text, theme.strong),
-            HelpLine::Blank => Line::default(),
-            HelpLine::Keys(labels, hint) => Line::from(vec![
-                Span::styled(format!("  {} ", pad(&labels, 14)), theme.key),
-                Span::raw(hint),
-            ]),
-        })
-        .collect();
-    draw_box(frame, "Keys", lines, top, "↑ ↓ scroll   Esc closes", theme.focused_border, theme);
+fn draw_help(frame: &mut Frame<'_>, top: usize, state: &State, theme: &Theme) {
+    let (_, width) = boxes::help_columns(state.size.0);
+    let lines =
+        help::rows(state).into_iter().map(|columns| help_line(columns, width, theme)).collect();
+    let hint = "↑ ↓ scroll   Esc closes";
+    draw_box(frame, "Keys that do something here", lines, top, hint, theme.focused_border, theme);
+}
+
+fn help_line(columns: Vec<HelpRow>, width: usize, theme: &Theme) -> Line<'static> {
+    let mut line = Line::default();
+    for (position, row) in columns.into_iter().enumerate() {
+        if position > 0 {
+            let start = position * (width + usize::from(boxes::COLUMN_GAP));
+            line.push_span(" ".repeat(start.saturating_sub(line.width())));
+        }
+        if row.is_heading {
+            line.push_span(Span::styled(row.text, theme.strong));
+        } else if !row.text.is_empty() {
+            let keys = pad(&row.keys, help::KEYS_WIDTH);
+            line.push_span(Span::styled(keys, theme.key));
+            line.push_span(Span::raw(row.text));
+        }
+    }
+    line
 }
 
 /// `  v2  freed   2c0ffee0  12:03:07 UTC, 4m ago  b135eab0 main*`

@@ -1,0 +1,123 @@
+//! Which commands make sense now, and the help, which tells these.
+
+use super::{Phase, State};
+use crate::format::wrap_words;
+use crate::screen::input::action::{Action, Command, Scope};
+use crate::screen::layout::boxes;
+
+/// So many columns are for the keys.
+pub const KEYS_WIDTH: usize = 14;
+
+/// A row of one column of the help.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HelpRow {
+    /// The keys; none where the sentence goes on, or is a heading.
+    pub keys: String,
+    /// What they do, or the heading.
+    pub text: String,
+    /// Whether it is a heading.
+    pub is_heading: bool,
+}
+
+/// Keys, and what they do.
+type Entry = (String, &'static str);
+
+/// What the keys of the form do that are no commands.
+const OF_FORM: &[(&str, &str)] = &[
+    ("Enter", "Call the function."),
+    ("Tab Shift-Tab", "Go to the next field, or the previous one."),
+    ("↑ ↓", "Take what was typed before."),
+    ("Space ← →", "Choose, or add an item."),
+    ("Ctrl-C", "Cancel the call."),
+    ("Esc", "Close the form; the call goes on."),
+];
+
+/// The rows of the help on this screen, each of one column or of two; what has the keyboard comes first.
+pub fn rows(state: &State) -> Vec<Vec<HelpRow>> {
+    let (count, width) = boxes::help_columns(state.size.0);
+    let mut rows: Vec<HelpRow> = Vec::new();
+    for (heading, entries) in sections(state) {
+        if !rows.is_empty() {
+            rows.push(HelpRow::default());
+        }
+        rows.push(HelpRow { text: heading.into(), is_heading: true, ..HelpRow::default() });
+        rows.extend(entries.iter().flat_map(|entry| rows_of(entry, width)));
+    }
+    if count == 1 {
+        return rows.into_iter().map(|row| vec![row]).collect();
+    }
+    // No sentence goes on in the other column.
+    let mut half = rows.len().div_ceil(2);
+    while rows.get(half).is_some_and(|row| row.keys.is_empty() && !row.is_heading) {
+        half += 1;
+    }
+    let right = rows.split_off(half.min(rows.len()));
+    let right = right.into_iter().map(Some).chain(std::iter::repeat(None));
+    rows.into_iter()
+        .zip(right)
+        .map(|(left, right)| [left].into_iter().chain(right).collect())
+        .collect()
+}
+
+fn rows_of((keys, text): &Entry, width: usize) -> Vec<HelpRow> {
+    let lines = wrap_words(text, width.saturating_sub(KEYS_WIDTH).max(1)).into_iter().enumerate();
+    let row = |(position, text)| HelpRow {
+        keys: if position == 0 { keys.clone() } else { String::new() },
+        text,
+        is_heading: false,
+    };
+    lines.map(row).collect()
+}
+
+/// The parts of the help: what applies now, the narrowest first.
+fn sections(state: &State) -> Vec<(&'static str, Vec<Entry>)> {
+    let mut sections = Vec::new();
+    if state.form_has_keyboard() {
+        let fixed = OF_FORM.iter().map(|(keys, text)| ((*keys).to_owned(), *text));
+        let entries = fixed.chain(of_scope(state, Scope::Form)).collect();
+        return vec![("In the form", entries)];
+    }
+    for scope in state.scopes() {
+        let heading = match scope {
+            Scope::Plugin => "Plugins and functions",
+            Scope::Form => "In the form",
+            Scope::Logs => "The log",
+            Scope::Text => "Lines",
+            Scope::Source => "Places in the sources",
+            Scope::Anywhere => "Everywhere",
+        };
+        let entries: Vec<Entry> = of_scope(state, *scope).collect();
+        if !entries.is_empty() {
+            sections.push((heading, entries));
+        }
+    }
+    sections
+}
+
+/// The commands of a scope that have keys and make sense now.
+fn of_scope(state: &State, scope: Scope) -> impl Iterator<Item = Entry> {
+    let of_scope = state.keymap.labels().filter(move |(command, _)| command.scope == scope);
+    let applying =
+        of_scope.filter(|(command, labels)| !labels.is_empty() && makes_sense(state, command));
+    applying.map(|(command, labels)| (labels.join(" "), command.help))
+}
+
+/// Whether a command can do anything now.
+pub fn makes_sense(state: &State, command: &Command) -> bool {
+    let phase = state.host.phase;
+    let has_packages = !state.host.packages.is_empty();
+    let was_called = !state.functions.results.is_empty();
+    match command.action {
+        Action::Cancel => state.job.is_some(),
+        Action::CancelCall => state.functions.has_running_calls(),
+        Action::Build => has_packages && phase != Phase::Ended,
+        Action::NextWatch => has_packages,
+        Action::Restart => state.can_restart(),
+        Action::TypeLine => state.host.is_ours && phase != Phase::Ended,
+        Action::CallAgain | Action::ShowResult | Action::Pin => was_called,
+        ref action if *action == Action::LET_GO => {
+            state.plugins.list().iter().any(|plugin| plugin.is_rolled_back)
+        }
+        _ => command.scope != Scope::Plugin || phase.has_host(),
+    }
+}
