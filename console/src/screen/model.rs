@@ -82,8 +82,8 @@ pub struct State {
     pub builds: Builds,
     /// The Timeline tab.
     pub timeline: Timeline,
-    /// The version whose holders are being gone through, and which of them was shown last.
-    pub last_holder: Option<(String, u32, usize)>,
+    /// The version whose holders are being gone through.
+    pub last_holder: Option<LastHolder>,
     /// The Diff tab.
     pub diff: Diff,
     /// Which versions serve together, and since when.
@@ -120,6 +120,26 @@ pub struct State {
     pub memory: Memory,
     /// Whether the session is being ended.
     pub quitting: bool,
+}
+
+/// Which of the holders of a version was shown last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastHolder {
+    /// The plugin.
+    pub plugin: String,
+    /// The version.
+    pub version: u32,
+    /// Which of its holders.
+    pub place: usize,
+    /// What was selected once it was shown.
+    pub selected: Option<String>,
+}
+
+impl LastHolder {
+    /// Whether it is a holder of this version.
+    pub fn is_of(&self, plugin: &str, version: u32) -> bool {
+        (self.plugin.as_str(), self.version) == (plugin, version)
+    }
 }
 
 /// The host.

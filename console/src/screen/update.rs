@@ -10,6 +10,7 @@ mod logs;
 mod mouse;
 mod operations;
 mod pins;
+mod places;
 mod preview;
 mod reloads;
 mod session;
@@ -200,7 +201,7 @@ fn uptime_minutes(state: &State) -> Option<u64> {
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match action {
         Action::Quit => return operations::quit(state),
-        Action::Palette => state.overlay = Some(Overlay::Palette(Palette::default())),
+        Action::Palette => state.overlay = Some(Overlay::Palette(Palette::of(state))),
         Action::Help => state.overlay = Some(Overlay::Help { top: 0 }),
         Action::Back => back(state),
         Action::Details => return details::show(state),

@@ -170,3 +170,15 @@ fn what_cannot_be_done_for_a_host_of_somebody_else_is_not_offered() {
         "{keys}"
     );
 }
+
+#[test]
+fn what_is_hidden_of_a_dead_host_is_not_selected() {
+    let mut console = Console::connected(120, 36);
+    let exit = HostExit { code: None, signal: Some(11) };
+    console.session(SessionEvent::HostExited { exit, expected: false, calls: None });
+    console.press("Esc j");
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"));
+    console.press("k");
+    console.click("cat ");
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"));
+}

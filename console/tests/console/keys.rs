@@ -6,6 +6,7 @@ use hotswap_console::screen::input::action::{Action, COMMANDS};
 use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::model::palette::command_line;
+use hotswap_console::screen::model::tree::TreeTab as _;
 use hotswap_console::screen::model::{NoticeSort, Phase};
 use hotswap_console::screen::update::{Effect, Input};
 use hotswap_console::session::{
@@ -277,6 +278,49 @@ fn the_palette_finds_a_command_by_a_few_letters_and_does_it() {
     console.press(":");
     console.write("no such thing");
     assert_eq!(console.press("Enter Esc"), []);
+}
+
+#[test]
+fn the_palette_goes_to_plugins_functions_values_and_reloads() {
+    let mut console = connected();
+    console.session(SessionEvent::Vault(Ok(samples::vault())));
+    let finished = Event::ReloadFinished { at_ms: samples::NOON_MS, report: samples::report() };
+    console.session(SessionEvent::Engine(finished));
+    let go = |console: &mut Console, text: &str| {
+        console.press(":");
+        console.write(text);
+        console.press("Enter");
+    };
+    go(&mut console, "plugin cat");
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"));
+    go(&mut console, "world reset");
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("world"));
+    assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 1));
+    let key = samples::vault().data_bag[0].key.clone();
+    go(&mut console, &format!("go to Vault {key}"));
+    let rows = console.state.vault.rows();
+    let selected = &rows[console.state.vault.selected(&rows)];
+    assert_eq!((console.state.tab, &selected.path), (Tab::Vault, &format!("bag/{key}")));
+    go(&mut console, "go to reload 4");
+    assert_eq!(console.state.tab, Tab::Timeline);
+}
+
+#[test]
+fn the_own_call_that_holds_a_version_is_cancelled_first_where_that_is_wanted() {
+    let mut console = connected();
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.plugins[0].functions[0].is_async = true;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("j i");
+    console.write("Ada");
+    console.press("Tab");
+    console.write("1");
+    console.press("Enter Esc 1 D");
+    assert!(console.screen().contains("This console's call of greet can be cancelled first."));
+    let free = Effect::Order(Order::Operate(Operation::free("world", 2)));
+    let effects = console.press("c");
+    assert_eq!(effects, [Effect::Order(Order::CancelCalls), free.clone()]);
+    assert_eq!(console.press("D y"), [free]);
 }
 
 #[test]

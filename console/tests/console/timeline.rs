@@ -103,6 +103,9 @@ fn a_version_leads_to_what_holds_it_one_holder_after_the_other() {
         { "kind": "thread", "thread": "worker", "thread_id": 4130 },
     ])));
     console.press("u");
+    let told = |console: &Console| console.state.notice.as_ref().unwrap().text.clone();
+    assert_eq!(told(&console), "world v3 serves; select v2 to see what holds it");
+    console.press("j u");
     assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 1));
     console.press("u");
     assert_eq!(console.state.tab, Tab::Vault);
@@ -110,11 +113,9 @@ fn a_version_leads_to_what_holds_it_one_holder_after_the_other() {
     assert_eq!(console.state.focus, Panel::Plugins);
     assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"), "it imports it");
     console.press("u");
-    assert_eq!(console.state.focus, Panel::Logs);
-    assert_eq!(console.state.logs.writer_filter(), "world@v2");
-    let notice = &console.state.notice.as_ref().unwrap().text;
-    assert_eq!(notice, "world v2 is held by: thread \"worker\" (4130) (4 of 4)");
-    console.press("1 u");
+    assert_eq!(told(&console), "world v2 is held by: thread \"worker\" (4130) (4 of 4)");
+    assert_eq!(console.state.logs.writer_filter(), "", "nothing else is done");
+    console.press("u");
     assert_eq!(console.state.tab, Tab::Functions, "it begins again");
 }
 
@@ -138,7 +139,7 @@ fn a_call_leads_to_its_function_and_a_value_to_its_row_whatever_they_are_called(
     ]));
     snapshot.plugins[0].functions.extend(functions);
     console.session(SessionEvent::Snapshot(Box::new(snapshot)));
-    console.press("u");
+    console.press("j u");
     assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 2));
     console.press("u");
     assert_eq!((console.state.tab, console.state.functions.selected), (Tab::Functions, 3));
@@ -149,7 +150,8 @@ fn a_call_leads_to_its_function_and_a_value_to_its_row_whatever_they_are_called(
         assert_eq!((console.state.tab, selected.path.as_str()), (Tab::Vault, value));
     }
     console.press("u");
-    assert_eq!(console.state.focus, Panel::Logs);
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert!(notice.contains("values and handles"), "{notice}");
 }
 
 #[test]
@@ -158,8 +160,7 @@ fn what_an_older_host_says_of_a_holder_is_shown_and_not_read() {
     let mut snapshot = held(json!([]));
     snapshot.plugins[0].versions[1].holders = vec!["value `greetings`".into()];
     console.session(SessionEvent::Snapshot(Box::new(snapshot)));
-    console.press("u");
-    assert_eq!(console.state.focus, Panel::Logs);
+    console.press("j u");
     let notice = &console.state.notice.as_ref().unwrap().text;
     assert_eq!(notice, "world v2 is held by: value `greetings`");
 }
@@ -168,9 +169,14 @@ fn what_an_older_host_says_of_a_holder_is_shown_and_not_read() {
 fn where_nothing_is_held_there_is_nowhere_to_go() {
     let mut console = Console::connected(120, 36);
     console.session(held_by(json!([])));
-    console.press("u");
-    let notice = &console.state.notice.as_ref().unwrap().text;
-    assert_eq!(notice, "nothing holds a version that was replaced");
+    for (keys, expected) in [
+        ("u", "world v3 serves; nothing else of it is held"),
+        ("j u", "nothing is known to hold world v2"),
+        ("j u", "world v1 is freed: nothing held it any more"),
+    ] {
+        console.press(keys);
+        assert_eq!(console.state.notice.as_ref().unwrap().text, expected);
+    }
 }
 
 #[test]

@@ -160,6 +160,18 @@ impl Functions {
         Some(next.operation.clone())
     }
 
+    /// The functions of this version that this console's calls run.
+    pub fn running_in(&self, plugin: &str, version: u32) -> Vec<&str> {
+        let sides = self.results.iter().flat_map(|result| &result.sides);
+        let runs = sides.filter(|side| side.runs() && side.version == Some(version));
+        let called = runs.filter_map(|side| match &side.operation {
+            Operation::Invoke(call) => Some(call),
+            _ => None,
+        });
+        let of_plugin = called.filter(|call| call.plugin.split('@').next() == Some(plugin));
+        of_plugin.map(|call| call.function.as_str()).collect()
+    }
+
     /// Whether a call runs.
     pub fn has_running_calls(&self) -> bool {
         self.results.iter().any(CallResult::runs)

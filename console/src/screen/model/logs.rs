@@ -272,15 +272,30 @@ impl Logs {
         self.go_to(forward, page, |row| row.origin.is_error())
     }
 
-    /// Goes to the next match after the selected line, or the one before it.
-    pub fn go_to_match(&mut self, forward: bool, page: usize) -> bool {
-        if !self.filter.shows_others || self.filter.pattern.is_none() {
-            return self.go_to(forward, page, |row| !row.origin.is_marker());
-        }
-        let filter = std::mem::take(&mut self.filter);
-        let found = self.go_to(forward, page, |row| filter.matches(row));
-        self.filter = filter;
-        found
+    /// Goes to the next match after the selected line, or the one before it, and around the end; gives which of
+    /// the matches it is, from 1, and how many there are.
+    pub fn go_to_match(&mut self, forward: bool, page: usize) -> Option<(usize, usize)> {
+        let matches = self.matches();
+        let from = self.cursor().unwrap_or(self.passing.len());
+        let found = match forward {
+            true => matches.iter().position(|it| *it > from).unwrap_or(0),
+            false => {
+                let earlier = matches.iter().rposition(|it| *it < from);
+                earlier.unwrap_or(matches.len().saturating_sub(1))
+            }
+        };
+        self.select(*matches.get(found)?, page);
+        Some((found + 1, matches.len()))
+    }
+
+    /// The places of the lines that match: where the others are hidden, of all that are no markers.
+    fn matches(&self) -> Vec<usize> {
+        let is_search = self.filter.shows_others && self.filter.pattern.is_some();
+        let is_match = |row: &LogRow| match is_search {
+            true => self.filter.matches(row),
+            false => !row.origin.is_marker(),
+        };
+        (0..self.passing.len()).filter(|it| self.row(*it).is_some_and(is_match)).collect()
     }
 
     /// Goes to the next marked line after the selected one; after the last, to the first.

@@ -34,6 +34,8 @@ pub enum Overlay {
         lines: Vec<String>,
         /// What is ordered.
         order: Order,
+        /// Whether `c` cancels the calls of this console first.
+        cancels: bool,
     },
     /// A line that is typed for the host's standard input.
     Input(HostInput),

@@ -16,8 +16,53 @@ use crate::screen::layout::Tab;
 pub struct Palette {
     /// What was typed.
     pub input: Input,
-    /// Which of the commands that match is selected.
+    /// Which of what matches is selected.
     pub selected: usize,
+    /// Where one can go.
+    places: Vec<Destination>,
+}
+
+/// Somewhere to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// This plugin.
+    Plugin(String),
+    /// This function of a plugin.
+    Function(String, String),
+    /// This row of the Vault: its path, and its name.
+    Value(String, String),
+    /// The reload at this place of the Timeline, and its title.
+    Reload(usize, String),
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plugin(plugin) => write!(f, "go to plugin {plugin}"),
+            Self::Function(plugin, function) => write!(f, "go to {plugin} {function}"),
+            Self::Value(_, name) => write!(f, "go to Vault {name}"),
+            Self::Reload(_, title) => write!(f, "go to {title}"),
+        }
+    }
+}
+
+/// What the palette offers.
+#[derive(Debug, Clone, Copy)]
+pub enum Choice<'a> {
+    /// To do this.
+    Command(&'static Command),
+    /// To go there.
+    Destination(&'a Destination),
+}
+
+impl Choice<'_> {
+    /// What it does, in a few words.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Command(command) => command.hint.to_owned(),
+            Self::Destination(destination) => destination.to_string(),
+        }
+    }
 }
 
 impl PartialEq for Palette {
@@ -27,28 +72,45 @@ impl PartialEq for Palette {
 }
 
 impl Palette {
-    /// The commands that match what was typed, the best first; all in their order when nothing was.
-    pub fn matches(&self) -> Vec<&'static Command> {
-        let mut matcher = Matcher::new(Config::DEFAULT);
-        let pattern =
-            Pattern::parse(self.input.value(), CaseMatching::Ignore, Normalization::Smart);
-        let mut buffer = Vec::new();
-        let mut scored: Vec<(u32, &Command)> = COMMANDS
-            .iter()
-            // One does not look in the palette for the palette.
-            .filter(|command| command.action != Action::Palette)
-            .filter_map(|command| {
-                let text = format!("{} {}", command.hint, command.name);
-                let score = pattern.score(Utf32Str::new(&text, &mut buffer), &mut matcher)?;
-                Some((score, command))
-            })
-            .collect();
-        scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-        scored.into_iter().map(|(_, command)| command).collect()
+    /// The palette of what there is now.
+    pub fn of(state: &State) -> Self {
+        let plugins = state.plugins.list().iter();
+        let mut places: Vec<Destination> =
+            plugins.clone().map(|it| Destination::Plugin(it.name.clone())).collect();
+        places.extend(plugins.flat_map(|plugin| {
+            let functions = plugin.functions.iter();
+            functions.map(|it| Destination::Function(plugin.name.clone(), it.name.clone()))
+        }));
+        places.extend(state.vault.names().map(|(path, name)| Destination::Value(path, name)));
+        let reloads = state.timeline.reloads().iter().enumerate();
+        places.extend(reloads.map(|(place, reload)| Destination::Reload(place, reload.title())));
+        Self { places, ..Self::default() }
     }
 
-    /// The selected command.
-    pub fn chosen(&self) -> Option<&'static Command> {
+    /// What matches what was typed, the best first; all commands in their order when nothing was.
+    pub fn matches(&self) -> Vec<Choice<'_>> {
+        let mut matcher = Matcher::new(Config::DEFAULT);
+        let typed = self.input.value();
+        let pattern = Pattern::parse(typed, CaseMatching::Ignore, Normalization::Smart);
+        // One does not look in the palette for the palette.
+        let commands = COMMANDS.iter().filter(|command| command.action != Action::Palette);
+        let commands = commands.map(|command| {
+            (format!("{} {}", command.hint, command.name), Choice::Command(command))
+        });
+        let places = self.places.iter().filter(|_| !typed.is_empty());
+        let places = places.map(|place| (place.to_string(), Choice::Destination(place)));
+        let mut buffer = Vec::new();
+        let scored = commands.chain(places).filter_map(|(text, choice)| {
+            let score = pattern.score(Utf32Str::new(&text, &mut buffer), &mut matcher)?;
+            Some((score, choice))
+        });
+        let mut scored: Vec<(u32, Choice<'_>)> = scored.collect();
+        scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+        scored.into_iter().map(|(_, choice)| choice).collect()
+    }
+
+    /// What is selected.
+    pub fn chosen(&self) -> Option<Choice<'_>> {
         self.matches().get(self.selected).copied()
     }
 }

@@ -20,6 +20,8 @@ pub struct Plugins {
     selected: Option<(String, u32)>,
     /// The plugins whose versions that are gone have a line each.
     unfolded: BTreeSet<String>,
+    /// Whether the host has ended: of each plugin only the first line is left.
+    is_over: bool,
 }
 
 /// A line of the tree.
@@ -96,6 +98,12 @@ impl Plugins {
         self.rates.clear();
         self.before.clear();
         self.list.clear();
+        self.is_over = false;
+    }
+
+    /// The host has ended by itself: what it had loaded can still be looked at.
+    pub fn end(&mut self) {
+        self.is_over = true;
     }
 
     /// How often a plugin is called, as a sparkline.
@@ -110,7 +118,8 @@ impl Plugins {
 
     /// The lines of the tree.
     pub fn rows(&self) -> Vec<PluginRow<'_>> {
-        self.list.iter().flat_map(|plugin| self.rows_of(plugin)).collect()
+        let rows = self.list.iter().flat_map(|plugin| self.rows_of(plugin));
+        rows.filter(|row| row.is_first || !self.is_over).collect()
     }
 
     fn rows_of<'a>(&self, plugin: &'a PluginInfo) -> Vec<PluginRow<'a>> {

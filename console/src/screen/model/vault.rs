@@ -79,6 +79,15 @@ impl Vault {
         value.map(|entry| bag_path(&entry.key)).or_else(|| slot().map(slot_path))
     }
 
+    /// The rows of all values and registrations, with what they are called.
+    pub fn names(&self) -> impl Iterator<Item = (String, String)> {
+        let vault = self.contents.as_ref().and_then(|contents| contents.as_ref().ok());
+        vault.into_iter().flat_map(|vault| {
+            let values = vault.data_bag.iter().map(|it| (bag_path(&it.key), it.key.clone()));
+            values.chain(vault.slots.iter().map(|it| (slot_path(it), it.name.clone())))
+        })
+    }
+
     /// Why the Vault cannot be shown.
     pub fn error(&self) -> Option<&WireError> {
         self.contents.as_ref()?.as_ref().err()

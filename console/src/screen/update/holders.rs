@@ -8,10 +8,10 @@ use super::{Effect, act};
 use crate::format;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{Panel, Tab};
-use crate::screen::model::State;
 use crate::screen::model::plugins::PluginRow;
 use crate::screen::model::tree::TreeTab as _;
 use crate::screen::model::vault::{bag_path, registration_path};
+use crate::screen::model::{LastHolder, State};
 
 /// A version that was replaced, and what holds it.
 struct HeldVersion {
@@ -22,44 +22,45 @@ struct HeldVersion {
     texts: Vec<String>,
 }
 
-/// Shows what holds the selected version, or else another one that was replaced; once more shows the
-/// next that holds it.
+/// Tells what holds the selected version, and shows it; once more the next that holds it.
 pub(super) fn go(state: &mut State) -> Vec<Effect> {
     let Some(held) = held(state) else {
-        state.note("nothing holds a version that was replaced");
+        let text = why_not_held(state);
+        state.note(text);
         return Vec::new();
     };
     let place = match &state.last_holder {
-        Some((name, number, place)) if (name, *number) == (&held.plugin, held.version) => place + 1,
+        Some(last) if last.is_of(&held.plugin, held.version) => last.place + 1,
         _ => 0,
     };
     let place = place % held.texts.len();
-    state.last_holder = Some((held.plugin.clone(), held.version, place));
     let which = match held.texts.len() {
         1 => String::new(),
         count => format!(" ({} of {count})", place + 1),
     };
     let (plugin, version, text) = (&held.plugin, held.version, &held.texts[place]);
     state.note(format!("{plugin} v{version} is held by: {text}{which}"));
-    show(state, &held, held.holders.get(place))
+    let effects = show(state, &held, held.holders.get(place));
+    state.last_holder = Some(LastHolder {
+        plugin: held.plugin,
+        version: held.version,
+        place,
+        selected: state.plugins.selected_target(),
+    });
+    effects
 }
 
+/// The selected version, if something holds it; or the one from which a jump has led here.
 fn held(state: &State) -> Option<HeldVersion> {
-    let is_held = |version: &VersionInfo| {
-        let is_told = !version.held_by.is_empty() || !version.holders.is_empty();
-        version.state != VersionState::Active && is_told
-    };
-    let rows = state.plugins.rows();
     let last = state.last_holder.as_ref();
-    // Where a jump led to another plugin, the next one still is about the version it began at.
-    let is_last = |plugin: &PluginInfo, version: &VersionInfo| {
-        last.is_some_and(|(name, number, _)| *name == plugin.name && *number == version.version)
+    let last = last.filter(|last| last.selected == state.plugins.selected_target());
+    let rows = state.plugins.rows();
+    let is_last = |row: &PluginRow<'_>| {
+        last.is_some_and(|last| last.is_of(&row.plugin.name, row.version.version))
     };
     let selected = state.plugins.selected().filter(|row| is_held(row.version));
-    let selected = selected.or_else(|| {
-        rows.iter().find(|row| is_held(row.version) && is_last(row.plugin, row.version)).copied()
-    });
-    let row = selected.or_else(|| rows.iter().find(|row| is_held(row.version)).copied())?;
+    let row = selected
+        .or_else(|| rows.iter().find(|row| is_held(row.version) && is_last(row)).copied())?;
     let PluginRow { plugin, version, .. } = row;
     Some(HeldVersion {
         plugin: plugin.name.clone(),
@@ -69,18 +70,40 @@ fn held(state: &State) -> Option<HeldVersion> {
     })
 }
 
-/// Brings to the front what there is to see of a holder. Threads and tasks are seen by what they
-/// write, and so is what is not known.
+fn is_held(version: &VersionInfo) -> bool {
+    let is_told = !version.held_by.is_empty() || !version.holders.is_empty();
+    version.state != VersionState::Active && is_told
+}
+
+/// Why nothing has to be told of what holds the selected version.
+fn why_not_held(state: &State) -> String {
+    let Some(PluginRow { plugin, version, .. }) = state.plugins.selected() else {
+        return "no version is selected".into();
+    };
+    let name = format!("{} v{}", plugin.name, version.version);
+    let held = plugin.versions.iter().filter(|it| is_held(it));
+    let held: Vec<String> = held.map(|it| format!("v{}", it.version)).collect();
+    match version.state {
+        VersionState::Active if held.is_empty() => {
+            format!("{name} serves; nothing else of it is held")
+        }
+        VersionState::Active => {
+            format!("{name} serves; select {} to see what holds it", held.join(", "))
+        }
+        VersionState::Freed => format!("{name} is freed: nothing held it any more"),
+        VersionState::Failed => format!("{name} never served: nothing is left of it"),
+        _ => format!("nothing is known to hold {name}"),
+    }
+}
+
+/// Brings to the front what there is to see of a holder; of threads and tasks there is nothing but
+/// what was told.
 fn show(state: &mut State, held: &HeldVersion, holder: Option<&Holder>) -> Vec<Effect> {
     match holder.map(|holder| (holder.kind, holder)) {
         Some((HolderKind::Value, holder)) => show_value(state, held, holder),
         Some((HolderKind::Call, holder)) => show_call(state, held, holder),
         Some((HolderKind::Handle, _)) => show_importer(state, held),
-        _ => {
-            state.focus = Panel::Logs;
-            state.logs.set_writer_filter(&format!("{}@v{}", held.plugin, held.version));
-            Vec::new()
-        }
+        _ => Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tui_input::backend::crossterm::EventHandler;
 
-use super::{Effect, act, calls, logs, operations, pins, preview};
+use super::{Effect, act, calls, logs, operations, pins, places, preview};
 use crate::screen::input::action::{Action, Command, Scope};
 use crate::screen::input::key::Key;
 use crate::screen::input::keymap::Found;
@@ -12,7 +12,7 @@ use crate::screen::model::State;
 use crate::screen::model::form::one_line;
 use crate::screen::model::help;
 use crate::screen::model::overlay::{HostInput, Overlay};
-use crate::screen::model::palette::{Palette, command_line};
+use crate::screen::model::palette::{Choice, Palette, command_line};
 use crate::session::Order;
 
 pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
@@ -119,6 +119,9 @@ fn in_form(state: &mut State, key: KeyEvent) -> Vec<Effect> {
 
 fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect> {
     match overlay {
+        Overlay::Confirm { order, cancels: true, .. } if key.code == KeyCode::Char('c') => {
+            vec![Effect::Order(Order::CancelCalls), Effect::Order(order)]
+        }
         Overlay::Confirm { order, .. } => {
             if !matches!(key.code, KeyCode::Char('y' | 'Y') | KeyCode::Enter) {
                 return Vec::new();
@@ -198,14 +201,20 @@ fn in_palette(state: &mut State, mut palette: Palette, key: KeyEvent) -> Vec<Eff
     match key.code {
         KeyCode::Esc => return Vec::new(),
         KeyCode::Enter => {
-            let Some(command) = palette.chosen() else { return Vec::new() };
-            return act(state, command.action.clone());
+            return match palette.chosen() {
+                None => Vec::new(),
+                Some(Choice::Command(command)) => act(state, command.action.clone()),
+                Some(Choice::Destination(place)) => places::go(state, place),
+            };
         }
         KeyCode::Up => palette.selected = palette.selected.saturating_sub(1),
         KeyCode::Down => palette.selected = (palette.selected + 1).min(last),
         // While something is typed it is a letter like any other.
         KeyCode::Char('y') if is_control || palette.input.value().is_empty() => {
-            let command = palette.chosen();
+            let command = match palette.chosen() {
+                Some(Choice::Command(command)) => Some(command),
+                _ => None,
+            };
             state.overlay = Some(Overlay::Palette(palette));
             return copy_command_line(state, command);
         }

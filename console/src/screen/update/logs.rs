@@ -29,13 +29,8 @@ pub(super) fn act(state: &mut State, action: &Action) -> Vec<Effect> {
             state.note("there is no filter to invert; / sets one");
         }
         Action::Invert => state.logs.invert(),
-        Action::NextMatch => {
-            let found = state.logs.go_to_match(true, page);
-            say_unless(found, state, "no later match");
-        }
-        Action::PreviousMatch => {
-            let found = state.logs.go_to_match(false, page);
-            say_unless(found, state, "no earlier match");
+        Action::NextMatch | Action::PreviousMatch => {
+            go_to_match(state, *action == Action::NextMatch);
         }
         Action::NextLevel => state.logs.raise_level(),
         Action::NextError | Action::PreviousError => {
@@ -68,6 +63,19 @@ fn type_pattern(state: &mut State, shows_others: bool) {
     state.searching = Some(Input::new(state.logs.pattern().to_owned()));
     state.searching_in = SearchField::Pattern;
     state.logs.set_shows_others(shows_others);
+}
+
+/// Goes to the next match, or the one before, and around the end.
+fn go_to_match(state: &mut State, forward: bool) {
+    let page = state.layout().page(Panel::Logs);
+    let text = match state.logs.go_to_match(forward, page) {
+        Some((place, count)) => {
+            let [place, count] = [place, count].map(|it| format::thousands(it as u64));
+            format!("{place} of {count}")
+        }
+        None => "no line matches".to_owned(),
+    };
+    state.note(text);
 }
 
 fn go_to_error(state: &mut State, forward: bool, page: usize) {
@@ -146,7 +154,14 @@ pub(super) fn clear_one(state: &mut State) -> bool {
 pub(super) fn press(state: &mut State, key: KeyEvent) {
     let Some(input) = &mut state.searching else { return };
     match (key.code, state.searching_in) {
-        (KeyCode::Enter, _) => state.searching = None,
+        (KeyCode::Enter, field) => {
+            state.searching = None;
+            let searches = field == SearchField::Pattern && state.logs.shows_others();
+            if searches && !state.logs.pattern().is_empty() {
+                // The newest lines are in sight: the nearest match is above.
+                go_to_match(state, !state.logs.follows());
+            }
+        }
         (KeyCode::Esc, _) => {
             state.searching = None;
             apply(state, "");

@@ -25,7 +25,12 @@ pub(super) fn quit(state: &mut State) -> Vec<Effect> {
         state.quitting = true;
         return vec![Effect::Order(Order::End)];
     }
-    state.overlay = Some(Overlay::Confirm { question: "Quit?".into(), lines, order: Order::End });
+    state.overlay = Some(Overlay::Confirm {
+        question: "Quit?".into(),
+        lines,
+        order: Order::End,
+        cancels: false,
+    });
     Vec::new()
 }
 
@@ -63,7 +68,7 @@ pub(super) fn ask_to_prune(state: &mut State) {
     lines.push("What such a plugin holds is dropped with it.".to_owned());
     let question = "Unload what has no artifact?".into();
     let order = Order::Operate(Operation::prune());
-    state.overlay = Some(Overlay::Confirm { question, lines, order });
+    state.overlay = Some(Overlay::Confirm { question, lines, order, cancels: false });
 }
 
 /// Lets a line be typed for the host's standard input.
@@ -113,7 +118,8 @@ pub(super) fn restart(state: &mut State) -> Vec<Effect> {
     }
     let lines = vec![format!("{} ends, is built and starts anew.", state.host.name)];
     let question = "Restart the host?".into();
-    state.overlay = Some(Overlay::Confirm { question, lines, order: Order::Restart });
+    state.overlay =
+        Some(Overlay::Confirm { question, lines, order: Order::Restart, cancels: false });
     Vec::new()
 }
 
@@ -147,8 +153,26 @@ pub(super) fn ask_to_free(state: &mut State) {
                 lines.push("Held by".into());
                 lines.extend(holders.iter().map(|holder| format!("  {holder}")));
             }
+            let own = state.functions.running_in(&plugin.name, version.version);
+            let is_async =
+                |name: &&str| plugin.functions.iter().any(|it| it.name == **name && it.is_async);
+            let (can_end, must_end): (Vec<&str>, Vec<&str>) = own.into_iter().partition(is_async);
+            if !must_end.is_empty() {
+                let names = must_end.join(", ");
+                lines.push(format!(
+                    "This console's call of {names} runs to its end: it is not async."
+                ));
+            }
+            if !can_end.is_empty() {
+                let names = can_end.join(", ");
+                lines.push(format!("This console's call of {names} can be cancelled first."));
+            }
+            if !holders.is_empty() {
+                lines.push("It is freed once nothing holds it any more.".into());
+            }
+            let cancels = !can_end.is_empty();
             let question = format!("Free {name}?");
-            state.overlay = Some(Overlay::Confirm { question, lines, order });
+            state.overlay = Some(Overlay::Confirm { question, lines, order, cancels });
         }
     }
 }
@@ -175,5 +199,6 @@ pub(super) fn ask_to_roll_back(state: &mut State, rollback: &Rollback) {
         question: format!("Roll {} back?", rollback.plugin),
         lines: rollback.consequences(),
         order: Order::Operate(Operation::rollback(target)),
+        cancels: false,
     });
 }

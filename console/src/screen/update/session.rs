@@ -396,6 +396,7 @@ fn host_exited(
     } else if !state.quitting {
         state.functions.form = None;
         state.overlay = Some(Overlay::HostEnded(CrashCard::of(state, exit, pid, calls)));
+        state.plugins.end();
         state.complain(format!("the host ended: {exit}"));
     }
 }

@@ -142,6 +142,9 @@ fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
     match overlay {
         Overlay::Help { .. } => &[("↑ ↓", "scroll"), ("Esc", "close")],
         Overlay::Details { .. } => &[("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")],
+        Overlay::Confirm { cancels: true, .. } => {
+            &[("c", "cancel the call and free"), ("y", "free when it ends"), ("Esc", "no")]
+        }
         Overlay::Confirm { .. } => &[("y", "yes"), ("Esc", "no")],
         Overlay::Input(_) => &[("Enter", "send it"), ("Esc", "close")],
         Overlay::Palette(_) => &[

@@ -166,7 +166,8 @@ fn has_keyboard(state: &State) -> Option<String> {
         Some(Overlay::Confirm { question, .. }) => return Some(format!("{question} y/n")),
         Some(Overlay::Help { .. }) => return Some("help, Esc closes".into()),
         Some(Overlay::Palette(palette)) => {
-            let chosen = palette.chosen().map_or("nothing", |command| command.hint);
+            let chosen =
+                palette.chosen().map_or_else(|| "nothing".to_owned(), |choice| choice.hint());
             return Some(format!(":{} → {chosen}", palette.input.value()));
         }
         Some(Overlay::Input(input)) => return Some(format!("> {}", input.line.value())),

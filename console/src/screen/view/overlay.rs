@@ -31,9 +31,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             let hint = "y copies   Esc closes";
             draw_box(frame, title, lines, *top, hint, theme.focused_border, theme);
         }
-        Some(Overlay::Confirm { question, lines, .. }) => {
+        Some(Overlay::Confirm { question, lines, cancels, .. }) => {
             let lines = lines.iter().map(|line| Line::raw(line.clone())).collect();
-            let hint = "y yes   Esc no";
+            let hint = match cancels {
+                true => "c cancels the call and frees   y frees when it ends   Esc no",
+                false => "y yes   Esc no",
+            };
             draw_box(frame, question, lines, 0, hint, theme.warning, theme);
         }
         Some(Overlay::Palette(palette)) => palette::draw(frame, palette, state, theme),

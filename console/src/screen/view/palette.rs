@@ -9,7 +9,7 @@ use super::overlay::draw_box;
 use super::text::{cut, pad};
 use super::theme::Theme;
 use crate::screen::model::State;
-use crate::screen::model::palette::{Palette, command_line};
+use crate::screen::model::palette::{Choice, Palette, command_line};
 
 const HINT_WIDTH: usize = 28;
 const KEYS_WIDTH: usize = 12;
@@ -27,15 +27,21 @@ pub(super) fn draw(frame: &mut Frame<'_>, palette: &Palette, state: &State, them
     let mut lines = vec![Line::styled(pad(&input, width), theme.strong), Line::default()];
     let commands = palette.matches();
     if commands.is_empty() {
-        lines.push(Line::styled("no command is called so", theme.dim));
+        lines.push(Line::styled("nothing is called so", theme.dim));
     }
     let labels: Vec<_> = state.keymap.labels().collect();
     let top = (palette.selected + 1).saturating_sub(page);
-    for (offset, command) in commands.into_iter().skip(top).take(page).enumerate() {
-        let keys = labels.iter().find(|(other, _)| other.name == command.name);
-        let keys = keys.map_or_else(String::new, |(_, labels)| labels.join(" "));
-        let twin = command_line(state, &command.action).unwrap_or_default();
-        let lead = format!("{} {} ", pad(command.hint, HINT_WIDTH), pad(&keys, KEYS_WIDTH));
+    for (offset, choice) in commands.into_iter().skip(top).take(page).enumerate() {
+        let (keys, twin) = match choice {
+            Choice::Command(command) => {
+                let keys = labels.iter().find(|(other, _)| other.name == command.name);
+                let keys = keys.map_or_else(String::new, |(_, labels)| labels.join(" "));
+                (keys, command_line(state, &command.action).unwrap_or_default())
+            }
+            Choice::Destination(_) => (String::new(), String::new()),
+        };
+        let hint = cut(&choice.hint(), HINT_WIDTH + KEYS_WIDTH);
+        let lead = format!("{} {} ", pad(&hint, HINT_WIDTH), pad(&keys, KEYS_WIDTH));
         let twin = cut(&twin, width.saturating_sub(HINT_WIDTH + KEYS_WIDTH + 2));
         lines.push(if top + offset == palette.selected {
             Line::styled(pad(&(lead + &twin), width), theme.selected)

@@ -87,10 +87,7 @@ fn draw_tree(
     let width = usize::from(places.iter().map(|place| place.width).min().unwrap_or(0));
     let selected = state.plugins.selected_index().unwrap_or(0);
     let top = layout::first_visible(selected, layout::tree_page(area));
-    let has_host = state.host.phase != Phase::Ended;
-    // Of a host that has ended no version is left.
-    let shown = rows.iter().enumerate().filter(|(_, row)| row.is_first || has_host);
-    let versions = shown.map(|(position, row)| {
+    let versions = rows.iter().enumerate().map(|(position, row)| {
         let mut line = version_line(row, state, columns, width, theme);
         if position == selected {
             let has_focus = state.focus == Panel::Plugins;
