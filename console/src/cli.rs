@@ -52,6 +52,7 @@ use serde::Serialize;
 
 use crate::compare::probe;
 use crate::failure::Failure;
+use crate::format;
 
 pub use args::{Arguments, Command};
 pub(crate) use clean::without_cargo;
@@ -79,6 +80,7 @@ fn run(arguments: impl Iterator<Item = OsString>, name: &'static str) -> ExitCod
     if let Some(code) = without_cargo() {
         return code;
     }
+    format::use_local_time();
     let matches = Arguments::command().bin_name(name).get_matches_from(arguments);
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = arguments.command.wants_json();

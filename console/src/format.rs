@@ -2,15 +2,17 @@
 
 mod columns;
 
+use std::sync::OnceLock;
+
 use hotswap_build::{ItemChange, SourceChanges};
 use hotswap_protocol::{
     Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord, PinnedCall,
     PinnedOutcome,
     ValueChange,
 };
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 
-pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, width, wrap, wrap_words};
+pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, row_starts, width, wrap, wrap_words};
 
 /// What keeps a version in use, in words; `told` is what an older host says, which has no data of it.
 pub fn holders(held_by: &[Holder], told: &[String], now_ms: u64) -> Vec<String> {
@@ -251,22 +253,61 @@ pub fn pin_outcome(outcome: &PinnedOutcome) -> String {
     }
 }
 
-/// The time of day in UTC, `12:03:07`.
+/// How far local time is ahead of UTC, once it was asked for.
+static OFFSET: OnceLock<UtcOffset> = OnceLock::new();
+
+/// Has times told in the time zone of this machine, as it is now. The system tells it only a process that has one
+/// thread; where it does not tell, they are told in UTC.
+pub fn use_local_time() {
+    if let Ok(offset) = UtcOffset::current_local_offset() {
+        // It is set already.
+        let _ = OFFSET.set(offset);
+    }
+}
+
+fn offset() -> UtcOffset {
+    OFFSET.get().copied().unwrap_or(UtcOffset::UTC)
+}
+
+/// The zone in which times are told: `UTC`, `UTC+2`, `UTC−3:30`.
+pub fn zone() -> String {
+    zone_of(offset())
+}
+
+fn zone_of(offset: UtcOffset) -> String {
+    let (hours, minutes, _) = offset.as_hms();
+    let sign = if offset.is_negative() { '−' } else { '+' };
+    match (hours.unsigned_abs(), minutes.unsigned_abs()) {
+        (0, 0) => "UTC".into(),
+        (hours, 0) => format!("UTC{sign}{hours}"),
+        (hours, minutes) => format!("UTC{sign}{hours}:{minutes:02}"),
+    }
+}
+
+/// The time of day in the zone, `12:03:07`.
 pub fn clock(at_ms: u64) -> String {
-    let seconds = at_ms / 1000 % 86_400;
+    clock_in(offset(), at_ms)
+}
+
+fn clock_in(offset: UtcOffset, at_ms: u64) -> String {
+    let seconds = i64::try_from(at_ms / 1000).unwrap_or(i64::MAX);
+    let seconds = seconds.saturating_add(offset.whole_seconds().into()).rem_euclid(86_400);
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// The day and the time in UTC, `2026-11-22 12:03 UTC`.
+/// The day and the time in the zone, `2026-11-22 12:03 UTC`.
 pub fn date(at_ms: u64) -> String {
     let seconds = i64::try_from(at_ms / 1000).unwrap_or(i64::MAX);
     match OffsetDateTime::from_unix_timestamp(seconds) {
-        Ok(moment) => format!("{} {} UTC", moment.date(), &clock(at_ms)[..5]),
+        Ok(moment) => {
+            let date = moment.to_offset(offset()).date();
+            format!("{date} {} {}", &clock(at_ms)[..5], zone())
+        }
         Err(_) => "at an impossible time".into(),
     }
 }
 
-/// The time of day in UTC, `12:03:07.123`.
+/// The time of day in the zone, `12:03:07.123`.
 pub fn clock_millis(at_ms: u64) -> String {
     format!("{}.{:03}", clock(at_ms), at_ms % 1000)
 }
@@ -413,6 +454,15 @@ mod tests {
         assert_eq!(date(951_782_400_000), "2000-02-29 00:00 UTC");
         assert_eq!(date(0), "1970-01-01 00:00 UTC");
         assert_eq!(clock_millis(43_387_123), "12:03:07.123");
+    }
+
+    #[test]
+    fn a_zone_is_told_with_its_times() {
+        let at = |hours, minutes| UtcOffset::from_hms(hours, minutes, 0).unwrap();
+        let told = |offset, ms| (zone_of(offset), clock_in(offset, ms));
+        assert_eq!(told(at(0, 0), 3_661_000), ("UTC".into(), "01:01:01".into()));
+        assert_eq!(told(at(5, 30), 3_661_000), ("UTC+5:30".into(), "06:31:01".into()));
+        assert_eq!(told(at(-3, -30), 3_661_000), ("UTC−3:30".into(), "21:31:01".into()));
     }
 
     #[test]

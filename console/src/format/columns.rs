@@ -43,6 +43,29 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Where rows of at most `width` columns begin in a text but for the first, as numbers of characters: behind the
+/// last blank of the row before, where it has one.
+pub fn row_starts(text: &str, width: usize) -> Vec<usize> {
+    let width = width.max(1);
+    let (mut starts, mut used) = (Vec::new(), 0);
+    // Where a word begins in this row, and how many columns are before it.
+    let mut word: Option<(usize, usize)> = None;
+    for (place, c) in text.chars().enumerate() {
+        let columns = c.width().unwrap_or(0);
+        if used + columns > width && used > 0 && c != ' ' {
+            let (start, before) = word.take().unwrap_or((place, used));
+            starts.push(start);
+            used -= before;
+        }
+        used += columns;
+        // A blank that has no room is not seen.
+        if c == ' ' {
+            word = Some((place + 1, used));
+        }
+    }
+    starts
+}
+
 /// The text in lines of at most `width` columns, broken between words where it has any; what
 /// follows is indented as the text is.
 pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
@@ -114,6 +137,15 @@ mod tests {
         assert_eq!(cut("日本語", 6), "日本語");
         assert_eq!(cut("abc", 0), "");
         assert_eq!(cut_front("engine::reload", 8), "…:reload");
+    }
+
+    #[test]
+    fn rows_begin_with_words_where_there_are_some() {
+        assert_eq!(row_starts("one two three", 7), [8]);
+        assert_eq!(row_starts("one two three", 8), [8]);
+        assert_eq!(row_starts("a longest word", 4), [2, 6, 10]);
+        assert_eq!(row_starts("日本語", 4), [2]);
+        assert_eq!(row_starts("short", 9), [0; 0]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::cli::console::{Arguments, Command, command, parse};
 use crate::cli::{self, linear};
 use crate::compare::probe;
 use crate::failure::Failure;
+use crate::format;
 use crate::session::{Options, Target};
 
 /// The name this program gives itself when it says hello.
@@ -21,6 +22,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = cli::without_cargo() {
         return code;
     }
+    format::use_local_time();
     let arguments = parse();
     terminal::restore_on_panic();
     let outcome = cli::runtime().and_then(|runtime| {

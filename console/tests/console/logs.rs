@@ -279,3 +279,18 @@ fn a_long_filter_leaves_the_counts_in_sight() {
     let screen = console.screen();
     assert!(screen.contains("…  0 of 6 "), "{screen}");
 }
+
+#[test]
+fn lines_of_replaced_versions_are_dimmed_and_long_ones_wrap_at_words() {
+    let mut console = Console::connected(80, 24);
+    let line = "a line that is longer than the panel is wide, so it takes two rows";
+    console.logs(vec![by("world", 2, 1, "of the version before"), by("world", 3, 2, line)]);
+    console.press("3 W");
+    let screen = console.screen();
+    assert!(
+        screen.lines().any(|row| row.trim_end_matches(['│', ' ']).ends_with("wide, so")),
+        "{screen}"
+    );
+    assert!(console.is_dim("of the version before"));
+    assert!(!console.is_dim("a line that is longer"));
+}

@@ -87,7 +87,7 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
         format!("crate     {} {}", plugin.name, version.crate_version),
         format!("size      {}", format::bytes(version.size_bytes)),
         format!("calls     {}", version.calls),
-        format!("loaded    {} UTC, {age} ago", format::clock(version.loaded_at_ms)),
+        format!("loaded    {} {}, {age} ago", format::clock(version.loaded_at_ms), format::zone()),
     ];
     if let Some(failures) = format::failures(&version.failures) {
         lines.push(format!("failed    {failures}"));
@@ -118,7 +118,7 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
 
 /// What a reload did to each plugin and value, its error, and how long each step took.
 fn of_reload(reload: &Reload) -> Vec<String> {
-    let mut lines = vec![format!("at {} UTC", format::clock_millis(reload.at_ms))];
+    let mut lines = vec![format!("at {} {}", format::clock_millis(reload.at_ms), format::zone())];
     match &reload.result {
         Ok(done) => {
             for plugin in &done.report.plugins {

@@ -8,7 +8,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::plugins::row_of;
-use super::text::{cut, cut_front, cut_spans, pad, selected, wrap_spans};
+use super::text::{cut, cut_front, cut_spans, pad, selected, wrap_spans_at_words};
 use super::theme::Theme;
 use super::{draw_empty, panel};
 use crate::format;
@@ -18,6 +18,9 @@ use crate::screen::model::{SearchField, State};
 
 /// So many columns tell who wrote a line; the time, a mark and the level come before.
 const WRITER_WIDTH: usize = in_sight::LEAD_WIDTH - 16;
+
+/// In fewer columns there is no room for the time zone.
+const LEAST_FOR_ZONE: u16 = 80;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let logs = &state.logs;
@@ -44,8 +47,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let mut offset = 0;
     for rows in rows.chunk_by(|a, b| a.position == b.position) {
         let Some(row) = logs.row(rows[0].position) else { continue };
+        let is_replaced = is_replaced(row, state);
         let style = logs.is_selected(row).then_some(theme.selection(has_focus));
-        let lines = lines_of(row, logs, inner.width.into(), style, theme);
+        let lines = lines_of(row, logs, inner.width.into(), (style, is_replaced), theme);
         for line in lines.into_iter().skip(rows[0].part).take(rows.len()) {
             frame.render_widget(line, row_of(inner, offset));
             offset += 1;
@@ -99,12 +103,16 @@ fn title(state: &State, has_focus: bool, theme: &Theme) -> (Line<'static>, usize
 
 /// `FOLLOW`, or how many lines came meanwhile.
 fn draw_mode(frame: &mut Frame<'_>, area: Rect, title_width: u16, logs: &Logs, theme: &Theme) {
-    let (text, style) = match (logs.follows(), logs.behind()) {
+    let (mode, style) = match (logs.follows(), logs.behind()) {
         (true, _) => (" FOLLOW ".to_owned(), theme.dim),
         (false, 0) => (" PAUSED ".to_owned(), theme.warning),
         (false, behind) => {
             (format!(" PAUSED  {} below ", format::thousands(behind as u64)), theme.warning)
         }
+    };
+    let text = match area.width >= LEAST_FOR_ZONE {
+        true => format!(" {} {mode}", format::zone()),
+        false => mode,
     };
     let width = u16::try_from(format::width(&text)).unwrap_or(u16::MAX);
     // Two corners, and a blank on each side.
@@ -114,11 +122,18 @@ fn draw_mode(frame: &mut Frame<'_>, area: Rect, title_width: u16, logs: &Logs, t
     }
 }
 
+/// Whether a version wrote the line that does not serve any more.
+fn is_replaced(row: &LogRow, state: &State) -> bool {
+    let Origin::Record { writer, .. } = &row.origin else { return false };
+    let Some((plugin, version)) = &writer.version else { return false };
+    state.plugins.version_of(plugin).is_some_and(|serving| serving != *version)
+}
+
 fn lines_of(
     row: &LogRow,
     logs: &Logs,
     width: usize,
-    selected_style: Option<Style>,
+    (selected_style, is_replaced): (Option<Style>, bool),
     theme: &Theme,
 ) -> Vec<Line<'static>> {
     if row.origin.is_marker() {
@@ -136,9 +151,13 @@ fn lines_of(
     };
     let lead = lead(row, mark, theme);
     let text_width = in_sight::text_width(width);
-    let text = with_matches(spans_of(row, theme), logs, theme);
+    let mut text = spans_of(row, theme);
+    if is_replaced {
+        text.iter_mut().for_each(|span| span.style = span.style.patch(theme.dim));
+    }
+    let text = with_matches(text, logs, theme);
     let parts = match logs.wrap {
-        true => wrap_spans(text, text_width),
+        true => wrap_spans_at_words(text, text_width),
         false => vec![cut_spans(text, text_width)],
     };
     let mut lines = Vec::with_capacity(parts.len());

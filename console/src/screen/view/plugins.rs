@@ -465,10 +465,10 @@ fn commit(version: &VersionInfo) -> String {
 fn loaded(version: &VersionInfo, now_ms: u64) -> String {
     let age_ms = now_ms.saturating_sub(version.loaded_at_ms);
     if age_ms < 60_000 {
-        return format!("{} UTC", format::clock(version.loaded_at_ms));
+        return format!("{} {}", format::clock(version.loaded_at_ms), format::zone());
     }
     let age = format::duration(age_ms);
-    format!("{} UTC, {age} ago", format::clock(version.loaded_at_ms))
+    format!("{} {}, {age} ago", format::clock(version.loaded_at_ms), format::zone())
 }
 
 /// The line of an area at this offset from its top.

@@ -3,7 +3,7 @@
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use crate::format::RowBreaks;
+use crate::format::{RowBreaks, row_starts};
 pub(super) use crate::format::{cut, cut_front, pad, pad_left, wrap, wrap_words};
 
 /// Spans cut to at most `width` columns; cut ones end in `…`.
@@ -26,6 +26,33 @@ pub(super) fn selected(mut line: Line<'static>, width: usize, style: Style) -> L
     let missing = width.saturating_sub(line.width());
     line.push_span(Span::styled(" ".repeat(missing), style));
     line
+}
+
+/// Spans in rows of at most `width` columns, which begin with words where there are some.
+pub(super) fn wrap_spans_at_words(
+    spans: Vec<Span<'static>>,
+    width: usize,
+) -> Vec<Vec<Span<'static>>> {
+    let text: String = spans.iter().map(|span| span.content.as_ref()).collect();
+    let mut starts = row_starts(&text, width).into_iter().peekable();
+    let mut rows = vec![Vec::new()];
+    let mut place = 0;
+    for span in spans {
+        let mut part = String::new();
+        for c in span.content.chars() {
+            if starts.next_if_eq(&place).is_some() {
+                let ended = Span::styled(std::mem::take(&mut part), span.style);
+                rows.last_mut().into_iter().for_each(|row: &mut Vec<_>| row.push(ended.clone()));
+                rows.push(Vec::new());
+            }
+            part.push(c);
+            place += 1;
+        }
+        if let Some(row) = rows.last_mut() {
+            row.push(Span::styled(part, span.style));
+        }
+    }
+    rows
 }
 
 /// Spans in lines of at most `width` columns, broken where the columns end.

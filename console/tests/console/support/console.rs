@@ -108,6 +108,26 @@ impl Console {
         self.screen_in(&Theme::without_colours())
     }
 
+    /// Whether this text is dimmed where colours are off.
+    pub fn is_dim(&self, text: &str) -> bool {
+        let (width, height) = self.state.size;
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        let theme = Theme::without_colours();
+        terminal.draw(|frame| view::draw(frame, &self.state, &theme)).unwrap();
+        let screen = self.screen();
+        let mut lines = screen.lines().enumerate();
+        let found = lines.find_map(|(row, line)| Some((row, line.split_once(text)?.0)));
+        let (row, before) = found.unwrap_or_else(|| {
+            panic!(
+                "no {text:?} on
+{screen}"
+            )
+        });
+        let place = (before.chars().count().try_into().unwrap(), row.try_into().unwrap());
+        let cell = terminal.backend().buffer().cell(place).unwrap();
+        cell.modifier.contains(ratatui::style::Modifier::DIM)
+    }
+
     pub fn screen_in(&self, theme: &Theme) -> String {
         let (width, height) = self.state.size;
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();

@@ -3,7 +3,7 @@
 use ratatui::layout::Rect;
 
 use super::{LogRow, Logs};
-use crate::format::RowBreaks;
+use crate::format::row_starts;
 
 /// So many columns before a line's text tell when, how grave, and by whom.
 pub const LEAD_WIDTH: usize = 30;
@@ -58,8 +58,7 @@ fn height_of(row: &LogRow, is_wrapped: bool, width: usize) -> usize {
     if !is_wrapped || row.origin.is_marker() {
         return 1;
     }
-    let mut breaks = RowBreaks::of_width(text_width(width));
-    1 + row.text.chars().filter(|c| breaks.is_before(*c)).count()
+    1 + row_starts(&row.text, text_width(width)).len()
 }
 
 /// How many columns of a row of the panel a line's text has.

@@ -51,6 +51,8 @@ pub struct Writer {
     pub label: String,
     /// The module or target.
     pub target: String,
+    /// The plugin and its version, where it is one.
+    pub version: Option<(String, u32)>,
     /// Label and target in small letters, for the filter.
     pub(super) lowercase: (String, String),
 }
@@ -67,7 +69,8 @@ impl Writers {
         }
         let (label, target) = (format::log_origin(record), record.target.clone());
         let lowercase = (label.to_lowercase(), target.to_lowercase());
-        let writer = Arc::new(Writer { label, target, lowercase });
+        let version = record.plugin.clone().zip(record.version);
+        let writer = Arc::new(Writer { label, target, version, lowercase });
         if self.0.len() >= WRITERS_KEPT {
             self.0.clear();
         }
