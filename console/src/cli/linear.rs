@@ -212,7 +212,7 @@ impl Lines {
                 format!("== {plugin} is up to date")
             }
             SessionEvent::Built { plugin, effect: BuildEffect::SameCode, .. } => {
-                format!("== the sources of {plugin} changed, but not the code that they make")
+                format!("== {plugin}: saved, same machine code, nothing to reload")
             }
             SessionEvent::Built { plugin, path, warnings, changes, .. } => {
                 let warnings = format::counted(*warnings as u64, "warning", "warnings");

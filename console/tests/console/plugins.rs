@@ -2,7 +2,10 @@
 
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
-use hotswap_protocol::{ErrorKind, Event, Holder, HolderKind, Snapshot, VersionState, WireError};
+use hotswap_protocol::{
+    DataBagEntry, ErrorKind, Event, Holder, HolderKind, Snapshot, ValueChange, VersionState,
+    WireError,
+};
 
 use crate::support::console::Console;
 use crate::support::samples;
@@ -266,4 +269,23 @@ fn a_small_screen_has_all_plugins_beside_each_other() {
     assert!(screen.contains("✖ dog"), "{screen}");
     console.click("● cat");
     assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"));
+}
+
+#[test]
+fn the_verdict_tells_what_became_of_the_values_of_a_plugin() {
+    let mut console = Console::connected(120, 36);
+    let mut before = samples::vault();
+    before.data_bag.push(DataBagEntry { key: "scores".into(), ..before.data_bag[0].clone() });
+    console.session(SessionEvent::Vault(Ok(before)));
+    console.session(SessionEvent::Snapshot(Box::new(samples::reloaded())));
+    let mut report = samples::report();
+    report.data_bag[0].change = ValueChange::Migrated;
+    let mut now = samples::vault();
+    now.generation = report.generation;
+    now.data_bag[0].type_name = "i64".into();
+    let at_ms = console.now_ms;
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    console.session(SessionEvent::Vault(Ok(now)));
+    let screen = console.screen();
+    assert!(screen.contains("vault   ▲ scores is gone, greetings was u64"), "{screen}");
 }

@@ -25,6 +25,15 @@ pub struct Vault {
     tree: Tree,
 }
 
+/// What a reload did to a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueVerdict {
+    /// The value and what became of it: `greetings was u64`.
+    pub text: String,
+    /// Whether it is gone.
+    pub is_lost: bool,
+}
+
 impl TreeTab for Vault {
     fn rows(&self) -> Vec<TreeRow> {
         let Some(Ok(vault)) = &self.contents else { return Vec::new() };
@@ -86,6 +95,29 @@ impl Vault {
             let values = vault.data_bag.iter().map(|it| (bag_path(&it.key), it.key.clone()));
             values.chain(vault.slots.iter().map(|it| (slot_path(it), it.name.clone())))
         })
+    }
+
+    /// What the last reload did to the values of a plugin, in words, what was lost first; what it kept as it was is
+    /// not told.
+    pub fn changes_of(&self, plugin: &str) -> Vec<ValueVerdict> {
+        let Some(Ok(vault)) = &self.contents else { return Vec::new() };
+        let is_its = |entry: &DataBagEntry| match &entry.owned_by {
+            Some(Owner::Version { plugin: owner, .. }) => owner == plugin,
+            _ => false,
+        };
+        let is_lost =
+            |entry: &&DataBagEntry| is_its(entry) && self::entry(vault, &entry.key).is_none();
+        let before = self.before.iter().flat_map(|before| &before.data_bag).filter(is_lost);
+        let lost =
+            before.map(|it| ValueVerdict { text: format!("{} is gone", it.key), is_lost: true });
+        let told = vault.data_bag.iter().filter(|entry| is_its(entry)).filter_map(|entry| {
+            let outcome = self.outcomes_of(vault).iter().find(|it| it.key == entry.key)?;
+            let is_kept = matches!(outcome.change, ValueChange::Kept | ValueChange::Shared);
+            let (_, note) = self.change(entry);
+            let text = format!("{} {note}", entry.key);
+            (!is_kept && !note.is_empty()).then_some(ValueVerdict { text, is_lost: false })
+        });
+        lost.chain(told).collect()
     }
 
     /// Why the Vault cannot be shown.

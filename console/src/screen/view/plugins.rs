@@ -408,6 +408,13 @@ fn verdict_lines(row: PluginRow<'_>, state: &State, theme: &Theme) -> Vec<Line<'
         let (text, style) = verdict_text(verdict, state, theme);
         field(title, text, style)
     }));
+    let values = state.vault.changes_of(&row.plugin.name);
+    if !values.is_empty() {
+        let is_lost = values.iter().any(|value| value.is_lost);
+        let (mark, style) = if is_lost { ("▲ ", theme.warning) } else { ("", theme.plain) };
+        let texts: Vec<&str> = values.iter().map(|value| value.text.as_str()).collect();
+        lines.push(field("vault", format!("{mark}{}", texts.join(", ")), style));
+    }
     lines
 }
 
