@@ -241,7 +241,7 @@ fn a_host_that_is_restarted_has_the_builds_that_served_last() {
     let mut terminal = Terminal::start(&console, (160, 40));
     terminal.wait_for_line(&["● world", "v1"]);
     // The log keeps what is told; without a filter other lines may move it out of sight at once.
-    terminal.press("/was refused|not a shared library\r");
+    terminal.press("3/was refused|not a shared library\r");
     let restart = |terminal: &mut Terminal| {
         let before = terminal.wait_for("its pid", |screen| number_after(screen, "sample-host ● "));
         terminal.press("Hy");

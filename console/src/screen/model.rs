@@ -52,6 +52,7 @@ use overlay::Overlay;
 use pins::Pins;
 use plugins::Plugins;
 use timeline::Timeline;
+use tree::TreeTab as _;
 use vault::Vault;
 
 /// All that the screen shows.
@@ -90,7 +91,7 @@ pub struct State {
     pub serving: Serving,
     /// The logs panel.
     pub logs: Logs,
-    /// The text being typed into a filter of the log, while it is.
+    /// The text being typed into a filter, while it is.
     pub searching: Option<tui_input::Input>,
     /// Which filter that is.
     pub searching_in: SearchField,
@@ -200,7 +201,7 @@ impl Phase {
     }
 }
 
-/// A filter of the log that is typed.
+/// A filter that is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SearchField {
     /// What the lines contain.
@@ -208,6 +209,12 @@ pub enum SearchField {
     Pattern,
     /// Who wrote them.
     Writers,
+    /// What the names of the plugins contain that are shown.
+    Plugins,
+    /// The same of functions.
+    Functions,
+    /// The same of the rows of the Vault or of the live tables, whichever is in front.
+    Tree,
 }
 
 /// A theme.
@@ -376,6 +383,28 @@ impl State {
             }
             (Panel::Tabs, Tab::Diff) => &[Scope::Source, Scope::Plugin, Scope::Anywhere],
             (Panel::Tabs | Panel::Plugins, _) => &[Scope::Plugin, Scope::Anywhere],
+        }
+    }
+
+    /// What is filtered where the keyboard is.
+    pub fn filtered_here(&self) -> SearchField {
+        match (self.focus, self.tab) {
+            (Panel::Plugins, _) => SearchField::Plugins,
+            (Panel::Tabs, Tab::Functions) => SearchField::Functions,
+            (Panel::Tabs, Tab::Vault | Tab::Live) => SearchField::Tree,
+            (Panel::Tabs | Panel::Logs, _) => SearchField::Pattern,
+        }
+    }
+
+    /// What a filter is.
+    pub fn filter(&self, field: SearchField) -> &str {
+        match (field, self.tab) {
+            (SearchField::Pattern, _) => self.logs.pattern(),
+            (SearchField::Writers, _) => self.logs.writer_filter(),
+            (SearchField::Plugins, _) => self.plugins.filter(),
+            (SearchField::Functions, _) => self.plugins.function_filter(),
+            (SearchField::Tree, Tab::Live) => &self.live.tree().filter,
+            (SearchField::Tree, _) => &self.vault.tree().filter,
         }
     }
 

@@ -289,6 +289,8 @@ fn back(state: &mut State) {
         state.zoomed = false;
     } else if state.focus == Panel::Logs && logs::clear_one(state) {
         // One filter after the other, the last that is told first.
+    } else if logs::clear_filter(state) {
+        // All is shown again.
     } else {
         state.notice = None;
     }

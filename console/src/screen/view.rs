@@ -24,7 +24,7 @@ mod tree;
 mod vault;
 
 use ratatui::Frame;
-use ratatui::layout::{Margin, Rect};
+use ratatui::layout::{Margin, Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
 
@@ -33,7 +33,7 @@ pub(crate) use theme::StyleChanges;
 pub use theme::{Theme, Themes};
 
 use crate::screen::layout::{Panel, Tab};
-use crate::screen::model::State;
+use crate::screen::model::{SearchField, State};
 
 /// Draws the whole screen.
 pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
@@ -64,7 +64,17 @@ fn draw_all(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
 }
 
 fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
-    let inner = panel(frame, area, tab_titles(state, theme), state.focus == Panel::Tabs, theme);
+    let mut title = tab_titles(state, theme);
+    match state.tab {
+        Tab::Functions => {
+            push_filter(frame, area, &mut title, SearchField::Functions, state, theme)
+        }
+        Tab::Vault | Tab::Live => {
+            push_filter(frame, area, &mut title, SearchField::Tree, state, theme);
+        }
+        Tab::Build | Tab::Timeline | Tab::Diff => {}
+    }
+    let inner = panel(frame, area, title, state.focus == Panel::Tabs, theme);
     match state.tab {
         Tab::Functions => functions::draw(frame, inner, state, theme),
         Tab::Vault => vault::draw(frame, inner, state, theme),
@@ -73,6 +83,30 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         Tab::Timeline => timeline::draw(frame, inner, state, theme),
         Tab::Diff => diff::draw(frame, inner, state, theme),
     }
+}
+
+/// Tells in the title of a panel what its rows are filtered by, ` /wor`; while that is typed, the cursor is there.
+fn push_filter(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    title: &mut Line<'static>,
+    field: SearchField,
+    state: &State,
+    theme: &Theme,
+) {
+    let typed = state.searching.as_ref().filter(|_| state.searching_in == field);
+    let text = state.filter(field).to_owned();
+    if typed.is_none() && text.is_empty() {
+        return;
+    }
+    title.push_span(Span::raw(" /"));
+    if let Some(input) = typed {
+        let column = 1 + title.width() + input.visual_cursor();
+        let x = area.x.saturating_add(u16::try_from(column).unwrap_or(u16::MAX));
+        let x = x.min(area.right().saturating_sub(1));
+        frame.set_cursor_position(Position::new(x, area.y));
+    }
+    title.push_span(Span::styled(text, if typed.is_some() { theme.input } else { theme.strong }));
 }
 
 /// `2 [Functions] Vault  Build`

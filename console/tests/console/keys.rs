@@ -8,7 +8,7 @@ use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::model::palette::command_line;
 use hotswap_console::screen::model::tree::TreeTab as _;
 use hotswap_console::screen::model::{NoticeSort, Phase};
-use hotswap_console::screen::update::{Effect, Input};
+use hotswap_console::screen::update::{self, Effect, Input};
 use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent,
     StoredBuild, Watch,
@@ -440,7 +440,7 @@ fn the_filter_takes_effect_as_it_is_typed_and_esc_clears_it() {
     assert_eq!(console.state.logs.passing(), 12, "what comes later is filtered too");
     console.press("Esc");
     assert_eq!(console.state.logs.passing(), all + 4);
-    console.press("/");
+    console.press("3 /");
     console.write("[1");
     assert_eq!(console.state.logs.passing(), 0, "what is no regular expression is plain text");
 }
@@ -685,4 +685,34 @@ fn the_help_tells_in_sentences_what_can_be_done_now() {
     let places = ["The log", "Everywhere"].map(|heading| screen.find(heading).unwrap());
     assert!(places[0] < places[1], "{screen}");
     assert!(COMMANDS.iter().all(|command| command.help.ends_with('.')));
+}
+
+#[test]
+fn the_panel_that_has_the_keyboard_is_filtered() {
+    let mut console = connected();
+    console.press("/");
+    console.write("CA");
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("cat"));
+    let screen = console.screen();
+    assert!(screen.contains("1 Plugins /CA") && !screen.contains("world  v3"), "{screen}");
+    console.press("Enter Esc");
+    assert!(console.screen().contains("world  v3"), "all are shown again");
+    console.press("1 g g 2 /");
+    console.write("res");
+    console.press("Enter i");
+    let form = console.state.functions.form.as_ref().unwrap();
+    assert_eq!(form.function, "reset", "what is shown is what is called");
+    console.press("Esc Esc");
+    assert_eq!(console.state.plugins.functions().len(), 2);
+
+    console.session(SessionEvent::Vault(Ok(samples::vault())));
+    update::act(&mut console.state, Action::Show(Tab::Vault));
+    console.press("/");
+    console.write("greetings");
+    let names: Vec<String> =
+        console.state.vault.rows().iter().map(|it| it.cells[0].clone()).collect();
+    assert!(names.contains(&"greetings".to_owned()) && names.len() == 2, "{names:?}");
+    console.press("Esc");
+    assert!(console.state.vault.rows().len() > 2);
+    assert_eq!(console.state.logs.pattern(), "", "the log is left alone");
 }

@@ -88,7 +88,7 @@ fn a_writer_is_completed_from_those_that_wrote() {
 #[test]
 fn a_filter_is_inverted_and_a_search_leaves_the_others_in_sight() {
     let mut console = mixed(120, 36);
-    console.press("/");
+    console.press("3 /");
     console.write("world");
     console.press("Enter");
     assert_eq!(shown(&console), ["the world turns", "another world"]);
@@ -109,7 +109,7 @@ fn a_filter_is_inverted_and_a_search_leaves_the_others_in_sight() {
     assert!(selected(&console).ends_with("another world"), "around the end");
     console.press("n");
     assert!(selected(&console).ends_with("the world turns"));
-    console.press("/ Tab");
+    console.press("3 / Tab");
     assert_eq!(shown(&console).len(), 5, "Tab shows the others while the pattern is typed");
 }
 
@@ -118,10 +118,10 @@ fn a_filter_keeps_the_selected_line_or_the_next_that_passes() {
     let mut console = mixed(120, 36);
     console.press("g g j");
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("the world turns"));
-    console.press("/");
+    console.press("3 /");
     console.write("the|slow");
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("the world turns"));
-    console.press("Esc /");
+    console.press("Esc 3 /");
     console.write("slow");
     assert!(console.state.logs.selected_text().unwrap().0.ends_with("slow request"));
     console.press("Esc");
@@ -159,7 +159,7 @@ fn several_lines_are_selected_and_copied_without_borders_and_colours() {
 fn what_the_filter_shows_is_written_to_a_file_of_its_own() {
     let mut console = mixed(120, 36);
     filter_writers(&mut console, "world@3");
-    console.press("/");
+    console.press("3 /");
     console.write("turns");
     console.press("Enter");
     let text = "12:00:01 INFO world@v3 the world turns\n".to_owned();
@@ -273,7 +273,7 @@ fn the_header_tells_how_far_the_log_is_behind() {
 #[test]
 fn a_long_filter_leaves_the_counts_in_sight() {
     let mut console = mixed(120, 36);
-    console.press("/");
+    console.press("3 /");
     console.write(&"turns ".repeat(30));
     console.press("Enter");
     let screen = console.screen();

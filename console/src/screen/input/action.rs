@@ -324,9 +324,9 @@ pub static COMMANDS: &[Command] = {
             Anywhere,
             "filter",
             A::Search,
-            "filter the log",
+            "filter",
             &["/"],
-            "Show only lines of the log that contain a text.",
+            "Show only what contains a text: plugins, functions, values, or lines of the log.",
         ),
         command(
             Logs,

@@ -57,7 +57,7 @@ impl TreeTab for Live {
                 )
             }));
         }
-        rows
+        self.tree.filtered(rows)
     }
 
     fn tree(&self) -> &Tree {

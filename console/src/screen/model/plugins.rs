@@ -22,6 +22,10 @@ pub struct Plugins {
     unfolded: BTreeSet<String>,
     /// Whether the host has ended: of each plugin only the first line is left.
     is_over: bool,
+    /// The plugins whose names contain this are shown.
+    filter: String,
+    /// The functions whose names contain this are shown.
+    function_filter: String,
 }
 
 /// A line of the tree.
@@ -118,7 +122,8 @@ impl Plugins {
 
     /// The lines of the tree.
     pub fn rows(&self) -> Vec<PluginRow<'_>> {
-        let rows = self.list.iter().flat_map(|plugin| self.rows_of(plugin));
+        let shown = self.list.iter().filter(|plugin| self.shows(&plugin.name));
+        let rows = shown.flat_map(|plugin| self.rows_of(plugin));
         rows.filter(|row| row.is_first || !self.is_over).collect()
     }
 
@@ -181,9 +186,40 @@ impl Plugins {
         Some(format!("{}@{}", row.plugin.name, row.version.version))
     }
 
+    /// The functions of the selected plugin that are shown.
+    pub fn functions(&self) -> Vec<&FunctionInfo> {
+        let all = self.all_functions().iter();
+        all.filter(|function| contains(&function.name, &self.function_filter)).collect()
+    }
+
     /// The functions of the selected plugin.
-    pub fn functions(&self) -> &[FunctionInfo] {
+    pub fn all_functions(&self) -> &[FunctionInfo] {
         self.selected().map_or(&[], |row| &row.plugin.functions)
+    }
+
+    /// What the names of the plugins contain that are shown.
+    pub fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    /// Shows the plugins whose names contain this.
+    pub fn set_filter(&mut self, text: &str) {
+        self.filter = text.to_owned();
+    }
+
+    /// Whether a plugin of this name is shown.
+    pub fn shows(&self, plugin: &str) -> bool {
+        contains(plugin, &self.filter)
+    }
+
+    /// What the names of the functions contain that are shown.
+    pub fn function_filter(&self) -> &str {
+        &self.function_filter
+    }
+
+    /// Shows the functions whose names contain this.
+    pub fn set_function_filter(&mut self, text: &str) {
+        self.function_filter = text.to_owned();
     }
 
     /// Which version a call of `world` or `world@2` would be of.
@@ -195,8 +231,12 @@ impl Plugins {
         plugin.active().map(|it| it.version)
     }
 
-    /// Selects the version of this plugin that serves.
+    /// Selects the version of this plugin that serves, and shows all of its functions.
     pub fn select(&mut self, plugin: &str) {
+        if !self.shows(plugin) {
+            self.filter.clear();
+        }
+        self.function_filter.clear();
         if let Some(version) = self.version_of(plugin) {
             self.selected = Some((plugin.to_owned(), version));
         }
@@ -215,6 +255,11 @@ impl Plugins {
         let Some(to) = step(motion, from, rows.len(), page) else { return };
         self.selected = rows.get(to).map(|it| (it.plugin.name.clone(), it.version.version));
     }
+}
+
+/// Whether a name contains a text, in large letters or in small ones.
+pub fn contains(name: &str, text: &str) -> bool {
+    name.to_lowercase().contains(&text.to_lowercase())
 }
 
 /// What heads the lines of a plugin: the version that serves; where none does, one that is there.

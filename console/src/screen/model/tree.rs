@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use hotswap_protocol::Cut;
 use serde_json::Value;
 
+use super::plugins::contains;
 use crate::format;
 use crate::screen::input::action::Motion;
 
@@ -84,9 +85,42 @@ pub struct Tree {
     selected: Option<String>,
     /// Where the selection was, should its row be gone.
     last_index: usize,
+    /// The rows are shown whose names contain this, with all that is above them or in them.
+    pub filter: String,
 }
 
 impl Tree {
+    /// The rows that are shown.
+    pub fn filtered(&self, rows: Vec<TreeRow>) -> Vec<TreeRow> {
+        if self.filter.is_empty() {
+            return rows;
+        }
+        let is_match =
+            |row: &TreeRow| contains(row.cells.first().map_or("", |name| name), &self.filter);
+        // What lies in a match is shown, and so is what a match lies in.
+        let mut inside: Option<usize> = None;
+        let kept: Vec<bool> = rows
+            .iter()
+            .map(|row| {
+                inside = inside.filter(|depth| row.depth > *depth);
+                if inside.is_none() && is_match(row) {
+                    inside = Some(row.depth);
+                }
+                inside.is_some()
+            })
+            .collect();
+        let mut above = 0;
+        let mut shown: Vec<TreeRow> = Vec::new();
+        for (row, is_kept) in rows.into_iter().zip(kept).rev() {
+            if is_kept || row.depth < above {
+                above = row.depth;
+                shown.push(row);
+            }
+        }
+        shown.reverse();
+        shown
+    }
+
     /// Whether the children of this row are shown.
     pub fn is_open(&self, path: &str, depth: usize) -> bool {
         (depth == 0) != self.toggled.contains(path)

@@ -41,7 +41,7 @@ impl TreeTab for Vault {
         self.push_data_bag(&mut rows, vault);
         self.push_extension(&mut rows, vault);
         self.push_slots(&mut rows, vault);
-        rows
+        self.tree.filtered(rows)
     }
 
     fn tree(&self) -> &Tree {

@@ -1,7 +1,7 @@
 //! From a version that something holds to what holds it.
 
 use hotswap_protocol::{
-    Holder, HolderKind, Owner, PluginInfo, VersionInfo, VersionState, same_plugin,
+    FunctionInfo, Holder, HolderKind, Owner, PluginInfo, VersionInfo, VersionState, same_plugin,
 };
 
 use super::{Effect, act};
@@ -125,9 +125,9 @@ fn show_value(state: &mut State, held: &HeldVersion, holder: &Holder) -> Vec<Eff
 
 fn show_call(state: &mut State, held: &HeldVersion, holder: &Holder) -> Vec<Effect> {
     state.plugins.select(&held.plugin);
-    let functions = state.plugins.functions().iter();
-    let is_called = |name: &String| Some(name) == holder.function.as_ref();
-    if let Some(place) = functions.map(|it| &it.name).position(is_called) {
+    let functions = state.plugins.functions();
+    let is_called = |it: &&FunctionInfo| Some(&it.name) == holder.function.as_ref();
+    if let Some(place) = functions.iter().position(is_called) {
         state.functions.selected = place;
     }
     act(state, Action::Show(Tab::Functions))

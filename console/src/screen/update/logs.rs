@@ -7,7 +7,8 @@ use tui_input::backend::crossterm::EventHandler;
 use super::Effect;
 use crate::format;
 use crate::screen::input::action::Action;
-use crate::screen::layout::Panel;
+use crate::screen::layout::{Panel, Tab};
+use crate::screen::model::tree::TreeTab as _;
 use crate::screen::model::{SearchField, State};
 
 /// Terminals do not take more into their clipboard, and some stop at less.
@@ -18,7 +19,13 @@ pub(super) fn act(state: &mut State, action: &Action) -> Vec<Effect> {
     match action {
         Action::ToggleFollow | Action::Pause if !state.logs.follows() => state.logs.follow(),
         Action::ToggleFollow | Action::Pause => state.logs.hold(page),
-        Action::Search => type_pattern(state, false),
+        Action::Search => match state.filtered_here() {
+            SearchField::Pattern => type_pattern(state, false),
+            field => {
+                state.searching = Some(Input::new(state.filter(field).to_owned()));
+                state.searching_in = field;
+            }
+        },
         Action::Find => type_pattern(state, true),
         Action::FilterWriters => {
             state.focus = Panel::Logs;
@@ -176,6 +183,7 @@ pub(super) fn press(state: &mut State, key: KeyEvent) {
                 apply(state, &completed);
             }
         }
+        (KeyCode::Tab, _) => {}
         _ => {
             input.handle_event(&TerminalEvent::Key(key));
             let text = input.value().to_owned();
@@ -191,8 +199,34 @@ pub(super) fn apply(state: &mut State, text: &str) {
         SearchField::Writers if text != state.logs.writer_filter() => {
             state.logs.set_writer_filter(text);
         }
-        _ => {}
+        SearchField::Pattern | SearchField::Writers => {}
+        SearchField::Plugins => {
+            let before = state.plugins.selected_target();
+            state.plugins.set_filter(text);
+            if before != state.plugins.selected_target() {
+                super::plugin_selected(state);
+            }
+        }
+        SearchField::Functions => {
+            state.plugins.set_function_filter(text);
+            state.functions.selected = 0;
+        }
+        SearchField::Tree if state.tab == Tab::Live => {
+            state.live.tree_mut().filter = text.to_owned();
+        }
+        SearchField::Tree => state.vault.tree_mut().filter = text.to_owned(),
     }
+}
+
+/// Clears the filter of what has the keyboard, where that is not the log; false when there is none.
+pub(super) fn clear_filter(state: &mut State) -> bool {
+    let field = state.filtered_here();
+    if field == SearchField::Pattern || state.filter(field).is_empty() {
+        return false;
+    }
+    state.searching_in = field;
+    apply(state, "");
+    true
 }
 
 /// The last word made into the next writer that contains it; once it is one, into the one after.

@@ -18,14 +18,16 @@ pub(super) fn go(state: &mut State, destination: &Destination) -> Vec<Effect> {
         Destination::Function(plugin, function) => {
             state.plugins.select(plugin);
             plugin_selected(state);
-            let mut functions = state.plugins.functions().iter();
-            state.functions.selected = functions.position(|it| it.name == *function).unwrap_or(0);
+            let functions = state.plugins.functions();
+            let place = functions.iter().position(|it| it.name == *function);
+            state.functions.selected = place.unwrap_or(0);
             state.focus = Panel::Tabs;
             show_tab(state, Tab::Functions)
         }
         Destination::Value(path, _) => {
             state.focus = Panel::Tabs;
             let effects = show_tab(state, Tab::Vault);
+            state.vault.tree_mut().filter.clear();
             let rows = state.vault.rows();
             if let Some(row) = rows.iter().position(|row| row.path == *path) {
                 state.vault.select(row);

@@ -427,14 +427,15 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
 }
 
 fn selected_function(state: &State) -> Option<String> {
-    let function = state.plugins.functions().get(state.functions.selected)?;
-    Some(function.name.clone())
+    let functions = state.plugins.functions();
+    functions.get(state.functions.selected).map(|function| function.name.clone())
 }
 
 /// Another version of the plugin may have other functions before the selected one.
 fn select_function(state: &mut State, name: Option<String>) {
-    let mut functions = state.plugins.functions().iter();
-    if let Some(place) = functions.position(|function| Some(&function.name) == name.as_ref()) {
+    let functions = state.plugins.functions();
+    if let Some(place) = functions.iter().position(|function| Some(&function.name) == name.as_ref())
+    {
         state.functions.selected = place;
     }
 }

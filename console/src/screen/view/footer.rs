@@ -75,6 +75,7 @@ fn job_text(job: &RunningJob, now_ms: u64) -> String {
 /// What the keys do while a text is typed.
 const SEARCH_KEYS: &[(&str, &str)] =
     &[("Enter", "keeps the filter"), ("Tab", "only matches / mark matches"), ("Esc", "clears it")];
+const FILTER_KEYS: &[(&str, &str)] = &[("Enter", "keeps the filter"), ("Esc", "clears it")];
 const WRITER_KEYS: &[(&str, &str)] = &[
     ("Enter", "keeps the filter"),
     ("Tab", "completes"),
@@ -104,6 +105,7 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
         let keys = match state.searching_in {
             SearchField::Pattern => SEARCH_KEYS,
             SearchField::Writers => WRITER_KEYS,
+            SearchField::Plugins | SearchField::Functions | SearchField::Tree => FILTER_KEYS,
         };
         keys.iter().all(|(label, hint)| push(label, hint, 0));
     } else if state.form_has_keyboard() {

@@ -28,6 +28,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let functions = state.plugins.functions();
     if functions.is_empty() {
         let text = match state.plugins.selected() {
+            Some(_) if !state.plugins.all_functions().is_empty() => {
+                "no function is called so\nEsc shows all".into()
+            }
             Some(row) => format!("{} has no functions that a console can call", row.plugin.name),
             None => "no plugin is selected".into(),
         };
@@ -37,7 +40,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let has_results = !state.functions.results.is_empty();
     let [table, form_area, results_area] =
         layout::of_functions(area, functions.len(), form_lines, has_results);
-    draw_table(frame, table, functions, state, theme);
+    draw_table(frame, table, &functions, state, theme);
     match &state.functions.form {
         Some(open) => {
             form::draw(frame, form_area, open, state, theme);
@@ -58,7 +61,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
             frame.render_widget(doc, row_of(doc_area, 1));
             let selected = functions.get(state.functions.selected);
             let failed = selected.and_then(|it| format::failures(&it.failures));
-            let timed = selected.and_then(format::timed);
+            let timed = selected.and_then(|it| format::timed(it));
             let below =
                 failed.map(|text| (text, theme.bad)).or(timed.map(|text| (text, theme.dim)));
             if let Some((text, style)) = below {
@@ -104,7 +107,7 @@ fn cells<const N: usize>(cells: [(&str, usize, Style); N]) -> impl Iterator<Item
 fn draw_table(
     frame: &mut Frame<'_>,
     area: Rect,
-    functions: &[FunctionInfo],
+    functions: &[&FunctionInfo],
     state: &State,
     theme: &Theme,
 ) {
@@ -210,7 +213,7 @@ fn speed(function: &FunctionInfo, before: Option<&Before>, theme: &Theme) -> (St
 /// ` − greetings  gone in v5, was called 14 times`: the functions that the last reload took away.
 fn draw_gone(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) -> Rect {
     let Some(before) = before_of(state).filter(|before| !before.is_seen) else { return area };
-    let gone: Vec<_> = before.gone(state.plugins.functions()).collect();
+    let gone: Vec<_> = before.gone(state.plugins.all_functions()).collect();
     let shown = gone.len().min(GONE_SHOWN).min(usize::from(area.height / 3));
     let width = usize::from(area.width);
     for (offset, function) in gone.iter().take(shown).enumerate() {

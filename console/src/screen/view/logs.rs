@@ -30,7 +30,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let before: usize = title.spans[..typed_at].iter().map(Span::width).sum();
     let inner = panel(frame, area, title, has_focus, theme);
     draw_mode(frame, area, title_width, logs, theme);
-    if let Some(input) = &state.searching {
+    let is_of_log = matches!(state.searching_in, SearchField::Pattern | SearchField::Writers);
+    if let Some(input) = state.searching.as_ref().filter(|_| is_of_log) {
         let column = before + input.visual_cursor() + 1;
         let x = area.x.saturating_add(u16::try_from(column).unwrap_or(u16::MAX));
         let x = x.min(area.right().saturating_sub(1));

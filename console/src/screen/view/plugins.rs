@@ -9,14 +9,14 @@ use ratatui::text::{Line, Span};
 use super::functions::failures;
 use super::text::{cut, pad, pad_left};
 use super::theme::Theme;
-use super::{draw_empty, panel};
+use super::{draw_empty, panel, push_filter};
 use crate::format;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{self, Panel};
 use crate::screen::model::changes::Verdict;
 use crate::screen::model::disk::DiskState;
 use crate::screen::model::plugins::PluginRow;
-use crate::screen::model::{Phase, State};
+use crate::screen::model::{Phase, SearchField, State};
 
 /// A mark and a blank, and one behind the name.
 const LEAD_WIDTH: usize = 3;
@@ -34,7 +34,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let has_focus = state.focus == Panel::Plugins;
     let title =
         Span::styled("1 Plugins", if has_focus { theme.title } else { theme.title_elsewhere });
-    let inner = panel(frame, area, title.into(), has_focus, theme);
+    let mut title = Line::from(title);
+    push_filter(frame, area, &mut title, SearchField::Plugins, state, theme);
+    let inner = panel(frame, area, title, has_focus, theme);
     let rows = state.plugins.rows();
     let missing = not_loaded(state);
     if rows.is_empty() && missing.is_empty() {
@@ -58,6 +60,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
 }
 
 fn empty_text(state: &State) -> &'static str {
+    if !state.plugins.filter().is_empty() {
+        return "no plugin is called so\nEsc shows all";
+    }
     match state.host.phase {
         Phase::Preparing if state.job.is_some() => "no plugins yet: building …",
         Phase::Preparing | Phase::Starting => "no plugins yet: the host has not answered",
@@ -72,7 +77,8 @@ fn empty_text(state: &State) -> &'static str {
 fn not_loaded(state: &State) -> Vec<&str> {
     let loaded =
         |package: &str| state.plugins.list().iter().any(|it| same_plugin(&it.name, package));
-    state.host.packages.iter().map(String::as_str).filter(|package| !loaded(package)).collect()
+    let packages = state.host.packages.iter().map(String::as_str);
+    packages.filter(|package| !loaded(package) && state.plugins.shows(package)).collect()
 }
 
 fn draw_tree(
