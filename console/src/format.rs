@@ -6,9 +6,8 @@ use std::sync::OnceLock;
 
 use hotswap_build::{ItemChange, SourceChanges};
 use hotswap_protocol::{
-    Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord, PinnedCall,
-    PinnedOutcome,
-    ValueChange,
+    Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord,
+    PinnedCall, PinnedOutcome, ValueChange,
 };
 use time::{OffsetDateTime, UtcOffset};
 
