@@ -54,6 +54,14 @@ fn listed(mut names: Vec<String>, most: usize) -> String {
     }
 }
 
+/// What to do about them, each way once.
+pub fn advice(held_by: &[Holder]) -> Vec<&'static str> {
+    let mut advice: Vec<_> = held_by.iter().filter_map(Holder::advice).collect();
+    advice.sort_unstable();
+    advice.dedup();
+    advice
+}
+
 /// `4.3 MiB`
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];

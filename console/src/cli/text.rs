@@ -176,6 +176,9 @@ pub(super) fn freed(result: &FreeResult) -> String {
     for holder in &result.holders {
         let _ = writeln!(text, "  held by {holder}");
     }
+    for advice in format::advice(&result.held_by) {
+        let _ = writeln!(text, "  {advice}");
+    }
     text
 }
 

@@ -98,7 +98,52 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+/// Threads that libraries start, by how the system names them (it cuts names to 15 bytes), and the way out.
+const OF_LIBRARIES: [(&str, &str); 7] = [
+    ("tokio-rt-worker", OWN_RUNTIME),
+    ("tokio-runtime-w", OWN_RUNTIME),
+    (
+        "ctrl-c",
+        "let the host handle signals, and tell the plugin by a call: the thread of the crate ctrlc never ends",
+    ),
+    (
+        "reqwest-interna",
+        "keep the client of `reqwest::blocking` in the plugin, and not in a static: its runtime ends as it is \
+         dropped",
+    ),
+    (
+        "async-std/runti",
+        "use `hotswap_plugin::rt`, or a runtime that can be dropped: that of async-std never ends",
+    ),
+    (
+        "smol-",
+        "use `hotswap_plugin::rt`, or an executor that can be dropped: that of smol never ends",
+    ),
+    (
+        "r2d2-worker-",
+        "keep the pool in the plugin, and not in a static: its threads end as it is dropped",
+    ),
+];
+
+const OWN_RUNTIME: &str = "end the tokio runtime in `on_free` with `shutdown_background`: keep it in the plugin, and \
+                           not in a static, or use the host's (`hotswap_plugin::rt`)";
+
 impl Holder {
+    /// What to do about a thread that holds a version; `None` for what is no thread.
+    pub fn advice(&self) -> Option<&'static str> {
+        if self.kind != HolderKind::Thread {
+            return None;
+        }
+        let is_of = |library: &&(&str, &str)| {
+            self.thread.as_deref().is_some_and(|name| name.starts_with(library.0))
+        };
+        let known = OF_LIBRARIES.iter().find(is_of).map(|(_, advice)| *advice);
+        Some(known.unwrap_or(
+            "end the thread in `on_free`; if it is of a pool of all, as rayon's, whose threads have no name of \
+             their own and never end, make a pool in the plugin (`ThreadPoolBuilder::build`), and drop it there",
+        ))
+    }
+
     /// So many of a kind, of which nothing else is known.
     pub fn unnamed(kind: HolderKind, count: u64) -> Self {
         Self {
@@ -216,6 +261,19 @@ mod tests {
         assert_eq!(text(drop), "the drop of a value, which has not returned");
         let local = json!({ "kind": "thread_local", "thread": "pool-1", "thread_id": 4131 });
         assert_eq!(text(local), "thread-local on \"pool-1\"");
+    }
+
+    #[test]
+    fn what_to_do_about_a_thread_is_said_by_its_name() {
+        let thread = |name: &str| {
+            let thread = Some(name.to_owned());
+            let holder = Holder { thread, ..Holder::unnamed(HolderKind::Thread, 1) };
+            holder.advice().unwrap()
+        };
+        assert_eq!(thread("tokio-rt-worker"), OWN_RUNTIME);
+        assert!(thread("ctrl-c").contains("the crate ctrlc"));
+        assert!(thread("http-3").contains("`on_free`"));
+        assert_eq!(Holder::unnamed(HolderKind::Call, 1).advice(), None);
     }
 
     #[test]

@@ -112,6 +112,7 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
     } else {
         lines.push("Held by".into());
         lines.extend(holders.iter().map(|holder| format!("  {holder}")));
+        lines.extend(format::advice(&version.held_by).iter().map(ToString::to_string));
     }
     lines
 }

@@ -152,6 +152,7 @@ pub(super) fn ask_to_free(state: &mut State) {
             } else {
                 lines.push("Held by".into());
                 lines.extend(holders.iter().map(|holder| format!("  {holder}")));
+                lines.extend(format::advice(&version.held_by).iter().map(ToString::to_string));
             }
             let own = state.functions.running_in(&plugin.name, version.version);
             let is_async =
