@@ -44,6 +44,7 @@ mod pins;
 mod places;
 mod probe;
 mod projects;
+mod real_crates;
 mod refused;
 mod reloading;
 mod rollback;

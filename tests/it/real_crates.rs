@@ -1,0 +1,122 @@
+//! Plugins of the crates that everybody uses: each is loaded, called, reloaded five times, and freed or held
+//! for a reason that is true.
+
+use std::{collections::BTreeSet, fs, io::Write as _};
+
+use hotswap_engine::{
+    args, artifact,
+    protocol::{HolderKind, VersionState},
+};
+
+use crate::support::{Host, artifact as built, in_own_process};
+
+const RELOADS: u32 = 5;
+
+/// Calls each version, and waits until the one before has come to this.
+fn reload(host: &Host, plugin: &str, state: VersionState, call: impl Fn()) {
+    call();
+    for version in 2..=RELOADS + 1 {
+        host.plugins.install(plugin, version);
+        host.reload();
+        call();
+        host.wait_for(plugin, version - 1, state);
+    }
+}
+
+#[test]
+fn a_pool_of_rayon_that_is_dropped_goes_with_its_version() {
+    let host = Host::with(&["uses-rayon"]);
+    reload(&host, "uses-rayon", VersionState::Freed, || {
+        let sum =
+            host.engine.invoke::<u64>("uses-rayon", "sum_in_own_pool", args![vec![1_u64; 100]]);
+        assert_eq!(sum.unwrap(), 100);
+    });
+}
+
+#[test]
+fn the_pool_of_all_of_rayon_holds_its_version_by_its_threads() {
+    let host = Host::with(&["uses-rayon"]);
+    reload(&host, "uses-rayon", VersionState::Retired, || {
+        let sum = host.engine.invoke::<u64>("uses-rayon", "sum", args![vec![1_u64; 100]]);
+        assert_eq!(sum.unwrap(), 100);
+    });
+    let held_by = host.info("uses-rayon", 1).unwrap().held_by;
+    assert!(held_by.iter().all(|holder| holder.kind == HolderKind::Thread), "{held_by:?}");
+    let advice: BTreeSet<_> = held_by.iter().filter_map(|holder| holder.advice()).collect();
+    let advice: Vec<_> = advice.into_iter().collect();
+    assert!(advice.len() == 1 && advice[0].contains("rayon"), "{advice:?}");
+}
+
+#[test]
+fn the_thread_of_ctrlc_is_named_with_what_to_do() {
+    let end = in_own_process(|| {
+        let host = Host::with(&["uses-ctrlc"]);
+        let interrupts = || {
+            let interrupts = host.engine.invoke::<u32>("uses-ctrlc", "interrupts", args![]);
+            assert_eq!(interrupts.unwrap(), 0);
+        };
+        reload(&host, "uses-ctrlc", VersionState::Retired, interrupts);
+        let held_by = host.info("uses-ctrlc", 1).unwrap().held_by;
+        let [thread] = held_by.as_slice() else { panic!("{held_by:?}") };
+        println!("{:?}: {}", thread.thread, thread.advice().unwrap_or_default());
+    });
+    assert!(
+        end.output.contains("Some(\"ctrl-c\"): let the host"),
+        "{:?} {}",
+        end.status,
+        end.output
+    );
+}
+
+#[test]
+fn a_global_of_cpp_is_constructed_and_destroyed_with_each_version() {
+    let host = Host::with(&["uses-cpp"]);
+    let answer = || host.engine.invoke::<Option<i32>>("uses-cpp", "answer", args![]).unwrap();
+    if answer().is_none() {
+        // Past the harness, which hides what a test prints that does not fail.
+        let _ = writeln!(std::io::stderr(), "skipped: this machine has no compiler of C++ (`c++`)");
+        return;
+    }
+    assert!(artifact::inspect(&built("uses-cpp")).unwrap().has_constructors);
+    let words = host.plugins.path().join("words");
+    reload(&host, "uses-cpp", VersionState::Freed, || {
+        assert_eq!(answer(), Some(42));
+        let words = words.to_str().unwrap().to_owned();
+        host.engine.invoke::<()>("uses-cpp", "tell_in", args![words]).unwrap();
+    });
+    assert_eq!(fs::read_to_string(words).unwrap(), "destroyed\n".repeat(RELOADS as usize));
+}
+
+#[test]
+fn rustls_with_ring_goes_with_its_version() {
+    let host = Host::with(&["uses-rustls"]);
+    reload(&host, "uses-rustls", VersionState::Freed, || {
+        let hello =
+            host.engine.invoke::<Vec<u8>>("uses-rustls", "client_hello", args!["example.com"]);
+        // A record of the handshake.
+        assert_eq!(hello.unwrap()[..2], [22, 3]);
+    });
+}
+
+#[test]
+fn thread_locals_in_the_static_area_are_told_before_and_refused_where_there_is_no_room() {
+    const PLUGIN: &str = "uses-static-tls";
+    assert!(artifact::inspect(&built(PLUGIN)).unwrap().has_static_tls);
+    let end = in_own_process(|| {
+        let host = Host::with(&[PLUGIN]);
+        let refusal = (2..200).find_map(|version| {
+            assert!(host.engine.invoke::<i32>(PLUGIN, "count", args![]).unwrap() > 0);
+            host.plugins.install(PLUGIN, version);
+            host.engine.reload().err()
+        });
+        println!("{}", refusal.expect("room for few loads"));
+        let counted = host.engine.invoke::<i32>(PLUGIN, "count", args![]).unwrap();
+        println!("the old one serves on: {}", counted > 0);
+    });
+    assert!(
+        end.output.contains("compile that code with `-ftls-model=global-dynamic`"),
+        "{}",
+        end.output
+    );
+    assert!(end.output.contains("the old one serves on: true"), "{:?} {}", end.status, end.output);
+}
