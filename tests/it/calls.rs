@@ -99,6 +99,9 @@ fn a_panic_ends_in_the_plugin_and_is_told() {
     let message = error.message();
     assert!(message.starts_with("panicked at ") && message.contains("lib.rs:"), "{message}");
     assert!(message.ends_with(": oh no"), "{message}");
+    let failures = host.info("echo", 1).unwrap().failures;
+    let first = failures.first_failure.expect("the panic");
+    assert_eq!((first.function.as_str(), first.message.as_str()), ("explode", message));
     assert_eq!(echo.invoke::<i32>("add", args![1, 1]).unwrap(), 2);
 }
 

@@ -14,7 +14,9 @@ use hotswap_engine::{
 
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::support::{Gate, Host, PATIENCE, PluginDir, held_by, in_own_process};
+use crate::support::{
+    Gate, Host, PATIENCE, PluginDir, built_with, held_by, in_own_process, revised,
+};
 
 #[test]
 fn a_replaced_version_is_unmapped_and_its_copy_removed() {
@@ -303,6 +305,27 @@ fn a_backtrace_of_a_plugin_leaves_no_mapping_behind() {
     let backtrace = host.engine.invoke::<String>("backtraces", "backtrace", args![]).unwrap();
     assert!(backtrace.contains("backtraces::backtrace"), "{backtrace}");
     host.plugins.install("backtraces", 2);
+    host.reload();
+    host.wait_for("backtraces", 1, VersionState::Freed);
+    let mapped = host.mapped();
+    assert!(mapped.iter().all(|file| file.starts_with("backtraces-v2-")), "{mapped:?}");
+}
+
+#[test]
+fn a_backtrace_has_files_and_lines_where_there_is_debug_information() {
+    let settings = [
+        "profile.hotswap.package.backtraces.debug=\"line-tables-only\"",
+        "profile.hotswap.strip=\"none\"",
+    ];
+    let flags = settings.iter().flat_map(|it| ["--config".to_owned(), (*it).to_owned()]);
+    let artifact = built_with("backtraces", flags.collect());
+    let plugins = PluginDir::empty();
+    plugins.write("backtraces", &artifact);
+    let host = Host::new(plugins, |builder| builder);
+    host.reload();
+    let backtrace = host.engine.invoke::<String>("backtraces", "backtrace", args![]).unwrap();
+    assert!(backtrace.contains("fixtures/backtraces/src/lib.rs:"), "{backtrace}");
+    host.plugins.write("backtraces", &revised(artifact, 2));
     host.reload();
     host.wait_for("backtraces", 1, VersionState::Freed);
     let mapped = host.mapped();

@@ -238,10 +238,21 @@ impl App {
         };
         self.keyboard = None;
         self.screen.give_back();
-        match editor::start(editor, place) {
+        match editor::start(editor, &self.found(place)) {
             Ok(editing) => self.editing = Some(editing),
             Err(problem) => self.close_editor(Err(problem)),
         }
+    }
+
+    /// The place, in the first directory that has its file: of a member of a workspace, the compiler knows a
+    /// file by its path from the workspace's root.
+    fn found(&self, place: &Place) -> Place {
+        let host = &self.state.host;
+        let here = std::env::current_dir().ok();
+        let dirs = host.dir.iter().chain(&host.package_dirs).chain(&here);
+        let mut files = dirs.flat_map(|dir| dir.ancestors()).map(|dir| dir.join(&place.file));
+        let file = files.find(|file| file.is_file()).unwrap_or_else(|| place.file.clone());
+        Place { file, ..place.clone() }
     }
 
     /// Takes the terminal again from an editor that has ended.

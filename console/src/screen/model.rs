@@ -377,7 +377,9 @@ impl State {
     /// Which keys apply, the narrowest scope first.
     pub fn scopes(&self) -> &'static [Scope] {
         match (self.focus, self.tab) {
-            (Panel::Logs, _) => &[Scope::Logs, Scope::Text, Scope::Plugin, Scope::Anywhere],
+            (Panel::Logs, _) => {
+                &[Scope::Logs, Scope::Text, Scope::Source, Scope::Plugin, Scope::Anywhere]
+            }
             (Panel::Tabs, Tab::Build) => {
                 &[Scope::Source, Scope::Text, Scope::Plugin, Scope::Anywhere]
             }

@@ -220,6 +220,8 @@ mod tests {
             fields: Vec::new(),
             plugin: None,
             version: None,
+            file: None,
+            line: None,
         })
     }
 

@@ -260,6 +260,7 @@ fn run_lines() -> Vec<Value> {
     let build = || Job::BuildPlugin("world".into());
     let at_ms = samples::NOON_MS;
     let mut record = samples::record(7, LogLevel::Info, "the world turns");
+    (record.file, record.line) = (Some("world/src/lib.rs".into()), Some(54));
     record.plugin = Some("world".into());
     record.version = Some(3);
     record.fields = vec![("beat".into(), "7".into())];

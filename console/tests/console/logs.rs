@@ -1,5 +1,6 @@
 //! The log: what is kept, found, marked, copied and written, and what it looks like.
 
+use hotswap_console::screen::model::Place;
 use hotswap_console::screen::update::{Effect, Event, Input, update};
 use hotswap_console::screen::view::{self, Theme};
 use hotswap_console::session::{LogLine, OutputStream};
@@ -22,6 +23,20 @@ fn by(plugin: &str, version: u32, seq: u64, message: &str) -> LogLine {
     record.version = Some(version);
     record.target = format!("{plugin}::inner");
     LogLine::Log(record)
+}
+
+#[test]
+fn the_source_of_a_line_is_opened() {
+    let mut console = Console::connected(120, 36);
+    let mut record = samples::record(1, LogLevel::Error, "thread `worker` panicked");
+    (record.file, record.line) = (Some("plugins/world/src/lib.rs".into()), Some(12));
+    console.logs(vec![LogLine::Log(record), plain("of nobody knows where")]);
+    console.press("3");
+    assert_eq!(console.press("o"), []);
+    assert!(console.screen().contains("where in the sources this line was written is not known"));
+    let file = "plugins/world/src/lib.rs".into();
+    let place = Place { file, row: Some(12), column: None };
+    assert_eq!(console.press("Up o"), [Effect::Edit(place)]);
 }
 
 /// A console with lines of two plugins in two versions, of the host, and on stdout.

@@ -423,6 +423,13 @@ pub struct LogRecord {
     /// The version of that plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
+    /// The source file that wrote it, or that panicked, as the compiler was called with it; `None` if it is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line in it, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
 }
 
 #[cfg(test)]

@@ -121,6 +121,20 @@ fn an_argument_is_json_or_else_a_bare_string() {
 }
 
 #[test]
+fn a_panic_on_a_thread_of_a_plugin_is_logged_with_its_place() {
+    let serving = Serving::of(PluginDir::of(&["foreign-ways"]));
+    serving.json(&["invoke", "foreign-ways", "panics_on_thread"]);
+    let logs = serving.place.hotswap(&["logs", "--json"]).stdout;
+    let records = logs.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let is_panic = |record: &Value| record["message"].as_str().unwrap().contains("not caught");
+    let record = records.into_iter().find(is_panic).expect("a line about the panic");
+    let (file, line) = (record["file"].as_str().unwrap(), record["line"].as_u64().unwrap());
+    assert!(file.ends_with("foreign-ways/src/lib.rs"), "{record}");
+    let message = record["message"].as_str().unwrap();
+    assert!(message.contains(&format!("{file}:{line}:")), "{record}");
+}
+
+#[test]
 fn a_reload_replaces_what_changed_and_the_old_image_is_unmapped() {
     let mut serving = Serving::samples();
     serving.plugins.write("world", &world(2));

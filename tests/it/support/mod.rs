@@ -17,7 +17,7 @@ pub use gate::Gate;
 pub use host::{Host, held_by, mapped_files};
 pub use numbers::Numbers;
 pub use own_process::{End, in_own_mounts, in_own_process};
-pub use plugins::{PluginDir, artifact, find, renamed, revised, revision};
+pub use plugins::{PluginDir, artifact, built_with, find, renamed, revised, revision};
 pub use process::{
     Answer, PATIENCE, Place, Process, cargo, end, get, post, program, repository, succeed,
     target_dir,

@@ -120,12 +120,18 @@ fn make_kept_dir() -> PathBuf {
 }
 
 fn build(plugin: &str) -> Vec<u8> {
+    built_with(plugin, Vec::new())
+}
+
+/// A plugin's artifact, built with these flags of cargo.
+pub fn built_with(plugin: &str, cargo_flags: Vec<String>) -> Vec<u8> {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let fixtures = above.map(|dir| dir.join("fixtures")).find(|dir| dir.is_dir());
     let package = fixtures.expect("the fixtures").join(plugin);
     let package = PluginPackage::open(&package).expect("a fixture's package");
     // As the program that asks was built.
-    let options = BuildOptions { release: !cfg!(debug_assertions), ..BuildOptions::default() };
+    let release = !cfg!(debug_assertions);
+    let options = BuildOptions { release, cargo_flags, ..BuildOptions::default() };
     let mut output = String::new();
     let mut collect = |message| match message {
         BuildMessage::Diagnostic(diagnostic) => output.push_str(&diagnostic.rendered),

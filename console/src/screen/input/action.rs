@@ -169,7 +169,7 @@ pub enum Scope {
     Logs,
     /// In the log and among a build's output.
     Text,
-    /// Where a place in the sources is selected: among a build's output, and in a difference.
+    /// Where a place in the sources is selected: among a build's output, in a difference, and in the log.
     Source,
 }
 

@@ -492,6 +492,11 @@ impl Logs {
         (anchor.min(cursor)..=anchor.max(cursor)).contains(&row.seq)
     }
 
+    /// The selected line; while following, the newest.
+    pub fn selected(&self) -> Option<&LogRow> {
+        self.row(self.cursor().unwrap_or(self.passing.len().checked_sub(1)?))
+    }
+
     /// The selected lines, or the newest, as text; and how many they are.
     pub fn selected_text(&self) -> Option<(String, usize)> {
         let position = self.cursor().unwrap_or(self.passing.len().checked_sub(1)?);

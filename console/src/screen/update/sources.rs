@@ -2,12 +2,13 @@
 
 use super::Effect;
 use crate::screen::input::action::Action;
-use crate::screen::layout::Tab;
+use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::State;
 
-/// Opens what the selected line of a difference, or of a build's output, is about.
+/// Opens what the selected line of a difference, of a build's output or of the log is about.
 pub(super) fn edit(state: &mut State) -> Vec<Effect> {
     let place = match state.tab {
+        _ if state.focus == Panel::Logs => state.logs.selected().and_then(|row| row.origin.place()),
         Tab::Diff => state.diff.place(),
         _ => state.builds.diagnostic().and_then(|it| it.place.as_ref()),
     };
@@ -19,6 +20,9 @@ pub(super) fn edit(state: &mut State) -> Vec<Effect> {
 }
 
 fn why_nowhere(state: &State) -> String {
+    if state.focus == Panel::Logs {
+        return "where in the sources this line was written is not known".into();
+    }
     if state.tab == Tab::Diff {
         return "no line of a source file is selected".into();
     }

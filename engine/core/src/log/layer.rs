@@ -56,6 +56,8 @@ impl<S: Subscriber> Layer<S> for ConsoleLayer {
             fields: Vec::new(),
             plugin: None,
             version: None,
+            file: metadata.file().map(ToOwned::to_owned),
+            line: metadata.line(),
         };
         let of_plugin = metadata.name() == EVENT_NAME;
         event.record(&mut Fields { record: &mut record, of_plugin });

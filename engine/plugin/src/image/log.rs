@@ -7,6 +7,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     fmt::{self, Write as _},
+    panic::Location,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -31,10 +32,16 @@ pub(super) fn install() {
     let _ = dispatcher::set_global_default(Dispatch::new(Forwarder::default()));
 }
 
-/// Writes an error to the host's log, with this crate as its target.
-pub(super) fn error(host: &HostTable, message: String) {
-    let target = env!("CARGO_CRATE_NAME").to_owned();
-    let event = LogEvent { level: 1, target, message, file: None, line: None, fields: Vec::new() };
+/// Writes an error about a place in the source to the host's log, with this crate as its target.
+pub(super) fn error(host: &HostTable, message: String, place: Option<&Location<'_>>) {
+    let event = LogEvent {
+        level: 1,
+        target: env!("CARGO_CRATE_NAME").to_owned(),
+        message,
+        file: place.map(|place| place.file().to_owned()),
+        line: place.map(Location::line),
+        fields: Vec::new(),
+    };
     // SAFETY: the context is the host's own.
     unsafe { (host.log)(host.context, event) }
 }

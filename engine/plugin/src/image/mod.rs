@@ -64,6 +64,6 @@ pub(crate) fn catch_in_object<T>(
 /// Writes a panic to the host's log that was caught where there is no caller to return it to.
 pub(crate) fn log_panic(what: &str, PanicReport { message, location }: &PanicReport) {
     if let Some(host) = current_host() {
-        log::error(host, format!("{what} panicked at {location}: {message}"));
+        log::error(host, format!("{what} panicked at {location}: {message}"), None);
     }
 }

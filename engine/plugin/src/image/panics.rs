@@ -120,7 +120,8 @@ fn note(info: &PanicHookInfo<'_>, is_caught: bool) {
         let name = thread.name().unwrap_or("unnamed");
         let message = message_of(info.payload());
         let message = explained(&message);
-        log::error(host, format!("thread `{name}` panicked at {location}: {message}"));
+        let message = format!("thread `{name}` panicked at {location}: {message}");
+        log::error(host, message, info.location());
     }
 }
 

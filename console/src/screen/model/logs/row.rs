@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hotswap_protocol::{LogLevel, LogRecord};
 
 use crate::format;
+use crate::screen::model::Place;
 use crate::session::OutputStream;
 
 /// So many writers are told apart at once; a host that has more costs memory, not correctness.
@@ -53,24 +54,46 @@ pub struct Writer {
     pub target: String,
     /// The plugin and its version, where it is one.
     pub version: Option<(String, u32)>,
+    /// Where in the sources it writes.
+    pub place: Option<Place>,
     /// Label and target in small letters, for the filter.
     pub(super) lowercase: (String, String),
 }
 
 /// The writers by what their records say; one is kept for all records that it wrote.
 #[derive(Default)]
-pub(super) struct Writers(HashMap<(Option<String>, Option<u32>, String), Arc<Writer>>);
+pub(super) struct Writers(HashMap<WriterKey, Arc<Writer>>);
+
+#[derive(PartialEq, Eq, Hash)]
+struct WriterKey {
+    plugin: Option<String>,
+    version: Option<u32>,
+    target: String,
+    file: Option<String>,
+    line: Option<u32>,
+}
 
 impl Writers {
     pub fn of(&mut self, record: &LogRecord) -> Arc<Writer> {
-        let key = (record.plugin.clone(), record.version, record.target.clone());
+        let key = WriterKey {
+            plugin: record.plugin.clone(),
+            version: record.version,
+            target: record.target.clone(),
+            file: record.file.clone(),
+            line: record.line,
+        };
         if let Some(writer) = self.0.get(&key) {
             return writer.clone();
         }
         let (label, target) = (format::log_origin(record), record.target.clone());
         let lowercase = (label.to_lowercase(), target.to_lowercase());
         let version = record.plugin.clone().zip(record.version);
-        let writer = Arc::new(Writer { label, target, version, lowercase });
+        let place = record.file.as_ref().map(|file| Place {
+            file: file.into(),
+            row: record.line,
+            column: None,
+        });
+        let writer = Arc::new(Writer { label, target, version, place, lowercase });
         if self.0.len() >= WRITERS_KEPT {
             self.0.clear();
         }
@@ -94,6 +117,14 @@ impl Origin {
             Self::Record { writer, .. } => &writer.label,
             Self::Output(stream) => stream.as_str(),
             Self::Marker | Self::Dropped(_) => "",
+        }
+    }
+
+    /// Where in the sources it was written.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Record { writer, .. } => writer.place.as_ref(),
+            Self::Output(_) | Self::Marker | Self::Dropped(_) => None,
         }
     }
 
