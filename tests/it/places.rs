@@ -3,6 +3,7 @@
 
 use std::{env, fs, os::unix::net::UnixStream, path::Path, thread, time::Instant};
 
+use hotswap_build::{BuildOptions, Cancel, PluginPackage, build_plugin};
 use hotswap_engine::{
     ConsoleSocket, args,
     protocol::{SocketPath, VersionState},
@@ -244,6 +245,26 @@ fn without_locks_of_files_a_host_serves() {
         &end,
         "artifacts are staged in memory, since cannot make a staging directory in",
     );
+}
+
+#[test]
+fn a_build_where_files_cannot_be_locked_says_what_to_do() {
+    let end = in_own_process(|| {
+        let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/echo");
+        let echo = PluginPackage::open(&echo).unwrap();
+        deny(&[libc::SYS_flock]);
+        let options = BuildOptions::default();
+        match build_plugin(&echo, &options, &Cancel::default(), &mut |_| {}) {
+            Ok(_) => println!("without seccomp it is built"),
+            Err(error) => println!("error: {error}"),
+        }
+        println!("done");
+    });
+    expect_done(&end);
+    let error = end.output.lines().find(|line| line.starts_with("error: "));
+    if let Some(error) = error {
+        assert!(error.contains("cannot lock") && error.contains("`CARGO_TARGET_DIR`"), "{error}");
+    }
 }
 
 /// How many descriptors this process may have.

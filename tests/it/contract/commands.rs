@@ -135,6 +135,19 @@ fn a_panic_on_a_thread_of_a_plugin_is_logged_with_its_place() {
 }
 
 #[test]
+fn numbers_that_json_has_no_word_for_are_given_and_shown() {
+    let serving = Serving::of(PluginDir::of(&["foreign-ways"]));
+    let value = |args: &[&str]| {
+        serving.json(&[&["invoke", "foreign-ways"], args].concat())["value"].clone()
+    };
+    let numbers = value(&["numbers", r#"["NaN", "-inf", 0.5]"#, "Infinity"]);
+    assert_eq!(numbers, json!([["NaN", "-Infinity", 0.5], "Infinity"]));
+    let (least, most) = (i128::MIN.to_string(), u128::MAX.to_string());
+    assert_eq!(value(&["wide", &least, &most]), json!([least, most]));
+    assert_eq!(value(&["bytes", "[0, 255]"]), json!([0, 255]));
+}
+
+#[test]
 fn a_reload_replaces_what_changed_and_the_old_image_is_unmapped() {
     let mut serving = Serving::samples();
     serving.plugins.write("world", &world(2));

@@ -38,7 +38,7 @@ impl BuildLock {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: file }),
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
+                Err(TryLockError::Error(error)) => return Err(no_locks(plugin, &path, &error)),
                 Err(TryLockError::WouldBlock) if cancel.is_cancelled() => {
                     return Err(BuildError::cancelled(plugin));
                 }
@@ -53,6 +53,15 @@ impl BuildLock {
             thread::sleep(WAITING_STEP);
         }
     }
+}
+
+/// Of a directory whose file system does not lock.
+fn no_locks(plugin: &str, path: &Path, error: &io::Error) -> BuildError {
+    BuildError::setup(format!(
+        "`{plugin}`: cannot lock {}: {error}; on a mount without locks (`flock`), as NFS and FUSE may be, builds \
+         would disturb each other: name a target directory elsewhere with `CARGO_TARGET_DIR`",
+        path.display()
+    ))
 }
 
 /// Marks a directory for cargo's builds as cargo does, which leaves one alone that it finds: so backups pass it
