@@ -1,10 +1,10 @@
 //! `hotswap`: everything the console does, for scripts.
 //!
 //! Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong, 3 there is no host,
-//! or several run and none was chosen.
+//! or several run and none was chosen, 4 a rollout is paused or cannot be judged, 5 it was rolled back.
 //!
 //! With `--json` each command prints one object on one line, but for `hosts` (an array), and for
-//! `logs` and `run` (an object a line). Fields may be added to these shapes; none is removed.
+//! `logs`, `run`, `agent`, `fleet status --watch` and `fleet rollout --follow` (an object a line). Fields may be added to these shapes; none is removed.
 //! `assets/json.md` shows each of them.
 //!
 //! | command | shape |
@@ -26,12 +26,21 @@
 //! | `reload --dry-run` | [`Preview`](crate::compare::preview::Preview): `{"generation", "is_breaking", "plugins": [{"name", "outcome", "loaded", "new", "changes", "data_bag", "imported_by", "is_breaking"}]}` |
 //! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
 //! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
+//! | `agent` | [`HostReport`](hotswap_fleet::HostReport), or `{"trouble": "…"}` |
+//! | `fleet init`, `status`, `rollout`, `promote`, `pause`, `resume`, `abort`, `rollback`, `pin`, `unpin` | `{"fleet", "signed", "channel", "release", "candidate", "pins", "rollout": {"release", "state", "step", "steps", "reason", "cause", …} or null, "hosts": [{"id", "state", "release", "builds", …}], "unreadable"}` |
+//! | `fleet push`, `verify` | [`Release`](hotswap_fleet::Release), and `"new"` after `push` |
+//! | `fleet releases` | `[{"id", "pushed_at_ms", "by", "plugins", "problem"}]` |
+//! | `fleet hosts` | the `"hosts"` of `fleet status` |
+//! | `fleet keys` | `{"serial", "keys"}` |
+//! | `fleet audit` | [`AuditEntry`](hotswap_fleet::AuditEntry), an array |
 //! | any failure | `{"error": {"kind", "message", …}}`, a [`WireError`] |
 
+mod agent;
 mod args;
 mod build;
 mod clean;
 pub(crate) mod console;
+mod fleet;
 mod generate;
 mod host;
 mod inspect;
@@ -110,6 +119,8 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Live(output) => host::live(host, output).await,
         Command::Free(free) => host::free(host, free).await,
         Command::Inspect(arguments) => inspect::inspect(host, &arguments).await,
+        Command::Agent(arguments) => agent::agent(host, arguments).await,
+        Command::Fleet(arguments) => fleet::fleet(arguments).await,
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(&dir),
         Command::Logs(logs) => logs::logs(host, logs).await,
@@ -150,6 +161,7 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
             WireError::new(ErrorKind::Internal, format!("cannot write the output: {error}"))
         }
         Err(Failure::Told) => return ExitCode::FAILURE,
+        Err(Failure::Ended(code)) => return ExitCode::from(code),
         Err(Failure::Operation(error)) => error,
     };
     // Should this not be written either, the exit code still says it.

@@ -11,6 +11,8 @@ pub enum Failure {
     Operation(WireError),
     /// It did not come about, as the answer that was printed says.
     Told,
+    /// The same, with an exit code of its own.
+    Ended(u8),
     /// Its answer could not be written.
     Output(io::Error),
 }
@@ -18,6 +20,12 @@ pub enum Failure {
 impl From<WireError> for Failure {
     fn from(error: WireError) -> Self {
         Self::Operation(error)
+    }
+}
+
+impl From<hotswap_fleet::FleetError> for Failure {
+    fn from(error: hotswap_fleet::FleetError) -> Self {
+        Self::Operation(WireError::new(ErrorKind::Fleet, error.to_string()))
     }
 }
 

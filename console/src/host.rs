@@ -1,6 +1,8 @@
 //! A host, as any of its clients sees it.
 
 mod exit;
+// What it was doing when it died.
+pub(crate) mod last_calls;
 // What the system tells of it.
 pub(crate) mod process;
 // What its functions take and return.

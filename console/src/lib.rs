@@ -14,6 +14,8 @@ pub mod host;
 pub mod compare;
 // A host, built, started, watched and reloaded.
 pub mod session;
+// Hosts, brought to what a fleet declares.
+pub mod agent;
 // Commands and lines, for scripts.
 pub mod cli;
 // The screen, for a person.

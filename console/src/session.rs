@@ -9,7 +9,6 @@ mod cargo_flags;
 pub(crate) mod disagreements;
 mod event;
 mod job;
-mod last_calls;
 mod link;
 mod output;
 mod process;

@@ -28,6 +28,7 @@ mod ending;
 mod examples;
 mod expectations;
 mod facts;
+mod fleet;
 mod foreign_ways;
 mod freeing;
 mod fuzzed;

@@ -63,7 +63,8 @@ const CONSOLE: House = House {
         Floor::of("host", &[]),
         Floor::of("compare", &["format", "host"]),
         Floor::of("session", &["format", "host", "compare"]),
-        Floor::of("cli", &["failure", "format", "signals", "host", "compare", "session"]),
+        Floor::of("agent", &["host", "compare"]),
+        Floor::of("cli", &["failure", "format", "signals", "host", "compare", "session", "agent"]),
         Floor::of("screen::layout", &["format"]),
         Floor::of("screen::input", &["host", "screen::layout"]),
         Floor::of(
@@ -102,10 +103,17 @@ const CRATES: &[Crate] = &[
         directory: "engine/core",
         may_depend_on: &["hotswap-artifact", "hotswap-plugin", "hotswap-protocol"],
     },
+    Crate { directory: "engine/fleet", may_depend_on: &["hotswap-protocol"] },
     Crate { directory: "engine/build", may_depend_on: &["hotswap-artifact", "hotswap-protocol"] },
     Crate {
         directory: "console",
-        may_depend_on: &["hotswap-artifact", "hotswap-build", "hotswap-engine", "hotswap-protocol"],
+        may_depend_on: &[
+            "hotswap-artifact",
+            "hotswap-build",
+            "hotswap-engine",
+            "hotswap-fleet",
+            "hotswap-protocol",
+        ],
     },
     Crate { directory: "sample-host", may_depend_on: &["hotswap-engine", "sample-api"] },
     Crate { directory: "sample-host/chat", may_depend_on: &["hotswap-engine", "sample-api"] },
@@ -153,8 +161,14 @@ const UNSAFE: &[&str] = &[
     "engine/core/src/serve",
 ];
 /// The crates that the compiler holds to having none.
-const WITHOUT_UNSAFE: &[&str] =
-    &["engine/protocol", "engine/artifact", "engine/macros", "engine/build", "console"];
+const WITHOUT_UNSAFE: &[&str] = &[
+    "engine/protocol",
+    "engine/artifact",
+    "engine/fleet",
+    "engine/macros",
+    "engine/build",
+    "console",
+];
 
 #[test]
 fn modules_import_only_what_stands_below_them() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use hotswap_fleet::Id;
 use hotswap_protocol::{MAX_REPEAT, env};
 
 use crate::host::socket::HostChoice;
@@ -16,7 +17,8 @@ use crate::session::Watch;
     name = "hotswap",
     version,
     after_help = "Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong, \
-                  3 no host runs, or several do and --host chose none."
+                  3 no host runs, or several do and --host chose none, 4 a rollout is paused or cannot \
+                  be judged, 5 a rollout was rolled back."
 )]
 pub struct Arguments {
     /// The host to talk to, when several run: its name, its process id or its socket. Without it the
@@ -65,6 +67,12 @@ pub enum Command {
     Free(FreeArguments),
     /// Tell everything about an artifact, without running any of it unless `--open` is given.
     Inspect(InspectArguments),
+    /// Bring the hosts of this user to what a fleet declares, and report them, until it is ended.
+    ///
+    /// `--host NAME` serves only the hosts of that name.
+    Agent(AgentArguments),
+    /// Roll a release out to many hosts, judge it, promote it or take it back.
+    Fleet(FleetArguments),
     /// Print a script that completes `hotswap` in a shell.
     Completions {
         /// The shell.
@@ -99,6 +107,8 @@ impl Command {
             Self::Logs(logs) => logs.output.json,
             Self::Free(free) => free.output.json,
             Self::Inspect(inspect) => inspect.output.json,
+            Self::Agent(agent) => agent.output.json,
+            Self::Fleet(fleet) => fleet.output.json,
         }
     }
 }
@@ -475,4 +485,157 @@ pub struct InspectArguments {
     /// How to print the answer.
     #[command(flatten)]
     pub output: OutputArguments,
+}
+
+/// Which fleet is meant, and which of its channels.
+#[derive(Debug, Args)]
+pub struct PlaceArguments {
+    /// The directory of the fleet. By default that of `HOTSWAP_FLEET`, or else the one that this user has in
+    /// `$XDG_STATE_HOME/hotswap/fleet`.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub fleet: Option<PathBuf>,
+    /// The channel.
+    #[arg(long, global = true, value_name = "NAME", default_value = "main")]
+    pub channel: Id,
+}
+
+/// Arguments of `hotswap agent`.
+#[derive(Debug, Args)]
+pub struct AgentArguments {
+    /// Which fleet it serves.
+    #[command(flatten)]
+    pub place: PlaceArguments,
+    /// Let builds be loaded again that have crashed a host of this machine.
+    #[arg(long)]
+    pub pardon: bool,
+    /// How to print what it does.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Arguments of `hotswap fleet`.
+#[derive(Debug, Args)]
+pub struct FleetArguments {
+    /// Which fleet is meant.
+    #[command(flatten)]
+    pub place: PlaceArguments,
+    /// Print JSON.
+    #[command(flatten)]
+    pub output: FleetOutput,
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: FleetCommand,
+}
+
+/// How to print the answer of each command of a fleet.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FleetOutput {
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do with a fleet.
+#[derive(Debug, Subcommand)]
+pub enum FleetCommand {
+    /// Make a fleet.
+    Init,
+    /// List the keys that may sign releases; with `--new` or `--remove`, change them.
+    Keys(KeysArguments),
+    /// Keep artifacts as a release: the whole set of plugins that hosts are to run.
+    Push(PushArguments),
+    /// List the releases.
+    Releases,
+    /// Try a release on a few hosts, then on more, and judge it; the agents do it.
+    Rollout(RolloutArguments),
+    /// Show what is declared, how the rollout goes, and what hosts run.
+    Status(FleetStatusArguments),
+    /// Make the release that is being tried the base of all hosts, whatever is known of it.
+    Promote,
+    /// Let the rollout wait.
+    Pause,
+    /// Let a paused rollout go on.
+    Resume,
+    /// End the rollout: all hosts go back to the base.
+    Abort,
+    /// Declare an earlier release for all hosts, by default the one before; ends a rollout.
+    Rollback {
+        /// The release.
+        release: Option<Id>,
+    },
+    /// Have a host run this release, whatever is declared for others.
+    Pin {
+        /// The host, as `hotswap fleet hosts` lists it.
+        #[arg(id = "pinned", value_name = "HOST")]
+        host: Id,
+        /// The release.
+        release: Id,
+    },
+    /// Let a host run what is declared for all.
+    Unpin {
+        /// The host.
+        #[arg(id = "pinned", value_name = "HOST")]
+        host: Id,
+    },
+    /// List the hosts with what they run and what went wrong.
+    Hosts,
+    /// Check a release: its signature, and each artifact.
+    Verify {
+        /// The release.
+        release: Id,
+    },
+    /// List what was done, the oldest first.
+    Audit,
+}
+
+/// Arguments of `hotswap fleet keys`.
+#[derive(Debug, Args)]
+pub struct KeysArguments {
+    /// Make a key, write its secret part to this file, and let it sign releases.
+    #[arg(long, value_name = "FILE")]
+    pub new: Option<PathBuf>,
+    /// Let this public key sign no more releases.
+    #[arg(long, value_name = "KEY")]
+    pub remove: Option<String>,
+    /// The secret key of one that may sign already: it signs the change.
+    #[arg(long, value_name = "FILE")]
+    pub sign: Option<PathBuf>,
+}
+
+/// Arguments of `hotswap fleet push`.
+#[derive(Debug, Args)]
+pub struct PushArguments {
+    /// Artifacts, or directories of artifacts.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub paths: Vec<PathBuf>,
+    /// What the release is called; by default a name is made of its content.
+    #[arg(long, value_name = "NAME")]
+    pub id: Option<Id>,
+    /// The secret key that signs it.
+    #[arg(long, value_name = "FILE")]
+    pub sign: Option<PathBuf>,
+}
+
+/// Arguments of `hotswap fleet rollout`.
+#[derive(Debug, Args)]
+pub struct RolloutArguments {
+    /// The release.
+    pub release: Id,
+    /// Wait until it is over or paused, and tell how it goes.
+    #[arg(long)]
+    pub follow: bool,
+    /// Go on after seconds and few calls: to try out.
+    #[arg(long)]
+    pub fast: bool,
+    /// Take the place of a rollout that is under way.
+    #[arg(long)]
+    pub supersede: bool,
+}
+
+/// Arguments of `hotswap fleet status`.
+#[derive(Debug, Args)]
+pub struct FleetStatusArguments {
+    /// Show it again whenever it changes.
+    #[arg(long)]
+    pub watch: bool,
 }

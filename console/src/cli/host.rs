@@ -94,7 +94,7 @@ pub(super) async fn reload(
 /// What a reload would change; fails where it would most likely be refused.
 async fn preview(host: Option<&HostChoice>, reload: ReloadArguments) -> Result<(), Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
-    let asked = PlanParams { latest: reload.latest, prune: reload.prune };
+    let asked = PlanParams { latest: reload.latest, prune: reload.prune, apply: None };
     let preview = Preview::make(&client, &Prober::this_program(), asked).await?;
     if !reload.output.json {
         for line in preview.lines() {

@@ -255,7 +255,10 @@ pub(crate) fn log_record(record: &LogRecord) -> String {
 }
 
 /// Left-aligned columns, two spaces apart; the last one is not padded.
-fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+pub(super) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
     let rows: Vec<[String; N]> = rows.collect();
     if rows.is_empty() {
         return "(none)\n".into();

@@ -88,6 +88,16 @@ impl HostChoice {
         }
     }
 
+    /// Whether this is the host that is meant, or one of them.
+    pub(crate) fn is_meant(&self, host: &HostInfo) -> bool {
+        match self {
+            Self::Process(pid) => host.pid == *pid,
+            Self::Started(pid) => is_started_by(host.pid, *pid),
+            Self::Socket(path) => host.socket == *path,
+            Self::Named(name) => host.name == *name,
+        }
+    }
+
     fn no_host(&self, reason: &io::Error) -> WireError {
         let message = match self {
             Self::Process(pid) | Self::Started(pid) => format!(
@@ -245,7 +255,8 @@ async fn running(client_name: &str) -> Vec<Connected> {
     found
 }
 
-fn sockets() -> Vec<PathBuf> {
+/// The sockets of this user's hosts, those of dead ones too.
+pub(crate) fn sockets() -> Vec<PathBuf> {
     let dir = runtime_dir();
     // In a directory that others can change, anybody can listen.
     if dir.check().is_err() {

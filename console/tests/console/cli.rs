@@ -84,7 +84,7 @@ async fn a_dry_run_that_cannot_open_an_artifact_says_which_and_fails() {
     assert!(error["message"].as_str().unwrap().contains("No such file"), "{error}");
     let requests = host.requests();
     assert!(
-        requests.contains(&Request::Plan(PlanParams { latest: true, prune: false })),
+        requests.contains(&Request::Plan(PlanParams { latest: true, ..PlanParams::default() })),
         "{requests:?}"
     );
     assert!(!requests.iter().any(|it| matches!(it, Request::Reload | Request::ReloadLatest)));

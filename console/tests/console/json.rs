@@ -9,6 +9,7 @@ use hotswap_console::host::HostExit;
 use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
+use hotswap_fleet::{Directory, Id, Pace, Phase, Reason, Rollout};
 use hotswap_protocol::{
     ErrorKind, Event, FirstFailure, GuardTrip, LogLevel, PhaseKind, PhaseTiming, VersionState,
     WireError,
@@ -24,12 +25,14 @@ use crate::support::samples;
 const INTRODUCTION: &str = "\
 # What `hotswap` prints with `--json`
 
-One object on one line; an array for `hosts`, and an object a line for `logs` and `run`. Here they are
+One object on one line; an array for `hosts`, `fleet releases`, `fleet hosts` and `fleet audit`; and an
+object a line for `logs`, `run`, `agent`, `fleet status --watch` and `fleet rollout --follow`. Here they are
 broken into lines. Fields may be added to these shapes; none is removed or gets another meaning. What
 may be missing or `null` is said.
 
 Exit codes: 0 done; 1 it failed, and the line is an `error`; 2 the command line is wrong, and nothing
-is printed to stdout; 3 no host runs, or several do and `--host PID|SOCKET` chose none.
+is printed to stdout; 3 no host runs, or several do and `--host PID|SOCKET` chose none; 4 a rollout is paused or
+cannot be judged; 5 a rollout was rolled back.
 
 This page is written by a test, from what the commands print:
 `UPDATE_ASSETS=1 cargo test -p hotswap-console --test console json`.
@@ -134,6 +137,14 @@ async fn page() -> String {
     let about = "An object an event, told apart by `event`; the log of the host is among them. \
                  Those of the engine have their own fields, as `reload_finished` here.";
     section(&mut page, "`hotswap run HOST`", about, &run_lines());
+    let about = "Other commands of `hotswap fleet` that change something print the same. `release` is `null` where hosts \
+                 run what their own plugin directories have, and `rollout` before the first one. `state` of a \
+                 rollout is `checking`, `staging`, `activating`, `baking`, `promoting`, `done`, `paused`, \
+                 `rolling_back`, `rolled_back` or `superseded`; `reason` says why it waits or went back, `cause` \
+                 the same as data. `state` of a host is `serving`, `applying`, `refused`, `crashed`, `died` or \
+                 `lost`; `release` is what it runs, `staged` what it could switch to at once, `problem` what went \
+                 wrong, and `health` what came of calls since its versions began.";
+    section(&mut page, "`hotswap fleet status`", about, &fleet_status(&runtime).await);
     let about = "`kind` is for a program, `message` for a person. `plugin`, `step`, `cause` and \
                  `chain` are there where they are known. `cause` is `artifact`, `toolchain`, `io`, \
                  `loader`, `plugin`, `panic`, `timed_out`, `import`, `callback`, \
@@ -176,6 +187,63 @@ async fn output(runtime: &TempDir, args: &[&str]) -> Vec<Value> {
     let output = command.output().await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What `hotswap fleet status` prints of a fleet in which a host has crashed.
+async fn fleet_status(runtime: &TempDir) -> Vec<Value> {
+    let dir = tempfile::tempdir().unwrap();
+    let id = |text: &str| text.parse::<Id>().unwrap();
+    let fleet = Directory::create(dir.path(), &id("games"), &id("main"), samples::NOON_MS).unwrap();
+    let artifact = json!({
+        "built_by": samples::built_by(), "build_id": "7f3a90c0ffee00000000000000000000",
+        "crate_version": "0.1.0", "sha256": fleet.push_blob(b"world").unwrap(), "size_bytes": 5,
+    });
+    let release = json!({
+        "id": "r2", "fleet": "games", "pushed_at_ms": samples::NOON_MS, "by": "ada",
+        "plugins": [{"name": "world", "artifacts": [artifact]}],
+    });
+    fleet.push_release(&serde_json::from_value(release).unwrap(), None).unwrap();
+    let arm = json!({"calls": 120, "errors": 1, "panics": 0});
+    let host = json!({
+        "id": "sample-host-4121", "channel": "main", "name": "sample-host", "pid": 4121,
+        "at_ms": samples::NOON_MS, "stratum": "all", "state": "crashed", "release": "r2",
+        "builds": {"world": "7f3a90c0ffee00000000000000000000"}, "staged": "r2",
+        "problem": {"kind": "crash", "release": "r2", "plugin": "world",
+            "message": "its process ended in world v2: greet on \"http-3\" (4125)"},
+        "seen": {"epoch": samples::NOON_MS, "seq": 3}, "health": {"world": arm},
+    });
+    fleet.report(&serde_json::from_value(host).unwrap()).unwrap();
+    let mut rollout = fleet_rollout();
+    let main = id("main");
+    rollout.reason =
+        Some(Reason::Crashed { host: id("sample-host-4121"), plugin: Some("world".into()) });
+    fleet.lock(&main).unwrap().write_rollout(None, &rollout).unwrap();
+    let place = dir.path().to_str().unwrap();
+    output(runtime, &["fleet", "status", "--fleet", place, "--json"]).await
+}
+
+fn fleet_rollout() -> Rollout {
+    let text = |text: &str| text.to_owned();
+    Rollout {
+        channel: "main".parse().unwrap(),
+        release: "r2".parse().unwrap(),
+        base: None,
+        salt: text("salt"),
+        by: text("ada"),
+        started_at_ms: samples::NOON_MS,
+        pace: Pace::usual(),
+        plugins: vec![text("world")],
+        changed: vec![text("world")],
+        phase: Phase::RolledBack,
+        step: 0,
+        since_ms: samples::NOON_MS + 12_000,
+        reason: None,
+        resume: None,
+        thresholds: Default::default(),
+        base_arms: Default::default(),
+        calls_before: 0,
+        forgiven: Default::default(),
+    }
 }
 
 fn value(of: impl Serialize) -> Value {

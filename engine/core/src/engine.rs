@@ -218,7 +218,7 @@ impl Engine {
     /// # Errors
     /// As for a reload that is refused before anything is opened.
     pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
-        self.enter().plan(PlanParams { latest, prune: false })
+        self.enter().plan(PlanParams { latest, ..PlanParams::default() })
     }
 
     /// Loads a plugin from an earlier artifact, without a build. `target` names a version: `world@2`, or

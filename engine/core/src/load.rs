@@ -53,6 +53,8 @@ pub(crate) enum Request {
     Latest,
     /// Load what changed, and retire plugins whose file is gone.
     Pruning(PruneParams),
+    /// Load exactly these artifacts, wherever they lie, and retire other plugins.
+    Exactly(Vec<PathBuf>),
     /// Load one plugin from this artifact, and leave the others.
     Rollback {
         artifact: Box<Inspected>,
@@ -65,7 +67,7 @@ impl Request {
     /// Whether what a rollback holds is loaded too.
     fn is_latest(&self) -> bool {
         match self {
-            Self::Latest => true,
+            Self::Latest | Self::Exactly(_) => true,
             Self::Pruning(prune) => prune.latest,
             Self::Changed | Self::Rollback { .. } => false,
         }
@@ -73,8 +75,13 @@ impl Request {
 
     /// Whether the plugin is to be retired if its file is gone.
     fn prunes(&self, plugin: &PluginName) -> bool {
-        let Self::Pruning(prune) = self else { return false };
-        prune.plugins.is_empty() || prune.plugins.iter().any(|name| plugin.is(name))
+        match self {
+            Self::Pruning(prune) => {
+                prune.plugins.is_empty() || prune.plugins.iter().any(|name| plugin.is(name))
+            }
+            Self::Exactly(_) => true,
+            Self::Changed | Self::Latest | Self::Rollback { .. } => false,
+        }
     }
 }
 
@@ -207,10 +214,13 @@ impl LoadState {
             self.held.entry(from.name().clone()).or_default().insert(from.facts.build_id);
             return;
         }
-        self.files.clear();
-        for (found, plugin, build_id) in plan.known_files() {
-            let (identity, plugin) = (found.identity.clone(), plugin.clone());
-            self.files.insert(found.path.clone().into(), KnownFile { identity, plugin, build_id });
+        if plan.is_of_plugin_dir() {
+            self.files.clear();
+            for (found, plugin, build_id) in plan.known_files() {
+                let (identity, plugin) = (found.identity.clone(), plugin.clone());
+                self.files
+                    .insert(found.path.clone().into(), KnownFile { identity, plugin, build_id });
+            }
         }
         for plugin in plan.newly_loaded() {
             self.held.remove(plugin);

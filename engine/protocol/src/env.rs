@@ -25,6 +25,13 @@ pub const PLUGIN_DIR: &str = "HOTSWAP_PLUGIN_DIR";
 /// - Holds: the path of the store's directory.
 pub const STORE_DIR: &str = "HOTSWAP_STORE";
 
+/// Names the directory of a fleet.
+///
+/// - Set by: the user.
+/// - Read by: `hotswap fleet` and `hotswap agent`.
+/// - Holds: the path of the directory that `hotswap fleet init` made.
+pub const FLEET: &str = "HOTSWAP_FLEET";
+
 /// Changes which names are live in a module that is marked `#[live]`.
 ///
 /// - Set by: `hotswap-build`, from `BuildOptions::live_prefix`, for the cargo that it runs.

@@ -79,9 +79,9 @@ pub use holder::{Holder, HolderKind};
 pub use in_flight::InFlightCall;
 pub use latency::{Latencies, LatencyBucket};
 pub use message::{
-    Beside, CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams, InvokeResult, Line,
-    Notification, NotificationLine, PlanParams, PruneParams, Request, RequestLine, ResponseLine,
-    RpcError, SubscribeParams, SubscribeResult, TargetParams, WireError,
+    ApplyParams, Beside, CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams,
+    InvokeResult, Line, Notification, NotificationLine, PlanParams, PruneParams, Request,
+    RequestLine, ResponseLine, RpcError, SubscribeParams, SubscribeResult, TargetParams, WireError,
 };
 pub use name::{
     BuildId, InvalidBuildId, InvalidName, InvalidVersion, PluginName, VersionRef, same_plugin,

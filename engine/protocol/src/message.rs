@@ -1,5 +1,7 @@
 //! The lines of a conversation: requests and their parameters, answers, notifications and errors.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,6 +35,9 @@ pub enum Request {
     /// Loads a plugin from an earlier artifact, `name@version` or `name@build-id`; answered by
     /// [`crate::ReloadReport`].
     Rollback(TargetParams),
+    /// Loads exactly these artifacts as one transaction, and retires other plugins. Nothing changes where a
+    /// restart finds its plugins. Answered by [`crate::ReloadReport`].
+    Apply(ApplyParams),
     /// Calls a plugin's function; answered by [`InvokeResult`].
     Invoke(InvokeParams),
     /// Cancels an `invoke` of this connection that has not been answered yet; answered by an empty
@@ -164,6 +169,13 @@ pub struct PruneParams {
     pub plugins: Vec<String>,
 }
 
+/// Parameters of `apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ApplyParams {
+    /// The absolute paths of the artifacts.
+    pub artifacts: Vec<PathBuf>,
+}
+
 /// Parameters of `plan`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PlanParams {
@@ -173,6 +185,10 @@ pub struct PlanParams {
     /// Plan for `prune`, of all plugins.
     #[serde(default)]
     pub prune: bool,
+    /// Plan for `apply` with these artifacts, and for nothing else. A host that does not know `apply` plans a
+    /// reload: its answer tells by the builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<ApplyParams>,
 }
 
 /// Parameters of `subscribe`.
@@ -267,6 +283,8 @@ pub enum ErrorKind {
     NoHost,
     /// Building failed. Never sent by a host.
     Build,
+    /// A fleet cannot be read or changed. Never sent by a host.
+    Fleet,
     /// Anything else.
     Internal,
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What built an artifact or a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Toolchain {
     /// The compiler's release, `1.95.0`.
     pub rustc_release: String,
@@ -76,6 +76,18 @@ impl Toolchain {
         ];
         let (part, _, text) = parts.into_iter().find(|(_, is_same, _)| !is_same)?;
         Some(Misfit { part, found: text(self), expected: text(host) })
+    }
+}
+
+impl fmt::Display for Toolchain {
+    /// `rustc 1.95.0 (59807616e), x86_64-unknown-linux-gnu, panic=unwind, hotswap-plugin 0.1.0, ABI 6`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, panic_strategy, plugin_crate_version, abi_version, .. } = self;
+        write!(
+            f,
+            "{}, {target}, panic={panic_strategy}, hotswap-plugin {plugin_crate_version}, ABI {abi_version}",
+            self.rustc()
+        )
     }
 }
 

@@ -85,7 +85,9 @@ impl Place {
         for variable in ["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
             command.env(variable, self.runtime_dir.path());
         }
-        for variable in ["HOTSWAP_CONSOLE", "HOTSWAP_PLUGIN_DIR", "HOTSWAP_STORE", "RUST_LOG"] {
+        for variable in
+            ["HOTSWAP_CONSOLE", "HOTSWAP_PLUGIN_DIR", "HOTSWAP_STORE", "HOTSWAP_FLEET", "RUST_LOG"]
+        {
             command.env_remove(variable);
         }
         command

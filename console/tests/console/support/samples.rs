@@ -13,7 +13,7 @@ use hotswap_console::session::{BuildEffect, BuildLine, SessionEvent};
 use hotswap_protocol::{
     ArtifactChange, CauseKind, Failure, Holder, HostInfo, InFlightCall, InvokeResult, LiveSnapshot,
     LogLevel, LogRecord, Outcome, Owner, PinnedCall, PlannedPlugin, ReloadPlan, ReloadReport,
-    Snapshot, Step, VaultSnapshot, VersionInfo, VersionState, WireError,
+    Snapshot, Step, Toolchain, VaultSnapshot, VersionInfo, VersionState, WireError,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -23,6 +23,17 @@ pub const NOON_MS: u64 = 1_795_348_800_000;
 
 fn read<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
+}
+
+pub fn built_by() -> Toolchain {
+    read(json!({
+        "rustc_release": "1.95.0",
+        "rustc_commit": "59807616e1fa2540724bfbac14d7976d7e4a3860",
+        "target": "x86_64-unknown-linux-gnu",
+        "panic_strategy": "unwind",
+        "plugin_crate_version": "0.1.0-5d0c1e2f",
+        "abi_version": 6,
+    }))
 }
 
 pub fn host(pid: u32) -> HostInfo {
@@ -37,14 +48,7 @@ pub fn host(pid: u32) -> HostInfo {
         "calls_file": format!("/proc/{pid}/fd/9"),
         "engine_version": "0.1.0",
         "toolchain": "rustc 1.95.0 (59807616e)",
-        "built_by": {
-            "rustc_release": "1.95.0",
-            "rustc_commit": "59807616e1fa2540724bfbac14d7976d7e4a3860",
-            "target": "x86_64-unknown-linux-gnu",
-            "panic_strategy": "unwind",
-            "plugin_crate_version": "0.1.0-5d0c1e2f",
-            "abi_version": 5,
-        },
+        "built_by": built_by(),
         "trusted_libraries": ["libsqlite3.so.0"],
     }))
 }

@@ -42,8 +42,9 @@ use crate::{
 };
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PluginInfo, PluginName, PruneParams,
-    ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionRef, VersionState, clock::now_ms,
+    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PluginInfo, PluginName,
+    PruneParams, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionRef, VersionState,
+    clock::now_ms,
 };
 
 /// How long a request to free a version waits for the reaper to look at it, so that the answer tells
@@ -235,11 +236,12 @@ impl Inner {
 
     /// What a reload would do now.
     pub fn plan(&self, params: PlanParams) -> Result<ReloadPlan, EngineError> {
-        let PlanParams { latest, prune } = params;
-        let request = match (prune, latest) {
-            (true, latest) => Request::Pruning(PruneParams { latest, plugins: Vec::new() }),
-            (false, true) => Request::Latest,
-            (false, false) => Request::Changed,
+        let PlanParams { latest, prune, apply } = params;
+        let request = match (apply, prune, latest) {
+            (Some(apply), ..) => Request::Exactly(apply.artifacts),
+            (None, true, latest) => Request::Pruning(PruneParams { latest, plugins: Vec::new() }),
+            (None, false, true) => Request::Latest,
+            (None, false, false) => Request::Changed,
         };
         self.expect_outside_load("plan")?;
         let state = self.load_state.locked();
@@ -574,6 +576,13 @@ impl Served for Inner {
 
     fn plan(&self, plan: PlanParams) -> Result<ReloadPlan, EngineError> {
         self.plan(plan)
+    }
+
+    fn apply(&self, apply: ApplyParams) -> Result<ReloadReport, EngineError> {
+        if self.is_statically_linked() {
+            return Err(EngineError::StaticallyLinked);
+        }
+        self.load_as(Request::Exactly(apply.artifacts), None, None)
     }
 
     fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {

@@ -65,6 +65,19 @@ pub(crate) fn find(dir: &Path, only: Option<&[String]>) -> Result<Vec<Found>, En
     Ok(found)
 }
 
+/// The artifacts at these paths. At least one, for a host is never asked to retire all it has by a list that
+/// was lost.
+pub(super) fn named(paths: &[PathBuf]) -> Result<Vec<Found>, EngineError> {
+    if paths.is_empty() {
+        return Err(EngineError::load_of_all(Step::Find, "the request names no artifact"));
+    }
+    if let Some(relative) = paths.iter().find(|path| !path.is_absolute()) {
+        let message = "the request names it by a path that is not absolute";
+        return Err(EngineError::load(relative.display().to_string(), Step::Find, message));
+    }
+    paths.iter().map(|path| Found::regular(path)).collect()
+}
+
 /// Whether a file's name is that of one of these plugins: `world.so`.
 pub(super) fn is_named_after_one(path: &Path, plugins: &[String]) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str());

@@ -10,7 +10,7 @@ use super::{
     candidate::{Candidate, candidates, expect_distinct, inspect, may_be_wanted},
     dependency::dependents,
     earlier,
-    find::{Found, find},
+    find::{Found, find, named},
     linked::{self, Linked},
     stage::{Inspected, Staging},
 };
@@ -23,7 +23,18 @@ use crate::{
 /// What is to be done with each plugin. One that is not in it stays as it is.
 pub(super) struct Plan {
     plugins: Vec<Planned>,
-    is_rollback: bool,
+    /// Where the artifacts come from.
+    from: From,
+}
+
+/// Where the artifacts of a plan come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    PluginDir,
+    /// From an earlier version or the store.
+    Earlier,
+    /// From the paths that the request names.
+    Named,
 }
 
 /// What is to be done with one plugin.
@@ -136,7 +147,7 @@ impl Plan {
             running: None,
             action: Action::Link(Box::new(linked)),
         });
-        Ok(Self { plugins: linked.collect(), is_rollback: false })
+        Ok(Self { plugins: linked.collect(), from: From::PluginDir })
     }
 
     /// Loads one plugin from an earlier artifact.
@@ -146,7 +157,7 @@ impl Plan {
         current: &Generation,
         steps: &mut Steps,
     ) -> Result<Self, EngineError> {
-        let mut plan = Self { plugins: Vec::new(), is_rollback: true };
+        let mut plan = Self { plugins: Vec::new(), from: From::Earlier };
         let name = artifact.facts.name.clone();
         let running = current.lease(&name);
         if let Some(running) = running {
@@ -155,8 +166,7 @@ impl Plan {
                 return Ok(plan);
             }
             if !is_reloadable(running, steps)? {
-                let message = "its running version says that it may not be replaced";
-                return Err(EngineError::load(&name, Step::Reloadable, message));
+                return Err(not_reloadable(&name));
             }
         }
         let running = running.map(|lease| lease.version().clone());
@@ -174,7 +184,10 @@ impl Plan {
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
         let only = context.only();
-        let found = phases.time(PhaseKind::Find, None, || find(&context.plugin_dir, only))?;
+        let (from, found) = phases.time(PhaseKind::Find, None, || match request {
+            Request::Exactly(paths) => Ok((From::Named, named(paths)?)),
+            _ => Ok((From::PluginDir, find(&context.plugin_dir, only)?)),
+        })?;
         let is_new = |found: &Found| {
             let is_wanted = only.is_none_or(|only| may_be_wanted(state, found, only));
             is_wanted && state.known(found).is_none()
@@ -199,10 +212,13 @@ impl Plan {
             let holds = !request.is_latest() && state.holds(&name, candidate.build_id());
             let running = current.lease(&name);
             let action = action(candidate, holds, running, context.staging, steps, phases)?;
+            if from == From::Named && matches!(action, Action::Refuse) {
+                return Err(not_reloadable(&name));
+            }
             let running = running.map(|lease| lease.version().clone());
             plugins.push(Planned { name, running, action });
         }
-        Ok(Self { plugins, is_rollback: false })
+        Ok(Self { plugins, from })
     }
 
     /// Loads anew what imports a plugin that changes, from the very artifact that runs.
@@ -295,7 +311,12 @@ impl Plan {
     /// The version that a rollback replaced.
     pub fn rolled_back_from(&self) -> Option<&Arc<Version>> {
         let is_it = |planned: &&Planned| matches!(planned.action, Action::Load(_));
-        self.plugins.iter().find(is_it).filter(|_| self.is_rollback)?.running.as_ref()
+        self.plugins.iter().find(is_it).filter(|_| self.from == From::Earlier)?.running.as_ref()
+    }
+
+    /// Whether its files are those of the plugin directory.
+    pub fn is_of_plugin_dir(&self) -> bool {
+        self.from == From::PluginDir
     }
 
     /// The files in the plugin directory that are what runs, with their plugins and builds.
@@ -317,7 +338,7 @@ impl Plan {
     /// How long building what is newly loaded took. What an earlier build is brought back from was
     /// not built for this.
     pub fn build_phases(&self, store: &Path) -> Vec<PhaseTiming> {
-        let built = self.new_artifacts().filter(|_| !self.is_rollback);
+        let built = self.new_artifacts().filter(|_| self.from == From::PluginDir);
         built.flat_map(|new| earlier::build_phases(store, &new.facts)).collect()
     }
 
@@ -348,6 +369,11 @@ fn action(
     } else {
         Ok(Action::Refuse)
     }
+}
+
+fn not_reloadable(name: &PluginName) -> EngineError {
+    let message = "its running version says that it may not be replaced";
+    EngineError::load(name, Step::Reloadable, message)
 }
 
 fn is_reloadable(running: &Lease, steps: &mut Steps) -> Result<bool, EngineError> {

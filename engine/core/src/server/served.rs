@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hotswap_protocol::{
-    Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PruneParams, ReloadPlan, ReloadReport,
-    Snapshot, VaultSnapshot,
+    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PruneParams, ReloadPlan,
+    ReloadReport, Snapshot, VaultSnapshot,
 };
 
 use super::pins::Pins;
@@ -29,6 +29,8 @@ pub(crate) trait Served: Send + Sync {
     /// Loads what changed, and retires plugins whose artifact is gone.
     fn prune(&self, prune: PruneParams) -> Result<ReloadReport, EngineError>;
     fn plan(&self, plan: PlanParams) -> Result<ReloadPlan, EngineError>;
+    /// Loads exactly these artifacts.
+    fn apply(&self, apply: ApplyParams) -> Result<ReloadReport, EngineError>;
     fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError>;
     fn free(&self, target: &str) -> Result<FreeResult, EngineError>;
 }

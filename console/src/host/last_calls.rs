@@ -8,7 +8,7 @@ use hotswap_protocol::{HostInfo, InFlightCall};
 use rustix::fs::OFlags;
 
 /// A host's calls, which can be read as long as this is there, also when the host has died.
-pub(super) struct LastCalls(File);
+pub(crate) struct LastCalls(File);
 
 impl LastCalls {
     /// Opens what a host says of itself while it lives; none when it says nothing.

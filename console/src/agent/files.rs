@@ -1,0 +1,92 @@
+//! The releases and artifacts that an agent has fetched and verified, on its own disk: what the fleet's directory
+//! loses or has altered afterwards changes nothing for its hosts.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hotswap_fleet::{Artifact, Digest, Directory, FleetError, Id, Release};
+
+use super::{Declared, blocking};
+
+/// What an agent has fetched.
+pub(super) struct Files {
+    directory: Directory,
+    dir: Arc<Path>,
+    releases: Mutex<HashMap<Id, Arc<Release>>>,
+    fetched: Arc<tokio::sync::Mutex<HashSet<Digest>>>,
+}
+
+impl Files {
+    pub fn new(directory: &Directory, state_dir: &Path) -> Result<Self, FleetError> {
+        let dir = state_dir.join("blobs");
+        std::fs::create_dir_all(&dir).map_err(|error| {
+            FleetError::new(format!("{}: cannot be made: {error}", dir.display()))
+        })?;
+        Ok(Self {
+            directory: directory.clone(),
+            dir: dir.into(),
+            releases: Mutex::default(),
+            fetched: Arc::default(),
+        })
+    }
+
+    /// A release, verified when it was first asked for: releases never change.
+    pub fn release(&self, id: &Id, keys: &[String]) -> Result<Arc<Release>, FleetError> {
+        let mut releases = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(release) = releases.get(id) {
+            return Ok(Arc::clone(release));
+        }
+        let release = Arc::new(self.directory.release(id, keys)?);
+        releases.insert(id.clone(), Arc::clone(&release));
+        Ok(release)
+    }
+
+    /// Removes the artifacts of releases that the channel has nothing to do with any more.
+    pub fn clean(&self, declared: &Declared) {
+        let channel = &declared.channel;
+        let before = channel.earlier.last().and_then(Option::as_ref);
+        let used = [&channel.base, &channel.candidate].into_iter().flatten();
+        let used = used.chain(before).chain(channel.pins.values());
+        let mut kept: HashSet<String> = HashSet::new();
+        for id in used {
+            // What cannot be read is fetched anew when it can.
+            let Ok(release) = self.release(id, &declared.keys) else { continue };
+            let artifacts = release.plugins.iter().flat_map(|plugin| &plugin.artifacts);
+            kept.extend(artifacts.map(|artifact| file_name(&artifact.sha256)));
+        }
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_none_or(|name| !kept.contains(name)) {
+                // One that stays does no harm.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// An artifact on this machine's disk, with its hash checked since this agent was started.
+    pub async fn artifact(
+        &self,
+        release: &Id,
+        plugin: &str,
+        artifact: &Artifact,
+    ) -> Result<PathBuf, FleetError> {
+        let path = self.dir.join(file_name(&artifact.sha256));
+        let mut fetched = self.fetched.lock().await;
+        if fetched.contains(&artifact.sha256) && path.exists() {
+            return Ok(path);
+        }
+        let (directory, to) = (self.directory.clone(), path.clone());
+        let (release, plugin, wanted) = (release.clone(), plugin.to_owned(), artifact.clone());
+        blocking(move || {
+            let is_here = std::fs::read(&to).is_ok_and(|bytes| Digest::of(&bytes) == wanted.sha256);
+            if is_here { Ok(()) } else { directory.fetch(&release, &plugin, &wanted, &to) }
+        })
+        .await?;
+        fetched.insert(artifact.sha256.clone());
+        Ok(path)
+    }
+}
+
+fn file_name(digest: &Digest) -> String {
+    format!("{digest}.so")
+}

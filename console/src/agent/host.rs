@@ -1,0 +1,496 @@
+//! One host of an agent: from its socket to the end of its process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hotswap_fleet::{
+    Arm, FleetError, HostReport, HostState, Id, Problem, ProblemKind, Release, stratum,
+};
+use hotswap_protocol::clock::now_ms;
+use hotswap_protocol::{
+    ApplyParams, ErrorKind, HostInfo, InFlightCall, PlanParams, PruneParams, ReloadReport, Request,
+    Snapshot, Toolchain, WireError, same_plugin,
+};
+use tokio::sync::watch;
+
+use super::ledger::Note;
+use super::{Declared, Shared, Told};
+use crate::compare::preview::{PluginPreview, Preview};
+use crate::host::client::Client;
+use crate::host::last_calls::LastCalls;
+use crate::host::socket::{self, HostChoice};
+
+/// How often a host is asked how it does while a release is tried.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often otherwise.
+const LOOK_IDLE: Duration = Duration::from_secs(5);
+/// After how long something that was refused is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// How long a process may take to end after it has closed its socket.
+const END: Duration = Duration::from_secs(2);
+
+/// Serves the host at a socket for as long as it listens there.
+pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::Receiver<Declared>) {
+    let choice = HostChoice::Socket(path.clone());
+    let connected = choice.connect(shared.client_name).await;
+    let Some((client, _notifications)) = connected.ok().filter(|(client, _)| {
+        shared.hosts.as_ref().is_none_or(|hosts| hosts.is_meant(client.host()))
+    }) else {
+        // Not at once: whoever is asked for is not another one a moment later.
+        return tokio::time::sleep(AGAIN / 5).await;
+    };
+    let mut host = Host::new(Arc::clone(&shared), client, declared).await;
+    let trouble = host.go_on().await.err().or(host.end(&path).await.err());
+    if let Some(trouble) = trouble {
+        let _ = shared.told.send(Told::Trouble(trouble)).await;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+struct Host {
+    shared: Arc<Shared>,
+    client: Client,
+    id: Id,
+    info: HostInfo,
+    built_by: Option<Toolchain>,
+    last_calls: Option<LastCalls>,
+    declared: watch::Receiver<Declared>,
+    /// The release that it was given; `None` for what its own plugin directory has.
+    applied: Option<Id>,
+    applying: Option<Id>,
+    staged: Option<Id>,
+    problem: Option<Problem>,
+    /// When something was refused last.
+    refused_at: Option<Instant>,
+    snapshot: Snapshot,
+    looked_at: Instant,
+    reported: Option<HostReport>,
+}
+
+/// Why a host cannot be brought on.
+enum Stop {
+    /// It is not there any more.
+    Gone,
+    /// Something is wrong with what it is to run.
+    Refused(Problem),
+    /// The agent cannot go on with it.
+    Trouble(FleetError),
+}
+
+impl From<FleetError> for Stop {
+    fn from(error: FleetError) -> Self {
+        Self::Trouble(error)
+    }
+}
+
+impl From<WireError> for Stop {
+    /// Whatever else a host answers to a question, it will be asked again.
+    fn from(error: WireError) -> Self {
+        match error.kind {
+            ErrorKind::NoHost => Self::Gone,
+            _ => Self::Trouble(FleetError::new(error.to_string())),
+        }
+    }
+}
+
+impl Host {
+    async fn new(shared: Arc<Shared>, client: Client, declared: watch::Receiver<Declared>) -> Self {
+        let info = client.host().clone();
+        let id = Id::made_of(&format!("{}-{}", info.name, info.pid));
+        let note = shared.ledger.lock().await.note(&id);
+        let note = note.filter(|note| note.started_at_ms == info.started_at_ms);
+        Self {
+            last_calls: LastCalls::of(&info),
+            built_by: info.built_by.clone(),
+            applied: note.and_then(|note| note.release),
+            applying: None,
+            staged: None,
+            problem: None,
+            refused_at: None,
+            snapshot: Snapshot {
+                host: info.clone(),
+                generation: 0,
+                plugins: Vec::new(),
+                vault_changes: 0,
+            },
+            looked_at: Instant::now(),
+            reported: None,
+            shared,
+            client,
+            id,
+            info,
+            declared,
+        }
+    }
+
+    /// Brings it to what is declared, again and again, until it is gone.
+    async fn go_on(&mut self) -> Result<(), FleetError> {
+        if self.look().await.is_err() {
+            return Ok(());
+        }
+        loop {
+            let declared = self.declared.borrow_and_update().clone();
+            match self.bring(&declared).await {
+                Ok(()) => {}
+                Err(Stop::Gone) => return Ok(()),
+                Err(Stop::Trouble(error)) => return Err(error),
+                Err(Stop::Refused(problem)) => {
+                    self.problem = Some(problem);
+                    self.refused_at = Some(Instant::now());
+                }
+            }
+            self.report(&declared).await?;
+            let is_tried =
+                declared.channel.candidate.is_some() || self.applied != self.wanted(&declared);
+            let pause = if is_tried { LOOK } else { LOOK_IDLE };
+            tokio::select! {
+                () = tokio::time::sleep(pause.saturating_sub(self.looked_at.elapsed())) => {
+                    if self.look().await.is_err() {
+                        return Ok(());
+                    }
+                }
+                // The agent goes on as long as it has hosts.
+                changed = self.declared.changed() => match changed {
+                    Ok(()) => self.refused_at = None,
+                    Err(_) => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn wanted(&self, declared: &Declared) -> Option<Id> {
+        declared.channel.wants(&self.id, &self.stratum()).cloned()
+    }
+
+    fn stratum(&self) -> String {
+        self.built_by.as_ref().map_or_else(|| self.info.toolchain.clone(), stratum)
+    }
+
+    async fn look(&mut self) -> Result<(), WireError> {
+        self.looked_at = Instant::now();
+        self.snapshot = self.client.ask(Request::Snapshot).await?;
+        Ok(())
+    }
+
+    async fn bring(&mut self, declared: &Declared) -> Result<(), Stop> {
+        if self.refused_at.is_some_and(|at| at.elapsed() < AGAIN) {
+            return Ok(());
+        }
+        self.refused_at = None;
+        if self.staged != declared.channel.candidate {
+            self.staged = None;
+        }
+        let wanted = self.wanted(declared);
+        if let Some(applied) = self.applied.clone().filter(|_| self.applied == wanted) {
+            let release = self.release(&applied, declared)?;
+            if !self.runs(&release) {
+                self.went_back(&applied)?;
+            }
+        }
+        if self.applied != wanted {
+            self.report(declared).await?;
+            match &wanted {
+                Some(release) => self.apply(release, declared).await?,
+                None => self.apply_own().await?,
+            }
+        }
+        if let Some(candidate) = &declared.channel.candidate
+            && wanted.as_ref() != Some(candidate)
+        {
+            self.stage(candidate, declared).await?;
+        }
+        // What was refused before is not what it is to run or stage any more.
+        let is_of_interest = |problem: &Problem| {
+            problem.release == wanted && self.applied != wanted
+                || problem.release.is_some()
+                    && problem.release == declared.channel.candidate
+                    && self.staged != declared.channel.candidate
+        };
+        self.problem = self.problem.take().filter(is_of_interest);
+        Ok(())
+    }
+
+    /// It runs something else than it was given. Where it is kept back there, by its guard or by a rollback, it
+    /// stays so; else it is brought back.
+    fn went_back(&mut self, from: &Id) -> Result<(), Stop> {
+        let kept = self.snapshot.plugins.iter().find(|plugin| plugin.is_rolled_back);
+        let Some(kept) = kept else {
+            self.applied = None;
+            return Ok(());
+        };
+        let message = format!(
+            "{} was taken back to another build in this host, by its guard or by `hotswap rollback`",
+            kept.name
+        );
+        Err(Stop::Refused(problem(ProblemKind::TakenBack, from, Some(&kept.name), message)))
+    }
+
+    fn release(&self, id: &Id, declared: &Declared) -> Result<Arc<Release>, Stop> {
+        self.shared.files.release(id, &declared.keys).map_err(|error| {
+            Stop::Refused(problem(ProblemKind::Release, id, None, error.to_string()))
+        })
+    }
+
+    /// What it runs, by plugin.
+    fn builds(&self) -> BTreeMap<String, String> {
+        let active = self.snapshot.plugins.iter().filter_map(|plugin| {
+            plugin.active().map(|active| (plugin.name.clone(), active.build_id.clone()))
+        });
+        active.collect()
+    }
+
+    /// Whether it runs a release: a host that asks for some plugins only has no others.
+    fn runs(&self, release: &Release) -> bool {
+        let builds = self.builds();
+        let is_of_release = |(name, build): (&String, &String)| {
+            let plugin = release.plugins.iter().find(|plugin| same_plugin(&plugin.name, name));
+            let artifacts = plugin.into_iter().flat_map(|plugin| &plugin.artifacts);
+            { artifacts }
+                .any(|it| it.build_id == *build && Some(&it.built_by) == self.built_by.as_ref())
+        };
+        !builds.is_empty() && builds.iter().all(is_of_release)
+    }
+
+    /// Fetches a release and verifies it; returns where its artifacts lie, and their builds by plugin.
+    async fn fetch(
+        &self,
+        id: &Id,
+        declared: &Declared,
+    ) -> Result<(Vec<PathBuf>, BTreeMap<String, String>), Stop> {
+        let refuse = |kind, plugin: Option<&str>, message: String| {
+            Stop::Refused(problem(kind, id, plugin, message))
+        };
+        let release = self.release(id, declared)?;
+        let built_by = self.built_by.as_ref().ok_or_else(|| {
+            let message = format!(
+                "its hotswap-engine {} does not tell what built it; build the host with a newer one",
+                self.info.engine_version
+            );
+            refuse(ProblemKind::Toolchain, None, message)
+        })?;
+        let artifacts = release
+            .for_host(built_by)
+            .map_err(|error| refuse(ProblemKind::Toolchain, None, error.to_string()))?;
+        let (mut paths, mut builds) = (Vec::new(), BTreeMap::new());
+        for (plugin, artifact) in artifacts {
+            if let Some(crash) = self.shared.ledger.lock().await.crash(&artifact.build_id) {
+                let message = format!(
+                    "build {} of {plugin} is not loaded: in release {} it crashed {}; \
+                     `hotswap agent --pardon` lets it be loaded again",
+                    artifact.build_id, crash.release, crash.host
+                );
+                return Err(refuse(ProblemKind::Quarantined, Some(plugin), message));
+            }
+            let path = self.shared.files.artifact(id, plugin, artifact).await;
+            let path = path
+                .map_err(|error| refuse(ProblemKind::Artifact, Some(plugin), error.to_string()))?;
+            paths.push(path);
+            builds.insert(plugin.to_owned(), artifact.build_id.clone());
+        }
+        Ok((paths, builds))
+    }
+
+    /// Fetches a release, and finds out without loading it whether it would load.
+    async fn stage(&mut self, id: &Id, declared: &Declared) -> Result<(), Stop> {
+        if self.staged.as_ref() == Some(id) {
+            return Ok(());
+        }
+        let (artifacts, builds) = self.fetch(id, declared).await?;
+        let asked = PlanParams {
+            apply: Some(ApplyParams { artifacts: artifacts.clone() }),
+            ..PlanParams::default()
+        };
+        let preview = Preview::make(&self.client, &self.shared.prober, asked).await;
+        let refuse = |plugin: Option<&str>, message: String| {
+            Stop::Refused(problem(ProblemKind::DryRun, id, plugin, message))
+        };
+        let preview = preview.map_err(|error| match error.kind {
+            ErrorKind::NoHost => Stop::Gone,
+            _ => refuse(error.plugin.as_deref(), error.to_string()),
+        })?;
+        for plugin in &preview.plugins {
+            if let Some(error) = &plugin.error {
+                return Err(refuse(Some(&plugin.name), error.to_string()));
+            }
+            if let Some(broken) = plugin.host_expects.first() {
+                return Err(refuse(Some(&plugin.name), broken.to_string()));
+            }
+            if !is_of(plugin, &artifacts, &builds) {
+                let message = format!(
+                    "hotswap-engine {} of the host does not know `apply`; build the host with a newer one",
+                    self.info.engine_version
+                );
+                return Err(refuse(Some(&plugin.name), message));
+            }
+        }
+        self.staged = Some(id.clone());
+        Ok(())
+    }
+
+    /// Loads a release.
+    async fn apply(&mut self, id: &Id, declared: &Declared) -> Result<(), Stop> {
+        if !self.runs(&*self.release(id, declared)?) {
+            if declared.channel.candidate.as_ref() == Some(id) {
+                self.stage(id, declared).await?;
+            }
+            let (artifacts, builds) = self.fetch(id, declared).await?;
+            let serving = self.builds();
+            let is_new = |(plugin, build): &(String, String)| serving.get(plugin) != Some(build);
+            let builds = builds.into_iter().filter(is_new).collect();
+            self.note(Some(id.clone()), builds).await?;
+            self.load(Request::Apply(ApplyParams { artifacts }), Some(id)).await?;
+        }
+        self.applied = Some(id.clone());
+        let note = self.shared.ledger.lock().await.note(&self.id);
+        self.note(None, note.map(|note| note.builds).unwrap_or_default()).await
+    }
+
+    /// Loads what its own plugin directory has.
+    async fn apply_own(&mut self) -> Result<(), Stop> {
+        let prune = PruneParams { latest: true, plugins: Vec::new() };
+        self.load(Request::Prune(prune), None).await?;
+        self.applied = None;
+        self.note(None, BTreeMap::new()).await
+    }
+
+    async fn load(&mut self, request: Request, release: Option<&Id>) -> Result<(), Stop> {
+        let loaded: Result<ReloadReport, WireError> = self.client.ask(request).await;
+        match loaded {
+            Ok(_) => Ok(self.look().await?),
+            Err(error) if error.kind == ErrorKind::NoHost => Err(Stop::Gone),
+            Err(error) => {
+                self.note(None, BTreeMap::new()).await?;
+                Err(Stop::Refused(Problem {
+                    kind: ProblemKind::Load,
+                    release: release.cloned(),
+                    plugin: error.plugin.clone(),
+                    message: error.to_string(),
+                }))
+            }
+        }
+    }
+
+    /// Writes down what it has, and what it is being given.
+    async fn note(
+        &mut self,
+        applying: Option<Id>,
+        builds: BTreeMap<String, String>,
+    ) -> Result<(), Stop> {
+        self.applying.clone_from(&applying);
+        let note = Note {
+            started_at_ms: self.info.started_at_ms,
+            release: self.applied.clone(),
+            applying,
+            builds,
+        };
+        Ok(self.shared.ledger.lock().await.set_note(&self.id, note)?)
+    }
+
+    /// What there is to say of it now.
+    fn state(&self, declared: &Declared) -> HostReport {
+        let arm = |plugin: &hotswap_protocol::PluginInfo| {
+            plugin.active().map(|active| {
+                // Those of functions that it does not have are its calls too, and tell nothing of it.
+                let calls = plugin.functions.iter().map(|function| function.calls).sum();
+                let failures = &active.failures;
+                (
+                    plugin.name.clone(),
+                    Arm { calls, errors: failures.errors, panics: failures.panics },
+                )
+            })
+        };
+        let wanted = self.wanted(declared);
+        HostReport {
+            id: self.id.clone(),
+            channel: self.shared.channel.clone(),
+            name: self.info.name.clone(),
+            pid: self.info.pid,
+            at_ms: now_ms(),
+            stratum: self.stratum(),
+            state: match (&self.problem, self.applied == wanted) {
+                (Some(_), _) => HostState::Refused,
+                (None, true) => HostState::Serving,
+                (None, false) => HostState::Applying,
+            },
+            release: self.applied.clone(),
+            builds: self.builds(),
+            staged: self.staged.clone(),
+            problem: self.problem.clone(),
+            seen: declared.channel.mark,
+            health: self.snapshot.plugins.iter().filter_map(arm).collect(),
+        }
+    }
+
+    async fn report(&mut self, declared: &Declared) -> Result<(), FleetError> {
+        let report = self.state(declared);
+        let is_told = |before: &HostReport| {
+            let (at_ms, health, seen) = (report.at_ms, report.health.clone(), report.seen);
+            HostReport { at_ms, health, seen, ..before.clone() } == report
+        };
+        let is_new = !self.reported.as_ref().is_some_and(is_told);
+        self.shared.directory.report(&report)?;
+        self.reported = Some(report.clone());
+        if is_new {
+            let _ = self.shared.told.send(Told::Host(Box::new(report))).await;
+        }
+        Ok(())
+    }
+
+    /// It closed its socket: finds out why.
+    async fn end(&mut self, path: &Path) -> Result<(), FleetError> {
+        let Some(mut report) = self.reported.take() else { return Ok(()) };
+        let deadline = Instant::now() + END;
+        while socket::process_lives(self.info.pid) {
+            if Instant::now() > deadline {
+                // It lives, and may listen again.
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let calls = self.last_calls.take().and_then(|calls| calls.read()).unwrap_or_default();
+        let release = self.applying.clone().or_else(|| self.applied.clone());
+        let call = calls.iter().rev().find(|call| self.is_of_what_it_was_given(call));
+        if let Some(release) = release.filter(|_| self.applying.is_some() || call.is_some()) {
+            return self.shared.blame(report, &release, call).await;
+        }
+        self.shared.ledger.lock().await.forget(&self.id)?;
+        // A host that ends in good order takes its socket along.
+        if !path.exists() {
+            self.shared.directory.forget(&self.id);
+            return Ok(());
+        }
+        (report.state, report.at_ms, report.problem) = (HostState::Died, now_ms(), None);
+        self.shared.directory.report(&report)?;
+        let _ = self.shared.told.send(Told::Host(Box::new(report))).await;
+        Ok(())
+    }
+
+    /// Whether a call is one of a version that it was given, or is being given.
+    fn is_of_what_it_was_given(&self, call: &InFlightCall) -> bool {
+        let known =
+            self.snapshot.plugins.iter().find(|known| same_plugin(&known.name, &call.plugin));
+        let active = known.and_then(|known| known.active()).map(|active| active.version);
+        match (active, &self.applying) {
+            (Some(active), Some(_)) => call.version > active,
+            (Some(active), None) => self.applied.is_some() && call.version >= active,
+            (None, _) => true,
+        }
+    }
+}
+
+/// Whether a plan is about these artifacts: what is new is one of them, and what stays is of the same build.
+fn is_of(plugin: &PluginPreview, artifacts: &[PathBuf], builds: &BTreeMap<String, String>) -> bool {
+    let build = builds.iter().find(|(name, _)| same_plugin(name, &plugin.name));
+    match (&plugin.new, &plugin.loaded, build) {
+        (Some(new), _, _) => artifacts.contains(&new.path),
+        (None, Some(loaded), Some((_, build))) => loaded.build_id == *build,
+        (None, _, None) => plugin.outcome == hotswap_protocol::Outcome::Removed,
+        (None, None, Some(_)) => false,
+    }
+}
+
+fn problem(kind: ProblemKind, release: &Id, plugin: Option<&str>, message: String) -> Problem {
+    Problem { kind, release: Some(release.clone()), plugin: plugin.map(str::to_owned), message }
+}

@@ -1,0 +1,75 @@
+//! `hotswap agent`
+
+use std::io::{self, Write};
+
+use hotswap_fleet::{HostReport, HostState};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::args::AgentArguments;
+use super::{CLIENT_NAME, fleet, print_json};
+use crate::agent::{self, Options, Told};
+use crate::compare::probe::Prober;
+use crate::failure::Failure;
+use crate::host::socket::HostChoice;
+
+/// How many reports wait to be printed.
+const TOLD: usize = 256;
+
+pub(super) async fn agent(
+    hosts: Option<&HostChoice>,
+    arguments: AgentArguments,
+) -> Result<(), Failure> {
+    let directory = fleet::open(&arguments.place)?;
+    let channel = arguments.place.channel;
+    let json = arguments.output.json;
+    if !json {
+        let place = directory.root().display();
+        writeln!(io::stdout(), "serves channel {channel} of the fleet in {place}")?;
+    }
+    let (told, mut reports) = mpsc::channel(TOLD);
+    let options = Options {
+        state_dir: agent::state_dir(&fleet::states()?, &directory),
+        directory,
+        channel,
+        hosts: hosts.cloned(),
+        by: format!("agent of {}", fleet::user()),
+        client_name: CLIENT_NAME,
+        prober: Prober::this_program(),
+        pardon: arguments.pardon,
+    };
+    let agent = agent::run(options, told);
+    let print = async {
+        while let Some(told) = reports.recv().await {
+            print(&told, json)?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    tokio::select! {
+        ended = agent => Ok(ended?),
+        printed = print => Ok(printed?),
+    }
+}
+
+fn print(told: &Told, json: bool) -> io::Result<()> {
+    match told {
+        Told::Host(report) if json => print_json(report),
+        Told::Host(report) => writeln!(io::stdout(), "{}", in_words(report)),
+        Told::Trouble(trouble) if json => print_json(&json!({ "trouble": trouble.to_string() })),
+        Told::Trouble(trouble) => writeln!(io::stderr(), "hotswap: {trouble}"),
+    }
+}
+
+fn in_words(report: &HostReport) -> String {
+    let HostReport { id, state, .. } = report;
+    let runs = match &report.release {
+        Some(release) => format!("release {release}"),
+        None => "its own plugins".to_owned(),
+    };
+    let staged =
+        report.staged.as_ref().filter(|_| state.is_there() && report.staged != report.release);
+    let staged = staged.map(|staged| format!(", {staged} is staged")).unwrap_or_default();
+    let problem = report.problem.as_ref().map(|problem| format!(": {}", problem.message));
+    let problem = problem.filter(|_| *state != HostState::Serving).unwrap_or_default();
+    format!("{id} {}, {runs}{staged}{problem}", state.as_str())
+}

@@ -1,0 +1,535 @@
+//! `hotswap fleet`
+
+mod status;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+use hotswap_artifact as artifact;
+use hotswap_fleet::{
+    Artifact, AuditEntry, Channel, Digest, Directory, FleetError, Id, Mark, Order, Pace, Phase,
+    Reason, Release, ReleasePlugin, Rollout, SecretKey,
+};
+use hotswap_protocol::clock::now_ms;
+use hotswap_protocol::{ErrorKind, Step, WireError, env};
+use serde::Serialize;
+use serde_json::json;
+
+use super::args::{
+    FleetArguments, FleetCommand, KeysArguments, PlaceArguments, PushArguments, RolloutArguments,
+};
+use super::{print_json, text};
+use crate::agent::turn_now;
+use crate::failure::Failure;
+use crate::format;
+
+use status::Status;
+
+/// How often whoever follows looks.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A rollout is paused, or cannot be judged.
+const PAUSED: u8 = 4;
+/// A rollout was rolled back.
+const ROLLED_BACK: u8 = 5;
+
+/// Where programs of this user keep what is to last.
+pub(super) fn states() -> Result<PathBuf, FleetError> {
+    let directories = etcetera::base_strategy::Xdg::new().ok();
+    let states = directories.and_then(|directories| directories.state_dir());
+    states.ok_or_else(|| FleetError::new("no directory of this user is known; set XDG_STATE_HOME"))
+}
+
+fn root(place: &PlaceArguments) -> Result<PathBuf, FleetError> {
+    let named = place.fleet.clone().or_else(|| std::env::var_os(env::FLEET).map(PathBuf::from));
+    match named.filter(|dir| !dir.as_os_str().is_empty()) {
+        Some(dir) => std::path::absolute(&dir)
+            .map_err(|error| FleetError::new(format!("{}: {error}", dir.display()))),
+        None => Ok(states()?.join("hotswap/fleet")),
+    }
+}
+
+/// The fleet that is meant.
+pub(super) fn open(place: &PlaceArguments) -> Result<Directory, FleetError> {
+    Directory::open(&root(place)?)
+}
+
+/// Who runs this program, for the audit.
+pub(super) fn user() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    std::env::var("USER")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("user {uid}"))
+}
+
+pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
+    let FleetArguments { place, output, command } = arguments;
+    let json = output.json;
+    if let FleetCommand::Init = command {
+        return init(&place, json);
+    }
+    let fleet = Fleet { directory: open(&place)?, channel: place.channel, json };
+    match command {
+        FleetCommand::Init => Ok(()),
+        FleetCommand::Keys(keys) => fleet.keys(&keys),
+        FleetCommand::Push(push) => fleet.push(&push),
+        FleetCommand::Releases => fleet.releases(),
+        FleetCommand::Rollout(rollout) => fleet.rollout(rollout).await,
+        FleetCommand::Status(status) if status.watch => fleet.watch().await,
+        FleetCommand::Status(_) => fleet.status(),
+        FleetCommand::Promote => fleet.order(Order::Promote).await,
+        FleetCommand::Pause => fleet.order(Order::Pause).await,
+        FleetCommand::Resume => fleet.order(Order::Resume).await,
+        FleetCommand::Abort => fleet.order(Order::Abort).await,
+        FleetCommand::Rollback { release } => fleet.roll_back(release).await,
+        FleetCommand::Pin { host, release } => fleet.pin(&host, Some(release)),
+        FleetCommand::Unpin { host } => fleet.pin(&host, None),
+        FleetCommand::Hosts => fleet.hosts(),
+        FleetCommand::Verify { release } => fleet.verify(&release),
+        FleetCommand::Audit => fleet.audit(),
+    }
+}
+
+fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
+    let root = root(place)?;
+    let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let directory = Directory::create(&root, &Id::made_of(&name), &place.channel, now_ms())?;
+    let fleet = Fleet { directory, channel: place.channel.clone(), json };
+    fleet.audited("init", None, None)?;
+    fleet.status()
+}
+
+/// A fleet, one of its channels, and how to tell of it.
+struct Fleet {
+    directory: Directory,
+    channel: Id,
+    json: bool,
+}
+
+/// A release as `hotswap fleet releases --json` lists it.
+#[derive(Serialize)]
+struct ReleaseLine {
+    id: Id,
+    pushed_at_ms: Option<u64>,
+    by: Option<String>,
+    plugins: Vec<String>,
+    /// Why it cannot be rolled out.
+    problem: Option<String>,
+}
+
+impl Fleet {
+    fn audited(
+        &self,
+        what: &str,
+        release: Option<&Id>,
+        host: Option<&Id>,
+    ) -> Result<(), FleetError> {
+        self.directory.audit(&AuditEntry {
+            at_ms: now_ms(),
+            by: user(),
+            what: what.to_owned(),
+            channel: Some(self.channel.clone()),
+            release: release.cloned(),
+            host: host.cloned(),
+            reason: None,
+        })
+    }
+
+    fn trusted(&self) -> Result<Vec<String>, FleetError> {
+        Ok(self.directory.keys()?.map(|keys| keys.keys).unwrap_or_default())
+    }
+
+    fn say(&self, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.json {
+            return Ok(print_json(value)?);
+        }
+        // Whoever writes into a fleet's directory must not write to the terminal.
+        let is_told = |c: char| c == '\n' || !c.is_control();
+        let words = words().replace(|c| !is_told(c), "\u{fffd}");
+        Ok(write!(io::stdout(), "{words}")?)
+    }
+
+    fn keys(&self, keys: &KeysArguments) -> Result<(), Failure> {
+        let secret = keys.sign.as_deref().map(SecretKey::read).transpose()?;
+        let mut all = self.trusted()?;
+        if let Some(removed) = &keys.remove {
+            let before = all.len();
+            all.retain(|key| key != removed);
+            if all.len() == before {
+                return Err(FleetError::new(format!("{removed} is no key of the fleet")).into());
+            }
+            if all.is_empty() && keys.new.is_none() {
+                let message =
+                    "it is the last key of the fleet; make another with `--new FILE` at once";
+                return Err(FleetError::new(message).into());
+            }
+        }
+        if !all.is_empty() && secret.is_none() && (keys.new.is_some() || keys.remove.is_some()) {
+            let message = "a change of keys is signed by one that is there: `--sign SECRET-KEY`";
+            return Err(FleetError::new(message).into());
+        }
+        if let Some(path) = &keys.new {
+            all.push(SecretKey::generate(path)?.1);
+        }
+        if keys.new.is_some() || keys.remove.is_some() {
+            self.directory.set_keys(all, secret.as_ref())?;
+            self.audited("keys", None, None)?;
+        }
+        let keys = self.directory.keys()?;
+        let (serial, keys) = keys.map(|keys| (keys.serial, keys.keys)).unwrap_or_default();
+        self.say(&json!({ "serial": serial, "keys": keys }), || match keys.as_slice() {
+            [] => "no keys: releases are not signed, and whoever writes the directory decides what runs\n"
+                .to_owned(),
+            keys => keys.iter().map(|key| format!("{key}\n")).collect(),
+        })
+    }
+
+    fn push(&self, push: &PushArguments) -> Result<(), Failure> {
+        let secret = push.sign.as_deref().map(SecretKey::read).transpose()?;
+        let keys = self.trusted()?;
+        if !keys.is_empty() && secret.is_none() {
+            let message = "releases of this fleet are signed: `--sign SECRET-KEY`";
+            return Err(FleetError::new(message).into());
+        }
+        let mut plugins: BTreeMap<String, ReleasePlugin> = BTreeMap::new();
+        for path in files(&push.paths)? {
+            let (name, artifact) = self.push_artifact(&path)?;
+            let plugin = plugins.entry(name.to_lowercase());
+            let plugin = plugin.or_insert_with(|| ReleasePlugin { name, artifacts: Vec::new() });
+            if !plugin.artifacts.contains(&artifact) {
+                plugin.artifacts.push(artifact);
+            }
+        }
+        let plugins: Vec<ReleasePlugin> = plugins.into_values().collect();
+        let id = match &push.id {
+            Some(id) => id.clone(),
+            None => {
+                let digests = plugins.iter().flat_map(|plugin| &plugin.artifacts);
+                let digests: String = digests.map(|artifact| artifact.sha256.as_str()).collect();
+                Id::made_of(&format!("r-{}", &Digest::of(digests.as_bytes()).as_str()[..12]))
+            }
+        };
+        let fleet = self.directory.fleet().id.clone();
+        let release = Release { id, fleet, pushed_at_ms: now_ms(), by: user(), plugins };
+        let is_new = self.directory.push_release(&release, secret.as_ref())?;
+        let release = self.directory.release(&release.id, &keys)?;
+        if is_new {
+            self.audited("push", Some(&release.id), None)?;
+        }
+        #[derive(Serialize)]
+        struct Pushed<'a> {
+            #[serde(flatten)]
+            release: &'a Release,
+            new: bool,
+        }
+        self.say(&Pushed { release: &release, new: is_new }, || format!("{}\n", release.id))
+    }
+
+    fn push_artifact(&self, path: &Path) -> Result<(String, Artifact), Failure> {
+        let wrong = |reason: String| WireError {
+            step: Some(Step::Inspect),
+            ..WireError::new(ErrorKind::Fleet, format!("{}: {reason}", path.display()))
+        };
+        let file = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let facts = artifact::inspect(&file).map_err(|error| wrong(error.to_string()))?;
+        let artifact = Artifact {
+            built_by: facts.toolchain,
+            build_id: facts.build_id.to_string(),
+            crate_version: facts.crate_version,
+            sha256: self.directory.push_blob(&file)?,
+            size_bytes: file.len() as u64,
+        };
+        Ok((facts.name.to_string(), artifact))
+    }
+
+    fn releases(&self) -> Result<(), Failure> {
+        let keys = self.trusted()?;
+        let line = |id: Id| match self.directory.release(&id, &keys) {
+            Ok(release) => ReleaseLine {
+                pushed_at_ms: Some(release.pushed_at_ms),
+                plugins: release.names(),
+                by: Some(release.by),
+                problem: None,
+                id,
+            },
+            Err(error) => ReleaseLine {
+                id,
+                pushed_at_ms: None,
+                by: None,
+                plugins: Vec::new(),
+                problem: Some(error.to_string()),
+            },
+        };
+        let mut lines: Vec<ReleaseLine> =
+            self.directory.releases()?.into_iter().map(line).collect();
+        lines.sort_by_key(|line| line.pushed_at_ms);
+        self.say(&lines, || {
+            let rows = lines.iter().map(|line| {
+                [
+                    line.id.to_string(),
+                    line.pushed_at_ms.map(format::date).unwrap_or_default(),
+                    line.by.clone().unwrap_or_default(),
+                    line.problem.clone().unwrap_or_else(|| line.plugins.join(", ")),
+                ]
+            });
+            text::table(["RELEASE", "PUSHED", "BY", "PLUGINS"], rows)
+        })
+    }
+
+    fn verify(&self, release: &Id) -> Result<(), Failure> {
+        let keys = self.trusted()?;
+        let release = self.directory.verify(release, &keys)?;
+        self.say(&release, || {
+            let signed =
+                if keys.is_empty() { "not signed" } else { "signed by a key of the fleet" };
+            let count = release.plugins.iter().map(|plugin| plugin.artifacts.len()).sum::<usize>();
+            let artifacts = format::counted(count as u64, "artifact", "artifacts");
+            format!("{} is as it was pushed: {artifacts}, {signed}\n", release.id)
+        })
+    }
+
+    async fn rollout(&self, arguments: RolloutArguments) -> Result<(), Failure> {
+        let RolloutArguments { release, follow, fast, supersede } = arguments;
+        let checked = self.directory.verify(&release, &self.trusted()?)?;
+        self.begin(&checked, fast, supersede).await?;
+        if follow { self.follow().await } else { self.status() }
+    }
+
+    /// Begins a rollout, where none is under way.
+    async fn begin(&self, release: &Release, fast: bool, supersede: bool) -> Result<(), Failure> {
+        let mut last = self.directory.rollout(&self.channel)?;
+        if let Some(active) = last.as_ref().filter(|active| !active.phase.is_over()) {
+            if !supersede {
+                return Err(FleetError::new(format!(
+                    "a rollout of {} is under way, which {} began {} ago: it is {}. `--supersede` takes its \
+                     place, `hotswap fleet abort` ends it",
+                    active.release,
+                    active.by,
+                    format::duration(now_ms().saturating_sub(active.started_at_ms)),
+                    active.phase.as_str()
+                ))
+                .into());
+            }
+            last =
+                turn_now(&self.directory, &self.channel, Some(Order::Supersede), &user()).await?;
+        }
+        let declared = self.directory.channel(&self.channel)?;
+        if declared.base.as_ref() == Some(&release.id) {
+            let message =
+                format!("{} is what channel {} declares already", release.id, self.channel);
+            return Err(FleetError::new(message).into());
+        }
+        let keys = self.trusted()?;
+        let base = declared.base.as_ref().map(|base| self.directory.release(base, &keys));
+        let changed = match base.transpose()? {
+            Some(base) => release.changed_from(&base),
+            None => Vec::new(),
+        };
+        // Where there is nothing to compare with, all is new.
+        let changed = if changed.is_empty() { release.names() } else { changed };
+        let Mark { epoch, seq } = declared.mark;
+        let now_ms = now_ms();
+        let new = Rollout {
+            channel: self.channel.clone(),
+            release: release.id.clone(),
+            base: declared.base.clone(),
+            salt: format!("{epoch}-{seq}-{now_ms}"),
+            by: user(),
+            started_at_ms: now_ms,
+            pace: if fast { Pace::fast() } else { Pace::usual() },
+            plugins: release.names(),
+            changed,
+            phase: Phase::Checking,
+            step: 0,
+            since_ms: now_ms,
+            reason: None,
+            resume: None,
+            thresholds: BTreeMap::new(),
+            base_arms: BTreeMap::new(),
+            calls_before: 0,
+            forgiven: Default::default(),
+        };
+        self.directory.lock(&self.channel)?.write_rollout(last.as_ref(), &new)?;
+        self.audited("rollout", Some(&release.id), None)?;
+        Ok(())
+    }
+
+    /// Tells how the rollout goes until it is over or paused; whoever follows it brings it on, too.
+    async fn follow(&self) -> Result<(), Failure> {
+        let mut told = None;
+        loop {
+            let rollout = turn_now(&self.directory, &self.channel, None, &user()).await?;
+            let status = Status::of(&self.directory, &self.channel)?;
+            let now = status.rollout_line();
+            if told.as_ref() != Some(&now) {
+                self.say(&status, || format!("{now}\n"))?;
+                told = Some(now);
+            }
+            match rollout.map_or(Phase::RolledBack, |rollout| rollout.phase) {
+                Phase::Done => return Ok(()),
+                Phase::Paused => return Err(Failure::Ended(PAUSED)),
+                Phase::RolledBack => return Err(Failure::Ended(ROLLED_BACK)),
+                Phase::Superseded => return Err(Failure::Told),
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    fn status(&self) -> Result<(), Failure> {
+        let status = Status::of(&self.directory, &self.channel)?;
+        self.say(&status, || status.in_words())
+    }
+
+    async fn watch(&self) -> Result<(), Failure> {
+        let mut told = None;
+        loop {
+            let status = Status::of(&self.directory, &self.channel)?;
+            let now = status.in_words();
+            if told.as_ref() != Some(&now) {
+                self.say(&status, || format!("{now}\n"))?;
+                told = Some(now);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Asks something of the rollout that is under way.
+    async fn order(&self, order: Order) -> Result<(), Failure> {
+        let active = self.directory.rollout(&self.channel)?;
+        if active.is_none_or(|active| active.phase.is_over()) {
+            let message = format!("no rollout is under way in channel {}", self.channel);
+            return Err(FleetError::new(message).into());
+        }
+        turn_now(&self.directory, &self.channel, Some(order), &user()).await?;
+        self.status()
+    }
+
+    async fn roll_back(&self, release: Option<Id>) -> Result<(), Failure> {
+        let keys = self.trusted()?;
+        if let Some(release) = &release {
+            self.directory.release(release, &keys)?;
+        }
+        let active = self.directory.rollout(&self.channel)?;
+        if active.is_some_and(|active| !active.phase.is_over()) {
+            let order = if release.is_some() { Order::Supersede } else { Order::Abort };
+            turn_now(&self.directory, &self.channel, Some(order), &user()).await?;
+            if release.is_none() {
+                return self.status();
+            }
+        }
+        let mut to = None;
+        self.declare(|channel| {
+            let base = match &release {
+                Some(release) => Some(release.clone()),
+                None => channel.earlier.pop().ok_or_else(|| {
+                    FleetError::new(format!("channel {} has declared nothing before", channel.name))
+                })?,
+            };
+            to.clone_from(&base);
+            match release {
+                Some(_) => channel.set_base(base),
+                // The one that was bad is nothing to go back to.
+                None => channel.base = base,
+            }
+            channel.candidate = None;
+            channel.thresholds.clear();
+            Ok(())
+        })?;
+        self.audited("rollback", to.as_ref(), None)?;
+        self.status()
+    }
+
+    fn pin(&self, host: &Id, release: Option<Id>) -> Result<(), Failure> {
+        if let Some(release) = &release {
+            self.directory.verify(release, &self.trusted()?)?;
+        }
+        self.declare(|channel| {
+            let before = match &release {
+                Some(release) => {
+                    channel.pins.insert(host.clone(), release.clone());
+                    return Ok(());
+                }
+                None => channel.pins.remove(host),
+            };
+            match before {
+                Some(_) => Ok(()),
+                None => Err(FleetError::new(format!("{host} is not pinned"))),
+            }
+        })?;
+        let what = if release.is_some() { "pin" } else { "unpin" };
+        self.audited(what, release.as_ref(), Some(host))?;
+        self.status()
+    }
+
+    /// Changes what the channel declares.
+    fn declare(
+        &self,
+        mut change: impl FnMut(&mut Channel) -> Result<(), FleetError>,
+    ) -> Result<(), FleetError> {
+        let locked = self.directory.lock(&self.channel)?;
+        let read = self.directory.channel(&self.channel)?;
+        let mut new = read.clone();
+        change(&mut new)?;
+        new.mark.seq += 1;
+        locked.write_channel(&read, &new)
+    }
+
+    fn hosts(&self) -> Result<(), Failure> {
+        let status = Status::of(&self.directory, &self.channel)?;
+        self.say(&status.hosts, || status.hosts_in_words())
+    }
+
+    fn audit(&self) -> Result<(), Failure> {
+        let (entries, unreadable) = self.directory.audited()?;
+        if unreadable > 0 {
+            writeln!(io::stderr(), "hotswap: {unreadable} lines of the audit cannot be read")?;
+        }
+        self.say(&entries, || {
+            let text = |id: &Option<Id>| id.as_ref().map(Id::to_string).unwrap_or_default();
+            let rows = entries.iter().map(|entry| {
+                [
+                    format::date(entry.at_ms),
+                    entry.by.clone(),
+                    entry.what.clone(),
+                    text(&entry.channel),
+                    text(&entry.release),
+                    text(&entry.host),
+                    entry.reason.as_ref().map(Reason::to_string).unwrap_or_default(),
+                ]
+            });
+            text::table(["AT", "BY", "WHAT", "CHANNEL", "RELEASE", "HOST", "REASON"], rows)
+        })
+    }
+}
+
+/// The artifacts at these paths, and in these directories.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FleetError> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let wrong = |error: io::Error| FleetError::new(format!("{}: {error}", path.display()));
+        let before = files.len();
+        for entry in std::fs::read_dir(path).map_err(wrong)? {
+            let file = entry.map_err(wrong)?.path();
+            let is_hidden =
+                file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if !is_hidden
+                && file.extension().is_some_and(|it| it == std::env::consts::DLL_EXTENSION)
+            {
+                files.push(file);
+            }
+        }
+        if files.len() == before {
+            return Err(FleetError::new(format!("{}: there is no artifact in it", path.display())));
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,89 @@
+//! Which hosts run a candidate: those whose hash is not above a threshold. So one write chooses exactly so
+//! many of the hosts that are there, more hosts only join, and one that comes later goes by the same rule.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{FleetError, Id};
+
+/// Where a host stands in the order of a rollout, written as 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Place(u64);
+
+impl Place {
+    /// The last place: as a threshold, all hosts.
+    pub const LAST: Self = Self(u64::MAX);
+
+    /// The place of a host in the order that the salt makes.
+    pub fn of(salt: &str, host: &Id) -> Self {
+        let mut hasher = Sha256::new_with_prefix(salt.as_bytes());
+        hasher.update([0]);
+        hasher.update(host.as_str().as_bytes());
+        let hash = hasher.finalize();
+        Self(u64::from_be_bytes(std::array::from_fn(|at| hash[at])))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl TryFrom<String> for Place {
+    type Error = FleetError;
+
+    fn try_from(text: String) -> Result<Self, FleetError> {
+        let place = (text.len() == 16).then(|| u64::from_str_radix(&text, 16).ok()).flatten();
+        place.map(Self).ok_or_else(|| FleetError::new("expected a place of 16 hexadecimal digits"))
+    }
+}
+
+impl From<Place> for String {
+    fn from(place: Place) -> Self {
+        place.to_string()
+    }
+}
+
+/// The threshold that exactly `count` of these hosts are not above; `None` for none of them.
+pub fn threshold<'a>(
+    salt: &str,
+    hosts: impl Iterator<Item = &'a Id>,
+    count: usize,
+) -> Option<Place> {
+    let mut places: Vec<Place> = hosts.map(|host| Place::of(salt, host)).collect();
+    places.sort_unstable();
+    places.get(count.min(places.len()).checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_so_many_are_chosen_and_more_only_join() {
+        let hosts: Vec<Id> =
+            (0..100).map(|number| Id::made_of(&format!("host-{number}"))).collect();
+        for salt in ["a", "b", "c"] {
+            let chosen = |count| {
+                let threshold = threshold(salt, hosts.iter(), count);
+                let is_chosen =
+                    |host: &&Id| threshold.is_some_and(|it| Place::of(salt, host) <= it);
+                hosts.iter().filter(is_chosen).collect::<Vec<_>>()
+            };
+            assert!(chosen(0).is_empty());
+            let mut before = Vec::new();
+            for count in 1..=100 {
+                let now = chosen(count);
+                assert_eq!(now.len(), count);
+                assert!(before.iter().all(|host| now.contains(host)));
+                before = now;
+            }
+            assert_eq!(chosen(1000).len(), 100);
+        }
+        assert_eq!(threshold("a", [].iter(), 1), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! Whether a candidate is worse than what it replaces, by what came of calls.
+//!
+//! It is looked at again and again, so a test for one look would find a difference sooner or later where there
+//! is none. Instead the evidence is a ratio that is allowed to be looked at at any time: how likely both counts
+//! are if each side has a rate of its own (a mixture over all rates), to how likely they are at the one rate
+//! that explains both best. Where both sides are alike, its expectation is at most 1, so it is above 50 once in
+//! 50 rollouts at most, and half of these would be better and not worse (Ville's inequality). It needs no least
+//! number of calls, and nothing is approximated.
+
+use serde::{Deserialize, Serialize};
+
+/// What came of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Arm {
+    /// How many there were.
+    pub calls: u64,
+    /// How many of them returned an error.
+    pub errors: u64,
+    /// How many of them panicked.
+    pub panics: u64,
+}
+
+impl Arm {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            calls: self.calls.saturating_add(other.calls),
+            errors: self.errors.saturating_add(other.errors),
+            panics: self.panics.saturating_add(other.panics),
+        }
+    }
+}
+
+/// What counts say of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing speaks against it.
+    Good,
+    /// It panics, and more than what it replaces.
+    Panics,
+    /// More of its calls return an error.
+    MoreErrors,
+}
+
+/// How many times likelier it has to be that both differ.
+const CONVINCED: f64 = 50.0;
+/// The error rate that is taken for usual where nothing is known of what is replaced.
+const USUAL: f64 = 0.01;
+/// The mixture is over rates with this density: `A · rate^(A - 1)`, so each order of magnitude weighs about the
+/// same.
+const A: f64 = 0.1;
+
+/// Compares a candidate with what it replaces.
+pub fn judge(candidate: &Arm, base: &Arm) -> Verdict {
+    let panics = |arm: &Arm| (arm.panics, arm.calls.max(arm.panics));
+    if candidate.panics > 0 && (base.panics == 0 || is_higher(panics(candidate), panics(base))) {
+        return Verdict::Panics;
+    }
+    let errors = |arm: &Arm| (arm.errors, arm.calls.max(arm.errors));
+    if is_higher(errors(candidate), errors(base)) { Verdict::MoreErrors } else { Verdict::Good }
+}
+
+/// Whether the rate of the first is higher than that of the second, beyond reasonable doubt.
+#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 are the same as rates")]
+fn is_higher((hits, calls): (u64, u64), (base_hits, base_calls): (u64, u64)) -> bool {
+    if hits == 0 {
+        return false;
+    }
+    let (hits, calls) = (hits as f64, calls as f64);
+    let (base_hits, base_calls) = (base_hits as f64, base_calls as f64);
+    let evidence = if base_calls == 0.0 {
+        if hits / calls <= USUAL {
+            return false;
+        }
+        own_rate(hits, calls) - at_rate(USUAL, hits, calls)
+    } else {
+        if hits / calls <= base_hits / base_calls {
+            return false;
+        }
+        let (all_hits, all_calls) = (hits + base_hits, calls + base_calls);
+        own_rate(hits, calls) + own_rate(base_hits, base_calls)
+            - at_rate(all_hits / all_calls, all_hits, all_calls)
+    };
+    evidence > CONVINCED.ln()
+}
+
+/// The logarithm of how likely the counts are, over all rates.
+fn own_rate(hits: f64, calls: f64) -> f64 {
+    ln_beta(hits + A, calls - hits + 1.0) - ln_beta(A, 1.0)
+}
+
+/// The logarithm of how likely the counts are at one rate.
+fn at_rate(rate: f64, hits: f64, calls: f64) -> f64 {
+    let of = |count: f64, rate: f64| if count == 0.0 { 0.0 } else { count * rate.ln() };
+    of(hits, rate) + of(calls - hits, 1.0 - rate)
+}
+
+fn ln_beta(a: f64, b: f64) -> f64 {
+    ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b)
+}
+
+/// Stirling's series, from 10 on good to 1e-10; what is smaller is brought there by the recurrence.
+fn ln_gamma(x: f64) -> f64 {
+    if x < 10.0 {
+        return ln_gamma(x + 1.0) - x.ln();
+    }
+    let series = 1.0 / (12.0 * x) - 1.0 / (360.0 * x.powi(3)) + 1.0 / (1260.0 * x.powi(5));
+    (x - 0.5) * x.ln() - x + 0.5 * (2.0 * std::f64::consts::PI).ln() + series
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SplitMix64: numbers that are the same everywhere for the same seed.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^ (z >> 31)
+        }
+
+        fn hits(&mut self, calls: u64, per_10_000: u64) -> u64 {
+            (0..calls).map(|_| u64::from(self.next() % 10_000 < per_10_000)).sum()
+        }
+    }
+
+    /// In how many of the rollouts a candidate is found to be worse, looked at after every 50 calls, and after
+    /// how many calls that was in the middle.
+    fn found(rollouts: u64, looks: u64, base: u64, candidate: u64) -> (usize, Option<u64>) {
+        let mut after = Vec::new();
+        for seed in 0..rollouts {
+            let mut numbers = Numbers(seed);
+            let (mut old, mut new) = (Arm::default(), Arm::default());
+            for look in 1..=looks {
+                old = old.and(Arm { calls: 50, errors: numbers.hits(50, base), panics: 0 });
+                new = new.and(Arm { calls: 50, errors: numbers.hits(50, candidate), panics: 0 });
+                if judge(&new, &old) != Verdict::Good {
+                    after.push(look * 50);
+                    break;
+                }
+            }
+        }
+        after.sort_unstable();
+        (after.len(), after.get(after.len() / 2).copied())
+    }
+
+    #[test]
+    fn the_gamma_function_is_right() {
+        for (x, expected) in [(0.1, 2.252_712_651_734_206), (1.0, 0.0), (5.0, 24.0_f64.ln())] {
+            assert!((ln_gamma(x) - expected).abs() < 1e-9, "{x}");
+        }
+    }
+
+    #[test]
+    fn hardly_any_candidate_that_is_alike_is_found_worse() {
+        for rate in [10, 100, 1000] {
+            let (count, _) = found(400, 100, rate, rate);
+            assert!(count < 4, "{count} of 400 at {rate} in 10,000");
+        }
+    }
+
+    #[test]
+    fn a_candidate_that_fails_more_often_is_found() {
+        let (count, middle) = found(60, 400, 10, 50);
+        assert!(count >= 59, "{count} of 60");
+        assert!(middle.is_some_and(|middle| middle < 8000), "{middle:?}");
+        let (count, middle) = found(60, 20, 10, 1000);
+        assert!(count == 60 && middle.is_some_and(|middle| middle <= 200), "{count}, {middle:?}");
+    }
+
+    #[test]
+    fn without_a_base_the_usual_rate_is_compared_with() {
+        let nothing = Arm::default();
+        assert_eq!(judge(&Arm { calls: 100, errors: 1, panics: 0 }, &nothing), Verdict::Good);
+        assert_eq!(
+            judge(&Arm { calls: 100, errors: 15, panics: 0 }, &nothing),
+            Verdict::MoreErrors
+        );
+        assert_eq!(judge(&Arm { calls: 1, errors: 0, panics: 1 }, &nothing), Verdict::Panics);
+    }
+
+    #[test]
+    fn panics_that_were_there_before_are_compared_as_errors_are() {
+        let base = Arm { calls: 1000, errors: 0, panics: 10 };
+        assert_eq!(judge(&Arm { calls: 500, errors: 0, panics: 5 }, &base), Verdict::Good);
+        assert_eq!(judge(&Arm { calls: 500, errors: 0, panics: 90 }, &base), Verdict::Panics);
+    }
+
+    #[test]
+    fn counts_that_make_no_sense_are_not_believed_to_be_good() {
+        let odd = Arm { calls: 0, errors: 50, panics: 0 };
+        assert_eq!(judge(&odd, &Arm::default()), Verdict::MoreErrors);
+        let huge = Arm { calls: u64::MAX, errors: u64::MAX, panics: u64::MAX };
+        assert_eq!(judge(&huge, &Arm { calls: 100, errors: 0, panics: 0 }), Verdict::Panics);
+    }
+}

@@ -1,0 +1,43 @@
+//! Releases of Hotswap plugins for many hosts: one is declared, tried on a few, judged, and promoted or
+//! taken back.
+//!
+//! A **release** is the whole set of plugins of a host. A **channel** declares which release its hosts run:
+//! a base, and during a **rollout** a candidate for some of them. Each host goes by the declaration alone
+//! ([`Channel::wants`]), so nobody has to reach all hosts. A rollout is a pure function of its state and of
+//! what hosts report ([`Rollout::step`]); [`turn`] is one step of it on a fleet in a [`Directory`], by whoever
+//! looks at it.
+//!
+//! ```
+//! use hotswap_fleet::{Arm, Verdict, judge};
+//!
+//! let before = Arm { calls: 1000, errors: 1, panics: 0 };
+//! assert_eq!(judge(&Arm { calls: 200, errors: 0, panics: 0 }, &before), Verdict::Good);
+//! assert_eq!(judge(&Arm { calls: 200, errors: 20, panics: 0 }, &before), Verdict::MoreErrors);
+//! assert_eq!(judge(&Arm { calls: 200, errors: 0, panics: 1 }, &before), Verdict::Panics);
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod error;
+// What is declared, and what is reported.
+mod data;
+// A rollout.
+mod choice;
+mod judgement;
+mod rollout;
+// Where it is kept.
+mod directory;
+mod signature;
+mod turn;
+
+pub use choice::{Place, threshold};
+pub use data::{
+    Artifact, AuditEntry, Channel, Digest, Fleet, HostReport, HostState, Id, Keys, Mark, Problem,
+    ProblemKind, Release, ReleasePlugin, stratum,
+};
+pub use directory::{Directory, Locked, atomic_write, read_document, write_document};
+pub use error::FleetError;
+pub use judgement::{Arm, Verdict, judge};
+pub use rollout::{Desired, Effect, Input, Order, Pace, Phase, Reason, Rollout};
+pub use signature::{SecretKey, verify};
+pub use turn::turn;

@@ -1,0 +1,686 @@
+//! A rollout: from a release that is to be tried to one that all hosts run, or that none does.
+//!
+//! ```text
+//! checking → staging → (activating → baking)… → promoting → done
+//!     └─────────┴──────────┴──────────┴─→ paused ─→ where it was
+//!     └─────────┴──────────┴──────────┴──────┴────→ rolling_back → rolled_back
+//! ```
+//!
+//! Nothing here waits, writes or looks at a clock: whoever may write the fleet gives what is known now and writes
+//! what comes out, so that any number of controllers can do so, and each can be killed at any time. What hosts are
+//! to run follows from the state alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Arm, Channel, HostReport, HostState, Id, Place, ProblemKind, Verdict, judge, threshold,
+};
+
+/// How many hosts run the candidate in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Share {
+    Hosts(usize),
+    Percent(usize),
+}
+
+impl Share {
+    /// Of so many hosts; at least one.
+    fn of(self, hosts: usize) -> usize {
+        match self {
+            Self::Hosts(count) => count.min(hosts),
+            Self::Percent(percent) => hosts.saturating_mul(percent).div_ceil(100).min(hosts),
+        }
+    }
+
+    fn is_all(self) -> bool {
+        matches!(self, Self::Percent(100..))
+    }
+}
+
+/// How fast a rollout goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    steps: Vec<Share>,
+    /// How long a step is looked at, at least.
+    bake_ms: u64,
+    /// How long something is waited for, at most.
+    patience_ms: u64,
+    /// How many calls of what changed a step needs.
+    calls: u64,
+    /// After how long a host that tells nothing is not counted.
+    lost_ms: u64,
+}
+
+impl Pace {
+    /// One host, 5 %, 25 % and all, a minute each.
+    pub fn usual() -> Self {
+        Self {
+            steps: vec![
+                Share::Hosts(1),
+                Share::Percent(5),
+                Share::Percent(25),
+                Share::Percent(100),
+            ],
+            bake_ms: 60_000,
+            patience_ms: 600_000,
+            calls: 100,
+            lost_ms: 20_000,
+        }
+    }
+
+    /// The same in seconds, and with three calls a step for evidence: to try out, and for tests.
+    pub fn fast() -> Self {
+        Self { bake_ms: 1000, patience_ms: 45_000, calls: 3, ..Self::usual() }
+    }
+}
+
+/// Where a rollout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The release is being verified.
+    Checking,
+    /// All hosts fetch, verify and try it without loading it.
+    Staging,
+    /// The chosen hosts load it.
+    Activating,
+    /// It is judged.
+    Baking,
+    /// It becomes the base.
+    Promoting,
+    /// All hosts run it.
+    Done,
+    /// Nothing goes on until somebody says how.
+    Paused,
+    /// The hosts go back to the base.
+    RollingBack,
+    /// No host runs it.
+    RolledBack,
+    /// Another rollout took its place.
+    Superseded,
+}
+
+impl Phase {
+    /// Whether it is over.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::RolledBack | Self::Superseded)
+    }
+
+    /// The word for a screen or a report.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Checking => "checking",
+            Self::Staging => "staging",
+            Self::Activating => "activating",
+            Self::Baking => "baking",
+            Self::Promoting => "promoting",
+            Self::Done => "done",
+            Self::Paused => "paused",
+            Self::RollingBack => "rolling_back",
+            Self::RolledBack => "rolled_back",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+/// Why a rollout does not go on, or goes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields are what the variant names")]
+pub enum Reason {
+    /// Somebody asked for it.
+    Asked { by: String },
+    /// The release is not what it says, or cannot be read.
+    Unsound { message: String },
+    /// No host reports.
+    NoHosts,
+    /// These hosts have not staged it.
+    NotStaged { hosts: Vec<Id> },
+    /// These hosts do not run it.
+    NotActive { hosts: Vec<Id> },
+    /// These hosts still run it.
+    NotBack { hosts: Vec<Id> },
+    /// What changed was not called often enough to be judged.
+    TooLittleEvidence { calls: u64, needed: u64 },
+    /// A host cannot stage or load it, or went back from it.
+    Refused { host: Id, problem: ProblemKind, plugin: Option<String>, message: String },
+    /// A host's process ended in a call of it.
+    Crashed { host: Id, plugin: Option<String> },
+    /// Hosts that ran it ended, without a call of it under way.
+    Died { hosts: Vec<Id> },
+    /// It panics.
+    Panicked { plugin: String, panics: u64, calls: u64 },
+    /// More of its calls return an error.
+    Failed { plugin: String, errors: u64, calls: u64, base_errors: u64, base_calls: u64 },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |hosts: &[Id]| {
+            let first: Vec<&str> = hosts.iter().take(3).map(Id::as_str).collect();
+            let more = if hosts.len() > 3 {
+                format!(" and {} more", hosts.len() - 3)
+            } else {
+                String::new()
+            };
+            first.join(", ") + &more
+        };
+        match self {
+            Self::Asked { by } => write!(f, "{by} asked for it"),
+            Self::Unsound { message } => f.write_str(message),
+            Self::NoHosts => {
+                write!(f, "no host reports; `hotswap agent` reports those of its machine")
+            }
+            Self::NotStaged { hosts } => write!(f, "not staged by {}", list(hosts)),
+            Self::NotActive { hosts } => write!(f, "not running on {}", list(hosts)),
+            Self::NotBack { hosts } => write!(f, "still running on {}", list(hosts)),
+            Self::TooLittleEvidence { calls, needed } => {
+                write!(
+                    f,
+                    "what changed was called {calls} times, and {needed} calls are needed to judge it"
+                )
+            }
+            Self::Refused { host, message, .. } => write!(f, "refused by {host}: {message}"),
+            Self::Crashed { host, plugin: Some(plugin) } => write!(f, "{host} crashed in {plugin}"),
+            Self::Crashed { host, plugin: None } => write!(f, "{host} crashed"),
+            Self::Died { hosts } => {
+                write!(f, "the processes of {} ended, and no call of it was under way", list(hosts))
+            }
+            Self::Panicked { plugin, panics, calls } => {
+                write!(f, "{plugin} panicked in {panics} of {calls} calls")
+            }
+            Self::Failed { plugin, errors, calls, base_errors, base_calls } => write!(
+                f,
+                "{plugin} failed in {errors} of {calls} calls, and before in {base_errors} of {base_calls}"
+            ),
+        }
+    }
+}
+
+/// A rollout of a release in a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The channel.
+    pub channel: Id,
+    /// The release that is tried.
+    pub release: Id,
+    /// What hosts go back to; `None` for what their own plugin directories have.
+    pub base: Option<Id>,
+    /// What makes it choose other hosts than the one before.
+    pub salt: String,
+    /// Who began it.
+    pub by: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+    /// How fast it goes.
+    pub pace: Pace,
+    /// The plugins of the release.
+    pub plugins: Vec<String>,
+    /// Those of them that are other builds than in the base: these have to be called.
+    pub changed: Vec<String>,
+    /// Where it is.
+    pub phase: Phase,
+    /// In which step.
+    pub step: usize,
+    /// Since when it is in this phase, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Why it does not go on, or went back.
+    pub reason: Option<Reason>,
+    /// Where it goes on after a pause.
+    pub resume: Option<Phase>,
+    /// Up to which place hosts run it, by stratum.
+    pub thresholds: BTreeMap<String, Place>,
+    /// What came of calls of the base, as last seen, by plugin.
+    pub base_arms: BTreeMap<String, Arm>,
+    /// How often what changed had been called when the step began to bake.
+    pub calls_before: u64,
+    /// The hosts that ended while they ran it, and were put up with.
+    pub forgiven: BTreeSet<Id>,
+}
+
+/// What a channel is to declare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    base: Option<Id>,
+    candidate: Option<Id>,
+    salt: String,
+    thresholds: BTreeMap<String, Place>,
+}
+
+impl Desired {
+    /// Whether a channel declares it.
+    pub fn is_declared(&self, channel: &Channel) -> bool {
+        channel.base == self.base
+            && channel.candidate == self.candidate
+            && (self.candidate.is_none()
+                || channel.salt == self.salt && channel.thresholds == self.thresholds)
+    }
+
+    /// Declares it.
+    pub fn declare(self, channel: &mut Channel) {
+        channel.set_base(self.base);
+        channel.candidate = self.candidate;
+        channel.salt = self.salt;
+        channel.thresholds = self.thresholds;
+        channel.mark.seq += 1;
+    }
+}
+
+/// What somebody asks of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Wait.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Make it the base, whatever is known.
+    Promote,
+    /// Go back to the base.
+    Abort,
+    /// Another rollout takes its place.
+    Supersede,
+}
+
+/// What is known now.
+pub struct Input<'a> {
+    /// The time, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// What hosts report.
+    pub hosts: &'a [HostReport],
+    /// What the channel declares.
+    pub channel: &'a Channel,
+    /// Whether the release is sound; `None` if nobody looked.
+    pub sound: Option<Result<(), String>>,
+    /// What somebody asks for, and who.
+    pub order: Option<(Order, &'a str)>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The channel is to declare this.
+    Declare(Desired),
+    /// This is to be written down.
+    Audit {
+        /// The phase that begins.
+        phase: Phase,
+        /// Why.
+        reason: Option<Reason>,
+    },
+}
+
+impl Rollout {
+    /// One step: the state that follows, and what is to be done. It is to be written before anything is done,
+    /// and only if nobody has written another state meanwhile.
+    #[must_use]
+    pub fn step(mut self, input: &Input<'_>) -> (Self, Vec<Effect>) {
+        let mut effects = Vec::new();
+        if self.phase.is_over() {
+            return (self, effects);
+        }
+        let phase = self.phase;
+        self.advance(input);
+        if self.phase != phase {
+            effects.push(Effect::Audit { phase: self.phase, reason: self.reason.clone() });
+        }
+        let desired = self.desired();
+        effects.extend(
+            desired.filter(|desired| !desired.is_declared(input.channel)).map(Effect::Declare),
+        );
+        (self, effects)
+    }
+
+    /// How many steps it has.
+    pub fn steps(&self) -> usize {
+        self.pace.steps.len()
+    }
+
+    /// What the channel is to declare; `None` if that is none of this rollout's business any more.
+    fn desired(&self) -> Option<Desired> {
+        let none = |base: Option<&Id>| Desired {
+            base: base.cloned(),
+            candidate: None,
+            salt: String::new(),
+            thresholds: BTreeMap::new(),
+        };
+        match self.at() {
+            Phase::Checking | Phase::RollingBack => Some(none(self.base.as_ref())),
+            Phase::Staging | Phase::Activating | Phase::Baking => Some(Desired {
+                base: self.base.clone(),
+                candidate: Some(self.release.clone()),
+                salt: self.salt.clone(),
+                thresholds: self.thresholds.clone(),
+            }),
+            Phase::Promoting => Some(none(Some(&self.release))),
+            Phase::Paused | Phase::Done | Phase::RolledBack | Phase::Superseded => None,
+        }
+    }
+
+    /// Where it is, and while it is paused, where it goes on.
+    fn at(&self) -> Phase {
+        self.resume.unwrap_or(self.phase)
+    }
+
+    fn advance(&mut self, input: &Input<'_>) {
+        if let Some((order, by)) = input.order {
+            return self.obey(order, by, input.now_ms);
+        }
+        let there: Vec<&HostReport> =
+            input.hosts.iter().filter(|host| self.counts(host, input)).collect();
+        if matches!(self.at(), Phase::Staging | Phase::Activating | Phase::Baking) {
+            self.look_at_base(&there);
+            if let Some(reason) = self.found(input.hosts, &there) {
+                return self.go(Phase::RollingBack, Some(reason), input.now_ms);
+            }
+            if self.phase != Phase::Paused
+                && let Some(reason) = self.ended(input.hosts)
+            {
+                return self.pause(reason, input.now_ms);
+            }
+        }
+        match self.phase {
+            Phase::Checking => self.check(input),
+            Phase::Staging => self.stage(&there, input),
+            Phase::Activating => self.activate(&there, input),
+            Phase::Baking => self.bake(&there, input),
+            Phase::Promoting => self.promote(&there, input),
+            Phase::RollingBack => self.roll_back(&there, input),
+            Phase::Paused | Phase::Done | Phase::RolledBack | Phase::Superseded => {}
+        }
+    }
+
+    fn obey(&mut self, order: Order, by: &str, now_ms: u64) {
+        let asked = Some(Reason::Asked { by: by.to_owned() });
+        match order {
+            Order::Pause if self.phase != Phase::Paused => {
+                self.pause(Reason::Asked { by: by.to_owned() }, now_ms);
+            }
+            Order::Resume if self.phase == Phase::Paused => {
+                let resume = self.resume.unwrap_or(Phase::Checking);
+                self.go(resume, None, now_ms);
+            }
+            Order::Pause | Order::Resume => {}
+            Order::Promote => self.go(Phase::Promoting, asked, now_ms),
+            Order::Abort => self.go(Phase::RollingBack, asked, now_ms),
+            Order::Supersede => self.go(Phase::Superseded, asked, now_ms),
+        }
+    }
+
+    fn go(&mut self, phase: Phase, reason: Option<Reason>, now_ms: u64) {
+        self.phase = phase;
+        self.resume = None;
+        self.since_ms = now_ms;
+        self.reason = reason;
+    }
+
+    fn pause(&mut self, reason: Reason, now_ms: u64) {
+        let resume = self.at();
+        self.go(Phase::Paused, Some(reason), now_ms);
+        self.resume = Some(resume);
+    }
+
+    /// Whether a host counts: it is there, has told so lately, and is not pinned.
+    fn counts(&self, host: &HostReport, input: &Input<'_>) -> bool {
+        host.state.is_there()
+            && input.now_ms.saturating_sub(host.at_ms) <= self.pace.lost_ms
+            && !input.channel.pins.contains_key(&host.id)
+    }
+
+    fn is_chosen(&self, host: &HostReport) -> bool {
+        let threshold = self.thresholds.get(&host.stratum);
+        threshold.is_some_and(|threshold| Place::of(&self.salt, &host.id) <= *threshold)
+    }
+
+    fn runs(&self, host: &HostReport) -> bool {
+        host.release.as_ref() == Some(&self.release)
+    }
+
+    /// What came of calls of a plugin in these hosts.
+    fn arm<'a>(plugin: &str, hosts: impl Iterator<Item = &'a HostReport>) -> Arm {
+        let arms = hosts.filter_map(|host| host.health.get(plugin).copied());
+        arms.fold(Arm::default(), Arm::and)
+    }
+
+    fn look_at_base(&mut self, there: &[&HostReport]) {
+        for plugin in &self.plugins {
+            let base = there.iter().copied().filter(|host| !self.runs(host));
+            let arm = Self::arm(plugin, base);
+            if arm.calls > 0 {
+                self.base_arms.insert(plugin.clone(), arm);
+            }
+        }
+    }
+
+    /// What speaks against the release.
+    fn found(&self, all: &[HostReport], there: &[&HostReport]) -> Option<Reason> {
+        let is_about = |host: &HostReport| {
+            let problem = host.problem.as_ref();
+            problem.is_some_and(|problem| problem.release.as_ref() == Some(&self.release))
+        };
+        let crashed = all.iter().find(|host| {
+            host.state == HostState::Crashed && host.at_ms >= self.started_at_ms && is_about(host)
+        });
+        if let Some(host) = crashed {
+            let plugin = host.problem.as_ref().and_then(|problem| problem.plugin.clone());
+            return Some(Reason::Crashed { host: host.id.clone(), plugin });
+        }
+        let refuses = |host: &&&HostReport| {
+            let is_asked = self.at() == Phase::Staging || self.is_chosen(host);
+            host.state == HostState::Refused && is_asked && is_about(host)
+        };
+        if let Some(host) = there.iter().find(refuses) {
+            let problem = host.problem.clone()?;
+            return Some(Reason::Refused {
+                host: host.id.clone(),
+                problem: problem.kind,
+                plugin: problem.plugin,
+                message: problem.message,
+            });
+        }
+        self.plugins.iter().find_map(|plugin| {
+            let arm = Self::arm(plugin, there.iter().copied().filter(|host| self.runs(host)));
+            let base = self.base_arms.get(plugin).copied().unwrap_or_default();
+            let plugin = plugin.clone();
+            match judge(&arm, &base) {
+                Verdict::Good => None,
+                Verdict::Panics => {
+                    Some(Reason::Panicked { plugin, panics: arm.panics, calls: arm.calls })
+                }
+                Verdict::MoreErrors => Some(Reason::Failed {
+                    plugin,
+                    errors: arm.errors,
+                    calls: arm.calls,
+                    base_errors: base.errors,
+                    base_calls: base.calls,
+                }),
+            }
+        })
+    }
+
+    /// Whether hosts have ended while they ran it: one may be an accident, two are not.
+    fn ended(&mut self, all: &[HostReport]) -> Option<Reason> {
+        let died = all.iter().filter(|host| {
+            host.state == HostState::Died && host.at_ms >= self.started_at_ms && self.runs(host)
+        });
+        let died: Vec<Id> = died.map(|host| host.id.clone()).collect();
+        let unforgiven: Vec<Id> =
+            died.iter().filter(|host| !self.forgiven.contains(host)).cloned().collect();
+        if unforgiven.len() < 2 {
+            return None;
+        }
+        self.forgiven.extend(died);
+        Some(Reason::Died { hosts: unforgiven })
+    }
+
+    fn is_out_of_patience(&self, input: &Input<'_>) -> bool {
+        input.now_ms.saturating_sub(self.since_ms) >= self.pace.patience_ms
+    }
+
+    fn check(&mut self, input: &Input<'_>) {
+        match &input.sound {
+            Some(Ok(())) => self.go(Phase::Staging, None, input.now_ms),
+            Some(Err(message)) => {
+                let reason = Reason::Unsound { message: message.clone() };
+                self.go(Phase::RollingBack, Some(reason), input.now_ms);
+            }
+            None => {}
+        }
+    }
+
+    fn stage(&mut self, there: &[&HostReport], input: &Input<'_>) {
+        let is_staged =
+            |host: &&&HostReport| host.staged.as_ref() == Some(&self.release) || self.runs(host);
+        let waiting: Vec<Id> =
+            there.iter().filter(|host| !is_staged(host)).map(|host| host.id.clone()).collect();
+        if !there.is_empty() && waiting.is_empty() {
+            self.step = 0;
+            self.choose(there);
+            self.go(Phase::Activating, None, input.now_ms);
+        } else if self.is_out_of_patience(input) {
+            let reason = match there {
+                [] => Reason::NoHosts,
+                _ => Reason::NotStaged { hosts: waiting },
+            };
+            self.pause(reason, input.now_ms);
+        }
+    }
+
+    /// How many hosts of a stratum run it in this step.
+    fn share(&self) -> Share {
+        self.pace.steps.get(self.step).copied().unwrap_or(Share::Percent(100))
+    }
+
+    /// Chooses the hosts of this step among those that are there; those that were chosen stay.
+    fn choose(&mut self, there: &[&HostReport]) {
+        let share = self.share();
+        let strata: BTreeSet<&str> = there.iter().map(|host| host.stratum.as_str()).collect();
+        for stratum in strata {
+            let hosts: Vec<&Id> =
+                there.iter().filter(|host| host.stratum == stratum).map(|host| &host.id).collect();
+            let count = share.of(hosts.len());
+            let new = match share.is_all() {
+                true => Some(Place::LAST),
+                false => threshold(&self.salt, hosts.into_iter(), count),
+            };
+            let before = self.thresholds.get(stratum).copied();
+            if let Some(new) = new.max(before) {
+                self.thresholds.insert(stratum.to_owned(), new);
+            }
+        }
+    }
+
+    /// Whether fewer hosts are chosen than the step is to have: some have gone.
+    fn misses_hosts(&self, there: &[&HostReport]) -> bool {
+        let strata: BTreeSet<&str> = there.iter().map(|host| host.stratum.as_str()).collect();
+        strata.into_iter().any(|stratum| {
+            let hosts = there.iter().filter(|host| host.stratum == stratum);
+            let (all, chosen) = hosts.fold((0, 0), |(all, chosen), host| {
+                (all + 1, chosen + usize::from(self.is_chosen(host)))
+            });
+            chosen < self.share().of(all)
+        })
+    }
+
+    fn activate(&mut self, there: &[&HostReport], input: &Input<'_>) {
+        if self.misses_hosts(there) {
+            self.choose(there);
+            return;
+        }
+        let mut chosen = there.iter().copied().filter(|host| self.is_chosen(host)).peekable();
+        let is_empty = chosen.peek().is_none();
+        let is_active = |host: &&HostReport| self.runs(host) && host.state == HostState::Serving;
+        let waiting: Vec<Id> =
+            chosen.filter(|host| !is_active(host)).map(|host| host.id.clone()).collect();
+        if !is_empty && waiting.is_empty() {
+            self.calls_before = self.calls(there);
+            self.go(Phase::Baking, None, input.now_ms);
+        } else if self.is_out_of_patience(input) {
+            let reason =
+                if is_empty { Reason::NoHosts } else { Reason::NotActive { hosts: waiting } };
+            self.pause(reason, input.now_ms);
+        }
+    }
+
+    /// How often what changed was called in the hosts that run it.
+    fn calls(&self, there: &[&HostReport]) -> u64 {
+        let runs = || there.iter().copied().filter(|host| self.runs(host));
+        self.changed
+            .iter()
+            .map(|plugin| Self::arm(plugin, runs()).calls)
+            .fold(0, u64::saturating_add)
+    }
+
+    fn bake(&mut self, there: &[&HostReport], input: &Input<'_>) {
+        if self.misses_hosts(there) {
+            self.choose(there);
+            return self.go(Phase::Activating, None, input.now_ms);
+        }
+        // A host that has gone takes its calls along.
+        let calls = self.calls(there);
+        self.calls_before = self.calls_before.min(calls);
+        let calls = calls - self.calls_before;
+        let for_ms = input.now_ms.saturating_sub(self.since_ms);
+        if for_ms >= self.pace.bake_ms && calls >= self.pace.calls && !there.is_empty() {
+            self.next_step(there, input.now_ms);
+        } else if for_ms >= self.pace.bake_ms.saturating_add(self.pace.patience_ms) {
+            let reason = match there {
+                [] => Reason::NoHosts,
+                _ => Reason::TooLittleEvidence { calls, needed: self.pace.calls },
+            };
+            self.pause(reason, input.now_ms);
+        }
+    }
+
+    /// Goes on to the next step in which further hosts run it.
+    fn next_step(&mut self, there: &[&HostReport], now_ms: u64) {
+        while there.iter().any(|host| !self.is_chosen(host))
+            && self.step + 1 < self.pace.steps.len()
+        {
+            self.step += 1;
+            let before = self.thresholds.clone();
+            self.choose(there);
+            if self.thresholds != before {
+                return self.go(Phase::Activating, None, now_ms);
+            }
+        }
+        self.go(Phase::Promoting, None, now_ms);
+    }
+
+    fn is_declared(&self, input: &Input<'_>) -> bool {
+        self.desired().is_none_or(|desired| desired.is_declared(input.channel))
+    }
+
+    fn promote(&mut self, there: &[&HostReport], input: &Input<'_>) {
+        let waiting: Vec<Id> =
+            there.iter().filter(|host| !self.runs(host)).map(|host| host.id.clone()).collect();
+        if !self.is_declared(input) {
+            return;
+        }
+        if waiting.is_empty() {
+            let reason = self.reason.take();
+            self.go(Phase::Done, reason, input.now_ms);
+        } else if self.is_out_of_patience(input) {
+            self.go(Phase::Done, Some(Reason::NotActive { hosts: waiting }), input.now_ms);
+        }
+    }
+
+    fn roll_back(&mut self, there: &[&HostReport], input: &Input<'_>) {
+        let waiting: Vec<Id> =
+            there.iter().filter(|host| self.runs(host)).map(|host| host.id.clone()).collect();
+        if !self.is_declared(input) {
+            return;
+        }
+        if waiting.is_empty() {
+            let reason = self.reason.take();
+            self.go(Phase::RolledBack, reason, input.now_ms);
+        } else if self.is_out_of_patience(input) {
+            self.pause(Reason::NotBack { hosts: waiting }, input.now_ms);
+        }
+    }
+}

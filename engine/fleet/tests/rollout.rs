@@ -1,0 +1,439 @@
+//! Rollouts in simulation: made-up hosts, made-up faults, no time and no files.
+
+use std::collections::BTreeMap;
+
+use hotswap_fleet::{
+    Arm, Channel, Effect, HostReport, HostState, Id, Input, Mark, Order, Pace, Phase, Problem,
+    ProblemKind, Reason, Rollout,
+};
+
+/// SplitMix64: numbers that are the same everywhere for the same seed.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn once_in(&mut self, times: u64) -> bool {
+        times > 0 && self.below(times) == 0
+    }
+}
+
+fn id(text: &str) -> Id {
+    text.parse().unwrap()
+}
+
+/// What the candidate is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Candidate {
+    Good,
+    Panics,
+    Fails,
+    Crashes,
+    IsRefused,
+    IsNotCalled,
+}
+
+/// How often what goes wrong, once in so many ticks of a host; 0 for never.
+#[derive(Debug, Clone, Copy, Default)]
+struct Faults {
+    host_killed: u64,
+    host_comes: u64,
+    report_lost: u64,
+    /// A controller is killed between writing its state and doing what follows.
+    controller_killed: u64,
+}
+
+struct Host {
+    report: HostReport,
+    is_there: bool,
+    was_there_at_first: bool,
+    was_silent: bool,
+}
+
+struct World {
+    numbers: Numbers,
+    candidate: Candidate,
+    faults: Faults,
+    channel: Channel,
+    rollout: Rollout,
+    hosts: Vec<Host>,
+    now_ms: u64,
+    said: Vec<Phase>,
+}
+
+const TICK_MS: u64 = 500;
+
+/// Seeds that have found a fault.
+const KEPT: [u64; 1] = [45];
+
+/// How many seeds are tried; a number in `FLEET_SEEDS` tries more.
+fn seeds() -> u64 {
+    std::env::var("FLEET_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300)
+}
+
+fn rollout() -> Rollout {
+    Rollout {
+        channel: id("main"),
+        release: id("new"),
+        base: Some(id("old")),
+        salt: "salt".to_owned(),
+        by: "test".to_owned(),
+        started_at_ms: 0,
+        pace: Pace::fast(),
+        plugins: vec!["world".to_owned()],
+        changed: vec!["world".to_owned()],
+        phase: Phase::Checking,
+        step: 0,
+        since_ms: 0,
+        reason: None,
+        resume: None,
+        thresholds: BTreeMap::new(),
+        base_arms: BTreeMap::new(),
+        calls_before: 0,
+        forgiven: std::collections::BTreeSet::new(),
+    }
+}
+
+impl World {
+    fn new(seed: u64, hosts: usize, candidate: Candidate, faults: Faults) -> Self {
+        let mut channel = Channel::new(id("main"), 1);
+        channel.set_base(Some(id("old")));
+        let mut world = Self {
+            numbers: Numbers(seed),
+            candidate,
+            faults,
+            channel,
+            rollout: rollout(),
+            hosts: Vec::new(),
+            now_ms: 0,
+            said: Vec::new(),
+        };
+        for _ in 0..hosts {
+            world.add_host(true);
+        }
+        world
+    }
+
+    fn add_host(&mut self, was_there_at_first: bool) {
+        let number = self.hosts.len();
+        let report = HostReport {
+            id: id(&format!("host-{number}")),
+            channel: id("main"),
+            name: "host".to_owned(),
+            pid: 1,
+            at_ms: self.now_ms,
+            stratum: format!("toolchain {}", number % 2),
+            state: HostState::Serving,
+            release: Some(id("old")),
+            builds: BTreeMap::new(),
+            staged: None,
+            problem: None,
+            seen: Mark::default(),
+            health: [("world".to_owned(), Arm::default())].into(),
+        };
+        self.hosts.push(Host { report, is_there: true, was_there_at_first, was_silent: false });
+    }
+
+    /// What agents and hosts do in a tick.
+    fn hosts_go_on(&mut self) {
+        if self.numbers.once_in(self.faults.host_comes) {
+            self.add_host(false);
+        }
+        let (faults, candidate, now_ms) = (self.faults, self.candidate, self.now_ms);
+        let numbers = &mut self.numbers;
+        for host in self.hosts.iter_mut().filter(|host| host.is_there) {
+            let report = &mut host.report;
+            let is_new = |report: &HostReport| report.release == Some(id("new"));
+            let calls = if candidate == Candidate::IsNotCalled { 0 } else { numbers.below(20) };
+            let arm = report.health.get_mut("world").unwrap();
+            arm.calls += calls;
+            if report.release == Some(id("new")) {
+                match candidate {
+                    Candidate::Panics => arm.panics += u64::from(calls > 0),
+                    Candidate::Fails => arm.errors += calls,
+                    _ => {}
+                }
+            } else {
+                arm.errors += u64::from(numbers.once_in(50));
+            }
+            if is_new(report) && candidate == Candidate::Crashes && calls > 0 {
+                (host.is_there, report.state, report.at_ms) = (false, HostState::Crashed, now_ms);
+                report.problem = Some(problem(ProblemKind::Crash));
+                continue;
+            }
+            if numbers.once_in(faults.host_killed) {
+                (host.is_there, report.state, report.at_ms) = (false, HostState::Died, now_ms);
+                continue;
+            }
+            // Each agent is late by some ticks.
+            if numbers.once_in(2) {
+                if self.channel.candidate == Some(id("new")) {
+                    report.staged = Some(id("new"));
+                }
+                let wanted = self.channel.wants(&report.id, &report.stratum).cloned();
+                if report.release != wanted {
+                    if wanted == Some(id("new")) && candidate == Candidate::IsRefused {
+                        report.state = HostState::Refused;
+                        report.problem = Some(problem(ProblemKind::Load));
+                    } else {
+                        report.release = wanted;
+                        report.health.insert("world".to_owned(), Arm::default());
+                    }
+                } else {
+                    report.state = HostState::Serving;
+                }
+                report.seen = self.channel.mark;
+            }
+            if numbers.once_in(faults.report_lost) {
+                host.was_silent = true;
+            } else {
+                report.at_ms = now_ms;
+            }
+        }
+    }
+
+    fn controller_goes_on(&mut self, order: Option<Order>) {
+        let hosts: Vec<HostReport> = self.hosts.iter().map(|host| host.report.clone()).collect();
+        let input = Input {
+            now_ms: self.now_ms,
+            hosts: &hosts,
+            channel: &self.channel,
+            sound: Some(Ok(())),
+            order: order.map(|order| (order, "test")),
+        };
+        let (next, effects) = self.rollout.clone().step(&input);
+        self.rollout = next;
+        for effect in effects {
+            match effect {
+                Effect::Audit { phase, .. } => self.said.push(phase),
+                Effect::Declare(_) if self.numbers.once_in(self.faults.controller_killed) => break,
+                Effect::Declare(desired) => {
+                    let before = self.channel.mark;
+                    desired.declare(&mut self.channel);
+                    assert!(self.channel.mark > before, "the channel goes back");
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now_ms += TICK_MS;
+        self.hosts_go_on();
+        self.controller_goes_on(None);
+        self.check();
+    }
+
+    /// What holds at any time.
+    fn check(&self) {
+        let runs = |host: &&Host| host.is_there && host.report.release == Some(id("new"));
+        // Two groups of hosts, one host of each.
+        if self.rollout.step == 0 && matches!(self.rollout.phase, Phase::Activating | Phase::Baking)
+        {
+            let known = |host: &&Host| host.was_there_at_first && !host.was_silent;
+            let count = self.hosts.iter().filter(runs).filter(known).count();
+            assert!(count <= 2, "{count} hosts run the candidate in the first step");
+        }
+        if matches!(self.rollout.phase, Phase::Checking | Phase::Staging) {
+            assert_eq!(
+                self.hosts.iter().filter(runs).count(),
+                0,
+                "a host runs what is only staged"
+            );
+        }
+    }
+
+    fn run(&mut self) -> Phase {
+        for _ in 0..5000 {
+            self.tick();
+            if self.rollout.phase.is_over() || self.rollout.phase == Phase::Paused {
+                break;
+            }
+        }
+        self.rollout.phase
+    }
+}
+
+fn problem(kind: ProblemKind) -> Problem {
+    Problem {
+        kind,
+        release: Some(id("new")),
+        plugin: Some("world".to_owned()),
+        message: "made up".to_owned(),
+    }
+}
+
+#[test]
+fn a_good_release_goes_through_all_steps_to_all_hosts() {
+    let mut world = World::new(1, 80, Candidate::Good, Faults::default());
+    assert_eq!(world.run(), Phase::Done);
+    let step = [Phase::Activating, Phase::Baking];
+    let expected =
+        [&[Phase::Staging][..], &step, &step, &step, &step, &[Phase::Promoting, Phase::Done]];
+    assert_eq!(world.said, expected.concat());
+    assert_eq!(world.channel.base, Some(id("new")));
+    assert_eq!(world.channel.earlier.last(), Some(&Some(id("old"))));
+    assert!(world.hosts.iter().all(|host| host.report.release == Some(id("new"))));
+}
+
+#[test]
+fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_back() {
+    let bad = [Candidate::Panics, Candidate::Fails, Candidate::Crashes, Candidate::IsRefused];
+    let (mut done, mut rolled_back) = (0, 0);
+    for seed in KEPT.into_iter().chain(0..seeds()) {
+        let mut dice = Numbers(seed);
+        let candidate = match dice.below(8) {
+            0..3 => Candidate::Good,
+            3 => Candidate::IsNotCalled,
+            bad_one => bad[usize::try_from(bad_one).unwrap() - 4],
+        };
+        let mut rate =
+            |rates: &[u64]| rates[usize::try_from(dice.below(rates.len() as u64)).unwrap()];
+        let faults = Faults {
+            host_killed: rate(&[0, 0, 2000, 200]),
+            host_comes: rate(&[0, 50, 10]),
+            report_lost: rate(&[0, 3, 30]),
+            controller_killed: rate(&[0, 2, 5]),
+        };
+        let hosts = rate(&[1, 2, 3, 10, 40]);
+        let mut world = World::new(seed, usize::try_from(hosts).unwrap(), candidate, faults);
+        let mut phase = world.run();
+        let context =
+            format!("seed {seed}: {candidate:?}, {faults:?}, {hosts} hosts: {:?}", world.rollout);
+        match candidate {
+            Candidate::Good => {
+                assert!(matches!(phase, Phase::Done | Phase::Paused), "{context}");
+                done += usize::from(phase == Phase::Done);
+            }
+            Candidate::IsNotCalled => assert_eq!(phase, Phase::Paused, "{context}"),
+            _ => {
+                assert!(matches!(phase, Phase::RolledBack | Phase::Paused), "{context}");
+                rolled_back += usize::from(phase == Phase::RolledBack);
+            }
+        }
+        if phase == Phase::Paused {
+            world.controller_goes_on(Some(Order::Abort));
+            phase = world.run();
+            assert_eq!(phase, Phase::RolledBack, "{context}");
+        }
+        // All come to what is declared, once nothing goes wrong any more.
+        world.faults = Faults::default();
+        world.candidate = Candidate::Good;
+        for _ in 0..40 {
+            world.tick();
+        }
+        let declared = &world.channel;
+        for host in world.hosts.iter().filter(|host| host.is_there) {
+            let report = &host.report;
+            assert_eq!(
+                report.release.as_ref(),
+                declared.wants(&report.id, &report.stratum),
+                "{context}"
+            );
+        }
+        assert_eq!(declared.candidate, None, "{context}");
+    }
+    assert!(done > 60, "only {done} good ones came through");
+    assert!(rolled_back > 120, "only {rolled_back} bad ones were rolled back");
+}
+
+#[test]
+fn a_host_that_is_killed_while_it_bakes_is_replaced_by_another() {
+    let mut world = World::new(3, 20, Candidate::Good, Faults::default());
+    while world.rollout.phase != Phase::Baking {
+        world.tick();
+    }
+    let now_ms = world.now_ms;
+    let is_candidate = |host: &&mut Host| host.report.release == Some(id("new"));
+    let killed = world.hosts.iter_mut().find(is_candidate).unwrap();
+    (killed.is_there, killed.report.state, killed.report.at_ms) = (false, HostState::Died, now_ms);
+    let killed = killed.report.id.clone();
+    assert_eq!(world.run(), Phase::Done);
+    let others = world.hosts.iter().filter(|host| host.report.id != killed);
+    assert!({ others }.all(|host| host.report.release == Some(id("new"))));
+}
+
+#[test]
+fn two_hosts_that_end_while_they_run_it_pause_it() {
+    let mut world = World::new(4, 20, Candidate::Good, Faults::default());
+    while world.rollout.phase != Phase::Baking {
+        world.tick();
+    }
+    let now_ms = world.now_ms;
+    for host in world.hosts.iter_mut().filter(|host| host.report.release == Some(id("new"))) {
+        (host.is_there, host.report.state, host.report.at_ms) = (false, HostState::Died, now_ms);
+    }
+    assert_eq!(world.run(), Phase::Paused);
+    assert!(matches!(world.rollout.reason, Some(Reason::Died { ref hosts }) if hosts.len() == 2));
+    world.controller_goes_on(Some(Order::Resume));
+    assert_eq!(world.run(), Phase::Done);
+}
+
+#[test]
+fn without_hosts_or_calls_it_pauses_and_can_be_promoted_by_hand() {
+    let mut world = World::new(5, 0, Candidate::Good, Faults::default());
+    assert_eq!(world.run(), Phase::Paused);
+    assert_eq!(world.rollout.reason, Some(Reason::NoHosts));
+
+    let mut world = World::new(6, 4, Candidate::IsNotCalled, Faults::default());
+    assert_eq!(world.run(), Phase::Paused);
+    assert_eq!(world.rollout.reason, Some(Reason::TooLittleEvidence { calls: 0, needed: 3 }));
+    world.controller_goes_on(Some(Order::Promote));
+    assert_eq!(world.run(), Phase::Done);
+    assert_eq!(world.channel.base, Some(id("new")));
+}
+
+#[test]
+fn a_paused_release_that_panics_is_taken_back() {
+    let mut world = World::new(7, 4, Candidate::IsNotCalled, Faults::default());
+    while world.rollout.phase != Phase::Baking {
+        world.tick();
+    }
+    world.controller_goes_on(Some(Order::Pause));
+    for _ in 0..200 {
+        world.tick();
+    }
+    assert_eq!(world.rollout.phase, Phase::Paused, "it waits for as long as it takes");
+    world.candidate = Candidate::Panics;
+    while world.rollout.phase == Phase::Paused {
+        world.tick();
+    }
+    assert_eq!(world.run(), Phase::RolledBack);
+    assert!(matches!(world.rollout.reason, Some(Reason::Panicked { .. })));
+}
+
+#[test]
+fn a_pinned_host_is_left_alone() {
+    let mut world = World::new(8, 6, Candidate::Good, Faults::default());
+    world.channel.pins.insert(id("host-2"), id("old"));
+    assert_eq!(world.run(), Phase::Done);
+    assert_eq!(world.hosts[2].report.release, Some(id("old")));
+}
+
+#[test]
+fn an_unsound_release_goes_to_no_host() {
+    let channel = Channel::new(id("main"), 1);
+    let input = Input {
+        now_ms: 0,
+        hosts: &[],
+        channel: &channel,
+        sound: Some(Err("altered".to_owned())),
+        order: None,
+    };
+    let mut rollout = rollout();
+    rollout.base = None;
+    let (rollout, effects) = rollout.step(&input);
+    assert_eq!(rollout.phase, Phase::RollingBack);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Declare(_))));
+    let (rollout, _) = rollout.step(&input);
+    assert_eq!(rollout.phase, Phase::RolledBack);
+    assert_eq!(rollout.reason, Some(Reason::Unsound { message: "altered".to_owned() }));
+}

@@ -1,0 +1,365 @@
+//! A fleet in a directory: what hosts are asked for it, and three of them with an agent.
+
+use std::{
+    fs,
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    thread::{self, JoinHandle},
+};
+
+use hotswap_engine::{ConsoleSocket, args};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    socket::Client,
+    support::{Answer, Host, Place, PluginDir, Process, artifact, host_command, revision},
+};
+
+/// Artifacts somewhere else than in the plugin directory.
+struct Elsewhere(TempDir);
+
+impl Elsewhere {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn put(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+/// A host in this process with a console, and its client.
+fn listening(plugins: &[&str]) -> (Host, Client, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = ConsoleSocket::at(dir.path().join("socket"));
+    let host = Host::new(PluginDir::of(plugins), |builder| builder.console(Some(socket)));
+    host.reload();
+    let client = Client::greeted(&host.engine.snapshot().host.socket);
+    (host, client, dir)
+}
+
+fn revision_of(host: &Host) -> u32 {
+    host.engine.plugin("echo").unwrap().invoke("revision", args![]).unwrap()
+}
+
+fn outcome<'a>(answer: &'a Value, plugin: &str) -> &'a Value {
+    let plugins = answer["result"]["plugins"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let plugin = plugins.iter().find(|entry| entry["name"] == plugin);
+    &plugin.unwrap_or_else(|| panic!("{answer}"))["outcome"]
+}
+
+#[test]
+fn exactly_the_artifacts_that_are_named_are_loaded() {
+    let (host, mut client, _dir) = listening(&["echo", "by-hand"]);
+    let elsewhere = Elsewhere::new();
+    let new = elsewhere.put("0123abcd.so", &revision("echo", 2));
+    let artifacts = json!({"artifacts": [new]});
+
+    let plan = client.ask(2, "plan", json!({"apply": artifacts}));
+    assert_eq!(
+        (outcome(&plan, "echo"), outcome(&plan, "by-hand")),
+        (&json!("ok"), &json!("removed"))
+    );
+    assert_eq!(plan["result"]["plugins"][1]["new"]["path"], new.to_str().unwrap(), "{plan}");
+    assert_eq!(revision_of(&host), 1, "a plan loads nothing");
+
+    let applied = client.ask(3, "apply", artifacts.clone());
+    assert_eq!(
+        (outcome(&applied, "echo"), outcome(&applied, "by-hand")),
+        (&json!("ok"), &json!("removed"))
+    );
+    assert_eq!(revision_of(&host), 2);
+    let again = client.ask(4, "apply", artifacts);
+    assert_eq!(outcome(&again, "echo"), "unchanged");
+
+    // Where the host itself looks is as it was.
+    let reloaded = client.ask(5, "reload", json!(null));
+    assert_eq!(
+        (outcome(&reloaded, "echo"), outcome(&reloaded, "by-hand")),
+        (&json!("ok"), &json!("added"))
+    );
+    assert_eq!(revision_of(&host), 1);
+}
+
+#[test]
+fn artifacts_that_cannot_all_be_loaded_change_nothing() {
+    let (host, mut client, _dir) = listening(&["echo"]);
+    let elsewhere = Elsewhere::new();
+    let new = elsewhere.put("echo.so", &revision("echo", 2));
+    let failing = elsewhere.put("failing.so", &artifact("fail-on-init"));
+    let mut refused = |artifacts: Value| {
+        let answer = client.ask(2, "apply", json!({"artifacts": artifacts}));
+        assert_eq!(revision_of(&host), 1, "{answer}");
+        answer["error"]["data"]["message"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    };
+    assert!(refused(json!([new, failing])).contains("fail-on-init"));
+    assert!(refused(json!([])).contains("names no artifact"));
+    assert!(refused(json!(["echo.so"])).contains("not absolute"));
+    assert!(refused(json!([new, elsewhere.0.path()])).contains("not a regular file"));
+    assert!(refused(json!([new, elsewhere.0.path().join("gone.so")])).contains("gone.so"));
+}
+
+/// Three hosts, their fleet and its agent.
+struct Hosts {
+    place: Place,
+    fleet: Elsewhere,
+    _plugins: PluginDir,
+    hosts: Vec<Process>,
+    _agent: Process,
+}
+
+impl Hosts {
+    fn start() -> Self {
+        let (place, fleet, plugins) = (Place::new(), Elsewhere::new(), PluginDir::of(&["echo"]));
+        let start = |_| {
+            let mut host = Process::start(host_command(&place, &plugins));
+            host.wait_for_text("listening on");
+            host
+        };
+        let hosts = (0..3).map(start).collect();
+        let dir = fleet.0.path().to_str().unwrap();
+        place.json(&["fleet", "init", "--fleet", dir]);
+        let mut agent = place.command("hotswap");
+        agent.args(["agent", "--json", "--fleet", dir]);
+        let agent = Process::start(agent);
+        let started = Self { place, fleet, _plugins: plugins, hosts, _agent: agent };
+        started.wait_for("three hosts", |status| status["hosts"].as_array().unwrap().len() == 3);
+        started
+    }
+
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        [&["fleet"], args, &["--fleet", self.fleet.0.path().to_str().unwrap()]].concat()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        self.place.json(&self.args(args))
+    }
+
+    /// Pushes a revision of `echo`; returns the release's name.
+    fn push(&self, number: u32) -> String {
+        let artifacts = Elsewhere::new();
+        let file = artifacts.put("echo.so", &revision("echo", number));
+        let pushed = self.json(&["push", file.to_str().unwrap(), "--id", &format!("r{number}")]);
+        assert_eq!(pushed["new"], true);
+        pushed["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Begins a rollout, and follows it.
+    fn roll_out(&self, release: &str) -> JoinHandle<Answer> {
+        let mut rollout = self.place.command("hotswap");
+        rollout.args(self.args(&["rollout", release, "--follow", "--fast"]));
+        thread::spawn(|| Process::start(rollout).finish())
+    }
+
+    /// Waits until the fleet looks so.
+    fn wait_for(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let mut watch = self.place.command("hotswap");
+        watch.args(self.args(&["status", "--watch", "--json"]));
+        Process::start(watch).wait_for_json(what, is_so)
+    }
+
+    /// Calls functions in all hosts until a rollout has ended.
+    fn call_until_end_of(&self, rollout: JoinHandle<Answer>) -> Answer {
+        while !rollout.is_finished() {
+            for host in &self.hosts {
+                self.call(host.pid(), &["revision", "--repeat", "5"]);
+            }
+        }
+        rollout.join().unwrap()
+    }
+
+    fn call(&self, pid: u32, args: &[&str]) -> Answer {
+        self.place.hotswap(&[&["invoke", "--host", &pid.to_string(), "echo"], args].concat())
+    }
+
+    /// What each host runs, asked of the hosts.
+    fn revisions(&self) -> Vec<String> {
+        let pids = self.hosts.iter().map(Process::pid);
+        pids.map(|pid| {
+            self.call(pid, &["revision"]).stdout.lines().next().unwrap_or_default().to_owned()
+        })
+        .collect()
+    }
+}
+
+fn running<'a>(status: &'a Value, release: &str) -> Vec<&'a Value> {
+    let hosts = status["hosts"].as_array().unwrap().iter();
+    hosts.filter(|host| host["release"] == release).collect()
+}
+
+fn is_baking(status: &Value, release: &str) -> bool {
+    status["rollout"]["state"] == "baking" && running(status, release).len() == 1
+}
+
+#[test]
+fn a_release_goes_from_one_host_to_all_and_back() {
+    let hosts = Hosts::start();
+    let r2 = hosts.push(2);
+    let answer = hosts.call_until_end_of(hosts.roll_out(&r2));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
+    let status = hosts.json(&["status"]);
+    assert_eq!((&status["release"], &status["rollout"]["state"]), (&json!("r2"), &json!("done")));
+    assert_eq!(running(&status, "r2").len(), 3, "{status}");
+
+    // One that panics: only the first host has it, and goes back.
+    let r3 = hosts.push(3);
+    let rollout = hosts.roll_out(&r3);
+    let status = hosts.wait_for("a host that tries r3", |status| is_baking(status, "r3"));
+    let pid = running(&status, "r3")[0]["pid"].as_u64().unwrap();
+    hosts.call(u32::try_from(pid).unwrap(), &["explode", "boom"]);
+    let answer = rollout.join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
+    let status = hosts.json(&["status"]);
+    assert_eq!(status["rollout"]["state"], "rolled_back");
+    assert_eq!(status["rollout"]["cause"]["kind"], "panicked", "{status}");
+    assert_eq!(status["release"], "r2");
+
+    // One that was altered goes to no host, and is named.
+    let r4 = hosts.push(4);
+    let release = hosts.json(&["verify", &r4]);
+    let sha256 = release["plugins"][0]["artifacts"][0]["sha256"].as_str().unwrap();
+    let blob = hosts.fleet.0.path().join(format!("blobs/{sha256}.so"));
+    let mut altered = fs::read(&blob).unwrap();
+    altered[4096] ^= 1;
+    fs::write(&blob, altered).unwrap();
+    let error = hosts.place.refusal(1, &hosts.args(&["rollout", &r4, "--follow", "--fast"]));
+    assert_eq!(error["kind"], "fleet");
+    let message = error["message"].as_str().unwrap();
+    let names = format!("echo of release r4: {}: the artifact was altered", blob.display());
+    assert!(message.starts_with(&names), "{message}");
+
+    // Back to what each host's own directory has.
+    hosts.json(&["rollback"]);
+    hosts.wait_for("no release", |status| running(status, "r2").is_empty());
+    assert_eq!(hosts.revisions(), ["1", "1", "1"]);
+    let audit = hosts.json(&["audit"]);
+    let done: Vec<&str> =
+        audit.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+    for what in ["init", "push", "rollout", "baking", "done", "rolled_back", "rollback"] {
+        assert!(done.contains(&what), "{what}: {done:?}");
+    }
+}
+
+#[test]
+fn a_host_that_is_killed_while_it_bakes_is_replaced_and_a_rollout_without_calls_waits() {
+    let hosts = Hosts::start();
+    let r2 = hosts.push(2);
+    let rollout = hosts.roll_out(&r2);
+    let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
+    let tries = running(&status, "r2")[0]["pid"].as_u64().unwrap();
+    let host = hosts.hosts.iter().find(|host| u64::from(host.pid()) == tries).unwrap();
+    host.signal(Signal::KILL);
+    let is_replaced = |status: &Value| {
+        let states: Vec<&Value> = running(status, "r2").iter().map(|host| &host["state"]).collect();
+        states.contains(&&json!("died")) && states.contains(&&json!("serving"))
+    };
+    hosts.wait_for("another host that tries r2", is_replaced);
+    // Nobody has called it: nothing is known of it, so it does not go on.
+    let answer = rollout.join().unwrap();
+    assert_eq!(answer.code, Some(4), "{answer:?}");
+    let status = hosts.json(&["status"]);
+    assert_eq!(status["rollout"]["cause"]["kind"], "too_little_evidence", "{status}");
+
+    let order = |order: &str| hosts.json(&[order])["rollout"]["state"].clone();
+    assert_eq!(order("resume"), "baking");
+    assert_eq!(order("pause"), "paused");
+    order("promote");
+    let is_done = |status: &Value| status["rollout"]["state"] == "done";
+    let status = hosts.wait_for("r2 everywhere", is_done);
+    assert_eq!(status["release"], "r2");
+    let alive = hosts.revisions().iter().filter(|revision| *revision == "2").count();
+    assert_eq!(alive, 2);
+}
+
+#[test]
+fn a_build_that_crashed_a_host_is_loaded_by_no_other() {
+    let hosts = Hosts::start();
+    let r2 = hosts.push(2);
+    let rollout = hosts.roll_out(&r2);
+    let status = hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
+    let pid = running(&status, "r2")[0]["pid"].to_string();
+    let socket = hosts.fleet.0.path().join("held");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut call = hosts.place.command("hotswap");
+    call.args(["invoke", "--host", &pid, "echo", "hold", socket.to_str().unwrap()]);
+    let _call = Process::start(call);
+    let _held = listener.accept().unwrap();
+    let host = hosts.hosts.iter().find(|host| host.pid().to_string() == pid).unwrap();
+    host.signal(Signal::KILL);
+    let answer = rollout.join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    let cause = hosts.json(&["status"])["rollout"]["cause"].clone();
+    assert_eq!((&cause["kind"], &cause["plugin"]), (&json!("crashed"), &json!("echo")), "{cause}");
+
+    let answer = hosts.roll_out(&r2).join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    let cause = hosts.json(&["status"])["rollout"]["cause"].clone();
+    assert_eq!((&cause["kind"], &cause["problem"]), (&json!("refused"), &json!("quarantined")));
+
+    // One host runs something of its own for as long as it is pinned.
+    let r3 = hosts.push(3);
+    let status = hosts.wait_for("a host", |status| !serving(status).is_empty());
+    let pinned = serving(&status)[0]["id"].as_str().unwrap().to_owned();
+    hosts.json(&["pin", &pinned, &r3]);
+    let is_pinned = |status: &Value| running(status, "r3").len() == 1;
+    let status = hosts.wait_for("a host that runs r3", is_pinned);
+    assert_eq!(running(&status, "r3")[0]["id"], pinned.as_str());
+    hosts.json(&["unpin", &pinned]);
+    hosts.wait_for("no host that runs r3", |status| running(status, "r3").is_empty());
+}
+
+fn serving(status: &Value) -> Vec<&Value> {
+    let hosts = status["hosts"].as_array().unwrap().iter();
+    hosts.filter(|host| host["state"] == "serving").collect()
+}
+
+#[test]
+fn a_fleet_with_keys_takes_only_signed_releases() {
+    let (place, fleet, artifacts) = (Place::new(), Elsewhere::new(), Elsewhere::new());
+    let dir = fleet.0.path().to_str().unwrap();
+    let file = artifacts.put("echo.so", &revision("echo", 1));
+    let file = file.to_str().unwrap();
+    let (one, two) = (artifacts.0.path().join("one.key"), artifacts.0.path().join("two.key"));
+    let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
+    let of = |args: &[&str]| -> Vec<String> {
+        ["fleet", "--fleet", dir].iter().chain(args).map(ToString::to_string).collect()
+    };
+    let json = |args: &[&str]| {
+        let args = of(args);
+        place.json(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let refused = |args: &[&str]| {
+        let args = of(args);
+        let error = place.refusal(1, &args.iter().map(String::as_str).collect::<Vec<_>>());
+        error["message"].as_str().unwrap().to_owned()
+    };
+    json(&["init"]);
+    json(&["push", file, "--id", "r1"]);
+    json(&["verify", "r1"]);
+    let keys = json(&["keys", "--new", one]);
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
+    assert!(refused(&["verify", "r1"]).contains("the release is not signed"));
+    assert!(refused(&["push", file, "--id", "r2"]).contains("`--sign SECRET-KEY`"));
+    assert_eq!(json(&["push", file, "--id", "r2", "--sign", one])["new"], true);
+    json(&["verify", "r2"]);
+    assert_eq!(json(&["push", file, "--id", "r1", "--sign", one])["new"], false);
+    json(&["verify", "r1"]);
+    let releases = json(&["releases"]);
+    assert!(releases.as_array().unwrap().iter().all(|release| release["problem"].is_null()));
+
+    // Whoever has no key of the fleet adds none.
+    assert!(refused(&["keys", "--new", two]).contains("signed by one that is there"));
+    let keys = json(&["keys", "--new", two, "--sign", one]);
+    assert_eq!((&keys["serial"], keys["keys"].as_array().unwrap().len()), (&json!(2), 2));
+    json(&["push", file, "--id", "r3", "--sign", two]);
+    let first = keys["keys"][0].as_str().unwrap();
+    json(&["keys", "--remove", first, "--sign", two]);
+    assert!(refused(&["verify", "r2"]).contains("not by a key of the fleet"));
+    json(&["verify", "r3"]);
+}
