@@ -122,6 +122,37 @@ fn a_build_directory_elsewhere_and_a_program_that_requires_features() {
     run.wait_for_event("host_outdated", |_| true);
 }
 
+/// Such a host has Rust's standard library from a shared library, which allocates by itself.
+#[test]
+fn a_host_with_a_library_of_the_type_dylib_finds_it_and_may_count_the_heap() {
+    let project = Project::new(&["one"], &["one"]);
+    project.write(
+        "shared/Cargo.toml",
+        "[package]\nname = \"shared\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n\
+         [lib]\ncrate-type = [\"dylib\"]\n",
+    );
+    project.write(
+        "shared/src/lib.rs",
+        "pub fn text() -> String {\n    \"of the library\".to_owned()\n}\n",
+    );
+    project.edit("Cargo.toml", "[\"app\"", "[\"shared\", \"app\"");
+    project.edit(
+        "app/Cargo.toml",
+        "[dependencies]\n",
+        "[dependencies]\nshared = { path = \"../shared\" }\n",
+    );
+    let allocator = "#[global_allocator]\n\
+         static ALLOCATOR: hotswap_engine::Allocator = hotswap_engine::Allocator::new();\n\nfn main() {";
+    project.edit("app/src/main.rs", "fn main() {", allocator);
+    let text = "println!(\"text={}\", shared::text());\n    println!(\"loud=";
+    project.edit("app/src/main.rs", "println!(\"loud=", text);
+    project.build_host(&[]);
+    let mut run = project.run(&[]);
+    run.wait_for_event("connected", |_| true);
+    assert_eq!(run.wait_for_host("text="), "of the library");
+    change(&mut run, &project, "1", "10");
+}
+
 #[test]
 fn the_toolchain_is_the_one_that_the_project_names() {
     let project = Project::new(&["one"], &["one"]);

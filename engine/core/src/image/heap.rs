@@ -7,11 +7,15 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    ffi::c_void,
     hint::black_box,
+    io,
+    mem::MaybeUninit,
+    path::PathBuf,
     ptr,
     sync::{
         OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
 };
 
@@ -34,7 +38,10 @@ pub(crate) const MEANS_NOTHING: u64 = 1024;
 /// # fn main() {}
 /// ```
 ///
-/// It hands on to the system's allocator, or to the one it is made [`over`](Self::over).
+/// It hands on to the system's allocator, or to the one it is made [`over`](Self::over). In a program that has
+/// Rust's standard library from a shared library, as one with a dependency of the crate type `dylib` has, it does
+/// no more than that: that library allocates by itself, without telling whose a block is, and what it allocated
+/// is freed here.
 #[derive(Debug, Default)]
 pub struct Allocator<A = System>(A);
 
@@ -105,10 +112,43 @@ fn leak() -> &'static HeapUse {
     Box::leak(Box::default())
 }
 
+/// Whether all that the program allocates has an owner: whether its standard library is a part of it.
+fn has_owners() -> bool {
+    /// 0 as long as nobody has looked.
+    static ANSWER: AtomicU8 = AtomicU8::new(0);
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+    match ANSWER.load(Ordering::Relaxed) {
+        0 => {
+            let of_std = std::env::current_dir as fn() -> io::Result<PathBuf> as *const c_void;
+            let ours = has_owners as fn() -> bool as *const c_void;
+            // The first look is that of the first allocation, which nothing comes before.
+            let answer = if base(of_std) == base(ours) { YES } else { NO };
+            ANSWER.store(answer, Ordering::Relaxed);
+            answer == YES
+        }
+        answer => answer == YES,
+    }
+}
+
+/// Where the program or library is mapped that has this address. It allocates nothing.
+fn base(address: *const c_void) -> usize {
+    let mut found: MaybeUninit<libc::Dl_info> = MaybeUninit::zeroed();
+    // SAFETY: the place is that of a `Dl_info`, for which zeroes are a value.
+    unsafe {
+        libc::dladdr(address, found.as_mut_ptr());
+        found.assume_init().dli_fbase as usize
+    }
+}
+
 // SAFETY: each request goes to the allocator that upholds the contract, for a block that is longer by
-// an owner; what the caller sees of it is as long as it asked for.
+// an owner, if blocks have owners; what the caller sees of it is as long as it asked for.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !has_owners() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.0.alloc(layout) };
+        }
         let Some(longer) = with_owner(layout) else { return ptr::null_mut() };
         // SAFETY: the layout is that of the caller, and longer.
         let block = unsafe { self.0.alloc(longer) };
@@ -117,6 +157,10 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if !has_owners() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.0.alloc_zeroed(layout) };
+        }
         let Some(longer) = with_owner(layout) else { return ptr::null_mut() };
         // SAFETY: as for `alloc`.
         let block = unsafe { self.0.alloc_zeroed(longer) };
@@ -125,6 +169,10 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if !has_owners() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.0.realloc(block, layout, new_size) };
+        }
         let new_layout = Layout::from_size_align(new_size, layout.align()).ok();
         let new_longer = new_layout.and_then(with_owner);
         let (Some(longer), Some(new_longer)) = (with_owner(layout), new_longer) else {
@@ -146,6 +194,10 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if !has_owners() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.0.dealloc(block, layout) };
+        }
         // SAFETY: as for `realloc`.
         if let Some(owner) = unsafe { owner_place(block, layout.size()).read_unaligned() } {
             owner.sub(layout.size());
