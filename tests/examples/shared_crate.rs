@@ -1,8 +1,9 @@
 //! A change in a crate that many plugins share: benchmark 7d.
 //!
-//! `cargo run --release -p hotswap-tests --example shared_crate [PLUGINS] [ROUNDS]`
+//! `cargo run --release -p hotswap-tests --example shared_crate [PLUGINS] [ROUNDS] [manifest]`
 //!
-//! A crate on which all plugins depend is saved. For ours the clock stops when each plugin has answered
+//! A crate on which all plugins depend is saved; with `manifest` its manifest, with another version in it, so
+//! that builds need cargo. For ours the clock stops when each plugin has answered
 //! with the new code: noticed, debounced, built side by side, stored, installed, published as one
 //! reload, called. Beside it `cargo build` builds the same shared libraries, with the same profile, and
 //! does nothing else. Both have a warm target directory of their own, and take turns.
@@ -32,16 +33,24 @@ const PLUGIN: &str = "use hotswap_plugin::prelude::*;\n\n#[derive(Default)]\nstr
     shared::text(&name)\n}\n";
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).map(|number| number.parse().expect("a number"));
+    let mut arguments: Vec<_> = std::env::args().skip(1).collect();
+    let of_manifest = arguments.pop_if(|argument| argument == "manifest").is_some();
+    let mut numbers = arguments.iter().map(|number| number.parse().expect("a number"));
     let (plugins, rounds) = (numbers.next().unwrap_or(60), numbers.next().unwrap_or(5));
     let (ours, cargos) =
         (Workspace::new("ours", plugins, "lib"), Workspace::new("cargo", plugins, "cdylib"));
+    let began = Instant::now();
     let ours = Ours::new(ours);
+    let ours_began = began.elapsed();
     cargos.build();
+    println!("the first build: {ours_began:.1?}, cargo's {:.1?}", began.elapsed() - ours_began);
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..rounds + WARM_UP {
-        let text = format!("answer {round}");
-        let took = [ours.change(&text), cargos.change(&text)];
+        let change = match of_manifest {
+            true => Shared { version: round + 1, ..Shared::default() },
+            false => Shared { text: round + 1, ..Shared::default() },
+        };
+        let took = [ours.change(&change), cargos.change(&change)];
         if round >= WARM_UP {
             times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
         }
@@ -72,8 +81,8 @@ impl Workspace {
         let members: Vec<_> = (0..plugins).map(|number| format!("p{number}")).collect();
         let members = format!("[workspace]\nresolver = \"3\"\nmembers = {members:?}\n");
         workspace.write("Cargo.toml", &members);
-        workspace.write("shared/Cargo.toml", &manifest("shared", ""));
-        workspace.write("shared/src/lib.rs", &shared("the first text"));
+        workspace.write("shared/Cargo.toml", &Shared::default().manifest());
+        workspace.write("shared/src/lib.rs", &Shared::default().source());
         let api = repository.join("engine/plugin");
         let more = format!(
             "[lib]\ncrate-type = [\"{crate_type}\"]\n[dependencies]\n\
@@ -93,16 +102,21 @@ impl Workspace {
         fs::write(path, content).expect("write a file");
     }
 
-    /// Saves the crate as an editor does: as a new file, renamed into place.
-    fn save(&self, text: &str) {
-        self.write("shared/src/.lib.rs.new", &shared(text));
-        let new = self.dir.join("shared/src/.lib.rs.new");
-        fs::rename(new, self.dir.join("shared/src/lib.rs")).expect("rename a file");
+    /// Saves the crate as an editor does: as new files, renamed into place. The same content is no change.
+    fn save(&self, shared: &Shared) {
+        for (file, content) in [("src/lib.rs", shared.source()), ("Cargo.toml", shared.manifest())]
+        {
+            let path = self.dir.join("shared").join(file);
+            if fs::read_to_string(&path).expect("read a file") != content {
+                self.write("shared/.new", &content);
+                fs::rename(self.dir.join("shared/.new"), path).expect("rename a file");
+            }
+        }
     }
 
-    fn change(&self, text: &str) -> Duration {
+    fn change(&self, shared: &Shared) -> Duration {
         let began = Instant::now();
-        self.save(text);
+        self.save(shared);
         self.build();
         began.elapsed()
     }
@@ -123,8 +137,30 @@ fn manifest(name: &str, more: &str) -> String {
     format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}")
 }
 
-fn shared(text: &str) -> String {
-    format!("pub fn text(name: &str) -> String {{\n    format!(\"{text}, {{name}}\")\n}}\n")
+/// The content of the crate that all plugins share.
+#[derive(Clone, Copy, Default)]
+struct Shared {
+    text: usize,
+    version: usize,
+}
+
+impl Shared {
+    fn source(&self) -> String {
+        let text = format!("answer {} of {{version}} to {{name}}", self.text);
+        format!(
+            "pub fn text(name: &str) -> String {{\n    let version = env!(\"CARGO_PKG_VERSION\");\n    \
+             format!(\"{text}\")\n}}\n"
+        )
+    }
+
+    fn manifest(&self) -> String {
+        manifest("shared", "")
+            .replace("edition", &format!("version = \"0.0.{}\"\nedition", self.version))
+    }
+
+    fn answer(&self, name: &str) -> String {
+        format!("answer {} of 0.0.{} to {name}", self.text, self.version)
+    }
 }
 
 /// Watched, built, installed, reloaded and called by the engine's own parts.
@@ -161,13 +197,15 @@ impl Ours {
         Self { workspace, answers, _watcher: watcher }
     }
 
-    fn change(&self, text: &str) -> Duration {
+    fn change(&self, shared: &Shared) -> Duration {
         let began = Instant::now();
-        self.workspace.save(text);
-        let answers = self.answers.recv_timeout(PATIENCE).expect("answers");
-        let took = began.elapsed();
-        assert!(answers.iter().all(|answer| answer.starts_with(text)), "{answers:?}");
-        took
+        self.workspace.save(shared);
+        let expected: Vec<_> = (0..self.workspace.plugins)
+            .map(|number| shared.answer(&format!("p{number}")))
+            .collect();
+        // The lock file, which cargo writes for another version, may ask for one more look.
+        while self.answers.recv_timeout(PATIENCE).expect("answers") != expected {}
+        began.elapsed()
     }
 }
 
