@@ -261,3 +261,16 @@ fn only_what_a_save_led_to_is_live_after_it() {
     saved_and_reloaded(&mut console, 700);
     assert_eq!(console.state.timeline.live_times(9), [Some(700)]);
 }
+
+#[test]
+fn the_bars_of_a_build_and_of_a_reload_have_a_scale_each() {
+    let mut console = Console::connected(120, 50);
+    let (at_ms, report) = (console.now_ms, samples::report());
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    console.press("2 Alt-5");
+    let screen = console.screen();
+    let scales: Vec<&str> = screen.lines().filter(|line| line.contains('┼')).collect();
+    assert_eq!(scales.len(), 2, "{screen}");
+    assert!(scales[0].contains(" build ") && scales[0].contains(" ms"), "{screen}");
+    assert!(scales[1].contains(" reload ") && scales[1].contains(" ms"), "{screen}");
+}

@@ -36,11 +36,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let Some(reload) = reloads.get(selected) else {
         return draw_empty(frame, area, "no reload yet\nr reloads what changed", theme);
     };
-    let steps = step_lines(reload, usize::from(area.width), theme);
     let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
     let list_height = layout::timeline_list_height(area, reloads.len());
     let for_steps = area.height.saturating_sub(list_height + 1);
     let for_steps = if for_steps > 2 * LIVES_HEIGHT { for_steps - LIVES_HEIGHT } else { for_steps };
+    let lines = |has_scales| step_lines(reload, area.width.into(), has_scales, theme);
+    // No bar gives way to a scale.
+    let scaled = lines(true);
+    let steps = if scaled.len() <= for_steps.into() { scaled } else { lines(false) };
     let steps_height = rows(steps.len()).min(for_steps);
     let [list, rule, below, lives] = Layout::vertical([
         Constraint::Length(list_height),
@@ -106,7 +109,12 @@ fn rule_title(reload: &Reload, timeline: &Timeline) -> String {
 }
 
 /// The error in full, and the phases as bars.
-fn step_lines(reload: &Reload, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+fn step_lines(
+    reload: &Reload,
+    width: usize,
+    has_scales: bool,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if let Err(error) = &reload.result {
         if let Some(step) = &error.step {
@@ -117,21 +125,19 @@ fn step_lines(reload: &Reload, width: usize, theme: &Theme) -> Vec<Line<'static>
         let wrapped = text.lines().flat_map(|line| wrap(line, width.saturating_sub(2)));
         lines.extend(wrapped.map(|line| Line::styled(format!(" {line}"), theme.bad)));
     }
-    // Each of these has its own scale: beside a build the steps of a reload would not be seen.
-    lines.extend(bars(
-        &longest(in_turn(sums(reload.before.iter())), BUILDS_SHOWN),
-        width,
-        theme.dim,
-        theme,
-    ));
-    lines.extend(bars(
-        &longest(in_turn(sums(reload.phases.iter())), STEPS_SHOWN),
-        width,
-        theme.bar,
-        theme,
-    ));
     let after: Vec<Bar> = reload.after.iter().map(after_bar).collect();
-    lines.extend(bars(&after, width, theme.dim, theme));
+    // Each of these has its own scale: beside a build the steps of a reload would not be seen.
+    let groups = [
+        ("build", longest(in_turn(sums(reload.before.iter())), BUILDS_SHOWN), theme.dim),
+        ("reload", longest(in_turn(sums(reload.phases.iter())), STEPS_SHOWN), theme.bar),
+        ("since then", after, theme.dim),
+    ];
+    for (title, group, style) in groups.into_iter().filter(|(_, group, _)| !group.is_empty()) {
+        if has_scales {
+            lines.push(scale(title, whole_us(&group), width, theme));
+        }
+        lines.extend(bars(&group, width, style, theme));
+    }
     lines
 }
 
@@ -195,9 +201,37 @@ fn after_bar(phase: &Phase) -> Bar {
     Bar { name, begun_us: 0, elapsed_us: phase.elapsed_us, text, is_drawn: true }
 }
 
+/// How long all of them take, one after the other.
+fn whole_us(bars: &[Bar]) -> u64 {
+    bars.iter().map(|bar| bar.begun_us + bar.elapsed_us).max().unwrap_or(0)
+}
+
+fn bar_width(width: usize) -> usize {
+    width.saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 4)
+}
+
+/// ` reload        ├────────────────┼────────────────┤  41 ms`: what the bars below are measured by, with its half.
+fn scale(title: &str, whole_us: u64, width: usize, theme: &Theme) -> Line<'static> {
+    let bar_width = bar_width(width);
+    let ticks = (0..bar_width).map(|column| match column {
+        0 => '├',
+        column if column + 1 == bar_width => '┤',
+        column if column == bar_width / 2 => '┼',
+        _ => '─',
+    });
+    let ticks: String = ticks.collect();
+    Line::from(vec![
+        Span::styled(format!(" {} ", pad(title, TITLE_WIDTH)), theme.strong),
+        Span::styled(ticks, theme.border),
+        Span::styled(
+            format!(" {}", pad_left(&format::microseconds(whole_us), ELAPSED_WIDTH)),
+            theme.dim,
+        ),
+    ])
+}
+
 fn bars(bars: &[Bar], width: usize, style: Style, theme: &Theme) -> Vec<Line<'static>> {
-    let whole_us = bars.iter().map(|bar| bar.begun_us + bar.elapsed_us).max().unwrap_or(0);
-    let bar_width = width.saturating_sub(TITLE_WIDTH + ELAPSED_WIDTH + 4);
+    let (whole_us, bar_width) = (whole_us(bars), bar_width(width));
     let line = |bar: &Bar| {
         let drawn = if bar.is_drawn { blocks(bar, whole_us, bar_width) } else { String::new() };
         Line::from(vec![
