@@ -176,6 +176,8 @@ fn from_the_start_through_a_call_and_a_reload_to_the_old_version_freed() {
     terminal.close_form();
 
     terminal.press("1w");
+    terminal.wait_for_text("watch on, asks if breaking");
+    terminal.press("w");
     terminal.wait_for_text("watch build only");
     workspace.edit(WORLD, "Hello, {name}!", "Hello again, {name}!");
     terminal.wait_for_text("world built (");
