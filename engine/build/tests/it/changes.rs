@@ -8,6 +8,7 @@ use crate::replay::Fixture;
 
 /// What the next build changes.
 fn build(fixture: &Fixture) -> Option<SourceChanges> {
+    fixture.workspace.let_age();
     fixture.build().built.changes
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hotswap_build::{BuildMessage, Diagnostic, IncludedFiles, PluginPackage};
 use tempfile::TempDir;
@@ -91,6 +92,19 @@ impl Workspace {
         let path = self.path(path);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         fs::write(path, contents).expect("a file");
+    }
+
+    /// Waits until what was written is older than what begins now, also by the clock of the file system: of a
+    /// new file that was written in the moment before, a build cannot know whether it changes yet.
+    pub fn let_age(&self) {
+        let probe = self.path("probe");
+        let write = || {
+            fs::write(&probe, "").expect("a file");
+            fs::metadata(&probe).and_then(|it| it.modified()).expect("its time")
+        };
+        let first = write();
+        while write() < first + Duration::from_millis(20) {}
+        fs::remove_file(&probe).expect("the file");
     }
 
     pub fn path(&self, path: &str) -> PathBuf {
