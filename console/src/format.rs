@@ -62,6 +62,15 @@ pub fn advice(held_by: &[Holder]) -> Vec<&'static str> {
     advice
 }
 
+/// What to think of a host whose engine has not answered for so long.
+pub fn silent_host(waited_ms: u64) -> String {
+    format!(
+        "the host runs, but has opened no console socket for {} s; it is tried on: does it still start, and is its \
+         engine built with a console?",
+        waited_ms / 1000
+    )
+}
+
 /// `4.3 MiB`
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];

@@ -237,6 +237,9 @@ impl Lines {
             SessionEvent::SourcesChanged { plugins, .. } => {
                 format!("== sources of {} changed", plugins.join(", "))
             }
+            SessionEvent::HostSilent { waited_ms } => {
+                format!("!! {}", format::silent_host(*waited_ms))
+            }
             SessionEvent::HostStopped { signal } => {
                 format!("!! {} stopped the host", signal_name(*signal))
             }

@@ -131,6 +131,11 @@ pub enum SessionEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         calls: Option<Vec<InFlightCall>>,
     },
+    /// The host's process runs, and its engine has not answered yet; it is tried on.
+    HostSilent {
+        /// For how long, in milliseconds.
+        waited_ms: u64,
+    },
     /// The host's process was stopped, and does nothing until it is continued.
     HostStopped {
         /// The signal that stopped it; 0 if the system does not say which.
@@ -297,6 +302,7 @@ impl SessionEvent {
             | Self::Connected { .. }
             | Self::Disconnected { .. }
             | Self::HostExited { .. }
+            | Self::HostSilent { .. }
             | Self::HostStopped { .. }
             | Self::HostContinued
             | Self::HostTerminated { .. }

@@ -12,8 +12,8 @@ use super::event::LogLine;
 use crate::host::client::Client;
 use crate::host::socket::{HostChoice, process_lives};
 
-/// How long a host may take from its start to its first answer.
-const FIRST_ANSWER: Duration = Duration::from_secs(30);
+/// After how long it is told that a host has not answered yet.
+pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(30);
 /// So long a host that is awaited is tried without growing pauses: it tells of its first load, which
 /// takes some milliseconds, only to those who are there by then.
 const EAGER: Duration = Duration::from_secs(2);
@@ -30,7 +30,9 @@ pub(super) enum LinkEvent {
     Snapshot(Snapshot),
     Engine(Event),
     Lost(String),
-    /// It never came about, or the process is gone; it is not tried any more.
+    /// The process lives, and has not answered for so long; it is tried on. This is told once.
+    Silent(Duration),
+    /// The host answers something else, or the process is gone; it is not tried any more.
     GaveUp(WireError),
 }
 
@@ -41,18 +43,18 @@ pub(super) async fn maintain(
     pid: u32,
     client_name: &'static str,
     is_new: bool,
+    patience: Duration,
     report: mpsc::Sender<LinkEvent>,
     logs: mpsc::Sender<LogLine>,
 ) {
     let mut records = Records { last: is_new.then_some(0), dropped: 0 };
-    let mut deadline = Some(Instant::now() + FIRST_ANSWER);
+    let mut silence = Some(Silence { patience, report: report.clone() });
     loop {
         let (client, notifications) =
-            match connect_patiently(&choice, pid, client_name, deadline).await {
+            match connect_patiently(&choice, pid, client_name, silence.take()).await {
                 Ok(connected) => connected,
                 Err(error) => return drop(report.send(LinkEvent::GaveUp(error)).await),
             };
-        deadline = None;
         if report.send(LinkEvent::Connected(client.clone())).await.is_err() {
             return;
         }
@@ -102,11 +104,17 @@ impl Records {
     }
 }
 
+/// Whom to tell that a host has not answered for so long.
+struct Silence {
+    patience: Duration,
+    report: mpsc::Sender<LinkEvent>,
+}
+
 async fn connect_patiently(
     choice: &HostChoice,
     pid: u32,
     client_name: &str,
-    deadline: Option<Instant>,
+    mut silence: Option<Silence>,
 ) -> Result<crate::host::socket::Connected, WireError> {
     let began = Instant::now();
     let mut pause = RETRY_PAUSES.0;
@@ -119,15 +127,9 @@ async fn connect_patiently(
         if !process_lives(pid) {
             return Err(error);
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(WireError::new(
-                ErrorKind::NoHost,
-                format!(
-                    "the host (pid {pid}) runs, but opened no console socket within {} s; is its \
-                     engine built with a console? ({error})",
-                    FIRST_ANSWER.as_secs()
-                ),
-            ));
+        if let Some(silence) = silence.take_if(|silence| began.elapsed() >= silence.patience) {
+            // Who hears it gives this up too when it is gone.
+            let _ = silence.report.send(LinkEvent::Silent(silence.patience)).await;
         }
         sleep(pause).await;
         if began.elapsed() > EAGER {
@@ -206,6 +208,8 @@ async fn forward_logs(
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixListener;
+
     use hotswap_protocol::{LogLevel, LogRecord};
 
     use super::*;
@@ -244,5 +248,22 @@ mod tests {
         let after = [Ok(3), Err(2), Ok(6), Err(2), Ok(9)];
         assert_eq!(shown(Some(0), story()), [&[Err(2)], &after[..]].concat());
         assert_eq!(shown(None, story()), after, "what was before the console came is not missed");
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_slow_to_answer_is_told_once_and_tried_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let (report, mut events) = mpsc::channel(8);
+        let (logs, _lines) = mpsc::channel(8);
+        let choice = HostChoice::Socket(socket.clone());
+        let pid = std::process::id();
+        let link = maintain(choice, pid, "test", true, Duration::ZERO, report, logs);
+        let link = tokio::spawn(link);
+        assert!(matches!(events.recv().await, Some(LinkEvent::Silent(_))));
+        let listener = UnixListener::bind(&socket).unwrap();
+        listener.accept().await.unwrap();
+        assert!(events.try_recv().is_err(), "it was told again");
+        link.abort();
     }
 }

@@ -301,7 +301,7 @@ impl Supervisor {
         let name = self.options.client_name;
         let is_new = self.process.is_some();
         let (report, logs) = (self.report_link.clone(), self.logs.clone());
-        let link = link::maintain(choice, pid, name, is_new, report, logs);
+        let link = link::maintain(choice, pid, name, is_new, link::FIRST_ANSWER, report, logs);
         let ended = token.clone();
         tokio::spawn(async move { ended.run_until_cancelled(link).await });
         self.link = Some(token.drop_guard());
@@ -584,6 +584,13 @@ impl Supervisor {
                 let stopping = self.runs(&Job::StopHost);
                 if !stopping && self.ending.is_none() {
                     self.tell(SessionEvent::Disconnected { reason }).await;
+                }
+            }
+            LinkEvent::Silent(waited) => {
+                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+                self.tell(SessionEvent::HostSilent { waited_ms }).await;
+                if self.runs(&Job::StartHost) {
+                    self.finish(JobOutcome::done("without an answer yet".to_owned())).await;
                 }
             }
             // How the process ended is about to be reported, and says more.

@@ -143,6 +143,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.note(format!("sources of {} changed", plugins.join(", ")));
             state.diff.outdate();
         }
+        SessionEvent::HostSilent { waited_ms } => {
+            let text = format::silent_host(waited_ms);
+            marker(state, text.clone());
+            state.warn(text);
+        }
         SessionEvent::HostStopped { signal } => {
             let text = format!("{} stopped the host: it does nothing", signal_name(signal));
             marker(state, text.clone());
