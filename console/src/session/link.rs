@@ -208,9 +208,8 @@ async fn forward_logs(
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::UnixListener;
-
     use hotswap_protocol::{LogLevel, LogRecord};
+    use tokio::net::UnixListener;
 
     use super::*;
 

@@ -220,6 +220,19 @@ fn what_changed_is_marked_until_somebody_has_seen_it() {
 }
 
 #[test]
+fn a_function_with_another_body_is_marked_after_the_reload() {
+    let mut console = Console::connected(120, 36);
+    console.session(samples::built_with_changes());
+    assert!(!console.screen().contains("│ ~ greet "), "it does not serve yet");
+    let mut snapshot = samples::snapshot(4);
+    snapshot.plugins[0].versions.insert(0, samples::version(4, VersionState::Active, "active"));
+    snapshot.plugins[0].versions[1].state = VersionState::Freed;
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    let screen = console.screen();
+    assert!(screen.contains("│ ~ greet ") && !screen.contains("│ ~ reset "), "{screen}");
+}
+
+#[test]
 fn warnings_of_a_build_stay_until_a_build_without() {
     let mut console = Console::connected(120, 36);
     console.session(samples::built_with_warnings(2));

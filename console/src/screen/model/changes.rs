@@ -1,5 +1,7 @@
 //! What the last reload changed of a plugin: its functions, how fast and how well they run.
 
+use std::collections::BTreeSet;
+
 use hotswap_protocol::{Failures, FunctionInfo, PluginInfo};
 
 use crate::format::{LEAST_FOR_MEDIAN, timed_calls};
@@ -16,6 +18,8 @@ pub struct Before {
     pub heap_bytes: Option<u64>,
     /// Its functions.
     pub functions: Vec<FunctionInfo>,
+    /// The functions whose bodies have changed since, as the builds have told.
+    pub changed_bodies: BTreeSet<String>,
     /// Whether somebody has looked at what changed.
     pub is_seen: bool,
 }
@@ -27,7 +31,9 @@ pub enum FunctionChange {
     New,
     /// Its parameters or its result are others.
     Changed,
-    /// It is called as before.
+    /// It is called as before, and has another body.
+    Body,
+    /// It is as before, as far as is known.
     Same,
 }
 
@@ -86,6 +92,7 @@ impl Before {
             version: active.version,
             heap_bytes: active.heap_bytes,
             functions: plugin.functions.clone(),
+            changed_bodies: BTreeSet::new(),
             is_seen: false,
         })
     }
@@ -100,6 +107,7 @@ impl Before {
         match self.function(&function.name) {
             None => FunctionChange::New,
             Some(before) if before.signature != function.signature => FunctionChange::Changed,
+            Some(_) if self.changed_bodies.contains(&function.name) => FunctionChange::Body,
             Some(_) => FunctionChange::Same,
         }
     }

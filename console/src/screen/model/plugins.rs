@@ -16,6 +16,8 @@ pub struct Plugins {
     rates: Rates,
     /// What served before the last reload, by plugin.
     before: HashMap<String, Before>,
+    /// The functions whose bodies changed in builds that do not serve yet, by plugin.
+    built: HashMap<String, BTreeSet<String>>,
     /// Kept by name, so that the selection stays where it is when the list changes.
     selected: Option<(String, u32)>,
     /// The plugins whose versions that are gone have a line each.
@@ -71,9 +73,22 @@ impl Plugins {
             if let (Some(now), Some(earlier)) = (now, earlier)
                 && now.version != earlier.version
             {
-                self.before.insert(plugin.name.clone(), earlier);
+                let built = self.built.remove(&plugin.name).filter(|_| !plugin.is_rolled_back);
+                let changed_bodies = built.unwrap_or_default();
+                self.before.insert(plugin.name.clone(), Before { changed_bodies, ..earlier });
             }
         }
+    }
+
+    /// A plugin was built, which changed the bodies of these functions of its sources.
+    pub fn built<'a>(&mut self, plugin: &str, functions: impl IntoIterator<Item = &'a str>) {
+        // A method is none of the plugin's functions, whatever its name.
+        let is_free = |module: &str| module.starts_with(|first: char| first.is_lowercase());
+        let named = functions.into_iter().filter_map(|function| match function.rsplit_once("::") {
+            Some((module, name)) => Some(name).filter(|_| module.split("::").all(is_free)),
+            None => Some(function),
+        });
+        self.built.entry(plugin.to_owned()).or_default().extend(named.map(str::to_owned));
     }
 
     /// The earlier version whose build serves, where a rollback keeps a plugin there.
@@ -101,6 +116,7 @@ impl Plugins {
     pub fn clear(&mut self) {
         self.rates.clear();
         self.before.clear();
+        self.built.clear();
         self.list.clear();
         self.is_over = false;
     }

@@ -49,6 +49,8 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Installed { builds } => state.disk.installed(builds),
         SessionEvent::Built { plugin, build_id, warnings, effect, changes, phases, .. } => {
             let changes = changes.unwrap_or_default();
+            let functions = changes.functions.iter().map(|function| function.name.as_str());
+            state.plugins.built(&plugin, functions);
             let all = format::source_changes(&changes, MOST_CHANGES_IN_TAB);
             if !all.is_empty() {
                 state.builds.changed(&plugin, &all);

@@ -173,7 +173,7 @@ fn function_line(
     let (mark, style) = match change {
         _ if before.is_none_or(|before| before.is_seen) => (' ', theme.plain),
         FunctionChange::New => ('+', theme.good),
-        FunctionChange::Changed => ('~', theme.warning),
+        FunctionChange::Changed | FunctionChange::Body => ('~', theme.warning),
         FunctionChange::Same => (' ', theme.plain),
     };
     let name = pad(&function.name, columns.name);
