@@ -175,7 +175,11 @@ impl fmt::Display for Reason {
             Self::Asked { by } => write!(f, "{by} asked for it"),
             Self::Unsound { message } => f.write_str(message),
             Self::NoHosts => {
-                write!(f, "no host reports; `hotswap agent` reports those of its machine")
+                write!(
+                    f,
+                    "no host reports; `hotswap agent` reports those of its machine that have a console socket \
+                     (`HOTSWAP_CONSOLE=1`)"
+                )
             }
             Self::NotStaged { hosts } => write!(f, "not staged by {}", list(hosts)),
             Self::NotActive { hosts } => write!(f, "not running on {}", list(hosts)),

@@ -114,7 +114,7 @@ impl Status {
 
     pub fn hosts_in_words(&self) -> String {
         if self.hosts.is_empty() {
-            return "no host reports; `hotswap agent` reports those of its machine\n".to_owned();
+            return format!("{}\n", Reason::NoHosts);
         }
         let rows = self.hosts.iter().map(|host| {
             let build = |(plugin, build): (&String, &String)| {
