@@ -557,12 +557,12 @@ fn builds_that_run_side_by_side_are_shown_one_after_the_other() {
         [
             "build world",
             "said of world",
-            "done in 20 ms",
+            "build world: done in 20 ms",
             "build cat",
             "said of cat",
-            "done in 20 ms",
+            "build cat: done in 20 ms",
             "build dog",
-            "done in 20 ms"
+            "build dog: done in 20 ms"
         ]
     );
 }

@@ -334,9 +334,9 @@ fn job_finished(state: &mut State, job: &Job, outcome: JobOutcome, elapsed_ms: u
     if let Job::BuildHost | Job::BuildPlugin(_) = job {
         let failed = matches!(outcome, JobOutcome::Failed { .. });
         let end = match &outcome {
-            JobOutcome::Done { .. } => format!("done in {elapsed}"),
-            JobOutcome::Failed { error } => format!("failed after {elapsed}: {error}"),
-            JobOutcome::Cancelled => format!("cancelled after {elapsed}"),
+            JobOutcome::Done { .. } => format!("{job}: done in {elapsed}"),
+            JobOutcome::Failed { error } => format!("{job}: failed after {elapsed}: {error}"),
+            JobOutcome::Cancelled => format!("{job}: cancelled after {elapsed}"),
         };
         state.builds.end(job, &end, failed);
         if failed && state.functions.form.is_none() && state.tab != Tab::Build {
