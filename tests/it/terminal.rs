@@ -289,7 +289,7 @@ fn a_build_that_ended_the_host_as_it_was_loaded_is_not_loaded_again() {
     let console = workspace.running_the_host("hotswap-console", &[], &["--port", "0"]);
     let mut terminal = Terminal::start(&console, (160, 40));
     terminal.wait_for_line(&["● world", "v1"]);
-    terminal.press("/was refused\r");
+    terminal.press("3/was refused\r");
     let before = terminal.wait_for("its pid", |screen| number_after(screen, "sample-host ● "));
     let marked = "/// Says hello";
     workspace.edit(WORLD, marked, &format!("{DEADLY}{marked}"));
