@@ -4,7 +4,7 @@ mod columns;
 
 use std::sync::OnceLock;
 
-use hotswap_build::{ItemChange, SourceChanges};
+use hotswap_build::{ChangedItem, SourceChanges};
 use hotswap_protocol::{
     Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord,
     PinnedCall, PinnedOutcome, ValueChange,
@@ -25,16 +25,10 @@ pub fn holders(held_by: &[Holder], told: &[String], now_ms: u64) -> Vec<String> 
 /// of each. Nothing if no source of the plugin differs.
 pub fn source_changes(changes: &SourceChanges, most: usize) -> String {
     let functions = changes.functions.iter().map(|function| function.name.clone()).collect();
-    let items = changes.items.iter().map(|item| {
-        let how = match item.change {
-            ItemChange::Added => "added",
-            ItemChange::Removed => "removed",
-            ItemChange::Changed => "changed",
-        };
-        let file = item.file.file_name().unwrap_or_default().display();
-        match item.item.as_str() {
-            "the file" => format!("{file} {how}"),
-            item => format!("{item} {how}"),
+    let items = changes.items.iter().map(|ChangedItem { item, file, change }| match item {
+        Some(item) => format!("{item} {}", change.as_str()),
+        None => {
+            format!("{} {}", file.file_name().unwrap_or_default().display(), change.as_str())
         }
     });
     let lists = [listed(functions, most), listed(items.collect(), most)];

@@ -5,8 +5,7 @@
 use std::{fs, io, path::Path};
 
 use hotswap_build::{
-    BuildOptions, Built, Cancel, ChangedFunction, ItemChange, PluginPackage, SourceChanges,
-    build_plugin,
+    BuildOptions, Built, Cancel, ChangedFunction, PluginPackage, SourceChanges, build_plugin,
 };
 
 /// What somebody does to which sample plugin: texts of its source, and what they become.
@@ -91,10 +90,8 @@ fn main() {
         alone += usize::from(is_alone);
         let changes = changes.unwrap_or_default();
         let bodies: Vec<_> = changes.functions.iter().map(body).collect();
-        let items = changes.items.iter().map(|item| match item.change {
-            ItemChange::Added => format!("`{}` added", item.item),
-            ItemChange::Removed => format!("`{}` removed", item.item),
-            ItemChange::Changed => format!("`{}` changed", item.item),
+        let items = changes.items.iter().map(|item| {
+            format!("`{}` {}", item.item.as_deref().unwrap_or("the file"), item.change.as_str())
         });
         println!(
             "| {what} | {name} | {} | {} | {} |",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, ChangedFunction,
-    ChangedItem, DeclarationKind, Declarations, HostPackage, ItemChange, LivePrefix, PluginPackage,
+    ChangedItem, DeclarationKind, Declarations, HostPackage, LivePrefix, PluginPackage,
     SourceChanges, StaticLinks, UnreadFile, build_plugin, link_statically_with, unlink_statically,
 };
 use hotswap_protocol::{ErrorKind, PhaseTiming, Source, WireError};
@@ -158,8 +158,7 @@ async fn tell(built: &Built, path: &Path) -> Result<(), Failure> {
     Ok(io::stderr().write_all(text.as_bytes())?)
 }
 
-/// What the build changed: each function and each other item on a line, and whether the functions' bodies could
-/// be exchanged by themselves.
+/// What the build changed, each function and each other item on a line, with what else depends on a body.
 fn tell_changes(changes: &SourceChanges) -> String {
     let mut text = String::new();
     for ChangedFunction { name, file, bound } in &changes.functions {
@@ -167,12 +166,8 @@ fn tell_changes(changes: &SourceChanges) -> String {
         text += &format!("body       {name}  {}{bound}\n", file.display());
     }
     for ChangedItem { item, file, change } in &changes.items {
-        let kind = match change {
-            ItemChange::Added => "added",
-            ItemChange::Removed => "removed",
-            ItemChange::Changed => "changed",
-        };
-        text += &format!("{kind:<10} {item}  {}\n", file.display());
+        let item = item.as_ref().map(|item| format!("{item}  ")).unwrap_or_default();
+        text += &format!("{:<10} {item}{}\n", change.as_str(), file.display());
     }
     text
 }

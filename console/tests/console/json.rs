@@ -108,7 +108,8 @@ async fn page() -> String {
     let about = "`stored` is where the artifact is kept for rollbacks. `source` is `null` outside a git \
                  repository. `effect` is `new_code`, `same_code` or `up_to_date`. `changes` tells \
                  which functions' bodies changed since the build before, and which other `items`, each `added`, \
-                 `removed` or `changed`; it is `null` where that is not known, as after a run of cargo. `bound` \
+                 `removed` or `changed` (an `item` that is `null` is the whole file); it is `null` where that is \
+                 not known, as after a run of cargo. `bound` \
                  says what else depends on the body: `future`, `opaque_result` or `trait`. With `--static-linking` it prints \
                  the `name` and `dir` of the generated crate, the `plugins` that it links, and, where \
                  one was chosen, their `live_prefix` with the `cargo_config` that has it. With \

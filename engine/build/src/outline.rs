@@ -57,8 +57,9 @@ impl fmt::Display for Bound {
 /// Something outside of the bodies of functions that changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ChangedItem {
-    /// What it is, such as `struct Score` or `fn greet`: its signature, or what stands at it.
-    pub item: String,
+    /// What it is, such as `struct Score` or `fn greet`: its signature, or what stands at it. `None` for the file
+    /// as a whole: one that came or went, or that is no Rust.
+    pub item: Option<String>,
     /// The file that it is in.
     pub file: PathBuf,
     /// How it changed.
@@ -75,6 +76,18 @@ pub enum ItemChange {
     Removed,
     /// It is another one.
     Changed,
+}
+
+impl ItemChange {
+    /// The change in a word, which is also its name in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Changed => "changed",
+        }
+    }
 }
 
 impl SourceChanges {
@@ -131,7 +144,7 @@ impl Outline {
         }
         let mut add = |item: &str, change| {
             changes.items.push(ChangedItem {
-                item: item.to_owned(),
+                item: Some(item.to_owned()),
                 file: file.to_owned(),
                 change,
             });
@@ -344,7 +357,10 @@ mod tests {
             Some(bound) => format!("{} ({bound:?})", it.name),
             None => it.name.clone(),
         });
-        let items = changes.items.iter().map(|it| format!("{} {:?}", it.item, it.change));
+        let items = changes
+            .items
+            .iter()
+            .map(|it| format!("{} {:?}", it.item.as_deref().unwrap_or("file"), it.change));
         let text: Vec<_> = functions.chain(items).collect();
         format!("{}: {}", changes.is_bodies_only(), text.join(", "))
     }

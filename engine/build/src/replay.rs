@@ -529,17 +529,20 @@ impl Replay {
         cancel: &Cancel,
     ) -> io::Result<Ran> {
         let units = &outdated.units;
-        let mut outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
-        let replayed = thread::scope(|scope| {
-            let changed = self.changed_files(units, seen);
-            let outlines = &mut outlines;
-            scope.spawn(move || {
-                for (path, hash) in changed {
-                    outlines.add(path, hash);
-                }
+        let known = self.outlines.take();
+        let (replayed, outlines) = thread::scope(|scope| {
+            let (dir, changed) = (&self.dir, self.changed_files(units, seen));
+            // Beside the compilers, which take longer.
+            let outlines = scope.spawn(move || {
+                let mut outlines = known.unwrap_or_else(|| Outlines::load(dir));
+                changed.into_iter().for_each(|(path, hash)| outlines.add(path, hash));
+                outlines
             });
-            run::run(&self.record, units, &self.dir, calls, server, cancel)
-        })?;
+            let replayed = run::run(&self.record, units, dir, calls, server, cancel);
+            let outlines = outlines.join();
+            (replayed, outlines.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let replayed = replayed?;
         let mut ran = Ran::default();
         for done in replayed {
             let Some(unit) = self.record.units.get(&done.id) else { continue };

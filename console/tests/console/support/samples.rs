@@ -282,7 +282,7 @@ pub fn source_changes() -> SourceChanges {
         ChangedFunction { name: str::to_owned(name), file, bound }
     };
     let functions = [("greet", None), ("meet", None), ("nap", Some(Bound::Future))];
-    let (item, file) = ("struct Score".to_owned(), "/src/world/src/lib.rs".into());
+    let (item, file) = (Some("struct Score".to_owned()), "/src/world/src/lib.rs".into());
     SourceChanges {
         functions: functions.map(function).into(),
         items: vec![ChangedItem { item, file, change: ItemChange::Changed }],

@@ -246,11 +246,13 @@ impl<'a> Batch<'a> {
     /// Writes the records. One that cannot be written is told, and the next build runs cargo.
     pub(super) fn end(mut self) {
         for (at, record) in self.places.records.iter_mut().enumerate() {
-            if let Err(error) = record.save().and_then(|()| record.keep_outlines())
+            if let Err(error) = record.save()
                 && let Some(member) = self.members.iter().find(|it| it.record == Some(at))
             {
                 member.linking.say(not_recorded(member.linking.member.plugin, &error));
             }
+            // Without them, the next build does not tell what changed.
+            let _ = record.keep_outlines();
         }
     }
 }

@@ -87,8 +87,7 @@ impl Outlines {
                 (None, _) => ItemChange::Added,
                 (_, None) => ItemChange::Removed,
             };
-            let item = "the file".to_owned();
-            changes.items.push(ChangedItem { item, file: path.to_path_buf(), change });
+            changes.items.push(ChangedItem { item: None, file: path.to_path_buf(), change });
         }
         Some(changes)
     }

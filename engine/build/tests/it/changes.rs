@@ -17,7 +17,7 @@ fn names(changes: &SourceChanges) -> Vec<&str> {
 }
 
 fn items(changes: &SourceChanges) -> Vec<(&str, ItemChange)> {
-    changes.items.iter().map(|it| (it.item.as_str(), it.change)).collect()
+    changes.items.iter().map(|it| (it.item.as_deref().unwrap_or("the file"), it.change)).collect()
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_build_tells_which_functions_changed_and_what_else() {
     let added = |item| (item, ItemChange::Added);
     assert_eq!(
         items(&changes),
-        [added("fn deep"), added("mod deep"), added("the file"), added("the file")]
+        [added("the file"), added("the file"), added("fn deep"), added("mod deep")]
     );
     fixture.write("src/text.txt", "text-2");
     let changes = build(&fixture).unwrap();
