@@ -63,12 +63,12 @@ fn many_values_are_listed_up_to_a_bound() {
 fn changes_are_counted_so_that_nobody_looks_in_vain() {
     let host = Host::with(&["shares"]);
     let changes = || host.engine.vault_snapshot().changes;
-    assert_eq!(host.engine.snapshot().vault_changes, changes());
+    // The other tests of this process change Vaults too, so each count is one between two others.
+    let first = changes();
+    let told = host.engine.snapshot().vault_changes;
     let before = changes();
+    assert!((first..=before).contains(&told), "{told} is not in {first}..={before}");
     let bag = host.engine.vault();
-    bag.data_bag().read("count", |_: &u64| {}).unwrap();
-    let unchanged = changes();
     bag.data_bag().modify("count", |count: &mut u64| *count += 1).unwrap();
-    // Tests in the same process count too, so there can be more.
-    assert!(unchanged >= before && changes() > unchanged);
+    assert!(changes() > before);
 }
