@@ -4,7 +4,7 @@ use std::{sync::Arc, thread};
 
 use hotswap_engine::{
     EngineBuilder, args,
-    protocol::{PhaseKind, VersionState},
+    protocol::{PhaseKind, Step, VersionState},
 };
 use insta::assert_snapshot;
 use sample_api::{Alpha, Beta};
@@ -40,7 +40,8 @@ fn dependents_are_rebound_to_a_changed_plugin() {
     let report = host.reload();
     assert_snapshot!(report, @"by-hand: unchanged, gives: ok, takes: rebound");
     // What is rebound is copied and looked at once more, and that is told too.
-    let staged = report.phases.iter().filter(|phase| phase.phase == PhaseKind::Stage).count();
+    let staged =
+        report.phases.iter().filter(|phase| phase.phase == PhaseKind::Step(Step::Stage)).count();
     assert_eq!(staged, 2);
     assert_eq!(taken(&host, "takes"), (2, None));
     host.wait_for("takes", 1, VersionState::Freed);

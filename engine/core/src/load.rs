@@ -158,8 +158,7 @@ fn reload_with(
         (current.number, Vec::new(), Vec::new())
     } else {
         let load = Load::run(context, state, &plan, data, steps.thread()?, &mut phases)?;
-        phases
-            .time(PhaseKind::Publish, None, || load.publish(context, &plan, &current, callback))?
+        phases.time(Step::Publish, None, || load.publish(context, &plan, &current, callback))?
     };
     // Not a part of the load: others waited meanwhile.
     let waits = waits.iter().map(|(version, waited): &Waited| {
@@ -278,13 +277,17 @@ pub(crate) struct Phases(Vec<PhaseTiming>);
 impl Phases {
     fn time<T>(
         &mut self,
-        phase: PhaseKind,
+        phase: impl Into<PhaseKind>,
         plugin: Option<&PluginName>,
         f: impl FnOnce() -> T,
     ) -> T {
         let begun = Instant::now();
         let result = f();
-        self.0.push(PhaseTiming::new(phase, plugin.map(PluginName::as_str), begun.elapsed()));
+        self.0.push(PhaseTiming::new(
+            phase.into(),
+            plugin.map(PluginName::as_str),
+            begun.elapsed(),
+        ));
         result
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FirstFailure, PinnedCall, VersionState, WireError};
+use crate::{FirstFailure, PinnedCall, Step, VersionState, WireError};
 
 /// Something that happened in the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -162,9 +162,9 @@ pub enum ValueChange {
     Dropped,
 }
 
-/// A phase of a reload, or of a build before it.
+/// A phase of a reload, or of a build before it. In JSON it is its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(from = "String", into = "String")]
 #[non_exhaustive]
 pub enum PhaseKind {
     /// Of a build: from the change until the build began.
@@ -183,42 +183,32 @@ pub enum PhaseKind {
     Store,
     /// Of a build: copying the artifact into a plugin directory.
     Install,
-    /// Reading the plugin directory.
-    Find,
-    /// Reading an artifact, and copying it to the staging directory.
-    Stage,
-    /// Checking the copy without running it.
-    Inspect,
-    /// Mapping the image and attaching to it.
-    Open,
-    /// Making the plugin's instance.
-    Create,
-    /// Asking the running version whether it may be replaced.
-    Reloadable,
-    /// The plugin's `export`.
-    Export,
-    /// Asking the plugin what it imports.
-    Import,
-    /// Handing over what the plugin imports.
+    /// A step of the load.
+    Step(Step),
+    /// Handing over what the plugin imports, a part of [`Step::Import`].
     Bind,
-    /// The plugin's `on_load`.
-    OnLoad,
-    /// The `hand_over` of the version that is replaced.
-    HandOver,
-    /// The plugin's `on_init`.
-    OnInit,
-    /// Handing over what new versions take of the Vault, and making them serve.
-    Publish,
     /// The time in which calls of a plugin that hands over had to wait: from the first that was held back, if
     /// there was one, until it could run.
-    #[serde(rename = "calls waited")]
     CallsWaited,
     /// A phase that this side does not know, by its name.
-    #[serde(untagged)]
     Other(String),
 }
 
 impl PhaseKind {
+    /// The phases that are no step of a load.
+    const BESIDE_STEPS: [Self; 10] = [
+        Self::Notice,
+        Self::Check,
+        Self::Cargo,
+        Self::Compile,
+        Self::Link,
+        Self::Stamp,
+        Self::Store,
+        Self::Install,
+        Self::Bind,
+        Self::CallsWaited,
+    ];
+
     /// The phase's name, which is also its name in JSON.
     pub fn as_str(&self) -> &str {
         match self {
@@ -230,22 +220,31 @@ impl PhaseKind {
             Self::Stamp => "stamp",
             Self::Store => "store",
             Self::Install => "install",
-            Self::Find => "find",
-            Self::Stage => "stage",
-            Self::Inspect => "inspect",
-            Self::Open => "open",
-            Self::Create => "create",
-            Self::Reloadable => "reloadable",
-            Self::Export => "export",
-            Self::Import => "import",
+            Self::Step(step) => step.as_str(),
             Self::Bind => "bind",
-            Self::OnLoad => "on_load",
-            Self::HandOver => "hand_over",
-            Self::OnInit => "on_init",
-            Self::Publish => "publish",
             Self::CallsWaited => "calls waited",
             Self::Other(name) => name,
         }
+    }
+}
+
+impl From<Step> for PhaseKind {
+    fn from(step: Step) -> Self {
+        Self::Step(step)
+    }
+}
+
+impl From<String> for PhaseKind {
+    fn from(name: String) -> Self {
+        let beside = Self::BESIDE_STEPS.into_iter().find(|phase| phase.as_str() == name);
+        let step = || Step::named(&name).map(Self::Step);
+        beside.or_else(step).unwrap_or(Self::Other(name))
+    }
+}
+
+impl From<PhaseKind> for String {
+    fn from(phase: PhaseKind) -> Self {
+        phase.as_str().to_owned()
     }
 }
 
@@ -438,15 +437,21 @@ mod tests {
 
     #[test]
     fn a_phase_has_its_name_in_json_also_one_that_is_not_known() {
-        let known = [PhaseKind::OnLoad, PhaseKind::HandOver, PhaseKind::CallsWaited];
-        for (phase, name) in known.into_iter().zip(["on_load", "hand_over", "calls waited"]) {
-            assert_eq!(serde_json::to_value(&phase).unwrap(), name);
+        let steps = [Step::OnLoad, Step::HandOver, Step::TakeBack].map(PhaseKind::Step);
+        for (phase, name) in steps.into_iter().zip(["on_load", "hand_over", "take_back"]) {
             assert_eq!(serde_json::from_value::<PhaseKind>(name.into()).unwrap(), phase);
             assert_eq!(phase.as_str(), name);
+        }
+        for phase in PhaseKind::BESIDE_STEPS {
+            let name = phase.as_str().to_owned();
+            assert_eq!(serde_json::to_value(&phase).unwrap(), name);
+            assert_eq!(serde_json::from_value::<PhaseKind>(name.into()).unwrap(), phase);
         }
         let told = serde_json::json!({ "phase": "of a later version", "elapsed_us": 3 });
         let timing: PhaseTiming = serde_json::from_value(told.clone()).unwrap();
         assert_eq!(timing.phase, PhaseKind::Other("of a later version".to_owned()));
         assert_eq!(serde_json::to_value(&timing).unwrap(), told);
+        // What a step is called that is not known is no name of one.
+        assert_eq!(PhaseKind::from("other".to_owned()), PhaseKind::Other("other".to_owned()));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{IntoDeserializer as _, value::Error as NoName},
+};
 
 /// A part of a load that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,6 +71,12 @@ impl Step {
             Self::Publish => "publish",
             Self::Other => "other",
         }
+    }
+
+    /// The step of that name; `None` if this side does not know it.
+    pub fn named(name: &str) -> Option<Self> {
+        let step = Self::deserialize(name.into_deserializer()).map_err(|error: NoName| error);
+        step.ok().filter(|step| *step != Self::Other)
     }
 
     /// What of the plugin runs in this step; `None` for a step that runs none of its code.

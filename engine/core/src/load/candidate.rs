@@ -1,6 +1,6 @@
 //! Artifacts that a reload may load.
 
-use hotswap_protocol::{BuildId, PhaseKind, PluginName};
+use hotswap_protocol::{BuildId, PluginName};
 
 use super::{
     LoadState, Phases,
@@ -63,8 +63,8 @@ pub(super) fn inspect(
     staging: &Staging,
     phases: &mut Phases,
 ) -> Result<Inspected, EngineError> {
-    let staged = phases.time(PhaseKind::Stage, None, || staging.stage(found))?;
-    phases.time(PhaseKind::Inspect, None, || staged.inspect())
+    let staged = phases.time(Step::Stage, None, || staging.stage(found))?;
+    phases.time(Step::Inspect, None, || staged.inspect())
 }
 
 /// What a load may load of the files that were found, sorted by name. If the host asks for some plugins

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use hotswap_plugin::StaticPlugin;
-use hotswap_protocol::{BuildId, Outcome, PhaseKind, PhaseTiming, PluginName, PluginOutcome};
+use hotswap_protocol::{BuildId, Outcome, PhaseTiming, PluginName, PluginOutcome};
 
 use super::{
     LoadContext, LoadState, Phases, Request,
@@ -184,7 +184,7 @@ impl Plan {
         phases: &mut Phases,
     ) -> Result<Self, EngineError> {
         let only = context.only();
-        let (from, found) = phases.time(PhaseKind::Find, None, || match request {
+        let (from, found) = phases.time(Step::Find, None, || match request {
             Request::Exactly(paths) => Ok((From::Named, named(paths)?)),
             _ => Ok((From::PluginDir, find(&context.plugin_dir, only)?)),
         })?;

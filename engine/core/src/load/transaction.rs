@@ -89,19 +89,19 @@ impl<'steps> Load<'steps> {
         self.declare(phases)?;
         self.bind(context, plan, phases)?;
         let steps = self.steps;
-        self.each(phases, PhaseKind::OnLoad, |lease| {
+        self.each(phases, Step::OnLoad, |lease| {
             let data = data.clone();
             steps.run(lease, Step::OnLoad, move |image| image.on_load(&data))
         })?;
         self.hand_over(context, plan, phases)?;
         // Before any on_init: that may call live functions of plugins that are initialised after it.
-        self.each(phases, PhaseKind::OnInit, |lease| {
+        self.each(phases, Step::OnInit, |lease| {
             let vault = View::for_version(context.store, lease.version(), &self.overlay);
             let typed = steps.run(lease, Step::OnInit, move |image| image.prepare(vault))?;
             lease.version().set_typed_calls(typed);
             Ok(())
         })?;
-        self.each(phases, PhaseKind::OnInit, |lease| {
+        self.each(phases, Step::OnInit, |lease| {
             steps.run(lease, Step::OnInit, |image| image.on_init())
         })?;
         // What the versions have registered in their steps.
@@ -155,7 +155,7 @@ impl<'steps> Load<'steps> {
             let is_replaced = self.versions.iter().any(|new| new.version().name() == old.name());
             let Some(lease) = current.lease(old.name()).filter(|_| is_replaced) else { continue };
             let begin = || HandOver::begin(context, lease, self.steps);
-            let begun = phases.time(PhaseKind::HandOver, Some(old.name()), begin)?;
+            let begun = phases.time(Step::HandOver, Some(old.name()), begin)?;
             self.handed_over.extend(begun);
         }
         Ok(())
@@ -187,15 +187,15 @@ impl<'steps> Load<'steps> {
     fn declare(&self, phases: &mut Phases) -> Result<(), EngineError> {
         let steps = self.steps;
         let created =
-            self.each(phases, PhaseKind::Create, |lease| steps.run(lease, Step::Create, create))?;
-        let reloadable = self.each(phases, PhaseKind::Reloadable, |lease| {
+            self.each(phases, Step::Create, |lease| steps.run(lease, Step::Create, create))?;
+        let reloadable = self.each(phases, Step::Reloadable, |lease| {
             steps.run(lease, Step::Reloadable, |image| image.reloadable())
         })?;
-        self.each(phases, PhaseKind::Export, |lease| {
+        self.each(phases, Step::Export, |lease| {
             let exporter = lease.version().clone();
             steps.run(lease, Step::Export, move |image| keep_export(image, &exporter))
         })?;
-        let imports = self.each(phases, PhaseKind::Import, |lease| {
+        let imports = self.each(phases, Step::Import, |lease| {
             steps.run(lease, Step::Import, |image| image.requests())
         })?;
         let answers = created.iter().zip(reloadable).zip(&imports);
@@ -216,12 +216,11 @@ impl<'steps> Load<'steps> {
     fn each<T>(
         &self,
         phases: &mut Phases,
-        phase: PhaseKind,
+        phase: Step,
         mut step: impl FnMut(&Lease) -> Result<T, EngineError>,
     ) -> Result<Vec<T>, EngineError> {
-        let timed = |lease: &Lease| {
-            phases.time(phase.clone(), Some(lease.version().name()), || step(lease))
-        };
+        let timed =
+            |lease: &Lease| phases.time(phase, Some(lease.version().name()), || step(lease));
         self.versions.iter().map(timed).collect()
     }
 
@@ -352,7 +351,7 @@ pub(crate) fn open_version(
     named.stored = earlier::keep_stored(context.store_dir(), &facts);
     let FileIdentity { size: size_bytes, modified, .. } = inspected.found.identity;
     let origin = Origin { size_bytes, modified };
-    let (version, opened) = phases.time(PhaseKind::Open, Some(&name), || {
+    let (version, opened) = phases.time(Step::Open, Some(&name), || {
         let (heap, services) = (HeapUse::new(), context.services.clone());
         Version::open(facts, ordinal, origin, heap, services, |version| {
             Image::open(named, version, steps)
@@ -369,7 +368,7 @@ fn link_version(
     phases: &mut Phases,
 ) -> Result<Lease, EngineError> {
     let (facts, plugin) = (linked.facts.clone(), linked.plugin);
-    let (version, opened) = phases.time(PhaseKind::Open, Some(&linked.facts.name), || {
+    let (version, opened) = phases.time(Step::Open, Some(&linked.facts.name), || {
         // It allocates as the program does that it is linked into.
         let origin = Origin { size_bytes: 0, modified: None };
         Version::open(facts, ordinal, origin, None, context.services.clone(), |version| {
