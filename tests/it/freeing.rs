@@ -9,7 +9,7 @@ use std::{
 
 use hotswap_engine::{
     Events, LoadedPlugin, args, checkpoint,
-    protocol::{Event, VersionState},
+    protocol::{Ending, Event, VersionState},
 };
 
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
@@ -70,7 +70,9 @@ fn what_a_version_leaves_on_the_heap_is_told() {
     host.reload();
     let freed = host.wait_for("statics", 1, VersionState::Freed);
     assert!(freed.detail.ends_with(" KiB left on the heap"), "{}", freed.detail);
+    let Some(Ending::Freed(left)) = freed.ending else { panic!("{freed:?}") };
     let with_given = heap(1);
+    assert_eq!((left.heap_bytes, left.unmapped_bytes), (with_given, freed.size_bytes));
     // The host frees what it was given, and that is no longer the version's.
     drop(given);
     assert_eq!(with_given - heap(1), 20_000);

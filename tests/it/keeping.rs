@@ -2,7 +2,7 @@
 
 use hotswap_engine::{
     args, artifact,
-    protocol::{VersionInfo, VersionState},
+    protocol::{KeepKind, VersionInfo, VersionState},
 };
 use insta::assert_snapshot;
 use object::{
@@ -10,7 +10,7 @@ use object::{
     read::elf::{Dyn as _, ElfFile64},
 };
 
-use crate::support::{Host, find, revision};
+use crate::support::{Host, find, kept_for, revision};
 
 /// Replaces a plugin that was written by hand; returns what becomes of it.
 fn replaced(artifact: &[u8]) -> (Host, VersionInfo) {
@@ -39,6 +39,7 @@ fn a_file_that_is_marked_to_stay() {
         file[at] |= elf::DF_1_NODELETE as u8;
     }));
     assert_snapshot!(kept.detail, @"kept: the file is marked NODELETE; link it without `-z nodelete`");
+    assert_eq!(kept_for(&kept).kind, KeepKind::NoDelete);
 }
 
 #[test]
@@ -48,6 +49,11 @@ fn a_symbol_that_is_unique_in_the_process() {
         file[at] = elf::STB_GNU_UNIQUE << 4 | file[at] & 0xf;
     }));
     assert_snapshot!(kept.detail, @"kept: it has the unique symbol `hotswap_attach`, as of C++ code, which all images share; compile that with `-fno-gnu-unique`");
+    let reason = kept_for(&kept);
+    assert_eq!(
+        (reason.kind, reason.symbol.as_deref()),
+        (KeepKind::UniqueSymbol, Some("hotswap_attach"))
+    );
 }
 
 #[test]
@@ -62,6 +68,12 @@ fn a_library_whose_threads_nobody_sees() {
     host.reload();
     let kept = host.wait_for("foreign", 1, VersionState::Kept);
     assert_snapshot!(kept.detail, @r#"kept: it needs libresolv.so.2, which may have pointers into it that nobody sees (threads, callbacks, keys); link it statically, or let the host vouch for it with `EngineBuilder::trust_library("libresolv.so.2")`"#);
+
+    let needs = kept_for(&kept);
+    assert_eq!(
+        (needs.kind, needs.library.as_deref()),
+        (KeepKind::NeedsLibrary, Some("libresolv.so.2"))
+    );
 
     // The second one has found the library in the process already, and is kept for the same reason.
     assert_eq!(seconds(&host), 631_152_000);

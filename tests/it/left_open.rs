@@ -1,6 +1,9 @@
 //! What a version leaves open is counted and named; and what it took from the host is put back.
 
-use hotswap_engine::{args, protocol::VersionState};
+use hotswap_engine::{
+    args,
+    protocol::{Ending, Freed, VersionState},
+};
 
 use crate::support::{Host, in_own_process};
 
@@ -8,12 +11,14 @@ fn call(host: &Host, function: &str, args: &[hotswap_engine::Value]) {
     host.engine.invoke::<Option<String>>("leaves-open", function, args).unwrap();
 }
 
-/// What is said of the version when it was replaced and freed.
-fn replaced(host: &Host) -> String {
+/// What the version has left when it was replaced and freed, and the same in words.
+fn replaced(host: &Host) -> (Freed, String) {
     let version = host.engine.plugin("leaves-open").unwrap().version();
     host.plugins.install("leaves-open", version + 1);
     host.reload();
-    host.wait_for("leaves-open", version, VersionState::Freed).detail
+    let version = host.wait_for("leaves-open", version, VersionState::Freed);
+    let Some(Ending::Freed(freed)) = version.ending else { panic!("{version:?}") };
+    (freed, version.detail)
 }
 
 #[test]
@@ -23,8 +28,9 @@ fn descriptors_are_counted_and_named() {
     let open = host.info("leaves-open", 1).unwrap().descriptors;
     let open: Vec<_> = open.iter().map(ToString::to_string).collect();
     assert_eq!(open, [format!("tcp {address}")]);
-    let detail = replaced(&host);
+    let (freed, detail) = replaced(&host);
     assert!(detail.ends_with(&format!(", left 1 descriptor: tcp {address}")), "{detail}");
+    assert_eq!(freed.descriptors[0].name, address);
 
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a file").canonicalize().unwrap_or(dir.path().join("a file"));
@@ -32,7 +38,8 @@ fn descriptors_are_counted_and_named() {
     let path = file.display().to_string();
     call(&host, "open", args![path.clone()]);
     call(&host, "pair", args![]);
-    let detail = replaced(&host);
+    let (freed, detail) = replaced(&host);
+    assert_eq!(freed.descriptors.len(), 4);
     let expected = format!(", left 4 descriptors: file {path}, file {path}, unix, …");
     assert!(detail.ends_with(&expected), "{detail}");
 
@@ -40,9 +47,8 @@ fn descriptors_are_counted_and_named() {
     call(&host, "listen", args![]);
     call(&host, "pair", args![]);
     call(&host, "close", args![]);
-    let detail = replaced(&host);
-    assert!(!detail.contains("descriptor"), "{detail}");
-    assert!(!detail.contains("left on the heap"), "{detail}");
+    let (freed, _) = replaced(&host);
+    assert!(freed.descriptors.is_empty() && freed.heap_bytes == 0, "{freed:?}");
 }
 
 extern "C" fn of_host(_: std::ffi::c_int) {}

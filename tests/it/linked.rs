@@ -12,7 +12,7 @@ use futures::{StreamExt as _, stream};
 use hotswap_engine::{
     ConsoleSocket, Data, Engine, EngineBuilder, EngineError, Leased, StaticPlugin, Value, args,
     plugin::LeasedStream,
-    protocol::{ErrorKind, VersionInfo, VersionState},
+    protocol::{ErrorKind, KeepKind, VersionInfo, VersionState},
     static_plugins,
 };
 use insta::assert_snapshot;
@@ -22,7 +22,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::{
     socket::Client,
-    support::{Gate, PATIENCE},
+    support::{Gate, PATIENCE, kept_for},
 };
 
 /// An engine of linked plugins. There is one at a time, since what plugins log is told as that of the engine
@@ -157,6 +157,7 @@ fn linked_plugins_end_with_their_engine_and_begin_anew_with_another() {
         let ended = host.version("shares");
         assert_eq!(ended.state, VersionState::Kept);
         assert_eq!(ended.detail, "kept: it is linked into this program");
+        assert_eq!(kept_for(&ended).kind, KeepKind::Linked);
     }
     let host = Linked::with(static_plugins![shares]);
     let shares = host.engine.plugin("shares").unwrap();

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use hotswap_artifact::{self as artifact, ArtifactError, Facts, Misfit, Toolchain, own_toolchain};
-use hotswap_protocol::{ArtifactContents, ErrorKind, HostInfo, Source, Step, WireError};
+use hotswap_protocol::{
+    ArtifactContents, ErrorKind, HostInfo, KeepReason, Source, Step, WireError,
+};
 use serde::Serialize;
 
 use super::args::InspectArguments;
@@ -33,6 +35,8 @@ struct Inspection {
     judged_by: Judge,
     /// Why its image could not be unmapped again; none when it can.
     keep_reason: Option<String>,
+    /// The same as data.
+    kept_for: Option<KeepReason>,
     /// What opening it needs or does besides; told where there is something.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remarks: Vec<String>,
@@ -117,7 +121,7 @@ impl Inspection {
     fn of(path: &Path, size_bytes: usize, facts: Facts, judge: Judge) -> Self {
         let remarks = remarks(&facts);
         let misfit = facts.toolchain.misfit(&judge.built_by).map(|misfit| misfit.to_string());
-        let keep_reason = facts.keep_reason_trusting(&judge.trusted_libraries);
+        let kept_for = facts.keep_reason_trusting(&judge.trusted_libraries);
         Self {
             path: path.to_owned(),
             size_bytes,
@@ -130,7 +134,8 @@ impl Inspection {
             misfit,
             judged_by: judge,
             remarks,
-            keep_reason,
+            keep_reason: kept_for.as_ref().map(ToString::to_string),
+            kept_for,
             contents: None,
         }
     }

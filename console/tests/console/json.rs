@@ -11,8 +11,8 @@ use hotswap_console::session::{
 };
 use hotswap_fleet::{Directory, Id, Pace, Phase, Reason, Rollout};
 use hotswap_protocol::{
-    ErrorKind, Event, FirstFailure, GuardTrip, LogLevel, PhaseKind, PhaseTiming, VersionState,
-    WireError,
+    Ending, ErrorKind, Event, FirstFailure, Freed, GuardTrip, LogLevel, PhaseKind, PhaseTiming,
+    VersionState, WireError,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -50,7 +50,9 @@ const COMMANDS: &[(&[&str], &str)] = &[
          `count` is more than 1 of those that have no names. `activity` is what runs when it is no \
          function. `remark` is what `detail` says besides the state, and `failure` says why a version \
          never served: its `plugin` is missing where none is at fault, and its `cause` is one of those \
-         of an error. `source` is missing outside a git repository. `functions` are those of the \
+         of an error. `ending` says `how` a version ended, once it has: `freed`, with what it left, `failed`, \
+         or `kept`, where `kind` is the reason, such as `needs_library`, `unseen_function` or `loader`, and \
+         `symbol`, `library` or `signal` is what it is about. `source` is missing outside a git repository. `functions` are those of the \
          active version, with JSON Schemas. `latency_buckets` is the histogram of the timed calls: how many \
          took at most `up_to_ns`. `is_rolled_back` is there, and true, of a plugin that a rollback keeps at an \
          earlier build.",
@@ -130,7 +132,8 @@ async fn page() -> String {
     section(&mut page, "`hotswap reload --dry-run`", about, &[value(samples::preview())]);
     let about = "`misfit` says why the host would refuse it: the one of `judged_by`, or one of this program's \
                  toolchain where `host` is `null` there; and \
-                 `keep_reason` why it could not be unmapped again; both `null` when all is well, as \
+                 `keep_reason` why it could not be unmapped again, and `kept_for` the same as data, as \
+                 `ending` of a version has it; all `null` when all is well, as \
                  `source` is outside a git repository. `contents` is there with `--open` only; a \
                  plugin without an export has `null` there. `fingerprints` are hashes of the types of what \
                  a host can use with Rust types.";
@@ -302,6 +305,7 @@ fn inspection() -> Value {
             },
         },
         "keep_reason": null,
+        "kept_for": null,
         "contents": {
             "plugin": "world",
             "build_id": "3c0ffee0000000000000000000000003",
@@ -392,6 +396,12 @@ fn run_lines() -> Vec<Value> {
             version: 2,
             state: VersionState::Freed,
             detail: "freed: 4.3 MiB unmapped after 12 ms, 1 KiB left on the heap".into(),
+            ending: Some(Ending::Freed(Freed {
+                unmapped_bytes: 4_508_877,
+                after_us: 12_000,
+                heap_bytes: 1024,
+                descriptors: Vec::new(),
+            })),
         }),
         SessionEvent::Engine(Event::FirstCall {
             at_ms,

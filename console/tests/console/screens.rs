@@ -148,6 +148,7 @@ fn the_timeline() {
             plugin: "world".into(),
             version: 4,
             state: VersionState::Active,
+            ending: None,
             detail: "active".into(),
         }));
         console.now_ms += 100_000;

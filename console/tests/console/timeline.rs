@@ -26,6 +26,7 @@ fn version_changed(console: &mut Console, version: u32, state: VersionState, det
         version,
         state,
         detail: detail.into(),
+        ending: None,
     }));
 }
 
@@ -189,6 +190,7 @@ fn a_version_that_is_freed_stays_so_whatever_is_heard_late() {
         version: 2,
         state: VersionState::Freed,
         detail: "freed: 4.3 MiB unmapped".into(),
+        ending: None,
     }));
     console.session(SessionEvent::Snapshot(Box::new(samples::snapshot(4121))));
     let mut lives = console.state.timeline.lives();

@@ -4,7 +4,8 @@ use std::{mem::offset_of, ops::Range};
 
 use hotswap_plugin::abi::descriptor::{ABI_VERSION, Descriptor, MAGIC, Stamp};
 use hotswap_protocol::{
-    BuildId, InvalidName, Misfit, PluginName, Source, Toolchain, ToolchainPart,
+    BuildId, InvalidName, KeepKind, KeepReason, Misfit, PluginName, Source, Toolchain,
+    ToolchainPart,
 };
 
 use crate::{ArtifactError, elf, stamp, toolchain, unseen};
@@ -23,13 +24,13 @@ pub struct Facts {
     /// What built it.
     pub toolchain: Toolchain,
     /// Why its image could not be unmapped again, if so, and what to do about it.
-    pub keep_reason: Option<String>,
+    pub keep_reason: Option<KeepReason>,
     /// The shared libraries that it needs, but for those that every Rust program does.
     pub foreign_libraries: Vec<String>,
     /// A symbol for which the loader may keep the image, as C++ code has them.
     pub unique_symbol: Option<String>,
     /// Why its image could not be unmapped again whatever libraries it needs.
-    pub own_keep_reason: Option<String>,
+    pub own_keep_reason: Option<KeepReason>,
     /// Where the file has the address of its host.
     pub host: Range<usize>,
     /// Whether it has constructors beside those that `std` and the C library's start files have.
@@ -50,41 +51,45 @@ impl Facts {
     ///
     /// That a library is loaded already says nothing: it may still have a thread, a callback or a key
     /// of the image.
-    pub fn keep_reason_trusting(&self, trusted: &[String]) -> Option<String> {
+    pub fn keep_reason_trusting(&self, trusted: &[String]) -> Option<KeepReason> {
         let own = self.own_keep_reason.clone();
         own.or_else(|| foreign_reason(&self.foreign_libraries, trusted))
     }
 }
 
 /// Why an image is kept that needs libraries beside those that a host vouches for.
-fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<String> {
+fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<KeepReason> {
     let library = libraries.iter().find(|library| !trusted.contains(library))?;
-    Some(format!(
+    let why = format!(
         "it needs {library}, which may have pointers into it that nobody sees (threads, callbacks, \
          keys); link it statically, or let the host vouch for it with \
          `EngineBuilder::trust_library({library:?})`"
-    ))
+    );
+    Some(KeepReason::new(KeepKind::NeedsLibrary, why).library(library))
 }
 
 /// Why an image is kept for what its file is.
-fn own_reason(elf: &elf::ElfFacts) -> Option<String> {
+fn own_reason(elf: &elf::ElfFacts) -> Option<KeepReason> {
     if let Some(why) = PLATFORM_KEEPS {
-        return Some(why.into());
+        return Some(KeepReason::new(KeepKind::Platform, why));
     }
     if elf.is_no_delete {
-        return Some("the file is marked NODELETE; link it without `-z nodelete`".into());
+        let why = "the file is marked NODELETE; link it without `-z nodelete`";
+        return Some(KeepReason::new(KeepKind::NoDelete, why));
     }
     if let Some(symbol) = &elf.unique_symbol {
-        return Some(format!(
+        let why = format!(
             "it has the unique symbol `{symbol}`, as of C++ code, which all images share; compile that \
              with `-fno-gnu-unique`"
-        ));
+        );
+        return Some(KeepReason::new(KeepKind::UniqueSymbol, why).symbol(symbol));
     }
     if let Some(symbol) = &elf.unnamed {
-        return Some(format!(
+        let why = format!(
             "it takes `{symbol}` from whatever the host has loaded, which may have pointers into it that \
              nobody sees; link the library statically"
-        ));
+        );
+        return Some(KeepReason::new(KeepKind::UnnamedLibrary, why).symbol(symbol));
     }
     elf.unseen.and_then(unseen::reason)
 }
@@ -149,16 +154,17 @@ fn claims_of(descriptor: &Descriptor) -> Result<Facts, ArtifactError> {
     let name = name
         .parse()
         .map_err(|error: InvalidName| ArtifactError::BadDescriptor(error.to_string()))?;
+    let broken = KeepReason::new(KeepKind::Broken, "the file is broken");
     Ok(Facts {
         name,
         crate_version: text(&descriptor.crate_version)?,
         build_id: BuildId::from_bytes(descriptor.stamp.build_id),
         source: source(&descriptor.stamp)?,
         toolchain: toolchain::of(descriptor)?,
-        keep_reason: Some("the file is broken".into()),
+        keep_reason: Some(broken.clone()),
         foreign_libraries: Vec::new(),
         unique_symbol: None,
-        own_keep_reason: Some("the file is broken".into()),
+        own_keep_reason: Some(broken),
         host: 0..0,
         has_constructors: false,
         has_static_tls: false,

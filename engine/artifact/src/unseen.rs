@@ -8,6 +8,8 @@
 //! - what keeps a pointer only in an object of the caller's, such as `regcomp`, `qsort_r`, `fts_open`;
 //! - what C asks its callers to end first, as for any object of the stack: an open `DIR`, a lock.
 
+use hotswap_protocol::{KeepKind, KeepReason};
+
 /// Some functions that leave the same behind.
 struct Way {
     names: &'static [&'static str],
@@ -121,9 +123,10 @@ pub fn number(name: &str) -> Option<usize> {
 }
 
 /// Why an image is kept that uses the function of a number.
-pub fn reason(number: usize) -> Option<String> {
+pub fn reason(number: usize) -> Option<KeepReason> {
     let (name, way) = all().nth(number)?;
-    Some(format!("it uses `{name}`, which {}; {}", way.leaves, way.instead))
+    let why = format!("it uses `{name}`, which {}; {}", way.leaves, way.instead);
+    Some(KeepReason::new(KeepKind::UnseenFunction, why).symbol(name))
 }
 
 fn all() -> impl Iterator<Item = (&'static str, &'static Way)> {
@@ -139,7 +142,8 @@ mod tests {
         let mut names: Vec<_> = all().map(|(name, _)| name).collect();
         assert_eq!(number("thrd_create"), Some(0));
         let reason = reason(number("timer_create").unwrap()).unwrap();
-        assert!(reason.starts_with("it uses `timer_create`, which lets"), "{reason}");
+        assert_eq!(reason.symbol.as_deref(), Some("timer_create"));
+        assert!(reason.message.starts_with("it uses `timer_create`, which lets"), "{reason}");
         let count = names.len();
         names.sort_unstable();
         names.dedup();

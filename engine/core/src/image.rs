@@ -33,6 +33,7 @@ use hotswap_plugin::{
         descriptor::{Descriptor, Stamp},
     },
 };
+use hotswap_protocol::{KeepKind, KeepReason};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use crate::{EngineError, LoadCause, Step, artifact::BuildId, lock::Lock as _, os};
@@ -131,6 +132,11 @@ impl Image {
         let table = table.ok_or_else(|| refuse("it has no functions"))?;
         let outside = owner.outside().clone();
         Ok(Self { table, mapped: None, host, owner: owner.clone(), outside })
+    }
+
+    /// Why the image of a plugin that is linked into this program stays mapped.
+    pub fn linked_reason() -> KeepReason {
+        KeepReason::new(KeepKind::Linked, "it is linked into this program")
     }
 
     /// The file that was mapped, to be loaded once more; `None` if the plugin is linked into the host.
@@ -275,7 +281,7 @@ impl Image {
     pub unsafe fn close(self) -> Closed {
         let Self { mapped, host, owner, outside, .. } = self;
         let Some(Mapped { library, named, .. }) = mapped else {
-            return Closed::StillMapped("it is linked into this program".into());
+            return Closed::StillMapped(Self::linked_reason());
         };
         let why = match unmap(library, &named, &outside) {
             Ok(()) => {
@@ -412,13 +418,14 @@ fn attach(
 
 /// Unmaps a library of which nothing is used any more, unless somebody else may have pointers into
 /// it; says why it is still there.
-fn unmap(library: Library, named: &Named, outside: &Outside) -> Result<(), String> {
+fn unmap(library: Library, named: &Named, outside: &Outside) -> Result<(), KeepReason> {
     if let Some(why) = outside.keep_reason() {
         std::mem::forget(library);
         return Err(why);
     }
     outside.begin_close();
-    let closed = library.close().map_err(|error| error_text(&error));
+    let loader = |why: String| KeepReason::new(KeepKind::Loader, why);
+    let closed = library.close().map_err(|error| loader(error_text(&error)));
     let is_mapped = mapping(named.copy.path()).is_some();
     if closed.is_ok() && !is_mapped {
         outside.unmap_own_file();
@@ -426,7 +433,7 @@ fn unmap(library: Library, named: &Named, outside: &Outside) -> Result<(), Strin
     }
     outside.end_close();
     closed?;
-    Err("the loader kept it mapped; something else has opened it, or needs it".into())
+    Err(loader("the loader kept it mapped; something else has opened it, or needs it".into()))
 }
 
 /// What came of closing an image.
@@ -434,7 +441,7 @@ pub(crate) enum Closed {
     /// It is gone.
     Unmapped,
     /// It is not; why.
-    StillMapped(String),
+    StillMapped(KeepReason),
 }
 
 fn error_text(error: &libloading::Error) -> String {

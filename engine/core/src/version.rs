@@ -38,8 +38,8 @@ use hotswap_plugin::{
     abi::{Answer, PanicReport, TypedCalls},
 };
 use hotswap_protocol::{
-    Activity, Event, Failure, Failures, FirstFailure, FunctionInfo, ParamInfo, PluginName,
-    VersionInfo, VersionState, clock,
+    Activity, Ending, Event, Failure, Failures, FirstFailure, FunctionInfo, KeepReason, ParamInfo,
+    PluginName, VersionInfo, VersionState, clock,
 };
 
 use crate::{
@@ -61,7 +61,7 @@ use failures::FailureCounts;
 use guard::{Post, Recent};
 use holders::{SeenCalls, texts};
 use lease::LeaseCounts;
-use life::{End, Life, Stage};
+use life::{Life, Stage};
 use reclaimer::Reclaimer;
 use registration::Registration;
 use tasks::{Runtime, TaskHandle};
@@ -72,7 +72,7 @@ use turnstile::Turnstile;
 pub(crate) struct Version {
     pub facts: Facts,
     /// Why the image cannot be unmapped again, if so.
-    pub keep_reason: Option<String>,
+    pub keep_reason: Option<KeepReason>,
     pub ordinal: u32,
     pub origin: Origin,
     loaded_at_ms: u64,
@@ -342,9 +342,9 @@ impl Version {
     }
 
     /// It is over: the image was closed, or stays mapped.
-    pub fn end(&self, end: End, remark: &str) {
+    pub fn end(&self, ending: Ending) {
         *self.lock_legend() = None;
-        self.life().end(end, remark);
+        self.life().end(ending);
         self.tell();
     }
 
@@ -371,14 +371,15 @@ impl Version {
 
     /// Tells everybody which state the version is in.
     fn tell(&self) {
-        let (state, detail) = {
+        let (state, detail, ending) = {
             let life = self.life();
-            (life.state(), in_words(life.state(), life.remark()))
+            (life.state(), in_words(life.state(), life.remark()), life.ending().cloned())
         };
         let (plugin, version) = (self.name().to_string(), self.ordinal);
         tracing::debug!(plugin, version, "{detail}");
         let at_ms = clock::now_ms();
-        self.services.events.send(Event::VersionChanged { at_ms, plugin, version, state, detail });
+        let changed = Event::VersionChanged { at_ms, plugin, version, state, detail, ending };
+        self.services.events.send(changed);
     }
 
     /// What others may have of the image.
@@ -655,9 +656,10 @@ impl Version {
     /// The version as a console shows it. What the reaper wrote stands, but for the holders of a
     /// version that is waiting for them: those are as of now.
     pub fn info(&self) -> VersionInfo {
-        let (state, mut remark, failure) = {
+        let (state, mut remark, failure, ending) = {
             let life = self.life();
-            (life.state(), life.remark().to_owned(), life.failure().cloned())
+            let (failure, ending) = (life.failure().cloned(), life.ending().cloned());
+            (life.state(), life.remark().to_owned(), failure, ending)
         };
         let is_over = self.is_finished() || state == VersionState::Active;
         let held_by = if is_over { Vec::new() } else { self.holders() };
@@ -674,6 +676,7 @@ impl Version {
             detail: in_words(state, &remark),
             remark: Some(remark),
             failure,
+            ending,
             build_id: self.facts.build_id.to_string(),
             crate_version: self.facts.crate_version.clone(),
             source: self.facts.source.clone(),

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FirstFailure, PinnedCall, Step, VersionState, WireError};
+use crate::{Ending, FirstFailure, PinnedCall, Step, VersionState, WireError};
 
 /// Something that happened in the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub enum Event {
         state: VersionState,
         /// The state in words: `freed: 4.3 MiB unmapped after 12 ms, 1 KiB left on the heap`.
         detail: String,
+        /// How it ended; `None` if it has not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ending: Option<Ending>,
     },
     /// The first call of a version that serves has returned, with a result or an error.
     FirstCall {

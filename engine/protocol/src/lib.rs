@@ -50,6 +50,7 @@ mod runtime_dir;
 mod socket;
 // What they send: the envelope (`message`), and what is in it.
 mod contents;
+mod ending;
 mod event;
 mod expectation;
 mod failure;
@@ -69,6 +70,7 @@ pub use contents::{
     ArtifactChange, ArtifactContents, ChangeKind, ChangedItem, ExportInfo, Fingerprint, ImportInfo,
     TypeInfo,
 };
+pub use ending::{Ending, Freed, KeepKind, KeepReason};
 pub use event::{
     Event, GuardTrip, LogLevel, LogRecord, Outcome, PhaseKind, PhaseTiming, PluginOutcome,
     ReloadReport, ValueChange, ValueOutcome,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Failure, Holder, LatencyBucket, Owner, Toolchain};
+use crate::{Ending, Failure, Holder, LatencyBucket, Owner, Toolchain};
 
 /// The state of an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,6 +140,9 @@ pub struct VersionInfo {
     /// Why it never served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// How it ended; `None` if it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
     /// The artifact's build id.
     pub build_id: String,
     /// The plugin crate's version.

@@ -3,12 +3,12 @@
 use hotswap_engine::{
     args,
     protocol::{
-        VersionInfo,
+        KeepKind, VersionInfo,
         VersionState::{Freed, Kept},
     },
 };
 
-use crate::support::{Host, PluginDir, held_by, in_own_process};
+use crate::support::{Host, PluginDir, held_by, in_own_process, kept_for};
 
 /// What becomes of a version after a call of it.
 fn after(host: &Host, function: &str, args: &[hotswap_engine::Value]) -> VersionInfo {
@@ -45,6 +45,9 @@ fn opening_a_library_is_told_with_advice() {
     let kept = after(&host, "open", args![]);
     assert_eq!(kept.state, Kept);
     assert!(kept.detail.ends_with("`EngineBuilder::trust_library(\"libopened.so\")`"), "{kept:?}");
+    let reason = kept_for(&kept);
+    let about = (reason.kind, reason.library.as_deref());
+    assert_eq!(about, (KeepKind::OpenedLibrary, Some("libopened.so")));
     // Each time for the same reason, and also by the other way.
     assert_eq!(after(&host, "open", args![]).detail, kept.detail);
     assert_eq!(after(&host, "open_in", args![]).detail, kept.detail);
@@ -65,7 +68,7 @@ fn a_library_that_the_host_vouches_for_may_be_opened() {
 fn an_image_that_opens_itself_is_kept() {
     let host = Host::with(&["opens-library"]);
     let kept = after(&host, "open_itself", args![]);
-    assert!(kept.detail.starts_with("kept: it has opened itself once more"), "{}", kept.detail);
+    assert_eq!(kept_for(&kept).kind, KeepKind::OpenedItself);
     assert_eq!(after(&host, "open_itself", args![]).detail, kept.detail);
 }
 
@@ -73,9 +76,9 @@ fn an_image_that_opens_itself_is_kept() {
 fn an_unseen_way_that_is_looked_up_keeps_the_image() {
     let host = Host::with(&["opens-library"]);
     let kept = after(&host, "look_up", args!["timer_create"]);
-    assert!(kept.detail.starts_with("kept: it uses `timer_create`, which"), "{}", kept.detail);
+    assert_eq!(kept_for(&kept).symbol.as_deref(), Some("timer_create"));
     let kept = after(&host, "look_up_version", args!["on_exit", "GLIBC_2.2.5"]);
-    assert!(kept.detail.starts_with("kept: it uses `on_exit`, which"), "{}", kept.detail);
+    assert_eq!(kept_for(&kept).symbol.as_deref(), Some("on_exit"));
     // What crates look up on their own keeps nothing.
     for harmless in ["getrandom", "__pthread_get_minstack", "gnu_get_libc_version"] {
         assert_eq!(after(&host, "look_up", args![harmless]).state, Freed, "{harmless}");

@@ -9,7 +9,7 @@ use std::{
 
 use hotswap_engine::{
     Engine, EngineBuilder, Events,
-    protocol::{ReloadReport, VersionInfo, VersionState},
+    protocol::{Ending, KeepReason, ReloadReport, VersionInfo, VersionState},
 };
 
 use super::{PATIENCE, PluginDir};
@@ -116,6 +116,14 @@ impl Host {
 pub fn held_by(holders: &[String], expected: &[&str]) -> bool {
     holders.len() == expected.len()
         && holders.iter().zip(expected).all(|(holder, begins)| holder.starts_with(begins))
+}
+
+/// Why a version is kept.
+pub fn kept_for(version: &VersionInfo) -> &KeepReason {
+    match &version.ending {
+        Some(Ending::Kept(reason)) => reason,
+        other => panic!("the version is not kept: {other:?}"),
+    }
 }
 
 /// The names of the files below a directory that a process has mapped.

@@ -14,7 +14,7 @@ mod workspace;
 
 pub use chat::{Ear, chat};
 pub use gate::Gate;
-pub use host::{Host, held_by, mapped_files};
+pub use host::{Host, held_by, kept_for, mapped_files};
 pub use numbers::Numbers;
 pub use own_process::{End, in_own_mounts, in_own_process};
 pub use plugins::{PluginDir, artifact, built_with, find, renamed, revised, revision};

@@ -22,7 +22,7 @@ pub(super) fn happened(state: &mut State, event: Event) {
             }
             state.timeline.failed(at_ms, error);
         }
-        Event::VersionChanged { at_ms, plugin, version, state: entered, detail } => {
+        Event::VersionChanged { at_ms, plugin, version, state: entered, detail, .. } => {
             let name = (plugin.as_str(), version);
             state.timeline.version_changed(at_ms, name, entered, &detail);
             let is_end =

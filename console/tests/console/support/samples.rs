@@ -59,6 +59,13 @@ pub fn version(version: u32, state: VersionState, detail: &str) -> VersionInfo {
         "state": state,
         "detail": detail,
         "remark": detail.split_once(": ").map_or("", |(_, remark)| remark),
+        "ending": match state {
+            VersionState::Freed => {
+                json!({ "how": "freed", "unmapped_bytes": 4_508_877, "after_us": 12_000, "heap_bytes": 0 })
+            }
+            VersionState::Failed => json!({ "how": "failed" }),
+            _ => Value::Null,
+        },
         "build_id": format!("{version:x}c0ffee{version:025x}"),
         "crate_version": "0.1.0",
         "source": {

@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use hotswap_protocol::OpenDescriptor;
+use hotswap_protocol::{KeepKind, KeepReason, OpenDescriptor};
 
 use super::{
     descriptors::{self, OpenerId},
@@ -45,7 +45,7 @@ pub(crate) struct Outside {
     /// The lowest number of an unseen function that it has looked up; `usize::MAX` where none.
     unseen: AtomicUsize,
     /// The first thing besides, as a reason.
-    kept: OnceLock<String>,
+    kept: OnceLock<KeepReason>,
     /// The libraries that the host vouches for.
     trusted: Vec<String>,
     /// What `getenv` has answered: C code may keep that for as long as it likes.
@@ -98,14 +98,14 @@ impl Outside {
     }
 
     /// Why the image must stay mapped, if so.
-    pub fn keep_reason(&self) -> Option<String> {
+    pub fn keep_reason(&self) -> Option<KeepReason> {
         let unseen = unseen::reason(self.unseen.load(Ordering::Acquire));
         let kept = unseen.or_else(|| self.kept.get().cloned());
         kept.or_else(|| self.signals.keep_reason(self.mapping.get()))
     }
 
     /// Remembers a reason to stay mapped; says whether there may be one still.
-    fn keep(&self, why: impl FnOnce() -> String) -> bool {
+    fn keep(&self, why: impl FnOnce() -> KeepReason) -> bool {
         if self.is_closing() {
             return false;
         }
@@ -118,9 +118,9 @@ impl Outside {
         let path = Path::new(OsStr::from_bytes(file.to_bytes()));
         if self.is_own(path) {
             return self.keep(|| {
-                "it has opened itself once more, so the loader keeps it; as some libraries do to stay, \
-                 which can be built without that"
-                    .into()
+                let why = "it has opened itself once more, so the loader keeps it; as some libraries do to \
+                           stay, which can be built without that";
+                KeepReason::new(KeepKind::OpenedItself, why)
             });
         }
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -148,11 +148,13 @@ impl Outside {
             || is_kernels
             || self.trusts(&library)
             || self.keep(|| {
-                format!(
+                let why = format!(
                     "it has looked up `{symbol}` in {library}, which may have pointers into it that \
                      nobody sees; {}",
                     vouch(&library)
-                )
+                );
+                let reason = KeepReason::new(KeepKind::FoundSymbol, why);
+                reason.symbol(symbol.as_ref()).library(library.as_ref())
             })
     }
 
@@ -162,10 +164,11 @@ impl Outside {
             return true;
         }
         self.keep(|| {
-            format!(
+            let why = format!(
                 "it has given libc memory of its own with `{function}`, which libc keeps; give it \
                  memory of the heap"
-            )
+            );
+            KeepReason::new(KeepKind::GaveMemory, why).symbol(function)
         })
     }
 
@@ -291,12 +294,13 @@ impl Outside {
     }
 }
 
-fn has_opened(library: &str) -> String {
-    format!(
+fn has_opened(library: &str) -> KeepReason {
+    let why = format!(
         "it has opened {library} itself, which may have pointers into it that nobody sees (threads, \
          callbacks, keys); {}",
         vouch(library)
-    )
+    );
+    KeepReason::new(KeepKind::OpenedLibrary, why).library(library)
 }
 
 fn vouch(library: &str) -> String {
@@ -437,22 +441,24 @@ impl Signals {
     }
 
     /// Why an image must stay mapped for its signals; also where it has set a handler past its hooks.
-    fn keep_reason(&self, mapping: Option<&Range<usize>>) -> Option<String> {
+    fn keep_reason(&self, mapping: Option<&Range<usize>>) -> Option<KeepReason> {
         let find = |is_it: &dyn Fn(usize) -> bool| (1..SIGNALS).find(|at| is_it(*at));
         if let Some(at) = find(&|at| self.chained[at].load(Ordering::Acquire)) {
-            return Some(format!(
-                "somebody has set a handler of {} after its own, and may still call that one; a plugin \
-                 leaves signals to its host",
-                signal_name(at)
-            ));
+            let signal = signal_name(at);
+            let why = format!(
+                "somebody has set a handler of {signal} after its own, and may still call that one; a \
+                 plugin leaves signals to its host"
+            );
+            return Some(KeepReason::new(KeepKind::ChainedSignal, why).signal(signal));
         }
         let set = find(&|at| self.handlers[at].load(Ordering::Acquire) != 0);
         let set = set.or_else(|| usize::try_from(handled_signal(mapping?)?).ok())?;
-        Some(format!(
-            "the handler of {} lies in it; a plugin that sets one puts back in `on_free` what was \
-             there",
-            signal_name(set)
-        ))
+        let signal = signal_name(set);
+        let why = format!(
+            "the handler of {signal} lies in it; a plugin that sets one puts back in `on_free` what was \
+             there"
+        );
+        Some(KeepReason::new(KeepKind::HandlesSignal, why).signal(signal))
     }
 }
 

@@ -7,6 +7,7 @@ use super::candidate::{asked_for, missing};
 use crate::{
     EngineError, Step,
     artifact::{BuildId, Facts, own_toolchain},
+    image::Image,
 };
 
 /// A plugin of this very program, and what it is known by.
@@ -24,10 +25,10 @@ impl Linked {
             build_id: BuildId::from_bytes([0; 16]),
             source: None,
             toolchain: own_toolchain(),
-            keep_reason: Some("it is linked into this program".into()),
+            keep_reason: Some(Image::linked_reason()),
             foreign_libraries: Vec::new(),
             unique_symbol: None,
-            own_keep_reason: Some("it is linked into this program".into()),
+            own_keep_reason: Some(Image::linked_reason()),
             host: 0..0,
             has_constructors: false,
             has_static_tls: false,

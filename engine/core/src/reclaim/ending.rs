@@ -15,7 +15,7 @@ use std::{
 };
 
 use hotswap_plugin::{__private::end_panic, abi::Answer};
-use hotswap_protocol::{Activity, OpenDescriptor};
+use hotswap_protocol::{Activity, Ending, Freed, KeepKind, KeepReason, clock::micros};
 
 use super::reaper::ReaperHandle;
 use crate::{
@@ -24,12 +24,7 @@ use crate::{
         heap::{HeapUse, MEANS_NOTHING},
     },
     vault::Store,
-    version::{
-        Version,
-        holders::duration_text,
-        life::{End, Stage},
-        threads::checkpoint,
-    },
+    version::{Version, life::Stage, threads::checkpoint},
 };
 
 /// How long what a version does at its end may keep the next one waiting. It takes microseconds,
@@ -222,7 +217,7 @@ fn advance(version: &Arc<Version>, store: &Store) -> Next {
     }
     version.outside().put_signals_back();
     if let Some(why) = &version.keep_reason {
-        version.end(End::Kept, why);
+        version.end(Ending::Kept(why.clone()));
         return Next::Nothing;
     }
     // SAFETY: the reaper has handed the version to this thread alone; it was detached and has ended.
@@ -263,52 +258,20 @@ fn on_free(version: &Arc<Version>) {
 
 /// Says what became of a version.
 fn report(version: &Arc<Version>, closed: Option<Closed>) {
-    match (closed, version.failure()) {
+    let ending = match (closed, version.failure()) {
         (Some(Closed::Unmapped), None) => {
-            let size = size_text(version.origin.size_bytes);
             let after = version.since_leaving().unwrap_or_default();
-            let left = match version.heap.map_or(0, HeapUse::bytes) as u64 {
-                0..MEANS_NOTHING => String::new(),
-                left => format!(", {} left on the heap", size_text(left)),
-            };
-            let open = open_text(&version.outside().descriptors());
-            let remark = format!("{size} unmapped after {}{left}{open}", duration_text(after));
-            version.end(End::Freed, &remark);
+            let on_heap = version.heap.map_or(0, HeapUse::bytes) as u64;
+            Ending::Freed(Freed {
+                unmapped_bytes: version.origin.size_bytes,
+                after_us: micros(after),
+                heap_bytes: if on_heap < MEANS_NOTHING { 0 } else { on_heap },
+                descriptors: version.outside().descriptors(),
+            })
         }
-        (Some(Closed::Unmapped), Some(failure)) => {
-            version.end(End::Failed, &failure.to_string());
-        }
-        (Some(Closed::StillMapped(why)), _) => version.end(End::Kept, &why),
-        (None, _) => version.end(End::Kept, "it has no image"),
-    }
-}
-
-/// How many descriptors are told by name.
-const NAMED: usize = 3;
-
-/// `, left 1 descriptor: tcp 127.0.0.1:4567`; empty if there is none.
-fn open_text(open: &[OpenDescriptor]) -> String {
-    if open.is_empty() {
-        return String::new();
-    }
-    let count = open.len();
-    let descriptors = if count == 1 { "descriptor" } else { "descriptors" };
-    let mut named: Vec<String> = open.iter().take(NAMED).map(ToString::to_string).collect();
-    if count > NAMED {
-        named.push("…".to_owned());
-    }
-    format!(", left {count} {descriptors}: {}", named.join(", "))
-}
-
-/// `4.3 MiB`
-fn size_text(bytes: u64) -> String {
-    const KIB: f64 = 1024.0;
-    let bytes = bytes as f64;
-    if bytes < KIB {
-        format!("{bytes} bytes")
-    } else if bytes < KIB * KIB {
-        format!("{:.0} KiB", bytes / KIB)
-    } else {
-        format!("{:.1} MiB", bytes / KIB / KIB)
-    }
+        (Some(Closed::Unmapped), Some(_)) => Ending::Failed,
+        (Some(Closed::StillMapped(why)), _) => Ending::Kept(why),
+        (None, _) => Ending::Kept(KeepReason::new(KeepKind::Other, "it has no image")),
+    };
+    version.end(ending);
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use hotswap_protocol::{Activity, Holder, HolderKind, clock::now_ms};
@@ -179,10 +179,4 @@ fn on_thread(kind: HolderKind, id: i32) -> Holder {
 /// The first thread's number, which is that of the process.
 fn first_thread() -> i32 {
     i32::try_from(std::process::id()).unwrap_or(0)
-}
-
-/// `12 ms`, `3.4 s`
-pub(crate) fn duration_text(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", duration.as_secs_f64()) }
 }

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use hotswap_protocol::{Activity, Failure, VersionState};
+use hotswap_protocol::{Activity, Ending, Failure, VersionState};
 
 /// Where a version is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +38,7 @@ pub(crate) enum Stage {
     Over(End),
 }
 
-/// How a version ended.
+/// How a version ended, without what it left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     /// It has served, and its image is unmapped.
@@ -106,6 +106,8 @@ pub(crate) struct Life {
     remark: String,
     /// Why it never served.
     failure: Option<Failure>,
+    /// How it ended, with what it left; `None` if it has not.
+    ending: Option<Ending>,
     serving_since: Option<Instant>,
     leaving_since: Option<Instant>,
 }
@@ -117,6 +119,7 @@ impl Life {
             is_pinned: false,
             remark: String::new(),
             failure: None,
+            ending: None,
             serving_since: None,
             leaving_since: None,
         }
@@ -146,6 +149,10 @@ impl Life {
 
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
+    }
+
+    pub fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
     }
 
     /// Since when it serves, if it does.
@@ -201,14 +208,20 @@ impl Life {
     }
 
     /// It is over.
-    pub fn end(&mut self, end: End, remark: &str) {
-        self.pass_to(Stage::Over(end), remark);
+    pub fn end(&mut self, ending: Ending) {
+        let (end, remark) = match &ending {
+            Ending::Freed(freed) => (End::Freed, freed.to_string()),
+            Ending::Kept(why) => (End::Kept, why.to_string()),
+            _ => (End::Failed, self.failure.as_ref().map(ToString::to_string).unwrap_or_default()),
+        };
+        self.pass_to(Stage::Over(end), &remark);
+        self.ending = Some(ending);
     }
 
     /// Its image could not even be opened.
     pub fn end_unopened(&mut self, why: Failure) {
-        self.pass_to(Stage::Over(End::Failed), &why.to_string());
         self.failure = Some(why);
+        self.end(Ending::Failed);
     }
 
     fn pass_to(&mut self, stage: Stage, remark: &str) {
@@ -228,6 +241,8 @@ impl Life {
 
 #[cfg(test)]
 mod tests {
+    use hotswap_protocol::{KeepKind, KeepReason};
+
     use super::*;
 
     const TO_THE_END: [Stage; 9] = [
@@ -267,7 +282,7 @@ mod tests {
         life.wait(true, "thread-local".into());
         assert_eq!(life.state(), VersionState::Pinned);
         TO_THE_END[2..8].iter().for_each(|stage| life.advance(*stage));
-        life.end(End::Kept, "why");
+        life.end(Ending::Kept(KeepReason::new(KeepKind::Loader, "why")));
         assert_eq!((life.state(), life.remark()), (VersionState::Kept, "why"));
     }
 }
