@@ -351,6 +351,7 @@ fn finish(
     let linked_at = Instant::now();
     let build_id = artifact::stamp(&mut library, source.as_ref()).map_err(|error| {
         BuildError::artifact(format!("`{}` compiles, but is not a plugin: {error}", plugin.name))
+            .because(error)
     })?;
     let stamped_at = Instant::now();
     let store = plugin.store()?;

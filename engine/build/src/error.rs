@@ -1,17 +1,39 @@
 //! The error of this crate's functions.
 
 use std::backtrace::Backtrace;
+use std::error::Error;
 use std::fmt;
 
 /// Why something could not be found, built, stored or watched.
 ///
-/// The text says which package or file, what was found, and what to do about it.
+/// The text says which package or file, what was found, and what to do about it. What another library or
+/// the system refused is the error's [`source`](std::error::Error::source), by its own type:
+///
+/// ```no_run
+/// use std::{error::Error as _, io, path::Path};
+///
+/// use hotswap_build::{ArtifactError, Store};
+///
+/// # fn main() -> Result<(), hotswap_build::BuildError> {
+/// let store = Store::open(Path::new("target/hotswap/store"))?;
+/// if let Err(error) = store.put(b"no artifact") {
+///     let cause = error.source().expect("a file that is refused is so for a reason");
+///     if let Some(ArtifactError::Toolchain(_)) = cause.downcast_ref() { /* build it again */ }
+///     if let Some(_full) = cause.downcast_ref::<io::Error>() { /* make room */ }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct BuildError {
     kind: BuildErrorKind,
     message: String,
+    cause: Option<Cause>,
     backtrace: Backtrace,
 }
+
+/// What another library or the system refused.
+pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 
 /// What sort of failure a [`BuildError`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +79,15 @@ impl BuildError {
         Self::new(BuildErrorKind::Artifact, message.into())
     }
 
+    /// The same, with its source. The message says it already.
+    pub(crate) fn because(self, cause: impl Into<Cause>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
     /// A failed build has the time to capture a backtrace. Its names are looked up only when it is
     /// shown.
     fn new(kind: BuildErrorKind, message: String) -> Self {
-        Self { kind, message, backtrace: Backtrace::force_capture() }
+        Self { kind, message, cause: None, backtrace: Backtrace::force_capture() }
     }
 }
 
@@ -70,4 +97,9 @@ impl fmt::Display for BuildError {
     }
 }
 
-impl std::error::Error for BuildError {}
+impl Error for BuildError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let cause = self.cause.as_deref()?;
+        Some(cause)
+    }
+}

@@ -49,6 +49,7 @@ impl HostMetadata {
                  names or paths, `plugin-dir`, a path, and `cargo-flags`, a list",
                 package.manifest_path
             ))
+            .because(error)
         })
     }
 }

@@ -57,6 +57,7 @@ impl IncludedFiles {
         let set = |expressions: &[String]| {
             RegexSet::new(expressions).map_err(|error| {
                 BuildError::setup(format!("an expression for included files is invalid: {error}"))
+                    .because(error)
             })
         };
         Ok(Self { include: set(include)?, exclude: set(exclude)? })
@@ -77,9 +78,10 @@ impl IncludedFiles {
         let manifest = &package.manifest_path;
         let table = Table::deserialize(table).map_err(|error| {
             BuildError::setup(format!("{manifest}: [package.metadata.hotswap]: {error}"))
+                .because(error)
         })?;
         Self::new(&table.include, &table.exclude)
-            .map_err(|error| BuildError::setup(format!("{manifest}: {error}")))
+            .map_err(|error| BuildError::setup(format!("{manifest}: {error}")).because(error))
     }
 
     /// Whether `file` is included; its path is relative to the package.

@@ -95,4 +95,4 @@ pub use static_link::{
 pub use store::{Store, StoreLimits, StoredArtifact, StoredFile};
 pub use watch::{Quiet, SourceChange, Watcher};
 
-pub use hotswap_artifact::{BuildId, Facts, Source};
+pub use hotswap_artifact::{ArtifactError, BuildId, Facts, Source};

@@ -84,7 +84,7 @@ pub fn source_diff(
     let Some(first) = dirs.first() else { return Ok(SourceDiff::default()) };
     let refuse = |error: git2::Error| {
         let (dir, reason) = (first.display(), error.message());
-        BuildError::setup(format!("cannot compare the sources in {dir}: {reason}"))
+        BuildError::setup(format!("cannot compare the sources in {dir}: {reason}")).because(error)
     };
     let repository = Repository::discover(first).map_err(refuse)?;
     let from = tree(&repository, from)?;
@@ -110,7 +110,7 @@ fn tree<'a>(repository: &'a Repository, commit: &str) -> Result<Tree<'a>, BuildE
             ErrorCode::NotFound => "it is not in this repository; was it rewritten?",
             _ => error.message(),
         };
-        BuildError::setup(format!("commit {commit}: {why}"))
+        BuildError::setup(format!("commit {commit}: {why}")).because(error)
     })
 }
 

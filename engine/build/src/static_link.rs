@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use hotswap_protocol::env::LIVE_PREFIX;
-use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
+use toml_edit::{DocumentMut, InlineTable, Item, Table, TomlError, value};
 
 use crate::BuildError;
 use crate::declared::DEFAULT_LIVE_PREFIX;
@@ -97,7 +97,7 @@ pub fn link_statically_with(
 ) -> Result<StaticLinks, BuildError> {
     let plugin = PluginPackage::open(plugin_dir)?;
     let krate = library_of(&plugin)?;
-    fs::create_dir_all(out_dir).map_err(|error| failed("make", out_dir, &error))?;
+    fs::create_dir_all(out_dir).map_err(|error| failed("make", out_dir, error))?;
     let mut generated = Generated::read(out_dir)?;
     if let Some(prefix) = live_prefix {
         generated.choose_prefix(&plugin.name, prefix)?;
@@ -221,7 +221,7 @@ impl Generated {
             let path = self.dir.join(file);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove", &path, &error));
+                    return Err(failed("remove", &path, error));
                 }
                 _ => {}
             }
@@ -285,7 +285,7 @@ fn expect_generated(path: &Path, comment: &str) -> Result<Option<String>, BuildE
             path.display()
         ))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("read", path, &error)),
+        Err(error) => Err(failed("read", path, error)),
     }
 }
 
@@ -328,11 +328,12 @@ impl CargoConfig {
 
     fn read(&self) -> Result<DocumentMut, BuildError> {
         match fs::read_to_string(&self.path) {
-            Ok(text) => text.parse().map_err(|error| {
-                BuildError::setup(format!("{} cannot be read: {error}", self.path.display()))
+            Ok(text) => text.parse().map_err(|error: TomlError| {
+                let why = format!("{} cannot be read: {error}", self.path.display());
+                BuildError::setup(why).because(error)
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(DocumentMut::new()),
-            Err(error) => Err(failed("read", &self.path, &error)),
+            Err(error) => Err(failed("read", &self.path, error)),
         }
     }
 
@@ -395,7 +396,7 @@ impl CargoConfig {
         if !config.to_string().trim().is_empty() {
             return write(&self.path, &config.to_string());
         }
-        fs::remove_file(&self.path).map_err(|error| failed("remove", &self.path, &error))?;
+        fs::remove_file(&self.path).map_err(|error| failed("remove", &self.path, error))?;
         // A directory that contains anything else stays.
         let _ = self.path.parent().map(fs::remove_dir);
         Ok(())
@@ -447,9 +448,9 @@ fn write(path: &Path, content: &str) -> Result<(), BuildError> {
     }
     let dir = path.parent().unwrap_or(path);
     let written = fs::create_dir_all(dir).and_then(|()| fs::write(path, content));
-    written.map_err(|error| failed("write", path, &error))
+    written.map_err(|error| failed("write", path, error))
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> BuildError {
-    BuildError::setup(format!("cannot {what} {}: {error}", path.display()))
+fn failed(what: &str, path: &Path, error: io::Error) -> BuildError {
+    BuildError::setup(format!("cannot {what} {}: {error}", path.display())).because(error)
 }

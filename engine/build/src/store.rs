@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use hotswap_artifact::{self as artifact, BuildId, Facts, layout};
 use hotswap_protocol::{PhaseTiming, PluginName};
 
+use crate::error::Cause;
 use crate::{BuildError, atomic_file};
 
 /// A directory of artifacts, `<plugin>/<build id>.so`.
@@ -84,6 +85,7 @@ impl Store {
                 "cannot create the artifact store {}: {error}",
                 dir.display()
             ))
+            .because(error)
         })?;
         Ok(Self { dir: dir.to_owned() })
     }
@@ -98,6 +100,7 @@ impl Store {
     pub fn put(&self, artifact: &[u8]) -> Result<StoredArtifact, BuildError> {
         let facts = artifact::inspect(artifact).map_err(|error| {
             BuildError::artifact(format!("this file cannot be stored as an artifact: {error}"))
+                .because(error)
         })?;
         let path = self.path(facts.name.as_str(), facts.build_id)?;
         let others = self.list(facts.name.as_str())?.into_iter().filter(|file| file.path != path);
@@ -111,6 +114,7 @@ impl Store {
                 facts.build_id,
                 path.display()
             ))
+            .because(error)
         })?;
         Ok(StoredArtifact { path, facts })
     }
@@ -127,19 +131,20 @@ impl Store {
         build_id: BuildId,
     ) -> Result<Option<StoredArtifact>, BuildError> {
         let path = self.path(plugin, build_id)?;
-        let damaged = |reason: &dyn std::fmt::Display| {
+        let damaged = |reason: Cause| {
             BuildError::artifact(format!(
                 "`{plugin}` {build_id} in the store is damaged: {}: {reason}; remove the file and \
                  build the plugin again",
                 path.display()
             ))
+            .because(reason)
         };
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(damaged(&error)),
+            Err(error) => return Err(damaged(error.into())),
         };
-        let facts = expect_build(&bytes, plugin, build_id).map_err(|why| damaged(&why))?;
+        let facts = expect_build(&bytes, plugin, build_id).map_err(damaged)?;
         Ok(Some(StoredArtifact { path, facts }))
     }
 
@@ -151,7 +156,7 @@ impl Store {
     pub fn list(&self, plugin: &str) -> Result<Vec<StoredFile>, BuildError> {
         let dir = self.plugin_dir(plugin)?;
         let failed = |error: io::Error| {
-            BuildError::artifact(format!("cannot list {}: {error}", dir.display()))
+            BuildError::artifact(format!("cannot list {}: {error}", dir.display())).because(error)
         };
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -194,7 +199,8 @@ impl Store {
     /// The directory of a plugin's builds.
     fn plugin_dir(&self, plugin: &str) -> Result<PathBuf, BuildError> {
         let plugin = plugin.parse::<PluginName>();
-        let plugin = plugin.map_err(|error| BuildError::artifact(error.to_string()))?;
+        let plugin =
+            plugin.map_err(|error| BuildError::artifact(error.to_string()).because(error))?;
         Ok(layout::store_dir(&self.dir, &plugin))
     }
 }
@@ -233,13 +239,13 @@ fn remove_unless_loaded(path: &Path) -> bool {
 /// What an artifact declares, if it is the given build of the given plugin.
 ///
 /// # Errors
-/// The reason, in words.
-fn expect_build(artifact: &[u8], plugin: &str, build_id: BuildId) -> Result<Facts, String> {
-    let facts = artifact::inspect(artifact).map_err(|error| error.to_string())?;
+/// [`ArtifactError`](artifact::ArtifactError) if it is none; else which build it is, in words.
+fn expect_build(artifact: &[u8], plugin: &str, build_id: BuildId) -> Result<Facts, Cause> {
+    let facts = artifact::inspect(artifact)?;
     if facts.build_id == build_id && facts.name.is(plugin) {
         return Ok(facts);
     }
-    Err(format!("it holds `{}` {}", facts.name, facts.build_id))
+    Err(format!("it holds `{}` {}", facts.name, facts.build_id).into())
 }
 
 /// Stores beside an artifact how long each phase of its build took.
@@ -255,16 +261,18 @@ pub(crate) fn install(
     out_dir: &Path,
 ) -> Result<PathBuf, BuildError> {
     let path = out_dir.join(format!("{plugin}{DLL_SUFFIX}"));
-    let installed = fs::read(artifact).and_then(|bytes| {
-        expect_build(&bytes, plugin, build_id).map_err(io::Error::other)?;
-        atomic_file::write_executable(&path, &bytes)
-    });
-    installed.map_err(|error| {
+    let copy = || -> Result<(), Cause> {
+        let bytes = fs::read(artifact)?;
+        expect_build(&bytes, plugin, build_id)?;
+        Ok(atomic_file::write_executable(&path, &bytes)?)
+    };
+    copy().map_err(|error| {
         BuildError::artifact(format!(
             "`{plugin}` was built as {}, but could not be installed as {}: {error}",
             artifact.display(),
             path.display()
         ))
+        .because(error)
     })?;
     Ok(path)
 }

@@ -181,6 +181,7 @@ fn not_watchable(error: notify::Error) -> BuildError {
         _ => "",
     };
     BuildError::setup(format!("the plugins' sources cannot be watched: {error}{advice}"))
+        .because(error)
 }
 
 /// Inotify uses the error for "too many open files" when there are too many instances of it.

@@ -34,6 +34,7 @@ pub(crate) fn find_manifest(dir: &Path) -> Result<PathBuf, BuildError> {
         BuildError::setup(format!(
             "{shown}: {error}; give the directory of a cargo package, such as ./sample-host"
         ))
+        .because(error)
     })?;
     let manifest_path = dir.join("Cargo.toml");
     if !manifest_path.is_file() {
@@ -75,11 +76,11 @@ impl Workspace {
             command.current_dir(dir);
         }
         let metadata = command.exec().map_err(|error| {
-            let reason = match error {
+            let reason = match &error {
                 Error::CargoMetadata { stderr } => stderr.trim_end().to_owned(),
                 other => other.to_string(),
             };
-            BuildError::setup(format!("{}: {reason}", manifest_path.display()))
+            BuildError::setup(format!("{}: {reason}", manifest_path.display())).because(error)
         })?;
         Ok(Self { metadata, options })
     }

@@ -92,6 +92,7 @@ pub(super) fn compile(
             BuildError::setup(format!(
                 "`{name}`: what is compiled in {dir} cannot be noted: {error}"
             ))
+            .because(error)
         })
     };
     if settle(&run)?.is_empty() {
@@ -149,6 +150,7 @@ fn run_cargo(
              `cargo` on the PATH?",
             package.name
         ))
+        .because(error)
     })?;
     translator.run.is_held = !status.success() && has_held();
     if !status.success() && !translator.run.is_held {

@@ -296,6 +296,7 @@ impl<'a> Linking<'a> {
                 self.member.plugin.name,
                 library.display()
             ))
+            .because(error)
         })
     }
 

@@ -32,13 +32,14 @@ impl BuildLock {
         let path = target_dir.join("build.lock");
         let failed = |error: io::Error| {
             BuildError::setup(format!("`{plugin}`: cannot lock {}: {error}", path.display()))
+                .because(error)
         };
         let file = open(&path).map_err(failed)?;
         let mut waiting = false;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: file }),
-                Err(TryLockError::Error(error)) => return Err(no_locks(plugin, &path, &error)),
+                Err(TryLockError::Error(error)) => return Err(no_locks(plugin, &path, error)),
                 Err(TryLockError::WouldBlock) if cancel.is_cancelled() => {
                     return Err(BuildError::cancelled(plugin));
                 }
@@ -56,12 +57,13 @@ impl BuildLock {
 }
 
 /// Of a directory whose file system does not lock.
-fn no_locks(plugin: &str, path: &Path, error: &io::Error) -> BuildError {
+fn no_locks(plugin: &str, path: &Path, error: io::Error) -> BuildError {
     BuildError::setup(format!(
         "`{plugin}`: cannot lock {}: {error}; on a mount without locks (`flock`), as NFS and FUSE may be, builds \
          would disturb each other: name a target directory elsewhere with `CARGO_TARGET_DIR`",
         path.display()
     ))
+    .because(error)
 }
 
 /// Marks a directory for cargo's builds as cargo does, which leaves one alone that it finds: so backups pass it

@@ -1,12 +1,15 @@
 //! Builds of a real plugin, and what the store does with its artifacts.
 
+use std::error::Error as _;
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use git2::{IndexAddOption, Repository, Signature};
 use hotswap_build::{
-    BuildErrorKind, BuildOptions, Built, Cancel, PluginPackage, Store, StoreLimits, build_plugin,
+    ArtifactError, BuildErrorKind, BuildId, BuildOptions, Built, Cancel, PluginPackage, Store,
+    StoreLimits, build_plugin,
 };
 use object::{Object, ObjectSection};
 use tempfile::TempDir;
@@ -115,6 +118,28 @@ fn a_damaged_artifact_is_noticed() {
     }
     store.put(&artifact).unwrap();
     assert!(store.get("damaged", built.build_id).unwrap().is_some(), "it can be stored again");
+}
+
+#[test]
+fn an_error_keeps_what_another_library_or_the_system_refused() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let refused = store.put(b"no artifact").unwrap_err();
+    let cause = refused.source().and_then(|cause| cause.downcast_ref());
+    assert!(matches!(cause, Some(ArtifactError::NotALibrary(_))), "{refused:?}");
+
+    let id = BuildId::from_bytes([7; 16]);
+    let stored = dir.path().join(format!("store/echo/{id}.so"));
+    fs::create_dir_all(stored.parent().unwrap()).unwrap();
+    fs::write(&stored, "no artifact").unwrap();
+    let damaged = store.get("echo", id).unwrap_err();
+    assert!(damaged.source().unwrap().is::<ArtifactError>(), "{damaged:?}");
+
+    fs::write(dir.path().join("file"), "").unwrap();
+    let refused = Store::open(&dir.path().join("file/store")).unwrap_err();
+    let cause = refused.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    assert_eq!(cause.unwrap().kind(), io::ErrorKind::NotADirectory);
+    assert!(refused.to_string().contains(&cause.unwrap().to_string()), "{refused}");
 }
 
 #[test]
