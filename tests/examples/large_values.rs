@@ -17,7 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotswap_engine::{ConsoleSocket, args, protocol::PROTOCOL_VERSION};
+use hotswap_engine::{
+    ConsoleSocket, args,
+    protocol::{PROTOCOL_VERSION, quantile},
+};
 use support::{Host, PluginDir, artifact, renamed};
 
 /// How long each of the rounds with and without somebody who looks takes, and how many there are.
@@ -164,7 +167,8 @@ fn growing(players: u64) {
 /// The median and the 99.9th percentile.
 fn quantiles(mut took: Vec<Duration>) -> (Duration, Duration) {
     took.sort();
-    (took[took.len() / 2], took[took.len() * 999 / 1000])
+    let at = |per_mille| quantile(&took, per_mille).expect("a call was timed");
+    (at(500), at(999))
 }
 
 /// The memory of this process.

@@ -20,7 +20,7 @@ use hotswap_build::{
     BuildMessage, BuildOptions, Cancel, DEFAULT_PROFILE, PluginPackage, Quiet, SourceChange,
     Watcher, build_plugins,
 };
-use hotswap_engine::{Engine, args};
+use hotswap_engine::{Engine, args, protocol::quantile};
 
 /// The first rounds are not counted: caches and incremental state are made there.
 const WARM_UP: usize = 1;
@@ -230,6 +230,6 @@ fn build(plugins: &[PluginPackage], plugin_dir: &Path, noticed: Option<Instant>)
 fn quantiles(times: &[Duration]) -> [f64; 3] {
     let mut times = times.to_vec();
     times.sort_unstable();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-    [0.25, 0.5, 0.75].map(|share| at(share).as_secs_f64())
+    let at = |per_mille| quantile(&times, per_mille).expect("a round was timed");
+    [250, 500, 750].map(|per_mille| at(per_mille).as_secs_f64())
 }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use hotswap_console::compare::probe::Prober;
 use hotswap_console::session::{self, LogLine, Options, Order, Session, Target, Watch};
+use hotswap_protocol::quantile;
 use terminal::Terminal;
 
 /// How many lines a second the flood has.
@@ -65,8 +66,8 @@ fn measure(own_host: Option<&Path>) -> Outcome<()> {
         terminal.wait_for("● pid")?;
         terminal.read_for(SETTLE)?;
         let latencies = press_keys(&mut terminal)?;
-        let at = |part: usize| latencies[(latencies.len() * part).div_ceil(100) - 1];
-        let figures = [at(50), at(90), at(99), at(100)].map(|it| it.as_secs_f64() * 1e3);
+        let at = |per_mille| quantile(&latencies, per_mille).unwrap_or_default();
+        let figures = [500, 900, 990, 1000].map(|per_mille| at(per_mille).as_secs_f64() * 1e3);
         let [p50, p90, p99, most] = figures.map(|it| format!("{it:.1}"));
         println!("{name:<28} {p50:>7} {p90:>7} {p99:>7} {most:>7}");
         terminal.end()?;

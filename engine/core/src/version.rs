@@ -38,8 +38,8 @@ use hotswap_plugin::{
     abi::{Answer, PanicReport, TypedCalls},
 };
 use hotswap_protocol::{
-    Activity, Ending, Event, Failure, Failures, FirstFailure, FunctionInfo, KeepReason, ParamInfo,
-    PluginName, VersionInfo, VersionState, clock,
+    Activity, Ending, Event, Failure, Failures, FirstFailure, FunctionInfo, KeepReason,
+    LatencyBucket, ParamInfo, PluginName, VersionInfo, VersionState, clock,
 };
 
 use crate::{
@@ -608,13 +608,18 @@ impl Version {
     pub fn function_infos(&self) -> Vec<FunctionInfo> {
         let Some(Declared { functions, .. }) = self.declared.get() else { return Vec::new() };
         let counts = &functions.counts;
-        let info = |(place, function): (usize, &FunctionDescription)| FunctionInfo {
-            calls: counts.calls(place),
-            failures: self.failures.of(&function.name),
-            latency_us_p50: counts.quantile(place, 0.5).map(micros),
-            latency_us_p99: counts.quantile(place, 0.99).map(micros),
-            latency_buckets: counts.buckets(place),
-            ..function_info(function)
+        let info = |(place, function): (usize, &FunctionDescription)| {
+            let buckets = counts.buckets(place);
+            let in_us =
+                |per_mille| Some(LatencyBucket::quantile(&buckets, per_mille)? as f64 / 1e3);
+            FunctionInfo {
+                calls: counts.calls(place),
+                failures: self.failures.of(&function.name),
+                latency_us_p50: in_us(500),
+                latency_us_p99: in_us(990),
+                latency_buckets: buckets,
+                ..function_info(function)
+            }
         };
         functions.described.iter().enumerate().map(info).collect()
     }
@@ -755,10 +760,6 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.told().fmt(f)
     }
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
 }
 
 /// A function as a console shows it, before it was called.

@@ -112,21 +112,11 @@ fn ln_gamma(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::numbers::Numbers;
 
-    /// SplitMix64: numbers that are the same everywhere for the same seed.
-    struct Numbers(u64);
-
-    impl Numbers {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            z ^ (z >> 31)
-        }
-
-        fn hits(&mut self, calls: u64, per_10_000: u64) -> u64 {
-            (0..calls).map(|_| u64::from(self.next() % 10_000 < per_10_000)).sum()
-        }
+    /// How many of the calls fail where so many of 10,000 do.
+    fn hits(numbers: &mut Numbers, calls: u64, per_10_000: u64) -> u64 {
+        (0..calls).map(|_| u64::from(numbers.below(10_000) < per_10_000)).sum()
     }
 
     /// In how many of the rollouts a candidate is found to be worse, looked at after every 50 calls, and after
@@ -134,11 +124,15 @@ mod tests {
     fn found(rollouts: u64, looks: u64, base: u64, candidate: u64) -> (usize, Option<u64>) {
         let mut after = Vec::new();
         for seed in 0..rollouts {
-            let mut numbers = Numbers(seed);
+            let mut numbers = Numbers::seeded(seed);
             let (mut old, mut new) = (Arm::default(), Arm::default());
             for look in 1..=looks {
-                old = old.and(Arm { calls: 50, errors: numbers.hits(50, base), panics: 0 });
-                new = new.and(Arm { calls: 50, errors: numbers.hits(50, candidate), panics: 0 });
+                old = old.and(Arm { calls: 50, errors: hits(&mut numbers, 50, base), panics: 0 });
+                new = new.and(Arm {
+                    calls: 50,
+                    errors: hits(&mut numbers, 50, candidate),
+                    panics: 0,
+                });
                 if judge(&new, &old) != Verdict::Good {
                     after.push(look * 50);
                     break;

@@ -24,6 +24,8 @@ mod data;
 // A rollout.
 mod choice;
 mod judgement;
+#[cfg(test)]
+mod numbers;
 mod rollout;
 // Where it is kept.
 mod directory;

@@ -7,24 +7,14 @@ use hotswap_fleet::{
     ProblemKind, Reason, Rollout,
 };
 
-/// SplitMix64: numbers that are the same everywhere for the same seed.
-struct Numbers(u64);
+#[path = "../src/numbers.rs"]
+mod numbers;
 
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
+use numbers::Numbers;
 
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn once_in(&mut self, times: u64) -> bool {
-        times > 0 && self.below(times) == 0
-    }
+/// Whether something happens that does once in so many times; 0 for never.
+fn once_in(numbers: &mut Numbers, times: u64) -> bool {
+    times > 0 && numbers.below(times) == 0
 }
 
 fn id(text: &str) -> Id {
@@ -108,7 +98,7 @@ impl World {
         let mut channel = Channel::new(id("main"), 1);
         channel.set_base(Some(id("old")));
         let mut world = Self {
-            numbers: Numbers(seed),
+            numbers: Numbers::seeded(seed),
             candidate,
             faults,
             channel,
@@ -145,7 +135,7 @@ impl World {
 
     /// What agents and hosts do in a tick.
     fn hosts_go_on(&mut self) {
-        if self.numbers.once_in(self.faults.host_comes) {
+        if once_in(&mut self.numbers, self.faults.host_comes) {
             self.add_host(false);
         }
         let (faults, candidate, now_ms) = (self.faults, self.candidate, self.now_ms);
@@ -163,19 +153,19 @@ impl World {
                     _ => {}
                 }
             } else {
-                arm.errors += u64::from(numbers.once_in(50));
+                arm.errors += u64::from(once_in(numbers, 50));
             }
             if is_new(report) && candidate == Candidate::Crashes && calls > 0 {
                 (host.is_there, report.state, report.at_ms) = (false, HostState::Crashed, now_ms);
                 report.problem = Some(problem(ProblemKind::Crash));
                 continue;
             }
-            if numbers.once_in(faults.host_killed) {
+            if once_in(numbers, faults.host_killed) {
                 (host.is_there, report.state, report.at_ms) = (false, HostState::Died, now_ms);
                 continue;
             }
             // Each agent is late by some ticks.
-            if numbers.once_in(2) {
+            if once_in(numbers, 2) {
                 if self.channel.candidate == Some(id("new")) {
                     report.staged = Some(id("new"));
                 }
@@ -193,7 +183,7 @@ impl World {
                 }
                 report.seen = self.channel.mark;
             }
-            if numbers.once_in(faults.report_lost) {
+            if once_in(numbers, faults.report_lost) {
                 host.was_silent = true;
             } else {
                 report.at_ms = now_ms;
@@ -215,7 +205,9 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Audit { phase, .. } => self.said.push(phase),
-                Effect::Declare(_) if self.numbers.once_in(self.faults.controller_killed) => break,
+                Effect::Declare(_) if once_in(&mut self.numbers, self.faults.controller_killed) => {
+                    break;
+                }
                 Effect::Declare(desired) => {
                     let before = self.channel.mark;
                     desired.declare(&mut self.channel);
@@ -289,7 +281,7 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
     let bad = [Candidate::Panics, Candidate::Fails, Candidate::Crashes, Candidate::IsRefused];
     let (mut done, mut rolled_back) = (0, 0);
     for seed in KEPT.into_iter().chain(0..seeds()) {
-        let mut dice = Numbers(seed);
+        let mut dice = Numbers::seeded(seed);
         let candidate = match dice.below(8) {
             0..3 => Candidate::Good,
             3 => Candidate::IsNotCalled,

@@ -1,6 +1,26 @@
-//! The latencies of repeated calls.
+//! The latencies of calls, and which of them a quantile is.
 
 use serde::{Deserialize, Serialize};
+
+/// The value that so many thousandths of all do not exceed, which is always one of them; `None` if there is
+/// none. The values are sorted.
+///
+/// ```
+/// use hotswap_protocol::quantile;
+///
+/// assert_eq!(quantile(&[10, 20, 30, 40], 500), Some(20));
+/// assert_eq!(quantile(&[10, 20, 30, 40], 999), Some(40));
+/// ```
+pub fn quantile<T: Copy>(sorted: &[T], per_mille: u16) -> Option<T> {
+    let rank = nearest_rank(sorted.len() as u64, per_mille);
+    sorted.get(usize::try_from(rank).ok()?.checked_sub(1)?).copied()
+}
+
+/// Which of so many values, from 1 in their order, so many thousandths do not exceed.
+fn nearest_rank(count: u64, per_mille: u16) -> u64 {
+    let rank = (u128::from(count) * u128::from(per_mille)).div_ceil(1000).max(1);
+    u64::try_from(rank).map_or(count, |rank| rank.min(count))
+}
 
 /// The latencies of several calls: percentiles and a histogram.
 ///
@@ -39,20 +59,26 @@ pub struct LatencyBucket {
     pub calls: u64,
 }
 
+impl LatencyBucket {
+    /// The bound in nanoseconds below which so many thousandths of the calls of a cumulative histogram lie; `None`
+    /// if it has no calls.
+    pub fn quantile(cumulative: &[Self], per_mille: u16) -> Option<u64> {
+        let rank = nearest_rank(cumulative.last()?.calls, per_mille);
+        Some(cumulative.iter().find(|bucket| bucket.calls >= rank)?.up_to_ns)
+    }
+}
+
 impl Latencies {
     /// The summary of calls with these latencies, in nanoseconds; `None` if there are none.
     pub fn of(mut calls_ns: Vec<u64>) -> Option<Self> {
         calls_ns.sort_unstable();
         let (min_ns, max_ns) = (*calls_ns.first()?, *calls_ns.last()?);
-        let count = calls_ns.len();
-        // The nearest-rank percentile, which is always the latency of a call.
-        let percentile = |part: usize| calls_ns[(count * part).div_ceil(100).max(1) - 1];
         Some(Self {
-            calls: count as u64,
+            calls: calls_ns.len() as u64,
             min_ns,
-            p50_ns: percentile(50),
-            p90_ns: percentile(90),
-            p99_ns: percentile(99),
+            p50_ns: quantile(&calls_ns, 500)?,
+            p90_ns: quantile(&calls_ns, 900)?,
+            p99_ns: quantile(&calls_ns, 990)?,
             max_ns,
             buckets: buckets(&calls_ns, min_ns, max_ns),
         })
@@ -95,6 +121,17 @@ mod tests {
         assert_eq!(bounds, [1, 2, 5, 10, 20, 50, 100]);
         let calls: Vec<u64> = latencies.buckets.iter().map(|it| it.calls).collect();
         assert_eq!(calls, [1, 1, 3, 5, 10, 30, 50]);
+    }
+
+    #[test]
+    fn a_quantile_of_a_histogram_is_the_bound_of_its_bucket() {
+        let cumulative = [(10, 1), (20, 3), (40, 4)];
+        let cumulative = cumulative.map(|(up_to_ns, calls)| LatencyBucket { up_to_ns, calls });
+        let at = |per_mille| LatencyBucket::quantile(&cumulative, per_mille);
+        assert_eq!([0, 250, 251, 750, 751, 1000].map(at), [10, 10, 20, 20, 40, 40].map(Some));
+        assert_eq!(LatencyBucket::quantile(&[], 500), None);
+        assert_eq!(quantile::<u32>(&[], 500), None);
+        assert_eq!(nearest_rank(u64::MAX, 1000), u64::MAX);
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub use expectation::{BrokenExpectation, Expectation, ExpectedItem};
 pub use failure::{CauseKind, Failure};
 pub use holder::{Holder, HolderKind};
 pub use in_flight::InFlightCall;
-pub use latency::{Latencies, LatencyBucket};
+pub use latency::{Latencies, LatencyBucket, quantile};
 pub use message::{
     ApplyParams, Beside, CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams,
     InvokeResult, Line, Notification, NotificationLine, PlanParams, PruneParams, Request,

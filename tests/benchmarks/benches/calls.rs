@@ -140,8 +140,8 @@ fn threads(engine: &Engine) {
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let rounds: Vec<(f64, f64)> = (0..9).map(|_| (rate(1), rate(cores))).collect();
-    let one = quantile(&rounds.iter().map(|(one, _)| *one).collect::<Vec<_>>(), 0.5);
-    let all = quantile(&rounds.iter().map(|(_, all)| *all).collect::<Vec<_>>(), 0.5);
+    let one = quantile(&rounds.iter().map(|(one, _)| *one).collect::<Vec<_>>(), 500);
+    let all = quantile(&rounds.iter().map(|(_, all)| *all).collect::<Vec<_>>(), 500);
     println!("\n| typed calls at once | a second | ratio |\n|---|---|---|");
     println!("| 1 thread | {:.0} million | 1.00 × |", one / 1e6);
     println!("| {cores} threads | {:.0} million | {:.2} × |", all / 1e6, all / one);
@@ -177,10 +177,10 @@ fn reloads(engine: &Engine, dir: &PluginDir) {
             }
             stop.store(true, Ordering::Relaxed);
             reloaded += reloader.join().expect("the thread that reloads");
-            p999[usize::from(with_reloads)].push(quantile(&took, 0.999));
+            p999[usize::from(with_reloads)].push(quantile(&took, 999));
         });
     }
-    let [without, with] = p999.map(|rounds| quantile(&rounds, 0.5));
+    let [without, with] = p999.map(|rounds| quantile(&rounds, 500));
     println!("\n| typed calls, with two readings of the clock | p99.9 | ratio |\n|---|---|---|");
     println!("| no reloads | {} | 1.00 × |", text(without));
     println!(

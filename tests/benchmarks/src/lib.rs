@@ -67,7 +67,7 @@ impl<'a> Case<'a> {
 
     /// The middle one of the measurements, in nanoseconds.
     pub fn median(&self) -> f64 {
-        quantile(&self.nanos, 0.5)
+        quantile(&self.nanos, 500)
     }
 }
 
@@ -84,19 +84,18 @@ fn table(title: &str, cases: &[Case<'_>]) {
     let base = cases.first().map_or(1.0, Case::median);
     println!("\n| {title} | median | 10 % … 90 % | ratio |\n|---|---|---|---|");
     for case in cases {
-        let (low, high) = (quantile(&case.nanos, 0.1), quantile(&case.nanos, 0.9));
+        let (low, high) = (quantile(&case.nanos, 100), quantile(&case.nanos, 900));
         let (median, ratio) = (case.median(), case.median() / base);
         let spread = format!("{} … {}", text(low), text(high));
         println!("| {} | {} | {spread} | {ratio:.2} × |", case.name, text(median));
     }
 }
 
-/// The value that this part of all does not exceed.
-pub fn quantile(values: &[f64], part: f64) -> f64 {
+/// The value that so many thousandths of all do not exceed.
+pub fn quantile(values: &[f64], per_mille: u16) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let at = (part * (sorted.len().saturating_sub(1)) as f64).round() as usize;
-    sorted.get(at).copied().unwrap_or(f64::NAN)
+    hotswap_protocol::quantile(&sorted, per_mille).unwrap_or(f64::NAN)
 }
 
 /// Nanoseconds with a fitting unit.

@@ -13,6 +13,7 @@ mod way;
 use std::time::{Duration, Instant};
 
 use fixture::Fixture;
+use hotswap_engine::protocol::quantile;
 use way::{Cargo, HotLibReloader, Ours, Way};
 
 /// The first rounds of each way are not counted: caches and incremental state are made there.
@@ -89,17 +90,17 @@ fn change(way: &mut dyn Way, round: usize) -> Duration {
 }
 
 fn median(times: &[Duration]) -> Duration {
-    quantile(times, 0.5)
+    quantile_of(times, 500)
 }
 
 fn quartiles(times: &[Duration]) -> [Duration; 2] {
-    [0.25, 0.75].map(|share| quantile(times, share))
+    [250, 750].map(|per_mille| quantile_of(times, per_mille))
 }
 
-fn quantile(times: &[Duration], share: f64) -> Duration {
+fn quantile_of(times: &[Duration], per_mille: u16) -> Duration {
     let mut times = times.to_vec();
     times.sort_unstable();
-    times[((times.len() - 1) as f64 * share).round() as usize]
+    quantile(&times, per_mille).expect("a round was timed")
 }
 
 fn in_ms(time: Duration) -> String {

@@ -156,12 +156,6 @@ impl CallCounts {
         (0..=self.functions).map(|function| self.calls(function)).sum()
     }
 
-    /// The latency below which the fraction `part` (0.0 to 1.0) of the timed calls lie; `None` if no call
-    /// was timed.
-    pub fn quantile(&self, function: usize, part: f64) -> Option<Duration> {
-        self.latencies.get(function)?.get()?.quantile(part)
-    }
-
     /// The histogram of the timed calls: how many took at most so long.
     pub fn buckets(&self, function: usize) -> Vec<LatencyBucket> {
         let latencies = self.latencies.get(function).and_then(OnceLock::get);
@@ -264,21 +258,6 @@ impl Latencies {
         });
         ends.collect()
     }
-
-    fn quantile(&self, part: f64) -> Option<Duration> {
-        let counts: Vec<u64> = self.0.iter().map(|n| n.load(Ordering::Relaxed)).collect();
-        let all: u64 = counts.iter().sum();
-        if all == 0 {
-            return None;
-        }
-        let wanted = ((all as f64) * part).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let at = counts.iter().position(|count| {
-            seen += count;
-            seen >= wanted
-        });
-        Some(upper_bound(at.unwrap_or(BUCKETS - 1)))
-    }
 }
 
 fn bucket(took: Duration) -> usize {
@@ -315,14 +294,14 @@ mod tests {
     #[test]
     fn quantiles_are_those_of_what_was_recorded() {
         let latencies = Latencies::default();
-        assert_eq!(latencies.quantile(0.5), None);
+        assert!(latencies.cumulative().is_empty());
         latencies.record(Duration::from_micros(8), 99);
         latencies.record(Duration::from_millis(3), 1);
-        let micros = |part| latencies.quantile(part).unwrap().as_micros();
-        assert!((8..10).contains(&micros(0.5)));
-        assert!((8..10).contains(&micros(0.99)));
-        assert!((3_000..3_600).contains(&micros(1.0)));
         let cumulative = latencies.cumulative();
+        let micros = |part| LatencyBucket::quantile(&cumulative, part).unwrap() / 1000;
+        assert!((8..10).contains(&micros(500)));
+        assert!((8..10).contains(&micros(990)));
+        assert!((3_000..3_600).contains(&micros(1000)));
         assert_eq!(cumulative.iter().map(|bucket| bucket.calls).collect::<Vec<_>>(), [99, 100]);
         assert!((8_000..10_000).contains(&cumulative[0].up_to_ns));
     }
