@@ -55,7 +55,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 use hotswap_protocol::{ErrorKind, WireError};
 use serde::Serialize;
 
@@ -90,7 +90,7 @@ fn run(arguments: impl Iterator<Item = OsString>, name: &'static str) -> ExitCod
         return code;
     }
     format::use_local_time();
-    let matches = Arguments::command().bin_name(name).get_matches_from(arguments);
+    let matches = Arguments::described().bin_name(name).get_matches_from(arguments);
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = arguments.command.wants_json();
     let outcome = runtime().and_then(|runtime| {

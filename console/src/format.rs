@@ -2,6 +2,7 @@
 
 mod columns;
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use hotswap_build::{ChangedItem, SourceChanges};
@@ -12,6 +13,22 @@ use hotswap_protocol::{
 use time::{OffsetDateTime, UtcOffset};
 
 pub use columns::{RowBreaks, cut, cut_front, pad, pad_left, row_starts, width, wrap, wrap_words};
+
+/// Whether colours are shown: on a terminal, and elsewhere if `CLICOLOR_FORCE` asks for them; never where `NO_COLOR`
+/// is set.
+pub fn wants_colours(is_terminal: bool) -> bool {
+    let value = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let is_forced = || value("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+    value("NO_COLOR").is_none() && (is_terminal || is_forced())
+}
+
+/// The text as it is, or without its colours.
+pub fn in_colours(text: &str, are_shown: bool) -> Cow<'_, str> {
+    match are_shown || !text.contains('\u{1b}') {
+        true => text.into(),
+        false => strip_ansi_escapes::strip_str(text).into(),
+    }
+}
 
 /// What keeps a version in use, in words; `told` is what an older host says, which has no data of it.
 pub fn holders(held_by: &[Holder], told: &[String], now_ms: u64) -> Vec<String> {

@@ -8,6 +8,7 @@
 mod cargo_flags;
 pub(crate) mod disagreements;
 mod event;
+pub(crate) mod host_inputs;
 mod job;
 mod link;
 mod output;

@@ -14,9 +14,12 @@ fn number(project: &Project, plugin: &str) -> Value {
 #[test]
 fn the_list_of_plugins_is_followed_while_the_host_runs() {
     let project = Project::new(&["one", "two"], &["one", "two", "three"]);
+    project.edit("one/src/lib.rs", "#[invoke]", "fn unused() {}\n\n#[invoke]");
     let mut run = project.run(&[]);
+    run.wait_for_event("build", |it| it["package"] == "one" && it["level"] == "warning");
     run.wait_for_event("connected", |_| true);
     run.wait_for_host("child=");
+    assert_eq!(project.place().json(&["status"])["host_outdated"], false);
     assert_eq!(number(&project, "two"), 2);
 
     project.list(&["one", "three"]);
@@ -47,6 +50,9 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     // The host's own sources are told, once they differ from what it was compiled from.
     project.edit("app/src/main.rs", "no more to read", "nothing to read");
     run.wait_for_event("host_outdated", |_| true);
+    assert_eq!(project.place().json(&["status"])["host_outdated"], true);
+    let told = project.place().hotswap(&["status"]).stdout;
+    assert!(told.contains("\nthe host is older than its sources: "), "{told}");
     run.signal(Signal::INT);
     run.finish();
 
@@ -57,6 +63,10 @@ fn the_list_of_plugins_is_followed_while_the_host_runs() {
     let plugins = project.place().json(&["status"])["plugins"].clone();
     let names: Vec<_> = plugins.as_array().unwrap().iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["one", "three"]);
+    // Nor is told again what the compiler warned of in a plugin that is up to date.
+    run.signal(Signal::INT);
+    let said = run.finish().stdout;
+    assert!(said.contains("up_to_date") && !said.contains("\"level\":\"warning\""), "{said}");
 }
 
 #[test]
@@ -64,6 +74,9 @@ fn a_host_that_does_not_compile_is_built_again_by_the_next_save() {
     let project = Project::new(&["one"], &["one"]);
     project.edit("app/src/main.rs", "fn main() {", "fn main() { nothing;");
     let mut run = project.run(&[]);
+    let error = run.wait_for_event("build", |it| it["level"] == "error");
+    let rendered = error["rendered"].as_str().unwrap();
+    assert!(rendered.contains("nothing;") && !rendered.contains('\u{1b}'), "{rendered:?}");
     let failed = run.wait_for_event("job_finished", |it| it["job"] == "build host");
     assert_eq!(failed["outcome"], "failed");
     run.wait_for_event("job_finished", |it| it["job"] == "build one");

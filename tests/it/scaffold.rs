@@ -58,7 +58,11 @@ fn a_new_project_passes_its_test_and_serves_what_is_edited() {
     assert_eq!(
         (&answer["new"], &answer["changed"], &answer["written"]),
         (
-            &json!(["plugins/tower-defence/Cargo.toml", "plugins/tower-defence/src/lib.rs"]),
+            &json!([
+                "plugins/tower-defence/Cargo.toml",
+                "plugins/tower-defence/src/lib.rs",
+                "plugins/tower-defence/tests/serves.rs"
+            ]),
             &json!(["host/Cargo.toml"]),
             &json!(true)
         )
@@ -68,6 +72,23 @@ fn a_new_project_passes_its_test_and_serves_what_is_edited() {
     });
     let greeting = project.place().json(&["invoke", "tower-defence", "greet", "Bob"]);
     assert_eq!(greeting["value"], "Hello, Bob!");
+    // It has what the first one has: the types that are shared, and tests.
+    assert_snapshot!(project.read("demo/plugins/tower-defence/Cargo.toml"), @r#"
+    [package]
+    name = "tower-defence"
+    version.workspace = true
+    edition.workspace = true
+
+    [dependencies]
+    demo-api.workspace = true
+    hotswap-plugin.workspace = true
+    serde = { workspace = true, features = ["derive"] }
+
+    [dev-dependencies]
+    hotswap-engine.workspace = true
+    "#);
+    assert!(project.read("demo/plugins/tower-defence/src/lib.rs").contains("use demo_api as _;"));
+    project.passes_its_tests_in("demo");
 }
 
 #[test]
@@ -116,6 +137,7 @@ fn a_workspace_with_a_style_of_its_own_keeps_it() {
     assert_snapshot!(shown.replace(&checkout(), "CHECKOUT"), @r#"
     new      ROOT/rules/Cargo.toml
     new      ROOT/rules/src/lib.rs
+    new      ROOT/rules/tests/serves.rs
     changed  ROOT/Cargo.toml
     @@ -4,4 +4,5 @@
      members = [
@@ -123,13 +145,15 @@ fn a_workspace_with_a_style_of_its_own_keeps_it() {
     +    "rules",
      ]
      
-    @@ -15,2 +16,4 @@
+    @@ -15,2 +16,6 @@
      [workspace.dependencies]
      log = "0.4"
     +hotswap-plugin = { path = "CHECKOUT/engine/plugin" }
     +hotswap-engine = { path = "CHECKOUT/engine/core" }
+    +serde = { version = "1", features = ["derive"] }
+    +tracing-subscriber = "0.3"
     changed  ROOT/crates/app/Cargo.toml
-    @@ -4,3 +4,7 @@
+    @@ -4,3 +4,8 @@
      edition.workspace = true
      
     +[package.metadata.hotswap]
@@ -137,12 +161,38 @@ fn a_workspace_with_a_style_of_its_own_keeps_it() {
     +
      [dependencies]
     +hotswap-engine.workspace = true
+    +tracing-subscriber.workspace = true
     nothing was written
     "#);
     assert!(!project.root().join("rules").exists());
 
-    succeed(project.hotswap_in(".", &init));
+    // A checkout in the project is named from there, however it was given.
+    project.write("vendor/hotswap/engine/plugin/Cargo.toml", "");
+    let beside = root.join("vendor/hotswap").display().to_string();
+    let init_beside = ["init", "crates/app", "--plugin", "rules", "--path", &beside, "--dry-run"];
+    let shown = Process::start(project.hotswap_in(".", &init_beside)).finish().stdout;
+    assert!(
+        shown.contains("\n+hotswap-engine = { path = \"vendor/hotswap/engine/core\" }"),
+        "{shown}"
+    );
+
+    let written = Process::start(project.hotswap_in(".", &[&init[..], &["--json"]].concat()));
+    let written = written.finish().json();
+    let (_, main) = written["advice"].as_str().unwrap().split_once("\n\n").unwrap();
+    project.write("crates/app/src/main.rs", main);
     project.passes_its_tests_in(".");
+    let host_ends = |said: &str| {
+        let mut run = Process::start(project.hotswap_in(".", &["run", "--json", "./crates/app"]));
+        run.wait_for_text(said);
+        let ended = run.wait_for_event("host_exited", |_| true);
+        assert_eq!(ended["code"], 0, "{ended}");
+    };
+    host_ends("Hello, Ada!");
+    // A plugin that fails at the start ends no program.
+    let failing = "impl Plugin for Rules {\n    fn on_init(&self, _: &Vault) -> Result<()> {\n        \
+                   Err(Error::msg(\"no rules\"))\n    }\n}";
+    project.edit("rules/src/lib.rs", "impl Plugin for Rules {}", failing);
+    host_ends("no rules");
     let out = project.root().join("artifacts").display().to_string();
     succeed(project.hotswap_in(".", &["build", "rules", &out]));
     assert_snapshot!(project.read("rules/Cargo.toml"), @r#"
@@ -157,6 +207,10 @@ fn a_workspace_with_a_style_of_its_own_keeps_it() {
 
     [dependencies]
     hotswap-plugin.workspace = true
+    serde = { workspace = true, features = ["derive"] }
+
+    [dev-dependencies]
+    hotswap-engine.workspace = true
     "#);
     // The second plugin takes over where the first one's crates come from.
     succeed(project.hotswap_in(".", &["new", "--plugin", "more"]));

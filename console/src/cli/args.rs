@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, CommandFactory as _, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 use hotswap_fleet::Id;
 use hotswap_protocol::{MAX_REPEAT, env};
@@ -28,6 +28,23 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The commands that ask no host, and that a host to talk to means nothing to.
+const WITHOUT_HOST: [&str; 8] =
+    ["new", "init", "build", "run", "hosts", "fleet", "completions", "man"];
+
+impl Arguments {
+    /// The command line. `--host` is not told where it means nothing, but taken all the same.
+    pub fn described() -> clap::Command {
+        let hidden = || {
+            let host = Arg::new("host").long("host").value_parser(value_parser!(HostChoice));
+            host.hide(true).global(true)
+        };
+        let hide =
+            |command: clap::Command, name| command.mut_subcommand(name, |it| it.arg(hidden()));
+        WITHOUT_HOST.into_iter().fold(Self::command(), hide)
+    }
 }
 
 /// What to do.

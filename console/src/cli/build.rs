@@ -1,6 +1,6 @@
 //! `hotswap build`
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use super::args::BuildArguments;
 use super::print_json;
 use crate::compare::probe::Prober;
 use crate::failure::Failure;
+use crate::format;
 use crate::signals::Termination;
 
 pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
@@ -276,14 +277,18 @@ fn build_and_install(
         leave_temps: arguments.leave_temps,
         ..BuildOptions::default()
     };
+    let in_colours = format::wants_colours(io::stderr().is_terminal());
     let mut show = |message| {
         let mut stderr = io::stderr();
         // A build is worth finishing also when nobody reads along.
         let _ = match message {
             BuildMessage::Diagnostic(diagnostic) => {
-                writeln!(stderr, "{}", diagnostic.rendered.trim_end())
+                let rendered = format::in_colours(&diagnostic.rendered, in_colours);
+                writeln!(stderr, "{}", rendered.trim_end())
             }
-            BuildMessage::Output(text) => writeln!(stderr, "{text}"),
+            BuildMessage::Output(text) => {
+                writeln!(stderr, "{}", format::in_colours(&text, in_colours))
+            }
             _ => Ok(()),
         };
     };

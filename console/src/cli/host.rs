@@ -18,7 +18,7 @@ use crate::compare::probe::Prober;
 use crate::failure::Failure;
 use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
-use crate::session::disagreements;
+use crate::session::{disagreements, host_inputs};
 
 pub(super) async fn hosts(output: OutputArguments) -> Result<(), Failure> {
     let hosts = socket::hosts(CLIENT_NAME).await;
@@ -60,11 +60,12 @@ pub(super) async fn status(
 ) -> Result<(), Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
     let snapshot: Snapshot = client.ask(Operation::Status.request()).await?;
+    let host_outdated = host_inputs::is_outdated(&snapshot.host);
     if !output.json {
-        return Ok(write!(io::stdout(), "{}", text::status(&snapshot))?);
+        return Ok(write!(io::stdout(), "{}", text::status(&snapshot, host_outdated))?);
     }
     let replay_disagreements = disagreements::count(&snapshot.host.plugin_dir);
-    Ok(print_json(&StatusLine { snapshot, replay_disagreements })?)
+    Ok(print_json(&StatusLine { snapshot, replay_disagreements, host_outdated })?)
 }
 
 /// What `hotswap status --json` prints.
@@ -74,6 +75,8 @@ struct StatusLine {
     snapshot: Snapshot,
     /// How often cargo made other code than a build without it.
     replay_disagreements: u64,
+    /// Whether the host is older than its sources; `None` if no console has built it.
+    host_outdated: Option<bool>,
 }
 
 pub(super) async fn reload(

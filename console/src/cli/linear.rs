@@ -160,9 +160,14 @@ struct Lines {
 impl Lines {
     fn print_event(&mut self, event: &SessionEvent) -> io::Result<()> {
         if self.json {
-            return if event.is_for_screens() { Ok(()) } else { print_json(event) };
+            return match event {
+                event if event.is_for_screens() => Ok(()),
+                // Whoever reads JSON is no terminal.
+                event => print_json(&event.shown(format::wants_colours(false))),
+            };
         }
-        match self.in_words(event) {
+        let event = event.shown(format::wants_colours(io::stdout().is_terminal()));
+        match self.in_words(&event) {
             Some(text) => writeln!(io::stdout(), "{text}"),
             None => Ok(()),
         }

@@ -64,9 +64,10 @@ pub(super) fn init(arguments: InitArguments) -> Result<(), Failure> {
         origin.map_or_else(|| project.origin().map_or_else(Origin::default_one, Ok), Ok)?;
     add_plugin(&mut draft, &project, &host, name, &origin)?;
     project.depend(&mut draft, &host, "hotswap-engine", &origin)?;
+    project.depend(&mut draft, &host, "tracing-subscriber", &Origin::Version("0.3".into()))?;
     let main = host.dir.join("src/main.rs");
-    let advice =
-        format!("put into {}:\n\n{}", project.shown(&main).display(), template::host_lines(name));
+    let (main, lines) = (project.shown(&main).display(), template::host_lines(name));
+    let advice = format!("take over into {main} what it lacks of this:\n\n{lines}");
     let next = vec![shell_line(["hotswap-console", &here(&host.dir)])];
     let outlook = Outlook { advice: Some(advice), next };
     finish(&draft, &outlook, &arguments.options)
@@ -117,9 +118,15 @@ fn add_plugin(
 ) -> Result<(), Failure> {
     project.expect_new(name)?;
     let dir = project.dir_for_plugin(name);
-    project.depend_by_workspace(draft, "hotswap-plugin", origin)?;
-    draft.add(dir.join("Cargo.toml"), project.plugin_manifest(name, &dir, origin));
-    draft.add(dir.join("src/lib.rs"), template::plugin(name));
+    for krate in ["hotswap-plugin", "hotswap-engine"] {
+        project.depend_by_workspace(draft, krate, origin)?;
+    }
+    project.depend_by_workspace(draft, "serde", &Origin::serde())?;
+    let apis = project.shared_by(host);
+    draft.add(dir.join("Cargo.toml"), project.plugin_manifest(name, &dir, origin, &apis));
+    let names: Vec<_> = apis.iter().map(|api| api.name.clone()).collect();
+    draft.add(dir.join("src/lib.rs"), template::plugin(name, &names));
+    draft.add(dir.join("tests/serves.rs"), template::plugin_test(name));
     project.join(draft, &dir)?;
     project.list(draft, host, name)
 }

@@ -20,9 +20,12 @@ pub(super) fn hosts(hosts: &[HostInfo]) -> String {
     table(["PID", "NAME", "SOCKET"], rows)
 }
 
-pub(super) fn status(snapshot: &Snapshot) -> String {
+pub(super) fn status(snapshot: &Snapshot, host_outdated: Option<bool>) -> String {
     let host = &snapshot.host;
     let mut text = format!("{} pid {} generation {}\n", host.name, host.pid, snapshot.generation);
+    if host_outdated == Some(true) {
+        text += "the host is older than its sources: build it again and restart it\n";
+    }
     let rows = snapshot.plugins.iter().flat_map(|plugin| {
         plugin.versions.iter().map(|version| {
             [

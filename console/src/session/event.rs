@@ -1,5 +1,6 @@
 //! What a session tells.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use super::job::{Job, JobOutcome};
 use super::store::StoredBuild;
 use crate::compare::difference::Difference;
 use crate::compare::preview::Preview;
+use crate::format;
 use crate::host::HostExit;
 use crate::host::operation::Operation;
 
@@ -328,7 +330,7 @@ pub enum BuildLine {
         level: &'static str,
         /// Its first line.
         message: String,
-        /// All of it as cargo shows it, with colours.
+        /// All of it as cargo shows it, with colours unless they were taken out.
         rendered: String,
         /// The file it is about.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -347,7 +349,27 @@ pub enum BuildLine {
     },
 }
 
+impl SessionEvent {
+    /// The event, what the compiler and cargo say in it with or without colours.
+    pub(crate) fn shown(&self, in_colours: bool) -> Cow<'_, Self> {
+        match self {
+            Self::Build { package, line } if !in_colours => {
+                let (package, line) = (package.clone(), line.without_colours());
+                Cow::Owned(Self::Build { package, line })
+            }
+            event => Cow::Borrowed(event),
+        }
+    }
+}
+
 impl BuildLine {
+    fn without_colours(&self) -> Self {
+        let mut line = self.clone();
+        let (Self::Diagnostic { rendered: text, .. } | Self::Output { text }) = &mut line;
+        *text = format::in_colours(text, false).into_owned();
+        line
+    }
+
     /// Takes what is to be shown of a message; progress is told apart.
     pub(super) fn of(message: BuildMessage) -> Option<Self> {
         match message {

@@ -12,6 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::cargo_flags::CargoFlags;
 use super::event::{LogLine, SessionEvent};
+use super::host_inputs::HostInputs;
 use super::job::{Job, JobOutcome};
 use super::link::{self, LinkEvent};
 use super::process::{self, HostProcess};
@@ -25,7 +26,6 @@ use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
 use installed::{Installed, Seen};
 use manifests::Manifests;
-use outdated::HostInputs;
 use pace::Pace;
 use review::{Reviewed, Reviews};
 

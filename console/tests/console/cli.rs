@@ -240,6 +240,28 @@ async fn logs_prints_the_backlog_and_ends() {
 }
 
 #[tokio::test]
+async fn the_host_to_talk_to_is_told_of_where_one_is_talked_to() {
+    let runtime = tempfile::tempdir().unwrap();
+    for (args, is_told) in [
+        (&["status", "--help"][..], true),
+        (&["inspect", "--help"], true),
+        (&["agent", "--help"], true),
+        (&["new", "--help"], false),
+        (&["build", "--help"], false),
+        (&["hosts", "--help"], false),
+        (&["fleet", "--help"], false),
+        (&["fleet", "audit", "--help"], false),
+    ] {
+        let help = stdout(&output(&runtime, args).await);
+        assert_eq!(help.contains("--host"), is_told, "{args:?}: {help}");
+    }
+    // It is taken all the same.
+    let hosts = output(&runtime, &["hosts", "--host", "41", "--json"]).await;
+    assert_eq!(stdout(&hosts), "[]\n", "{}", stderr(&hosts));
+    assert!(stdout(&output(&runtime, &["--host", "41", "hosts", "--json"]).await) == "[]\n");
+}
+
+#[tokio::test]
 async fn a_reader_that_goes_away_is_no_error() {
     let runtime = tempfile::tempdir().unwrap();
     let _host = FakeHost::listen(runtime.path(), 41);

@@ -54,7 +54,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
          or `kept`, where `kind` is the reason, such as `needs_library`, `unseen_function` or `loader`, and \
          `symbol`, `library` or `signal` is what it is about. `source` is missing outside a git repository. `functions` are those of the \
          active version, with JSON Schemas. `latency_buckets` is the histogram of the timed calls: how many \
-         took at most `up_to_ns`. `is_rolled_back` is there, and true, of a plugin that a rollback keeps at an \
+         took at most `up_to_ns`. `host_outdated` says whether the host is older than its sources, and is `null` \
+         if no console has built it. `is_rolled_back` is there, and true, of a plugin that a rollback keeps at an \
          earlier build.",
     ),
     (

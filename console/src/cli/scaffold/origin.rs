@@ -12,12 +12,14 @@ use crate::failure::Failure;
 /// Where a project takes Hotswap's crates from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// A checkout. `is_relative` says whether manifests name it relative to themselves.
-    Checkout { dir: PathBuf, is_relative: bool },
+    /// A checkout, or a package of the workspace: a directory.
+    Checkout { dir: PathBuf },
     /// A repository.
     Repository(String),
     /// The registry.
     Version(String),
+    /// The registry, with features.
+    Features(String, &'static [&'static str]),
 }
 
 impl Origin {
@@ -30,11 +32,16 @@ impl Origin {
         }
     }
 
+    /// Where `serde` comes from, with its derives.
+    pub fn serde() -> Self {
+        Self::Features("1".into(), &["derive"])
+    }
+
     /// The checkout that this program was built from, or else this program's version.
     pub fn default_one() -> Result<Self, Failure> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         match std::fs::canonicalize(dir) {
-            Ok(dir) if is_checkout(&dir) => Ok(Self::Checkout { dir, is_relative: false }),
+            Ok(dir) if is_checkout(&dir) => Ok(Self::Checkout { dir }),
             _ => Ok(Self::Version(env!("CARGO_PKG_VERSION").into())),
         }
     }
@@ -44,7 +51,7 @@ impl Origin {
         if let Some(path) = &dependency.path {
             // `<checkout>/engine/plugin`
             let dir = path.as_std_path().ancestors().nth(2)?.to_owned();
-            return is_checkout(&dir).then_some(Self::Checkout { dir, is_relative: true });
+            return is_checkout(&dir).then_some(Self::Checkout { dir });
         }
         match dependency.source.as_ref().and_then(|source| source.repr.strip_prefix("git+")) {
             Some(url) => {
@@ -64,23 +71,35 @@ impl Origin {
                 given.display()
             )));
         }
-        Ok(Self::Checkout { dir, is_relative: given.is_relative() })
+        Ok(Self::Checkout { dir })
     }
 
     /// What a manifest in a directory says to depend on one of the crates.
     pub fn dependency(&self, krate: &str, manifest_dir: &Path) -> Value {
         match self {
-            Self::Checkout { dir, is_relative } => {
-                let dir = dir.join(directory_of(krate));
-                let relative =
-                    is_relative.then(|| pathdiff::diff_paths(&dir, manifest_dir)).flatten();
-                let dir = relative.unwrap_or(dir);
-                table([("path", dir.to_string_lossy().into_owned())])
-            }
+            Self::Checkout { dir } => at_path(&dir.join(directory_of(krate)), manifest_dir),
             Self::Repository(url) => table([("git", url.clone())]),
             Self::Version(version) => version.clone().into(),
+            Self::Features(version, features) => {
+                let mut table = InlineTable::new();
+                table.insert("version", version.clone().into());
+                table.insert("features", features.iter().copied().collect());
+                Value::InlineTable(table)
+            }
         }
     }
+}
+
+/// A dependency on the package in a directory: relative to the manifest, unless both have only the root of the
+/// file system in common.
+pub(super) fn at_path(dir: &Path, manifest_dir: &Path) -> Value {
+    let root = |path: &Path| {
+        path.components().take(2).map(|it| it.as_os_str().to_owned()).collect::<Vec<_>>()
+    };
+    let is_near = root(dir) == root(manifest_dir);
+    let relative = is_near.then(|| pathdiff::diff_paths(dir, manifest_dir)).flatten();
+    let dir = relative.unwrap_or_else(|| dir.to_owned());
+    table([("path", dir.to_string_lossy().into_owned())])
 }
 
 fn table<const N: usize>(entries: [(&str, String); N]) -> Value {

@@ -3,17 +3,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{Metadata, MetadataCommand, Package};
+use cargo_metadata::{Dependency, Metadata, MetadataCommand, Package};
+use toml_edit::Value;
 
 use super::draft::Draft;
 use super::manifest::Manifest;
-use super::origin::Origin;
+use super::origin::{Origin, at_path};
 use super::refuse;
 use crate::failure::Failure;
 
 /// Keys that a new package takes over from its workspace where that has them.
 const INHERITED: [&str; 7] =
     ["version", "edition", "rust-version", "license", "authors", "repository", "publish"];
+
+/// Hotswap's crates that a plugin needs.
+const OURS: [&str; 2] = ["hotswap-plugin", "hotswap-engine"];
 
 /// A workspace, or a package of its own.
 pub(super) struct Project {
@@ -25,6 +29,13 @@ pub(super) struct Project {
 /// A package that has plugins, or gets them.
 pub(super) struct Host {
     pub dir: PathBuf,
+    dependencies: Vec<Dependency>,
+}
+
+/// A package whose types a host and its plugins share.
+pub(super) struct Api {
+    pub name: String,
+    dir: PathBuf,
 }
 
 impl Project {
@@ -123,8 +134,7 @@ impl Project {
     pub fn origin(&self) -> Option<Origin> {
         let packages = self.metadata.packages.iter();
         let mut dependencies = packages.flat_map(|package| &package.dependencies);
-        let is_ours = |name: &str| name == "hotswap-plugin" || name == "hotswap-engine";
-        dependencies.find(|it| is_ours(&it.name)).and_then(Origin::of)
+        dependencies.find(|it| OURS.contains(&it.name.as_str())).and_then(Origin::of)
     }
 
     /// The directory of a new plugin, as seen from the root: beside other plugins, or where members lie.
@@ -139,8 +149,23 @@ impl Project {
         parent.map_or_else(PathBuf::new, PathBuf::from).join(name)
     }
 
+    /// The packages of the workspace that a host depends on, and that depend on `hotswap-plugin`: for the types
+    /// that it shares with its plugins.
+    pub fn shared_by(&self, host: &Host) -> Vec<Api> {
+        let is_needed = |package: &&Package| {
+            let dir = package.manifest_path.parent();
+            host.dependencies.iter().any(|it| it.path.as_deref().is_some_and(|of| Some(of) == dir))
+        };
+        let shared = self.metadata.packages.iter().filter(|it| depends_on_plugin_api(it));
+        let shared = shared.filter(is_needed).map(|package| Api {
+            name: package.name.to_string(),
+            dir: package.manifest_path.parent().map_or_else(PathBuf::new, Into::into),
+        });
+        shared.collect()
+    }
+
     /// The manifest of a new plugin, in the style of the workspace.
-    pub fn plugin_manifest(&self, name: &str, dir: &Path, origin: &Origin) -> String {
+    pub fn plugin_manifest(&self, name: &str, dir: &Path, origin: &Origin, apis: &[Api]) -> String {
         let mut text = format!("[package]\nname = \"{name}\"\n");
         for key in INHERITED {
             if self.manifest.get(&["workspace", "package", key]).is_some() {
@@ -154,13 +179,29 @@ impl Project {
         if self.manifest.get(&["workspace", "lints"]).is_some() {
             text += "\n[lints]\nworkspace = true\n";
         }
+        let dir = self.root.join(dir);
+        let line = |krate: &str, dependency: Value| {
+            if self.manifest.get(&["workspace", "dependencies", krate]).is_some()
+                || (self.has_shared_dependencies() && OURS.contains(&krate))
+            {
+                format!("{krate}.workspace = true\n")
+            } else {
+                format!("{krate} = {dependency}\n")
+            }
+        };
         text += "\n[dependencies]\n";
-        if self.has_shared_dependencies() {
-            text += "hotswap-plugin.workspace = true\n";
-        } else {
-            let dependency = origin.dependency("hotswap-plugin", &self.root.join(dir));
-            text += &format!("hotswap-plugin = {dependency}\n");
+        for api in apis {
+            text += &line(&api.name, at_path(&api.dir, &dir));
         }
+        text += &line("hotswap-plugin", origin.dependency("hotswap-plugin", &dir));
+        text += match self.has_shared_dependencies() {
+            // The workspace may have it without its derives.
+            true => "serde = { workspace = true, features = [\"derive\"] }\n".to_owned(),
+            false => line("serde", Origin::serde().dependency("serde", &dir)),
+        }
+        .as_str();
+        text += "\n[dev-dependencies]\n";
+        text += &line("hotswap-engine", origin.dependency("hotswap-engine", &dir));
         text
     }
 
@@ -242,7 +283,7 @@ impl Project {
 impl Host {
     fn of(package: &Package) -> Self {
         let dir = package.manifest_path.parent().map_or_else(PathBuf::new, |dir| dir.into());
-        Self { dir }
+        Self { dir, dependencies: package.dependencies.clone() }
     }
 }
 

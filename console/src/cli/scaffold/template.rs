@@ -17,11 +17,11 @@ const PROJECT: &[(&str, &str)] = &[
     ("host/src/main.rs", include_str!("../../../templates/host/src/main.rs.in")),
     ("plugins/greeter/Cargo.toml", include_str!("../../../templates/greeter/Cargo.toml.in")),
     ("plugins/greeter/src/lib.rs", include_str!("../../../templates/greeter/src/lib.rs.in")),
-    (
-        "plugins/greeter/tests/serves.rs",
-        include_str!("../../../templates/greeter/tests/serves.rs.in"),
-    ),
+    ("plugins/greeter/tests/serves.rs", PLUGIN_TEST),
 ];
+
+/// The test of a plugin as a host sees it.
+const PLUGIN_TEST: &str = include_str!("../../../templates/plugin/tests/serves.rs.in");
 
 /// The source of a further plugin.
 const PLUGIN: &str = include_str!("../../../templates/plugin/src/lib.rs.in");
@@ -115,7 +115,7 @@ pub(super) fn project<'a>(
     root: &'a Path,
 ) -> impl Iterator<Item = (PathBuf, String)> + 'a {
     PROJECT.iter().map(move |(path, text)| {
-        let mut text = text.replace("{{name}}", name);
+        let mut text = for_plugin(text, "greeter").replace("{{name}}", name);
         text = text.replace("{{api}}", &format!("{}_api", name.replace('-', "_")));
         for krate in ["hotswap-engine", "hotswap-plugin"] {
             let dependency = origin.dependency(krate, root).to_string();
@@ -125,14 +125,32 @@ pub(super) fn project<'a>(
     })
 }
 
-/// What a program needs at least to be the host of a plugin.
+/// The source of a program that is the host of a plugin.
 pub(super) fn host_lines(plugin: &str) -> String {
-    HOST_LINES.replace("{{plugin}}", plugin)
+    for_plugin(HOST_LINES, plugin)
 }
 
-/// The source of a plugin.
-pub(super) fn plugin(name: &str) -> String {
-    PLUGIN.replace("{{plugin}}", name).replace("{{Plugin}}", &in_camel_case(name))
+/// The source of a plugin, which may use the types of some crates.
+pub(super) fn plugin(name: &str, apis: &[String]) -> String {
+    let mut uses = String::new();
+    for api in apis {
+        let api = api.replace('-', "_");
+        uses += &format!(
+            "\n// The types that the host and its plugins share: `use {api}::…`.\nuse {api} as _;\n"
+        );
+    }
+    for_plugin(PLUGIN, name).replace("{{api}}\n", &format!("{uses}\n"))
+}
+
+/// The test of a plugin as a host sees it.
+pub(super) fn plugin_test(name: &str) -> String {
+    for_plugin(PLUGIN_TEST, name)
+}
+
+fn for_plugin(text: &str, name: &str) -> String {
+    text.replace("{{plugin}}", name)
+        .replace("{{plugin_crate}}", &name.replace('-', "_"))
+        .replace("{{Plugin}}", &in_camel_case(name))
 }
 
 /// `tower-defence` as a type's name: `TowerDefence`.

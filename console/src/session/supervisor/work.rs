@@ -1,17 +1,17 @@
 //! Beginning, cancelling and finishing jobs.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hotswap_build::{
-    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, HostPackage, PluginPackage,
-    build_host, build_plugins,
+    BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, DiagnosticLevel,
+    HostPackage, PluginPackage, build_host, build_plugins,
 };
 use hotswap_protocol::{ErrorKind, FreeResult, PlanParams, ReloadReport, VersionState, env};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::outdated::HostInputs;
 use super::{Product, Report, RunningJob, Supervisor, find};
 use crate::compare::preview::Preview;
 use crate::format;
@@ -20,6 +20,7 @@ use crate::host::socket::HostChoice;
 use crate::session::Watch;
 use crate::session::cargo_flags::CargoFlags;
 use crate::session::event::{BuildLine, SessionEvent};
+use crate::session::host_inputs::HostInputs;
 use crate::session::job::{Job, JobOutcome};
 use crate::session::process::{self, HostProcess};
 use crate::session::store::{self, Artifacts, Refused, StoredChoice};
@@ -247,6 +248,7 @@ impl Supervisor {
         });
         self.process = Some(process);
         self.is_outdated = false;
+        self.keep_host_inputs();
         // What is in the plugin directory is loaded by the start itself.
         self.built_since_reload = false;
         self.connect(HostChoice::Started(pid), pid);
@@ -391,8 +393,22 @@ fn run_plugin_builds(
 ) {
     let plugins: Vec<_> = builds.iter().map(|(plugin, options)| (plugin, options)).collect();
     let name = |position: usize| &builds[position].0.name;
-    let mut on_message = |position, message| tell(events, name(position), message);
+    // What the compiler warned of when it compiled a plugin is not told again for one that is up to date, and
+    // that is known in the end.
+    let warnings = RefCell::new(vec![Vec::<BuildMessage>::new(); builds.len()]);
+    let mut on_message = |position: usize, message| match message {
+        BuildMessage::Diagnostic(said) if said.level != DiagnosticLevel::Error => {
+            warnings.borrow_mut()[position].push(BuildMessage::Diagnostic(said));
+        }
+        message => tell(events, name(position), message),
+    };
     let mut on_built = |position, built: Result<Built, BuildError>| {
+        let warnings: Vec<BuildMessage> = std::mem::take(&mut warnings.borrow_mut()[position]);
+        if !matches!(&built, Ok(Built { effect: BuildEffect::UpToDate, .. })) {
+            for warning in warnings {
+                tell(events, name(position), warning);
+            }
+        }
         let installed = built.and_then(|built| install(built, &package.plugin_dir));
         let (outcome, product) = match installed {
             Ok(Installed { built, path, is_new }) => {

@@ -1,0 +1,96 @@
+//! What a host was compiled from: whether it is older than its sources. It is kept beside the artifacts, so that
+//! every command can tell it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use hotswap_protocol::HostInfo;
+use serde::{Deserialize, Serialize};
+
+/// The files that a program was compiled from, and what was in them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct HostInputs {
+    files: BTreeMap<PathBuf, Option<u64>>,
+}
+
+impl HostInputs {
+    /// Reads the list that cargo keeps beside a program.
+    pub fn of(executable: &Path) -> Self {
+        let list = fs::read_to_string(executable.with_extension("d")).unwrap_or_default();
+        let files = inputs(&list).into_iter().map(|file| {
+            let content = content(&file);
+            (file, content)
+        });
+        Self { files: files.collect() }
+    }
+
+    /// Whether a file has another content than it had. Nobody knows where there is no list.
+    pub fn have_changed(&self) -> bool {
+        self.files.is_empty() || self.files.iter().any(|(file, was)| content(file) != *was)
+    }
+}
+
+/// What is kept of the host that was started last.
+#[derive(Serialize, Deserialize)]
+struct Started {
+    pid: u32,
+    inputs: HostInputs,
+}
+
+/// The file in a plugin directory that says what the host was compiled from.
+const FILE: &str = ".hotswap-host-inputs.json";
+
+/// Keeps what a host was compiled from that has been started.
+pub(super) fn keep(plugin_dir: &Path, pid: u32, inputs: &HostInputs) {
+    let started = Started { pid, inputs: inputs.clone() };
+    // Where it cannot be written, the event is told all the same.
+    let _ = serde_json::to_vec(&started).map(|text| fs::write(plugin_dir.join(FILE), text));
+}
+
+/// Whether a host is older than its sources; `None` if no console has built and started it.
+pub(crate) fn is_outdated(host: &HostInfo) -> Option<bool> {
+    let text = fs::read(host.plugin_dir.join(FILE)).ok()?;
+    let started: Started = serde_json::from_slice(&text).ok()?;
+    let is_it = started.pid == host.pid && !started.inputs.files.is_empty();
+    is_it.then(|| started.inputs.have_changed())
+}
+
+fn content(file: &Path) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    fs::read(file).ok()?.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// The files after the first colon of a rule for `make`, where a space in a name follows a `\\`.
+fn inputs(rule: &str) -> Vec<PathBuf> {
+    let line = rule.lines().next().unwrap_or_default();
+    let Some((_, files)) = line.split_once(": ") else { return Vec::new() };
+    let mut names = vec![String::new()];
+    let mut signs = files.chars();
+    while let Some(sign) = signs.next() {
+        match (sign, names.last_mut()) {
+            (' ', _) => names.push(String::new()),
+            ('\\', Some(name)) => name.extend(signs.next()),
+            (sign, Some(name)) => name.push(sign),
+            (_, None) => {}
+        }
+    }
+    names.into_iter().filter(|name| !name.is_empty()).map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_lists_files_with_any_name() {
+        let rule = "/t/debug/host: /w/src/main.rs /w/with\\ space/größe.rs\n\n/w/src/main.rs:\n";
+        assert_eq!(
+            inputs(rule),
+            [Path::new("/w/src/main.rs"), Path::new("/w/with space/größe.rs")]
+        );
+        assert!(inputs("").is_empty());
+    }
+}
