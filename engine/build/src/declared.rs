@@ -10,7 +10,7 @@ use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, ExprLit, Ident, Item, ItemImpl, ItemMod, Lit, LitStr, Meta, Token};
 
 use crate::workspace::Workspace;
-use crate::{BuildError, PluginPackage};
+use crate::{BuildError, PluginPackage, syntax};
 
 /// The prefix of live names unless the author or the build chooses another, as `#[live]` has it.
 pub(crate) const DEFAULT_LIVE_PREFIX: &str = "live_";
@@ -112,12 +112,12 @@ impl Reader {
     }
 
     fn read_file(&mut self, file: &Path, dir: PathBuf) {
-        let parsed = fs::read_to_string(file)
-            .map_err(|error| error.to_string())
-            .and_then(|text| syn::parse_file(&text).map_err(|error| place_of(&error)));
-        match parsed {
-            Ok(parsed) => self.read_items(&parsed.items, &Module { file, dir, live: None }),
-            Err(reason) => self.found.unread.push(UnreadFile { file: file.to_owned(), reason }),
+        let read = fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
+            let module = Module { file, dir, live: None };
+            syntax::read(&text, |parsed| self.read_items(&parsed.items, &module))
+        });
+        if let Err(reason) = read {
+            self.found.unread.push(UnreadFile { file: file.to_owned(), reason });
         }
     }
 
@@ -295,9 +295,4 @@ fn text_of(attributes: &[Attribute], name: &str) -> Option<String> {
 fn capitalised(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
-}
-
-fn place_of(error: &syn::Error) -> String {
-    let start = error.span().start();
-    format!("line {}: {error}", start.line)
 }

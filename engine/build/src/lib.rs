@@ -63,6 +63,7 @@ mod process;
 mod replay;
 mod source_diff;
 mod static_link;
+mod syntax;
 // What was built.
 mod atomic_file;
 mod store;

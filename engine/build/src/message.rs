@@ -7,6 +7,8 @@ use cargo_metadata::diagnostic::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::syntax;
+
 /// A message of a running build.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -109,7 +111,8 @@ fn included_at(span: &DiagnosticSpan) -> Option<String> {
         signs.take(line.highlight_end.saturating_sub(line.highlight_start)).collect::<String>()
     });
     let code = lines.collect::<Vec<_>>().join("\n");
-    let call: syn::Macro = syn::parse_str(code.trim_end_matches(';')).ok()?;
+    let code = Some(code.trim_end_matches(';')).filter(|code| syntax::is_flat(code))?;
+    let call: syn::Macro = syn::parse_str(code).ok()?;
     let name = call.path.segments.last()?.ident.to_string();
     let includes = ["include", "include_str", "include_bytes"].contains(&name.as_str());
     includes.then(|| call.parse_body::<syn::LitStr>().ok()).flatten().map(|path| path.value())

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use syn::visit_mut::{self, VisitMut};
 use syn::{Block, ImplItem, Item, ItemImpl, ReturnType, Signature, Stmt, TraitItem, Type};
 
+use crate::syntax;
+
 /// What the sources of a build have in other form than the sources of the build before.
 ///
 /// Space between tokens and comments do not count, but documentation does: it is part of the item that
@@ -122,15 +124,17 @@ struct Body {
 }
 
 impl Outline {
-    /// `None` if the text is no Rust.
+    /// `None` if the text is no Rust, or nested too deeply to be read.
     pub(crate) fn of(text: &str) -> Option<Self> {
-        let file = syn::parse_file(text).ok()?;
-        let mut outline = Self::default();
-        for attribute in &file.attrs {
-            outline.add_item("attributes of the file".to_owned(), hash_of(attribute));
-        }
-        outline.add_items("", file.items);
-        Some(outline)
+        let outline = syntax::read(text, |file| {
+            let mut outline = Self::default();
+            for attribute in &file.attrs {
+                outline.add_item("attributes of the file".to_owned(), hash_of(attribute));
+            }
+            outline.add_items("", file.items);
+            outline
+        });
+        outline.ok()
     }
 
     /// What changed from this to `newer`, an outline of the same file.

@@ -147,3 +147,20 @@ fn the_library_may_be_in_another_file() {
     let files = [("Cargo.toml", manifest), ("code/plugin.rs", "#[invoke]\nfn greet() {}\n")];
     insta::assert_snapshot!(declared(&files, None), @"Function greet code/plugin.rs:2");
 }
+
+#[test]
+fn what_is_nested_too_deeply_is_told_and_nothing_else_is_lost() {
+    let deep = format!(
+        "#[cfg(any())]\nconst DEEP: u32 = {}1{};\n",
+        "(".repeat(20_000),
+        ")".repeat(20_000)
+    );
+    let root = "mod deep;\nmod chain;\n#[invoke]\nfn greet() {}\n";
+    let chain = format!("#[invoke]\nfn chain() {{ a{} }}\n", ".a()".repeat(500));
+    let files = [("src/lib.rs", root), ("src/deep.rs", &deep), ("src/chain.rs", &chain)];
+    insta::assert_snapshot!(declared(&files, None), @"
+    Function chain src/chain.rs:2
+    Function greet src/lib.rs:4
+    unread src/deep.rs: it is nested too deeply to be read
+    ");
+}
