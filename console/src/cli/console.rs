@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Attach to a host that runs already; without an argument, to the only one or the one picked.
+    ///
+    /// The sources are neither watched nor built. What the session that started the host has built, or `hotswap
+    /// build PLUGIN DIR`, is loaded with `r`, or with `hotswap reload`.
     Attach {
         /// The host's name, process id or socket.
         #[arg(value_name = "NAME|PID|SOCKET")]

@@ -38,7 +38,8 @@ use crate::format;
 use crate::host::process::Stat;
 use crate::host::signal_name;
 use crate::session::{
-    self, BuildEffect, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent, Watch,
+    self, BuildEffect, BuildLine, Job, JobOutcome, LogLine, Options, Order, SessionEvent, Target,
+    Watch,
 };
 use crate::signals::Termination;
 
@@ -49,8 +50,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs a session until a signal ends it, the host ends, or the host cannot be started.
 pub async fn run(options: Options, json: bool) -> Result<(), Failure> {
+    let is_attached = matches!(options.target, Target::Running(_));
     let mut session = session::start(options);
-    let mut lines = Lines { json, host_answers: false };
+    let mut lines = Lines { json, is_attached, host_answers: false };
     if may_read_input() {
         relay_input(session.orders.clone());
     }
@@ -154,6 +156,8 @@ fn fatal(event: &SessionEvent, watching: bool) -> Option<Failure> {
 
 struct Lines {
     json: bool,
+    /// Whether the host was started by somebody else.
+    is_attached: bool,
     host_answers: bool,
 }
 
@@ -196,6 +200,10 @@ impl Lines {
                     plugins => format!("plugins {}", plugins.join(", ")),
                 };
                 match plugin_dir {
+                    Some(dir) if self.is_attached => format!(
+                        "== {name}: {plugins} in {}; nothing is watched or built here",
+                        dir.display()
+                    ),
                     Some(dir) => format!("== {name}: {plugins} in {}", dir.display()),
                     None => format!("== {name}"),
                 }

@@ -420,6 +420,11 @@ impl State {
         self.job.is_some() || self.functions.has_running_calls()
     }
 
+    /// Whether the host was started by somebody else, so that the console knows no sources.
+    pub fn is_attached(&self) -> bool {
+        !self.host.is_ours && self.host.packages.is_empty() && self.host.phase.has_host()
+    }
+
     /// Whether the console can start the host anew.
     pub fn can_restart(&self) -> bool {
         self.host.is_ours || !self.host.packages.is_empty()

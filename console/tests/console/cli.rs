@@ -489,6 +489,8 @@ async fn the_console_without_a_terminal_or_a_host_is_plain() {
     let _host = FakeHost::listen_as(socket, host);
     let mut attached = console(&["--plain", "attach"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(attached.stdout.take().unwrap()).lines();
+    let opened = lines.next_line().await.unwrap().unwrap();
+    assert!(opened.ends_with("; nothing is watched or built here"), "{opened}");
     while lines.next_line().await.unwrap().unwrap() != "== sample-host (pid 41) answers" {}
     let _other = FakeHost::listen(runtime.path(), 42);
     let listed = console(&["attach"]).output().await.unwrap();

@@ -17,7 +17,12 @@ use crate::screen::model::build::LineSort;
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let lines = state.builds.lines();
     if lines.is_empty() {
-        let text = "nothing was built yet\nb builds the selected plugin";
+        let attached = "the console is attached to this host, and neither watches nor builds\n\
+                        `hotswap build PLUGIN DIR` builds, and r reloads";
+        let text = match state.is_attached() {
+            true => attached,
+            false => "nothing was built yet\nb builds the selected plugin",
+        };
         return draw_empty(frame, area, text, theme);
     }
     let height = usize::from(area.height);
