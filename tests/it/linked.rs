@@ -135,7 +135,7 @@ fn a_reload_says_that_the_host_runs_statically_linked() {
     let host = Linked::with(static_plugins![echo]);
     let error = host.engine.reload().unwrap_err();
     assert!(matches!(error, EngineError::StaticallyLinked));
-    assert_snapshot!(error, @"the host runs statically linked: its plugins are a part of the program, and last as long as it does; to replace plugins, start it with a directory of artifacts (`Engine::builder`)");
+    assert_snapshot!(error, @"the plugins of this host are linked into it, so none of them can be replaced; to replace plugins, start the host with a directory of artifacts (`Engine::builder`)");
     assert!(matches!(host.engine.reload_latest(), Err(EngineError::StaticallyLinked)));
     assert!(matches!(host.engine.rollback("echo@1"), Err(EngineError::StaticallyLinked)));
     assert!(matches!(host.engine.plan(false), Err(EngineError::StaticallyLinked)));

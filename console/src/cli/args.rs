@@ -68,7 +68,7 @@ pub enum Command {
     Rollback(RollbackArguments),
     /// Call a function of a plugin.
     Invoke(InvokeArguments),
-    /// Have calls made again in each new version of their plugin, and compare what they give.
+    /// Repeat calls in each new version of their plugin, and compare the results.
     Pin {
         /// What to do.
         #[command(subcommand)]
@@ -82,9 +82,9 @@ pub enum Command {
     Logs(LogsArguments),
     /// Free a retired version.
     Free(FreeArguments),
-    /// Tell everything about an artifact, without running any of it unless `--open` is given.
+    /// Show all facts about an artifact; runs none of its code unless `--open` is given.
     Inspect(InspectArguments),
-    /// Bring the hosts of this user to what a fleet declares, and report them, until it is ended.
+    /// Bring the hosts of this user to what a fleet declares, and report on them, until it is stopped.
     ///
     /// `--host NAME` serves only the hosts of that name.
     Agent(AgentArguments),
@@ -200,31 +200,31 @@ pub struct BuildArguments {
     /// How cargo builds.
     #[command(flatten)]
     pub cargo: CargoArguments,
-    /// Go through cargo also where only sources changed.
+    /// Build with cargo even if only sources changed, which is slower.
     #[arg(long)]
     pub no_replay: bool,
-    /// Count files as sources in whose path, relative to the plugin's package, this regular
-    /// expression is found: what is in them is part of what identifies the build.
+    /// Count files as sources if this regular expression matches a part of their path in the plugin's package:
+    /// what is in them becomes part of the build id.
     #[arg(long, value_name = "REGEX")]
     pub include: Vec<String>,
-    /// Leave out of these files in whose path this is found.
+    /// Leave files out again if this regular expression matches a part of their path.
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
-    /// With `false`: check the package, and compile nothing; `-v` and `--json` tell what its sources declare.
+    /// With `false`, check the package and compile nothing; `-v` and `--json` show what its sources declare.
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub cargo_build: bool,
-    /// Make what begins so live in `#[live]` modules, instead of `live_`; with `--static-linking`, write that to
+    /// The prefix of live names in `#[live]` modules, instead of `live_`; with `--static-linking`, it is written to
     /// the `.cargo/config.toml` of OUT_DIR's workspace.
     #[arg(long, value_name = "PREFIX", value_parser = live_prefix)]
     pub live_prefix: Option<String>,
     /// Keep what is usually removed after the build, and say where it is.
     #[arg(long)]
     pub leave_temps: bool,
-    /// Tell with an error where in the program it arose.
+    /// Show with an error where in this program it was created.
     #[arg(long)]
     pub debug: bool,
-    /// Tell what was built: commit, functions and types, what is named as if it were live, files, and how
-    /// long each phase took.
+    /// Show what was built: commit, functions and types, names that look live and are not, files, and how long
+    /// each phase took.
     #[arg(long, short)]
     pub verbose: bool,
     /// Build nothing, but generate in OUT_DIR the crate through which a host links the plugin

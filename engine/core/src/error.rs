@@ -46,7 +46,7 @@ pub enum EngineError {
         /// The names there are.
         known: Vec<String>,
     },
-    /// A plugin has another idea of an interface than the host.
+    /// An interface of a plugin differs from the host's interface of that name.
     Interface {
         /// `cat v2`
         owner: String,
@@ -62,7 +62,7 @@ pub enum EngineError {
     },
     /// The plugins are linked into the program, and cannot be replaced.
     StaticallyLinked,
-    /// A load was asked for by code that a load is waiting for.
+    /// Code that a load waits for asked for a load: that would wait for itself.
     InsideLoad {
         /// `reload`
         what: &'static str,
@@ -113,7 +113,7 @@ pub enum LoadCause {
         /// How long it was waited for.
         after: Duration,
     },
-    /// A plugin imports what no other exports so.
+    /// A plugin imports something that no other plugin exports in this form.
     Import {
         /// The plugin that it imports from.
         from: String,
@@ -122,7 +122,7 @@ pub enum LoadCause {
     Callback(Box<dyn std::error::Error + Send + Sync>),
     /// The host's own code uses what the load would break.
     HostExpects(Vec<BrokenExpectation>),
-    /// A rule forbids it: a name is taken twice, a plugin is missing or may not be replaced.
+    /// It breaks a rule: a name is taken twice, a plugin is missing, or one may not be replaced.
     Refused,
     /// Anything else; the load's message says it.
     Other,
@@ -160,10 +160,10 @@ impl fmt::Display for LoadCause {
             Self::TimedOut { after } => {
                 write!(f, "the code did not return within {} s", after.as_secs_f64())
             }
-            Self::Import { from } => write!(f, "an import from {from} cannot be had"),
+            Self::Import { from } => write!(f, "{from} does not export what is imported from it"),
             Self::Callback(_) => f.write_str("a callback of the host's returned an error"),
             Self::HostExpects(_) => f.write_str("the host's own code expects otherwise"),
-            Self::Refused => f.write_str("a rule of loads forbids it"),
+            Self::Refused => f.write_str("it breaks a rule that loads have"),
             Self::Other => f.write_str("the load could not go on"),
         }
     }
@@ -186,7 +186,7 @@ impl EngineError {
         Self::load_of_all(step, message).of_plugin(plugin)
     }
 
-    /// A load that is refused at a step, through no plugin's fault.
+    /// A load that is refused at a step, and no plugin is at fault.
     pub(crate) fn load_of_all(step: Step, message: impl fmt::Display) -> Self {
         Self::Load {
             plugin: None,
@@ -264,7 +264,7 @@ impl EngineError {
         Some(refused.because(LoadCause::HostExpects(broken)))
     }
 
-    /// A publish that did not come about, through no plugin's fault.
+    /// A publish that failed, and no plugin is at fault.
     pub(crate) fn publish(error: &Error) -> Self {
         Self::load_of_all(Step::Publish, error.message()).with_causes(error.causes().to_vec())
     }
@@ -343,15 +343,14 @@ impl fmt::Display for EngineError {
             }
             Self::NotFreeable { target, why } => write!(f, "{target} cannot be freed: {why}"),
             Self::StaticallyLinked => f.write_str(
-                "the host runs statically linked: its plugins are a part of the program, and last as \
-                 long as it does; to replace plugins, start it with a directory of artifacts \
-                 (`Engine::builder`)",
+                "the plugins of this host are linked into it, so none of them can be replaced; to \
+                 replace plugins, start the host with a directory of artifacts (`Engine::builder`)",
             ),
             Self::InsideLoad { what } => write!(
                 f,
-                "a {what} was asked for by code that a load is waiting for: a step, thread or task of \
-                 a plugin that does not serve yet, or a callback of the host's; ask again when the \
-                 load has ended"
+                "code that a load waits for asked for a {what}, which would wait for that load: a step, \
+                 thread or task of a plugin that does not serve yet, or a callback of the host's; ask \
+                 again when the load has ended"
             ),
             Self::ShutDown => f.write_str("the engine was shut down"),
         }

@@ -25,11 +25,11 @@ pub enum CauseKind {
     Panic,
     /// The plugin's code did not return in time.
     TimedOut,
-    /// A plugin imports what no other exports so.
+    /// A plugin imports something that no other plugin exports in this form.
     Import,
     /// A callback of the host's returned an error.
     Callback,
-    /// A rule forbids it: a name is taken twice, a plugin is missing or may not be replaced.
+    /// It breaks a rule: a name is taken twice, a plugin is missing, or one may not be replaced.
     Refused,
     /// The host's own code expects otherwise.
     HostExpects,
