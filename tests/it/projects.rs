@@ -389,3 +389,33 @@ fn the_readme_works_word_for_word() {
     run.type_line("Ada");
     assert_eq!(run.wait_for_host("Welcome, "), "Ada! Welcome, Ada!");
 }
+
+#[test]
+fn a_host_of_the_profile_that_aborts_is_ended_by_a_panic_and_the_plugin_named() {
+    let project = Project::new(&["one"], &["one"]);
+    let workspace = fs::read_to_string(project.root().join("Cargo.toml")).unwrap();
+    project.write("Cargo.toml", &format!("{workspace}\n[profile.dev]\npanic = \"abort\"\n"));
+    let panics = "#[invoke]\nfn fall() -> u32 {\n    panic!(\"gone\")\n}\n\n#[invoke]\nfn number";
+    project.edit("one/src/lib.rs", "#[invoke]\nfn number", panics);
+    project.build_once("one");
+    let mut run = project.run(&[]);
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
+    assert_eq!(number(&project, "one"), 1);
+
+    // The artifact is of the host's kind, and is judged by it.
+    let host = project.place().json(&["status"])["host"].clone();
+    let artifact = Path::new(host["plugin_dir"].as_str().unwrap()).join("one.so");
+    let inspected = project.place().json(&["inspect", artifact.to_str().unwrap()]);
+    assert_eq!(inspected["toolchain"]["panic_strategy"], "abort");
+    assert_eq!(
+        (&inspected["fits"], &inspected["judged_by"]["host"]),
+        (&true.into(), &"app".into())
+    );
+
+    project.place().refusal(3, &["invoke", "one", "fall"]);
+    let ended = run.wait_for_event("host_exited", |_| true);
+    assert_eq!((&ended["signal"], &ended["expected"]), (&6.into(), &false.into()));
+    let call = &ended["calls"][0];
+    assert_eq!((&call["plugin"], &call["function"]), (&"one".into(), &"fall".into()));
+}
