@@ -24,6 +24,7 @@
 //! | `free` | [`FreeResult`](hotswap_protocol::FreeResult): `{"plugin", "version", "state", "detail", "holders"}` |
 //! | `inspect` | `{"path", "size_bytes", "name", "crate_version", "build_id", "source", "toolchain": {"rustc", "target", "panic_strategy", "hotswap_plugin"}, "fits", "misfit", "judged_by": {"host", "pid", "toolchain"}, "keep_reason"}`; with `--open` also `"contents"`, an [`ArtifactContents`](hotswap_protocol::ArtifactContents) |
 //! | `reload --dry-run` | [`Preview`](crate::compare::preview::Preview): `{"generation", "is_breaking", "plugins": [{"name", "outcome", "loaded", "new", "changes", "data_bag", "imported_by", "is_breaking"}]}` |
+//! | `reload --dry-run --replay` | the same, and `"replay"`: a [`Replay`](crate::compare::replay::Replay): `{"calls": [{"plugin", "function", "args", "version", "build_id", "old", "new", "is_same"}], "error"}` |
 //! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
 //! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
 //! | `agent` | [`HostReport`](hotswap_fleet::HostReport), or `{"trouble": "…"}` |

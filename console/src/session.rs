@@ -167,6 +167,8 @@ pub enum Order {
     Release(String),
     /// Tell what a reload would change.
     Preview,
+    /// Make the pinned calls in what a reload would load and in what serves, each in a process of its own.
+    Replay,
     /// Tell how two versions of a plugin differ.
     Compare(DiffRequest),
     /// Tell which builds of this plugin are stored.

@@ -50,7 +50,7 @@ const ENGINE: House = House {
         ),
         Floor::of("server", &["lock", "os", "error", "event", "runtime_dir", "log", "serve"]),
         Floor::of("engine", &[ALL_BELOW]),
-        Floor::of("probe", &["error", "image", "version", "load", "engine"]),
+        Floor::of("probe", &["error", "image", "version", "load", "server", "engine"]),
     ],
 };
 

@@ -392,6 +392,10 @@ pub struct ReloadArguments {
     /// process of their own and compared with what is loaded.
     #[arg(long)]
     pub dry_run: bool,
+    /// Also make the pinned calls in the new artifacts and in what is loaded, and tell what they give: each
+    /// in a process of its own that has nothing of the host, also not its Vault.
+    #[arg(long, requires = "dry_run")]
+    pub replay: bool,
     /// How to print the answer.
     #[command(flatten)]
     pub output: OutputArguments,

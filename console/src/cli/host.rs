@@ -13,8 +13,9 @@ use super::args::{
     FreeArguments, InvokeArguments, OutputArguments, PinCommand, ReloadArguments, RollbackArguments,
 };
 use super::{CLIENT_NAME, print_json, text};
-use crate::compare::preview::Preview;
+use crate::compare::preview::{Line, Preview, Sort};
 use crate::compare::probe::Prober;
+use crate::compare::replay::Replay;
 use crate::failure::Failure;
 use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
@@ -98,18 +99,35 @@ pub(super) async fn reload(
 async fn preview(host: Option<&HostChoice>, reload: ReloadArguments) -> Result<(), Failure> {
     let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
     let asked = PlanParams { latest: reload.latest, prune: reload.prune, apply: None };
-    let preview = Preview::make(&client, &Prober::this_program(), asked).await?;
+    let prober = Prober::this_program();
+    let preview = Preview::make(&client, &prober, asked.clone()).await?;
+    let is_replayed = reload.replay && preview.error().is_none();
+    let replay = match is_replayed {
+        true => Some(Replay::make(&client, &prober, asked).await?),
+        false => None,
+    };
     if !reload.output.json {
-        for line in preview.lines() {
+        let of_replay = replay.iter().flat_map(Replay::lines);
+        let gap = replay.iter().map(|_| Line::new(Sort::Plain, ""));
+        for line in preview.lines().into_iter().chain(gap).chain(of_replay) {
             writeln!(io::stdout(), "{}", line.text.trim_end())?;
         }
     } else if preview.error().is_none() {
-        print_json(&preview)?;
+        print_json(&PreviewLine { preview: &preview, replay })?;
     }
     match preview.error() {
         Some(error) => Err(error.clone().into()),
         None => Ok(()),
     }
+}
+
+/// What `hotswap reload --dry-run --json` prints.
+#[derive(Serialize)]
+struct PreviewLine<'a> {
+    #[serde(flatten)]
+    preview: &'a Preview,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<Replay>,
 }
 
 pub(super) async fn live(

@@ -4,6 +4,8 @@
 //! that is this very program again, with a command that no person types: it has so many seconds,
 //! what the artifact prints goes to its stderr, and how it ends is told.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -18,9 +20,10 @@ use hotswap_protocol::{ArtifactChange, ArtifactContents, ErrorKind, Step, WireEr
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::replay;
 use crate::host::HostExit;
 
 /// The command, which no person types.
@@ -90,13 +93,21 @@ impl Prober {
         }
     }
 
+    /// Starts a process that does this.
+    pub(super) fn start(
+        &self,
+        command: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> std::io::Result<Child> {
+        let mut process = Command::new(&self.program);
+        process.arg(command).args(arguments).kill_on_drop(true);
+        process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        process.spawn()
+    }
+
     /// The lines that the process writes for these files; it ended well and told no error.
     async fn run(&self, files: &[&Path]) -> Result<Vec<Line>, WireError> {
-        let mut command = Command::new(&self.program);
-        command.arg(COMMAND).args(files).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let started = command.spawn();
-        let mut child = started.map_err(|error| {
+        let mut child = self.start(COMMAND, files).map_err(|error| {
             broken(
                 files[0],
                 &format!("cannot be opened: no process for it can be started: {error}"),
@@ -139,13 +150,18 @@ fn broken(file: &Path, what: &str) -> WireError {
 }
 
 fn crash(file: &Path, status: ExitStatus, last_words: &str) -> WireError {
-    let exit = HostExit { code: status.code(), signal: status.signal() };
+    let exit = exit_of(status);
     let what = format!("ended the process that opened it, with {exit}; no host was touched");
     let mut error = broken(file, &what);
     if !last_words.is_empty() {
         error.chain.push(format!("its last words: {last_words}"));
     }
     error
+}
+
+/// How it ended.
+pub(super) fn exit_of(status: ExitStatus) -> HostExit {
+    HostExit { code: status.code(), signal: status.signal() }
 }
 
 async fn read_all(stream: Option<impl AsyncRead + Unpin>) -> String {
@@ -158,7 +174,7 @@ async fn read_all(stream: Option<impl AsyncRead + Unpin>) -> String {
 }
 
 /// Reads to the end, and keeps the end.
-async fn read_end(stream: Option<impl AsyncRead + Unpin>) -> String {
+pub(super) async fn read_end(stream: Option<impl AsyncRead + Unpin>) -> String {
     let mut kept = Vec::with_capacity(2 * LAST_WORDS);
     if let Some(mut stream) = stream {
         while let Ok(1..) = stream.read_buf(&mut kept).await {
@@ -174,11 +190,13 @@ async fn read_end(stream: Option<impl AsyncRead + Unpin>) -> String {
 /// [`Prober`] is [`this_program`](Prober::this_program) begins with this.
 pub fn serve() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next()? != COMMAND {
-        return None;
-    }
-    let files: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-    Some(match open(&files) {
+    let command = arguments.next()?;
+    let done = match command.to_str()? {
+        COMMAND => open(&arguments.map(PathBuf::from).collect::<Vec<_>>()),
+        replay::COMMAND => replay::serve(arguments.next()?.to_str()?),
+        _ => return None,
+    };
+    Some(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -190,9 +208,7 @@ pub fn serve() -> Option<ExitCode> {
 /// What the process itself does: it opens one or two artifacts, and writes a line about each.
 fn open(files: &[PathBuf]) -> std::io::Result<()> {
     prepare()?;
-    // Whatever the artifact prints must not get between these lines.
-    let mut out = std::fs::File::from(rustix::io::dup(std::io::stdout())?);
-    rustix::stdio::dup2_stdout(std::io::stderr().as_fd())?;
+    let mut out = own_output()?;
     let mut tell = |line: &Line| {
         let line = serde_json::to_string(line).map_err(std::io::Error::other)?;
         writeln!(out, "{line}")
@@ -228,8 +244,15 @@ fn told(file: &Path, error: &EngineError) -> WireError {
     WireError { message, ..wire }
 }
 
+/// Where the process writes its lines: whatever an artifact prints must not get between them.
+pub(super) fn own_output() -> std::io::Result<File> {
+    let out = File::from(rustix::io::dup(std::io::stdout())?);
+    rustix::stdio::dup2_stdout(std::io::stderr().as_fd())?;
+    Ok(out)
+}
+
 /// It leaves no core dump, and does not outlive whoever asks.
-fn prepare() -> std::io::Result<()> {
+pub(super) fn prepare() -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     // Where this is refused there may be a core dump.

@@ -17,6 +17,7 @@ use super::store::StoredBuild;
 use crate::compare::difference::Difference;
 use crate::compare::preview::Preview;
 use crate::format;
+use crate::compare::replay::Replay;
 use crate::host::HostExit;
 use crate::host::operation::Operation;
 
@@ -253,6 +254,9 @@ pub enum SessionEvent {
     /// What a reload would change, when it was asked for.
     #[serde(skip)]
     Preview(Result<Preview, WireError>),
+    /// What the pinned calls give in what a reload would load, when it was asked for.
+    #[serde(skip)]
+    Replayed(Result<Replay, WireError>),
     /// How versions differ, when it was asked for.
     #[serde(skip)]
     Difference(Box<Difference>),
@@ -291,6 +295,7 @@ impl SessionEvent {
             | Self::CallGoesOn { .. }
             | Self::Held { .. }
             | Self::Preview(_)
+            | Self::Replayed(_)
             | Self::Difference(_)
             | Self::StoredBuilds { .. } => true,
             Self::Opened { .. }

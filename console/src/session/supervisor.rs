@@ -349,6 +349,7 @@ impl Supervisor {
             Order::Hold(target) => self.hold(target, true),
             Order::Release(target) => self.hold(target, false),
             Order::Preview => self.preview(),
+            Order::Replay => self.replay(),
             Order::Compare(request) => self.compare(request),
             Order::ListBuilds(plugin) => self.list_builds(plugin),
             Order::Watch(mode) => self.watch(mode).await,

@@ -1,6 +1,7 @@
 //! Differences, and what a reload would change, as keys ask for them.
 
 use hotswap_console::compare::difference::DiffVersion;
+use hotswap_console::compare::replay::Replay;
 use hotswap_console::host::operation::Operation;
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::update::Effect;
@@ -59,6 +60,35 @@ fn what_would_do_nothing_or_be_refused_is_not_carried_out() {
         console.press("Esc");
         assert_eq!(console.state.overlay, None);
     }
+}
+
+#[test]
+fn pinned_calls_are_made_in_what_would_be_loaded_when_that_is_asked_for() {
+    let mut console = Console::connected(120, 36);
+    console.press("p");
+    assert_eq!(console.press("a"), [], "nothing is known yet");
+    console.session(SessionEvent::Replayed(Ok(samples::replay())));
+    console.session(SessionEvent::Preview(Ok(samples::preview())));
+    assert!(!card(&console).contains("pinned"), "nobody has asked for it");
+    assert_eq!(console.press("a"), [Effect::Order(Order::Replay)]);
+    assert!(card(&console).contains("The pinned calls are made in both builds"));
+    assert_eq!(console.press("a"), [], "once is enough");
+    console.session(SessionEvent::Replayed(Ok(samples::replay())));
+    let text = card(&console);
+    assert!(
+        text.contains("\n≠ world greet(\"Ada\")\n      v3              \"Hello, Ada!\"  48 µs\n")
+    );
+    assert!(text.contains("\n      build 4c0ffee0  ended its process, with SIGSEGV (signal 11)\n"));
+    assert!(text.contains("\n= world meet(\"Ada\")  \"Hi\"  48 µs\n"), "{text}");
+    assert!(text.contains("the Vault is empty"), "{text}");
+
+    // Another build is previewed anew, and its calls are others.
+    console.session(SessionEvent::Preview(Ok(samples::preview())));
+    assert!(!card(&console).contains("≠"));
+    assert_eq!(console.press("a"), [Effect::Order(Order::Replay)]);
+    let none = Replay { calls: Vec::new(), error: None };
+    console.session(SessionEvent::Replayed(Ok(none)));
+    assert!(card(&console).contains("No call is pinned"), "{}", card(&console));
 }
 
 #[test]

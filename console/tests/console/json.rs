@@ -131,6 +131,17 @@ async fn page() -> String {
                  `changed`, `gone`, `unknown` or `dropped`. Where an artifact cannot be opened, or a \
                  reload would be refused, it prints an `error` instead.";
     section(&mut page, "`hotswap reload --dry-run`", about, &[value(samples::preview())]);
+    let about = "The same, with `replay`: what the pinned calls give in what serves (`old`) and in what would serve \
+                 (`new`), each call in a process of its own that has nothing of the host, also not its Vault. An \
+                 answer is a `value`, a `large_value` (the bytes of one that is not kept), an `error`, `runs_on` (it \
+                 had not returned after so many milliseconds), `ended` (how it ended its process), or `not_called` \
+                 with why, as of a function with effects. `is_same` is `null` where one of them was not called. \
+                 `version` is `null` of a new plugin, and `build_id` of one that would be removed. `error` is there \
+                 where what serves or would serve cannot be loaded without its host: then no call was made.";
+    let mut replayed = value(samples::preview());
+    replayed["plugins"] = json!([]);
+    replayed["replay"] = value(samples::replay());
+    section(&mut page, "`hotswap reload --dry-run --replay`", about, &[replayed]);
     let about = "`misfit` says why the host would refuse it: the one of `judged_by`, or one of this program's \
                  toolchain where `host` is `null` there; and \
                  `keep_reason` why it could not be unmapped again, and `kept_for` the same as data, as \

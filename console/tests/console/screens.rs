@@ -207,6 +207,17 @@ fn what_a_reload_would_change() {
 }
 
 #[test]
+fn what_pinned_calls_give_before_and_after_a_reload_that_was_not_done() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.press("p");
+        console.session(SessionEvent::Preview(Ok(samples::preview())));
+        console.press("a");
+        console.session(SessionEvent::Replayed(Ok(samples::replay())));
+        console.press("G");
+    }));
+}
+
+#[test]
 fn the_differences() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         if let Some(request) = console.compare() {
@@ -401,6 +412,9 @@ fn what_versions_differ_by_is_shown_in_ascii_too() {
         assert_ascii(&console);
         console.press("1 p");
         console.session(SessionEvent::Preview(Ok(samples::preview())));
+        assert_ascii(&console);
+        console.press("a");
+        console.session(SessionEvent::Replayed(Ok(samples::replay())));
         assert_ascii(&console);
         let exit = HostExit { code: None, signal: Some(11) };
         console.session(SessionEvent::HostExited { exit, expected: false, calls: None });

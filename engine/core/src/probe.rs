@@ -18,8 +18,11 @@
 //! ```
 
 mod compare;
+mod replay;
 
 use std::{path::Path, time::Duration};
+
+pub use replay::{Replay, Replayed};
 
 use hotswap_plugin::{
     FunctionDescription, ImportRequest, InterfaceShape, LiveTypeDescription, TypeSchema,

@@ -9,7 +9,8 @@ mod pins;
 mod request;
 mod served;
 
+pub(crate) use calls::Call;
 pub use listener::ConsoleSocket;
 pub(crate) use listener::{Listener, listen};
-pub(crate) use pins::Pins;
+pub(crate) use pins::{Given, Pins};
 pub(crate) use served::Served;

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{Serving, sample, world};
-use crate::support::{Place, PluginDir, artifact as fixture, renamed};
+use crate::support::{Gate, Place, PluginDir, artifact as fixture, renamed};
 
 /// A change a line; what breaks is marked.
 fn changes(plugin: &Value) -> Vec<String> {
@@ -117,4 +117,90 @@ fn a_dry_run_fails_where_a_reload_would() {
     let planned = serving.refusal(&["reload", "--dry-run"]);
     let refused = serving.refused_reload();
     assert_eq!(planned, refused);
+}
+
+/// What a replay says of a function: whether both gave the same, what serves gives, and the new build.
+fn replayed(preview: &Value, function: &str) -> (Value, Value, Value) {
+    let calls = preview["replay"]["calls"].as_array().unwrap_or_else(|| panic!("{preview}"));
+    let call = calls.iter().find(|call| call["function"] == function).expect("the call");
+    (call["is_same"].clone(), call["old"].clone(), call["new"].clone())
+}
+
+#[test]
+fn pinned_calls_are_made_in_the_new_build_before_it_is_loaded() {
+    let serving = Serving::samples();
+    serving.plugins.write("replays", &fixture("replays"));
+    serving.json(&["reload"]);
+    let gate = Gate::new();
+    for call in [&["count"][..], &["greet", "Ada"], &["explode"], &["end"], &["hold", gate.path()]]
+    {
+        serving.json(&[&["pin", "add", "replays"], call].concat());
+    }
+    serving.json(&["pin", "add", "world", "greet", "Ada", "2"]);
+    serving.plugins.install("replays", 2);
+
+    let preview = serving.json(&["reload", "--dry-run", "--replay"]);
+    let (is_same, old, new) = replayed(&preview, "explode");
+    assert_eq!((is_same, &old["value"]), (json!(false), &json!(null)));
+    assert_eq!(new["error"]["kind"], "panic");
+    assert!(new["error"]["message"].as_str().unwrap().contains("no good times"), "{new}");
+    let (is_same, _, new) = replayed(&preview, "end");
+    assert_eq!((is_same, &new["ended"]["signal"]), (json!(false), &json!(6)));
+    let (is_same, _, new) = replayed(&preview, "hold");
+    assert_eq!((is_same, new), (json!(false), json!({"runs_on": 5000})));
+    // The Vault of the host has one call more, and is not there.
+    let (is_same, old, new) = replayed(&preview, "count");
+    assert_eq!((is_same, &old["value"], &new["value"]), (json!(true), &json!(1), &json!(1)));
+    let calls = preview["replay"]["calls"].as_array().unwrap();
+    let greet: Vec<&Value> = calls.iter().filter(|call| call["function"] == "greet").collect();
+    assert_eq!((&greet[0]["plugin"], &greet[0]["is_same"]), (&json!("replays"), &json!(false)));
+    assert_eq!(greet[0]["old"]["value"], "Hello, Ada!");
+    assert_eq!(greet[0]["new"]["value"], "HELLO, ADA!");
+    assert_eq!((&greet[1]["plugin"], &greet[1]["is_same"]), (&json!("world"), &json!(true)));
+
+    let words = serving.place.hotswap(&["reload", "--dry-run", "--replay"]);
+    let build = greet[0]["build_id"].as_str().unwrap().get(..8).unwrap();
+    let told = "≠ replays greet(\"Ada\")\n      v1              \"Hello, Ada!\"  ";
+    assert!(words.stdout.contains(told), "{words:?}");
+    assert!(
+        words.stdout.contains(&format!("\n      build {build}  \"HELLO, ADA!\"  ")),
+        "{words:?}"
+    );
+    assert!(words.stdout.contains("  ended its process, with SIGABRT (signal 6)\n"), "{words:?}");
+    let same = words.stdout.lines().find(|line| line.starts_with("= world greet("));
+    assert!(same.is_some_and(|it| it.contains("\"Hello, Ada! Hello, Ada!\"  ")), "{words:?}");
+
+    assert_eq!(serving.json(&["status"])["generation"], 2, "nothing was loaded");
+    assert_eq!(
+        serving.json(&["invoke", "replays", "count"])["value"],
+        2,
+        "the host was not called"
+    );
+}
+
+#[test]
+fn what_the_new_build_says_has_effects_is_not_called_in_it() {
+    let plugins = PluginDir::of(&["echo"]);
+    plugins.write("world", &sample("world"));
+    let serving = Serving::of(plugins);
+    serving.json(&["pin", "add", "echo", "explode", "now"]);
+    serving.plugins.write("echo", &renamed("adds-otherwise", "echo"));
+    let preview = serving.json(&["reload", "--dry-run", "--replay"]);
+    let (is_same, old, new) = replayed(&preview, "explode");
+    assert_eq!((is_same, &old["error"]["kind"]), (json!(null), &json!("panic")));
+    assert_eq!(new["not_called"]["kind"], "pin", "{new}");
+}
+
+#[test]
+fn what_cannot_be_loaded_without_its_host_is_not_called() {
+    let serving = Serving::samples();
+    serving.json(&["pin", "add", "world", "greet", "Ada", "2"]);
+    serving.plugins.write("fail-on-init", &fixture("fail-on-init"));
+    let replay = serving.json(&["reload", "--dry-run", "--replay"])["replay"].clone();
+    assert_eq!(
+        (&replay["calls"], &replay["error"]["plugin"]),
+        (&json!([]), &json!("fail-on-init"))
+    );
+    let message = replay["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("what would serve cannot be loaded in a process without the host"));
 }

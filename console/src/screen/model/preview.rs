@@ -3,6 +3,7 @@
 use hotswap_protocol::WireError;
 
 use crate::compare::preview::{Line, Preview, Sort};
+use crate::compare::replay::Replay;
 use crate::screen::input::action::Motion;
 use crate::screen::layout::boxes;
 
@@ -13,13 +14,29 @@ pub struct PreviewCard {
     pub lines: Option<Vec<Line>>,
     /// Whether a reload would do something, and is not known to fail.
     pub can_reload: bool,
+    /// What the pinned calls give in both builds.
+    pub replay: Replaying,
     /// The first visible row.
     pub top: usize,
+}
+
+/// How far the pinned calls are that are made in both builds.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Replaying {
+    /// Nobody has asked for them.
+    #[default]
+    No,
+    /// They are being made.
+    Runs,
+    /// What they gave, in lines.
+    Done(Vec<Line>),
 }
 
 impl PreviewCard {
     /// Takes what was found out; with a hint at what to do where there is nothing to reload.
     pub fn take(&mut self, preview: Result<Preview, WireError>, hint: Option<&str>) {
+        // It is of the builds of before.
+        self.replay = Replaying::No;
         self.lines = Some(match preview {
             Ok(preview) => {
                 self.can_reload = preview.error().is_none() && !preview.changes_nothing();
@@ -36,16 +53,46 @@ impl PreviewCard {
         });
     }
 
+    /// Takes what the pinned calls gave.
+    pub fn take_replay(&mut self, replay: Result<Replay, WireError>) {
+        if self.replay != Replaying::Runs {
+            return;
+        }
+        self.replay = Replaying::Done(match replay {
+            Ok(replay) => replay.lines(),
+            Err(error) => {
+                let text = format!("The pinned calls were not made: {error}");
+                text.lines().map(|line| Line::new(Sort::Error, line)).collect()
+            }
+        });
+    }
+
+    /// Whether the pinned calls can be made in both builds.
+    pub fn can_replay(&self) -> bool {
+        self.can_reload && self.replay == Replaying::No
+    }
+
+    /// All its lines: what would change, and below it what the pinned calls give.
+    pub fn all_lines(&self) -> Vec<Line> {
+        let runs = "The pinned calls are made in both builds, each in a process of its own …";
+        let replay = match &self.replay {
+            Replaying::No => Vec::new(),
+            Replaying::Runs => vec![Line::new(Sort::Note, runs)],
+            Replaying::Done(lines) => lines.clone(),
+        };
+        let gap = (!replay.is_empty()).then(|| Line::new(Sort::Plain, ""));
+        self.lines.iter().flatten().cloned().chain(gap).chain(replay).collect()
+    }
+
     /// Its text.
     pub fn text(&self) -> String {
-        let lines = self.lines.iter().flatten();
-        lines.map(|line| format!("{}\n", line.text.trim_end())).collect()
+        self.all_lines().iter().map(|line| format!("{}\n", line.text.trim_end())).collect()
     }
 
     /// Scrolls on a screen of this size.
     pub fn go(&mut self, motion: Motion, (width, height): (u16, u16)) {
-        let lines = self.lines.iter().flatten();
-        let count: usize = lines.map(|line| boxes::preview(&line.text, width).len()).sum();
+        let lines = self.all_lines();
+        let count: usize = lines.iter().map(|line| boxes::preview(&line.text, width).len()).sum();
         let page = boxes::page(height);
         let stops = count.saturating_sub(page) + 1;
         self.top = super::plugins::step(motion, self.top, stops, page).unwrap_or(self.top);

@@ -4,11 +4,11 @@ use crossterm::event::{KeyCode, KeyEvent};
 
 use super::{Effect, act, keys};
 use crate::host::operation::Operation;
-use crate::screen::input::action::Action;
+use crate::screen::input::action::{Action, Motion};
 use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::diff::Diff;
 use crate::screen::model::overlay::Overlay;
-use crate::screen::model::preview::PreviewCard;
+use crate::screen::model::preview::{PreviewCard, Replaying};
 use crate::screen::model::{Phase, State};
 use crate::session::Order;
 
@@ -31,6 +31,13 @@ pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> 
         return vec![Effect::Copy(text)];
     }
     match keys::asked(state, key) {
+        Some(Action::Pin) if card.can_replay() => {
+            card.replay = Replaying::Runs;
+            // What comes is below all that is there.
+            card.go(Motion::Last, state.size);
+            state.overlay = Some(Overlay::Preview(card));
+            return vec![Effect::Order(Order::Replay)];
+        }
         Some(Action::Operate(Operation::Reload)) if card.can_reload => {
             return act(state, Action::Operate(Operation::Reload));
         }

@@ -237,6 +237,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 card.take(preview, hint.as_deref());
             }
         }
+        SessionEvent::Replayed(replay) => {
+            if let Some(Overlay::Preview(card)) = &mut state.overlay {
+                card.take_replay(replay);
+            }
+        }
         SessionEvent::Difference(difference) => {
             let request = &difference.request;
             let to = request.to.as_ref().map(|to| to.version);

@@ -160,6 +160,13 @@ fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
         Overlay::Pins(_) => {
             &[("Enter", "both answers"), ("↑ ↓", "choose"), ("x", "unpin"), ("Esc", "close")]
         }
+        Overlay::Preview(card) if card.can_replay() => &[
+            ("r", "reload"),
+            ("a", "pinned calls in both"),
+            ("↑ ↓", "scroll"),
+            ("y", "copy"),
+            ("Esc", "close"),
+        ],
         Overlay::Preview(PreviewCard { can_reload: true, .. }) => {
             &[("r", "reload"), ("↑ ↓", "scroll"), ("y", "copy"), ("Esc", "close")]
         }

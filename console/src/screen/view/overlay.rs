@@ -81,12 +81,13 @@ fn draw_preview(frame: &mut Frame<'_>, card: &PreviewCard, theme: &Theme) {
             let text = "The new artifacts are opened, in a process of their own …";
             (vec![Line::raw(text)], "Esc closes")
         }
-        Some(lines) => {
-            let hint = match card.can_reload {
-                true => "r reloads   y copies   Esc closes",
-                false => "y copies   Esc closes",
+        Some(_) => {
+            let hint = match (card.can_reload, card.can_replay()) {
+                (true, true) => "r reloads   a makes pinned calls in both   y copies   Esc closes",
+                (true, false) => "r reloads   y copies   Esc closes",
+                (false, _) => "y copies   Esc closes",
             };
-            (diff::in_box(lines, frame.area().width, theme), hint)
+            (diff::in_box(&card.all_lines(), frame.area().width, theme), hint)
         }
     };
     draw_box(frame, "What a reload changes", lines, card.top, hint, theme.focused_border, theme);

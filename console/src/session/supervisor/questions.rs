@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Supervisor;
 use crate::compare::difference::{self, DiffRequest};
 use crate::compare::preview::Preview;
+use crate::compare::replay::Replay;
 use crate::host::client::{Client, decode};
 use crate::host::operation::Operation;
 use crate::session::event::SessionEvent;
@@ -85,6 +86,20 @@ impl Supervisor {
             };
             // The session is over when this fails.
             let _ = events.send(SessionEvent::Preview(preview)).await;
+        });
+    }
+
+    /// Has the pinned calls made in what a reload would load.
+    pub(super) fn replay(&self) {
+        let (client, events) = (self.client.clone(), self.events.clone());
+        let prober = self.options.prober.clone();
+        tokio::spawn(async move {
+            let replay = match client {
+                Some(client) => Replay::make(&client, &prober, PlanParams::default()).await,
+                None => Err(no_host()),
+            };
+            // The session is over when this fails.
+            let _ = events.send(SessionEvent::Replayed(replay)).await;
         });
     }
 

@@ -8,6 +8,7 @@ use hotswap_build::{
 };
 use hotswap_console::compare::difference::{DeclaredDiff, DiffRequest, Difference};
 use hotswap_console::compare::preview::{PluginPreview, Preview, Prospect, ValuePreview};
+use hotswap_console::compare::replay::{Answer, CallOutcome, Replay, ReplayedCall};
 use hotswap_console::screen::model::Place;
 use hotswap_console::session::{BuildEffect, BuildLine, SessionEvent};
 use hotswap_protocol::{
@@ -523,4 +524,33 @@ pub fn reloaded() -> Snapshot {
     greet.failures.panics = 12;
     greet.latency_us_p50 = Some(14.2);
     snapshot
+}
+
+/// Of pinned calls in that reload: one gives something else, one fails now, one must not be called any more, and
+/// one is as it was.
+pub fn replay() -> Replay {
+    let answer = |outcome| Answer { elapsed_ns: None, outcome };
+    let value =
+        |text: &str| Answer { elapsed_ns: Some(48_000), outcome: CallOutcome::Value(json!(text)) };
+    let call = |function: &str, old, new, is_same| ReplayedCall {
+        plugin: "world".into(),
+        function: function.into(),
+        args: vec![json!("Ada")],
+        version: Some(3),
+        build_id: plan().plugins[0].new.as_ref().map(|new| new.build_id.clone()),
+        old,
+        new,
+        is_same,
+    };
+    let exit = hotswap_console::host::HostExit { code: None, signal: Some(11) };
+    let refused =
+        WireError::new(hotswap_protocol::ErrorKind::Pin, "world says that `post` has effects");
+    let calls = vec![
+        call("greet", value("Hello, Ada!"), value("HELLO, ADA!"), Some(false)),
+        call("wave", value("o/"), answer(CallOutcome::Ended(exit)), Some(false)),
+        call("wait", value("done"), answer(CallOutcome::RunsOn(5000)), Some(false)),
+        call("meet", value("Hi"), value("Hi"), Some(true)),
+        call("post", value("sent"), answer(CallOutcome::NotCalled(refused)), None),
+    ];
+    Replay { calls, error: None }
 }

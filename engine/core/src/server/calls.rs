@@ -23,7 +23,7 @@ pub(super) struct Calls(Mutex<HashMap<u64, Arc<Call>>>);
 
 /// A call that has not been answered.
 #[derive(Default)]
-pub(super) struct Call {
+pub(crate) struct Call {
     state: Mutex<State>,
     changed: Condvar,
 }

@@ -40,9 +40,9 @@ struct Pin {
 }
 
 /// What a call gave, before it is compared.
-struct Given {
-    answer: PinnedAnswer,
-    digest: u64,
+pub(crate) struct Given {
+    pub answer: PinnedAnswer,
+    pub digest: u64,
 }
 
 impl Pins {
@@ -159,18 +159,7 @@ impl Pins {
         loop {
             let running = Arc::new(Call::default());
             let Some((params, plugin)) = self.begin(engine, id, &running) else { return };
-            let given = end_panic(|| {
-                expect_no_effects(&plugin, &params.function)?;
-                calls::call_once(&plugin, &params, &running)
-            });
-            let given = given.unwrap_or_else(|panic| {
-                let message = format!("the host panicked over the call: {panic}");
-                Err(WireError::new(ErrorKind::Internal, message))
-            });
-            let given = match given {
-                Ok(answer) => Given::of_call(plugin.version(), answer),
-                Err(error) => Given::of(plugin.version(), Err(error)),
-            };
+            let given = Given::by_calling(&plugin, &params, &running);
             drop(plugin);
             let called = self.lock().end(id, given);
             if let Some(pin) = called {
@@ -252,6 +241,22 @@ impl State {
 }
 
 impl Given {
+    /// Makes the call, unless the function has effects.
+    pub fn by_calling(plugin: &LoadedPlugin, params: &PinParams, running: &Arc<Call>) -> Self {
+        let given = end_panic(|| {
+            expect_no_effects(plugin, &params.function)?;
+            calls::call_once(plugin, params, running)
+        });
+        let given = given.unwrap_or_else(|panic| {
+            let message = format!("the host panicked over the call: {panic}");
+            Err(WireError::new(ErrorKind::Internal, message))
+        });
+        match given {
+            Ok(answer) => Self::of_call(plugin.version(), answer),
+            Err(error) => Self::of(plugin.version(), Err(error)),
+        }
+    }
+
     /// What a call gave. A failure is told without the version, so that those of two can be compared.
     fn of_call(version: u32, (answer, elapsed_ns): calls::Answer) -> Self {
         let answer = answer.map(|value| (value, elapsed_ns)).map_err(|error| {

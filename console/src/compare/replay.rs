@@ -1,0 +1,344 @@
+//! The pinned calls, made in a build that no host has loaded yet, and in what the host has loaded.
+//!
+//! Each call is made in a process of its own, which is this very program again: it loads all artifacts as the
+//! host would, makes the call, and is killed. So a panic, a crash or a call that never returns harms nothing.
+//! Nothing of the host is there: its Vault is not, nor is what it provides or gives to its plugins. That is why
+//! what serves is called there too, and not asked for what it gave in the host.
+
+mod words;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use hotswap_engine::probe;
+use hotswap_protocol::{
+    ErrorKind, MAX_PINNED_BYTES, MAX_PINS, Outcome, PinParams, PinnedOutcome, Pins, PlanParams,
+    PlannedPlugin, ReloadPlan, Request, WireError,
+};
+use rustix::process::{Signal, getpid, kill_process};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::time::{Instant, timeout};
+
+use super::probe::{Prober, exit_of, own_output, prepare, read_end};
+use crate::host::HostExit;
+use crate::host::client::Client;
+
+/// The command, which no person types.
+pub(super) const COMMAND: &str = "__replay";
+/// How long loading the artifacts may take.
+const LOAD_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a call may take.
+const CALL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long all of it may take; calls whose turn comes later are not made.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// More than this no process has to say: what is kept of a value, and of an error.
+const MAX_ANSWER: u64 = 32 * MAX_PINNED_BYTES as u64;
+
+/// What the pinned calls give in what serves and in what a reload would load.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Replay {
+    /// Those that give something else first.
+    pub calls: Vec<ReplayedCall>,
+    /// Why no call could be made: a plugin could not be loaded without its host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<WireError>,
+}
+
+/// A pinned call that was made in both.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReplayedCall {
+    /// The plugin.
+    pub plugin: String,
+    /// The function.
+    pub function: String,
+    /// The arguments in the order of the parameters.
+    pub args: Vec<Value>,
+    /// The version that serves; none of a plugin that is new.
+    pub version: Option<u32>,
+    /// The build that would serve; none of a plugin that would be removed.
+    pub build_id: Option<String>,
+    /// What the build that serves gives.
+    pub old: Answer,
+    /// What the build that would serve gives.
+    pub new: Answer,
+    /// Whether both are the same; none where that is not known, since one of them was not called.
+    pub is_same: Option<bool>,
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// How long the call took, in nanoseconds; none if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed_ns: Option<u64>,
+    /// What it gave.
+    #[serde(flatten)]
+    pub outcome: CallOutcome,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallOutcome {
+    /// The function returned this.
+    Value(Value),
+    /// The function returned a value whose JSON has so many bytes, more than are kept.
+    LargeValue(u64),
+    /// The call failed.
+    Error(WireError),
+    /// The call had not returned after so many milliseconds, and its process was killed.
+    RunsOn(u64),
+    /// The call ended its process.
+    Ended(HostExit),
+    /// The call was not made, and why.
+    NotCalled(WireError),
+}
+
+/// What a process is to do.
+#[derive(Serialize, Deserialize)]
+struct Job {
+    artifacts: Vec<PathBuf>,
+    call: PinParams,
+}
+
+/// A line that the process writes.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Loaded,
+    NotLoaded(WireError),
+    Given(Given),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Given {
+    elapsed_ns: Option<u64>,
+    outcome: PinnedOutcome,
+    digest: u64,
+}
+
+/// What a call came to, and what tells it from others; or why the artifacts could not be loaded.
+type Made = Result<(Answer, Option<u64>), WireError>;
+
+impl Replay {
+    /// Asks the host what it would load and which calls are pinned, and makes these.
+    pub async fn make(
+        client: &Client,
+        prober: &Prober,
+        asked: PlanParams,
+    ) -> Result<Self, WireError> {
+        let plan: ReloadPlan = client.ask(Request::Plan(asked)).await?;
+        let pins: Pins = client.ask(Request::Pins).await?;
+        let calls = pins.pins.iter().take(MAX_PINS).map(|pin| pin.params()).collect();
+        let serves: Vec<PathBuf> = plan.plugins.iter().filter_map(loaded_file).collect();
+        let would_serve: Vec<PathBuf> = plan.plugins.iter().filter_map(new_file).collect();
+        Ok(Self::of(prober, &plan.plugins, calls, [&serves, &would_serve]).await)
+    }
+
+    async fn of(
+        prober: &Prober,
+        plugins: &[PlannedPlugin],
+        calls: Vec<PinParams>,
+        sides: [&[PathBuf]; 2],
+    ) -> Self {
+        let begun = Instant::now();
+        let mut replay = Self { calls: Vec::new(), error: None };
+        for call in calls {
+            let mut made = Vec::with_capacity(sides.len());
+            for (artifacts, which) in sides.iter().zip(["what serves", "what would serve"]) {
+                let answer = match begun.elapsed() < PATIENCE {
+                    true => make_call(prober, artifacts, &call).await,
+                    false => Ok((no_time_left(), None)),
+                };
+                match answer {
+                    Ok(answer) => made.push(answer),
+                    Err(error) => {
+                        let message = format!(
+                            "{which} cannot be loaded in a process without the host, so no call was \
+                             made: {}",
+                            error.message
+                        );
+                        replay.error = Some(WireError { message, ..error });
+                        return replay;
+                    }
+                }
+            }
+            let (Some((new, new_digest)), Some((old, old_digest))) = (made.pop(), made.pop())
+            else {
+                continue;
+            };
+            let of_call = plugins.iter().find(|it| it.name == call.plugin);
+            replay.calls.push(ReplayedCall {
+                version: of_call.and_then(|it| it.loaded.as_ref()).map(|it| it.version),
+                build_id: of_call.and_then(new_build),
+                is_same: is_same((&old, old_digest), (&new, new_digest)),
+                plugin: call.plugin,
+                function: call.function,
+                args: call.args,
+                old,
+                new,
+            });
+        }
+        replay.calls.sort_by_key(|call| call.is_same != Some(false));
+        replay
+    }
+}
+
+/// The file of the version that serves; none of a plugin that is linked into its host.
+fn loaded_file(plugin: &PlannedPlugin) -> Option<PathBuf> {
+    plugin.loaded.as_ref()?.path.clone()
+}
+
+/// The file of the version that would serve.
+fn new_file(plugin: &PlannedPlugin) -> Option<PathBuf> {
+    match (plugin.outcome, &plugin.new) {
+        (Outcome::Removed, _) => None,
+        (Outcome::Ok | Outcome::Added, Some(new)) => Some(new.path.clone()),
+        _ => loaded_file(plugin),
+    }
+}
+
+/// The build that would serve.
+fn new_build(plugin: &PlannedPlugin) -> Option<String> {
+    match (plugin.outcome, &plugin.new, &plugin.loaded) {
+        (Outcome::Removed, ..) => None,
+        (Outcome::Ok | Outcome::Added, Some(new), _) => Some(new.build_id.clone()),
+        (_, _, loaded) => loaded.as_ref().map(|loaded| loaded.build_id.clone()),
+    }
+}
+
+fn is_same(old: (&Answer, Option<u64>), new: (&Answer, Option<u64>)) -> Option<bool> {
+    use CallOutcome as O;
+    match (&old.0.outcome, &new.0.outcome) {
+        (O::NotCalled(_), _) | (_, O::NotCalled(_)) | (O::RunsOn(_), O::RunsOn(_)) => None,
+        (O::Ended(old), O::Ended(new)) => Some(old == new),
+        _ => Some(old.1.is_some() && old.1 == new.1),
+    }
+}
+
+fn no_time_left() -> Answer {
+    let seconds = PATIENCE.as_secs();
+    let message = format!("the calls before it took {seconds} s, and more time there is not");
+    not_called(WireError::new(ErrorKind::Cancelled, message))
+}
+
+fn not_called(error: WireError) -> Answer {
+    Answer { elapsed_ns: None, outcome: CallOutcome::NotCalled(error) }
+}
+
+/// Loads the artifacts in a process, makes the call there, and kills the process.
+async fn make_call(prober: &Prober, artifacts: &[PathBuf], call: &PinParams) -> Made {
+    let failed = |what: String| WireError::new(ErrorKind::Internal, what);
+    let job = Job { artifacts: artifacts.to_vec(), call: call.clone() };
+    let job = serde_json::to_string(&job).map_err(|error| failed(error.to_string()))?;
+    let started = prober.start(COMMAND, [job]);
+    let mut child =
+        started.map_err(|error| failed(format!("no process for it can be started: {error}")))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // What the plugins print goes nowhere, and keeps nobody waiting.
+    let drain = tokio::spawn(read_end(stderr));
+    let Some(stdout) = stdout else { return Err(failed("it has no output".into())) };
+    let mut lines = BufReader::new(stdout.take(MAX_ANSWER)).lines();
+    let mut next = async |patience| match timeout(patience, lines.next_line()).await {
+        Ok(Ok(Some(line))) => Next::Line(serde_json::from_str(&line).ok()),
+        Ok(_) => Next::End,
+        Err(_) => Next::Nothing,
+    };
+    let loaded = next(LOAD_PATIENCE).await;
+    let given = match &loaded {
+        Next::Line(Some(Line::Loaded)) => Some(next(CALL_PATIENCE).await),
+        _ => None,
+    };
+    // One that is done has killed itself; one that is not is not waited for.
+    let ended: Option<ExitStatus> = match given.as_ref().unwrap_or(&loaded) {
+        Next::End => child.wait().await.ok(),
+        _ => {
+            let _ = child.kill().await;
+            None
+        }
+    };
+    let exit = ended.map(exit_of);
+    let outcome = match (loaded, given) {
+        (Next::Line(Some(Line::NotLoaded(error))), _) => return Err(error),
+        (_, Some(Next::Line(Some(Line::Given(given))))) => return Ok(given.answer()),
+        (_, Some(Next::Nothing)) => CallOutcome::RunsOn(CALL_PATIENCE.as_millis() as u64),
+        (_, Some(Next::End)) => match exit {
+            Some(exit) => CallOutcome::Ended(exit),
+            None => return Err(failed("nobody knows how the process of the call ended".into())),
+        },
+        (Next::Nothing, _) => {
+            let seconds = LOAD_PATIENCE.as_secs();
+            return Err(failed(format!("loading had not ended after {seconds} s")));
+        }
+        _ => {
+            let exit = exit.map_or_else(String::new, |exit| format!(" with {exit}"));
+            let last_words = drain.await.unwrap_or_default();
+            let mut error = failed(format!("loading ended the process{exit}"));
+            if !last_words.is_empty() {
+                error.chain.push(format!("its last words: {last_words}"));
+            }
+            return Err(error);
+        }
+    };
+    Ok((Answer { elapsed_ns: None, outcome }, None))
+}
+
+/// What the process told.
+enum Next {
+    /// A line, if it was one of ours.
+    Line(Option<Line>),
+    /// It has ended.
+    End,
+    /// It told nothing in time.
+    Nothing,
+}
+
+impl Given {
+    fn answer(self) -> (Answer, Option<u64>) {
+        let Self { elapsed_ns, outcome, digest } = self;
+        let outcome = match outcome {
+            PinnedOutcome::Value(value) => CallOutcome::Value(value),
+            PinnedOutcome::LargeValue(size) => CallOutcome::LargeValue(size),
+            // The function has effects there.
+            PinnedOutcome::Error(error) if error.kind == ErrorKind::Pin => {
+                CallOutcome::NotCalled(error)
+            }
+            PinnedOutcome::Error(error) => CallOutcome::Error(error),
+        };
+        (Answer { elapsed_ns, outcome }, Some(digest))
+    }
+}
+
+/// What the process itself does.
+pub(super) fn serve(job: &str) -> std::io::Result<()> {
+    prepare()?;
+    let mut out = own_output()?;
+    let mut tell = |line: &Line| {
+        let line = serde_json::to_string(line).map_err(std::io::Error::other)?;
+        writeln!(out, "{line}")
+    };
+    let job: Job = serde_json::from_str(job).map_err(std::io::Error::other)?;
+    match probe::Replay::load(job.artifacts) {
+        Err(error) => tell(&Line::NotLoaded(error.to_wire()))?,
+        Ok(loaded) => {
+            tell(&Line::Loaded)?;
+            let given = match loaded.call(&job.call) {
+                Ok(probe::Replayed { elapsed_ns, outcome, digest }) => {
+                    Given { elapsed_ns, outcome, digest }
+                }
+                Err(error) => {
+                    let outcome = PinnedOutcome::Error(error.to_wire());
+                    Given { elapsed_ns: None, outcome, digest: 0 }
+                }
+            };
+            tell(&Line::Given(given))?;
+            // What has been loaded is never let go: `on_free` might undo what is the host's.
+            kill_process(getpid(), Signal::KILL)?;
+        }
+    }
+    Ok(())
+}
