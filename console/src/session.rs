@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use hotswap_protocol::{ErrorKind, WireError};
+use hotswap_protocol::{ErrorKind, InvokeParams, WireError};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -157,6 +157,8 @@ pub enum Order {
     Operate(Operation),
     /// Write this on the host's standard input.
     Input(Vec<u8>),
+    /// Make this call in what serves and in a stored build, each in a process of its own.
+    InvokeInBoth(InvokeParams, StoredChoice),
     /// Close the host's standard input.
     EndInput,
     /// Cancel the calls that run.

@@ -426,6 +426,10 @@ pub struct InvokeArguments {
     /// first, so that noise hits both alike.
     #[arg(long, value_name = "TARGET")]
     pub beside: Option<String>,
+    /// Call this artifact of the plugin too, such as an earlier build, without loading it into the host. It and
+    /// what serves are then called in processes of their own, which have nothing of the host, also not its Vault.
+    #[arg(long, value_name = "FILE", conflicts_with = "beside")]
+    pub beside_artifact: Option<PathBuf>,
     /// The arguments in order. A String parameter takes the text as it is, any other reads JSON.
     #[arg(allow_negative_numbers = true)]
     pub args: Vec<String>,

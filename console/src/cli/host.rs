@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use hotswap_protocol::{
-    HostInfo, PlanParams, PruneParams, Snapshot, TargetParams, UnpinParams, VersionState,
+    Beside, HostInfo, InvokeParams, InvokeResult, PlanParams, PruneParams, Snapshot, TargetParams,
+    UnpinParams, VersionState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use super::args::{
 use super::{CLIENT_NAME, print_json, text};
 use crate::compare::preview::{Line, Preview, Sort};
 use crate::compare::probe::Prober;
-use crate::compare::replay::Replay;
+use crate::compare::replay::{self, Replay};
 use crate::failure::Failure;
 use crate::host::operation::Operation;
 use crate::host::socket::{self, HostChoice};
@@ -152,8 +153,34 @@ pub(super) async fn invoke(
 ) -> Result<(), Failure> {
     let operation =
         Operation::invoke(invoke.plugin, invoke.function, invoke.args).repeated(invoke.repeat);
+    if let (Some(file), Operation::Invoke(call)) = (&invoke.beside_artifact, &operation) {
+        return invoke_in_both(host, call, file, invoke.output).await;
+    }
     let operation = operation.beside(invoke.beside);
     perform(host, operation, invoke.output, text::invoked).await.map(drop)
+}
+
+/// Calls what serves and an artifact that no host has loaded.
+async fn invoke_in_both(
+    host: Option<&HostChoice>,
+    call: &InvokeParams,
+    file: &Path,
+    output: OutputArguments,
+) -> Result<(), Failure> {
+    let (client, _notifications) = socket::connect(host, CLIENT_NAME).await?;
+    let file = std::path::absolute(file)?;
+    let [first, second] =
+        replay::invoke_in_both(&client, &Prober::this_program(), call, &file).await;
+    let second = match second {
+        Ok(answer) => Beside::Result(answer),
+        Err(error) => Beside::Error(error),
+    };
+    let answer = InvokeResult { beside: Some(Box::new(second)), ..first? };
+    match output.json {
+        true => print_json(&answer)?,
+        false => write!(io::stdout(), "{}", text::invoked(&answer))?,
+    }
+    Ok(())
 }
 
 pub(super) async fn pin(host: Option<&HostChoice>, command: PinCommand) -> Result<(), Failure> {

@@ -71,7 +71,11 @@ pub(super) fn invoked(result: &InvokeResult) -> String {
 /// What one of two versions returned, under its name and how long it took.
 fn called(result: &InvokeResult) -> String {
     let InvokeResult { plugin, version, elapsed_ns, .. } = result;
-    format!("{plugin}@{version}  {}\n{}", format::nanoseconds(*elapsed_ns), returned(result))
+    let whose = match version {
+        0 => format!("{plugin}, the artifact"),
+        version => format!("{plugin}@{version}"),
+    };
+    format!("{whose}  {}\n{}", format::nanoseconds(*elapsed_ns), returned(result))
 }
 
 fn returned(result: &InvokeResult) -> String {

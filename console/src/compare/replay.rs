@@ -8,14 +8,14 @@
 mod words;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use hotswap_engine::probe;
 use hotswap_protocol::{
-    ErrorKind, MAX_PINNED_BYTES, MAX_PINS, Outcome, PinParams, PinnedOutcome, Pins, PlanParams,
-    PlannedPlugin, ReloadPlan, Request, WireError,
+    ErrorKind, InvokeParams, InvokeResult, MAX_PINS, Outcome, PinParams, PinnedOutcome, Pins,
+    PlanParams, PlannedPlugin, ReloadPlan, Request, WireError, same_plugin,
 };
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
@@ -35,8 +35,8 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(30);
 const CALL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long all of it may take; calls whose turn comes later are not made.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// More than this no process has to say: what is kept of a value, and of an error.
-const MAX_ANSWER: u64 = 32 * MAX_PINNED_BYTES as u64;
+/// More than this no process has to say.
+const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 
 /// What the pinned calls give in what serves and in what a reload would load.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -102,7 +102,13 @@ pub enum CallOutcome {
 #[derive(Serialize, Deserialize)]
 struct Job {
     artifacts: Vec<PathBuf>,
-    call: PinParams,
+    call: Call,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Call {
+    Pinned(PinParams),
+    Asked(InvokeParams),
 }
 
 /// A line that the process writes.
@@ -112,6 +118,7 @@ enum Line {
     Loaded,
     NotLoaded(WireError),
     Given(Given),
+    Invoked(Box<Result<InvokeResult, WireError>>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,6 +130,47 @@ struct Given {
 
 /// What a call came to, and what tells it from others; or why the artifacts could not be loaded.
 type Made = Result<(Answer, Option<u64>), WireError>;
+
+/// Makes a call in what serves, and in the same with another build of its plugin, each in a process of its own.
+pub async fn invoke_in_both(
+    client: &Client,
+    prober: &Prober,
+    call: &InvokeParams,
+    other: &Path,
+) -> [Result<InvokeResult, WireError>; 2] {
+    let asked = Request::Plan(PlanParams::default());
+    let plan: ReloadPlan = match client.ask(asked).await {
+        Ok(plan) => plan,
+        Err(error) => return [Err(error.clone()), Err(error)],
+    };
+    let is_meant = |it: &&PlannedPlugin| same_plugin(&it.name, &call.plugin);
+    let version = plan.plugins.iter().find(is_meant).and_then(|it| it.loaded.as_ref());
+    let version = version.map_or(0, |it| it.version);
+    let serves: Vec<PathBuf> = plan.plugins.iter().filter_map(loaded_file).collect();
+    let others = plan.plugins.iter().filter(|it| !is_meant(it)).filter_map(loaded_file);
+    let with_other: Vec<PathBuf> = others.chain([other.to_owned()]).collect();
+    let first = invoke(prober, &serves, call).await;
+    let first = first.map(|answer| InvokeResult { version, ..answer });
+    let second = invoke(prober, &with_other, call).await;
+    // It is no version of the host.
+    [first, second.map(|answer| InvokeResult { version: 0, ..answer })]
+}
+
+/// Makes a call that is waited for as long as it takes.
+async fn invoke(
+    prober: &Prober,
+    artifacts: &[PathBuf],
+    call: &InvokeParams,
+) -> Result<InvokeResult, WireError> {
+    match run(prober, artifacts, Call::Asked(call.clone()), None).await? {
+        Run::Told(Line::Invoked(answer)) => *answer,
+        Run::Ended(exit) => {
+            let message = format!("the call ended its process, with {exit}");
+            Err(WireError::new(ErrorKind::PluginError, message))
+        }
+        Run::Told(_) | Run::RunsOn => Err(failed("the process of the call told nothing")),
+    }
+}
 
 impl Replay {
     /// Asks the host what it would load and which calls are pinned, and makes these.
@@ -230,10 +278,40 @@ fn not_called(error: WireError) -> Answer {
     Answer { elapsed_ns: None, outcome: CallOutcome::NotCalled(error) }
 }
 
-/// Loads the artifacts in a process, makes the call there, and kills the process.
+/// Makes a pinned call.
 async fn make_call(prober: &Prober, artifacts: &[PathBuf], call: &PinParams) -> Made {
-    let failed = |what: String| WireError::new(ErrorKind::Internal, what);
-    let job = Job { artifacts: artifacts.to_vec(), call: call.clone() };
+    let ran = run(prober, artifacts, Call::Pinned(call.clone()), Some(CALL_PATIENCE)).await?;
+    let outcome = match ran {
+        Run::Told(Line::Given(given)) => return Ok(given.answer()),
+        Run::Told(_) => return Err(failed("the process of the call told nothing")),
+        Run::RunsOn => CallOutcome::RunsOn(CALL_PATIENCE.as_millis() as u64),
+        Run::Ended(exit) => CallOutcome::Ended(exit),
+    };
+    Ok((Answer { elapsed_ns: None, outcome }, None))
+}
+
+fn failed(what: impl Into<String>) -> WireError {
+    WireError::new(ErrorKind::Internal, what)
+}
+
+/// What became of a process whose artifacts were loaded.
+enum Run {
+    /// It told what came of the call.
+    Told(Line),
+    /// It had not in time.
+    RunsOn,
+    /// The call ended it.
+    Ended(HostExit),
+}
+
+/// Loads the artifacts in a process, makes the call there, and kills the process.
+async fn run(
+    prober: &Prober,
+    artifacts: &[PathBuf],
+    call: Call,
+    patience: Option<Duration>,
+) -> Result<Run, WireError> {
+    let job = Job { artifacts: artifacts.to_vec(), call };
     let job = serde_json::to_string(&job).map_err(|error| failed(error.to_string()))?;
     let started = prober.start(COMMAND, [job]);
     let mut child =
@@ -241,16 +319,21 @@ async fn make_call(prober: &Prober, artifacts: &[PathBuf], call: &PinParams) -> 
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     // What the plugins print goes nowhere, and keeps nobody waiting.
     let drain = tokio::spawn(read_end(stderr));
-    let Some(stdout) = stdout else { return Err(failed("it has no output".into())) };
+    let Some(stdout) = stdout else { return Err(failed("it has no output")) };
     let mut lines = BufReader::new(stdout.take(MAX_ANSWER)).lines();
-    let mut next = async |patience| match timeout(patience, lines.next_line()).await {
+    let mut next = async |patience: Option<Duration>| match timeout(
+        patience.unwrap_or(Duration::MAX),
+        lines.next_line(),
+    )
+    .await
+    {
         Ok(Ok(Some(line))) => Next::Line(serde_json::from_str(&line).ok()),
         Ok(_) => Next::End,
         Err(_) => Next::Nothing,
     };
-    let loaded = next(LOAD_PATIENCE).await;
+    let loaded = next(Some(LOAD_PATIENCE)).await;
     let given = match &loaded {
-        Next::Line(Some(Line::Loaded)) => Some(next(CALL_PATIENCE).await),
+        Next::Line(Some(Line::Loaded)) => Some(next(patience).await),
         _ => None,
     };
     // One that is done has killed itself; one that is not is not waited for.
@@ -262,17 +345,17 @@ async fn make_call(prober: &Prober, artifacts: &[PathBuf], call: &PinParams) -> 
         }
     };
     let exit = ended.map(exit_of);
-    let outcome = match (loaded, given) {
-        (Next::Line(Some(Line::NotLoaded(error))), _) => return Err(error),
-        (_, Some(Next::Line(Some(Line::Given(given))))) => return Ok(given.answer()),
-        (_, Some(Next::Nothing)) => CallOutcome::RunsOn(CALL_PATIENCE.as_millis() as u64),
+    match (loaded, given) {
+        (Next::Line(Some(Line::NotLoaded(error))), _) => Err(error),
+        (_, Some(Next::Line(Some(line)))) => Ok(Run::Told(line)),
+        (_, Some(Next::Nothing)) => Ok(Run::RunsOn),
         (_, Some(Next::End)) => match exit {
-            Some(exit) => CallOutcome::Ended(exit),
-            None => return Err(failed("nobody knows how the process of the call ended".into())),
+            Some(exit) => Ok(Run::Ended(exit)),
+            None => Err(failed("nobody knows how the process of the call ended")),
         },
         (Next::Nothing, _) => {
             let seconds = LOAD_PATIENCE.as_secs();
-            return Err(failed(format!("loading had not ended after {seconds} s")));
+            Err(failed(format!("loading had not ended after {seconds} s")))
         }
         _ => {
             let exit = exit.map_or_else(String::new, |exit| format!(" with {exit}"));
@@ -281,10 +364,9 @@ async fn make_call(prober: &Prober, artifacts: &[PathBuf], call: &PinParams) -> 
             if !last_words.is_empty() {
                 error.chain.push(format!("its last words: {last_words}"));
             }
-            return Err(error);
+            Err(error)
         }
-    };
-    Ok((Answer { elapsed_ns: None, outcome }, None))
+    }
 }
 
 /// What the process told.
@@ -326,16 +408,18 @@ pub(super) fn serve(job: &str) -> std::io::Result<()> {
         Err(error) => tell(&Line::NotLoaded(error.to_wire()))?,
         Ok(loaded) => {
             tell(&Line::Loaded)?;
-            let given = match loaded.call(&job.call) {
-                Ok(probe::Replayed { elapsed_ns, outcome, digest }) => {
-                    Given { elapsed_ns, outcome, digest }
-                }
-                Err(error) => {
-                    let outcome = PinnedOutcome::Error(error.to_wire());
-                    Given { elapsed_ns: None, outcome, digest: 0 }
-                }
-            };
-            tell(&Line::Given(given))?;
+            tell(&match job.call {
+                Call::Asked(call) => Line::Invoked(Box::new(loaded.invoke(&call))),
+                Call::Pinned(call) => Line::Given(match loaded.call(&call) {
+                    Ok(probe::Replayed { elapsed_ns, outcome, digest }) => {
+                        Given { elapsed_ns, outcome, digest }
+                    }
+                    Err(error) => {
+                        let outcome = PinnedOutcome::Error(error.to_wire());
+                        Given { elapsed_ns: None, outcome, digest: 0 }
+                    }
+                }),
+            })?;
             // What has been loaded is never let go: `on_free` might undo what is the host's.
             kill_process(getpid(), Signal::KILL)?;
         }

@@ -225,7 +225,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Preview => return preview::open(state),
         Action::CompareWith => preview::choose_base(state),
         Action::Invoke => return calls::open_form(state),
-        Action::Compare => calls::compare(state),
+        Action::Compare => return calls::compare(state),
         Action::Repeat | Action::ToggleJson | Action::AddItem | Action::RemoveItem => {
             calls::change_form(state, &action);
         }

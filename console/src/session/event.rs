@@ -243,6 +243,14 @@ pub enum SessionEvent {
         /// Why.
         reason: String,
     },
+    /// A call was made in what serves and in a stored build.
+    #[serde(skip)]
+    InvokedInBoth {
+        /// The call.
+        operation: Operation,
+        /// What it gave in what serves, and in the stored build.
+        answers: Box<[Result<InvokeResult, WireError>; 2]>,
+    },
     /// A version is kept loaded from now on, or no longer.
     #[serde(skip)]
     Held {
@@ -290,6 +298,7 @@ impl SessionEvent {
             | Self::Vault(_)
             | Self::Live(_)
             | Self::Invoked { .. }
+            | Self::InvokedInBoth { .. }
             | Self::Pins(_)
             | Self::NotPinned(_)
             | Self::CallGoesOn { .. }

@@ -145,6 +145,17 @@ pub(super) fn install(
     Ok(())
 }
 
+/// The file of a stored build, where it is whole.
+pub(super) fn file_of(store_dir: &Path, build: &StoredChoice) -> Result<PathBuf, WireError> {
+    let wrong = |text: String| WireError::new(ErrorKind::Build, text);
+    let store = Store::open(store_dir).map_err(|error| wrong(error.to_string()))?;
+    let StoredChoice { plugin, build_id } = build;
+    let id = build_id.parse().map_err(|error: InvalidBuildId| wrong(error.to_string()))?;
+    let stored = store.get(plugin, id).map_err(|error| wrong(error.to_string()))?;
+    let gone = || wrong(format!("build {build_id} of {plugin} is not stored any more"));
+    stored.map(|stored| stored.path).ok_or_else(gone)
+}
+
 /// Where the builds of a host's plugins are kept; the host is told, so that it can go back to one.
 pub(super) fn directory(package: &HostPackage) -> PathBuf {
     package.target_dir.join("hotswap/store")

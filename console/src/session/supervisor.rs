@@ -337,6 +337,7 @@ impl Supervisor {
                 Some(process) => process.write(bytes),
                 None => self.keep_input(&bytes),
             },
+            Order::InvokeInBoth(call, build) => self.invoke_in_both(call, build),
             Order::EndInput => {
                 self.input_ended = true;
                 if let Some(process) = &mut self.process {

@@ -2,9 +2,10 @@
 
 use hotswap_console::host::operation::Operation;
 use hotswap_console::screen::model::NoticeSort;
+use hotswap_console::screen::model::functions::Side;
 use hotswap_console::screen::model::overlay::Overlay;
 use hotswap_console::screen::update::{Effect, Input};
-use hotswap_console::session::{Order, SessionEvent};
+use hotswap_console::session::{Order, SessionEvent, StoredBuild, StoredChoice};
 use hotswap_protocol::{
     Beside, ErrorKind, InvokeParams, InvokeResult, Latencies, VersionState, WireError,
 };
@@ -339,8 +340,57 @@ fn two_versions_are_called_in_turn_with_the_same_arguments() {
         "of two calls: {screen}"
     );
     assert!(screen.contains("world v3  12:05:00  8.0 µs"), "{screen}");
-    console.press("F5");
+    let list = Effect::Order(Order::ListBuilds("world".into()));
+    assert_eq!(console.press("F5"), [list], "a stored build can be called too");
+    console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds: Ok(Vec::new()) });
     assert_eq!(console.state.functions.form.as_ref().unwrap().compared, None);
+}
+
+fn stored(build_id: &str) -> StoredBuild {
+    let build_id = build_id.into();
+    StoredBuild { build_id, stored_at_ms: samples::NOON_MS, size_bytes: 1, source: None }
+}
+
+/// Has a call compared with a build that is only stored, and answered.
+fn compare_with_stored(console: &mut Console) {
+    console.press("i F5 F5");
+    let loaded = samples::version(3, VersionState::Active, "").build_id;
+    let builds = Ok(vec![stored(&loaded), stored("feedbeef01")]);
+    console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
+    let compared = console.state.functions.form.as_ref().unwrap().compared.clone();
+    assert_eq!(compared.as_deref(), Some("world@feedbeef"), "what is loaded is none");
+    let call = call_of("world", json!([]), 1);
+    let Operation::Invoke(params) = &call else { unreachable!() };
+    let build = StoredChoice { plugin: "world".into(), build_id: "feedbeef01".into() };
+    let order = Effect::Order(Order::InvokeInBoth(params.clone(), build));
+    assert!(console.press("Enter").contains(&order));
+    let answers = Box::new([Ok(answer(3, "new", 8_000)), Ok(answer(0, "old", 12_000))]);
+    console.session(SessionEvent::InvokedInBoth { operation: call, answers });
+    console.press("Esc");
+    // It is called again in the same way.
+    assert_eq!(console.press("."), [order]);
+    assert!(console.state.functions.results[0].runs());
+}
+
+#[test]
+fn a_build_that_is_only_stored_is_called_beside_what_serves() {
+    let mut console = with_parameters(120, 36, json!([]));
+    compare_with_stored(&mut console);
+    let result = &console.state.functions.results[1];
+    let names: Vec<String> = result.sides.iter().map(Side::name).collect();
+    assert_eq!(names, ["world v3", "world build feedbeef"]);
+    let text = result.to_lines().join("\n");
+    assert!(text.contains("world build feedbeef, 12 µs\nold"), "{text}");
+}
+
+#[test]
+fn the_screens_of_a_call_of_a_stored_build() {
+    let screens = [(120, 36), (80, 24)].map(|(width, height)| {
+        let mut console = with_parameters(width, height, json!([]));
+        compare_with_stored(&mut console);
+        format!("{width}×{height}\n{}\n", console.screen())
+    });
+    insta::assert_snapshot!(screens.join("\n"));
 }
 
 #[test]
@@ -365,8 +415,10 @@ fn without_another_version_the_way_to_keep_one_is_named() {
     snapshot.plugins[0].versions.truncate(1);
     console.session(SessionEvent::Snapshot(Box::new(snapshot)));
     console.press("i F5");
+    console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds: Ok(Vec::new()) });
     let notice = &console.state.notice.as_ref().unwrap().text;
-    assert!(notice.contains("no other version of world is loaded; K keeps"), "{notice}");
+    let told = "no other version of world is loaded, and no other build is stored; K keeps";
+    assert!(notice.contains(told), "{notice}");
 }
 
 #[test]

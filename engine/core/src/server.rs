@@ -9,7 +9,7 @@ mod pins;
 mod request;
 mod served;
 
-pub(crate) use calls::Call;
+pub(crate) use calls::{Call, invoke};
 pub use listener::ConsoleSocket;
 pub(crate) use listener::{Listener, listen};
 pub(crate) use pins::{Given, Pins};

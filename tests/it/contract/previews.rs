@@ -204,3 +204,29 @@ fn what_cannot_be_loaded_without_its_host_is_not_called() {
     let message = replay["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("what would serve cannot be loaded in a process without the host"));
 }
+
+#[test]
+fn an_artifact_that_no_host_has_loaded_is_called_beside_what_serves() {
+    let serving = Serving::samples();
+    serving.plugins.write("replays", &fixture("replays"));
+    serving.json(&["reload"]);
+    let other = PluginDir::empty();
+    other.write("replays", &fixture("replays"));
+    other.install("replays", 2);
+    let file = other.file("replays");
+    let beside = ["--beside-artifact", file.to_str().unwrap(), "--repeat", "3"];
+    let both = serving.json(&[&["invoke", "replays", "greet", "Ada"], &beside[..]].concat());
+    assert_eq!((&both["value"], &both["version"]), (&json!("Hello, Ada!"), &json!(1)));
+    assert_eq!(both["beside"]["result"]["value"], "HELLO, ADA!");
+    assert_eq!(both["beside"]["result"]["latencies"]["calls"], 3);
+    let count = serving.json(&[&["invoke", "replays", "count"], &beside[..]].concat());
+    assert_eq!((&count["value"], &count["beside"]["result"]["value"]), (&json!(3), &json!(3)));
+    let ended = serving.json(&[&["invoke", "replays", "end"], &beside[..]].concat());
+    let message = ended["beside"]["error"]["message"].as_str().unwrap();
+    assert_eq!(message, "the call ended its process, with SIGABRT (signal 6)");
+    assert_eq!(
+        serving.json(&["invoke", "replays", "count"])["value"],
+        1,
+        "the host was not called"
+    );
+}

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::form::Form;
 use super::history::History;
 use crate::host::operation::Operation;
+use crate::session::StoredChoice;
 
 /// How many results are kept.
 const RESULTS_KEPT: usize = 50;
@@ -25,6 +26,10 @@ pub struct Functions {
     pub history: History,
     /// The versions that are kept loaded for this console, `world@3`.
     pub held: BTreeSet<String>,
+    /// The stored builds of a plugin, once they were asked for, the newest first.
+    pub stored: Option<(String, Vec<StoredChoice>)>,
+    /// Whether the open form waits for them.
+    pub waits_for_stored: bool,
     /// Those of them that the host let go with the connection, to be asked for again.
     pub let_go: BTreeSet<String>,
 }
@@ -36,6 +41,8 @@ pub struct CallResult {
     pub call: String,
     /// One for each version.
     pub sides: Vec<Side>,
+    /// The stored build that is the second of them; both are then called in processes of their own.
+    pub stored: Option<StoredChoice>,
 }
 
 /// A call of one version.
@@ -64,6 +71,18 @@ impl Side {
     fn runs(&self) -> bool {
         self.began_ms.is_some() && self.answer.is_none()
     }
+
+    /// `world v3`, or `world build 4c0ffee0` of one that is only stored.
+    pub fn name(&self) -> String {
+        let (plugin, at) = self.target().split_once('@').unwrap_or((self.target(), ""));
+        let answered = self.answer.as_ref().and_then(|answer| answer.as_ref().ok());
+        let version = answered.map(|answer| answer.version).filter(|version| *version > 0);
+        match version.or(self.version) {
+            Some(version) => format!("{plugin} v{version}"),
+            None if at.is_empty() => plugin.to_owned(),
+            None => format!("{plugin} build {at}"),
+        }
+    }
 }
 
 impl CallResult {
@@ -81,7 +100,7 @@ impl CallResult {
                 None => lines.push(format!("{} has not answered yet", side.target())),
                 Some(Ok(answer)) => {
                     let elapsed = crate::format::nanoseconds(answer.elapsed_ns);
-                    lines.push(format!("{} v{}, {elapsed}", answer.plugin, answer.version));
+                    lines.push(format!("{}, {elapsed}", side.name()));
                     if let Some(latencies) = &answer.latencies {
                         lines.push(crate::format::latencies(latencies));
                         lines.extend(crate::format::histogram(latencies, 60));
@@ -117,9 +136,26 @@ impl Functions {
             began_ms: (position == 0).then_some(now_ms),
             answer: None,
         });
-        self.results.push_front(CallResult { call, sides: sides.collect() });
+        self.results.push_front(CallResult { call, sides: sides.collect(), stored: None });
         self.results.truncate(RESULTS_KEPT);
         Some(first)
+    }
+
+    /// Takes what a call gave in what serves and in a stored build.
+    pub fn answered_in_both(
+        &mut self,
+        operation: &Operation,
+        answers: [Result<InvokeResult, WireError>; 2],
+    ) {
+        let waits = |it: &&mut CallResult| {
+            it.stored.is_some() && it.sides[0].runs() && it.sides[0].operation == *operation
+        };
+        let Some(result) = self.results.iter_mut().rev().find(waits) else { return };
+        let began_ms = result.sides[0].began_ms;
+        for (side, answer) in result.sides.iter_mut().zip(answers) {
+            side.began_ms = began_ms;
+            side.answer = Some(answer);
+        }
     }
 
     /// Takes the answer of a call; gives the call of the other version, when it is its turn.
@@ -130,8 +166,9 @@ impl Functions {
         mut answer: Result<InvokeResult, WireError>,
     ) -> Option<Operation> {
         let waits = |it: &Side| it.runs() && it.operation == operation;
+        let in_host = self.results.iter_mut().rev().filter(|it| it.stored.is_none());
         // Of equal calls the one that was asked for first.
-        let waiting = self.results.iter_mut().rev().find_map(|result| {
+        let waiting = in_host.into_iter().find_map(|result| {
             let position = result.sides.iter().position(waits)?;
             Some((result, position))
         });
@@ -139,7 +176,7 @@ impl Functions {
             let call = call_text(&operation);
             let side =
                 Side { operation, version: None, began_ms: Some(now_ms), answer: Some(answer) };
-            self.results.push_front(CallResult { call, sides: vec![side] });
+            self.results.push_front(CallResult { call, sides: vec![side], stored: None });
             self.results.truncate(RESULTS_KEPT);
             return None;
         };

@@ -3,21 +3,27 @@
 use hotswap_protocol::{InvokeResult, VersionState, WireError};
 
 use super::Effect;
+use crate::format;
 use crate::host::operation::Operation;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::State;
 use crate::screen::model::form::Form;
+use crate::screen::model::functions::Functions;
 use crate::screen::model::history::History;
 use crate::screen::model::overlay::Overlay;
-use crate::session::Order;
+use crate::session::{Order, StoredBuild, StoredChoice};
 
 pub(super) fn open_form(state: &mut State) -> Vec<Effect> {
     if state.focus == Panel::Tabs && state.tab == Tab::Live {
         return open_live_form(state);
     }
     match form_of_selected(state) {
-        Ok(form) => state.functions.form = Some(form),
+        Ok(form) => {
+            state.functions.form = Some(form);
+            // What was built since is to be among them.
+            state.functions.stored = None;
+        }
         Err(problem) => {
             state.complain(problem);
             return Vec::new();
@@ -89,9 +95,13 @@ pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
     let first = form.call_of(&form.target, args.clone()).beside(form.compared.clone());
     // Where the first fails, the other is called by itself.
     let other = form.compared.as_ref().map(|target| form.call_of(target, args.clone()));
-    let calls: Vec<Operation> = std::iter::once(first).chain(other).collect();
     let key = History::key(&state.host.name, &form.target, &form.function);
-    let mut effects: Vec<Effect> = begin(state, calls.into_iter()).into_iter().collect();
+    let compared = form.compared.clone();
+    let stored = compared.and_then(|target| stored_of(&state.functions, &target));
+    // The host knows nothing of a build that is only stored.
+    let first = if stored.is_some() { first.beside(None) } else { first };
+    let calls: Vec<Operation> = std::iter::once(first).chain(other).collect();
+    let mut effects: Vec<Effect> = begin(state, calls.into_iter(), stored).into_iter().collect();
     if !args.is_empty() {
         state.functions.history.remember(&key, args.clone());
         effects.push(Effect::Remember { key, args });
@@ -125,11 +135,50 @@ pub(super) fn again(state: &mut State) -> Vec<Effect> {
         return Vec::new();
     };
     let operations: Vec<Operation> = result.sides.iter().map(|it| it.operation.clone()).collect();
-    begin(state, operations.into_iter()).into_iter().collect()
+    let stored = result.stored.clone();
+    begin(state, operations.into_iter(), stored).into_iter().collect()
+}
+
+/// The stored build that a target means: `world@4c0ffee0`.
+fn stored_of(functions: &Functions, target: &str) -> Option<StoredChoice> {
+    let (_, stored) = functions.stored.as_ref()?;
+    stored.iter().find(|it| stored_target(it) == target).cloned()
+}
+
+fn stored_target(build: &StoredChoice) -> String {
+    format!("{}@{}", build.plugin, format::short_build_id(&build.build_id))
+}
+
+/// Takes which builds are stored, for the open form.
+pub(super) fn stored_builds(
+    state: &mut State,
+    plugin: String,
+    builds: &Result<Vec<StoredBuild>, String>,
+) {
+    let is_waited_for = std::mem::take(&mut state.functions.waits_for_stored);
+    let is_of_form = state.functions.form.as_ref().is_some_and(|it| it.target == plugin);
+    if !is_waited_for || !is_of_form {
+        return;
+    }
+    let loaded = |build_id: &str| {
+        let found = state.plugins.list().iter().find(|it| it.name == plugin);
+        let versions = found.iter().flat_map(|plugin| &plugin.versions);
+        versions.into_iter().any(|it| is_callable(it.state) && it.build_id == build_id)
+    };
+    let builds = builds.iter().flatten().filter(|build| !loaded(&build.build_id));
+    let builds = builds
+        .map(|build| StoredChoice { plugin: plugin.clone(), build_id: build.build_id.clone() });
+    state.functions.stored = Some((plugin.clone(), builds.collect()));
+    // It asks for nothing now.
+    compare(state);
 }
 
 /// Begins a call, of one version or of two.
-fn begin(state: &mut State, calls: impl Iterator<Item = Operation>) -> Option<Effect> {
+fn begin(
+    state: &mut State,
+    calls: impl Iterator<Item = Operation>,
+    stored: Option<StoredChoice>,
+) -> Option<Effect> {
     let calls = calls.map(|call| {
         let version = match &call {
             Operation::Invoke(params) => state.plugins.version_of(&params.plugin),
@@ -139,7 +188,13 @@ fn begin(state: &mut State, calls: impl Iterator<Item = Operation>) -> Option<Ef
     });
     let calls = calls.collect();
     let first = state.functions.begin(state.now_ms, calls)?;
-    Some(Effect::Order(Order::Operate(first)))
+    if let (Some(build), Some(result)) = (&stored, state.functions.results.front_mut()) {
+        result.stored = Some(build.clone());
+    }
+    Some(Effect::Order(match (stored, first) {
+        (Some(build), Operation::Invoke(call)) => Order::InvokeInBoth(call, build),
+        (_, first) => Order::Operate(first),
+    }))
 }
 
 /// Cancels the calls of this console that run.
@@ -151,9 +206,9 @@ pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
     vec![Effect::Order(Order::CancelCalls)]
 }
 
-/// The next of the versions that can be called beside the form's own; after the last, none.
-pub(super) fn compare(state: &mut State) {
-    let Some(form) = &state.functions.form else { return };
+/// The next of the versions and stored builds that can be called beside the form's own; after the last, none.
+pub(super) fn compare(state: &mut State) -> Vec<Effect> {
+    let Some(form) = &state.functions.form else { return Vec::new() };
     let plugin = form.target.split('@').next().unwrap_or_default();
     let found = state.plugins.list().iter().find(|it| it.name == plugin);
     let own = state.plugins.version_of(&form.target);
@@ -163,11 +218,26 @@ pub(super) fn compare(state: &mut State) {
         .filter(|it| is_callable(it.state) && Some(it.version) != own)
         .map(|it| format!("{plugin}@{}", it.version))
         .collect();
+    // A stored build goes with what serves.
+    let serves = form.target == plugin;
+    let stored = state.functions.stored.as_ref().filter(|(of, _)| of == plugin && serves);
+    let is_at_end = others.last() == form.compared.as_ref() || others.is_empty();
+    if is_at_end && serves && stored.is_none() {
+        // It is gone on with when they are known.
+        state.functions.waits_for_stored = true;
+        return vec![Effect::Order(Order::ListBuilds(plugin.to_owned()))];
+    }
+    let others: Vec<String> = others
+        .into_iter()
+        .chain(stored.iter().flat_map(|(_, builds)| builds).map(stored_target))
+        .collect();
     if others.is_empty() {
         let keep = state.key_of(&Action::ToggleHold);
-        return state.complain(format!(
-            "no other version of {plugin} is loaded; {keep} keeps one loaded when it is replaced"
+        state.complain(format!(
+            "no other version of {plugin} is loaded, and no other build is stored; {keep} keeps a version loaded \
+             when it is replaced"
         ));
+        return Vec::new();
     }
     let next = match &form.compared {
         None => others.first(),
@@ -180,6 +250,7 @@ pub(super) fn compare(state: &mut State) {
     if let Some(form) = &mut state.functions.form {
         form.compared = next;
     }
+    Vec::new()
 }
 
 /// Does what a key of the form asks for.

@@ -251,7 +251,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             let values = values.map_or(&[][..], |done| &done.report.data_bag);
             state.diff.take(*difference, values);
         }
+        SessionEvent::InvokedInBoth { operation, answers } => {
+            state.functions.answered_in_both(&operation, *answers);
+        }
         SessionEvent::StoredBuilds { plugin, builds } => {
+            calls::stored_builds(state, plugin.clone(), &builds);
             if let Some(Overlay::Rollback(rollback)) = &mut state.overlay
                 && rollback.plugin == plugin
             {

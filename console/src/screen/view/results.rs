@@ -18,6 +18,8 @@ use crate::screen::model::functions::{CallResult, Side};
 const MOST_LINES: usize = 200;
 /// The times of fewer calls are not compared.
 const LEAST_COMPARED: u64 = 20;
+/// A stored build cannot be called in the host.
+const IN_PROCESSES: &str = "   each in a process of its own, with an empty Vault";
 /// What differs by less is as fast.
 const LEAST_RATIO: f64 = 1.1;
 
@@ -33,7 +35,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
 fn lines_of(result: &CallResult, width: usize, now_ms: u64, theme: &Theme) -> Vec<Line<'static>> {
     match result.sides.as_slice() {
         [one] => of_one(&result.call, one, width, now_ms, theme),
-        sides => of_several(&result.call, sides, width, now_ms, theme),
+        _ => of_several(result, width, now_ms, theme),
     }
 }
 
@@ -54,19 +56,17 @@ fn of_one(call: &str, side: &Side, width: usize, now_ms: u64, theme: &Theme) -> 
 }
 
 /// The call, and each version's answer in a column of its own.
-fn of_several(
-    call: &str,
-    sides: &[Side],
-    width: usize,
-    now_ms: u64,
-    theme: &Theme,
-) -> Vec<Line<'static>> {
+fn of_several(result: &CallResult, width: usize, now_ms: u64, theme: &Theme) -> Vec<Line<'static>> {
+    let sides = &result.sides;
     let verdict = verdict(sides);
     let call_width = width.saturating_sub(format::width(&verdict) + 5);
     let mut lines = vec![Line::from(vec![
-        Span::raw(format!("   {}", cut(call, call_width))),
+        Span::raw(format!("   {}", cut(&result.call, call_width))),
         Span::styled(format!("  {verdict}"), theme.strong),
     ])];
+    if result.stored.is_some() {
+        lines.push(Line::styled(cut(IN_PROCESSES, width), theme.dim));
+    }
     let column = (width / sides.len().max(1)).saturating_sub(3);
     let columns: Vec<(Vec<String>, &Side)> = sides
         .iter()
@@ -105,11 +105,11 @@ fn verdict(sides: &[Side]) -> String {
         return same.to_owned();
     }
     let (a, b) = (typical_ns(first), typical_ns(second));
-    let (slow, ratio) = if a >= b { (first, a / b) } else { (second, b / a) };
+    let (slow, ratio) = if a >= b { (&sides[0], a / b) } else { (&sides[1], b / a) };
     if ratio < LEAST_RATIO {
         return format!("{same}, same speed");
     }
-    format!("{same}, {} v{} {ratio:.1} × as long", slow.plugin, slow.version)
+    format!("{same}, {} {ratio:.1} × as long", slow.name())
 }
 
 /// How many calls an answer is of.
@@ -133,9 +133,7 @@ fn mark(side: &Side, theme: &Theme) -> (char, Style) {
 
 /// `world v3  12:03:07  8.2 µs`
 fn facts(side: &Side, now_ms: u64) -> String {
-    let version = side.version.map(|version| format!(" v{version}"));
-    let plugin = side.target().split('@').next().unwrap_or_default();
-    let who = format!("{plugin}{}", version.unwrap_or_default());
+    let who = side.name();
     let at =
         side.began_ms.map_or_else(String::new, |began_ms| format!("  {}", format::clock(began_ms)));
     match (&side.answer, side.began_ms) {
@@ -147,7 +145,7 @@ fn facts(side: &Side, now_ms: u64) -> String {
                 Some(latencies) => format!("{} calls", latencies.calls),
                 None => format::nanoseconds(answer.elapsed_ns),
             };
-            format!("{} v{}{at}  {elapsed}", answer.plugin, answer.version)
+            format!("{who}{at}  {elapsed}")
         }
         (Some(Err(_)), _) => format!("{who}{at}"),
         (None, Some(began_ms)) => {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use hotswap_build::PluginPackage;
 use hotswap_protocol::{
-    CancelParams, ErrorKind, InvokeResult, LiveSnapshot, Pins, PlanParams, Request, TargetParams,
-    VaultSnapshot, WireError, same_plugin,
+    CancelParams, ErrorKind, InvokeParams, InvokeResult, LiveSnapshot, Pins, PlanParams, Request,
+    TargetParams, VaultSnapshot, WireError, same_plugin,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::Supervisor;
 use crate::compare::difference::{self, DiffRequest};
 use crate::compare::preview::Preview;
-use crate::compare::replay::Replay;
+use crate::compare::replay::{self, Replay};
 use crate::host::client::{Client, decode};
 use crate::host::operation::Operation;
 use crate::session::event::SessionEvent;
-use crate::session::store;
+use crate::session::store::{self, StoredChoice};
 
 impl Supervisor {
     /// Asks the host.
@@ -103,6 +103,34 @@ impl Supervisor {
         });
     }
 
+    /// Has a call made in what serves and in a stored build.
+    pub(super) fn invoke_in_both(&self, call: InvokeParams, build: StoredChoice) {
+        let (client, events, cancel) =
+            (self.client.clone(), self.events.clone(), self.calls.clone());
+        let (prober, store_dir) = (self.options.prober.clone(), self.store_dir());
+        tokio::spawn(async move {
+            let make = async {
+                let client = client.ok_or_else(no_host)?;
+                let no_store = || WireError::new(ErrorKind::Build, "no build is stored");
+                let file = store::file_of(&store_dir.ok_or_else(no_store)?, &build)?;
+                Ok(replay::invoke_in_both(&client, &prober, &call, &file).await)
+            };
+            let cancelled = WireError::new(ErrorKind::Cancelled, "the call was cancelled");
+            // Its processes are killed when it is dropped.
+            let answers = tokio::select! {
+                answers = make => answers,
+                () = cancel.cancelled() => Err(cancelled),
+            };
+            let answers =
+                answers.unwrap_or_else(|error: WireError| [Err(error.clone()), Err(error)]);
+            let operation = Operation::Invoke(call);
+            // The session is over when this fails.
+            let _ = events
+                .send(SessionEvent::InvokedInBoth { operation, answers: Box::new(answers) })
+                .await;
+        });
+    }
+
     /// Compares two versions of a plugin.
     pub(super) fn compare(&self, request: DiffRequest) {
         let is_meant = |it: &&PluginPackage| same_plugin(&it.name, &request.plugin);
@@ -131,10 +159,10 @@ impl Supervisor {
 
     /// Looks what is stored of a plugin, where that is known.
     pub(super) fn list_builds(&self, plugin: String) {
-        let Some(store_dir) = self.store_dir() else { return };
-        let events = self.events.clone();
+        let (store_dir, events) = (self.store_dir(), self.events.clone());
         tokio::task::spawn_blocking(move || {
-            let builds = store::builds(&store_dir, &plugin).map_err(|error| error.to_string());
+            let builds = store_dir.map_or(Ok(Vec::new()), |dir| store::builds(&dir, &plugin));
+            let builds = builds.map_err(|error| error.to_string());
             // The session is over when this fails.
             let _ = events.blocking_send(SessionEvent::StoredBuilds { plugin, builds });
         });

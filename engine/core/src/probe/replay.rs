@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use hotswap_protocol::{PinParams, PinnedOutcome};
+use hotswap_protocol::{InvokeParams, InvokeResult, PinParams, PinnedOutcome, WireError};
 
 use crate::{
     Engine, EngineError,
     load::Request,
-    server::{Call, Given},
+    server::{self, Call, Given},
 };
 
 /// Artifacts that are loaded in this process as a host loads them, to make calls in them.
@@ -39,6 +39,14 @@ impl Replay {
         let engine = Engine::builder("").build()?;
         engine.inner().load_as(Request::Exactly(artifacts), None, None)?;
         Ok(Self { engine })
+    }
+
+    /// Calls a function as often as asked, as a console has it called.
+    ///
+    /// # Errors
+    /// When there is no such function, or the call fails.
+    pub fn invoke(&self, call: &InvokeParams) -> Result<InvokeResult, WireError> {
+        server::invoke(self.engine.inner(), call, &Arc::new(Call::default()))
     }
 
     /// Makes a call, unless its function is marked with `effects`.

@@ -134,7 +134,7 @@ fn cancelled() -> WireError {
 }
 
 /// Calls a function as often as asked, and another version's in turn with it where that is asked.
-pub(super) fn invoke(
+pub(crate) fn invoke(
     engine: &dyn Served,
     params: &InvokeParams,
     call: &Arc<Call>,
