@@ -16,6 +16,7 @@
 //! | `hosts` | `[{"pid", "name", "socket", "plugin_dir", "staging_dir"}]` |
 //! | `status` | [`Snapshot`](hotswap_protocol::Snapshot): `{"host", "generation", "plugins": [{"name", "versions": [{"version", "state", "build_id", …}]}]}` |
 //! | `reload`, `rollback` | [`ReloadReport`](hotswap_protocol::ReloadReport): `{"generation", "plugins": [{"name", "outcome", …}], …}` |
+//! | `reloads` | [`Reloads`](hotswap_protocol::Reloads): `{"reloads": [{"at_ms", "report" or "error"}]}` |
 //! | `invoke` | [`InvokeResult`](hotswap_protocol::InvokeResult): `{"value", "plugin", "version", "elapsed_us", "elapsed_ns"}`, and `"latencies"` with `--repeat` |
 //! | `pin list` | [`Pins`](hotswap_protocol::Pins): `{"pins": [{"id", "plugin", "function", "args", "now": {"version", "at_ms", "elapsed_ns", "value"}, "before", "is_same"}]}` |
 //! | `pin add`, `pin remove` | [`PinnedCall`](hotswap_protocol::PinnedCall), one of these |
@@ -118,6 +119,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Pin { command } => host::pin(host, command).await,
         Command::Vault(output) => host::vault(host, output).await,
         Command::Live(output) => host::live(host, output).await,
+        Command::Reloads(output) => host::reloads(host, output).await,
         Command::Free(free) => host::free(host, free).await,
         Command::Inspect(arguments) => inspect::inspect(host, &arguments).await,
         Command::Agent(arguments) => agent::agent(host, arguments).await,

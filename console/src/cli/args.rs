@@ -64,6 +64,8 @@ pub enum Command {
     Status(OutputArguments),
     /// Reload the plugins whose artifact changed.
     Reload(ReloadArguments),
+    /// Show the last reloads of a host: what each did, or why it failed.
+    Reloads(OutputArguments),
     /// Load an earlier version or build of a plugin, and hold it there; nothing is rebuilt.
     Rollback(RollbackArguments),
     /// Call a function of a plugin.
@@ -114,7 +116,8 @@ impl Command {
             Self::Hosts(output)
             | Self::Status(output)
             | Self::Vault(output)
-            | Self::Live(output) => output.json,
+            | Self::Live(output)
+            | Self::Reloads(output) => output.json,
             Self::Reload(reload) => reload.output.json,
             Self::Rollback(rollback) => rollback.output.json,
             Self::Invoke(invoke) => invoke.output.json,

@@ -138,6 +138,13 @@ pub(super) async fn live(
     perform(host, Operation::Live, output, text::live).await.map(drop)
 }
 
+pub(super) async fn reloads(
+    host: Option<&HostChoice>,
+    output: OutputArguments,
+) -> Result<(), Failure> {
+    perform(host, Operation::Reloads, output, text::reloads).await.map(drop)
+}
+
 pub(super) async fn rollback(
     host: Option<&HostChoice>,
     rollback: RollbackArguments,

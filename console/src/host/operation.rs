@@ -12,6 +12,8 @@ pub enum Operation {
     Vault,
     /// Show the live functions and types.
     Live,
+    /// List the last reloads.
+    Reloads,
     /// Reload the plugins whose artifact changed.
     Reload,
     /// The same, also those that a rollback holds.
@@ -89,6 +91,7 @@ impl Operation {
             Self::Status => Request::Snapshot,
             Self::Vault => Request::Vault,
             Self::Live => Request::Live,
+            Self::Reloads => Request::Reloads,
             Self::Reload => Request::Reload,
             Self::ReloadLatest => Request::ReloadLatest,
             Self::Prune(params) => Request::Prune(params.clone()),
@@ -107,6 +110,7 @@ impl Operation {
             Self::Status => "hotswap status".into(),
             Self::Vault => "hotswap vault".into(),
             Self::Live => "hotswap live".into(),
+            Self::Reloads => "hotswap reloads".into(),
             Self::Reload => "hotswap reload".into(),
             Self::ReloadLatest => "hotswap reload --latest".into(),
             Self::Prune(params) if params.latest => "hotswap reload --latest --prune".into(),

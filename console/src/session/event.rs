@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use hotswap_build::{BuildEffect, BuildMessage, DiagnosticLevel, SourceChanges};
 use hotswap_protocol::{
-    HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogRecord, PhaseTiming, Pins, Snapshot,
-    VaultSnapshot, WireError,
+    HostInfo, InFlightCall, InvokeResult, LiveSnapshot, LogRecord, PhaseTiming, Pins, Reloads,
+    Snapshot, VaultSnapshot, WireError,
 };
 use serde::Serialize;
 
@@ -262,6 +262,9 @@ pub enum SessionEvent {
     /// What a reload would change, when it was asked for.
     #[serde(skip)]
     Preview(Result<Preview, WireError>),
+    /// The reloads of before this session was connected; some may be told as events too.
+    #[serde(skip)]
+    Reloads(Reloads),
     /// What the pinned calls give in what a reload would load, when it was asked for.
     #[serde(skip)]
     Replayed(Result<Replay, WireError>),
@@ -305,6 +308,7 @@ impl SessionEvent {
             | Self::Held { .. }
             | Self::Preview(_)
             | Self::Replayed(_)
+            | Self::Reloads(_)
             | Self::Difference(_)
             | Self::StoredBuilds { .. } => true,
             Self::Opened { .. }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hotswap_protocol::{
-    ErrorKind, Event, Notification, Request, Snapshot, SubscribeParams, WireError,
+    ErrorKind, Event, Notification, Reloads, Request, Snapshot, SubscribeParams, WireError,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -29,6 +29,8 @@ pub(super) enum LinkEvent {
     Connected(Client),
     Snapshot(Snapshot),
     Engine(Event),
+    /// The reloads of before; some of them may be told by events too.
+    Reloads(Reloads),
     Lost(String),
     /// The process lives, and has not answered for so long; it is tried on. This is told once.
     Silent(Duration),
@@ -147,6 +149,12 @@ async fn forward_events(
     let subscribe = SubscribeParams { events: true, ..Default::default() };
     if let Err(error) = client.request(Request::Subscribe(subscribe)).await {
         return error.message;
+    }
+    // A host of an earlier release remembers none.
+    if let Ok(reloads) = client.ask(Request::Reloads).await
+        && report.send(LinkEvent::Reloads(reloads)).await.is_err()
+    {
+        return "the session is over".into();
     }
     while let Some(notification) = notifications.recv().await {
         if let Notification::Event(event) = notification {

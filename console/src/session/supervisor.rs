@@ -580,6 +580,7 @@ impl Supervisor {
                 self.reload_what_others_built(&snapshot);
                 self.tell(SessionEvent::Snapshot(Box::new(snapshot))).await;
             }
+            LinkEvent::Reloads(reloads) => self.tell(SessionEvent::Reloads(reloads)).await,
             LinkEvent::Engine(event) => self.tell(SessionEvent::Engine(event)).await,
             LinkEvent::Lost(reason) => {
                 self.client = None;

@@ -87,6 +87,11 @@ const COMMANDS: &[(&[&str], &str)] = &[
          `changes`, which `status` has as `vault_changes`, stays as it is, so does the answer. `owned_by` is the owner as data: its `kind` is `host`, \
          `version` or `gone`.",
     ),
+    (
+        &["reloads"],
+        "The last 64 loads and reloads, the oldest first. One that served has a `report`, as `reload` prints it, \
+         and one that was undone an `error`.",
+    ),
     (&["live"], "What is found by name alone in the newest generation."),
     (
         &["free", "world@1"],

@@ -199,6 +199,15 @@ fn what_a_reload_has_changed() {
 }
 
 #[test]
+fn the_reloads_of_before_a_console_came() {
+    insta::assert_snapshot!(at_all_sizes(|console| {
+        console.press("2");
+        console.session(SessionEvent::Reloads(samples::reloads()));
+        console.state.tab = hotswap_console::screen::layout::Tab::Timeline;
+    }));
+}
+
+#[test]
 fn what_a_reload_would_change() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.press("p");

@@ -4,7 +4,7 @@ use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::timeline::Part;
 use hotswap_console::screen::model::tree::TreeTab;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
-use hotswap_protocol::{DataBagEntry, Event, Snapshot, VersionState};
+use hotswap_protocol::{DataBagEntry, Event, PastReload, ReloadEnd, Snapshot, VersionState};
 use serde_json::{Value, json};
 
 use crate::support::console::Console;
@@ -17,6 +17,58 @@ fn after_a_reload() -> Console {
     let report = samples::report();
     console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
     console
+}
+
+/// The titles of the reloads and what they did, newest first.
+fn told(console: &Console) -> Vec<(String, &str)> {
+    let reloads = console.state.timeline.reloads().iter();
+    let told = reloads.map(|it| {
+        let done = it.result.as_ref().map_or("", |done| done.summary.as_str());
+        (it.title(), done)
+    });
+    told.collect()
+}
+
+#[test]
+fn what_the_host_remembers_of_reloads_is_told_to_a_console_that_comes_later() {
+    let mut console = Console::connected(120, 36);
+    console.press("2");
+    console.session(SessionEvent::Reloads(samples::reloads()));
+    let earlier = [
+        ("reload 3".to_owned(), "world v2 → v3"),
+        ("reload failed".to_owned(), ""),
+        ("reload 2".to_owned(), "world v2"),
+    ];
+    assert_eq!(told(&console), earlier);
+    // The next one is after them, whether it is heard of once or twice.
+    let (at_ms, report) = (console.now_ms, samples::report());
+    let event = Event::ReloadFinished { at_ms, report: report.clone() };
+    console.session(SessionEvent::Engine(event.clone()));
+    let end = ReloadEnd::Report(report);
+    let mut all = samples::reloads();
+    all.reloads.push(PastReload { at_ms, end });
+    console.session(SessionEvent::Reloads(all.clone()));
+    let now = [&[("reload 4".to_owned(), "world v3 → v4")], &earlier[..]].concat();
+    assert_eq!(told(&console), now);
+
+    let mut late = Console::connected(120, 36);
+    late.session(SessionEvent::Reloads(all));
+    late.session(SessionEvent::Engine(event));
+    assert_eq!(told(&late), now);
+    assert!(late.screen().contains("reloaded: world v3 → v4"), "it is news all the same");
+}
+
+#[test]
+fn the_selected_reload_stays_so_when_earlier_ones_come() {
+    let mut console = after_a_reload();
+    let at_ms = console.now_ms + 1000;
+    let mut report = samples::report();
+    (report.generation, report.plugins[0].version) = (5, Some(5));
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    console.state.timeline.select(1);
+    console.session(SessionEvent::Reloads(samples::reloads()));
+    assert_eq!(console.state.timeline.selected(), 1);
+    assert_eq!(told(&console)[1].0, "reload 4");
 }
 
 fn version_changed(console: &mut Console, version: u32, state: VersionState, detail: &str) {

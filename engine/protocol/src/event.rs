@@ -6,6 +6,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Ending, FirstFailure, PinnedCall, Step, VersionState, WireError};
 
+/// Answer of `reloads`: the last reloads of a host, the oldest first.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Reloads {
+    /// At most [`MAX_RELOADS`] of them.
+    pub reloads: Vec<PastReload>,
+}
+
+/// How many reloads a host remembers.
+pub const MAX_RELOADS: usize = 64;
+
+/// A load or reload that has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PastReload {
+    /// When it ended, in milliseconds since the Unix epoch: as its event has told.
+    pub at_ms: u64,
+    /// What came of it.
+    #[serde(flatten)]
+    pub end: ReloadEnd,
+}
+
+/// What came of a reload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadEnd {
+    /// Its generation serves, or has served.
+    Report(ReloadReport),
+    /// It failed and was undone.
+    Error(WireError),
+}
+
 /// Something that happened in the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

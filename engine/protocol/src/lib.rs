@@ -72,8 +72,8 @@ pub use contents::{
 };
 pub use ending::{Ending, Freed, KeepKind, KeepReason};
 pub use event::{
-    Event, GuardTrip, LogLevel, LogRecord, Outcome, PhaseKind, PhaseTiming, PluginOutcome,
-    ReloadReport, ValueChange, ValueOutcome,
+    Event, GuardTrip, LogLevel, LogRecord, MAX_RELOADS, Outcome, PastReload, PhaseKind,
+    PhaseTiming, PluginOutcome, ReloadEnd, ReloadReport, Reloads, ValueChange, ValueOutcome,
 };
 pub use expectation::{BrokenExpectation, Expectation, ExpectedItem};
 pub use failure::{CauseKind, Failure};

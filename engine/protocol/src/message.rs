@@ -54,6 +54,8 @@ pub enum Request {
     Unpin(UnpinParams),
     /// Asks for the pinned calls; answered by [`crate::Pins`].
     Pins,
+    /// Asks for the last reloads; answered by [`crate::Reloads`].
+    Reloads,
     /// Asks the host to free a retired version now; answered by [`crate::FreeResult`].
     Free(TargetParams),
     /// Asks the host to send events, log records or both from now on; answered by

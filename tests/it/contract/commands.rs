@@ -235,6 +235,23 @@ fn a_version_in_use_can_be_named_and_its_holders_are_told() {
 }
 
 #[test]
+fn the_last_reloads_are_told_to_whoever_comes_later() {
+    let serving = Serving::samples();
+    serving.plugins.write("cat", &sample("cat")[..100_000]);
+    let refused = serving.refusal(&["reload"]);
+    serving.plugins.write("cat", &sample("cat"));
+    serving.plugins.write("world", &world(7));
+    let report = serving.json(&["reload"]);
+    let reloads = serving.json(&["reloads"])["reloads"].clone();
+    assert_eq!(reloads.as_array().unwrap().len(), 3, "{reloads}");
+    assert_eq!(reloads[0]["report"]["generation"], 1, "the host's own first load is among them");
+    assert_eq!(reloads[1]["error"], refused);
+    assert_eq!(reloads[2]["report"], report);
+    let words = serving.place.hotswap(&["reloads"]).stdout;
+    assert!(words.lines().last().unwrap().ends_with("cat: unchanged, world: ok"), "{words}");
+}
+
+#[test]
 fn the_vault_shows_values_the_extension_and_registrations() {
     let serving = Serving::samples();
     serving.session.get("/greet/Ada?times=3");

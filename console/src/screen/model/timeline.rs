@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use hotswap_protocol::{
-    Outcome, PhaseKind, PhaseTiming, PluginInfo, ReloadReport, VersionState, WireError, same_plugin,
+    ErrorKind, Outcome, PastReload, PhaseKind, PhaseTiming, PluginInfo, PluginOutcome, ReloadEnd,
+    ReloadReport, VersionState, WireError, same_plugin,
 };
 
 use crate::screen::input::action::Motion;
@@ -161,11 +162,40 @@ impl Reload {
     }
 }
 
+/// `world v2 → v3`; none where the reload did nothing to the plugin.
+pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<u32>) -> Option<String> {
+    let name = &plugin.name;
+    match (plugin.outcome, plugin.version) {
+        (Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable | Outcome::Missing, _) => None,
+        (Outcome::Ok | Outcome::Rebound | Outcome::Added, Some(now)) => {
+            let before = serving(name).filter(|before| *before != now);
+            let before = before.map_or_else(String::new, |before| format!("v{before} → "));
+            Some(format!("{name} {before}v{now}"))
+        }
+        (outcome, _) => Some(format!("{name} {outcome}")),
+    }
+}
+
 impl From<&PhaseTiming> for Phase {
     fn from(timing: &PhaseTiming) -> Self {
         let PhaseTiming { phase, plugin, elapsed_us } = timing.clone();
         Self { kind: Part::Of(phase), plugin, elapsed_us }
     }
+}
+
+/// Takes which versions serve after a reload; gives those that did before it and no longer do.
+fn replace(serving: &mut HashMap<String, u32>, report: &ReloadReport) -> Vec<(String, u32)> {
+    let mut replaced = Vec::new();
+    for plugin in &report.plugins {
+        let before = serving.get(&plugin.name).copied();
+        let before = before.filter(|before| plugin.version != Some(*before));
+        replaced.extend(before.map(|version| (plugin.name.clone(), version)));
+        match plugin.version {
+            Some(version) => serving.insert(plugin.name.clone(), version),
+            None => serving.remove(&plugin.name),
+        };
+    }
+    replaced
 }
 
 /// The phases with those of one name added up, in the order of their first.
@@ -219,18 +249,62 @@ impl Timeline {
         self.built.extend(phases.iter().map(of_plugin));
     }
 
+    /// Takes what the host remembers of the reloads before it was connected, the oldest first. What is known
+    /// already is known better: what was built before it, and what came after it.
+    pub fn earlier(&mut self, reloads: Vec<PastReload>) {
+        let mut serving = HashMap::new();
+        for PastReload { at_ms, end } in reloads {
+            let mut reload = Reload {
+                at_ms,
+                elapsed_us: None,
+                live_ms: None,
+                before: Vec::new(),
+                phases: Vec::new(),
+                replaced: Vec::new(),
+                after: Vec::new(),
+                result: Err(WireError::new(ErrorKind::Reload, "")),
+            };
+            match end {
+                ReloadEnd::Report(report) => {
+                    let changes = report.plugins.iter();
+                    let changes: Vec<String> = changes
+                        .filter_map(|plugin| change(plugin, |name| serving.get(name).copied()))
+                        .collect();
+                    reload.replaced = replace(&mut serving, &report);
+                    if changes.is_empty() {
+                        continue;
+                    }
+                    reload.elapsed_us = Some(report.elapsed_us);
+                    reload.before.extend(report.build_phases.iter().map(Phase::from));
+                    reload.phases.extend(report.phases.iter().map(Phase::from));
+                    reload.result = Ok(Done { summary: changes.join(", "), report });
+                }
+                ReloadEnd::Error(error) => reload.result = Err(error),
+            }
+            self.insert(reload);
+        }
+    }
+
+    /// Puts a reload in its place by time, unless it is known or would be forgotten at once.
+    fn insert(&mut self, reload: Reload) {
+        if self.reloads.len() >= RELOADS_KEPT || self.knows(&reload) {
+            return;
+        }
+        let later = self.reloads.iter().take_while(|it| it.at_ms >= reload.at_ms).count();
+        // The selection is counted from the first.
+        if self.selected.is_some() && self.selected() < later {
+            self.selected = self.selected.map(|number| number + 1);
+        }
+        self.reloads.insert(later, reload);
+    }
+
+    fn knows(&self, reload: &Reload) -> bool {
+        self.reloads.iter().any(|it| it.at_ms == reload.at_ms && it.title() == reload.title())
+    }
+
     /// A reload was published.
     pub fn finished(&mut self, at_ms: u64, summary: String, report: ReloadReport) -> &Reload {
-        let mut replaced = Vec::new();
-        for plugin in &report.plugins {
-            let before = self.serving.get(&plugin.name).copied();
-            let before = before.filter(|before| plugin.version != Some(*before));
-            replaced.extend(before.map(|version| (plugin.name.clone(), version)));
-            match plugin.version {
-                Some(version) => self.serving.insert(plugin.name.clone(), version),
-                None => self.serving.remove(&plugin.name),
-            };
-        }
+        let replaced = replace(&mut self.serving, &report);
         let mut before = std::mem::take(&mut self.built);
         if before.is_empty() {
             // Somebody else built it, and the host tells how.
@@ -282,6 +356,8 @@ impl Timeline {
     }
 
     fn push(&mut self, reload: Reload) -> &Reload {
+        // The host may have told of it among those of before.
+        self.reloads.retain(|it| it.at_ms != reload.at_ms || it.title() != reload.title());
         self.reloads.push_front(reload);
         if self.reloads.len() > RELOADS_KEPT {
             self.reloads.pop_back();

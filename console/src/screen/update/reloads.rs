@@ -1,12 +1,12 @@
 //! What the engine tells of reloads and of versions.
 
-use hotswap_protocol::{Event, Outcome, PluginOutcome, ReloadReport, VersionState};
+use hotswap_protocol::{Event, Outcome, ReloadReport, VersionState};
 
 use super::pins;
 use crate::format;
 use crate::screen::input::action::Action;
 use crate::screen::model::State;
-use crate::screen::model::timeline::Reload;
+use crate::screen::model::timeline::{self, Reload};
 
 /// A marker in the log has one line; this many phases fit on it.
 const PHASES_TOLD: usize = 4;
@@ -57,8 +57,9 @@ pub(super) fn happened(state: &mut State, event: Event) {
 
 fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
     state.vault.reloaded(report.generation, &report.data_bag);
+    let serving = |plugin: &str| state.timeline.serving(plugin);
     let changes: Vec<String> =
-        report.plugins.iter().filter_map(|plugin| change(state, plugin)).collect();
+        report.plugins.iter().filter_map(|plugin| timeline::change(plugin, serving)).collect();
     if changes.is_empty() {
         let why = left_alone(state, &report);
         let text = if why.is_empty() { "nothing to reload".to_owned() } else { why.join("; ") };
@@ -76,20 +77,6 @@ fn finished(state: &mut State, at_ms: u64, report: ReloadReport) {
     state.say(parts.join("; "));
     let text = marker(state.timeline.finished(at_ms, summary, report));
     state.logs.push_marker(at_ms, text);
-}
-
-/// `world v2 → v3`; none where the reload did nothing to the plugin.
-fn change(state: &State, plugin: &PluginOutcome) -> Option<String> {
-    let name = &plugin.name;
-    match (plugin.outcome, plugin.version) {
-        (Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable | Outcome::Missing, _) => None,
-        (Outcome::Ok | Outcome::Rebound | Outcome::Added, Some(now)) => {
-            let before = state.timeline.serving(name).filter(|before| *before != now);
-            let before = before.map_or_else(String::new, |before| format!("v{before} → "));
-            Some(format!("{name} {before}v{now}"))
-        }
-        (outcome, _) => Some(format!("{name} {outcome}")),
-    }
 }
 
 /// The plugins that have another artifact, or none, and stay as they are all the same; with what changes that.

@@ -237,6 +237,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 card.take(preview, hint.as_deref());
             }
         }
+        SessionEvent::Reloads(reloads) => state.timeline.earlier(reloads.reloads),
         SessionEvent::Replayed(replay) => {
             if let Some(Overlay::Preview(card)) = &mut state.overlay {
                 card.take_replay(replay);

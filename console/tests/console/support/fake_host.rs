@@ -90,6 +90,7 @@ fn answer(request: &Request, host: &HostInfo, plan: &ReloadPlan) -> Result<Value
         Request::Snapshot => serde_json::to_value(samples::snapshot(host.pid)),
         Request::Vault => serde_json::to_value(samples::vault()),
         Request::Live => serde_json::to_value(samples::live()),
+        Request::Reloads => serde_json::to_value(samples::reloads()),
         Request::Plan(_) => serde_json::to_value(plan),
         Request::Subscribe(subscribe) => {
             serde_json::to_value(SubscribeResult { backlog: if subscribe.logs { 2 } else { 0 } })

@@ -13,8 +13,9 @@ use hotswap_console::screen::model::Place;
 use hotswap_console::session::{BuildEffect, BuildLine, SessionEvent};
 use hotswap_protocol::{
     ArtifactChange, CauseKind, Failure, Holder, HostInfo, InFlightCall, InvokeResult, LiveSnapshot,
-    LogLevel, LogRecord, Outcome, Owner, PinnedCall, PlannedPlugin, ReloadPlan, ReloadReport,
-    Snapshot, Step, Toolchain, VaultSnapshot, VersionInfo, VersionState, WireError,
+    LogLevel, LogRecord, Outcome, Owner, PastReload, PinnedCall, PlannedPlugin, ReloadEnd,
+    ReloadPlan, ReloadReport, Reloads, Snapshot, Step, Toolchain, VaultSnapshot, VersionInfo,
+    VersionState, WireError,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -373,6 +374,24 @@ pub fn record(seq: u64, level: LogLevel, message: &str) -> LogRecord {
         "target": "sample_host::http",
         "message": message,
     }))
+}
+
+/// What a host remembers: it loaded `world v2`, failed to load another one, and then loaded `world v3`.
+pub fn reloads() -> Reloads {
+    let world = |generation: u64, version: u32, outcome| {
+        let plugins = json!([
+            { "name": "world", "outcome": outcome, "version": version, "elapsed_us": 900 },
+        ]);
+        let phases = json!([{ "phase": "stage", "elapsed_us": 2_000 }]);
+        let report: ReloadReport = read(json!({
+            "generation": generation, "plugins": plugins, "elapsed_us": 2_100, "phases": phases,
+        }));
+        ReloadEnd::Report(report)
+    };
+    let ends = [world(2, 2, "added"), ReloadEnd::Error(refusal()), world(3, 3, "ok")];
+    let minutes = [1, 2, 3].map(|minute| NOON_MS + minute * 60_000);
+    let reloads = minutes.into_iter().zip(ends).map(|(at_ms, end)| PastReload { at_ms, end });
+    Reloads { reloads: reloads.collect() }
 }
 
 /// Of a reload that would bring another `world`, and take `dog` away.

@@ -1,7 +1,7 @@
 //! The engine proper: what its handles share.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, TryLockError,
@@ -42,9 +42,9 @@ use crate::{
 };
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PluginInfo, PluginName,
-    PruneParams, ReloadPlan, ReloadReport, Snapshot, VaultSnapshot, VersionRef, VersionState,
-    clock::now_ms,
+    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, MAX_RELOADS, PastReload, PlanParams,
+    PluginInfo, PluginName, PruneParams, ReloadEnd, ReloadPlan, ReloadReport, Reloads, Snapshot,
+    VaultSnapshot, VersionRef, VersionState, clock::now_ms,
 };
 
 /// How long a request to free a version waits for the reaper to look at it, so that the answer tells
@@ -58,6 +58,8 @@ pub(crate) struct Inner {
     current: Arc<Current>,
     /// How many loads have been published.
     loads: AtomicU64,
+    /// The last loads, for consoles that connect later; the oldest first.
+    reloads: Mutex<VecDeque<PastReload>>,
     load_state: Mutex<LoadState>,
     /// The plugins that a rollback keeps at an earlier build, as of the last load.
     rolled_back: Mutex<HashSet<PluginName>>,
@@ -112,6 +114,7 @@ impl Inner {
                 parts.expectations.clone(),
             )),
             loads: AtomicU64::new(0),
+            reloads: Mutex::default(),
             load_state: Mutex::default(),
             rolled_back: Mutex::default(),
             loading_thread: Mutex::default(),
@@ -306,16 +309,27 @@ impl Inner {
                     self.loads.fetch_add(1, Ordering::Relaxed);
                 }
                 tracing::info!(generation = report.generation, "loaded: {report}");
-                let report = report.clone();
-                self.events.send(Event::ReloadFinished { at_ms: now_ms(), report });
+                let (at_ms, report) = (now_ms(), report.clone());
+                self.remember(at_ms, ReloadEnd::Report(report.clone()));
+                self.events.send(Event::ReloadFinished { at_ms, report });
             }
             Err(error) => {
                 tracing::error!("load refused: {error}");
-                let error = error.to_wire();
-                self.events.send(Event::ReloadFailed { at_ms: now_ms(), error });
+                let (at_ms, error) = (now_ms(), error.to_wire());
+                self.remember(at_ms, ReloadEnd::Error(error.clone()));
+                self.events.send(Event::ReloadFailed { at_ms, error });
             }
         }
         result
+    }
+
+    /// Keeps what came of a load, among the last ones.
+    fn remember(&self, at_ms: u64, end: ReloadEnd) {
+        let mut reloads = self.reloads.locked();
+        if reloads.len() >= MAX_RELOADS {
+            reloads.pop_front();
+        }
+        reloads.push_back(PastReload { at_ms, end });
     }
 
     pub fn is_shut_down(&self) -> bool {
@@ -552,6 +566,10 @@ impl Served for Inner {
 
     fn snapshot(&self) -> Snapshot {
         self.snapshot()
+    }
+
+    fn reloads(&self) -> Reloads {
+        Reloads { reloads: self.reloads.locked().iter().cloned().collect() }
     }
 
     fn vault_snapshot(&self) -> VaultSnapshot {

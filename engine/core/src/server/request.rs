@@ -18,6 +18,7 @@ pub(super) fn answer(
 ) -> Result<Json, WireError> {
     match request {
         Request::Snapshot => json(&engine.snapshot()),
+        Request::Reloads => json(&engine.reloads()),
         Request::Vault => json(&engine.vault_snapshot()),
         Request::Live => json(&engine.live_snapshot()),
         Request::Reload => json(&engine.reload(false).map_err(refused)?),

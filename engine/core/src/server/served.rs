@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hotswap_protocol::{
     ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PruneParams, ReloadPlan,
-    ReloadReport, Snapshot, VaultSnapshot,
+    ReloadReport, Reloads, Snapshot, VaultSnapshot,
 };
 
 use super::pins::Pins;
@@ -18,6 +18,8 @@ pub(crate) trait Served: Send + Sync {
     fn tell(&self, event: Event);
     fn pins(&self) -> Arc<Pins>;
     fn snapshot(&self) -> Snapshot;
+    /// The last loads.
+    fn reloads(&self) -> Reloads;
     fn vault_snapshot(&self) -> VaultSnapshot;
     fn live_snapshot(&self) -> LiveSnapshot;
 
