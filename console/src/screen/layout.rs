@@ -13,6 +13,8 @@ const LEAST_PANEL: (u16, u16) = (40, 10);
 const LEAST_PANELS: (u16, u16) = (80, 20);
 /// Below this size the plugins are a strip.
 const LEAST_COLUMNS: (u16, u16) = (100, 28);
+/// On screens of so many columns two tabs stand side by side.
+const LEAST_FOR_TWO_TABS: u16 = 160;
 /// So many lines of what a call gave are kept free below a form that is longer than its panel.
 const RESULT_LINES_KEPT: u16 = 4;
 
@@ -25,6 +27,8 @@ pub struct Layout {
     pub plugins: Option<Rect>,
     /// The tabs panel, its border included.
     pub tabs: Option<Rect>,
+    /// The second tab, on a wide screen, its border included.
+    pub second_tab: Option<Rect>,
     /// The logs panel, its border included.
     pub logs: Option<Rect>,
     /// The line about the running job and what happened last.
@@ -67,7 +71,16 @@ impl Layout {
                 Constraint::Fill(1),
             ])
             .areas(top);
+            let (tabs, second) = match width >= LEAST_FOR_TWO_TABS {
+                true => {
+                    let halves = Split::horizontal([Constraint::Fill(1), Constraint::Fill(1)]);
+                    let [tabs, second] = halves.areas(tabs);
+                    (tabs, Some(second))
+                }
+                false => (tabs, None),
+            };
             layout.set(plugins, tabs, logs);
+            layout.second_tab = second;
         }
         layout
     }

@@ -69,6 +69,8 @@ pub struct State {
     pub disk: Disk,
     /// The tab in front.
     pub tab: Tab,
+    /// The tab that stands beside it on a wide screen: the one that was in front before it.
+    pub second_tab: Tab,
     /// The tab that was in front before the Build tab came there by itself.
     pub tab_to_return_to: Option<Tab>,
     /// The Functions tab.
@@ -320,6 +322,7 @@ impl State {
             plugins: Plugins::default(),
             disk: Disk::default(),
             tab: Tab::Functions,
+            second_tab: Tab::Timeline,
             tab_to_return_to: None,
             functions: Functions::default(),
             pins: Pins::default(),
@@ -354,15 +357,29 @@ impl State {
         Layout::of(self.size, self.focus, self.tab, self.zoomed)
     }
 
+    /// The tab that a wide screen shows beside the one in front.
+    pub fn second_tab(&self) -> Option<Tab> {
+        self.layout().second_tab.map(|_| self.second_tab)
+    }
+
+    /// Whether a tab is in sight.
+    pub fn shows(&self, tab: Tab) -> bool {
+        let layout = self.layout();
+        let is_second = layout.second_tab.is_some() && self.second_tab == tab;
+        is_second || self.tab == tab && layout.tabs.is_some()
+    }
+
     /// The tabs as the panel's title names them, behind its number.
     pub fn tab_titles(&self) -> impl Iterator<Item = (Tab, String)> {
-        Tab::ALL.into_iter().map(|tab| {
-            let title = format!("{}{}", tab.title(), self.mark_of(tab));
-            match tab == self.tab {
-                true => (tab, format!(" [{title}]")),
-                false => (tab, format!("  {title} ")),
-            }
+        self.titles().map(|(tab, title)| match tab == self.tab {
+            true => (tab, format!(" [{title}]")),
+            false => (tab, format!("  {title} ")),
         })
+    }
+
+    /// The title of each tab.
+    pub fn titles(&self) -> impl Iterator<Item = (Tab, String)> {
+        Tab::ALL.into_iter().map(|tab| (tab, format!("{}{}", tab.title(), self.mark_of(tab))))
     }
 
     /// What a tab's title says of what is in it: ` !` of a build that failed, `▲2` of so many warnings.

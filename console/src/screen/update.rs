@@ -100,7 +100,11 @@ pub enum Effect {
 
 /// Takes in what happened.
 pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
+    let tab_before = state.tab;
     let mut effects = take_in(state, event);
+    if state.tab != tab_before {
+        state.second_tab = tab_before;
+    }
     effects.extend(preview::refresh(state));
     effects
 }

@@ -55,6 +55,9 @@ fn draw_all(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     if let Some(area) = layout.tabs {
         draw_tabs(frame, area, state, theme);
     }
+    if let Some((area, tab)) = layout.second_tab.zip(state.second_tab()) {
+        draw_second_tab(frame, area, tab, state, theme);
+    }
     if let Some(area) = layout.logs {
         logs::draw(frame, area, state, theme);
     }
@@ -75,7 +78,20 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         Tab::Build | Tab::Timeline | Tab::Diff => {}
     }
     let inner = panel(frame, area, title, state.focus == Panel::Tabs, theme);
-    match state.tab {
+    draw_tab(frame, inner, state.tab, state, theme);
+}
+
+/// The tab beside the one in front. It never has the keyboard.
+fn draw_second_tab(frame: &mut Frame<'_>, area: Rect, tab: Tab, state: &State, theme: &Theme) {
+    let title = state.titles().find(|(it, _)| *it == tab).map(|(_, title)| title);
+    let title = Line::styled(title.unwrap_or_default(), theme.title_elsewhere);
+    let inner = panel(frame, area, title, false, theme);
+    let theme = Theme { selected: theme.selected_elsewhere, ..*theme };
+    draw_tab(frame, inner, tab, state, &theme);
+}
+
+fn draw_tab(frame: &mut Frame<'_>, inner: Rect, tab: Tab, state: &State, theme: &Theme) {
+    match tab {
         Tab::Functions => functions::draw(frame, inner, state, theme),
         Tab::Vault => vault::draw(frame, inner, state, theme),
         Tab::Live => live::draw(frame, inner, state, theme),

@@ -2,9 +2,11 @@
 
 use hotswap_console::host::HostExit;
 use hotswap_console::host::operation::Operation;
+use hotswap_console::screen::layout::Tab;
+use hotswap_console::screen::update::{Effect, Input};
 use hotswap_console::screen::view::Theme;
 use hotswap_console::session::{
-    BuildEffect, BuildLine, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
+    BuildEffect, BuildLine, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent, Watch,
 };
 use hotswap_protocol::{
     Cut, DataBagEntry, ErrorKind, Event, Failures, FirstFailure, GuardTrip, LogLevel, PhaseKind,
@@ -189,6 +191,34 @@ fn a_version_that_fails_does_not_look_well() {
 }
 
 #[test]
+fn a_wide_screen_shows_the_tab_of_before_beside_the_one_in_front() {
+    let mut console = Console::connected(170, 40);
+    let (at_ms, report) = (console.now_ms, samples::report());
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    console.press("2 ]");
+    let first = console.screen();
+    console.press("Alt-5");
+    insta::assert_snapshot!(format!("{first}\n{}", console.screen()));
+}
+
+#[test]
+fn a_second_tab_is_kept_up_to_date_and_comes_in_front_with_a_click() {
+    let mut console = Console::connected(170, 40);
+    assert_eq!(console.state.second_tab(), Some(Tab::Build), "where the start was seen");
+    console.press("2 ]");
+    assert_eq!((console.state.tab, console.state.second_tab()), (Tab::Vault, Some(Tab::Functions)));
+    console.press("[");
+    assert_eq!(console.state.second_tab(), Some(Tab::Vault));
+    let asked = console.session(SessionEvent::Snapshot(Box::new(samples::reloaded())));
+    let vault = Effect::Order(Order::Operate(Operation::Vault));
+    assert!(asked.contains(&vault), "the Vault is in sight: {asked:?}");
+    console.click("the host has not shown");
+    assert_eq!((console.state.tab, console.state.second_tab()), (Tab::Vault, Some(Tab::Functions)));
+    console.take_in(Input::Resize(150, 40));
+    assert_eq!(console.state.second_tab(), None);
+}
+
+#[test]
 fn what_a_reload_has_changed() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.session(SessionEvent::Snapshot(Box::new(samples::reloaded())));
@@ -203,7 +233,7 @@ fn the_reloads_of_before_a_console_came() {
     insta::assert_snapshot!(at_all_sizes(|console| {
         console.press("2");
         console.session(SessionEvent::Reloads(samples::reloads()));
-        console.state.tab = hotswap_console::screen::layout::Tab::Timeline;
+        console.state.tab = Tab::Timeline;
     }));
 }
 

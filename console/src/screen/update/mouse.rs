@@ -63,6 +63,13 @@ fn click(state: &mut State, place: Position) -> Vec<Effect> {
     if state.overlay.is_some() {
         return Vec::new();
     }
+    let second = state.layout().second_tab.is_some_and(|area| area.contains(place));
+    if second {
+        // It comes to where the keyboard is.
+        state.searching = None;
+        state.focus = Panel::Tabs;
+        return show_tab(state, state.second_tab);
+    }
     let Some((panel, area)) = state.layout().panel_at(place) else { return Vec::new() };
     // What was typed into the filter stays.
     state.searching = None;

@@ -51,8 +51,7 @@ pub(super) fn press(state: &mut State, mut card: PreviewCard, key: KeyEvent) -> 
 
 /// Asks for the difference that the Diff tab is to show, where it is not that already.
 pub(super) fn refresh(state: &mut State) -> Option<Effect> {
-    let is_shown = state.tab == Tab::Diff && state.layout().tabs.is_some();
-    if !is_shown || state.host.phase == Phase::Starting {
+    if !state.shows(Tab::Diff) || state.host.phase == Phase::Starting {
         return None;
     }
     Diff::ask(state).map(|request| Effect::Order(Order::Compare(request)))

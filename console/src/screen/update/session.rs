@@ -219,13 +219,13 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Snapshot(snapshot) => return take_snapshot(state, *snapshot),
         SessionEvent::Vault(contents) => {
             let changed = state.vault.update(contents);
-            if !changed || state.tab != Tab::Vault {
+            if !changed || !state.shows(Tab::Vault) {
                 return Vec::new();
             }
         }
         SessionEvent::Live(contents) => {
             let changed = state.live.update(contents);
-            if !changed || state.tab != Tab::Live {
+            if !changed || !state.shows(Tab::Live) {
                 return Vec::new();
             }
         }
@@ -421,7 +421,7 @@ fn host_exited(
 fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     let mut effects = Vec::new();
     let generation_changed = state.host.generation != snapshot.generation;
-    let is_in_sight = |tab| state.tab == tab && state.layout().tabs.is_some();
+    let is_in_sight = |tab| state.shows(tab);
     // Each generation's Vault is looked at once, so that there is something to compare with.
     let is_outdated = is_in_sight(Tab::Vault) && state.vault.is_outdated(snapshot.vault_changes);
     if is_outdated || generation_changed {
