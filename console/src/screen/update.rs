@@ -21,7 +21,7 @@ use hotswap_protocol::WireError;
 
 use crate::host::operation::Operation;
 use crate::screen::input::action::{Action, Motion};
-use crate::screen::layout::{Panel, Tab};
+use crate::screen::layout::{self, Panel, Tab};
 use crate::screen::model::Place;
 use crate::screen::model::State;
 use crate::screen::model::overlay::Overlay;
@@ -317,7 +317,10 @@ fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
                 plugin_selected(state);
             }
         }
-        Panel::Logs => state.logs.go(motion, page),
+        Panel::Logs => {
+            let inside = state.layout().logs.map(layout::inside).unwrap_or_default();
+            state.logs.go_in(motion, inside);
+        }
         Panel::Tabs => match (motion, state.tab) {
             // A line of these is for the names of their columns.
             (motion, Tab::Vault) => state.vault.go(motion, page.saturating_sub(1)),

@@ -309,3 +309,29 @@ fn lines_of_replaced_versions_are_dimmed_and_long_ones_wrap_at_words() {
     assert!(console.is_dim("of the version before"));
     assert!(!console.is_dim("a line that is longer"));
 }
+
+#[test]
+fn a_line_with_more_rows_than_are_in_sight_is_scrolled_through() {
+    let mut console = Console::connected(80, 24);
+    let long: Vec<String> = (0..60).map(|number| format!("part-number-{number:02}")).collect();
+    let lines = ["before", &long.join(" "), "after"];
+    console.logs(lines.into_iter().zip(1..).map(|(line, seq)| by("world", 3, seq, line)).collect());
+    let sees =
+        |console: &Console, part: u32| console.screen().contains(&format!("part-number-{part:02}"));
+    console.press("3 W k");
+    assert!(sees(&console, 59) && !sees(&console, 0), "from below it is entered at its end");
+    let mut presses = 0;
+    while !sees(&console, 0) {
+        console.press("k");
+        presses += 1;
+        assert!(presses < 60, "{}", console.screen());
+    }
+    assert!(!sees(&console, 59), "it is the same line");
+    assert!(console.state.logs.selected_text().unwrap().0.contains("part-number-30"));
+    console.press("k");
+    assert!(console.state.logs.selected_text().unwrap().0.ends_with("before"));
+    console.press("j");
+    assert!(sees(&console, 0), "from above it is entered at its beginning");
+    (0..60).for_each(|_| drop(console.press("j")));
+    assert!(console.state.logs.follows(), "{}", console.screen());
+}

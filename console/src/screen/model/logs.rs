@@ -7,6 +7,7 @@ mod row;
 use std::collections::{BTreeSet, VecDeque};
 
 use hotswap_protocol::LogLevel;
+use ratatui::layout::Rect;
 use regex::Regex;
 
 pub use row::{LogRow, Origin, Writer};
@@ -45,6 +46,8 @@ pub struct Logs {
     cursor: Option<u64>,
     /// The first visible line while not following, counted alike.
     top: u64,
+    /// The first visible row of the selected line, where that has more rows than are in sight.
+    part: usize,
     /// Where a selection of several lines began, as a sequence number.
     anchor: Option<u64>,
     /// The marked lines, by sequence number.
@@ -72,6 +75,7 @@ impl Default for Logs {
             filter: Filter::default(),
             cursor: None,
             top: MIDDLE,
+            part: 0,
             anchor: None,
             marks: BTreeSet::new(),
             wrap: false,
@@ -204,6 +208,38 @@ impl Logs {
         position.unwrap_or(usize::MAX).min(self.passing.len().saturating_sub(1))
     }
 
+    /// Which row of the selected line is the first one in sight, where the line has more rows than there are.
+    pub fn part(&self) -> usize {
+        self.part
+    }
+
+    /// Moves within the selected line where it has more rows than are in sight, and else to another line.
+    pub fn go_in(&mut self, motion: Motion, inside: Rect) {
+        let page = usize::from(inside.height);
+        let step = match motion {
+            Motion::Up | Motion::Down => 1,
+            Motion::PageUp | Motion::PageDown => page.saturating_sub(1).max(1),
+            _ => return self.go(motion, page),
+        };
+        let is_up = matches!(motion, Motion::Up | Motion::PageUp);
+        let newest = self.passing.len().saturating_sub(1);
+        let follows = self.follows();
+        let position = self.cursor().unwrap_or(newest);
+        if let Some(last) = in_sight::last_part(self, position, inside) {
+            let part = if follows { last } else { self.part.min(last) };
+            let to = if is_up { part.saturating_sub(step) } else { (part + step).min(last) };
+            if to != part {
+                self.select(position, page);
+                self.part = to;
+                return;
+            }
+        }
+        self.go(motion, page);
+        // One is entered at the end that is nearer.
+        let entered = self.cursor().and_then(|cursor| in_sight::last_part(self, cursor, inside));
+        self.part = entered.filter(|_| is_up).unwrap_or(0);
+    }
+
     /// Moves the selected line; `page` is how many are visible.
     pub fn go(&mut self, motion: Motion, page: usize) {
         let last = self.passing.len().saturating_sub(1);
@@ -265,6 +301,7 @@ impl Logs {
         self.top = self.base + top as u64;
         self.cursor = Some(self.base + position as u64);
         self.reselect = None;
+        self.part = 0;
     }
 
     /// Goes to the next error after the selected line, or the one before it.

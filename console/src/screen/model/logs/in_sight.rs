@@ -21,6 +21,12 @@ pub struct Row {
 /// The rows that fit, so that the newest or the selected line is among them.
 pub fn rows(logs: &Logs, inside: Rect) -> Vec<Row> {
     let (width, height) = (usize::from(inside.width), usize::from(inside.height));
+    if let Some(cursor) = logs.cursor()
+        && let Some(last) = last_part(logs, cursor, inside)
+    {
+        let first = logs.part().min(last);
+        return (first..first + height).map(|part| Row { position: cursor, part }).collect();
+    }
     let rows_of = |position: usize| {
         let count = logs.row(position).map_or(0, |row| height_of(row, logs.wrap, width));
         (0..count).map(move |part| Row { position, part })
@@ -52,6 +58,12 @@ pub fn rows(logs: &Logs, inside: Rect) -> Vec<Row> {
     upwards.truncate(height);
     upwards.reverse();
     upwards
+}
+
+/// Of a line that has more rows than there are, the row that is the first one in sight at its end.
+pub fn last_part(logs: &Logs, position: usize, inside: Rect) -> Option<usize> {
+    let rows = height_of(logs.row(position)?, logs.wrap, inside.width.into());
+    rows.checked_sub(inside.height.into()).filter(|last| *last > 0)
 }
 
 fn height_of(row: &LogRow, is_wrapped: bool, width: usize) -> usize {
