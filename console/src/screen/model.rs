@@ -97,6 +97,8 @@ pub struct State {
     pub searching: Option<tui_input::Input>,
     /// Which filter that is.
     pub searching_in: SearchField,
+    /// What is looked for in the Build, Timeline and Diff tabs.
+    pub sought: String,
     /// The job that runs.
     pub job: Option<RunningJob>,
     /// What happened last.
@@ -217,6 +219,8 @@ pub enum SearchField {
     Functions,
     /// The same of the rows of the Vault or of the live tables, whichever is in front.
     Tree,
+    /// What is looked for in the Build, Timeline or Diff tab, whichever is in front.
+    Lines,
 }
 
 /// A theme.
@@ -336,6 +340,7 @@ impl State {
             logs: Logs::default(),
             searching: None,
             searching_in: SearchField::default(),
+            sought: String::new(),
             job: None,
             notice: None,
             notices: VecDeque::new(),
@@ -411,7 +416,8 @@ impl State {
             (Panel::Plugins, _) => SearchField::Plugins,
             (Panel::Tabs, Tab::Functions) => SearchField::Functions,
             (Panel::Tabs, Tab::Vault | Tab::Live) => SearchField::Tree,
-            (Panel::Tabs | Panel::Logs, _) => SearchField::Pattern,
+            (Panel::Tabs, Tab::Build | Tab::Timeline | Tab::Diff) => SearchField::Lines,
+            (Panel::Logs, _) => SearchField::Pattern,
         }
     }
 
@@ -420,6 +426,7 @@ impl State {
         match (field, self.tab) {
             (SearchField::Pattern, _) => self.logs.pattern(),
             (SearchField::Writers, _) => self.logs.writer_filter(),
+            (SearchField::Lines, _) => &self.sought,
             (SearchField::Plugins, _) => self.plugins.filter(),
             (SearchField::Functions, _) => self.plugins.function_filter(),
             (SearchField::Tree, Tab::Live) => &self.live.tree().filter,

@@ -14,6 +14,7 @@ mod places;
 mod preview;
 mod reloads;
 mod session;
+mod sought;
 mod sources;
 
 use crossterm::event::{KeyEvent, MouseEvent};

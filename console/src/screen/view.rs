@@ -75,7 +75,9 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         Tab::Vault | Tab::Live => {
             push_filter(frame, area, &mut title, SearchField::Tree, state, theme);
         }
-        Tab::Build | Tab::Timeline | Tab::Diff => {}
+        Tab::Build | Tab::Timeline | Tab::Diff => {
+            push_filter(frame, area, &mut title, SearchField::Lines, state, theme);
+        }
     }
     let inner = panel(frame, area, title, state.focus == Panel::Tabs, theme);
     draw_tab(frame, inner, state.tab, state, theme);

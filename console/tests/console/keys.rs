@@ -716,3 +716,50 @@ fn the_panel_that_has_the_keyboard_is_filtered() {
     assert!(console.state.vault.rows().len() > 2);
     assert_eq!(console.state.logs.pattern(), "", "the log is left alone");
 }
+
+#[test]
+fn a_slash_in_a_tab_of_lines_looks_there_and_n_goes_on() {
+    let mut console = connected();
+    console.press("2");
+    for (generation, version) in [(4, 4), (5, 5), (6, 6)] {
+        let mut report = samples::report();
+        (report.generation, report.plugins[0].version) = (generation, Some(version));
+        let at_ms = console.now_ms + generation;
+        console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    }
+    console.press("Alt-5 /");
+    console.write("V4");
+    // It is in `v3 → v4` and in `v4 → v5`; the newest is selected, and the match after it is below.
+    assert_eq!(console.state.timeline.selected(), 1);
+    assert!(console.screen().contains("[Timeline]") && console.screen().contains("/V4"));
+    assert_eq!(console.state.logs.pattern(), "", "the log is left alone");
+    console.press("Enter");
+    console.press("n");
+    assert_eq!(console.state.timeline.selected(), 2);
+    assert!(console.screen().contains("2 of 2"), "{}", console.screen());
+    console.press("n");
+    assert_eq!(console.state.timeline.selected(), 1, "around the end");
+    console.press("N");
+    assert_eq!(console.state.timeline.selected(), 2);
+    console.press("Esc");
+    assert!(console.state.sought.is_empty());
+
+    update::act(&mut console.state, Action::Show(Tab::Build));
+    for text in ["one error", "two", "another error"] {
+        let line = BuildLine::Output { text: text.into() };
+        console.session(SessionEvent::Build { package: "world".into(), line });
+    }
+    console.press("g /");
+    console.write("error");
+    let selected = |console: &Console| {
+        let at = console.state.builds.selected().unwrap();
+        console.state.builds.lines()[at].text.clone()
+    };
+    assert_eq!(selected(&console), "one error");
+    console.press("Enter n");
+    assert_eq!(selected(&console), "another error");
+    console.press("/ Esc");
+    console.press("/");
+    console.write("nowhere");
+    assert!(console.state.notice.as_ref().unwrap().text.contains("no line contains"));
+}

@@ -326,7 +326,7 @@ pub static COMMANDS: &[Command] = {
             A::Search,
             "filter",
             &["/"],
-            "Show only what contains a text: plugins, functions, values, or lines of the log.",
+            "Show only what contains a text, or in a build, a difference and the Timeline, go to it.",
         ),
         command(
             Logs,
@@ -379,7 +379,7 @@ pub static COMMANDS: &[Command] = {
             "Mark the lines that contain a text; the others stay.",
         ),
         command(
-            Logs,
+            Anywhere,
             "next-match",
             A::NextMatch,
             "next match",
@@ -387,7 +387,7 @@ pub static COMMANDS: &[Command] = {
             "Go to the next line that matches.",
         ),
         command(
-            Logs,
+            Anywhere,
             "previous-match",
             A::PreviousMatch,
             "previous match",

@@ -1,6 +1,6 @@
 //! Which commands make sense now, and the help, which tells these.
 
-use super::{Phase, State};
+use super::{Phase, SearchField, State};
 use crate::format::wrap_words;
 use crate::screen::input::action::{Action, Command, Scope};
 use crate::screen::layout::boxes;
@@ -118,6 +118,11 @@ pub fn makes_sense(state: &State, command: &Command) -> bool {
         ref action if *action == Action::LET_GO => {
             state.plugins.list().iter().any(|plugin| plugin.is_rolled_back)
         }
+        Action::NextMatch | Action::PreviousMatch => match state.filtered_here() {
+            SearchField::Pattern => true,
+            SearchField::Lines => !state.sought.is_empty(),
+            _ => false,
+        },
         _ => command.scope != Scope::Plugin || phase.has_host(),
     }
 }

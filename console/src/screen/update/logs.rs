@@ -4,7 +4,7 @@ use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent};
 use tui_input::Input;
 use tui_input::backend::crossterm::EventHandler;
 
-use super::Effect;
+use super::{Effect, sought};
 use crate::format;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{Panel, Tab};
@@ -74,6 +74,10 @@ fn type_pattern(state: &mut State, shows_others: bool) {
 
 /// Goes to the next match, or the one before, and around the end.
 fn go_to_match(state: &mut State, forward: bool) {
+    if state.filtered_here() == SearchField::Lines {
+        let way = if forward { sought::Way::Forward } else { sought::Way::Backward };
+        return sought::go(state, way);
+    }
     let page = state.layout().page(Panel::Logs);
     let text = match state.logs.go_to_match(forward, page) {
         Some((place, count)) => {
@@ -200,6 +204,10 @@ pub(super) fn apply(state: &mut State, text: &str) {
             state.logs.set_writer_filter(text);
         }
         SearchField::Pattern | SearchField::Writers => {}
+        SearchField::Lines => {
+            state.sought = text.to_owned();
+            sought::go(state, sought::Way::Here);
+        }
         SearchField::Plugins => {
             let before = state.plugins.selected_target();
             state.plugins.set_filter(text);

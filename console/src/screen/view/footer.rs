@@ -76,6 +76,7 @@ fn job_text(job: &RunningJob, now_ms: u64) -> String {
 const SEARCH_KEYS: &[(&str, &str)] =
     &[("Enter", "keeps the filter"), ("Tab", "only matches / mark matches"), ("Esc", "clears it")];
 const FILTER_KEYS: &[(&str, &str)] = &[("Enter", "keeps the filter"), ("Esc", "clears it")];
+const LINE_KEYS: &[(&str, &str)] = &[("Enter", "stays there"), ("Esc", "clears it")];
 const WRITER_KEYS: &[(&str, &str)] = &[
     ("Enter", "keeps the filter"),
     ("Tab", "completes"),
@@ -106,6 +107,7 @@ pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, theme:
             SearchField::Pattern => SEARCH_KEYS,
             SearchField::Writers => WRITER_KEYS,
             SearchField::Plugins | SearchField::Functions | SearchField::Tree => FILTER_KEYS,
+            SearchField::Lines => LINE_KEYS,
         };
         keys.iter().all(|(label, hint)| push(label, hint, 0));
     } else if state.form_has_keyboard() {
@@ -197,7 +199,7 @@ fn hints<'a>(
     let applies = move |command: &Command| applies(state, command);
     let in_logs = state.focus == Panel::Logs;
     let scope_of = move |command: &Command| match command.action {
-        Action::Search if in_logs => Scope::Logs,
+        Action::Search | Action::NextMatch if in_logs => Scope::Logs,
         _ => command.scope,
     };
     let is_first = |command: &Command| is_first(state, command);
@@ -226,6 +228,7 @@ fn applies(state: &State, command: &Command) -> bool {
             Action::Cancel
                 | Action::CancelCall
                 | Action::Search
+                | Action::NextMatch
                 | Action::Zoom
                 | Action::Quit
                 | Action::FocusNext

@@ -1,0 +1,82 @@
+//! What is looked for in the tabs of lines: Build, Timeline and Diff.
+
+use super::State;
+use crate::format;
+use crate::screen::layout::{Panel, Tab};
+
+/// Where the match is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// At the selected line, or after it.
+    Here,
+    /// After it.
+    Forward,
+    /// Before it.
+    Backward,
+}
+
+/// Goes to a line that contains what is looked for, and around the end; tells which of them it is.
+pub(super) fn go(state: &mut State, way: Way) {
+    if state.sought.is_empty() {
+        return;
+    }
+    let places = places(state);
+    let from = selected(state);
+    let found = match way {
+        Way::Here => places.iter().position(|it| *it >= from).unwrap_or(0),
+        Way::Forward => places.iter().position(|it| *it > from).unwrap_or(0),
+        Way::Backward => {
+            let earlier = places.iter().rposition(|it| *it < from);
+            earlier.unwrap_or(places.len().saturating_sub(1))
+        }
+    };
+    let Some(place) = places.get(found) else {
+        return state.note(format!("no line contains “{}”", state.sought));
+    };
+    select(state, *place);
+    let [which, count] = [found + 1, places.len()].map(|it| format::thousands(it as u64));
+    state.note(format!("{which} of {count}"));
+}
+
+/// The positions of the lines that contain it, whatever the case.
+fn places(state: &State) -> Vec<usize> {
+    let sought = state.sought.to_lowercase();
+    let has = |text: &str| text.to_lowercase().contains(&sought);
+    let texts: Vec<String> = match state.tab {
+        Tab::Build => {
+            let lines = state.builds.lines().iter();
+            lines.map(|line| strip_ansi_escapes::strip_str(&line.text)).collect()
+        }
+        Tab::Diff => {
+            let lines = state.diff.lines().unwrap_or_default().iter();
+            lines.map(|line| line.text.clone()).collect()
+        }
+        Tab::Timeline => {
+            let reloads = state.timeline.reloads().iter();
+            let text = |reload: &crate::screen::model::timeline::Reload| match &reload.result {
+                Ok(done) => format!("{} {}", reload.title(), done.summary),
+                Err(error) => format!("{} {error}", reload.title()),
+            };
+            reloads.map(text).collect()
+        }
+        Tab::Functions | Tab::Vault | Tab::Live => Vec::new(),
+    };
+    (0..texts.len()).filter(|it| has(&texts[*it])).collect()
+}
+
+fn selected(state: &State) -> usize {
+    match state.tab {
+        Tab::Build => state.builds.selected().unwrap_or(0),
+        Tab::Diff => state.diff.selected(),
+        _ => state.timeline.selected(),
+    }
+}
+
+fn select(state: &mut State, line: usize) {
+    let page = state.layout().page(Panel::Tabs);
+    match state.tab {
+        Tab::Build => state.builds.select(line, page),
+        Tab::Diff => state.diff.select(line, page),
+        _ => state.timeline.select(line),
+    }
+}
