@@ -81,7 +81,10 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
     let mut lines = vec![
         match state.host.phase {
             Phase::Ended => format!("state     the host has ended; {} before", version.state),
-            _ => format!("state     {}: {}", version.state, in_words(version.state)),
+            _ => match in_words(version.state) {
+                None => format!("state     {}", version.state),
+                Some(words) => format!("state     {}: {words}", version.state),
+            },
         },
         format!("build     {}", version.build_id),
         format!("crate     {} {}", plugin.name, version.crate_version),
@@ -179,15 +182,16 @@ fn of_source(source: Option<&Source>) -> Vec<String> {
     vec![format!("commit    {}{changes}", source.commit), format!("branch    {branch}")]
 }
 
-fn in_words(state: VersionState) -> &'static str {
-    match state {
+/// What a state means; none where its name says it.
+fn in_words(state: VersionState) -> Option<&'static str> {
+    Some(match state {
         VersionState::Loading => "its steps are running, and nobody can call it yet",
-        VersionState::Active => "it serves",
+        VersionState::Active => return None,
         VersionState::Retired => "replaced, but something still uses it",
         VersionState::Pinned => "replaced and unused; a thread has still to run its destructors",
-        VersionState::Freed => "unmapped, and checked to be",
-        VersionState::Kept => "replaced and unused, but it cannot be unmapped",
+        VersionState::Freed => "it is out of memory, which was checked",
+        VersionState::Kept => "replaced and unused, but it cannot be freed",
         VersionState::Failed => "it never served",
         _ => "a state that this console does not know",
-    }
+    })
 }

@@ -62,7 +62,7 @@ fn title(form: &Form) -> String {
         title.push_str(&format!("  × {}", format::thousands(u64::from(form.repeat))));
     }
     if let Some(compared) = &form.compared {
-        title.push_str(&format!("  beside {compared}"));
+        title.push_str(&format!("  A/B with {compared}"));
     }
     title
 }
