@@ -23,6 +23,7 @@ use hotswap_console::screen::input::action::{Action, Motion};
 use hotswap_console::screen::layout::Tab;
 use hotswap_console::screen::model::State;
 use hotswap_console::screen::model::overlay::Overlay;
+use hotswap_console::screen::model::preview::Replaying;
 use hotswap_console::screen::model::tree::TreeTab as _;
 use hotswap_console::screen::update::Input;
 use hotswap_engine::artifact;
@@ -70,6 +71,8 @@ async fn make() -> Result<(), Box<dyn Error>> {
         console.submit().await?;
     }
     console.look();
+    console.act(Action::Pin)?;
+    console.until("the pinned call", |state| !state.pins.in_order().is_empty()).await?;
 
     let plugin_dir = package.plugin_dir.clone();
     let store_dir = package.target_dir.join("hotswap/store");
@@ -80,6 +83,9 @@ async fn make() -> Result<(), Box<dyn Error>> {
     console.press(KeyCode::Esc)?;
     console.act(Action::Preview)?;
     console.until("the preview", has_preview).await?;
+    console.look();
+    console.press(KeyCode::Char('a'))?;
+    console.until("the pinned call in both builds", has_replayed).await?;
     console.look();
     console.act(Action::Back)?;
     console.state.overlay = None;
@@ -125,6 +131,10 @@ fn build_otherwise(plugin_dir: &Path, store_dir: &Path) -> Result<(), Box<dyn Er
 
 fn has_preview(state: &State) -> bool {
     matches!(&state.overlay, Some(Overlay::Preview(card)) if card.lines.is_some())
+}
+
+fn has_replayed(state: &State) -> bool {
+    matches!(&state.overlay, Some(Overlay::Preview(card)) if matches!(card.replay, Replaying::Done(_)))
 }
 
 /// Whether the plugin has a version that was replaced and freed.
