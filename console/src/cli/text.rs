@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hotswap_protocol::{
     ArtifactContents, Beside, Cut, FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord,
-    PinnedCall, Pins, ReloadEnd, ReloadReport, Reloads, Snapshot, VaultSnapshot,
+    Outcome, PinnedCall, Pins, ReloadEnd, ReloadReport, Reloads, Snapshot, VaultSnapshot,
 };
 use serde_json::Value;
 
@@ -71,7 +71,7 @@ pub(super) fn reloads(reloads: &Reloads) -> String {
                 at,
                 report.generation.to_string(),
                 format::microseconds(report.elapsed_us),
-                report.to_string(),
+                what_changed(report),
             ],
             ReloadEnd::Error(error) => {
                 [at, "–".into(), String::new(), format!("failed: {}", error.message)]
@@ -79,6 +79,13 @@ pub(super) fn reloads(reloads: &Reloads) -> String {
         }
     });
     table(["TIME", "GENERATION", "TOOK", "WHAT"], rows)
+}
+
+/// `world: ok, dog: removed`
+fn what_changed(report: &ReloadReport) -> String {
+    let plugins = report.plugins.iter().filter(|it| it.outcome != Outcome::Unchanged);
+    let plugins: Vec<String> = plugins.map(|it| format!("{}: {}", it.name, it.outcome)).collect();
+    if plugins.is_empty() { "nothing changed".into() } else { plugins.join(", ") }
 }
 
 pub(super) fn invoked(result: &InvokeResult) -> String {
