@@ -359,6 +359,7 @@ fn compare_with_stored(console: &mut Console) {
     console.session(SessionEvent::StoredBuilds { plugin: "world".into(), builds });
     let compared = console.state.functions.form.as_ref().unwrap().compared.clone();
     assert_eq!(compared.as_deref(), Some("world@feedbeef"), "what is loaded is none");
+    assert!(!console.screen().contains("--beside"), "no such command does it");
     let call = call_of("world", json!([]), 1);
     let Operation::Invoke(params) = &call else { unreachable!() };
     let build = StoredChoice { plugin: "world".into(), build_id: "feedbeef01".into() };

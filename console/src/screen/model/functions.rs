@@ -209,6 +209,12 @@ impl Functions {
         of_plugin.map(|call| call.function.as_str()).collect()
     }
 
+    /// The stored build that a target means, `world@4c0ffee0`.
+    pub fn stored_of(&self, target: &str) -> Option<&StoredChoice> {
+        let (_, stored) = self.stored.as_ref()?;
+        stored.iter().find(|it| stored_target(it) == target)
+    }
+
     /// Whether a call runs.
     pub fn has_running_calls(&self) -> bool {
         self.results.iter().any(CallResult::runs)
@@ -220,6 +226,11 @@ impl Functions {
         let key = History::key(host, &form.target, &form.function);
         form.recall(self.history.of(&key), older);
     }
+}
+
+/// `world@4c0ffee0`
+pub fn stored_target(build: &StoredChoice) -> String {
+    format!("{}@{}", build.plugin, crate::format::short_build_id(&build.build_id))
 }
 
 /// `greet("Ada", 2)`, and how often.

@@ -3,13 +3,12 @@
 use hotswap_protocol::{InvokeResult, VersionState, WireError};
 
 use super::Effect;
-use crate::format;
 use crate::host::operation::Operation;
 use crate::screen::input::action::Action;
 use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::State;
 use crate::screen::model::form::Form;
-use crate::screen::model::functions::Functions;
+use crate::screen::model::functions::stored_target;
 use crate::screen::model::history::History;
 use crate::screen::model::overlay::Overlay;
 use crate::session::{Order, StoredBuild, StoredChoice};
@@ -97,7 +96,7 @@ pub(super) fn submit_form(state: &mut State) -> Vec<Effect> {
     let other = form.compared.as_ref().map(|target| form.call_of(target, args.clone()));
     let key = History::key(&state.host.name, &form.target, &form.function);
     let compared = form.compared.clone();
-    let stored = compared.and_then(|target| stored_of(&state.functions, &target));
+    let stored = compared.and_then(|target| state.functions.stored_of(&target).cloned());
     // The host knows nothing of a build that is only stored.
     let first = if stored.is_some() { first.beside(None) } else { first };
     let calls: Vec<Operation> = std::iter::once(first).chain(other).collect();
@@ -137,16 +136,6 @@ pub(super) fn again(state: &mut State) -> Vec<Effect> {
     let operations: Vec<Operation> = result.sides.iter().map(|it| it.operation.clone()).collect();
     let stored = result.stored.clone();
     begin(state, operations.into_iter(), stored).into_iter().collect()
-}
-
-/// The stored build that a target means: `world@4c0ffee0`.
-fn stored_of(functions: &Functions, target: &str) -> Option<StoredChoice> {
-    let (_, stored) = functions.stored.as_ref()?;
-    stored.iter().find(|it| stored_target(it) == target).cloned()
-}
-
-fn stored_target(build: &StoredChoice) -> String {
-    format!("{}@{}", build.plugin, format::short_build_id(&build.build_id))
 }
 
 /// Takes which builds are stored, for the open form.

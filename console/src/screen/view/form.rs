@@ -40,7 +40,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, form: &Form, state: &State
             draw_row(frame, row_of(area, offset + 1), row, name_width, is_focused, theme);
         }
     }
+    // A host cannot be asked for a build that is only stored.
+    let is_stored =
+        form.compared.as_ref().is_some_and(|it| state.functions.stored_of(it).is_some());
     if let Ok(call) = form.call()
+        && !is_stored
         && usize::from(area.height) > page + 1
     {
         let command = cut(&format!(" $ {}", call.command_line()), width);
