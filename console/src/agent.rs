@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotswap_fleet::{
-    Channel, Directory, FleetError, HostReport, HostState, Id, Keys, Order, Rollout, turn,
+    Channel, FleetError, HostReport, HostState, Id, Keys, Order, Rollout, Store, turn,
 };
 use hotswap_protocol::clock::now_ms;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -34,7 +34,7 @@ const REMEMBERED_MS: u64 = 600_000;
 /// What an agent is to do.
 pub struct Options {
     /// The fleet.
-    pub directory: Directory,
+    pub store: Store,
     /// The channel.
     pub channel: Id,
     /// Which hosts it serves; all if `None`.
@@ -61,7 +61,7 @@ pub enum Told {
 
 /// What all hosts of an agent share.
 struct Shared {
-    directory: Directory,
+    store: Store,
     channel: Id,
     hosts: Option<HostChoice>,
     client_name: &'static str,
@@ -79,8 +79,8 @@ struct Declared {
 }
 
 /// Where the agent of a fleet keeps what it must not forget.
-pub fn state_dir(states: &Path, directory: &Directory) -> PathBuf {
-    let fleet = directory.fleet();
+pub fn state_dir(states: &Path, store: &Store) -> PathBuf {
+    let fleet = store.fleet();
     states.join(format!("hotswap/agent/{}-{}", fleet.id, fleet.made_at_ms))
 }
 
@@ -94,8 +94,8 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         ledger.pardon()?;
     }
     let shared = Arc::new(Shared {
-        files: Files::new(&options.directory, &options.state_dir)?,
-        directory: options.directory,
+        files: Files::new(&options.store, &options.state_dir)?,
+        store: options.store,
         channel: options.channel,
         hosts: options.hosts,
         client_name: options.client_name,
@@ -139,19 +139,19 @@ async fn blocking<T: Send + 'static>(
 
 /// Takes the steps that a rollout can take now.
 pub async fn turn_now(
-    directory: &Directory,
+    store: &Store,
     channel: &Id,
     order: Option<Order>,
     by: &str,
 ) -> Result<Option<Rollout>, FleetError> {
-    let (directory, channel, by) = (directory.clone(), channel.clone(), by.to_owned());
-    blocking(move || turn(&directory, &channel, order, &by, now_ms())).await
+    let (store, channel, by) = (store.clone(), channel.clone(), by.to_owned());
+    blocking(move || turn(&store, &channel, order, &by, now_ms())).await
 }
 
 impl Shared {
     /// Looks at what is declared, and at the rollout.
     async fn look(&self, declare: &watch::Sender<Declared>, by: &str) -> Result<(), FleetError> {
-        let turned = turn_now(&self.directory, &self.channel, None, by).await;
+        let turned = turn_now(&self.store, &self.channel, None, by).await;
         let known = declare.borrow().clone();
         let new = self.declared(Some(&known)).await?;
         declare.send_if_modified(|declared| {
@@ -163,11 +163,11 @@ impl Shared {
         turned.map(drop)
     }
 
-    /// What is declared now. Nothing goes back, whatever has become of the directory.
+    /// What is declared now. Nothing goes back, whatever has become of the store.
     async fn declared(&self, known: Option<&Declared>) -> Result<Declared, FleetError> {
         let mut ledger = self.ledger.lock().await;
-        let keys = self.directory.keys_after(ledger.keys())?;
-        let channel = self.directory.channel(&self.channel)?;
+        let keys = self.store.keys_after(ledger.keys())?;
+        let channel = self.store.channel(&self.channel)?;
         if let Some(accepted) = ledger.channel(&self.channel)
             && channel.mark < accepted.mark
         {
@@ -191,7 +191,7 @@ impl Shared {
     /// Forgets the hosts that were there when the last agent ended, and are not there any more. One that ended
     /// while it was being given a release has ended for it.
     async fn forget_the_dead(&self) -> Result<(), FleetError> {
-        let (hosts, _) = self.directory.hosts(&self.channel)?;
+        let (hosts, _) = self.store.hosts(&self.channel)?;
         for host in hosts {
             if !host.state.is_there() || socket::process_lives(host.pid) {
                 continue;
@@ -201,7 +201,7 @@ impl Shared {
                 Some(release) => self.blame(host, &release, None).await?,
                 None => {
                     self.ledger.lock().await.forget(&host.id)?;
-                    self.directory.forget(&host.id);
+                    self.store.forget(&host.id)?;
                 }
             }
         }
@@ -230,18 +230,18 @@ impl Shared {
             },
         });
         ledger.forget(&report.id)?;
-        self.directory.report(&report)?;
+        self.store.report(&report)?;
         let _ = self.told.send(Told::Host(Box::new(report))).await;
         Ok(())
     }
 
     fn forget_old_reports(&self) -> Result<(), FleetError> {
-        let (hosts, _) = self.directory.hosts(&self.channel)?;
+        let (hosts, _) = self.store.hosts(&self.channel)?;
         let is_old = |host: &&HostReport| {
             !host.state.is_there() && now_ms().saturating_sub(host.at_ms) > REMEMBERED_MS
         };
         for host in hosts.iter().filter(is_old) {
-            self.directory.forget(&host.id);
+            self.store.forget(&host.id)?;
         }
         Ok(())
     }

@@ -1,30 +1,30 @@
-//! The releases and artifacts that an agent has fetched and verified, on its own disk: what the fleet's directory
+//! The releases and artifacts that an agent has fetched and verified, on its own disk: what the fleet
 //! loses or has altered afterwards changes nothing for its hosts.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hotswap_fleet::{Artifact, Digest, Directory, FleetError, Id, Release};
+use hotswap_fleet::{Artifact, Digest, FleetError, Id, Release, Store};
 
 use super::{Declared, blocking};
 
 /// What an agent has fetched.
 pub(super) struct Files {
-    directory: Directory,
+    store: Store,
     dir: Arc<Path>,
     releases: Mutex<HashMap<Id, Arc<Release>>>,
     fetched: Arc<tokio::sync::Mutex<HashSet<Digest>>>,
 }
 
 impl Files {
-    pub fn new(directory: &Directory, state_dir: &Path) -> Result<Self, FleetError> {
+    pub fn new(store: &Store, state_dir: &Path) -> Result<Self, FleetError> {
         let dir = state_dir.join("blobs");
         std::fs::create_dir_all(&dir).map_err(|error| {
             FleetError::new(format!("{}: cannot be made: {error}", dir.display()))
         })?;
         Ok(Self {
-            directory: directory.clone(),
+            store: store.clone(),
             dir: dir.into(),
             releases: Mutex::default(),
             fetched: Arc::default(),
@@ -37,7 +37,7 @@ impl Files {
         if let Some(release) = releases.get(id) {
             return Ok(Arc::clone(release));
         }
-        let release = Arc::new(self.directory.release(id, keys)?);
+        let release = Arc::new(self.store.release(id, keys)?);
         releases.insert(id.clone(), Arc::clone(&release));
         Ok(release)
     }
@@ -75,11 +75,11 @@ impl Files {
         if fetched.contains(&artifact.sha256) && path.exists() {
             return Ok(path);
         }
-        let (directory, to) = (self.directory.clone(), path.clone());
+        let (store, to) = (self.store.clone(), path.clone());
         let (release, plugin, wanted) = (release.clone(), plugin.to_owned(), artifact.clone());
         blocking(move || {
             let is_here = std::fs::read(&to).is_ok_and(|bytes| Digest::of(&bytes) == wanted.sha256);
-            if is_here { Ok(()) } else { directory.fetch(&release, &plugin, &wanted, &to) }
+            if is_here { Ok(()) } else { store.fetch(&release, &plugin, &wanted, &to) }
         })
         .await?;
         fetched.insert(artifact.sha256.clone());

@@ -430,7 +430,7 @@ impl Host {
             HostReport { at_ms, health, seen, ..before.clone() } == report
         };
         let is_new = !self.reported.as_ref().is_some_and(is_told);
-        self.shared.directory.report(&report)?;
+        self.shared.store.report(&report)?;
         self.reported = Some(report.clone());
         if is_new {
             let _ = self.shared.told.send(Told::Host(Box::new(report))).await;
@@ -458,11 +458,10 @@ impl Host {
         self.shared.ledger.lock().await.forget(&self.id)?;
         // A host that ends in good order takes its socket along.
         if !path.exists() {
-            self.shared.directory.forget(&self.id);
-            return Ok(());
+            return self.shared.store.forget(&self.id);
         }
         (report.state, report.at_ms, report.problem) = (HostState::Died, now_ms(), None);
-        self.shared.directory.report(&report)?;
+        self.shared.store.report(&report)?;
         let _ = self.shared.told.send(Told::Host(Box::new(report))).await;
         Ok(())
     }

@@ -20,17 +20,17 @@ pub(super) async fn agent(
     hosts: Option<&HostChoice>,
     arguments: AgentArguments,
 ) -> Result<(), Failure> {
-    let directory = fleet::open(&arguments.place)?;
+    let store = fleet::open(&arguments.place)?;
     let channel = arguments.place.channel;
     let json = arguments.output.json;
     if !json {
-        let place = directory.root().display();
+        let place = store.place();
         writeln!(io::stdout(), "serves channel {channel} of the fleet in {place}")?;
     }
     let (told, mut reports) = mpsc::channel(TOLD);
     let options = Options {
-        state_dir: agent::state_dir(&fleet::states()?, &directory),
-        directory,
+        state_dir: agent::state_dir(&fleet::states()?, &store),
+        store,
         channel,
         hosts: hosts.cloned(),
         by: format!("agent of {}", fleet::user()),

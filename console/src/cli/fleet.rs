@@ -10,8 +10,8 @@ use std::time::Duration;
 use etcetera::BaseStrategy;
 use hotswap_artifact as artifact;
 use hotswap_fleet::{
-    Artifact, AuditEntry, Channel, Digest, Directory, FleetError, Id, Mark, Order, Pace, Phase,
-    Reason, Release, ReleasePlugin, Rollout, SecretKey,
+    Artifact, AuditEntry, Channel, Digest, FleetError, Id, Location, Mark, Order, Pace, Phase,
+    Reason, Release, ReleasePlugin, Rollout, SecretKey, Store,
 };
 use hotswap_protocol::clock::now_ms;
 use hotswap_protocol::{ErrorKind, Step, WireError, env};
@@ -43,18 +43,19 @@ pub(super) fn states() -> Result<PathBuf, FleetError> {
     states.ok_or_else(|| FleetError::new("no directory of this user is known; set XDG_STATE_HOME"))
 }
 
-fn root(place: &PlaceArguments) -> Result<PathBuf, FleetError> {
+fn location(place: &PlaceArguments) -> Result<Location, FleetError> {
     let named = place.fleet.clone().or_else(|| std::env::var_os(env::FLEET).map(PathBuf::from));
-    match named.filter(|dir| !dir.as_os_str().is_empty()) {
+    let dir = match named.filter(|dir| !dir.as_os_str().is_empty()) {
         Some(dir) => std::path::absolute(&dir)
-            .map_err(|error| FleetError::new(format!("{}: {error}", dir.display()))),
-        None => Ok(states()?.join("hotswap/fleet")),
-    }
+            .map_err(|error| FleetError::new(format!("{}: {error}", dir.display())))?,
+        None => states()?.join("hotswap/fleet"),
+    };
+    Ok(Location::Directory(dir))
 }
 
 /// The fleet that is meant.
-pub(super) fn open(place: &PlaceArguments) -> Result<Directory, FleetError> {
-    Directory::open(&root(place)?)
+pub(super) fn open(place: &PlaceArguments) -> Result<Store, FleetError> {
+    Store::open(&location(place)?)
 }
 
 /// Who runs this program, for the audit.
@@ -72,7 +73,7 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
     if let FleetCommand::Init = command {
         return init(&place, json);
     }
-    let fleet = Fleet { directory: open(&place)?, channel: place.channel, json };
+    let fleet = Fleet { store: open(&place)?, channel: place.channel, json };
     match command {
         FleetCommand::Init => Ok(()),
         FleetCommand::Keys(keys) => fleet.keys(&keys),
@@ -95,17 +96,16 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
 }
 
 fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
-    let root = root(place)?;
-    let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let directory = Directory::create(&root, &Id::made_of(&name), &place.channel, now_ms())?;
-    let fleet = Fleet { directory, channel: place.channel.clone(), json };
+    let location = location(place)?;
+    let store = Store::create(&location, &location.name(), &place.channel, now_ms())?;
+    let fleet = Fleet { store, channel: place.channel.clone(), json };
     fleet.audited("init", None, None)?;
     fleet.status()
 }
 
 /// A fleet, one of its channels, and how to tell of it.
 struct Fleet {
-    directory: Directory,
+    store: Store,
     channel: Id,
     json: bool,
 }
@@ -128,7 +128,7 @@ impl Fleet {
         release: Option<&Id>,
         host: Option<&Id>,
     ) -> Result<(), FleetError> {
-        self.directory.audit(&AuditEntry {
+        self.store.audit(&AuditEntry {
             at_ms: now_ms(),
             by: user(),
             what: what.to_owned(),
@@ -140,7 +140,7 @@ impl Fleet {
     }
 
     fn trusted(&self) -> Result<Vec<String>, FleetError> {
-        Ok(self.directory.keys()?.map(|keys| keys.keys).unwrap_or_default())
+        Ok(self.store.keys()?.map(|keys| keys.keys).unwrap_or_default())
     }
 
     fn say(&self, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
@@ -176,10 +176,10 @@ impl Fleet {
             all.push(SecretKey::generate(path)?.1);
         }
         if keys.new.is_some() || keys.remove.is_some() {
-            self.directory.set_keys(all, secret.as_ref())?;
+            self.store.set_keys(all, secret.as_ref())?;
             self.audited("keys", None, None)?;
         }
-        let keys = self.directory.keys()?;
+        let keys = self.store.keys()?;
         let (serial, keys) = keys.map(|keys| (keys.serial, keys.keys)).unwrap_or_default();
         self.say(&json!({ "serial": serial, "keys": keys }), || match keys.as_slice() {
             [] => "no keys: releases are not signed, and whoever writes the directory decides what runs\n"
@@ -213,10 +213,10 @@ impl Fleet {
                 Id::made_of(&format!("r-{}", &Digest::of(digests.as_bytes()).as_str()[..12]))
             }
         };
-        let fleet = self.directory.fleet().id.clone();
+        let fleet = self.store.fleet().id.clone();
         let release = Release { id, fleet, pushed_at_ms: now_ms(), by: user(), plugins };
-        let is_new = self.directory.push_release(&release, secret.as_ref())?;
-        let release = self.directory.release(&release.id, &keys)?;
+        let is_new = self.store.push_release(&release, secret.as_ref())?;
+        let release = self.store.release(&release.id, &keys)?;
         if is_new {
             self.audited("push", Some(&release.id), None)?;
         }
@@ -240,7 +240,7 @@ impl Fleet {
             built_by: facts.toolchain,
             build_id: facts.build_id.to_string(),
             crate_version: facts.crate_version,
-            sha256: self.directory.push_blob(&file)?,
+            sha256: self.store.push_blob(&file)?,
             size_bytes: file.len() as u64,
         };
         Ok((facts.name.to_string(), artifact))
@@ -248,7 +248,7 @@ impl Fleet {
 
     fn releases(&self) -> Result<(), Failure> {
         let keys = self.trusted()?;
-        let line = |id: Id| match self.directory.release(&id, &keys) {
+        let line = |id: Id| match self.store.release(&id, &keys) {
             Ok(release) => ReleaseLine {
                 pushed_at_ms: Some(release.pushed_at_ms),
                 plugins: release.names(),
@@ -264,8 +264,7 @@ impl Fleet {
                 problem: Some(error.to_string()),
             },
         };
-        let mut lines: Vec<ReleaseLine> =
-            self.directory.releases()?.into_iter().map(line).collect();
+        let mut lines: Vec<ReleaseLine> = self.store.releases()?.into_iter().map(line).collect();
         lines.sort_by_key(|line| line.pushed_at_ms);
         self.say(&lines, || {
             let rows = lines.iter().map(|line| {
@@ -282,7 +281,7 @@ impl Fleet {
 
     fn verify(&self, release: &Id) -> Result<(), Failure> {
         let keys = self.trusted()?;
-        let release = self.directory.verify(release, &keys)?;
+        let release = self.store.verify(release, &keys)?;
         self.say(&release, || {
             let signed =
                 if keys.is_empty() { "not signed" } else { "signed by a key of the fleet" };
@@ -294,14 +293,14 @@ impl Fleet {
 
     async fn rollout(&self, arguments: RolloutArguments) -> Result<(), Failure> {
         let RolloutArguments { release, follow, fast, supersede } = arguments;
-        let checked = self.directory.verify(&release, &self.trusted()?)?;
+        let checked = self.store.verify(&release, &self.trusted()?)?;
         self.begin(&checked, fast, supersede).await?;
         if follow { self.follow().await } else { self.status() }
     }
 
     /// Begins a rollout, where none is under way.
     async fn begin(&self, release: &Release, fast: bool, supersede: bool) -> Result<(), Failure> {
-        let mut last = self.directory.rollout(&self.channel)?;
+        let mut last = self.store.rollout(&self.channel)?;
         if let Some(active) = last.as_ref().filter(|active| !active.phase.is_over()) {
             if !supersede {
                 return Err(FleetError::new(format!(
@@ -314,17 +313,16 @@ impl Fleet {
                 ))
                 .into());
             }
-            last =
-                turn_now(&self.directory, &self.channel, Some(Order::Supersede), &user()).await?;
+            last = turn_now(&self.store, &self.channel, Some(Order::Supersede), &user()).await?;
         }
-        let declared = self.directory.channel(&self.channel)?;
+        let declared = self.store.channel(&self.channel)?;
         if declared.base.as_ref() == Some(&release.id) {
             let message =
                 format!("{} is what channel {} declares already", release.id, self.channel);
             return Err(FleetError::new(message).into());
         }
         let keys = self.trusted()?;
-        let base = declared.base.as_ref().map(|base| self.directory.release(base, &keys));
+        let base = declared.base.as_ref().map(|base| self.store.release(base, &keys));
         let changed = match base.transpose()? {
             Some(base) => release.changed_from(&base),
             None => Vec::new(),
@@ -353,7 +351,7 @@ impl Fleet {
             calls_before: 0,
             forgiven: Default::default(),
         };
-        self.directory.lock(&self.channel)?.write_rollout(last.as_ref(), &new)?;
+        self.store.write_rollout(last.as_ref(), &new)?;
         self.audited("rollout", Some(&release.id), None)?;
         Ok(())
     }
@@ -362,8 +360,8 @@ impl Fleet {
     async fn follow(&self) -> Result<(), Failure> {
         let mut told = None;
         loop {
-            let rollout = turn_now(&self.directory, &self.channel, None, &user()).await?;
-            let status = Status::of(&self.directory, &self.channel)?;
+            let rollout = turn_now(&self.store, &self.channel, None, &user()).await?;
+            let status = Status::of(&self.store, &self.channel)?;
             let now = status.rollout_line();
             if told.as_ref() != Some(&now) {
                 self.say(&status, || format!("{now}\n"))?;
@@ -380,14 +378,14 @@ impl Fleet {
     }
 
     fn status(&self) -> Result<(), Failure> {
-        let status = Status::of(&self.directory, &self.channel)?;
+        let status = Status::of(&self.store, &self.channel)?;
         self.say(&status, || status.in_words())
     }
 
     async fn watch(&self) -> Result<(), Failure> {
         let mut told = None;
         loop {
-            let status = Status::of(&self.directory, &self.channel)?;
+            let status = Status::of(&self.store, &self.channel)?;
             let now = status.in_words();
             if told.as_ref() != Some(&now) {
                 self.say(&status, || format!("{now}\n"))?;
@@ -399,24 +397,24 @@ impl Fleet {
 
     /// Asks something of the rollout that is under way.
     async fn order(&self, order: Order) -> Result<(), Failure> {
-        let active = self.directory.rollout(&self.channel)?;
+        let active = self.store.rollout(&self.channel)?;
         if active.is_none_or(|active| active.phase.is_over()) {
             let message = format!("no rollout is under way in channel {}", self.channel);
             return Err(FleetError::new(message).into());
         }
-        turn_now(&self.directory, &self.channel, Some(order), &user()).await?;
+        turn_now(&self.store, &self.channel, Some(order), &user()).await?;
         self.status()
     }
 
     async fn roll_back(&self, release: Option<Id>) -> Result<(), Failure> {
         let keys = self.trusted()?;
         if let Some(release) = &release {
-            self.directory.release(release, &keys)?;
+            self.store.release(release, &keys)?;
         }
-        let active = self.directory.rollout(&self.channel)?;
+        let active = self.store.rollout(&self.channel)?;
         if active.is_some_and(|active| !active.phase.is_over()) {
             let order = if release.is_some() { Order::Supersede } else { Order::Abort };
-            turn_now(&self.directory, &self.channel, Some(order), &user()).await?;
+            turn_now(&self.store, &self.channel, Some(order), &user()).await?;
             if release.is_none() {
                 return self.status();
             }
@@ -445,7 +443,7 @@ impl Fleet {
 
     fn pin(&self, host: &Id, release: Option<Id>) -> Result<(), Failure> {
         if let Some(release) = &release {
-            self.directory.verify(release, &self.trusted()?)?;
+            self.store.verify(release, &self.trusted()?)?;
         }
         self.declare(|channel| {
             let before = match &release {
@@ -470,21 +468,20 @@ impl Fleet {
         &self,
         mut change: impl FnMut(&mut Channel) -> Result<(), FleetError>,
     ) -> Result<(), FleetError> {
-        let locked = self.directory.lock(&self.channel)?;
-        let read = self.directory.channel(&self.channel)?;
+        let read = self.store.channel(&self.channel)?;
         let mut new = read.clone();
         change(&mut new)?;
         new.mark.seq += 1;
-        locked.write_channel(&read, &new)
+        self.store.write_channel(&read, &new)
     }
 
     fn hosts(&self) -> Result<(), Failure> {
-        let status = Status::of(&self.directory, &self.channel)?;
+        let status = Status::of(&self.store, &self.channel)?;
         self.say(&status.hosts, || status.hosts_in_words())
     }
 
     fn audit(&self) -> Result<(), Failure> {
-        let (entries, unreadable) = self.directory.audited()?;
+        let (entries, unreadable) = self.store.audited()?;
         if unreadable > 0 {
             writeln!(io::stderr(), "hotswap: {unreadable} lines of the audit cannot be read")?;
         }

@@ -9,7 +9,7 @@ use hotswap_console::host::HostExit;
 use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, OutputStream, SessionEvent, Watch,
 };
-use hotswap_fleet::{Directory, Id, Pace, Phase, Reason, Rollout};
+use hotswap_fleet::{Id, Location, Pace, Phase, Reason, Rollout, Store};
 use hotswap_protocol::{
     Ending, ErrorKind, Event, FirstFailure, Freed, GuardTrip, LogLevel, PhaseKind, PhaseTiming,
     VersionState, WireError,
@@ -214,7 +214,8 @@ async fn output(runtime: &TempDir, args: &[&str]) -> Vec<Value> {
 async fn fleet_status(runtime: &TempDir) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let id = |text: &str| text.parse::<Id>().unwrap();
-    let fleet = Directory::create(dir.path(), &id("games"), &id("main"), samples::NOON_MS).unwrap();
+    let location = Location::Directory(dir.path().to_owned());
+    let fleet = Store::create(&location, &id("games"), &id("main"), samples::NOON_MS).unwrap();
     let artifact = json!({
         "built_by": samples::built_by(), "build_id": "7f3a90c0ffee00000000000000000000",
         "crate_version": "0.1.0", "sha256": fleet.push_blob(b"world").unwrap(), "size_bytes": 5,
@@ -235,10 +236,9 @@ async fn fleet_status(runtime: &TempDir) -> Vec<Value> {
     });
     fleet.report(&serde_json::from_value(host).unwrap()).unwrap();
     let mut rollout = fleet_rollout();
-    let main = id("main");
     rollout.reason =
         Some(Reason::Crashed { host: id("sample-host-4121"), plugin: Some("world".into()) });
-    fleet.lock(&main).unwrap().write_rollout(None, &rollout).unwrap();
+    fleet.write_rollout(None, &rollout).unwrap();
     let place = dir.path().to_str().unwrap();
     output(runtime, &["fleet", "status", "--fleet", place, "--json"]).await
 }

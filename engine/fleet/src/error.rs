@@ -2,37 +2,63 @@
 
 use std::{fmt, io, path::Path};
 
-/// Why something of a fleet cannot be done. Its text names the file where it is about one.
+/// Why something of a fleet cannot be done. Its text names the file, or what the server has, where it is about
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetError {
     message: String,
-    is_changed: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Other,
+    Changed,
+    Unreachable,
 }
 
 impl FleetError {
     /// An error with this text.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), is_changed: false }
+        Self { message: message.into(), kind: Kind::Other }
     }
 
-    /// An error about a file.
-    pub(crate) fn at(path: &Path, message: impl fmt::Display) -> Self {
-        Self::new(format!("{}: {message}", path.display()))
+    /// An error about something that is kept at a place.
+    pub(crate) fn at(place: impl fmt::Display, message: impl fmt::Display) -> Self {
+        Self::new(format!("{place}: {message}"))
     }
 
     /// A file could not be read or written.
     pub(crate) fn io(path: &Path, what: &str, error: &io::Error) -> Self {
-        Self::at(path, format_args!("cannot {what} it: {error}"))
+        Self::at(path.display(), format_args!("cannot {what} it: {error}"))
+    }
+
+    /// The same, with what it is about.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
     }
 
     /// Somebody else wrote it meanwhile.
-    pub(crate) fn changed(path: &Path) -> Self {
-        Self { is_changed: true, ..Self::at(path, "it was changed meanwhile; try again") }
+    pub(crate) fn changed(place: impl fmt::Display) -> Self {
+        let error = Self::at(place, "it was changed meanwhile; try again");
+        Self { kind: Kind::Changed, ..error }
     }
 
-    /// Whether somebody else wrote the same file meanwhile: whoever tries again sees what was written.
+    /// The server does not answer.
+    #[cfg(feature = "nats")]
+    pub(crate) fn unreachable(place: impl fmt::Display, message: impl fmt::Display) -> Self {
+        Self { kind: Kind::Unreachable, ..Self::at(place, message) }
+    }
+
+    /// Whether somebody else wrote the same document meanwhile: whoever tries again sees what was written.
     pub fn is_changed(&self) -> bool {
-        self.is_changed
+        self.kind == Kind::Changed
+    }
+
+    /// Whether the server does not answer, or not yet: nothing is known of what it has.
+    pub fn is_unreachable(&self) -> bool {
+        self.kind == Kind::Unreachable
     }
 }
 

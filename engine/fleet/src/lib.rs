@@ -28,18 +28,27 @@ mod judgement;
 mod numbers;
 mod rollout;
 // Where it is kept.
+mod backend;
 mod directory;
+#[cfg(feature = "nats")]
+mod nats;
 mod signature;
+mod store;
 mod turn;
+
+pub use backend::{Change, ToldChange};
 
 pub use choice::{Place, threshold};
 pub use data::{
     Artifact, AuditEntry, Channel, Digest, Fleet, HostReport, HostState, Id, Keys, Mark, Problem,
     ProblemKind, Release, ReleasePlugin, stratum,
 };
-pub use directory::{Directory, Locked, atomic_write, read_document, write_document};
+pub use directory::{atomic_write, read_document, write_document};
 pub use error::FleetError;
 pub use judgement::{Arm, Verdict, judge};
+#[cfg(feature = "nats")]
+pub use nats::Server;
 pub use rollout::{Desired, Effect, Input, Order, Pace, Phase, Reason, Rollout};
 pub use signature::{SecretKey, verify};
+pub use store::{Location, Store};
 pub use turn::turn;

@@ -253,7 +253,8 @@ pub struct Rollout {
 pub struct Desired {
     base: Option<Id>,
     candidate: Option<Id>,
-    salt: String,
+    /// `None` for whatever it is.
+    salt: Option<String>,
     thresholds: BTreeMap<String, Place>,
 }
 
@@ -262,15 +263,15 @@ impl Desired {
     pub fn is_declared(&self, channel: &Channel) -> bool {
         channel.base == self.base
             && channel.candidate == self.candidate
-            && (self.candidate.is_none()
-                || channel.salt == self.salt && channel.thresholds == self.thresholds)
+            && self.salt.as_ref().is_none_or(|salt| channel.salt == *salt)
+            && (self.candidate.is_none() || channel.thresholds == self.thresholds)
     }
 
     /// Declares it.
     pub fn declare(self, channel: &mut Channel) {
         channel.set_base(self.base);
         channel.candidate = self.candidate;
-        channel.salt = self.salt;
+        channel.salt = self.salt.unwrap_or_default();
         channel.thresholds = self.thresholds;
         channel.mark.seq += 1;
     }
@@ -347,21 +348,25 @@ impl Rollout {
 
     /// What the channel is to declare; `None` if that is none of this rollout's business any more.
     fn desired(&self) -> Option<Desired> {
-        let none = |base: Option<&Id>| Desired {
+        let none = |base: Option<&Id>, salt| Desired {
             base: base.cloned(),
             candidate: None,
-            salt: String::new(),
+            salt,
             thresholds: BTreeMap::new(),
         };
+        // It ends only after a channel was written that nobody can have read before: whoever is late to declare
+        // something else finds another channel than the one that it has read.
+        let end = || Some(format!("{}-{}", self.salt, self.since_ms));
         match self.at() {
-            Phase::Checking | Phase::RollingBack => Some(none(self.base.as_ref())),
+            Phase::Checking => Some(none(self.base.as_ref(), None)),
+            Phase::RollingBack => Some(none(self.base.as_ref(), end())),
             Phase::Staging | Phase::Activating | Phase::Baking => Some(Desired {
                 base: self.base.clone(),
                 candidate: Some(self.release.clone()),
-                salt: self.salt.clone(),
+                salt: Some(self.salt.clone()),
                 thresholds: self.thresholds.clone(),
             }),
-            Phase::Promoting => Some(none(Some(&self.release))),
+            Phase::Promoting => Some(none(Some(&self.release), end())),
             Phase::Paused | Phase::Done | Phase::RolledBack | Phase::Superseded => None,
         }
     }

@@ -19,12 +19,12 @@ impl SecretKey {
     pub fn generate(path: &Path) -> Result<(Self, String), FleetError> {
         if path.exists() {
             return Err(FleetError::at(
-                path,
+                path.display(),
                 "it is there already; name a new file for the secret key",
             ));
         }
         let wrong = |error: minisign::PError| {
-            FleetError::at(path, format_args!("cannot make a key: {error}"))
+            FleetError::at(path.display(), format_args!("cannot make a key: {error}"))
         };
         let KeyPair { pk, sk } = KeyPair::generate_unencrypted_keypair().map_err(wrong)?;
         let text = sk.to_box(None).map_err(wrong)?.to_string();
@@ -39,7 +39,7 @@ impl SecretKey {
     pub fn read(path: &Path) -> Result<Self, FleetError> {
         let wrong = |error: minisign::PError| {
             FleetError::at(
-                path,
+                path.display(),
                 format_args!("it is no secret key of minisign without a password: {error}"),
             )
         };

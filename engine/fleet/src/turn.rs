@@ -1,6 +1,6 @@
-//! One look at a rollout of a fleet in a directory, by whoever may write there: agents, and who follows it.
+//! One look at a rollout of a fleet, by whoever may write there.
 
-use crate::{AuditEntry, Directory, Effect, FleetError, Id, Input, Order, Phase, Rollout};
+use crate::{AuditEntry, Channel, Effect, FleetError, Id, Input, Order, Phase, Rollout, Store};
 
 /// How often what somebody else has written meanwhile is read again.
 const ATTEMPTS: usize = 20;
@@ -11,7 +11,7 @@ const ATTEMPTS: usize = 20;
 /// # Errors
 /// If something cannot be read or written, or others write all the time.
 pub fn turn(
-    directory: &Directory,
+    store: &Store,
     channel: &Id,
     mut order: Option<Order>,
     by: &str,
@@ -19,15 +19,15 @@ pub fn turn(
 ) -> Result<Option<Rollout>, FleetError> {
     let mut last = FleetError::new("the rollout does not come to rest");
     for _ in 0..ATTEMPTS {
-        let Some(rollout) = directory.rollout(channel)? else { return Ok(None) };
+        let Some(rollout) = store.rollout(channel)? else { return Ok(None) };
         if rollout.phase.is_over() {
             return Ok(Some(rollout));
         }
-        let declared = directory.channel(channel)?;
-        let (hosts, _) = directory.hosts(channel)?;
+        let declared = store.channel(channel)?;
+        let (hosts, _) = store.hosts(channel)?;
         let sound = (rollout.phase == Phase::Checking && order.is_none()).then(|| {
-            let keys = directory.keys()?.map(|keys| keys.keys).unwrap_or_default();
-            directory.verify(&rollout.release, &keys).map(drop)
+            let keys = store.keys()?.map(|keys| keys.keys).unwrap_or_default();
+            store.verify(&rollout.release, &keys).map(drop)
         });
         let input = Input {
             now_ms,
@@ -40,7 +40,7 @@ pub fn turn(
         if next == rollout && effects.is_empty() {
             return Ok(Some(rollout));
         }
-        match write(directory, channel, &rollout, &next, effects, by, now_ms) {
+        match write(store, &declared, &rollout, &next, effects, by, now_ms) {
             Ok(()) => order = None,
             Err(error) if error.is_changed() => last = error,
             Err(error) => return Err(error),
@@ -50,31 +50,30 @@ pub fn turn(
 }
 
 /// Writes the state, and then what follows from it. Whoever dies in between leaves that to the next one: it
-/// follows from the state.
+/// follows from the state. Whoever stops in between and goes on late writes nothing: the channel is then another
+/// one than was read before the state was written, since a rollout ends only when the channel says so.
 fn write(
-    directory: &Directory,
-    channel: &Id,
+    store: &Store,
+    declared: &Channel,
     rollout: &Rollout,
     next: &Rollout,
     effects: Vec<Effect>,
     by: &str,
     now_ms: u64,
 ) -> Result<(), FleetError> {
-    let locked = directory.lock(channel)?;
-    locked.write_rollout(Some(rollout), next)?;
+    store.write_rollout(Some(rollout), next)?;
     for effect in effects {
         match effect {
             Effect::Declare(desired) => {
-                let read = directory.channel(channel)?;
-                let mut new = read.clone();
+                let mut new = declared.clone();
                 desired.declare(&mut new);
-                locked.write_channel(&read, &new)?;
+                store.write_channel(declared, &new)?;
             }
-            Effect::Audit { phase, reason } => directory.audit(&AuditEntry {
+            Effect::Audit { phase, reason } => store.audit(&AuditEntry {
                 at_ms: now_ms,
                 by: by.to_owned(),
                 what: phase.as_str().to_owned(),
-                channel: Some(channel.clone()),
+                channel: Some(next.channel.clone()),
                 release: Some(next.release.clone()),
                 host: None,
                 reason,

@@ -412,20 +412,61 @@ fn a_pinned_host_is_left_alone() {
 
 #[test]
 fn an_unsound_release_goes_to_no_host() {
-    let channel = Channel::new(id("main"), 1);
-    let input = Input {
-        now_ms: 0,
-        hosts: &[],
-        channel: &channel,
-        sound: Some(Err("altered".to_owned())),
-        order: None,
-    };
+    let mut channel = Channel::new(id("main"), 1);
     let mut rollout = rollout();
     rollout.base = None;
-    let (rollout, effects) = rollout.step(&input);
-    assert_eq!(rollout.phase, Phase::RollingBack);
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Declare(_))));
-    let (rollout, _) = rollout.step(&input);
-    assert_eq!(rollout.phase, Phase::RolledBack);
+    for phase in [Phase::RollingBack, Phase::RolledBack] {
+        let input = Input {
+            now_ms: 0,
+            hosts: &[],
+            channel: &channel,
+            sound: Some(Err("altered".to_owned())),
+            order: None,
+        };
+        let (next, effects) = rollout.step(&input);
+        rollout = next;
+        for effect in effects {
+            if let Effect::Declare(desired) = effect {
+                desired.declare(&mut channel);
+            }
+        }
+        assert_eq!(rollout.phase, phase);
+        assert_eq!((&channel.base, &channel.candidate), (&None, &None));
+    }
     assert_eq!(rollout.reason, Some(Reason::Unsound { message: "altered".to_owned() }));
+}
+
+#[test]
+fn what_a_controller_declares_too_late_is_not_declared() {
+    // From each phase in which somebody may end the rollout while another one is about to declare something.
+    let mut world = World::new(3, 3, Candidate::Good, Faults::default());
+    let mut tried = 0;
+    while !world.rollout.phase.is_over() {
+        for order in [Order::Abort, Order::Promote] {
+            let mut other = World::new(3, 3, Candidate::Good, Faults::default());
+            (other.rollout, other.channel) = (world.rollout.clone(), world.channel.clone());
+            other.now_ms = world.now_ms;
+            for (to, from) in other.hosts.iter_mut().zip(&world.hosts) {
+                to.report = from.report.clone();
+            }
+            // One reads the channel, writes the state, and stops before it declares what follows.
+            let read = other.channel.clone();
+            let before = other.rollout.clone();
+            other.now_ms += TICK_MS;
+            other.controller_goes_on(None);
+            let late = std::mem::replace(&mut other.channel, read.clone());
+            if late == read || before == other.rollout {
+                continue;
+            }
+            tried += 1;
+            // Another one goes on, is told to end it, and does.
+            other.controller_goes_on(Some(order));
+            let ended = other.run();
+            assert!(ended.is_over(), "{ended:?}");
+            // The first one goes on, and writes the channel if it is what it has read.
+            assert_ne!(other.channel, read, "{order:?} after {:?}", before.phase);
+        }
+        world.tick();
+    }
+    assert!(tried > 3, "{tried}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hotswap_fleet::{Arm, Directory, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout};
+use hotswap_fleet::{Arm, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout, Store};
 use hotswap_protocol::clock::now_ms;
 use serde::Serialize;
 
@@ -61,18 +61,18 @@ pub(super) struct HostLine {
 }
 
 impl Status {
-    pub fn of(directory: &Directory, channel: &Id) -> Result<Self, FleetError> {
-        let declared = directory.channel(channel)?;
-        let (hosts, unreadable) = directory.hosts(channel)?;
-        let keys = directory.keys()?;
+    pub fn of(store: &Store, channel: &Id) -> Result<Self, FleetError> {
+        let declared = store.channel(channel)?;
+        let (hosts, unreadable) = store.hosts(channel)?;
+        let keys = store.keys()?;
         Ok(Self {
-            fleet: directory.fleet().id.clone(),
+            fleet: store.fleet().id.clone(),
             signed: keys.is_some_and(|keys| !keys.keys.is_empty()),
             channel: channel.clone(),
             release: declared.base,
             candidate: declared.candidate,
             pins: declared.pins,
-            rollout: directory.rollout(channel)?.map(RolloutLine::of),
+            rollout: store.rollout(channel)?.map(RolloutLine::of),
             hosts: hosts.into_iter().map(HostLine::of).collect(),
             unreadable: unreadable.iter().map(FleetError::to_string).collect(),
         })

@@ -1,0 +1,154 @@
+//! What a place has to do in which a fleet is kept. What the documents say is none of its business, and nothing
+//! that it gives is believed: [`Store`](crate::Store) looks at all of it.
+
+use std::fmt::{Debug, Display};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Digest, FleetError, Id};
+
+/// The largest document in bytes.
+pub(crate) const LARGEST_DOCUMENT: usize = 1 << 20;
+
+/// A document of a fleet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Document<'a> {
+    /// What fleet it is.
+    Fleet,
+    /// Who may sign releases.
+    Keys,
+    /// A release.
+    Release(&'a Id),
+    /// What a channel declares.
+    Channel(&'a Id),
+    /// The rollout of a channel.
+    Rollout(&'a Id),
+    /// What a host reports.
+    Host(&'a Id),
+}
+
+/// What is kept of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// JSON on one line.
+    pub json: Vec<u8>,
+    /// Signatures of the JSON.
+    pub signature: Option<String>,
+}
+
+impl Content {
+    /// Without a signature.
+    pub fn unsigned(json: Vec<u8>) -> Self {
+        Self { json, signature: None }
+    }
+}
+
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// What the channel declares.
+    Declared,
+    /// The server is there again, and may have lost anything.
+    Connected,
+}
+
+/// Where what is written under a condition is read again for it.
+pub(crate) type IsAsRead<'a> = &'a dyn Fn(Option<&Content>) -> Result<bool, FleetError>;
+/// A host, and what it reports, where that can be read.
+pub(crate) type Report = (Id, Result<Vec<u8>, FleetError>);
+/// Who is told what has changed.
+pub type ToldChange = Box<dyn Fn(Change) + Send + Sync>;
+
+/// Where a fleet is kept.
+pub(crate) trait Backend: Debug + Send + Sync {
+    /// Where it is, for people.
+    fn place(&self) -> String;
+
+    /// Where a document is, for people.
+    fn at(&self, document: Document<'_>) -> String;
+
+    /// Where an artifact is, for people.
+    fn blob_at(&self, digest: &Digest) -> String;
+
+    /// Makes what documents need to be kept, unless it is there; and from now on again whenever the place may have
+    /// lost it.
+    fn prepare(&self) -> Result<(), FleetError>;
+
+    /// A document; `None` if there is none.
+    fn read(&self, document: Document<'_>) -> Result<Option<Content>, FleetError>;
+
+    /// Writes a document that is not there yet; whether it was not. Nobody sees a half of it.
+    fn create(&self, document: Document<'_>, new: &Content) -> Result<bool, FleetError>;
+
+    /// Writes a document if what is there is as it was read.
+    fn replace(
+        &self,
+        document: Document<'_>,
+        is_as_read: IsAsRead<'_>,
+        new: &Content,
+    ) -> Result<(), FleetError>;
+
+    /// Writes a document whatever is there.
+    fn write(&self, document: Document<'_>, json: &[u8]) -> Result<(), FleetError>;
+
+    /// Removes a document, where it is there.
+    fn remove(&self, document: Document<'_>) -> Result<(), FleetError>;
+
+    /// The names of all releases.
+    fn releases(&self) -> Result<Vec<Id>, FleetError>;
+
+    /// What all hosts report, and which reports cannot be read.
+    fn hosts(&self) -> Result<Vec<Report>, FleetError>;
+
+    /// Keeps an artifact.
+    fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), FleetError>;
+
+    /// Gives what there is of an artifact of this size, piece by piece; what is more may be left out, but for its
+    /// first byte.
+    fn copy_blob(
+        &self,
+        digest: &Digest,
+        size_bytes: u64,
+        to: &mut dyn FnMut(&[u8]) -> Result<(), FleetError>,
+    ) -> Result<(), FleetError>;
+
+    /// Appends a line to the audit.
+    fn audit(&self, line: &[u8]) -> Result<(), FleetError>;
+
+    /// The last lines of the audit.
+    fn audited(&self) -> Result<Vec<Vec<u8>>, FleetError>;
+
+    /// Tells whatever changes of a channel from now on. `false` where nobody tells, and whoever wants to know has
+    /// to look.
+    fn watch(&self, _channel: &Id, _told: ToldChange) -> Result<bool, FleetError> {
+        Ok(false)
+    }
+
+    /// Whether a report that nobody writes anew is forgotten after a while.
+    fn forgets_hosts(&self) -> bool {
+        false
+    }
+}
+
+/// A document as it is kept.
+pub(crate) fn to_json<T: Serialize>(place: &dyn Display, value: &T) -> Result<Vec<u8>, FleetError> {
+    let json = serde_json::to_vec(value);
+    let json = json.map_err(|error| {
+        FleetError::at(place, format_args!("it cannot be written as JSON: {error}"))
+    })?;
+    if json.len() > LARGEST_DOCUMENT {
+        let message = format_args!("it would have more than {LARGEST_DOCUMENT} bytes");
+        return Err(FleetError::at(place, message));
+    }
+    Ok(json)
+}
+
+/// What a document says.
+pub(crate) fn parse<T: DeserializeOwned>(
+    place: &dyn Display,
+    json: &[u8],
+) -> Result<T, FleetError> {
+    serde_json::from_slice(json).map_err(|error| {
+        FleetError::at(place, format_args!("it is not what it should be: {error}"))
+    })
+}

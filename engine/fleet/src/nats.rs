@@ -1,0 +1,833 @@
+//! A fleet on a NATS server with JetStream.
+//!
+//! | stream | subjects | what | written |
+//! |---|---|---|---|
+//! | `KV_P_fleet` | `$KV.P_fleet.fleet`, `….keys`, `….release.ID`, `….rollout.C` | what fleet it is, who may sign releases, releases, rollouts | once, or if it is what was read |
+//! | `KV_P_channels` | `$KV.P_channels.C` | what is declared; told anew as `P.poke.C` | if it is what was read |
+//! | `KV_P_hosts` | `$KV.P_hosts.ID` | what a host reports, for some minutes | by its agent |
+//! | `P_blobs` | `P.blob.SHA256.N` | artifacts, in pieces | whatever is there |
+//! | `P_audit` | `P.audit` | what was done | appended to |
+//!
+//! The first three are key-value buckets for whoever looks at them with another tool. Signatures follow the JSON on
+//! lines of their own. The server is a cache that may have lost or turned back anything: what is written under a
+//! condition names the sequence number that was read, and what nobody has answered is read again. A message that
+//! nobody keeps, such as the poke, only makes somebody look.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ConnectOptions, Event, HeaderMap, Message, RequestErrorKind, ServerAddr,
+    connection::State,
+};
+use futures::StreamExt;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{runtime::Runtime, sync::watch, time::timeout};
+
+use crate::{
+    Digest, FleetError, Id,
+    backend::{Backend, Change, Content, Document, IsAsRead, LARGEST_DOCUMENT, Report, ToldChange},
+};
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a piece of an artifact is asked for, one `PATIENCE` after the other.
+const ASKED: usize = 15;
+/// How often a line of the audit is written, until it is known to be there.
+const WRITTEN: usize = 3;
+/// The longest pause before the next attempt to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The size of a piece of an artifact.
+const PIECE: usize = 128 << 10;
+/// How many messages one question gets.
+const BATCH: usize = 500;
+/// How many such questions are asked, while others write.
+const BATCHES: usize = 200;
+/// How many lines of the audit are read, and how many are kept.
+const READ_OF_AUDIT: u64 = 2000;
+const KEPT_OF_AUDIT: u64 = 100_000;
+/// How long a report of a host is kept.
+const REPORTS_KEPT: Duration = Duration::from_secs(600);
+/// The oldest server that answers all questions that are asked here.
+const OLDEST: (u64, u64) = (2, 11);
+/// What JetStream says where a sequence number is another one by now.
+const WRONG_SEQUENCE: u64 = 10071;
+/// What it says where a stream is there that somebody has set up otherwise.
+const OTHER_STREAM: u64 = 10058;
+
+/// A NATS server, and how to get in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    address: String,
+    prefix: String,
+    /// A file with credentials: a user's JWT and seed as `nsc` writes them, a seed of an nkey, or `USER:PASSWORD`.
+    pub credentials: Option<PathBuf>,
+    /// A file with certificates, one of which has signed that of the server.
+    pub tls_ca: Option<PathBuf>,
+}
+
+impl Server {
+    /// The server at `nats://HOST:PORT/PREFIX` or `tls://HOST:PORT/PREFIX`; the fleets of a server have prefixes of
+    /// their own, by default `hotswap`.
+    ///
+    /// # Errors
+    /// If that is no such address.
+    pub fn at(url: &str) -> Result<Self, FleetError> {
+        let refuse = |why: &str| {
+            let message = "expected nats://HOST:PORT, tls://HOST:PORT, or one of them with /PREFIX";
+            FleetError::at(format_args!("{url:?}"), format_args!("{why}; {message}"))
+        };
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| refuse("it has no scheme"))?;
+        if !matches!(scheme, "nats" | "tls") {
+            return Err(refuse("its scheme is another one"));
+        }
+        let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        if host.is_empty() || host.contains('@') {
+            return Err(refuse("credentials are in a file: `--creds FILE`"));
+        }
+        let prefix = if prefix.is_empty() { "hotswap" } else { prefix };
+        if prefix.parse::<Id>().is_err() || prefix.contains('.') {
+            return Err(refuse("the prefix is letters, digits, `-` and `_`"));
+        }
+        let address = format!("{scheme}://{host}");
+        address.parse::<ServerAddr>().map_err(|error| refuse(&error.to_string()))?;
+        Ok(Self { address, prefix: prefix.to_owned(), credentials: None, tls_ca: None })
+    }
+
+    /// What the names of its streams begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn options(&self) -> Result<ConnectOptions, FleetError> {
+        let options = ConnectOptions::new()
+            .name("hotswap")
+            .connection_timeout(PATIENCE)
+            .request_timeout(Some(PATIENCE))
+            .reconnect_delay_callback(|attempts| {
+                let doubled = Duration::from_millis(50 << attempts.min(6));
+                jittered(doubled.min(LONGEST_PAUSE))
+            });
+        let options = match &self.tls_ca {
+            Some(file) => options.add_root_certificates(file.clone()).require_tls(true),
+            None => options,
+        };
+        match &self.credentials {
+            Some(file) => with_credentials(options, file),
+            None => Ok(options),
+        }
+    }
+}
+
+fn with_credentials(options: ConnectOptions, file: &Path) -> Result<ConnectOptions, FleetError> {
+    let wrong = |error: &dyn fmt::Display| FleetError::at(file.display(), format_args!("{error}"));
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+    if text.contains("BEGIN NATS USER JWT") {
+        return options.credentials(&text).map_err(|error| wrong(&error));
+    }
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    match lines.collect::<Vec<_>>()[..] {
+        [line] => Ok(match line.split_once(':') {
+            Some((user, password)) => {
+                options.user_and_password(user.to_owned(), password.to_owned())
+            }
+            None => options.nkey(line.to_owned()),
+        }),
+        _ => Err(wrong(
+            &"it has no credentials: expected those of `nsc`, the seed of an nkey, or USER:PASSWORD",
+        )),
+    }
+}
+
+/// A time between a half of this and all of it.
+fn jittered(time: Duration) -> Duration {
+    let dice = RandomState::new().hash_one(0_u8) % 1024;
+    time / 2 + time / 2 * u32::try_from(dice).unwrap_or_default() / 1024
+}
+
+/// A fleet on a server.
+pub(crate) struct Nats {
+    link: Link,
+    /// Counts how often the server was reached.
+    connected: watch::Receiver<u64>,
+    prepares: Arc<AtomicBool>,
+    runtime: Option<Runtime>,
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nats").field("place", &self.link.place).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        // Whoever drops it may be where nothing may be waited for.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What asks the server.
+#[derive(Clone)]
+struct Link {
+    client: Client,
+    place: Arc<str>,
+    prefix: Arc<str>,
+}
+
+/// An answer of JetStream to what is published or set up.
+#[derive(Deserialize)]
+struct Answer {
+    error: Option<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    err_code: u64,
+    description: String,
+}
+
+/// A message that a stream keeps.
+struct Kept {
+    subject: String,
+    sequence: u64,
+    payload: Vec<u8>,
+}
+
+impl Nats {
+    pub fn connect(server: &Server) -> Result<Self, FleetError> {
+        let place = format!("{}/{}", server.address, server.prefix);
+        let wrong = |error: &dyn fmt::Display| FleetError::unreachable(&place, error);
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("hotswap-nats").enable_all().build();
+        let runtime = runtime.map_err(|error| wrong(&error))?;
+        let (tell, connected) = watch::channel(0);
+        let options = server.options()?.event_callback(move |event| {
+            if let Event::Connected = event {
+                tell.send_modify(|times| *times += 1);
+            }
+            std::future::ready(())
+        });
+        let address = server.address.clone();
+        let client = wait_for(&runtime, async move { options.connect(address).await })
+            .ok_or_else(|| wrong(&"the runtime has ended"))?
+            .map_err(|error| wrong(&format_args!("cannot connect: {error}{}", causes(&error))))?;
+        let info = client.server_info();
+        let version = version(&info.version);
+        if version < OLDEST || !info.headers {
+            let found = &info.version;
+            let message = format!(
+                "the server is nats-server {found}, and a fleet needs {}.{} or a newer one",
+                OLDEST.0, OLDEST.1
+            );
+            return Err(FleetError::at(&place, message));
+        }
+        let link = Link { client, place: place.into(), prefix: server.prefix.as_str().into() };
+        let prepares = Arc::new(AtomicBool::new(false));
+        runtime.spawn(prepare_again(link.clone(), connected.clone(), Arc::clone(&prepares)));
+        Ok(Self { link, connected, prepares, runtime: Some(runtime) })
+    }
+
+    /// Waits for what the runtime does, wherever this is called.
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, FleetError>> + Send + 'static,
+    ) -> Result<T, FleetError> {
+        let done = self.runtime.as_ref().and_then(|runtime| wait_for(runtime, work));
+        done.unwrap_or_else(|| Err(FleetError::at(&self.link.place, "the client has failed")))
+    }
+
+    /// What is kept of a subject.
+    fn last(&self, stream: String, subject: String) -> Result<Option<Kept>, FleetError> {
+        let link = self.link.clone();
+        self.run(async move { link.last(&stream, &subject).await })
+    }
+
+    fn publish(
+        &self,
+        stream: &str,
+        subject: String,
+        expected: Option<u64>,
+        payload: &[u8],
+    ) -> Result<(), Refusal> {
+        let (link, stream, payload) = (self.link.clone(), stream.to_owned(), payload.to_vec());
+        let mut headers = HeaderMap::new();
+        if let Some(expected) = expected {
+            headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+        }
+        self.run(async move { Ok(link.publish(&stream, subject, headers, payload).await) })?
+    }
+
+    /// Writes a document where this is the sequence number of what is there. Where nobody has answered, it is read
+    /// again: it may have been written all the same.
+    fn write_at(
+        &self,
+        document: Document<'_>,
+        expected: u64,
+        new: &Content,
+    ) -> Result<bool, FleetError> {
+        let (stream, subject) = self.link.place_of(document);
+        let payload = payload(new);
+        match self.publish(&stream, subject.clone(), Some(expected), &payload) {
+            Ok(()) => Ok(true),
+            Err(Refusal::WrongSequence) => Ok(false),
+            Err(Refusal::Other(error)) if error.is_unreachable() => {
+                match self.last(stream, subject)? {
+                    Some(found) if found.sequence > expected && found.payload == payload => {
+                        Ok(true)
+                    }
+                    Some(found) if found.sequence != expected => Ok(false),
+                    _ => Err(error),
+                }
+            }
+            Err(Refusal::Other(error)) => Err(error),
+        }
+    }
+
+    fn kept(&self, document: Document<'_>) -> Result<Option<(u64, Content)>, FleetError> {
+        let (stream, subject) = self.link.place_of(document);
+        let Some(kept) = self.last(stream, subject)? else { return Ok(None) };
+        if kept.payload.len() > LARGEST_DOCUMENT {
+            let message = format_args!("it has more than {LARGEST_DOCUMENT} bytes");
+            return Err(FleetError::at(self.at(document), message));
+        }
+        Ok(Some((kept.sequence, content(&kept.payload))))
+    }
+}
+
+/// Why something is not written.
+enum Refusal {
+    WrongSequence,
+    Other(FleetError),
+}
+
+impl From<FleetError> for Refusal {
+    fn from(error: FleetError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Refusal> for FleetError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::WrongSequence => Self::new("it was changed meanwhile"),
+            Refusal::Other(error) => error,
+        }
+    }
+}
+
+/// What a task comes to; `None` if it panicked.
+fn wait_for<T: Send + 'static>(
+    runtime: &Runtime,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (tell, told) = mpsc::sync_channel(1);
+    runtime.spawn(async move {
+        // Whoever asked waits for it.
+        let _ = tell.send(work.await);
+    });
+    told.recv().ok()
+}
+
+/// Makes the streams again whenever the server is there again, for whoever has made them.
+async fn prepare_again(link: Link, mut connected: watch::Receiver<u64>, prepares: Arc<AtomicBool>) {
+    while connected.changed().await.is_ok() {
+        if prepares.load(Ordering::Relaxed) {
+            // Whoever writes or reads next tells what is wrong.
+            let _ = link.prepare().await;
+        }
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    let said = error.to_string();
+    let causes = causes.map(ToString::to_string).filter(|cause| !said.contains(cause));
+    causes.map(|cause| format!(": {cause}")).collect()
+}
+
+fn version(text: &str) -> (u64, u64) {
+    let mut parts = text.split('.').map(|part| part.parse().unwrap_or_default());
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
+fn payload(content: &Content) -> Vec<u8> {
+    let mut payload = content.json.clone();
+    if let Some(signature) = &content.signature {
+        payload.push(b'\n');
+        payload.extend_from_slice(signature.as_bytes());
+    }
+    payload
+}
+
+fn content(payload: &[u8]) -> Content {
+    let mut parts = payload.splitn(2, |byte| *byte == b'\n');
+    let json = parts.next().unwrap_or_default().to_vec();
+    let signature = parts.next().map(|rest| String::from_utf8_lossy(rest).into_owned());
+    Content { json, signature }
+}
+
+/// A name as a part of a subject, where dots part the parts.
+fn token(name: &Id) -> String {
+    name.as_str().replace('.', "=")
+}
+
+fn name_of(token: &str) -> Option<Id> {
+    token.replace('=', ".").parse().ok()
+}
+
+impl Link {
+    fn fleet(&self) -> String {
+        format!("{}_fleet", self.prefix)
+    }
+
+    fn hosts(&self) -> String {
+        format!("{}_hosts", self.prefix)
+    }
+
+    fn blobs(&self) -> String {
+        format!("{}_blobs", self.prefix)
+    }
+
+    fn audit(&self) -> String {
+        format!("{}_audit", self.prefix)
+    }
+
+    /// The bucket and the key of a document.
+    fn key(&self, document: Document<'_>) -> (String, String) {
+        match document {
+            Document::Fleet => (self.fleet(), "fleet".to_owned()),
+            Document::Keys => (self.fleet(), "keys".to_owned()),
+            Document::Release(name) => (self.fleet(), format!("release.{}", token(name))),
+            Document::Rollout(name) => (self.fleet(), format!("rollout.{}", token(name))),
+            Document::Channel(name) => (format!("{}_channels", self.prefix), token(name)),
+            Document::Host(name) => (self.hosts(), token(name)),
+        }
+    }
+
+    /// The stream and the subject of a document.
+    fn place_of(&self, document: Document<'_>) -> (String, String) {
+        let (bucket, key) = self.key(document);
+        (format!("KV_{bucket}"), format!("$KV.{bucket}.{key}"))
+    }
+
+    fn blob_subject(&self, digest: &Digest, number: u64) -> String {
+        format!("{}.blob.{digest}.{number}", self.prefix)
+    }
+
+    /// Asks the server something.
+    async fn ask(
+        &self,
+        what: &str,
+        subject: String,
+        headers: HeaderMap,
+        payload: Vec<u8>,
+    ) -> Result<Message, FleetError> {
+        // What is asked while nobody listens would be sent whenever somebody does.
+        if self.client.connection_state() != State::Connected {
+            return Err(FleetError::unreachable(&self.place, "the server is not reached"));
+        }
+        let asked = self.client.request_with_headers(subject, headers, payload.into()).await;
+        let at = || format!("{}: {what}", self.place);
+        asked.map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => FleetError::unreachable(
+                at(),
+                format_args!(
+                    "the server has not answered within {} s; it is not there, or this user may not do it",
+                    PATIENCE.as_secs()
+                ),
+            ),
+            RequestErrorKind::NoResponders => FleetError::unreachable(at(), NO_STREAM),
+            RequestErrorKind::MaxPayloadExceeded => FleetError::at(
+                at(),
+                format_args!("it is larger than what the server takes: {} bytes", self.client.max_payload()),
+            ),
+            _ => FleetError::unreachable(at(), format_args!("{error}{}", causes(&error))),
+        })
+    }
+
+    async fn api(
+        &self,
+        what: &str,
+        subject: String,
+        headers: HeaderMap,
+        payload: Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let answer = self.ask(what, subject, headers, payload).await?;
+        let parsed: Result<Answer, _> = serde_json::from_slice(&answer.payload);
+        match parsed {
+            Ok(Answer { error: None }) => Ok(()),
+            Ok(Answer { error: Some(error) }) if error.err_code == WRONG_SEQUENCE => {
+                Err(Refusal::WrongSequence)
+            }
+            Ok(Answer { error: Some(error) }) => {
+                let at = format!("{}: {what}", self.place);
+                let ApiError { err_code, description } = error;
+                let message = format!("JetStream refuses it: {description} ({err_code})");
+                Err(Refusal::Other(FleetError::at(at, message)))
+            }
+            Err(error) => {
+                let at = format!("{}: {what}", self.place);
+                let message = format!("the answer is not what it should be: {error}");
+                Err(Refusal::Other(FleetError::at(at, message)))
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        stream: &str,
+        subject: String,
+        mut headers: HeaderMap,
+        payload: Vec<u8>,
+    ) -> Result<(), Refusal> {
+        headers.insert("Nats-Expected-Stream", stream);
+        self.api(&subject.clone(), subject, headers, payload).await
+    }
+
+    /// What a stream keeps of a subject.
+    async fn last(&self, stream: &str, subject: &str) -> Result<Option<Kept>, FleetError> {
+        let question = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
+        let answer = self.ask(subject, question, HeaderMap::new(), Vec::new()).await?;
+        self.kept(subject, answer)
+    }
+
+    /// What is in an answer; `None` where nothing is kept.
+    fn kept(&self, what: &str, answer: Message) -> Result<Option<Kept>, FleetError> {
+        let wrong = |message: &dyn fmt::Display| {
+            FleetError::unreachable(format_args!("{}: {what}", self.place), message)
+        };
+        match answer.status.map(|status| status.as_u16()) {
+            Some(404) => return Ok(None),
+            Some(503) => return Err(wrong(&NO_STREAM)),
+            Some(status) => {
+                let said = answer.description.unwrap_or_default();
+                return Err(wrong(&format_args!("the server answers {status} {said}")));
+            }
+            None => {}
+        }
+        let header = |name: &str| {
+            let headers = answer.headers.as_ref();
+            headers.and_then(|headers| headers.get(name)).map(ToString::to_string)
+        };
+        if header("KV-Operation").is_some() {
+            return Ok(None);
+        }
+        let sequence = header("Nats-Sequence").and_then(|sequence| sequence.parse().ok());
+        let sequence = sequence.ok_or_else(|| wrong(&"the answer has no sequence number"))?;
+        let subject = header("Nats-Subject").unwrap_or_default();
+        Ok(Some(Kept { subject, sequence, payload: answer.payload.to_vec() }))
+    }
+
+    /// All that a stream keeps of these subjects, from a sequence number on: the last of each.
+    async fn all(&self, stream: &str, subjects: &str, from: u64) -> Result<Vec<Kept>, FleetError> {
+        let at = format!("{}: {subjects}", self.place);
+        let wrong = |message: &str| FleetError::unreachable(&at, message);
+        if self.client.connection_state() != State::Connected {
+            return Err(FleetError::unreachable(&self.place, "the server is not reached"));
+        }
+        let (mut all, mut next) = (Vec::new(), from.max(1));
+        for _ in 0..BATCHES {
+            let inbox = self.client.new_inbox();
+            let mut answers = self
+                .client
+                .subscribe(inbox.clone())
+                .await
+                .map_err(|_| wrong("the client has ended"))?;
+            let question = json!({ "seq": next, "batch": BATCH, "next_by_subj": subjects });
+            let subject = format!("$JS.API.DIRECT.GET.{stream}");
+            self.client
+                .publish_with_reply(subject, inbox, question.to_string().into())
+                .await
+                .map_err(|_| wrong("the client has ended"))?;
+            let mut found = 0;
+            loop {
+                let answer = timeout(PATIENCE, answers.next()).await;
+                let answer =
+                    answer.ok().flatten().ok_or_else(|| wrong("the server has not answered"))?;
+                // The end of the batch.
+                if answer.status.is_some_and(|status| status.as_u16() == 204) {
+                    break;
+                }
+                let is_empty = answer.status.is_some_and(|status| status.as_u16() == 404);
+                let sequence = answer.headers.as_ref().and_then(|headers| {
+                    headers.get("Nats-Sequence").and_then(|it| it.as_str().parse::<u64>().ok())
+                });
+                let kept = self.kept(subjects, answer)?;
+                if is_empty {
+                    break;
+                }
+                next = sequence.map_or(next, |sequence| next.max(sequence + 1));
+                found += 1;
+                all.extend(kept);
+            }
+            if found < BATCH {
+                return Ok(all);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn prepare(&self) -> Result<(), FleetError> {
+        let prefix = &*self.prefix;
+        let bucket = |name: String| {
+            json!({
+                "name": format!("KV_{name}"),
+                "subjects": [format!("$KV.{name}.>")],
+                "max_msgs_per_subject": 1,
+                "allow_rollup_hdrs": true,
+                "deny_delete": true,
+                "discard": "new",
+            })
+        };
+        let (channels, mut hosts) = (format!("{prefix}_channels"), bucket(self.hosts()));
+        let mut declared = bucket(channels.clone());
+        declared["republish"] = json!({
+            "src": format!("$KV.{channels}.>"),
+            "dest": format!("{prefix}.poke.>"),
+        });
+        hosts["max_age"] = json!(u64::try_from(REPORTS_KEPT.as_nanos()).unwrap_or_default());
+        let blobs = json!({
+            "name": self.blobs(),
+            "subjects": [format!("{prefix}.blob.>")],
+            "max_msgs_per_subject": 1,
+        });
+        let audit = json!({
+            "name": self.audit(),
+            "subjects": [format!("{prefix}.audit")],
+            "max_msgs": KEPT_OF_AUDIT,
+        });
+        for mut stream in [bucket(self.fleet()), declared, hosts, blobs, audit] {
+            stream["allow_direct"] = json!(true);
+            stream["retention"] = json!("limits");
+            stream["storage"] = json!("file");
+            stream["num_replicas"] = json!(1);
+            let name = stream["name"].as_str().unwrap_or_default();
+            let subject = format!("$JS.API.STREAM.CREATE.{name}");
+            let what = format!("stream {name}");
+            let made = self.ask(&what, subject, HeaderMap::new(), stream.to_string().into());
+            let answer: Result<Answer, _> = serde_json::from_slice(&made.await?.payload);
+            match answer.ok().and_then(|answer| answer.error) {
+                // Whoever runs the server may have set it up otherwise.
+                Some(error) if error.err_code != OTHER_STREAM => {
+                    let message = format!("it cannot be made: {}", error.description);
+                    return Err(FleetError::at(format_args!("{}: {what}", self.place), message));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece of an artifact. A server that does not answer is asked again, for a while.
+    async fn piece(&self, digest: &Digest, number: u64) -> Result<Option<Kept>, FleetError> {
+        let mut asked = 0;
+        loop {
+            asked += 1;
+            let subject = self.blob_subject(digest, number);
+            match self.last(&self.blobs(), &subject).await {
+                Err(error) if error.is_unreachable() && asked < ASKED => {
+                    tokio::time::sleep(jittered(PATIENCE)).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
+
+const NO_STREAM: &str = "the server has nothing of it: no fleet was made there (`hotswap fleet init`), its JetStream \
+     is not enabled, or it has lost what it had";
+
+impl Backend for Nats {
+    fn place(&self) -> String {
+        self.link.place.to_string()
+    }
+
+    fn at(&self, document: Document<'_>) -> String {
+        let (bucket, key) = self.link.key(document);
+        format!("{}: {key} in bucket {bucket}", self.link.place)
+    }
+
+    fn blob_at(&self, digest: &Digest) -> String {
+        format!("{}: artifact {digest}", self.link.place)
+    }
+
+    fn prepare(&self) -> Result<(), FleetError> {
+        let link = self.link.clone();
+        self.run(async move { link.prepare().await })?;
+        self.prepares.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn read(&self, document: Document<'_>) -> Result<Option<Content>, FleetError> {
+        Ok(self.kept(document)?.map(|(_, content)| content))
+    }
+
+    fn create(&self, document: Document<'_>, new: &Content) -> Result<bool, FleetError> {
+        self.write_at(document, 0, new)
+    }
+
+    fn replace(
+        &self,
+        document: Document<'_>,
+        is_as_read: IsAsRead<'_>,
+        new: &Content,
+    ) -> Result<(), FleetError> {
+        let found = self.kept(document)?;
+        let (sequence, found) = found.map_or((0, None), |(at, found)| (at, Some(found)));
+        if is_as_read(found.as_ref())? && self.write_at(document, sequence, new)? {
+            return Ok(());
+        }
+        Err(FleetError::changed(self.at(document)))
+    }
+
+    fn write(&self, document: Document<'_>, json: &[u8]) -> Result<(), FleetError> {
+        let (stream, subject) = self.link.place_of(document);
+        Ok(self.publish(&stream, subject, None, json)?)
+    }
+
+    fn remove(&self, document: Document<'_>) -> Result<(), FleetError> {
+        let (link, (stream, subject)) = (self.link.clone(), self.link.place_of(document));
+        let mut headers = HeaderMap::new();
+        headers.insert("KV-Operation", "DEL");
+        self.run(async move { Ok(link.publish(&stream, subject, headers, Vec::new()).await?) })
+    }
+
+    fn releases(&self) -> Result<Vec<Id>, FleetError> {
+        let (link, bucket) = (self.link.clone(), self.link.fleet());
+        let all = self.run(async move {
+            link.all(&format!("KV_{bucket}"), &format!("$KV.{bucket}.release.*"), 1).await
+        })?;
+        let names = all.iter().filter_map(|kept| name_of(kept.subject.rsplit('.').next()?));
+        let mut names: Vec<Id> = names.collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn hosts(&self) -> Result<Vec<Report>, FleetError> {
+        let (link, bucket) = (self.link.clone(), self.link.hosts());
+        let all = self.run(async move {
+            link.all(&format!("KV_{bucket}"), &format!("$KV.{bucket}.*"), 1).await
+        })?;
+        let mut hosts = BTreeMap::new();
+        for kept in all {
+            let Some(name) = kept.subject.rsplit('.').next().and_then(name_of) else { continue };
+            let read = if kept.payload.len() > LARGEST_DOCUMENT {
+                let message = format_args!("it has more than {LARGEST_DOCUMENT} bytes");
+                Err(FleetError::at(self.at(Document::Host(&name)), message))
+            } else {
+                Ok(kept.payload)
+            };
+            // One that was written meanwhile comes twice, the newer one later.
+            hosts.insert(name, read);
+        }
+        Ok(hosts.into_iter().collect())
+    }
+
+    fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), FleetError> {
+        for (number, piece) in (0..).zip(bytes.chunks(PIECE)) {
+            let subject = self.link.blob_subject(digest, number);
+            self.publish(&self.link.blobs(), subject, None, piece)?;
+        }
+        Ok(())
+    }
+
+    fn copy_blob(
+        &self,
+        digest: &Digest,
+        size_bytes: u64,
+        to: &mut dyn FnMut(&[u8]) -> Result<(), FleetError>,
+    ) -> Result<(), FleetError> {
+        let mut copied = 0;
+        for number in 0.. {
+            if copied >= size_bytes {
+                break;
+            }
+            let (link, wanted) = (self.link.clone(), digest.clone());
+            match self.run(async move { link.piece(&wanted, number).await })? {
+                Some(piece) if !piece.payload.is_empty() => {
+                    copied += piece.payload.len() as u64;
+                    to(&piece.payload)?;
+                }
+                _ if number == 0 => {
+                    return Err(FleetError::at(self.blob_at(digest), "there is no such artifact"));
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn audit(&self, line: &[u8]) -> Result<(), FleetError> {
+        let (link, line) = (self.link.clone(), line.to_vec());
+        self.run(async move {
+            let mut last = None;
+            // What was written without an answer is known by its name.
+            let name = format!("{}-{:x}", Digest::of(&line), RandomState::new().hash_one(0_u8));
+            for _ in 0..WRITTEN {
+                let mut headers = HeaderMap::new();
+                headers.insert("Nats-Msg-Id", name.as_str());
+                let subject = format!("{}.audit", link.prefix);
+                match link.publish(&link.audit(), subject, headers, line.clone()).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => last = Some(FleetError::from(error)),
+                }
+            }
+            last.map_or(Ok(()), Err)
+        })
+    }
+
+    fn audited(&self) -> Result<Vec<Vec<u8>>, FleetError> {
+        let link = self.link.clone();
+        let all = self.run(async move {
+            let (stream, subject) = (link.audit(), format!("{}.audit", link.prefix));
+            let last = link.last(&stream, &subject).await?.map_or(0, |last| last.sequence);
+            link.all(&stream, &subject, last.saturating_sub(READ_OF_AUDIT - 1)).await
+        })?;
+        Ok(all.into_iter().map(|kept| kept.payload).collect())
+    }
+
+    fn watch(&self, channel: &Id, told: ToldChange) -> Result<bool, FleetError> {
+        let (link, mut connected) = (self.link.clone(), self.connected.clone());
+        let subject = format!("{}.poke.{}", link.prefix, token(channel));
+        self.run(async move {
+            let pokes = link.client.subscribe(subject).await;
+            let mut pokes = pokes.map_err(|error| FleetError::at(&link.place, error))?;
+            connected.mark_unchanged();
+            tokio::spawn(async move {
+                loop {
+                    tokio::select! {
+                        poke = pokes.next() => match poke {
+                            Some(_) => told(Change::Declared),
+                            None => return,
+                        },
+                        connected = connected.changed() => match connected {
+                            Ok(()) => told(Change::Connected),
+                            Err(_) => return,
+                        },
+                    }
+                }
+            });
+            Ok(true)
+        })
+    }
+
+    fn forgets_hosts(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,132 @@
+//! A real NATS server with JetStream, of one test: on a port of its own, with a directory of its own, ended with
+//! the test. Tests that need one are `#[ignore]`d; `.ci/run` runs them.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+/// How long it may take to start or to answer; it is never waited for in vain.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The server's program: that of `HOTSWAP_NATS_SERVER`, or else what `.ci/tools` installs.
+pub fn program() -> PathBuf {
+    let named = env::var_os("HOTSWAP_NATS_SERVER").filter(|named| !named.is_empty());
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let repository = repository.into_iter().find(|dir| dir.join("Cargo.lock").exists());
+    named.map_or_else(
+        || repository.expect("the repository").join("target/tools/bin/nats-server"),
+        PathBuf::from,
+    )
+}
+
+/// A server.
+pub struct NatsServer {
+    dir: TempDir,
+    config: Vec<String>,
+    port: u16,
+    running: Option<Child>,
+}
+
+impl NatsServer {
+    /// Starts one on a port that the system chooses.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with further arguments.
+    pub fn start_with(config: &[&str]) -> Self {
+        let mut server = Self {
+            dir: tempfile::tempdir().expect("make a directory"),
+            config: config.iter().map(ToString::to_string).collect(),
+            port: 0,
+            running: None,
+        };
+        server.start_again();
+        server
+    }
+
+    /// Starts it again, where it was.
+    pub fn start_again(&mut self) {
+        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
+        let mut command = Command::new(program());
+        command.args(["--addr", "127.0.0.1", "--port", &port, "--jetstream", "--store_dir"]);
+        command.arg(self.dir.path().join("store")).args(&self.config);
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let child = child.unwrap_or_else(|error| {
+            let program = program();
+            let advice = "`.ci/tools` installs it, or HOTSWAP_NATS_SERVER names another";
+            panic!("{}: {error}; {advice}", program.display())
+        });
+        let child = self.running.insert(child);
+        let lines = lines(child.stderr.take().expect("its log"));
+        let mut log = String::new();
+        while !log.contains("Server is ready") {
+            let line =
+                lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{error}: {log}"));
+            if let Some((_, address)) = line.split_once("Listening for client connections on ") {
+                let port = address.trim().rsplit(':').next().and_then(|port| port.parse().ok());
+                self.port = port.unwrap_or_else(|| panic!("{line}"));
+            }
+            log += &(line + "\n");
+        }
+    }
+
+    /// Ends it at once, as a crash of the machine would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            child.kill().expect("kill the server");
+            child.wait().expect("the server's end");
+        }
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Writes to a stream what no program of ours would.
+    pub fn put(&self, subject: &str, payload: &[u8]) {
+        let mut stream = TcpStream::connect(self.address()).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
+        let length = payload.len();
+        let ask = format!(
+            "CONNECT {{\"verbose\":false}}\r\nSUB _INBOX.put 1\r\nPUB {subject} _INBOX.put {length}\r\n"
+        );
+        stream.write_all(&[ask.as_bytes(), payload, b"\r\n"].concat()).expect("write");
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        while !line.starts_with("MSG") {
+            line.clear();
+            assert_ne!(reader.read_line(&mut line).expect("read"), 0, "it has hung up");
+        }
+        line.clear();
+        reader.read_line(&mut line).expect("read");
+        assert!(line.contains("\"seq\""), "{line}");
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, told) = channel();
+    // To its end, for a server that cannot write its log waits.
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let _ = tell.send(line);
+        }
+    });
+    told
+}
