@@ -9,16 +9,19 @@ mod files;
 mod host;
 mod ledger;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use hotswap_fleet::{
-    Channel, FleetError, HostReport, HostState, Id, Keys, Order, Rollout, Store, turn,
+    Change, Channel, FleetError, HostReport, HostState, Id, Keys, Order, Rollout, Store, turn,
 };
+use hotswap_protocol::HostInfo;
 use hotswap_protocol::clock::now_ms;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 
 use crate::compare::probe::Prober;
 use crate::host::socket::{self, HostChoice};
@@ -26,8 +29,12 @@ use crate::host::socket::{self, HostChoice};
 use files::Files;
 use ledger::Ledger;
 
-/// How often it looks at what the channel declares, and for new hosts.
+/// How often it looks for new hosts, and at what the channel declares where nobody tells of a change.
 const LOOK: Duration = Duration::from_millis(250);
+/// About how often it looks where a server tells, and may have failed to.
+const LOOK_TOLD: Duration = Duration::from_secs(30);
+/// About how often it looks where that failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long what is known of a process that has ended badly is kept.
 const REMEMBERED_MS: u64 = 600_000;
 
@@ -63,12 +70,40 @@ pub enum Told {
 struct Shared {
     store: Store,
     channel: Id,
+    /// What this machine is called, where hosts of others report, too.
+    machine: Option<String>,
     hosts: Option<HostChoice>,
     client_name: &'static str,
     prober: Prober,
     ledger: Mutex<Ledger>,
     files: Files,
+    reports: Mutex<BTreeMap<Id, Reported>>,
     told: mpsc::Sender<Told>,
+}
+
+/// What was last known of a host.
+struct Reported {
+    report: HostReport,
+    /// Whether the store has taken it. It may have lost it since.
+    is_kept: bool,
+}
+
+/// What a server has told and nobody has looked at yet.
+#[derive(Default)]
+struct News {
+    is_there: Notify,
+    is_declared: AtomicBool,
+    is_connected: AtomicBool,
+}
+
+impl News {
+    fn note(&self, change: Change) {
+        self.is_declared.store(true, Ordering::Relaxed);
+        if change == Change::Connected {
+            self.is_connected.store(true, Ordering::Relaxed);
+        }
+        self.is_there.notify_one();
+    }
 }
 
 /// What is declared, as the agent believes it.
@@ -93,22 +128,35 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     if options.pardon {
         ledger.pardon()?;
     }
+    let machine = options.store.is_of_many_machines().then(machine).transpose()?;
     let shared = Arc::new(Shared {
         files: Files::new(&options.store, &options.state_dir)?,
         store: options.store,
         channel: options.channel,
+        machine,
         hosts: options.hosts,
         client_name: options.client_name,
         prober: options.prober,
         ledger: Mutex::new(ledger),
+        reports: Mutex::default(),
         told,
     });
-    let first = shared.declared(None).await?;
-    shared.files.clean(&first);
+    let first = match shared.declared().await {
+        Ok(declared) => declared,
+        Err(error) => {
+            let known = shared.known().await.ok_or_else(|| error.clone())?;
+            let _ = shared.told.send(Told::Trouble(error)).await;
+            known
+        }
+    };
+    shared.files.clean(&first).await;
     shared.forget_the_dead().await?;
     let (declare, declared) = watch::channel(first);
     let mut serving: HashMap<PathBuf, tokio::task::JoinHandle<()>> = HashMap::new();
     let mut last_trouble = None;
+    let news = Arc::new(News::default());
+    let is_told = shared.watch(Arc::clone(&news)).await?;
+    let mut look_at = Instant::now();
     loop {
         serving.retain(|_, task| !task.is_finished());
         for path in socket::sockets() {
@@ -117,16 +165,46 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
                 .entry(path.clone())
                 .or_insert_with(|| tokio::spawn(host::serve(shared, path, declared)));
         }
-        let trouble = shared.look(&declare, &options.by).await.err();
+        if news.is_connected.swap(false, Ordering::Relaxed) {
+            shared.reports.lock().await.values_mut().for_each(|reported| reported.is_kept = false);
+        }
+        let mut trouble = None;
+        if news.is_declared.swap(false, Ordering::Relaxed) || look_at <= Instant::now() {
+            trouble = shared.look(&declare, (!is_told).then_some(&options.by)).await.err();
+            look_at = Instant::now()
+                + match (is_told, &trouble) {
+                    (false, _) => Duration::ZERO,
+                    (true, None) => jittered(LOOK_TOLD),
+                    (true, Some(_)) => jittered(LOOK_AGAIN),
+                };
+        } else if look_at > Instant::now() && last_trouble.is_some() {
+            // What is wrong is so until it was looked at again.
+            trouble.clone_from(&last_trouble);
+        }
+        let trouble = shared.report_again().await.err().or(trouble);
         if let Some(trouble) = trouble.clone().filter(|it| last_trouble.as_ref() != Some(it)) {
             let _ = shared.told.send(Told::Trouble(trouble)).await;
         }
         last_trouble = trouble;
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
+            () = news.is_there.notified() => {}
             () = shared.told.closed() => return Ok(()),
         }
     }
+}
+
+fn machine() -> Result<String, FleetError> {
+    const PATH: &str = "/proc/sys/kernel/hostname";
+    let name = std::fs::read_to_string(PATH);
+    let name = name.map_err(|error| FleetError::new(format!("{PATH}: {error}")))?;
+    Ok(name.trim().to_owned())
+}
+
+/// A time between a half and one and a half of this, so that many agents do not ask at once.
+fn jittered(time: Duration) -> Duration {
+    let dice = RandomState::new().hash_one(0_u8) % 1024;
+    time / 2 + time * u32::try_from(dice).unwrap_or_default() / 1024
 }
 
 /// Whatever may take a while, away from those that answer others.
@@ -149,50 +227,134 @@ pub async fn turn_now(
 }
 
 impl Shared {
-    /// Looks at what is declared, and at the rollout.
-    async fn look(&self, declare: &watch::Sender<Declared>, by: &str) -> Result<(), FleetError> {
-        let turned = turn_now(&self.store, &self.channel, None, by).await;
-        let known = declare.borrow().clone();
-        let new = self.declared(Some(&known)).await?;
+    /// What a host is called among all that report there.
+    fn id_of(&self, host: &HostInfo) -> Id {
+        let HostInfo { name, pid, .. } = host;
+        match &self.machine {
+            Some(machine) => Id::made_of(&format!("{name:.20}-{machine:.30}-{pid}")),
+            None => Id::made_of(&format!("{name}-{pid}")),
+        }
+    }
+
+    /// Has changes of the channel told; whether somebody tells them.
+    async fn watch(&self, news: Arc<News>) -> Result<bool, FleetError> {
+        let channel = self.channel.clone();
+        let told = Box::new(move |change| news.note(change));
+        self.store(move |store| store.watch(&channel, told)).await
+    }
+
+    /// Does something with the store, which may take a while.
+    async fn store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, FleetError> + Send + 'static,
+    ) -> Result<T, FleetError> {
+        let store = self.store.clone();
+        blocking(move || work(&store)).await
+    }
+
+    /// Looks at what is declared, and brings the rollout on for whom it is given.
+    async fn look(
+        &self,
+        declare: &watch::Sender<Declared>,
+        turn_by: Option<&String>,
+    ) -> Result<(), FleetError> {
+        let turned = match turn_by {
+            Some(by) => turn_now(&self.store, &self.channel, None, by).await,
+            None => Ok(None),
+        };
+        let new = self.declared().await?;
         declare.send_if_modified(|declared| {
             let is_new = declared.channel != new.channel || declared.keys != new.keys;
             *declared = new;
             is_new
         });
-        self.forget_old_reports()?;
+        self.forget_old_reports().await?;
         turned.map(drop)
     }
 
     /// What is declared now. Nothing goes back, whatever has become of the store.
-    async fn declared(&self, known: Option<&Declared>) -> Result<Declared, FleetError> {
+    async fn declared(&self) -> Result<Declared, FleetError> {
+        let known = self.ledger.lock().await.keys().cloned();
+        let name = self.channel.clone();
+        let (keys, channel) = self
+            .store(move |store| Ok((store.keys_after(known.as_ref())?, store.channel(&name)?)))
+            .await?;
         let mut ledger = self.ledger.lock().await;
-        let keys = self.store.keys_after(ledger.keys())?;
-        let channel = self.store.channel(&self.channel)?;
         if let Some(accepted) = ledger.channel(&self.channel)
-            && channel.mark < accepted.mark
+            && channel != *accepted
+            && channel.mark <= accepted.mark
         {
-            let error = FleetError::new(format!(
-                "channel {} went back from {} to {} changes; what it declared before still holds",
+            return Err(FleetError::new(format!(
+                "channel {} went back from {} to {} changes; what it declared before still holds, until more is \
+                 declared",
                 self.channel, accepted.mark.seq, channel.mark.seq
-            ));
-            return match known {
-                Some(_) => Err(error),
-                None => {
-                    let _ = self.told.send(Told::Trouble(error)).await;
-                    Ok(Declared { channel: accepted.clone(), keys: keys_of(keys.as_ref()) })
-                }
-            };
+            )));
         }
         let declared = Declared { keys: keys_of(keys.as_ref()), channel };
         ledger.accept(keys, &declared.channel)?;
         Ok(declared)
     }
 
+    /// What was declared when the last agent looked.
+    async fn known(&self) -> Option<Declared> {
+        let ledger = self.ledger.lock().await;
+        let channel = ledger.channel(&self.channel)?.clone();
+        Some(Declared { channel, keys: keys_of(ledger.keys()) })
+    }
+
+    /// Keeps what is known of a host, at once or as soon as the store takes it.
+    async fn report(&self, report: HostReport) {
+        let kept = report.clone();
+        let is_kept = self.store(move |store| store.report(&kept)).await.is_ok();
+        self.reports.lock().await.insert(report.id.clone(), Reported { report, is_kept });
+    }
+
+    /// Tells what the store has not taken, or may have lost.
+    async fn report_again(&self) -> Result<(), FleetError> {
+        let is_left = |reported: &&Reported| !reported.is_kept;
+        let left: Vec<HostReport> = {
+            let reports = self.reports.lock().await;
+            reports.values().filter(is_left).map(|reported| reported.report.clone()).collect()
+        };
+        for report in left {
+            let kept = report.clone();
+            self.store(move |store| store.report(&kept)).await?;
+            if let Some(reported) = self.reports.lock().await.get_mut(&report.id)
+                && reported.report == report
+            {
+                reported.is_kept = true;
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, host: &Id) -> Result<(), FleetError> {
+        self.reports.lock().await.remove(host);
+        let host = host.clone();
+        self.store(move |store| store.forget(&host)).await
+    }
+
+    async fn reported(&self) -> Result<Vec<HostReport>, FleetError> {
+        let channel = self.channel.clone();
+        self.store(move |store| Ok(store.hosts(&channel)?.0)).await
+    }
+
     /// Forgets the hosts that were there when the last agent ended, and are not there any more. One that ended
     /// while it was being given a release has ended for it.
     async fn forget_the_dead(&self) -> Result<(), FleetError> {
-        let (hosts, _) = self.store.hosts(&self.channel)?;
+        // Those of other machines are told of there.
+        let mine = self.ledger.lock().await.hosts();
+        let hosts = match self.reported().await {
+            Ok(hosts) => hosts,
+            Err(error) => {
+                let _ = self.told.send(Told::Trouble(error)).await;
+                return Ok(());
+            }
+        };
         for host in hosts {
+            if self.store.is_of_many_machines() && !mine.contains(&host.id) {
+                continue;
+            }
             if !host.state.is_there() || socket::process_lives(host.pid) {
                 continue;
             }
@@ -201,7 +363,7 @@ impl Shared {
                 Some(release) => self.blame(host, &release, None).await?,
                 None => {
                     self.ledger.lock().await.forget(&host.id)?;
-                    self.store.forget(&host.id)?;
+                    self.forget(&host.id).await?;
                 }
             }
         }
@@ -230,18 +392,24 @@ impl Shared {
             },
         });
         ledger.forget(&report.id)?;
-        self.store.report(&report)?;
+        self.report(report.clone()).await;
         let _ = self.told.send(Told::Host(Box::new(report))).await;
         Ok(())
     }
 
-    fn forget_old_reports(&self) -> Result<(), FleetError> {
-        let (hosts, _) = self.store.hosts(&self.channel)?;
+    /// Forgets hosts that have ended a while ago: all in a directory, and on a server those of this machine.
+    async fn forget_old_reports(&self) -> Result<(), FleetError> {
+        let hosts = if self.store.is_of_many_machines() {
+            let reports = self.reports.lock().await;
+            reports.values().map(|reported| reported.report.clone()).collect()
+        } else {
+            self.reported().await?
+        };
         let is_old = |host: &&HostReport| {
             !host.state.is_there() && now_ms().saturating_sub(host.at_ms) > REMEMBERED_MS
         };
         for host in hosts.iter().filter(is_old) {
-            self.store.forget(&host.id)?;
+            self.forget(&host.id).await?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! A fleet in a directory: what hosts are asked for it, and three of them with an agent.
 
+mod nats;
+
 use std::{
     fs,
     os::unix::net::UnixListener,
@@ -106,33 +108,43 @@ fn artifacts_that_cannot_all_be_loaded_change_nothing() {
 /// Three hosts, their fleet and its agent.
 struct Hosts {
     place: Place,
+    /// A directory, for a fleet or for what a test needs.
     fleet: Elsewhere,
+    /// The arguments that name the fleet.
+    named: Vec<String>,
     _plugins: PluginDir,
     hosts: Vec<Process>,
-    _agent: Process,
+    agent: Process,
 }
 
 impl Hosts {
     fn start() -> Self {
-        let (place, fleet, plugins) = (Place::new(), Elsewhere::new(), PluginDir::of(&["echo"]));
+        let fleet = Elsewhere::new();
+        let named = vec!["--fleet".to_owned(), fleet.0.path().to_str().unwrap().to_owned()];
+        Self::of(fleet, named)
+    }
+
+    fn of(fleet: Elsewhere, named: Vec<String>) -> Self {
+        let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
         let start = |_| {
             let mut host = Process::start(host_command(&place, &plugins));
             host.wait_for_text("listening on");
             host
         };
         let hosts = (0..3).map(start).collect();
-        let dir = fleet.0.path().to_str().unwrap();
-        place.json(&["fleet", "init", "--fleet", dir]);
+        let args: Vec<&str> = named.iter().map(String::as_str).collect();
+        place.json(&[&["fleet", "init"], &args[..]].concat());
         let mut agent = place.command("hotswap");
-        agent.args(["agent", "--json", "--fleet", dir]);
+        agent.args(["agent", "--json"]).args(&named);
         let agent = Process::start(agent);
-        let started = Self { place, fleet, _plugins: plugins, hosts, _agent: agent };
+        let started = Self { place, fleet, named, _plugins: plugins, hosts, agent };
         started.wait_for("three hosts", |status| status["hosts"].as_array().unwrap().len() == 3);
         started
     }
 
     fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
-        [&["fleet"], args, &["--fleet", self.fleet.0.path().to_str().unwrap()]].concat()
+        let named: Vec<&str> = self.named.iter().map(String::as_str).collect();
+        [&["fleet"], args, &named].concat()
     }
 
     fn json(&self, args: &[&str]) -> Value {

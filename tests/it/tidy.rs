@@ -200,7 +200,7 @@ fn what_the_console_and_the_sample_host_need_is_compiled_once() {
     // Small, or what the host needs more of.
     assert_snapshot!(
         twice.join(" "),
-        @"futures-task futures-util regex-automata regex-syntax slab smallvec tracing-subscriber"
+        @"form_urlencoded futures-task futures-util percent-encoding regex-automata regex-syntax slab smallvec tracing-subscriber"
     );
 }
 

@@ -32,18 +32,19 @@ impl Files {
     }
 
     /// A release, verified when it was first asked for: releases never change.
-    pub fn release(&self, id: &Id, keys: &[String]) -> Result<Arc<Release>, FleetError> {
-        let mut releases = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(release) = releases.get(id) {
+    pub async fn release(&self, id: &Id, keys: &[String]) -> Result<Arc<Release>, FleetError> {
+        let releases = || self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(release) = releases().get(id) {
             return Ok(Arc::clone(release));
         }
-        let release = Arc::new(self.store.release(id, keys)?);
-        releases.insert(id.clone(), Arc::clone(&release));
+        let (store, wanted, keys) = (self.store.clone(), id.clone(), keys.to_vec());
+        let release = Arc::new(blocking(move || store.release(&wanted, &keys)).await?);
+        releases().insert(id.clone(), Arc::clone(&release));
         Ok(release)
     }
 
     /// Removes the artifacts of releases that the channel has nothing to do with any more.
-    pub fn clean(&self, declared: &Declared) {
+    pub async fn clean(&self, declared: &Declared) {
         let channel = &declared.channel;
         let before = channel.earlier.last().and_then(Option::as_ref);
         let used = [&channel.base, &channel.candidate].into_iter().flatten();
@@ -51,7 +52,7 @@ impl Files {
         let mut kept: HashSet<String> = HashSet::new();
         for id in used {
             // What cannot be read is fetched anew when it can.
-            let Ok(release) = self.release(id, &declared.keys) else { continue };
+            let Ok(release) = self.release(id, &declared.keys).await else { continue };
             let artifacts = release.plugins.iter().flat_map(|plugin| &plugin.artifacts);
             kept.extend(artifacts.map(|artifact| file_name(&artifact.sha256)));
         }

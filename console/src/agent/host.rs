@@ -98,7 +98,7 @@ impl From<WireError> for Stop {
 impl Host {
     async fn new(shared: Arc<Shared>, client: Client, declared: watch::Receiver<Declared>) -> Self {
         let info = client.host().clone();
-        let id = Id::made_of(&format!("{}-{}", info.name, info.pid));
+        let id = shared.id_of(&info);
         let note = shared.ledger.lock().await.note(&id);
         let note = note.filter(|note| note.started_at_ms == info.started_at_ms);
         Self {
@@ -141,7 +141,7 @@ impl Host {
                     self.refused_at = Some(Instant::now());
                 }
             }
-            self.report(&declared).await?;
+            self.report(&declared).await;
             let is_tried =
                 declared.channel.candidate.is_some() || self.applied != self.wanted(&declared);
             let pause = if is_tried { LOOK } else { LOOK_IDLE };
@@ -184,13 +184,13 @@ impl Host {
         }
         let wanted = self.wanted(declared);
         if let Some(applied) = self.applied.clone().filter(|_| self.applied == wanted) {
-            let release = self.release(&applied, declared)?;
+            let release = self.release(&applied, declared).await?;
             if !self.runs(&release) {
                 self.went_back(&applied)?;
             }
         }
         if self.applied != wanted {
-            self.report(declared).await?;
+            self.report(declared).await;
             match &wanted {
                 Some(release) => self.apply(release, declared).await?,
                 None => self.apply_own().await?,
@@ -227,8 +227,8 @@ impl Host {
         Err(Stop::Refused(problem(ProblemKind::TakenBack, from, Some(&kept.name), message)))
     }
 
-    fn release(&self, id: &Id, declared: &Declared) -> Result<Arc<Release>, Stop> {
-        self.shared.files.release(id, &declared.keys).map_err(|error| {
+    async fn release(&self, id: &Id, declared: &Declared) -> Result<Arc<Release>, Stop> {
+        self.shared.files.release(id, &declared.keys).await.map_err(|error| {
             Stop::Refused(problem(ProblemKind::Release, id, None, error.to_string()))
         })
     }
@@ -262,7 +262,7 @@ impl Host {
         let refuse = |kind, plugin: Option<&str>, message: String| {
             Stop::Refused(problem(kind, id, plugin, message))
         };
-        let release = self.release(id, declared)?;
+        let release = self.release(id, declared).await?;
         let built_by = self.built_by.as_ref().ok_or_else(|| {
             let message = format!(
                 "its hotswap-engine {} does not tell what built it; build the host with a newer one",
@@ -331,7 +331,7 @@ impl Host {
 
     /// Loads a release.
     async fn apply(&mut self, id: &Id, declared: &Declared) -> Result<(), Stop> {
-        if !self.runs(&*self.release(id, declared)?) {
+        if !self.runs(&*self.release(id, declared).await?) {
             if declared.channel.candidate.as_ref() == Some(id) {
                 self.stage(id, declared).await?;
             }
@@ -423,19 +423,18 @@ impl Host {
         }
     }
 
-    async fn report(&mut self, declared: &Declared) -> Result<(), FleetError> {
+    async fn report(&mut self, declared: &Declared) {
         let report = self.state(declared);
         let is_told = |before: &HostReport| {
             let (at_ms, health, seen) = (report.at_ms, report.health.clone(), report.seen);
             HostReport { at_ms, health, seen, ..before.clone() } == report
         };
         let is_new = !self.reported.as_ref().is_some_and(is_told);
-        self.shared.store.report(&report)?;
+        self.shared.report(report.clone()).await;
         self.reported = Some(report.clone());
         if is_new {
             let _ = self.shared.told.send(Told::Host(Box::new(report))).await;
         }
-        Ok(())
     }
 
     /// It closed its socket: finds out why.
@@ -458,10 +457,10 @@ impl Host {
         self.shared.ledger.lock().await.forget(&self.id)?;
         // A host that ends in good order takes its socket along.
         if !path.exists() {
-            return self.shared.store.forget(&self.id);
+            return self.shared.forget(&self.id).await;
         }
         (report.state, report.at_ms, report.problem) = (HostState::Died, now_ms(), None);
-        self.shared.store.report(&report)?;
+        self.shared.report(report.clone()).await;
         let _ = self.shared.told.send(Told::Host(Box::new(report))).await;
         Ok(())
     }

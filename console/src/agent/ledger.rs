@@ -1,7 +1,7 @@
 //! What an agent must not forget, in a file of its own: how far the channel had come, whom it believes, which
 //! host it has given what, and which builds have crashed a host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -95,6 +95,11 @@ impl Ledger {
     /// What a host was given.
     pub fn note(&self, host: &Id) -> Option<Note> {
         self.entries.hosts.get(host).cloned()
+    }
+
+    /// The hosts that were given something.
+    pub fn hosts(&self) -> BTreeSet<Id> {
+        self.entries.hosts.keys().cloned().collect()
     }
 
     pub fn set_note(&mut self, host: &Id, note: Note) -> Result<(), FleetError> {

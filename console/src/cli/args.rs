@@ -522,6 +522,18 @@ pub struct PlaceArguments {
     /// `$XDG_STATE_HOME/hotswap/fleet`.
     #[arg(long, global = true, value_name = "DIR")]
     pub fleet: Option<PathBuf>,
+    /// The NATS server of the fleet, instead of a directory: `nats://HOST:PORT`, or `tls://HOST:PORT`. The fleets of a
+    /// server have names of their own after it: `nats://HOST:PORT/NAME`, by default `hotswap`. `HOTSWAP_FLEET` may
+    /// name one, too.
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "fleet")]
+    pub store: Option<String>,
+    /// A file with what the server lets this user in by: credentials as `nsc` writes them, the seed of an nkey, or
+    /// `USER:PASSWORD`.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub creds: Option<PathBuf>,
+    /// A file with the certificates that the server's is to be signed by, instead of those of this machine.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
     /// The channel.
     #[arg(long, global = true, value_name = "NAME", default_value = "main")]
     pub channel: Id,
@@ -574,7 +586,8 @@ pub enum FleetCommand {
     Push(PushArguments),
     /// List the releases.
     Releases,
-    /// Try a release on a few hosts, then on more, and judge it; the agents do it.
+    /// Try a release on a few hosts, then on more, and judge it. In a directory the agents do it; on a server,
+    /// whoever follows it, or a controller.
     Rollout(RolloutArguments),
     /// Show what is declared, how the rollout goes, and what hosts run.
     Status(FleetStatusArguments),
@@ -614,6 +627,8 @@ pub enum FleetCommand {
     },
     /// List what was done, the oldest first.
     Audit,
+    /// Bring the rollouts of a channel on, until it is ended: for a fleet on a server, where agents only tell.
+    Controller,
 }
 
 /// Arguments of `hotswap fleet keys`.

@@ -5,13 +5,13 @@ mod status;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcetera::BaseStrategy;
 use hotswap_artifact as artifact;
 use hotswap_fleet::{
     Artifact, AuditEntry, Channel, Digest, FleetError, Id, Location, Mark, Order, Pace, Phase,
-    Reason, Release, ReleasePlugin, Rollout, SecretKey, Store,
+    Reason, Release, ReleasePlugin, Rollout, SecretKey, Server, Store,
 };
 use hotswap_protocol::clock::now_ms;
 use hotswap_protocol::{ErrorKind, Step, WireError, env};
@@ -31,6 +31,9 @@ use status::Status;
 /// How often whoever follows looks.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How long a server that does not answer is waited for by whoever follows.
+const SILENCE: Duration = Duration::from_secs(300);
+
 /// A rollout is paused, or cannot be judged.
 const PAUSED: u8 = 4;
 /// A rollout was rolled back.
@@ -45,7 +48,21 @@ pub(super) fn states() -> Result<PathBuf, FleetError> {
 
 fn location(place: &PlaceArguments) -> Result<Location, FleetError> {
     let named = place.fleet.clone().or_else(|| std::env::var_os(env::FLEET).map(PathBuf::from));
-    let dir = match named.filter(|dir| !dir.as_os_str().is_empty()) {
+    let named = named.filter(|named| !named.as_os_str().is_empty());
+    let is_url = |named: &&str| named.contains("://");
+    let url = place.store.as_deref().or(named.as_deref().and_then(Path::to_str).filter(is_url));
+    if let Some(url) = url {
+        let mut server = Server::at(url)?;
+        server.credentials.clone_from(&place.creds);
+        server.tls_ca.clone_from(&place.tls_ca);
+        return Ok(Location::Nats(server));
+    }
+    if place.creds.is_some() || place.tls_ca.is_some() {
+        let message =
+            "`--creds` and `--tls-ca` are for a fleet on a server: `--store nats://HOST:PORT`";
+        return Err(FleetError::new(message));
+    }
+    let dir = match named {
         Some(dir) => std::path::absolute(&dir)
             .map_err(|error| FleetError::new(format!("{}: {error}", dir.display())))?,
         None => states()?.join("hotswap/fleet"),
@@ -92,6 +109,7 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
         FleetCommand::Hosts => fleet.hosts(),
         FleetCommand::Verify { release } => fleet.verify(&release),
         FleetCommand::Audit => fleet.audit(),
+        FleetCommand::Controller => fleet.control().await,
     }
 }
 
@@ -147,7 +165,7 @@ impl Fleet {
         if self.json {
             return Ok(print_json(value)?);
         }
-        // Whoever writes into a fleet's directory must not write to the terminal.
+        // Whoever writes into a fleet must not write to the terminal.
         let is_told = |c: char| c == '\n' || !c.is_control();
         let words = words().replace(|c| !is_told(c), "\u{fffd}");
         Ok(write!(io::stdout(), "{words}")?)
@@ -182,7 +200,7 @@ impl Fleet {
         let keys = self.store.keys()?;
         let (serial, keys) = keys.map(|keys| (keys.serial, keys.keys)).unwrap_or_default();
         self.say(&json!({ "serial": serial, "keys": keys }), || match keys.as_slice() {
-            [] => "no keys: releases are not signed, and whoever writes the directory decides what runs\n"
+            [] => "no keys: releases are not signed, and whoever may write the fleet decides what runs\n"
                 .to_owned(),
             keys => keys.iter().map(|key| format!("{key}\n")).collect(),
         })
@@ -293,6 +311,7 @@ impl Fleet {
 
     async fn rollout(&self, arguments: RolloutArguments) -> Result<(), Failure> {
         let RolloutArguments { release, follow, fast, supersede } = arguments;
+        self.store.prepare()?;
         let checked = self.store.verify(&release, &self.trusted()?)?;
         self.begin(&checked, fast, supersede).await?;
         if follow { self.follow().await } else { self.status() }
@@ -358,38 +377,68 @@ impl Fleet {
 
     /// Tells how the rollout goes until it is over or paused; whoever follows it brings it on, too.
     async fn follow(&self) -> Result<(), Failure> {
-        let mut told = None;
+        let mut watched = Watched::default();
         loop {
-            let rollout = turn_now(&self.store, &self.channel, None, &user()).await?;
-            let status = Status::of(&self.store, &self.channel)?;
-            let now = status.rollout_line();
-            if told.as_ref() != Some(&now) {
-                self.say(&status, || format!("{now}\n"))?;
-                told = Some(now);
+            if let Some(phase) = self.bring_on(&mut watched).await? {
+                match phase {
+                    Some(Phase::Done) => return Ok(()),
+                    Some(Phase::Paused) => return Err(Failure::Ended(PAUSED)),
+                    Some(Phase::RolledBack) => return Err(Failure::Ended(ROLLED_BACK)),
+                    Some(Phase::Superseded) => return Err(Failure::Told),
+                    Some(_) => {}
+                    None => {
+                        let message =
+                            format!("{}: the rollout is not there any more", self.store.place());
+                        return Err(FleetError::new(message).into());
+                    }
+                }
             }
-            match rollout.map_or(Phase::RolledBack, |rollout| rollout.phase) {
-                Phase::Done => return Ok(()),
-                Phase::Paused => return Err(Failure::Ended(PAUSED)),
-                Phase::RolledBack => return Err(Failure::Ended(ROLLED_BACK)),
-                Phase::Superseded => return Err(Failure::Told),
-                _ => tokio::time::sleep(LOOK).await,
-            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
+    /// Brings the rollouts of the channel on, for as long as this program runs.
+    async fn control(&self) -> Result<(), Failure> {
+        self.store.prepare()?;
+        let mut watched = Watched::default();
+        loop {
+            self.bring_on(&mut watched).await?;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Takes the steps that the rollout can take now, tells where it is then, and returns that: within, `None` if
+    /// there is no rollout. `None` if the server does not answer: it may again.
+    async fn bring_on(&self, watched: &mut Watched) -> Result<Option<Option<Phase>>, Failure> {
+        let turned = turn_now(&self.store, &self.channel, None, &user()).await;
+        let turned = turned.and_then(|rollout| Ok((rollout, self.status_now()?)));
+        let Some((rollout, status)) = watched.through_silence(turned)? else { return Ok(None) };
+        let now = status.rollout_line();
+        if watched.told.as_ref() != Some(&now) {
+            self.say(&status, || format!("{now}\n"))?;
+            watched.told = Some(now);
+        }
+        Ok(Some(rollout.map(|rollout| rollout.phase)))
+    }
+
+    fn status_now(&self) -> Result<Status, FleetError> {
+        Status::of(&self.store, &self.channel)
+    }
+
     fn status(&self) -> Result<(), Failure> {
-        let status = Status::of(&self.store, &self.channel)?;
+        let status = self.status_now()?;
         self.say(&status, || status.in_words())
     }
 
     async fn watch(&self) -> Result<(), Failure> {
-        let mut told = None;
+        let mut watched = Watched::default();
         loop {
-            let status = Status::of(&self.store, &self.channel)?;
-            let now = status.in_words();
-            if told.as_ref() != Some(&now) {
-                self.say(&status, || format!("{now}\n"))?;
-                told = Some(now);
+            if let Some(status) = watched.through_silence(self.status_now())? {
+                let now = status.in_words();
+                if watched.told.as_ref() != Some(&now) {
+                    self.say(&status, || format!("{now}\n"))?;
+                    watched.told = Some(now);
+                }
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -471,12 +520,12 @@ impl Fleet {
         let read = self.store.channel(&self.channel)?;
         let mut new = read.clone();
         change(&mut new)?;
-        new.mark.seq += 1;
+        new.go_on(&self.store.hosts(&self.channel)?.0);
         self.store.write_channel(&read, &new)
     }
 
     fn hosts(&self) -> Result<(), Failure> {
-        let status = Status::of(&self.store, &self.channel)?;
+        let status = self.status_now()?;
         self.say(&status.hosts, || status.hosts_in_words())
     }
 
@@ -500,6 +549,38 @@ impl Fleet {
             });
             text::table(["AT", "BY", "WHAT", "CHANNEL", "RELEASE", "HOST", "REASON"], rows)
         })
+    }
+}
+
+/// What somebody who watches has been told.
+#[derive(Default)]
+struct Watched {
+    told: Option<String>,
+    /// Since when the server does not answer.
+    silent_since: Option<Instant>,
+}
+
+impl Watched {
+    /// Waits for a server that does not answer, for a while.
+    fn through_silence<T>(
+        &mut self,
+        asked: Result<T, FleetError>,
+    ) -> Result<Option<T>, FleetError> {
+        match asked {
+            Ok(answer) => {
+                self.silent_since = None;
+                Ok(Some(answer))
+            }
+            Err(error) if error.is_unreachable() => {
+                if self.silent_since.is_none() {
+                    // Nobody may listen there any more, and what is watched goes on.
+                    let _ = writeln!(io::stderr(), "hotswap: {error}");
+                }
+                let since = *self.silent_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < SILENCE { Ok(None) } else { Err(error) }
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -26,8 +26,8 @@ const INTRODUCTION: &str = "\
 # What `hotswap` prints with `--json`
 
 One object on one line; an array for `hosts`, `fleet releases`, `fleet hosts` and `fleet audit`; and an
-object a line for `logs`, `run`, `agent`, `fleet status --watch` and `fleet rollout --follow`. Here they are
-broken into lines. Fields may be added to these shapes; none is removed or gets another meaning. What
+object a line for `logs`, `run`, `agent`, `fleet status --watch`, `fleet rollout --follow` and `fleet
+controller`. Here they are broken into lines. Fields may be added to these shapes; none is removed or gets another meaning. What
 may be missing or `null` is said.
 
 Exit codes: 0 done; 1 it failed, and the line is an `error`; 2 the command line is wrong, and nothing

@@ -124,8 +124,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Whether a report that nobody writes anew is forgotten after a while.
-    fn forgets_hosts(&self) -> bool {
+    /// Whether hosts of many machines report there. What nobody reports anew is then forgotten after a while.
+    fn is_of_many_machines(&self) -> bool {
         false
     }
 }

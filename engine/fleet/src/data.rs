@@ -330,6 +330,14 @@ impl Channel {
         }
     }
 
+    /// Makes it a newer declaration than this one, and than any that a host has seen: the store may have been put
+    /// back to an older copy.
+    pub fn go_on(&mut self, hosts: &[HostReport]) {
+        let seen = hosts.iter().map(|host| host.seen).filter(|seen| seen.epoch == self.mark.epoch);
+        let seen = seen.map(|seen| seen.seq).max().unwrap_or_default();
+        self.mark.seq = self.mark.seq.max(seen).saturating_add(1);
+    }
+
     /// Declares another base.
     pub fn set_base(&mut self, base: Option<Id>) {
         if self.base != base {

@@ -93,7 +93,10 @@ impl Server {
             return Err(refuse("its scheme is another one"));
         }
         let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        if host.is_empty() || host.contains('@') {
+        if host.is_empty() {
+            return Err(refuse("it names no host"));
+        }
+        if host.contains('@') {
             return Err(refuse("credentials are in a file: `--creds FILE`"));
         }
         let prefix = if prefix.is_empty() { "hotswap" } else { prefix };
@@ -163,7 +166,7 @@ pub(crate) struct Nats {
     /// Counts how often the server was reached.
     connected: watch::Receiver<u64>,
     prepares: Arc<AtomicBool>,
-    runtime: Option<Runtime>,
+    runtime: Background,
 }
 
 impl fmt::Debug for Nats {
@@ -172,10 +175,40 @@ impl fmt::Debug for Nats {
     }
 }
 
-impl Drop for Nats {
+/// What the client runs on.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn start() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("hotswap-nats").enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(work);
+        }
+    }
+
+    /// What this comes to, wherever it is called; `None` if it panicked.
+    fn wait_for<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = mpsc::sync_channel(1);
+        self.spawn(async move {
+            // Whoever asked waits for it.
+            let _ = tell.send(work.await);
+        });
+        told.recv().ok()
+    }
+}
+
+impl Drop for Background {
     fn drop(&mut self) {
         // Whoever drops it may be where nothing may be waited for.
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
@@ -212,9 +245,7 @@ impl Nats {
     pub fn connect(server: &Server) -> Result<Self, FleetError> {
         let place = format!("{}/{}", server.address, server.prefix);
         let wrong = |error: &dyn fmt::Display| FleetError::unreachable(&place, error);
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).thread_name("hotswap-nats").enable_all().build();
-        let runtime = runtime.map_err(|error| wrong(&error))?;
+        let runtime = Background::start().map_err(|error| wrong(&error))?;
         let (tell, connected) = watch::channel(0);
         let options = server.options()?.event_callback(move |event| {
             if let Event::Connected = event {
@@ -223,7 +254,8 @@ impl Nats {
             std::future::ready(())
         });
         let address = server.address.clone();
-        let client = wait_for(&runtime, async move { options.connect(address).await })
+        let client = runtime
+            .wait_for(async move { options.connect(address).await })
             .ok_or_else(|| wrong(&"the runtime has ended"))?
             .map_err(|error| wrong(&format_args!("cannot connect: {error}{}", causes(&error))))?;
         let info = client.server_info();
@@ -239,7 +271,7 @@ impl Nats {
         let link = Link { client, place: place.into(), prefix: server.prefix.as_str().into() };
         let prepares = Arc::new(AtomicBool::new(false));
         runtime.spawn(prepare_again(link.clone(), connected.clone(), Arc::clone(&prepares)));
-        Ok(Self { link, connected, prepares, runtime: Some(runtime) })
+        Ok(Self { link, connected, prepares, runtime })
     }
 
     /// Waits for what the runtime does, wherever this is called.
@@ -247,7 +279,7 @@ impl Nats {
         &self,
         work: impl Future<Output = Result<T, FleetError>> + Send + 'static,
     ) -> Result<T, FleetError> {
-        let done = self.runtime.as_ref().and_then(|runtime| wait_for(runtime, work));
+        let done = self.runtime.wait_for(work);
         done.unwrap_or_else(|| Err(FleetError::at(&self.link.place, "the client has failed")))
     }
 
@@ -328,19 +360,6 @@ impl From<Refusal> for FleetError {
             Refusal::Other(error) => error,
         }
     }
-}
-
-/// What a task comes to; `None` if it panicked.
-fn wait_for<T: Send + 'static>(
-    runtime: &Runtime,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
-    let (tell, told) = mpsc::sync_channel(1);
-    runtime.spawn(async move {
-        // Whoever asked waits for it.
-        let _ = tell.send(work.await);
-    });
-    told.recv().ok()
 }
 
 /// Makes the streams again whenever the server is there again, for whoever has made them.
@@ -827,7 +846,7 @@ impl Backend for Nats {
         })
     }
 
-    fn forgets_hosts(&self) -> bool {
+    fn is_of_many_machines(&self) -> bool {
         true
     }
 }

@@ -267,13 +267,13 @@ impl Desired {
             && (self.candidate.is_none() || channel.thresholds == self.thresholds)
     }
 
-    /// Declares it.
-    pub fn declare(self, channel: &mut Channel) {
+    /// Declares it to these hosts.
+    pub fn declare(self, channel: &mut Channel, hosts: &[HostReport]) {
         channel.set_base(self.base);
         channel.candidate = self.candidate;
         channel.salt = self.salt.unwrap_or_default();
         channel.thresholds = self.thresholds;
-        channel.mark.seq += 1;
+        channel.go_on(hosts);
     }
 }
 

@@ -125,9 +125,9 @@ impl Store {
         self.backend.watch(channel, told)
     }
 
-    /// Whether a report that nobody writes anew is forgotten after a while.
-    pub fn forgets_hosts(&self) -> bool {
-        self.backend.forgets_hosts()
+    /// Whether hosts of many machines report there. What nobody reports anew is then forgotten after a while.
+    pub fn is_of_many_machines(&self) -> bool {
+        self.backend.is_of_many_machines()
     }
 
     fn read<T: DeserializeOwned>(

@@ -1,6 +1,8 @@
 //! One look at a rollout of a fleet, by whoever may write there.
 
-use crate::{AuditEntry, Channel, Effect, FleetError, Id, Input, Order, Phase, Rollout, Store};
+use crate::{
+    AuditEntry, Channel, Effect, FleetError, HostReport, Id, Input, Order, Phase, Rollout, Store,
+};
 
 /// How often what somebody else has written meanwhile is read again.
 const ATTEMPTS: usize = 20;
@@ -40,7 +42,7 @@ pub fn turn(
         if next == rollout && effects.is_empty() {
             return Ok(Some(rollout));
         }
-        match write(store, &declared, &rollout, &next, effects, by, now_ms) {
+        match write(store, (&declared, &hosts), &rollout, &next, effects, by, now_ms) {
             Ok(()) => order = None,
             Err(error) if error.is_changed() => last = error,
             Err(error) => return Err(error),
@@ -54,7 +56,7 @@ pub fn turn(
 /// one than was read before the state was written, since a rollout ends only when the channel says so.
 fn write(
     store: &Store,
-    declared: &Channel,
+    (declared, hosts): (&Channel, &[HostReport]),
     rollout: &Rollout,
     next: &Rollout,
     effects: Vec<Effect>,
@@ -66,7 +68,7 @@ fn write(
         match effect {
             Effect::Declare(desired) => {
                 let mut new = declared.clone();
-                desired.declare(&mut new);
+                desired.declare(&mut new, hosts);
                 store.write_channel(declared, &new)?;
             }
             Effect::Audit { phase, reason } => store.audit(&AuditEntry {

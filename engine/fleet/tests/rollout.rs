@@ -210,7 +210,7 @@ impl World {
                 }
                 Effect::Declare(desired) => {
                     let before = self.channel.mark;
-                    desired.declare(&mut self.channel);
+                    desired.declare(&mut self.channel, &hosts);
                     assert!(self.channel.mark > before, "the channel goes back");
                 }
             }
@@ -427,7 +427,7 @@ fn an_unsound_release_goes_to_no_host() {
         rollout = next;
         for effect in effects {
             if let Effect::Declare(desired) = effect {
-                desired.declare(&mut channel);
+                desired.declare(&mut channel, &[]);
             }
         }
         assert_eq!(rollout.phase, phase);
@@ -469,4 +469,15 @@ fn what_a_controller_declares_too_late_is_not_declared() {
         world.tick();
     }
     assert!(tried > 3, "{tried}");
+}
+
+#[test]
+fn what_is_declared_is_newer_than_what_any_host_has_seen() {
+    let mut world = World::new(9, 3, Candidate::Good, Faults::default());
+    // The store was put back to an older copy: hosts have seen more than it knows of.
+    world.hosts[1].report.seen = Mark { epoch: 1, seq: 40 };
+    world.hosts[2].report.seen = Mark { epoch: 0, seq: 90 };
+    world.controller_goes_on(None);
+    assert_eq!(world.channel.candidate, Some(id("new")));
+    assert_eq!(world.channel.mark, Mark { epoch: 1, seq: 41 });
 }

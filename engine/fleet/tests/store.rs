@@ -93,16 +93,42 @@ impl Place for OnNats {
             Some(("releases", name)) => format!("$KV.games_fleet.release.{name}"),
             Some(_) => panic!("{path}"),
         };
-        self.0.put(&subject, json);
+        put_raw(&self.0.address(), &subject, json);
     }
 
     fn put_blob(&self, digest: &Digest, content: Option<&[u8]>) {
-        self.0.put(&format!("games.blob.{digest}.0"), content.unwrap_or_default());
+        put_raw(&self.0.address(), &format!("games.blob.{digest}.0"), content.unwrap_or_default());
     }
 
     fn cleaned(&self, text: &str) -> String {
         text.replace(&self.url(), "PLACE")
     }
+}
+
+/// Writes to a stream what no program of ours would.
+#[cfg(feature = "nats")]
+fn put_raw(address: &str, subject: &str, payload: &[u8]) {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpStream,
+        time::Duration,
+    };
+    let mut stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set a timeout");
+    let length = payload.len();
+    let ask = format!(
+        "CONNECT {{\"verbose\":false}}\r\nSUB _INBOX.put 1\r\nPUB {subject} _INBOX.put {length}\r\n"
+    );
+    stream.write_all(&[ask.as_bytes(), payload, b"\r\n"].concat()).expect("write");
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while !line.starts_with("MSG") {
+        line.clear();
+        assert_ne!(reader.read_line(&mut line).expect("read"), 0, "it has hung up");
+    }
+    line.clear();
+    reader.read_line(&mut line).expect("read");
+    assert!(line.contains("\"seq\""), "{line}");
 }
 
 macro_rules! on_each_store {
@@ -414,6 +440,74 @@ fn what_is_not_signed_by_a_key_of_the_fleet_is_refused(place: &dyn Place) {
     assert_has(&told(place, fleet.keys_after(Some(&new))), "gone or older");
     put(&Keys { serial: 9, ..keys.clone() });
     assert_has(&told(place, fleet.keys_after(Some(&new))), "signature");
+}
+
+#[cfg(feature = "nats")]
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn a_nats_server_that_comes_back_is_told_of_and_so_is_what_it_has_lost() {
+    use hotswap_fleet::Change;
+    let mut place = OnNats::new();
+    let fleet = fleet(&place);
+    let main = id("main");
+    let (tell, told_changes) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let note = move |change| tell.lock().unwrap().send(change).unwrap();
+    assert!(fleet.watch(&main, Box::new(note)).unwrap());
+    let next = || told_changes.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+
+    let read = fleet.channel(&main).unwrap();
+    let mut new = read.clone();
+    new.go_on(&[]);
+    fleet.write_channel(&read, &new).unwrap();
+    assert_eq!(next(), Change::Declared);
+
+    place.0.kill();
+    let error = fleet.write_channel(&new, &read).unwrap_err();
+    assert!(error.is_unreachable() && !error.is_changed(), "{error}");
+    place.0.start_again();
+    assert_eq!(next(), Change::Connected);
+    assert_eq!(fleet.channel(&main).unwrap(), new);
+
+    place.0.kill();
+    fs::remove_dir_all(place.0.store_dir()).unwrap();
+    place.0.start_again();
+    assert_eq!(next(), Change::Connected);
+    // Whoever has made the streams makes them again.
+    let error = loop {
+        let error = fleet.channel(&main).unwrap_err();
+        if !error.is_unreachable() {
+            break error;
+        }
+    };
+    let error = place.cleaned(&error.to_string());
+    assert_has(&error, "PLACE: there is no fleet any more, and not games of 7");
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn where_there_is_no_server_it_is_said() {
+    use hotswap_fleet::Server;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let server = Server::at(&format!("nats://{address}/games")).unwrap();
+    // Whoever asks may be where nothing may be waited for.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let opened = runtime.block_on(async { Store::open(&Location::Nats(server)) });
+    let error = opened.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("nats://{address}/games: cannot connect: ")), "{error}");
+    assert_eq!(Server::at("nats://games.example:4222").unwrap().prefix(), "hotswap");
+    for (url, why) in [
+        ("games.example", "it has no scheme"),
+        ("http://games.example", "its scheme is another one"),
+        ("nats://me:secret@games.example", "credentials are in a file"),
+        ("nats://games.example/a.b", "the prefix is letters"),
+        ("nats://games.example/a/b", "the prefix is letters"),
+        ("nats:///games", "it names no host"),
+    ] {
+        assert_has(&Server::at(url).unwrap_err().to_string(), why);
+    }
 }
 
 #[test]

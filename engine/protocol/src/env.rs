@@ -25,11 +25,11 @@ pub const PLUGIN_DIR: &str = "HOTSWAP_PLUGIN_DIR";
 /// - Holds: the path of the store's directory.
 pub const STORE_DIR: &str = "HOTSWAP_STORE";
 
-/// Names the directory of a fleet.
+/// Names the directory of a fleet, or its server.
 ///
 /// - Set by: the user.
 /// - Read by: `hotswap fleet` and `hotswap agent`.
-/// - Holds: the path of the directory that `hotswap fleet init` made.
+/// - Holds: the path of the directory that `hotswap fleet init` made, or `nats://HOST:PORT/NAME`.
 pub const FLEET: &str = "HOTSWAP_FLEET";
 
 /// Changes which names are live in a module that is marked `#[live]`.

@@ -3,8 +3,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -42,7 +41,7 @@ impl NatsServer {
         Self::start_with(&[])
     }
 
-    /// Starts one with further arguments.
+    /// Starts one with these arguments, which say where it keeps what it keeps.
     pub fn start_with(config: &[&str]) -> Self {
         let mut server = Self {
             dir: tempfile::tempdir().expect("make a directory"),
@@ -58,8 +57,10 @@ impl NatsServer {
     pub fn start_again(&mut self) {
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let mut command = Command::new(program());
-        command.args(["--addr", "127.0.0.1", "--port", &port, "--jetstream", "--store_dir"]);
-        command.arg(self.dir.path().join("store")).args(&self.config);
+        command.args(["--addr", "127.0.0.1", "--port", &port]).args(&self.config);
+        if self.config.is_empty() {
+            command.arg("--jetstream").arg("--store_dir").arg(self.dir.path().join("store"));
+        }
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let child = child.unwrap_or_else(|error| {
@@ -89,28 +90,14 @@ impl NatsServer {
         }
     }
 
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    /// Where it keeps what it keeps; only what does not run is to be touched there.
+    pub fn store_dir(&self) -> PathBuf {
+        assert!(self.running.is_none(), "the server runs");
+        self.dir.path().join("store")
     }
 
-    /// Writes to a stream what no program of ours would.
-    pub fn put(&self, subject: &str, payload: &[u8]) {
-        let mut stream = TcpStream::connect(self.address()).expect("connect");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
-        let length = payload.len();
-        let ask = format!(
-            "CONNECT {{\"verbose\":false}}\r\nSUB _INBOX.put 1\r\nPUB {subject} _INBOX.put {length}\r\n"
-        );
-        stream.write_all(&[ask.as_bytes(), payload, b"\r\n"].concat()).expect("write");
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        while !line.starts_with("MSG") {
-            line.clear();
-            assert_ne!(reader.read_line(&mut line).expect("read"), 0, "it has hung up");
-        }
-        line.clear();
-        reader.read_line(&mut line).expect("read");
-        assert!(line.contains("\"seq\""), "{line}");
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 }
 

@@ -1,0 +1,202 @@
+//! A fleet on a real NATS server: what a directory's does, and what a server may do besides: end, and forget.
+
+use std::{fs, process::Command};
+
+use serde_json::{Value, json};
+
+use super::{Elsewhere, Hosts, is_baking, running};
+use crate::support::{NatsServer, Place, Process, nats_server, repository, revision, succeed};
+
+/// Three hosts with an agent, and the server of their fleet.
+fn hosts() -> (NatsServer, Hosts) {
+    let server = NatsServer::start();
+    let hosts = Hosts::of(Elsewhere::new(), named(&server));
+    (server, hosts)
+}
+
+fn named(server: &NatsServer) -> Vec<String> {
+    vec!["--store".to_owned(), format!("nats://{}/games", server.address())]
+}
+
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn a_release_goes_from_one_host_to_all_and_a_bad_one_back() {
+    let (_server, hosts) = hosts();
+    let r2 = hosts.push(2);
+    let answer = hosts.call_until_end_of(hosts.roll_out(&r2));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
+    let status = hosts.json(&["status"]);
+    assert_eq!((&status["release"], &status["rollout"]["state"]), (&json!("r2"), &json!("done")));
+    assert_eq!(running(&status, "r2").len(), 3, "{status}");
+    assert_eq!(status["fleet"], "games");
+
+    // One that panics: only the first host has it, and goes back.
+    let r3 = hosts.push(3);
+    let rollout = hosts.roll_out(&r3);
+    let status = hosts.wait_for("a host that tries r3", |status| is_baking(status, "r3"));
+    let pid = running(&status, "r3")[0]["pid"].as_u64().unwrap();
+    hosts.call(u32::try_from(pid).unwrap(), &["explode", "boom"]);
+    let answer = rollout.join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
+    let status = hosts.json(&["status"]);
+    assert_eq!(status["rollout"]["cause"]["kind"], "panicked", "{status}");
+
+    // Without somebody who follows it, a controller brings a rollout on.
+    let mut controller = hosts.place.command("hotswap");
+    controller.args(hosts.args(&["controller", "--json"]));
+    let mut controller = Process::start(controller);
+    let r4 = hosts.push(4);
+    hosts.json(&["rollout", &r4, "--fast"]);
+    hosts.wait_for("a host that tries r4", |status| is_baking(status, "r4"));
+    hosts.json(&["promote"]);
+    controller.wait_for_json("r4 everywhere", |status| {
+        status["rollout"]["release"] == "r4" && status["rollout"]["state"] == "done"
+    });
+    assert_eq!(hosts.revisions(), ["4", "4", "4"]);
+    let audit = hosts.json(&["audit"]);
+    let done: Vec<&str> =
+        audit.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+    for what in ["init", "push", "rollout", "baking", "done", "rolled_back"] {
+        assert!(done.contains(&what), "{what}: {done:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn a_rollout_goes_on_when_the_server_is_back() {
+    let (mut server, hosts) = hosts();
+    let r2 = hosts.push(2);
+    let rollout = hosts.roll_out(&r2);
+    hosts.wait_for("a host that tries r2", |status| is_baking(status, "r2"));
+    server.kill();
+    // Nobody is asked anything: what runs goes on.
+    let mut revisions = hosts.revisions();
+    revisions.sort();
+    assert_eq!(revisions, ["1", "1", "2"]);
+    server.start_again();
+    let answer = hosts.call_until_end_of(rollout);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
+}
+
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn a_server_that_has_lost_or_turned_back_all_takes_no_host_back() {
+    let (mut server, mut hosts) = hosts();
+    server.kill();
+    let older = hosts.fleet.0.path().join("older");
+    copy(&server.store_dir(), &older);
+    server.start_again();
+    let r2 = hosts.push(2);
+    let answer = hosts.call_until_end_of(hosts.roll_out(&r2));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+
+    // A copy in which no release is declared yet.
+    server.kill();
+    let store = server.store_dir();
+    fs::remove_dir_all(&store).unwrap();
+    copy(&older, &store);
+    server.start_again();
+    hosts.agent.wait_for_text("went back from");
+    let has_seen_more = |status: &Value| running(status, "r2").len() == 3;
+    let status = hosts.wait_for("what the hosts tell anew", has_seen_more);
+    assert_eq!(status["release"], Value::Null, "{status}");
+    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
+    // What is declared next is newer than what any of them has seen.
+    let r3 = hosts.push(3);
+    let pinned = status["hosts"][0]["id"].as_str().unwrap().to_owned();
+    let release = hosts.push(2);
+    hosts.json(&["rollback", &release]);
+    hosts.json(&["pin", &pinned, &r3]);
+    hosts.wait_for("a host that runs r3", |status| running(status, "r3").len() == 1);
+    let mut revisions = hosts.revisions();
+    revisions.sort();
+    assert_eq!(revisions, ["2", "2", "3"]);
+
+    // Nothing at all.
+    server.kill();
+    fs::remove_dir_all(server.store_dir()).unwrap();
+    server.start_again();
+    hosts.agent.wait_for_text("the server has nothing of it");
+    let named = named(&server);
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    let error = hosts.place.refusal(1, &[&["fleet", "status"], &named[..]].concat());
+    assert!(error["message"].as_str().unwrap().contains("the server has nothing of it"), "{error}");
+    hosts.json(&["init"]);
+    hosts.agent.wait_for_text("the fleet here is games of");
+    let mut revisions = hosts.revisions();
+    revisions.sort();
+    assert_eq!(revisions, ["2", "2", "3"]);
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn each_role_of_the_guide_may_do_what_is_its_own() {
+    let guide = fs::read_to_string(repository().join("GUIDE.md")).unwrap();
+    let (_, config) = guide.split_once("```text\n# nats-server -c FILE\n").unwrap();
+    let (config, _) = config.split_once("```").unwrap();
+    let dir = Elsewhere::new();
+    let roles = ["viewer", "agent", "publisher", "operator"];
+    let secrets = roles.iter().fold(config.to_owned(), |config, role| {
+        config.replace(&format!("${}", role.to_uppercase()), &format!("secret-of-{role}"))
+    });
+    let store = dir.0.path().join("store");
+    let secrets = secrets.replace("/var/lib/nats", store.to_str().unwrap());
+    let config = dir.put("nats.conf", secrets.as_bytes());
+    let mut check = Command::new(nats_server());
+    check.args(["-t", "-c"]).arg(&config);
+    succeed(check);
+
+    let server = NatsServer::start_with(&["--config", config.to_str().unwrap()]);
+    let place = Place::new();
+    let url = format!("nats://{}", server.address());
+    let as_user = |user: &str, args: &[&str]| {
+        let creds = dir.put(user, format!("{user}:secret-of-{user}\n").as_bytes());
+        let named = ["--store", &url, "--creds", creds.to_str().unwrap(), "--json"];
+        place.hotswap(&[&["fleet"], args, &named].concat())
+    };
+    let may = |user: &str, args: &[&str]| {
+        let answer = as_user(user, args);
+        assert_eq!(answer.code, Some(0), "{user} {args:?}: {answer:?}");
+    };
+    let may_not = |user: &str, args: &[&str]| {
+        let answer = as_user(user, args);
+        assert_eq!(answer.code, Some(1), "{user} {args:?}: {answer:?}");
+        let error = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(error.contains("this user may not do it"), "{user} {args:?}: {error}");
+    };
+    let file = dir.put("echo.so", &revision("echo", 2));
+    let push = ["push", file.to_str().unwrap(), "--id", "r2"];
+    may_not("viewer", &["init"]);
+    may("operator", &["init"]);
+    may_not("agent", &push);
+    may("publisher", &push);
+    may("viewer", &["verify", "r2"]);
+    let pin = ["pin", "somebody", "r2"];
+    for user in ["viewer", "agent", "publisher"] {
+        may("viewer", &["status"]);
+        may_not(user, &pin);
+    }
+    may("operator", &pin);
+    let nobody = dir.put("nobody", b"nobody:nothing\n");
+    let named = ["--store", &url, "--creds", nobody.to_str().unwrap()];
+    let error = place.refusal(1, &[&["fleet", "status"], &named[..]].concat());
+    assert!(error["message"].as_str().unwrap().contains("authorization violation"), "{error}");
+    let error = place.refusal(1, &["fleet", "status", "--creds", nobody.to_str().unwrap()]);
+    assert!(error["message"].as_str().unwrap().contains("`--store nats://HOST:PORT`"), "{error}");
+}
