@@ -23,6 +23,7 @@ pub mod unseen;
 
 // What is written after linking, and where builds are kept.
 pub mod layout;
+pub mod patch;
 mod stamp;
 
 mod error;

@@ -146,7 +146,8 @@ impl fmt::Display for InvalidName {
 impl std::error::Error for InvalidName {}
 
 /// Says which build an artifact is: 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct BuildId([u8; 16]);
 
 impl BuildId {
@@ -183,6 +184,20 @@ impl FromStr for BuildId {
         }
         let number = u128::from_str_radix(text, 16).map_err(|_| wrong())?;
         Ok(Self(number.to_be_bytes()))
+    }
+}
+
+impl From<BuildId> for String {
+    fn from(id: BuildId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for BuildId {
+    type Error = InvalidBuildId;
+
+    fn try_from(text: String) -> Result<Self, InvalidBuildId> {
+        text.parse()
     }
 }
 
