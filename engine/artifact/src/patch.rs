@@ -185,7 +185,7 @@ impl Patch {
         let (begin, end) = (offset(frames.start), offset(frames.end));
         let is_placed =
             code <= begin && begin.is_multiple_of(8) && begin + 4 <= end && end <= length;
-        if !frames.is_empty() && !(is_placed && self.content[end - 4..end] == [0; 4]) {
+        if !(frames.is_empty() || is_placed && self.content[end - 4..end] == [0; 4]) {
             return nonsense("its frame descriptions do not end");
         }
         for fixup in fixups {
