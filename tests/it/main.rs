@@ -41,6 +41,8 @@ mod linked;
 mod live;
 mod load;
 mod objects;
+#[cfg(target_arch = "x86_64")]
+mod patches;
 mod pins;
 mod places;
 mod probe;

@@ -7,12 +7,14 @@ mod host_table;
 mod mapping;
 mod named;
 mod outside;
+mod patch;
 pub(crate) mod step_thread;
 mod trial;
 
 pub(crate) use host_table::{HostServices, ThreadServices};
 pub(crate) use named::{Copied, Named};
 pub(crate) use outside::Outside;
+pub(crate) use patch::{MAX_PATCHES, MappedPatch, NotMapped};
 
 use std::{
     any::Any,
@@ -25,20 +27,24 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{RawFuture, RawObject, attach_linked},
-    BoundObject, Data, FunctionDescription, ImportRequest, LiveTypeDescription, StaticPlugin,
-    TypeSchema, Value, Vault,
+    __private::{DescribedFunction, FunctionRef, RawFuture, RawObject, attach_linked},
+    BoundObject, Data, ImportRequest, LiveTypeDescription, StaticPlugin, TypeSchema, Value, Vault,
     abi::{
-        ATTACH_SYMBOL, Answer, Attach, HostTable, PluginTable, TypedCalls,
+        ATTACH_SYMBOL, Answer, Attach, CallContext, HostTable, PluginTable,
         descriptor::{Descriptor, Stamp},
     },
 };
 use hotswap_protocol::{KeepKind, KeepReason};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use crate::{EngineError, LoadCause, Step, artifact::BuildId, lock::Lock as _, os};
+use crate::{
+    EngineError, LoadCause, Step,
+    artifact::{BuildId, patch::Patch},
+    lock::Lock as _,
+    os,
+};
 use host_table::host_table;
-use mapping::mapping;
+use mapping::{loaded, mapping};
 use step_thread::StepThread;
 use trial::Trial;
 
@@ -144,6 +150,15 @@ impl Image {
         self.mapped.as_ref().map(|mapped| mapped.named.copy.path())
     }
 
+    /// Loads a patch of this very build beside the image.
+    pub fn load_patch(&self, patch: &Patch) -> Result<MappedPatch, NotMapped> {
+        let file = self.file().ok_or(NotMapped::Linked)?;
+        let base = loaded(file).ok_or(NotMapped::NoBase)?;
+        let mapped = MappedPatch::map(patch, &base)?;
+        self.outside.add_patch(mapped.range());
+        Ok(mapped)
+    }
+
     /// Ends the thread that opened the image if no other of these threads, by number, has destructors of the
     /// image to run. It then runs its own.
     pub fn end_opener(&self, pinned: &[(i32, String)]) {
@@ -164,9 +179,15 @@ impl Image {
         unsafe { (self.table().create)(self.table().instance) }
     }
 
-    pub fn describe(&self) -> Answer<Vec<FunctionDescription>> {
+    pub fn describe(&self) -> Answer<Vec<DescribedFunction>> {
         // SAFETY: see `create`.
         unsafe { (self.table().describe)(self.table().instance) }
+    }
+
+    /// What a function says of itself, which is the image's or of a patch that was loaded beside it.
+    pub fn describe_function(&self, function: FunctionRef) -> Answer<DescribedFunction> {
+        // SAFETY: see `create`; the engine knows no other functions of the image than its own.
+        unsafe { (self.table().describe_function)(self.table().instance, function) }
     }
 
     pub fn describe_types(&self) -> Answer<Vec<LiveTypeDescription>> {
@@ -224,8 +245,8 @@ impl Image {
         unsafe { (self.table().on_load)(self.table().instance, data) }
     }
 
-    /// Hands over the Vault, and asks how to call the functions with Rust types: valid until `detach`.
-    pub fn prepare(&self, vault: Vault) -> Answer<TypedCalls> {
+    /// Hands over the Vault, and asks for what functions are called with: valid until `detach`.
+    pub fn prepare(&self, vault: Vault) -> Answer<CallContext> {
         // SAFETY: see `create`.
         unsafe { (self.table().prepare)(self.table().instance, vault) }
     }
@@ -240,15 +261,17 @@ impl Image {
         unsafe { (self.table().on_free)(self.table().instance) }
     }
 
-    pub fn invoke(&self, index: usize, args: &[Value]) -> Answer<Value> {
-        // SAFETY: see `create`; the arguments live through the call.
-        unsafe { (self.table().invoke)(self.table().instance, index, args.as_ptr(), args.len()) }
+    pub fn invoke(&self, function: FunctionRef, args: &[Value]) -> Answer<Value> {
+        let table = self.table();
+        // SAFETY: see `describe_function`; the arguments live through the call.
+        unsafe { (table.invoke)(table.instance, function, args.as_ptr(), args.len()) }
     }
 
     /// Begins a call of an `async` function. The future is the image's, and wants a lease.
-    pub fn start(&self, index: usize, args: &[Value]) -> Answer<RawFuture> {
-        // SAFETY: see `create`; the arguments live through the call.
-        unsafe { (self.table().start)(self.table().instance, index, args.as_ptr(), args.len()) }
+    pub fn start(&self, function: FunctionRef, args: &[Value]) -> Answer<RawFuture> {
+        let table = self.table();
+        // SAFETY: see `describe_function`; the arguments live through the call.
+        unsafe { (table.start)(table.instance, function, args.as_ptr(), args.len()) }
     }
 
     pub fn invoke_func(&self, name: &str, args: &[Value]) -> Answer<Value> {

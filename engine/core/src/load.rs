@@ -12,6 +12,7 @@ mod context;
 mod dependency;
 mod dry_run;
 mod hand_over;
+mod patch;
 mod plan;
 mod services;
 mod transaction;
@@ -20,7 +21,6 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
     fs::File,
-    os::fd::AsRawFd as _,
     path::PathBuf,
     time::Instant,
 };
@@ -34,13 +34,13 @@ use rustc_hash::FxBuildHasher;
 use crate::{
     EngineError, LoadCause, Step,
     serve::generation::{Generation, GenerationNumber},
-    version::steps::Steps,
+    version::{face::FaceNumber, steps::Steps},
 };
 pub(crate) use context::{LoadContext, OnReload, Settings};
 pub(crate) use dry_run::plan;
 pub(crate) use transaction::{keep_export, open_version};
 
-use find::{FileIdentity, Found};
+use find::{FileIdentity, Found, path_of};
 use plan::Plan;
 use stage::{Inspected, Staging};
 use transaction::{Load, Waited};
@@ -58,8 +58,8 @@ pub(crate) enum Request {
     /// Load one plugin from this artifact, and leave the others.
     Rollback {
         artifact: Box<Inspected>,
-        /// Only if this version of it serves; `None` if any may.
-        replacing: Option<u32>,
+        /// Only if this face of this version of it serves; `None` if any may.
+        replacing: Option<(u32, FaceNumber)>,
     },
 }
 
@@ -153,7 +153,9 @@ fn reload_with(
     let mut phases = Phases::default();
     let current = context.current.load();
     let mut steps = context.steps();
-    let plan = Plan::make(context, state, request, &current, &mut steps, &mut phases)?;
+    let mut plan = Plan::make(context, state, request, &current, &mut steps, &mut phases)?;
+    plan.load_patches(&current, &mut steps, &mut phases)?;
+    plan.rebind_dependents(&current, context.staging, &mut steps, &mut phases)?;
     let (generation, data_bag, waits) = if plan.changes_nothing() {
         (current.number, Vec::new(), Vec::new())
     } else {
@@ -186,15 +188,14 @@ fn reload_with(
             _ => Vec::new(),
         },
         data_bag,
-        rolled_back: plan.rolled_back_from().map(|from| from.name().to_string()),
+        rolled_back: plan.rolled_back_from().map(|(plugin, _)| plugin.to_string()),
     })
 }
 
 impl Spare {
     /// The artifact, staged and inspected anew.
     pub(crate) fn inspected(&self, staging: &Staging) -> Result<Inspected, EngineError> {
-        let path = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        staging.stage(Found::at(&path)?)?.inspect()
+        staging.stage(Found::at(&path_of(&self.file))?)?.inspect()
     }
 }
 
@@ -209,8 +210,8 @@ impl LoadState {
     /// Keeps what was read, so that it need not be read again while it stays as it is; and what the
     /// plugins were rolled back from.
     fn remember(&mut self, plan: &Plan) {
-        if let Some(from) = plan.rolled_back_from() {
-            self.held.entry(from.name().clone()).or_default().insert(from.facts.build_id);
+        if let Some((plugin, build_id)) = plan.rolled_back_from() {
+            self.held.entry(plugin.clone()).or_default().insert(build_id);
             return;
         }
         if plan.is_of_plugin_dir() {

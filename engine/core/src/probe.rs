@@ -78,13 +78,14 @@ impl Contents {
         let mut types = steps.run(lease, Step::Create, |image| image.describe_shared())?;
         types.sort_by(|a, b| a.name().cmp(b.name()));
         types.dedup();
+        let functions = steps.run(lease, Step::Create, |image| image.describe())?;
         let version = lease.version();
         let exporter = version.clone();
         steps.run(lease, Step::Export, move |image| keep_export(image, &exporter))?;
         Ok(Self {
             plugin: version.name().to_string(),
             build_id: version.facts.build_id,
-            functions: steps.run(lease, Step::Create, |image| image.describe())?,
+            functions: functions.into_iter().map(|it| it.description).collect(),
             live_types: steps.run(lease, Step::Create, |image| image.describe_types())?,
             export: version.export().map(|export| export.shape.clone()),
             imports: steps.run(lease, Step::Import, |image| image.requests())?,

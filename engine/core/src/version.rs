@@ -12,6 +12,7 @@ pub(crate) mod turnstile;
 pub(crate) mod counts;
 pub(crate) mod declared;
 pub(crate) mod expectations;
+pub(crate) mod face;
 pub(crate) mod failures;
 pub(crate) mod guard;
 pub(crate) mod list;
@@ -33,9 +34,9 @@ use std::{
 };
 
 use hotswap_plugin::{
-    __private::{Context, TypedCall},
+    __private::{Context, DescribedFunction, TypedCall},
     Error, ErrorKind, FunctionDescription, ImportRequest, LiveTypeDescription,
-    abi::{Answer, PanicReport, TypedCalls},
+    abi::{Answer, CallContext, PanicReport},
 };
 use hotswap_protocol::{
     Activity, Ending, Event, Failure, Failures, FirstFailure, FunctionInfo, KeepReason,
@@ -44,7 +45,7 @@ use hotswap_protocol::{
 
 use crate::{
     EngineError,
-    artifact::Facts,
+    artifact::{BuildId, Facts},
     event::EventHub,
     image::{
         Closed, Image, Outside,
@@ -57,6 +58,7 @@ use crate::{
 use counts::CallCounts;
 use declared::Declared;
 use expectations::Expectations;
+use face::{Face, FaceNumber, Faces};
 use failures::FailureCounts;
 use guard::{Post, Recent};
 use holders::{SeenCalls, texts};
@@ -96,7 +98,9 @@ pub(crate) struct Version {
     /// Set by the step that asks for it, also when the load does not wait for that any more.
     export: OnceLock<Arc<Registration>>,
     /// Known when the version is initialised.
-    typed_calls: OnceLock<TypedTargets>,
+    context: OnceLock<CallContext>,
+    /// What code its functions have.
+    pub faces: Faces,
     life: Mutex<Life>,
     /// What left together with it and was loaded later.
     later: OnceLock<Vec<Weak<Version>>>,
@@ -134,17 +138,6 @@ pub(crate) struct Services {
 // the reaper when no lease is left; in between it is only read, and an `Image` is `Sync`.
 unsafe impl Sync for Version {}
 
-/// How to call the functions with Rust types, by place.
-struct TypedTargets {
-    context: *const Context<'static>,
-    calls: Box<[Option<TypedCall>]>,
-}
-
-// SAFETY: a context may be used from any thread, as its `Send` says where it comes from.
-unsafe impl Send for TypedTargets {}
-// SAFETY: as above.
-unsafe impl Sync for TypedTargets {}
-
 /// How to call one function with Rust types.
 #[derive(Clone, Copy)]
 pub(crate) struct TypedTarget {
@@ -180,7 +173,8 @@ impl Version {
             declared: OnceLock::new(),
             legend: Mutex::default(),
             export: OnceLock::new(),
-            typed_calls: OnceLock::new(),
+            context: OnceLock::new(),
+            faces: Faces::default(),
             life: Mutex::new(Life::new()),
             later: OnceLock::new(),
             is_urgent: AtomicBool::new(false),
@@ -232,7 +226,15 @@ impl Version {
         // Its finalisers run under the loader's lock, without which nothing can be loaded.
         let _inside = step_thread::inside(self.engine());
         // SAFETY: the caller's promise.
-        Some(unsafe { image.close() })
+        let closed = unsafe { image.close() };
+        if matches!(closed, Closed::Unmapped) {
+            for patch in self.faces.take_patches() {
+                // SAFETY: the image is gone, and with it all that could lead into a patch; by the caller's
+                // promise nothing runs there.
+                unsafe { patch.unmap() };
+            }
+        }
+        Some(closed)
     }
 
     pub fn name(&self) -> &PluginName {
@@ -388,7 +390,8 @@ impl Version {
     }
 
     /// Keeps what the version said of itself.
-    pub fn declare(&self, declared: Declared) {
+    pub fn declare(&self, declared: Declared, functions: &[DescribedFunction]) {
+        self.faces.set_base(Face::base(self.facts.build_id, functions));
         let _ = self.declared.set(declared);
         self.renew_legend();
     }
@@ -431,22 +434,17 @@ impl Version {
         Some(entered)
     }
 
-    /// Keeps how to call the functions with Rust types.
-    pub fn set_typed_calls(&self, typed: TypedCalls) {
-        let calls = self
-            .described()
-            .iter()
-            .map(|function| typed.calls.get(function.index).copied().flatten());
-        let (context, calls) = (typed.context, calls.collect());
-        let _ = self.typed_calls.set(TypedTargets { context, calls });
+    /// Keeps what functions are called with.
+    pub fn set_context(&self, context: CallContext) {
+        let _ = self.context.set(context);
     }
 
     /// How to call the function of a place with Rust types.
     #[inline(always)]
-    pub fn typed_target(&self, place: usize) -> Option<TypedTarget> {
-        let typed = self.typed_calls.get()?;
-        let call = (*typed.calls.get(place)?)?;
-        Some(TypedTarget { context: typed.context, call })
+    pub fn typed_target(&self, face: FaceNumber, place: usize) -> Option<TypedTarget> {
+        let CallContext(context) = *self.context.get()?;
+        let call = self.faces.get(face)?.target(place)?.typed?;
+        Some(TypedTarget { context, call })
     }
 
     /// Where calls are counted; there is nobody to call before the functions are known.
@@ -483,7 +481,8 @@ impl Version {
         }
         let Some(post) = &self.services.guard else { return };
         if self.life().serving_since().is_some() {
-            let who = || (self.name().clone(), self.ordinal, self.facts.build_id);
+            let face = self.faces.serving();
+            let who = || (self.name().clone(), self.ordinal, face, self.build_of(face));
             post.count(&self.recent, is_panic, who);
         }
     }
@@ -666,6 +665,7 @@ impl Version {
             let (failure, ending) = (life.failure().cloned(), life.ending().cloned());
             (life.state(), life.remark().to_owned(), failure, ending)
         };
+        let face = self.faces.serving();
         let is_over = self.is_finished() || state == VersionState::Active;
         let held_by = if is_over { Vec::new() } else { self.holders() };
         // Only these two wait for holders; asking looks into the slots of all threads.
@@ -682,11 +682,13 @@ impl Version {
             remark: Some(remark),
             failure,
             ending,
-            build_id: self.facts.build_id.to_string(),
+            build_id: self.build_of(face).to_string(),
+            patch: face.told(),
+            patched_functions: self.changed_by(face).to_vec(),
             crate_version: self.facts.crate_version.clone(),
             source: self.facts.source.clone(),
             loaded_at_ms: self.loaded_at_ms,
-            size_bytes: self.origin.size_bytes,
+            size_bytes: self.origin.size_bytes + self.faces.patches_bytes(),
             heap_bytes: self
                 .heap
                 .map(|heap| heap.bytes() as u64)
@@ -697,6 +699,28 @@ impl Version {
             holders: texts(&held_by),
             held_by,
         }
+    }
+
+    /// The build whose code a face has.
+    pub fn build_of(&self, face: FaceNumber) -> BuildId {
+        self.faces.get(face).map_or(self.facts.build_id, |face| face.build_id)
+    }
+
+    /// The functions whose code in a face is another than the base's, as people know them.
+    pub fn changed_by(&self, face: FaceNumber) -> &[String] {
+        self.faces.get(face).map_or(&[], |face| &face.changed)
+    }
+
+    /// A face of it serves from now on. What failed before did so in another one.
+    pub fn serve_face(&self, face: FaceNumber) {
+        self.faces.note_serving(face);
+        self.recent.forget();
+    }
+
+    /// `world v3+2`; `world v3` for the base.
+    pub fn fmt_face(&self, face: FaceNumber, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} v{}", self.facts.name, self.ordinal)?;
+        face.told().map_or(Ok(()), |number| write!(f, "+{number}"))
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -711,7 +735,7 @@ fn in_words(state: VersionState, remark: &str) -> String {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} v{}", self.facts.name, self.ordinal)
+        self.fmt_face(self.faces.serving(), f)
     }
 }
 

@@ -175,21 +175,25 @@ impl Invoke {
             };
             (quote!(#value), body)
         };
+        let types = quote!((#(#types,)*));
+        let probe = quote! {
+            #[allow(unused_imports)]
+            use #private::NotShared as _;
+            let __hotswap_probe = #private::Probe::<#types, #value>(#private::PhantomData);
+        };
+        // An address that code makes could not be told from others: this one is the static's.
         let typed = quote! {
-            || {
-                #[allow(unused_imports)]
-                use #private::NotShared as _;
-                // SAFETY: `invoke_typed` passes what the function's types say.
+            {
+                // SAFETY: whoever calls passes what the function's types say.
                 unsafe fn __hotswap_call(
                     __hotswap_context: &'static #private::Context<'static>,
                     __hotswap_args: *mut (),
                     __hotswap_out: *mut (),
                 ) {
                     let _ = __hotswap_context;
-                    let __hotswap_probe =
-                        #private::Probe::<(#(#types,)*), #value>(#private::PhantomData);
+                    #probe
                     unsafe {
-                        #private::dispatch_typed::<(#(#types,)*), #answer>(
+                        #private::dispatch_typed::<#types, #answer>(
                             __hotswap_args,
                             __hotswap_out,
                             |args| __hotswap_probe.rehome(args),
@@ -197,11 +201,7 @@ impl Invoke {
                         )
                     }
                 }
-                // SAFETY: that is what it does.
-                unsafe {
-                    #private::Probe::<(#(#types,)*), #value>(#private::PhantomData)
-                        .typed(__hotswap_call)
-                }
+                __hotswap_call
             }
         };
 
@@ -223,6 +223,10 @@ impl Invoke {
                 params: || ::std::vec![#(#schemas),*],
                 returns: || #private::schema::<#value>(),
                 call: #call,
+                types: || {
+                    #probe
+                    __hotswap_probe.types()
+                },
                 typed: #typed,
             };
         }

@@ -25,8 +25,12 @@ pub struct Function {
     pub params: fn() -> Vec<Parameter>,
     pub returns: fn() -> String,
     pub call: Call,
-    /// How to call it with Rust types; `None` if a type of its signature is not `Shared`.
-    pub typed: fn() -> Option<Typed>,
+    /// Its types; `None` if one of them is not `Shared`.
+    pub types: fn() -> Option<FunctionTypes>,
+    /// How to call it with Rust types, if all of them are `Shared`. It is data, as all addresses here are: what
+    /// takes the place of a function does so by another description of it, and so nothing makes the address in
+    /// its code.
+    pub typed: TypedCall,
 }
 
 /// How to call a function by name.
@@ -43,22 +47,53 @@ pub enum Call {
 #[doc(hidden)]
 pub type CallFuture = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
 
-/// A function's types, and the function to call with values of these types.
-#[doc(hidden)]
-pub struct Typed {
-    /// The types of its arguments, as a tuple, and of its result.
-    pub(crate) types: FunctionTypes,
-    /// Moves the arguments, a tuple, out of `args`, and writes an `Answer` to `out`: of the result, or of an
-    /// `async` function's future.
-    pub(crate) call: TypedCall,
-}
-
-/// See [`Typed::call`].
-#[doc(hidden)]
+/// Moves the arguments, a tuple, out of `args`, and writes an `Answer` to `out`: of the result, or of an
+/// `async` function's future.
 ///
 /// The context lives as long as the image, and whoever calls keeps the image mapped: for the call, and for the
 /// future of an `async` function.
+#[doc(hidden)]
 pub type TypedCall = unsafe fn(&'static Context<'static>, args: *mut (), out: *mut ());
+
+/// Where the description of a function lies: in the image that gave it, or in what was loaded beside that
+/// image. It means something as long as the image is open.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct FunctionRef(*const Function);
+
+// SAFETY: the description is a static, which is `Sync`.
+unsafe impl Send for FunctionRef {}
+// SAFETY: as above.
+unsafe impl Sync for FunctionRef {}
+
+impl FunctionRef {
+    /// The function that is described at an address.
+    pub fn at(address: *const ()) -> Self {
+        Self(address.cast())
+    }
+
+    /// The description.
+    ///
+    /// # Safety
+    /// There is one, and it is not unmapped.
+    pub(crate) unsafe fn get(self) -> &'static Function {
+        // SAFETY: the caller's promise.
+        unsafe { &*self.0 }
+    }
+}
+
+/// A function, as it describes itself, and how it is called.
+#[doc(hidden)]
+#[derive(Debug, Clone)]
+pub struct DescribedFunction {
+    /// The function.
+    pub function: FunctionRef,
+    /// How to call it with Rust types; `None` if a type of its signature is not `Shared`.
+    pub typed: Option<TypedCall>,
+    /// What it says of itself.
+    pub description: FunctionDescription,
+}
 
 /// The types of a function that can be called with Rust types.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,13 +119,9 @@ impl FunctionTypes {
 pub struct Probe<A, R>(pub PhantomData<fn(A) -> R>);
 
 impl<A: Shared, R: Shared> Probe<A, R> {
-    /// The function's types, and how to call it.
-    ///
-    /// # Safety
-    /// `call` moves an `A` out of `args`, writes an `Answer<R>` to `out`, and never unwinds.
-    pub unsafe fn typed(&self, call: TypedCall) -> Option<Typed> {
-        let types = FunctionTypes { args: TypeSchema::of::<A>(), result: TypeSchema::of::<R>() };
-        Some(Typed { types, call })
+    /// The function's types.
+    pub fn types(&self) -> Option<FunctionTypes> {
+        Some(FunctionTypes { args: TypeSchema::of::<A>(), result: TypeSchema::of::<R>() })
     }
 
     /// Rehomes arguments that another image made.
@@ -102,9 +133,7 @@ impl<A: Shared, R: Shared> Probe<A, R> {
 /// The methods of a [`Probe`] whose types are not `Shared`.
 #[doc(hidden)]
 pub trait NotShared<A> {
-    /// # Safety
-    /// None: there is nothing to call.
-    unsafe fn typed(&self, _: TypedCall) -> Option<Typed> {
+    fn types(&self) -> Option<FunctionTypes> {
         None
     }
 
@@ -177,8 +206,6 @@ pub static FUNCTIONS: [Function];
 /// A function with `#[invoke]` or `#[live]`, as a plugin describes it to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionDescription {
-    /// The function's number in its image, from 0.
-    pub index: usize,
     /// Whether it is a live function.
     pub is_live: bool,
     /// Whether it is `async`.
@@ -265,20 +292,26 @@ pub fn renew<T: Serialize + DeserializeOwned>(value: &Value) -> Result<Value> {
 
 impl Function {
     /// Describes the functions of one crate, sorted by name.
-    pub(crate) fn describe_all(module: &str) -> Vec<FunctionDescription> {
+    pub(crate) fn describe_all(module: &str) -> Vec<DescribedFunction> {
         let krate = crate_of(module);
-        let own = FUNCTIONS.iter().enumerate().filter(|(_, f)| crate_of(f.module) == krate);
-        let mut all: Vec<_> = own.map(|(index, function)| function.describe(index)).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let own = FUNCTIONS.iter().filter(|function| crate_of(function.module) == krate);
+        let mut all: Vec<_> = own.map(Self::described).collect();
+        all.sort_by(|a, b| a.description.name.cmp(&b.description.name));
         all
     }
 
-    fn describe(&self, index: usize) -> FunctionDescription {
+    /// The function, as it describes itself.
+    pub(crate) fn described(&self) -> DescribedFunction {
+        let description = self.describe();
+        let typed = description.types.is_some().then_some(self.typed);
+        DescribedFunction { function: FunctionRef(self), typed, description }
+    }
+
+    fn describe(&self) -> FunctionDescription {
         let params = (self.params)().into_iter().map(|(name, type_name, schema)| {
             ParamDescription { name: name.into(), type_name: type_name.into(), schema }
         });
         FunctionDescription {
-            index,
             is_live: self.is_live,
             is_async: matches!(self.call, Call::Async(_)),
             has_effects: self.has_effects,
@@ -287,7 +320,7 @@ impl Function {
             doc: self.doc.into(),
             params: params.collect(),
             returns: (self.returns)(),
-            types: (self.typed)().map(|typed| typed.types),
+            types: (self.types)(),
         }
     }
 }

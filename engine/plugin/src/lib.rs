@@ -218,9 +218,9 @@ pub mod prelude {
 pub mod __private {
     pub use crate::abi::{HostTable, PluginTable, descriptor::Descriptor};
     pub use crate::function::{
-        Call, CallFuture, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType, NotShared, Parameter,
-        Probe, Typed, TypedCall, argument, dispatch_typed, expect_arguments, failure_of, renew,
-        schema,
+        Call, CallFuture, Context, DescribedFunction, FUNCTIONS, Function, FunctionRef, LIVE_TYPES,
+        LiveType, NotShared, Parameter, Probe, TypedCall, argument, dispatch_typed,
+        expect_arguments, failure_of, renew, schema,
     };
     pub use crate::future::{ForeignFuture, Progress, RawFuture};
     pub use crate::image::{HOST_SECTION, HostAllocator, attach, attach_linked, end_panic, hooks};

@@ -324,6 +324,16 @@ pub struct PluginOutcome {
     /// How long its own steps took, in microseconds.
     #[serde(default)]
     pub elapsed_us: u64,
+    /// The number of the patch of that version that serves: `v3+2` is version 3 with patch 2. `None` if the
+    /// version serves as it was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
+    /// Where it was patched: the functions whose code is another than that of the version as it was loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patched_functions: Vec<String>,
+    /// Why it was loaded as a whole though there was a patch for it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_patched: Option<String>,
 }
 
 /// What happened to a plugin in a reload.
@@ -333,6 +343,9 @@ pub enum Outcome {
     /// A new version serves.
     #[serde(rename = "ok")]
     Ok,
+    /// The version that serves goes on, with other code for some of its functions.
+    #[serde(rename = "patched")]
+    Patched,
     /// Its artifact is the one that is loaded already.
     #[serde(rename = "unchanged")]
     Unchanged,
@@ -364,6 +377,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Patched => "patched",
             Self::Unchanged => "unchanged",
             Self::NotReloadable => "not reloadable",
             Self::Rebound => "rebound",
@@ -383,7 +397,7 @@ impl fmt::Display for Outcome {
 }
 
 impl fmt::Display for ReloadReport {
-    /// `alpha: ok, beta: unchanged`
+    /// `alpha: ok, beta: unchanged, world: patched (v3+2)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.plugins.is_empty() {
             return f.write_str("no plugins");
@@ -391,6 +405,13 @@ impl fmt::Display for ReloadReport {
         for (i, plugin) in self.plugins.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{}: {}", plugin.name, plugin.outcome)?;
+            if let (Outcome::Patched, Some(version)) = (plugin.outcome, plugin.version) {
+                let patch = plugin.patch.map(|number| format!("+{number}")).unwrap_or_default();
+                write!(f, " (v{version}{patch})")?;
+            }
+            if let Some(why) = &plugin.not_patched {
+                write!(f, " (as a whole: {why})")?;
+            }
         }
         for waited in self.phases.iter().filter(|timing| timing.phase == PhaseKind::CallsWaited) {
             let plugin = waited.plugin.as_deref().unwrap_or("all");

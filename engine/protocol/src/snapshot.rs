@@ -143,8 +143,16 @@ pub struct VersionInfo {
     /// How it ended; `None` if it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
-    /// The artifact's build id.
+    /// The build id of the artifact whose code it has; where it is patched, that of the build that the patch
+    /// makes of it.
     pub build_id: String,
+    /// The number of its patch that serves, or served last: `v3+2` is version 3 with patch 2. `None` if it is as
+    /// it was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
+    /// The functions whose code that patch replaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patched_functions: Vec<String>,
     /// The plugin crate's version.
     pub crate_version: String,
     /// The source that it was built from; `None` outside a git repository.

@@ -33,7 +33,8 @@ pub(super) fn stand(inner: &Arc<Inner>, trips: Receiver<Trip>) -> io::Result<()>
 }
 
 impl Inner {
-    /// Goes back to the version before one that failed too often, once between two builds.
+    /// Goes back to what served before a version that failed too often: if it is patched, to the version as it
+    /// was loaded, and else to the version before, once between two builds.
     fn take_back(&self, trip: &Trip) {
         let Some((ordinal, artifact)) = self.spare_for(trip) else {
             self.tell(trip, None);
@@ -46,7 +47,7 @@ impl Inner {
         tracing::error!("{trip}; going back to the build of v{ordinal}");
         // The log and events tell what comes of it.
         match artifact {
-            Ok(artifact) => drop(self.roll_back_to(artifact, Some(trip.ordinal))),
+            Ok(artifact) => drop(self.roll_back_to(artifact, Some((trip.ordinal, trip.face)))),
             Err(error) => tracing::error!("{error}"),
         }
     }
@@ -66,9 +67,10 @@ impl Inner {
 impl fmt::Display for Trip {
     /// `world v4 panicked 10 times within 5 s`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plugin, ordinal, failures, within, counts_errors, .. } = self;
+        let Self { plugin, ordinal, face, failures, within, counts_errors, .. } = self;
         let what = if *counts_errors { "failed" } else { "panicked" };
         let seconds = within.as_secs_f64();
-        write!(f, "{plugin} v{ordinal} {what} {failures} times within {seconds} s")
+        let patch = face.told().map(|number| format!("+{number}")).unwrap_or_default();
+        write!(f, "{plugin} v{ordinal}{patch} {what} {failures} times within {seconds} s")
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     version::{
         Services, Version,
         expectations::Expectations,
+        face::FaceNumber,
         guard::{Post, Trip},
         holders::texts,
         lease::{Lease, LeaseKind},
@@ -217,21 +218,36 @@ impl Inner {
         }
         let store = self.settings.store_dir.as_deref();
         self.expect_outside_load("rollback")?;
+        let base = self.base_of(target);
+        let target = base.as_deref().unwrap_or(target);
         let artifact = find_earlier(target, &self.versions.all(), store, &self.staging)?;
         self.roll_back_to(artifact, None)
     }
 
-    /// Loads one plugin from this artifact; with `replacing`, only if that version of it serves.
+    /// The target that a rollback of a patched plugin has if it names none: the version as it was loaded.
+    fn base_of(&self, plugin: &str) -> Option<String> {
+        let current = self.current();
+        let serving = current.find(plugin).ok().filter(|it| it.face() != FaceNumber::BASE)?;
+        Some(format!("{}@{}", serving.version().name(), serving.version().ordinal))
+    }
+
+    /// Loads one plugin from this artifact; with `replacing`, only if that face of that version of it serves.
     pub fn roll_back_to(
         &self,
         artifact: Inspected,
-        replacing: Option<u32>,
+        replacing: Option<(u32, FaceNumber)>,
     ) -> Result<ReloadReport, EngineError> {
         self.load_as(Request::Rollback { artifact: Box::new(artifact), replacing }, None, None)
     }
 
     /// The version that the guard may go back to, and its artifact.
     pub fn spare_for(&self, trip: &Trip) -> Option<(u32, Result<Inspected, EngineError>)> {
+        if trip.face != FaceNumber::BASE {
+            let (target, store) =
+                (format!("{}@{}", trip.plugin, trip.ordinal), self.settings.store_dir.as_deref());
+            let base = find_earlier(&target, &self.versions.all(), store, &self.staging);
+            return Some((trip.ordinal, base));
+        }
         let mut state = self.load_state.locked();
         let spare = state.take_back(&trip.plugin, trip.build_id)?;
         Some((spare.ordinal, spare.inspected(&self.staging)))
@@ -350,6 +366,7 @@ impl Inner {
             return Err(self.unknown(target));
         }
         let lease = Lease::try_new(&version, LeaseKind::Handle);
+        let lease = lease.map(|lease| lease.facing(version.faces.serving()));
         lease.map(LoadedPlugin).ok_or_else(|| self.unknown(target))
     }
 

@@ -11,9 +11,43 @@ use std::{
 
 /// Where the loader has mapped a file, from its first byte to its last; `None` if it has not.
 pub(super) fn mapping(path: &Path) -> Option<Range<usize>> {
+    loaded(path).map(|loaded| loaded.range())
+}
+
+/// What the loader knows of a file that it has mapped.
+pub(super) struct Loaded {
+    /// Where its address 0 lies.
+    bias: usize,
+    /// Where its segments lie, and what may be done there.
+    segments: Vec<(Range<usize>, u32)>,
+    /// The number of its thread-locals; 0 if it has none.
+    pub thread_locals: usize,
+}
+
+impl Loaded {
+    /// From its first byte to its last.
+    pub fn range(&self) -> Range<usize> {
+        let ranges = self.segments.iter().map(|(range, _)| range.clone());
+        ranges.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+    }
+
+    /// Where an address in the file lies, if so many bytes from there on are in one segment, which may be used
+    /// so.
+    pub fn address(&self, address: u64, bytes: usize, flags: u32) -> Option<usize> {
+        let start = self.bias.wrapping_add(usize::try_from(address).ok()?);
+        let end = start.checked_add(bytes)?;
+        let is_inside = |(range, allowed): &(Range<usize>, u32)| {
+            range.start <= start && end <= range.end && allowed & flags == flags
+        };
+        self.segments.iter().any(is_inside).then_some(start)
+    }
+}
+
+/// What the loader knows of a file; nothing if it has not mapped it.
+pub(super) fn loaded(path: &Path) -> Option<Loaded> {
     struct Search<'a> {
         path: &'a [u8],
-        found: Option<Range<usize>>,
+        found: Option<Loaded>,
     }
 
     unsafe extern "C" fn visit(
@@ -33,13 +67,17 @@ pub(super) fn mapping(path: &Path) -> Option<Range<usize>> {
         // SAFETY: the loader's record says how many headers there are.
         let headers =
             unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-        let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
-        let ranges = loaded.map(|header| {
+        let segments = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let segments = segments.map(|header| {
             let start = info.dlpi_addr.wrapping_add(header.p_vaddr);
-            (start as usize, start.wrapping_add(header.p_memsz) as usize)
+            let end = start.wrapping_add(header.p_memsz);
+            (start as usize..end as usize, header.p_flags)
         });
-        let whole = ranges.reduce(|(a, b), (start, end)| (a.min(start), b.max(end)));
-        search.found = Some(whole.map_or(0..0, |(start, end)| start..end));
+        search.found = Some(Loaded {
+            bias: info.dlpi_addr as usize,
+            segments: segments.collect(),
+            thread_locals: info.dlpi_tls_modid,
+        });
         1
     }
 

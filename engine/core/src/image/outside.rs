@@ -22,6 +22,7 @@ use hotswap_protocol::{KeepKind, KeepReason, OpenDescriptor};
 use super::{
     descriptors::{self, OpenerId},
     mapping::handled_signal,
+    patch::MAX_PATCHES,
 };
 use crate::artifact::{is_covered, unseen};
 use crate::lock::Lock as _;
@@ -39,6 +40,8 @@ pub(crate) struct Outside {
     own_mappings: Mutex<Vec<(usize, usize)>>,
     /// Where the image lies; not known while its constructors run.
     mapping: OnceLock<Range<usize>>,
+    /// Where the patches of the image lie.
+    patches: [OnceLock<Range<usize>>; MAX_PATCHES],
     /// The image is being unmapped: what its finalisers leave would be called when it is gone.
     closing: AtomicBool,
     signals: Signals,
@@ -59,6 +62,7 @@ impl Outside {
             opener: OpenerId::new(),
             own_mappings: Mutex::default(),
             mapping: OnceLock::new(),
+            patches: [const { OnceLock::new() }; MAX_PATCHES],
             closing: AtomicBool::new(false),
             signals: Signals::default(),
             unseen: AtomicUsize::new(usize::MAX),
@@ -78,9 +82,20 @@ impl Outside {
         let _ = self.mapping.set(mapping);
     }
 
-    /// Whether a pointer leads into the image, as far as is known.
+    /// Says where a patch of the image lies.
+    pub fn add_patch(&self, mapping: Range<usize>) {
+        let mut free = self.patches.iter().filter(|place| place.get().is_none());
+        free.next().into_iter().for_each(|place| drop(place.set(mapping.clone())));
+    }
+
+    /// Whether a pointer leads into the image or a patch of it, as far as is known.
     fn may_be_inside(&self, address: usize) -> bool {
-        self.mapping.get().is_none_or(|mapping| mapping.contains(&address))
+        self.mapping.get().is_none() || self.mappings().any(|mapping| mapping.contains(&address))
+    }
+
+    /// Where the image and its patches lie.
+    fn mappings(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.mapping.get().into_iter().chain(self.patches.iter().map_while(OnceLock::get))
     }
 
     /// From now on nothing is kept of the image: its finalisers run.
@@ -101,7 +116,7 @@ impl Outside {
     pub fn keep_reason(&self) -> Option<KeepReason> {
         let unseen = unseen::reason(self.unseen.load(Ordering::Acquire));
         let kept = unseen.or_else(|| self.kept.get().cloned());
-        kept.or_else(|| self.signals.keep_reason(self.mapping.get()))
+        kept.or_else(|| self.signals.keep_reason(self.mappings()))
     }
 
     /// Remembers a reason to stay mapped; says whether there may be one still.
@@ -441,7 +456,10 @@ impl Signals {
     }
 
     /// Why an image must stay mapped for its signals; also where it has set a handler past its hooks.
-    fn keep_reason(&self, mapping: Option<&Range<usize>>) -> Option<KeepReason> {
+    fn keep_reason<'a>(
+        &self,
+        mut mappings: impl Iterator<Item = &'a Range<usize>>,
+    ) -> Option<KeepReason> {
         let find = |is_it: &dyn Fn(usize) -> bool| (1..SIGNALS).find(|at| is_it(*at));
         if let Some(at) = find(&|at| self.chained[at].load(Ordering::Acquire)) {
             let signal = signal_name(at);
@@ -452,7 +470,7 @@ impl Signals {
             return Some(KeepReason::new(KeepKind::ChainedSignal, why).signal(signal));
         }
         let set = find(&|at| self.handlers[at].load(Ordering::Acquire) != 0);
-        let set = set.or_else(|| usize::try_from(handled_signal(mapping?)?).ok())?;
+        let set = set.or_else(|| usize::try_from(mappings.find_map(handled_signal)?).ok())?;
         let signal = signal_name(set);
         let why = format!(
             "the handler of {signal} lies in it; a plugin that sets one puts back in `on_free` what was \

@@ -17,7 +17,8 @@ pub(crate) fn plan(
 ) -> Result<ReloadPlan, EngineError> {
     let current = context.current.load();
     let (mut steps, mut phases) = (context.steps(), Phases::default());
-    let plan = Plan::make(context, state, request, &current, &mut steps, &mut phases)?;
+    let mut plan = Plan::make(context, state, request, &current, &mut steps, &mut phases)?;
+    plan.rebind_dependents(&current, context.staging, &mut steps, &mut phases)?;
     let mut plugins: Vec<_> =
         current.versions.iter().map(|lease| of_loaded(&plan, lease)).collect();
     let added = plan.plugins().iter().filter(|planned| planned.running.is_none());
@@ -39,7 +40,7 @@ fn of_loaded(plan: &Plan, running: &Lease) -> PlannedPlugin {
     let planned = plan.of(version.name());
     let loaded = LoadedArtifact {
         version: version.ordinal,
-        build_id: version.facts.build_id.to_string(),
+        build_id: running.build_id().to_string(),
         path: running.image().file().map(ToOwned::to_owned),
         source: version.facts.source.clone(),
     };

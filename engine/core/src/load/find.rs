@@ -2,7 +2,9 @@
 
 use std::{
     env::consts::DLL_EXTENSION,
-    fs, io,
+    fs::{self, File},
+    io,
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -106,6 +108,11 @@ impl Found {
         })?;
         Ok(Self { path: path.to_owned(), identity: FileIdentity::of(&metadata) })
     }
+}
+
+/// The path that leads to an open file.
+pub(super) fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// A path's last part, for messages.

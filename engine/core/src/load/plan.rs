@@ -10,14 +10,15 @@ use super::{
     candidate::{Candidate, candidates, expect_distinct, inspect, may_be_wanted},
     dependency::dependents,
     earlier,
-    find::{Found, find, named},
+    find::{Found, find, named, path_of},
     linked::{self, Linked},
+    patch::{self, NotPatched, Way},
     stage::{Inspected, Staging},
 };
 use crate::{
     EngineError, Step,
     serve::generation::Generation,
-    version::{Version, lease::Lease, steps::Steps},
+    version::{Version, face::FaceNumber, lease::Lease, steps::Steps},
 };
 
 /// What is to be done with each plugin. One that is not in it stays as it is.
@@ -41,14 +42,34 @@ enum From {
 pub(super) struct Planned {
     pub name: PluginName,
     /// The version that serves, if one does.
-    pub running: Option<Arc<Version>>,
+    pub running: Option<Running>,
     pub action: Action,
+    /// Why it is loaded as a whole, though there is a patch for it.
+    pub not_patched: Option<NotPatched>,
+}
+
+/// A version that serves, and which face of it.
+pub(super) struct Running {
+    pub version: Arc<Version>,
+    face: FaceNumber,
+}
+
+impl Running {
+    fn of(lease: &Lease) -> Self {
+        Self { version: lease.version().clone(), face: lease.face() }
+    }
+
+    fn build_id(&self) -> BuildId {
+        self.version.build_of(self.face)
+    }
 }
 
 /// What is to be done with a plugin.
 pub(super) enum Action {
     /// Load it from this artifact, and retire the version that serves.
     Load(Box<Inspected>),
+    /// Give the version that serves the code that this artifact has, without loading it.
+    Patch { artifact: Box<Inspected>, by: Way },
     /// Load it once more from the very artifact that runs, since it imports a plugin that changes.
     Rebind {
         artifact: Box<Inspected>,
@@ -75,6 +96,7 @@ impl Planned {
         match (&self.action, &self.running) {
             (Action::Load(_), Some(_)) => Outcome::Ok,
             (Action::Load(_), None) | (Action::Link(_), _) => Outcome::Added,
+            (Action::Patch { .. }, _) => Outcome::Patched,
             (Action::Rebind { .. }, _) => Outcome::Rebound,
             (Action::Keep(_), _) => Outcome::Unchanged,
             (Action::Hold, _) => Outcome::Held,
@@ -95,18 +117,39 @@ impl Planned {
     /// The artifact, if it is of another build than what runs.
     pub fn new_artifact(&self) -> Option<&Inspected> {
         match &self.action {
-            Action::Load(artifact) => Some(artifact),
+            Action::Load(artifact) | Action::Patch { artifact, .. } => Some(artifact),
             _ => None,
         }
+    }
+
+    /// Makes it be patched so.
+    fn face_by(&mut self, way: Way) {
+        if let Action::Patch { by, .. } = &mut self.action {
+            *by = way;
+        }
+    }
+
+    /// Makes it be loaded as a whole.
+    fn load_whole(&mut self, why: NotPatched) {
+        self.action = match std::mem::replace(&mut self.action, Action::Hold) {
+            Action::Patch { artifact, .. } => Action::Load(artifact),
+            other => other,
+        };
+        self.not_patched = Some(why);
     }
 
     /// The version that ends with this load, if one does.
     fn ending(&self) -> Option<&Arc<Version>> {
         match self.action {
-            Action::Load(_) | Action::Rebind { .. } | Action::Remove => self.running.as_ref(),
-            Action::Link(_) | Action::Keep(_) | Action::Hold | Action::Refuse | Action::Miss => {
-                None
+            Action::Load(_) | Action::Rebind { .. } | Action::Remove => {
+                self.running.as_ref().map(|running| &running.version)
             }
+            Action::Link(_)
+            | Action::Patch { .. }
+            | Action::Keep(_)
+            | Action::Hold
+            | Action::Refuse
+            | Action::Miss => None,
         }
     }
 }
@@ -123,14 +166,52 @@ impl Plan {
         if let Some(plugins) = &context.settings.linked {
             return Self::linked(context, plugins, current);
         }
-        let mut plan = match request {
+        match request {
             Request::Rollback { artifact, replacing } => {
-                Self::rollback(*artifact, replacing, current, steps)?
+                Self::rollback(artifact, replacing, current, steps)
             }
-            request => Self::reload(context, state, &request, current, steps, phases)?,
-        };
-        plan.rebind_dependents(current, context.staging, steps, phases)?;
-        Ok(plan)
+            request => Self::reload(context, state, &request, current, steps, phases),
+        }
+    }
+
+    /// Loads the patches that are to be published; what cannot be patched is loaded as a whole.
+    pub fn load_patches(
+        &mut self,
+        current: &Generation,
+        steps: &mut Steps,
+        phases: &mut Phases,
+    ) -> Result<(), EngineError> {
+        for planned in &mut self.plugins {
+            let Action::Patch { artifact, by: Way::Patch(patch) } = &planned.action else {
+                continue;
+            };
+            let Some(running) = current.lease(&planned.name) else { continue };
+            let steps = steps.thread()?;
+            let load = || patch::load(running, patch, &artifact.found, steps);
+            match phases.time(PhaseKind::Open, Some(&planned.name), load) {
+                Ok(face) => planned.face_by(Way::Face(face)),
+                Err(why) => planned.load_whole(why),
+            }
+        }
+        Ok(())
+    }
+
+    /// The faces that versions get which serve on.
+    pub fn faces(&self) -> impl Iterator<Item = (&Arc<Version>, FaceNumber)> {
+        self.plugins.iter().filter_map(|planned| match (&planned.action, &planned.running) {
+            (Action::Patch { by: Way::Face(face), .. }, Some(running)) => {
+                Some((&running.version, *face))
+            }
+            _ => None,
+        })
+    }
+
+    /// The face that a version has when this is published.
+    pub fn face_of(&self, version: &Version, current: &Generation) -> FaceNumber {
+        let planned = self.faces().find(|(other, _)| std::ptr::eq(Arc::as_ptr(other), version));
+        let serving = current.versions.iter().find(|it| std::ptr::eq(&**it.version(), version));
+        let face = planned.map(|(_, face)| face);
+        face.or_else(|| serving.map(Lease::face)).unwrap_or(FaceNumber::BASE)
     }
 
     /// Loads what is linked into this program, once.
@@ -146,14 +227,15 @@ impl Plan {
             name: linked.facts.name.clone(),
             running: None,
             action: Action::Link(Box::new(linked)),
+            not_patched: None,
         });
         Ok(Self { plugins: linked.collect(), from: From::PluginDir })
     }
 
     /// Loads one plugin from an earlier artifact.
     fn rollback(
-        artifact: Inspected,
-        replacing: Option<u32>,
+        artifact: Box<Inspected>,
+        replacing: Option<(u32, FaceNumber)>,
         current: &Generation,
         steps: &mut Steps,
     ) -> Result<Self, EngineError> {
@@ -161,16 +243,24 @@ impl Plan {
         let name = artifact.facts.name.clone();
         let running = current.lease(&name);
         if let Some(running) = running {
-            let is_replaced = replacing.is_none_or(|it| it == running.version().ordinal);
-            if running.version().facts.build_id == artifact.facts.build_id || !is_replaced {
+            let serves = (running.version().ordinal, running.face());
+            let is_replaced = replacing.is_none_or(|it| it == serves);
+            if running.build_id() == artifact.facts.build_id || !is_replaced {
                 return Ok(plan);
             }
             if !is_reloadable(running, steps)? {
                 return Err(not_reloadable(&name));
             }
         }
-        let running = running.map(|lease| lease.version().clone());
-        plan.plugins.push(Planned { name, running, action: Action::Load(Box::new(artifact)) });
+        let face = running
+            .and_then(|running| running.version().faces.of_build(artifact.facts.build_id))
+            .map(Way::Face);
+        let action = match face {
+            Some(by) => Action::Patch { artifact, by },
+            None => Action::Load(artifact),
+        };
+        let running = running.map(Running::of);
+        plan.plugins.push(Planned { name, running, action, not_patched: None });
         Ok(plan)
     }
 
@@ -200,29 +290,34 @@ impl Plan {
         expect_distinct(&candidates)?;
 
         let is_there = |name: &PluginName| candidates.iter().any(|found| found.name() == name);
-        let serving = current.versions.iter().map(Lease::version);
-        let gone = serving.filter(|version| !is_there(version.name())).map(|version| Planned {
-            name: version.name().clone(),
-            running: Some(version.clone()),
-            action: if request.prunes(version.name()) { Action::Remove } else { Action::Miss },
+        let gone = current.versions.iter().filter(|lease| !is_there(lease.version().name()));
+        let gone = gone.map(|lease| Planned {
+            name: lease.version().name().clone(),
+            running: Some(Running::of(lease)),
+            action: match request.prunes(lease.version().name()) {
+                true => Action::Remove,
+                false => Action::Miss,
+            },
+            not_patched: None,
         });
         let mut plugins: Vec<Planned> = gone.collect();
         for candidate in candidates {
             let name = candidate.name().clone();
             let holds = !request.is_latest() && state.holds(&name, candidate.build_id());
             let running = current.lease(&name);
-            let action = action(candidate, holds, running, context.staging, steps, phases)?;
+            let (action, not_patched) =
+                action(candidate, holds, running, context.staging, steps, phases)?;
             if from == From::Named && matches!(action, Action::Refuse) {
                 return Err(not_reloadable(&name));
             }
-            let running = running.map(|lease| lease.version().clone());
-            plugins.push(Planned { name, running, action });
+            let running = running.map(Running::of);
+            plugins.push(Planned { name, running, action, not_patched });
         }
         Ok(Self { plugins, from })
     }
 
     /// Loads anew what imports a plugin that changes, from the very artifact that runs.
-    fn rebind_dependents(
+    pub fn rebind_dependents(
         &mut self,
         current: &Generation,
         staging: &Staging,
@@ -247,20 +342,41 @@ impl Plan {
                 return Err(EngineError::load(&name, Step::Reloadable, message));
             }
             let found = match at.map(|at| self.plugins.swap_remove(at).action) {
+                Some(Action::Patch { artifact, .. }) => {
+                    self.plugins.push(Planned {
+                        name,
+                        running: Some(Running::of(dependent)),
+                        action: Action::Load(artifact),
+                        not_patched: Some(NotPatched::ImportsChange),
+                    });
+                    continue;
+                }
                 Some(Action::Keep(found)) => Some(found),
                 _ => None,
             };
-            let artifact = inspect(file_of(dependent)?, staging, phases)?;
+            let artifact = inspect(artifact_of(dependent)?, staging, phases)?;
+            if artifact.facts.build_id != dependent.build_id() {
+                let message = format!(
+                    "it imports a plugin that changes, and build {} of it, whose code it has, is gone: build \
+                     it again",
+                    dependent.build_id()
+                );
+                return Err(EngineError::load(&name, Step::Find, message));
+            }
             let action = Action::Rebind { artifact: Box::new(artifact), found };
-            let running = Some(dependent.version().clone());
-            self.plugins.push(Planned { name, running, action });
+            let running = Some(Running::of(dependent));
+            self.plugins.push(Planned { name, running, action, not_patched: None });
         }
         Ok(())
     }
 
     pub fn changes_nothing(&self) -> bool {
         self.plugins.iter().all(|planned| match planned.action {
-            Action::Load(_) | Action::Rebind { .. } | Action::Link(_) | Action::Remove => false,
+            Action::Load(_)
+            | Action::Patch { .. }
+            | Action::Rebind { .. }
+            | Action::Link(_)
+            | Action::Remove => false,
             Action::Keep(_) | Action::Hold | Action::Refuse | Action::Miss => true,
         })
     }
@@ -274,11 +390,6 @@ impl Plan {
         self.plugins.iter().find(|planned| planned.name == *name)
     }
 
-    /// What becomes of a plugin that serves, in the report's word.
-    pub fn outcome_of(&self, name: &PluginName) -> Outcome {
-        self.of(name).map_or(Outcome::Unchanged, Planned::outcome)
-    }
-
     /// The versions that end with this load: those that are replaced, and those that are removed.
     pub fn ending(&self) -> Vec<Arc<Version>> {
         self.plugins.iter().filter_map(Planned::ending).cloned().collect()
@@ -286,11 +397,23 @@ impl Plan {
 
     /// What became of each plugin, given the generation that serves now.
     pub fn outcomes(&self, serving: &Generation, phases: &Phases) -> Vec<PluginOutcome> {
-        let serving = serving.versions.iter().map(Lease::version).map(|version| PluginOutcome {
-            name: version.name().to_string(),
-            outcome: self.outcome_of(version.name()),
-            version: Some(version.ordinal),
-            elapsed_us: phases.of(version.name()),
+        let serving = serving.versions.iter().map(|lease| {
+            let (version, planned) = (lease.version(), self.of(lease.version().name()));
+            let outcome = planned.map_or(Outcome::Unchanged, Planned::outcome);
+            let patched_functions = match outcome {
+                Outcome::Patched => version.changed_by(lease.face()).to_vec(),
+                _ => Vec::new(),
+            };
+            let not_patched = planned.and_then(|planned| planned.not_patched.as_ref());
+            PluginOutcome {
+                name: version.name().to_string(),
+                outcome,
+                version: Some(version.ordinal),
+                elapsed_us: phases.of(version.name()),
+                patch: lease.face().told(),
+                patched_functions,
+                not_patched: not_patched.map(ToString::to_string),
+            }
         });
         let removed = self.plugins.iter().filter(|it| matches!(it.action, Action::Remove));
         let removed = removed.map(|planned| PluginOutcome {
@@ -298,6 +421,9 @@ impl Plan {
             outcome: Outcome::Removed,
             version: None,
             elapsed_us: 0,
+            patch: None,
+            patched_functions: Vec::new(),
+            not_patched: None,
         });
         serving.chain(removed).collect()
     }
@@ -308,10 +434,11 @@ impl Plan {
         missing.map(|planned| &planned.name)
     }
 
-    /// The version that a rollback replaced.
-    pub fn rolled_back_from(&self) -> Option<&Arc<Version>> {
-        let is_it = |planned: &&Planned| matches!(planned.action, Action::Load(_));
-        self.plugins.iter().find(is_it).filter(|_| self.from == From::Earlier)?.running.as_ref()
+    /// The plugin that a rollback took back, and the build that it left.
+    pub fn rolled_back_from(&self) -> Option<(&PluginName, BuildId)> {
+        let is_it = |planned: &&Planned| planned.new_artifact().is_some();
+        let planned = self.plugins.iter().find(is_it).filter(|_| self.from == From::Earlier)?;
+        Some((&planned.name, planned.running.as_ref()?.build_id()))
     }
 
     /// Whether its files are those of the plugin directory.
@@ -321,10 +448,12 @@ impl Plan {
 
     /// The files in the plugin directory that are what runs, with their plugins and builds.
     pub fn known_files(&self) -> impl Iterator<Item = (&Found, &PluginName, BuildId)> {
-        self.plugins.iter().filter_map(|Planned { name, running, action }| match action {
-            Action::Load(new) => Some((&new.found, name, new.facts.build_id)),
+        self.plugins.iter().filter_map(|Planned { name, running, action, .. }| match action {
+            Action::Load(new) | Action::Patch { artifact: new, .. } => {
+                Some((&new.found, name, new.facts.build_id))
+            }
             Action::Keep(found) | Action::Rebind { found: Some(found), .. } => {
-                Some((found, name, running.as_ref()?.facts.build_id))
+                Some((found, name, running.as_ref()?.build_id()))
             }
             _ => None,
         })
@@ -355,20 +484,22 @@ fn action(
     staging: &Staging,
     steps: &mut Steps,
     phases: &mut Phases,
-) -> Result<Action, EngineError> {
-    let mut load = |candidate: Candidate| {
-        candidate.inspected(staging, phases).map(|artifact| Action::Load(Box::new(artifact)))
-    };
-    let Some(running) = running else { return load(candidate) };
-    if running.version().facts.build_id == candidate.build_id() {
-        Ok(Action::Keep(candidate.into_found()))
-    } else if holds {
-        Ok(Action::Hold)
-    } else if is_reloadable(running, steps)? {
-        load(candidate)
-    } else {
-        Ok(Action::Refuse)
+) -> Result<(Action, Option<NotPatched>), EngineError> {
+    if let Some(running) = running {
+        if running.build_id() == candidate.build_id() {
+            return Ok((Action::Keep(candidate.into_found()), None));
+        } else if holds {
+            return Ok((Action::Hold, None));
+        } else if !is_reloadable(running, steps)? {
+            return Ok((Action::Refuse, None));
+        }
     }
+    let artifact = Box::new(candidate.inspected(staging, phases)?);
+    Ok(match running.map(|running| patch::way_to(running, &artifact)) {
+        Some(Ok(Some(by))) => (Action::Patch { artifact, by }, None),
+        Some(Err(why)) => (Action::Load(artifact), Some(why)),
+        Some(Ok(None)) | None => (Action::Load(artifact), None),
+    })
 }
 
 fn not_reloadable(name: &PluginName) -> EngineError {
@@ -378,6 +509,15 @@ fn not_reloadable(name: &PluginName) -> EngineError {
 
 fn is_reloadable(running: &Lease, steps: &mut Steps) -> Result<bool, EngineError> {
     steps.thread()?.run(running, Step::Reloadable, |image| image.reloadable())
+}
+
+/// The artifact whose code a version has, to be loaded as a whole.
+fn artifact_of(running: &Lease) -> Result<Found, EngineError> {
+    let face = running.version().faces.get(running.face());
+    match face.and_then(|face| face.artifact.as_ref()) {
+        Some(file) => Found::at(&path_of(file)),
+        None => file_of(running),
+    }
 }
 
 /// The file that a version was loaded from, to be loaded once more.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hotswap_plugin::{Data, FunctionDescription, LiveTypeDescription, abi::Answer};
+use hotswap_plugin::{__private::DescribedFunction, Data, LiveTypeDescription, abi::Answer};
 use hotswap_protocol::{CauseKind, Failure, PhaseKind, ValueOutcome};
 
 use super::{
@@ -97,8 +97,8 @@ impl<'steps> Load<'steps> {
         // Before any on_init: that may call live functions of plugins that are initialised after it.
         self.each(phases, Step::OnInit, |lease| {
             let vault = View::for_version(context.store, lease.version(), &self.overlay);
-            let typed = steps.run(lease, Step::OnInit, move |image| image.prepare(vault))?;
-            lease.version().set_typed_calls(typed);
+            let context = steps.run(lease, Step::OnInit, move |image| image.prepare(vault))?;
+            lease.version().set_context(context);
             Ok(())
         })?;
         self.each(phases, Step::OnInit, |lease| {
@@ -202,12 +202,13 @@ impl<'steps> Load<'steps> {
         for (lease, (((functions, live_types), is_reloadable), imports)) in
             self.versions.iter().zip(answers)
         {
-            lease.version().declare(Declared {
+            let declared = Declared {
                 functions: Functions::new(functions),
                 live_types: live_types.to_vec(),
                 imports: imports.to_vec(),
                 is_reloadable,
-            });
+            };
+            lease.version().declare(declared, functions);
         }
         Ok(())
     }
@@ -239,7 +240,8 @@ impl<'steps> Load<'steps> {
             staying.chain(self.versions.iter().map(|lease| lease.version().clone())).collect();
         let services = &context.settings.services;
         self.order = resolve(&all, services)?;
-        self.live = Arc::new(LiveTable::of(&self.order)?);
+        self.live =
+            Arc::new(LiveTable::of(&self.order, |version| plan.face_of(version, &current))?);
         self.overlay.set_live(self.live.clone());
         let place = |version: &Arc<Version>| {
             self.order.iter().position(|other| Arc::ptr_eq(other, version))
@@ -276,7 +278,7 @@ impl<'steps> Load<'steps> {
         let loaded: Vec<_> = self.versions.iter().map(|lease| lease.version().clone()).collect();
         let number = current.number.next();
         let extension = context.make_extension(current).map_err(|error| self.failed(error))?;
-        let versions = self.all_versions(current, &ending);
+        let versions = self.all_versions(plan, current, &ending);
         let view = View::for_callbacks(context.store, &self.overlay);
         let new = Generation::new(number, versions, self.live.clone(), extension, view);
         context.call_back(&new, current, callback).map_err(|error| self.failed(error))?;
@@ -294,6 +296,7 @@ impl<'steps> Load<'steps> {
             for version in &loaded {
                 version.serve(linked);
             }
+            plan.faces().for_each(|(version, face)| version.serve_face(face));
             // Before the old generation goes: the reaper may free these as soon as it does.
             retire_together(&ending);
             move || old.is_read()
@@ -309,10 +312,18 @@ impl<'steps> Load<'steps> {
     }
 
     /// The versions of the new generation in load order: the new ones, and those that stay.
-    fn all_versions(&self, current: &Generation, ending: &[Arc<Version>]) -> Vec<Lease> {
+    fn all_versions(
+        &self,
+        plan: &Plan,
+        current: &Generation,
+        ending: &[Arc<Version>],
+    ) -> Vec<Lease> {
         let stays = |lease: &&Lease| !ending.iter().any(|old| Arc::ptr_eq(old, lease.version()));
         let staying = current.versions.iter().filter(stays);
-        let all = staying.chain(&self.versions).map(|lease| lease.another(LeaseKind::Handle));
+        let all = staying.chain(&self.versions).map(|lease| {
+            let face = plan.face_of(lease.version(), current);
+            lease.another(LeaseKind::Handle).facing(face)
+        });
         let mut versions: Vec<Lease> = all.collect();
         let place = |version: &Arc<Version>| {
             self.order.iter().position(|other| Arc::ptr_eq(other, version))
@@ -332,7 +343,7 @@ fn in_load_order(mut versions: Vec<Arc<Version>>, generation: &Generation) -> Ve
 }
 
 /// Makes the instance, and asks what there is to call.
-fn create(image: &Image) -> Answer<(Vec<FunctionDescription>, Vec<LiveTypeDescription>)> {
+fn create(image: &Image) -> Answer<(Vec<DescribedFunction>, Vec<LiveTypeDescription>)> {
     image.create().then(|()| {
         image.describe().then(|functions| image.describe_types().map(|types| (functions, types)))
     })

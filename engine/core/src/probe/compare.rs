@@ -224,7 +224,6 @@ mod tests {
 
     fn meet(guest: &Value, result: &Value) -> FunctionDescription {
         FunctionDescription {
-            index: 0,
             is_live: false,
             is_async: false,
             has_effects: false,

@@ -72,10 +72,11 @@ pub(crate) fn invoke_serving<T: DeserializeOwned>(
     args: &[Value],
 ) -> Result<T, CallError> {
     let (version, ()) = current.enter(|serving| {
-        let version = serving.version(plugin);
-        let version = version.map_err(|error| CallError::gone(plugin, name, &error))?;
+        let lease = serving.find(plugin);
+        let lease = lease.map_err(|error| CallError::gone(plugin, name, &error))?;
+        let version = lease.version();
         let place = version.function(name).map_or_else(|| version.unplaced(), |(place, _)| place);
-        Ok((version, place, ()))
+        Ok((lease, place, ()))
     })?;
     let begun = run(&version, name, version.function(name), args);
     let read = |version: &Version, value: Value| {
@@ -101,9 +102,10 @@ fn run(
 ) -> Begun {
     let place = found.map_or_else(|| version.unplaced(), |(place, _)| place);
     let begun = version.begin_call(place);
+    let found = found.and_then(|(_, described)| Some((described, version.function_ref(place)?)));
     let outcome = match found {
-        Some((_, function)) if function.is_async => {
-            match version.image().start(function.index, args) {
+        Some((described, function)) if described.is_async => {
+            match version.image().start(function, args) {
                 Answer::Ok(future) => {
                     let lease = version.lease(LeaseKind::Call);
                     let lease = lease.named(LeaseName::Function(name.into()));
@@ -113,7 +115,7 @@ fn run(
                 Answer::Panic(report) => Answer::Panic(report),
             }
         }
-        Some((_, function)) => version.image().invoke(function.index, args),
+        Some((_, function)) => version.image().invoke(function, args),
         None => version.image().invoke_func(name, args),
     };
     version.end_call(place, begun);

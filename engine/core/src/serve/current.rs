@@ -17,7 +17,6 @@ use crate::{
     reclaim::reaper::{Readable, ReaperHandle},
     slots::{self, Entered},
     version::{
-        Version,
         expectations::Expectations,
         lease::{Lease, LeaseKind},
     },
@@ -94,7 +93,7 @@ impl Current {
     /// enters the one that serves.
     pub fn enter<T, E>(
         &self,
-        find: impl Fn(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
+        find: impl Fn(&Generation) -> Result<(&Lease, usize, T), E>,
     ) -> Result<(InUse, T), E> {
         loop {
             let (version, found) = self.enter_at_once(&find)?;
@@ -109,27 +108,26 @@ impl Current {
 
     fn enter_at_once<T, E>(
         &self,
-        find: &impl Fn(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
+        find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), E>,
     ) -> Result<(InUse, T), E> {
         let Some(entered) = Entered::new() else { return self.enter_counted(find) };
         // SAFETY: the slot holds the generation, and with it the versions, until it holds one of
         // these instead.
-        let (version, place, found) = find(unsafe { &*entered.protect(&self.generation) })?;
-        let version = Arc::as_ptr(version);
+        let (serving, place, found) = find(unsafe { &*entered.protect(&self.generation) })?;
+        let (version, face) = (Arc::as_ptr(serving.version()), serving.face());
         entered.hold(version, place);
         // SAFETY: the slot holds the version.
-        Ok((unsafe { InUse::by_slot(version, entered) }, found))
+        Ok((unsafe { InUse::by_slot(version, face, entered) }, found))
     }
 
     /// As `enter`, for a call that has no slot.
     fn enter_counted<T, E>(
         &self,
-        find: &impl Fn(&Generation) -> Result<(&Arc<Version>, usize, T), E>,
+        find: &impl Fn(&Generation) -> Result<(&Lease, usize, T), E>,
     ) -> Result<(InUse, T), E> {
         let generation = self.load_shared();
-        let (version, _, found) = find(&generation)?;
-        let lease = Lease::of_entered(version, LeaseKind::Call);
-        Ok((InUse::by(lease), found))
+        let (serving, _, found) = find(&generation)?;
+        Ok((InUse::by(serving.another(LeaseKind::Call)), found))
     }
 }
 

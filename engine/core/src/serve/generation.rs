@@ -99,19 +99,14 @@ impl Generation {
         self.find(name).map(|lease| LoadedPlugin(lease.another(LeaseKind::Handle)))
     }
 
-    /// The version of a plugin.
-    pub(crate) fn version(&self, name: &str) -> Result<&Arc<Version>, EngineError> {
-        self.find(name).map(Lease::version)
-    }
-
     /// The live function of a name.
     pub(crate) fn live_function(
         &self,
         name: &str,
-    ) -> Result<(&Arc<Version>, usize, &FunctionDescription), CallError> {
+    ) -> Result<(&Lease, usize, &FunctionDescription), CallError> {
         let found = self.live.place(name).and_then(|(at, place)| {
-            let version = self.versions.get(at)?.version();
-            Some((version, place, version.function_at(place)?))
+            let lease = self.versions.get(at)?;
+            Some((lease, place, lease.version().function_at(place)?))
         });
         found.ok_or_else(|| CallError::no_live_function(name, &self.live.function_names()))
     }
@@ -121,7 +116,8 @@ impl Generation {
         self.versions.iter().find(|lease| lease.version().name() == name)
     }
 
-    fn find(&self, name: &str) -> Result<&Lease, EngineError> {
+    /// The version of a plugin, by its name without regard to case.
+    pub(crate) fn find(&self, name: &str) -> Result<&Lease, EngineError> {
         let mut versions = self.versions.iter();
         let found = versions.find(|lease| lease.version().name().is(name));
         found.ok_or_else(|| self.unknown(name))
@@ -204,8 +200,7 @@ impl Generation {
 
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let versions: Vec<_> =
-            self.versions.iter().map(|lease| lease.version().to_string()).collect();
+        let versions: Vec<_> = self.versions.iter().map(Lease::to_string).collect();
         write!(f, "Generation({}: {})", self.number.get(), versions.join(", "))
     }
 }
@@ -358,6 +353,6 @@ impl LoadedPlugin {
 
 impl fmt::Debug for LoadedPlugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LoadedPlugin({})", self.0.version())
+        write!(f, "LoadedPlugin({})", self.0)
     }
 }

@@ -2,11 +2,14 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
+use hotswap_plugin::__private::FunctionRef;
+
 use crate::{
     image::Image,
     slots::{self, Counted, Entered},
     version::{
         Version, counts,
+        face::FaceNumber,
         lease::{Lease, LeaseKind},
     },
 };
@@ -14,6 +17,7 @@ use crate::{
 /// A version that a call on this thread uses: while this lives the image is mapped.
 pub(crate) struct InUse {
     version: *const Version,
+    face: FaceNumber,
     _by: By,
 }
 
@@ -28,8 +32,8 @@ impl InUse {
     ///
     /// # Safety
     /// The slot holds the version, whose image is open.
-    pub unsafe fn by_slot(version: *const Version, entered: Entered) -> Self {
-        Self { version, _by: By::Slot(entered) }
+    pub unsafe fn by_slot(version: *const Version, face: FaceNumber, entered: Entered) -> Self {
+        Self { version, face, _by: By::Slot(entered) }
     }
 
     /// A call of a version that is leased for longer than the call.
@@ -42,12 +46,13 @@ impl InUse {
             }
             None => By::Lease(Counted::new(), lease.another(LeaseKind::Call)),
         };
-        Borrowed { in_use: Self { version, _by: by }, _lease: lease }
+        Borrowed { in_use: Self { version, face: lease.face(), _by: by }, _lease: lease }
     }
 
     /// A call that a lease of its own keeps.
     pub fn by(lease: Lease) -> Self {
-        Self { version: Arc::as_ptr(lease.version()), _by: By::Lease(Counted::new(), lease) }
+        let (version, face) = (Arc::as_ptr(lease.version()), lease.face());
+        Self { version, face, _by: By::Lease(Counted::new(), lease) }
     }
 
     /// Counts a call of the function of a place.
@@ -69,7 +74,13 @@ impl InUse {
             Arc::increment_strong_count(self.version);
             Arc::from_raw(self.version)
         };
-        Lease::of_entered(&version, kind)
+        Lease::of_entered(&version, kind).facing(self.face)
+    }
+
+    /// The function of a place, in the face that the call meets.
+    #[inline(always)]
+    pub fn function_ref(&self, place: usize) -> Option<FunctionRef> {
+        self.faces.get(self.face)?.target(place).map(|target| target.function)
     }
 
     /// The image, which is open as long as the version is in use.

@@ -15,6 +15,7 @@ use crate::{
     vault::LiveCalls,
     version::{
         Version,
+        face::FaceNumber,
         lease::{Lease, LeaseKind, LeaseName},
     },
 };
@@ -29,6 +30,7 @@ pub(crate) struct LiveTable {
 /// Where a live function is.
 struct LiveFunction {
     version: Weak<Version>,
+    face: FaceNumber,
     /// Which of the generation's versions that is.
     at: usize,
     /// Which of the version's functions it is.
@@ -36,15 +38,19 @@ struct LiveFunction {
 }
 
 impl LiveTable {
-    /// The table of a generation with these versions, in load order.
+    /// The table of a generation with these versions, in load order, each with the face that it has there.
     ///
     /// # Errors
     /// When two plugins have a function, or a type, of one name.
-    pub fn of(versions: &[Arc<Version>]) -> std::result::Result<Self, EngineError> {
+    pub fn of(
+        versions: &[Arc<Version>],
+        face_of: impl Fn(&Version) -> FaceNumber,
+    ) -> std::result::Result<Self, EngineError> {
         let mut table = Self::default();
         for (at, version) in versions.iter().enumerate() {
             for (place, function) in version.live_places() {
-                let entry = LiveFunction { version: Arc::downgrade(version), at, place };
+                let face = face_of(version);
+                let entry = LiveFunction { version: Arc::downgrade(version), face, at, place };
                 if let Some(other) = table.functions.insert(function.name.clone(), entry) {
                     return Err(taken(version, "function", &function.name, &other.version));
                 }
@@ -100,7 +106,8 @@ impl LiveCalls for LiveTable {
         let Some(function) = self.functions.get(name) else {
             return Some(Err(unknown("function", name, &self.function_names())));
         };
-        let called = by_name::invoke_leased(lease(&function.version, name)?, name, args);
+        let lease = lease(&function.version, name)?;
+        let called = by_name::invoke_leased(lease.facing(function.face), name, args);
         Some(called.map_err(|error| {
             let kind = match error.kind() {
                 protocol::ErrorKind::BadArgument => ErrorKind::BadArgument,

@@ -18,7 +18,7 @@ use rustc_hash::FxBuildHasher;
 use super::{current::Current, error::CallError, generation::Generation};
 use crate::{
     lock::Lock as _,
-    version::{TypedTarget, Version},
+    version::{TypedTarget, Version, lease::Lease},
 };
 pub use asynchronous::{AsyncFunc, FuncCall};
 use expected::Expected;
@@ -104,7 +104,7 @@ impl<F: Signature> Func<F> {
     fn call_timed(&self, args: F::Args) -> Result<F::Result, CallError> {
         let (version, (place, target)) = self.current.enter(|serving| {
             let found = self.search(serving)?;
-            Ok((found.version, found.place, (found.place, found.target)))
+            Ok((found.lease, found.place, (found.place, found.target)))
         })?;
         let begun = version.begin_call(place);
         // SAFETY: as in `call_with`.
@@ -116,7 +116,7 @@ impl<F: Signature> Func<F> {
     /// The function in the generation that serves; remembers where it is.
     fn search<'a>(&self, serving: &'a Generation) -> Result<Found<'a>, CallError> {
         let found = Found::search(&self.expected, serving, &self.plugin, &self.name)?;
-        self.known.set(serving.number, found.version, found.place, found.target);
+        self.known.set(serving.number, found.lease.version(), found.place, found.target);
         Ok(found)
     }
 }
@@ -129,7 +129,7 @@ impl<F> fmt::Debug for Func<F> {
 
 /// A function that may be called.
 struct Found<'a> {
-    version: &'a Arc<Version>,
+    lease: &'a Lease,
     place: usize,
     target: TypedTarget,
 }
@@ -142,15 +142,16 @@ impl<'a> Found<'a> {
         plugin: &str,
         name: &str,
     ) -> Result<Self, CallError> {
-        let version = serving.version(plugin);
-        let version = version.map_err(|error| CallError::gone(plugin, name, &error))?;
+        let lease = serving.find(plugin);
+        let lease = lease.map_err(|error| CallError::gone(plugin, name, &error))?;
+        let version = lease.version();
         let (place, described) = version.function(name).ok_or_else(|| {
             let names = version.function_names().join(", ");
             let why = format!("there is no such function; there are {names}");
             CallError::signature(version, name, &why)
         })?;
-        let target = expected.target(version, place, described)?;
-        Ok(Found { version, place, target })
+        let target = expected.target(lease, place, described)?;
+        Ok(Found { lease, place, target })
     }
 }
 
@@ -202,13 +203,13 @@ impl<F: Signature> LiveFuncs<F> {
     #[cold]
     fn call_timed(&self, name: &str, args: F::Args) -> Result<F::Result, CallError> {
         let (version, (place, target)) = self.current.enter(|serving| {
-            let (version, place, described) = serving.live_function(name)?;
-            let target = self.expected.target(version, place, described)?;
-            let [first, second] = self.known(name);
+            let (lease, place, described) = serving.live_function(name)?;
+            let target = self.expected.target(lease, place, described)?;
+            let (version, [first, second]) = (lease.version(), self.known(name));
             if !first.set(serving.number, version, place, target) {
                 second.set(serving.number, version, place, target);
             }
-            Ok::<_, CallError>((version, place, (place, target)))
+            Ok::<_, CallError>((lease, place, (place, target)))
         })?;
         self.announce(name);
         let begun = version.begin_call(place);

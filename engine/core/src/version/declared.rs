@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use hotswap_plugin::{FunctionDescription, ImportRequest, LiveTypeDescription};
+use hotswap_plugin::{
+    __private::DescribedFunction, FunctionDescription, ImportRequest, LiveTypeDescription,
+};
 use rustc_hash::FxBuildHasher;
 
 use super::counts::CallCounts;
@@ -27,8 +29,8 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    pub fn new(described: &[FunctionDescription]) -> Self {
-        let described = described.to_vec();
+    pub fn new(described: &[DescribedFunction]) -> Self {
+        let described: Vec<_> = described.iter().map(|it| it.description.clone()).collect();
         let by_name = described.iter().enumerate();
         let by_name = by_name.map(|(at, function)| (function.name.clone(), at)).collect();
         let counts = CallCounts::new(described.len());

@@ -8,6 +8,7 @@ use std::{
 
 use hotswap_protocol::PluginName;
 
+use super::face::FaceNumber;
 use crate::{artifact::BuildId, lock::Lock as _};
 
 /// When a version that serves is taken back by itself: [`EngineBuilder::guard`](crate::EngineBuilder::guard).
@@ -59,6 +60,8 @@ pub(crate) struct Post {
 pub(crate) struct Trip {
     pub plugin: PluginName,
     pub ordinal: u32,
+    /// Which face of it served.
+    pub face: FaceNumber,
     pub build_id: BuildId,
     pub failures: usize,
     pub within: Duration,
@@ -85,20 +88,25 @@ impl Post {
         &self,
         recent: &Recent,
         is_panic: bool,
-        who: impl FnOnce() -> (PluginName, u32, BuildId),
+        who: impl FnOnce() -> (PluginName, u32, FaceNumber, BuildId),
     ) {
         let Guard { limit, within, counts_errors } = self.guard;
         if !(is_panic || counts_errors) || !recent.count(limit, within, Instant::now()) {
             return;
         }
-        let (plugin, ordinal, build_id) = who();
-        let trip = Trip { plugin, ordinal, build_id, failures: limit, within, counts_errors };
+        let (plugin, ordinal, face, build_id) = who();
+        let trip = Trip { plugin, ordinal, face, build_id, failures: limit, within, counts_errors };
         // Without a receiver the engine is gone.
         let _ = self.trips.send(trip);
     }
 }
 
 impl Recent {
+    /// Begins anew.
+    pub fn forget(&self) {
+        *self.0.locked() = Failures::default();
+    }
+
     /// Counts a failure; says whether it is the one that makes them too many, which happens once.
     fn count(&self, limit: usize, within: Duration, now: Instant) -> bool {
         let mut failures = self.0.locked();

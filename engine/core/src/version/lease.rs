@@ -12,9 +12,9 @@ use std::{
     time::Instant,
 };
 
-use hotswap_protocol::{Activity, HolderKind};
+use hotswap_protocol::{Activity, BuildId, HolderKind};
 
-use super::Version;
+use super::{Version, face::FaceNumber};
 use crate::image::Image;
 use crate::lock::Lock as _;
 
@@ -151,6 +151,8 @@ impl LeaseCounts {
 /// Keeps a version in use: while it lives the image is mapped.
 pub(crate) struct Lease {
     version: Arc<Version>,
+    /// The face that whoever enters by it meets.
+    face: FaceNumber,
     kind: LeaseKind,
     /// Its number among those with a name; 0 where it has none.
     number: u64,
@@ -179,7 +181,7 @@ impl Lease {
         let one_more = |total| (total & CLOSED == 0).then_some(total + 1);
         counts.entries.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).ok()?;
         counts.of(kind).fetch_add(1, Ordering::Relaxed);
-        Some(Self { version: version.clone(), kind, number: 0 })
+        Some(Self { version: version.clone(), face: FaceNumber::BASE, kind, number: 0 })
     }
 
     /// A lease of a version that a call of this thread uses.
@@ -202,7 +204,24 @@ impl Lease {
     /// thread's or a task's.
     pub fn another(&self, kind: LeaseKind) -> Self {
         debug_assert!(!matches!(self.kind, LeaseKind::Thread | LeaseKind::Task));
-        Self::counted(&self.version, kind)
+        Self::counted(&self.version, kind).facing(self.face)
+    }
+
+    /// The lease, of another face of the version.
+    pub fn facing(self, face: FaceNumber) -> Self {
+        let mut lease = self;
+        lease.face = face;
+        lease
+    }
+
+    #[inline(always)]
+    pub fn face(&self) -> FaceNumber {
+        self.face
+    }
+
+    /// The build whose code whoever enters by it meets.
+    pub fn build_id(&self) -> BuildId {
+        self.version.build_of(self.face)
     }
 
     pub fn version(&self) -> &Arc<Version> {
@@ -219,7 +238,7 @@ impl Lease {
         let counts = version.leases();
         counts.total(kind).fetch_add(1, Ordering::Relaxed);
         counts.of(kind).fetch_add(1, Ordering::Relaxed);
-        Self { version: version.clone(), kind, number: 0 }
+        Self { version: version.clone(), face: FaceNumber::BASE, kind, number: 0 }
     }
 }
 
@@ -237,8 +256,15 @@ impl Drop for Lease {
     }
 }
 
+impl fmt::Display for Lease {
+    /// `world v3`, `world v3+2`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.version.fmt_face(self.face, f)
+    }
+}
+
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lease({}, {:?})", self.version, self.kind)
+        write!(f, "Lease({self}, {:?})", self.kind)
     }
 }

@@ -38,7 +38,10 @@ impl VersionList {
         let is_it = |other: &&Arc<Version>| {
             let is_version = match version {
                 VersionRef::Ordinal(ordinal) => other.ordinal == *ordinal,
-                VersionRef::Build(_) => version.is_build(other.facts.build_id),
+                VersionRef::Build(_) => {
+                    version.is_build(other.build_of(other.faces.serving()))
+                        || version.is_build(other.facts.build_id)
+                }
             };
             is_version && other.name().is(plugin)
         };

@@ -14,9 +14,9 @@ use std::{
 };
 
 use crate::{
-    BoundObject, Data, Error, FunctionDescription, ImportRequest, InterfaceShape,
-    LiveTypeDescription, TypeSchema, Value, Vault,
-    function::{Context, TypedCall},
+    BoundObject, Data, Error, ImportRequest, InterfaceShape, LiveTypeDescription, TypeSchema,
+    Value, Vault,
+    function::{Context, DescribedFunction, FunctionRef},
     future::RawFuture,
     interface::raw::{Lease, RawObject},
     vault::{
@@ -245,9 +245,14 @@ pub struct PluginTable {
     pub instance: *const crate::image::Instance,
     /// Makes the plugin's instance.
     pub create: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
-    /// Lists the functions that can be called by number.
+    /// Lists the functions that can be called.
     pub describe:
-        unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<FunctionDescription>>,
+        unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<DescribedFunction>>,
+    /// Describes one function, also one that was loaded beside the image.
+    pub describe_function: unsafe extern "C" fn(
+        *const crate::image::Instance,
+        function: FunctionRef,
+    ) -> Answer<DescribedFunction>,
     /// Lists the live types.
     pub describe_types:
         unsafe extern "C" fn(*const crate::image::Instance) -> Answer<Vec<LiveTypeDescription>>,
@@ -279,24 +284,24 @@ pub struct PluginTable {
     ) -> Answer<()>,
     /// See [`crate::Plugin::on_load`].
     pub on_load: unsafe extern "C" fn(*const crate::image::Instance, &Data) -> Answer<()>,
-    /// Keeps the Vault's handle, makes the context of all calls, and lists how to call the functions with
-    /// Rust types. It must be called before `on_init` and before any call.
-    pub prepare: unsafe extern "C" fn(*const crate::image::Instance, Vault) -> Answer<TypedCalls>,
+    /// Keeps the Vault's handle, and makes the context of all calls. It must be called before `on_init` and
+    /// before any call.
+    pub prepare: unsafe extern "C" fn(*const crate::image::Instance, Vault) -> Answer<CallContext>,
     /// See [`crate::Plugin::on_init`].
     pub on_init: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
     /// See [`crate::Plugin::on_free`].
     pub on_free: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
-    /// Calls function number `index`, one that is not `async`.
+    /// Calls a function that is not `async`.
     pub invoke: unsafe extern "C" fn(
         *const crate::image::Instance,
-        index: usize,
+        function: FunctionRef,
         args: *const Value,
         count: usize,
     ) -> Answer<Value>,
-    /// Begins a call of function number `index`, one that is `async`.
+    /// Begins a call of a function that is `async`.
     pub start: unsafe extern "C" fn(
         *const crate::image::Instance,
-        index: usize,
+        function: FunctionRef,
         args: *const Value,
         count: usize,
     ) -> Answer<RawFuture>,
@@ -312,18 +317,16 @@ pub struct PluginTable {
     pub detach: unsafe extern "C" fn(*const crate::image::Instance) -> Answer<()>,
 }
 
-/// How to call the functions of an image with Rust types. It is valid until the image is detached.
-#[repr(C)]
-pub struct TypedCalls {
-    /// The first argument of each call.
-    pub context: *const Context<'static>,
-    /// The calls by the numbers of their functions; `None` if the function has no call with Rust types.
-    pub calls: Vec<Option<TypedCall>>,
-}
+/// The first argument of each call with Rust types. It is valid until the image is detached.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub struct CallContext(pub *const Context<'static>);
 
 // SAFETY: a context may be used from any thread: it refers to a `Plugin`, which is `Sync`, and to the
 // `Vault`.
-unsafe impl Send for TypedCalls {}
+unsafe impl Send for CallContext {}
+// SAFETY: as above.
+unsafe impl Sync for CallContext {}
 
 /// Identifies a Vault and the owner of a handle to it. Only the engine makes and reads it.
 pub type VaultContext = *const c_void;

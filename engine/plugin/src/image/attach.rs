@@ -10,10 +10,10 @@ use super::{
     HOST, StaticPlugin, alloc, catch, catch_in_call, inside, linked::Inside, log, log_crate, panics,
 };
 use crate::{
-    BoundObject, Data, Error, FunctionDescription, ImportRequest, ImportTarget,
-    LiveTypeDescription, Plugin, TypeSchema, Value, Vault,
-    abi::{Answer, HostTable, PluginTable, TypedCalls, descriptor::Descriptor},
-    function::{Call, Context, FUNCTIONS, Function, LIVE_TYPES, LiveType},
+    BoundObject, Data, Error, ImportRequest, ImportTarget, LiveTypeDescription, Plugin, TypeSchema,
+    Value, Vault,
+    abi::{Answer, CallContext, HostTable, PluginTable, descriptor::Descriptor},
+    function::{Call, Context, DescribedFunction, Function, FunctionRef, LIVE_TYPES, LiveType},
     future::RawFuture,
     interface::raw::RawObject,
     shared::{self, SHARED_TYPES},
@@ -119,13 +119,9 @@ impl Instance {
         self.table.fill(table)
     }
 
-    /// The function with this number, and the context to call it with.
-    fn function(&self, index: usize) -> crate::Result<(&'static Function, &Context<'static>)> {
-        let function = FUNCTIONS.get(index);
-        let function = function
-            .ok_or_else(|| Error::msg(format_args!("no function has the number {index}")))?;
-        let context = self.context.get();
-        Ok((function, context.ok_or_else(|| Error::msg("the plugin is not loaded yet"))?))
+    /// The context to call functions with.
+    fn context(&self) -> crate::Result<&Context<'static>> {
+        self.context.get().ok_or_else(|| Error::msg("the plugin is not loaded yet"))
     }
 
     /// Drops the plugin and what was made for it.
@@ -179,6 +175,7 @@ pub(super) fn table(instance: &'static Instance, descriptor: *const Descriptor) 
         instance,
         create,
         describe,
+        describe_function,
         describe_types,
         describe_shared,
         renew,
@@ -236,9 +233,17 @@ unsafe extern "C" fn create(instance: *const Instance) -> Answer<()> {
     }
 }
 
-unsafe extern "C" fn describe(instance: *const Instance) -> Answer<Vec<FunctionDescription>> {
+unsafe extern "C" fn describe(instance: *const Instance) -> Answer<Vec<DescribedFunction>> {
     // SAFETY: the engine passes the instance of its table.
     unsafe { enter(instance, |instance| Ok(Function::describe_all(instance.module))) }
+}
+
+unsafe extern "C" fn describe_function(
+    instance: *const Instance,
+    function: FunctionRef,
+) -> Answer<DescribedFunction> {
+    // SAFETY: the engine passes the instance of its table, and a function of what was loaded for it.
+    unsafe { enter(instance, |_| Ok(function.get().described())) }
 }
 
 unsafe extern "C" fn describe_types(instance: *const Instance) -> Answer<Vec<LiveTypeDescription>> {
@@ -346,19 +351,20 @@ unsafe extern "C" fn on_free(instance: *const Instance) -> Answer<()> {
 
 pub(super) unsafe extern "C" fn invoke(
     instance: *const Instance,
-    index: usize,
+    function: FunctionRef,
     args: *const Value,
     count: usize,
 ) -> Answer<Value> {
-    // SAFETY: the engine passes the instance of its table, and a slice that lives through the call.
+    // SAFETY: the engine passes the instance of its table, a function of it, and a slice that lives through
+    // the call.
     unsafe {
         let instance = &*instance;
         catch_in_call(|| {
-            let (function, context) = match instance.function(index) {
-                Ok(found) => found,
+            let context = match instance.context() {
+                Ok(context) => context,
                 Err(error) => return Answer::Err(error),
             };
-            Answer::from_result(match function.call {
+            Answer::from_result(match function.get().call {
                 Call::Sync(call) => call(context, arguments(args, count)),
                 Call::Async(_) => {
                     Err(Error::msg("the function is async, and was called as if it were not"))
@@ -370,15 +376,16 @@ pub(super) unsafe extern "C" fn invoke(
 
 unsafe extern "C" fn start(
     instance: *const Instance,
-    index: usize,
+    function: FunctionRef,
     args: *const Value,
     count: usize,
 ) -> Answer<RawFuture> {
-    // SAFETY: the engine passes the instance of its table, and a slice that lives through the call.
+    // SAFETY: the engine passes the instance of its table, a function of it, and a slice that lives through
+    // the call.
     unsafe {
         enter(instance, |instance| {
-            let (function, context) = instance.function(index)?;
-            match function.call {
+            let context = instance.context()?;
+            match function.get().call {
                 Call::Async(start) => {
                     Ok(RawFuture::new(inside(start(context, arguments(args, count))?)))
                 }
@@ -390,14 +397,12 @@ unsafe extern "C" fn start(
     }
 }
 
-unsafe extern "C" fn prepare(instance: *const Instance, vault: Vault) -> Answer<TypedCalls> {
+unsafe extern "C" fn prepare(instance: *const Instance, vault: Vault) -> Answer<CallContext> {
     // SAFETY: the engine passes the instance of its table.
     unsafe {
         enter(instance, |instance| {
             let (vault, plugin) = (instance.vault.fill(vault), instance.plugin()?);
-            let context = instance.context.fill(Context { vault, plugin });
-            let calls = FUNCTIONS.iter().map(|function| Some((function.typed)()?.call));
-            Ok(TypedCalls { context, calls: calls.collect() })
+            Ok(CallContext(instance.context.fill(Context { vault, plugin })))
         })
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Plugin, Result, Value,
     abi::{Answer, HostTable, PluginTable},
-    function::CallFuture,
+    function::{CallFuture, FunctionRef},
 };
 
 /// A plugin that is linked into a host. `#[plugin]` emits one in each plugin crate;
@@ -102,14 +102,14 @@ pub unsafe fn attach_linked(
 /// As `invoke` in an image, and notes which plugin the thread is in.
 unsafe extern "C" fn invoke_inside(
     instance: *const Instance,
-    index: usize,
+    function: FunctionRef,
     args: *const Value,
     count: usize,
 ) -> Answer<Value> {
     // SAFETY: the engine passes the instance of its table.
     let _inside = unsafe { (*instance).linked_host() }.map(Inside::enter);
     // SAFETY: the caller's promises are passed on.
-    unsafe { invoke(instance, index, args, count) }
+    unsafe { invoke(instance, function, args, count) }
 }
 
 unsafe extern "C" fn detach_linked(instance: *const Instance) -> Answer<()> {

@@ -65,7 +65,7 @@ impl<F: Signature> AsyncFunc<F> {
     fn begin(&self, args: F::Args) -> Result<AsyncCall<F::Result>, CallError> {
         let (version, (place, target)) = self.current.enter(|serving| {
             let found = Found::search(&self.expected, serving, &self.plugin, &self.name)?;
-            Ok((found.version, found.place, (found.place, found.target)))
+            Ok((found.lease, found.place, (found.place, found.target)))
         })?;
         let begun = version.begin_call(place);
         let name = self.name.as_str();

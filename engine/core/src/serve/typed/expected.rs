@@ -16,7 +16,7 @@ use hotswap_plugin::{
 use super::Signature;
 use crate::{
     serve::error::CallError,
-    version::{TypedTarget, Version, expectations::Expectations},
+    version::{TypedTarget, Version, expectations::Expectations, lease::Lease},
 };
 
 /// The types that a caller expects of a function.
@@ -43,10 +43,11 @@ impl<F: Signature> Expected<F> {
     /// How to call the function of a place, if it has these types.
     pub fn target(
         &self,
-        version: &Version,
+        lease: &Lease,
         place: usize,
         described: &FunctionDescription,
     ) -> Result<TypedTarget, CallError> {
+        let version = lease.version();
         let is_as_expected = described.types.as_ref().is_some_and(|types| {
             described.is_async == self.is_async
                 && types.args.fingerprint() == self.types.args.fingerprint()
@@ -55,7 +56,7 @@ impl<F: Signature> Expected<F> {
         if !is_as_expected {
             self.expect_types(version, &described.name, described)?;
         }
-        version.typed_target(place).ok_or_else(|| {
+        version.typed_target(lease.face(), place).ok_or_else(|| {
             let why = "it cannot be called with Rust types";
             CallError::signature(version, &described.name, why)
         })

@@ -1,0 +1,309 @@
+//! Loads a patch beside the image of its base.
+
+use std::{
+    fmt, fs, io,
+    ops::Range,
+    ptr::{self, NonNull},
+};
+
+use hotswap_plugin::__private::FunctionRef;
+
+use super::mapping::Loaded;
+use crate::artifact::patch::{Fixup, Form, Header, PAGE, Patch, Target};
+
+/// How many patches are loaded beside one image.
+pub(crate) const MAX_PATCHES: usize = 32;
+
+/// How far from each other a place in a patch and what it refers to may lie at most.
+const REACH: usize = i32::MAX as usize;
+
+unsafe extern "C" {
+    // The unwinder's, which `std` links.
+    fn __register_frame(begin: *const u8);
+    fn __deregister_frame(begin: *const u8);
+}
+
+/// A patch that is mapped. It stays so until `unmap`: whoever has run its code may have pointers into it.
+pub(crate) struct MappedPatch {
+    start: NonNull<u8>,
+    bytes: usize,
+    /// Where its frame descriptions begin, if it has any.
+    frames: Option<usize>,
+    functions: Vec<usize>,
+}
+
+// SAFETY: nothing is written to what is mapped.
+unsafe impl Send for MappedPatch {}
+// SAFETY: as above.
+unsafe impl Sync for MappedPatch {}
+
+/// Why a patch cannot be loaded.
+#[derive(Debug)]
+pub(crate) enum NotMapped {
+    /// Its base is linked into this program.
+    Linked,
+    /// The loader does not know the image of its base.
+    NoBase,
+    /// There is no place near its base.
+    NoRoom,
+    /// It refers to this address, which its base does not have, or not so.
+    OutsideBase(u64),
+    /// Its base has no thread-locals, and it refers to them.
+    NoThreadLocals,
+    /// What it refers to from this offset is too far away.
+    TooFar(u32),
+    /// The system does not map it.
+    System(io::Error),
+}
+
+impl fmt::Display for NotMapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Linked => f.write_str("its base is linked into this program"),
+            Self::NoBase => f.write_str("the loader does not say where its base lies"),
+            Self::NoRoom => f.write_str("there is no room for it within 2 GiB of its base"),
+            Self::OutsideBase(address) => {
+                write!(f, "it refers to {address:#x} in its base, where there is no such thing")
+            }
+            Self::NoThreadLocals => {
+                f.write_str("it refers to thread-locals, and its base has none")
+            }
+            Self::TooFar(at) => {
+                write!(f, "what it refers to at {at:#x} is more than 2 GiB away")
+            }
+            Self::System(error) => write!(f, "the system does not map it: {error}"),
+        }
+    }
+}
+
+impl MappedPatch {
+    /// Maps a patch near its base, fills in what depends on where both lie, and lets panics unwind through it.
+    pub(super) fn map(patch: &Patch, base: &Loaded) -> Result<Self, NotMapped> {
+        let Header { code, frames, fixups, functions, .. } = &patch.header;
+        let bytes = patch.content.len().next_multiple_of(PAGE).max(PAGE);
+        let region = Region::near(&base.range(), bytes)?;
+        let start = region.start.addr().get();
+        let mut content = patch.content.clone();
+        for fixup in fixups {
+            fill_in(&mut content, fixup, start, base)?;
+        }
+        // SAFETY: the region is as long, was mapped to be written to, and nobody else knows it.
+        unsafe {
+            ptr::copy_nonoverlapping(content.as_ptr(), region.start.as_ptr(), content.len());
+        }
+        let code = size(*code);
+        region.protect(0..code, libc::PROT_READ | libc::PROT_EXEC)?;
+        region.protect(code..bytes, libc::PROT_READ)?;
+        let mapped = Self {
+            start: region.keep(),
+            bytes,
+            frames: (!frames.is_empty()).then_some(size(frames.start)),
+            functions: functions.iter().copied().map(size).collect(),
+        };
+        if let Some(frames) = mapped.frames() {
+            // SAFETY: `Patch::read` has seen that they end, and they stay until they are taken back.
+            unsafe { __register_frame(frames) };
+        }
+        Ok(mapped)
+    }
+
+    /// How many bytes are mapped.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where it lies.
+    pub fn range(&self) -> Range<usize> {
+        let start = self.start.addr().get();
+        start..start + self.bytes
+    }
+
+    /// The functions that it brings.
+    pub fn functions(&self) -> Vec<FunctionRef> {
+        let at = |offset: &usize| FunctionRef::at(self.start.as_ptr().wrapping_add(*offset).cast());
+        self.functions.iter().map(at).collect()
+    }
+
+    fn frames(&self) -> Option<*const u8> {
+        self.frames.map(|at| self.start.as_ptr().wrapping_add(at).cast_const())
+    }
+
+    /// Unmaps it.
+    ///
+    /// # Safety
+    /// Nothing runs in it, or leads into it.
+    pub unsafe fn unmap(self) {
+        if let Some(frames) = self.frames() {
+            // SAFETY: they were registered when it was mapped.
+            unsafe { __deregister_frame(frames) };
+        }
+        drop(Region { start: self.start, bytes: self.bytes });
+    }
+}
+
+/// Writes what a place in the content refers to.
+fn fill_in(
+    content: &mut [u8],
+    fixup: &Fixup,
+    start: usize,
+    base: &Loaded,
+) -> Result<(), NotMapped> {
+    let Fixup { at, form, target, addend } = *fixup;
+    let outside = |address| NotMapped::OutsideBase(address);
+    let address = match target {
+        Target::Own(offset) => start + size(offset),
+        Target::Base(address) => base.address(address, 1, 0).ok_or_else(|| outside(address))?,
+        Target::Bound(address) => {
+            let place = base.address(address, size_of::<usize>(), libc::PF_R);
+            let place =
+                ptr::with_exposed_provenance::<usize>(place.ok_or_else(|| outside(address))?);
+            // SAFETY: so many bytes there are readable, and the image stays mapped meanwhile.
+            unsafe { place.read_unaligned() }
+        }
+        Target::ThreadLocals if base.thread_locals == 0 => return Err(NotMapped::NoThreadLocals),
+        Target::ThreadLocals => base.thread_locals,
+    };
+    let added = match target {
+        Target::ThreadLocals => address as u64,
+        _ => (address as u64).wrapping_add_signed(addend),
+    };
+    let place = size(at);
+    match form {
+        Form::Absolute => content[place..place + form.size()].copy_from_slice(&added.to_le_bytes()),
+        Form::Relative => {
+            let distance = added.wrapping_sub((start + place) as u64).cast_signed();
+            let distance = i32::try_from(distance).map_err(|_| NotMapped::TooFar(at))?;
+            content[place..place + form.size()].copy_from_slice(&distance.to_le_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn size(offset: u32) -> usize {
+    // The platforms that can load anything have addresses of 64 bits.
+    offset as usize
+}
+
+/// A mapping that is unmapped when dropped.
+struct Region {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Region {
+    /// Maps so many bytes where nothing is mapped, as near to a base as there is room.
+    fn near(base: &Range<usize>, bytes: usize) -> Result<Self, NotMapped> {
+        let maps = fs::read_to_string("/proc/self/maps").map_err(NotMapped::System)?;
+        for place in places(&maps, base, bytes) {
+            let wanted = ptr::with_exposed_provenance_mut(place);
+            // SAFETY: the mapping is a new one, and takes no place where something is.
+            let mapped = unsafe {
+                libc::mmap(
+                    wanted,
+                    bytes,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
+                    -1,
+                    0,
+                )
+            };
+            if mapped == libc::MAP_FAILED {
+                match io::Error::last_os_error() {
+                    // Somebody else was faster.
+                    error if error.raw_os_error() == Some(libc::EEXIST) => continue,
+                    error => return Err(NotMapped::System(error)),
+                }
+            }
+            mapped.expose_provenance();
+            let start = NonNull::new(mapped.cast()).ok_or(NotMapped::NoRoom)?;
+            let region = Self { start, bytes };
+            // A system that does not know the flag takes the place for a wish.
+            if mapped == wanted {
+                return Ok(region);
+            }
+        }
+        Err(NotMapped::NoRoom)
+    }
+
+    fn protect(&self, part: Range<usize>, protection: libc::c_int) -> Result<(), NotMapped> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        let start = self.start.as_ptr().wrapping_add(part.start);
+        // SAFETY: the part is one of the region's, of whole pages, which nobody else knows yet.
+        match unsafe { libc::mprotect(start.cast(), part.len(), protection) } {
+            0 => Ok(()),
+            _ => Err(NotMapped::System(io::Error::last_os_error())),
+        }
+    }
+
+    /// Keeps the mapping.
+    fn keep(self) -> NonNull<u8> {
+        let start = self.start;
+        std::mem::forget(self);
+        start
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this one's, and nothing leads into it any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// Where so many bytes could be mapped beside a base, the nearest first: at the near end of each gap that is
+/// large enough, and not more than [`REACH`] from end to end.
+fn places(maps: &str, base: &Range<usize>, bytes: usize) -> Vec<usize> {
+    let mapped = maps.lines().filter_map(|line| {
+        let (range, _) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        // A stack grows downwards into the gap below it.
+        Some((number(start)?, number(end)?, line.ends_with("[stack]")))
+    });
+    let mut places = Vec::new();
+    let mut gap_begins = None;
+    for (start, end, is_stack) in mapped {
+        if let Some(gap) = gap_begins.filter(|gap| !is_stack && gap + bytes <= start) {
+            let place = if start <= base.start { start - bytes } else { gap };
+            let (first, last) = (place.min(base.start), (place + bytes).max(base.end));
+            if last - first <= REACH {
+                places.push(place);
+            }
+        }
+        gap_begins = Some(end);
+    }
+    places.sort_by_key(|place| place.abs_diff(base.start));
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAPS: &str = "\
+        7f0000000000-7f0000010000 r-xp 00000000 00:00 0 /lib/below.so\n\
+        7f0000020000-7f0000030000 r--p 00000000 00:00 0 /lib/base.so\n\
+        7f0000030000-7f0000040000 r-xp 00010000 00:00 0 /lib/base.so\n\
+        7f0000042000-7f0000050000 r-xp 00000000 00:00 0 /lib/above.so\n\
+        7f0200000000-7f0200001000 r-xp 00000000 00:00 0 /lib/far.so\n\
+        7f0200100000-7f0200200000 rw-p 00000000 00:00 0 [stack]\n";
+    const BASE: Range<usize> = 0x7f00_0002_0000..0x7f00_0004_0000;
+
+    #[test]
+    fn a_place_is_the_nearest_where_nothing_is_mapped() {
+        assert_eq!(
+            places(MAPS, &BASE, 0x1000),
+            [0x7f00_0001_f000, 0x7f00_0004_0000, 0x7f00_0005_0000]
+        );
+        // The gap above the base is too small.
+        assert_eq!(places(MAPS, &BASE, 0x3000), [0x7f00_0001_d000, 0x7f00_0005_0000]);
+    }
+
+    #[test]
+    fn there_is_no_place_where_a_patch_could_not_reach_its_base() {
+        assert!(places(MAPS, &BASE, REACH).is_empty());
+        assert!(places("nonsense\n", &BASE, 0x1000).is_empty());
+    }
+}

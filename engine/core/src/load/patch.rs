@@ -1,0 +1,173 @@
+//! Patches: other code for some functions of a version that serves, instead of another version.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+};
+
+use hotswap_plugin::{
+    __private::{DescribedFunction, FunctionRef},
+    abi::Answer,
+};
+
+use super::{find::Found, stage::Inspected};
+use crate::{
+    EngineError, Step,
+    artifact::{
+        BuildId,
+        patch::{MAX_BYTES, Patch, PatchError},
+    },
+    image::{Image, MAX_PATCHES, NotMapped, step_thread::StepThread},
+    version::{
+        face::{FaceNumber, Target},
+        lease::Lease,
+    },
+};
+
+/// What the name of a patch ends with, that lies beside its artifact.
+const EXTENSION: &str = "patch";
+/// The largest file that is read: the content, and a header that describes each few bytes of it.
+const MAX_FILE_BYTES: u64 = 32 * MAX_BYTES as u64;
+
+/// How a version comes to the code of another build.
+pub(super) enum Way {
+    /// By a face that it has already.
+    Face(FaceNumber),
+    /// By a patch that is to be loaded.
+    Patch(Box<Patch>),
+}
+
+/// Why a plugin is loaded as a whole, though there is a patch for it.
+#[derive(Debug)]
+pub(super) enum NotPatched {
+    /// The file cannot be read.
+    Unreadable(io::Error),
+    /// The file is no patch that can be loaded.
+    File(PatchError),
+    /// It is made for another build than the one that serves.
+    OtherBase { base: BuildId, serving: BuildId },
+    /// The version has as many patches as it may.
+    Full,
+    /// It cannot be mapped.
+    NotMapped(NotMapped),
+    /// Its functions do not describe themselves.
+    Undescribed(EngineError),
+    /// It brings a function that its base does not have.
+    UnknownFunction(String),
+    /// It changes what a function says of itself.
+    OtherFunction(String),
+    /// The plugin imports one that changes.
+    ImportsChange,
+}
+
+impl fmt::Display for NotPatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "the patch cannot be read: {error}"),
+            Self::File(error) => write!(f, "the patch cannot be loaded: {error}"),
+            Self::OtherBase { base, serving } => write!(
+                f,
+                "the patch is for a version of build {base}, and the one that serves is of build {serving}"
+            ),
+            Self::Full => write!(
+                f,
+                "the version has as many patches as it may: {MAX_PATCHES}, or {} KiB of them",
+                MAX_BYTES / 1024
+            ),
+            Self::NotMapped(error) => write!(f, "the patch cannot be loaded: {error}"),
+            Self::Undescribed(error) => {
+                write!(f, "the functions of the patch do not describe themselves: {error}")
+            }
+            Self::UnknownFunction(name) => {
+                write!(
+                    f,
+                    "the patch has the function {name}, which the version that serves has not"
+                )
+            }
+            Self::OtherFunction(name) => write!(
+                f,
+                "{name} has another signature, schema or doc in the patch than in the version that serves"
+            ),
+            Self::ImportsChange => f.write_str("a plugin that it imports is loaded anew"),
+        }
+    }
+}
+
+/// How the version that serves comes to the code of an artifact, if it need not be replaced for that.
+pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way>, NotPatched> {
+    let (version, build) = (running.version(), artifact.facts.build_id);
+    if let Some(face) = version.faces.of_build(build) {
+        return Ok(Some(Way::Face(face)));
+    }
+    let Some(patch) = beside(&artifact.found)? else { return Ok(None) };
+    if patch.header.build != build {
+        // It was left by another build.
+        return Ok(None);
+    }
+    let (base, serving) = (patch.header.base, version.facts.build_id);
+    if base != serving {
+        return Err(NotPatched::OtherBase { base, serving });
+    }
+    Ok(Some(Way::Patch(Box::new(patch))))
+}
+
+/// The patch that lies beside an artifact.
+fn beside(artifact: &Found) -> Result<Option<Patch>, NotPatched> {
+    let file = match File::open(artifact.path.with_extension(EXTENSION)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(NotPatched::Unreadable)?,
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_FILE_BYTES).read_to_end(&mut bytes);
+    read.map_err(NotPatched::Unreadable)?;
+    Patch::read(&bytes).map(Some).map_err(NotPatched::File)
+}
+
+/// Loads a patch beside the version that serves, and makes a face of it. The version keeps the patch until it is
+/// freed, also where it comes to no face: its code has run then.
+pub(super) fn load(
+    running: &Lease,
+    patch: &Patch,
+    artifact: &Found,
+    steps: &StepThread,
+) -> Result<FaceNumber, NotPatched> {
+    let version = running.version();
+    let faces = &version.faces;
+    if !faces.has_room_for(patch.content.len()) {
+        return Err(NotPatched::Full);
+    }
+    let mapped = running.image().load_patch(patch).map_err(NotPatched::NotMapped)?;
+    let functions = mapped.functions();
+    faces.keep_patch(mapped);
+    let described =
+        steps.run(running, Step::Create, move |image| describe(image, functions.as_slice()));
+    let described = described.map_err(NotPatched::Undescribed)?;
+    let mut targets = Vec::new();
+    for function in &described {
+        let name = &function.description.name;
+        let base = version.function(name);
+        let (place, base) = base.ok_or_else(|| NotPatched::UnknownFunction(name.clone()))?;
+        if *base != function.description {
+            return Err(NotPatched::OtherFunction(name.clone()));
+        }
+        targets.push((place, Target::of(function)));
+    }
+    let base = faces.base().ok_or(NotPatched::Full)?;
+    let whole = File::open(&artifact.path).map_err(NotPatched::Unreadable)?;
+    let changed = patch.header.changed.clone();
+    let face = base.patched(patch.header.build, changed, Some(whole), targets);
+    faces.add(face).ok_or(NotPatched::Full)
+}
+
+fn describe(image: &Image, functions: &[FunctionRef]) -> Answer<Vec<DescribedFunction>> {
+    let mut described = Vec::new();
+    for function in functions {
+        match image.describe_function(*function) {
+            Answer::Ok(function) => described.push(function),
+            Answer::Err(error) => return Answer::Err(error),
+            Answer::Panic(report) => return Answer::Panic(report),
+        }
+    }
+    Answer::Ok(described)
+}

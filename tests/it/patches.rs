@@ -1,0 +1,443 @@
+//! Patches: other code for some functions of a version that serves.
+//!
+//! They are made by hand, since what is seen here is the engine: the description of a function is copied from the
+//! artifact, and leads to the code of another function of it by way of code of the patch's own.
+
+use std::{fs, ops::Range, thread};
+
+use hotswap_engine::{
+    Generation, Guard, args,
+    artifact::{
+        self, BuildId,
+        patch::{Fixup, Form, Header, PAGE, Patch, Target},
+    },
+    protocol::{Event, Outcome, PluginOutcome, ReloadReport, VersionState},
+};
+use insta::assert_snapshot;
+use object::{
+    Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, read::elf::ElfFile64,
+};
+
+use crate::support::{Gate, Host, PATIENCE, PluginDir, in_own_process, revision};
+
+/// A piece of code that calls another, `sub rsp, 8; call …; add rsp, 8; ret`, filled up.
+const CALL: [u8; 16] =
+    [0x48, 0x83, 0xec, 8, 0xe8, 0, 0, 0, 0, 0x48, 0x83, 0xc4, 8, 0xc3, 0xcc, 0xcc];
+/// Where in it the place of the call's target is.
+const CALL_TARGET: u32 = 5;
+/// The frames of all these: what is common to them.
+const CIE: [u8; 24] =
+    [20, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1b, 0x0c, 7, 8, 0x90, 1, 0, 0];
+/// The frame of one: where its code begins is to be filled in.
+const FDE: [u8; 24] =
+    [20, 0, 0, 0, 28, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0x44, 0x0e, 16, 0x49, 0x0e, 8, 0];
+
+/// A function as an artifact has it.
+struct Described {
+    content: Vec<u8>,
+    /// The places in it with addresses, and what these are.
+    pointers: Vec<(u64, u64)>,
+}
+
+fn described(file: &[u8], function: &str) -> Described {
+    let elf = ElfFile64::<object::Endianness>::parse(file).unwrap();
+    let name = format!("__HOTSWAP_INVOKE_{}", function.to_uppercase());
+    let is_it = |symbol: &object::read::elf::ElfSymbol64<'_, '_, _>| {
+        symbol.kind() == SymbolKind::Data && symbol.name().is_ok_and(|found| found.contains(&name))
+    };
+    let symbol = elf.symbols().find(is_it).unwrap_or_else(|| panic!("no {name}"));
+    let section = elf.section_by_index(symbol.section_index().unwrap()).unwrap();
+    let content = section.data_range(symbol.address(), symbol.size()).unwrap().unwrap();
+    let range = symbol.address()..symbol.address() + symbol.size();
+    let relocations = elf.dynamic_relocations().unwrap();
+    let pointers = relocations.filter(|(at, _)| range.contains(at));
+    let pointers = pointers.map(|(at, it)| (at - range.start, it.addend() as u64)).collect();
+    Described { content: content.to_vec(), pointers }
+}
+
+fn text(file: &[u8]) -> Range<u64> {
+    let elf = ElfFile64::<object::Endianness>::parse(file).unwrap();
+    let text = elf.section_by_name(".text").unwrap();
+    text.address()..text.address() + text.size()
+}
+
+fn build_of(file: &[u8]) -> BuildId {
+    artifact::inspect(file).unwrap().build_id
+}
+
+/// A patch of `base` to `build`, in which each first function has the code of the second.
+fn patch(base: &[u8], build: &[u8], functions: &[(&str, &str)]) -> Patch {
+    let text = text(base);
+    let (mut code, mut data, mut fixups, mut places) = (vec![], vec![], vec![], vec![]);
+    for (function, other) in functions {
+        let (described, other) = (described(base, function), described(base, other));
+        let start = (PAGE + data.len()) as u32;
+        places.push(start);
+        data.extend(&described.content);
+        for ((at, own), (_, others)) in described.pointers.iter().zip(&other.pointers) {
+            let mut target = Target::Base(*own);
+            if text.contains(own) {
+                target = Target::Own(code.len() as u32);
+                let place = code.len() as u32 + CALL_TARGET;
+                let others = Target::Base(*others);
+                fixups.push(Fixup { at: place, form: Form::Relative, target: others, addend: -4 });
+                code.extend(CALL);
+            }
+            let at = start + *at as u32;
+            fixups.push(Fixup { at, form: Form::Absolute, target, addend: 0 });
+        }
+    }
+    data.resize(data.len().next_multiple_of(8), 0);
+    let frames = (PAGE + data.len()) as u32;
+    data.extend(CIE);
+    for (number, begins) in (0..code.len()).step_by(CALL.len()).enumerate() {
+        let at = PAGE + data.len();
+        let mut fde = FDE;
+        fde[4] += (number * FDE.len()) as u8;
+        data.extend(fde);
+        let (at, target) = ((at + 8) as u32, Target::Own(begins as u32));
+        fixups.push(Fixup { at, form: Form::Relative, target, addend: 0 });
+    }
+    data.extend([0; 4]);
+    let ends = (PAGE + data.len()) as u32;
+    code.resize(PAGE, 0xcc);
+    let header = Header {
+        base: build_of(base),
+        build: build_of(build),
+        code: PAGE as u32,
+        frames: frames..ends,
+        fixups,
+        functions: places,
+        changed: functions.iter().map(|(name, _)| (*name).to_owned()).collect(),
+    };
+    Patch { header, content: [code, data].concat() }
+}
+
+impl Host {
+    /// Puts a revision of a plugin there, and a patch to it beside.
+    fn install_patch(&self, plugin: &str, number: u32, functions: &[(&str, &str)]) {
+        let build = revision(plugin, number);
+        self.write_patch(plugin, &patch(&revision(plugin, 1), &build, functions));
+        self.plugins.install(plugin, number);
+    }
+
+    fn write_patch(&self, plugin: &str, patch: &Patch) {
+        self.write_patch_bytes(plugin, &patch.to_bytes().unwrap());
+    }
+
+    fn write_patch_bytes(&self, plugin: &str, bytes: &[u8]) {
+        fs::write(self.plugins.path().join(format!("{plugin}.patch")), bytes).unwrap();
+    }
+
+    fn ask(&self, plugin: &str, function: &str) -> u32 {
+        self.engine.invoke(plugin, function, &[]).unwrap()
+    }
+
+    /// The number of the newest version of a plugin that serves, and that of its patch.
+    fn serving(&self, plugin: &str) -> (u32, Option<u32>) {
+        let version = self.engine.plugin(plugin).unwrap().version();
+        (version, self.info(plugin, version).unwrap().patch)
+    }
+}
+
+fn outcome(report: &ReloadReport, plugin: &str) -> PluginOutcome {
+    report.plugins.iter().find(|outcome| outcome.name == plugin).unwrap().clone()
+}
+
+/// How much of this process is mapped, is code, and is of no file: where patches are.
+fn code_of_no_file() -> Vec<String> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let is_it = |line: &&str| {
+        let mut words = line.split_ascii_whitespace();
+        words.next();
+        words.next().is_some_and(|rights| rights.contains('x')) && words.nth(3).is_none()
+    };
+    maps.lines().filter(is_it).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn a_patch_gives_the_version_that_serves_other_code_and_leaves_its_state() {
+    let host = Host::with(&["statics"]);
+    let count = host.engine.func::<fn() -> u32>("statics", "count").unwrap();
+    assert_eq!((count.call().unwrap(), host.ask("statics", "count")), (1, 2));
+    let visits = host.ask("statics", "visit");
+    let (held, plugin) = (host.engine.current(), host.engine.plugin("statics").unwrap());
+
+    host.install_patch("statics", 2, &[("count", "visit")]);
+    let plan = host.engine.plan(false).unwrap();
+    assert_eq!(plan.plugins[0].outcome, Outcome::Patched);
+    assert_eq!(host.serving("statics"), (1, None));
+    let report = host.reload();
+    assert_snapshot!(report, @"statics: patched (v1+1)");
+    let outcome = outcome(&report, "statics");
+    assert_eq!((outcome.version, outcome.patch), (Some(1), Some(1)));
+    assert_eq!(outcome.patched_functions, ["count"]);
+    assert_eq!(host.serving("statics"), (1, Some(1)));
+    let info = host.info("statics", 1).unwrap();
+    assert_eq!(info.build_id, build_of(&revision("statics", 2)).to_string());
+    assert_eq!(info.patched_functions, ["count"]);
+
+    // By type, by name, and of a handle.
+    assert_eq!(count.call().unwrap(), visits + 1);
+    assert_eq!(host.ask("statics", "count"), visits + 2);
+    assert_eq!(host.ask("statics", "visit"), visits + 3);
+    let new = host.engine.plugin("statics@1").unwrap();
+    assert_eq!(new.invoke::<u32>("count", args![]).unwrap(), visits + 4);
+    assert_snapshot!(format!("{new:?}"), @"LoadedPlugin(statics v1+1)");
+    // Who has a generation has its code, too.
+    let counted = held.plugin("statics").unwrap().invoke::<u32>("count", args![]).unwrap();
+    assert_eq!(counted, 3);
+    assert_eq!(plugin.invoke::<u32>("count", args![]).unwrap(), 4);
+    assert_snapshot!(host.reload(), @"statics: unchanged");
+
+    // The edit is undone.
+    host.plugins.install("statics", 1);
+    assert_snapshot!(host.reload(), @"statics: patched (v1)");
+    assert_eq!((count.call().unwrap(), host.ask("statics", "count")), (5, 6));
+    assert_eq!(host.serving("statics"), (1, None));
+}
+
+#[test]
+fn a_live_function_is_that_of_the_patch() {
+    let base = revision("lives", 5);
+    let host = Host::new(PluginDir::empty(), |builder| builder);
+    host.plugins.write("lives", &base);
+    host.reload();
+    let by_type = host.engine.live_funcs::<fn() -> u32>();
+    let by_vault = |generation: &Generation| -> u32 {
+        generation.vault().live().call("task_count", &[]).unwrap().to().unwrap()
+    };
+    let by_generation = |generation: &Generation| -> u32 {
+        generation.plugin("lives").unwrap().invoke("task_count", args![]).unwrap()
+    };
+    let before = host.engine.current();
+    assert_eq!(by_type.call("task_count", ()).unwrap(), 1);
+    assert_eq!(by_vault(&before), 1);
+
+    let build = revision("lives", 6);
+    host.write_patch("lives", &patch(&base, &build, &[("task_count", "revision")]));
+    host.plugins.write("lives", &build);
+    assert_snapshot!(host.reload(), @"lives: patched (v1+1)");
+    // The data is the base's.
+    assert_eq!(by_type.call("task_count", ()).unwrap(), 5);
+    let after = host.engine.current();
+    assert_eq!((by_vault(&after), by_generation(&after)), (5, 5));
+    assert_eq!(by_generation(&before), 1);
+}
+
+#[test]
+fn an_async_call_ends_in_the_code_that_it_began_in() {
+    let host = Host::with(&["waits"]);
+    let at_once = host.engine.async_func::<fn(String) -> String>("waits", "at_once").unwrap();
+    let functions = [("at_once", "at_once"), ("later", "live_later")];
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let begin = || {
+            let (waits, path) = (host.engine.plugin("waits").unwrap(), gate.path().to_owned());
+            let call = scope.spawn(move || waits.invoke::<u32>("later", args![path]).unwrap());
+            (call, gate.arrival())
+        };
+        let first = begin();
+        host.install_patch("waits", 2, &functions);
+        assert_snapshot!(host.reload(), @"waits: patched (v1+1)");
+        let second = begin();
+        host.plugins.install("waits", 1);
+        assert_snapshot!(host.reload(), @"waits: patched (v1)");
+        for (call, waiting) in [first, second] {
+            waiting.release();
+            assert_eq!(call.join().unwrap(), 1);
+        }
+    });
+    host.plugins.install("waits", 2);
+    host.reload();
+    let answer = futures::executor::block_on(at_once.call("typed".into())).unwrap();
+    assert_eq!(answer, "typed of revision 1");
+}
+
+#[test]
+fn a_panic_unwinds_through_the_code_of_a_patch() {
+    let host = Host::with(&["echo"]);
+    let explode = host.engine.func::<fn(String) -> ()>("echo", "explode").unwrap();
+    host.install_patch("echo", 2, &[("explode", "explode"), ("fail", "fail")]);
+    assert_snapshot!(host.reload(), @"echo: patched (v1+1)");
+    for _ in 0..2 {
+        let by_name = host.engine.invoke::<()>("echo", "explode", args!["boom"]).unwrap_err();
+        let typed = explode.call("boom".into()).unwrap_err();
+        for error in [by_name, typed] {
+            insta::allow_duplicates! { assert_snapshot!(error, @"echo v1: explode: panicked at tests/fixtures/echo/src/lib.rs:52:5: boom"); }
+        }
+    }
+    host.engine.invoke::<()>("echo", "fail", args![]).unwrap_err();
+}
+
+#[test]
+fn patches_go_with_their_version() {
+    // Other tests have patches too.
+    let end = in_own_process(|| {
+        let host = Host::with(&["statics"]);
+        let before = code_of_no_file();
+        for number in 2..=4 {
+            host.install_patch("statics", number, &[("count", "visit"), ("visit", "count")]);
+            host.reload();
+            assert_eq!(host.serving("statics"), (1, Some(number - 1)));
+        }
+        assert_eq!(code_of_no_file().len(), before.len() + 3);
+        // A handle to any of its generations keeps all of it.
+        let held = host.engine.current();
+        host.plugins.install("statics", 5);
+        assert_eq!(host.reload().to_string(), "statics: ok");
+        let visit = held.plugin("statics").unwrap().invoke::<u32>("visit", args![]).unwrap();
+        assert_eq!(visit, 1);
+        assert_eq!(code_of_no_file().len(), before.len() + 3);
+        drop(held);
+        host.wait_for("statics", 1, VersionState::Freed);
+        assert_eq!(code_of_no_file(), before);
+    });
+    assert!(end.status.success(), "{}", end.output);
+}
+
+#[test]
+fn what_cannot_be_patched_is_loaded_as_a_whole() {
+    let host = Host::with(&["statics"]);
+    let [first, second] = [1, 2].map(|number| revision("statics", number));
+    let good = patch(&first, &second, &[("count", "visit")]);
+
+    let mut damaged = good.to_bytes().unwrap();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    host.write_patch_bytes("statics", &damaged);
+    host.plugins.install("statics", 2);
+    assert_snapshot!(host.reload(), @"statics: ok (as a whole: the patch cannot be loaded: it is damaged: its content does not match its hash)");
+
+    // It is made for a version that does not serve.
+    host.plugins.install("statics", 3);
+    host.write_patch("statics", &patch(&first, &revision("statics", 3), &[("count", "visit")]));
+    let report = host.reload();
+    let why = outcome(&report, "statics").not_patched.unwrap();
+    assert!(why.starts_with("the patch is for a version of build "), "{why}");
+    assert_eq!(host.serving("statics"), (3, None));
+
+    // It says something else of a function.
+    host.plugins.install("statics", 1);
+    fs::remove_file(host.plugins.path().join("statics.patch")).unwrap();
+    assert_snapshot!(host.reload(), @"statics: ok");
+    host.install_patch("statics", 2, &[("count", "text")]);
+    assert_snapshot!(host.reload(), @"statics: ok (as a whole: count has another signature, schema or doc in the patch than in the version that serves)");
+
+    // It leads out of its base.
+    host.plugins.install("statics", 1);
+    host.reload();
+    for target in [Target::Base(1 << 40), Target::Bound(u64::MAX - 3), Target::Base(u64::MAX)] {
+        let mut outside = good.clone();
+        outside.header.fixups[0].target = target;
+        host.write_patch("statics", &outside);
+        host.plugins.install("statics", 2);
+        let report = host.reload();
+        let why = outcome(&report, "statics").not_patched.unwrap();
+        assert!(why.contains("where there is no such thing"), "{why}");
+        host.plugins.install("statics", 1);
+        host.reload();
+    }
+
+    // A patch to another build says nothing.
+    host.write_patch("statics", &good);
+    host.plugins.install("statics", 7);
+    let report = host.reload();
+    assert_eq!(outcome(&report, "statics").not_patched, None);
+    assert_eq!(outcome(&report, "statics").outcome, Outcome::Ok);
+}
+
+#[test]
+fn a_load_that_fails_patches_nothing() {
+    let host = Host::with(&["statics", "echo"]);
+    host.install_patch("statics", 2, &[("count", "visit")]);
+    host.plugins.write("fail-on-init", &revision("fail-on-init", 1));
+    host.plugins.install("echo", 2);
+    host.refused_reload();
+    assert_eq!((host.ask("statics", "count"), host.ask("echo", "revision")), (1, 1));
+    assert_eq!(host.serving("statics"), (1, None));
+
+    // Both at once: one that is patched, and one that is loaded.
+    host.plugins.lose("fail-on-init");
+    let visits = host.ask("statics", "visit");
+    assert_snapshot!(host.reload(), @"echo: ok, statics: patched (v1+1)");
+    assert_eq!((host.ask("statics", "count"), host.ask("echo", "revision")), (visits + 1, 2));
+}
+
+#[test]
+fn a_version_has_so_many_patches_and_no_more() {
+    let host = Host::with(&["statics"]);
+    for number in 2..34 {
+        host.install_patch("statics", number, &[("count", "visit")]);
+        assert_eq!(outcome(&host.reload(), "statics").outcome, Outcome::Patched, "{number}");
+    }
+    host.install_patch("statics", 34, &[("count", "visit")]);
+    assert_snapshot!(host.reload(), @"statics: ok (as a whole: the version has as many patches as it may: 32, or 1024 KiB of them)");
+    assert_eq!(host.serving("statics"), (2, None));
+}
+
+#[test]
+fn a_rollback_takes_a_patch_back_and_holds_the_plugin_there() {
+    let host = Host::with(&["statics"]);
+    host.install_patch("statics", 2, &[("count", "visit")]);
+    host.reload();
+    assert_eq!(host.serving("statics"), (1, Some(1)));
+    let report = host.engine.rollback("statics").unwrap();
+    assert_snapshot!(report, @"statics: patched (v1)");
+    assert_eq!(report.rolled_back.as_deref(), Some("statics"));
+    assert_eq!((host.serving("statics"), host.ask("statics", "count")), ((1, None), 1));
+    assert_snapshot!(host.reload(), @"statics: held");
+    // What was patched once needs no patch.
+    fs::remove_file(host.plugins.path().join("statics.patch")).unwrap();
+    assert_snapshot!(host.engine.reload_latest().unwrap(), @"statics: patched (v1+1)");
+    assert_snapshot!(host.engine.rollback("statics@1").unwrap(), @"statics: patched (v1)");
+}
+
+#[test]
+fn the_guard_takes_back_a_patch() {
+    let guard = Guard::panics(3);
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| builder.guard(guard));
+    host.reload();
+    host.install_patch("echo", 2, &[("explode", "explode")]);
+    host.reload();
+    let events = host.engine.subscribe();
+    for _ in 0..3 {
+        host.engine.invoke::<()>("echo", "explode", args!["boom"]).unwrap_err();
+    }
+    let mut trips = 0;
+    loop {
+        match events.recv_timeout(PATIENCE).unwrap() {
+            Event::GuardTripped(trip) => {
+                assert_eq!((trip.version, trip.back_to), (1, Some(1)));
+                trips += 1;
+            }
+            Event::ReloadFinished { report, .. } => {
+                assert_snapshot!(report, @"echo: patched (v1)");
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((trips, host.serving("echo")), (1, (1, None)));
+    assert_snapshot!(host.reload(), @"echo: held");
+}
+
+#[test]
+fn what_imports_a_plugin_that_changes_keeps_its_newest_code() {
+    let host = Host::with(&["gives", "takes"]);
+    host.install_patch("takes", 2, &[("taken", "taken")]);
+    assert_snapshot!(host.reload(), @"gives: unchanged, takes: patched (v1+1)");
+    host.plugins.install("gives", 2);
+    assert_snapshot!(host.reload(), @"gives: ok, takes: rebound");
+    let build = |number| build_of(&revision("takes", number)).to_string();
+    assert_eq!(host.info("takes", 2).unwrap().build_id, build(2));
+    let taken: (u32, Option<u32>) = host.engine.invoke("takes", "taken", args![]).unwrap();
+    assert_eq!(taken, (2, None));
+
+    // What would be patched is loaded, since it has to be bound anew.
+    host.write_patch("takes", &patch(&revision("takes", 2), &revision("takes", 3), &[]));
+    host.plugins.install("takes", 3);
+    host.plugins.install("gives", 3);
+    assert_snapshot!(host.reload(), @"gives: ok, takes: ok (as a whole: a plugin that it imports is loaded anew)");
+    assert_eq!(host.info("takes", 3).unwrap().build_id, build(3));
+}
