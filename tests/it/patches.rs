@@ -3,15 +3,21 @@
 //! They are made by hand, since what is seen here is the engine: the description of a function is copied from the
 //! artifact, and leads to the code of another function of it by way of code of the patch's own.
 
-use std::{fs, ops::Range, thread};
+use std::{
+    fs::{self, File},
+    ops::Range,
+    thread,
+};
 
 use hotswap_engine::{
-    Generation, Guard, args,
+    ConsoleSocket, Generation, Guard, args,
     artifact::{
         self, BuildId,
         patch::{Fixup, Form, Header, PAGE, Patch, Target},
     },
-    protocol::{Event, Outcome, PluginOutcome, ReloadReport, VersionState},
+    protocol::{
+        Event, Outcome, PluginOutcome, ReloadReport, VersionState, in_flight::calls_in_flight,
+    },
 };
 use insta::assert_snapshot;
 use object::{
@@ -184,6 +190,7 @@ fn a_patch_gives_the_version_that_serves_other_code_and_leaves_its_state() {
     let new = host.engine.plugin("statics@1").unwrap();
     assert_eq!(new.invoke::<u32>("count", args![]).unwrap(), visits + 4);
     assert_snapshot!(format!("{new:?}"), @"LoadedPlugin(statics v1+1)");
+    assert_eq!((new.patch(), plugin.patch()), (Some(1), None));
     // Who has a generation has its code, too.
     let counted = held.plugin("statics").unwrap().invoke::<u32>("count", args![]).unwrap();
     assert_eq!(counted, 3);
@@ -268,6 +275,34 @@ fn a_panic_unwinds_through_the_code_of_a_patch() {
         }
     }
     host.engine.invoke::<()>("echo", "fail", args![]).unwrap_err();
+}
+
+/// What a console reads when the host has died of a patch: the build that it names is not loaded again.
+#[test]
+fn a_call_is_noted_as_of_the_build_of_the_patch() {
+    let end = in_own_process(|| {
+        let plugins = PluginDir::of(&["echo"]);
+        let console = Some(ConsoleSocket::at(plugins.path().join("socket")));
+        let host = Host::new(plugins, |builder| builder.console(console));
+        host.reload();
+        host.install_patch("echo", 2, &[("hold", "hold")]);
+        host.reload();
+        let calls = File::open(host.engine.snapshot().host.calls_file.unwrap()).unwrap();
+        let gate = Gate::new();
+        thread::scope(|scope| {
+            let hold = || host.engine.invoke::<u32>("echo", "hold", args![gate.path()]).unwrap();
+            let call = scope.spawn(hold);
+            let waiting = gate.arrival();
+            let noted = calls_in_flight(&calls).unwrap();
+            waiting.release();
+            assert_eq!(call.join().unwrap(), 1);
+            let [call] = noted.as_slice() else { panic!("{noted:?}") };
+            assert_eq!((call.version, call.function.as_deref()), (1, Some("hold")));
+            let build = build_of(&revision("echo", 2)).to_string();
+            assert_eq!(call.build_id.as_deref(), Some(build.as_str()));
+        });
+    });
+    assert!(end.status.success(), "{}", end.output);
 }
 
 #[test]

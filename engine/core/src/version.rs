@@ -410,7 +410,7 @@ impl Version {
             self,
             self.name().as_str(),
             self.ordinal,
-            self.facts.build_id,
+            self.build_of(self.faces.serving()),
             &self.function_names(),
             activities,
         );
@@ -711,10 +711,12 @@ impl Version {
         self.faces.get(face).map_or(&[], |face| &face.changed)
     }
 
-    /// A face of it serves from now on. What failed before did so in another one.
+    /// A face of it serves from now on. What failed before did so in another one, and what a console finds when
+    /// the host has died is noted as of this one's build.
     pub fn serve_face(&self, face: FaceNumber) {
         self.faces.note_serving(face);
         self.recent.forget();
+        self.renew_legend();
     }
 
     /// `world v3+2`; `world v3` for the base.

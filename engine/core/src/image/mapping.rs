@@ -17,9 +17,9 @@ pub(super) fn mapping(path: &Path) -> Option<Range<usize>> {
 /// What the loader knows of a file that it has mapped.
 pub(super) struct Loaded {
     /// Where its address 0 lies.
-    bias: usize,
+    pub bias: usize,
     /// Where its segments lie, and what may be done there.
-    segments: Vec<(Range<usize>, u32)>,
+    pub segments: Vec<(Range<usize>, u32)>,
     /// The number of its thread-locals; 0 if it has none.
     pub thread_locals: usize,
 }

@@ -152,7 +152,8 @@ fn fill_in(
     let outside = |address| NotMapped::OutsideBase(address);
     let address = match target {
         Target::Own(offset) => start + size(offset),
-        Target::Base(address) => base.address(address, 1, 0).ok_or_else(|| outside(address))?,
+        // What ends with the image has its end as its address.
+        Target::Base(address) => base.address(address, 0, 0).ok_or_else(|| outside(address))?,
         Target::Bound(address) => {
             let place = base.address(address, size_of::<usize>(), libc::PF_R);
             let place =
@@ -305,5 +306,61 @@ mod tests {
     fn there_is_no_place_where_a_patch_could_not_reach_its_base() {
         assert!(places(MAPS, &BASE, REACH).is_empty());
         assert!(places("nonsense\n", &BASE, 0x1000).is_empty());
+    }
+
+    /// What a fixup at offset 8 writes, of a patch at `start`.
+    fn filled(
+        start: usize,
+        base: &Loaded,
+        (form, target, addend): (Form, Target, i64),
+    ) -> Result<i64, NotMapped> {
+        let mut content = [0; 24];
+        fill_in(&mut content, &Fixup { at: 8, form, target, addend }, start, base)?;
+        let (before, written) = content.split_at(8);
+        assert_eq!(before, [0; 8]);
+        let written: [u8; 8] = written[..8].try_into().unwrap();
+        Ok(match form {
+            Form::Absolute => i64::from_le_bytes(written),
+            Form::Relative => i64::from_le_bytes(written) << 32 >> 32,
+        })
+    }
+
+    #[test]
+    fn a_fixup_writes_where_its_target_is_or_how_far_away() {
+        let bound: [usize; 2] = [0x1234, 0x5678];
+        let at = bound.as_ptr().expose_provenance();
+        let readable = (at..at + 16, libc::PF_R);
+        let base = Loaded { bias: at - 0x100, segments: vec![readable], thread_locals: 7 };
+        let start = at + 0x1000;
+        let filled = |form, target, addend| filled(start, &base, (form, target, addend));
+        let address = |offset: usize| (at + offset) as i64;
+        for (form, target, addend, expected) in [
+            (Form::Absolute, Target::Base(0x108), 2, address(10)),
+            (Form::Absolute, Target::Base(0x110), 0, address(16)),
+            (Form::Relative, Target::Base(0x108), -4, 8 - 0x1008 - 4),
+            (Form::Absolute, Target::Own(16), 1, address(0x1011)),
+            (Form::Relative, Target::Own(16), -4, 4),
+            (Form::Absolute, Target::Bound(0x108), 1, 0x5679),
+            (Form::Absolute, Target::ThreadLocals, 5, 7),
+        ] {
+            assert_eq!(filled(form, target, addend).unwrap(), expected, "{form:?} {target:?}");
+        }
+        for target in [Target::Base(0x111), Target::Base(0xff), Target::Base(u64::MAX)] {
+            assert!(matches!(filled(Form::Absolute, target, 0), Err(NotMapped::OutsideBase(_))));
+        }
+        for target in [Target::Bound(0x109), Target::Bound(0xff), Target::Bound(u64::MAX - 3)] {
+            assert!(matches!(filled(Form::Absolute, target, 0), Err(NotMapped::OutsideBase(_))));
+        }
+        let far = filled(Form::Relative, Target::Bound(0x100), 0);
+        assert!(matches!(far, Err(NotMapped::TooFar(8))));
+    }
+
+    #[test]
+    fn what_is_not_readable_is_not_read_and_no_thread_locals_have_no_number() {
+        let unreadable = (0x1000..0x2000, 0);
+        let base = Loaded { bias: 0, segments: vec![unreadable], thread_locals: 0 };
+        let filled = |target| filled(0x3000, &base, (Form::Absolute, target, 0));
+        assert!(matches!(filled(Target::Bound(0x1000)), Err(NotMapped::OutsideBase(0x1000))));
+        assert!(matches!(filled(Target::ThreadLocals), Err(NotMapped::NoThreadLocals)));
     }
 }

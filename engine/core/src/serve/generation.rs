@@ -254,6 +254,11 @@ impl LoadedPlugin {
         self.0.version().ordinal
     }
 
+    /// Which patch of that version this handle has the code of, from 1; `None` for the version as it was loaded.
+    pub fn patch(&self) -> Option<u32> {
+        self.0.face().told()
+    }
+
     /// Whether it said at its load that a newer artifact may replace it. A reload asks it again.
     pub fn is_reloadable(&self) -> bool {
         self.inner().is_reloadable()
