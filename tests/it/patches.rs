@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
@@ -275,6 +276,51 @@ fn a_panic_unwinds_through_the_code_of_a_patch() {
         }
     }
     host.engine.invoke::<()>("echo", "fail", args![]).unwrap_err();
+}
+
+#[test]
+fn calls_go_on_while_versions_are_patched_and_replaced() {
+    let host = Host::with(&["statics"]);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let engine = &host.engine;
+                let count = engine.func::<fn() -> u32>("statics", "count").unwrap();
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(count.call().unwrap() > 0);
+                    assert!(engine.invoke::<u32>("statics", "count", &[]).unwrap() > 0);
+                    let held = engine.plugin("statics").unwrap();
+                    assert!(held.invoke::<u32>("count", &[]).unwrap() > 0);
+                }
+            });
+        }
+        let _over = SetWhenDropped(&is_over);
+        let mut base = revision("statics", 1);
+        for round in 1..=8 {
+            for number in [3 * round, 3 * round + 1] {
+                let build = revision("statics", number);
+                host.write_patch("statics", &patch(&base, &build, &[("count", "visit")]));
+                host.plugins.write("statics", &build);
+                assert_eq!(outcome(&host.reload(), "statics").outcome, Outcome::Patched);
+            }
+            host.plugins.write("statics", &base);
+            assert_eq!(outcome(&host.reload(), "statics").outcome, Outcome::Patched);
+            base = revision("statics", 3 * round + 2);
+            host.plugins.write("statics", &base);
+            assert_eq!(outcome(&host.reload(), "statics").outcome, Outcome::Ok);
+        }
+    });
+    host.wait_until("statics", 9, |_| host.mapped().len() == 1);
+}
+
+/// Ends the threads of a test also where it fails.
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What a console reads when the host has died of a patch: the build that it names is not loaded again.
