@@ -88,6 +88,8 @@ pub struct Options {
     pub cargo_flags: Vec<String>,
     /// What a save does.
     pub watch: Watch,
+    /// Whether builds in which only bodies of functions changed are patches for the versions that run.
+    pub patch: bool,
     /// The pause between two looks at the sources; `None` if the file system tells of changes.
     pub poll: Option<Duration>,
     /// The name that the session gives itself when it says hello.

@@ -42,6 +42,8 @@ mod live;
 mod load;
 mod objects;
 #[cfg(target_arch = "x86_64")]
+mod patched_saves;
+#[cfg(target_arch = "x86_64")]
 mod patches;
 mod pins;
 mod places;

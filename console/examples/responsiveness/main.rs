@@ -113,6 +113,7 @@ fn account_for_lines(this: &Path) -> Outcome<()> {
             host_arguments: host::arguments(FLOOD, Some(COUNTED)),
             cargo_flags: Vec::new(),
             poll: None,
+            patch: true,
             watch: Watch::Off,
             client_name: "responsiveness",
             prober: Prober::this_program(),

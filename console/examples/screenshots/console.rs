@@ -40,6 +40,7 @@ impl Console {
             // A build of its own would take the place of the one that is to be reloaded.
             cargo_flags: Vec::new(),
             poll: None,
+            patch: true,
             watch: Watch::Off,
             client_name: "screenshots",
             prober: Prober::this_program(),

@@ -357,6 +357,10 @@ pub struct WatchArguments {
     /// The same as `--watch=off`.
     #[arg(long, conflicts_with = "watch")]
     no_watch: bool,
+    /// Load each build as a whole. Without this, a build in which only bodies of functions changed gives the
+    /// version that runs their new code, and the version keeps its state. HOTSWAP_NO_PATCH says the same.
+    #[arg(long)]
+    no_patch: bool,
     /// Look at the sources again and again, with a pause of so many seconds: for network mounts and
     /// virtual machines, whose file systems do not tell of changes. HOTSWAP_POLL says the same.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -374,6 +378,11 @@ impl WatchArguments {
     /// Both flags as one.
     pub fn mode(self) -> Watch {
         if self.no_watch { Watch::Off } else { self.watch }
+    }
+
+    /// Whether builds are made into patches.
+    pub fn patch(self) -> bool {
+        !self.no_patch && std::env::var_os(env::NO_PATCH).is_none()
     }
 
     /// The pause between two looks at the sources; `None` if the file system tells of changes.

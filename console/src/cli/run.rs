@@ -14,6 +14,7 @@ pub(super) async fn run(arguments: RunArguments) -> Result<(), Failure> {
         cargo_flags: arguments.cargo.flags(),
         watch: arguments.watch.mode(),
         poll: arguments.watch.poll(),
+        patch: arguments.watch.patch(),
         client_name: CLIENT_NAME,
         prober: Prober::this_program(),
     };

@@ -62,6 +62,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         cargo_flags: arguments.cargo.flags(),
         watch: arguments.watch.mode(),
         poll: arguments.watch.poll(),
+        patch: arguments.watch.patch(),
         client_name: CLIENT_NAME,
         prober: probe::Prober::this_program(),
     };

@@ -16,8 +16,8 @@ use super::job::{Job, JobOutcome};
 use super::store::StoredBuild;
 use crate::compare::difference::Difference;
 use crate::compare::preview::Preview;
-use crate::format;
 use crate::compare::replay::Replay;
+use crate::format;
 use crate::host::HostExit;
 use crate::host::operation::Operation;
 
@@ -78,6 +78,10 @@ pub enum SessionEvent {
         /// Which functions changed, and what else, compared with the build before; none where that is not
         /// known, as after a run of cargo.
         changes: Option<SourceChanges>,
+        /// Why the version that runs cannot have its code as a patch; none if it can, if there is no such
+        /// version, or if patches are not wanted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        not_patched: Option<String>,
         /// How long each phase took: what `hotswap build -v` tells; before it `notice`, from the
         /// moment a save was noticed, and after it `install`.
         phases: Vec<PhaseTiming>,

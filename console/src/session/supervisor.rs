@@ -27,12 +27,14 @@ use crate::host::socket::{self, HostChoice};
 use installed::{Installed, Seen};
 use manifests::Manifests;
 use pace::Pace;
+use patches::Patches;
 use review::{Reviewed, Reviews};
 
 mod installed;
 mod manifests;
 mod outdated;
 mod pace;
+mod patches;
 mod questions;
 mod recovery;
 mod review;
@@ -65,8 +67,8 @@ enum Report {
 enum Product {
     Nothing,
     Executable(PathBuf, HostInputs),
-    /// Of this plugin, with this build id.
-    Artifact(String, String),
+    /// Of this plugin, with this build id; and why it is no patch, if one was asked for.
+    Artifact(String, String, Option<String>),
 }
 
 struct Supervisor {
@@ -101,6 +103,7 @@ struct Supervisor {
     /// When the last saves that were not built yet were noticed, by plugin package.
     saves: HashMap<String, Instant>,
     paces: HashMap<String, Pace>,
+    patches: Patches,
     reviews: Reviews,
     /// Whether an artifact was installed since the last reload.
     built_since_reload: bool,
@@ -139,6 +142,7 @@ pub(super) async fn supervise(
     let (report_link, mut link_events) = mpsc::channel(REPORT_QUEUE);
     let mut session = Supervisor {
         plugin_dir: options.plugin_dir.clone(),
+        patches: Patches::new(options.patch),
         options,
         events,
         logs,
@@ -489,8 +493,9 @@ impl Supervisor {
                 self.is_built = true;
                 self.host_inputs = inputs;
             }
-            Product::Artifact(plugin, build_id) => {
+            Product::Artifact(plugin, build_id, not_patched) => {
                 self.built_since_reload = true;
+                self.patches.built(plugin.clone(), not_patched);
                 self.note_own_build(plugin, build_id);
             }
             Product::Nothing => {}
@@ -575,13 +580,17 @@ impl Supervisor {
                 }
             }
             LinkEvent::Snapshot(snapshot) => {
+                self.patches.look(&snapshot);
                 self.look_what_serves(&snapshot).await;
                 self.look_into_plugin_dir();
                 self.reload_what_others_built(&snapshot);
                 self.tell(SessionEvent::Snapshot(Box::new(snapshot))).await;
             }
             LinkEvent::Reloads(reloads) => self.tell(SessionEvent::Reloads(reloads)).await,
-            LinkEvent::Engine(event) => self.tell(SessionEvent::Engine(event)).await,
+            LinkEvent::Engine(mut event) => {
+                self.patches.explain(&mut event);
+                self.tell(SessionEvent::Engine(event)).await;
+            }
             LinkEvent::Lost(reason) => {
                 self.client = None;
                 let stopping = self.runs(&Job::StopHost);

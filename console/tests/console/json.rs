@@ -387,6 +387,7 @@ fn run_lines() -> Vec<Value> {
             warnings: 0,
             effect: BuildEffect::NewCode,
             changes: Some(samples::source_changes()),
+            not_patched: None,
             phases: vec![PhaseTiming { phase: PhaseKind::Link, plugin: None, elapsed_us: 41_000 }],
         },
         SessionEvent::JobFinished {

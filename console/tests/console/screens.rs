@@ -133,6 +133,7 @@ fn the_timeline() {
             warnings: 0,
             effect: BuildEffect::NewCode,
             changes: None,
+            not_patched: None,
             phases: vec![
                 phase(PhaseKind::Notice, 7_000),
                 phase(PhaseKind::Compile, 90_000),

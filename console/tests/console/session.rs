@@ -24,6 +24,7 @@ fn start(target: Target) -> Session {
         host_arguments: vec!["--flag".into()],
         cargo_flags: Vec::new(),
         poll: None,
+        patch: true,
         watch: Watch::On,
         client_name: "test",
         prober: Prober::at(env!("CARGO_BIN_EXE_hotswap")),

@@ -26,6 +26,9 @@ pub fn stored_id(stored: &Path) -> Option<BuildId> {
     id.parse().ok().filter(|parsed: &BuildId| parsed.to_string() == id)
 }
 
+/// What the file of a patch is called, beside the artifact that it belongs to: `libworld.patch`, `world.patch`.
+pub const PATCH_EXTENSION: &str = "patch";
+
 /// The file beside a stored build that whoever has it loaded keeps locked.
 pub fn stored_lock(stored: &Path) -> PathBuf {
     stored.with_extension("loaded")

@@ -182,11 +182,13 @@ impl Patch {
         if code > length || !code.is_multiple_of(PAGE) {
             return nonsense("its code does not end at a page");
         }
-        let (begin, end) = (offset(frames.start), offset(frames.end));
-        let is_placed =
-            code <= begin && begin.is_multiple_of(8) && begin + 4 <= end && end <= length;
-        if !(frames.is_empty() || is_placed && self.content[end - 4..end] == [0; 4]) {
-            return nonsense("its frame descriptions do not end");
+        if !frames.is_empty() {
+            let (begin, end) = (offset(frames.start), offset(frames.end));
+            let are_placed = code <= begin && begin.is_multiple_of(8) && end <= length;
+            let frames = self.content.get(begin..end).filter(|_| are_placed);
+            if !frames.is_some_and(|frames| frames.ends_with(&[0; 4])) {
+                return nonsense("its frame descriptions do not end");
+            }
         }
         for fixup in fixups {
             if offset(fixup.at).saturating_add(fixup.form.size()) > length {

@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::env::consts::DLL_SUFFIX;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hotswap_artifact::{self as artifact, BuildId, Source};
+use hotswap_artifact::patch::Patch;
+use hotswap_artifact::{self as artifact, BuildId, Source, layout};
 use hotswap_protocol::{PhaseKind, PhaseTiming};
 use serde::Serialize;
 
@@ -16,9 +18,12 @@ use crate::build::batch::{Batch, Reviewed};
 use crate::build::compile::{Package, compile};
 use crate::build::link::Linked;
 use crate::outline::SourceChanges;
+use crate::patch::NotPatched;
 use crate::replay::{Member, Replay};
 use crate::store::{self, StoreLimits, StoredArtifact};
-use crate::{BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, cargo, git};
+use crate::{
+    BuildError, BuildMessage, Cancel, HostPackage, PluginPackage, atomic_file, cargo, git,
+};
 
 mod batch;
 pub(crate) mod compile;
@@ -59,6 +64,8 @@ pub struct BuildOptions {
     pub leave_temps: bool,
     /// How many builds of the plugin the store keeps.
     pub store_limits: StoreLimits,
+    /// The build that a host runs, for which a patch is to be made; see [`Built::patch`].
+    pub patch_base: Option<BuildId>,
     /// When the change was noticed that the build is for. The time from then until the build begins
     /// is its phase `notice`; `None` if there is no such phase.
     pub noticed: Option<Instant>,
@@ -83,6 +90,9 @@ pub struct Built {
     /// Which functions changed, and what else; `None` if cargo compiled it, if nothing was compiled, or if it
     /// is not known what the build before was made of.
     pub changes: Option<SourceChanges>,
+    /// The code that makes this build of [`BuildOptions::patch_base`], so that the version that runs goes on with
+    /// it; or why there is none. `None` if none was asked for, or if it is that build.
+    pub patch: Option<Result<Patch, NotPatched>>,
     /// How long each phase took, in order:
     ///
     /// | phase | what it does |
@@ -93,6 +103,7 @@ pub struct Built {
     /// | `compile`, `link` | runs the compilers without cargo |
     /// | `stamp` | writes build id and git facts into the library |
     /// | `store` | puts the artifact into the store |
+    /// | `patch` | compares the build with the one that runs; only with [`BuildOptions::patch_base`] |
     /// | `install` | copies it into a plugin directory; after [`install`](Self::install) |
     pub phases: Vec<PhaseTiming>,
 }
@@ -121,10 +132,31 @@ impl Built {
     /// or if the file cannot be written.
     pub fn install(&mut self, out_dir: &Path) -> Result<PathBuf, BuildError> {
         let began = Instant::now();
+        self.install_patch(out_dir).map_err(|error| {
+            let dir = out_dir.display();
+            BuildError::artifact(format!(
+                "the patch of `{}` cannot be put into {dir}: {error}",
+                self.plugin
+            ))
+        })?;
         let path = store::install(&self.plugin, self.build_id, &self.artifact, out_dir)?;
         self.phases.push(PhaseTiming::new(PhaseKind::Install, None, began.elapsed()));
         self.keep_phases();
         Ok(path)
+    }
+
+    /// Puts the patch beside where the artifact will be, and removes what is there of an earlier one.
+    fn install_patch(&self, out_dir: &Path) -> io::Result<()> {
+        let path = out_dir.join(&self.plugin).with_extension(layout::PATCH_EXTENSION);
+        match &self.patch {
+            Some(Ok(patch)) => {
+                atomic_file::write(&path, &patch.to_bytes().map_err(io::Error::other)?)
+            }
+            _ => match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
     }
 
     /// Stores the phases beside the artifact, for the host that loads it. Nothing depends on them,
@@ -359,11 +391,17 @@ fn finish(
     store.prune(facts.name.as_str(), options.store_limits)?;
     let last =
         [(PhaseKind::Stamp, stamped_at - linked_at), (PhaseKind::Store, stamped_at.elapsed())];
+    let (mut patch, mut patched) = (None, None);
     if let Some((record, member)) = record {
         effect = judge(effect, record.replace_build_id(member, build_id.to_string()), build_id);
+        let began = Instant::now();
+        patch = patch_of(record, member, options.patch_base, (build_id, &path));
+        if patch.is_some() {
+            patched = Some((PhaseKind::Patch, began.elapsed()));
+        }
     }
     let notice = notice.map(|notice| (PhaseKind::Notice, notice));
-    let phases = in_sum(notice.into_iter().chain(phases).chain(last));
+    let phases = in_sum(notice.into_iter().chain(phases).chain(last).chain(patched));
     let plugin = facts.name;
     let built = Built {
         plugin: plugin.to_string(),
@@ -373,10 +411,24 @@ fn finish(
         warnings,
         effect,
         changes,
+        patch,
         phases,
     };
     built.keep_phases();
     Ok(built)
+}
+
+/// The patch for a host that runs the build `base`. What this build was made of is kept for the next one.
+fn patch_of(
+    record: &mut Replay,
+    member: &Member<'_>,
+    base: Option<BuildId>,
+    (build_id, artifact): (BuildId, &Path),
+) -> Option<Result<Patch, NotPatched>> {
+    let kept = record.keep_base(member, build_id, artifact);
+    let base = base.filter(|base| *base != build_id)?;
+    let patch = kept.and_then(|()| record.patch(member, (base, build_id)));
+    Some(patch.unwrap_or_else(|error| Err(NotPatched::Unreadable(error.to_string()))))
 }
 
 /// Recompiling can give identical code, and an untouched library can differ from the artifact `before`;

@@ -50,6 +50,7 @@ mod declared;
 mod host_metadata;
 mod included;
 mod package;
+mod patch;
 mod workspace;
 // Building it.
 mod build;
@@ -89,6 +90,7 @@ pub use included::IncludedFiles;
 pub use message::{BuildMessage, Diagnostic, DiagnosticLevel};
 pub use outline::{Bound, ChangedFunction, ChangedItem, ItemChange, SourceChanges};
 pub use package::{HostPackage, PluginPackage};
+pub use patch::{NotPatched, Unpatchable};
 pub use source_diff::{SourceDiff, SourceLine, SourceLineKind, source_diff};
 pub use static_link::{
     LivePrefix, StaticLinks, link_statically, link_statically_with, unlink_statically,
@@ -96,4 +98,5 @@ pub use static_link::{
 pub use store::{Store, StoreLimits, StoredArtifact, StoredFile};
 pub use watch::{Quiet, SourceChange, Watcher};
 
+pub use hotswap_artifact::patch::Patch;
 pub use hotswap_artifact::{ArtifactError, BuildId, Facts, Source};

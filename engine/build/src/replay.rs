@@ -47,6 +47,7 @@ use crate::replay::run::Replayed;
 use crate::{Cancel, Diagnostic, PluginPackage, atomic_file, reads};
 
 mod asked;
+mod bases;
 mod dep_info;
 mod guard;
 mod input;
@@ -553,6 +554,7 @@ impl Replay {
                 env: info.env,
                 externs: plan::externs(&self.record, unit),
                 outputs: done.outputs.iter().map(|path| Output::of(path)).collect(),
+                libraries: done.libraries,
             };
             if let Some(unit) = self.record.units.get_mut(&done.id) {
                 let before = std::mem::replace(&mut unit.compiled, compiled);
@@ -588,7 +590,8 @@ impl Replay {
         for (hash, path) in &files {
             outlines.add(path, hash);
         }
-        outlines.keep(&files.into_keys().collect());
+        let of_bases = self.hashes_of_bases();
+        outlines.keep(&files.into_keys().chain(of_bases.iter().map(String::as_str)).collect());
         let saved = outlines.save(&self.dir);
         self.outlines = Some(outlines);
         saved
@@ -751,6 +754,7 @@ impl Replay {
             env: info.env,
             externs,
             outputs: outputs.collect(),
+            libraries: Vec::new(),
         };
         let unit = Unit {
             name: crate_name,

@@ -683,6 +683,7 @@ impl Version {
             failure,
             ending,
             build_id: self.build_of(face).to_string(),
+            base_build_id: face.told().map(|_| self.facts.build_id.to_string()),
             patch: face.told(),
             patched_functions: self.changed_by(face).to_vec(),
             crate_version: self.facts.crate_version.clone(),

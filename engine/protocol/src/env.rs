@@ -55,6 +55,13 @@ pub const NOTES_DIR: &str = "HOTSWAP_NOTES";
 /// - Holds: the pause between two looks, in seconds; it may have a fraction.
 pub const POLL: &str = "HOTSWAP_POLL";
 
+/// Has each build loaded as a whole, and none as a patch for the version that runs.
+///
+/// - Set by: the user.
+/// - Read by: the console.
+/// - Holds: anything.
+pub const NO_PATCH: &str = "HOTSWAP_NO_PATCH";
+
 /// Says when cargo looks at what was built without it.
 ///
 /// - Set by: the user.

@@ -214,6 +214,8 @@ pub enum PhaseKind {
     Stamp,
     /// Of a build: putting the artifact into the store.
     Store,
+    /// Of a build: comparing it with the build that runs, and making a patch.
+    Patch,
     /// Of a build: copying the artifact into a plugin directory.
     Install,
     /// A step of the load.
@@ -252,6 +254,7 @@ impl PhaseKind {
             Self::Link => "link",
             Self::Stamp => "stamp",
             Self::Store => "store",
+            Self::Patch => "patch",
             Self::Install => "install",
             Self::Step(step) => step.as_str(),
             Self::Bind => "bind",

@@ -146,6 +146,9 @@ pub struct VersionInfo {
     /// The build id of the artifact whose code it has; where it is patched, that of the build that the patch
     /// makes of it.
     pub build_id: String,
+    /// The build id of the artifact that was loaded, where a patch made another build of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_build_id: Option<String>,
     /// The number of its patch that serves, or served last: `v3+2` is version 3 with patch 2. `None` if it is as
     /// it was loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]

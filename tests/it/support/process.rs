@@ -90,6 +90,8 @@ impl Place {
         {
             command.env_remove(variable);
         }
+        // A test of reloads is one of whole versions, unless it says otherwise.
+        command.env("HOTSWAP_NO_PATCH", "1");
         command
     }
 

@@ -141,6 +141,14 @@ impl Project {
         Process::start_reading(command)
     }
 
+    /// The same, which patches versions that run.
+    pub fn run_patching(&self, args: &[&str]) -> Process {
+        let mut command = self.command("hotswap");
+        command.args(["run", "--json", "./app", "--offline"]).args(args);
+        command.env_remove("HOTSWAP_NO_PATCH");
+        Process::start_reading(command)
+    }
+
     pub fn command(&self, name: &str) -> Command {
         let mut command = self.place.command(name);
         command.current_dir(self.root()).env("CARGO_TARGET_DIR", self.target_dir());

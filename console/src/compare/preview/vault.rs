@@ -71,6 +71,8 @@ fn of_value(entry: &DataBagEntry, outcome: Outcome, declared: &Declared) -> Valu
         Outcome::Removed => (Prospect::Dropped, "goes with the plugin".to_owned(), true),
         // The same artifact is loaded again.
         Outcome::Rebound => (Prospect::Same, "its type stays".to_owned(), false),
+        // The version goes on, with all that it owns.
+        Outcome::Patched => (Prospect::Same, "it stays".to_owned(), false),
         _ => by_type(&entry.type_name, declared),
     };
     ValuePreview {

@@ -126,6 +126,7 @@ impl PluginPreview {
         let breaking = if self.is_breaking { "  BREAKING" } else { "" };
         let what = match (self.outcome, &self.new) {
             (Outcome::Removed, _) => ": its artifact is gone, it would be removed".to_owned(),
+            (Outcome::Patched, _) => ": would be patched, and keep its state".to_owned(),
             (Outcome::Rebound, _) => ": loaded again, since what it imports changes".to_owned(),
             (Outcome::Added, Some(new)) => {
                 format!(": new, build {}", format::short_build_id(&new.build_id))

@@ -136,7 +136,10 @@ impl Reload {
     fn loaded(&self, plugin: &str) -> Option<u32> {
         let report = &self.result.as_ref().ok()?.report;
         let outcome = report.plugins.iter().find(|it| it.name == plugin)?;
-        let is_new = matches!(outcome.outcome, Outcome::Ok | Outcome::Added | Outcome::Rebound);
+        let is_new = matches!(
+            outcome.outcome,
+            Outcome::Ok | Outcome::Patched | Outcome::Added | Outcome::Rebound
+        );
         outcome.version.filter(|_| is_new)
     }
 
@@ -170,9 +173,27 @@ pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<u32>) -> 
         (Outcome::Ok | Outcome::Rebound | Outcome::Added, Some(now)) => {
             let before = serving(name).filter(|before| *before != now);
             let before = before.map_or_else(String::new, |before| format!("v{before} → "));
-            Some(format!("{name} {before}v{now}"))
+            let why = plugin.not_patched.as_ref();
+            let why = why.map_or_else(String::new, |why| format!(" (as a whole: {why})"));
+            Some(format!("{name} {before}v{now}{why}"))
         }
+        (Outcome::Patched, Some(version)) => Some(patched(plugin, version)),
         (outcome, _) => Some(format!("{name} {outcome}")),
+    }
+}
+
+/// `world v3+2 (patched: greet)`, or `world v3 (as it was loaded)`.
+fn patched(plugin: &PluginOutcome, version: u32) -> String {
+    let name = &plugin.name;
+    match plugin.patch {
+        Some(number) if plugin.patched_functions.is_empty() => {
+            format!("{name} v{version}+{number} (patched: no function is another)")
+        }
+        Some(number) => {
+            let functions = plugin.patched_functions.join(", ");
+            format!("{name} v{version}+{number} (patched: {functions})")
+        }
+        None => format!("{name} v{version} (as it was loaded)"),
     }
 }
 

@@ -12,6 +12,7 @@ use hotswap_protocol::{ErrorKind, FreeResult, PlanParams, ReloadReport, VersionS
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use super::patches::not_patched;
 use super::{Product, Report, RunningJob, Supervisor, find};
 use crate::compare::preview::Preview;
 use crate::format;
@@ -140,7 +141,12 @@ impl Supervisor {
             match find(&package, name) {
                 Some(plugin) => {
                     let noticed = self.saves.remove(name);
-                    let options = BuildOptions { noticed, cargo_flags, ..BuildOptions::default() };
+                    let options = BuildOptions {
+                        noticed,
+                        cargo_flags,
+                        patch_base: self.patches.base(name),
+                        ..BuildOptions::default()
+                    };
                     builds.push((plugin.clone(), options));
                 }
                 None => unknown.push(job.clone()),
@@ -413,8 +419,9 @@ fn run_plugin_builds(
         let (outcome, product) = match installed {
             Ok(Installed { built, path, is_new }) => {
                 let build_id = built.build_id.to_string();
+                let why = not_patched(&built);
                 let product = match is_new {
-                    true => Product::Artifact(built.plugin.clone(), build_id.clone()),
+                    true => Product::Artifact(built.plugin.clone(), build_id.clone(), why.clone()),
                     false => Product::Nothing,
                 };
                 let summary = format!("build {}", format::short_build_id(&build_id));
@@ -426,6 +433,7 @@ fn run_plugin_builds(
                     warnings: built.warnings,
                     effect: built.effect,
                     changes: built.changes,
+                    not_patched: why,
                     phases: built.phases,
                 });
                 (JobOutcome::done(summary), product)

@@ -105,6 +105,9 @@ pub(super) struct Compiled {
     /// The libraries that it was compiled against.
     pub externs: Vec<Output>,
     pub outputs: Vec<Output>,
+    /// The libraries that its linker was given; none if it was not linked, or by cargo.
+    #[serde(default)]
+    pub libraries: Vec<PathBuf>,
 }
 
 /// A compiled file as it was when it had just been written.

@@ -32,6 +32,8 @@ pub(super) struct Replayed {
     pub elapsed: Duration,
     /// How long its linker took; `None` if it was not linked.
     pub linking: Option<Duration>,
+    /// The libraries that its linker was given.
+    pub libraries: Vec<PathBuf>,
 }
 
 /// Compiles `units`, to a directory of their own below `dir` each. A unit must come after those that it
@@ -200,7 +202,7 @@ impl Job<'_> {
         }
         let began = Moment::now();
         let mut running = Running::start(&mut command, cancel)?;
-        let linking = running.take_stdout().map(|stdout| thread::spawn(move || first_byte(stdout)));
+        let linking = running.take_stdout().map(|stdout| thread::spawn(move || linker(stdout)));
         let heard = match running.take_stderr() {
             Some(stderr) => self.listen(stderr)?,
             None => Heard::default(),
@@ -216,7 +218,8 @@ impl Job<'_> {
             diagnostics: heard.diagnostics,
             outputs: heard.outputs,
             elapsed: self.began.elapsed(),
-            linking: linking.map(|began| began.elapsed()),
+            linking: linking.as_ref().map(|linker| linker.began.elapsed()),
+            libraries: linking.map(|linker| linker.libraries).unwrap_or_default(),
         }))
     }
 
@@ -334,9 +337,24 @@ fn file_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-/// Reads the stream to its end, and returns when the first byte came; `None` if there was none.
-fn first_byte(mut stdout: impl Read) -> Option<Instant> {
-    let first = stdout.read(&mut [0]).ok().filter(|len| *len > 0).map(|_| Instant::now());
-    let _ = io::copy(&mut stdout, &mut io::sink());
-    first
+/// What a compiler told of its linker.
+struct Linker {
+    began: Instant,
+    libraries: Vec<PathBuf>,
+}
+
+/// Reads the stream to its end: the linker's command, which the compiler prints before it runs it; `None` if it
+/// printed nothing.
+fn linker(mut stdout: impl Read) -> Option<Linker> {
+    let mut first = [0];
+    let began = stdout.read(&mut first).ok().filter(|len| *len > 0).map(|_| Instant::now())?;
+    let mut command = first.to_vec();
+    let _ = stdout.read_to_end(&mut command);
+    Some(Linker { began, libraries: libraries_of(&String::from_utf8_lossy(&command)) })
+}
+
+/// The static libraries in a command as the compiler prints it: each argument in quotes, as Rust writes a text.
+fn libraries_of(command: &str) -> Vec<PathBuf> {
+    let quoted = command.split('"').skip(1).step_by(2);
+    quoted.filter(|argument| argument.ends_with(".rlib")).map(PathBuf::from).collect()
 }

@@ -6,6 +6,7 @@ mod closed;
 mod compile;
 mod declared;
 mod packages;
+mod patches;
 mod read;
 mod replay;
 mod static_link;

@@ -188,7 +188,7 @@ impl Plan {
             let Some(running) = current.lease(&planned.name) else { continue };
             let steps = steps.thread()?;
             let load = || patch::load(running, patch, &artifact.found, steps);
-            match phases.time(PhaseKind::Open, Some(&planned.name), load) {
+            match phases.time(Step::Open, Some(&planned.name), load) {
                 Ok(face) => planned.face_by(Way::Face(face)),
                 Err(why) => planned.load_whole(why),
             }

@@ -1,0 +1,187 @@
+//! Makes patches: of two builds of which only functions' bodies differ, the functions that differ.
+//!
+//! That only bodies differ is shown twice. The sources say so (`outline`): then each type that has a name has
+//! the layout that it had. And the objects say so: statics, what the linker collects, and the descriptions of
+//! functions are equal, and every way from a changed function to whoever calls it ends in a function that the
+//! engine calls. Whatever holds a function's address, such as the table of a trait object, would go on calling
+//! the old one; so then there is no patch.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hotswap_artifact::patch::Patch;
+use hotswap_protocol::BuildId;
+
+mod base;
+mod compare;
+mod object_file;
+mod write;
+
+use base::Base;
+use compare::{Pair, compare};
+
+use crate::outline::SourceChanges;
+
+/// Why a build cannot be brought to a version that runs as a patch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unpatchable {
+    /// A function's address is kept in data: it is called through a table, such as that of a trait object.
+    AddressStored {
+        /// The function.
+        function: String,
+    },
+    /// A function's address is taken by another function, which may keep it.
+    AddressTaken {
+        /// The function.
+        function: String,
+        /// Which one takes its address.
+        by: String,
+    },
+    /// A static, or a constant with a name, has another value.
+    ChangedStatic(String),
+    /// A static is new.
+    NewStatic(String),
+    /// A static is used that has no name.
+    UnnamedStatic,
+    /// What the linker collects changed, such as constructors.
+    Collected,
+    /// Something is needed that neither the running version has nor a library; the symbol.
+    Missing(String),
+    /// The patch would have so many bytes.
+    TooLarge(usize),
+    /// The code refers to something in a way that patches do not know, by the number of the relocation.
+    Relocation(u32),
+    /// The library that runs has no symbols.
+    Stripped,
+    /// The library that runs cannot be read.
+    Base,
+    /// The object files cannot be read.
+    Objects,
+    /// The object files are not those that the library was linked from.
+    OtherObjects,
+    /// There are patches on x86-64 only.
+    Machine,
+}
+
+impl fmt::Display for Unpatchable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddressStored { function } => {
+                write!(f, "`{function}` is called through a table that holds its address")
+            }
+            Self::AddressTaken { function, by } => {
+                write!(f, "`{by}` takes the address of `{function}`, and may keep it")
+            }
+            Self::ChangedStatic(name) => {
+                write!(f, "`{}` has another value", compare::readable(name))
+            }
+            Self::NewStatic(name) => write!(f, "`{}` is new", compare::readable(name)),
+            Self::UnnamedStatic => f.write_str("a static without a name is used"),
+            Self::Collected => f.write_str("what runs at the load changed"),
+            Self::Missing(name) => {
+                let name = compare::readable(name);
+                write!(f, "it needs `{name}`, which the running version lacks")
+            }
+            Self::TooLarge(bytes) => write!(f, "the patch would have {bytes} bytes"),
+            Self::Relocation(form) => {
+                write!(f, "its code has a relocation of type {form}, which patches do not know")
+            }
+            Self::Stripped => {
+                f.write_str("the running version was built with `strip = \"symbols\"`")
+            }
+            Self::Base => f.write_str("the library of the running version cannot be read"),
+            Self::Objects => f.write_str("its object files cannot be read"),
+            Self::OtherObjects => f.write_str("its object files are of another build"),
+            Self::Machine => f.write_str("there are patches on x86-64 only"),
+        }
+    }
+}
+
+impl std::error::Error for Unpatchable {}
+
+/// Why a build is not brought to a version that runs as a patch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotPatched {
+    /// It is not known what the running build was made of: it was built elsewhere, or long ago.
+    NothingKept,
+    /// What was kept of a build cannot be read or written, for this reason.
+    Unreadable(String),
+    /// The compiler is called in another way, or a procedural macro, a build script or a manifest changed.
+    CompiledOtherwise,
+    /// More changed in the sources than bodies of functions.
+    Sources(Box<SourceChanges>),
+    /// The sources would allow it, and the compiled code does not.
+    Objects(Unpatchable),
+}
+
+impl fmt::Display for NotPatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingKept => f.write_str("it is not known what the running build was made of"),
+            Self::Unreadable(why) => write!(f, "what builds are made of cannot be compared: {why}"),
+            Self::CompiledOtherwise => f.write_str(
+                "more than sources changed: a manifest, a procedural macro, a build script, or a flag",
+            ),
+            Self::Sources(changes) => {
+                let function = changes.functions.iter().find_map(|it| Some((&it.name, it.bound?)));
+                match (changes.items.first(), function) {
+                    (Some(item), _) => {
+                        let (what, how) = (item.item.as_deref(), item.change.as_str());
+                        let file = item.file.display();
+                        write!(f, "{} was {how} ({file})", what.unwrap_or("the file"))
+                    }
+                    (None, Some((name, bound))) => write!(f, "`{name}` changed, and {bound}"),
+                    (None, None) => f.write_str("more than bodies changed"),
+                }
+            }
+            Self::Objects(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NotPatched {}
+
+/// A build.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Build<'a> {
+    pub id: BuildId,
+    pub library: &'a [u8],
+    /// The directory of the objects of which the library was linked.
+    pub objects: &'a Path,
+}
+
+/// The patch from one build to another, which was linked with these `libraries`, and in which the bodies of
+/// these `functions` are others.
+///
+/// # Errors
+/// If a directory cannot be read.
+pub(crate) fn make(
+    base: Build<'_>,
+    new: Build<'_>,
+    libraries: &[PathBuf],
+    functions: &[String],
+) -> io::Result<Result<Patch, Unpatchable>> {
+    let mut pair = match Pair::read(base.objects, new.objects)? {
+        Ok(pair) => pair,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let difference = match compare(&mut pair)? {
+        Ok(difference) => difference,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let linked = Base::read(base.library).and_then(|linked| {
+        linked.expect_made_of(&pair.base)?;
+        Base::read(new.library)?.expect_made_of(&pair.new)?;
+        Ok(linked)
+    });
+    match linked {
+        Ok(linked) => {
+            let made = write::Made { from: base.id, to: new.id, functions };
+            write::write(&linked, pair, &difference, libraries, made)
+        }
+        Err(reason) => Ok(Err(reason)),
+    }
+}

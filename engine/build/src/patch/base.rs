@@ -1,0 +1,134 @@
+//! The library that runs: where what a patch takes from it lies.
+
+use std::collections::HashMap;
+
+use object::read::elf::ElfFile64;
+use object::read::{
+    Object as _, ObjectSegment as _, ObjectSymbol as _, ObjectSymbolTable as _, RelocationTarget,
+};
+use object::{LittleEndian, RelocationFlags, SymbolKind, elf};
+
+use super::Unpatchable;
+use super::compare::Objects;
+use super::object_file::{Kind, index};
+
+/// A library with its symbols.
+#[derive(Debug, Default)]
+pub(super) struct Base<'a> {
+    /// By name: the file that a local symbol comes from, the address, and what it is.
+    symbols: HashMap<String, Vec<Symbol>>,
+    /// Where the loader writes the addresses of other libraries' symbols to.
+    bound: HashMap<String, u64>,
+    /// The file's parts that are mapped: the address, and the content.
+    mapped: Vec<(u64, &'a [u8])>,
+}
+
+#[derive(Debug)]
+struct Symbol {
+    /// The object that it is local to; empty if it is not local.
+    file: String,
+    address: u64,
+    is_thread_local: bool,
+}
+
+/// Where the base has a symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At this address in the file.
+    At(u64),
+    /// Among the thread-locals, at this offset.
+    ThreadLocal(u64),
+    /// In another library; the loader writes the address to here.
+    Bound(u64),
+}
+
+impl<'a> Base<'a> {
+    pub(super) fn read(library: &'a [u8]) -> Result<Self, Unpatchable> {
+        let file = ElfFile64::<LittleEndian>::parse(library).map_err(|_| Unpatchable::Base)?;
+        let mut base = Self::default();
+        for segment in file.segments() {
+            let content = segment.data().map_err(|_| Unpatchable::Base)?;
+            base.mapped.push((segment.address(), content));
+        }
+        let mut from = String::new();
+        for symbol in file.symbols() {
+            let name = symbol.name().map_err(|_| Unpatchable::Base)?;
+            match symbol.kind() {
+                SymbolKind::File => name.clone_into(&mut from),
+                SymbolKind::Section => {}
+                kind if symbol.is_definition() => {
+                    let entry = Symbol {
+                        file: if symbol.is_local() { from.clone() } else { String::new() },
+                        address: symbol.address(),
+                        is_thread_local: kind == SymbolKind::Tls,
+                    };
+                    base.symbols.entry(name.to_owned()).or_default().push(entry);
+                }
+                _ => {}
+            }
+        }
+        if base.symbols.is_empty() {
+            return Err(Unpatchable::Stripped);
+        }
+        let Some(relocations) = file.dynamic_relocations() else { return Ok(base) };
+        let symbols = file.dynamic_symbol_table().ok_or(Unpatchable::Base)?;
+        for (at, relocation) in relocations {
+            let RelocationFlags::Elf { r_type } = relocation.flags() else { continue };
+            let RelocationTarget::Symbol(symbol) = relocation.target() else { continue };
+            let is_address = matches!(r_type, elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT);
+            if is_address && relocation.addend() == 0 {
+                let symbol = symbols.symbol_by_index(symbol).map_err(|_| Unpatchable::Base)?;
+                let name = symbol.name().map_err(|_| Unpatchable::Base)?;
+                base.bound.entry(name.to_owned()).or_insert(at);
+            }
+        }
+        Ok(base)
+    }
+
+    /// Refuses objects of which the library was not linked: the code of each function has to be in it, but for
+    /// what the linker fills in.
+    pub(super) fn expect_made_of(&self, objects: &Objects) -> Result<(), Unpatchable> {
+        for id in objects.all() {
+            let (atom, file) = (objects.atom(id), &objects.files[id.file].stem);
+            let (Kind::Code, Some(name)) = (atom.kind, &atom.name) else { continue };
+            // What nothing needs is left out.
+            let Some(Place::At(address)) = self.find(file, name) else { continue };
+            let linked =
+                self.content(address, atom.bytes.len()).ok_or(Unpatchable::OtherObjects)?;
+            let mut is_filled_in = vec![false; atom.bytes.len()];
+            for reference in &atom.references {
+                let at = index(reference.at);
+                // The linker may take another instruction for the same, up to three bytes before.
+                let place = at.saturating_sub(3)..at.saturating_add(8);
+                is_filled_in.iter_mut().take(place.end).skip(place.start).for_each(|it| *it = true);
+            }
+            let bytes = atom.bytes.iter().zip(linked).zip(is_filled_in);
+            if !bytes.into_iter().all(|((own, linked), is_filled_in)| is_filled_in || own == linked)
+            {
+                return Err(Unpatchable::OtherObjects);
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&self, address: u64, length: usize) -> Option<&'a [u8]> {
+        self.mapped.iter().find_map(|(begin, content)| {
+            let from = index(address.checked_sub(*begin)?);
+            content.get(from..from.checked_add(length)?)
+        })
+    }
+
+    /// Where a name is, as the object `file` means it; `None` if it is not there, or several are.
+    pub(super) fn find(&self, file: &str, name: &str) -> Option<Place> {
+        let Some(all) = self.symbols.get(name) else {
+            return self.bound.get(name).map(|at| Place::Bound(*at));
+        };
+        let own = all.iter().find(|symbol| symbol.file == file);
+        let only = || all.first().filter(|_| all.len() == 1);
+        let symbol = own.or_else(only)?;
+        Some(match symbol.is_thread_local {
+            true => Place::ThreadLocal(symbol.address),
+            false => Place::At(symbol.address),
+        })
+    }
+}

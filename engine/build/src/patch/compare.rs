@@ -1,0 +1,455 @@
+//! Which functions changed between two builds, and which have to be exchanged with them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpKind, Register,
+};
+use object::elf;
+
+use super::Unpatchable;
+use super::object_file::{Atom, Frame, Kind, ObjectFile, Reference, To, index};
+
+/// The objects of one build that were read.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    pub files: Vec<ObjectFile>,
+    /// Where each name is defined. Several objects may have a function of their own of one name.
+    by_name: HashMap<String, Vec<AtomId>>,
+}
+
+/// An atom among all objects of a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct AtomId {
+    pub file: usize,
+    pub atom: usize,
+}
+
+/// What is different in a build, compared with its base.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    /// The functions whose code is another, and all that call them.
+    pub exchanged: BTreeSet<AtomId>,
+    /// The descriptions of those functions that the engine calls.
+    pub entries: BTreeSet<AtomId>,
+}
+
+/// Whether the places in the source count that panics tell.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Locations {
+    Count,
+    Skip,
+}
+
+impl Objects {
+    /// Reads objects, and those in archives.
+    fn read<'p>(paths: impl Iterator<Item = &'p Path>) -> io::Result<Result<Self, Unpatchable>> {
+        let mut objects = Self::default();
+        for path in paths {
+            match ObjectFile::read(path)? {
+                Ok(files) => files.into_iter().for_each(|file| objects.add(file)),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
+        Ok(Ok(objects))
+    }
+
+    /// Adds an object.
+    pub(super) fn add(&mut self, object: ObjectFile) {
+        let file = self.files.len();
+        for (name, &atom) in &object.by_name {
+            self.by_name.entry(name.clone()).or_default().push(AtomId { file, atom });
+        }
+        self.files.push(object);
+    }
+
+    /// Whether one of them defines a name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    pub(super) fn atom(&self, id: AtomId) -> &Atom {
+        &self.files[id.file].atoms[id.atom]
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = AtomId> + '_ {
+        let files = self.files.iter().enumerate();
+        files.flat_map(|(file, it)| (0..it.atoms.len()).map(move |atom| AtomId { file, atom }))
+    }
+
+    /// What an object means by a reference; `None` if none of the objects has it.
+    pub(super) fn find(&self, from: usize, to: &To) -> Option<AtomId> {
+        match to {
+            To::Own(atom) => Some(AtomId { file: from, atom: *atom }),
+            To::Named(name) => match self.files[from].by_name.get(name) {
+                Some(&atom) => Some(AtomId { file: from, atom }),
+                None => self.by_name.get(name)?.first().copied(),
+            },
+        }
+    }
+
+    /// The atom of a name in the object of a name, or else in the only object that has one.
+    fn counterpart(&self, stem: &str, name: &str) -> Option<AtomId> {
+        let all = self.by_name.get(name)?;
+        let same = all.iter().find(|id| self.files[id.file].stem == stem);
+        same.or(all.first()).copied()
+    }
+}
+
+/// Hashes of atoms: what they are made of, and what they refer to. A named one counts by its name.
+struct Hashes<'a> {
+    objects: &'a Objects,
+    known: HashMap<(AtomId, Locations), blake3::Hash>,
+}
+
+impl<'a> Hashes<'a> {
+    fn of(objects: &'a Objects) -> Self {
+        Self { objects, known: HashMap::new() }
+    }
+
+    fn get(&mut self, id: AtomId, locations: Locations) -> blake3::Hash {
+        if let Some(hash) = self.known.get(&(id, locations)) {
+            return *hash;
+        }
+        // What refers to itself without a name counts as nothing there.
+        self.known.insert((id, locations), blake3::hash(b"cycle"));
+        let atom = self.objects.atom(id);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{:?} {} ", atom.kind, atom.size).as_bytes());
+        if locations == Locations::Count || !self.is_location(id) {
+            hasher.update(&atom.bytes);
+        }
+        self.add(&mut hasher, id.file, &atom.references, locations);
+        if let Some(Frame { common, own }) = &atom.frame {
+            hasher.update(&common.bytes);
+            // The second word says how far away the record is that this one builds on, and the first reference
+            // is to the function itself. Zeros fill it up.
+            let end = own.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            hasher.update(own.bytes.get(8..end).unwrap_or_default());
+            let references = own.references.iter().filter(|it| it.at != 8);
+            let references = common.references.iter().chain(references).cloned();
+            self.add(&mut hasher, id.file, &references.collect::<Vec<_>>(), locations);
+        }
+        let hash = hasher.finalize();
+        self.known.insert((id, locations), hash);
+        hash
+    }
+
+    fn add(
+        &mut self,
+        hasher: &mut blake3::Hasher,
+        file: usize,
+        references: &[Reference],
+        locations: Locations,
+    ) {
+        for reference in references {
+            hasher.update(
+                format!("@{} {} {} ", reference.at, reference.form, reference.addend).as_bytes(),
+            );
+            match &reference.to {
+                To::Named(name) => hasher.update(name.as_bytes()),
+                To::Own(atom) => {
+                    let hash = self.get(AtomId { file, atom: *atom }, locations);
+                    hasher.update(hash.as_bytes())
+                }
+            };
+        }
+    }
+
+    /// Whether it is a place in the source as a panic tells it: the path of a file, its length, line and column.
+    fn is_location(&self, id: AtomId) -> bool {
+        let atom = self.objects.atom(id);
+        let (Kind::Constant, 24, None) = (atom.kind, atom.size, &atom.name) else { return false };
+        let [Reference { at: 0, form: elf::R_X86_64_64, addend: 0, to }] = &atom.references[..]
+        else {
+            return false;
+        };
+        let Some(path) = self.objects.find(id.file, to).map(|id| self.objects.atom(id)) else {
+            return false;
+        };
+        let length = atom.bytes.get(8..16).and_then(|it| it.first_chunk::<8>());
+        let length = length.map_or(0, |length| index(u64::from_le_bytes(*length)));
+        path.references.is_empty()
+            && path.bytes.get(..length).is_some_and(|path| path.ends_with(b".rs"))
+    }
+}
+
+/// The objects of two builds. Those that the compiler did not make anew are the same file in both.
+pub(super) struct Pair {
+    pub base: Objects,
+    pub new: Objects,
+    /// What is the same in both, and was not read yet.
+    same: Vec<Same>,
+}
+
+/// A file that is the same in both builds.
+struct Same {
+    path: PathBuf,
+    content: Vec<u8>,
+}
+
+impl Pair {
+    /// Reads what differs between the objects in two directories.
+    pub(super) fn read(base: &Path, new: &Path) -> io::Result<Result<Self, Unpatchable>> {
+        let (before, after) = (listed(base)?, listed(new)?);
+        let is_same = |path: &Path, others: &[(PathBuf, FileId)], id: &FileId| {
+            let is_it = |(other, other_id): &(PathBuf, FileId)| {
+                other.file_name() == path.file_name() && other_id == id
+            };
+            others.iter().any(is_it)
+        };
+        let (same, differ): (Vec<_>, Vec<_>) =
+            after.iter().partition(|(path, id)| is_same(path, &before, id));
+        let gone = before.iter().filter(|(path, id)| !is_same(path, &after, id));
+        let objects = (
+            Objects::read(gone.map(|(path, _)| path.as_path()))?,
+            Objects::read(differ.into_iter().map(|(path, _)| path.as_path()))?,
+        );
+        let (base, new) = match objects {
+            (Ok(base), Ok(new)) => (base, new),
+            (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
+        };
+        let read = |(path, _): &(PathBuf, FileId)| {
+            fs::read(path).map(|content| Same { path: path.clone(), content })
+        };
+        let same = same.into_iter().map(read).collect::<io::Result<_>>()?;
+        Ok(Ok(Self { base, new, same }))
+    }
+
+    /// Reads those objects, of what is the same in both, in which a name stands.
+    pub(super) fn read_mentioning(&mut self, name: &str) -> io::Result<Result<(), Unpatchable>> {
+        let finder = memchr::memmem::Finder::new(name);
+        let is_mentioned = |same: &mut Same| finder.find(&same.content).is_some();
+        for same in self.same.extract_if(.., is_mentioned) {
+            match ObjectFile::read(&same.path)? {
+                Ok(files) => files.into_iter().for_each(|file| self.new.add(file)),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Tells whether two names are of one file, whose content nobody changes.
+type FileId = (u64, u64);
+
+/// The objects and archives in a directory.
+fn listed(dir: &Path) -> io::Result<Vec<(PathBuf, FileId)>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut listed = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension().is_some_and(|it| it == "o" || it == "rlib") {
+            let metadata = entry.metadata()?;
+            listed.push((path, (metadata.dev(), metadata.ino())));
+        }
+    }
+    listed.sort();
+    Ok(listed)
+}
+
+/// Compares a build with its base.
+pub(super) fn compare(pair: &mut Pair) -> io::Result<Result<Difference, Unpatchable>> {
+    match changed(&pair.base, &pair.new) {
+        Ok(roots) => reach(pair, roots),
+        Err(reason) => Ok(Err(reason)),
+    }
+}
+
+/// The functions whose code is another.
+fn changed(base: &Objects, new: &Objects) -> Result<Vec<AtomId>, Unpatchable> {
+    let (mut before, mut after) = (Hashes::of(base), Hashes::of(new));
+    let mut roots = Vec::new();
+    for id in new.all() {
+        let atom = new.atom(id);
+        let Some(name) = &atom.name else {
+            if atom.kind == Kind::Collected {
+                expect_collected(base, &mut before, after.get(id, Locations::Count))?;
+            }
+            continue;
+        };
+        let old = base.counterpart(&new.files[id.file].stem, name);
+        let Some(old) = old else {
+            match atom.kind {
+                // If anything needs it, that changed.
+                Kind::Code | Kind::Constant => {}
+                Kind::Function | Kind::Variable | Kind::ThreadLocal | Kind::Collected => {
+                    return Err(Unpatchable::NewStatic(name.clone()));
+                }
+            }
+            continue;
+        };
+        if before.get(old, Locations::Count) == after.get(id, Locations::Count) {
+            continue;
+        }
+        // Wherever only a place in the source is another, the code stays, with the place that it had.
+        if before.get(old, Locations::Skip) == after.get(id, Locations::Skip)
+            || is_place_of_event(base.atom(old), atom)
+        {
+            continue;
+        }
+        match atom.kind {
+            Kind::Code => roots.push(id),
+            _ => return Err(Unpatchable::ChangedStatic(name.clone())),
+        }
+    }
+    Ok(roots)
+}
+
+/// What the linker collects without a name has to be there in the base too.
+fn expect_collected(
+    base: &Objects,
+    before: &mut Hashes<'_>,
+    hash: blake3::Hash,
+) -> Result<(), Unpatchable> {
+    let is_it = |id: AtomId| base.atom(id).kind == Kind::Collected && base.atom(id).name.is_none();
+    let all: Vec<_> = base.all().filter(|id| is_it(*id)).collect();
+    match all.into_iter().any(|id| before.get(id, Locations::Count) == hash) {
+        true => Ok(()),
+        false => Err(Unpatchable::Collected),
+    }
+}
+
+/// Whether an atom is what `tracing` says of an event, and only the line of that is another.
+fn is_place_of_event(before: &Atom, after: &Atom) -> bool {
+    let name = after.name.as_deref().unwrap_or_default();
+    let is_it = name.contains("__CALLSITE4META17h") && before.bytes.len() == after.bytes.len();
+    let differ = before.bytes.iter().zip(&after.bytes).enumerate().filter(|(_, (a, b))| a != b);
+    let words: BTreeSet<usize> = differ.map(|(at, _)| at / 4).collect();
+    is_it && words.len() <= 1
+}
+
+/// Goes from the changed functions up to those that the engine calls.
+fn reach(pair: &mut Pair, roots: Vec<AtomId>) -> io::Result<Result<Difference, Unpatchable>> {
+    let mut difference = Difference::default();
+    let mut open = roots;
+    while let Some(id) = open.pop() {
+        if !difference.exchanged.insert(id) {
+            continue;
+        }
+        if let Some(name) = pair.new.atom(id).name.clone()
+            && let Err(reason) = pair.read_mentioning(&name)?
+        {
+            return Ok(Err(reason));
+        }
+        let new = &pair.new;
+        for (by, reference) in referring(new, id) {
+            let (atom, function) = (new.atom(by), || name_of(new.atom(id)));
+            match atom.kind {
+                Kind::Code if is_call(atom, reference) || is_caught(new.atom(id)) => open.push(by),
+                Kind::Code => {
+                    let by = name_of(atom);
+                    return Ok(Err(Unpatchable::AddressTaken { function: function(), by }));
+                }
+                Kind::Function => {
+                    difference.entries.insert(by);
+                }
+                Kind::Constant if is_jump_table(new, by, id) => {}
+                Kind::Constant | Kind::Variable | Kind::ThreadLocal | Kind::Collected => {
+                    return Ok(Err(Unpatchable::AddressStored { function: function() }));
+                }
+            }
+        }
+    }
+    Ok(Ok(difference))
+}
+
+/// Whether a constant is a table of a function's own, by which it goes on at one of its places: distances to
+/// places in it, which it alone reads.
+fn is_jump_table(objects: &Objects, table: AtomId, function: AtomId) -> bool {
+    let atom = objects.atom(table);
+    let is_distance = |reference: &Reference| {
+        reference.form == elf::R_X86_64_PC32
+            && objects.find(table.file, &reference.to) == Some(function)
+    };
+    atom.name.is_none()
+        && atom.references.iter().all(is_distance)
+        && referring(objects, table).all(|(by, _)| by == function)
+}
+
+/// What refers to an atom.
+fn referring(objects: &Objects, id: AtomId) -> impl Iterator<Item = (AtomId, &Reference)> {
+    let by = objects.all().filter(move |by| *by != id);
+    let references = by.flat_map(|by| objects.atom(by).references.iter().map(move |it| (by, it)));
+    references.filter(move |(by, reference)| objects.find(by.file, &reference.to) == Some(id))
+}
+
+/// Whether code only goes to what it refers to there, and keeps no address of it.
+fn is_call(atom: &Atom, reference: &Reference) -> bool {
+    let at = index(reference.at);
+    let before = |count: usize| at.checked_sub(count).and_then(|from| atom.bytes.get(from..at));
+    let is_direct = || matches!(before(1), Some([0xe8 | 0xe9]));
+    let is_conditional = || matches!(before(2), Some([0x0f, 0x80..=0x8f]));
+    let is_indirect = || matches!(before(2), Some([0xff, 0x15 | 0x25]));
+    match reference.form {
+        elf::R_X86_64_PLT32 | elf::R_X86_64_PC32 => is_direct() || is_conditional(),
+        elf::R_X86_64_GOTPCREL | elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX => {
+            is_indirect() || at.checked_sub(3).is_some_and(|from| is_loaded_to_call(atom, from))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the instruction at `from` loads an address into a register, of which nothing becomes but one call soon
+/// after.
+fn is_loaded_to_call(atom: &Atom, from: usize) -> bool {
+    /// Which of the registers a called function may change: after the call, the address is lost.
+    const LOST: [Register; 9] = [
+        Register::RAX,
+        Register::RCX,
+        Register::RDX,
+        Register::RSI,
+        Register::RDI,
+        Register::R8,
+        Register::R9,
+        Register::R10,
+        Register::R11,
+    ];
+    let mut code =
+        Decoder::new(64, atom.bytes.get(from..).unwrap_or_default(), DecoderOptions::NONE);
+    let load = code.decode();
+    let register = load.op0_register();
+    let is_load = load.mnemonic() == Mnemonic::Mov && load.is_ip_rel_memory_operand();
+    if !is_load || !LOST.contains(&register) {
+        return false;
+    }
+    let mut infos = InstructionInfoFactory::new();
+    for instruction in code.iter() {
+        let is_it =
+            instruction.op0_kind() == OpKind::Register && instruction.op0_register() == register;
+        match instruction.flow_control() {
+            FlowControl::IndirectCall | FlowControl::IndirectBranch => return is_it,
+            FlowControl::Next => {}
+            _ => return false,
+        }
+        let mut used = infos.info(&instruction).used_registers().iter();
+        if used.any(|used| used.register().full_register() == register) {
+            return false;
+        }
+    }
+    false
+}
+
+/// Whether a function is what `catch_unwind` calls: it hands the address to the compiler's own `try`, which
+/// calls it at once and keeps nothing.
+fn is_caught(atom: &Atom) -> bool {
+    let name = name_of(atom);
+    name.starts_with("std::panicking::")
+        && (name.ends_with("::do_call") || name.ends_with("::do_catch"))
+}
+
+/// What people call an atom.
+pub(super) fn name_of(atom: &Atom) -> String {
+    match &atom.name {
+        Some(name) => readable(name),
+        None => "a function of the compiler's".to_owned(),
+    }
+}
+
+/// A symbol as it is in the source: `world::greet`.
+pub(super) fn readable(symbol: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(symbol))
+}

@@ -1,0 +1,428 @@
+//! The object files that a library was linked from, taken apart.
+//!
+//! An **atom** is what the linker may place by itself: a function, a static, or a constant that the compiler
+//! made. Atoms refer to each other by name or, where they have none that lasts, by number.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::{fs, io};
+
+use object::read::ReadCache;
+use object::read::archive::ArchiveFile;
+use object::read::elf::{ElfFile64, FileHeader as _};
+use object::read::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
+use object::{LittleEndian, RelocationFlags, SectionFlags, SectionIndex, SymbolKind, elf};
+
+use super::Unpatchable;
+
+/// One object file.
+#[derive(Debug, Default)]
+pub(super) struct ObjectFile {
+    /// What it is called by the compiler, and in the symbols of what is linked from it.
+    pub stem: String,
+    pub atoms: Vec<Atom>,
+    /// The atoms by their names.
+    pub by_name: HashMap<String, usize>,
+}
+
+/// A function, a static, or a constant.
+#[derive(Debug)]
+pub(super) struct Atom {
+    /// `None` if the compiler made it up; such a name may be another one the next time.
+    pub name: Option<String>,
+    pub kind: Kind,
+    /// Empty for zeroed memory.
+    pub bytes: Vec<u8>,
+    /// The size in memory.
+    pub size: u64,
+    pub align: u64,
+    pub references: Vec<Reference>,
+    /// How a panic's way out of this function is described; `None` if it is not described, or is no function.
+    pub frame: Option<Frame>,
+}
+
+/// What an atom is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Code,
+    /// A description of a function that the engine calls.
+    Function,
+    /// Data that never change.
+    Constant,
+    /// Data that may change.
+    Variable,
+    /// Data that each thread has.
+    ThreadLocal,
+    /// What the linker or the loader makes something of: constructors, and statics of one section.
+    Collected,
+}
+
+/// A place in an atom that refers to another one.
+#[derive(Clone, Debug)]
+pub(super) struct Reference {
+    pub at: u64,
+    /// The number of the relocation's type.
+    pub form: u32,
+    pub to: To,
+    pub addend: i64,
+}
+
+/// What is referred to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum To {
+    /// An atom of the same object.
+    Own(usize),
+    /// A symbol, here or elsewhere.
+    Named(String),
+}
+
+/// A function's description for whoever unwinds: its own record, and the record that it builds on.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub common: Record,
+    pub own: Record,
+}
+
+/// A record of `.eh_frame`, with its length.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub bytes: Vec<u8>,
+    pub references: Vec<Reference>,
+}
+
+/// Why an object could not be taken apart.
+enum Problem {
+    /// It is not one that a compiler wrote.
+    Broken,
+    /// It is for another machine.
+    Machine,
+    /// Something refers to a part of this section of which it is not known where it begins.
+    Whole(SectionIndex),
+}
+
+/// Of an object that cannot be read.
+fn broken<E>(_: E) -> Problem {
+    Problem::Broken
+}
+
+/// The section of the functions that the engine calls, as `linkme` names it.
+const FUNCTIONS: &str = "linkme_FUNCTIONS";
+/// How the sections begin that the linker puts together as they are.
+const COLLECTED: [&str; 5] = ["linkme_", "linkm2_", ".hotswap", ".init_array", ".fini_array"];
+
+impl ObjectFile {
+    /// Reads an object file, or all that are in an archive.
+    pub(super) fn read(path: &Path) -> io::Result<Result<Vec<Self>, Unpatchable>> {
+        let bytes = fs::read(path)?;
+        let parsed = match ArchiveFile::parse(&*bytes) {
+            Ok(archive) => Self::members(&archive, &bytes),
+            Err(_) => Self::parse(&bytes).map(|object| vec![object]),
+        };
+        Ok(parsed.map_err(|problem| match problem {
+            Problem::Machine => Unpatchable::Machine,
+            Problem::Broken | Problem::Whole(_) => Unpatchable::Objects,
+        }))
+    }
+
+    /// The member of an archive that defines a symbol; `None` if none does.
+    pub(super) fn find_in(archive: &Path, symbol: &str) -> Option<Self> {
+        let file = ReadCache::new(fs::File::open(archive).ok()?);
+        let archive = ArchiveFile::parse(&file).ok()?;
+        let symbols = archive.symbols().ok()??;
+        let found = symbols.filter_map(Result::ok).find(|it| it.name() == symbol.as_bytes())?;
+        let member = archive.member(found.offset()).ok()?;
+        // In the archive it lies at any address, and an object is read where one of its kind may lie.
+        let content = Vec::from(member.data(&file).ok()?);
+        Self::parse(&content).ok()
+    }
+
+    fn members(archive: &ArchiveFile<'_>, bytes: &[u8]) -> Result<Vec<Self>, Problem> {
+        let mut objects = Vec::new();
+        for member in archive.members() {
+            let member = member.map_err(broken)?;
+            if member.name().ends_with(b".o") {
+                // In the archive it lies at any address, and an object is read where one of its kind may lie.
+                let content = member.data(bytes).map_err(broken)?.to_vec();
+                objects.push(Self::parse(&content)?);
+            }
+        }
+        Ok(objects)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let mut whole = HashSet::new();
+        loop {
+            match Self::cut(bytes, &whole) {
+                // Each time it is another section.
+                Err(Problem::Whole(section)) if whole.insert(section) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Takes it apart, but for sections that have to stay whole.
+    fn cut(bytes: &[u8], whole: &HashSet<SectionIndex>) -> Result<Self, Problem> {
+        let file = ElfFile64::<LittleEndian>::parse(bytes).map_err(broken)?;
+        if file.elf_header().e_machine(file.endian()) != elf::EM_X86_64 {
+            return Err(Problem::Machine);
+        }
+        let mut cut = Cut::of(&file, whole)?;
+        let mut references: Vec<Vec<Reference>> = vec![Vec::new(); cut.atoms.len()];
+        let loaded = file.sections().filter(|it| cut.by_section.contains_key(&it.index()));
+        for section in loaded {
+            for (offset, relocation) in section.relocations() {
+                let RelocationFlags::Elf { r_type: form } = relocation.flags() else { continue };
+                let RelocationTarget::Symbol(symbol) = relocation.target() else {
+                    return Err(Problem::Broken);
+                };
+                let (to, addend) = cut.target(&file, symbol, form, relocation.addend())?;
+                let Some((atom, at)) = cut.atom_at(section.index(), offset) else { continue };
+                references[atom].push(Reference { at, form, to, addend });
+            }
+        }
+        for (atom, references) in cut.atoms.iter_mut().zip(references) {
+            atom.references = references;
+        }
+        let frames = frames(&file, &cut)?;
+        let Cut { atoms, names, .. } = cut;
+        let stem = file.symbols().find(|symbol| symbol.kind() == SymbolKind::File);
+        let stem = stem.and_then(|symbol| symbol.name().ok()).unwrap_or_default().to_owned();
+        let mut object = Self { stem, atoms, by_name: names.into_iter().collect() };
+        for (function, frame) in frames {
+            let function = match function {
+                To::Own(atom) => Some(atom),
+                To::Named(name) => object.by_name.get(&name).copied(),
+            };
+            if let Some(function) = function {
+                object.atoms[function].frame = Some(frame);
+            }
+        }
+        Ok(object)
+    }
+}
+
+/// The functions' frame descriptions.
+fn frames(file: &ElfFile64<'_, LittleEndian>, cut: &Cut) -> Result<Vec<(To, Frame)>, Problem> {
+    let mut frames = Vec::new();
+    let Some(section) = file.section_by_name(".eh_frame") else { return Ok(frames) };
+    let bytes = section.data().map_err(broken)?;
+    let mut references = Vec::new();
+    for (offset, relocation) in section.relocations() {
+        let RelocationFlags::Elf { r_type: form } = relocation.flags() else { continue };
+        let RelocationTarget::Symbol(symbol) = relocation.target() else {
+            return Err(Problem::Broken);
+        };
+        let (to, addend) = cut.target(file, symbol, form, relocation.addend())?;
+        references.push(Reference { at: offset, form, to, addend });
+    }
+    let mut records: HashMap<usize, Record> = HashMap::new();
+    let mut at = 0;
+    while let Some(length) = word(bytes, at) {
+        let end = at.saturating_add(4).saturating_add(length);
+        if length < 8 || end > bytes.len() {
+            break;
+        }
+        let own = references.iter().filter(|it| (at..end).contains(&index(it.at)));
+        let own = own.map(|it| Reference { at: it.at - at as u64, ..it.clone() });
+        let record = Record { bytes: bytes[at..end].to_vec(), references: own.collect() };
+        let back = word(bytes, at + 4).unwrap_or(0);
+        if back == 0 {
+            records.insert(at, record);
+        } else if let Some(common) = (at + 4).checked_sub(back).and_then(|at| records.get(&at))
+            && let Some(begin) = record.references.iter().find(|it| it.at == 8)
+        {
+            frames.push((begin.to.clone(), Frame { common: common.clone(), own: record }));
+        }
+        at = end;
+    }
+    Ok(frames)
+}
+
+/// An object's sections, cut into atoms.
+struct Cut {
+    atoms: Vec<Atom>,
+    /// By section, each atom's offset in it, its size and its number, in order.
+    by_section: HashMap<SectionIndex, Vec<(u64, u64, usize)>>,
+    names: Vec<(String, usize)>,
+}
+
+impl Cut {
+    fn of(
+        file: &ElfFile64<'_, LittleEndian>,
+        whole: &HashSet<SectionIndex>,
+    ) -> Result<Self, Problem> {
+        let mut cut = Self { atoms: Vec::new(), by_section: HashMap::new(), names: Vec::new() };
+        let mut symbols: HashMap<SectionIndex, Vec<(u64, u64, String)>> = HashMap::new();
+        for symbol in file.symbols() {
+            if let Some(section) = symbol.section_index()
+                && symbol.kind() != SymbolKind::Section
+                && symbol.kind() != SymbolKind::File
+            {
+                let name = symbol.name().map_err(broken)?.to_owned();
+                symbols.entry(section).or_default().push((symbol.address(), symbol.size(), name));
+            }
+        }
+        for section in file.sections() {
+            let SectionFlags::Elf { sh_flags } = section.flags() else { continue };
+            let name = section.name().map_err(broken)?;
+            if sh_flags & u64::from(elf::SHF_ALLOC) == 0 || name == ".eh_frame" {
+                continue;
+            }
+            let kind = kind_of(name, sh_flags);
+            let bytes = section.data().map_err(broken)?;
+            let mut symbols = symbols.remove(&section.index()).unwrap_or_default();
+            let has = |flag: u32| sh_flags & u64::from(flag) != 0;
+            if has(elf::SHF_MERGE) && has(elf::SHF_STRINGS) {
+                symbols.extend(strings(bytes));
+            }
+            if whole.contains(&section.index()) {
+                // Symbols without a size divide nothing.
+                symbols.iter_mut().for_each(|(_, size, _)| *size = 0);
+            }
+            cut.add(section.index(), (kind, section.align(), section.size()), bytes, symbols);
+        }
+        Ok(cut)
+    }
+
+    /// Cuts a section at its symbols, if these cover it; otherwise it is one atom.
+    fn add(
+        &mut self,
+        section: SectionIndex,
+        (kind, align, size): (Kind, u64, u64),
+        bytes: &[u8],
+        mut symbols: Vec<(u64, u64, String)>,
+    ) {
+        symbols.sort();
+        let mut starts: Vec<(u64, u64)> = Vec::new();
+        for (start, length, _) in symbols.iter().filter(|(_, length, _)| *length > 0) {
+            match starts.last_mut() {
+                Some((last, longest)) if last == start => *longest = (*longest).max(*length),
+                Some((last, length)) if *last + *length > *start => {}
+                _ => starts.push((*start, *length)),
+            }
+        }
+        let covered: u64 = starts.iter().map(|(_, length)| length).sum();
+        if starts.len() < 2 || covered + align * (starts.len() as u64) < size {
+            starts = vec![(0, size)];
+        }
+        let places = self.by_section.entry(section).or_default();
+        for (start, length) in starts {
+            let from = |at: u64| index(at).min(bytes.len());
+            let number = self.atoms.len();
+            places.push((start, length, number));
+            let names =
+                symbols.iter().filter(|(at, ..)| (start..start + length.max(1)).contains(at));
+            let lasting = names.filter(|(_, _, name)| lasts(name));
+            let mut name = None;
+            for (at, _, symbol) in lasting {
+                if *at == start {
+                    self.names.push((symbol.clone(), number));
+                    name.get_or_insert_with(|| symbol.clone());
+                }
+            }
+            self.atoms.push(Atom {
+                name,
+                kind,
+                bytes: bytes[from(start)..from(start + length)].to_vec(),
+                size: length,
+                align: align.max(1),
+                references: Vec::new(),
+                frame: None,
+            });
+        }
+    }
+
+    fn atom_at(&self, section: SectionIndex, offset: u64) -> Option<(usize, u64)> {
+        let places = self.by_section.get(&section)?;
+        let one = |(start, length, atom): &(u64, u64, usize)| {
+            (*start..start + length).contains(&offset).then(|| (*atom, offset - start))
+        };
+        places.iter().find_map(one)
+    }
+
+    /// What a relocation refers to, and what is added to the address of that.
+    fn target(
+        &self,
+        file: &ElfFile64<'_, LittleEndian>,
+        symbol: object::SymbolIndex,
+        form: u32,
+        addend: i64,
+    ) -> Result<(To, i64), Problem> {
+        let symbol = file.symbol_by_index(symbol).map_err(broken)?;
+        let name = symbol.name().map_err(broken)?;
+        let Some(section) = symbol.section_index() else {
+            return Ok((To::Named(name.to_owned()), addend));
+        };
+        if symbol.kind() != SymbolKind::Section && lasts(name) {
+            return Ok((To::Named(name.to_owned()), addend));
+        }
+        let places = self.by_section.get(&section).ok_or(Problem::Broken)?;
+        if let [(start, _, atom)] = places[..] {
+            return Ok((self.to(atom), addend + symbol.address() as i64 - start as i64));
+        }
+        // The section and an offset in it say exactly where only if nothing else is added.
+        let is_section = symbol.kind() == SymbolKind::Section;
+        if is_section && form != elf::R_X86_64_64 {
+            return Err(Problem::Whole(section));
+        }
+        let place = symbol.address() as i64 + if is_section { addend } else { 0 };
+        let contains = |(start, length, _): &&(u64, u64, usize)| {
+            u64::try_from(place).is_ok_and(|place| (*start..start + length).contains(&place))
+        };
+        let (start, _, atom) = places.iter().find(contains).ok_or(Problem::Whole(section))?;
+        Ok((self.to(*atom), addend + symbol.address() as i64 - *start as i64))
+    }
+
+    /// A named atom is the same whoever refers to it.
+    fn to(&self, atom: usize) -> To {
+        match &self.atoms.get(atom).and_then(|atom| atom.name.clone()) {
+            Some(name) => To::Named(name.clone()),
+            None => To::Own(atom),
+        }
+    }
+}
+
+/// Where the texts of a section begin, each up to a zero byte, and how long they are; without a name.
+fn strings(bytes: &[u8]) -> impl Iterator<Item = (u64, u64, String)> {
+    let texts = bytes.split_inclusive(|byte| *byte == 0).scan(0, |at, text| {
+        let start = *at;
+        *at += text.len() as u64;
+        Some((start, text.len() as u64, String::new()))
+    });
+    texts.collect::<Vec<_>>().into_iter()
+}
+
+fn kind_of(section: &str, flags: u64) -> Kind {
+    let has = |flag: u32| flags & u64::from(flag) != 0;
+    if section == FUNCTIONS {
+        Kind::Function
+    } else if COLLECTED.iter().any(|prefix| section.starts_with(prefix)) {
+        Kind::Collected
+    } else if has(elf::SHF_EXECINSTR) {
+        Kind::Code
+    } else if has(elf::SHF_TLS) {
+        Kind::ThreadLocal
+    } else if has(elf::SHF_WRITE)
+        && !section.starts_with(".data.rel.ro")
+        && !section.starts_with(".data.DW.ref.")
+    {
+        Kind::Variable
+    } else {
+        Kind::Constant
+    }
+}
+
+/// Whether a symbol is called the same in each build.
+fn lasts(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with(".L") && !name.starts_with("GCC_except_table")
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<usize> {
+    let word = bytes.get(at..)?.first_chunk::<4>()?;
+    usize::try_from(u32::from_le_bytes(*word)).ok()
+}
+
+/// An offset into a file that is in memory.
+pub(super) fn index(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}

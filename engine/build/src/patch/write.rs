@@ -1,0 +1,391 @@
+//! Puts a patch together.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::PathBuf;
+
+use hotswap_artifact::patch::{Fixup, Form, Header, MAX_BYTES, PAGE, Patch, Target};
+use hotswap_protocol::BuildId;
+use object::elf;
+
+use super::Unpatchable;
+use super::base::{Base, Place};
+use super::compare::{AtomId, Difference, Objects, Pair, name_of};
+use super::object_file::{Kind, ObjectFile, Record, Reference, To, index};
+
+/// What fills the room between functions: an instruction that traps.
+const TRAP: u8 = 0xcc;
+/// The alignment of a function at least.
+const CODE_ALIGN: u64 = 16;
+
+/// The patch that brings `difference` to a version that runs `base`. What the base lacks is taken from the
+/// `libraries`.
+pub(super) fn write(
+    base: &Base<'_>,
+    mut pair: Pair,
+    difference: &Difference,
+    libraries: &[PathBuf],
+    made: Made<'_>,
+) -> io::Result<Result<Patch, Unpatchable>> {
+    loop {
+        let symbol = match write_with(base, &pair.new, difference, &made) {
+            Err(Unpatchable::Missing(symbol)) => symbol,
+            written => return Ok(written),
+        };
+        if let Err(reason) = pair.read_mentioning(&symbol)? {
+            return Ok(Err(reason));
+        }
+        if !pair.new.has(&symbol) {
+            let mut libraries = libraries.iter();
+            match libraries.find_map(|library| ObjectFile::find_in(library, &symbol)) {
+                Some(object) => pair.new.add(object),
+                None => return Ok(Err(Unpatchable::Missing(symbol))),
+            }
+        }
+    }
+}
+
+/// What a patch is made of.
+pub(super) struct Made<'a> {
+    pub from: BuildId,
+    pub to: BuildId,
+    /// The functions whose bodies changed.
+    pub functions: &'a [String],
+}
+
+fn write_with(
+    base: &Base<'_>,
+    objects: &Objects,
+    difference: &Difference,
+    made: &Made<'_>,
+) -> Result<Patch, Unpatchable> {
+    // Each function has a description in the base too, or the objects are of something else.
+    for id in &difference.entries {
+        let (file, atom) = (&objects.files[id.file].stem, objects.atom(*id));
+        let place = atom.name.as_ref().and_then(|name| base.find(file, name));
+        if !matches!(place, Some(Place::At(_))) {
+            return Err(Unpatchable::OtherObjects);
+        }
+    }
+    let mut writer = Writer {
+        base,
+        objects,
+        own: difference.exchanged.union(&difference.entries).copied().collect(),
+        placed: HashMap::new(),
+        content: Vec::new(),
+        slots: HashMap::new(),
+        jumps: HashMap::new(),
+        open: Vec::new(),
+    };
+    writer.take_what_is_needed()?;
+    let code = writer.place_code()?;
+    writer.place_data()?;
+    let frames = writer.place_frames()?;
+    let fixups = writer.fill_in()?;
+    if writer.content.len() > MAX_BYTES {
+        return Err(Unpatchable::TooLarge(writer.content.len()));
+    }
+    let functions = difference.entries.iter().map(|id| offset(writer.placed[id]));
+    let header = Header {
+        base: made.from,
+        build: made.to,
+        code,
+        frames,
+        fixups,
+        functions: functions.collect::<Result<_, _>>()?,
+        changed: made.functions.to_vec(),
+    };
+    Ok(Patch { header, content: writer.content })
+}
+
+struct Writer<'a> {
+    base: &'a Base<'a>,
+    objects: &'a Objects,
+    /// What the patch brings.
+    own: BTreeSet<AtomId>,
+    /// Where each of these lies in the content.
+    placed: HashMap<AtomId, usize>,
+    content: Vec<u8>,
+    /// Where the addresses of symbols lie that code reads there, and those of thread-locals.
+    slots: HashMap<Slot, usize>,
+    /// Where the jumps lie to functions that may be too far away for a call.
+    jumps: HashMap<u64, usize>,
+    /// What is still to be filled in.
+    open: Vec<Open>,
+}
+
+/// What stands in eight bytes, or for a thread-local in sixteen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Slot {
+    Own(AtomId),
+    Base(u64),
+    Bound(u64),
+    /// Of a thread-local at this offset.
+    ThreadLocal(u64),
+}
+
+/// A place that refers to something.
+struct Open {
+    at: usize,
+    file: usize,
+    reference: Reference,
+}
+
+/// What a reference leads to.
+#[derive(Clone, Copy)]
+enum Found {
+    Own(AtomId),
+    Place(Place),
+}
+
+impl Writer<'_> {
+    /// Adds what the base lacks: constants without a name, and functions that are new.
+    fn take_what_is_needed(&mut self) -> Result<(), Unpatchable> {
+        let mut open: Vec<AtomId> = self.own.iter().copied().collect();
+        while let Some(id) = open.pop() {
+            let atom = self.objects.atom(id);
+            let frame = atom.frame.iter().flat_map(|frame| [&frame.common, &frame.own]);
+            let frame = frame.flat_map(|record| &record.references);
+            for reference in atom.references.iter().chain(frame) {
+                if let Found::Own(needed) = self.find(id.file, reference)?
+                    && self.own.insert(needed)
+                {
+                    open.push(needed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is meant: something of the patch's own, if it is there or the base does not have it.
+    fn find(&self, file: usize, reference: &Reference) -> Result<Found, Unpatchable> {
+        let here = self.objects.find(file, &reference.to);
+        if let Some(id) = here.filter(|id| self.own.contains(id)) {
+            return Ok(Found::Own(id));
+        }
+        let To::Named(name) = &reference.to else {
+            let id = here.ok_or(Unpatchable::Objects)?;
+            return match self.objects.atom(id).kind {
+                Kind::Constant | Kind::Code => Ok(Found::Own(id)),
+                _ => Err(Unpatchable::UnnamedStatic),
+            };
+        };
+        let stem = here.map_or("", |id| &self.objects.files[id.file].stem);
+        if let Some(place) = self.base.find(stem, name) {
+            return Ok(Found::Place(place));
+        }
+        let missing = || Unpatchable::Missing(name.clone());
+        let id = here.ok_or_else(missing)?;
+        match self.objects.atom(id).kind {
+            Kind::Code | Kind::Constant => Ok(Found::Own(id)),
+            _ => Err(Unpatchable::NewStatic(name.clone())),
+        }
+    }
+
+    fn place_code(&mut self) -> Result<u32, Unpatchable> {
+        let is_code = |id: &&AtomId| self.objects.atom(**id).kind == Kind::Code;
+        let code: Vec<_> = self.own.iter().filter(is_code).copied().collect();
+        for id in &code {
+            self.place(*id, CODE_ALIGN, TRAP)?;
+        }
+        // A call reaches four gigabytes; another library may lie anywhere.
+        let called: BTreeSet<u64> = self.open.iter().filter_map(|open| self.far(open)).collect();
+        for bound in called {
+            self.align(CODE_ALIGN, TRAP);
+            self.jumps.insert(bound, self.content.len());
+            // jmp *slot(%rip)
+            self.content.extend([0xff, 0x25, 0, 0, 0, 0]);
+        }
+        self.align(PAGE as u64, TRAP);
+        offset(self.content.len())
+    }
+
+    /// The place of the function of another library that is called directly, if one is.
+    fn far(&self, open: &Open) -> Option<u64> {
+        let is_direct = matches!(open.reference.form, elf::R_X86_64_PLT32 | elf::R_X86_64_PC32);
+        match self.find(open.file, &open.reference) {
+            Ok(Found::Place(Place::Bound(bound))) if is_direct => Some(bound),
+            _ => None,
+        }
+    }
+
+    fn place_data(&mut self) -> Result<(), Unpatchable> {
+        let is_data = |id: &&AtomId| self.objects.atom(**id).kind != Kind::Code;
+        let data: Vec<_> = self.own.iter().filter(is_data).copied().collect();
+        for id in data {
+            self.place(id, 8, 0)?;
+        }
+        let mut wanted = Vec::new();
+        for open in &self.open {
+            wanted.extend(self.slot(open)?);
+        }
+        wanted.extend(self.jumps.keys().map(|bound| Slot::Bound(*bound)));
+        for slot in wanted {
+            if self.slots.contains_key(&slot) {
+                continue;
+            }
+            self.align(8, 0);
+            self.slots.insert(slot, self.content.len());
+            self.content.extend([0; 8]);
+            if let Slot::ThreadLocal(offset) = slot {
+                self.content.extend(offset.to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// The slot that a reference reads, if it reads one.
+    fn slot(&self, open: &Open) -> Result<Option<Slot>, Unpatchable> {
+        let Reference { form, .. } = open.reference;
+        Ok(match form {
+            elf::R_X86_64_GOTPCREL | elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX => {
+                Some(match self.find(open.file, &open.reference)? {
+                    Found::Own(id) => Slot::Own(id),
+                    Found::Place(Place::At(address)) => Slot::Base(address),
+                    Found::Place(Place::Bound(at)) => Slot::Bound(at),
+                    Found::Place(Place::ThreadLocal(_)) => {
+                        return Err(Unpatchable::Relocation(form));
+                    }
+                })
+            }
+            elf::R_X86_64_TLSGD => match self.find(open.file, &open.reference)? {
+                Found::Place(Place::ThreadLocal(offset)) => Some(Slot::ThreadLocal(offset)),
+                _ => return Err(Unpatchable::Relocation(form)),
+            },
+            elf::R_X86_64_TLSLD => Some(Slot::ThreadLocal(0)),
+            _ => None,
+        })
+    }
+
+    fn place(&mut self, id: AtomId, align: u64, filler: u8) -> Result<(), Unpatchable> {
+        let atom = self.objects.atom(id);
+        self.align(atom.align.max(align), filler);
+        let at = self.content.len();
+        self.placed.insert(id, at);
+        self.content.extend(&atom.bytes);
+        if atom.bytes.len() != index(atom.size) {
+            return Err(Unpatchable::NewStatic(name_of(atom)));
+        }
+        self.refer(id.file, at, &atom.references);
+        Ok(())
+    }
+
+    fn refer(&mut self, file: usize, at: usize, references: &[Reference]) {
+        let open = references.iter().cloned().map(|reference| {
+            let at = at + index(reference.at);
+            Open { at, file, reference }
+        });
+        self.open.extend(open);
+    }
+
+    fn align(&mut self, align: u64, filler: u8) {
+        let length = self.content.len().next_multiple_of(index(align));
+        self.content.resize(length, filler);
+    }
+
+    /// The descriptions for whoever unwinds, one after the other: zeros between them would end the list.
+    fn place_frames(&mut self) -> Result<std::ops::Range<u32>, Unpatchable> {
+        self.align(8, 0);
+        let begin = self.content.len();
+        let objects = self.objects;
+        let described =
+            self.own.iter().filter_map(|id| Some((*id, objects.atom(*id).frame.as_ref()?)));
+        for (id, frame) in described.collect::<Vec<_>>() {
+            let common = self.place_record(id.file, &frame.common);
+            let own = self.place_record(id.file, &frame.own);
+            // How far it is from here back to the record that it builds on.
+            let back = u32::try_from(own + 4 - common).map_err(|_| Unpatchable::Objects)?;
+            self.content[own + 4..own + 8].copy_from_slice(&back.to_le_bytes());
+        }
+        if self.content.len() > begin {
+            self.content.extend([0; 4]);
+        }
+        Ok(offset(begin)?..offset(self.content.len())?)
+    }
+
+    fn place_record(&mut self, file: usize, record: &Record) -> usize {
+        let at = self.content.len();
+        self.content.extend(&record.bytes);
+        self.refer(file, at, &record.references);
+        at
+    }
+
+    /// Writes what is known already, and says what is to be filled in.
+    fn fill_in(&mut self) -> Result<Vec<Fixup>, Unpatchable> {
+        let mut fixups = Vec::new();
+        let slots: Vec<_> = self.slots.iter().map(|(slot, at)| (*slot, *at)).collect();
+        for (slot, at) in slots {
+            let target = match slot {
+                Slot::Own(id) => Target::Own(offset(self.placed[&id])?),
+                Slot::Base(address) => Target::Base(address),
+                Slot::Bound(at) => Target::Bound(at),
+                Slot::ThreadLocal(_) => Target::ThreadLocals,
+            };
+            fixups.push(Fixup { at: offset(at)?, form: Form::Absolute, target, addend: 0 });
+        }
+        let jumps: Vec<_> = self.jumps.iter().map(|(bound, at)| (*bound, *at)).collect();
+        for (bound, at) in jumps {
+            let slot = self.slots[&Slot::Bound(bound)];
+            self.relative(at + 2, slot, -4)?;
+        }
+        for open in std::mem::take(&mut self.open) {
+            fixups.extend(self.fill_in_one(&open)?);
+        }
+        fixups.sort_by_key(|fixup| fixup.at);
+        Ok(fixups)
+    }
+
+    fn fill_in_one(&mut self, open: &Open) -> Result<Option<Fixup>, Unpatchable> {
+        let Reference { form, addend, .. } = open.reference;
+        let at = offset(open.at)?;
+        let fixup = |form, target| Some(Fixup { at, form, target, addend });
+        if let Some(slot) = self.slot(open)? {
+            self.relative(open.at, self.slots[&slot], addend)?;
+            return Ok(None);
+        }
+        let found = self.find(open.file, &open.reference)?;
+        Ok(match (form, found) {
+            (elf::R_X86_64_64, Found::Own(id)) => {
+                fixup(Form::Absolute, Target::Own(offset(self.placed[&id])?))
+            }
+            (elf::R_X86_64_64, Found::Place(Place::At(address))) => {
+                fixup(Form::Absolute, Target::Base(address))
+            }
+            (elf::R_X86_64_64, Found::Place(Place::Bound(bound))) => {
+                fixup(Form::Absolute, Target::Bound(bound))
+            }
+            (elf::R_X86_64_PC32 | elf::R_X86_64_PLT32, Found::Own(id)) => {
+                self.relative(open.at, self.placed[&id], addend)?;
+                None
+            }
+            (elf::R_X86_64_PC32 | elf::R_X86_64_PLT32, Found::Place(Place::At(address))) => {
+                fixup(Form::Relative, Target::Base(address))
+            }
+            (elf::R_X86_64_PC32 | elf::R_X86_64_PLT32, Found::Place(Place::Bound(bound))) => {
+                self.relative(open.at, self.jumps[&bound], addend)?;
+                None
+            }
+            (elf::R_X86_64_DTPOFF32, Found::Place(Place::ThreadLocal(place))) => {
+                let value = i64::try_from(place).ok().and_then(|place| place.checked_add(addend));
+                let value = value.and_then(|value| i32::try_from(value).ok());
+                let value = value.ok_or(Unpatchable::Relocation(form))?;
+                self.content[open.at..open.at + 4].copy_from_slice(&value.to_le_bytes());
+                None
+            }
+            _ => return Err(Unpatchable::Relocation(form)),
+        })
+    }
+
+    /// Writes how far it is from one place of the patch to another.
+    fn relative(&mut self, at: usize, to: usize, addend: i64) -> Result<(), Unpatchable> {
+        let far = to as i64 + addend - at as i64;
+        let far = i32::try_from(far).map_err(|_| Unpatchable::Objects)?;
+        let place = self.content.get_mut(at..at + 4).ok_or(Unpatchable::Objects)?;
+        place.copy_from_slice(&far.to_le_bytes());
+        Ok(())
+    }
+}
+
+fn offset(at: usize) -> Result<u32, Unpatchable> {
+    u32::try_from(at).map_err(|_| Unpatchable::TooLarge(at))
+}

@@ -1,0 +1,236 @@
+//! Keeps what builds were made of, as long as the store has them: a patch for a version that runs is made by
+//! comparison with its build.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hotswap_artifact::patch::Patch;
+use hotswap_protocol::BuildId;
+use serde::{Deserialize, Serialize};
+
+use super::input::Input;
+use super::outlines::Outlines;
+use super::record::{Compiled, Told, Unit, UnitId};
+use super::{Invocation, Member, Replay};
+use crate::outline::{Bound, ChangedFunction, SourceChanges};
+use crate::patch::{self, Build, NotPatched};
+
+/// What a build was made of: a file beside its objects.
+#[derive(Debug, Serialize, Deserialize)]
+struct Base {
+    units: BTreeMap<UnitId, Made>,
+    guards: Vec<Input>,
+    env: BTreeMap<String, Option<String>>,
+}
+
+/// How a unit was made.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    invocation: Invocation,
+    told: Told,
+    compiled: Compiled,
+}
+
+const MADE_OF: &str = "made-of.json";
+/// The library, under a name of our own: the store may have forgotten it.
+const LIBRARY: &str = "library";
+/// How many builds of a plugin are kept at most.
+const MOST_BASES: usize = 6;
+
+impl Base {
+    fn load(dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(dir.join(MADE_OF)).ok()?).ok()
+    }
+
+    /// The hashes of all sources.
+    fn hashes(&self) -> impl Iterator<Item = &str> {
+        let inputs = self.units.values().flat_map(|made| &made.compiled.inputs);
+        inputs.filter_map(Input::hash)
+    }
+}
+
+impl Replay {
+    fn bases(&self, member: &Member<'_>) -> PathBuf {
+        self.dir.join("bases").join(&member.plugin.name)
+    }
+
+    /// Keeps what the plugin was made of, now that it was built as `artifact`.
+    pub(crate) fn keep_base(
+        &self,
+        member: &Member<'_>,
+        build_id: BuildId,
+        artifact: &Path,
+    ) -> io::Result<()> {
+        let bases = self.bases(member);
+        let dir = bases.join(build_id.to_string());
+        if dir.join(MADE_OF).exists() {
+            return Ok(());
+        }
+        let Some(base) = self.base(member) else { return Ok(()) };
+        fs::create_dir_all(&bases)?;
+        let kept = tempfile::Builder::new().prefix(".").tempdir_in(&bases)?;
+        self.link_objects(member, kept.path())?;
+        if fs::hard_link(artifact, kept.path().join(LIBRARY)).is_err() {
+            fs::copy(artifact, kept.path().join(LIBRARY))?;
+        }
+        fs::write(kept.path().join(MADE_OF), serde_json::to_vec(&base)?)?;
+        match fs::rename(kept.path(), &dir) {
+            Ok(()) => drop(kept.keep()),
+            Err(_) if dir.is_dir() => fs::remove_dir_all(&dir)?,
+            Err(error) => return Err(error),
+        }
+        self.forget_bases(&bases, &dir)
+    }
+
+    /// What the plugin is made of now; `None` if that is not known.
+    fn base(&self, member: &Member<'_>) -> Option<Base> {
+        let plugin = self.record.plugins.get(&member.plugin.name).filter(|it| !it.is_dropped)?;
+        let made = |id: &UnitId| {
+            let Unit { invocation, told, compiled, .. } = self.record.units.get(id)?;
+            let (invocation, told) = (invocation.clone(), told.clone());
+            Some((id.clone(), Made { invocation, told, compiled: compiled.clone() }))
+        };
+        let units = plugin.units.iter().map(made).collect::<Option<_>>()?;
+        Some(Base { units, guards: plugin.guards.clone(), env: plugin.env.clone() })
+    }
+
+    /// Links the object files of all the plugin's units into a directory; those of the plugin itself are in the
+    /// compiler's own cache.
+    fn link_objects(&self, member: &Member<'_>, dir: &Path) -> io::Result<()> {
+        let Some(plugin) = self.record.plugins.get(&member.plugin.name) else { return Ok(()) };
+        for id in &plugin.units {
+            let Some(unit) = self.record.units.get(id) else { continue };
+            if *id == plugin.root {
+                let session = session(&unit.invocation).ok_or_else(no_session)?;
+                for entry in fs::read_dir(session)? {
+                    let path = entry?.path();
+                    if let Some(name) = path.file_name().filter(|_| is_object(&path)) {
+                        link(&path, &dir.join(name))?;
+                    }
+                }
+                continue;
+            }
+            let outputs = unit.compiled.outputs.iter().map(|output| &output.path);
+            let archives = outputs.filter(|path| path.extension().is_some_and(|it| it == "rlib"));
+            for archive in archives {
+                let name = archive.file_name().unwrap_or_default();
+                link(archive, &dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the oldest builds.
+    fn forget_bases(&self, bases: &Path, newest: &Path) -> io::Result<()> {
+        let age = |path: &PathBuf| fs::metadata(path).and_then(|it| it.modified()).ok();
+        let entries = fs::read_dir(bases)?.flatten().map(|entry| entry.path());
+        let mut dirs: Vec<_> = entries.filter(|path| path != newest).collect();
+        dirs.sort_by_cached_key(age);
+        let surplus = (dirs.len() + 1).saturating_sub(MOST_BASES);
+        dirs.into_iter().take(surplus).for_each(|dir| drop(fs::remove_dir_all(dir)));
+        Ok(())
+    }
+
+    /// The hashes of the sources of all builds that are kept.
+    pub(super) fn hashes_of_bases(&self) -> BTreeSet<String> {
+        let plugins = fs::read_dir(self.dir.join("bases")).into_iter().flatten().flatten();
+        let builds = plugins.flat_map(|plugin| fs::read_dir(plugin.path()).into_iter().flatten());
+        let bases = builds.flatten().filter_map(|build| Base::load(&build.path()));
+        bases.flat_map(|base| base.hashes().map(str::to_owned).collect::<Vec<_>>()).collect()
+    }
+
+    /// The patch that makes the build `to`, which is the plugin as it is now, of the build `from`.
+    ///
+    /// # Errors
+    /// If something that was kept cannot be read.
+    pub(crate) fn patch(
+        &mut self,
+        member: &Member<'_>,
+        (from, to): (BuildId, BuildId),
+    ) -> io::Result<Result<Patch, NotPatched>> {
+        let bases = self.bases(member);
+        let (before, after) = (bases.join(from.to_string()), bases.join(to.to_string()));
+        let Some((base, now)) = Base::load(&before).zip(Base::load(&after)) else {
+            return Ok(Err(NotPatched::NothingKept));
+        };
+        // As recently used as the newest.
+        let touched = fs::File::open(&before)?;
+        touched.set_modified(std::time::SystemTime::now())?;
+        if !is_compiled_alike(&base, &now) {
+            return Ok(Err(NotPatched::CompiledOtherwise));
+        }
+        let outlines = self.outlines.get_or_insert_with(|| Outlines::load(&self.dir));
+        let mut changes = SourceChanges::default();
+        for (id, now) in &now.units {
+            let before = base.units.get(id).map(|made| &made.compiled);
+            match before.and_then(|before| outlines.changes(before, &now.compiled)) {
+                Some(changed) => changes.add(changed),
+                None => return Ok(Err(NotPatched::NothingKept)),
+            }
+        }
+        // Whether a function of a trait is called through a table, the objects say.
+        let is_exchangeable =
+            |function: &ChangedFunction| matches!(function.bound, None | Some(Bound::Trait));
+        if !changes.items.is_empty() || !changes.functions.iter().all(is_exchangeable) {
+            return Ok(Err(NotPatched::Sources(Box::new(changes))));
+        }
+        let library = |dir: &Path| fs::read(dir.join(LIBRARY));
+        let (old, new) = (library(&before)?, library(&after)?);
+        let old = Build { id: from, library: &old, objects: &before };
+        let new = Build { id: to, library: &new, objects: &after };
+        let functions = changes.functions.into_iter().map(|function| function.name);
+        let functions: Vec<_> = functions.collect();
+        let plugin = self.record.plugins.get(&member.plugin.name);
+        let root = plugin.and_then(|plugin| now.units.get(&plugin.root));
+        let libraries = root.map_or(&[][..], |root| &root.compiled.libraries);
+        let made = patch::make(old, new, libraries, &functions)?;
+        Ok(made.map_err(NotPatched::Objects))
+    }
+}
+
+/// Whether two builds differ in nothing but sources: the compiler is called alike, and no procedural macro and
+/// no build script changed.
+fn is_compiled_alike(base: &Base, now: &Base) -> bool {
+    let ids = |base: &Base| base.units.keys().cloned().collect::<Vec<_>>();
+    let is_same = |(id, now): (&UnitId, &Made)| {
+        base.units.get(id).is_some_and(|before| {
+            (&before.invocation, &before.told) == (&now.invocation, &now.told)
+        })
+    };
+    let are_guards_same = base.guards.len() == now.guards.len()
+        && base.guards.iter().zip(&now.guards).all(|(one, other)| one.has_same_content(other));
+    ids(base) == ids(now) && now.units.iter().all(is_same) && are_guards_same && base.env == now.env
+}
+
+/// The newest finished directory of the compiler's cache for a call.
+fn session(invocation: &Invocation) -> Option<PathBuf> {
+    let dir = invocation.dir.join(invocation.codegen_option("incremental")?);
+    let name = format!("{}-", invocation.option("--crate-name")?);
+    let named = |path: &PathBuf, start: &str| {
+        path.file_name().and_then(|it| it.to_str()).is_some_and(|it| it.starts_with(start))
+    };
+    let entries =
+        |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|it| it.path());
+    let crates = entries(&dir).filter(|path| named(path, &name));
+    let sessions = crates.flat_map(|path| entries(&path).collect::<Vec<_>>());
+    let finished = sessions.filter(|path| {
+        let is_working = path.to_string_lossy().ends_with("-working");
+        named(path, "s-") && path.is_dir() && !is_working
+    });
+    finished.max_by_key(|path| fs::metadata(path).and_then(|it| it.modified()).ok())
+}
+
+fn no_session() -> io::Error {
+    io::Error::other("its object files are not kept: it is compiled without `incremental`")
+}
+
+fn is_object(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "o")
+}
+
+/// The same file at another path; a copy where that is not possible.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+}

@@ -1,0 +1,265 @@
+//! Of which changes a build makes a patch for the version that runs, and why not of others.
+
+use hotswap_build::{
+    BuildId, BuildMessage, BuildOptions, Built, Cancel, NotPatched, Patch, PluginPackage,
+    Unpatchable, build_plugin,
+};
+
+use crate::replay::Fixture;
+use crate::support::Workspace;
+
+const SOURCE: &str = r#"
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hotswap_plugin::prelude::*;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+const WIDTH: usize = 4;
+
+thread_local! {
+    static NAMES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+#[derive(Default)]
+struct Patched {
+    row: [u8; WIDTH],
+}
+
+#[plugin]
+impl Plugin for Patched {
+    fn on_init(&self, _vault: &Vault) -> Result<()> {
+        CALLS.fetch_add(begin(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn begin() -> u64 {
+    u64::from(u8::MIN)
+}
+
+struct Name(String);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+enum Mood {
+    Calm,
+}
+
+fn decorate(name: &str) -> String {
+    let mood = match Mood::Calm {
+        Mood::Calm => "calm",
+        #[allow(unreachable_patterns)]
+        _ => "wild",
+    };
+    format!("Hello, {} ({mood})!", Name(name.to_owned()))
+}
+
+macro_rules! numbers {
+    () => {
+        fn number() -> u64 {
+            7
+        }
+    };
+}
+numbers!();
+
+async fn later() -> u64 {
+    number()
+}
+
+fn each<T: Into<u64>>(value: T) -> u64 {
+    value.into() + 1
+}
+
+/// Greets.
+#[invoke]
+fn greet(plugin: &Patched, name: String) -> String {
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed);
+    let heard = NAMES.with(|names| {
+        names.borrow_mut().push(name.clone());
+        names.borrow().len()
+    });
+    format!("{} {calls} {heard} {}", decorate(&name), plugin.row.len())
+}
+
+#[invoke]
+fn add(a: u32, b: u32) -> u64 {
+    each(a) + each(b)
+}
+
+#[invoke]
+fn in_words(number: u8) -> String {
+    let word = match number {
+        0 => "none".to_owned(),
+        1 => "one".to_owned(),
+        2 => format!("two of {WIDTH}"),
+        3 => "three".repeat(2),
+        4 => number.to_string(),
+        5 => "five".to_uppercase(),
+        6 => format!("six {}", begin()),
+        _ => String::new(),
+    };
+    format!("{word}!")
+}
+
+#[invoke]
+async fn wait() -> u64 {
+    later().await
+}
+
+#[invoke]
+fn sorted(texts: Vec<String>) -> Vec<String> {
+    let mut texts = texts;
+    texts.sort_by_key(|text| text.len());
+    if texts.len() > 1_000 {
+        panic!("{} texts are too many", texts.len());
+    }
+    texts
+}
+"#;
+
+fn build(plugin: &PluginPackage, base: Option<BuildId>) -> Built {
+    let options = BuildOptions { patch_base: base, ..BuildOptions::default() };
+    let mut show = |message| {
+        if let BuildMessage::Diagnostic(diagnostic) = message {
+            println!("{diagnostic:?}");
+        }
+    };
+    build_plugin(plugin, &options, &Cancel::default(), &mut show).expect("a build")
+}
+
+/// A plugin of which one build runs.
+struct Running {
+    workspace: Workspace,
+    plugin: PluginPackage,
+    base: BuildId,
+}
+
+impl Running {
+    fn new(name: &str) -> Self {
+        let workspace = Workspace::new();
+        let plugin = workspace.real_plugin(name);
+        workspace.write(&format!("{name}/src/lib.rs"), SOURCE);
+        workspace.let_age();
+        let base = build(&plugin, None).build_id;
+        Self { workspace, plugin, base }
+    }
+
+    /// Builds the source with the first text in it replaced.
+    fn with(&self, text: &str, by: &str) -> Result<Patch, NotPatched> {
+        let source = SOURCE.replacen(text, by, 1);
+        assert_ne!(source, SOURCE, "{text}");
+        self.build(&source).patch.expect("another build")
+    }
+
+    fn build(&self, source: &str) -> Built {
+        self.workspace.write(&format!("{}/src/lib.rs", self.plugin.name), source);
+        self.workspace.let_age();
+        build(&self.plugin, Some(self.base))
+    }
+}
+
+#[test]
+fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
+    let running = Running::new("patched");
+    let patch = running.with("Hello", "Good evening").expect("a patch");
+    assert_eq!(patch.header.base, running.base);
+    assert_eq!(patch.header.changed, ["decorate"]);
+    assert_eq!(patch.header.functions.len(), 1, "only `greet` leads there");
+    assert_eq!(Patch::read(&patch.to_bytes().unwrap()).as_ref(), Ok(&patch));
+
+    // One that goes on by a table.
+    let patch = running.with("\"{word}!\"", "\"{word}?\"").expect("a patch");
+    assert_eq!(patch.header.changed, ["in_words"]);
+
+    // It is always made for the version that runs, not for the build before.
+    let patch = running.with("value.into() + 1", "value.into() + 2").expect("a patch");
+    assert_eq!(patch.header.changed, ["each"]);
+    let patch = running.with("text.len());", "text.to_uppercase());").expect("a patch");
+    assert_eq!(patch.header.changed, ["sorted"]);
+    // What is new to the plugin is brought along, also from the standard library.
+    let map =
+        "let map: std::collections::BTreeMap<usize, char> = name.chars().enumerate().collect();";
+    let body = format!("{map}\n    format!(\"{{map:?}} Hello");
+    let patch = running.with("format!(\"Hello", &body).expect("a patch");
+    assert_eq!(patch.header.changed, ["decorate"]);
+
+    // Lines that moved alone make no other code.
+    let patch = running.with("fn decorate", "\n\n\nfn decorate").expect("a patch");
+    assert_eq!((patch.header.functions.len(), patch.content.len()), (0, 0));
+    // The build that runs needs none.
+    assert_eq!(running.build(SOURCE).patch, None);
+}
+
+#[test]
+fn whatever_is_more_than_a_body_makes_no_patch_and_says_why() {
+    let running = Running::new("unpatched");
+    let source = |text, by: &str, item: &str| match running.with(text, by) {
+        Err(NotPatched::Sources(changes)) => {
+            assert_eq!(changes.items[0].item.as_deref(), Some(item), "{changes:?}");
+        }
+        other => panic!("{item}: {other:?}"),
+    };
+    source("row: [u8; WIDTH],", "row: [u8; WIDTH],\n    more: u64,", "struct Patched");
+    source(
+        "enum Mood {\n    Calm,",
+        "enum Mood {\n    Calm,\n    #[allow(dead_code)] Wild,",
+        "enum Mood",
+    );
+    source("AtomicU64::new(0)", "AtomicU64::new(1)", "static CALLS");
+    source("WIDTH: usize = 4", "WIDTH: usize = 5", "const WIDTH");
+    source("fn begin() -> u64", "#[inline(never)]\nfn begin() -> u64", "fn begin");
+
+    let more =
+        "static MORE: AtomicU64 = AtomicU64::new(0);\n    MORE.fetch_add(1, Ordering::Relaxed);";
+    source("let calls = CALLS", &format!("{more}\n    let calls = CALLS"), "items in fn greet");
+
+    let object = |text, by| match running.with(text, by) {
+        Err(NotPatched::Objects(reason)) => reason,
+        other => panic!("{text}: {other:?}"),
+    };
+    // Lifecycle functions, and what they call, are reached through the plugin's table.
+    let reason = object("fetch_add(begin(), ", "fetch_add(begin() + 0, ");
+    assert!(matches!(reason, Unpatchable::AddressStored { .. }), "{reason}");
+    let reason = object("u64::from(u8::MIN)", "u64::from(u8::MAX)");
+    assert!(matches!(reason, Unpatchable::AddressStored { .. }), "{reason}");
+    // A formatter gets the address of how to show a value.
+    let reason = object("f.write_str(&self.0)", "f.write_str(&self.0.to_uppercase())");
+    assert!(
+        matches!(&reason, Unpatchable::AddressTaken { .. } | Unpatchable::AddressStored { .. }),
+        "{reason}"
+    );
+    // The body of a future.
+    match running.with("    number()\n", "    number() + 1\n") {
+        Err(NotPatched::Sources(changes)) => assert!(changes.items.is_empty(), "{changes:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_body_in_a_package_that_it_is_compiled_from_makes_a_patch_too() {
+    let fixture = Fixture::new("patches_leaf");
+    fixture.workspace.let_age();
+    let plugin = fixture.plugin.clone();
+    let base = build(&plugin, None).build_id;
+    fixture.write_leaf("leaf-2");
+    fixture.workspace.let_age();
+    let patch = build(&plugin, Some(base)).patch.expect("another build").expect("a patch");
+    assert_eq!(patch.header.changed, ["text"]);
+    assert_eq!(patch.header.functions.len(), 1);
+}
+
+#[test]
+fn of_a_build_that_is_not_known_there_is_no_patch() {
+    let running = Running::new("patches_nothing");
+    running.workspace.write("patches_nothing/src/lib.rs", &SOURCE.replace("Hello", "Bye"));
+    running.workspace.let_age();
+    let patch = build(&running.plugin, Some(BuildId::from_bytes([7; 16]))).patch;
+    assert_eq!(patch, Some(Err(NotPatched::NothingKept)));
+}

@@ -1,0 +1,146 @@
+//! Saves that change bodies of functions only, in a project outside the repository: the version that runs
+//! goes on, with other code.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Process, Project};
+
+const COUNTER: &str = r#"use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hotswap_plugin::prelude::*;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static HERE: Cell<u64> = const { Cell::new(0) };
+}
+
+#[derive(Default)]
+struct Counter {
+    names: Mutex<Vec<String>>,
+}
+
+#[plugin]
+impl Plugin for Counter {}
+
+fn say(name: &str) -> String {
+    format!("hello {name}")
+}
+
+/// Counts in a static, a thread-local, the plugin and the DataBag.
+#[invoke]
+fn greet(plugin: &Counter, vault: &Vault, name: String) -> Result<String> {
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+    HERE.set(HERE.get() + 1);
+    let mut names = plugin.names.lock().unwrap();
+    names.push(name.clone());
+    let stored = vault.data_bag().update("stored", || 0_u64, |count| { *count += 1; *count })?;
+    Ok(format!("{} {calls} {} {stored}", say(&name), names.len()))
+}
+"#;
+
+fn greeting(project: &Project) -> String {
+    let answer = project.place().json(&["invoke", "one", "greet", "\"Ada\""]);
+    answer["value"].as_str().expect("a text").to_owned()
+}
+
+fn outcome_of(finished: &Value, plugin: &str) -> Value {
+    let plugins = finished["report"]["plugins"].as_array().unwrap();
+    plugins.iter().find(|it| it["name"] == plugin).unwrap().clone()
+}
+
+/// What the reload that made this generation did to a plugin.
+fn reload(run: &mut Process, generation: u64, plugin: &str) -> Value {
+    let is_it = |it: &Value| it["report"]["generation"] == generation;
+    outcome_of(&run.wait_for_event("reload_finished", is_it), plugin)
+}
+
+fn started(project: &Project, args: &[&str]) -> Process {
+    let mut run = project.run_patching(args);
+    run.wait_for_event("connected", |_| true);
+    run.wait_for_host("child=");
+    run
+}
+
+#[test]
+fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
+    let project = Project::new(&["one", "two"], &["one", "two"]);
+    project.write("one/src/lib.rs", COUNTER);
+    let mut run = started(&project, &[]);
+    assert_eq!(greeting(&project), "hello Ada 1 1 1");
+
+    project.edit("one/src/lib.rs", "hello {name}", "good morning, {}\", name.to_uppercase() + \"");
+    let patched = reload(&mut run, 2, "one");
+    assert_eq!(
+        (&patched["outcome"], &patched["version"], &patched["patch"]),
+        (&"patched".into(), &1.into(), &1.into())
+    );
+    assert_eq!(patched["patched_functions"], serde_json::json!(["say"]));
+    assert_eq!(greeting(&project), "good morning, ADA 2 2 2");
+
+    // The next patch is made for the version too, and not for the patch before.
+    project.edit("one/src/lib.rs", "+ 1;\n", "+ 10;\n");
+    let patched = reload(&mut run, 3, "one");
+    assert_eq!((&patched["version"], &patched["patch"]), (&1.into(), &2.into()));
+    assert_eq!(patched["patched_functions"], serde_json::json!(["greet", "say"]));
+    assert_eq!(greeting(&project), "good morning, ADA 12 3 3");
+    let status = project.place().json(&["status"]);
+    let plugins = status["plugins"].as_array().unwrap();
+    let one = &plugins.iter().find(|it| it["name"] == "one").unwrap()["versions"][0];
+    assert_eq!((&one["version"], &one["patch"]), (&1.into(), &2.into()));
+
+    // Undone, it is the version as it was loaded.
+    project.write("one/src/lib.rs", COUNTER);
+    let undone = reload(&mut run, 4, "one");
+    assert_eq!((&undone["outcome"], &undone["version"]), (&"patched".into(), &1.into()));
+    assert_eq!(undone["patch"], Value::Null);
+    assert_eq!(greeting(&project), "hello Ada 4 4 4");
+
+    // What is more than a body is loaded as a whole, and says why.
+    project.edit("one/src/lib.rs", "    names: Mutex", "    more: u8,\n    names: Mutex");
+    let whole = reload(&mut run, 5, "one");
+    assert_eq!((&whole["outcome"], &whole["version"]), (&"ok".into(), &2.into()));
+    let why = whole["not_patched"].as_str().expect("the reason");
+    assert!(why.contains("struct Counter"), "{why}");
+    assert_eq!(greeting(&project), "hello Ada 1 1 1");
+
+    // That version is patched in turn, and a host that is started anew runs what is on disk.
+    project.edit("one/src/lib.rs", "hello {name}", "bye {name}");
+    let patched = reload(&mut run, 6, "one");
+    assert_eq!((&patched["outcome"], &patched["version"]), (&"patched".into(), &2.into()));
+    run.signal(Signal::INT);
+    run.finish();
+    let mut run = started(&project, &["--no-patch"]);
+    assert_eq!(greeting(&project), "bye Ada 1 1 1");
+    project.edit("one/src/lib.rs", "bye {name}", "hello {name}");
+    assert_eq!(reload(&mut run, 2, "one")["outcome"], "ok");
+}
+
+#[test]
+fn two_plugins_that_share_a_package_are_patched_in_one_reload() {
+    let project = Project::new(&["one", "two"], &["one", "two", "shared"]);
+    project.write("shared/src/lib.rs", "pub fn number() -> u32 {\n    7\n}\n");
+    let api = crate::support::repository().join("engine/plugin");
+    for name in ["one", "two"] {
+        project.write(
+            &format!("{name}/Cargo.toml"),
+            &format!(
+                "[package]\nname = \"{name}\"\nversion = \"1.2.3\"\nedition = \"2024\"\n\n[dependencies]\n\
+                 hotswap-plugin = {{ path = {api:?} }}\nshared = {{ path = \"../shared\" }}\n"
+            ),
+        );
+        project.edit(&format!("{name}/src/lib.rs"), "u32 {\n", "u32 {\n    shared::number() +\n");
+    }
+    let mut run = started(&project, &[]);
+    let number = |plugin| project.place().json(&["invoke", plugin, "number"])["value"].clone();
+    assert_eq!((number("one"), number("two")), (8.into(), 9.into()));
+    project.edit("shared/src/lib.rs", "    7\n", "    70\n");
+    for name in ["one", "two"] {
+        let patched = reload(&mut run, 2, name);
+        assert_eq!((&patched["outcome"], &patched["version"]), (&"patched".into(), &1.into()));
+    }
+    assert_eq!((number("one"), number("two")), (71.into(), 72.into()));
+}
