@@ -30,7 +30,7 @@ pub(super) fn status(snapshot: &Snapshot, host_outdated: Option<bool>) -> String
         plugin.versions.iter().map(|version| {
             [
                 plugin.name.clone(),
-                format!("v{}", version.version),
+                version.label(),
                 version.state.to_string(),
                 format::short_build_id(&version.build_id).to_owned(),
                 format::bytes(version.size_bytes),
@@ -52,7 +52,8 @@ pub(super) fn reload(report: &ReloadReport) -> String {
         format::microseconds(report.elapsed_us)
     );
     let rows = report.plugins.iter().map(|plugin| {
-        let version = plugin.version.map(|version| format!("v{version}"));
+        let patch = plugin.patch.map_or_else(String::new, |number| format!("+{number}"));
+        let version = plugin.version.map(|version| format!("v{version}{patch}"));
         [plugin.name.clone(), plugin.outcome.to_string(), version.unwrap_or_default()]
     });
     text.push_str(&table(["PLUGIN", "OUTCOME", "VERSION"], rows));

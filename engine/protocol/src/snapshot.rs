@@ -186,6 +186,14 @@ pub struct VersionInfo {
     pub held_by: Vec<Holder>,
 }
 
+impl VersionInfo {
+    /// What it is called: `v3`, or `v3+2` with its second patch.
+    pub fn label(&self) -> String {
+        let patch = self.patch.map_or_else(String::new, |number| format!("+{number}"));
+        format!("v{}{patch}", self.version)
+    }
+}
+
 /// How many calls of functions failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {

@@ -207,7 +207,7 @@ fn first_line(
     let (mark, style) =
         if has_host { (mark(version), style(version, theme)) } else { ('○', theme.dim) };
     let runs = match (serves, version.state) {
-        (true, _) | (_, VersionState::Loading) => format!("v{}", version.version),
+        (true, _) | (_, VersionState::Loading) => version.label(),
         _ => "–".to_owned(),
     };
     let (disk, disk_style) = disk(row, state, theme);
