@@ -16,6 +16,7 @@ use crate::{
     EngineError, Step,
     artifact::{
         BuildId,
+        layout::PATCH_EXTENSION,
         patch::{MAX_BYTES, Patch, PatchError},
     },
     image::{Image, MAX_PATCHES, NotMapped, step_thread::StepThread},
@@ -25,8 +26,6 @@ use crate::{
     },
 };
 
-/// What the name of a patch ends with, that lies beside its artifact.
-const EXTENSION: &str = "patch";
 /// The largest file that is read: the content, and a header that describes each few bytes of it.
 const MAX_FILE_BYTES: u64 = 32 * MAX_BYTES as u64;
 
@@ -114,7 +113,7 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
 
 /// The patch that lies beside an artifact.
 fn beside(artifact: &Found) -> Result<Option<Patch>, NotPatched> {
-    let file = match File::open(artifact.path.with_extension(EXTENSION)) {
+    let file = match File::open(artifact.path.with_extension(PATCH_EXTENSION)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(NotPatched::Unreadable)?,
     };
