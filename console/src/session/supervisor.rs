@@ -582,8 +582,7 @@ impl Supervisor {
             LinkEvent::Snapshot(snapshot) => {
                 self.patches.look(&snapshot);
                 self.look_what_serves(&snapshot).await;
-                self.look_into_plugin_dir();
-                self.reload_what_others_built(&snapshot);
+                self.look_what_others_built(&snapshot);
                 self.tell(SessionEvent::Snapshot(Box::new(snapshot))).await;
             }
             LinkEvent::Reloads(reloads) => self.tell(SessionEvent::Reloads(reloads)).await,

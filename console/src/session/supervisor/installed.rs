@@ -19,6 +19,10 @@ pub(super) struct Installed {
     seen: Option<Seen>,
     /// Whether somebody looks.
     is_looking: bool,
+    /// Whether this session has put something there since that look began.
+    is_stale: bool,
+    /// What the host served when it was asked last.
+    serving: Vec<PluginInfo>,
     /// What was told of it last.
     told: BTreeMap<String, String>,
     /// The build of each plugin that was reloaded last, or is about to be.
@@ -88,12 +92,19 @@ fn build_of(path: &Path) -> Option<(String, String)> {
 }
 
 impl Supervisor {
+    /// Compares what the host serves with what lies in the plugin directory, once it was looked there.
+    pub(super) fn look_what_others_built(&mut self, snapshot: &Snapshot) {
+        self.installed.serving.clone_from(&snapshot.plugins);
+        self.look_into_plugin_dir();
+    }
+
     /// Looks into the plugin directory, unless somebody does.
-    pub(super) fn look_into_plugin_dir(&mut self) {
+    fn look_into_plugin_dir(&mut self) {
         let Some(dir) = self.plugin_dir.clone() else { return };
         if std::mem::replace(&mut self.installed.is_looking, true) {
             return;
         }
+        self.installed.is_stale = false;
         let (before, report) =
             (self.installed.seen.take().unwrap_or_default(), self.report.clone());
         tokio::task::spawn_blocking(move || {
@@ -105,15 +116,17 @@ impl Supervisor {
     /// The session has built this itself, and reloads it.
     pub(super) fn note_own_build(&mut self, plugin: String, build_id: String) {
         self.installed.tried.insert(plugin, build_id);
+        self.installed.is_stale = true;
     }
 
     /// Reloads what somebody else has built, where saves are reloaded: every save is served.
-    pub(super) fn reload_what_others_built(&mut self, snapshot: &Snapshot) {
+    fn reload_what_others_built(&mut self) {
         let is_idle = self.running.is_none() && self.queue.is_empty();
         if !self.watch.reloads() || self.client.is_none() || !is_idle {
             return;
         }
-        let foreign = foreign(&self.installed.told, &snapshot.plugins, &self.installed.tried);
+        let Installed { told, serving, tried, .. } = &self.installed;
+        let foreign = foreign(told, serving, tried);
         if !foreign.is_empty() {
             self.installed.tried.extend(foreign);
             self.built_since_reload = true;
@@ -129,6 +142,11 @@ impl Supervisor {
         if self.installed.told != builds {
             self.installed.told.clone_from(&builds);
             self.tell(SessionEvent::Installed { builds }).await;
+        }
+        // What this session has built since would be compared with what lay there before.
+        match self.installed.is_stale {
+            true => self.look_into_plugin_dir(),
+            false => self.reload_what_others_built(),
         }
     }
 }
