@@ -4,7 +4,7 @@
 //! A **release** is the whole set of plugins of a host. A **channel** declares which release its hosts run:
 //! a base, and during a **rollout** a candidate for some of them. Each host goes by the declaration alone
 //! ([`Channel::wants`]), so nobody has to reach all hosts. A rollout is a pure function of its state and of
-//! what hosts report ([`Rollout::step`]); [`turn`] is one step of it on a fleet in a [`Directory`], by whoever
+//! what hosts report ([`Rollout::step`]); [`turn`] is one step of it on a fleet in a [`Store`], by whoever
 //! looks at it.
 //!
 //! ```
