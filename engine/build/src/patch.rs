@@ -107,6 +107,8 @@ impl std::error::Error for Unpatchable {}
 pub enum NotPatched {
     /// It is not known what the running build was made of: it was built elsewhere, or long ago.
     NothingKept,
+    /// The compiler keeps no object files, as without `incremental`.
+    NoObjects,
     /// What was kept of a build cannot be read or written, for this reason.
     Unreadable(String),
     /// The compiler is called in another way, or a procedural macro, a build script or a manifest changed.
@@ -121,6 +123,9 @@ impl fmt::Display for NotPatched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingKept => f.write_str("it is not known what the running build was made of"),
+            Self::NoObjects => {
+                f.write_str("the compiler keeps no object files, as without `incremental`")
+            }
             Self::Unreadable(why) => write!(f, "what builds are made of cannot be compared: {why}"),
             Self::CompiledOtherwise => f.write_str(
                 "more than sources changed: a manifest, a procedural macro, a build script, or a flag",

@@ -56,7 +56,8 @@ impl Replay {
         self.dir.join("bases").join(&member.plugin.name)
     }
 
-    /// Keeps what the plugin was made of, now that it was built as `artifact`.
+    /// Keeps what the plugin was made of, now that it was built as `artifact`; not where the compiler keeps no
+    /// objects.
     pub(crate) fn keep_base(
         &self,
         member: &Member<'_>,
@@ -69,9 +70,13 @@ impl Replay {
             return Ok(());
         }
         let Some(base) = self.base(member) else { return Ok(()) };
+        let Some(objects) = self.objects(member) else { return Ok(()) };
         fs::create_dir_all(&bases)?;
         let kept = tempfile::Builder::new().prefix(".").tempdir_in(&bases)?;
-        self.link_objects(member, kept.path())?;
+        for object in objects {
+            let name = object.file_name().unwrap_or_default();
+            link(&object, &kept.path().join(name))?;
+        }
         if fs::hard_link(artifact, kept.path().join(LIBRARY)).is_err() {
             fs::copy(artifact, kept.path().join(LIBRARY))?;
         }
@@ -96,30 +101,18 @@ impl Replay {
         Some(Base { units, guards: plugin.guards.clone(), env: plugin.env.clone() })
     }
 
-    /// Links the object files of all the plugin's units into a directory; those of the plugin itself are in the
-    /// compiler's own cache.
-    fn link_objects(&self, member: &Member<'_>, dir: &Path) -> io::Result<()> {
-        let Some(plugin) = self.record.plugins.get(&member.plugin.name) else { return Ok(()) };
-        for id in &plugin.units {
-            let Some(unit) = self.record.units.get(id) else { continue };
-            if *id == plugin.root {
-                let session = session(&unit.invocation).ok_or_else(no_session)?;
-                for entry in fs::read_dir(session)? {
-                    let path = entry?.path();
-                    if let Some(name) = path.file_name().filter(|_| is_object(&path)) {
-                        link(&path, &dir.join(name))?;
-                    }
-                }
-                continue;
-            }
-            let outputs = unit.compiled.outputs.iter().map(|output| &output.path);
-            let archives = outputs.filter(|path| path.extension().is_some_and(|it| it == "rlib"));
-            for archive in archives {
-                let name = archive.file_name().unwrap_or_default();
-                link(archive, &dir.join(name))?;
-            }
-        }
-        Ok(())
+    /// The object files of all the plugin's units, and archives of them. Those of the plugin itself are in the
+    /// compiler's own cache; `None` if it has none.
+    fn objects(&self, member: &Member<'_>) -> Option<Vec<PathBuf>> {
+        let plugin = self.record.plugins.get(&member.plugin.name)?;
+        let root = self.record.units.get(&plugin.root)?;
+        let entries = fs::read_dir(session(&root.invocation)?).ok()?.flatten();
+        let own = entries.map(|entry| entry.path()).filter(|path| has_extension(path, "o"));
+        let others = plugin.units.iter().filter(|id| **id != plugin.root);
+        let others = others.filter_map(|id| self.record.units.get(id));
+        let outputs = others.flat_map(|unit| &unit.compiled.outputs);
+        let archives = outputs.map(|output| &output.path).filter(|it| has_extension(it, "rlib"));
+        Some(own.chain(archives.cloned()).collect())
     }
 
     /// Forgets the oldest builds.
@@ -152,9 +145,8 @@ impl Replay {
     ) -> io::Result<Result<Patch, NotPatched>> {
         let bases = self.bases(member);
         let (before, after) = (bases.join(from.to_string()), bases.join(to.to_string()));
-        let Some((base, now)) = Base::load(&before).zip(Base::load(&after)) else {
-            return Ok(Err(NotPatched::NothingKept));
-        };
+        let Some(now) = Base::load(&after) else { return Ok(Err(NotPatched::NoObjects)) };
+        let Some(base) = Base::load(&before) else { return Ok(Err(NotPatched::NothingKept)) };
         // As recently used as the newest.
         let touched = fs::File::open(&before)?;
         touched.set_modified(std::time::SystemTime::now())?;
@@ -222,12 +214,8 @@ fn session(invocation: &Invocation) -> Option<PathBuf> {
     finished.max_by_key(|path| fs::metadata(path).and_then(|it| it.modified()).ok())
 }
 
-fn no_session() -> io::Error {
-    io::Error::other("its object files are not kept: it is compiled without `incremental`")
-}
-
-fn is_object(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "o")
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|it| it == extension)
 }
 
 /// The same file at another path; a copy where that is not possible.
