@@ -12,6 +12,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use hotswap_plugin::__private::Function;
 use hotswap_protocol::BuildId;
 use serde::{Deserialize, Serialize};
 
@@ -186,7 +187,7 @@ impl Patch {
             let (begin, end) = (offset(frames.start), offset(frames.end));
             let are_placed = code <= begin && begin.is_multiple_of(8) && end <= length;
             let frames = self.content.get(begin..end).filter(|_| are_placed);
-            if !frames.is_some_and(|frames| frames.ends_with(&[0; 4])) {
+            if !frames.is_some_and(do_end) {
                 return nonsense("its frame descriptions do not end");
             }
         }
@@ -198,11 +199,28 @@ impl Patch {
                 return nonsense("a fixup leads out of it");
             }
         }
-        if functions.iter().any(|at| offset(*at) < code || !at.is_multiple_of(8)) {
-            return nonsense("a function is described among its code");
+        let is_placed = |at: &u32| {
+            let end = offset(*at).saturating_add(size_of::<Function>());
+            code <= offset(*at) && end <= length && at.is_multiple_of(8)
+        };
+        if !functions.iter().all(is_placed) {
+            return nonsense("a function is described where no data are");
         }
         Ok(())
     }
+}
+
+/// Whether frame descriptions follow each other up to the four zero bytes that end them.
+fn do_end(mut frames: &[u8]) -> bool {
+    while let Some((length, rest)) = frames.split_first_chunk::<4>() {
+        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        match rest.get(length..) {
+            Some(_) if length == 0 => return rest.is_empty(),
+            Some(next) if length >= 4 => frames = next,
+            _ => return false,
+        }
+    }
+    false
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use serde::{Deserialize, Serialize};
 use syn::visit_mut::{self, VisitMut};
-use syn::{Block, ImplItem, Item, ItemImpl, ReturnType, Signature, Stmt, TraitItem, Type};
+use syn::{Block, ImplItem, Item, ItemImpl, Macro, ReturnType, Signature, Stmt, TraitItem, Type};
 
 use crate::syntax;
 
@@ -275,14 +276,27 @@ impl VisitMut for Nested {
     fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
         match stmt {
             Stmt::Item(item) => self.items.push(hash_of(item)),
-            Stmt::Macro(it)
-                if it.mac.path.segments.last().is_some_and(|it| it.ident == "thread_local") =>
-            {
-                self.items.push(hash_of(it));
-            }
             _ => visit_mut::visit_stmt_mut(self, stmt),
         }
     }
+
+    fn visit_macro_mut(&mut self, it: &mut Macro) {
+        let name = it.path.segments.last().map(|last| last.ident.to_string());
+        if name.is_some_and(|name| name == "thread_local") || has_item(it.tokens.clone()) {
+            self.items.push(hash_of(it));
+        }
+    }
+}
+
+/// Whether what a macro is given may be an item: it may make one of it.
+fn has_item(tokens: TokenStream) -> bool {
+    const BEGIN_ITEMS: [&str; 10] =
+        ["const", "enum", "fn", "impl", "mod", "static", "struct", "trait", "type", "union"];
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => BEGIN_ITEMS.iter().any(|keyword| ident == keyword),
+        TokenTree::Group(group) => has_item(group.stream()),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
 }
 
 /// Whether the type that a function returns follows from its body.

@@ -19,6 +19,7 @@ mod object_file;
 mod write;
 
 use base::Base;
+pub(crate) use compare::Edited;
 use compare::{Pair, compare};
 
 use crate::outline::SourceChanges;
@@ -39,6 +40,15 @@ pub enum Unpatchable {
         /// Which one takes its address.
         by: String,
     },
+    /// A function is called from where no patch reaches: by a library, or by its name.
+    CalledFromOutside {
+        /// The function.
+        function: String,
+    },
+    /// The compiler made one function of several that do the same; one of their symbols.
+    Alias(String),
+    /// Something has to begin at a multiple of so many bytes, which is more than a page.
+    Alignment(u64),
     /// A static, or a constant with a name, has another value.
     ChangedStatic(String),
     /// A static is new.
@@ -74,6 +84,14 @@ impl fmt::Display for Unpatchable {
             Self::AddressTaken { function, by } => {
                 write!(f, "`{by}` takes the address of `{function}`, and may keep it")
             }
+            Self::CalledFromOutside { function } => {
+                write!(f, "`{function}` is called from where no patch reaches")
+            }
+            Self::Alias(symbol) => {
+                let name = compare::readable(symbol);
+                write!(f, "the compiler made one function of `{name}` and others")
+            }
+            Self::Alignment(bytes) => write!(f, "a constant is aligned to {bytes} bytes"),
             Self::ChangedStatic(name) => {
                 write!(f, "`{}` has another value", compare::readable(name))
             }
@@ -158,8 +176,7 @@ pub(crate) struct Build<'a> {
     pub objects: &'a Path,
 }
 
-/// The patch from one build to another, which was linked with these `libraries`, and in which the bodies of
-/// these `functions` are others.
+/// The patch from one build to another, which was linked with these `libraries`.
 ///
 /// # Errors
 /// If a directory cannot be read.
@@ -167,13 +184,13 @@ pub(crate) fn make(
     base: Build<'_>,
     new: Build<'_>,
     libraries: &[PathBuf],
-    functions: &[String],
+    edited: Edited<'_>,
 ) -> io::Result<Result<Patch, Unpatchable>> {
     let mut pair = match Pair::read(base.objects, new.objects)? {
         Ok(pair) => pair,
         Err(reason) => return Ok(Err(reason)),
     };
-    let difference = match compare(&mut pair)? {
+    let difference = match compare(&mut pair, edited)? {
         Ok(difference) => difference,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -184,7 +201,7 @@ pub(crate) fn make(
     });
     match linked {
         Ok(linked) => {
-            let made = write::Made { from: base.id, to: new.id, functions };
+            let made = write::Made { from: base.id, to: new.id, functions: edited.functions };
             write::write(&linked, pair, &difference, libraries, made)
         }
         Err(reason) => Ok(Err(reason)),

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use hotswap_artifact::patch::MAX_BYTES;
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpKind, Register,
 };
@@ -34,6 +35,8 @@ pub(super) struct Difference {
     pub exchanged: BTreeSet<AtomId>,
     /// The descriptions of those functions that the engine calls.
     pub entries: BTreeSet<AtomId>,
+    /// Those of the functions that nothing calls which was read.
+    pub uncalled: BTreeSet<AtomId>,
 }
 
 /// Whether the places in the source count that panics tell.
@@ -101,12 +104,13 @@ impl Objects {
 /// Hashes of atoms: what they are made of, and what they refer to. A named one counts by its name.
 struct Hashes<'a> {
     objects: &'a Objects,
+    sources: &'a [PathBuf],
     known: HashMap<(AtomId, Locations), blake3::Hash>,
 }
 
 impl<'a> Hashes<'a> {
-    fn of(objects: &'a Objects) -> Self {
-        Self { objects, known: HashMap::new() }
+    fn of(objects: &'a Objects, sources: &'a [PathBuf]) -> Self {
+        Self { objects, sources, known: HashMap::new() }
     }
 
     fn get(&mut self, id: AtomId, locations: Locations) -> blake3::Hash {
@@ -171,8 +175,9 @@ impl<'a> Hashes<'a> {
         };
         let length = atom.bytes.get(8..16).and_then(|it| it.first_chunk::<8>());
         let length = length.map_or(0, |length| index(u64::from_le_bytes(*length)));
-        path.references.is_empty()
-            && path.bytes.get(..length).is_some_and(|path| path.ends_with(b".rs"))
+        let text = path.bytes.get(..length).and_then(|path| std::str::from_utf8(path).ok());
+        let is_source = |text: &str| self.sources.iter().any(|source| source.ends_with(text));
+        path.references.is_empty() && text.is_some_and(|text| !text.is_empty() && is_source(text))
     }
 }
 
@@ -251,28 +256,50 @@ fn listed(dir: &Path) -> io::Result<Vec<(PathBuf, FileId)>> {
     Ok(listed)
 }
 
+/// What the sources say of a build.
+#[derive(Clone, Copy)]
+pub(crate) struct Edited<'a> {
+    /// The functions whose bodies changed.
+    pub functions: &'a [String],
+    /// What the build was compiled from.
+    pub sources: &'a [PathBuf],
+}
+
 /// Compares a build with its base.
-pub(super) fn compare(pair: &mut Pair) -> io::Result<Result<Difference, Unpatchable>> {
-    match changed(&pair.base, &pair.new) {
+pub(super) fn compare(
+    pair: &mut Pair,
+    edited: Edited<'_>,
+) -> io::Result<Result<Difference, Unpatchable>> {
+    match changed(&pair.base, &pair.new, edited) {
         Ok(roots) => reach(pair, roots),
         Err(reason) => Ok(Err(reason)),
     }
 }
 
 /// The functions whose code is another.
-fn changed(base: &Objects, new: &Objects) -> Result<Vec<AtomId>, Unpatchable> {
-    let (mut before, mut after) = (Hashes::of(base), Hashes::of(new));
+fn changed(base: &Objects, new: &Objects, edited: Edited<'_>) -> Result<Vec<AtomId>, Unpatchable> {
+    let mut before = Hashes::of(base, edited.sources);
+    let mut after = Hashes::of(new, edited.sources);
     let mut roots = Vec::new();
     for id in new.all() {
         let atom = new.atom(id);
+        let stem = &new.files[id.file].stem;
+        // One of its names may have been that of another function.
+        for alias in atom.aliases.iter().filter(|_| atom.kind == Kind::Code) {
+            let old = base.counterpart(stem, alias);
+            let mut is_same =
+                |old| before.get(old, Locations::Count) == after.get(id, Locations::Count);
+            if !old.is_none_or(&mut is_same) {
+                return Err(Unpatchable::Alias(alias.clone()));
+            }
+        }
         let Some(name) = &atom.name else {
             if atom.kind == Kind::Collected {
                 expect_collected(base, &mut before, after.get(id, Locations::Count))?;
             }
             continue;
         };
-        let old = base.counterpart(&new.files[id.file].stem, name);
-        let Some(old) = old else {
+        let Some(old) = base.counterpart(stem, name) else {
             match atom.kind {
                 // If anything needs it, that changed.
                 Kind::Code | Kind::Constant => {}
@@ -285,18 +312,28 @@ fn changed(base: &Objects, new: &Objects) -> Result<Vec<AtomId>, Unpatchable> {
         if before.get(old, Locations::Count) == after.get(id, Locations::Count) {
             continue;
         }
-        // Wherever only a place in the source is another, the code stays, with the place that it had.
-        if before.get(old, Locations::Skip) == after.get(id, Locations::Skip)
-            || is_place_of_event(base.atom(old), atom)
+        // Wherever only a place in the source is another, the code stays, with the place that it had; but for
+        // what was edited, whose constants may look like places.
+        if !is_edited(name, edited.functions)
+            && before.get(old, Locations::Skip) == after.get(id, Locations::Skip)
         {
             continue;
         }
         match atom.kind {
             Kind::Code => roots.push(id),
+            _ if is_event(name) && is_moved_event((&mut before, old), (&mut after, id)) => {}
             _ => return Err(Unpatchable::ChangedStatic(name.clone())),
         }
     }
     Ok(roots)
+}
+
+/// Whether a symbol belongs to a function whose body changed, as far as its name shows.
+fn is_edited(symbol: &str, functions: &[String]) -> bool {
+    let readable = readable(symbol);
+    let words: Vec<&str> = readable.split(|it: char| !it.is_alphanumeric() && it != '_').collect();
+    let mut last = functions.iter().filter_map(|function| function.rsplit("::").next());
+    last.any(|name| words.contains(&name))
 }
 
 /// What the linker collects without a name has to be there in the base too.
@@ -313,19 +350,77 @@ fn expect_collected(
     }
 }
 
-/// Whether an atom is what `tracing` says of an event, and only the line of that is another.
-fn is_place_of_event(before: &Atom, after: &Atom) -> bool {
-    let name = after.name.as_deref().unwrap_or_default();
-    let is_it = name.contains("__CALLSITE4META17h") && before.bytes.len() == after.bytes.len();
-    let differ = before.bytes.iter().zip(&after.bytes).enumerate().filter(|(_, (a, b))| a != b);
-    let words: BTreeSet<usize> = differ.map(|(at, _)| at / 4).collect();
-    is_it && words.len() <= 1
+/// Whether a symbol is what `tracing` says of an event.
+fn is_event(symbol: &str) -> bool {
+    symbol.contains("__CALLSITE4META17h")
+}
+
+/// Whether what `tracing` says of an event differs in nothing but the line. The line is in the event's name, such as
+/// `event src/lib.rs:12`, and is a number besides.
+fn is_moved_event(
+    (before, old): (&mut Hashes<'_>, AtomId),
+    (after, new): (&mut Hashes<'_>, AtomId),
+) -> bool {
+    let (old_atom, new_atom) = (before.objects.atom(old), after.objects.atom(new));
+    let are_alike = (old_atom.kind, old_atom.size) == (new_atom.kind, new_atom.size)
+        && old_atom.references.len() == new_atom.references.len();
+    let (Some(from), Some(to)) = (event(before.objects, old), event(after.objects, new)) else {
+        return false;
+    };
+    if !are_alike || (from.at, &from.file) != (to.at, &to.file) {
+        return false;
+    }
+    let references = old_atom.references.iter().zip(&new_atom.references);
+    for (one, other) in references.filter(|(one, _)| one.at != from.at) {
+        let are_same = (one.at, one.form, one.addend) == (other.at, other.form, other.addend)
+            && match (&one.to, &other.to) {
+                (To::Named(one), To::Named(other)) => one == other,
+                (To::Own(one), To::Own(other)) => {
+                    let one = AtomId { file: old.file, atom: *one };
+                    let other = AtomId { file: new.file, atom: *other };
+                    before.get(one, Locations::Count) == after.get(other, Locations::Count)
+                }
+                _ => false,
+            };
+        if !are_same {
+            return false;
+        }
+    }
+    let words = old_atom.bytes.chunks(4).zip(new_atom.bytes.chunks(4)).enumerate();
+    let length = index(from.at + 8) / 4;
+    words.filter(|(_, (one, other))| one != other).all(|(at, (one, other))| {
+        let is_line = one == from.line.to_le_bytes() && other == to.line.to_le_bytes();
+        // How long the name is, which has the line.
+        is_line || at == length
+    })
+}
+
+/// The name of an event.
+struct Event {
+    /// Where the reference to it is.
+    at: u64,
+    file: Vec<u8>,
+    line: u32,
+}
+
+fn event(objects: &Objects, id: AtomId) -> Option<Event> {
+    let atom = objects.atom(id);
+    let mut names = atom.references.iter().filter_map(|reference| {
+        let text = objects.find(id.file, &reference.to).map(|id| objects.atom(id))?;
+        let length = atom.bytes.get(index(reference.at) + 8..)?.first_chunk::<8>()?;
+        let name = text.bytes.get(..index(u64::from_le_bytes(*length)))?;
+        let name = name.strip_prefix(b"event ")?;
+        let colon = name.iter().rposition(|byte| *byte == b':')?;
+        let line = std::str::from_utf8(&name[colon + 1..]).ok()?.parse().ok()?;
+        Some(Event { at: reference.at, file: name[..colon].to_vec(), line })
+    });
+    names.next()
 }
 
 /// Goes from the changed functions up to those that the engine calls.
 fn reach(pair: &mut Pair, roots: Vec<AtomId>) -> io::Result<Result<Difference, Unpatchable>> {
     let mut difference = Difference::default();
-    let mut open = roots;
+    let (mut open, mut bytes) = (roots, 0);
     while let Some(id) = open.pop() {
         if !difference.exchanged.insert(id) {
             continue;
@@ -335,26 +430,72 @@ fn reach(pair: &mut Pair, roots: Vec<AtomId>) -> io::Result<Result<Difference, U
         {
             return Ok(Err(reason));
         }
-        let new = &pair.new;
-        for (by, reference) in referring(new, id) {
-            let (atom, function) = (new.atom(by), || name_of(new.atom(id)));
-            match atom.kind {
-                Kind::Code if is_call(atom, reference) || is_caught(new.atom(id)) => open.push(by),
-                Kind::Code => {
-                    let by = name_of(atom);
-                    return Ok(Err(Unpatchable::AddressTaken { function: function(), by }));
+        bytes += pair.new.atom(id).bytes.len();
+        match callers(&pair.new, id) {
+            Ok(_) if bytes > MAX_BYTES => return Ok(Err(Unpatchable::TooLarge(bytes))),
+            Ok(callers) => {
+                if callers.functions.is_empty() && callers.entries.is_empty() {
+                    difference.uncalled.insert(id);
                 }
-                Kind::Function => {
-                    difference.entries.insert(by);
-                }
-                Kind::Constant if is_jump_table(new, by, id) => {}
-                Kind::Constant | Kind::Variable | Kind::ThreadLocal | Kind::Collected => {
-                    return Ok(Err(Unpatchable::AddressStored { function: function() }));
-                }
+                open.extend(callers.functions);
+                difference.entries.extend(callers.entries);
             }
+            Err(reason) => return Ok(Err(reason)),
         }
     }
     Ok(Ok(difference))
+}
+
+/// Who calls a function.
+#[derive(Default)]
+struct Callers {
+    functions: Vec<AtomId>,
+    /// The descriptions by which the engine calls it.
+    entries: Vec<AtomId>,
+}
+
+/// Who calls a function that is to be exchanged; an error if anybody may have its address.
+fn callers(new: &Objects, id: AtomId) -> Result<Callers, Unpatchable> {
+    let function = new.atom(id);
+    if let Some(alias) = function.aliases.first() {
+        return Err(Unpatchable::Alias(alias.clone()));
+    }
+    let taken =
+        |by: &Atom| Unpatchable::AddressTaken { function: name_of(function), by: name_of(by) };
+    if takes_own_address(function) {
+        return Err(taken(function));
+    }
+    let mut callers = Callers::default();
+    for (by, reference) in referring(new, id) {
+        let atom = new.atom(by);
+        match atom.kind {
+            // It calls itself.
+            Kind::Code if by == id && is_call(atom, reference) => {}
+            Kind::Code if is_call(atom, reference) || is_caught(function) => {
+                callers.functions.push(by);
+            }
+            Kind::Code => return Err(taken(atom)),
+            Kind::Function => callers.entries.push(by),
+            Kind::Constant if is_jump_table(new, by, id) => {}
+            Kind::Constant | Kind::Variable | Kind::ThreadLocal | Kind::Collected => {
+                return Err(Unpatchable::AddressStored { function: name_of(function) });
+            }
+        }
+    }
+    Ok(callers)
+}
+
+/// Whether a function makes its own address, for which the assembler needs no relocation.
+fn takes_own_address(function: &Atom) -> bool {
+    let mut code = Decoder::with_ip(64, &function.bytes, 0, DecoderOptions::NONE);
+    let is_referred_to = |begin: u64, end: u64| {
+        function.references.iter().any(|reference| (begin..end).contains(&reference.at))
+    };
+    code.iter().any(|instruction| {
+        instruction.is_ip_rel_memory_operand()
+            && instruction.ip_rel_memory_address() == 0
+            && !is_referred_to(instruction.ip(), instruction.next_ip())
+    })
 }
 
 /// Whether a constant is a table of a function's own, by which it goes on at one of its places: distances to
@@ -372,8 +513,8 @@ fn is_jump_table(objects: &Objects, table: AtomId, function: AtomId) -> bool {
 
 /// What refers to an atom.
 fn referring(objects: &Objects, id: AtomId) -> impl Iterator<Item = (AtomId, &Reference)> {
-    let by = objects.all().filter(move |by| *by != id);
-    let references = by.flat_map(|by| objects.atom(by).references.iter().map(move |it| (by, it)));
+    let references =
+        objects.all().flat_map(|by| objects.atom(by).references.iter().map(move |it| (by, it)));
     references.filter(move |(by, reference)| objects.find(by.file, &reference.to) == Some(id))
 }
 
@@ -396,18 +537,9 @@ fn is_call(atom: &Atom, reference: &Reference) -> bool {
 /// Whether the instruction at `from` loads an address into a register, of which nothing becomes but one call soon
 /// after.
 fn is_loaded_to_call(atom: &Atom, from: usize) -> bool {
-    /// Which of the registers a called function may change: after the call, the address is lost.
-    const LOST: [Register; 9] = [
-        Register::RAX,
-        Register::RCX,
-        Register::RDX,
-        Register::RSI,
-        Register::RDI,
-        Register::R8,
-        Register::R9,
-        Register::R10,
-        Register::R11,
-    ];
+    /// The registers that a called function may change, and that hold no argument: after the call, the address
+    /// is lost.
+    const LOST: [Register; 3] = [Register::RAX, Register::R10, Register::R11];
     let mut code =
         Decoder::new(64, atom.bytes.get(from..).unwrap_or_default(), DecoderOptions::NONE);
     let load = code.decode();

@@ -30,6 +30,8 @@ pub(super) struct ObjectFile {
 pub(super) struct Atom {
     /// `None` if the compiler made it up; such a name may be another one the next time.
     pub name: Option<String>,
+    /// What else it, or a place in it, is called: the compiler may make one function of two that do the same.
+    pub aliases: Vec<String>,
     pub kind: Kind,
     /// Empty for zeroed memory.
     pub bytes: Vec<u8>,
@@ -89,6 +91,9 @@ pub(super) struct Record {
     pub bytes: Vec<u8>,
     pub references: Vec<Reference>,
 }
+
+/// No section is larger, and no reference goes farther.
+const MOST_BYTES: u64 = 1 << 32;
 
 /// Why an object could not be taken apart.
 enum Problem {
@@ -259,6 +264,10 @@ impl Cut {
                 && symbol.kind() != SymbolKind::File
             {
                 let name = symbol.name().map_err(broken)?.to_owned();
+                let section_size = file.section_by_index(section).map_err(broken)?.size();
+                if symbol.address().checked_add(symbol.size()).is_none_or(|it| it > section_size) {
+                    return Err(Problem::Broken);
+                }
                 symbols.entry(section).or_default().push((symbol.address(), symbol.size(), name));
             }
         }
@@ -267,6 +276,9 @@ impl Cut {
             let name = section.name().map_err(broken)?;
             if sh_flags & u64::from(elf::SHF_ALLOC) == 0 || name == ".eh_frame" {
                 continue;
+            }
+            if section.size() > MOST_BYTES || section.align() > MOST_BYTES {
+                return Err(Problem::Broken);
             }
             let kind = kind_of(name, sh_flags);
             let bytes = section.data().map_err(broken)?;
@@ -313,15 +325,20 @@ impl Cut {
             let names =
                 symbols.iter().filter(|(at, ..)| (start..start + length.max(1)).contains(at));
             let lasting = names.filter(|(_, _, name)| lasts(name));
-            let mut name = None;
+            let (mut name, mut aliases) = (None, Vec::new());
             for (at, _, symbol) in lasting {
-                if *at == start {
+                let is_begin = *at == start;
+                if is_begin {
                     self.names.push((symbol.clone(), number));
-                    name.get_or_insert_with(|| symbol.clone());
+                }
+                match &name {
+                    None if is_begin => name = Some(symbol.clone()),
+                    _ => aliases.push(symbol.clone()),
                 }
             }
             self.atoms.push(Atom {
                 name,
+                aliases,
                 kind,
                 bytes: bytes[from(start)..from(start + length)].to_vec(),
                 size: length,
@@ -348,6 +365,9 @@ impl Cut {
         form: u32,
         addend: i64,
     ) -> Result<(To, i64), Problem> {
+        if addend.unsigned_abs() > MOST_BYTES {
+            return Err(Problem::Broken);
+        }
         let symbol = file.symbol_by_index(symbol).map_err(broken)?;
         let name = symbol.name().map_err(broken)?;
         let Some(section) = symbol.section_index() else {

@@ -37,10 +37,11 @@ pub(super) fn write(
         }
         if !pair.new.has(&symbol) {
             let mut libraries = libraries.iter();
-            match libraries.find_map(|library| ObjectFile::find_in(library, &symbol)) {
-                Some(object) => pair.new.add(object),
-                None => return Ok(Err(Unpatchable::Missing(symbol))),
-            }
+            let found = libraries.find_map(|library| ObjectFile::find_in(library, &symbol));
+            found.into_iter().for_each(|object| pair.new.add(object));
+        }
+        if !pair.new.has(&symbol) {
+            return Ok(Err(Unpatchable::Missing(symbol)));
         }
     }
 }
@@ -59,6 +60,13 @@ fn write_with(
     difference: &Difference,
     made: &Made<'_>,
 ) -> Result<Patch, Unpatchable> {
+    // What nothing calls is in the base only if somebody has its address by other ways.
+    for id in &difference.uncalled {
+        let (file, atom) = (&objects.files[id.file].stem, objects.atom(*id));
+        if atom.name.as_ref().is_some_and(|name| base.find(file, name).is_some()) {
+            return Err(Unpatchable::CalledFromOutside { function: name_of(atom) });
+        }
+    }
     // Each function has a description in the base too, or the objects are of something else.
     for id in &difference.entries {
         let (file, atom) = (&objects.files[id.file].stem, objects.atom(*id));
@@ -259,6 +267,13 @@ impl Writer<'_> {
 
     fn place(&mut self, id: AtomId, align: u64, filler: u8) -> Result<(), Unpatchable> {
         let atom = self.objects.atom(id);
+        // The patch as a whole begins at a page.
+        if atom.align > PAGE as u64 {
+            return Err(Unpatchable::Alignment(atom.align));
+        }
+        if self.content.len() + PAGE + atom.bytes.len() > MAX_BYTES {
+            return Err(Unpatchable::TooLarge(self.content.len() + atom.bytes.len()));
+        }
         self.align(atom.align.max(align), filler);
         let at = self.content.len();
         self.placed.insert(id, at);
@@ -340,7 +355,8 @@ impl Writer<'_> {
         let at = offset(open.at)?;
         let fixup = |form, target| Some(Fixup { at, form, target, addend });
         if let Some(slot) = self.slot(open)? {
-            self.relative(open.at, self.slots[&slot], addend)?;
+            let slot = *self.slots.get(&slot).ok_or(Unpatchable::Relocation(form))?;
+            self.relative(open.at, slot, addend)?;
             return Ok(None);
         }
         let found = self.find(open.file, &open.reference)?;
@@ -362,14 +378,16 @@ impl Writer<'_> {
                 fixup(Form::Relative, Target::Base(address))
             }
             (elf::R_X86_64_PC32 | elf::R_X86_64_PLT32, Found::Place(Place::Bound(bound))) => {
-                self.relative(open.at, self.jumps[&bound], addend)?;
+                let jump = *self.jumps.get(&bound).ok_or(Unpatchable::Relocation(form))?;
+                self.relative(open.at, jump, addend)?;
                 None
             }
             (elf::R_X86_64_DTPOFF32, Found::Place(Place::ThreadLocal(place))) => {
                 let value = i64::try_from(place).ok().and_then(|place| place.checked_add(addend));
                 let value = value.and_then(|value| i32::try_from(value).ok());
                 let value = value.ok_or(Unpatchable::Relocation(form))?;
-                self.content[open.at..open.at + 4].copy_from_slice(&value.to_le_bytes());
+                let place = self.content.get_mut(open.at..open.at + 4);
+                place.ok_or(Unpatchable::Objects)?.copy_from_slice(&value.to_le_bytes());
                 None
             }
             _ => return Err(Unpatchable::Relocation(form)),

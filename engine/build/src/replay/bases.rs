@@ -15,7 +15,7 @@ use super::outlines::Outlines;
 use super::record::{Compiled, Told, Unit, UnitId};
 use super::{Invocation, Member, Replay};
 use crate::outline::{Bound, ChangedFunction, SourceChanges};
-use crate::patch::{self, Build, NotPatched};
+use crate::patch::{self, Build, Edited, NotPatched};
 
 /// What a build was made of: a file beside its objects.
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,7 +112,8 @@ impl Replay {
         let others = others.filter_map(|id| self.record.units.get(id));
         let outputs = others.flat_map(|unit| &unit.compiled.outputs);
         let archives = outputs.map(|output| &output.path).filter(|it| has_extension(it, "rlib"));
-        Some(own.chain(archives.cloned()).collect())
+        let own: Vec<_> = own.collect();
+        (!own.is_empty()).then(|| own.into_iter().chain(archives.cloned()).collect())
     }
 
     /// Forgets the oldest builds.
@@ -177,7 +178,10 @@ impl Replay {
         let plugin = self.record.plugins.get(&member.plugin.name);
         let root = plugin.and_then(|plugin| now.units.get(&plugin.root));
         let libraries = root.map_or(&[][..], |root| &root.compiled.libraries);
-        let made = patch::make(old, new, libraries, &functions)?;
+        let inputs = now.units.values().flat_map(|made| &made.compiled.inputs);
+        let sources: Vec<_> = inputs.map(|input| input.path.clone()).collect();
+        let edited = Edited { functions: &functions, sources: &sources };
+        let made = patch::make(old, new, libraries, edited)?;
         Ok(made.map_err(NotPatched::Objects))
     }
 }

@@ -11,6 +11,7 @@ use crate::support::Workspace;
 const SOURCE: &str = r#"
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hotswap_plugin::prelude::*;
@@ -108,6 +109,48 @@ fn in_words(number: u8) -> String {
     format!("{word}!")
 }
 
+static QUEUE: Mutex<Vec<fn() -> u64>> = Mutex::new(Vec::new());
+
+/// Queues itself.
+#[invoke]
+fn tick() -> u64 {
+    QUEUE.lock().unwrap().push(again);
+    again() + 1
+}
+
+#[inline(never)]
+fn again() -> u64 {
+    QUEUE.lock().unwrap().push(again);
+    3
+}
+
+macro_rules! as_it_is {
+    ($($all:tt)*) => { $($all)* };
+}
+
+#[invoke]
+fn kept(number: u64) -> u64 {
+    as_it_is! {
+        struct Entry { number: u64 }
+        static LAST: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+    }
+    let mut last = LAST.lock().unwrap();
+    last.push(Entry { number });
+    last.iter().map(|entry| entry.number).sum()
+}
+
+/// A constant that looks like a place in the source.
+#[invoke]
+fn rule() -> u64 {
+    let rule: &'static (&str, u64) = &("src/lib.rs", 5);
+    rule.1
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn called_by_name() -> u64 {
+    8
+}
+
 #[invoke]
 async fn wait() -> u64 {
     later().await
@@ -178,6 +221,10 @@ fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
     let patch = running.with("\"{word}!\"", "\"{word}?\"").expect("a patch");
     assert_eq!(patch.header.changed, ["in_words"]);
 
+    // A constant is no place in the source, though it looks like one.
+    let patch = running.with("(\"src/lib.rs\", 5)", "(\"src/lib.rs\", 6)").expect("a patch");
+    assert_eq!((patch.header.changed, patch.header.functions.len()), (vec!["rule".to_owned()], 1));
+
     // It is always made for the version that runs, not for the build before.
     let patch = running.with("value.into() + 1", "value.into() + 2").expect("a patch");
     assert_eq!(patch.header.changed, ["each"]);
@@ -235,6 +282,19 @@ fn whatever_is_more_than_a_body_makes_no_patch_and_says_why() {
         matches!(&reason, Unpatchable::AddressTaken { .. } | Unpatchable::AddressStored { .. }),
         "{reason}"
     );
+    // What keeps its own address would call itself as it was.
+    let reason = object("push(again);\n    3", "push(again);\n    4");
+    assert!(matches!(&reason, Unpatchable::AddressTaken { .. }), "{reason}");
+    // Whoever calls it by its name has its address.
+    let reason = object("    8\n", "    9\n");
+    assert!(matches!(&reason, Unpatchable::CalledFromOutside { .. }), "{reason}");
+    // A macro may make items of what it is given.
+    match running
+        .with("struct Entry { number: u64 }", "#[allow(dead_code)] struct Entry { number: u64 }")
+    {
+        Ok(patch) => panic!("{patch:?}"),
+        Err(reason) => assert!(matches!(reason, NotPatched::Sources(_)), "{reason}"),
+    }
     // The body of a future.
     match running.with("    number()\n", "    number() + 1\n") {
         Err(NotPatched::Sources(changes)) => assert!(changes.items.is_empty(), "{changes:?}"),
