@@ -14,6 +14,7 @@ use super::input::Input;
 use super::outlines::Outlines;
 use super::record::{Compiled, Told, Unit, UnitId};
 use super::{Invocation, Member, Replay};
+use crate::atomic_file;
 use crate::outline::{Bound, ChangedFunction, SourceChanges};
 use crate::patch::{self, Build, Edited, NotPatched};
 
@@ -66,10 +67,12 @@ impl Replay {
     ) -> io::Result<()> {
         let bases = self.bases(member);
         let dir = bases.join(build_id.to_string());
-        if dir.join(MADE_OF).exists() {
-            return Ok(());
-        }
         let Some(base) = self.base(member) else { return Ok(()) };
+        let made_of = serde_json::to_vec(&base)?;
+        if dir.join(MADE_OF).exists() {
+            // Of other sources, or another manifest, which make the same code.
+            return atomic_file::write(&dir.join(MADE_OF), &made_of);
+        }
         let Some(objects) = self.objects(member) else { return Ok(()) };
         fs::create_dir_all(&bases)?;
         let kept = tempfile::Builder::new().prefix(".").tempdir_in(&bases)?;
@@ -80,7 +83,7 @@ impl Replay {
         if fs::hard_link(artifact, kept.path().join(LIBRARY)).is_err() {
             fs::copy(artifact, kept.path().join(LIBRARY))?;
         }
-        fs::write(kept.path().join(MADE_OF), serde_json::to_vec(&base)?)?;
+        fs::write(kept.path().join(MADE_OF), made_of)?;
         match fs::rename(kept.path(), &dir) {
             Ok(()) => drop(kept.keep()),
             Err(_) if dir.is_dir() => fs::remove_dir_all(&dir)?,

@@ -241,8 +241,13 @@ fn a_change_of_bodies_makes_a_patch_of_what_changed_and_what_calls_it() {
     // Lines that moved alone make no other code.
     let patch = running.with("fn decorate", "\n\n\nfn decorate").expect("a patch");
     assert_eq!((patch.header.functions.len(), patch.content.len()), (0, 0));
-    // The build that runs needs none.
+    // The build that runs needs none; what makes the same code of another manifest is it too.
     assert_eq!(running.build(SOURCE).patch, None);
+    let manifest = running.workspace.path("patched/Cargo.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    running.workspace.write("patched/Cargo.toml", &format!("{text}\n# A remark.\n"));
+    assert_eq!(running.build(SOURCE).build_id, running.base);
+    running.with("Hello", "Good night").expect("a patch");
 }
 
 #[test]
