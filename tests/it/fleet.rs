@@ -207,9 +207,9 @@ fn is_baking(status: &Value, release: &str) -> bool {
     status["rollout"]["state"] == "baking" && running(status, release).len() == 1
 }
 
-#[test]
-fn a_release_goes_from_one_host_to_all_and_back() {
-    let hosts = Hosts::start();
+/// Release 2 goes from one host to all. Of release 3, which panics, only the first host has anything, and goes
+/// back.
+fn one_goes_to_all_and_one_that_panics_back(hosts: &Hosts) {
     let r2 = hosts.push(2);
     let answer = hosts.call_until_end_of(hosts.roll_out(&r2));
     assert_eq!(answer.code, Some(0), "{answer:?}");
@@ -218,7 +218,6 @@ fn a_release_goes_from_one_host_to_all_and_back() {
     assert_eq!((&status["release"], &status["rollout"]["state"]), (&json!("r2"), &json!("done")));
     assert_eq!(running(&status, "r2").len(), 3, "{status}");
 
-    // One that panics: only the first host has it, and goes back.
     let r3 = hosts.push(3);
     let rollout = hosts.roll_out(&r3);
     let status = hosts.wait_for("a host that tries r3", |status| is_baking(status, "r3"));
@@ -231,6 +230,12 @@ fn a_release_goes_from_one_host_to_all_and_back() {
     assert_eq!(status["rollout"]["state"], "rolled_back");
     assert_eq!(status["rollout"]["cause"]["kind"], "panicked", "{status}");
     assert_eq!(status["release"], "r2");
+}
+
+#[test]
+fn a_release_goes_from_one_host_to_all_and_back() {
+    let hosts = Hosts::start();
+    one_goes_to_all_and_one_that_panics_back(&hosts);
 
     // One that was altered goes to no host, and is named.
     let r4 = hosts.push(4);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use hotswap_protocol::{
     ArtifactContents, Beside, Cut, FreeResult, HostInfo, InvokeResult, LiveSnapshot, LogRecord,
     Outcome, PinnedCall, Pins, ReloadEnd, ReloadReport, Reloads, Snapshot, VaultSnapshot,
+    version_label,
 };
 use serde_json::Value;
 
@@ -52,8 +53,7 @@ pub(super) fn reload(report: &ReloadReport) -> String {
         format::microseconds(report.elapsed_us)
     );
     let rows = report.plugins.iter().map(|plugin| {
-        let patch = plugin.patch.map_or_else(String::new, |number| format!("+{number}"));
-        let version = plugin.version.map(|version| format!("v{version}{patch}"));
+        let version = plugin.version.map(|version| version_label(version, plugin.patch));
         [plugin.name.clone(), plugin.outcome.to_string(), version.unwrap_or_default()]
     });
     text.push_str(&table(["PLUGIN", "OUTCOME", "VERSION"], rows));

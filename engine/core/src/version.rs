@@ -40,7 +40,7 @@ use hotswap_plugin::{
 };
 use hotswap_protocol::{
     Activity, Ending, Event, Failure, Failures, FirstFailure, FunctionInfo, KeepReason,
-    LatencyBucket, ParamInfo, PluginName, VersionInfo, VersionState, clock,
+    LatencyBucket, ParamInfo, PluginName, VersionInfo, VersionState, clock, version_label,
 };
 
 use crate::{
@@ -722,8 +722,7 @@ impl Version {
 
     /// `world v3+2`; `world v3` for the base.
     pub fn fmt_face(&self, face: FaceNumber, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} v{}", self.facts.name, self.ordinal)?;
-        face.told().map_or(Ok(()), |number| write!(f, "+{number}"))
+        write!(f, "{} {}", self.facts.name, version_label(self.ordinal, face.told()))
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ending, FirstFailure, PinnedCall, Step, VersionState, WireError};
+use crate::{Ending, FirstFailure, PinnedCall, Step, VersionState, WireError, version_label};
 
 /// Answer of `reloads`: the last reloads of a host, the oldest first.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -409,8 +409,7 @@ impl fmt::Display for ReloadReport {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{}: {}", plugin.name, plugin.outcome)?;
             if let (Outcome::Patched, Some(version)) = (plugin.outcome, plugin.version) {
-                let patch = plugin.patch.map(|number| format!("+{number}")).unwrap_or_default();
-                write!(f, " (v{version}{patch})")?;
+                write!(f, " ({})", version_label(version, plugin.patch))?;
             }
             if let Some(why) = &plugin.not_patched {
                 write!(f, " (as a whole: {why})")?;

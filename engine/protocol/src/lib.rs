@@ -98,7 +98,7 @@ pub use runtime_dir::{RuntimeDir, remove_dead_socket};
 pub use snapshot::{
     Cut, DataBagEntry, ExtensionSlot, Failures, FirstFailure, FreeResult, FunctionInfo, HostInfo,
     LiveFunctionInfo, LiveSnapshot, LiveTypeInfo, MAX_LISTED, OpenDescriptor, ParamInfo,
-    PluginInfo, Snapshot, Source, VaultSnapshot, VersionInfo, VersionState,
+    PluginInfo, Snapshot, Source, VaultSnapshot, VersionInfo, VersionState, version_label,
 };
 pub use socket::SocketPath;
 pub use step::{Activity, Step};

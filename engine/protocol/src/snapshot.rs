@@ -189,9 +189,14 @@ pub struct VersionInfo {
 impl VersionInfo {
     /// What it is called: `v3`, or `v3+2` with its second patch.
     pub fn label(&self) -> String {
-        let patch = self.patch.map_or_else(String::new, |number| format!("+{number}"));
-        format!("v{}{patch}", self.version)
+        version_label(self.version, self.patch)
     }
+}
+
+/// What a version is called with its patch, if it has one: `v3`, `v3+2`.
+pub fn version_label(version: u32, patch: Option<u32>) -> String {
+    let patch = patch.map_or_else(String::new, |number| format!("+{number}"));
+    format!("v{version}{patch}")
 }
 
 /// How many calls of functions failed.

@@ -2,9 +2,9 @@
 
 use std::{fs, process::Command};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Elsewhere, Hosts, is_baking, running};
+use super::{Elsewhere, Hosts, is_baking, one_goes_to_all_and_one_that_panics_back, running};
 use crate::support::{NatsServer, Place, Process, nats_server, repository, revision, succeed};
 
 /// Three hosts with an agent, and the server of their fleet.
@@ -22,26 +22,8 @@ fn named(server: &NatsServer) -> Vec<String> {
 #[ignore = "needs a NATS server; `.ci/run` has one"]
 fn a_release_goes_from_one_host_to_all_and_a_bad_one_back() {
     let (_server, hosts) = hosts();
-    let r2 = hosts.push(2);
-    let answer = hosts.call_until_end_of(hosts.roll_out(&r2));
-    assert_eq!(answer.code, Some(0), "{answer:?}");
-    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
-    let status = hosts.json(&["status"]);
-    assert_eq!((&status["release"], &status["rollout"]["state"]), (&json!("r2"), &json!("done")));
-    assert_eq!(running(&status, "r2").len(), 3, "{status}");
-    assert_eq!(status["fleet"], "games");
-
-    // One that panics: only the first host has it, and goes back.
-    let r3 = hosts.push(3);
-    let rollout = hosts.roll_out(&r3);
-    let status = hosts.wait_for("a host that tries r3", |status| is_baking(status, "r3"));
-    let pid = running(&status, "r3")[0]["pid"].as_u64().unwrap();
-    hosts.call(u32::try_from(pid).unwrap(), &["explode", "boom"]);
-    let answer = rollout.join().unwrap();
-    assert_eq!(answer.code, Some(5), "{answer:?}");
-    assert_eq!(hosts.revisions(), ["2", "2", "2"]);
-    let status = hosts.json(&["status"]);
-    assert_eq!(status["rollout"]["cause"]["kind"], "panicked", "{status}");
+    one_goes_to_all_and_one_that_panics_back(&hosts);
+    assert_eq!(hosts.json(&["status"])["fleet"], "games");
 
     // Without somebody who follows it, a controller brings a rollout on.
     let mut controller = hosts.place.command("hotswap");

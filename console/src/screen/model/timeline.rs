@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use hotswap_protocol::{
     ErrorKind, Outcome, PastReload, PhaseKind, PhaseTiming, PluginInfo, PluginOutcome, ReloadEnd,
-    ReloadReport, VersionState, WireError, same_plugin,
+    ReloadReport, VersionState, WireError, same_plugin, version_label,
 };
 
 use crate::screen::input::action::Motion;
@@ -184,17 +184,12 @@ pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<u32>) -> 
 
 /// `world v3+2 (patched: greet)`, or `world v3 (as it was loaded)`.
 fn patched(plugin: &PluginOutcome, version: u32) -> String {
-    let name = &plugin.name;
-    match plugin.patch {
-        Some(number) if plugin.patched_functions.is_empty() => {
-            format!("{name} v{version}+{number} (patched: no function is another)")
-        }
-        Some(number) => {
-            let functions = plugin.patched_functions.join(", ");
-            format!("{name} v{version}+{number} (patched: {functions})")
-        }
-        None => format!("{name} v{version} (as it was loaded)"),
-    }
+    let how = match &plugin.patched_functions[..] {
+        _ if plugin.patch.is_none() => "as it was loaded".to_owned(),
+        [] => "patched: no function is another".to_owned(),
+        functions => format!("patched: {}", functions.join(", ")),
+    };
+    format!("{} {} ({how})", plugin.name, version_label(version, plugin.patch))
 }
 
 impl From<&PhaseTiming> for Phase {

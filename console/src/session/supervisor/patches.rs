@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hotswap_build::{BuildId, Built};
-use hotswap_protocol::{Event, Outcome, Snapshot, VersionState, same_plugin};
+use hotswap_protocol::{Event, Outcome, Snapshot, same_plugin};
 
 /// What is known for patches.
 #[derive(Debug, Default)]
@@ -25,8 +25,7 @@ impl Patches {
     pub(super) fn look(&mut self, snapshot: &Snapshot) {
         self.bases.clear();
         for plugin in &snapshot.plugins {
-            let serving = plugin.versions.iter().find(|it| it.state == VersionState::Active);
-            let base = serving.map(|it| it.base_build_id.as_ref().unwrap_or(&it.build_id));
+            let base = plugin.active().map(|it| it.base_build_id.as_ref().unwrap_or(&it.build_id));
             if let Some(base) = base.and_then(|base| base.parse().ok()) {
                 self.bases.insert(plugin.name.clone(), base);
             }

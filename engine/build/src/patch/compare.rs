@@ -51,12 +51,17 @@ impl Objects {
     fn read<'p>(paths: impl Iterator<Item = &'p Path>) -> io::Result<Result<Self, Unpatchable>> {
         let mut objects = Self::default();
         for path in paths {
-            match ObjectFile::read(path)? {
-                Ok(files) => files.into_iter().for_each(|file| objects.add(file)),
-                Err(reason) => return Ok(Err(reason)),
+            if let Err(reason) = objects.add_file(path)? {
+                return Ok(Err(reason));
             }
         }
         Ok(Ok(objects))
+    }
+
+    /// Adds an object, or all of an archive.
+    fn add_file(&mut self, path: &Path) -> io::Result<Result<(), Unpatchable>> {
+        let files = ObjectFile::read(path)?;
+        Ok(files.map(|files| files.into_iter().for_each(|file| self.add(file))))
     }
 
     /// Adds an object.
@@ -93,7 +98,7 @@ impl Objects {
         }
     }
 
-    /// The atom of a name in the object of a name, or else in the only object that has one.
+    /// The atom of a name in the object of a name, or else in any that has one.
     fn counterpart(&self, stem: &str, name: &str) -> Option<AtomId> {
         let all = self.by_name.get(name)?;
         let same = all.iter().find(|id| self.files[id.file].stem == stem);
@@ -185,14 +190,8 @@ impl<'a> Hashes<'a> {
 pub(super) struct Pair {
     pub base: Objects,
     pub new: Objects,
-    /// What is the same in both, and was not read yet.
-    same: Vec<Same>,
-}
-
-/// A file that is the same in both builds.
-struct Same {
-    path: PathBuf,
-    content: Vec<u8>,
+    /// What is the same in both, and was not taken apart yet; with the content, once that was needed.
+    same: Vec<(PathBuf, Option<Vec<u8>>)>,
 }
 
 impl Pair {
@@ -216,21 +215,22 @@ impl Pair {
             (Ok(base), Ok(new)) => (base, new),
             (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
         };
-        let read = |(path, _): &(PathBuf, FileId)| {
-            fs::read(path).map(|content| Same { path: path.clone(), content })
-        };
-        let same = same.into_iter().map(read).collect::<io::Result<_>>()?;
+        let same = same.into_iter().map(|(path, _)| (path.clone(), None)).collect();
         Ok(Ok(Self { base, new, same }))
     }
 
     /// Reads those objects, of what is the same in both, in which a name stands.
     pub(super) fn read_mentioning(&mut self, name: &str) -> io::Result<Result<(), Unpatchable>> {
         let finder = memchr::memmem::Finder::new(name);
-        let is_mentioned = |same: &mut Same| finder.find(&same.content).is_some();
-        for same in self.same.extract_if(.., is_mentioned) {
-            match ObjectFile::read(&same.path)? {
-                Ok(files) => files.into_iter().for_each(|file| self.new.add(file)),
-                Err(reason) => return Ok(Err(reason)),
+        for (path, mut content) in std::mem::take(&mut self.same) {
+            let text = match content.take() {
+                Some(text) => text,
+                None => fs::read(&path)?,
+            };
+            if finder.find(&text).is_none() {
+                self.same.push((path, Some(text)));
+            } else if let Err(reason) = self.new.add_file(&path)? {
+                return Ok(Err(reason));
             }
         }
         Ok(Ok(()))

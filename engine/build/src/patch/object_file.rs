@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use object::read::ReadCache;
 use object::read::archive::ArchiveFile;
-use object::read::elf::{ElfFile64, FileHeader as _};
+use object::read::elf::{ElfFile64, ElfSection64, FileHeader as _};
 use object::read::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
 use object::{LittleEndian, RelocationFlags, SectionFlags, SectionIndex, SymbolKind, elf};
 
@@ -136,9 +136,7 @@ impl ObjectFile {
         let symbols = archive.symbols().ok()??;
         let found = symbols.filter_map(Result::ok).find(|it| it.name() == symbol.as_bytes())?;
         let member = archive.member(found.offset()).ok()?;
-        // In the archive it lies at any address, and an object is read where one of its kind may lie.
-        let content = Vec::from(member.data(&file).ok()?);
-        Self::parse(&content).ok()
+        Self::member(member.data(&file).ok()?).ok()
     }
 
     fn members(archive: &ArchiveFile<'_>, bytes: &[u8]) -> Result<Vec<Self>, Problem> {
@@ -146,12 +144,16 @@ impl ObjectFile {
         for member in archive.members() {
             let member = member.map_err(broken)?;
             if member.name().ends_with(b".o") {
-                // In the archive it lies at any address, and an object is read where one of its kind may lie.
-                let content = member.data(bytes).map_err(broken)?.to_vec();
-                objects.push(Self::parse(&content)?);
+                objects.push(Self::member(member.data(bytes).map_err(broken)?)?);
             }
         }
         Ok(objects)
+    }
+
+    /// In an archive an object lies at any address, and is read where one of its kind may lie.
+    fn member(content: &[u8]) -> Result<Self, Problem> {
+        let content = Vec::from(content);
+        Self::parse(&content)
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, Problem> {
@@ -175,14 +177,10 @@ impl ObjectFile {
         let mut references: Vec<Vec<Reference>> = vec![Vec::new(); cut.atoms.len()];
         let loaded = file.sections().filter(|it| cut.by_section.contains_key(&it.index()));
         for section in loaded {
-            for (offset, relocation) in section.relocations() {
-                let RelocationFlags::Elf { r_type: form } = relocation.flags() else { continue };
-                let RelocationTarget::Symbol(symbol) = relocation.target() else {
-                    return Err(Problem::Broken);
-                };
-                let (to, addend) = cut.target(&file, symbol, form, relocation.addend())?;
-                let Some((atom, at)) = cut.atom_at(section.index(), offset) else { continue };
-                references[atom].push(Reference { at, form, to, addend });
+            for reference in cut.references(&file, &section)? {
+                if let Some((atom, at)) = cut.atom_at(section.index(), reference.at) {
+                    references[atom].push(Reference { at, ..reference });
+                }
             }
         }
         for (atom, references) in cut.atoms.iter_mut().zip(references) {
@@ -211,15 +209,7 @@ fn frames(file: &ElfFile64<'_, LittleEndian>, cut: &Cut) -> Result<Vec<(To, Fram
     let mut frames = Vec::new();
     let Some(section) = file.section_by_name(".eh_frame") else { return Ok(frames) };
     let bytes = section.data().map_err(broken)?;
-    let mut references = Vec::new();
-    for (offset, relocation) in section.relocations() {
-        let RelocationFlags::Elf { r_type: form } = relocation.flags() else { continue };
-        let RelocationTarget::Symbol(symbol) = relocation.target() else {
-            return Err(Problem::Broken);
-        };
-        let (to, addend) = cut.target(file, symbol, form, relocation.addend())?;
-        references.push(Reference { at: offset, form, to, addend });
-    }
+    let references = cut.references(file, &section)?;
     let mut records: HashMap<usize, Record> = HashMap::new();
     let mut at = 0;
     while let Some(length) = word(bytes, at) {
@@ -355,6 +345,24 @@ impl Cut {
             (*start..start + length).contains(&offset).then(|| (*atom, offset - start))
         };
         places.iter().find_map(one)
+    }
+
+    /// What a section refers to, at offsets in the section.
+    fn references(
+        &self,
+        file: &ElfFile64<'_, LittleEndian>,
+        section: &ElfSection64<'_, '_, LittleEndian>,
+    ) -> Result<Vec<Reference>, Problem> {
+        let mut references = Vec::new();
+        for (at, relocation) in section.relocations() {
+            let RelocationFlags::Elf { r_type: form } = relocation.flags() else { continue };
+            let RelocationTarget::Symbol(symbol) = relocation.target() else {
+                return Err(Problem::Broken);
+            };
+            let (to, addend) = self.target(file, symbol, form, relocation.addend())?;
+            references.push(Reference { at, form, to, addend });
+        }
+        Ok(references)
     }
 
     /// What a relocation refers to, and what is added to the address of that.

@@ -1,5 +1,5 @@
-//! Keeps what builds were made of, as long as the store has them: a patch for a version that runs is made by
-//! comparison with its build.
+//! Keeps what the last builds of each plugin were made of: a patch for a version that runs is made by comparison
+//! with its build.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -80,9 +80,7 @@ impl Replay {
             let name = object.file_name().unwrap_or_default();
             link(&object, &kept.path().join(name))?;
         }
-        if fs::hard_link(artifact, kept.path().join(LIBRARY)).is_err() {
-            fs::copy(artifact, kept.path().join(LIBRARY))?;
-        }
+        link(artifact, &kept.path().join(LIBRARY))?;
         fs::write(kept.path().join(MADE_OF), made_of)?;
         match fs::rename(kept.path(), &dir) {
             Ok(()) => drop(kept.keep()),

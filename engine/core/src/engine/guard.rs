@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use hotswap_protocol::{Event, GuardTrip, clock};
+use hotswap_protocol::{Event, GuardTrip, clock, version_label};
 
 use super::Inner;
 use crate::version::guard::{Guard, Post, Trip};
@@ -70,7 +70,7 @@ impl fmt::Display for Trip {
         let Self { plugin, ordinal, face, failures, within, counts_errors, .. } = self;
         let what = if *counts_errors { "failed" } else { "panicked" };
         let seconds = within.as_secs_f64();
-        let patch = face.told().map(|number| format!("+{number}")).unwrap_or_default();
-        write!(f, "{plugin} v{ordinal}{patch} {what} {failures} times within {seconds} s")
+        let version = version_label(*ordinal, face.told());
+        write!(f, "{plugin} {version} {what} {failures} times within {seconds} s")
     }
 }
