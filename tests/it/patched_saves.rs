@@ -120,6 +120,34 @@ fn a_save_of_a_body_is_served_by_the_same_version_and_all_state_stays() {
 }
 
 #[test]
+fn pinned_calls_are_made_in_the_code_of_patches_before_and_after() {
+    let project = Project::new(&["one"], &["one"]);
+    project.write("one/src/lib.rs", COUNTER);
+    let mut run = started(&project, &["--watch=build"]);
+    project.place().json(&["pin", "add", "one", "greet", "\"Ada\""]);
+    // What is built, and not loaded yet; then with a patch in what serves.
+    let status = project.place().json(&["status"]);
+    let mut seen = vec![status["plugins"][0]["versions"][0]["build_id"].clone()];
+    let mut before = "hello Ada 1 1 1";
+    for greeting in ["good morning", "good evening"] {
+        let text = COUNTER.replace("hello {name}", &format!("{greeting} {{name}}"));
+        project.write("one/src/lib.rs", &text);
+        let is_next = |it: &Value| it["effect"] == "new_code" && !seen.contains(&it["build_id"]);
+        let built = run.wait_for_event("built", |it| it["plugin"] == "one" && is_next(it));
+        seen.push(built["build_id"].clone());
+        let preview = project.place().json(&["reload", "--dry-run", "--replay"]);
+        assert_eq!(preview["plugins"][0]["outcome"], "patched", "{preview}");
+        let call = &preview["replay"]["calls"][0];
+        assert_eq!(call["build_id"], built["build_id"], "{preview}");
+        let after = format!("{greeting} Ada 1 1 1");
+        let values = (&call["old"]["value"], &call["new"]["value"], &call["is_same"]);
+        assert_eq!(values, (&before.into(), &after.clone().into(), &false.into()), "{preview}");
+        project.place().json(&["reload"]);
+        before = after.leak();
+    }
+}
+
+#[test]
 fn two_plugins_that_share_a_package_are_patched_in_one_reload() {
     let project = Project::new(&["one", "two"], &["one", "two", "shared"]);
     project.write("shared/src/lib.rs", "pub fn number() -> u32 {\n    7\n}\n");

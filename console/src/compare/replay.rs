@@ -245,8 +245,8 @@ fn loaded_file(plugin: &PlannedPlugin) -> Option<PathBuf> {
 fn new_file(plugin: &PlannedPlugin) -> Option<PathBuf> {
     match (plugin.outcome, &plugin.new) {
         (Outcome::Removed, _) => None,
-        (Outcome::Ok | Outcome::Added, Some(new)) => Some(new.path.clone()),
-        _ => loaded_file(plugin),
+        (_, Some(new)) => Some(new.path.clone()),
+        (_, None) => loaded_file(plugin),
     }
 }
 
@@ -254,8 +254,8 @@ fn new_file(plugin: &PlannedPlugin) -> Option<PathBuf> {
 fn new_build(plugin: &PlannedPlugin) -> Option<String> {
     match (plugin.outcome, &plugin.new, &plugin.loaded) {
         (Outcome::Removed, ..) => None,
-        (Outcome::Ok | Outcome::Added, Some(new), _) => Some(new.build_id.clone()),
-        (_, _, loaded) => loaded.as_ref().map(|loaded| loaded.build_id.clone()),
+        (_, Some(new), _) => Some(new.build_id.clone()),
+        (_, None, loaded) => loaded.as_ref().map(|loaded| loaded.build_id.clone()),
     }
 }
 

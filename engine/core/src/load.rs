@@ -195,7 +195,7 @@ fn reload_with(
 impl Spare {
     /// The artifact, staged and inspected anew.
     pub(crate) fn inspected(&self, staging: &Staging) -> Result<Inspected, EngineError> {
-        staging.stage(Found::at(&path_of(&self.file))?)?.inspect()
+        staging.stage(Found::at(&path_of(&self.file, "self"))?)?.inspect()
     }
 }
 

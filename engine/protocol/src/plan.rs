@@ -38,7 +38,8 @@ pub struct LoadedArtifact {
     pub version: u32,
     /// Its build id.
     pub build_id: String,
-    /// The copy that it was loaded from; `None` if it was removed.
+    /// The artifact whose code it has: the copy that it was loaded from, or what a patch made of it, open in the
+    /// host; `None` if it was removed.
     pub path: Option<PathBuf>,
     /// The source it was built from; none outside a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]

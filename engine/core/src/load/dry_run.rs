@@ -4,7 +4,7 @@ use hotswap_protocol::{LoadedArtifact, NewArtifact, Outcome, PlannedPlugin, Relo
 
 use super::{
     LoadContext, LoadState, Phases, Request,
-    plan::{Plan, Planned},
+    plan::{Plan, Planned, file_for_others},
 };
 use crate::{EngineError, version::lease::Lease};
 
@@ -41,7 +41,7 @@ fn of_loaded(plan: &Plan, running: &Lease) -> PlannedPlugin {
     let loaded = LoadedArtifact {
         version: version.ordinal,
         build_id: running.build_id().to_string(),
-        path: running.image().file().map(ToOwned::to_owned),
+        path: file_for_others(running),
         source: version.facts.source.clone(),
     };
     PlannedPlugin {

@@ -110,9 +110,9 @@ impl Found {
     }
 }
 
-/// The path that leads to an open file.
-pub(super) fn path_of(file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+/// The path that leads to an open file of a process: `self`, or a number.
+pub(super) fn path_of(file: &File, process: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/fd/{}", file.as_raw_fd()))
 }
 
 /// A path's last part, for messages.

@@ -1,6 +1,9 @@
 //! What a reload is to do with each plugin.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hotswap_plugin::StaticPlugin;
 use hotswap_protocol::{BuildId, Outcome, PhaseTiming, PluginName, PluginOutcome};
@@ -515,8 +518,18 @@ fn is_reloadable(running: &Lease, steps: &mut Steps) -> Result<bool, EngineError
 fn artifact_of(running: &Lease) -> Result<Found, EngineError> {
     let face = running.version().faces.get(running.face());
     match face.and_then(|face| face.artifact.as_ref()) {
-        Some(file) => Found::at(&path_of(file)),
+        Some(file) => Found::at(&path_of(file, "self")),
         None => file_of(running),
+    }
+}
+
+/// The path by which another process finds the artifact whose code a version has; `None` if it is linked into
+/// this program.
+pub(super) fn file_for_others(running: &Lease) -> Option<PathBuf> {
+    let face = running.version().faces.get(running.face());
+    match face.and_then(|face| face.artifact.as_ref()) {
+        Some(file) => Some(path_of(file, &std::process::id().to_string())),
+        None => running.image().file().map(ToOwned::to_owned),
     }
 }
 
