@@ -142,7 +142,13 @@ fn pinned_calls_are_made_in_the_code_of_patches_before_and_after() {
         let after = format!("{greeting} Ada 1 1 1");
         let values = (&call["old"]["value"], &call["new"]["value"], &call["is_same"]);
         assert_eq!(values, (&before.into(), &after.clone().into(), &false.into()), "{preview}");
+        // The host makes them again in the version that is patched.
         project.place().json(&["reload"]);
+        let text = format!("\"{greeting} Ada");
+        let called =
+            run.wait_for_event("pin_called", |it| it["pin"]["now"].to_string().contains(&text));
+        assert_eq!(called["pin"]["is_same"], false, "{called}");
+        assert!(called["pin"]["now"]["patch"].is_u64(), "{called}");
         before = after.leak();
     }
 }

@@ -140,7 +140,7 @@ pub(super) fn pinned(pin: &PinnedCall) -> String {
             .map_or_else(String::new, |ns| format!("  {}", format::nanoseconds(ns)));
         let given = format::pin_outcome(&answer.outcome);
         // Writing to a string does not fail.
-        let _ = writeln!(text, "    v{}  {given}{elapsed}", answer.version);
+        let _ = writeln!(text, "    {}  {given}{elapsed}", answer.label());
     }
     text
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::WireError;
+use crate::{WireError, version_label};
 
 /// The largest number of calls that a host keeps pinned.
 pub const MAX_PINS: usize = 32;
@@ -81,6 +81,9 @@ impl PinnedCall {
 pub struct PinnedAnswer {
     /// The version.
     pub version: u32,
+    /// The number of its patch that served; `None` if it was as it was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
     /// When it was called, in milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// How long the call took, in nanoseconds; `None` if it failed.
@@ -89,6 +92,13 @@ pub struct PinnedAnswer {
     /// What it gave.
     #[serde(flatten)]
     pub outcome: PinnedOutcome,
+}
+
+impl PinnedAnswer {
+    /// What gave it: `v3`, or `v3+2` with its second patch.
+    pub fn label(&self) -> String {
+        version_label(self.version, self.patch)
+    }
 }
 
 /// What a pinned call gave.

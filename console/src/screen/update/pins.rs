@@ -71,10 +71,10 @@ pub(super) fn called(state: &mut State, at_ms: u64, pin: PinnedCall) {
     match (&pin.before, pin.is_same) {
         (Some(before), Some(false)) => {
             let [was, is] = [before, &pin.now].map(|it| format::pin_outcome(&it.outcome));
-            let (from, to) = (before.version, pin.now.version);
-            let text = format!("{call} gives something else: v{from} {was} → v{to} {is}");
+            let (from, to) = (before.label(), pin.now.label());
+            let text = format!("{call} gives something else: {from} {was} → {to} {is}");
             state.logs.push_marker(at_ms, text);
-            state.warn(format!("pinned {call} gives something else in v{to}"));
+            state.warn(format!("pinned {call} gives something else in {to}"));
         }
         (None, _) => state.say(format!("{call} is pinned: it is called again after every reload")),
         _ => {}

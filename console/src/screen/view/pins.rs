@@ -72,7 +72,7 @@ fn line_of(pin: &PinnedCall, width: usize, theme: &Theme) -> Line<'static> {
     let left = width.saturating_sub(format::width(&call) + 5);
     let answer = match &pin.before {
         Some(before) if pin.is_same == Some(false) => {
-            let versions = [before.version, pin.now.version].map(|version| format!("v{version} "));
+            let versions = [before.label(), pin.now.label()].map(|version| format!("{version} "));
             let taken: usize = versions.iter().map(|it| format::width(it)).sum();
             let [was, is] = [before, &pin.now].map(|it| format::pin_outcome(&it.outcome));
             let room = left.saturating_sub(taken + 3) / 2;

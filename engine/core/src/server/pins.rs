@@ -9,7 +9,7 @@ use std::{
 use hotswap_plugin::__private::end_panic;
 use hotswap_protocol::{
     ErrorKind, Event, MAX_PINNED_BYTES, MAX_PINS, PinParams, PinnedAnswer, PinnedCall,
-    PinnedOutcome, UnpinParams, WireError, clock::now_ms,
+    PinnedOutcome, UnpinParams, WireError, clock::now_ms, version_label,
 };
 use serde_json::Value as Json;
 
@@ -83,7 +83,7 @@ impl Pins {
         {
             return Err(error.to_wire());
         }
-        let given = Given::of_call(plugin.version(), (answer, elapsed_ns));
+        let given = Given::of_call(&plugin, (answer, elapsed_ns));
         let call = self.lock().add(plugin.name(), params, given)?;
         self.watch(engine)?;
         engine.tell(Event::PinCalled { at_ms: now_ms(), pin: Box::new(call.clone()) });
@@ -179,7 +179,7 @@ impl Pins {
         let plugin = engine.plugin(&plugin).ok()?;
         let mut state = self.lock();
         let pin = state.pin(id)?;
-        if pin.running.is_some() || pin.call.now.version == plugin.version() {
+        if pin.running.is_some() || is_of(&pin.call.now, &plugin) {
             return None;
         }
         pin.running = Some(running.clone());
@@ -252,23 +252,23 @@ impl Given {
             Err(WireError::new(ErrorKind::Internal, message))
         });
         match given {
-            Ok(answer) => Self::of_call(plugin.version(), answer),
-            Err(error) => Self::of(plugin.version(), Err(error)),
+            Ok(answer) => Self::of_call(plugin, answer),
+            Err(error) => Self::of(plugin, Err(error)),
         }
     }
 
     /// What a call gave. A failure is told without the version, so that those of two can be compared.
-    fn of_call(version: u32, (answer, elapsed_ns): calls::Answer) -> Self {
+    fn of_call(plugin: &LoadedPlugin, (answer, elapsed_ns): calls::Answer) -> Self {
         let answer = answer.map(|value| (value, elapsed_ns)).map_err(|error| {
             let mut wire = WireError::new(error.kind(), error.message());
             wire.chain = error.causes().to_vec();
             wire
         });
-        Self::of(version, answer)
+        Self::of(plugin, answer)
     }
 
     /// What a version gave, and how long that took.
-    fn of(version: u32, answer: Result<(Json, u64), WireError>) -> Self {
+    fn of(plugin: &LoadedPlugin, answer: Result<(Json, u64), WireError>) -> Self {
         let mut hasher = DefaultHasher::new();
         let (outcome, elapsed_ns) = match answer {
             Ok((value, elapsed_ns)) => {
@@ -286,9 +286,15 @@ impl Given {
                 (PinnedOutcome::Error(error), None)
             }
         };
-        let answer = PinnedAnswer { version, at_ms: now_ms(), elapsed_ns, outcome };
+        let (version, patch) = (plugin.version(), plugin.patch());
+        let answer = PinnedAnswer { version, patch, at_ms: now_ms(), elapsed_ns, outcome };
         Self { answer, digest: hasher.finish() }
     }
+}
+
+/// Whether an answer is of the code that serves.
+fn is_of(answer: &PinnedAnswer, plugin: &LoadedPlugin) -> bool {
+    (answer.version, answer.patch) == (plugin.version(), plugin.patch())
 }
 
 /// Refuses a function that its author marked with `effects`.
@@ -296,9 +302,9 @@ fn expect_no_effects(plugin: &LoadedPlugin, function: &str) -> Result<(), WireEr
     let function = plugin.inner().function(function).map(|(_, function)| function);
     let Some(function) = function.filter(|function| function.has_effects) else { return Ok(()) };
     Err(refusal(format!(
-        "{} v{} says that `{}` has effects, so it is not called again by itself",
+        "{} {} says that `{}` has effects, so it is not called again by itself",
         plugin.name(),
-        plugin.version(),
+        version_label(plugin.version(), plugin.patch()),
         function.name
     )))
 }
