@@ -17,7 +17,8 @@ use hotswap_engine::{
         patch::{Fixup, Form, Header, PAGE, Patch, Target},
     },
     protocol::{
-        Event, Outcome, PluginOutcome, ReloadReport, VersionState, in_flight::calls_in_flight,
+        Event, Outcome, PatchParams, PluginOutcome, ReloadReport, VersionState,
+        in_flight::calls_in_flight,
     },
 };
 use insta::assert_snapshot;
@@ -203,6 +204,73 @@ fn a_patch_gives_the_version_that_serves_other_code_and_leaves_its_state() {
     assert_snapshot!(host.reload(), @"statics: patched (v1)");
     assert_eq!((count.call().unwrap(), host.ask("statics", "count")), (5, 6));
     assert_eq!(host.serving("statics"), (1, None));
+}
+
+#[test]
+fn a_patch_serves_before_its_artifact_is_linked() {
+    let host = Host::with(&["statics"]);
+    assert_eq!(host.ask("statics", "count"), 1);
+    let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
+    let mut early = linked.clone();
+    early.header.build = early.code_id();
+    let path = host.plugins.path().join(".early");
+    let bring = |patch: &Patch| {
+        fs::write(&path, patch.to_bytes().unwrap()).unwrap();
+        host.engine.patch(PatchParams {
+            plugin: "Statics".into(),
+            patch: path.clone(),
+            build_phases: Vec::new(),
+        })
+    };
+    let visits = host.ask("statics", "visit");
+    assert_snapshot!(bring(&early).unwrap(), @"statics: patched (v1+1)");
+    assert_eq!(host.ask("statics", "count"), visits + 1);
+    let info = || host.info("statics", 1).unwrap();
+    assert_eq!((info().is_early, info().build_id), (true, early.code_id().to_string()));
+    assert!(bring(&early).unwrap_err().to_string().contains("has this code already"));
+
+    // The artifact comes: nothing is published any more, and the build has its name.
+    let generation = host.engine.current().generation();
+    host.install_patch("statics", 2, &[("count", "visit")]);
+    assert_snapshot!(host.reload(), @"statics: unchanged");
+    assert_eq!(host.engine.current().generation(), generation);
+    let build = build_of(&revision("statics", 2)).to_string();
+    assert_eq!((info().is_early, info().build_id, info().patch), (false, build, Some(1)));
+
+    // What the next build would be refused for, so is this, and nothing is told of it.
+    let mut other = early.clone();
+    other.header.base = BuildId::from_bytes([7; 16]);
+    other.header.build = other.code_id();
+    let events = host.engine.subscribe();
+    assert!(bring(&other).unwrap_err().to_string().contains("is for a version of build"));
+    assert!(bring(&linked).unwrap_err().to_string().contains("other code"));
+    host.plugins.install("statics", 3);
+    host.reload();
+    host.engine.rollback("statics@1").unwrap();
+    assert!(bring(&early).is_err());
+    let failed = |event: &Event| matches!(event, Event::ReloadFailed { .. });
+    assert!(!std::iter::from_fn(|| events.try_recv().ok()).any(|event| failed(&event)));
+}
+
+#[test]
+fn a_build_is_named_for_code_that_serves_already() {
+    let host = Host::with(&["statics"]);
+    let linked = patch(&revision("statics", 1), &revision("statics", 2), &[("count", "visit")]);
+    let mut early = linked.clone();
+    early.header.build = early.code_id();
+    let path = host.plugins.path().join("statics.patch");
+    let bring = |patch: &Patch| {
+        fs::write(&path, patch.to_bytes().unwrap()).unwrap();
+        let (plugin, patch) = ("statics".into(), path.clone());
+        host.engine.patch(PatchParams { plugin, patch, build_phases: Vec::new() }).unwrap()
+    };
+    let published = bring(&early).generation;
+    host.plugins.install("statics", 2);
+    let events = host.engine.subscribe();
+    assert_eq!(bring(&linked).generation, published);
+    assert!(events.try_recv().is_err(), "nothing was reloaded");
+    let info = host.info("statics", 1).unwrap();
+    assert_eq!((info.is_early, info.build_id), (false, linked.header.build.to_string()));
 }
 
 #[test]

@@ -30,6 +30,7 @@ use pace::Pace;
 use patches::Patches;
 use review::{Reviewed, Reviews};
 
+mod early;
 mod installed;
 mod manifests;
 mod outdated;
@@ -67,8 +68,17 @@ enum Report {
 enum Product {
     Nothing,
     Executable(PathBuf, HostInputs),
-    /// Of this plugin, with this build id; and why it is no patch, if one was asked for.
-    Artifact(String, String, Option<String>),
+    Artifact(NewBuild),
+}
+
+/// A plugin that was built and is in the plugin directory.
+struct NewBuild {
+    plugin: String,
+    build_id: String,
+    /// Why it is no patch; `None` if it is one, or none was asked for.
+    not_patched: Option<String>,
+    /// Whether the host serves it already.
+    is_served: bool,
 }
 
 struct Supervisor {
@@ -493,8 +503,8 @@ impl Supervisor {
                 self.is_built = true;
                 self.host_inputs = inputs;
             }
-            Product::Artifact(plugin, build_id, not_patched) => {
-                self.built_since_reload = true;
+            Product::Artifact(NewBuild { plugin, build_id, not_patched, is_served }) => {
+                self.built_since_reload |= !is_served;
                 self.patches.built(plugin.clone(), not_patched);
                 self.note_own_build(plugin, build_id);
             }

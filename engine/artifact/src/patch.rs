@@ -39,7 +39,7 @@ pub struct Patch {
 pub struct Header {
     /// The build against whose image it is loaded.
     pub base: BuildId,
-    /// The build whose code the plugin has with this patch.
+    /// The build whose code the plugin has with this patch; see [`Patch::is_early`].
     pub build: BuildId,
     /// How many bytes of the content are code: a multiple of [`PAGE`].
     pub code: u32,
@@ -132,6 +132,24 @@ impl fmt::Display for PatchError {
 impl std::error::Error for PatchError {}
 
 impl Patch {
+    /// The id of the code, whatever build has it: a hash of all but [`Header::build`].
+    #[must_use]
+    pub fn code_id(&self) -> BuildId {
+        let header = Header { build: BuildId::from_bytes([0; 16]), ..self.header.clone() };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&serde_json::to_vec(&header).unwrap_or_default());
+        hasher.update(&self.content);
+        let mut id = [0; 16];
+        hasher.finalize_xof().fill(&mut id);
+        BuildId::from_bytes(id)
+    }
+
+    /// Whether the build is not linked yet that has this code: [`Header::build`] is the [`code_id`](Self::code_id).
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        self.header.build == self.code_id()
+    }
+
     /// The file of the patch.
     ///
     /// # Errors

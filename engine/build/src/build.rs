@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hotswap_artifact::patch::Patch;
@@ -66,9 +67,32 @@ pub struct BuildOptions {
     pub store_limits: StoreLimits,
     /// The build that a host runs, for which a patch is to be made; see [`Built::patch`].
     pub patch_base: Option<BuildId>,
+    /// Called with a patch for [`patch_base`](Self::patch_base) as soon as the plugin is compiled, while its linker
+    /// still runs; only if nothing but the plugin itself had to be compiled. The patch
+    /// [is early](Patch::is_early): [`Built::patch`] has the same code once it is known which build that is of.
+    pub on_early_patch: Option<OnPatch>,
     /// When the change was noticed that the build is for. The time from then until the build begins
     /// is its phase `notice`; `None` if there is no such phase.
     pub noticed: Option<Instant>,
+}
+
+/// A patch whose artifact is still being linked.
+#[derive(Clone, Debug)]
+pub struct EarlyPatch {
+    /// The patch; it [is early](Patch::is_early).
+    pub patch: Patch,
+    /// How long each phase took up to here; as [`Built::phases`].
+    pub phases: Vec<PhaseTiming>,
+}
+
+/// What is done with a patch, on a thread of the build.
+#[derive(Clone)]
+pub struct OnPatch(pub Arc<dyn Fn(EarlyPatch) + Send + Sync>);
+
+impl fmt::Debug for OnPatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnPatch")
+    }
 }
 
 /// A plugin that was built: an artifact in the store.

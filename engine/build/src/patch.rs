@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hotswap_artifact::patch::Patch;
 use hotswap_protocol::BuildId;
@@ -167,26 +167,25 @@ impl fmt::Display for NotPatched {
 
 impl std::error::Error for NotPatched {}
 
-/// A build.
+/// A build that was linked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Build<'a> {
     pub id: BuildId,
     pub library: &'a [u8],
-    /// The directory of the objects of which the library was linked.
-    pub objects: &'a Path,
 }
 
-/// The patch from one build to another, which was linked with these `libraries`.
+/// The patch from one build to another, which is linked with these `libraries`. The objects of both are given;
+/// `new` is `None` while the linker runs, and then the patch [is early](Patch::is_early).
 ///
 /// # Errors
-/// If a directory cannot be read.
+/// If a file cannot be read.
 pub(crate) fn make(
-    base: Build<'_>,
-    new: Build<'_>,
+    (base, base_objects): (Build<'_>, &[PathBuf]),
+    (new, new_objects): (Option<Build<'_>>, &[PathBuf]),
     libraries: &[PathBuf],
     edited: Edited<'_>,
 ) -> io::Result<Result<Patch, Unpatchable>> {
-    let mut pair = match Pair::read(base.objects, new.objects)? {
+    let mut pair = match Pair::read(base_objects, new_objects)? {
         Ok(pair) => pair,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -196,12 +195,15 @@ pub(crate) fn make(
     };
     let linked = Base::read(base.library).and_then(|linked| {
         linked.expect_made_of(&pair.base)?;
-        Base::read(new.library)?.expect_made_of(&pair.new)?;
+        if let Some(new) = new {
+            Base::read(new.library)?.expect_made_of(&pair.new)?;
+        }
         Ok(linked)
     });
     match linked {
         Ok(linked) => {
-            let made = write::Made { from: base.id, to: new.id, functions: edited.functions };
+            let to = new.map(|new| new.id);
+            let made = write::Made { from: base.id, to, functions: edited.functions };
             write::write(&linked, pair, &difference, libraries, made)
         }
         Err(reason) => Ok(Err(reason)),

@@ -22,10 +22,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use cargo_metadata::{Artifact, TargetKind};
+use hotswap_artifact::patch::Patch;
+use hotswap_protocol::{BuildId, PhaseKind};
+use parking_lot::Mutex;
 
 use crate::build::compile::Run;
 use crate::outline::SourceChanges;
@@ -43,7 +47,7 @@ use crate::replay::plan::Plan;
 pub(crate) use crate::replay::plan::Seen;
 use crate::replay::record::{BehindCargo, Compiled, Plugin, Record, Told, Unit, unit_id_of};
 pub(crate) use crate::replay::record::{Output, UnitId};
-use crate::replay::run::Replayed;
+use crate::replay::run::{Linker, Replayed};
 use crate::{Cancel, Diagnostic, PluginPackage, atomic_file, reads};
 
 mod asked;
@@ -113,6 +117,15 @@ pub(crate) struct Member<'a> {
     pub plugin: &'a PluginPackage,
     /// The hash of the plugin's included files.
     pub included: Option<String>,
+}
+
+/// A patch that is wanted as soon as a plugin is compiled, while it is linked.
+pub(crate) struct Wish<'a> {
+    pub member: &'a Member<'a>,
+    /// The build that is to be patched.
+    pub base: BuildId,
+    /// Called with the patch, and how long compiling and making it took.
+    pub give: Box<dyn Fn(Patch, [(PhaseKind, Duration); 2]) + Send + Sync + 'a>,
 }
 
 /// What was in files that are recorded just before a run of cargo began.
@@ -526,36 +539,41 @@ impl Replay {
         outdated: &Outdated,
         seen: &Seen,
         calls: Option<&Path>,
+        wishes: &[Wish<'_>],
         server: Option<&jobserver::Client>,
         cancel: &Cancel,
     ) -> io::Result<Ran> {
         let units = &outdated.units;
-        let known = self.outlines.take();
-        let (replayed, outlines) = thread::scope(|scope| {
-            let (dir, changed) = (&self.dir, self.changed_files(units, seen));
-            // Beside the compilers, which take longer.
-            let outlines = scope.spawn(move || {
-                let mut outlines = known.unwrap_or_else(|| Outlines::load(dir));
-                changed.into_iter().for_each(|(path, hash)| outlines.add(path, hash));
-                outlines
-            });
-            let replayed = run::run(&self.record, units, dir, calls, server, cancel);
-            let outlines = outlines.join();
-            (replayed, outlines.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let known = Mutex::new(self.outlines.take());
+        let this = &*self;
+        let changed = this.changed_files(units, seen);
+        let (outlines, outlined) = (OnceLock::new(), || {
+            let mut outlines = known.lock().take().unwrap_or_else(|| Outlines::load(&this.dir));
+            changed.iter().for_each(|(path, hash)| outlines.add(path, hash));
+            outlines
         });
-        let replayed = replayed?;
+        let at_link = |id: &UnitId, began: Moment, linker: &Linker| {
+            // Only where nothing else is compiled: what that is made of is known when all is done.
+            if let [only] = &units[..]
+                && only == id
+                && let Some(wish) = wishes.iter().find(|wish| this.is_root(wish.member, id))
+            {
+                let outlines = outlines.get_or_init(outlined);
+                this.grant(wish, id, (began, seen), linker, outlines);
+            }
+        };
+        let replayed = thread::scope(|scope| {
+            // Beside the compilers, which take longer.
+            scope.spawn(|| _ = outlines.get_or_init(outlined));
+            run::run(&this.record, units, &this.dir, calls, server, &at_link, cancel)
+        })?;
+        let outlines = outlines.into_inner().unwrap_or_default();
         let mut ran = Ran::default();
         for done in replayed {
             let Some(unit) = self.record.units.get(&done.id) else { continue };
-            let info = dep_info(&unit.invocation, &place_of(&self.dir, &done.id))?;
-            let read = |path: &PathBuf| Input::read_since(path, done.began.at(), seen.get(path));
-            let compiled = Compiled {
-                inputs: info.files.iter().map(read).collect(),
-                env: info.env,
-                externs: plan::externs(&self.record, unit),
-                outputs: done.outputs.iter().map(|path| Output::of(path)).collect(),
-                libraries: done.libraries,
-            };
+            let outputs = done.outputs.iter().map(|path| Output::of(path)).collect();
+            let compiled =
+                self.compiled(&done.id, unit, (done.began, seen), (outputs, done.libraries))?;
             if let Some(unit) = self.record.units.get_mut(&done.id) {
                 let before = std::mem::replace(&mut unit.compiled, compiled);
                 let changes = outlines.changes(&before, &unit.compiled);
@@ -569,6 +587,53 @@ impl Replay {
         self.outlines = Some(outlines);
         self.is_changed = true;
         Ok(ran)
+    }
+
+    /// What a unit was made of by a compiler that `began` then, and what it made.
+    fn compiled(
+        &self,
+        id: &UnitId,
+        unit: &Unit,
+        (began, seen): (Moment, &Seen),
+        (outputs, libraries): (Vec<Output>, Vec<PathBuf>),
+    ) -> io::Result<Compiled> {
+        let info = dep_info(&unit.invocation, &place_of(&self.dir, id))?;
+        let read = |path: &PathBuf| Input::read_since(path, began.at(), seen.get(path));
+        Ok(Compiled {
+            inputs: info.files.iter().map(read).collect(),
+            env: info.env,
+            externs: plan::externs(&self.record, unit),
+            outputs,
+            libraries,
+        })
+    }
+
+    fn is_root(&self, member: &Member<'_>, id: &UnitId) -> bool {
+        self.record.plugins.get(&member.plugin.name).is_some_and(|plugin| plugin.root == *id)
+    }
+
+    /// Makes the patch that is wanted, if that is possible. If it is not, whoever finishes the build learns why.
+    fn grant(
+        &self,
+        wish: &Wish<'_>,
+        id: &UnitId,
+        (began, seen): (Moment, &Seen),
+        linker: &Linker,
+        outlines: &Outlines,
+    ) {
+        let Some(unit) = self.record.units.get(id) else { return };
+        let compiled_in = began.elapsed();
+        let reached = Instant::now();
+        let made = (unit.compiled.outputs.clone(), linker.libraries.clone());
+        let Ok(compiled) = self.compiled(id, unit, (began, seen), made) else { return };
+        let patch = self.early_patch(wish.member, wish.base, compiled, &linker.objects, outlines);
+        if let Ok(Ok(patch)) = patch
+            // Otherwise it is, or may be, the build that is patched: then nothing is to be done.
+            && !patch.header.functions.is_empty()
+        {
+            let compile = (PhaseKind::Compile, compiled_in);
+            (wish.give)(patch, [compile, (PhaseKind::Patch, reached.elapsed())]);
+        }
     }
 
     /// The sources of these units that are not as they were compiled last, with their hashes.

@@ -19,8 +19,8 @@ use std::{
 
 use hotswap_plugin::{StaticPlugin, Value, Vault};
 use hotswap_protocol::{
-    FreeResult, LiveSnapshot, PlanParams, PruneParams, ReloadPlan, ReloadReport, Snapshot,
-    VaultSnapshot,
+    FreeResult, LiveSnapshot, PatchParams, PlanParams, PruneParams, ReloadPlan, ReloadReport,
+    Snapshot, VaultSnapshot,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -219,6 +219,19 @@ impl Engine {
     /// As for a reload that is refused before anything is opened.
     pub fn plan(&self, latest: bool) -> Result<ReloadPlan, EngineError> {
         self.enter().plan(PlanParams { latest, ..PlanParams::default() })
+    }
+
+    /// Gives the version of a plugin that serves the code of a patch whose artifact is still being linked, as
+    /// `hotswap_build` makes it. A later [`reload`](Self::reload) that finds the artifact, and the patch that names
+    /// it beside, publishes nothing: the code serves already. The same call with that patch says at once which
+    /// build it is.
+    ///
+    /// # Errors
+    /// As for `load`; if the patch cannot be read or is for another build than the one that serves, if a rollback
+    /// keeps the plugin back, and if it has this code already. Nothing has changed then, and nothing is logged
+    /// as an error: the artifact is still to come.
+    pub fn patch(&self, params: PatchParams) -> Result<ReloadReport, EngineError> {
+        self.enter().patch(params)
     }
 
     /// Loads a plugin from an earlier artifact, without a build. `target` names a version: `world@2`, or

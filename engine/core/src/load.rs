@@ -12,7 +12,7 @@ mod context;
 mod dependency;
 mod dry_run;
 mod hand_over;
-mod patch;
+pub(crate) mod patch;
 mod plan;
 mod services;
 mod transaction;
@@ -33,6 +33,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::{
     EngineError, LoadCause, Step,
+    artifact::patch::Patch,
     serve::generation::{Generation, GenerationNumber},
     version::{face::FaceNumber, steps::Steps},
 };
@@ -55,6 +56,13 @@ pub(crate) enum Request {
     Pruning(PruneParams),
     /// Load exactly these artifacts, wherever they lie, and retire other plugins.
     Exactly(Vec<PathBuf>),
+    /// Give the version of a plugin that serves the code of this patch, whose artifact is still being linked.
+    Patch {
+        plugin: String,
+        patch: Box<Patch>,
+        /// How long each phase of making it took.
+        build_phases: Vec<PhaseTiming>,
+    },
     /// Load one plugin from this artifact, and leave the others.
     Rollback {
         artifact: Box<Inspected>,
@@ -69,7 +77,7 @@ impl Request {
         match self {
             Self::Latest | Self::Exactly(_) => true,
             Self::Pruning(prune) => prune.latest,
-            Self::Changed | Self::Rollback { .. } => false,
+            Self::Changed | Self::Patch { .. } | Self::Rollback { .. } => false,
         }
     }
 
@@ -80,7 +88,7 @@ impl Request {
                 prune.plugins.is_empty() || prune.plugins.iter().any(|name| plugin.is(name))
             }
             Self::Exactly(_) => true,
-            Self::Changed | Self::Latest | Self::Rollback { .. } => false,
+            Self::Changed | Self::Latest | Self::Patch { .. } | Self::Rollback { .. } => false,
         }
     }
 }
@@ -145,7 +153,7 @@ pub(crate) fn reload(
 fn reload_with(
     context: &LoadContext<'_>,
     state: &mut LoadState,
-    request: Request,
+    mut request: Request,
     data: &Data,
     callback: Option<&mut Callback<'_>>,
 ) -> Result<ReloadReport, EngineError> {
@@ -153,6 +161,10 @@ fn reload_with(
     let mut phases = Phases::default();
     let current = context.current.load();
     let mut steps = context.steps();
+    let early = match &mut request {
+        Request::Patch { build_phases, .. } => std::mem::take(build_phases),
+        _ => Vec::new(),
+    };
     let mut plan = Plan::make(context, state, request, &current, &mut steps, &mut phases)?;
     plan.load_patches(&current, &mut steps, &mut phases)?;
     plan.rebind_dependents(&current, context.staging, &mut steps, &mut phases)?;
@@ -184,6 +196,7 @@ fn reload_with(
         phases: phases.0.into_iter().chain(waits).collect(),
         build_phases: match context.store_dir() {
             // What is loaded first was built for no reload, and maybe long ago.
+            _ if !early.is_empty() => early,
             Some(store) if current.number > GenerationNumber::NONE => plan.build_phases(store),
             _ => Vec::new(),
         },
@@ -235,6 +248,11 @@ impl LoadState {
     /// Whether a rollback holds this plugin against this build.
     fn holds(&self, plugin: &PluginName, build_id: BuildId) -> bool {
         self.held.get(plugin).is_some_and(|held| held.contains(&build_id))
+    }
+
+    /// Whether a rollback keeps this plugin at an earlier build.
+    fn is_rolled_back(&self, plugin: &PluginName) -> bool {
+        self.held.contains_key(plugin)
     }
 
     /// The plugins that a rollback keeps at an earlier build.

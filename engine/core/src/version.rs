@@ -683,6 +683,7 @@ impl Version {
             failure,
             ending,
             build_id: self.build_of(face).to_string(),
+            is_early: self.faces.get(face).is_some_and(|it| it.is_early(face)),
             base_build_id: face.told().map(|_| self.facts.build_id.to_string()),
             patch: face.told(),
             patched_functions: self.changed_by(face).to_vec(),
@@ -704,7 +705,7 @@ impl Version {
 
     /// The build whose code a face has.
     pub fn build_of(&self, face: FaceNumber) -> BuildId {
-        self.faces.get(face).map_or(self.facts.build_id, |face| face.build_id)
+        self.faces.get(face).map_or(self.facts.build_id, Face::build_id)
     }
 
     /// The functions whose code in a face is another than the base's, as people know them.

@@ -82,8 +82,9 @@ pub use in_flight::InFlightCall;
 pub use latency::{Latencies, LatencyBucket, quantile};
 pub use message::{
     ApplyParams, Beside, CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams,
-    InvokeResult, Line, Notification, NotificationLine, PlanParams, PruneParams, Request,
-    RequestLine, ResponseLine, RpcError, SubscribeParams, SubscribeResult, TargetParams, WireError,
+    InvokeResult, Line, Notification, NotificationLine, PatchParams, PlanParams, PruneParams,
+    Request, RequestLine, ResponseLine, RpcError, SubscribeParams, SubscribeResult, TargetParams,
+    WireError,
 };
 pub use name::{
     BuildId, InvalidBuildId, InvalidName, InvalidVersion, PluginName, VersionRef, same_plugin,

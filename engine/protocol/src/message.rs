@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    BrokenExpectation, CauseKind, Event, HostInfo, Latencies, LogRecord, PinParams, Step,
-    UnpinParams,
+    BrokenExpectation, CauseKind, Event, HostInfo, Latencies, LogRecord, PhaseTiming, PinParams,
+    Step, UnpinParams,
 };
 
 /// A request, as the `method` and `params` of its line.
@@ -38,6 +38,10 @@ pub enum Request {
     /// Loads exactly these artifacts as one transaction, and retires other plugins. Nothing changes where a
     /// restart finds its plugins. Answered by [`crate::ReloadReport`].
     Apply(ApplyParams),
+    /// Gives the version of a plugin that serves the code of a patch whose artifact is still being linked. Sent
+    /// again with the patch that names the linked build, it publishes nothing, and only says which build has the
+    /// code that serves. Answered by [`crate::ReloadReport`].
+    Patch(PatchParams),
     /// Calls a plugin's function; answered by [`InvokeResult`].
     Invoke(InvokeParams),
     /// Cancels an `invoke` of this connection that has not been answered yet; answered by an empty
@@ -176,6 +180,18 @@ pub struct PruneParams {
 pub struct ApplyParams {
     /// The absolute paths of the artifacts.
     pub artifacts: Vec<PathBuf>,
+}
+
+/// Parameters of `patch`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PatchParams {
+    /// The plugin's name.
+    pub plugin: String,
+    /// The absolute path of the patch. The artifact, if it is linked, lies beside it.
+    pub patch: PathBuf,
+    /// How long each phase of making it took, for the report.
+    #[serde(default)]
+    pub build_phases: Vec<PhaseTiming>,
 }
 
 /// Parameters of `plan`.

@@ -146,6 +146,9 @@ pub struct VersionInfo {
     /// The build id of the artifact whose code it has; where it is patched, that of the build that the patch
     /// makes of it.
     pub build_id: String,
+    /// Whether that build is still being linked: then `build_id` is that of its code alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_early: bool,
     /// The build id of the artifact that was loaded, where a patch made another build of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_build_id: Option<String>,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use fixture::Fixture;
 use hotswap_engine::protocol::quantile;
-use way::{Cargo, HotLibReloader, Ours, Way};
+use way::{Cargo, HotLibReloader, Ours, Reloading, Way};
 
 /// The first rounds of each way are not counted: caches and incremental state are made there.
 const WARM_UP: usize = 2;
@@ -34,13 +34,14 @@ fn main() {
 
 fn measure(fixture: &Fixture, rounds: usize) {
     let mut ways: Vec<Box<dyn Way>> = vec![
-        Box::new(Ours::new(fixture.copy("replay"), false)),
-        Box::new(Ours::new(fixture.copy("no-replay"), true)),
+        Box::new(Ours::new(fixture.copy("patch"), Reloading::Patch)),
+        Box::new(Ours::new(fixture.copy("replay"), Reloading::Whole)),
+        Box::new(Ours::new(fixture.copy("no-replay"), Reloading::NoReplay)),
         Box::new(Cargo::new(fixture.copy("cargo"), &[])),
         Box::new(HotLibReloader::new(fixture)),
     ];
     let times = take_turns(ways.iter_mut().map(|way| &mut **way).collect(), rounds);
-    let cargo = median(&times[2]);
+    let cargo = median(&times[3]);
     println!("\n{}: {rounds} rounds\n", fixture.title);
     println!("| way | median | quartiles | to `cargo rustc` alone |\n|---|---|---|---|");
     for (way, times) in ways.iter().zip(&times) {
@@ -49,8 +50,8 @@ fn measure(fixture: &Fixture, rounds: usize) {
         let name = way.name();
         println!("| {name} | {} | {first} – {third} | {ratio:.2} |", in_ms(median(times)));
     }
-    println!("\n| phase | with replay | without |\n|---|---|---|");
-    let phases = ways.iter().take(2).map(|way| way.phases(WARM_UP)).collect::<Vec<_>>();
+    println!("\n| phase | patched | a new version | replay off |\n|---|---|---|---|");
+    let phases = ways.iter().take(3).map(|way| way.phases(WARM_UP)).collect::<Vec<_>>();
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in phases.iter().flatten() {
         if !names.contains(&name.as_str()) {
@@ -62,7 +63,8 @@ fn measure(fixture: &Fixture, rounds: usize) {
             let found = phases.iter().find(|(other, _)| other == name);
             found.map_or_else(|| "–".to_owned(), |(_, times)| in_ms(median(times)))
         };
-        println!("| {name} | {} | {} |", cell(&phases[0]), cell(&phases[1]));
+        let [patched, whole, by_cargo] = [0, 1, 2].map(|way| cell(&phases[way]));
+        println!("| {name} | {patched} | {whole} | {by_cargo} |");
     }
 }
 
@@ -86,7 +88,9 @@ fn change(way: &mut dyn Way, round: usize) -> Duration {
     let saved = Instant::now();
     way.save(saved);
     way.wait_for(&text);
-    saved.elapsed()
+    let elapsed = saved.elapsed();
+    way.rest();
+    elapsed
 }
 
 fn median(times: &[Duration]) -> Duration {

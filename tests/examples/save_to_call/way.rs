@@ -15,10 +15,13 @@ use std::{
 };
 
 use hotswap_build::{
-    BuildMessage, BuildOptions, Cancel, DEFAULT_PROFILE, PluginPackage, Quiet, SourceChange,
-    Watcher, build_plugin,
+    BuildMessage, BuildOptions, Cancel, DEFAULT_PROFILE, EarlyPatch, OnPatch, PluginPackage, Quiet,
+    SourceChange, Watcher, build_plugin,
 };
-use hotswap_engine::{Engine, args};
+use hotswap_engine::{
+    Engine, args,
+    protocol::{PatchParams, PhaseTiming},
+};
 
 use crate::fixture::{Copy, Fixture, place, with_text, write};
 
@@ -34,6 +37,8 @@ pub trait Way {
     fn save(&mut self, now: Instant);
     /// Waits for an answer that has the text.
     fn wait_for(&mut self, text: &str);
+    /// Waits until what goes on after the answer is done.
+    fn rest(&mut self) {}
     /// How long each phase took in each round, the first `skipped` left out.
     fn phases(&self, _skipped: usize) -> Vec<(String, Vec<Duration>)> {
         Vec::new()
@@ -60,24 +65,53 @@ impl Source {
 
 type Phases = Vec<(String, Duration)>;
 
+fn add(phases: &mut Phases, more: impl Iterator<Item = PhaseTiming>) {
+    for phase in more {
+        let elapsed = Duration::from_micros(phase.elapsed_us);
+        match phases.iter_mut().find(|(name, _)| *name == phase.phase.as_str()) {
+            Some((_, sum)) => *sum += elapsed,
+            None => phases.push((phase.phase.to_string(), elapsed)),
+        }
+    }
+}
+
+/// How a changed plugin comes to new code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reloading {
+    /// The version that serves is patched.
+    Patch,
+    /// A new version is loaded.
+    Whole,
+    /// A new version is loaded, which cargo built.
+    NoReplay,
+}
+
 /// Watched, built, installed, reloaded and called by the engine's own parts.
 pub struct Ours {
     copy: Copy,
     source: Source,
-    no_replay: bool,
+    reloading: Reloading,
     saved: Arc<Mutex<Instant>>,
     answers: Receiver<(String, Phases)>,
+    rest: Receiver<()>,
     rounds: Vec<Phases>,
     _watcher: Watcher,
 }
 
 impl Ours {
-    pub fn new(copy: Copy, no_replay: bool) -> Self {
+    pub fn new(copy: Copy, reloading: Reloading) -> Self {
         let plugin = PluginPackage::open(&copy.dir).expect("a plugin");
         let plugin = PluginPackage { target_dir: copy.dir.join("target"), ..plugin };
         let plugin_dir = copy.dir.join("target/plugins");
-        let build = move |noticed| {
-            let options = BuildOptions { noticed, no_replay, ..BuildOptions::default() };
+        let no_replay = reloading == Reloading::NoReplay;
+        let build = move |noticed, patch_base, on_early_patch| {
+            let options = BuildOptions {
+                noticed,
+                no_replay,
+                patch_base,
+                on_early_patch,
+                ..BuildOptions::default()
+            };
             let mut said = String::new();
             let mut keep = |message| match message {
                 BuildMessage::Diagnostic(diagnostic) => said += &diagnostic.rendered,
@@ -89,42 +123,68 @@ impl Ours {
             built.install(&plugin_dir).expect("install a plugin");
             built
         };
-        build(None);
+        let base = build(None, None, None).build_id;
         let engine = Engine::builder(copy.dir.join("target/plugins")).build().expect("an engine");
         engine.load(()).expect("load the plugin");
 
         let plugin = PluginPackage::open(&copy.dir).expect("a plugin");
         let saved = Arc::new(Mutex::new(Instant::now()));
         let (answer, answers) = channel();
-        let (name, save) = (copy.name, Arc::clone(&saved));
+        let (done, rest) = channel();
+        let name = copy.name;
+        let (early_dir, engine_after) = (copy.dir.join("target"), engine.clone());
+        let call = move |engine: &Engine, phases: &mut Phases| -> String {
+            let began = Instant::now();
+            let plugin = engine.plugin(name).expect("the plugin is there");
+            let text = plugin.invoke("greet", args!["Ada", 1]).expect("an answer");
+            phases.push(("first call".to_owned(), began.elapsed()));
+            text
+        };
+        let save = Arc::clone(&saved);
         let on_change = move |change: SourceChange| {
             let saved = *save.lock().expect("the time of the save");
             let mut phases =
                 vec![("save".to_owned(), change.noticed.saturating_duration_since(saved))];
-            let built = build(Some(change.noticed));
-            let report = engine.reload().expect("reload");
-            for phase in built.phases.into_iter().chain(report.phases) {
-                let elapsed = Duration::from_micros(phase.elapsed_us);
-                match phases.iter_mut().find(|(name, _)| *name == phase.phase.as_str()) {
-                    Some((_, sum)) => *sum += elapsed,
-                    None => phases.push((phase.phase.to_string(), elapsed)),
-                }
+            if reloading != Reloading::Patch {
+                let built = build(Some(change.noticed), None, None);
+                let report = engine.reload().expect("reload");
+                add(&mut phases, built.phases.into_iter().chain(report.phases));
+                let text = call(&engine, &mut phases);
+                drop(answer.send((text, phases)));
+                _ = done.send(());
+                return;
             }
-            let began = Instant::now();
-            let plugin = engine.plugin(name).expect("the plugin is there");
-            let text: String = plugin.invoke("greet", args!["Ada", 1]).expect("an answer");
-            phases.push(("first call".to_owned(), began.elapsed()));
-            drop(answer.send((text, phases)));
+            let (engine, answer, dir) = (engine.clone(), answer.clone(), early_dir.clone());
+            let on_early_patch = OnPatch(Arc::new(move |early: EarlyPatch| {
+                let mut phases = phases.clone();
+                let path = dir.join(".early.patch");
+                let bytes = early.patch.to_bytes().expect("a patch");
+                fs::write(&path, bytes).expect("write a patch");
+                let (plugin, build_phases) = (name.to_owned(), early.phases);
+                let params = PatchParams { plugin, patch: path, build_phases };
+                let report = engine.patch(params).expect("patch");
+                add(&mut phases, report.build_phases.into_iter().chain(report.phases));
+                let text = call(&engine, &mut phases);
+                drop(answer.send((text, phases)));
+            }));
+            build(Some(change.noticed), Some(base), Some(on_early_patch));
+            engine_after.reload().expect("reload");
+            _ = done.send(());
         };
         let watcher = Watcher::new(&[plugin], Quiet::default(), on_change).expect("watch");
         let source = Source::new(copy.path());
-        Self { copy, source, no_replay, saved, answers, rounds: Vec::new(), _watcher: watcher }
+        let rounds = Vec::new();
+        Self { copy, source, reloading, saved, answers, rest, rounds, _watcher: watcher }
     }
 }
 
 impl Way for Ours {
     fn name(&self) -> &'static str {
-        if self.no_replay { "hotswap, replay off" } else { "hotswap" }
+        match self.reloading {
+            Reloading::Patch => "hotswap, patched",
+            Reloading::Whole => "hotswap, a new version",
+            Reloading::NoReplay => "hotswap, replay off",
+        }
     }
 
     fn prepare(&mut self, text: &str) {
@@ -140,6 +200,10 @@ impl Way for Ours {
         let (answer, phases) = self.answers.recv_timeout(PATIENCE).expect("an answer");
         assert!(answer.contains(text), "{answer:?} instead of {text:?}");
         self.rounds.push(phases);
+    }
+
+    fn rest(&mut self) {
+        self.rest.recv_timeout(PATIENCE).expect("the end of the build");
     }
 
     fn phases(&self, skipped: usize) -> Vec<(String, Vec<Duration>)> {

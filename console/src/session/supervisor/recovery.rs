@@ -61,9 +61,9 @@ fn replacements(
     plugins.iter().filter_map(of_plugin).collect()
 }
 
-/// The build that serves.
+/// The build that serves; `None` while it is still being linked.
 fn serving(plugin: &PluginInfo) -> Option<&str> {
-    let active = plugin.active()?;
+    let active = plugin.active().filter(|active| !active.is_early)?;
     Some(&active.build_id)
 }
 

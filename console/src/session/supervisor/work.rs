@@ -12,8 +12,9 @@ use hotswap_protocol::{ErrorKind, FreeResult, PlanParams, ReloadReport, VersionS
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use super::early::Early;
 use super::patches::not_patched;
-use super::{Product, Report, RunningJob, Supervisor, find};
+use super::{NewBuild, Product, Report, RunningJob, Supervisor, find};
 use crate::compare::preview::Preview;
 use crate::format;
 use crate::host::operation::Operation;
@@ -133,7 +134,7 @@ impl Supervisor {
         let (Some(package), Some(running)) = (self.package.clone(), &self.running) else {
             return Err(JobOutcome::failed(ErrorKind::Build, "this host has no package to build"));
         };
-        let report = self.report.clone();
+        let (report, early) = (self.report.clone(), self.early());
         let (mut builds, mut unknown) = (Vec::new(), Vec::new());
         for job in &running.jobs {
             let Job::BuildPlugin(name) = job else { continue };
@@ -145,6 +146,7 @@ impl Supervisor {
                         noticed,
                         cargo_flags,
                         patch_base: self.patches.base(name),
+                        on_early_patch: early.as_ref().map(|early| early.on_patch(name)),
                         ..BuildOptions::default()
                     };
                     builds.push((plugin.clone(), options));
@@ -160,7 +162,7 @@ impl Supervisor {
                 // The session is over when this fails.
                 let _ = report.blocking_send(Report::Built(job, outcome, Product::Nothing));
             }
-            run_plugin_builds(&package, &builds, &cancel, &events, &report);
+            run_plugin_builds(&package, &builds, early.as_ref(), &cancel, &events, &report);
         });
         Ok(())
     }
@@ -393,6 +395,7 @@ struct Installed {
 fn run_plugin_builds(
     package: &HostPackage,
     builds: &[(PluginPackage, BuildOptions)],
+    early: Option<&Early>,
     cancel: &Cancel,
     events: &mpsc::Sender<SessionEvent>,
     report: &mpsc::Sender<Report>,
@@ -416,12 +419,20 @@ fn run_plugin_builds(
             }
         }
         let installed = built.and_then(|built| install(built, &package.plugin_dir));
+        let is_served = early.is_some_and(|early| {
+            early.settle(name(position), installed.as_ref().map(|installed| &installed.built))
+        });
         let (outcome, product) = match installed {
             Ok(Installed { built, path, is_new }) => {
                 let build_id = built.build_id.to_string();
                 let why = not_patched(&built);
                 let product = match is_new {
-                    true => Product::Artifact(built.plugin.clone(), build_id.clone(), why.clone()),
+                    true => Product::Artifact(NewBuild {
+                        plugin: built.plugin.to_string(),
+                        build_id: build_id.clone(),
+                        not_patched: why.clone(),
+                        is_served,
+                    }),
                     false => Product::Nothing,
                 };
                 let summary = format!("build {}", format::short_build_id(&build_id));

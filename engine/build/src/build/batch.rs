@@ -162,11 +162,14 @@ impl<'a> Batch<'a> {
         let calls = self.places_for_calls(&outdated);
         let of_record = self.places.records.iter_mut().enumerate();
         let of_record = of_record.filter_map(|(at, record)| Some((at, record, outdated.get(&at)?)));
+        let wishes: Vec<_> = self.members.iter().filter_map(|it| it.linking.wish()).collect();
         let ran: BTreeMap<usize, Ran> = thread::scope(|scope| {
             let runs: Vec<_> = of_record
                 .map(|(at, record, outdated)| {
                     let (calls, server) = (calls.get(&at).map(PathBuf::as_path), server.as_ref());
-                    (at, scope.spawn(move || record.run(outdated, seen, calls, server, cancel)))
+                    let wishes = &wishes[..];
+                    let run = move || record.run(outdated, seen, calls, wishes, server, cancel);
+                    (at, scope.spawn(run))
                 })
                 .collect();
             let join = |(at, run): (usize, thread::ScopedJoinHandle<'_, _>)| {
@@ -175,6 +178,7 @@ impl<'a> Batch<'a> {
             };
             runs.into_iter().map(join).collect()
         });
+        drop(wishes);
         for member in self.members.iter_mut().filter(|member| member.is_recorded()) {
             let Some((at, ran)) = member.record.and_then(|at| Some((at, ran.get(&at)?))) else {
                 continue;

@@ -12,9 +12,9 @@ use hotswap_protocol::{PhaseKind, env};
 
 use crate::build::compile::{Package, Run, compile};
 use crate::build::profile;
-use crate::build::{BuildEffect, BuildOptions, add_common_arguments};
+use crate::build::{BuildEffect, BuildOptions, EarlyPatch, OnPatch, add_common_arguments, in_sum};
 use crate::outline::SourceChanges;
-use crate::replay::{self, Looked, Member, Moment, Next, Recompiled, Replay, Seen, UnitId};
+use crate::replay::{self, Looked, Member, Moment, Next, Recompiled, Replay, Seen, UnitId, Wish};
 use crate::{
     BuildError, BuildMessage, Cancel, Diagnostic, DiagnosticLevel, PluginPackage, cargo, reads,
 };
@@ -125,6 +125,18 @@ impl<'a> Linking<'a> {
     /// Whether what is called for it is kept, so that the user can read it.
     pub(super) fn keeps_calls(&self) -> bool {
         self.options.leave_temps
+    }
+
+    /// The patch that is wanted while it is linked.
+    pub(super) fn wish(&self) -> Option<Wish<'_>> {
+        let OnPatch(give) = self.options.on_early_patch.as_ref()?;
+        let notice = self.notice.map(|notice| (PhaseKind::Notice, notice));
+        let began: Vec<_> = notice.into_iter().chain(self.phases.iter().cloned()).collect();
+        let give = move |patch, phases: [(PhaseKind, Duration); 2]| {
+            let phases = in_sum(began.iter().cloned().chain(phases));
+            give(EarlyPatch { patch, phases });
+        };
+        Some(Wish { member: &self.member, base: self.options.patch_base?, give: Box::new(give) })
     }
 
     /// Whether it may be compiled without cargo.

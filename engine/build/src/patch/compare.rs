@@ -195,9 +195,9 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Reads what differs between the objects in two directories.
-    pub(super) fn read(base: &Path, new: &Path) -> io::Result<Result<Self, Unpatchable>> {
-        let (before, after) = (listed(base)?, listed(new)?);
+    /// Reads what differs between the objects of two builds.
+    pub(super) fn read(base: &[PathBuf], new: &[PathBuf]) -> io::Result<Result<Self, Unpatchable>> {
+        let (before, after) = (identified(base)?, identified(new)?);
         let is_same = |path: &Path, others: &[(PathBuf, FileId)], id: &FileId| {
             let is_it = |(other, other_id): &(PathBuf, FileId)| {
                 other.file_name() == path.file_name() && other_id == id
@@ -240,20 +240,16 @@ impl Pair {
 /// Tells whether two names are of one file, whose content nobody changes.
 type FileId = (u64, u64);
 
-/// The objects and archives in a directory.
-fn listed(dir: &Path) -> io::Result<Vec<(PathBuf, FileId)>> {
+/// Files with their identities, in the order of their names: what is made of them does not depend on where they lie.
+fn identified(paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, FileId)>> {
     use std::os::unix::fs::MetadataExt as _;
-    let mut listed = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let path = entry.path();
-        if path.extension().is_some_and(|it| it == "o" || it == "rlib") {
-            let metadata = entry.metadata()?;
-            listed.push((path, (metadata.dev(), metadata.ino())));
-        }
+    let mut identified = Vec::new();
+    for path in paths {
+        let metadata = fs::metadata(path)?;
+        identified.push((path.clone(), (metadata.dev(), metadata.ino())));
     }
-    listed.sort();
-    Ok(listed)
+    identified.sort_by(|(one, _), (other, _)| one.file_name().cmp(&other.file_name()));
+    Ok(identified)
 }
 
 /// What the sources say of a build.

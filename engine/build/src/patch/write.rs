@@ -1,6 +1,6 @@
 //! Puts a patch together.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 
@@ -49,7 +49,8 @@ pub(super) fn write(
 /// What a patch is made of.
 pub(super) struct Made<'a> {
     pub from: BuildId,
-    pub to: BuildId,
+    /// `None` if it is not linked yet.
+    pub to: Option<BuildId>,
     /// The functions whose bodies changed.
     pub functions: &'a [String],
 }
@@ -81,8 +82,8 @@ fn write_with(
         own: difference.exchanged.union(&difference.entries).copied().collect(),
         placed: HashMap::new(),
         content: Vec::new(),
-        slots: HashMap::new(),
-        jumps: HashMap::new(),
+        slots: BTreeMap::new(),
+        jumps: BTreeMap::new(),
         open: Vec::new(),
     };
     writer.take_what_is_needed()?;
@@ -96,14 +97,18 @@ fn write_with(
     let functions = difference.entries.iter().map(|id| offset(writer.placed[id]));
     let header = Header {
         base: made.from,
-        build: made.to,
+        build: made.to.unwrap_or(made.from),
         code,
         frames,
         fixups,
         functions: functions.collect::<Result<_, _>>()?,
         changed: made.functions.to_vec(),
     };
-    Ok(Patch { header, content: writer.content })
+    let mut patch = Patch { header, content: writer.content };
+    if made.to.is_none() {
+        patch.header.build = patch.code_id();
+    }
+    Ok(patch)
 }
 
 struct Writer<'a> {
@@ -115,15 +120,15 @@ struct Writer<'a> {
     placed: HashMap<AtomId, usize>,
     content: Vec<u8>,
     /// Where the addresses of symbols lie that code reads there, and those of thread-locals.
-    slots: HashMap<Slot, usize>,
+    slots: BTreeMap<Slot, usize>,
     /// Where the jumps lie to functions that may be too far away for a call.
-    jumps: HashMap<u64, usize>,
+    jumps: BTreeMap<u64, usize>,
     /// What is still to be filled in.
     open: Vec<Open>,
 }
 
 /// What stands in eight bytes, or for a thread-local in sixteen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Slot {
     Own(AtomId),
     Base(u64),

@@ -145,17 +145,56 @@ impl Replay {
         member: &Member<'_>,
         (from, to): (BuildId, BuildId),
     ) -> io::Result<Result<Patch, NotPatched>> {
-        let bases = self.bases(member);
-        let (before, after) = (bases.join(from.to_string()), bases.join(to.to_string()));
+        let after = self.bases(member).join(to.to_string());
         let Some(now) = Base::load(&after) else { return Ok(Err(NotPatched::NoObjects)) };
+        let (library, objects) = (fs::read(after.join(LIBRARY))?, objects_in(&after)?);
+        let new = (Some(Build { id: to, library: &library }), &objects[..]);
+        let outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
+        let patch = self.patch_to(member, from, &now, new, &outlines);
+        self.outlines = Some(outlines);
+        patch
+    }
+
+    /// The patch that makes the plugin, as it was compiled now while its linker still runs, of the build `from`.
+    /// `root` says what its own unit was made of; all else is as it was.
+    ///
+    /// # Errors
+    /// If something that was kept cannot be read.
+    pub(super) fn early_patch(
+        &self,
+        member: &Member<'_>,
+        from: BuildId,
+        root: Compiled,
+        linked: &[PathBuf],
+        outlines: &Outlines,
+    ) -> io::Result<Result<Patch, NotPatched>> {
+        let objects = self.objects(member).filter(|objects| are_linked(objects, linked));
+        let (Some(objects), Some(mut now)) = (objects, self.base(member)) else {
+            return Ok(Err(NotPatched::NoObjects));
+        };
+        let plugin = self.record.plugins.get(&member.plugin.name);
+        if let Some(made) = plugin.and_then(|plugin| now.units.get_mut(&plugin.root)) {
+            made.compiled = root;
+        }
+        self.patch_to(member, from, &now, (None, &objects), outlines)
+    }
+
+    fn patch_to(
+        &self,
+        member: &Member<'_>,
+        from: BuildId,
+        now: &Base,
+        new: (Option<Build<'_>>, &[PathBuf]),
+        outlines: &Outlines,
+    ) -> io::Result<Result<Patch, NotPatched>> {
+        let before = self.bases(member).join(from.to_string());
         let Some(base) = Base::load(&before) else { return Ok(Err(NotPatched::NothingKept)) };
         // As recently used as the newest.
         let touched = fs::File::open(&before)?;
         touched.set_modified(std::time::SystemTime::now())?;
-        if !is_compiled_alike(&base, &now) {
+        if !is_compiled_alike(&base, now) {
             return Ok(Err(NotPatched::CompiledOtherwise));
         }
-        let outlines = self.outlines.get_or_insert_with(|| Outlines::load(&self.dir));
         let mut changes = SourceChanges::default();
         for (id, now) in &now.units {
             let before = base.units.get(id).map(|made| &made.compiled);
@@ -170,10 +209,8 @@ impl Replay {
         if !changes.items.is_empty() || !changes.functions.iter().all(is_exchangeable) {
             return Ok(Err(NotPatched::Sources(Box::new(changes))));
         }
-        let library = |dir: &Path| fs::read(dir.join(LIBRARY));
-        let (old, new) = (library(&before)?, library(&after)?);
-        let old = Build { id: from, library: &old, objects: &before };
-        let new = Build { id: to, library: &new, objects: &after };
+        let (library, objects) = (fs::read(before.join(LIBRARY))?, objects_in(&before)?);
+        let old = (Build { id: from, library: &library }, &objects[..]);
         let functions = changes.functions.into_iter().map(|function| function.name);
         let functions: Vec<_> = functions.collect();
         let plugin = self.record.plugins.get(&member.plugin.name);
@@ -185,6 +222,24 @@ impl Replay {
         let made = patch::make(old, new, libraries, edited)?;
         Ok(made.map_err(NotPatched::Objects))
     }
+}
+
+/// The objects and archives in a directory of a build.
+fn objects_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path()));
+    let paths = paths.collect::<io::Result<Vec<_>>>()?;
+    let is_object = |path: &PathBuf| has_extension(path, "o") || has_extension(path, "rlib");
+    Ok(paths.into_iter().filter(is_object).collect())
+}
+
+/// Whether each of the compiler's `objects` is among the files that the linker was given: the same file, under
+/// whatever name.
+fn are_linked(objects: &[PathBuf], linked: &[PathBuf]) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = |path: &PathBuf| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+    let linked: BTreeSet<_> = linked.iter().filter_map(id).collect();
+    let mut objects = objects.iter().filter(|path| has_extension(path, "o")).map(id);
+    objects.all(|id| id.is_some_and(|id| linked.contains(&id)))
 }
 
 /// Whether two builds differ in nothing but sources: the compiler is called alike, and no procedural macro and

@@ -27,6 +27,11 @@ impl Moment {
         Self { at: SystemTime::now(), measured: Instant::now() }
     }
 
+    /// How long ago it was.
+    pub(crate) fn elapsed(self) -> Duration {
+        self.measured.elapsed()
+    }
+
     /// When it began, to compare with the times of files.
     pub(super) fn at(self) -> SystemTime {
         self.if_steady(self.at)

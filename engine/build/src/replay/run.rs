@@ -36,6 +36,10 @@ pub(super) struct Replayed {
     pub libraries: Vec<PathBuf>,
 }
 
+/// Called on a thread of its own when a unit is compiled and its linker begins, with the moment in which its
+/// compiler began.
+pub(super) type AtLink<'a> = dyn Fn(&UnitId, Moment, &Linker) + Sync + 'a;
+
 /// Compiles `units`, to a directory of their own below `dir` each. A unit must come after those that it
 /// depends on. Whatever does not come about is missing in the result, with what depends on it. With a
 /// `server`, compilers and their threads share its jobs. What is called is written to the directory
@@ -46,11 +50,12 @@ pub(super) fn run(
     dir: &Path,
     calls: Option<&Path>,
     server: Option<&jobserver::Client>,
+    at_link: &AtLink<'_>,
     cancel: &Cancel,
 ) -> io::Result<Vec<Replayed>> {
     let board = Board::default();
     let all = units.iter().map(String::as_str).collect();
-    let run = Side { record, units: &all, dir, calls, board: &board, server };
+    let run = Side { record, units: &all, dir, calls, board: &board, server, at_link };
     thread::scope(|scope| {
         let mut compilers = Vec::new();
         for id in units {
@@ -144,6 +149,7 @@ struct Side<'a> {
     board: &'a Board,
     /// Limits how many compilers and threads of theirs run; `None` if one compiler runs by itself.
     server: Option<&'a jobserver::Client>,
+    at_link: &'a AtLink<'a>,
 }
 
 impl Side<'_> {
@@ -202,25 +208,37 @@ impl Job<'_> {
         }
         let began = Moment::now();
         let mut running = Running::start(&mut command, cancel)?;
-        let linking = running.take_stdout().map(|stdout| thread::spawn(move || linker(stdout)));
-        let heard = match running.take_stderr() {
-            Some(stderr) => self.listen(stderr)?,
-            None => Heard::default(),
-        };
-        let status = running.finish()?;
-        let linking = linking.and_then(|reader| reader.join().ok()?);
-        if !status.success() || heard.is_strange {
-            return Ok(None);
+        let (stdout, stderr) = (running.take_stdout(), running.take_stderr());
+        thread::scope(|scope| {
+            let reader = stdout.map(|stdout| scope.spawn(move || self.hear_linker(stdout, began)));
+            let heard = stderr.map(|stderr| self.listen(stderr)).transpose()?.unwrap_or_default();
+            let status = running.finish()?;
+            let ended = Instant::now();
+            let linker = reader.and_then(|reader| reader.join().ok()?);
+            if !status.success() || heard.is_strange {
+                return Ok(None);
+            }
+            Ok(Some(Replayed {
+                id: self.id.clone(),
+                began,
+                diagnostics: heard.diagnostics,
+                outputs: heard.outputs,
+                elapsed: ended - self.began,
+                linking: linker.as_ref().map(|linker| ended - linker.began),
+                libraries: linker.map(|linker| linker.libraries).unwrap_or_default(),
+            }))
+        })
+    }
+
+    /// Reads what the compiler prints, to the end: only the linker's command, before it runs it.
+    fn hear_linker(&self, stdout: impl Read, began: Moment) -> Option<Linker> {
+        let mut stdout = BufReader::new(stdout);
+        let linker = Linker::read(&mut stdout);
+        if let Some(linker) = &linker {
+            (self.run.at_link)(self.id, began, linker);
         }
-        Ok(Some(Replayed {
-            id: self.id.clone(),
-            began,
-            diagnostics: heard.diagnostics,
-            outputs: heard.outputs,
-            elapsed: self.began.elapsed(),
-            linking: linking.as_ref().map(|linker| linker.began.elapsed()),
-            libraries: linking.map(|linker| linker.libraries).unwrap_or_default(),
-        }))
+        let _ = io::copy(&mut stdout, &mut io::sink());
+        linker
     }
 
     /// The libraries of this run that it needs. For a library that is only compiled against this is
@@ -338,23 +356,25 @@ fn file_name(path: &Path) -> Option<String> {
 }
 
 /// What a compiler told of its linker.
-struct Linker {
+pub(super) struct Linker {
     began: Instant,
-    libraries: Vec<PathBuf>,
+    /// The object files and the static libraries that it is given.
+    pub objects: Vec<PathBuf>,
+    pub libraries: Vec<PathBuf>,
 }
 
-/// Reads the stream to its end: the linker's command, which the compiler prints before it runs it; `None` if it
-/// printed nothing.
-fn linker(mut stdout: impl Read) -> Option<Linker> {
-    let mut first = [0];
-    let began = stdout.read(&mut first).ok().filter(|len| *len > 0).map(|_| Instant::now())?;
-    let mut command = first.to_vec();
-    let _ = stdout.read_to_end(&mut command);
-    Some(Linker { began, libraries: libraries_of(&String::from_utf8_lossy(&command)) })
-}
-
-/// The static libraries in a command as the compiler prints it: each argument in quotes, as Rust writes a text.
-fn libraries_of(command: &str) -> Vec<PathBuf> {
-    let quoted = command.split('"').skip(1).step_by(2);
-    quoted.filter(|argument| argument.ends_with(".rlib")).map(PathBuf::from).collect()
+impl Linker {
+    /// Reads a linker's command; `None` if there is none.
+    fn read(stdout: &mut impl BufRead) -> Option<Self> {
+        let mut line = Vec::new();
+        stdout.read_until(b'\n', &mut line).ok().filter(|length| *length > 0)?;
+        let (began, command) = (Instant::now(), String::from_utf8_lossy(&line));
+        // Each argument is in quotes, as Rust writes a text.
+        let arguments = || command.split('"').skip(1).step_by(2);
+        let files = |ending: &str| {
+            let named = arguments().filter(|argument| argument.ends_with(ending));
+            named.map(PathBuf::from).collect()
+        };
+        Some(Self { began, objects: files(".o"), libraries: files(".rlib") })
+    }
 }

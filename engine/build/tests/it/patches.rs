@@ -1,8 +1,10 @@
 //! Of which changes a build makes a patch for the version that runs, and why not of others.
 
+use std::sync::Arc;
+
 use hotswap_build::{
-    BuildId, BuildMessage, BuildOptions, Built, Cancel, NotPatched, Patch, PluginPackage,
-    Unpatchable, build_plugin,
+    BuildId, BuildMessage, BuildOptions, Built, Cancel, EarlyPatch, NotPatched, OnPatch, Patch,
+    PluginPackage, Unpatchable, build_plugin,
 };
 
 use crate::replay::Fixture;
@@ -169,13 +171,16 @@ fn sorted(texts: Vec<String>) -> Vec<String> {
 "#;
 
 fn build(plugin: &PluginPackage, base: Option<BuildId>) -> Built {
-    let options = BuildOptions { patch_base: base, ..BuildOptions::default() };
+    build_with(plugin, &BuildOptions { patch_base: base, ..BuildOptions::default() })
+}
+
+fn build_with(plugin: &PluginPackage, options: &BuildOptions) -> Built {
     let mut show = |message| {
         if let BuildMessage::Diagnostic(diagnostic) = message {
             println!("{diagnostic:?}");
         }
     };
-    build_plugin(plugin, &options, &Cancel::default(), &mut show).expect("a build")
+    build_plugin(plugin, options, &Cancel::default(), &mut show).expect("a build")
 }
 
 /// A plugin of which one build runs.
@@ -323,4 +328,35 @@ fn of_a_build_that_is_not_known_there_is_no_patch() {
     running.workspace.let_age();
     let patch = build(&running.plugin, Some(BuildId::from_bytes([7; 16]))).patch;
     assert_eq!(patch, Some(Err(NotPatched::NothingKept)));
+}
+
+#[test]
+fn the_patch_is_there_before_the_library() {
+    let running = Running::new("early");
+    let (send, early) = std::sync::mpsc::channel();
+    let on_early_patch = OnPatch(Arc::new(move |early: EarlyPatch| send.send(early).unwrap()));
+    let options = BuildOptions {
+        patch_base: Some(running.base),
+        on_early_patch: Some(on_early_patch),
+        ..BuildOptions::default()
+    };
+    let build = |source: &str| {
+        running.workspace.write("early/src/lib.rs", source);
+        running.workspace.let_age();
+        build_with(&running.plugin, &options)
+    };
+    let built = build(&SOURCE.replacen("Hello", "Good evening", 1));
+    let EarlyPatch { patch, phases } = early.try_recv().expect("an early patch");
+    assert!(patch.is_early());
+    let late = built.patch.expect("another build").expect("a patch");
+    assert!(!late.is_early());
+    assert_eq!((patch.code_id(), late.header.build), (late.code_id(), built.build_id));
+    let phases: Vec<_> = phases.iter().map(|phase| phase.phase.as_str().to_owned()).collect();
+    assert_eq!(phases, ["check", "compile", "patch"]);
+
+    // What is undone is the build that runs, and what is no patch in the end is none before.
+    build(SOURCE);
+    let built = build(&SOURCE.replacen("row: [u8; WIDTH],", "row: [u8; WIDTH],\n    more: u8,", 1));
+    assert!(built.patch.expect("another build").is_err());
+    assert!(early.try_recv().is_err());
 }

@@ -43,9 +43,9 @@ use crate::{
 };
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, MAX_RELOADS, PastReload, PlanParams,
-    PluginInfo, PluginName, PruneParams, ReloadEnd, ReloadPlan, ReloadReport, Reloads, Snapshot,
-    VaultSnapshot, VersionRef, VersionState, clock::now_ms,
+    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, MAX_RELOADS, PastReload, PatchParams,
+    PlanParams, PluginInfo, PluginName, PruneParams, ReloadEnd, ReloadPlan, ReloadReport, Reloads,
+    Snapshot, VaultSnapshot, VersionRef, VersionState, clock::now_ms,
 };
 
 /// How long a request to free a version waits for the reaper to look at it, so that the answer tells
@@ -287,6 +287,21 @@ impl Inner {
         result
     }
 
+    /// Patches the version of a plugin that serves, before the artifact is linked that has this code; or says, when
+    /// it is, which build that is.
+    pub fn patch(&self, params: PatchParams) -> Result<ReloadReport, EngineError> {
+        let PatchParams { plugin, patch: path, build_phases } = params;
+        let read = load::patch::read(&path);
+        let patch = read.map_err(|why| EngineError::load(&plugin, crate::Step::Open, why))?;
+        if !patch.is_early() {
+            self.expect_outside_load("reload")?;
+            let _state = self.load_state.locked();
+            return load::patch::settle(&self.current(), &plugin, &patch, &path);
+        }
+        let patch = Box::new(patch);
+        self.load_as(Request::Patch { plugin, patch, build_phases }, None, None)
+    }
+
     /// Refuses what would wait for a load that waits for the caller.
     fn expect_outside_load(&self, what: &'static str) -> Result<(), EngineError> {
         if self.is_inside_load() { Err(EngineError::InsideLoad { what }) } else { Ok(()) }
@@ -315,12 +330,22 @@ impl Inner {
         if let Some(listener) = self.listener.locked().as_ref() {
             listener.renew();
         }
-        self.events.send(Event::ReloadStarted { at_ms: now_ms() });
+        // If a patch is refused, its artifact is loaded when it is linked: that is told, and not this.
+        let is_early = matches!(request, Request::Patch { .. });
+        let started = Event::ReloadStarted { at_ms: now_ms() };
+        let started = match is_early {
+            true => Some(started),
+            false => {
+                self.events.send(started);
+                None
+            }
+        };
         let before = self.current().generation();
         let result = load::reload(&self.load_context(), state, request, data, callback);
         *self.rolled_back.locked() = state.rolled_back().cloned().collect();
         match &result {
             Ok(report) => {
+                started.into_iter().for_each(|started| self.events.send(started));
                 if report.generation > before {
                     self.loads.fetch_add(1, Ordering::Relaxed);
                 }
@@ -329,6 +354,7 @@ impl Inner {
                 self.remember(at_ms, ReloadEnd::Report(report.clone()));
                 self.events.send(Event::ReloadFinished { at_ms, report });
             }
+            Err(error) if is_early => tracing::debug!("not patched before it is linked: {error}"),
             Err(error) => {
                 tracing::error!("load refused: {error}");
                 let (at_ms, error) = (now_ms(), error.to_wire());
@@ -618,6 +644,10 @@ impl Served for Inner {
             return Err(EngineError::StaticallyLinked);
         }
         self.load_as(Request::Exactly(apply.artifacts), None, None)
+    }
+
+    fn patch(&self, params: PatchParams) -> Result<ReloadReport, EngineError> {
+        self.patch(params)
     }
 
     fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {

@@ -1,9 +1,11 @@
 //! Patches: other code for some functions of a version that serves, instead of another version.
 
 use std::{
+    env::consts::DLL_EXTENSION,
     fmt,
     fs::File,
     io::{self, Read as _},
+    path::Path,
 };
 
 use hotswap_plugin::{
@@ -11,15 +13,18 @@ use hotswap_plugin::{
     abi::Answer,
 };
 
+use hotswap_protocol::{PluginName, ReloadReport};
+
 use super::{find::Found, stage::Inspected};
 use crate::{
-    EngineError, Step,
+    EngineError, LoadCause, Step,
     artifact::{
         BuildId,
         layout::PATCH_EXTENSION,
         patch::{MAX_BYTES, Patch, PatchError},
     },
     image::{Image, MAX_PATCHES, NotMapped, step_thread::StepThread},
+    serve::generation::Generation,
     version::{
         face::{FaceNumber, Target},
         lease::Lease,
@@ -39,7 +44,7 @@ pub(super) enum Way {
 
 /// Why a plugin is loaded as a whole, though there is a patch for it.
 #[derive(Debug)]
-pub(super) enum NotPatched {
+pub(crate) enum NotPatched {
     /// The file cannot be read.
     Unreadable(io::Error),
     /// The file is no patch that can be loaded.
@@ -58,6 +63,13 @@ pub(super) enum NotPatched {
     OtherFunction(String),
     /// The plugin imports one that changes.
     ImportsChange,
+}
+
+impl NotPatched {
+    /// The error of a load that can do nothing but patch.
+    pub(super) fn refused(self, plugin: &PluginName) -> EngineError {
+        EngineError::load(plugin, Step::Open, self)
+    }
 }
 
 impl fmt::Display for NotPatched {
@@ -104,23 +116,45 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
         // It was left by another build.
         return Ok(None);
     }
+    let way = way_by(running, patch)?;
+    // It was patched before the artifact was linked, which build this is was not known then.
+    if let Way::Face(face) = &way
+        && let Some(face) = version.faces.get(*face)
+    {
+        let file = File::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
+        face.settle(build, file);
+    }
+    Ok(Some(way))
+}
+
+/// How the version that serves comes to the code of a patch.
+pub(super) fn way_by(running: &Lease, patch: Patch) -> Result<Way, NotPatched> {
+    let version = running.version();
     let (base, serving) = (patch.header.base, version.facts.build_id);
     if base != serving {
         return Err(NotPatched::OtherBase { base, serving });
     }
-    Ok(Some(Way::Patch(Box::new(patch))))
+    Ok(match version.faces.early(patch.code_id()) {
+        Some(face) => Way::Face(face),
+        None => Way::Patch(Box::new(patch)),
+    })
 }
 
 /// The patch that lies beside an artifact.
 fn beside(artifact: &Found) -> Result<Option<Patch>, NotPatched> {
-    let file = match File::open(artifact.path.with_extension(PATCH_EXTENSION)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(NotPatched::Unreadable)?,
-    };
+    match read(&artifact.path.with_extension(PATCH_EXTENSION)) {
+        Err(NotPatched::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        patch => patch.map(Some),
+    }
+}
+
+/// Reads the file of a patch.
+pub(crate) fn read(path: &Path) -> Result<Patch, NotPatched> {
+    let file = File::open(path).map_err(NotPatched::Unreadable)?;
     let mut bytes = Vec::new();
     let read = file.take(MAX_FILE_BYTES).read_to_end(&mut bytes);
     read.map_err(NotPatched::Unreadable)?;
-    Patch::read(&bytes).map(Some).map_err(NotPatched::File)
+    Patch::read(&bytes).map_err(NotPatched::File)
 }
 
 /// Loads a patch beside the version that serves, and makes a face of it. The version keeps the patch until it is
@@ -128,7 +162,7 @@ fn beside(artifact: &Found) -> Result<Option<Patch>, NotPatched> {
 pub(super) fn load(
     running: &Lease,
     patch: &Patch,
-    artifact: &Found,
+    artifact: Option<&Found>,
     steps: &StepThread,
 ) -> Result<FaceNumber, NotPatched> {
     let version = running.version();
@@ -153,9 +187,11 @@ pub(super) fn load(
         targets.push((place, Target::of(function)));
     }
     let base = faces.base().ok_or(NotPatched::Full)?;
-    let whole = File::open(&artifact.path).map_err(NotPatched::Unreadable)?;
-    let changed = patch.header.changed.clone();
-    let face = base.patched(patch.header.build, changed, Some(whole), targets);
+    let face = base.patched(patch.code_id(), patch.header.changed.clone(), targets);
+    if let Some(artifact) = artifact {
+        let whole = File::open(&artifact.path).map_err(NotPatched::Unreadable)?;
+        face.settle(patch.header.build, whole);
+    }
     faces.add(face).ok_or(NotPatched::Full)
 }
 
@@ -169,4 +205,26 @@ fn describe(image: &Image, functions: &[FunctionRef]) -> Answer<Vec<DescribedFun
         }
     }
     Answer::Ok(described)
+}
+
+/// Says which build has the code that a plugin has by a patch; an error if it has other code.
+pub(crate) fn settle(
+    current: &Generation,
+    plugin: &str,
+    patch: &Patch,
+    path: &Path,
+) -> Result<ReloadReport, EngineError> {
+    let other =
+        || EngineError::load(plugin, Step::Find, "other code of it serves than the patch's");
+    let running = current.versions.iter().find(|lease| lease.version().name().is(plugin));
+    let running = running.ok_or_else(other)?;
+    let faces = &running.version().faces;
+    let serving = faces.early(patch.code_id()).filter(|face| *face == running.face());
+    let face = serving.and_then(|face| faces.get(face)).ok_or_else(other)?;
+    let artifact = File::open(path.with_extension(DLL_EXTENSION)).map_err(|error| {
+        let refused = EngineError::load(plugin, Step::Find, &error);
+        refused.because(LoadCause::Io(error))
+    })?;
+    face.settle(patch.header.build, artifact);
+    Ok(ReloadReport { generation: current.number.get(), ..ReloadReport::default() })
 }

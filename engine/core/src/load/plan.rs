@@ -20,8 +20,14 @@ use super::{
 };
 use crate::{
     EngineError, Step,
+    artifact::patch::Patch,
     serve::generation::Generation,
-    version::{Version, face::FaceNumber, lease::Lease, steps::Steps},
+    version::{
+        Version,
+        face::{Face, FaceNumber},
+        lease::Lease,
+        steps::Steps,
+    },
 };
 
 /// What is to be done with each plugin. One that is not in it stays as it is.
@@ -39,6 +45,8 @@ enum From {
     Earlier,
     /// From the paths that the request names.
     Named,
+    /// Nowhere: there is a patch, and its artifact is still being linked.
+    Patch,
 }
 
 /// What is to be done with one plugin.
@@ -71,8 +79,9 @@ impl Running {
 pub(super) enum Action {
     /// Load it from this artifact, and retire the version that serves.
     Load(Box<Inspected>),
-    /// Give the version that serves the code that this artifact has, without loading it.
-    Patch { artifact: Box<Inspected>, by: Way },
+    /// Give the version that serves the code that this artifact has, without loading it; `None` if it is not
+    /// linked yet.
+    Patch { artifact: Option<Box<Inspected>>, by: Way },
     /// Load it once more from the very artifact that runs, since it imports a plugin that changes.
     Rebind {
         artifact: Box<Inspected>,
@@ -120,7 +129,9 @@ impl Planned {
     /// The artifact, if it is of another build than what runs.
     pub fn new_artifact(&self) -> Option<&Inspected> {
         match &self.action {
-            Action::Load(artifact) | Action::Patch { artifact, .. } => Some(artifact),
+            Action::Load(artifact) | Action::Patch { artifact: Some(artifact), .. } => {
+                Some(artifact)
+            }
             _ => None,
         }
     }
@@ -132,13 +143,15 @@ impl Planned {
         }
     }
 
-    /// Makes it be loaded as a whole.
-    fn load_whole(&mut self, why: NotPatched) {
+    /// Makes it be loaded as a whole, if that is possible.
+    fn load_whole(&mut self, why: NotPatched) -> Result<(), EngineError> {
         self.action = match std::mem::replace(&mut self.action, Action::Hold) {
-            Action::Patch { artifact, .. } => Action::Load(artifact),
+            Action::Patch { artifact: Some(artifact), .. } => Action::Load(artifact),
+            Action::Patch { artifact: None, .. } => return Err(why.refused(&self.name)),
             other => other,
         };
         self.not_patched = Some(why);
+        Ok(())
     }
 
     /// The version that ends with this load, if one does.
@@ -173,6 +186,9 @@ impl Plan {
             Request::Rollback { artifact, replacing } => {
                 Self::rollback(artifact, replacing, current, steps)
             }
+            Request::Patch { plugin, patch, .. } => {
+                Self::early(state, &plugin, *patch, current, steps)
+            }
             request => Self::reload(context, state, &request, current, steps, phases),
         }
     }
@@ -190,10 +206,11 @@ impl Plan {
             };
             let Some(running) = current.lease(&planned.name) else { continue };
             let steps = steps.thread()?;
-            let load = || patch::load(running, patch, &artifact.found, steps);
+            let found = artifact.as_ref().map(|artifact| &artifact.found);
+            let load = || patch::load(running, patch, found, steps);
             match phases.time(Step::Open, Some(&planned.name), load) {
                 Ok(face) => planned.face_by(Way::Face(face)),
-                Err(why) => planned.load_whole(why),
+                Err(why) => planned.load_whole(why)?,
             }
         }
         Ok(())
@@ -259,12 +276,41 @@ impl Plan {
             .and_then(|running| running.version().faces.of_build(artifact.facts.build_id))
             .map(Way::Face);
         let action = match face {
-            Some(by) => Action::Patch { artifact, by },
+            Some(by) => Action::Patch { artifact: Some(artifact), by },
             None => Action::Load(artifact),
         };
         let running = running.map(Running::of);
         plan.plugins.push(Planned { name, running, action, not_patched: None });
         Ok(plan)
+    }
+
+    /// Patches one plugin, whose artifact is still being linked.
+    fn early(
+        state: &LoadState,
+        plugin: &str,
+        patch: Patch,
+        current: &Generation,
+        steps: &mut Steps,
+    ) -> Result<Self, EngineError> {
+        let running = current.versions.iter().find(|lease| lease.version().name().is(plugin));
+        let Some(running) = running else {
+            return Err(EngineError::load(plugin, Step::Find, "no version of it serves"));
+        };
+        let name = running.version().name().clone();
+        if state.is_rolled_back(&name) {
+            return Err(EngineError::load(&name, Step::Find, "a rollback keeps it back"));
+        }
+        if !is_reloadable(running, steps)? {
+            return Err(not_reloadable(&name));
+        }
+        if running.version().faces.has_code(running.face(), patch.code_id()) {
+            return Err(EngineError::load(&name, Step::Find, "it has this code already"));
+        }
+        let by = patch::way_by(running, patch).map_err(|why| why.refused(&name))?;
+        let action = Action::Patch { artifact: None, by };
+        let running = Some(Running::of(running));
+        let planned = Planned { name, running, action, not_patched: None };
+        Ok(Self { plugins: vec![planned], from: From::Patch })
     }
 
     /// Loads what changed in the plugin directory.
@@ -345,7 +391,7 @@ impl Plan {
                 return Err(EngineError::load(&name, Step::Reloadable, message));
             }
             let found = match at.map(|at| self.plugins.swap_remove(at).action) {
-                Some(Action::Patch { artifact, .. }) => {
+                Some(Action::Patch { artifact: Some(artifact), .. }) => {
                     self.plugins.push(Planned {
                         name,
                         running: Some(Running::of(dependent)),
@@ -452,7 +498,7 @@ impl Plan {
     /// The files in the plugin directory that are what runs, with their plugins and builds.
     pub fn known_files(&self) -> impl Iterator<Item = (&Found, &PluginName, BuildId)> {
         self.plugins.iter().filter_map(|Planned { name, running, action, .. }| match action {
-            Action::Load(new) | Action::Patch { artifact: new, .. } => {
+            Action::Load(new) | Action::Patch { artifact: Some(new), .. } => {
                 Some((&new.found, name, new.facts.build_id))
             }
             Action::Keep(found) | Action::Rebind { found: Some(found), .. } => {
@@ -499,7 +545,11 @@ fn action(
     }
     let artifact = Box::new(candidate.inspected(staging, phases)?);
     Ok(match running.map(|running| patch::way_to(running, &artifact)) {
-        Some(Ok(Some(by))) => (Action::Patch { artifact, by }, None),
+        // It was patched before this artifact was linked.
+        Some(Ok(Some(Way::Face(face)))) if running.is_some_and(|it| it.face() == face) => {
+            (Action::Keep(artifact.found), None)
+        }
+        Some(Ok(Some(by))) => (Action::Patch { artifact: Some(artifact), by }, None),
         Some(Err(why)) => (Action::Load(artifact), Some(why)),
         Some(Ok(None)) | None => (Action::Load(artifact), None),
     })
@@ -517,7 +567,7 @@ fn is_reloadable(running: &Lease, steps: &mut Steps) -> Result<bool, EngineError
 /// The artifact whose code a version has, to be loaded as a whole.
 fn artifact_of(running: &Lease) -> Result<Found, EngineError> {
     let face = running.version().faces.get(running.face());
-    match face.and_then(|face| face.artifact.as_ref()) {
+    match face.and_then(Face::artifact) {
         Some(file) => Found::at(&path_of(file, "self")),
         None => file_of(running),
     }
@@ -527,8 +577,10 @@ fn artifact_of(running: &Lease) -> Result<Found, EngineError> {
 /// this program.
 pub(super) fn file_for_others(running: &Lease) -> Option<PathBuf> {
     let face = running.version().faces.get(running.face());
-    match face.and_then(|face| face.artifact.as_ref()) {
+    match face.and_then(Face::artifact) {
         Some(file) => Some(path_of(file, &std::process::id().to_string())),
+        // The artifact whose code it has is not linked yet.
+        None if running.face() != FaceNumber::BASE => None,
         None => running.image().file().map(ToOwned::to_owned),
     }
 }

@@ -33,12 +33,13 @@ impl FaceNumber {
 
 /// The code that the functions of a version have.
 pub(crate) struct Face {
-    /// The build that has this code.
-    pub build_id: BuildId,
+    /// The id of the code; for the base the build's.
+    code_id: BuildId,
+    /// The build that has this code, with its file, to be loaded as a whole; empty for the base, whose image has
+    /// it, and as long as the build is not linked yet.
+    whole: OnceLock<(BuildId, File)>,
     /// The functions whose code is another than the base's, as people know them.
     pub changed: Vec<String>,
-    /// The file of that build, to be loaded as a whole; `None` for the base, whose image has it.
-    pub artifact: Option<File>,
     targets: Box<[Target]>,
 }
 
@@ -60,15 +61,14 @@ impl Face {
     /// The face of a version as it was loaded; the functions are those that it describes, in their places.
     pub fn base(build_id: BuildId, functions: &[DescribedFunction]) -> Self {
         let targets = functions.iter().map(Target::of).collect();
-        Self { build_id, changed: Vec::new(), artifact: None, targets }
+        Self { code_id: build_id, whole: OnceLock::new(), changed: Vec::new(), targets }
     }
 
     /// This face with other code for the functions of some places.
     pub fn patched(
         &self,
-        build_id: BuildId,
+        code_id: BuildId,
         changed: Vec<String>,
-        artifact: Option<File>,
         functions: impl IntoIterator<Item = (usize, Target)>,
     ) -> Self {
         let mut targets = self.targets.clone();
@@ -77,7 +77,27 @@ impl Face {
                 *target = function;
             }
         }
-        Self { build_id, changed, artifact, targets }
+        Self { code_id, whole: OnceLock::new(), changed, targets }
+    }
+
+    /// The build that has this code; the code's own id as long as it is not linked yet.
+    pub fn build_id(&self) -> BuildId {
+        self.whole.get().map_or(self.code_id, |(build_id, _)| *build_id)
+    }
+
+    /// The file of that build, if it is another than the base's and linked.
+    pub fn artifact(&self) -> Option<&File> {
+        self.whole.get().map(|(_, file)| file)
+    }
+
+    /// Whether the build that has this code is not linked yet, given which face this is.
+    pub fn is_early(&self, number: FaceNumber) -> bool {
+        number != FaceNumber::BASE && self.whole.get().is_none()
+    }
+
+    /// Says which build has this code. The first one that is told stays.
+    pub fn settle(&self, build_id: BuildId, artifact: File) {
+        let _ = self.whole.set((build_id, artifact));
     }
 
     /// Where the function of a place is.
@@ -124,7 +144,21 @@ impl Faces {
     /// The face that has the code of a build.
     pub fn of_build(&self, build_id: BuildId) -> Option<FaceNumber> {
         let mut all = self.all();
-        all.find(|(_, face)| face.build_id == build_id).map(|(number, _)| number)
+        all.find(|(_, face)| face.build_id() == build_id).map(|(number, _)| number)
+    }
+
+    /// The face with this code whose build is not linked yet.
+    pub fn early(&self, code_id: BuildId) -> Option<FaceNumber> {
+        let mut all = self.all();
+        let is_it = |(number, face): &(FaceNumber, &Face)| {
+            face.is_early(*number) && face.code_id == code_id
+        };
+        all.find(is_it).map(|(number, _)| number)
+    }
+
+    /// Whether a face has this code, by a patch.
+    pub fn has_code(&self, face: FaceNumber, code_id: BuildId) -> bool {
+        face != FaceNumber::BASE && self.get(face).is_some_and(|face| face.code_id == code_id)
     }
 
     fn all(&self) -> impl Iterator<Item = (FaceNumber, &Face)> {
