@@ -20,7 +20,7 @@ mod write;
 
 use base::Base;
 pub(crate) use compare::Edited;
-use compare::{Pair, compare};
+use compare::{Listed, Pair, compare};
 
 use crate::outline::SourceChanges;
 
@@ -174,18 +174,34 @@ pub(crate) struct Build<'a> {
     pub library: &'a [u8],
 }
 
-/// The patch from one build to another, which is linked with these `libraries`. The objects of both are given;
-/// `new` is `None` while the linker runs, and then the patch [is early](Patch::is_early).
+/// A build to be patched: what can be read of it before the other build is there.
+pub(crate) struct Linked {
+    library: Result<Base, Unpatchable>,
+    objects: Listed,
+}
+
+impl Linked {
+    /// Reads a library and the objects that it was linked from.
+    ///
+    /// # Errors
+    /// If an object cannot be read.
+    pub(crate) fn read(library: Vec<u8>, objects: &[PathBuf]) -> io::Result<Self> {
+        Ok(Self { library: Base::read(library), objects: Listed::read(objects)? })
+    }
+}
+
+/// The patch from a build to another, of these objects, which is linked with these `libraries`; `None` while the
+/// linker runs, and then the patch [is early](Patch::is_early).
 ///
 /// # Errors
 /// If a file cannot be read.
 pub(crate) fn make(
-    (base, base_objects): (Build<'_>, &[PathBuf]),
+    (from, base): (BuildId, &Linked),
     (new, new_objects): (Option<Build<'_>>, &[PathBuf]),
     libraries: &[PathBuf],
     edited: Edited<'_>,
 ) -> io::Result<Result<Patch, Unpatchable>> {
-    let mut pair = match Pair::read(base_objects, new_objects)? {
+    let mut pair = match Pair::read(&base.objects, new_objects)? {
         Ok(pair) => pair,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -193,19 +209,18 @@ pub(crate) fn make(
         Ok(difference) => difference,
         Err(reason) => return Ok(Err(reason)),
     };
-    let linked = Base::read(base.library).and_then(|linked| {
-        linked.expect_made_of(&pair.base)?;
-        if let Some(new) = new {
-            Base::read(new.library)?.expect_made_of(&pair.new)?;
-        }
-        Ok(linked)
+    let library = match &base.library {
+        Ok(library) => library,
+        Err(reason) => return Ok(Err(reason.clone())),
+    };
+    let are_made_of = library.expect_made_of(&pair.base).and_then(|()| match new {
+        Some(new) => Base::read(new.library.to_vec())?.expect_made_of(&pair.new),
+        None => Ok(()),
     });
-    match linked {
-        Ok(linked) => {
-            let to = new.map(|new| new.id);
-            let made = write::Made { from: base.id, to, functions: edited.functions };
-            write::write(&linked, pair, &difference, libraries, made)
-        }
-        Err(reason) => Ok(Err(reason)),
+    if let Err(reason) = are_made_of {
+        return Ok(Err(reason));
     }
+    let to = new.map(|new| new.id);
+    let made = write::Made { from, to, functions: edited.functions };
+    write::write(library, pair, &difference, libraries, made)
 }

@@ -35,6 +35,7 @@ use crate::build::compile::Run;
 use crate::outline::SourceChanges;
 use crate::reads::Reads;
 use crate::replay::asked::Asked;
+use crate::replay::bases::KeptBase;
 use crate::replay::dep_info::DepInfo;
 use crate::replay::guard::BuildScript;
 pub(crate) use crate::replay::guard::configuration_files;
@@ -124,9 +125,11 @@ pub(crate) struct Wish<'a> {
     pub member: &'a Member<'a>,
     /// The build that is to be patched.
     pub base: BuildId,
-    /// Called with the patch, and how long compiling and making it took.
-    pub give: Box<dyn Fn(Patch, [(PhaseKind, Duration); 2]) + Send + Sync + 'a>,
+    pub give: Box<Give<'a>>,
 }
+
+/// Called with a patch, and how long compiling and making it took.
+type Give<'a> = dyn Fn(Patch, [(PhaseKind, Duration); 2]) + Send + Sync + 'a;
 
 /// What was in files that are recorded just before a run of cargo began.
 #[derive(Debug)]
@@ -552,19 +555,27 @@ impl Replay {
             changed.iter().for_each(|(path, hash)| outlines.add(path, hash));
             outlines
         });
+        // Only where nothing else is compiled: what that is made of is known when all is done.
+        let wish = match &units[..] {
+            [only] => wishes.iter().find(|wish| this.is_root(wish.member, only)),
+            _ => None,
+        };
+        let (base, read_base) =
+            (OnceLock::new(), || this.kept_base(wish?.member, wish?.base).ok().flatten());
         let at_link = |id: &UnitId, began: Moment, linker: &Linker| {
-            // Only where nothing else is compiled: what that is made of is known when all is done.
-            if let [only] = &units[..]
-                && only == id
-                && let Some(wish) = wishes.iter().find(|wish| this.is_root(wish.member, id))
+            if let Some(wish) = wish
+                && let Some(base) = base.get_or_init(read_base)
             {
-                let outlines = outlines.get_or_init(outlined);
-                this.grant(wish, id, (began, seen), linker, outlines);
+                let known = (base, outlines.get_or_init(outlined));
+                this.grant(wish, id, (began, seen), linker, known);
             }
         };
         let replayed = thread::scope(|scope| {
             // Beside the compilers, which take longer.
             scope.spawn(|| _ = outlines.get_or_init(outlined));
+            if wish.is_some() {
+                scope.spawn(|| _ = base.get_or_init(read_base));
+            }
             run::run(&this.record, units, &this.dir, calls, server, &at_link, cancel)
         })?;
         let outlines = outlines.into_inner().unwrap_or_default();
@@ -619,14 +630,15 @@ impl Replay {
         id: &UnitId,
         (began, seen): (Moment, &Seen),
         linker: &Linker,
-        outlines: &Outlines,
+        (base, outlines): (&KeptBase, &Outlines),
     ) {
         let Some(unit) = self.record.units.get(id) else { return };
         let compiled_in = began.elapsed();
         let reached = Instant::now();
         let made = (unit.compiled.outputs.clone(), linker.libraries.clone());
         let Ok(compiled) = self.compiled(id, unit, (began, seen), made) else { return };
-        let patch = self.early_patch(wish.member, wish.base, compiled, &linker.objects, outlines);
+        let known = (base, outlines);
+        let patch = self.early_patch(wish.member, known, compiled, &linker.objects);
         if let Ok(Ok(patch)) = patch
             // Otherwise it is, or may be, the build that is patched: then nothing is to be done.
             && !patch.header.functions.is_empty()

@@ -1,6 +1,7 @@
 //! The library that runs: where what a patch takes from it lies.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use object::read::elf::ElfFile64;
 use object::read::{
@@ -14,13 +15,14 @@ use super::object_file::{Kind, index};
 
 /// A library with its symbols.
 #[derive(Debug, Default)]
-pub(super) struct Base<'a> {
+pub(super) struct Base {
     /// By name: the file that a local symbol comes from, the address, and what it is.
     symbols: HashMap<String, Vec<Symbol>>,
     /// Where the loader writes the addresses of other libraries' symbols to.
     bound: HashMap<String, u64>,
-    /// The file's parts that are mapped: the address, and the content.
-    mapped: Vec<(u64, &'a [u8])>,
+    /// The file's parts that are mapped: the address, and the place in the file.
+    mapped: Vec<(u64, Range<usize>)>,
+    file: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -42,13 +44,20 @@ pub(super) enum Place {
     Bound(u64),
 }
 
-impl<'a> Base<'a> {
-    pub(super) fn read(library: &'a [u8]) -> Result<Self, Unpatchable> {
-        let file = ElfFile64::<LittleEndian>::parse(library).map_err(|_| Unpatchable::Base)?;
+impl Base {
+    pub(super) fn read(library: Vec<u8>) -> Result<Self, Unpatchable> {
         let mut base = Self::default();
+        base.look_into(&library)?;
+        base.file = library;
+        Ok(base)
+    }
+
+    fn look_into(&mut self, library: &[u8]) -> Result<(), Unpatchable> {
+        let file = ElfFile64::<LittleEndian>::parse(library).map_err(|_| Unpatchable::Base)?;
         for segment in file.segments() {
-            let content = segment.data().map_err(|_| Unpatchable::Base)?;
-            base.mapped.push((segment.address(), content));
+            let (begin, length) = segment.file_range();
+            let begin = index(begin);
+            self.mapped.push((segment.address(), begin..begin.saturating_add(index(length))));
         }
         let mut from = String::new();
         for symbol in file.symbols() {
@@ -62,15 +71,15 @@ impl<'a> Base<'a> {
                         address: symbol.address(),
                         is_thread_local: kind == SymbolKind::Tls,
                     };
-                    base.symbols.entry(name.to_owned()).or_default().push(entry);
+                    self.symbols.entry(name.to_owned()).or_default().push(entry);
                 }
                 _ => {}
             }
         }
-        if base.symbols.is_empty() {
+        if self.symbols.is_empty() {
             return Err(Unpatchable::Stripped);
         }
-        let Some(relocations) = file.dynamic_relocations() else { return Ok(base) };
+        let Some(relocations) = file.dynamic_relocations() else { return Ok(()) };
         let symbols = file.dynamic_symbol_table().ok_or(Unpatchable::Base)?;
         for (at, relocation) in relocations {
             let RelocationFlags::Elf { r_type } = relocation.flags() else { continue };
@@ -79,10 +88,10 @@ impl<'a> Base<'a> {
             if is_address && relocation.addend() == 0 {
                 let symbol = symbols.symbol_by_index(symbol).map_err(|_| Unpatchable::Base)?;
                 let name = symbol.name().map_err(|_| Unpatchable::Base)?;
-                base.bound.entry(name.to_owned()).or_insert(at);
+                self.bound.entry(name.to_owned()).or_insert(at);
             }
         }
-        Ok(base)
+        Ok(())
     }
 
     /// Refuses objects of which the library was not linked: the code of each function has to be in it, but for
@@ -111,10 +120,10 @@ impl<'a> Base<'a> {
         Ok(())
     }
 
-    fn content(&self, address: u64, length: usize) -> Option<&'a [u8]> {
-        self.mapped.iter().find_map(|(begin, content)| {
+    fn content(&self, address: u64, length: usize) -> Option<&[u8]> {
+        self.mapped.iter().find_map(|(begin, place)| {
             let from = index(address.checked_sub(*begin)?);
-            content.get(from..from.checked_add(length)?)
+            self.file.get(place.clone())?.get(from..from.checked_add(length)?)
         })
     }
 

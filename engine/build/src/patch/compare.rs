@@ -1,6 +1,6 @@
 //! Which functions changed between two builds, and which have to be exchanged with them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -19,6 +19,9 @@ pub(super) struct Objects {
     pub files: Vec<ObjectFile>,
     /// Where each name is defined. Several objects may have a function of their own of one name.
     by_name: HashMap<String, Vec<AtomId>>,
+    /// Who refers to each name, and to what has none.
+    naming: HashMap<String, Vec<AtomId>>,
+    unnamed: HashMap<AtomId, Vec<AtomId>>,
 }
 
 /// An atom among all objects of a build.
@@ -69,6 +72,18 @@ impl Objects {
         let file = self.files.len();
         for (name, &atom) in &object.by_name {
             self.by_name.entry(name.clone()).or_default().push(AtomId { file, atom });
+        }
+        for (number, atom) in object.atoms.iter().enumerate() {
+            let by = AtomId { file, atom: number };
+            for reference in &atom.references {
+                let all = match &reference.to {
+                    To::Named(name) => self.naming.entry(name.clone()).or_default(),
+                    To::Own(atom) => self.unnamed.entry(AtomId { file, atom: *atom }).or_default(),
+                };
+                if all.last() != Some(&by) {
+                    all.push(by);
+                }
+            }
         }
         self.files.push(object);
     }
@@ -187,53 +202,73 @@ impl<'a> Hashes<'a> {
 }
 
 /// The objects of two builds. Those that the compiler did not make anew are the same file in both.
-pub(super) struct Pair {
+pub(super) struct Pair<'a> {
     pub base: Objects,
     pub new: Objects,
-    /// What is the same in both, and was not taken apart yet; with the content, once that was needed.
-    same: Vec<(PathBuf, Option<Vec<u8>>)>,
+    /// What is the same in both, and was not taken apart yet.
+    same: Vec<&'a ListedFile>,
 }
 
-impl Pair {
+impl<'a> Pair<'a> {
     /// Reads what differs between the objects of two builds.
-    pub(super) fn read(base: &[PathBuf], new: &[PathBuf]) -> io::Result<Result<Self, Unpatchable>> {
-        let (before, after) = (identified(base)?, identified(new)?);
-        let is_same = |path: &Path, others: &[(PathBuf, FileId)], id: &FileId| {
-            let is_it = |(other, other_id): &(PathBuf, FileId)| {
-                other.file_name() == path.file_name() && other_id == id
-            };
-            others.iter().any(is_it)
+    pub(super) fn read(base: &'a Listed, new: &[PathBuf]) -> io::Result<Result<Self, Unpatchable>> {
+        let after = identified(new)?;
+        let is_same = |(path, id): &&(PathBuf, FileId)| {
+            base.files.get(id).is_some_and(|file| file.path.file_name() == path.file_name())
         };
-        let (same, differ): (Vec<_>, Vec<_>) =
-            after.iter().partition(|(path, id)| is_same(path, &before, id));
-        let gone = before.iter().filter(|(path, id)| !is_same(path, &after, id));
+        let (same, differ): (Vec<_>, Vec<_>) = after.iter().partition(is_same);
+        let ids: BTreeSet<FileId> = same.iter().map(|(_, id)| *id).collect();
+        let mut files: Vec<_> = base.files.iter().collect();
+        files.sort_by_key(|(_, file)| file.path.file_name());
+        let (same, gone): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|(id, _)| ids.contains(id));
         let objects = (
-            Objects::read(gone.map(|(path, _)| path.as_path()))?,
+            Objects::read(gone.into_iter().map(|(_, file)| file.path.as_path()))?,
             Objects::read(differ.into_iter().map(|(path, _)| path.as_path()))?,
         );
         let (base, new) = match objects {
             (Ok(base), Ok(new)) => (base, new),
             (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
         };
-        let same = same.into_iter().map(|(path, _)| (path.clone(), None)).collect();
+        let same = same.into_iter().map(|(_, file)| file).collect();
         Ok(Ok(Self { base, new, same }))
     }
 
     /// Reads those objects, of what is the same in both, in which a name stands.
     pub(super) fn read_mentioning(&mut self, name: &str) -> io::Result<Result<(), Unpatchable>> {
         let finder = memchr::memmem::Finder::new(name);
-        for (path, mut content) in std::mem::take(&mut self.same) {
-            let text = match content.take() {
-                Some(text) => text,
-                None => fs::read(&path)?,
-            };
-            if finder.find(&text).is_none() {
-                self.same.push((path, Some(text)));
-            } else if let Err(reason) = self.new.add_file(&path)? {
+        let (mentioning, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.same)
+            .into_iter()
+            .partition(|file| finder.find(&file.content).is_some());
+        self.same = rest;
+        for file in mentioning {
+            if let Err(reason) = self.new.add_file(&file.path)? {
                 return Ok(Err(reason));
             }
         }
         Ok(Ok(()))
+    }
+}
+
+/// The objects of a build that is compared with another one.
+pub(super) struct Listed {
+    files: BTreeMap<FileId, ListedFile>,
+}
+
+struct ListedFile {
+    path: PathBuf,
+    content: Vec<u8>,
+}
+
+impl Listed {
+    /// Reads all of them.
+    pub(super) fn read(paths: &[PathBuf]) -> io::Result<Self> {
+        let mut files = BTreeMap::new();
+        for (path, id) in identified(paths)? {
+            let content = fs::read(&path)?;
+            files.insert(id, ListedFile { path, content });
+        }
+        Ok(Self { files })
     }
 }
 
@@ -263,7 +298,7 @@ pub(crate) struct Edited<'a> {
 
 /// Compares a build with its base.
 pub(super) fn compare(
-    pair: &mut Pair,
+    pair: &mut Pair<'_>,
     edited: Edited<'_>,
 ) -> io::Result<Result<Difference, Unpatchable>> {
     match changed(&pair.base, &pair.new, edited) {
@@ -414,7 +449,7 @@ fn event(objects: &Objects, id: AtomId) -> Option<Event> {
 }
 
 /// Goes from the changed functions up to those that the engine calls.
-fn reach(pair: &mut Pair, roots: Vec<AtomId>) -> io::Result<Result<Difference, Unpatchable>> {
+fn reach(pair: &mut Pair<'_>, roots: Vec<AtomId>) -> io::Result<Result<Difference, Unpatchable>> {
     let mut difference = Difference::default();
     let (mut open, mut bytes) = (roots, 0);
     while let Some(id) = open.pop() {
@@ -509,8 +544,14 @@ fn is_jump_table(objects: &Objects, table: AtomId, function: AtomId) -> bool {
 
 /// What refers to an atom.
 fn referring(objects: &Objects, id: AtomId) -> impl Iterator<Item = (AtomId, &Reference)> {
-    let references =
-        objects.all().flat_map(|by| objects.atom(by).references.iter().map(move |it| (by, it)));
+    let atom = objects.atom(id);
+    let names = atom.name.iter().chain(&atom.aliases);
+    let naming = names.filter_map(|name| objects.naming.get(name)).flatten();
+    let unnamed = objects.unnamed.get(&id).into_iter().flatten();
+    let all: BTreeSet<AtomId> = naming.chain(unnamed).copied().collect();
+    let references = all
+        .into_iter()
+        .flat_map(|by| objects.atom(by).references.iter().map(move |reference| (by, reference)));
     references.filter(move |(by, reference)| objects.find(by.file, &reference.to) == Some(id))
 }
 

@@ -21,8 +21,8 @@ const CODE_ALIGN: u64 = 16;
 /// The patch that brings `difference` to a version that runs `base`. What the base lacks is taken from the
 /// `libraries`.
 pub(super) fn write(
-    base: &Base<'_>,
-    mut pair: Pair,
+    base: &Base,
+    mut pair: Pair<'_>,
     difference: &Difference,
     libraries: &[PathBuf],
     made: Made<'_>,
@@ -56,7 +56,7 @@ pub(super) struct Made<'a> {
 }
 
 fn write_with(
-    base: &Base<'_>,
+    base: &Base,
     objects: &Objects,
     difference: &Difference,
     made: &Made<'_>,
@@ -112,7 +112,7 @@ fn write_with(
 }
 
 struct Writer<'a> {
-    base: &'a Base<'a>,
+    base: &'a Base,
     objects: &'a Objects,
     /// What the patch brings.
     own: BTreeSet<AtomId>,

@@ -16,7 +16,7 @@ use super::record::{Compiled, Told, Unit, UnitId};
 use super::{Invocation, Member, Replay};
 use crate::atomic_file;
 use crate::outline::{Bound, ChangedFunction, SourceChanges};
-use crate::patch::{self, Build, Edited, NotPatched};
+use crate::patch::{self, Build, Edited, Linked, NotPatched};
 
 /// What a build was made of: a file beside its objects.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +39,13 @@ const MADE_OF: &str = "made-of.json";
 const LIBRARY: &str = "library";
 /// How many builds of a plugin are kept at most.
 const MOST_BASES: usize = 6;
+
+/// A build that was kept, read to be compared with another one.
+pub(super) struct KeptBase {
+    id: BuildId,
+    made: Base,
+    linked: Linked,
+}
 
 impl Base {
     fn load(dir: &Path) -> Option<Self> {
@@ -149,13 +156,33 @@ impl Replay {
         let Some(now) = Base::load(&after) else { return Ok(Err(NotPatched::NoObjects)) };
         let (library, objects) = (fs::read(after.join(LIBRARY))?, objects_in(&after)?);
         let new = (Some(Build { id: to, library: &library }), &objects[..]);
+        let Some(base) = self.kept_base(member, from)? else {
+            return Ok(Err(NotPatched::NothingKept));
+        };
         let outlines = self.outlines.take().unwrap_or_else(|| Outlines::load(&self.dir));
-        let patch = self.patch_to(member, from, &now, new, &outlines);
+        let patch = self.patch_to(member, (&base, &outlines), &now, new);
         self.outlines = Some(outlines);
         patch
     }
 
-    /// The patch that makes the plugin, as it was compiled now while its linker still runs, of the build `from`.
+    /// Reads a build that was kept; `None` if it was not.
+    ///
+    /// # Errors
+    /// If its files cannot be read.
+    pub(super) fn kept_base(
+        &self,
+        member: &Member<'_>,
+        id: BuildId,
+    ) -> io::Result<Option<KeptBase>> {
+        let dir = self.bases(member).join(id.to_string());
+        let Some(made) = Base::load(&dir) else { return Ok(None) };
+        // As recently used as the newest.
+        fs::File::open(&dir)?.set_modified(std::time::SystemTime::now())?;
+        let linked = Linked::read(fs::read(dir.join(LIBRARY))?, &objects_in(&dir)?)?;
+        Ok(Some(KeptBase { id, made, linked }))
+    }
+
+    /// The patch that makes the plugin, as it was compiled now while its linker still runs, of a build that was kept.
     /// `root` says what its own unit was made of; all else is as it was.
     ///
     /// # Errors
@@ -163,10 +190,9 @@ impl Replay {
     pub(super) fn early_patch(
         &self,
         member: &Member<'_>,
-        from: BuildId,
+        known: (&KeptBase, &Outlines),
         root: Compiled,
         linked: &[PathBuf],
-        outlines: &Outlines,
     ) -> io::Result<Result<Patch, NotPatched>> {
         let objects = self.objects(member).filter(|objects| are_linked(objects, linked));
         let (Some(objects), Some(mut now)) = (objects, self.base(member)) else {
@@ -176,23 +202,18 @@ impl Replay {
         if let Some(made) = plugin.and_then(|plugin| now.units.get_mut(&plugin.root)) {
             made.compiled = root;
         }
-        self.patch_to(member, from, &now, (None, &objects), outlines)
+        self.patch_to(member, known, &now, (None, &objects))
     }
 
     fn patch_to(
         &self,
         member: &Member<'_>,
-        from: BuildId,
+        (base, outlines): (&KeptBase, &Outlines),
         now: &Base,
         new: (Option<Build<'_>>, &[PathBuf]),
-        outlines: &Outlines,
     ) -> io::Result<Result<Patch, NotPatched>> {
-        let before = self.bases(member).join(from.to_string());
-        let Some(base) = Base::load(&before) else { return Ok(Err(NotPatched::NothingKept)) };
-        // As recently used as the newest.
-        let touched = fs::File::open(&before)?;
-        touched.set_modified(std::time::SystemTime::now())?;
-        if !is_compiled_alike(&base, now) {
+        let KeptBase { id: from, made: base, linked } = base;
+        if !is_compiled_alike(base, now) {
             return Ok(Err(NotPatched::CompiledOtherwise));
         }
         let mut changes = SourceChanges::default();
@@ -209,8 +230,6 @@ impl Replay {
         if !changes.items.is_empty() || !changes.functions.iter().all(is_exchangeable) {
             return Ok(Err(NotPatched::Sources(Box::new(changes))));
         }
-        let (library, objects) = (fs::read(before.join(LIBRARY))?, objects_in(&before)?);
-        let old = (Build { id: from, library: &library }, &objects[..]);
         let functions = changes.functions.into_iter().map(|function| function.name);
         let functions: Vec<_> = functions.collect();
         let plugin = self.record.plugins.get(&member.plugin.name);
@@ -219,7 +238,7 @@ impl Replay {
         let inputs = now.units.values().flat_map(|made| &made.compiled.inputs);
         let sources: Vec<_> = inputs.map(|input| input.path.clone()).collect();
         let edited = Edited { functions: &functions, sources: &sources };
-        let made = patch::make(old, new, libraries, edited)?;
+        let made = patch::make((*from, linked), new, libraries, edited)?;
         Ok(made.map_err(NotPatched::Objects))
     }
 }
