@@ -169,16 +169,18 @@ impl<'a> Hashes<'a> {
         locations: Locations,
     ) {
         for reference in references {
-            hasher.update(
-                format!("@{} {} {} ", reference.at, reference.form, reference.addend).as_bytes(),
-            );
+            hasher.update(&reference.at.to_le_bytes());
+            hasher.update(&reference.form.to_le_bytes());
+            hasher.update(&reference.addend.to_le_bytes());
             match &reference.to {
-                To::Named(name) => hasher.update(name.as_bytes()),
+                To::Named(name) => {
+                    hasher.update(&name.len().to_le_bytes()).update(name.as_bytes());
+                }
                 To::Own(atom) => {
                     let hash = self.get(AtomId { file, atom: *atom }, locations);
-                    hasher.update(hash.as_bytes())
+                    hasher.update(&usize::MAX.to_le_bytes()).update(hash.as_bytes());
                 }
-            };
+            }
         }
     }
 

@@ -209,7 +209,8 @@ fn frames(file: &ElfFile64<'_, LittleEndian>, cut: &Cut) -> Result<Vec<(To, Fram
     let mut frames = Vec::new();
     let Some(section) = file.section_by_name(".eh_frame") else { return Ok(frames) };
     let bytes = section.data().map_err(broken)?;
-    let references = cut.references(file, &section)?;
+    let mut references = cut.references(file, &section)?;
+    references.sort_by_key(|reference| reference.at);
     let mut records: HashMap<usize, Record> = HashMap::new();
     let mut at = 0;
     while let Some(length) = word(bytes, at) {
@@ -217,7 +218,8 @@ fn frames(file: &ElfFile64<'_, LittleEndian>, cut: &Cut) -> Result<Vec<(To, Fram
         if length < 8 || end > bytes.len() {
             break;
         }
-        let own = references.iter().filter(|it| (at..end).contains(&index(it.at)));
+        let first = references.partition_point(|it| index(it.at) < at);
+        let own = references[first..].iter().take_while(|it| index(it.at) < end);
         let own = own.map(|it| Reference { at: it.at - at as u64, ..it.clone() });
         let record = Record { bytes: bytes[at..end].to_vec(), references: own.collect() };
         let back = word(bytes, at + 4).unwrap_or(0);
@@ -312,8 +314,8 @@ impl Cut {
             let from = |at: u64| index(at).min(bytes.len());
             let number = self.atoms.len();
             places.push((start, length, number));
-            let names =
-                symbols.iter().filter(|(at, ..)| (start..start + length.max(1)).contains(at));
+            let first = symbols.partition_point(|(at, ..)| *at < start);
+            let names = symbols[first..].iter().take_while(|(at, ..)| *at < start + length.max(1));
             let lasting = names.filter(|(_, _, name)| lasts(name));
             let (mut name, mut aliases) = (None, Vec::new());
             for (at, _, symbol) in lasting {
@@ -341,10 +343,9 @@ impl Cut {
 
     fn atom_at(&self, section: SectionIndex, offset: u64) -> Option<(usize, u64)> {
         let places = self.by_section.get(&section)?;
-        let one = |(start, length, atom): &(u64, u64, usize)| {
-            (*start..start + length).contains(&offset).then(|| (*atom, offset - start))
-        };
-        places.iter().find_map(one)
+        let after = places.partition_point(|(start, ..)| *start <= offset);
+        let (start, length, atom) = places.get(after.checked_sub(1)?)?;
+        (offset - start < *length).then(|| (*atom, offset - start))
     }
 
     /// What a section refers to, at offsets in the section.
@@ -394,17 +395,16 @@ impl Cut {
             return Err(Problem::Whole(section));
         }
         let place = symbol.address() as i64 + if is_section { addend } else { 0 };
-        let contains = |(start, length, _): &&(u64, u64, usize)| {
-            u64::try_from(place).is_ok_and(|place| (*start..start + length).contains(&place))
-        };
-        let (start, _, atom) = places.iter().find(contains).ok_or(Problem::Whole(section))?;
-        Ok((self.to(*atom), addend + symbol.address() as i64 - *start as i64))
+        let place = u64::try_from(place).map_err(|_| Problem::Whole(section))?;
+        let (atom, in_atom) = self.atom_at(section, place).ok_or(Problem::Whole(section))?;
+        let start = place - in_atom;
+        Ok((self.to(atom), addend + symbol.address() as i64 - start as i64))
     }
 
     /// A named atom is the same whoever refers to it.
     fn to(&self, atom: usize) -> To {
-        match &self.atoms.get(atom).and_then(|atom| atom.name.clone()) {
-            Some(name) => To::Named(name.clone()),
+        match self.atoms.get(atom).and_then(|atom| atom.name.clone()) {
+            Some(name) => To::Named(name),
             None => To::Own(atom),
         }
     }

@@ -74,13 +74,13 @@ impl Replay {
     ) -> io::Result<()> {
         let bases = self.bases(member);
         let dir = bases.join(build_id.to_string());
-        let Some(base) = self.base(member) else { return Ok(()) };
+        let (Some(base), Some(objects)) = (self.base(member), self.objects(member)) else {
+            return Ok(());
+        };
         let made_of = serde_json::to_vec(&base)?;
-        if dir.join(MADE_OF).exists() {
-            // Of other sources, or another manifest, which make the same code.
+        if objects_in(&dir).is_ok_and(|kept| ids(&kept) == ids(&objects)) {
             return atomic_file::write(&dir.join(MADE_OF), &made_of);
         }
-        let Some(objects) = self.objects(member) else { return Ok(()) };
         fs::create_dir_all(&bases)?;
         let kept = tempfile::Builder::new().prefix(".").tempdir_in(&bases)?;
         for object in objects {
@@ -89,11 +89,14 @@ impl Replay {
         }
         link(artifact, &kept.path().join(LIBRARY))?;
         fs::write(kept.path().join(MADE_OF), made_of)?;
-        match fs::rename(kept.path(), &dir) {
-            Ok(()) => drop(kept.keep()),
-            Err(_) if dir.is_dir() => fs::remove_dir_all(&dir)?,
-            Err(error) => return Err(error),
+        // The same code may be there already, from other object files. Those that the compiler goes on with now are
+        // kept: whatever is the same file in the next build need not be compared.
+        let before = tempfile::Builder::new().prefix(".").tempdir_in(&bases)?;
+        match fs::rename(&dir, before.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::rename(kept.path(), &dir)?,
         }
+        _ = kept.keep();
         self.forget_bases(&bases, &dir)
     }
 
@@ -254,11 +257,16 @@ fn objects_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// Whether each of the compiler's `objects` is among the files that the linker was given: the same file, under
 /// whatever name.
 fn are_linked(objects: &[PathBuf], linked: &[PathBuf]) -> bool {
+    let own: Vec<_> = objects.iter().filter(|path| has_extension(path, "o")).cloned().collect();
+    let (own, linked) = (ids(&own), ids(linked));
+    own.is_some_and(|own| linked.is_some_and(|linked| own.is_subset(&linked)))
+}
+
+/// Tells files apart, whatever they are called; `None` if one is not there.
+fn ids(paths: &[PathBuf]) -> Option<BTreeSet<(u64, u64)>> {
     use std::os::unix::fs::MetadataExt as _;
     let id = |path: &PathBuf| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
-    let linked: BTreeSet<_> = linked.iter().filter_map(id).collect();
-    let mut objects = objects.iter().filter(|path| has_extension(path, "o")).map(id);
-    objects.all(|id| id.is_some_and(|id| linked.contains(&id)))
+    paths.iter().map(id).collect()
 }
 
 /// Whether two builds differ in nothing but sources: the compiler is called alike, and no procedural macro and
