@@ -10,6 +10,7 @@ mod plugins;
 mod process;
 mod project;
 mod samples;
+mod seed;
 mod session;
 mod workspace;
 

@@ -9,7 +9,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::process::{Place, Process, cargo, repository, succeed, target_dir};
+use super::{
+    process::{Place, Process, cargo, repository, succeed, target_dir},
+    seed::seed,
+};
 
 /// A workspace in a directory of its own. What it shares with others is the target directory, so that
 /// the engine is compiled once.
@@ -40,6 +43,7 @@ impl Project {
         let root = dir.path().join(name);
         let project = Self { place: Place::new(), root, _dir: dir, lock };
         project.lock_as_the_repository(".");
+        seed(&project.target_dir());
         project
     }
 

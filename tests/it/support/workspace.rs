@@ -10,7 +10,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::process::{Place, cargo, program, repository, succeed, target_dir};
+use super::{
+    process::{Place, cargo, program, repository, succeed, target_dir},
+    seed::seed,
+};
 
 /// The sample host and its plugins as a workspace of their own, with the repository's engine.
 ///
@@ -34,6 +37,7 @@ impl Workspace {
         let root = parent.join("workspace");
         let workspace = Self { place: Place::new(), plugin_dir, root, _lock: lock };
         workspace.restore();
+        seed(&workspace.target_dir());
         workspace.build_once();
         workspace
     }
