@@ -12,6 +12,7 @@ mod project;
 mod samples;
 mod seed;
 mod session;
+mod slot;
 mod workspace;
 
 pub use chat::{Ear, chat};
