@@ -8,7 +8,7 @@
 
 use std::io::stdin;
 
-use color_eyre::eyre::Result;
+use eyre::Result;
 use hotswap_engine::Engine;
 use sample_api::Animal;
 

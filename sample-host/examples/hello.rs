@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use color_eyre::eyre::Result;
+use eyre::Result;
 use hotswap_engine::{Engine, Generation, args};
 use tokio::{
     runtime::Runtime,

@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use color_eyre::eyre::{OptionExt, Result, WrapErr, eyre};
+use eyre::{OptionExt, Result, WrapErr, eyre};
 use hotswap_engine::{Data, Engine, Value, args};
 use sample_api::{JobQueue, function_for};
 

@@ -17,7 +17,7 @@
 
 use std::{env, io::stdin};
 
-use color_eyre::eyre::{Result, eyre};
+use eyre::{Result, eyre};
 use hotswap_engine::{ConsoleSocket, Data, Engine, Value, args};
 
 fn main() -> Result<()> {

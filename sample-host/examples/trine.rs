@@ -9,7 +9,7 @@
 
 use std::io::stdin;
 
-use color_eyre::eyre::Result;
+use eyre::Result;
 use hotswap_engine::Engine;
 
 fn main() -> Result<()> {

@@ -13,7 +13,7 @@ mod yard;
 use std::{env, io::IsTerminal as _, net::Ipv4Addr, time::Duration};
 
 use clap::Parser;
-use color_eyre::eyre::{Result, WrapErr};
+use eyre::{Result, WrapErr};
 use hotswap_engine::{
     ConsoleSocket, Engine, console_layer, plugin_dir_from_env, protocol::env::CONSOLE,
     store_dir_from_env,
@@ -55,7 +55,6 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    color_eyre::install()?;
     let arguments = Arguments::parse();
     install_log();
     let runtime = Builder::new_multi_thread()

@@ -145,7 +145,7 @@ fn fatal(event: &SessionEvent, watching: bool) -> Option<Failure> {
             if exit.code == Some(0) && culprit.is_none() {
                 return None;
             }
-            let text = format!("the host ended by itself: {exit}{}", format::cause_of_end(calls));
+            let text = format!("{}{}", exit.in_words(), format::cause_of_end(calls));
             let plugin = culprit.map(|call| call.plugin.clone());
             WireError { plugin, ..WireError::new(ErrorKind::Internal, text) }
         }

@@ -1,6 +1,7 @@
 //! How a process ended.
 
 use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
 
 /// How a host's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -9,6 +10,24 @@ pub struct HostExit {
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+}
+
+impl HostExit {
+    /// `the host ended by itself: SIGSEGV (signal 11)`
+    ///
+    /// Of a signal that others send, and no fault of a program raises, it says so.
+    pub(crate) fn in_words(self) -> String {
+        let is_sent = matches!(self.signal, Some(SIGHUP | SIGINT | SIGKILL | SIGQUIT | SIGTERM));
+        let who = if is_sent { "was ended from outside" } else { "ended by itself" };
+        let sender = self.sender().map_or_else(String::new, |sender| format!("; {sender}"));
+        format!("the host {who}: {self}{sender}")
+    }
+
+    /// Who may have sent the signal, where that is not plain; `None` otherwise.
+    pub(crate) fn sender(self) -> Option<&'static str> {
+        (self.signal == Some(SIGKILL))
+            .then_some("somebody sent it, or the system did, since memory ran out (`dmesg` tells)")
+    }
 }
 
 /// `SIGSEGV (signal 11)`

@@ -57,6 +57,19 @@ fn what_was_under_way_is_not_guessed() {
 }
 
 #[test]
+fn a_signal_that_only_others_send_is_not_put_down_to_the_program() {
+    let mut console = after_a_reload();
+    let exit = HostExit { code: None, signal: Some(9) };
+    console.session(SessionEvent::HostExited { exit, expected: false, calls: None });
+    let screen = console.screen();
+    assert!(screen.contains("From outside the program"), "{screen}");
+    assert!(
+        screen.contains("somebody sent it, or the system did, since memory ran out"),
+        "{screen}"
+    );
+}
+
+#[test]
 fn it_can_be_started_as_it_was_all_the_same() {
     let mut console = after_a_reload();
     crash(&mut console);

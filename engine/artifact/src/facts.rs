@@ -62,10 +62,24 @@ fn foreign_reason(libraries: &[String], trusted: &[String]) -> Option<KeepReason
     let library = libraries.iter().find(|library| !trusted.contains(library))?;
     let why = format!(
         "it needs {library}, which may have pointers into it that nobody sees (threads, callbacks, \
-         keys); link it statically, or let the host vouch for it with \
-         `EngineBuilder::trust_library({library:?})`"
+         keys); {}",
+        instead_of(library)
     );
     Some(KeepReason::new(KeepKind::NeedsLibrary, why).library(library))
+}
+
+/// What to do instead of needing or opening a shared library, for which an image is kept.
+pub fn instead_of(library: &str) -> String {
+    if ["libssl.so", "libcrypto.so"].iter().any(|name| library.starts_with(name)) {
+        // The crate `openssl` does so (`SSL_get_ex_new_index`): OpenSSL calls it when any connection ends.
+        return "OpenSSL has callbacks of whoever uses it, so a host must not vouch for it; use rustls, or leave \
+                connections to the host"
+            .to_owned();
+    }
+    format!(
+        "link it statically, or let the host vouch for it with \
+         `EngineBuilder::trust_library({library:?})`"
+    )
 }
 
 /// Why an image is kept for what its file is.
@@ -222,5 +236,12 @@ mod tests {
         for file in [&b""[..], b"\x7fELF", &[0x7f; 4096]] {
             assert!(matches!(inspect(file), Err(ArtifactError::NotALibrary(_))));
         }
+    }
+
+    #[test]
+    fn nobody_is_told_to_vouch_for_openssl() {
+        let advice = |library: &str| foreign_reason(&[library.to_owned()], &[]).unwrap().message;
+        assert!(advice("libssl.so.3").contains("must not vouch"));
+        assert!(advice("libz.so.1").contains("`EngineBuilder::trust_library(\"libz.so.1\")`"));
     }
 }

@@ -30,7 +30,7 @@ mod error;
 
 pub use elf::is_covered;
 pub use error::ArtifactError;
-pub use facts::{Facts, claims, inspect};
+pub use facts::{Facts, claims, inspect, instead_of};
 pub use hotswap_protocol::{BuildId, Misfit, Source, Toolchain, ToolchainPart};
 pub use stamp::stamp;
 pub use toolchain::own_toolchain;

@@ -182,6 +182,23 @@ mod tests {
     }
 
     #[test]
+    fn each_plugin_has_the_facts_of_the_repository_that_it_lies_in() {
+        let (host, _) = repository();
+        let (elsewhere, _) = repository();
+        let beside = host.path().join("plugins/cat");
+        let inside = host.path().join("ignored/dog");
+        for dir in [&beside, &inside] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        Repository::init(&inside).unwrap();
+        fs::write(elsewhere.path().join("untracked"), "").unwrap();
+        let dirs = [beside, inside, elsewhere.path().to_owned()];
+        let is_dirty = |source: Result<Option<Source>, String>| source.unwrap().map(|it| it.dirty);
+        let found: Vec<_> = sources(&dirs).into_iter().map(is_dirty).collect();
+        assert_eq!(found, [Some(false), None, Some(true)]);
+    }
+
+    #[test]
     fn one_look_that_takes_long_goes_on_and_no_second_beside_it() {
         let (dir, commit) = repository();
         let config = dir.path().join(".git/config");

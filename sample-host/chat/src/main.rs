@@ -15,7 +15,7 @@ use std::{
 };
 
 use clap::Parser;
-use color_eyre::eyre::Result;
+use eyre::Result;
 use hotswap_engine::{Engine, EngineError, protocol::Event};
 use sample_api::{Client, Rooms, Seat};
 

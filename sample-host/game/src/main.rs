@@ -20,7 +20,7 @@ use std::{
 };
 
 use clap::Parser;
-use color_eyre::eyre::Result;
+use eyre::Result;
 use hotswap_engine::Engine;
 use sample_api::Ball;
 

@@ -5,7 +5,7 @@ use std::{
     sync::mpsc::{Receiver, channel},
 };
 
-use color_eyre::eyre::Result;
+use eyre::Result;
 use hotswap_build::{
     BuildError, BuildMessage, BuildOptions, Cancel, DiagnosticLevel, HostPackage, Quiet, Watcher,
     build_plugin,

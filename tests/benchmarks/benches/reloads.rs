@@ -7,6 +7,7 @@ mod plugins;
 use std::{
     cell::{Cell, RefCell},
     fs,
+    hint::black_box,
 };
 
 use hotswap_benchmarks::{Case, compare, quantile, text};
@@ -17,6 +18,43 @@ fn main() {
     for unchanged in [0, 1, 10, 50] {
         beside(unchanged);
     }
+    for mebibytes in [0, 1024] {
+        tried_first(mebibytes);
+    }
+}
+
+/// Reloads a plugin with a constructor, which is opened in a process of its own first, against one without, in a
+/// host that has so much memory besides: a fork of that takes the longer, the more there is.
+fn tried_first(mebibytes: usize) {
+    let memory = vec![1_u8; mebibytes << 20];
+    let plugins = ["measured", "crashes-on-open"].map(|plugin| {
+        let dir = PluginDir::of(&[plugin]);
+        let engine = Engine::builder(dir.path()).build().expect("make an engine");
+        engine.load(()).expect("load the plugin");
+        let artifacts = [plugins::revision(plugin, 2), plugins::revision(plugin, 1)];
+        (plugin, dir, engine, artifacts)
+    });
+    let phases = [(); 2].map(|()| RefCell::new(Phases::default()));
+    let mut cases: Vec<_> = plugins
+        .iter()
+        .zip(&phases)
+        .zip(["opened at once", "tried first"])
+        .map(|(((plugin, dir, engine, artifacts), phases), name)| {
+            let written = Cell::new(0_usize);
+            Case::prepared(
+                name,
+                move || {
+                    let count = written.replace(written.get() + 1);
+                    dir.write(plugin, &artifacts[count % 2]);
+                },
+                || phases.borrow_mut().add(&engine.reload().expect("a reload")),
+            )
+        })
+        .collect();
+    compare(&format!("a reload in a host with {mebibytes} MiB"), &mut cases);
+    drop(cases);
+    phases.into_iter().for_each(|phases| phases.into_inner().print());
+    black_box(memory);
 }
 
 /// Reloads one changed plugin beside so many unchanged ones, against a bare copy, open and close of

@@ -10,7 +10,9 @@ mod plugins;
 mod process;
 mod project;
 mod samples;
+mod seed;
 mod session;
+mod slot;
 mod workspace;
 
 pub use chat::{Ear, chat};

@@ -41,8 +41,16 @@ fn profile_dir() -> PathBuf {
     test.ancestors().nth(2).expect("a directory of the profile").to_owned()
 }
 
+/// What the repository's profile is, also for other projects: so they share what they depend on.
+const PROFILE: [(&str, &str); 2] = [
+    ("CARGO_PROFILE_DEV_DEBUG", "line-tables-only"),
+    ("CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG", "false"),
+];
+
 pub fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.envs(PROFILE);
+    command
 }
 
 /// One of the repository's programs, as it is now.
@@ -90,6 +98,7 @@ impl Place {
         {
             command.env_remove(variable);
         }
+        command.envs(PROFILE);
         // A test of reloads is one of whole versions, unless it says otherwise.
         command.env("HOTSWAP_NO_PATCH", "1");
         command

@@ -1,7 +1,7 @@
 //! A small project outside the repository: a host that prints what it sees, and plugins that answer.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -9,7 +9,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::process::{Place, Process, cargo, repository, succeed, target_dir};
+use super::{
+    process::{Place, Process, cargo, repository, succeed},
+    seed::seed,
+    slot::Slot,
+};
 
 /// A workspace in a directory of its own. What it shares with others is the target directory, so that
 /// the engine is compiled once.
@@ -17,7 +21,7 @@ pub struct Project {
     place: Place,
     root: PathBuf,
     _dir: TempDir,
-    lock: Arc<File>,
+    slot: Arc<Slot>,
 }
 
 impl Project {
@@ -28,18 +32,15 @@ impl Project {
 
     /// The same in a directory with this name.
     fn empty_called(name: &str) -> Self {
-        let parent = target_dir().join("e2e");
-        fs::create_dir_all(&parent).expect("make a directory");
-        let lock = File::create(parent.join("project.lock")).expect("make a lock");
-        lock.lock().expect("lock the target directory");
-        Self::with_lock(name, Arc::new(lock))
+        Self::in_slot(name, Arc::new(Slot::of("project")))
     }
 
-    fn with_lock(name: &str, lock: Arc<File>) -> Self {
+    fn in_slot(name: &str, slot: Arc<Slot>) -> Self {
         let dir = tempfile::tempdir().expect("make a directory");
         let root = dir.path().join(name);
-        let project = Self { place: Place::new(), root, _dir: dir, lock };
+        let project = Self { place: Place::new(), root, _dir: dir, slot };
         project.lock_as_the_repository(".");
+        seed(&project.target_dir());
         project
     }
 
@@ -61,7 +62,7 @@ impl Project {
 
     /// Another project, which shares the target directory with this one.
     pub fn another(&self, listed: &[&str], packages: &[&str]) -> Self {
-        Self::with_lock("another", Arc::clone(&self.lock)).with_packages(listed, packages)
+        Self::in_slot("another", Arc::clone(&self.slot)).with_packages(listed, packages)
     }
 
     fn with_packages(self, listed: &[&str], packages: &[&str]) -> Self {
@@ -156,7 +157,7 @@ impl Project {
     }
 
     pub fn target_dir(&self) -> PathBuf {
-        target_dir().join("e2e/project")
+        self.slot.dir.clone()
     }
 }
 

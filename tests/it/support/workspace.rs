@@ -1,8 +1,7 @@
 //! A copy of the sample host and its plugins that a test may edit.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
     sync::Once,
@@ -10,30 +9,32 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::process::{Place, cargo, program, repository, succeed, target_dir};
+use super::{
+    process::{Place, cargo, program, repository, succeed},
+    seed::seed,
+    slot::{SLOTS, Slot},
+};
 
 /// The sample host and its plugins as a workspace of their own, with the repository's engine.
 ///
-/// It is always the same directory, so that what an edit does not concern is compiled once and not
+/// It is always one of the same directories, so that what an edit does not concern is compiled once and not
 /// in each run. Whoever has it has it alone, and finds the sources as the repository has them.
 pub struct Workspace {
     place: Place,
     /// Where the host of this test takes its plugins from.
     pub plugin_dir: TempDir,
     root: PathBuf,
-    _lock: File,
+    slot: Slot,
 }
 
 impl Workspace {
     pub fn new() -> Self {
-        let parent = target_dir().join("e2e");
-        fs::create_dir_all(&parent).expect("make a directory");
-        let lock = File::create(parent.join("lock")).expect("make a lock");
-        lock.lock().expect("lock the workspace");
+        let slot = Slot::of("workspace");
         let plugin_dir = tempfile::tempdir().expect("make a directory");
-        let root = parent.join("workspace");
-        let workspace = Self { place: Place::new(), plugin_dir, root, _lock: lock };
+        let root = slot.dir.join("workspace");
+        let workspace = Self { place: Place::new(), plugin_dir, root, slot };
         workspace.restore();
+        seed(&workspace.target_dir());
         workspace.build_once();
         workspace
     }
@@ -109,7 +110,7 @@ impl Workspace {
     }
 
     fn target_dir(&self) -> PathBuf {
-        self.root.with_file_name("target")
+        self.slot.dir.join("target")
     }
 
     /// Makes the sources what they are in the repository. What is the same already is left alone,
@@ -145,8 +146,8 @@ impl Workspace {
 
     /// The first build takes as long as it takes; what a test waits for afterwards does not.
     fn build_once(&self) {
-        static BUILT: Once = Once::new();
-        BUILT.call_once(|| self.build_all());
+        static BUILT: [Once; SLOTS] = [const { Once::new() }; SLOTS];
+        BUILT[self.slot.number].call_once(|| self.build_all());
     }
 
     fn build_all(&self) {

@@ -53,8 +53,8 @@ pub fn dependency_complaints(repository: &Path, crates: &[Crate]) -> Vec<String>
     complaints
 }
 
-/// What is wrong with the versions that the workspace asks for: each is one that `Cargo.lock` has, and so one
-/// that was tested.
+/// What is wrong with the versions that manifests ask for: each is one that `Cargo.lock` has, and so one that
+/// was tested.
 pub fn version_complaints(repository: &Path) -> Vec<String> {
     let lock: Table = fs::read_to_string(repository.join("Cargo.lock")).unwrap().parse().unwrap();
     let packages = lock["package"].as_array().unwrap();
@@ -67,18 +67,30 @@ pub fn version_complaints(repository: &Path) -> Vec<String> {
     };
     let workspace = manifest(repository, ".");
     let shared = workspace["workspace"]["dependencies"].as_table().unwrap();
-    let asked = shared.iter().filter(|(_, asked)| asked.get("path").is_none());
-    let asked = asked.map(|(name, asked)| (name, asked.get("version").unwrap_or(asked)));
-    let untested = asked.filter(|(name, version)| {
-        !version.as_str().is_some_and(|version| locked(name).contains(&version))
-    });
-    let complaint = |(name, version): (&String, &Value)| {
-        format!(
-            "Cargo.toml asks for {name} {version}, and the tests run with {:?}: ask for what is tested",
-            locked(name)
-        )
+    let mut complaints = Vec::new();
+    let mut judge = |place: &str, dependencies: &Table| {
+        for (name, asked) in dependencies {
+            let version = if asked.is_str() { Some(asked) } else { asked.get("version") };
+            let Some(version) = version.and_then(Value::as_str) else { continue };
+            let package = asked.get("package").and_then(Value::as_str).unwrap_or(name);
+            if !locked(package).contains(&version) {
+                complaints.push(format!(
+                    "{place}/Cargo.toml asks for {name} {version}, and the tests run with {:?}: ask for what is tested",
+                    locked(package)
+                ));
+            }
+        }
     };
-    untested.map(complaint).collect()
+    judge(".", shared);
+    for directory in members(repository) {
+        let manifest = manifest(repository, &directory);
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            if let Some(own) = manifest.get(section).and_then(Value::as_table) {
+                judge(&directory, own);
+            }
+        }
+    }
+    complaints
 }
 
 /// The packages that `package` is compiled from, each with its features: twice, if a build script or a macro

@@ -55,6 +55,9 @@ pub(super) fn lines(
         lines.push(Line::styled(title.to_owned(), theme.dim));
         lines.extend(text.into_iter().map(|text| Line::raw(format!("  {text}"))));
     };
+    if let Some(sender) = card.exit.sender() {
+        part("From outside the program", wrap_words(sender, width));
+    }
     let loaded = if card.loaded.is_empty() { "nothing".to_owned() } else { card.loaded.join(", ") };
     part("Versions", wrap_words(&loaded, width));
     part("Calls in flight", calls(card.calls.as_deref(), width));

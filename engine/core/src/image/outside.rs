@@ -24,7 +24,7 @@ use super::{
     mapping::handled_signal,
     patch::MAX_PATCHES,
 };
-use crate::artifact::{is_covered, unseen};
+use crate::artifact::{instead_of, is_covered, unseen};
 use crate::lock::Lock as _;
 
 /// One more than the highest number of a signal.
@@ -166,7 +166,7 @@ impl Outside {
                 let why = format!(
                     "it has looked up `{symbol}` in {library}, which may have pointers into it that \
                      nobody sees; {}",
-                    vouch(&library)
+                    instead_of(&library)
                 );
                 let reason = KeepReason::new(KeepKind::FoundSymbol, why);
                 reason.symbol(symbol.as_ref()).library(library.as_ref())
@@ -313,16 +313,9 @@ fn has_opened(library: &str) -> KeepReason {
     let why = format!(
         "it has opened {library} itself, which may have pointers into it that nobody sees (threads, \
          callbacks, keys); {}",
-        vouch(library)
+        instead_of(library)
     );
     KeepReason::new(KeepKind::OpenedLibrary, why).library(library)
-}
-
-fn vouch(library: &str) -> String {
-    format!(
-        "link it statically, or let the host vouch for it with \
-         `EngineBuilder::trust_library({library:?})`"
-    )
 }
 
 /// The signals that an image handles. Also set in a handler, and in a process between fork and exec:
