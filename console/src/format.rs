@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use hotswap_build::{ChangedItem, SourceChanges};
 use hotswap_protocol::{
     Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord,
-    PinnedCall, PinnedOutcome, ValueChange,
+    PinnedCall, PinnedOutcome, ValueChange, version_label,
 };
 use time::{OffsetDateTime, UtcOffset};
 
@@ -348,10 +348,12 @@ pub fn short_build_id(build_id: &str) -> &str {
     build_id.get(..8).unwrap_or(build_id)
 }
 
-/// Who wrote a record: `world@v3`, or the target of the host's own code.
+/// Who wrote a record: `world@v3`, `world@v3+2`, or the target of the host's own code.
 pub fn log_origin(record: &LogRecord) -> String {
     match (&record.plugin, record.version) {
-        (Some(plugin), Some(version)) => format!("{plugin}@v{version}"),
+        (Some(plugin), Some(version)) => {
+            format!("{plugin}@{}", version_label(version, record.patch))
+        }
         (Some(plugin), None) => plugin.clone(),
         (None, _) => record.target.clone(),
     }
@@ -422,13 +424,14 @@ pub fn failures(failures: &Failures) -> Option<String> {
 
 /// `world v4 failed 10 times within 5 s: going back to the build of v3`
 pub fn guard_trip(trip: &GuardTrip) -> String {
-    let GuardTrip { plugin, version, failures, within_ms, back_to, .. } = trip;
+    let GuardTrip { plugin, version, patch, failures, within_ms, back_to, .. } = trip;
+    let version = version_label(*version, *patch);
     let then = match back_to {
         Some(version) => format!("going back to the build of v{version}"),
         None => "it stays: the guard goes back once between two builds".to_owned(),
     };
     let seconds = *within_ms as f64 / 1000.0;
-    format!("{plugin} v{version} failed {failures} times within {seconds} s: {then}")
+    format!("{plugin} {version} failed {failures} times within {seconds} s: {then}")
 }
 
 /// The code that ended the host, as far as the calls under way tell: what asked for the end of the process,
@@ -441,10 +444,11 @@ pub(crate) fn culprit(calls: &[InFlightCall]) -> Option<&InFlightCall> {
 /// `; world v3 asked for it, in greet on "http-3"`, `; it was in open of world v3`; empty if neither is known.
 pub(crate) fn cause_of_end(calls: &[InFlightCall]) -> String {
     let Some(culprit) = culprit(calls) else { return String::new() };
-    let InFlightCall { plugin, version, thread, thread_id, .. } = culprit;
+    let InFlightCall { plugin, version, patch, thread, thread_id, .. } = culprit;
+    let label = version_label(*version, *patch);
     if culprit.activity != Some(Activity::ProcessExit) {
         let activity = culprit.activity.map_or("the load", Activity::as_str);
-        return format!("; it was in {activity} of {plugin} v{version}");
+        return format!("; it was in {activity} of {plugin} {label}");
     }
     let is_around = |call: &&InFlightCall| {
         (&call.plugin, call.version, call.thread_id) == (plugin, *version, *thread_id)
@@ -453,7 +457,7 @@ pub(crate) fn cause_of_end(calls: &[InFlightCall]) -> String {
     let around = calls.iter().rfind(is_around).and_then(|call| call.function.as_deref());
     let around = around.map_or_else(String::new, |function| format!("{function} on "));
     format!(
-        "; {plugin} v{version} asked for it (`process::exit`), in {around}\"{thread}\"; an error or a panic \
+        "; {plugin} {label} asked for it (`process::exit`), in {around}\"{thread}\"; an error or a panic \
          would end the call alone"
     )
 }

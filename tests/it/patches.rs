@@ -1,11 +1,9 @@
 //! Patches: other code for some functions of a version that serves.
 //!
-//! They are made by hand, since what is seen here is the engine: the description of a function is copied from the
-//! artifact, and leads to the code of another function of it by way of code of the patch's own.
+//! They are made by hand, since what is seen here is the engine.
 
 use std::{
     fs::{self, File},
-    ops::Range,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -13,113 +11,19 @@ use std::{
 use hotswap_engine::{
     ConsoleSocket, Generation, Guard, args,
     artifact::{
-        self, BuildId,
-        patch::{Fixup, Form, Header, PAGE, Patch, Target},
+        BuildId,
+        patch::{Patch, Target},
     },
     protocol::{
-        Event, Outcome, PatchParams, PluginOutcome, ReloadReport, VersionState,
-        in_flight::calls_in_flight,
+        Event, HolderKind, Outcome, PatchParams, PluginOutcome, ReloadReport, VersionState,
+        in_flight::calls_in_flight, version_label,
     },
 };
 use insta::assert_snapshot;
-use object::{
-    Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, read::elf::ElfFile64,
+
+use crate::support::{
+    Gate, Host, PATIENCE, PluginDir, build_of, code_of_no_file, in_own_process, patch, revision,
 };
-
-use crate::support::{Gate, Host, PATIENCE, PluginDir, in_own_process, revision};
-
-/// A piece of code that calls another, `sub rsp, 8; call …; add rsp, 8; ret`, filled up.
-const CALL: [u8; 16] =
-    [0x48, 0x83, 0xec, 8, 0xe8, 0, 0, 0, 0, 0x48, 0x83, 0xc4, 8, 0xc3, 0xcc, 0xcc];
-/// Where in it the place of the call's target is.
-const CALL_TARGET: u32 = 5;
-/// The frames of all these: what is common to them.
-const CIE: [u8; 24] =
-    [20, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1b, 0x0c, 7, 8, 0x90, 1, 0, 0];
-/// The frame of one: where its code begins is to be filled in.
-const FDE: [u8; 24] =
-    [20, 0, 0, 0, 28, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0x44, 0x0e, 16, 0x49, 0x0e, 8, 0];
-
-/// A function as an artifact has it.
-struct Described {
-    content: Vec<u8>,
-    /// The places in it with addresses, and what these are.
-    pointers: Vec<(u64, u64)>,
-}
-
-fn described(file: &[u8], function: &str) -> Described {
-    let elf = ElfFile64::<object::Endianness>::parse(file).unwrap();
-    let name = format!("__HOTSWAP_INVOKE_{}", function.to_uppercase());
-    let is_it = |symbol: &object::read::elf::ElfSymbol64<'_, '_, _>| {
-        symbol.kind() == SymbolKind::Data && symbol.name().is_ok_and(|found| found.contains(&name))
-    };
-    let symbol = elf.symbols().find(is_it).unwrap_or_else(|| panic!("no {name}"));
-    let section = elf.section_by_index(symbol.section_index().unwrap()).unwrap();
-    let content = section.data_range(symbol.address(), symbol.size()).unwrap().unwrap();
-    let range = symbol.address()..symbol.address() + symbol.size();
-    let relocations = elf.dynamic_relocations().unwrap();
-    let pointers = relocations.filter(|(at, _)| range.contains(at));
-    let pointers = pointers.map(|(at, it)| (at - range.start, it.addend() as u64)).collect();
-    Described { content: content.to_vec(), pointers }
-}
-
-fn text(file: &[u8]) -> Range<u64> {
-    let elf = ElfFile64::<object::Endianness>::parse(file).unwrap();
-    let text = elf.section_by_name(".text").unwrap();
-    text.address()..text.address() + text.size()
-}
-
-fn build_of(file: &[u8]) -> BuildId {
-    artifact::inspect(file).unwrap().build_id
-}
-
-/// A patch of `base` to `build`, in which each first function has the code of the second.
-fn patch(base: &[u8], build: &[u8], functions: &[(&str, &str)]) -> Patch {
-    let text = text(base);
-    let (mut code, mut data, mut fixups, mut places) = (vec![], vec![], vec![], vec![]);
-    for (function, other) in functions {
-        let (described, other) = (described(base, function), described(base, other));
-        let start = (PAGE + data.len()) as u32;
-        places.push(start);
-        data.extend(&described.content);
-        for ((at, own), (_, others)) in described.pointers.iter().zip(&other.pointers) {
-            let mut target = Target::Base(*own);
-            if text.contains(own) {
-                target = Target::Own(code.len() as u32);
-                let place = code.len() as u32 + CALL_TARGET;
-                let others = Target::Base(*others);
-                fixups.push(Fixup { at: place, form: Form::Relative, target: others, addend: -4 });
-                code.extend(CALL);
-            }
-            let at = start + *at as u32;
-            fixups.push(Fixup { at, form: Form::Absolute, target, addend: 0 });
-        }
-    }
-    data.resize(data.len().next_multiple_of(8), 0);
-    let frames = (PAGE + data.len()) as u32;
-    data.extend(CIE);
-    for (number, begins) in (0..code.len()).step_by(CALL.len()).enumerate() {
-        let at = PAGE + data.len();
-        let mut fde = FDE;
-        fde[4] += (number * FDE.len()) as u8;
-        data.extend(fde);
-        let (at, target) = ((at + 8) as u32, Target::Own(begins as u32));
-        fixups.push(Fixup { at, form: Form::Relative, target, addend: 0 });
-    }
-    data.extend([0; 4]);
-    let ends = (PAGE + data.len()) as u32;
-    code.resize(PAGE, 0xcc);
-    let header = Header {
-        base: build_of(base),
-        build: build_of(build),
-        code: PAGE as u32,
-        frames: frames..ends,
-        fixups,
-        functions: places,
-        changed: functions.iter().map(|(name, _)| (*name).to_owned()).collect(),
-    };
-    Patch { header, content: [code, data].concat() }
-}
 
 impl Host {
     /// Puts a revision of a plugin there, and a patch to it beside.
@@ -150,17 +54,6 @@ impl Host {
 
 fn outcome(report: &ReloadReport, plugin: &str) -> PluginOutcome {
     report.plugins.iter().find(|outcome| outcome.name == plugin).unwrap().clone()
-}
-
-/// How much of this process is mapped, is code, and is of no file: where patches are.
-fn code_of_no_file() -> Vec<String> {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let is_it = |line: &&str| {
-        let mut words = line.split_ascii_whitespace();
-        words.next();
-        words.next().is_some_and(|rights| rights.contains('x')) && words.nth(3).is_none()
-    };
-    maps.lines().filter(is_it).map(ToOwned::to_owned).collect()
 }
 
 #[test]
@@ -340,10 +233,76 @@ fn a_panic_unwinds_through_the_code_of_a_patch() {
         let by_name = host.engine.invoke::<()>("echo", "explode", args!["boom"]).unwrap_err();
         let typed = explode.call("boom".into()).unwrap_err();
         for error in [by_name, typed] {
-            insta::allow_duplicates! { assert_snapshot!(error, @"echo v1: explode: panicked at tests/fixtures/echo/src/lib.rs:52:5: boom"); }
+            insta::allow_duplicates! { assert_snapshot!(error, @"echo v1+1: explode: panicked at tests/fixtures/echo/src/lib.rs:52:5: boom"); }
         }
     }
-    host.engine.invoke::<()>("echo", "fail", args![]).unwrap_err();
+    let error = host.engine.invoke::<()>("echo", "fail", args![]).unwrap_err();
+    assert_snapshot!(error, @"echo v1+1: fail: reading the answer");
+}
+
+#[test]
+fn what_is_told_of_calls_names_the_patch() {
+    let host = Host::with(&["echo"]);
+    let events = host.engine.subscribe();
+    let base = host.engine.plugin("echo").unwrap();
+    let call = |function| drop(base.invoke_value(function, args!["boom"]));
+    ["repeat", "explode", "post"].into_iter().for_each(call);
+    host.install_patch("echo", 2, &[("explode", "explode"), ("post", "post")]);
+    assert_snapshot!(host.reload(), @"echo: patched (v1+1)");
+    // What is still called in the version as it was loaded is no first call.
+    ["post", "explode"].into_iter().for_each(call);
+    let post = host.engine.func::<fn(String) -> String>("echo", "post").unwrap();
+    for _ in 0..2 {
+        assert_eq!(post.call("typed".into()).unwrap(), "typed");
+        host.engine.invoke::<()>("echo", "explode", args!["boom"]).unwrap_err();
+    }
+    let told: Vec<String> = events
+        .try_iter()
+        .filter_map(|event| match event {
+            Event::FirstCall { version, patch, function, .. } => {
+                Some(format!("called {}: {function}", version_label(version, patch)))
+            }
+            Event::FirstFailure { version, patch, failure, .. } => {
+                assert_eq!(failure.patch, patch);
+                Some(format!("failed {}: {}", version_label(version, patch), failure.function))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        told,
+        ["called v1: repeat", "failed v1: explode", "called v1+1: post", "failed v1+1: explode"]
+    );
+    let failures = host.info("echo", 1).unwrap().failures;
+    assert_eq!((failures.panics, failures.first_failure.unwrap().patch), (4, Some(1)));
+    let error = base.invoke::<()>("explode", args!["boom"]).unwrap_err().to_string();
+    assert!(error.starts_with("echo v1: explode: panicked at "), "{error}");
+}
+
+#[test]
+fn the_log_names_the_patch_whose_code_ran() {
+    let end = in_own_process(|| {
+        tracing_subscriber::fmt().with_ansi(false).without_time().init();
+        let host = Host::with(&["threads"]);
+        let use_std = || host.engine.invoke::<String>("threads", "use_std", args![]).unwrap();
+        use_std();
+        let base = revision("threads", 1);
+        host.write_patch(
+            "threads",
+            &patch(&base, &revision("threads", 2), &[("use_std", "use_std")]),
+        );
+        host.plugins.install("threads", 2);
+        assert_snapshot!(host.reload(), @"threads: patched (v1+1)");
+        use_std();
+    });
+    let logged = end.output.lines().filter_map(|line| line.split_once("logged by a plugin "));
+    let told: Vec<&str> = logged.map(|(_, told)| told).collect();
+    assert_eq!(
+        told,
+        [r#"plugin="threads" version=1"#, r#"plugin="threads" version=1 patch=1"#],
+        "{}",
+        end.output
+    );
 }
 
 #[test]
@@ -414,6 +373,22 @@ fn a_call_is_noted_as_of_the_build_of_the_patch() {
             assert_eq!((call.version, call.function.as_deref()), (1, Some("hold")));
             let build = build_of(&revision("echo", 2)).to_string();
             assert_eq!(call.build_id.as_deref(), Some(build.as_str()));
+            assert!(call.to_string().starts_with("echo v1+1: hold on "), "{call}");
+
+            // One that goes on in the patch is told so when another face serves, and when none does.
+            let held = scope.spawn(hold);
+            let waiting = gate.arrival();
+            host.plugins.install("echo", 1);
+            assert_snapshot!(host.reload(), @"echo: patched (v1)");
+            let noted = calls_in_flight(&calls).unwrap();
+            assert_eq!(noted[0].build_id.as_deref(), Some(build.as_str()));
+            host.plugins.install("echo", 3);
+            host.reload();
+            let holders = host.wait_until("echo", 1, |info| !info.held_by.is_empty()).held_by;
+            let call = holders.iter().find(|holder| holder.kind == HolderKind::Call).unwrap();
+            assert_eq!((call.function.as_deref(), call.patch), (Some("hold"), Some(1)));
+            waiting.release();
+            held.join().unwrap();
         });
     });
     assert!(end.status.success(), "{}", end.output);

@@ -29,7 +29,7 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
 
-use hotswap_protocol::{ErrorKind, Event, WireError};
+use hotswap_protocol::{ErrorKind, Event, WireError, version_label};
 use tokio::time::timeout;
 
 use super::{print_json, text};
@@ -314,13 +314,16 @@ pub(crate) fn engine_event(event: &Event) -> Option<String> {
             let words = if detail.is_empty() { state.as_str() } else { detail };
             Some(format!("== {plugin} v{version} {words}"))
         }
-        Event::FirstCall { plugin, version, function, elapsed_us, .. } => Some(format!(
-            "== {plugin} v{version} answered its first call, {function}, {} after it was loaded",
+        Event::FirstCall { plugin, version, patch, function, elapsed_us, .. } => Some(format!(
+            "== {plugin} {} answered its first call, {function}, {} after it was loaded",
+            version_label(*version, *patch),
             format::microseconds(*elapsed_us)
         )),
-        Event::FirstFailure { plugin, version, failure, .. } => Some(format!(
-            "!! {plugin} v{version} failed for the first time, in {}: {}",
-            failure.function, failure.message
+        Event::FirstFailure { plugin, version, patch, failure, .. } => Some(format!(
+            "!! {plugin} {} failed for the first time, in {}: {}",
+            version_label(*version, *patch),
+            failure.function,
+            failure.message
         )),
         Event::PinCalled { pin, .. } => {
             Some(format!("== pinned {}", text::pinned(pin).trim_end().replace('\n', "\n   ")))

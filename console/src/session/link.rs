@@ -231,6 +231,7 @@ mod tests {
             fields: Vec::new(),
             plugin: None,
             version: None,
+            patch: None,
             file: None,
             line: None,
         })

@@ -9,6 +9,7 @@ use hotswap_artifact as artifact;
 use hotswap_build::{BuildError, HostPackage, Store, StoredFile};
 use hotswap_protocol::{
     Activity, ErrorKind, InFlightCall, InvalidBuildId, Source, WireError, same_plugin,
+    version_label,
 };
 use serde::Serialize;
 
@@ -75,7 +76,8 @@ impl Artifacts {
             let plugin = facts.name.to_string();
             let deadly = self.deadly(&plugin, &facts.build_id.to_string())?;
             let activity = deadly.activity.map_or("its load", Activity::as_str);
-            let reason = format!("the host ended in {activity} of v{}", deadly.version);
+            let version = version_label(deadly.version, deadly.patch);
+            let reason = format!("the host ended in {activity} of {version}");
             let refused = self.replaced(plugin, reason);
             if refused.instead.is_none() {
                 // One that cannot be removed is loaded again.

@@ -171,6 +171,7 @@ fn a_version_that_fails_does_not_look_well() {
             function: "greet".into(),
             message: "panicked at src/lib.rs:94:5: no name".into(),
             at_ms,
+            patch: None,
         };
         let failures = Failures { errors: 2, panics: 10, first_failure: Some(failure.clone()) };
         snapshot.plugins[0].versions[0].failures = failures.clone();
@@ -178,12 +179,14 @@ fn a_version_that_fails_does_not_look_well() {
         snapshot.plugins[1].versions[0].failures.errors = 3;
         console.session(SessionEvent::Snapshot(Box::new(snapshot)));
         let plugin = || "world".to_owned();
-        let first = Event::FirstFailure { at_ms, plugin: plugin(), version: 3, failure };
+        let version = 3;
+        let first = Event::FirstFailure { at_ms, plugin: plugin(), version, patch: None, failure };
         console.session(SessionEvent::Engine(first));
         console.session(SessionEvent::Engine(Event::GuardTripped(GuardTrip {
             at_ms,
             plugin: plugin(),
-            version: 3,
+            version,
+            patch: None,
             failures: 10,
             within_ms: 5000,
             back_to: Some(2),

@@ -87,6 +87,7 @@ fn called(console: &mut Console, version: u32, elapsed_us: u64) {
         at_ms: console.now_ms,
         plugin: "world".into(),
         version,
+        patch: None,
         function: "greet".into(),
         elapsed_us,
     }));

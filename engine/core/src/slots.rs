@@ -120,16 +120,17 @@ pub(crate) fn calls_path() -> Option<PathBuf> {
     calls_file().map(CallsFile::path)
 }
 
-/// Says to consoles what is at an address that slots may hold, and by number what calls note there.
+/// Says to consoles what is at an address that slots may hold, and by number what calls note there. The builds
+/// are those of its faces.
 pub(crate) fn describe<'a, T>(
     address: *const T,
     plugin: &str,
     version: u32,
-    build_id: BuildId,
+    builds: &[BuildId],
     functions: &[&'a str],
     activities: impl IntoIterator<Item = &'a str>,
 ) -> Option<LegendEntry> {
-    calls_file()?.describe(address as usize, plugin, version, build_id, functions, activities)
+    calls_file()?.describe(address as usize, plugin, version, builds, functions, activities)
 }
 
 fn calls_file() -> Option<&'static CallsFile> {
@@ -271,6 +272,11 @@ impl Entered {
         self.0.slot().try_hold(address.addr(), note, false);
     }
 
+    /// What it has noted.
+    pub fn noted(&self) -> usize {
+        self.0.slot().noted()
+    }
+
     /// Notes for consoles what runs at an address that a lease keeps valid.
     pub fn note<T>(&self, address: *const T, note: usize) {
         self.0.slot().note(address.addr(), note);
@@ -373,6 +379,11 @@ pub(crate) fn has_wish_for_checkpoint() -> Option<bool> {
 /// As [`has_wish_for_checkpoint`], and fulfils the wish: the next call returns false.
 pub(crate) fn take_wish_for_checkpoint() -> bool {
     THIS_THREAD.with(|this| this.slots.get()).is_some_and(ThreadSlots::take_wish_for_checkpoint)
+}
+
+/// What the innermost call of this thread at an address has noted, if there is one that has a slot.
+pub(crate) fn noted_here<T>(address: *const T) -> Option<usize> {
+    THIS_THREAD.with(|this| this.slots.get())?.noted_at(address.addr())
 }
 
 /// Asks this thread to pass a checkpoint.

@@ -28,7 +28,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -107,8 +107,8 @@ pub(crate) struct Version {
     is_urgent: AtomicBool,
     /// Whether the reaper is to look at it, and has not begun to.
     is_queued: AtomicBool,
-    /// Whether it has returned from a call since it serves.
-    has_answered: AtomicBool,
+    /// The face of which a call has returned last since it serves, plus one; 0 before that.
+    answered: AtomicU8,
     services: Services,
     /// The tasks that it started; some may have ended.
     tasks: Mutex<Vec<Box<dyn TaskHandle>>>,
@@ -179,7 +179,7 @@ impl Version {
             later: OnceLock::new(),
             is_urgent: AtomicBool::new(false),
             is_queued: AtomicBool::new(false),
-            has_answered: AtomicBool::new(false),
+            answered: AtomicU8::new(0),
             services,
             tasks: Mutex::default(),
         });
@@ -406,11 +406,14 @@ impl Version {
         let mut legend = self.lock_legend();
         *legend = None;
         let activities = Activity::NOTED.map(Activity::as_str);
+        let base = [self.facts.build_id];
+        let patched = self.faces.all().skip(base.len()).map(|(_, face)| face.build_id);
+        let builds: Vec<BuildId> = base.into_iter().chain(patched).collect();
         *legend = slots::describe(
             self,
             self.name().as_str(),
             self.ordinal,
-            self.build_of(self.faces.serving()),
+            &builds,
             &self.function_names(),
             activities,
         );
@@ -424,14 +427,19 @@ impl Version {
     /// function. A lease, or the reaper, keeps it mapped meanwhile.
     pub fn note(&self, activity: Activity) -> Option<Entered> {
         let number = Activity::NOTED.iter().position(|noted| *noted == activity);
-        self.note_call(self.unplaced() + number.unwrap_or(0))
+        self.note_call(self.faces.serving(), self.unplaced() + number.unwrap_or(0))
     }
 
-    /// As `note`, for the function of a place.
-    pub fn note_call(&self, place: usize) -> Option<Entered> {
+    /// As `note`, for the function of a place in a face.
+    pub fn note_call(&self, face: FaceNumber, place: usize) -> Option<Entered> {
         let entered = Entered::new()?;
-        entered.note(self, place);
+        entered.note(self, face.note(place));
         Some(entered)
+    }
+
+    /// The face that the innermost call of this thread in the version meets; the base where there is none.
+    pub fn face_here(&self) -> FaceNumber {
+        slots::noted_here(self).map_or(FaceNumber::BASE, |note| FaceNumber::of_note(note).0)
     }
 
     /// Keeps what functions are called with.
@@ -454,58 +462,75 @@ impl Version {
     }
 
     /// Counts an error that a function returned. Errors that say that the call was wrong are its caller's.
-    pub fn returned(&self, function: &str, error: &Error) {
+    pub fn returned(&self, face: FaceNumber, function: &str, error: &Error) {
         if error.kind() == ErrorKind::Failed {
-            let first = self.failures.returned(function, error.message());
-            self.report(first, false);
+            let first = self.failures.returned(face, function, error.message());
+            self.report(face, first, false);
         }
     }
 
     /// Counts a panic of a function, or of an object's method; returns how it is told.
-    pub fn panicked(&self, function: &str, panic: &PanicReport) -> String {
+    pub fn panicked(&self, face: FaceNumber, function: &str, panic: &PanicReport) -> String {
         let text = format!("panicked at {}: {}", panic.location, panic.message);
-        let first = self.failures.panicked(function, &text);
-        self.report(first, true);
+        let first = self.failures.panicked(face, function, &text);
+        self.report(face, first, true);
         text
     }
 
-    /// Tells everybody of the first failure, and the guard of each.
-    fn report(&self, first: Option<FirstFailure>, is_panic: bool) {
+    /// Tells everybody of the first failure of a face, and the guard of each of the one that serves.
+    fn report(&self, face: FaceNumber, first: Option<FirstFailure>, is_panic: bool) {
         if let Some(failure) = first {
             self.services.events.send(Event::FirstFailure {
                 at_ms: failure.at_ms,
                 plugin: self.name().to_string(),
                 version: self.ordinal,
+                patch: face.told(),
                 failure,
             });
         }
         let Some(post) = &self.services.guard else { return };
-        if self.life().serving_since().is_some() {
-            let face = self.faces.serving();
+        if face == self.faces.serving() && self.life().serving_since().is_some() {
             let who = || (self.name().clone(), self.ordinal, face, self.build_of(face));
             post.count(&self.recent, is_panic, who);
         }
     }
 
-    /// Ends a call that was counted.
+    /// Ends a call that was counted, of a face.
     #[inline(always)]
-    pub fn end_counted(&self, place: usize, begun: counts::Begun) {
+    pub fn end_counted(&self, face: FaceNumber, place: usize, begun: counts::Begun) {
         if let Some(timed) = begun {
             self.end_timed(place, timed);
         }
+        if self.answered.load(Ordering::Relaxed) != face.answered() {
+            self.end_first(face, place);
+        }
     }
 
-    /// A thread's first calls of a function are among those that are timed, and so is the version's,
-    /// which alone takes locks: an event is sent of it.
     #[cold]
     fn end_timed(&self, place: usize, timed: counts::Timed) {
         self.counts().into_iter().for_each(|counts| counts.end(place, timed));
-        if self.has_answered.load(Ordering::Relaxed) {
+    }
+
+    /// The first call of a face is told, and it alone takes locks. No call comes to a face by a way that does
+    /// not look here before another one has gone a way that does.
+    #[cold]
+    fn end_first(&self, face: FaceNumber, place: usize) {
+        if face != self.faces.serving() {
             return;
         }
         // Only a version that serves is waited for: none that is being loaded, or was replaced before.
-        let Some(active_at) = self.life().serving_since() else { return };
-        if self.has_answered.swap(true, Ordering::Relaxed) {
+        let (active_at, has_served) = {
+            let life = self.life();
+            (life.serving_since(), life.has_served())
+        };
+        let Some(active_at) = active_at else {
+            if has_served {
+                self.answered.store(face.answered(), Ordering::Relaxed);
+            }
+            return;
+        };
+        let active_at = self.faces.serving_since().unwrap_or(active_at);
+        if self.answered.swap(face.answered(), Ordering::Relaxed) == face.answered() {
             return;
         }
         let function =
@@ -514,6 +539,7 @@ impl Version {
             at_ms: clock::now_ms(),
             plugin: self.name().to_string(),
             version: self.ordinal,
+            patch: face.told(),
             function,
             elapsed_us: clock::micros(active_at.elapsed()),
         };
@@ -713,8 +739,7 @@ impl Version {
         self.faces.get(face).map_or(&[], |face| &face.changed)
     }
 
-    /// A face of it serves from now on. What failed before did so in another one, and what a console finds when
-    /// the host has died is noted as of this one's build.
+    /// A face of it serves from now on. What failed before did so in another one.
     pub fn serve_face(&self, face: FaceNumber) {
         self.faces.note_serving(face);
         self.recent.forget();

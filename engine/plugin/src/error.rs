@@ -31,7 +31,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// [`Display`](fmt::Display) shows the message, [`Debug`](fmt::Debug) the causes too, a line each.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<Parts>);
+
+/// What an error consists of. It is behind a box, since results are moved about more often than they are
+/// errors: so they are hardly larger than their values.
+#[derive(Clone, PartialEq, Eq)]
+struct Parts {
     kind: ErrorKind,
     message: String,
     causes: Vec<String>,
@@ -60,23 +65,25 @@ impl Error {
 
     /// An error of this kind, with a message and without causes.
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string(), causes: Vec::new() }
+        Self(Box::new(Parts { kind, message: message.to_string(), causes: Vec::new() }))
     }
 
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// The same error as one of the kind [`ErrorKind::Failed`].
-    pub(crate) fn into_failure(self) -> Self {
-        Self { kind: ErrorKind::Failed, ..self }
+    pub(crate) fn into_failure(mut self) -> Self {
+        self.0.kind = ErrorKind::Failed;
+        self
     }
 
     /// The same error, with what to do where the message or a cause is known to mislead in a plugin.
     #[cold]
     pub(crate) fn explained(mut self) -> Self {
-        for text in std::iter::once(&mut self.message).chain(&mut self.causes) {
+        let Parts { message, causes, .. } = &mut *self.0;
+        for text in std::iter::once(message).chain(causes) {
             if let Cow::Owned(text_with_hint) = explained(text) {
                 *text = text_with_hint;
             }
@@ -85,44 +92,44 @@ impl Error {
     }
 
     /// Puts a message in front; the old message becomes the first cause.
-    pub fn context(self, message: impl fmt::Display) -> Self {
-        let mut causes = vec![self.message];
-        causes.extend(self.causes);
-        Self { kind: self.kind, message: message.to_string(), causes }
+    pub fn context(mut self, message: impl fmt::Display) -> Self {
+        let cause = std::mem::replace(&mut self.0.message, message.to_string());
+        self.0.causes.insert(0, cause);
+        self
     }
 
     /// The message: what went wrong.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The messages of the causes, outermost first.
     pub fn causes(&self) -> &[String] {
-        &self.causes
+        &self.0.causes
     }
 }
 
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source());
-        Self {
+        Self(Box::new(Parts {
             kind: ErrorKind::Failed,
             message: error.to_string(),
             causes: causes.map(ToString::to_string).collect(),
-        }
+        }))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        for cause in &self.causes {
+        f.write_str(&self.0.message)?;
+        for cause in &self.0.causes {
             write!(f, "\n  caused by: {cause}")?;
         }
         Ok(())
@@ -138,12 +145,12 @@ struct Chain {
 
 impl From<Error> for Box<dyn std::error::Error + Send + Sync> {
     fn from(error: Error) -> Self {
-        let cause = error
-            .causes
+        let Parts { message, causes, .. } = *error.0;
+        let cause = causes
             .into_iter()
             .rev()
             .fold(None, |cause, message| Some(Box::new(Chain { message, cause })));
-        Box::new(Chain { message: error.message, cause })
+        Box::new(Chain { message, cause })
     }
 }
 

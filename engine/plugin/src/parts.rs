@@ -19,6 +19,8 @@ use crate::serializer::serialize;
 /// Which parts of a value to read, by their places in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
+    /// The digests of all parts, without those of a map's values.
+    Keys,
     /// The digests of the parts in this range.
     Digests(Range<usize>),
     /// The digests and the JSON of the parts in this range.
@@ -48,7 +50,7 @@ pub struct Parts {
 pub struct Digest {
     /// The digest of its key; 0 in a list.
     pub key: u64,
-    /// The digest of its value.
+    /// The digest of its value; 0 in a map of which only the keys are wanted.
     pub value: u64,
 }
 
@@ -133,7 +135,8 @@ impl Parts {
     /// # Errors
     /// If the value's own `Serialize` fails; the message is its.
     pub fn of<T: Serialize + ?Sized>(value: &T, wanted: &Wanted) -> Result<Option<Self>, String> {
-        let mut reader = Reader { wanted, place: 0, is_map: None, parts: Self::default() };
+        let mut reader =
+            Reader { wanted, place: 0, passed: 0, is_map: None, parts: Self::default() };
         match value.serialize(&mut reader) {
             Ok(()) => {}
             Err(Refused(None)) => return Ok(None),
@@ -172,6 +175,8 @@ struct Reader<'a> {
     wanted: &'a Wanted,
     /// The place of the next part.
     place: usize,
+    /// How many of the wanted places have been passed.
+    passed: usize,
     /// Whether the value is a map; `None` until it has begun.
     is_map: Option<bool>,
     parts: Parts,
@@ -183,13 +188,26 @@ impl Reader<'_> {
         let place = self.place;
         self.place += 1;
         match self.wanted {
+            Wanted::Keys => (true, false),
             Wanted::Digests(range) => (range.contains(&place), false),
             Wanted::Range(range) => (range.contains(&place), range.contains(&place)),
             Wanted::At(places) => {
-                let is_one = places.binary_search(&place).is_ok();
+                let is_one = places.get(self.passed) == Some(&place);
+                self.passed += usize::from(is_one);
                 (is_one, is_one)
             }
         }
+    }
+
+    /// Makes room for what is wanted of so many parts.
+    fn begin(&mut self, len: Option<usize>) {
+        let wanted = match self.wanted {
+            Wanted::Keys => usize::MAX,
+            Wanted::Digests(range) | Wanted::Range(range) => range.len(),
+            Wanted::At(places) => places.len(),
+        };
+        // What a value says of its length need not be true.
+        self.parts.digests.reserve(wanted.min(len.unwrap_or(0)).min(1 << 20));
     }
 
     fn push_json(&mut self, json: &str) {
@@ -213,7 +231,9 @@ impl Reader<'_> {
     fn entry<K: Serialize + ?Sized, V: Serialize + ?Sized>(&mut self, key: &K, value: &V) -> Step {
         let (digest, json) = self.next();
         if digest {
-            self.parts.digests.push(Digest { key: digest_of(key)?, value: digest_of(value)? });
+            let are_keys_wanted = matches!(self.wanted, Wanted::Keys);
+            let value = if are_keys_wanted { 0 } else { digest_of(value)? };
+            self.parts.digests.push(Digest { key: digest_of(key)?, value });
         }
         if json {
             let entry = to_json(&Entry(key, value))?;
@@ -253,11 +273,13 @@ impl Serializer for &mut Reader<'_> {
         variants: Impossible<(), Refused>,
     });
 
-    serialize!(self, seq(_) => {
+    serialize!(self, seq(len) => {
+        self.begin(len);
         self.is_map = Some(false);
         Ok(self)
     });
-    serialize!(self, map(_) => {
+    serialize!(self, map(len) => {
+        self.begin(len);
         self.is_map = Some(true);
         Ok(self)
     });
@@ -309,11 +331,13 @@ impl SerializeMap for &mut Reader<'_> {
 
 /// A serializer that makes a digest: of the kind and the bits of each scalar, of the length of each list
 /// and map, and of the name of each field and variant. Two values of a type with different JSON have
-/// different digests, but for chance; two with equal JSON have equal digests, in all images.
+/// different digests, but for chance; two with equal JSON have equal digests in one image. So have keys,
+/// which are texts, numbers and names of variants, in all images: the names of fields are told apart by
+/// where they lie.
 ///
 /// Callers wait while a migration makes the digests of up to 64,000 parts, in debug builds too, where the
 /// hasher of std would take most of the time. So a word costs one multiplication, as in wyhash and
-/// foldhash.
+/// foldhash, by a number of its kind.
 struct Digester(u64);
 
 impl Digester {
@@ -321,41 +345,63 @@ impl Digester {
         Self(0x243f_6a88_85a3_08d3)
     }
 
-    fn word(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+    #[inline]
+    fn word(&mut self, Kinded(factor): Kinded, word: u64) {
+        let product = u128::from(self.0 ^ word) * u128::from(factor);
         let folded = product as u64 ^ (product >> 64) as u64;
         self.0 = folded.rotate_left(23) ^ 0x1319_8a2e_0370_7344;
     }
 }
 
-/// The kinds of values, so that the digest of `true` is not that of 1.
-const BOOL: u64 = 1;
-const SIGNED: u64 = 2;
-const UNSIGNED: u64 = 3;
-const FLOAT: u64 = 4;
-const CHAR: u64 = 5;
-const TEXT: u64 = 6;
-const NONE: u64 = 7;
-const LIST: u64 = 8;
-const VARIANT: u64 = 9;
+/// What words of one kind are multiplied by: so the digest of `true` is not that of 1.
+#[derive(Clone, Copy)]
+struct Kinded(u64);
+
+impl Kinded {
+    /// Odd, and each another.
+    const fn new(kind: u64) -> Self {
+        Self((2 * kind + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+}
+
+const WORD: Kinded = Kinded::new(0);
+const BOOL: Kinded = Kinded::new(1);
+const SIGNED: Kinded = Kinded::new(2);
+const UNSIGNED: Kinded = Kinded::new(3);
+const FLOAT: Kinded = Kinded::new(4);
+const CHAR: Kinded = Kinded::new(5);
+const TEXT: Kinded = Kinded::new(6);
+const NONE: Kinded = Kinded::new(7);
+const LIST: Kinded = Kinded::new(8);
+const VARIANT: Kinded = Kinded::new(9);
+const FIELD: Kinded = Kinded::new(10);
 
 impl Digester {
-    fn scalar(&mut self, kind: u64, bits: impl Into<u64>) -> Step {
-        self.word(kind);
-        self.word(bits.into());
+    #[inline]
+    fn scalar(&mut self, kind: Kinded, bits: impl Into<u64>) -> Step {
+        self.word(kind, bits.into());
         Ok(())
     }
 
-    fn bytes(&mut self, kind: u64, bytes: &[u8]) {
-        self.word(kind);
-        self.word(bytes.len() as u64);
+    #[inline]
+    fn bytes(&mut self, kind: Kinded, bytes: &[u8]) {
+        self.word(kind, bytes.len() as u64);
         let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
+        words.iter().for_each(|word| self.word(WORD, u64::from_le_bytes(*word)));
         if !rest.is_empty() {
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            self.word(u64::from_le_bytes(last));
+            // With the length, which is in the digest, the last bytes say which these are.
+            let last = match bytes.last_chunk::<8>() {
+                Some(last) => u64::from_le_bytes(*last),
+                None => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+            };
+            self.word(WORD, last);
         }
+    }
+
+    /// The name of a field, which differs from all others of one image by its place and its length.
+    #[inline]
+    fn field(&mut self, name: &'static str) {
+        self.word(FIELD, name.as_ptr().addr() as u64 ^ (name.len() as u64).rotate_right(16));
     }
 
     fn begin(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
@@ -453,7 +499,7 @@ macro_rules! digest_fields {
                     name: &'static str,
                     value: &T,
                 ) -> Step {
-                    self.bytes(TEXT, name.as_bytes());
+                    self.field(name);
                     value.serialize(&mut **self)
                 }
 
@@ -494,6 +540,9 @@ mod tests {
         let at = Parts::of(&items(), &Wanted::At(vec![0, 4])).unwrap().unwrap();
         let json = r#"{"0":{"name":"x","score":null},"4":{"name":"x","score":0.5}}"#;
         assert_eq!((at.json.as_str(), at.digests[1]), (json, all.digests[4]));
+        let keys = Parts::of(&items(), &Wanted::Keys).unwrap().unwrap();
+        assert!(keys.digests.iter().zip(&all.digests).all(|(it, all)| it.key == all.key));
+        assert_eq!((keys.len, keys.digests[1].value), (5, 0));
         let list = Parts::of(&vec![7, 8, 9], &Wanted::At(vec![1])).unwrap().unwrap();
         assert_eq!((list.json.as_str(), list.len), ("[8]", 3));
         let nested = Parts::of(&vec![vec![1], vec![]], &Wanted::Range(0..9)).unwrap().unwrap();

@@ -258,9 +258,11 @@ impl DataBag<'_> {
     /// at a time. It reads again what changed meanwhile. Where nobody changed the value for as long as
     /// that takes, nothing is left to do. Else, when the new version begins to serve, its calls that use
     /// the value wait once: at most 50 ms for running calls of the old version, and then until a digest
-    /// of each element has shown the last changes. With 64,000 entries in a map and as many in a list,
-    /// the longest call took 0.33 s, in a debug build on a busy machine with two cores (2026-11-28,
-    /// `cargo run -p hotswap-tests --example large_values`).
+    /// of each element has shown the last changes. Nobody can say what a change has touched, so this takes
+    /// time in proportion to the number of elements, however few changed. A value that is changed all the
+    /// time is taken over all the same, and its users wait no longer than that: what the old version would
+    /// change afterwards is an error. `cargo run --release -p hotswap-tests --example large_values` measures
+    /// it; `BENCHMARKS.md` has figures.
     ///
     /// A value of any other type, such as a struct that contains a map, is read as a whole, and once more
     /// when the new version begins to serve, if it changed. So give a large collection a key of its own. If

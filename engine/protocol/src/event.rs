@@ -76,7 +76,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ending: Option<Ending>,
     },
-    /// The first call of a version that serves has returned, with a result or an error.
+    /// The first call of a version that serves, or of a patch of it, has returned, with a result or an error.
     FirstCall {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
@@ -84,12 +84,15 @@ pub enum Event {
         plugin: String,
         /// The version.
         version: u32,
+        /// The patch of that version that serves; `None` for the version as it was loaded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        patch: Option<u32>,
         /// The function.
         function: String,
         /// The time from when the version began to serve until the call returned, in microseconds.
         elapsed_us: u64,
     },
-    /// The first call of a version failed: a function returned an error, or panicked.
+    /// The first call of a version, or of a patch of it, failed: a function returned an error, or panicked.
     FirstFailure {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
@@ -97,6 +100,9 @@ pub enum Event {
         plugin: String,
         /// The version.
         version: u32,
+        /// The patch of that version in whose code it failed; `None` for the version as it was loaded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        patch: Option<u32>,
         /// What failed.
         failure: FirstFailure,
     },
@@ -132,6 +138,9 @@ pub struct GuardTrip {
     pub plugin: String,
     /// The version.
     pub version: u32,
+    /// The patch of that version; `None` for the version as it was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
     /// How many of its calls failed.
     pub failures: u64,
     /// Within how many milliseconds.
@@ -478,6 +487,10 @@ pub struct LogRecord {
     /// The version of that plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
+    /// The patch of that version whose code ran; `None` for the version as it was loaded, and where no call of a
+    /// function has led there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
     /// The source file that wrote it, or that panicked, as the compiler was called with it; `None` if it is not
     /// known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

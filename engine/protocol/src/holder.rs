@@ -61,6 +61,9 @@ pub struct Holder {
     /// The function that a call is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// The patch of the version whose code it has; `None` for the version as it was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
     /// What runs when it is no function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
@@ -150,6 +153,7 @@ impl Holder {
             kind,
             count,
             function: None,
+            patch: None,
             activity: None,
             thread: None,
             thread_id: None,
@@ -181,7 +185,8 @@ impl Holder {
         }
         let noun = self.kind.noun(self.count);
         let Some(name) = self.name() else { return format!("{} {noun}", self.count) };
-        format!("{noun} {name}{}", self.age(now_ms))
+        let patch = self.patch.map_or_else(String::new, |patch| format!(" in patch {patch}"));
+        format!("{noun} {name}{patch}{}", self.age(now_ms))
     }
 
     /// What comes after the kind: `of greet on "main"`; `None` where nothing is known.
@@ -239,6 +244,8 @@ mod tests {
             "kind": "call", "function": "greet", "thread": "main", "since_ms": 6_000, "is_at_least": true,
         });
         assert_eq!(text(call), "call of greet on \"main\", ≥ 4.0 s");
+        let patched = json!({ "kind": "call", "function": "greet", "patch": 2 });
+        assert_eq!(text(patched), "call of greet in patch 2");
         let step = json!({ "kind": "call", "activity": "on_init", "since_ms": 9_988 });
         assert_eq!(text(step), "call of on_init, 12 ms");
         assert_eq!(text(json!({ "kind": "call", "count": 2 })), "2 calls");

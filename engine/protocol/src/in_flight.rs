@@ -32,7 +32,7 @@
 //! | at | in a row |
 //! |---|---|
 //! | [`ROW_THREAD_AT`] | the system's id of the thread, an `i32`; 0 if the row is unused |
-//! | [`ROW_CALLS_AT`] | [`ROW_CALLS`] calls, the outermost first. Each has the address of its version, a `u64`, or 0 for no call; and the number of its function, a `u64` |
+//! | [`ROW_CALLS_AT`] | [`ROW_CALLS`] calls, the outermost first. Each has the address of its version, a `u64`, or 0 for no call; the number of its function, a `u32`; and that of the patch whose code it runs, a `u32`, 0 for the version as it was loaded |
 //! | [`ROW_NAME_AT`] | the thread's name as the system has it, 16 bytes, padded with zeros |
 //!
 //! The lowest bit of an address is a tag, and not part of the address: it is set if the host keeps the
@@ -45,13 +45,14 @@
 //! | 8 | the version's number, a `u32` |
 //! | 12 | how many bytes of text follow, a `u32` |
 //! | 16 | lines of text: the plugin, and then its functions and [activities](Activity::NOTED) in the order of their numbers |
+//! | [`LEGEND_PATCHES_AT`] | the build ids of the patches, from the first one on, 16 bytes each |
 //! | [`LEGEND_FACTS_AT`] | the number of the first activity, a `u32`; and the 16 bytes of the build id, all 0 for no artifact |
 
 use std::{collections::HashMap, fmt, fs::File, io, os::unix::fs::FileExt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Activity, BuildId};
+use crate::{Activity, BuildId, version_label};
 
 /// The first bytes of the file; the last of them is the version of the layout.
 pub const MAGIC: [u8; 16] = *b"HOTSWAP-CALLS\r\n\x02";
@@ -79,8 +80,11 @@ pub const LEGEND_ENTRIES: usize = 512;
 pub const LEGEND_ENTRY_BYTES: usize = 8192;
 /// Where in an entry its text begins.
 pub const LEGEND_TEXT_AT: usize = 16;
-/// Where in an entry its text ends at the latest, and its facts are: how many functions there are, and the
-/// build id.
+/// Where in an entry its text ends at the latest, and the build ids of its patches are.
+pub const LEGEND_PATCHES_AT: usize = LEGEND_FACTS_AT - MOST_PATCHES * size_of::<BuildId>();
+/// How many patches of a version an entry has room for.
+pub const MOST_PATCHES: usize = 32;
+/// Where in an entry its facts are: how many functions there are, and the build id.
 pub const LEGEND_FACTS_AT: usize = LEGEND_ENTRY_BYTES - LEGEND_FACTS_BYTES;
 /// How long the facts are.
 const LEGEND_FACTS_BYTES: usize = 20;
@@ -98,6 +102,9 @@ pub struct InFlightCall {
     pub plugin: String,
     /// The version.
     pub version: u32,
+    /// The patch of that version whose code it runs; `None` for the version as it was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
     /// The function, or the step of the plugin's lifecycle; `None` if the legend had no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
@@ -108,7 +115,7 @@ pub struct InFlightCall {
     /// What it is if it is no function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
-    /// The build id of the version; `None` if it has no artifact, or from a host that does not tell.
+    /// The build whose code it runs; `None` if it has no artifact, or from a host that does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_id: Option<String>,
 }
@@ -123,9 +130,10 @@ impl InFlightCall {
 impl fmt::Display for InFlightCall {
     /// `world v4: greet on "http-3" (4125)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plugin, version, function, thread, thread_id, .. } = self;
+        let Self { plugin, version, patch, function, thread, thread_id, .. } = self;
         let function = function.as_deref().unwrap_or("a function without a name");
-        write!(f, "{plugin} v{version}: {function} on \"{thread}\" ({thread_id})")
+        let version = version_label(*version, *patch);
+        write!(f, "{plugin} {version}: {function} on \"{thread}\" ({thread_id})")
     }
 }
 
@@ -166,6 +174,18 @@ struct LegendEntry {
     /// The number of the first activity; `None` from a host that does not tell.
     first_activity: Option<u32>,
     build_id: Option<BuildId>,
+    /// The build ids of its patches, as bytes.
+    patches: Vec<u8>,
+}
+
+impl LegendEntry {
+    /// The build that has the code of a patch.
+    fn build_of(&self, patch: Option<u32>) -> Option<BuildId> {
+        let Some(patch) = patch else { return self.build_id };
+        let at = usize::try_from(patch).ok()?.checked_sub(1)?;
+        let id = self.patches.as_chunks().0.get(at).filter(|id| **id != [0; 16])?;
+        Some(BuildId::from_bytes(*id))
+    }
 }
 
 fn read_legend(file: &File) -> io::Result<HashMap<u64, LegendEntry>> {
@@ -193,7 +213,10 @@ fn read_legend(file: &File) -> io::Result<HashMap<u64, LegendEntry>> {
             true => (Some(first_activity), Some(BuildId::from_bytes(build_id))),
             false => (None, None),
         };
-        legend.insert(address, LegendEntry { version, text, first_activity, build_id });
+        let mut patches = vec![0; LEGEND_FACTS_AT - LEGEND_PATCHES_AT];
+        file.read_exact_at(&mut patches, at + LEGEND_PATCHES_AT as u64)?;
+        let entry = LegendEntry { version, text, first_activity, build_id, patches };
+        legend.insert(address, entry);
     }
     Ok(legend)
 }
@@ -208,18 +231,29 @@ fn calls_of_row(row: &[u8], pid: i32, legend: &HashMap<u64, LegendEntry>) -> Vec
     let thread = if thread_id == pid { "main".to_owned() } else { printable(&name) };
     let calls = row[ROW_CALLS_AT..ROW_NAME_AT].chunks_exact(16).filter_map(|call| {
         let address = u64::from_ne_bytes(number(call, 0)) & !1;
-        let place = u64::from_ne_bytes(number(call, 8));
-        let LegendEntry { version, text, first_activity, build_id } = legend.get(&address)?;
-        let mut lines = text.lines();
+        let note = u64::from_ne_bytes(number(call, 8));
+        // Of the lower half, and of the upper one.
+        let (place, patch) = (note as u32, Some((note >> 32) as u32).filter(|patch| *patch != 0));
+        let entry = legend.get(&address)?;
+        let mut lines = entry.text.lines();
         let plugin = printable(lines.next().unwrap_or_default());
         let function = usize::try_from(place).ok().and_then(|place| lines.nth(place));
         let function = function.map(printable);
-        let number = first_activity.and_then(|first| place.checked_sub(u64::from(first)));
+        let number = entry.first_activity.and_then(|first| place.checked_sub(first));
         let number = number.and_then(|number| usize::try_from(number).ok());
         let activity = number.and_then(|number| Activity::NOTED.get(number).copied());
-        let (version, thread) = (*version, thread.clone());
-        let build_id = build_id.map(|build_id| build_id.to_string());
-        Some(InFlightCall { plugin, version, function, thread, thread_id, activity, build_id })
+        let (version, thread) = (entry.version, thread.clone());
+        let build_id = entry.build_of(patch).map(|build_id| build_id.to_string());
+        Some(InFlightCall {
+            plugin,
+            version,
+            patch,
+            function,
+            thread,
+            thread_id,
+            activity,
+            build_id,
+        })
     });
     calls.collect()
 }
@@ -331,7 +365,7 @@ mod tests {
                 "\u{fffd}[2Jworld v4294967295: \u{fffd}\u{fffd}".to_owned()
                     + &"\u{fffd}".repeat(LONGEST_NAME - 2)
                     + " on \"xxxxxxxxxxxxxxxx\" (-1)",
-                "\u{fffd}[2Jworld v4294967295: a function without a name on \"xxxxxxxxxxxxxxxx\" (-1)"
+                "\u{fffd}[2Jworld v4294967295+4294967295: a function without a name on \"xxxxxxxxxxxxxxxx\" (-1)"
                     .to_owned(),
             ]
         );
@@ -353,6 +387,26 @@ mod tests {
         assert_eq!(activities, [None, Some(Activity::Open), None]);
         assert_eq!(calls[1].build_id.as_deref(), Some("07".repeat(16).as_str()));
         assert!(calls[1].is_of_load() && !calls[0].is_of_load());
+    }
+
+    #[test]
+    fn a_call_in_the_code_of_a_patch_names_it_and_its_build() {
+        let file = Written::new();
+        file.entry(0, 0x1000, 4, 11, b"world\ngreet");
+        let entry = LEGEND_AT;
+        file.put(entry + LEGEND_FACTS_AT, &1_u32.to_ne_bytes());
+        file.put(entry + LEGEND_FACTS_AT + 4, &[7; 16]);
+        file.put(entry + LEGEND_PATCHES_AT + 16, &[8; 16]);
+        file.thread(1, 4125, b"http-3");
+        for (depth, patch) in (0..).zip([0, 1, 2, 33]) {
+            file.call(1, depth, 0x1000, patch << 32);
+        }
+        let calls = calls_in_flight(&file.0).unwrap();
+        let told = |call: &InFlightCall| (call.patch, call.build_id.clone());
+        let (base, second) = (Some("07".repeat(16)), Some("08".repeat(16)));
+        let expected = [(None, base), (Some(1), None), (Some(2), second), (Some(33), None)];
+        assert_eq!(calls.iter().map(told).collect::<Vec<_>>(), expected);
+        assert_eq!(calls[2].to_string(), "world v4+2: greet on \"http-3\" (4125)");
     }
 
     #[test]

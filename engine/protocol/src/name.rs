@@ -55,7 +55,7 @@ impl PluginName {
 /// Whether two texts name the same plugin: case does not matter.
 pub fn same_plugin(a: &str, b: &str) -> bool {
     // Most names are plain, and need not be folded to see a difference.
-    a.eq_ignore_ascii_case(b) || !(a.is_ascii() && b.is_ascii()) && fold(a) == fold(b)
+    a == b || a.eq_ignore_ascii_case(b) || !(a.is_ascii() && b.is_ascii()) && fold(a) == fold(b)
 }
 
 /// A name without regard to case. Each character is folded by itself, wherever it stands.

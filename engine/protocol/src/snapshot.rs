@@ -211,7 +211,7 @@ pub struct Failures {
     /// How many panicked.
     #[serde(default)]
     pub panics: u64,
-    /// The first of all these.
+    /// The first of all these; where a patch serves, the first in the code of the newest patch that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<FirstFailure>,
 }
@@ -225,6 +225,9 @@ pub struct FirstFailure {
     pub message: String,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// The patch in whose code; `None` for the version as it was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
 }
 
 /// An open file, socket or the like.

@@ -1,13 +1,17 @@
 //! What a call of a plugin costs: `cargo bench -p hotswap-benchmarks --bench calls`.
+//!
+//! With `-- instructions` it counts instructions, below valgrind: where the machine is too busy to time calls.
 
 #[path = "../../it/support/plugins.rs"]
 #[allow(dead_code, reason = "the benchmarks use a part of it")]
 mod plugins;
 
 use std::{
+    env,
     hint::black_box,
     path::{Path, PathBuf},
     pin::pin,
+    process::Command,
     sync::{
         OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -53,24 +57,35 @@ fn main() {
     let live = engine.live_funcs::<Add>();
     let plugin = engine.plugin("measured").expect("the plugin");
     let numbers = args![3_u64, 4_u64];
-    compare(
-        "one call",
-        &mut [
-            Case::new("through a raw function pointer", || raw(a, b)),
-            Case::new("typed (`Func::call`)", || add.call(a, b).expect("a sum")),
-            Case::new("live, typed, found by name (`LiveFuncs::call`)", || {
-                live.call("live_add", (a, b)).expect("a sum")
-            }),
-            Case::new("by name (`LoadedPlugin::invoke_value`)", || {
-                plugin.invoke_value("add", black_box(numbers)).expect("a sum")
-            }),
-            Case::new("by names (`Engine::invoke`)", || {
-                engine.invoke::<u64>("measured", "add", black_box(numbers)).expect("a sum")
-            }),
-            Case::new("hot-lib-reloader 0.8.2", || hot::raw_add(a, b)),
-        ],
-    );
-    large_argument(&engine);
+    let mut calls = [
+        Case::new("through a raw function pointer", || raw(a, b)),
+        Case::new("typed (`Func::call`)", || add.call(a, b).expect("a sum")),
+        Case::new("live, typed, found by name (`LiveFuncs::call`)", || {
+            live.call("live_add", (a, b)).expect("a sum")
+        }),
+        Case::new("by name (`LoadedPlugin::invoke_value`)", || {
+            plugin.invoke_value("add", black_box(numbers)).expect("a sum")
+        }),
+        Case::new("by names (`Engine::invoke`)", || {
+            engine.invoke::<u64>("measured", "add", black_box(numbers)).expect("a sum")
+        }),
+        Case::new("hot-lib-reloader 0.8.2", || hot::raw_add(a, b)),
+    ];
+    let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["instructions"] => {
+            return instructions(calls.iter().chain(&large_arguments(&engine)));
+        }
+        ["only", case, times] => {
+            let (case, times) = (case.parse().expect("a case"), times.parse().expect("a number"));
+            let mut large = large_arguments(&engine);
+            let mut all = calls.iter_mut().chain(&mut large);
+            return all.nth(case).expect("a case").run(times);
+        }
+        _ => {}
+    }
+    compare("one call", &mut calls);
+    compare("64 KiB", &mut large_arguments(&engine));
     threads(&engine);
     reloads(&engine, &dir);
     // SAFETY: nobody calls the function any more.
@@ -85,25 +100,46 @@ fn raw_library(dir: &PluginDir) -> libloading::Library {
 }
 
 /// What handing over 64 KiB costs, which each call makes anew.
-fn large_argument(engine: &Engine) {
+fn large_arguments(engine: &Engine) -> [Case<'_>; 3] {
     let bytes = || black_box(vec![7_u8; 64 << 10]);
     let take = engine.func::<fn(Vec<u8>) -> u64>("measured", "take").expect("the function");
     let later = engine.async_func::<fn(Vec<u8>) -> u64>("measured", "take_later");
     let later = later.expect("the function");
     let plugin = engine.plugin("measured").expect("the plugin");
-    compare(
-        "64 KiB",
-        &mut [
-            Case::new("typed (`Func::call`)", || take.call(bytes()).expect("a number")),
-            Case::new("typed, `async` (`AsyncFunc::call`)", || {
-                at_once(later.call(bytes())).expect("a number")
-            }),
-            Case::new("`async`, by name (`LoadedPlugin::invoke_async`)", || {
-                let args = [Value::from_serialize(&bytes()).expect("a value")];
-                at_once(plugin.invoke_async::<u64>("take_later", &args)).expect("a number")
-            }),
-        ],
-    );
+    [
+        Case::new("typed (`Func::call`)", move || take.call(bytes()).expect("a number")),
+        Case::new("typed, `async` (`AsyncFunc::call`)", move || {
+            at_once(later.call(bytes())).expect("a number")
+        }),
+        Case::new("`async`, by name (`LoadedPlugin::invoke_async`)", move || {
+            let args = [Value::from_serialize(&bytes()).expect("a value")];
+            at_once(plugin.invoke_async::<u64>("take_later", &args)).expect("a number")
+        }),
+    ]
+}
+
+/// Tells how many instructions each case takes, which does not depend on what else the machine does: this
+/// program runs itself below valgrind with one case alone, some times and then some more.
+fn instructions<'a>(cases: impl Iterator<Item = &'a Case<'a>>) {
+    println!("| one call | instructions |\n|---|---|");
+    for (at, case) in cases.enumerate() {
+        let [few, many] = [200, 1_200].map(|times| instructions_of(at, times));
+        println!("| {} | {:.1} |", case.name(), (many - few) as f64 / 1_000.0);
+    }
+}
+
+/// How many instructions this program takes with one case alone, so many times.
+fn instructions_of(case: usize, times: u64) -> u64 {
+    let program = env::current_exe().expect("the path of this program");
+    let run = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(program)
+        .args(["only", &case.to_string(), &times.to_string()])
+        .env(plugins::KEPT, plugins::kept_dir())
+        .output();
+    let told = String::from_utf8(run.expect("start valgrind").stderr).expect("text");
+    let collected = told.lines().find_map(|line| line.split_once("Collected : "));
+    collected.and_then(|(_, number)| number.trim().parse().ok()).expect("a number of instructions")
 }
 
 /// The result of a future that does not wait.

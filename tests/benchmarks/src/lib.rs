@@ -50,6 +50,16 @@ impl<'a> Case<'a> {
         Self { name: name.to_owned(), run: Box::new(run), times: 1, nanos: Vec::new() }
     }
 
+    /// What is measured.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Does it so many times.
+    pub fn run(&mut self, times: u64) {
+        (self.run)(times);
+    }
+
     /// How often it is to be done for one measurement.
     fn calibrate(&mut self) {
         loop {

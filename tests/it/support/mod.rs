@@ -6,6 +6,7 @@ mod host;
 mod nats;
 mod numbers;
 mod own_process;
+mod patching;
 mod plugins;
 mod process;
 mod project;
@@ -21,6 +22,7 @@ pub use host::{Host, held_by, kept_for, mapped_files};
 pub use nats::{NatsServer, program as nats_server};
 pub use numbers::Numbers;
 pub use own_process::{End, in_own_mounts, in_own_process};
+pub use patching::{build_of, code_of_no_file, patch};
 pub use plugins::{PluginDir, artifact, built_with, find, renamed, revised, revision};
 pub use process::{
     Answer, PATIENCE, Place, Process, cargo, end, get, post, program, repository, succeed,

@@ -1,6 +1,6 @@
 //! The card of a host that ended by itself, and the versions it was last known to be well with.
 
-use hotswap_protocol::{Activity, InFlightCall, PluginInfo, VersionState};
+use hotswap_protocol::{Activity, InFlightCall, PluginInfo, VersionState, version_label};
 
 use super::State;
 use crate::format;
@@ -152,5 +152,6 @@ fn load_in_words(call: &InFlightCall) -> String {
         .build_id
         .as_deref()
         .map_or_else(String::new, |build_id| format!(" ({})", format::short_build_id(build_id)));
-    format!("{activity} of {} v{}{build_id}", call.plugin, call.version)
+    let version = version_label(call.version, call.patch);
+    format!("{activity} of {} {version}{build_id}", call.plugin)
 }

@@ -111,8 +111,9 @@ pub struct Life {
     pub stages: Vec<(u64, VersionState)>,
     /// Its last state in words.
     pub detail: String,
-    /// How long after it began to serve it returned from its first call, in microseconds.
-    pub first_call_us: Option<u64>,
+    /// The patch of it that returned from its first call last, or itself, and how long after that began to
+    /// serve, in microseconds.
+    pub first_call_us: Option<(Option<u32>, u64)>,
     /// The end that the log tells of.
     told_end: Option<VersionState>,
 }
@@ -132,15 +133,15 @@ impl Reload {
         sums(self.before.iter().chain(&self.phases))
     }
 
-    /// The version of this plugin that it loaded.
-    fn loaded(&self, plugin: &str) -> Option<u32> {
+    /// The version of this plugin that it loaded, or the patch of a version.
+    fn loaded(&self, plugin: &str) -> Option<(u32, Option<u32>)> {
         let report = &self.result.as_ref().ok()?.report;
         let outcome = report.plugins.iter().find(|it| it.name == plugin)?;
         let is_new = matches!(
             outcome.outcome,
             Outcome::Ok | Outcome::Patched | Outcome::Added | Outcome::Rebound
         );
-        outcome.version.filter(|_| is_new)
+        outcome.version.filter(|_| is_new).map(|version| (version, outcome.patch))
     }
 
     /// Whether it loaded a new version of this plugin, or of the plugin of this package.
@@ -149,6 +150,11 @@ impl Reload {
         plugins
             .into_iter()
             .any(|it| same_plugin(&it.name, package) && self.loaded(&it.name).is_some())
+    }
+
+    /// Whether it loaded this version of this plugin.
+    fn has_loaded_version(&self, plugin: &str, version: u32) -> bool {
+        self.loaded(plugin).is_some_and(|(loaded, _)| loaded == version)
     }
 
     /// Whether it replaced this version.
@@ -342,8 +348,8 @@ impl Timeline {
         reload.live_ms = saved_ms.map(|saved_ms| at_ms.saturating_sub(saved_ms));
         for life in &self.lives {
             // It may have been called, and the old one be gone, before the host told of the reload.
-            if reload.loaded(&life.plugin) == Some(life.version)
-                && let Some(elapsed_us) = life.first_call_us
+            if let Some((patch, elapsed_us)) = life.first_call_us
+                && reload.loaded(&life.plugin) == Some((life.version, patch))
             {
                 reload.happened_after(Part::FirstCall, &life.plugin, elapsed_us);
             }
@@ -382,12 +388,17 @@ impl Timeline {
         &self.reloads[0]
     }
 
-    /// A version answered its first call, so long after it began to serve.
-    pub fn first_called(&mut self, plugin: &str, version: u32, elapsed_us: u64) {
+    /// A version, or a patch of it, answered its first call, so long after it began to serve.
+    pub fn first_called(
+        &mut self,
+        plugin: &str,
+        (version, patch): (u32, Option<u32>),
+        elapsed_us: u64,
+    ) {
         if let Some(life) = self.life_mut(plugin, version) {
-            life.first_call_us = Some(elapsed_us);
+            life.first_call_us = Some((patch, elapsed_us));
         }
-        let loaded = |it: &&mut Reload| it.loaded(plugin) == Some(version);
+        let loaded = |it: &&mut Reload| it.loaded(plugin) == Some((version, patch));
         if let Some(reload) = self.reloads.iter_mut().find(loaded) {
             reload.happened_after(Part::FirstCall, plugin, elapsed_us);
         }
@@ -480,7 +491,7 @@ impl Timeline {
     /// The reload that replaced the one version of a plugin with the other.
     pub fn between(&self, plugin: &str, from: u32, to: u32) -> Option<&Reload> {
         let is_between =
-            |it: &&Reload| it.loaded(plugin) == Some(to) && it.has_replaced(plugin, from);
+            |it: &&Reload| it.has_loaded_version(plugin, to) && it.has_replaced(plugin, from);
         self.reloads.iter().find(is_between)
     }
 

@@ -1,6 +1,6 @@
 //! What the engine tells of reloads and of versions.
 
-use hotswap_protocol::{Event, Outcome, ReloadReport, VersionState};
+use hotswap_protocol::{Event, Outcome, ReloadReport, VersionState, version_label};
 
 use super::pins;
 use crate::format;
@@ -32,13 +32,14 @@ pub(super) fn happened(state: &mut State, event: Event) {
                 state.logs.push_marker(at_ms, format!("{plugin} v{version}  {detail}"));
             }
         }
-        Event::FirstCall { plugin, version, elapsed_us, .. } => {
-            state.timeline.first_called(&plugin, version, elapsed_us);
+        Event::FirstCall { plugin, version, patch, elapsed_us, .. } => {
+            state.timeline.first_called(&plugin, (version, patch), elapsed_us);
         }
-        Event::FirstFailure { at_ms, plugin, version, failure } => {
+        Event::FirstFailure { at_ms, plugin, version, patch, failure } => {
             let (function, message) = (failure.function, failure.message);
+            let version = version_label(version, patch);
             let text =
-                format!("{plugin} v{version} failed for the first time, in {function}: {message}");
+                format!("{plugin} {version} failed for the first time, in {function}: {message}");
             state.logs.push_marker(at_ms, text);
         }
         Event::GuardTripped(trip) => {

@@ -124,6 +124,7 @@ pub fn calls() -> Vec<InFlightCall> {
     let call = |plugin: &str, version, function: Option<&str>| InFlightCall {
         plugin: plugin.into(),
         version,
+        patch: None,
         function: function.map(Into::into),
         thread: "http-3".into(),
         thread_id: 4125,

@@ -57,6 +57,7 @@ impl Inner {
             at_ms: clock::now_ms(),
             plugin: trip.plugin.to_string(),
             version: trip.ordinal,
+            patch: trip.face.told(),
             failures: trip.failures as u64,
             within_ms: u64::try_from(trip.within.as_millis()).unwrap_or(u64::MAX),
             back_to,

@@ -46,7 +46,7 @@ impl HostServices for Version {
     }
 
     fn object_panicked(&self, method: &str, report: &PanicReport) {
-        self.panicked(method, report);
+        self.panicked(self.faces.serving(), method, report);
     }
 
     fn max_log_level() -> u8 {

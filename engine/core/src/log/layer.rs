@@ -56,6 +56,7 @@ impl<S: Subscriber> Layer<S> for ConsoleLayer {
             fields: Vec::new(),
             plugin: None,
             version: None,
+            patch: None,
             file: metadata.file().map(ToOwned::to_owned),
             line: metadata.line(),
         };
@@ -88,6 +89,7 @@ impl Visit for Fields<'_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
             "version" if self.of_plugin => self.record.version = u32::try_from(value).ok(),
+            "patch" if self.of_plugin => self.record.patch = u32::try_from(value).ok(),
             _ => self.record_debug(field, &value),
         }
     }

@@ -21,7 +21,7 @@ pub(super) const EVENT_NAME: &str = "hotswap plugin event";
 const MAX_FIELDS: usize = 32;
 
 /// The fields that every event has, before its own.
-const OWN_FIELDS: [&str; 3] = ["message", "plugin", "version"];
+const OWN_FIELDS: [&str; 4] = ["message", "plugin", "version", "patch"];
 
 /// How many kinds of event are kept apart. Beyond it, events lose their file, line and fields' names;
 /// so a plugin that makes them up cannot fill the memory.
@@ -59,7 +59,8 @@ fn dispatch(
     let fields: Vec<field::Field> = metadata.fields().iter().collect();
     let message = format_args!("{}", event.message);
     let plugin = version.name().as_str();
-    let own: [&dyn field::Value; 3] = [&message, &plugin, &version.ordinal];
+    let patch = version.face_here().told();
+    let own: [&dyn field::Value; OWN_FIELDS.len()] = [&message, &plugin, &version.ordinal, &patch];
     let own_values = own.into_iter().zip(&fields);
     let texts: Vec<FieldText> =
         event.fields.iter().map(|(_, value)| FieldText::of(value)).collect();

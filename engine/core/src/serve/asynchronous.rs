@@ -79,15 +79,15 @@ impl<T> Future for AsyncCall<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         checkpoint();
         let Self { future, lease, place, .. } = &mut *self;
-        let noted = lease.version().note_call(*place);
+        let noted = lease.version().note_call(lease.face(), *place);
         let Progress::Ready(outcome) = future.poll(context) else { return Poll::Pending };
         drop(noted);
-        let version = self.lease.version();
-        version.end_counted(self.place, self.begun);
+        let called = self.lease.faced();
+        called.version.end_counted(called.face, self.place, self.begun);
         Poll::Ready(match outcome {
             Answer::Ok(value) => Ok(value),
-            Answer::Err(error) => Err(CallError::failed(version, &self.function, error)),
-            Answer::Panic(report) => Err(CallError::panicked(version, &self.function, &report)),
+            Answer::Err(error) => Err(CallError::failed(called, &self.function, error)),
+            Answer::Panic(report) => Err(CallError::panicked(called, &self.function, &report)),
         })
     }
 }
@@ -95,7 +95,7 @@ impl<T> Future for AsyncCall<T> {
 impl<T> Drop for AsyncCall<T> {
     fn drop(&mut self) {
         if let Answer::Panic(report) = self.future.end() {
-            let (version, function) = (self.lease.version(), &self.function);
+            let (version, function) = (&self.lease, &self.function);
             let (message, location) = (report.message, report.location);
             tracing::error!(
                 "{version}: dropping a call of {function} panicked at {location}: {message}"

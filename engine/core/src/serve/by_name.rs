@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::{asynchronous::AsyncCall, current::Current, error::CallError, in_use::InUse};
 use crate::version::{
-    Version,
+    face::Faced,
     lease::{Lease, LeaseKind, LeaseName},
     turnstile::Through,
 };
@@ -44,8 +44,8 @@ pub(crate) fn invoke_leased(lease: Lease, name: &str, args: &[Value]) -> Result<
 pub(crate) enum Begun {
     /// The function answered at once.
     Ended(Result<Value, CallError>),
-    /// It is `async`.
-    Running(AsyncCall),
+    /// It is `async`. In a box, so that the answer of one that is not need not be moved with room for it.
+    Running(Box<AsyncCall>),
 }
 
 /// Begins a call of a function of a leased version.
@@ -71,24 +71,25 @@ pub(crate) fn invoke_serving<T: DeserializeOwned>(
     name: &str,
     args: &[Value],
 ) -> Result<T, CallError> {
-    let (version, ()) = current.enter(|serving| {
+    let (version, place) = current.enter(|serving| {
         let lease = serving.find(plugin);
         let lease = lease.map_err(|error| CallError::gone(plugin, name, &error))?;
         let version = lease.version();
         let place = version.function(name).map_or_else(|| version.unplaced(), |(place, _)| place);
-        Ok((lease, place, ()))
+        Ok((lease, place, place))
     })?;
-    let begun = run(&version, name, version.function(name), args);
-    let read = |version: &Version, value: Value| {
-        value.to().map_err(|error| CallError::bad_result(version, name, &error))
+    let found = version.function_at(place).map(|function| (place, function));
+    let begun = run(&version, name, found, args);
+    let read = |called: Faced<'_>, value: Value| {
+        value.to().map_err(|error| CallError::bad_result(called, name, &error))
     };
     match begun {
-        Begun::Ended(result) => read(&version, result?),
+        Begun::Ended(result) => read(version.faced(), result?),
         Begun::Running(call) => {
             // It has a lease of its own.
             drop(version);
             let lease = call.lease().another(LeaseKind::Handle);
-            read(lease.version(), call.wait()?)
+            read(lease.faced(), call.wait()?)
         }
     }
 }
@@ -109,7 +110,8 @@ fn run(
                 Answer::Ok(future) => {
                     let lease = version.lease(LeaseKind::Call);
                     let lease = lease.named(LeaseName::Function(name.into()));
-                    return Begun::Running(AsyncCall::new(future, name, (place, begun), lease));
+                    let call = AsyncCall::new(future, name, (place, begun), lease);
+                    return Begun::Running(Box::new(call));
                 }
                 Answer::Err(error) => Answer::Err(error),
                 Answer::Panic(report) => Answer::Panic(report),
@@ -121,7 +123,7 @@ fn run(
     version.end_call(place, begun);
     Begun::Ended(match outcome {
         Answer::Ok(value) => Ok(value),
-        Answer::Err(error) => Err(CallError::failed(version, name, error)),
-        Answer::Panic(report) => Err(CallError::panicked(version, name, &report)),
+        Answer::Err(error) => Err(CallError::failed(version.faced(), name, error)),
+        Answer::Panic(report) => Err(CallError::panicked(version.faced(), name, &report)),
     })
 }

@@ -115,7 +115,7 @@ impl Current {
         // these instead.
         let (serving, place, found) = find(unsafe { &*entered.protect(&self.generation) })?;
         let (version, face) = (Arc::as_ptr(serving.version()), serving.face());
-        entered.hold(version, place);
+        entered.hold(version, face.note(place));
         // SAFETY: the slot holds the version.
         Ok((unsafe { InUse::by_slot(version, face, entered) }, found))
     }

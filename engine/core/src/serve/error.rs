@@ -3,9 +3,9 @@
 use std::fmt;
 
 use hotswap_plugin::{Error, ErrorKind as PluginErrorKind, abi::PanicReport};
-use hotswap_protocol::{ErrorKind, WireError};
+use hotswap_protocol::{ErrorKind, WireError, version_label};
 
-use crate::{EngineError, error::write_with_causes, version::Version};
+use crate::{EngineError, error::write_with_causes, version::face::Faced};
 
 /// Why a call did not answer with a value.
 ///
@@ -19,6 +19,7 @@ struct Reason {
     kind: ErrorKind,
     plugin: String,
     version: u32,
+    patch: Option<u32>,
     function: String,
     message: String,
     causes: Vec<String>,
@@ -49,34 +50,27 @@ impl CallError {
         wire
     }
 
-    pub(crate) fn bad_result(version: &Version, function: &str, error: &Error) -> Self {
-        Self::of(version, function, ErrorKind::BadArgument, error)
+    pub(crate) fn bad_result(called: Faced<'_>, function: &str, error: &Error) -> Self {
+        Self::of(called, function, ErrorKind::BadArgument, error)
     }
 
     /// The function returned an error.
     #[cold]
-    pub(crate) fn failed(version: &Version, function: &str, error: Error) -> Self {
-        version.returned(function, &error);
-        refused(version, function, error)
+    pub(crate) fn failed(called: Faced<'_>, function: &str, error: Error) -> Self {
+        called.version.returned(called.face, function, &error);
+        refused(called, function, error)
     }
 
     /// The function panicked.
     #[cold]
-    pub(crate) fn panicked(version: &Version, function: &str, report: &PanicReport) -> Self {
-        let text = version.panicked(function, report);
-        Self::of(version, function, ErrorKind::Panic, &Error::msg(text))
+    pub(crate) fn panicked(called: Faced<'_>, function: &str, report: &PanicReport) -> Self {
+        let text = called.version.panicked(called.face, function, report);
+        Self::of(called, function, ErrorKind::Panic, &Error::msg(text))
     }
 
     /// The function is not what the caller expects.
-    pub(crate) fn signature(version: &Version, function: &str, why: &str) -> Self {
-        Self(Box::new(Reason {
-            kind: ErrorKind::Signature,
-            plugin: version.name().to_string(),
-            version: version.ordinal,
-            function: function.to_owned(),
-            message: why.to_owned(),
-            causes: Vec::new(),
-        }))
+    pub(crate) fn signature(called: Faced<'_>, function: &str, why: &str) -> Self {
+        Self::of(called, function, ErrorKind::Signature, &Error::msg(why))
     }
 
     /// No plugin has a live function of that name.
@@ -88,6 +82,7 @@ impl CallError {
             kind: ErrorKind::UnknownFunction,
             plugin: String::new(),
             version: 0,
+            patch: None,
             function: name.to_owned(),
             message,
             causes: Vec::new(),
@@ -100,17 +95,19 @@ impl CallError {
             kind: ErrorKind::UnknownPlugin,
             plugin: plugin.to_owned(),
             version: 0,
+            patch: None,
             function: function.to_owned(),
             message: error.to_string(),
             causes: Vec::new(),
         }))
     }
 
-    fn of(version: &Version, function: &str, kind: ErrorKind, error: &Error) -> Self {
+    fn of(called: Faced<'_>, function: &str, kind: ErrorKind, error: &Error) -> Self {
         Self(Box::new(Reason {
             kind,
-            plugin: version.name().to_string(),
-            version: version.ordinal,
+            plugin: called.version.name().to_string(),
+            version: called.version.ordinal,
+            patch: called.face.told(),
             function: function.to_owned(),
             message: error.message().to_owned(),
             causes: error.causes().to_vec(),
@@ -120,12 +117,13 @@ impl CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Reason { plugin, version, function, message, .. } = &*self.0;
+        let Reason { plugin, version, patch, function, message, .. } = &*self.0;
+        let version = version_label(*version, *patch);
         match self.0.kind {
             ErrorKind::UnknownFunction if plugin.is_empty() => f.write_str(message),
-            ErrorKind::UnknownFunction => write!(f, "{plugin} v{version}: {message}"),
+            ErrorKind::UnknownFunction => write!(f, "{plugin} {version}: {message}"),
             ErrorKind::UnknownPlugin => write!(f, "{plugin}: {function}: {message}"),
-            _ => write!(f, "{plugin} v{version}: {function}: {message}"),
+            _ => write!(f, "{plugin} {version}: {function}: {message}"),
         }
     }
 }
@@ -138,20 +136,18 @@ impl fmt::Debug for CallError {
 
 impl std::error::Error for CallError {}
 
-fn refused(version: &Version, name: &str, error: Error) -> CallError {
+fn refused(called: Faced<'_>, name: &str, error: Error) -> CallError {
     match error.kind() {
         PluginErrorKind::UnknownFunction => {
-            let known = version.function_names();
+            let known = called.version.function_names();
             let message = if known.is_empty() {
                 format!("{error}; it declares none")
             } else {
                 format!("{error}; it has {}", known.join(", "))
             };
-            CallError::of(version, name, ErrorKind::UnknownFunction, &Error::msg(message))
+            CallError::of(called, name, ErrorKind::UnknownFunction, &Error::msg(message))
         }
-        PluginErrorKind::BadArgument => {
-            CallError::of(version, name, ErrorKind::BadArgument, &error)
-        }
-        _ => CallError::of(version, name, ErrorKind::PluginError, &error),
+        PluginErrorKind::BadArgument => CallError::of(called, name, ErrorKind::BadArgument, &error),
+        _ => CallError::of(called, name, ErrorKind::PluginError, &error),
     }
 }

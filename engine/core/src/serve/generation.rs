@@ -298,7 +298,7 @@ impl LoadedPlugin {
         let Some(export) = self.inner().export() else { return Ok(None) };
         let shape = I::shape();
         if let Some(what) = export.shape.difference(&shape) {
-            return Err(EngineError::Interface { owner: self.inner().to_string(), what });
+            return Err(EngineError::Interface { owner: self.0.to_string(), what });
         }
         self.inner().expectations().of_interface(Some(self.name()), &shape);
         Ok(export.lend())
@@ -316,7 +316,7 @@ impl LoadedPlugin {
         args: &[Value],
     ) -> Result<T, CallError> {
         let value = self.invoke_value(function, args)?;
-        value.to().map_err(|error| CallError::bad_result(self.inner(), function, &error))
+        value.to().map_err(|error| CallError::bad_result(self.0.faced(), function, &error))
     }
 
     /// Calls a function.
@@ -343,7 +343,7 @@ impl LoadedPlugin {
             Begun::Ended(result) => result?,
             Begun::Running(call) => call.await?,
         };
-        value.to().map_err(|error| CallError::bad_result(self.inner(), function, &error))
+        value.to().map_err(|error| CallError::bad_result(self.0.faced(), function, &error))
     }
 
     /// The same handle, which says to whoever asks that a console has it.

@@ -9,7 +9,7 @@ use crate::{
     slots::{self, Counted, Entered},
     version::{
         Version, counts,
-        face::FaceNumber,
+        face::{FaceNumber, Faced},
         lease::{Lease, LeaseKind},
     },
 };
@@ -41,7 +41,7 @@ impl InUse {
         let version = Arc::as_ptr(lease.version());
         let by = match Entered::new() {
             Some(entered) => {
-                entered.hold(version, place);
+                entered.hold(version, lease.face().note(place));
                 By::Slot(entered)
             }
             None => By::Lease(Counted::new(), lease.another(LeaseKind::Call)),
@@ -64,7 +64,13 @@ impl InUse {
     /// Ends a call that was counted.
     #[inline(always)]
     pub fn end_call(&self, place: usize, begun: counts::Begun) {
-        self.end_counted(place, begun);
+        self.end_counted(self.face, place, begun);
+    }
+
+    /// The version, as the call meets it.
+    #[inline(always)]
+    pub fn faced(&self) -> Faced<'_> {
+        Faced { version: self, face: self.face }
     }
 
     /// A lease of its own, for what outlives the call.
@@ -104,7 +110,7 @@ impl Deref for InUse {
 
 impl fmt::Debug for InUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InUse({})", **self)
+        write!(f, "InUse({})", self.faced())
     }
 }
 

@@ -91,11 +91,11 @@ impl<F: Signature> Func<F> {
     /// fails or panics.
     #[inline]
     pub fn call_with(&self, args: F::Args) -> Result<F::Result, CallError> {
-        let Some((_entered, version, target)) = self.known.enter(&self.current, |_, _| true) else {
+        let Some(call) = self.known.enter(&self.current, |_, _| true) else {
             return self.call_timed(args);
         };
         // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
-        unsafe { self.expected.run(&*version, &self.name, target, args) }
+        unsafe { self.expected.run(&call, &self.name, call.target, args) }
     }
 
     /// As `call_with`, where the function is not known, the call is timed, or no slot is at hand that
@@ -116,7 +116,7 @@ impl<F: Signature> Func<F> {
     /// The function in the generation that serves; remembers where it is.
     fn search<'a>(&self, serving: &'a Generation) -> Result<Found<'a>, CallError> {
         let found = Found::search(&self.expected, serving, &self.plugin, &self.name)?;
-        self.known.set(serving.number, found.lease.version(), found.place, found.target);
+        self.known.set(serving.number, found.lease, found.place, found.target);
         Ok(found)
     }
 }
@@ -148,7 +148,7 @@ impl<'a> Found<'a> {
         let (place, described) = version.function(name).ok_or_else(|| {
             let names = version.function_names().join(", ");
             let why = format!("there is no such function; there are {names}");
-            CallError::signature(version, name, &why)
+            CallError::signature(lease.faced(), name, &why)
         })?;
         let target = expected.target(lease, place, described)?;
         Ok(Found { lease, place, target })
@@ -190,13 +190,11 @@ impl<F: Signature> LiveFuncs<F> {
         let is_it = |version: &Version, place| version.function_name(place) == Some(name);
         let [first, second] = self.known(name);
         let known = first.enter(&self.current, is_it);
-        let Some((_entered, version, target)) =
-            known.or_else(|| second.enter(&self.current, is_it))
-        else {
+        let Some(call) = known.or_else(|| second.enter(&self.current, is_it)) else {
             return self.call_timed(name, args);
         };
         // SAFETY: the version is in use until the call's end, and its function has the types of `F`.
-        unsafe { self.expected.run(&*version, &name, target, args) }
+        unsafe { self.expected.run(&call, &name, call.target, args) }
     }
 
     /// As `call`, where [`Func`]'s `call_timed` is needed.
@@ -205,9 +203,9 @@ impl<F: Signature> LiveFuncs<F> {
         let (version, (place, target)) = self.current.enter(|serving| {
             let (lease, place, described) = serving.live_function(name)?;
             let target = self.expected.target(lease, place, described)?;
-            let (version, [first, second]) = (lease.version(), self.known(name));
-            if !first.set(serving.number, version, place, target) {
-                second.set(serving.number, version, place, target);
+            let [first, second] = self.known(name);
+            if !first.set(serving.number, lease, place, target) {
+                second.set(serving.number, lease, place, target);
             }
             Ok::<_, CallError>((lease, place, (place, target)))
         })?;

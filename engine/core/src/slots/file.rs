@@ -14,8 +14,9 @@ use std::{
 
 use hotswap_protocol::BuildId;
 use hotswap_protocol::in_flight::{
-    FILE_BYTES, LEGEND_AT, LEGEND_ENTRIES, LEGEND_ENTRY_BYTES, LEGEND_FACTS_AT, LEGEND_TEXT_AT,
-    MAGIC, ROW_BYTES, ROW_CALLS, ROW_CALLS_AT, ROW_NAME_AT, ROW_THREAD_AT, ROWS, ROWS_AT,
+    FILE_BYTES, LEGEND_AT, LEGEND_ENTRIES, LEGEND_ENTRY_BYTES, LEGEND_FACTS_AT, LEGEND_PATCHES_AT,
+    LEGEND_TEXT_AT, MAGIC, ROW_BYTES, ROW_CALLS, ROW_CALLS_AT, ROW_NAME_AT, ROW_THREAD_AT, ROWS,
+    ROWS_AT,
 };
 
 use super::{
@@ -70,13 +71,14 @@ impl CallsFile {
         format!("/proc/{}/fd/{}", process::id(), self.file.as_raw_fd()).into()
     }
 
-    /// Says what is at an address that slots may hold, and by number what calls may do there.
+    /// Says what is at an address that slots may hold, and by number what calls may do there. The builds are
+    /// those of its faces, the base first.
     pub fn describe<'a>(
         &'static self,
         address: usize,
         plugin: &str,
         version: u32,
-        build_id: BuildId,
+        builds: &[BuildId],
         functions: &[&'a str],
         activities: impl IntoIterator<Item = &'a str>,
     ) -> Option<LegendEntry> {
@@ -87,9 +89,12 @@ impl CallsFile {
         content.extend(version.to_ne_bytes());
         content.extend((text.len() as u32).to_ne_bytes());
         content.extend(text.bytes());
+        content.resize(LEGEND_PATCHES_AT, 0);
+        let (base, patches) = builds.split_first().unzip();
+        content.extend(patches.into_iter().flatten().flat_map(|build| build.bytes()));
         content.resize(LEGEND_FACTS_AT, 0);
         content.extend((functions.len() as u32).to_ne_bytes());
-        content.extend(build_id.bytes());
+        content.extend(base.into_iter().flat_map(|build| build.bytes()));
         entry.write(&content);
         Some(entry)
     }
@@ -110,7 +115,7 @@ impl CallsFile {
 fn legend_text<'a>(plugin: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = plugin.to_owned();
     for name in names {
-        if text.len() + 1 + name.len() > LEGEND_FACTS_AT - LEGEND_TEXT_AT {
+        if text.len() + 1 + name.len() > LEGEND_PATCHES_AT - LEGEND_TEXT_AT {
             break;
         }
         text.push('\n');

@@ -75,6 +75,11 @@ impl Slot {
         light_barrier(must_fence);
     }
 
+    /// What is noted of the address in use.
+    pub fn noted(&self) -> usize {
+        self.note.load(Ordering::Relaxed)
+    }
+
     /// Notes what the thread does at an address that something else keeps valid.
     pub fn note(&self, address: usize, note: usize) {
         self.hold(address | NOTED, note);
@@ -225,6 +230,12 @@ impl ThreadSlots {
         });
         // If it was left meanwhile, this may be the note of another call.
         notes.filter(move |(.., now)| *now == address).map(|(at, note, _)| (at, note))
+    }
+
+    /// What the innermost slot notes that holds an address, or has it noted; on the slots' own thread.
+    pub fn noted_at(&self, address: usize) -> Option<usize> {
+        let has_it = |slot: &&Slot| slot.address.load(Ordering::Relaxed) & !NOTED == address;
+        self.slots.iter().rev().find(has_it).map(Slot::noted)
     }
 
     fn slots_with(&self, address: usize) -> impl Iterator<Item = usize> {

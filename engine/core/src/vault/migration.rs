@@ -30,10 +30,74 @@ pub(super) struct Seen {
     changes: u64,
     /// What distinguishes its parts; `None` if it is read as a whole.
     kind: Option<Kind>,
-    /// The digests of the values that were read, by the digests of their keys.
-    by_key: FxHashMap<u64, u64>,
+    /// What was read of a map or a set.
+    keyed: Keyed,
     /// The digests of the elements that were read.
     by_place: Vec<u64>,
+}
+
+/// The digests of what was read of a map or a set.
+///
+/// A map that is read again is mostly in the order in which it was read before. So each entry is first compared
+/// with the one after the last: that takes a fraction of what it takes to find it by its key.
+#[derive(Default)]
+struct Keyed {
+    /// The digests of key and value, in the order in which they were first read; of what is gone no value.
+    entries: Vec<(u64, Option<u64>)>,
+    /// Where in that order a key is that is there.
+    places: FxHashMap<u64, usize>,
+}
+
+/// Where in the order of what was read the next entry is expected.
+#[derive(Default)]
+struct Expected(usize);
+
+impl Keyed {
+    /// How many entries there are.
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The digest of the value that a key has.
+    #[inline]
+    fn value(&self, key: u64, expected: &mut Expected) -> Option<u64> {
+        let place = match self.entries.get(expected.0) {
+            Some((there, Some(value))) if *there == key => {
+                expected.0 += 1;
+                return Some(*value);
+            }
+            _ => *self.places.get(&key)?,
+        };
+        expected.0 = place + 1;
+        self.entries.get(place)?.1
+    }
+
+    fn has(&self, key: u64) -> bool {
+        self.places.contains_key(&key)
+    }
+
+    fn set(&mut self, key: u64, value: u64) {
+        let place = *self.places.entry(key).or_insert(self.entries.len());
+        match self.entries.get_mut(place) {
+            Some((_, there)) => *there = Some(value),
+            None => self.entries.push((key, Some(value))),
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = u64> {
+        self.places.keys().copied()
+    }
+
+    fn retain(&mut self, is_there: impl Fn(u64) -> bool) {
+        let Self { entries, places } = self;
+        places.retain(|key, place| {
+            let stays = is_there(*key);
+            if !stays && let Some((_, value)) = entries.get_mut(*place) {
+                *value = None;
+            }
+            stays
+        });
+    }
 }
 
 /// What an old value has that a new one does not have yet.
@@ -48,8 +112,8 @@ struct Missing {
 
 /// What an old value had while nobody changed it.
 struct There {
-    /// The keys; none of a list.
-    keys: FxHashSet<u64>,
+    /// The digests of the keys; none of a list.
+    keys: Vec<u64>,
     len: usize,
 }
 
@@ -57,7 +121,7 @@ struct There {
 pub(super) fn make(old: &Cell, owner: &Owner, table: &CarryTable) -> Result<(Arc<Cell>, Seen)> {
     let kind = flatten((table.kind)())?;
     let mut seen =
-        Seen { changes: old.changes(), kind, by_key: FxHashMap::default(), by_place: Vec::new() };
+        Seen { changes: old.changes(), kind, keyed: Keyed::default(), by_place: Vec::new() };
     let first = match kind {
         Some(_) => old.parts(&Wanted::Range(0..SLICE))?,
         None => None,
@@ -134,7 +198,8 @@ impl Seen {
 
     /// Reads again what changed, a few parts at a time. Says what was there.
     fn look_again(&mut self, old: &Cell, new: &Cell, table: &CarryTable) -> Result<Option<There>> {
-        let (mut from, mut there) = (0, There { keys: FxHashSet::default(), len: 1 });
+        let (mut from, mut there) = (0, There { keys: Vec::new(), len: 1 });
+        let mut expected = Expected::default();
         while from < there.len {
             let to = from + SLICE.max(there.len / SLICES);
             let Some(now) = old.parts(&Wanted::Digests(from..to))? else { return Ok(None) };
@@ -142,7 +207,7 @@ impl Seen {
             if self.kind != Some(Kind::List) {
                 there.keys.extend(now.digests.iter().map(|digest| self.key(digest)));
             }
-            let places = self.differing(from, &now);
+            let places = self.differing(from, &now, &mut expected).0;
             if !places.is_empty() {
                 self.read_again(places, old, new, table)?;
             }
@@ -168,13 +233,14 @@ impl Seen {
             }
             return Ok(());
         }
-        if there.keys.len() < self.by_key.len() {
-            let all = new.parts(&Wanted::ALL)?.unwrap_or_default();
+        if there.keys.len() < self.keyed.len() {
+            let there: FxHashSet<u64> = there.keys.iter().copied().collect();
+            let all = new.parts(&Wanted::Keys)?.unwrap_or_default();
             let keys = all.digests.iter().map(|digest| self.key(digest));
-            let gone = keys.enumerate().filter(|(_, key)| !there.keys.contains(key));
+            let gone = keys.enumerate().filter(|(_, key)| !there.contains(key));
             let places: Vec<usize> = gone.map(|(place, _)| place).collect();
             new.put_parts(table, None, &Change::Remove(&places))?;
-            self.by_key.retain(|key, _| there.keys.contains(key));
+            self.keyed.retain(|key| there.contains(&key));
         }
         Ok(())
     }
@@ -260,7 +326,7 @@ impl Seen {
         }
         if !gone.is_empty() {
             // SAFETY: see above.
-            let there = flatten(unsafe { new.parts(&Wanted::ALL) })?.unwrap_or_default();
+            let there = flatten(unsafe { new.parts(&Wanted::Keys) })?.unwrap_or_default();
             let keys = there.digests.iter().map(|digest| self.key(digest)).enumerate();
             let places: Vec<usize> =
                 keys.filter(|(_, key)| gone.contains(key)).map(|(place, _)| place).collect();
@@ -272,39 +338,40 @@ impl Seen {
 
     /// What the old value has, as it is now, that the new one does not have.
     fn missing(&self, now: &Parts) -> Missing {
-        let places = self.differing(0, now);
+        let (places, known) = self.differing(0, now, &mut Expected::default());
         let mut missing =
             Missing { places, gone: FxHashSet::default(), len: now.len, is_shorter: false };
         if self.kind == Some(Kind::List) {
             missing.is_shorter = now.len < self.by_place.len();
             return missing;
         }
-        let keys = now.digests.iter().map(|digest| self.key(digest));
-        let known = keys.clone().filter(|key| self.by_key.contains_key(key)).count();
-        if known < self.by_key.len() {
-            let there: FxHashSet<u64> = keys.collect();
-            missing.gone = self.by_key.keys().filter(|key| !there.contains(key)).copied().collect();
+        if known < self.keyed.len() {
+            let there: FxHashSet<u64> = now.digests.iter().map(|digest| self.key(digest)).collect();
+            missing.gone = self.keyed.keys().filter(|key| !there.contains(key)).collect();
         }
         missing
     }
 
-    /// The places, from a first one on, of what the new value does not have so.
-    fn differing(&self, from: usize, now: &Parts) -> Vec<usize> {
-        let is_known = |place: usize, digest: &Digest| match self.kind {
-            Some(Kind::List) => self.by_place.get(place) == Some(&digest.value),
-            _ => self.by_key.get(&self.key(digest)) == Some(&digest.value),
-        };
-        let digests = now.digests.iter().enumerate().map(|(at, digest)| (from + at, digest));
-        digests
-            .filter(|(place, digest)| !is_known(*place, digest))
-            .map(|(place, _)| place)
-            .collect()
+    /// The places, from a first one on, of what the new value does not have so; and how many of the keys it has.
+    fn differing(&self, from: usize, now: &Parts, expected: &mut Expected) -> (Vec<usize>, usize) {
+        let (mut places, mut known) = (Vec::new(), 0);
+        for (place, digest) in (from..).zip(&now.digests) {
+            let value = match self.kind {
+                Some(Kind::List) => self.by_place.get(place).copied(),
+                _ => self.keyed.value(self.key(digest), expected),
+            };
+            known += usize::from(value.is_some());
+            if value != Some(digest.value) {
+                places.push(place);
+            }
+        }
+        (places, known)
     }
 
     fn has_the_keys_of(&self, new: &Cell) -> Result<bool> {
-        let Some(there) = new.parts(&Wanted::ALL)? else { return Ok(false) };
-        let is_known = |digest: &Digest| self.by_key.contains_key(&self.key(digest));
-        Ok(there.len == self.by_key.len() && there.digests.iter().all(is_known))
+        let Some(there) = new.parts(&Wanted::Keys)? else { return Ok(false) };
+        let is_known = |digest: &Digest| self.keyed.has(self.key(digest));
+        Ok(there.len == self.keyed.len() && there.digests.iter().all(is_known))
     }
 
     /// What distinguishes a part from others.
@@ -320,7 +387,7 @@ impl Seen {
     fn note_at(&mut self, places: &[usize], digests: &[Digest]) {
         for (place, digest) in places.iter().zip(digests) {
             if self.kind != Some(Kind::List) {
-                self.by_key.insert(self.key(digest), digest.value);
+                self.keyed.set(self.key(digest), digest.value);
                 continue;
             }
             if self.by_place.len() <= *place {

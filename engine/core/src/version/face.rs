@@ -1,15 +1,19 @@
 //! What code the functions of a version have: that of its image, and that of patches that were loaded beside it.
 
 use std::{
+    fmt,
     fs::File,
     sync::{
         Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
+    time::Instant,
 };
 
 use hotswap_plugin::__private::{DescribedFunction, FunctionRef, TypedCall};
+use hotswap_protocol::in_flight::MOST_PATCHES;
 
+use super::Version;
 use crate::{
     artifact::{BuildId, patch},
     image::{MAX_PATCHES, MappedPatch},
@@ -18,7 +22,7 @@ use crate::{
 
 /// Which face of a version: what a call that enters the version meets. It belongs to whatever led there, so
 /// one call sees the code of one face only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct FaceNumber(u8);
 
 impl FaceNumber {
@@ -28,6 +32,42 @@ impl FaceNumber {
     /// The number; `None` for the base.
     pub fn told(self) -> Option<u32> {
         (self != Self::BASE).then_some(self.0.into())
+    }
+
+    /// How a version notes that a call of this face has returned; it is not 0.
+    #[inline(always)]
+    pub fn answered(self) -> u8 {
+        self.0 + 1
+    }
+
+    /// What a slot notes of a call of the function of a place, in this face.
+    #[inline(always)]
+    pub fn note(self, place: usize) -> usize {
+        place | usize::from(self.0) << PLACE_BITS
+    }
+
+    /// The face and the place that a slot notes.
+    #[inline(always)]
+    pub fn of_note(note: usize) -> (Self, usize) {
+        // A note has nothing above the face.
+        (Self((note >> PLACE_BITS) as u8), note & ((1 << PLACE_BITS) - 1))
+    }
+}
+
+/// How many bits of a note are the place of the function; above them is the face.
+const PLACE_BITS: u32 = 32;
+
+/// A version, and which face of it a call meets.
+#[derive(Clone, Copy)]
+pub(crate) struct Faced<'a> {
+    pub version: &'a Version,
+    pub face: FaceNumber,
+}
+
+impl fmt::Display for Faced<'_> {
+    /// `world v3`, `world v3+2`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.version.fmt_face(self.face, f)
     }
 }
 
@@ -107,11 +147,14 @@ impl Face {
     }
 }
 
+const _: () = assert!(MAX_PATCHES <= MOST_PATCHES);
+
 /// The faces of a version.
 pub(crate) struct Faces {
     faces: Box<[OnceLock<Face>; MAX_PATCHES + 1]>,
-    /// The one that serves, or served last.
+    /// The one that serves, or served last, and since when if it is not since the version serves.
     serving: AtomicU8,
+    since: Mutex<Option<Instant>>,
     /// All patches that were loaded, also those that came to no face: their code has run.
     patches: Mutex<Vec<MappedPatch>>,
 }
@@ -121,6 +164,7 @@ impl Default for Faces {
         Self {
             faces: Box::new([const { OnceLock::new() }; MAX_PATCHES + 1]),
             serving: AtomicU8::new(0),
+            since: Mutex::default(),
             patches: Mutex::default(),
         }
     }
@@ -161,7 +205,8 @@ impl Faces {
         face != FaceNumber::BASE && self.get(face).is_some_and(|face| face.code_id == code_id)
     }
 
-    fn all(&self) -> impl Iterator<Item = (FaceNumber, &Face)> {
+    /// All of them, the base first.
+    pub fn all(&self) -> impl Iterator<Item = (FaceNumber, &Face)> {
         let numbered = (0..).zip(self.faces.iter());
         numbered.map_while(|(number, face)| Some((FaceNumber(number), face.get()?)))
     }
@@ -177,8 +222,14 @@ impl Faces {
         FaceNumber(self.serving.load(Ordering::Relaxed))
     }
 
-    /// Notes which face serves. Calls do not ask this: the generation that they enter says it.
+    /// Since when that one serves, if it has taken the place of another.
+    pub fn serving_since(&self) -> Option<Instant> {
+        *self.since.locked()
+    }
+
+    /// Notes which face serves from now on. Calls do not ask this: the generation that they enter says it.
     pub fn note_serving(&self, face: FaceNumber) {
+        *self.since.locked() = Some(Instant::now());
         self.serving.store(face.0, Ordering::Relaxed);
     }
 

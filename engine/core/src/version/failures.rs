@@ -1,10 +1,14 @@
 //! How often the functions of a version failed. Only a call that fails comes here: one that succeeds pays
 //! nothing for it.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
 
 use hotswap_protocol::{Failures, FirstFailure, clock::now_ms};
 
+use super::face::FaceNumber;
 use crate::lock::Lock as _;
 
 /// Counts the calls of one version's functions that failed.
@@ -15,21 +19,34 @@ pub(crate) struct FailureCounts(Mutex<Counts>);
 struct Counts {
     by_function: BTreeMap<String, Failures>,
     total: Failures,
+    /// The faces of which the first failure was told.
+    told: BTreeSet<FaceNumber>,
 }
 
 impl FailureCounts {
-    /// Counts an error that a function returned; the first failure of the version is given back.
-    pub fn returned(&self, function: &str, message: &str) -> Option<FirstFailure> {
-        self.count(function, message, |failures| failures.errors += 1)
+    /// Counts an error that a function returned; the first failure of the face is given back.
+    pub fn returned(
+        &self,
+        face: FaceNumber,
+        function: &str,
+        message: &str,
+    ) -> Option<FirstFailure> {
+        self.count(face, function, message, |failures| failures.errors += 1)
     }
 
     /// Counts a panic, as `returned` does an error.
-    pub fn panicked(&self, function: &str, message: &str) -> Option<FirstFailure> {
-        self.count(function, message, |failures| failures.panics += 1)
+    pub fn panicked(
+        &self,
+        face: FaceNumber,
+        function: &str,
+        message: &str,
+    ) -> Option<FirstFailure> {
+        self.count(face, function, message, |failures| failures.panics += 1)
     }
 
     fn count(
         &self,
+        face: FaceNumber,
         function: &str,
         message: &str,
         add: impl Fn(&mut Failures),
@@ -38,15 +55,19 @@ impl FailureCounts {
             function: function.to_owned(),
             message: message.to_owned(),
             at_ms: now_ms(),
+            patch: face.told(),
         };
         let mut counts = self.0.locked();
-        let Counts { by_function, total } = &mut *counts;
-        let is_first = total.first_failure.is_none();
-        for failures in [by_function.entry(function.to_owned()).or_default(), &mut *total] {
+        let Counts { by_function, total, told } = &mut *counts;
+        for failures in [by_function.entry(function.to_owned()).or_default(), total] {
             add(failures);
-            failures.first_failure.get_or_insert_with(first);
+            // A newer face's takes its place.
+            let is_there = |known: &FirstFailure| known.patch >= face.told();
+            if !failures.first_failure.as_ref().is_some_and(is_there) {
+                failures.first_failure = Some(first());
+            }
         }
-        total.first_failure.clone().filter(|_| is_first)
+        told.insert(face).then(first)
     }
 
     /// Those of one function.

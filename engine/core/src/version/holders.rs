@@ -11,6 +11,7 @@ use hotswap_protocol::{Activity, Holder, HolderKind, clock::now_ms};
 use super::{
     Version,
     counts::CallCounts,
+    face::FaceNumber,
     lease::{LeaseKind, LeaseName, NamedLease},
 };
 use crate::lock::Lock as _;
@@ -25,7 +26,8 @@ pub(crate) struct SeenCalls(Mutex<Vec<Seen>>);
 struct Seen {
     thread: usize,
     depth: usize,
-    place: usize,
+    /// Which function, in which face.
+    note: usize,
     /// How often the thread had called the function: distinguishes a call from an earlier one.
     calls: u64,
     thread_id: i32,
@@ -33,13 +35,14 @@ struct Seen {
 }
 
 impl SeenCalls {
-    /// The calls that are under way: place of the function, thread, and since when it was seen.
+    /// The calls that are under way: what is noted of each, its thread, and since when it was seen.
     fn look(&self, version: &Version) -> Vec<(usize, i32, Instant)> {
         let now = slots::calls_at(version).into_iter().map(|call| {
-            let CallSeen { thread, depth, thread_id, note: place } = call;
+            let CallSeen { thread, depth, thread_id, note } = call;
+            let (_, place) = FaceNumber::of_note(note);
             let counted = |counts: &CallCounts| counts.calls_by(thread, place);
             let calls = version.counts().map_or(0, counted);
-            Seen { thread, depth, place, calls, thread_id, since: Instant::now() }
+            Seen { thread, depth, note, calls, thread_id, since: Instant::now() }
         });
         let mut now: Vec<Seen> = now.collect();
         let mut seen = self.0.locked();
@@ -47,7 +50,7 @@ impl SeenCalls {
             let known = seen.iter().find(|known| known.is(call));
             call.since = known.map_or(call.since, |known| known.since);
         }
-        let told = now.iter().map(|call| (call.place, call.thread_id, call.since)).collect();
+        let told = now.iter().map(|call| (call.note, call.thread_id, call.since)).collect();
         *seen = now;
         told
     }
@@ -55,8 +58,8 @@ impl SeenCalls {
 
 impl Seen {
     fn is(&self, other: &Self) -> bool {
-        (self.thread, self.thread_id, self.depth, self.place, self.calls)
-            == (other.thread, other.thread_id, other.depth, other.place, other.calls)
+        (self.thread, self.thread_id, self.depth, self.note, self.calls)
+            == (other.thread, other.thread_id, other.depth, other.note, other.calls)
     }
 }
 
@@ -84,11 +87,13 @@ impl Version {
         holders
     }
 
-    fn call_holder(&self, (place, thread, since): (usize, i32, Instant)) -> Holder {
+    fn call_holder(&self, (note, thread, since): (usize, i32, Instant)) -> Holder {
+        let (face, place) = FaceNumber::of_note(note);
         let function = self.function_name(place).map(ToOwned::to_owned);
         Holder {
             activity: function.is_none().then_some(Activity::FoundByHand),
             function,
+            patch: face.told(),
             since_ms: Some(moment_ms(since)),
             is_at_least: true,
             ..on_thread(HolderKind::Call, thread)
@@ -138,7 +143,8 @@ fn lease_holder(lease: &NamedLease) -> Holder {
         LeaseName::Thread(id) => on_thread(lease.kind.told(), *id),
         _ => Holder::unnamed(lease.kind.told(), 1),
     };
-    let holder = Holder { since_ms: Some(moment_ms(lease.since)), ..holder };
+    let (patch, since_ms) = (lease.face.told(), Some(moment_ms(lease.since)));
+    let holder = Holder { patch, since_ms, ..holder };
     let owned = |name: &Arc<str>| Some(name.as_ref().to_owned());
     match &lease.name {
         LeaseName::Function(name) => Holder { function: owned(name), ..holder },

@@ -14,7 +14,10 @@ use std::{
 
 use hotswap_protocol::{Activity, BuildId, HolderKind};
 
-use super::{Version, face::FaceNumber};
+use super::{
+    Version,
+    face::{FaceNumber, Faced},
+};
 use crate::image::Image;
 use crate::lock::Lock as _;
 
@@ -72,6 +75,8 @@ struct Named {
 pub(crate) struct NamedLease {
     pub kind: LeaseKind,
     pub name: LeaseName,
+    /// The face that whoever has it meets.
+    pub face: FaceNumber,
     pub since: Instant,
 }
 
@@ -191,7 +196,7 @@ impl Lease {
 
     /// Gives the lease a name, for whoever asks what holds the version.
     pub fn named(mut self, name: LeaseName) -> Self {
-        let holder = NamedLease { kind: self.kind, name, since: Instant::now() };
+        let holder = NamedLease { kind: self.kind, name, face: self.face, since: Instant::now() };
         let mut named = self.version.leases().lock_named();
         named.last += 1;
         self.number = named.last;
@@ -217,6 +222,11 @@ impl Lease {
     #[inline(always)]
     pub fn face(&self) -> FaceNumber {
         self.face
+    }
+
+    /// The version, as whoever enters by it meets it.
+    pub fn faced(&self) -> Faced<'_> {
+        Faced { version: &self.version, face: self.face }
     }
 
     /// The build whose code whoever enters by it meets.
@@ -259,7 +269,7 @@ impl Drop for Lease {
 impl fmt::Display for Lease {
     /// `world v3`, `world v3+2`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.version.fmt_face(self.face, f)
+        self.faced().fmt(f)
     }
 }
 

@@ -68,6 +68,7 @@ pub(super) struct Writers(HashMap<WriterKey, Arc<Writer>>);
 struct WriterKey {
     plugin: Option<String>,
     version: Option<u32>,
+    patch: Option<u32>,
     target: String,
     file: Option<String>,
     line: Option<u32>,
@@ -78,6 +79,7 @@ impl Writers {
         let key = WriterKey {
             plugin: record.plugin.clone(),
             version: record.version,
+            patch: record.patch,
             target: record.target.clone(),
             file: record.file.clone(),
             line: record.line,

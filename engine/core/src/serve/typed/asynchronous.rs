@@ -72,7 +72,7 @@ impl<F: Signature> AsyncFunc<F> {
         let lease = version.lease(LeaseKind::Call).named(LeaseName::Function(name.into()));
         // SAFETY: the version is in use, by the lease until the future is dropped, and its function has the
         // types of `F`.
-        match unsafe { self.expected.begin(&version, name, target, args) } {
+        match unsafe { self.expected.begin(version.faced(), name, target, args) } {
             Ok(future) => Ok(AsyncCall::new(future, name, (place, begun), lease)),
             Err(error) => {
                 version.end_call(place, begun);
@@ -106,7 +106,7 @@ impl<R: Shared> Future for FuncCall<R> {
         match &mut self.0 {
             State::Running(call) => match Pin::new(&mut *call).poll(context) {
                 Poll::Ready(Ok(value)) if R::MAY_POINT_HOME => {
-                    Poll::Ready(rehomed(call.lease().version(), &call.function(), value))
+                    Poll::Ready(rehomed(call.lease().faced(), &call.function(), value))
                 }
                 other => other,
             },

@@ -15,9 +15,21 @@ use hotswap_plugin::{
 
 use super::Signature;
 use crate::{
-    serve::error::CallError,
-    version::{TypedTarget, Version, expectations::Expectations, lease::Lease},
+    serve::{error::CallError, in_use::InUse},
+    version::{TypedTarget, expectations::Expectations, face::Faced, lease::Lease},
 };
+
+/// A version that is in use by a call.
+pub(super) trait Called {
+    /// The version, as the call meets it.
+    fn faced(&self) -> Faced<'_>;
+}
+
+impl Called for InUse {
+    fn faced(&self) -> Faced<'_> {
+        InUse::faced(self)
+    }
+}
 
 /// The types that a caller expects of a function.
 pub(super) struct Expected<F> {
@@ -47,18 +59,17 @@ impl<F: Signature> Expected<F> {
         place: usize,
         described: &FunctionDescription,
     ) -> Result<TypedTarget, CallError> {
-        let version = lease.version();
         let is_as_expected = described.types.as_ref().is_some_and(|types| {
             described.is_async == self.is_async
                 && types.args.fingerprint() == self.types.args.fingerprint()
                 && types.result.fingerprint() == self.types.result.fingerprint()
         });
         if !is_as_expected {
-            self.expect_types(version, &described.name, described)?;
+            self.expect_types(lease.faced(), &described.name, described)?;
         }
-        version.typed_target(lease.face(), place).ok_or_else(|| {
+        lease.version().typed_target(lease.face(), place).ok_or_else(|| {
             let why = "it cannot be called with Rust types";
-            CallError::signature(version, &described.name, why)
+            CallError::signature(lease.faced(), &described.name, why)
         })
     }
 
@@ -69,7 +80,7 @@ impl<F: Signature> Expected<F> {
     #[inline(always)]
     pub unsafe fn run(
         &self,
-        version: &Version,
+        called: &impl Called,
         name: &impl AsRef<str>,
         target: TypedTarget,
         args: F::Args,
@@ -84,10 +95,10 @@ impl<F: Signature> Expected<F> {
             out.assume_init()
         };
         match outcome {
-            Answer::Ok(value) if F::Result::MAY_POINT_HOME => rehomed(version, name, value),
+            Answer::Ok(value) if F::Result::MAY_POINT_HOME => rehomed(called.faced(), name, value),
             Answer::Ok(value) => Ok(value),
             // The name is not looked at before: a call that is done has no use for it.
-            other => Err(Self::not_done(version, name.as_ref(), other)),
+            other => Err(Self::not_done(called.faced(), name.as_ref(), other)),
         }
     }
 
@@ -97,7 +108,7 @@ impl<F: Signature> Expected<F> {
     /// As for `run`; and the version stays in use until the future is dropped.
     pub unsafe fn begin(
         &self,
-        version: &Version,
+        called: Faced<'_>,
         name: &str,
         target: TypedTarget,
         args: F::Args,
@@ -112,30 +123,29 @@ impl<F: Signature> Expected<F> {
         };
         match outcome {
             Answer::Ok(future) => Ok(future),
-            other => Err(Self::not_done(version, name, other)),
+            other => Err(Self::not_done(called, name, other)),
         }
     }
 
     #[cold]
-    fn not_done<T>(version: &Version, name: &str, outcome: Answer<T>) -> CallError {
+    fn not_done<T>(called: Faced<'_>, name: &str, outcome: Answer<T>) -> CallError {
         match outcome {
             Answer::Ok(_) => unreachable!("a call that has a value is done"),
-            Answer::Err(error) => CallError::failed(version, name, error),
-            Answer::Panic(report) => CallError::panicked(version, name, &report),
+            Answer::Err(error) => CallError::failed(called, name, error),
+            Answer::Panic(report) => CallError::panicked(called, name, &report),
         }
     }
 
     fn expect_types(
         &self,
-        version: &Version,
+        called: Faced<'_>,
         name: &str,
         described: &FunctionDescription,
     ) -> Result<(), CallError> {
         let expected = type_name::<F>();
         let found = &described.signature;
-        let refused = |why: &str| {
-            Err(CallError::signature(version, name, &format!("`{name}{found}`: {why}")))
-        };
+        let refused =
+            |why: &str| Err(CallError::signature(called, name, &format!("`{name}{found}`: {why}")));
         let Some(types) = &described.types else {
             return refused(
                 "a type of its signature is not `Shared`, or it has more than 8 parameters",
@@ -149,7 +159,7 @@ impl<F: Signature> Expected<F> {
         match types.difference(&self.types) {
             None => Ok(()),
             Some(what) => Err(CallError::signature(
-                version,
+                called,
                 name,
                 &format!("its signature is `{found}`, and `{expected}` is expected: {what}"),
             )),
@@ -160,7 +170,7 @@ impl<F: Signature> Expected<F> {
 /// A result with the pointers into its image replaced. That may run the caller's code (the hash of a
 /// key); where it panics the value is dropped, while the version is still in use.
 pub(super) fn rehomed<R: Shared>(
-    version: &Version,
+    called: Faced<'_>,
     name: &impl AsRef<str>,
     mut value: R,
 ) -> Result<R, CallError> {
@@ -170,6 +180,6 @@ pub(super) fn rehomed<R: Shared>(
     };
     end_panic(rehome).map_err(|panic| {
         let why = Error::msg(format_args!("its result cannot be used here: panicked: {panic}"));
-        CallError::bad_result(version, name.as_ref(), &why)
+        CallError::bad_result(called, name.as_ref(), &why)
     })
 }

@@ -10,11 +10,17 @@ use std::{
 
 use hotswap_plugin::__private::{Context, TypedCall};
 
+use super::expected::Called;
 use crate::{
     lock::Lock as _,
     serve::{current::Current, generation::GenerationNumber},
     slots::{self, Entered},
-    version::{TypedTarget, Version, counts::CallCounts},
+    version::{
+        TypedTarget, Version,
+        counts::CallCounts,
+        face::{FaceNumber, Faced},
+        lease::Lease,
+    },
 };
 
 /// Where a function was found last.
@@ -28,7 +34,8 @@ pub(super) struct Known {
     generation: AtomicU64,
     version: AtomicPtr<Version>,
     counts: AtomicPtr<CallCounts>,
-    place: AtomicUsize,
+    /// The place of the function, and the face that it is of, as a slot notes them.
+    note: AtomicUsize,
     context: AtomicPtr<Context<'static>>,
     call: AtomicPtr<()>,
     /// The newest generation that was written.
@@ -42,7 +49,7 @@ impl Known {
             generation: AtomicU64::new(0),
             version: AtomicPtr::new(ptr::null_mut()),
             counts: AtomicPtr::new(ptr::null_mut()),
-            place: AtomicUsize::new(0),
+            note: AtomicUsize::new(0),
             context: AtomicPtr::new(ptr::null_mut()),
             call: AtomicPtr::new(ptr::null_mut()),
             newest: Mutex::new(0),
@@ -57,16 +64,16 @@ impl Known {
         &self,
         current: &Current,
         is_it: impl FnOnce(&Version, usize) -> bool,
-    ) -> Option<(Entered, *const Version, TypedTarget)> {
+    ) -> Option<KnownCall> {
         let entered = Entered::unfenced()?;
         // Acquire: what was written before the number is there.
         let generation = self.generation.load(Ordering::Acquire);
         let version = self.version.load(Ordering::Relaxed);
         let counts = self.counts.load(Ordering::Relaxed);
-        let place = self.place.load(Ordering::Relaxed);
+        let note = self.note.load(Ordering::Relaxed);
         let context = self.context.load(Ordering::Relaxed);
         let call = self.call.load(Ordering::Relaxed);
-        entered.try_hold_unfenced(version, place);
+        entered.try_hold_unfenced(version, note);
         // What was read belongs together if nothing was written meanwhile, and the version is held
         // if its generation still serves.
         fence(Ordering::Acquire);
@@ -76,6 +83,7 @@ impl Known {
             entered.leave_quietly();
             return None;
         }
+        let (_, place) = FaceNumber::of_note(note);
         // SAFETY: its generation serves, and so the slot holds the version until the call is left.
         let is_it = is_it(unsafe { &*version }, place);
         // SAFETY: the counts are the version's, the place is one in it, and a thread that has entered has
@@ -86,7 +94,7 @@ impl Known {
         }
         // SAFETY: `set` made the word of a function of this type.
         let call = unsafe { mem::transmute::<*mut (), TypedCall>(call) };
-        Some((entered, version, TypedTarget { context, call }))
+        Some(KnownCall { entered, version, target: TypedTarget { context, call } })
     }
 
     /// Remembers where the function is in a generation; says whether that is known here now, and not
@@ -94,15 +102,16 @@ impl Known {
     pub fn set(
         &self,
         generation: GenerationNumber,
-        version: &Arc<Version>,
+        lease: &Lease,
         place: usize,
         target: TypedTarget,
     ) -> bool {
+        let (version, note) = (lease.version(), lease.face().note(place));
         let Some(counts) = version.counts() else { return false };
         let generation = generation.tag();
         let is_this = || {
             self.version.load(Ordering::Relaxed).cast_const() == Arc::as_ptr(version)
-                && self.place.load(Ordering::Relaxed) == place
+                && self.note.load(Ordering::Relaxed) == note
         };
         if self.generation.load(Ordering::Acquire) == generation {
             return is_this();
@@ -117,10 +126,26 @@ impl Known {
         fence(Ordering::Release);
         self.version.store(Arc::as_ptr(version).cast_mut(), Ordering::Relaxed);
         self.counts.store(ptr::from_ref(counts).cast_mut(), Ordering::Relaxed);
-        self.place.store(place, Ordering::Relaxed);
+        self.note.store(note, Ordering::Relaxed);
         self.context.store(target.context.cast_mut(), Ordering::Relaxed);
         self.call.store(target.call as *mut (), Ordering::Relaxed);
         self.generation.store(generation, Ordering::Release);
         true
+    }
+}
+
+/// A call of a function where it was found last: while this lives the version is in use.
+pub(super) struct KnownCall {
+    entered: Entered,
+    version: *const Version,
+    pub target: TypedTarget,
+}
+
+impl Called for KnownCall {
+    #[inline(always)]
+    fn faced(&self) -> Faced<'_> {
+        let (face, _) = FaceNumber::of_note(self.entered.noted());
+        // SAFETY: the slot holds the version until the call is left.
+        Faced { version: unsafe { &*self.version }, face }
     }
 }
