@@ -252,7 +252,7 @@ fn a_click_chooses_which_json_is_typed() {
     fill_in(&mut console);
     console.press("F4 Tab");
     let focused = |console: &Console| console.state.functions.form.as_ref().unwrap().focused;
-    for (text, parameter) in [("loud", 1), ("\"rounds\": 3", 0), ("colour", 2)] {
+    for (text, parameter) in [("loud   ✓", 1), ("\"rounds\": 3", 0), ("colour ✓", 2)] {
         console.click(text);
         assert_eq!(focused(&console), parameter, "{text}");
     }
@@ -315,6 +315,7 @@ fn answer(version: u32, value: &str, elapsed_ns: u64) -> InvokeResult {
         value: value.into(),
         plugin: "world".into(),
         version,
+        patch: None,
         elapsed_us: elapsed_ns / 1000,
         elapsed_ns,
         latencies: None,

@@ -363,6 +363,7 @@ fn run_lines() -> Vec<Value> {
             plugin_packages: vec!["/src/world".into()],
         },
         SessionEvent::Watching { on: true, mode: Watch::On, error: None, file_system: None },
+        SessionEvent::Patching { on: true },
         SessionEvent::JobStarted { job: build() },
         SessionEvent::JobProgress { done: 63, total: Some(100), package: "axum".into() },
         SessionEvent::Build {
@@ -387,7 +388,8 @@ fn run_lines() -> Vec<Value> {
             warnings: 0,
             effect: BuildEffect::NewCode,
             changes: Some(samples::source_changes()),
-            not_patched: None,
+            patchable: Some(false),
+            not_patched: Some("struct Score was changed (src/lib.rs)".into()),
             phases: vec![PhaseTiming { phase: PhaseKind::Link, plugin: None, elapsed_us: 41_000 }],
         },
         SessionEvent::JobFinished {
@@ -437,6 +439,7 @@ fn run_lines() -> Vec<Value> {
             at_ms,
             plugin: "world".into(),
             version: 3,
+            patch: Some(2),
             failure: FirstFailure {
                 function: "greet".into(),
                 message: "panicked at src/lib.rs:12:5: no name".into(),

@@ -476,6 +476,7 @@ impl Version {
                 at_ms: failure.at_ms,
                 plugin: self.name().to_string(),
                 version: self.ordinal,
+                patch: self.faces.serving().told(),
                 failure,
             });
         }
@@ -717,6 +718,7 @@ impl Version {
     pub fn serve_face(&self, face: FaceNumber) {
         self.faces.note_serving(face);
         self.recent.forget();
+        self.failures.begin_anew();
         self.renew_legend();
     }
 

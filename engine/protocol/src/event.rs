@@ -89,7 +89,8 @@ pub enum Event {
         /// The time from when the version began to serve until the call returned, in microseconds.
         elapsed_us: u64,
     },
-    /// The first call of a version failed: a function returned an error, or panicked.
+    /// The first call of a version failed, or the first since a patch of it serves: a function returned an error,
+    /// or panicked.
     FirstFailure {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,
@@ -97,6 +98,9 @@ pub enum Event {
         plugin: String,
         /// The version.
         version: u32,
+        /// The number of its patch that served when the call ended; `None` if it was as it was loaded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        patch: Option<u32>,
         /// What failed.
         failure: FirstFailure,
     },
@@ -231,7 +235,7 @@ pub enum PhaseKind {
 
 impl PhaseKind {
     /// The phases that are no step of a load.
-    const BESIDE_STEPS: [Self; 10] = [
+    const BESIDE_STEPS: [Self; 11] = [
         Self::Notice,
         Self::Check,
         Self::Cargo,
@@ -239,6 +243,7 @@ impl PhaseKind {
         Self::Link,
         Self::Stamp,
         Self::Store,
+        Self::Patch,
         Self::Install,
         Self::Bind,
         Self::CallsWaited,

@@ -433,6 +433,7 @@ fn run_plugin_builds(
                     warnings: built.warnings,
                     effect: built.effect,
                     changes: built.changes,
+                    patchable: built.patch.as_ref().map(Result::is_ok),
                     not_patched: why,
                     phases: built.phases,
                 });

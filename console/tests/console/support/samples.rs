@@ -314,6 +314,7 @@ fn built_with(
         warnings,
         effect,
         changes,
+        patchable: None,
         not_patched: None,
         phases: Vec::new(),
     }

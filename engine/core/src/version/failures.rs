@@ -15,10 +15,12 @@ pub(crate) struct FailureCounts(Mutex<Counts>);
 struct Counts {
     by_function: BTreeMap<String, Failures>,
     total: Failures,
+    /// Whether one was given back since other code serves.
+    is_told: bool,
 }
 
 impl FailureCounts {
-    /// Counts an error that a function returned; the first failure of the version is given back.
+    /// Counts an error that a function returned; the first failure of the code that serves is given back.
     pub fn returned(&self, function: &str, message: &str) -> Option<FirstFailure> {
         self.count(function, message, |failures| failures.errors += 1)
     }
@@ -40,13 +42,17 @@ impl FailureCounts {
             at_ms: now_ms(),
         };
         let mut counts = self.0.locked();
-        let Counts { by_function, total } = &mut *counts;
-        let is_first = total.first_failure.is_none();
+        let Counts { by_function, total, is_told } = &mut *counts;
         for failures in [by_function.entry(function.to_owned()).or_default(), &mut *total] {
             add(failures);
             failures.first_failure.get_or_insert_with(first);
         }
-        total.first_failure.clone().filter(|_| is_first)
+        (!std::mem::replace(is_told, true)).then(first)
+    }
+
+    /// Other code serves from now on.
+    pub fn begin_anew(&self) {
+        self.0.locked().is_told = false;
     }
 
     /// Those of one function.
