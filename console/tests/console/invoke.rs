@@ -607,3 +607,16 @@ fn a_call_that_fails_says_of_which_version_it_was_and_when() {
     console.session(SessionEvent::Invoked { operation, answer: Err(error) });
     assert!(console.screen().contains("place()  world v3  12:05:00"), "{}", console.screen());
 }
+
+#[test]
+fn results_name_the_patch_that_gave_them() {
+    let mut console = with_parameters(120, 36, json!([]));
+    console.press("i F5");
+    let call = call_of("world", json!([]), 1).beside(Some("world@2".into()));
+    assert_eq!(ordered(&console.press("Enter")), [&call]);
+    let mut new = InvokeResult { patch: Some(1), ..answer(3, "new", 8_000) };
+    new.beside = Some(Box::new(Beside::Result(answer(2, "old", 12_000))));
+    console.session(SessionEvent::Invoked { operation: call, answer: Ok(new) });
+    let screen = console.screen();
+    assert!(screen.contains("world v3+1  ") && screen.contains("world v2  "), "{screen}");
+}

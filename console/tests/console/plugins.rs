@@ -1,5 +1,6 @@
 //! The plugins panel: how often each is called, and what is worth a new screen.
 
+use hotswap_console::host::operation::Operation;
 use hotswap_console::screen::update::Effect;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, Order, SessionEvent};
 use hotswap_protocol::{
@@ -387,4 +388,20 @@ fn a_key_turns_patches_off_and_on() {
     // It is among the commands and in the help.
     console.press("?");
     assert!(console.screen().contains("Patch versions that run, or load"), "{}", console.screen());
+}
+
+#[test]
+fn a_patched_version_can_be_rolled_back_to_what_was_loaded() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = after_calls(0, 60, 0, Some(2));
+    let version = &mut snapshot.plugins[0].versions[0];
+    version.base_build_id = Some(std::mem::replace(&mut version.build_id, "f".repeat(32)));
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("R");
+    assert!(console.screen().contains("v3   no patch 3c0ffee0"), "{}", console.screen());
+    console.press("Enter");
+    let told = "world v3+2 gets the code of v3 again, and keeps its state.";
+    assert!(console.screen().contains(told), "{}", console.screen());
+    let order = Order::Operate(Operation::rollback("world@3".into()));
+    assert_eq!(console.press("y"), [Effect::Order(order)]);
 }

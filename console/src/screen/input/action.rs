@@ -266,14 +266,6 @@ pub static COMMANDS: &[Command] = {
         ),
         command(
             Plugin,
-            "patches",
-            A::TogglePatches,
-            "patches on/off",
-            &["B"],
-            "Patch versions that run, or load each build as a whole.",
-        ),
-        command(
-            Plugin,
             "holder",
             A::GoToHolder,
             "who holds it",
@@ -303,6 +295,14 @@ pub static COMMANDS: &[Command] = {
             "unload what has no artifact",
             &["P"],
             "Unload plugins whose artifact is gone.",
+        ),
+        command(
+            Plugin,
+            "patches",
+            A::TogglePatches,
+            "patches on/off",
+            &["B"],
+            "Patch versions that run, or load each build as a whole.",
         ),
         command(Form, "json", A::ToggleJson, "JSON", &["F4"], "Type the arguments as JSON."),
         command(
