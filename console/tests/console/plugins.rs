@@ -402,6 +402,6 @@ fn a_patched_version_can_be_rolled_back_to_what_was_loaded() {
     console.press("Enter");
     let told = "world v3+2 gets the code of v3 again, and keeps its state.";
     assert!(console.screen().contains(told), "{}", console.screen());
-    let order = Order::Operate(Operation::rollback("world@3".into()));
+    let order = Order::Operate(Operation::rollback("world@3"));
     assert_eq!(console.press("y"), [Effect::Order(order)]);
 }

@@ -119,12 +119,12 @@ impl Rollback {
         })
     }
 
-    /// What to know before going there.
-    pub fn consequences(&self) -> Vec<String> {
+    /// What to know before going there; this key lets go again.
+    pub fn consequences(&self, lets_go: &str) -> Vec<String> {
         let Some(choice) = self.choices.get(self.selected) else { return Vec::new() };
         let then = [
             "Nothing is built. Reloads leave it there until a newer build comes,".to_owned(),
-            "or until you let go (`hotswap reload --latest`).".into(),
+            format!("or until {lets_go} lets go."),
         ];
         let patched = self.active.as_ref().filter(|it| Some(it.version) == choice.version);
         if let Some(active) = patched {

@@ -196,7 +196,7 @@ fn in_words(state: VersionState) -> Option<&'static str> {
         VersionState::Active => return None,
         VersionState::Retired => "replaced, but something still uses it",
         VersionState::Pinned => "replaced and unused; a thread must still run its destructors",
-        VersionState::Freed => "its memory is unmapped, which was checked",
+        VersionState::Freed => "nothing of it is left in memory, which was checked",
         VersionState::Kept => "replaced and unused, but it cannot be freed",
         VersionState::Failed => "it never served",
         _ => "a state that this console does not know",

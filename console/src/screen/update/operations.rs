@@ -206,7 +206,7 @@ pub(super) fn ask_to_roll_back(state: &mut State, rollback: &Rollback) {
     let Some(target) = rollback.target() else { return };
     state.overlay = Some(Overlay::Confirm {
         question: format!("Roll {} back?", rollback.plugin),
-        lines: rollback.consequences(),
+        lines: rollback.consequences(&state.key_of(&Action::LET_GO)),
         order: Order::Operate(Operation::rollback(target)),
         cancels: false,
     });
