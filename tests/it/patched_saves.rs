@@ -208,3 +208,25 @@ fn a_build_in_a_shell_says_whether_it_could_be_a_patch_and_makes_none() {
     assert!(built.stderr.contains("patch      not possible: struct Counter"), "{built:?}");
     assert!(!project.root().join("out/one.patch").exists(), "it is loaded as a whole");
 }
+
+#[test]
+fn the_first_failure_of_each_patch_is_told() {
+    let project = Project::new(&["one"], &["one"]);
+    project.write("one/src/lib.rs", COUNTER);
+    let mut run = started(&project, &[]);
+    let mut body = "format!(\"hello {name}\")".to_owned();
+    for (generation, patch) in [(2, 1), (3, 2)] {
+        let failing = format!("panic!(\"no {patch}, {{name}}\")");
+        project.edit("one/src/lib.rs", &body, &failing);
+        assert_eq!(reload(&mut run, generation, "one")["patch"], patch);
+        // Of several only the first.
+        for _ in 0..2 {
+            let error = project.place().refusal(1, &["invoke", "one", "greet", "\"Ada\""]);
+            assert_eq!(error["kind"], "panic", "{error}");
+        }
+        let failed = run.wait_for_event("first_failure", |it| it["patch"] == patch);
+        let message = failed["failure"]["message"].as_str().expect("a message");
+        assert!(message.contains(&format!("no {patch}, Ada")), "{failed}");
+        body = failing;
+    }
+}

@@ -409,6 +409,8 @@ fn every_save_is_served_by_all_hosts_whoever_built_it() {
     // Both notice each save, and one of them is the first to build it; the third never looks at the sources.
     let mut consoles = [console(), console()];
     let mut blind = project.run(&["--poll", "3600"]);
+    let opened = blind.wait_for_event("opened", |_| true);
+    let plugin_dir = opened["plugin_dir"].as_str().expect("a path").to_owned();
     let answers = blind.wait_for_event("connected", |_| true);
     let mut hosts = vec![answers["host"]["pid"].as_u64().expect("a pid").to_string()];
     for console in &mut consoles {
@@ -439,7 +441,7 @@ fn every_save_is_served_by_all_hosts_whoever_built_it() {
     // A shell may be the first to build.
     save(&project, 2_345);
     let mut build = project.command("hotswap");
-    build.args(["build", "--offline", "one", "app/plugins"]);
+    build.args(["build", "--offline", "one", &plugin_dir]);
     let built = Process::start(build).finish();
     assert_eq!(built.code, Some(0), "{built:?}");
     expect_served(&mut consoles, 2_345);
