@@ -118,7 +118,9 @@ async fn page() -> String {
                  which functions' bodies changed since the build before, and which other `items`, each `added`, \
                  `removed` or `changed` (an `item` that is `null` is the whole file); it is `null` where that is \
                  not known, as after a run of cargo. `bound` \
-                 says what else depends on the body: `future`, `opaque_result` or `trait`. With `--static-linking` it prints \
+                 says what else depends on the body: `future`, `opaque_result` or `trait`. `patchable` says whether a version of the build that was in OUT_DIR could \
+                 go on with this one's code, and `not_patched` why not; both are missing where OUT_DIR had none, or \
+                 this one. With `--static-linking` it prints \
                  the `name` and `dir` of the generated crate, the `plugins` that it links, and, where \
                  one was chosen, their `live_prefix` with the `cargo_config` that has it. With \
                  `--cargo-build=false` it prints `plugin`, `manifest`, `source_dirs`, the `included` \
@@ -282,6 +284,8 @@ fn built() -> Value {
         "warnings": 0,
         "effect": BuildEffect::NewCode,
         "changes": samples::source_changes(),
+        "patchable": false,
+        "not_patched": "struct Score was changed (src/lib.rs)",
         "phases": [
             { "phase": "check", "elapsed_us": 2_100 },
             { "phase": "compile", "elapsed_us": 110_000 },
