@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use hotswap_build::{ChangedItem, SourceChanges};
 use hotswap_protocol::{
     Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord,
-    PinnedCall, PinnedOutcome, ValueChange, version_label,
+    PinnedCall, PinnedOutcome, ValueChange, VersionInfo, version_label,
 };
 use time::{OffsetDateTime, UtcOffset};
 
@@ -52,6 +52,25 @@ pub fn source_changes(changes: &SourceChanges, most: usize) -> String {
     lists.into_iter().filter(|list| !list.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
+/// `2, other code for greet and say`: the patch of a version; `None` if it is as it was loaded.
+pub fn patched(version: &VersionInfo) -> Option<String> {
+    let patch = version.patch?;
+    Some(match listed(version.patched_functions.clone(), usize::MAX) {
+        functions if functions.is_empty() => {
+            format!("{patch}, which changes no function")
+        }
+        functions => format!("{patch}, other code for {functions}"),
+    })
+}
+
+/// Whether a build is a patch for what runs, and why it is none; `None` if none was asked for.
+pub fn patchable(patchable: Option<bool>, why_not: Option<&str>) -> Option<String> {
+    match (patchable?, why_not) {
+        (true, _) => Some("patchable: the version that runs goes on with it".into()),
+        (false, why) => Some(format!("not patchable: {}", why.unwrap_or("for a reason unknown"))),
+    }
+}
+
 /// `a, b and 3 more`, where at most `most` are named.
 fn listed(mut names: Vec<String>, most: usize) -> String {
     let more = names.len().saturating_sub(most);
@@ -76,8 +95,8 @@ pub fn advice(held_by: &[Holder]) -> Vec<&'static str> {
 /// What to think of a host whose engine has not answered for so long.
 pub fn silent_host(waited_ms: u64) -> String {
     format!(
-        "the host runs, but has opened no console socket for {} s; it is tried on: does it still start, and is its \
-         engine built with a console?",
+        "the host runs, but has not opened a console socket for {} s; the console keeps trying. Is the host still \
+         starting? Is its engine built with a console?",
         waited_ms / 1000
     )
 }
@@ -384,7 +403,7 @@ pub fn disagreement(plugin: &str, missed: &[String]) -> String {
         crates => format!(" (it compiled {} anew)", crates.join(", ")),
     };
     format!(
-        "cargo makes other code of {plugin} than the build without it{missed}: cargo's is taken"
+        "cargo compiles {plugin} to other code than the build without cargo{missed}; cargo's is used"
     )
 }
 
@@ -419,7 +438,7 @@ pub fn failures(failures: &Failures) -> Option<String> {
     let counts = counts.into_iter().filter(|(count, ..)| *count > 0);
     let counts: Vec<_> = counts.map(|(count, one, several)| counted(count, one, several)).collect();
     let (counts, at) = (counts.join(", "), clock(first.at_ms));
-    Some(format!("{counts}; first in {} at {at} UTC: {}", first.function, first.message))
+    Some(format!("{counts}; first in {} at {at} {}: {}", first.function, zone(), first.message))
 }
 
 /// `world v4 failed 10 times within 5 s: going back to the build of v3`

@@ -12,6 +12,7 @@ pub(crate) mod host_inputs;
 mod job;
 mod link;
 mod output;
+pub(crate) mod plugin_dir;
 mod process;
 mod stops;
 mod store;
@@ -163,6 +164,8 @@ pub enum Order {
     InvokeInBoth(InvokeParams, StoredChoice),
     /// Close the host's standard input.
     EndInput,
+    /// Make builds into patches for the versions that run, where that is possible; or have each loaded as a whole.
+    Patch(bool),
     /// Cancel the calls that run.
     CancelCalls,
     /// Keep a version loaded, `world@3`, so that it can be called when another one serves.

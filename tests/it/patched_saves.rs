@@ -178,3 +178,55 @@ fn two_plugins_that_share_a_package_are_patched_in_one_reload() {
     }
     assert_eq!((number("one"), number("two")), (71.into(), 72.into()));
 }
+
+#[test]
+fn a_build_in_a_shell_says_whether_it_could_be_a_patch_and_makes_none() {
+    let project = Project::new(&["one"], &["one"]);
+    project.write("one/src/lib.rs", COUNTER);
+    let build = |flag: &str| {
+        let mut build = project.command("hotswap");
+        build.args(["build", flag, "--offline", "one", "out"]);
+        let built = Process::start(build).finish();
+        assert_eq!(built.code, Some(0), "{built:?}");
+        built
+    };
+    assert_eq!(build("--json").json()["patchable"], Value::Null, "nothing was there");
+    project.edit("one/src/lib.rs", "hello {name}", "good morning {name}");
+    let built = build("-v");
+    assert!(built.stderr.contains("body       say  "), "{built:?}");
+    assert!(built.stderr.contains("patch      possible"), "{built:?}");
+    project.edit("one/src/lib.rs", "good morning", "good evening");
+    let built = build("--json").json();
+    assert_eq!((&built["patchable"], &built["not_patched"]), (&true.into(), &Value::Null));
+    project.edit("one/src/lib.rs", "    names: Mutex", "    more: u8,\n    names: Mutex");
+    let built = build("--json").json();
+    assert_eq!(built["patchable"], false, "{built}");
+    let why = built["not_patched"].as_str().expect("the reason");
+    assert!(why.contains("struct Counter"), "{why}");
+    project.edit("one/src/lib.rs", "    more: u8,", "    other: u8,");
+    let built = build("-v");
+    assert!(built.stderr.contains("patch      not possible: struct Counter"), "{built:?}");
+    assert!(!project.root().join("out/one.patch").exists(), "it is loaded as a whole");
+}
+
+#[test]
+fn the_first_failure_of_each_patch_is_told() {
+    let project = Project::new(&["one"], &["one"]);
+    project.write("one/src/lib.rs", COUNTER);
+    let mut run = started(&project, &[]);
+    let mut body = "format!(\"hello {name}\")".to_owned();
+    for (generation, patch) in [(2, 1), (3, 2)] {
+        let failing = format!("panic!(\"no {patch}, {{name}}\")");
+        project.edit("one/src/lib.rs", &body, &failing);
+        assert_eq!(reload(&mut run, generation, "one")["patch"], patch);
+        // Of several only the first.
+        for _ in 0..2 {
+            let error = project.place().refusal(1, &["invoke", "one", "greet", "\"Ada\""]);
+            assert_eq!(error["kind"], "panic", "{error}");
+        }
+        let failed = run.wait_for_event("first_failure", |it| it["patch"] == patch);
+        let message = failed["failure"]["message"].as_str().expect("a message");
+        assert!(message.contains(&format!("no {patch}, Ada")), "{failed}");
+        body = failing;
+    }
+}

@@ -226,8 +226,9 @@ pub struct BuildArguments {
     /// Show with an error where in this program it was created.
     #[arg(long)]
     pub debug: bool,
-    /// Show what was built: commit, functions and types, names that look live and are not, files, and how long
-    /// each phase took.
+    /// Show what was built: which functions changed, and whether a host that runs the build in OUT_DIR could have
+    /// it as a patch; commit, functions and types, names that look live and are not, files, and how long each
+    /// phase took.
     #[arg(long, short)]
     pub verbose: bool,
     /// Build nothing, but generate in OUT_DIR the crate through which a host links the plugin

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hotswap_build::{
     BuildEffect, BuildError, BuildMessage, BuildOptions, Built, Cancel, ChangedFunction,
-    ChangedItem, DeclarationKind, Declarations, HostPackage, LivePrefix, PluginPackage,
+    ChangedItem, DeclarationKind, Declarations, HostPackage, LivePrefix, NotPatched, PluginPackage,
     SourceChanges, StaticLinks, UnreadFile, build_plugin, link_statically_with, unlink_statically,
 };
 use hotswap_protocol::{ErrorKind, PhaseTiming, Source, WireError};
@@ -18,6 +18,7 @@ use super::print_json;
 use crate::compare::probe::Prober;
 use crate::failure::Failure;
 use crate::format;
+use crate::session::plugin_dir;
 use crate::signals::Termination;
 
 pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
@@ -41,13 +42,13 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<(), Failure> {
     let built = built.map_err(|error| {
         WireError::new(ErrorKind::Internal, format!("the build panicked: {error}"))
     })?;
-    let (built, path, declared) = traced(&arguments, built)?;
+    let Finished { built, path, patch, declared } = traced(&arguments, built)?;
     if arguments.verbose {
-        tell(&built, &path).await?;
+        tell(&built, patch.as_ref(), &path).await?;
         tell_not_live(&declared)?;
     }
     if arguments.output.json {
-        return Ok(print_json(&BuiltLine::of(&built, &path))?);
+        return Ok(print_json(&BuiltLine::of(&built, patch.as_ref(), &path))?);
     }
     Ok(writeln!(io::stdout(), "{}", path.display())?)
 }
@@ -124,7 +125,11 @@ fn tell_not_live(declared: &Declarations) -> Result<(), Failure> {
 }
 
 /// Tells everything about what was built.
-async fn tell(built: &Built, path: &Path) -> Result<(), Failure> {
+async fn tell(
+    built: &Built,
+    patch: Option<&Result<(), NotPatched>>,
+    path: &Path,
+) -> Result<(), Failure> {
     let contents = Prober::this_program().contents(path).await?;
     let mut text = String::new();
     let effect = match built.effect {
@@ -136,6 +141,11 @@ async fn tell(built: &Built, path: &Path) -> Result<(), Failure> {
     if let Some(changes) = &built.changes {
         text += &tell_changes(changes);
     }
+    text += &match patch {
+        None => String::new(),
+        Some(Ok(())) => "patch      possible: only bodies of functions changed\n".to_owned(),
+        Some(Err(why)) => format!("patch      not possible: {why}\n"),
+    };
     text += &match &built.source {
         None => "commit     none: not in a git repository\n".to_owned(),
         Some(Source { commit, branch, dirty, .. }) => {
@@ -260,11 +270,18 @@ fn tell_links(
     Ok(io::stderr().write_all(text.as_bytes())?)
 }
 
-/// What was built, where it went, and, if all is to be told, what the sources declare.
-fn build_and_install(
-    arguments: &BuildArguments,
-    cancel: &Cancel,
-) -> Result<(Built, PathBuf, Declarations), BuildError> {
+/// What was built, and what there is to know of it.
+struct Finished {
+    built: Built,
+    /// Where it went.
+    path: PathBuf,
+    /// Whether it could be a patch for the build that was there; `None` if there was none, or if that is not told.
+    patch: Option<Result<(), NotPatched>>,
+    /// What the sources declare, if all is to be told.
+    declared: Declarations,
+}
+
+fn build_and_install(arguments: &BuildArguments, cancel: &Cancel) -> Result<Finished, BuildError> {
     let mut plugin = open(arguments, &arguments.plugin_dir)?;
     let mut cargo = arguments.cargo.clone();
     if let Some(target_dir) = cargo.take_target_dir() {
@@ -275,6 +292,9 @@ fn build_and_install(
         no_replay: arguments.no_replay,
         live_prefix: arguments.live_prefix.clone(),
         leave_temps: arguments.leave_temps,
+        patch_base: (arguments.verbose || arguments.output.json)
+            .then(|| plugin_dir::base(&arguments.out_dir, &plugin.name))
+            .flatten(),
         ..BuildOptions::default()
     };
     let in_colours = format::wants_colours(io::stderr().is_terminal());
@@ -293,12 +313,14 @@ fn build_and_install(
         };
     };
     let mut built = build_plugin(&plugin, &options, cancel, &mut show)?;
+    // It is told whether there could be one. Who builds here wants the build loaded as a whole.
+    let patch = built.patch.take().map(|patch| patch.map(drop));
     let path = built.install(&arguments.out_dir)?;
     let declared = match arguments.verbose {
         true => plugin.declarations(arguments.live_prefix.as_deref())?,
         false => Declarations::default(),
     };
-    Ok((built, path, declared))
+    Ok(Finished { built, path, patch, declared })
 }
 
 /// What `hotswap build --json` prints.
@@ -312,11 +334,15 @@ struct BuiltLine<'a> {
     warnings: usize,
     effect: BuildEffect,
     changes: Option<&'a SourceChanges>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patchable: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_patched: Option<String>,
     phases: &'a [PhaseTiming],
 }
 
 impl<'a> BuiltLine<'a> {
-    fn of(built: &'a Built, path: &'a Path) -> Self {
+    fn of(built: &'a Built, patch: Option<&Result<(), NotPatched>>, path: &'a Path) -> Self {
         Self {
             plugin: &built.plugin,
             build_id: built.build_id.to_string(),
@@ -326,6 +352,8 @@ impl<'a> BuiltLine<'a> {
             warnings: built.warnings,
             effect: built.effect,
             changes: built.changes.as_ref(),
+            patchable: patch.map(Result::is_ok),
+            not_patched: patch.and_then(|it| it.as_ref().err()).map(ToString::to_string),
             phases: &built.phases,
         }
     }

@@ -227,14 +227,18 @@ impl Lines {
             SessionEvent::Built { plugin, effect: BuildEffect::SameCode, .. } => {
                 format!("== {plugin}: saved, same machine code, nothing to reload")
             }
-            SessionEvent::Built { plugin, path, warnings, changes, .. } => {
+            SessionEvent::Built {
+                plugin, path, warnings, changes, patchable, not_patched, ..
+            } => {
                 let warnings = format::counted(*warnings as u64, "warning", "warnings");
                 let changes =
                     changes.iter().map(|changes| format::source_changes(changes, SHOWN_CHANGES));
                 let changes = changes.filter(|changes| !changes.is_empty());
                 let changes: String =
                     changes.map(|changes| format!("; changed: {changes}")).collect();
-                format!("== built {plugin} as {} ({warnings}{changes})", path.display())
+                let patch = format::patchable(*patchable, not_patched.as_deref());
+                let patch = patch.map_or_else(String::new, |patch| format!("; {patch}"));
+                format!("== built {plugin} as {} ({warnings}{changes}{patch})", path.display())
             }
             SessionEvent::HostStarted { pid } => format!("== host started (pid {pid})"),
             SessionEvent::Connected { host } => {
@@ -291,6 +295,7 @@ impl Lines {
                  `hotswap reload` reloads",
                 plugins.join(", ")
             ),
+            SessionEvent::Patching { on: false } => "== each build is loaded as a whole".into(),
             SessionEvent::Watching { mode: Watch::Build, .. } => {
                 "== watching the sources, to build and not to reload".into()
             }

@@ -100,10 +100,11 @@ pub(super) fn invoked(result: &InvokeResult) -> String {
 
 /// What one of two versions returned, under its name and how long it took.
 fn called(result: &InvokeResult) -> String {
-    let InvokeResult { plugin, version, elapsed_ns, .. } = result;
+    let InvokeResult { plugin, version, patch, elapsed_ns, .. } = result;
+    let patch = patch.map_or_else(String::new, |patch| format!("+{patch}"));
     let whose = match version {
         0 => format!("{plugin}, the artifact"),
-        version => format!("{plugin}@{version}"),
+        version => format!("{plugin}@{version}{patch}"),
     };
     format!("{whose}  {}\n{}", format::nanoseconds(*elapsed_ns), returned(result))
 }

@@ -141,7 +141,7 @@ impl Places {
     /// The artifact in the plugin directory, and its build id.
     fn installed(&self, plugin: &str) -> Result<(PathBuf, String), WireError> {
         let Some(dir) = &self.plugin_dir else {
-            return Err(wrong(plugin, "where its artifacts go is not known".to_owned()));
+            return Err(wrong(plugin, "its plugin directory is not known".to_owned()));
         };
         let usual = dir.join(format!("{plugin}{}", std::env::consts::DLL_SUFFIX));
         let others = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|it| it.path());

@@ -144,13 +144,13 @@ pub async fn invoke_in_both(
         Err(error) => return [Err(error.clone()), Err(error)],
     };
     let is_meant = |it: &&PlannedPlugin| same_plugin(&it.name, &call.plugin);
-    let version = plan.plugins.iter().find(is_meant).and_then(|it| it.loaded.as_ref());
-    let version = version.map_or(0, |it| it.version);
+    let loaded = plan.plugins.iter().find(is_meant).and_then(|it| it.loaded.as_ref());
+    let (version, patch) = loaded.map_or((0, None), |it| (it.version, it.patch));
     let serves: Vec<PathBuf> = plan.plugins.iter().filter_map(loaded_file).collect();
     let others = plan.plugins.iter().filter(|it| !is_meant(it)).filter_map(loaded_file);
     let with_other: Vec<PathBuf> = others.chain([other.to_owned()]).collect();
     let first = invoke(prober, &serves, call).await;
-    let first = first.map(|answer| InvokeResult { version, ..answer });
+    let first = first.map(|answer| InvokeResult { version, patch, ..answer });
     let second = invoke(prober, &with_other, call).await;
     // It is no version of the host.
     [first, second.map(|answer| InvokeResult { version: 0, ..answer })]
@@ -270,7 +270,7 @@ fn is_same(old: (&Answer, Option<u64>), new: (&Answer, Option<u64>)) -> Option<b
 
 fn no_time_left() -> Answer {
     let seconds = PATIENCE.as_secs();
-    let message = format!("the calls before it took {seconds} s, and more time there is not");
+    let message = format!("the calls before it took {seconds} s, and no time is left");
     not_called(WireError::new(ErrorKind::Cancelled, message))
 }
 

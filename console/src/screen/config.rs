@@ -196,7 +196,10 @@ impl<'de> Deserialize<'de> for CommandName {
         let text = String::deserialize(deserializer)?;
         COMMANDS.iter().find(|command| command.name == text).map(Self).ok_or_else(|| {
             let names: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
-            D::Error::custom(format!("`{text}` is no command; these are: {}", names.join(", ")))
+            D::Error::custom(format!(
+                "`{text}` is not a command; the commands are: {}",
+                names.join(", ")
+            ))
         })
     }
 }

@@ -17,6 +17,12 @@ const LEAST_COLUMNS: (u16, u16) = (100, 28);
 const LEAST_FOR_TWO_TABS: u16 = 160;
 /// So many lines of what a call gave are kept free below a form that is longer than its panel.
 const RESULT_LINES_KEPT: u16 = 4;
+/// So many lines of the table are kept above an open form, where the screen has room for them: the names of the
+/// columns, and some functions.
+const TABLE_LINES_KEPT: usize = 4;
+/// So many lines of the log stay where a tab takes its room, its border included; fewer on a small screen.
+const LOG_LINES_KEPT: u16 = 5;
+const LOG_LINES_KEPT_IN_STRIP: u16 = 3;
 
 /// Where everything is; what has no place is not shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,8 +46,14 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Where everything is on a screen of this size that shows a tab.
-    pub fn of((width, height): (u16, u16), focus: Panel, tab: Tab, zoomed: bool) -> Self {
+    /// Where everything is on a screen of this size that shows a tab, which needs so many lines: for more than its
+    /// share it takes the room of the log, unless that has the keyboard.
+    pub fn of(
+        (width, height): (u16, u16),
+        focus: Panel,
+        (tab, lines): (Tab, usize),
+        zoomed: bool,
+    ) -> Self {
         let screen = Rect::new(0, 0, width, height);
         let smaller_than = |least: (u16, u16)| width < least.0 || height < least.1;
         if smaller_than(LEAST_PANEL) {
@@ -59,13 +71,19 @@ impl Layout {
         if zoomed || smaller_than(LEAST_PANELS) {
             *layout.of_panel(focus) = Some(middle);
         } else if smaller_than(LEAST_COLUMNS) {
-            let [plugins, tabs, logs] =
+            let [plugins, mut tabs, mut logs] =
                 Split::vertical([Constraint::Length(5), Constraint::Fill(3), Constraint::Fill(2)])
                     .areas(middle);
+            if focus != Panel::Logs {
+                make_room(&mut tabs, &mut logs, lines, LOG_LINES_KEPT_IN_STRIP);
+            }
             layout.set(plugins, tabs, logs);
         } else {
-            let [top, logs] =
+            let [mut top, mut logs] =
                 Split::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(middle);
+            if focus != Panel::Logs {
+                make_room(&mut top, &mut logs, lines, LOG_LINES_KEPT);
+            }
             let [plugins, tabs] = Split::horizontal([
                 Constraint::Length(plugins_width(width, tab)),
                 Constraint::Fill(1),
@@ -111,6 +129,15 @@ impl Layout {
     pub fn page(mut self, panel: Panel) -> usize {
         self.of_panel(panel).map_or(0, |area| area.height.saturating_sub(2).into())
     }
+}
+
+/// Lets a panel have so many lines inside its border, of which the log below it gives what it has beyond `kept`.
+fn make_room(panel: &mut Rect, logs: &mut Rect, lines: usize, kept: u16) {
+    let wanted = as_u16(lines).saturating_add(2).saturating_sub(panel.height);
+    let taken = wanted.min(logs.height.saturating_sub(kept));
+    panel.height += taken;
+    logs.y += taken;
+    logs.height -= taken;
 }
 
 /// The plugins take a part of the screen that leaves the functions the most; where the tab shows lines that
@@ -198,9 +225,14 @@ pub fn of_functions(
     .areas(inside)
 }
 
-/// How many lines of the Timeline tab are for the list of so many reloads.
-pub fn timeline_list_height(inside: Rect, reloads: usize) -> u16 {
-    as_u16(reloads).min((inside.height / 3).max(1))
+/// How many lines the Functions tab needs with a form of so many lines below a table of so many functions.
+pub fn lines_of_form(functions: usize, form_lines: usize) -> usize {
+    (functions + 1).min(TABLE_LINES_KEPT) + form_lines + 2 + usize::from(RESULT_LINES_KEPT)
+}
+
+/// How many lines of the Timeline tab are for the list of so many reloads and hosts.
+pub fn timeline_list_height(inside: Rect, rows: usize) -> u16 {
+    as_u16(rows).min((inside.height / 3).max(1))
 }
 
 fn as_u16(count: usize) -> u16 {

@@ -5,6 +5,7 @@ pub mod changes;
 pub mod crash;
 pub mod diff;
 pub mod disk;
+pub mod face;
 pub mod form;
 pub mod functions;
 pub mod help;
@@ -38,7 +39,7 @@ pub use place::Place;
 use crate::screen::input::action::{Action, COMMANDS, Scope};
 use crate::screen::input::key::Key;
 use crate::screen::input::keymap::Keymap;
-use crate::screen::layout::{Layout, Panel, Tab};
+use crate::screen::layout::{self, Layout, Panel, Tab};
 use crate::session::{Job, Watch};
 use build::Builds;
 use crash::Serving;
@@ -172,6 +173,8 @@ pub struct Host {
     pub generation: u64,
     /// What a save does.
     pub watch: Watch,
+    /// Whether each build is loaded as a whole, and none is a patch for the version that runs.
+    pub loads_whole: bool,
 }
 
 impl Host {
@@ -359,7 +362,18 @@ impl State {
 
     /// Where everything is.
     pub fn layout(&self) -> Layout {
-        Layout::of(self.size, self.focus, self.tab, self.zoomed)
+        Layout::of(self.size, self.focus, (self.tab, self.lines_needed()), self.zoomed)
+    }
+
+    /// How many lines the tab in front is given before the log: those of an open form, or of a build that failed.
+    fn lines_needed(&self) -> usize {
+        match (self.tab, &self.functions.form) {
+            (Tab::Functions, Some(form)) => {
+                layout::lines_of_form(self.plugins.functions().len(), form.line_count())
+            }
+            (Tab::Build, _) if !self.builds.all_well() => self.builds.lines().len(),
+            _ => 0,
+        }
     }
 
     /// The tab that a wide screen shows beside the one in front.

@@ -226,6 +226,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Prune => operations::ask_to_prune(state),
         Action::TypeLine => operations::type_line(state),
         Action::NextWatch => return operations::next_watch(state),
+        Action::TogglePatches => return operations::toggle_patches(state),
         Action::GoToHolder => return holders::go(state),
         Action::Preview => return preview::open(state),
         Action::CompareWith => preview::choose_base(state),

@@ -78,10 +78,17 @@ pub enum SessionEvent {
         /// Which functions changed, and what else, compared with the build before; none where that is not
         /// known, as after a run of cargo.
         changes: Option<SourceChanges>,
+        /// Whether the version that runs can have its code as a patch; none if there is no such version, or if
+        /// patches are not wanted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        patchable: Option<bool>,
         /// Why the version that runs cannot have its code as a patch; none if it can, if there is no such
         /// version, or if patches are not wanted.
         #[serde(skip_serializing_if = "Option::is_none")]
         not_patched: Option<String>,
+        /// Whether the host serves its code already, which it got while the artifact was linked: no reload follows.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        is_served: bool,
         /// How long each phase took: what `hotswap build -v` tells; before it `notice`, from the
         /// moment a save was noticed, and after it `install`.
         phases: Vec<PhaseTiming>,
@@ -218,6 +225,12 @@ pub enum SessionEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         file_system: Option<String>,
     },
+    /// Builds are patches for the versions that run from now on, where that is possible; or each is loaded as a
+    /// whole.
+    Patching {
+        /// Whether they are patches.
+        on: bool,
+    },
     /// The state of the engine, whenever it may have changed.
     #[serde(skip)]
     Snapshot(Box<Snapshot>),
@@ -336,6 +349,7 @@ impl SessionEvent {
             | Self::ReplayDisagreed { .. }
             | Self::PluginsChanged { .. }
             | Self::Watching { .. }
+            | Self::Patching { .. }
             | Self::Ended { .. }
             | Self::Engine(_) => false,
         }

@@ -288,6 +288,7 @@ impl Supervisor {
         self.queue.extend(plugins.into_iter().map(Job::BuildPlugin));
         self.queue.push_back(Job::StartHost);
         self.watch(self.options.watch).await;
+        self.tell(SessionEvent::Patching { on: self.patches.are_made }).await;
     }
 
     async fn attach(&mut self, choice: HostChoice) {
@@ -368,6 +369,7 @@ impl Supervisor {
             Order::Compare(request) => self.compare(request),
             Order::ListBuilds(plugin) => self.list_builds(plugin),
             Order::Watch(mode) => self.watch(mode).await,
+            Order::Patch(on) => self.patch(on).await,
             Order::Cancel => {
                 self.queue.clear();
                 self.cancel_running();

@@ -48,14 +48,14 @@ fn the_footer_and_the_help_show_the_keys_as_they_are() {
 #[test]
 fn a_mistake_is_told_with_its_line() {
     for (text, line, words) in [
-        ("[keys]\nreload = \"r\"\nrelod = \"r\"", 3, "`relod` is no command"),
+        ("[keys]\nreload = \"r\"\nrelod = \"r\"", 3, "`relod` is not a command"),
         // Of a list of keys, the line where it begins.
-        ("[keys]\nreload = [\"r\",\n \"Hyper-R\"]", 2, "`Hyper-R` is no key"),
+        ("[keys]\nreload = [\"r\",\n \"Hyper-R\"]", 2, "`Hyper-R` is not a key"),
         ("[keys]\n\nreload = 1", 3, "a key such as"),
         ("[keys]\nreload = \"F5\"\nbuild = \"F5\"", 3, "F5"),
         ("[theme]\ncolours = \"pink\"", 2, "pink"),
-        ("[theme.styles]\ntitle = { fg = \"no colour\" }", 2, "`no colour` is no colour"),
-        ("[theme.styles]\nheading = { bold = true }", 2, "`heading` is no style"),
+        ("[theme.styles]\ntitle = { fg = \"no colour\" }", 2, "`no colour` is not a colour"),
+        ("[theme.styles]\nheading = { bold = true }", 2, "`heading` is not a style"),
         ("\n[kees]", 2, "kees"),
         ("[keys\n", 1, ""),
     ] {

@@ -252,7 +252,7 @@ fn a_click_chooses_which_json_is_typed() {
     fill_in(&mut console);
     console.press("F4 Tab");
     let focused = |console: &Console| console.state.functions.form.as_ref().unwrap().focused;
-    for (text, parameter) in [("loud", 1), ("\"rounds\": 3", 0), ("colour", 2)] {
+    for (text, parameter) in [("loud   ✓", 1), ("\"rounds\": 3", 0), ("colour ✓", 2)] {
         console.click(text);
         assert_eq!(focused(&console), parameter, "{text}");
     }
@@ -315,6 +315,7 @@ fn answer(version: u32, value: &str, elapsed_ns: u64) -> InvokeResult {
         value: value.into(),
         plugin: "world".into(),
         version,
+        patch: None,
         elapsed_us: elapsed_ns / 1000,
         elapsed_ns,
         latencies: None,
@@ -605,4 +606,17 @@ fn a_call_that_fails_says_of_which_version_it_was_and_when() {
     let operation = call_of("world", json!([]), 1);
     console.session(SessionEvent::Invoked { operation, answer: Err(error) });
     assert!(console.screen().contains("place()  world v3  12:05:00"), "{}", console.screen());
+}
+
+#[test]
+fn results_name_the_patch_that_gave_them() {
+    let mut console = with_parameters(120, 36, json!([]));
+    console.press("i F5");
+    let call = call_of("world", json!([]), 1).beside(Some("world@2".into()));
+    assert_eq!(ordered(&console.press("Enter")), [&call]);
+    let mut new = InvokeResult { patch: Some(1), ..answer(3, "new", 8_000) };
+    new.beside = Some(Box::new(Beside::Result(answer(2, "old", 12_000))));
+    console.session(SessionEvent::Invoked { operation: call, answer: Ok(new) });
+    let screen = console.screen();
+    assert!(screen.contains("world v3+1  ") && screen.contains("world v2  "), "{screen}");
 }

@@ -118,7 +118,9 @@ async fn page() -> String {
                  which functions' bodies changed since the build before, and which other `items`, each `added`, \
                  `removed` or `changed` (an `item` that is `null` is the whole file); it is `null` where that is \
                  not known, as after a run of cargo. `bound` \
-                 says what else depends on the body: `future`, `opaque_result` or `trait`. With `--static-linking` it prints \
+                 says what else depends on the body: `future`, `opaque_result` or `trait`. `patchable` says whether a version of the build that was in OUT_DIR could \
+                 go on with this one's code, and `not_patched` why not; both are missing where OUT_DIR had none, or \
+                 this one. With `--static-linking` it prints \
                  the `name` and `dir` of the generated crate, the `plugins` that it links, and, where \
                  one was chosen, their `live_prefix` with the `cargo_config` that has it. With \
                  `--cargo-build=false` it prints `plugin`, `manifest`, `source_dirs`, the `included` \
@@ -282,6 +284,8 @@ fn built() -> Value {
         "warnings": 0,
         "effect": BuildEffect::NewCode,
         "changes": samples::source_changes(),
+        "patchable": false,
+        "not_patched": "struct Score was changed (src/lib.rs)",
         "phases": [
             { "phase": "check", "elapsed_us": 2_100 },
             { "phase": "compile", "elapsed_us": 110_000 },
@@ -363,6 +367,7 @@ fn run_lines() -> Vec<Value> {
             plugin_packages: vec!["/src/world".into()],
         },
         SessionEvent::Watching { on: true, mode: Watch::On, error: None, file_system: None },
+        SessionEvent::Patching { on: true },
         SessionEvent::JobStarted { job: build() },
         SessionEvent::JobProgress { done: 63, total: Some(100), package: "axum".into() },
         SessionEvent::Build {
@@ -387,7 +392,9 @@ fn run_lines() -> Vec<Value> {
             warnings: 0,
             effect: BuildEffect::NewCode,
             changes: Some(samples::source_changes()),
-            not_patched: None,
+            patchable: Some(false),
+            not_patched: Some("struct Score was changed (src/lib.rs)".into()),
+            is_served: false,
             phases: vec![PhaseTiming { phase: PhaseKind::Link, plugin: None, elapsed_us: 41_000 }],
         },
         SessionEvent::JobFinished {
@@ -438,7 +445,7 @@ fn run_lines() -> Vec<Value> {
             at_ms,
             plugin: "world".into(),
             version: 3,
-            patch: None,
+            patch: Some(2),
             failure: FirstFailure {
                 function: "greet".into(),
                 message: "panicked at src/lib.rs:12:5: no name".into(),

@@ -51,7 +51,7 @@ fn quitting_asks_while_the_host_is_ours() {
 #[test]
 fn what_cannot_be_called_says_why_and_what_can() {
     for (keys, words) in [
-        ("j j i", "world v1 is freed and cannot be called; v3 serves, select that"),
+        ("j j i", "world v1 is freed and cannot be called; select v3, which serves"),
         ("G i", "dog v1 never served and cannot be called; R loads another build"),
     ] {
         let mut console = connected();
@@ -762,4 +762,26 @@ fn a_slash_in_a_tab_of_lines_looks_there_and_n_goes_on() {
     console.press("/");
     console.write("nowhere");
     assert!(console.state.notice.as_ref().unwrap().text.contains("no line contains"));
+}
+
+#[test]
+fn the_first_start_says_what_to_edit_and_selects_what_has_something_to_show() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = samples::snapshot(4121);
+    snapshot.generation = 1;
+    snapshot.plugins.rotate_left(1);
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    assert_eq!(console.state.plugins.selected_target().as_deref(), Some("world"));
+    let screen = console.screen();
+    assert!(screen.contains("Edit world/src/lib.rs and save: world is built and"), "{screen}");
+    assert!(screen.contains("i calls the selected function."), "{screen}");
+    console.press("w");
+    let watch = |mode| SessionEvent::Watching { on: true, mode, error: None, file_system: None };
+    console.session(watch(Watch::Build));
+    assert!(console.screen().contains("world is built. p shows what"), "{}", console.screen());
+    // Whoever has called something knows.
+    let operation = Operation::invoke("world".into(), "greet".into(), vec!["Ada".into()]);
+    let answer = Ok(samples::greeting());
+    console.session(SessionEvent::Invoked { operation, answer });
+    assert!(!console.screen().contains("Edit world"), "{}", console.screen());
 }

@@ -33,7 +33,7 @@ fn the_source_of_a_line_is_opened() {
     console.logs(vec![LogLine::Log(record), plain("of nobody knows where")]);
     console.press("3");
     assert_eq!(console.press("o"), []);
-    assert!(console.screen().contains("where in the sources this line was written is not known"));
+    assert!(console.screen().contains("it is not known where the sources write this line"));
     let file = "plugins/world/src/lib.rs".into();
     let place = Place { file, row: Some(12), column: None };
     assert_eq!(console.press("Up o"), [Effect::Edit(place)]);

@@ -50,7 +50,7 @@ fn call(console: &mut Console) {
 fn the_call_that_was_made_last_is_pinned_and_unpinned_by_one_key() {
     let mut console = Console::connected(120, 36);
     assert_eq!(console.press("a"), []);
-    assert!(console.screen().contains("nothing was called yet that could be pinned"));
+    assert!(console.screen().contains("there is no call to pin yet"));
     call(&mut console);
     assert_eq!(operations(&console.press("a")), [&pin_of("world")]);
     called(&mut console, samples::pin(1, "Hi", "Hi"));

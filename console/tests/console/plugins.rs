@@ -1,10 +1,11 @@
 //! The plugins panel: how often each is called, and what is worth a new screen.
 
+use hotswap_console::host::operation::Operation;
 use hotswap_console::screen::update::Effect;
-use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
+use hotswap_console::session::{BuildEffect, Job, JobOutcome, Order, SessionEvent};
 use hotswap_protocol::{
-    DataBagEntry, ErrorKind, Event, Holder, HolderKind, Snapshot, ValueChange, VersionState,
-    WireError,
+    DataBagEntry, ErrorKind, Event, Holder, HolderKind, LatencyBucket, Outcome, Snapshot,
+    ValueChange, VersionState, WireError,
 };
 
 use crate::support::console::Console;
@@ -301,4 +302,106 @@ fn the_verdict_tells_what_became_of_the_values_of_a_plugin() {
     console.session(SessionEvent::Vault(Ok(now)));
     let screen = console.screen();
     assert!(screen.contains("vault   ▲ scores is gone, greetings was u64"), "{screen}");
+}
+
+/// The host with `world v3` after so many calls of `greet` panicked, and so many were timed at 7 µs and at 70 µs.
+fn after_calls(panics: u64, fast: u64, slow: u64, patch: Option<u32>) -> Snapshot {
+    let mut snapshot = samples::snapshot(4121);
+    let world = &mut snapshot.plugins[0];
+    let version = &mut world.versions[0];
+    version.patch = patch;
+    version.patched_functions = patch.map(|_| "greet".to_owned()).into_iter().collect();
+    version.failures.panics = panics;
+    let greet = &mut world.functions[0];
+    greet.failures.panics = panics;
+    let bucket = |up_to_ns, calls| LatencyBucket { up_to_ns, calls };
+    greet.latency_buckets = vec![bucket(7_167, fast), bucket(71_680, fast + slow)];
+    greet.latency_us_p50 = Some(7.1);
+    snapshot
+}
+
+#[test]
+fn a_patch_is_judged_by_what_happened_since_it_serves() {
+    let mut console = Console::connected(120, 36);
+    console.session(SessionEvent::Snapshot(Box::new(after_calls(5, 60, 0, None))));
+    assert!(line_of(&console, "world").starts_with("✖ world  v3 "), "{}", console.screen());
+    let mut report = samples::report();
+    let world = &mut report.plugins[0];
+    (world.outcome, world.version, world.patch) = (Outcome::Patched, Some(3), Some(1));
+    let at_ms = console.now_ms;
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    console.session(SessionEvent::Snapshot(Box::new(after_calls(5, 60, 0, Some(1)))));
+    let screen = console.screen();
+    assert!(line_of(&console, "world").starts_with("● world  v3+1 "), "it is mended: {screen}");
+    assert!(!screen.lines().next().unwrap().contains("panic"), "{screen}");
+    assert!(screen.contains("reload  v3 → v3+1"), "{screen}");
+    assert!(screen.contains("since   ✔ greet panics 5 → 0"), "{screen}");
+    assert!(screen.contains("patch   1, other code for greet"), "{screen}");
+    assert!(screen.contains("│ ~ greet ") && screen.contains("Δ v3"), "{screen}");
+
+    // The version counts on: what was there before is none of the patch's.
+    console.session(SessionEvent::Snapshot(Box::new(after_calls(7, 60, 40, Some(1)))));
+    let screen = console.screen();
+    assert!(line_of(&console, "world").starts_with("✖ world  v3+1 "), "{screen}");
+    assert!(screen.contains("✖ 2 panics in world"), "{screen}");
+    assert!(screen.contains("▲ greet panics 5 → 2"), "{screen}");
+    assert!(
+        screen.contains("▲ greet takes 910 % longer"),
+        "the slow calls are the patch's: {screen}"
+    );
+}
+
+#[test]
+fn a_build_says_whether_it_is_a_patch_and_why_not() {
+    let mut console = Console::connected(120, 36);
+    console.click("Build");
+    let built = |can: bool, why: Option<&str>| {
+        let mut event = samples::built_with_changes();
+        if let SessionEvent::Built { patchable, not_patched, .. } = &mut event {
+            (*patchable, *not_patched) = (Some(can), why.map(str::to_owned));
+        }
+        event
+    };
+    console.session(built(true, None));
+    let screen = console.screen();
+    assert!(screen.contains("changed: greet, meet and nap"), "{screen}");
+    assert!(screen.contains("patchable: the version that runs goes on with it"), "{screen}");
+    console.session(built(false, Some("`Score` was changed (lib.rs)")));
+    let screen = console.screen();
+    assert!(screen.contains("not patchable: `Score` was changed (lib.rs)"), "{screen}");
+}
+
+#[test]
+fn a_key_turns_patches_off_and_on() {
+    let mut console = Console::connected(120, 36);
+    let header = |console: &Console| console.screen().lines().next().unwrap().to_owned();
+    console.session(SessionEvent::Patching { on: true });
+    assert_eq!(console.state.notice, None, "so it is unless somebody says otherwise");
+    assert_eq!(console.press("B"), [Effect::Order(Order::Patch(false))]);
+    console.session(SessionEvent::Patching { on: false });
+    let notice = &console.state.notice.as_ref().unwrap().text;
+    assert_eq!(notice, "patches off: each build is loaded as a whole");
+    assert!(header(&console).contains("watch on, no patches"), "{}", header(&console));
+    assert_eq!(console.press("B"), [Effect::Order(Order::Patch(true))]);
+    console.session(SessionEvent::Patching { on: true });
+    assert!(!header(&console).contains("no patches"), "{}", header(&console));
+    // It is among the commands and in the help.
+    console.press("?");
+    assert!(console.screen().contains("Patch versions that run, or load"), "{}", console.screen());
+}
+
+#[test]
+fn a_patched_version_can_be_rolled_back_to_what_was_loaded() {
+    let mut console = Console::connected(120, 36);
+    let mut snapshot = after_calls(0, 60, 0, Some(2));
+    let version = &mut snapshot.plugins[0].versions[0];
+    version.base_build_id = Some(std::mem::replace(&mut version.build_id, "f".repeat(32)));
+    console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+    console.press("R");
+    assert!(console.screen().contains("v3   no patch 3c0ffee0"), "{}", console.screen());
+    console.press("Enter");
+    let told = "world v3+2 gets the code of v3 again, and keeps its state.";
+    assert!(console.screen().contains(told), "{}", console.screen());
+    let order = Order::Operate(Operation::rollback("world@3"));
+    assert_eq!(console.press("y"), [Effect::Order(order)]);
 }

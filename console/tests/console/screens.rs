@@ -9,8 +9,8 @@ use hotswap_console::session::{
     BuildEffect, BuildLine, Job, JobOutcome, LogLine, Order, OutputStream, SessionEvent, Watch,
 };
 use hotswap_protocol::{
-    Cut, DataBagEntry, ErrorKind, Event, Failures, FirstFailure, GuardTrip, LogLevel, PhaseKind,
-    PhaseTiming, VersionState, WireError,
+    Cut, DataBagEntry, ErrorKind, Event, Failures, FirstFailure, GuardTrip, LogLevel, ParamInfo,
+    PhaseKind, PhaseTiming, VersionState, WireError,
 };
 use serde_json::json;
 
@@ -18,13 +18,14 @@ use crate::support::console::Console;
 use crate::support::samples;
 
 /// Each layout has one.
-pub const SIZES: [(u16, u16); 4] = [(120, 36), (80, 24), (60, 15), (30, 8)];
+pub const SIZES: [(u16, u16); 5] = [(120, 36), (80, 24), (60, 15), (30, 8), (200, 50)];
 
-/// A screen of each size after the same story.
+/// A screen of each size after the same story, which every theme shows in the same words.
 fn at_all_sizes(story: impl Fn(&mut Console)) -> String {
     let screens = SIZES.map(|(width, height)| {
         let mut console = Console::connected(width, height);
         story(&mut console);
+        console.assert_readable_in_all_themes();
         format!("{width}×{height}\n{}\n", console.screen())
     });
     screens.join("\n")
@@ -96,6 +97,52 @@ fn a_form_with_a_mistake_and_results() {
     }));
 }
 
+/// How many lines the log has inside its border.
+fn log_lines(console: &Console) -> usize {
+    console.state.layout().logs.map_or(0, |logs| usize::from(logs.height).saturating_sub(2))
+}
+
+#[test]
+fn an_open_form_takes_the_room_of_the_log_until_that_has_the_keyboard() {
+    for ((width, height), kept) in [((120, 36), 3), ((80, 24), 1), ((200, 50), 3)] {
+        let mut console = Console::connected(width, height);
+        let mut snapshot = samples::snapshot(4121);
+        let greet = &mut snapshot.plugins[0].functions[0];
+        let param = greet.params[0].clone();
+        let more =
+            (0..40).map(|number| ParamInfo { name: format!("name{number}"), ..param.clone() });
+        greet.params.extend(more);
+        console.session(SessionEvent::Snapshot(Box::new(snapshot)));
+        let before = log_lines(&console);
+        console.press("i");
+        assert_eq!(log_lines(&console), kept, "{}", console.screen());
+        console.press("Esc 3");
+        assert_eq!(log_lines(&console), before, "{}", console.screen());
+    }
+    // A form that has room leaves the log its own.
+    let mut console = Console::connected(120, 36);
+    let before = log_lines(&console);
+    console.press("i");
+    assert_eq!(log_lines(&console), before, "{}", console.screen());
+}
+
+#[test]
+fn a_build_that_failed_takes_the_room_of_the_log_until_it_is_mended() {
+    let mut console = Console::connected(120, 36);
+    let before = log_lines(&console);
+    let job = Job::BuildPlugin("world".into());
+    console.session(SessionEvent::JobStarted { job: job.clone() });
+    (1..40).for_each(|row| drop(console.session(samples::mistake("world", row))));
+    let error = WireError::new(ErrorKind::Build, "`world` does not compile: 39 errors");
+    let outcome = JobOutcome::Failed { error };
+    console.session(SessionEvent::JobFinished { job: job.clone(), outcome, elapsed_ms: 1_700 });
+    assert_eq!((console.state.tab, log_lines(&console)), (Tab::Build, 3), "{}", console.screen());
+    console.session(SessionEvent::JobStarted { job: job.clone() });
+    let outcome = JobOutcome::Done { summary: "build 4c0ffee0".into() };
+    console.session(SessionEvent::JobFinished { job, outcome, elapsed_ms: 900 });
+    assert_eq!(log_lines(&console), before, "{}", console.screen());
+}
+
 #[test]
 fn a_build_that_failed() {
     insta::assert_snapshot!(at_all_sizes(|console| {
@@ -133,7 +180,9 @@ fn the_timeline() {
             warnings: 0,
             effect: BuildEffect::NewCode,
             changes: None,
+            patchable: None,
             not_patched: None,
+            is_served: false,
             phases: vec![
                 phase(PhaseKind::Notice, 7_000),
                 phase(PhaseKind::Compile, 90_000),
@@ -179,13 +228,13 @@ fn a_version_that_fails_does_not_look_well() {
         snapshot.plugins[1].versions[0].failures.errors = 3;
         console.session(SessionEvent::Snapshot(Box::new(snapshot)));
         let plugin = || "world".to_owned();
-        let version = 3;
-        let first = Event::FirstFailure { at_ms, plugin: plugin(), version, patch: None, failure };
+        let first =
+            Event::FirstFailure { at_ms, plugin: plugin(), version: 3, patch: None, failure };
         console.session(SessionEvent::Engine(first));
         console.session(SessionEvent::Engine(Event::GuardTripped(GuardTrip {
             at_ms,
             plugin: plugin(),
-            version,
+            version: 3,
             patch: None,
             failures: 10,
             within_ms: 5000,

@@ -4,7 +4,10 @@ use hotswap_console::screen::layout::{Panel, Tab};
 use hotswap_console::screen::model::timeline::Part;
 use hotswap_console::screen::model::tree::TreeTab;
 use hotswap_console::session::{BuildEffect, Job, JobOutcome, SessionEvent};
-use hotswap_protocol::{DataBagEntry, Event, PastReload, ReloadEnd, Snapshot, VersionState};
+use hotswap_protocol::{
+    DataBagEntry, Event, Outcome, PastReload, PhaseKind, PhaseTiming, ReloadEnd, ReloadReport,
+    Snapshot, Step, VersionState,
+};
 use serde_json::{Value, json};
 
 use crate::support::console::Console;
@@ -224,7 +227,7 @@ fn where_nothing_is_held_there_is_nowhere_to_go() {
     let mut console = Console::connected(120, 36);
     console.session(held_by(json!([])));
     for (keys, expected) in [
-        ("u", "world v3 serves; nothing else of it is held"),
+        ("u", "world v3 serves; no other version of it is held"),
         ("j u", "nothing is known to hold world v2"),
         ("j u", "world v1 is freed: nothing held it any more"),
     ] {
@@ -328,4 +331,104 @@ fn the_bars_of_a_build_and_of_a_reload_have_a_scale_each() {
     assert_eq!(scales.len(), 2, "{screen}");
     assert!(scales[0].contains(" build ") && scales[0].contains(" ms"), "{screen}");
     assert!(scales[1].contains(" reload ") && scales[1].contains(" ms"), "{screen}");
+}
+
+#[test]
+fn a_save_that_somebody_else_has_built_is_live_after_it_too() {
+    let saved = |console: &mut Console| {
+        let (plugins, saved_at_ms) = (vec!["world".to_owned()], console.now_ms);
+        console.session(SessionEvent::SourcesChanged { plugins, saved_at_ms });
+    };
+    let reloaded = |console: &mut Console, after_ms: u64| {
+        console.now_ms += after_ms;
+        let (at_ms, report) = (console.now_ms, samples::report());
+        console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    };
+    let serving = || {
+        let mut snapshot = samples::reloaded();
+        snapshot.plugins[0].versions[0].build_id = "4c0ffee0".into();
+        SessionEvent::Snapshot(Box::new(snapshot))
+    };
+    // It is built, and then reloaded.
+    let mut console = Console::connected(120, 36);
+    saved(&mut console);
+    console.session(samples::built(BuildEffect::UpToDate));
+    reloaded(&mut console, 800);
+    assert_eq!(console.state.timeline.last_live_ms(), Some(800));
+    let marker = console.state.logs.newest(1).next().unwrap().text.clone();
+    assert!(marker.contains("live 0.8 s after save"), "{marker}");
+
+    // It was reloaded before this console came to build it.
+    let mut console = Console::connected(120, 36);
+    saved(&mut console);
+    reloaded(&mut console, 600);
+    console.session(serving());
+    console.session(samples::built(BuildEffect::UpToDate));
+    assert_eq!(console.state.timeline.last_live_ms(), Some(600));
+    assert!(console.screen().lines().next().unwrap().contains("live 0.6 s after save"));
+    // To save the same again leads to nothing.
+    console.now_ms += 5_000;
+    saved(&mut console);
+    console.session(samples::built(BuildEffect::UpToDate));
+    console.session(serving());
+    assert_eq!(console.state.timeline.live_times(9), [Some(600)]);
+}
+
+#[test]
+fn a_restart_divides_the_reloads_of_two_processes() {
+    let mut console = after_a_reload();
+    console.press("2 Alt-5");
+    assert!(!console.screen().contains("host started at"), "there was one process");
+    console.now_ms += 60_000;
+    console.session(SessionEvent::HostStarted { pid: 5000 });
+    console.session(SessionEvent::Connected { host: samples::host(5000) });
+    let lines = |console: &Console| {
+        let screen = console.screen();
+        let is_of_list = |line: &&str| line.contains("reload 4 ") || line.contains("host started");
+        let lines = screen.lines().filter(|line| line.contains("│ ") || line.contains("│─"));
+        let told: Vec<String> = lines.filter(is_of_list).map(str::to_owned).collect();
+        told
+    };
+    let divider = "── host started at 12:06:00, pid 5000 ──";
+    assert!(lines(&console)[0].contains(divider), "{}", console.screen());
+    let (at_ms, report) = (console.now_ms + 1_000, samples::report());
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    let told = lines(&console);
+    assert!(told[0].contains("12:06:01") && told[1].contains(divider), "{}", console.screen());
+    assert!(told[2].contains("12:05:00"), "{}", console.screen());
+    // It is no reload: the selection goes over it, and a click on it selects nothing.
+    console.press("j");
+    assert_eq!(console.state.timeline.selected(), 1);
+    console.click("host started at");
+    assert_eq!(console.state.timeline.selected(), 1);
+    console.click("12:06:01");
+    assert_eq!(console.state.timeline.selected(), 0);
+}
+
+/// `world v3` was patched: `greet` has other code.
+fn patched() -> ReloadReport {
+    let mut report = samples::report();
+    let world = &mut report.plugins[0];
+    (world.outcome, world.version, world.patch) = (Outcome::Patched, Some(3), Some(1));
+    world.patched_functions = vec!["greet".into()];
+    let phase = |phase, elapsed_us| PhaseTiming { phase, plugin: None, elapsed_us };
+    report.build_phases.push(phase(PhaseKind::Patch, 900));
+    report.phases = vec![phase(Step::Find.into(), 300), phase(Step::Open.into(), 400)];
+    report
+}
+
+#[test]
+fn a_patch_has_its_phases() {
+    let mut console = Console::connected(120, 50);
+    let (at_ms, report) = (console.now_ms, patched());
+    console.session(SessionEvent::Engine(Event::ReloadFinished { at_ms, report }));
+    console.press("2 Alt-5");
+    let screen = console.screen();
+    assert!(screen.contains("world v3+1 (patched: greet)"), "{screen}");
+    let groups: Vec<&str> = screen.lines().filter(|line| line.contains('┼')).collect();
+    assert!(groups[0].contains(" build ") && groups[1].contains(" patch "), "{screen}");
+    let is_bar = |line: &&str| line.contains(" patch ") && line.contains("900 µs");
+    assert!(screen.lines().any(|line| is_bar(&line)), "however short it is: {screen}");
+    console.press("Enter");
+    assert!(console.screen().contains("other code: greet"), "{}", console.screen());
 }

@@ -26,6 +26,7 @@ pub(crate) mod steps;
 use std::{
     cell::UnsafeCell,
     fmt,
+    fs::File,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -407,7 +408,7 @@ impl Version {
         *legend = None;
         let activities = Activity::NOTED.map(Activity::as_str);
         let base = [self.facts.build_id];
-        let patched = self.faces.all().skip(base.len()).map(|(_, face)| face.build_id);
+        let patched = self.faces.all().skip(base.len()).map(|(_, face)| face.build_id());
         let builds: Vec<BuildId> = base.into_iter().chain(patched).collect();
         *legend = slots::describe(
             self,
@@ -737,6 +738,14 @@ impl Version {
     /// The functions whose code in a face is another than the base's, as people know them.
     pub fn changed_by(&self, face: FaceNumber) -> &[String] {
         self.faces.get(face).map_or(&[], |face| &face.changed)
+    }
+
+    /// Says which build has the code of a face that served before it was linked.
+    pub fn settle(&self, face: FaceNumber, build_id: BuildId, artifact: File) {
+        if let Some(face) = self.faces.get(face) {
+            face.settle(build_id, artifact);
+            self.renew_legend();
+        }
     }
 
     /// A face of it serves from now on. What failed before did so in another one.

@@ -240,7 +240,7 @@ pub enum PhaseKind {
 
 impl PhaseKind {
     /// The phases that are no step of a load.
-    const BESIDE_STEPS: [Self; 10] = [
+    const BESIDE_STEPS: [Self; 11] = [
         Self::Notice,
         Self::Check,
         Self::Cargo,
@@ -248,6 +248,7 @@ impl PhaseKind {
         Self::Link,
         Self::Stamp,
         Self::Store,
+        Self::Patch,
         Self::Install,
         Self::Bind,
         Self::CallsWaited,

@@ -134,6 +134,9 @@ pub struct InvokeResult {
     pub plugin: String,
     /// The version that answered.
     pub version: u32,
+    /// The number of its patch that served; `None` if it was as it was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
     /// How long the call took inside the host, in microseconds; of several calls, the last.
     pub elapsed_us: u64,
     /// The same in nanoseconds.

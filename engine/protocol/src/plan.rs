@@ -36,6 +36,9 @@ pub struct PlannedPlugin {
 pub struct LoadedArtifact {
     /// The version.
     pub version: u32,
+    /// The number of its patch that serves; `None` if it is as it was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<u32>,
     /// Its build id.
     pub build_id: String,
     /// The artifact whose code it has: the copy that it was loaded from, or what a patch made of it, open in the

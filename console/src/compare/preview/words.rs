@@ -111,7 +111,7 @@ impl PluginPreview {
         }
         let says_nothing = lines.len() == 1 && self.outcome == Outcome::Ok;
         if says_nothing {
-            lines.push(Line::new(Sort::Plain, "    declares the same; only its code is another"));
+            lines.push(Line::new(Sort::Plain, "    declares the same; only its code differs"));
         }
         if !self.imported_by.is_empty() && self.outcome == Outcome::Ok {
             let text = format!("    imported by {}", self.imported_by.join(", "));

@@ -50,6 +50,8 @@ pub enum Action {
     TypeLine,
     /// Let a save be built and reloaded, only built, or left alone.
     NextWatch,
+    /// Let builds be patches for the versions that run, where that is possible, or load each as a whole.
+    TogglePatches,
     /// Open the form that calls the selected function.
     Invoke,
     /// Tell what a reload would change, before it is done.
@@ -294,6 +296,14 @@ pub static COMMANDS: &[Command] = {
             &["P"],
             "Unload plugins whose artifact is gone.",
         ),
+        command(
+            Plugin,
+            "patches",
+            A::TogglePatches,
+            "patches on/off",
+            &["B"],
+            "Patch versions that run, or load each build as a whole.",
+        ),
         command(Form, "json", A::ToggleJson, "JSON", &["F4"], "Type the arguments as JSON."),
         command(
             Form,
@@ -472,14 +482,7 @@ pub static COMMANDS: &[Command] = {
             &["C"],
             "Cancel the calls that run.",
         ),
-        command(
-            Anywhere,
-            "messages",
-            A::Messages,
-            "messages",
-            &["M"],
-            "Show what was told of lately.",
-        ),
+        command(Anywhere, "messages", A::Messages, "messages", &["M"], "Show the latest messages."),
         command(
             Anywhere,
             "input",

@@ -76,7 +76,7 @@ impl FromStr for Key {
             _ => {
                 let names: Vec<&str> = NAMED.iter().map(|(name, ..)| *name).collect();
                 return Err(format!(
-                    "`{text}` is no key: a key is a letter or sign, F1 to F24, or one of {}; \
+                    "`{text}` is not a key: a key is a letter or sign, F1 to F24, or one of {}; \
                      Ctrl- and Alt- may come before",
                     names.join(", ")
                 ));
@@ -128,7 +128,7 @@ impl FromStr for KeySequence {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let keys = text.split_whitespace().map(str::parse).collect::<Result<Vec<Key>, _>>()?;
         if keys.is_empty() {
-            return Err("a key is missing; [] is for no key at all, \"Space\" for a blank".into());
+            return Err("a key is missing; [] means no key, \"Space\" the space bar".into());
         }
         Ok(Self(keys))
     }

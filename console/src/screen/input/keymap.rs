@@ -52,7 +52,7 @@ impl Keymap {
             for (other, others) in &changes[..position] {
                 let both = keys.iter().find(|key| others.contains(key));
                 if let (Some(key), true) = (both, command.scope == other.scope) {
-                    let message = format!("`{key}` is for `{}` already", other.name);
+                    let message = format!("`{key}` is already the key of `{}`", other.name);
                     return Err((command, message));
                 }
             }

@@ -130,10 +130,10 @@ impl Builds {
         }
     }
 
-    /// What a build changed in its sources, in words.
-    pub fn changed(&mut self, package: &str, changes: &str) {
+    /// What there is to know of a build besides what cargo said.
+    pub fn told(&mut self, package: &str, text: &str) {
         self.show_heading(|job| job.plugin().is_some_and(|plugin| plugin == package));
-        self.push(&format!("changed: {changes}"), LineSort::Plain, None);
+        self.push(text, LineSort::Plain, None);
     }
 
     fn push(&mut self, text: &str, sort: LineSort, diagnostic: Option<Arc<Diagnostic>>) {

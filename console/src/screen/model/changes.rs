@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use hotswap_protocol::{Failures, FunctionInfo, PluginInfo};
+use hotswap_protocol::{Failures, FunctionInfo, LatencyBucket, PluginInfo};
 
+use super::face::Face;
 use crate::format::{LEAST_FOR_MEDIAN, timed_calls};
 
 /// The host's histogram tells latencies apart that differ by a quarter; less is no difference.
 const SAME_WITHIN: f64 = 1.3;
 
-/// The version of a plugin that served before the one that serves now, as it was seen last.
+/// What served of a plugin before what serves now, as it was seen last.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Before {
-    /// The version.
-    pub version: u32,
+    /// The version, and its patch.
+    pub face: Face,
+    /// What calls of the version had failed; a patch of it goes on with these counts.
+    pub failures: Failures,
     /// What it had on the heap.
     pub heap_bytes: Option<u64>,
     /// Its functions.
@@ -22,6 +25,8 @@ pub struct Before {
     pub changed_bodies: BTreeSet<String>,
     /// Whether somebody has looked at what changed.
     pub is_seen: bool,
+    /// Whether the version goes on, with other code: it counts calls, failures and times on.
+    pub goes_on: bool,
 }
 
 /// How a function differs from that of the version before.
@@ -89,12 +94,37 @@ impl Before {
     pub fn of(plugin: &PluginInfo) -> Option<Self> {
         let active = plugin.active()?;
         Some(Self {
-            version: active.version,
+            face: Face::of(active),
+            failures: active.failures.clone(),
             heap_bytes: active.heap_bytes,
             functions: plugin.functions.clone(),
             changed_bodies: BTreeSet::new(),
             is_seen: false,
+            goes_on: false,
         })
+    }
+
+    /// How many of these calls failed since the reload, of which `before` had failed before it.
+    fn since(&self, now: &Failures, before: &Failures) -> Failures {
+        let counted =
+            |now: u64, before: u64| if self.goes_on { now.saturating_sub(before) } else { now };
+        Failures {
+            errors: counted(now.errors, before.errors),
+            panics: counted(now.panics, before.panics),
+            first_failure: None,
+        }
+    }
+
+    /// How many calls of what serves failed since the reload.
+    pub fn failures_since(&self, plugin: &PluginInfo) -> Failures {
+        let now = plugin.active().map(|active| self.since(&active.failures, &self.failures));
+        now.unwrap_or_default()
+    }
+
+    /// The same of a function.
+    pub fn failures_of_since(&self, function: &FunctionInfo) -> Failures {
+        let before = self.function(&function.name).map(|before| before.failures.clone());
+        self.since(&function.failures, &before.unwrap_or_default())
     }
 
     /// Its function of this name.
@@ -120,7 +150,7 @@ impl Before {
     /// How fast a function of the version that serves is.
     pub fn speed_of(&self, function: &FunctionInfo) -> Speed {
         let before = self.function(&function.name).and_then(median_us);
-        let (Some(before), Some(now)) = (before, median_us(function)) else {
+        let (Some(before), Some(now)) = (before, self.median_us_since(function)) else {
             return Speed::Unknown;
         };
         let ratio = now / before.max(0.001);
@@ -128,6 +158,14 @@ impl Before {
             return Speed::Same;
         }
         Speed::Percent(((ratio - 1.0) * 100.0).round() as i64)
+    }
+
+    /// The median latency of a function of what serves, in microseconds; none where too few calls were timed.
+    pub fn median_us_since(&self, function: &FunctionInfo) -> Option<f64> {
+        match self.function(&function.name).filter(|_| self.goes_on) {
+            Some(before) => median_since(before, function),
+            None => median_us(function),
+        }
     }
 
     /// What got better or worse since, the worst first.
@@ -145,9 +183,9 @@ impl Before {
     }
 
     fn failures_of(&self, function: &FunctionInfo) -> Vec<Verdict> {
-        let none = Failures::default();
-        let before = self.function(&function.name).map_or(&none, |before| &before.failures);
-        let now = &function.failures;
+        let before = self.function(&function.name).map(|before| before.failures.clone());
+        let before = before.unwrap_or_default();
+        let now = self.failures_of_since(function);
         let counts = [("panics", before.panics, now.panics), ("errors", before.errors, now.errors)];
         let differ = counts.into_iter().filter(|(_, before, now)| before != now);
         let verdict = |(what, before, now)| Verdict::Failures {
@@ -158,6 +196,23 @@ impl Before {
         };
         differ.map(verdict).collect()
     }
+}
+
+/// The median latency of the calls of a function that were timed since then, in microseconds; none where these are too
+/// few.
+fn median_since(before: &FunctionInfo, now: &FunctionInfo) -> Option<f64> {
+    let earlier = |up_to_ns: u64| {
+        let reached = before.latency_buckets.iter().rev().find(|it| it.up_to_ns <= up_to_ns);
+        reached.map_or(0, |bucket| bucket.calls)
+    };
+    let since = now.latency_buckets.iter().map(|bucket| LatencyBucket {
+        calls: bucket.calls.saturating_sub(earlier(bucket.up_to_ns)),
+        ..*bucket
+    });
+    let since: Vec<LatencyBucket> = since.collect();
+    let is_enough = since.last().is_some_and(|all| all.calls >= LEAST_FOR_MEDIAN);
+    let median_ns = LatencyBucket::quantile(&since, 500).filter(|_| is_enough)?;
+    Some(median_ns as f64 / 1e3)
 }
 
 /// The median latency of a function in microseconds; none where too few calls were timed.

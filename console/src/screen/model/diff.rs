@@ -182,7 +182,7 @@ fn declared_lines(difference: &Difference) -> Vec<Line> {
             let build_id = format::short_build_id(&declared.build_id);
             let breaking = declared.changes.iter().filter(|it| it.is_breaking).count();
             let what = match (declared.changes.len(), breaking) {
-                (0, _) => "declares the same; only its code is another".to_owned(),
+                (0, _) => "declares the same; only its code differs".to_owned(),
                 (count, 0) => format!("{count} changed, nothing breaking"),
                 (count, breaking) => format!("{count} changed, {breaking} BREAKING"),
             };

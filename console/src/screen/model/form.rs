@@ -381,7 +381,7 @@ fn path_to(node: &Node, path: Vec<usize>, left: &mut usize) -> Option<Vec<usize>
 fn from_json(node: &Node, text: &str) -> Result<(Node, Value), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| match text.trim() {
         "" => "expected JSON".to_owned(),
-        _ => format!("no JSON: {error}"),
+        _ => format!("not JSON: {error}"),
     })?;
     let filled = node.clone().fill(&value)?;
     Ok((filled, value))

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use hotswap_protocol::{Beside, InvokeResult, WireError};
 use serde_json::Value;
 
+use super::face::Face;
 use super::form::Form;
 use super::history::History;
 use crate::host::operation::Operation;
@@ -50,8 +51,8 @@ pub struct CallResult {
 pub struct Side {
     /// What was called.
     pub operation: Operation,
-    /// The version that it was a call of, as far as is known.
-    pub version: Option<u32>,
+    /// What it was a call of, as far as is known.
+    pub face: Option<Face>,
     /// When it was asked for, in milliseconds since the Unix epoch; none while it waits for the
     /// call of the other version.
     pub began_ms: Option<u64>,
@@ -76,9 +77,10 @@ impl Side {
     pub fn name(&self) -> String {
         let (plugin, at) = self.target().split_once('@').unwrap_or((self.target(), ""));
         let answered = self.answer.as_ref().and_then(|answer| answer.as_ref().ok());
-        let version = answered.map(|answer| answer.version).filter(|version| *version > 0);
-        match version.or(self.version) {
-            Some(version) => format!("{plugin} v{version}"),
+        let answered = answered.filter(|answer| answer.version > 0);
+        let answered = answered.map(|it| Face { version: it.version, patch: it.patch });
+        match answered.or(self.face) {
+            Some(face) => format!("{plugin} {}", face.label()),
             None if at.is_empty() => plugin.to_owned(),
             None => format!("{plugin} build {at}"),
         }
@@ -126,13 +128,13 @@ impl Functions {
     pub fn begin(
         &mut self,
         now_ms: u64,
-        calls: Vec<(Operation, Option<u32>)>,
+        calls: Vec<(Operation, Option<Face>)>,
     ) -> Option<Operation> {
         let first = calls.first()?.0.clone();
         let call = call_text(&first);
-        let sides = calls.into_iter().enumerate().map(|(position, (operation, version))| Side {
+        let sides = calls.into_iter().enumerate().map(|(position, (operation, face))| Side {
             operation,
-            version,
+            face,
             began_ms: (position == 0).then_some(now_ms),
             answer: None,
         });
@@ -174,8 +176,7 @@ impl Functions {
         });
         let Some((result, position)) = waiting else {
             let call = call_text(&operation);
-            let side =
-                Side { operation, version: None, began_ms: Some(now_ms), answer: Some(answer) };
+            let side = Side { operation, face: None, began_ms: Some(now_ms), answer: Some(answer) };
             self.results.push_front(CallResult { call, sides: vec![side], stored: None });
             self.results.truncate(RESULTS_KEPT);
             return None;
@@ -200,7 +201,8 @@ impl Functions {
     /// The functions of this version that this console's calls run.
     pub fn running_in(&self, plugin: &str, version: u32) -> Vec<&str> {
         let sides = self.results.iter().flat_map(|result| &result.sides);
-        let runs = sides.filter(|side| side.runs() && side.version == Some(version));
+        let is_of = |side: &Side| side.face.is_some_and(|face| face.version == version);
+        let runs = sides.filter(|side| side.runs() && is_of(side));
         let called = runs.filter_map(|side| match &side.operation {
             Operation::Invoke(call) => Some(call),
             _ => None,

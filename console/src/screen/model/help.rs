@@ -1,9 +1,13 @@
 //! Which commands make sense now, and the help, which tells these.
 
+use std::path::Path;
+
 use super::{Phase, SearchField, State};
 use crate::format::wrap_words;
+use crate::host::operation::Operation;
 use crate::screen::input::action::{Action, Command, Scope};
 use crate::screen::layout::boxes;
+use crate::session::Watch;
 
 /// So many columns are for the keys.
 pub const KEYS_WIDTH: usize = 14;
@@ -26,11 +30,48 @@ type Entry = (String, &'static str);
 const OF_FORM: &[(&str, &str)] = &[
     ("Enter", "Call the function."),
     ("Tab Shift-Tab", "Go to the next field, or the previous one."),
-    ("↑ ↓", "Take what was typed before."),
+    ("↑ ↓", "Recall what was typed before."),
     ("Space ← →", "Choose, or add an item."),
     ("Ctrl-C", "Cancel the call."),
     ("Esc", "Close the form; the call goes on."),
 ];
+
+/// What to do first, to somebody who has done nothing yet: what to edit, and what that will do. Nothing once a
+/// function was called, or something was reloaded.
+pub fn first_steps(state: &State) -> Vec<String> {
+    let is_first = state.host.generation <= 1 && state.functions.results.is_empty();
+    let plugin = state.plugins.selected().filter(|_| is_first && state.host.phase.has_host());
+    let Some(plugin) = plugin.map(|row| &row.plugin.name) else { return Vec::new() };
+    let key = |action: Action| state.key_of(&action);
+    let mut steps = Vec::new();
+    let dir = state.selected_package().and_then(|package| state.host.package_dir(package));
+    if let Some(dir) = dir {
+        let project = state.host.dir.as_deref().and_then(Path::parent);
+        let file = dir.join("src/lib.rs");
+        let file = project.and_then(|it| file.strip_prefix(it).ok()).unwrap_or(&file).display();
+        let reload = key(Action::Operate(Operation::Reload));
+        let then = match state.host.watch {
+            Watch::On => format!("{plugin} is built and reloaded while the host runs."),
+            Watch::Ask => format!("{plugin} is built, and reloaded if that breaks nothing in use."),
+            Watch::Build => {
+                let preview = key(Action::Preview);
+                format!(
+                    "{plugin} is built. {preview} shows what a reload changes, {reload} reloads."
+                )
+            }
+            Watch::Off => {
+                let build = key(Action::Build);
+                format!("nothing happens by itself. {build} builds {plugin}, {reload} reloads.")
+            }
+        };
+        steps.push(format!("Edit {file} and save: {then}"));
+    }
+    if !state.plugins.functions().is_empty() {
+        steps.push(format!("{} calls the selected function.", key(Action::Invoke)));
+    }
+    steps.push(format!("{} lists the keys.", key(Action::Help)));
+    steps
+}
 
 /// The rows of the help on this screen, each of one column or of two; what has the keyboard comes first.
 pub fn rows(state: &State) -> Vec<Vec<HelpRow>> {
@@ -111,7 +152,7 @@ pub fn makes_sense(state: &State, command: &Command) -> bool {
         Action::Cancel => state.job.is_some(),
         Action::CancelCall => state.functions.has_running_calls(),
         Action::Build => has_packages && phase != Phase::Ended,
-        Action::NextWatch => has_packages,
+        Action::NextWatch | Action::TogglePatches => has_packages,
         Action::Restart => state.can_restart(),
         Action::TypeLine => state.host.is_ours && phase != Phase::Ended,
         Action::CallAgain | Action::ShowResult | Action::Pin => was_called,

@@ -66,7 +66,7 @@ impl Overlay {
     /// Tells what is wrong with the configuration.
     pub fn bad_configuration(problem: String) -> Self {
         let mut lines: Vec<String> = problem.lines().map(str::to_owned).collect();
-        lines.extend([String::new(), "The default keys and colours serve.".into()]);
+        lines.extend([String::new(), "The default keys and colours are used.".into()]);
         Self::Details { title: "The configuration is wrong".into(), lines, top: 0 }
     }
 }

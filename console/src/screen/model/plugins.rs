@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use hotswap_protocol::{FunctionInfo, PluginInfo, VersionInfo, VersionState};
+use hotswap_protocol::{Failures, FunctionInfo, PluginInfo, VersionInfo, VersionState};
 
 use super::changes::Before;
+use super::face::Face;
 use super::rates::Rates;
 use crate::format;
 use crate::screen::input::action::Motion;
@@ -71,23 +72,24 @@ impl Plugins {
             let now = Before::of(plugin);
             let earlier = self.list.iter().find(|it| it.name == plugin.name).and_then(Before::of);
             if let (Some(now), Some(earlier)) = (now, earlier)
-                && now.version != earlier.version
+                && now.face != earlier.face
             {
+                let goes_on = now.face.version == earlier.face.version;
                 let built = self.built.remove(&plugin.name).filter(|_| !plugin.is_rolled_back);
-                let changed_bodies = built.unwrap_or_default();
-                self.before.insert(plugin.name.clone(), Before { changed_bodies, ..earlier });
+                // What somebody else has built, the host knows as far as it is a patch.
+                let patched = plugin.active().filter(|_| goes_on).map(|it| &it.patched_functions);
+                let patched = || patched.into_iter().flatten().filter_map(|it| free_function(it));
+                let changed_bodies =
+                    built.unwrap_or_else(|| patched().map(str::to_owned).collect());
+                let before = Before { changed_bodies, goes_on, ..earlier };
+                self.before.insert(plugin.name.clone(), before);
             }
         }
     }
 
     /// A plugin was built, which changed the bodies of these functions of its sources.
     pub fn built<'a>(&mut self, plugin: &str, functions: impl IntoIterator<Item = &'a str>) {
-        // A method is none of the plugin's functions, whatever its name.
-        let is_free = |module: &str| module.starts_with(|first: char| first.is_lowercase());
-        let named = functions.into_iter().filter_map(|function| match function.rsplit_once("::") {
-            Some((module, name)) => Some(name).filter(|_| module.split("::").all(is_free)),
-            None => Some(function),
-        });
+        let named = functions.into_iter().filter_map(free_function);
         self.built.entry(plugin.to_owned()).or_default().extend(named.map(str::to_owned));
     }
 
@@ -103,6 +105,14 @@ impl Plugins {
     /// What served before the version of this plugin that serves.
     pub fn before(&self, plugin: &str) -> Option<&Before> {
         self.before.get(plugin)
+    }
+
+    /// How many calls of what serves of a plugin failed: a patch answers for none that failed before it.
+    pub fn failures(&self, plugin: &PluginInfo) -> Failures {
+        match self.before.get(&plugin.name) {
+            Some(before) => before.failures_since(plugin),
+            None => plugin.active().map(|active| active.failures.clone()).unwrap_or_default(),
+        }
     }
 
     /// Somebody has looked at what the last reload changed of this plugin.
@@ -172,7 +182,7 @@ impl Plugins {
         }
     }
 
-    /// Which line is selected; the first when nothing was chosen.
+    /// Which line is selected.
     pub fn selected_index(&self) -> Option<usize> {
         let rows = self.rows();
         let chosen = self.selected.as_ref().and_then(|(name, version)| {
@@ -185,7 +195,10 @@ impl Plugins {
             let position = rows.iter().position(exactly).or_else(|| rows.iter().position(folds));
             position.or_else(|| rows.iter().position(of_plugin))
         });
-        chosen.or(if rows.is_empty() { None } else { Some(0) })
+        // Until somebody chooses, one that has something to show.
+        let is_telling = |row: &PluginRow<'_>| row.is_first && !row.plugin.functions.is_empty();
+        let first = || rows.iter().position(is_telling).or((!rows.is_empty()).then_some(0));
+        chosen.or_else(first)
     }
 
     /// The selected line.
@@ -243,8 +256,17 @@ impl Plugins {
         if let Some((_, version)) = target.split_once('@') {
             return version.parse().ok();
         }
-        let plugin = self.list.iter().find(|it| it.name == target)?;
-        plugin.active().map(|it| it.version)
+        self.face_of(target).map(|face| face.version)
+    }
+
+    /// The same, with its patch.
+    pub fn face_of(&self, target: &str) -> Option<Face> {
+        let (name, version) = target.split_once('@').unwrap_or((target, ""));
+        let plugin = self.list.iter().find(|it| it.name == name)?;
+        match version.parse::<u32>() {
+            Ok(version) => plugin.versions.iter().find(|it| it.version == version).map(Face::of),
+            Err(_) => plugin.active().filter(|_| version.is_empty()).map(Face::of),
+        }
     }
 
     /// Selects the version of this plugin that serves, and shows all of its functions.
@@ -270,6 +292,16 @@ impl Plugins {
         let Some(from) = self.selected_index() else { return };
         let Some(to) = step(motion, from, rows.len(), page) else { return };
         self.selected = rows.get(to).map(|it| (it.plugin.name.clone(), it.version.version));
+    }
+}
+
+/// The name of a function without its modules; none of a method, which is none of the plugin's functions, whatever
+/// its name.
+fn free_function(path: &str) -> Option<&str> {
+    let is_free = |module: &str| module.starts_with(|first: char| first.is_lowercase());
+    match path.rsplit_once("::") {
+        Some((module, name)) => Some(name).filter(|_| module.split("::").all(is_free)),
+        None => Some(path),
     }
 }
 

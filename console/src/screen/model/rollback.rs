@@ -47,6 +47,15 @@ impl Rollback {
             selected: 0,
             problem: None,
         };
+        if let Some(active) = plugin.active().filter(|active| active.patch.is_some()) {
+            rollback.add(Choice {
+                version: Some(active.version),
+                state: "no patch",
+                build_id: active.base_build_id.clone().unwrap_or_default(),
+                at_ms: active.loaded_at_ms,
+                source: active.source.clone(),
+            });
+        }
         // What failed once would fail again.
         for version in plugin.versions.iter().filter(|it| it.state != VersionState::Failed) {
             rollback.add(Choice {
@@ -110,21 +119,30 @@ impl Rollback {
         })
     }
 
-    /// What to know before going there.
-    pub fn consequences(&self) -> Vec<String> {
+    /// What to know before going there; this key lets go again.
+    pub fn consequences(&self, lets_go: &str) -> Vec<String> {
         let Some(choice) = self.choices.get(self.selected) else { return Vec::new() };
+        let then = [
+            "Nothing is built. Reloads leave it there until a newer build comes,".to_owned(),
+            format!("or until {lets_go} lets go."),
+        ];
+        let patched = self.active.as_ref().filter(|it| Some(it.version) == choice.version);
+        if let Some(active) = patched {
+            let (plugin, version, patched) = (&self.plugin, active.version, active.label());
+            let text = format!(
+                "{plugin} {patched} gets the code of v{version} again, and keeps its state."
+            );
+            return [text].into_iter().chain(then).collect();
+        }
         let name = match choice.version {
             Some(version) => format!("v{version}, build"),
             None => "build".to_owned(),
         };
         let to = format!("{name} {}", format::short_build_id(&choice.build_id));
         let from = self.active.as_ref().map_or_else(String::new, |active| {
-            format!(", instead of v{} that serves now", active.version)
+            format!(", instead of {} that serves now", active.label())
         });
-        vec![
-            format!("{} is loaded again from {to}{from}.", self.plugin),
-            "Nothing is built. Reloads leave it there until a newer build comes,".into(),
-            "or until you let go (`hotswap reload --latest`).".into(),
-        ]
+        let text = format!("{} is loaded again from {to}{from}.", self.plugin);
+        [text].into_iter().chain(then).collect()
     }
 }

@@ -7,6 +7,7 @@ use hotswap_protocol::{
     ReloadReport, VersionState, WireError, same_plugin, version_label,
 };
 
+use super::face::Face;
 use crate::screen::input::action::Motion;
 
 /// How many reloads are kept.
@@ -25,20 +26,44 @@ pub struct Timeline {
     forgotten: usize,
     /// What was built since the last reload.
     built: Vec<Phase>,
-    /// Which version of each plugin serves, as of the last reload. What the host says that it has
-    /// loaded may be ahead of what it has told of reloads.
-    serving: HashMap<String, u32>,
+    /// What serves of each plugin, as of the last reload. What the host says that it has loaded may be ahead of
+    /// what it has told of reloads.
+    serving: HashMap<String, Face>,
+    /// The processes of the host, the latest last.
+    starts: Vec<Start>,
     /// The latest beginning last.
     lives: VecDeque<Life>,
     /// When the saves were noticed that are to be built and reloaded, by package name.
     saves: HashMap<String, u64>,
     /// The same of those that are built.
     built_saves: HashMap<String, u64>,
+    /// The same of those that somebody else has built, by plugin, with the build.
+    others_saves: HashMap<String, (u64, String)>,
+}
+
+/// A process of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// When it began, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// A line of the list of reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row {
+    /// A reload, by its position counted from the newest.
+    Reload(usize),
+    /// What is below it was in an earlier process than this.
+    Start(Start),
 }
 
 /// A reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reload {
+    /// In which process of the host it was, counted from the first that is known.
+    process: usize,
     /// When it ended, in milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// How long it took in the host, in microseconds; unknown of one that failed.
@@ -49,8 +74,8 @@ pub struct Reload {
     pub before: Vec<Phase>,
     /// Its own phases, in their order.
     pub phases: Vec<Phase>,
-    /// The versions that served before it and no longer after it.
-    pub replaced: Vec<(String, u32)>,
+    /// What served before it and no longer after it.
+    pub replaced: Vec<(String, Face)>,
     /// What came of it afterwards, counted from its end: the first call that a new version answered,
     /// and when a replaced one was freed.
     pub after: Vec<Phase>,
@@ -133,33 +158,61 @@ impl Reload {
         sums(self.before.iter().chain(&self.phases))
     }
 
-    /// The version of this plugin that it loaded, or the patch of a version.
-    fn loaded(&self, plugin: &str) -> Option<(u32, Option<u32>)> {
-        let report = &self.result.as_ref().ok()?.report;
-        let outcome = report.plugins.iter().find(|it| it.name == plugin)?;
+    /// What of this plugin it made serve.
+    fn published(&self, plugin: &str) -> Option<Face> {
+        let outcome = self.outcome(plugin)?;
         let is_new = matches!(
             outcome.outcome,
             Outcome::Ok | Outcome::Patched | Outcome::Added | Outcome::Rebound
         );
-        outcome.version.filter(|_| is_new).map(|version| (version, outcome.patch))
+        face_of(outcome).filter(|_| is_new)
     }
 
-    /// Whether it loaded a new version of this plugin, or of the plugin of this package.
-    fn has_loaded(&self, package: &str) -> bool {
+    /// The version of this plugin that it loaded.
+    fn loaded(&self, plugin: &str) -> Option<u32> {
+        let outcome = self.outcome(plugin)?;
+        let is_new = matches!(outcome.outcome, Outcome::Ok | Outcome::Added | Outcome::Rebound);
+        outcome.version.filter(|_| is_new)
+    }
+
+    /// Whether it took a plugin back to an earlier build.
+    pub fn is_rollback(&self) -> bool {
+        self.result.as_ref().is_ok_and(|done| done.report.rolled_back.is_some())
+    }
+
+    /// Whether it loaded nothing as a whole, but patches.
+    pub fn is_patch(&self) -> bool {
+        let plugins = self.result.iter().flat_map(|done| &done.report.plugins);
+        let made: Vec<_> = plugins.filter(|it| self.published(&it.name).is_some()).collect();
+        !made.is_empty() && made.iter().all(|it| it.outcome == Outcome::Patched)
+    }
+
+    fn outcome(&self, plugin: &str) -> Option<&PluginOutcome> {
+        let report = &self.result.as_ref().ok()?.report;
+        report.plugins.iter().find(|it| it.name == plugin)
+    }
+
+    /// Whether it patched this plugin, or the plugin of this package, and knows how the patch was made.
+    fn has_patched(&self, package: &str) -> bool {
+        let plugins = self.result.iter().flat_map(|done| &done.report.plugins);
+        let is_it =
+            |it: &PluginOutcome| same_plugin(&it.name, package) && it.outcome == Outcome::Patched;
+        !self.before.is_empty() && plugins.into_iter().any(is_it)
+    }
+
+    /// Whether it made a new build serve of this plugin, or of the plugin of this package.
+    fn has_published(&self, package: &str) -> bool {
         let plugins = self.result.iter().flat_map(|done| &done.report.plugins);
         plugins
             .into_iter()
-            .any(|it| same_plugin(&it.name, package) && self.loaded(&it.name).is_some())
+            .any(|it| same_plugin(&it.name, package) && self.published(&it.name).is_some())
     }
 
-    /// Whether it loaded this version of this plugin.
-    fn has_loaded_version(&self, plugin: &str, version: u32) -> bool {
-        self.loaded(plugin).is_some_and(|(loaded, _)| loaded == version)
-    }
-
-    /// Whether it replaced this version.
+    /// Whether another version serves since then.
     fn has_replaced(&self, plugin: &str, version: u32) -> bool {
-        self.replaced.iter().any(|(name, old)| name == plugin && *old == version)
+        let now = self.outcome(plugin).and_then(|outcome| outcome.version);
+        let is_it = |(name, old): &(String, Face)| name == plugin && old.version == version;
+        now != Some(version) && self.replaced.iter().any(is_it)
     }
 
     fn happened_after(&mut self, kind: Part, plugin: &str, elapsed_us: u64) {
@@ -171,14 +224,19 @@ impl Reload {
     }
 }
 
+/// What serves of a plugin since a reload.
+fn face_of(outcome: &PluginOutcome) -> Option<Face> {
+    outcome.version.map(|version| Face { version, patch: outcome.patch })
+}
+
 /// `world v2 → v3`; none where the reload did nothing to the plugin.
-pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<u32>) -> Option<String> {
+pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<Face>) -> Option<String> {
     let name = &plugin.name;
     match (plugin.outcome, plugin.version) {
         (Outcome::Unchanged | Outcome::Held | Outcome::NotReloadable | Outcome::Missing, _) => None,
         (Outcome::Ok | Outcome::Rebound | Outcome::Added, Some(now)) => {
-            let before = serving(name).filter(|before| *before != now);
-            let before = before.map_or_else(String::new, |before| format!("v{before} → "));
+            let before = serving(name).filter(|before| before.version != now);
+            let before = before.map_or_else(String::new, |it| format!("{} → ", it.label()));
             let why = plugin.not_patched.as_ref();
             let why = why.map_or_else(String::new, |why| format!(" (as a whole: {why})"));
             Some(format!("{name} {before}v{now}{why}"))
@@ -192,7 +250,7 @@ pub fn change(plugin: &PluginOutcome, serving: impl Fn(&str) -> Option<u32>) -> 
 fn patched(plugin: &PluginOutcome, version: u32) -> String {
     let how = match &plugin.patched_functions[..] {
         _ if plugin.patch.is_none() => "as it was loaded".to_owned(),
-        [] => "patched: no function is another".to_owned(),
+        [] => "patched: no function has other code".to_owned(),
         functions => format!("patched: {}", functions.join(", ")),
     };
     format!("{} {} ({how})", plugin.name, version_label(version, plugin.patch))
@@ -205,15 +263,15 @@ impl From<&PhaseTiming> for Phase {
     }
 }
 
-/// Takes which versions serve after a reload; gives those that did before it and no longer do.
-fn replace(serving: &mut HashMap<String, u32>, report: &ReloadReport) -> Vec<(String, u32)> {
+/// Takes what serves after a reload; gives what did before it and no longer does.
+fn replace(serving: &mut HashMap<String, Face>, report: &ReloadReport) -> Vec<(String, Face)> {
     let mut replaced = Vec::new();
     for plugin in &report.plugins {
-        let before = serving.get(&plugin.name).copied();
-        let before = before.filter(|before| plugin.version != Some(*before));
-        replaced.extend(before.map(|version| (plugin.name.clone(), version)));
-        match plugin.version {
-            Some(version) => serving.insert(plugin.name.clone(), version),
+        let now = face_of(plugin);
+        let before = serving.get(&plugin.name).copied().filter(|before| now != Some(*before));
+        replaced.extend(before.map(|before| (plugin.name.clone(), before)));
+        match now {
+            Some(now) => serving.insert(plugin.name.clone(), now),
             None => serving.remove(&plugin.name),
         };
     }
@@ -261,6 +319,33 @@ impl Timeline {
         self.saves.retain(|package, _| !same_plugin(package, plugin));
     }
 
+    /// What was last saved of a plugin had been built before this console came to it: as this build, by another
+    /// console or in a shell.
+    pub fn built_before(&mut self, plugin: &str, build_id: &str) {
+        let saves = self.saves.extract_if(|package, _| same_plugin(package, plugin));
+        if let Some(saved_ms) = saves.map(|(_, saved_ms)| saved_ms).max() {
+            self.others_saves.insert(plugin.to_owned(), (saved_ms, build_id.to_owned()));
+        }
+    }
+
+    /// The reloads that made a build serve which somebody else has made of a save tell how long after the save.
+    pub fn find_saves_of_others(&mut self, plugins: &[PluginInfo]) {
+        let process = self.process();
+        for plugin in plugins {
+            let serves = plugin.active().map(|it| it.build_id.as_str());
+            let Some((saved_ms, build_id)) = self.others_saves.get(&plugin.name) else { continue };
+            if serves != Some(build_id) {
+                continue;
+            }
+            let of_process = self.reloads.iter_mut().filter(|it| it.process == process);
+            let mut published = of_process.filter(|it| it.published(&plugin.name).is_some());
+            if let Some(reload) = published.next().filter(|it| it.at_ms >= *saved_ms) {
+                reload.live_ms = reload.live_ms.or(Some(reload.at_ms - saved_ms));
+            }
+            self.others_saves.remove(&plugin.name);
+        }
+    }
+
     /// A plugin was built; the next reload is where that leads to.
     pub fn built(&mut self, plugin: String, phases: Vec<PhaseTiming>) {
         let saved = self.saves.extract_if(|package, _| same_plugin(package, &plugin));
@@ -277,6 +362,7 @@ impl Timeline {
         let mut serving = HashMap::new();
         for PastReload { at_ms, end } in reloads {
             let mut reload = Reload {
+                process: self.process(),
                 at_ms,
                 elapsed_us: None,
                 live_ms: None,
@@ -328,11 +414,14 @@ impl Timeline {
     pub fn finished(&mut self, at_ms: u64, summary: String, report: ReloadReport) -> &Reload {
         let replaced = replace(&mut self.serving, &report);
         let mut before = std::mem::take(&mut self.built);
-        if before.is_empty() {
+        // What is patched may serve before its build has ended.
+        let is_early = before.is_empty();
+        if is_early {
             // Somebody else built it, and the host tells how.
             before.extend(report.build_phases.iter().map(Phase::from));
         }
         let mut reload = Reload {
+            process: self.process(),
             at_ms,
             elapsed_us: Some(report.elapsed_us),
             live_ms: None,
@@ -342,14 +431,22 @@ impl Timeline {
             after: Vec::new(),
             result: Ok(Done { summary, report }),
         };
-        let is_loaded = |package: &str, _: &mut u64| reload.has_loaded(package);
-        let saves = self.built_saves.extract_if(|package, saved| is_loaded(package, saved));
-        let saved_ms = saves.map(|(_, saved_ms)| saved_ms).min();
+        let is_served = |package: &str, _: &mut u64| reload.has_published(package);
+        let saves = self.built_saves.extract_if(|package, saved| is_served(package, saved));
+        let mut saves: Vec<u64> = saves.map(|(_, saved_ms)| saved_ms).collect();
+        let is_served = |package: &str, _: &mut u64| is_early && reload.has_patched(package);
+        let early = self.saves.extract_if(|package, saved| is_served(package, saved));
+        saves.extend(early.map(|(_, saved_ms)| saved_ms));
+        let is_rollback = reload.is_rollback();
+        let is_served =
+            |plugin: &str, _: &mut (u64, String)| !is_rollback && reload.has_published(plugin);
+        let others = self.others_saves.extract_if(|plugin, saved| is_served(plugin, saved));
+        let saved_ms = others.map(|(_, (saved_ms, _))| saved_ms).chain(saves).min();
         reload.live_ms = saved_ms.map(|saved_ms| at_ms.saturating_sub(saved_ms));
         for life in &self.lives {
             // It may have been called, and the old one be gone, before the host told of the reload.
             if let Some((patch, elapsed_us)) = life.first_call_us
-                && reload.loaded(&life.plugin) == Some((life.version, patch))
+                && reload.published(&life.plugin) == Some(Face { version: life.version, patch })
             {
                 reload.happened_after(Part::FirstCall, &life.plugin, elapsed_us);
             }
@@ -366,6 +463,7 @@ impl Timeline {
     pub fn failed(&mut self, at_ms: u64, error: WireError) {
         let before = std::mem::take(&mut self.built);
         self.push(Reload {
+            process: self.process(),
             at_ms,
             elapsed_us: None,
             live_ms: None,
@@ -398,8 +496,8 @@ impl Timeline {
         if let Some(life) = self.life_mut(plugin, version) {
             life.first_call_us = Some((patch, elapsed_us));
         }
-        let loaded = |it: &&mut Reload| it.loaded(plugin) == Some((version, patch));
-        if let Some(reload) = self.reloads.iter_mut().find(loaded) {
+        let published = |it: &&mut Reload| it.published(plugin) == Some(Face { version, patch });
+        if let Some(reload) = self.reloads.iter_mut().find(published) {
             reload.happened_after(Part::FirstCall, plugin, elapsed_us);
         }
     }
@@ -459,7 +557,7 @@ impl Timeline {
         for plugin in plugins {
             let active = plugin.active();
             if let Some(active) = active {
-                self.serving.entry(plugin.name.clone()).or_insert(active.version);
+                self.serving.entry(plugin.name.clone()).or_insert(Face::of(active));
             }
             for version in plugin.versions.iter().rev() {
                 let name = (plugin.name.as_str(), version.version);
@@ -474,25 +572,68 @@ impl Timeline {
         }
     }
 
-    /// Forgets the versions of a host that has ended; their numbers begin anew.
-    pub fn forget_versions(&mut self) {
+    /// A process of the host begins. The versions of the one before are forgotten; their numbers begin anew.
+    pub fn host_began(&mut self, at_ms: u64, pid: u32) {
+        self.starts.push(Start { at_ms, pid });
+
         self.lives.clear();
         self.serving.clear();
         self.built.clear();
         self.saves.clear();
         self.built_saves.clear();
+        self.others_saves.clear();
     }
 
-    /// The version of this plugin that serves, as of the last reload.
-    pub fn serving(&self, plugin: &str) -> Option<u32> {
+    /// What serves of this plugin, as of the last reload.
+    pub fn serving(&self, plugin: &str) -> Option<Face> {
         self.serving.get(plugin).copied()
     }
 
-    /// The reload that replaced the one version of a plugin with the other.
-    pub fn between(&self, plugin: &str, from: u32, to: u32) -> Option<&Reload> {
-        let is_between =
-            |it: &&Reload| it.has_loaded_version(plugin, to) && it.has_replaced(plugin, from);
+    /// The last reload that made the one serve of a plugin instead of the other.
+    pub fn between(&self, plugin: &str, from: Face, to: Face) -> Option<&Reload> {
+        let is_from = |(name, old): &(String, Face)| name == plugin && *old == from;
+        let is_between = |it: &&Reload| {
+            it.process == self.process()
+                && it.published(plugin) == Some(to)
+                && it.replaced.iter().any(is_from)
+        };
         self.reloads.iter().find(is_between)
+    }
+
+    /// The last reload that replaced the one version of a plugin with the other, whatever their patches.
+    pub fn between_versions(&self, plugin: &str, from: u32, to: u32) -> Option<&Reload> {
+        let is_between = |it: &&Reload| {
+            it.process == self.process()
+                && it.loaded(plugin) == Some(to)
+                && it.has_replaced(plugin, from)
+        };
+        self.reloads.iter().find(is_between)
+    }
+
+    /// Which process of the host runs, or ran last.
+    fn process(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The lines of the list, the newest first: between the reloads of two processes stands when the later one
+    /// began.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let mut process = self.process();
+        for (position, reload) in self.reloads.iter().enumerate() {
+            let later = (reload.process < process).then_some(process);
+            let start = later.and_then(|later| self.starts.get(later - 1));
+            rows.extend(start.copied().map(Row::Start));
+            rows.push(Row::Reload(position));
+            process = reload.process;
+        }
+        rows
+    }
+
+    /// In which of these lines the selected reload is.
+    pub fn selected_row(&self, rows: &[Row]) -> usize {
+        let selected = Row::Reload(self.selected());
+        rows.iter().position(|row| *row == selected).unwrap_or(0)
     }
 
     /// The reloads, newest first.

@@ -39,7 +39,7 @@ fn form_of_selected(state: &State) -> Result<Form, String> {
     if !is_callable(version.state) {
         let serving = state.plugins.version_of(plugin);
         let instead = match serving {
-            Some(serving) => format!("v{serving} serves, select that"),
+            Some(serving) => format!("select v{serving}, which serves"),
             None => format!("{} loads another build", state.key_of(&Action::RollBack)),
         };
         let target = format!("{plugin} v{}", version.version);
@@ -169,11 +169,11 @@ fn begin(
     stored: Option<StoredChoice>,
 ) -> Option<Effect> {
     let calls = calls.map(|call| {
-        let version = match &call {
-            Operation::Invoke(params) => state.plugins.version_of(&params.plugin),
+        let face = match &call {
+            Operation::Invoke(params) => state.plugins.face_of(&params.plugin),
             _ => None,
         };
-        (call, version)
+        (call, face)
     });
     let calls = calls.collect();
     let first = state.functions.begin(state.now_ms, calls)?;

@@ -1,6 +1,8 @@
 //! All there is to know of what is selected.
 
-use hotswap_protocol::{PluginInfo, Source, Step, VersionInfo, VersionState, same_plugin};
+use hotswap_protocol::{
+    PluginInfo, Source, Step, VersionInfo, VersionState, same_plugin, version_label,
+};
 
 use super::{Effect, calls};
 use crate::format;
@@ -16,7 +18,7 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
     }
     let details = match (state.focus, state.tab) {
         (Panel::Plugins, _) => state.plugins.selected().map(|row| {
-            let title = format!("{} v{}", row.plugin.name, row.version.version);
+            let title = format!("{} {}", row.plugin.name, row.version.label());
             let lines = of_version(row.plugin, row.version, state);
             (title, lines)
         }),
@@ -71,7 +73,7 @@ pub(super) fn show_messages(state: &mut State) {
     };
     let mut lines: Vec<String> = state.notices.iter().rev().map(line).collect();
     if lines.is_empty() {
-        lines.push("Nothing was told yet.".into());
+        lines.push("There are no messages yet.".into());
     }
     state.overlay = Some(Overlay::Details { title: "Messages".into(), lines, top: 0 });
 }
@@ -96,12 +98,13 @@ fn of_version(plugin: &PluginInfo, version: &VersionInfo, state: &State) -> Vec<
         lines.push(format!("failed    {failures}"));
     }
     if let Some(heap) = version.heap_bytes {
-        lines.insert(4, format!("heap      {} that it allocated", format::bytes(heap)));
+        lines.insert(4, format!("heap      {} allocated by it", format::bytes(heap)));
     }
     let more = version.remark.as_ref().unwrap_or(&version.detail);
     if !more.is_empty() {
         lines.insert(1, format!("          {more}"));
     }
+    lines.extend(format::patched(version).map(|patched| format!("patch     {patched}")));
     lines.extend(of_source(version.source.as_ref()));
     if version.state == VersionState::Active {
         let importers: Vec<&str> = importers(plugin, state).collect();
@@ -126,9 +129,13 @@ fn of_reload(reload: &Reload) -> Vec<String> {
     match &reload.result {
         Ok(done) => {
             for plugin in &done.report.plugins {
-                let version =
-                    plugin.version.map_or_else(String::new, |version| format!(", v{version}"));
+                let label = |version| format!(", {}", version_label(version, plugin.patch));
+                let version = plugin.version.map_or_else(String::new, label);
                 lines.push(format!("  {:<12} {}{version}", plugin.name, plugin.outcome));
+                let functions = plugin.patched_functions.iter();
+                lines.extend(functions.map(|it| format!("               other code: {it}")));
+                let why = plugin.not_patched.as_ref();
+                lines.extend(why.map(|why| format!("               no patch: {why}")));
             }
             if !done.report.data_bag.is_empty() {
                 lines.extend([String::new(), "DataBag".into()]);
@@ -138,16 +145,16 @@ fn of_reload(reload: &Reload) -> Vec<String> {
             }
         }
         Err(error) => {
-            let step = error.step.map_or("a step that is not known", Step::as_str);
-            let plugin = error.plugin.as_deref().unwrap_or("no plugin of its own");
-            lines.push(format!("failed in {step}, {plugin}"));
+            let step = error.step.map_or("an unknown step", Step::as_str);
+            let plugin = error.plugin.as_ref().map_or_else(String::new, |it| format!(" of {it}"));
+            lines.push(format!("failed in {step}{plugin}"));
             lines.extend(error.to_string().lines().map(str::to_owned));
         }
     }
     for (title, phases) in [
         ("Before it", &reload.before),
         ("Steps", &reload.phases),
-        ("After it, as far as was looked once a second", &reload.after),
+        ("After it, seen once a second", &reload.after),
     ] {
         if !phases.is_empty() {
             lines.extend([String::new(), title.into()]);
@@ -188,8 +195,8 @@ fn in_words(state: VersionState) -> Option<&'static str> {
         VersionState::Loading => "its steps are running, and nobody can call it yet",
         VersionState::Active => return None,
         VersionState::Retired => "replaced, but something still uses it",
-        VersionState::Pinned => "replaced and unused; a thread has still to run its destructors",
-        VersionState::Freed => "it is out of memory, which was checked",
+        VersionState::Pinned => "replaced and unused; a thread must still run its destructors",
+        VersionState::Freed => "nothing of it is left in memory, which was checked",
         VersionState::Kept => "replaced and unused, but it cannot be freed",
         VersionState::Failed => "it never served",
         _ => "a state that this console does not know",

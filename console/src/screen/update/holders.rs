@@ -85,7 +85,7 @@ fn why_not_held(state: &State) -> String {
     let held: Vec<String> = held.map(|it| format!("v{}", it.version)).collect();
     match version.state {
         VersionState::Active if held.is_empty() => {
-            format!("{name} serves; nothing else of it is held")
+            format!("{name} serves; no other version of it is held")
         }
         VersionState::Active => {
             format!("{name} serves; select {} to see what holds it", held.join(", "))

@@ -9,6 +9,7 @@ use crate::screen::layout::{self, Panel, Tab};
 use crate::screen::model::State;
 use crate::screen::model::form::Form;
 use crate::screen::model::logs::in_sight;
+use crate::screen::model::timeline::Row;
 use crate::screen::model::tree::TreeTab as _;
 
 /// So many lines the wheel moves.
@@ -137,17 +138,17 @@ fn click_line(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
 }
 
 fn click_reload(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
-    let count = state.timeline.reloads().len();
-    let page = usize::from(layout::timeline_list_height(inside, count));
-    let selected = state.timeline.selected();
+    let rows = state.timeline.rows();
+    let page = usize::from(layout::timeline_list_height(inside, rows.len()));
+    let selected = state.timeline.selected_row(&rows);
     let index = layout::first_visible(selected, page) + row;
-    if row >= page || index >= count {
+    let Some(Row::Reload(reload)) = rows.get(index).filter(|_| row < page) else {
         return Vec::new();
-    }
+    };
     if index == selected {
         return act(state, Action::Details);
     }
-    state.timeline.select(index);
+    state.timeline.select(*reload);
     Vec::new()
 }
 

@@ -94,6 +94,14 @@ pub(super) fn next_watch(state: &mut State) -> Vec<Effect> {
     vec![Effect::Order(Order::Watch(state.host.watch.next()))]
 }
 
+pub(super) fn toggle_patches(state: &mut State) -> Vec<Effect> {
+    if state.host.packages.is_empty() {
+        state.complain(no_package("patch"));
+        return Vec::new();
+    }
+    vec![Effect::Order(Order::Patch(state.host.loads_whole))]
+}
+
 pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
     if state.job.is_none() {
         let key = state.key_of(&Action::CancelCall);
@@ -198,7 +206,7 @@ pub(super) fn ask_to_roll_back(state: &mut State, rollback: &Rollback) {
     let Some(target) = rollback.target() else { return };
     state.overlay = Some(Overlay::Confirm {
         question: format!("Roll {} back?", rollback.plugin),
-        lines: rollback.consequences(),
+        lines: rollback.consequences(&state.key_of(&Action::LET_GO)),
         order: Order::Operate(Operation::rollback(target)),
         cancels: false,
     });

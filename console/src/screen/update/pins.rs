@@ -16,7 +16,7 @@ pub(super) fn toggle(state: &mut State) -> Vec<Effect> {
     let last = state.functions.results.front().and_then(|result| result.sides.first());
     let Some(Operation::Invoke(call)) = last.map(|side| &side.operation) else {
         let key = state.key_of(&Action::Invoke);
-        state.note(format!("nothing was called yet that could be pinned; {key} opens the form"));
+        state.note(format!("there is no call to pin yet; {key} opens the form"));
         return Vec::new();
     };
     if state.host.phase != Phase::Connected {
@@ -101,7 +101,7 @@ fn details(pin: &PinnedCall) -> Vec<String> {
         let elapsed = answer.elapsed_ns.map(format::nanoseconds);
         let elapsed = elapsed.map_or_else(String::new, |elapsed| format!(", {elapsed}"));
         let at = format::clock(answer.at_ms);
-        lines.extend([String::new(), format!("v{} at {at}{elapsed}", answer.version)]);
+        lines.extend([String::new(), format!("{} at {at}{elapsed}", answer.label())]);
         lines.push(format!("  {}", format::pin_outcome(&answer.outcome)));
     }
     lines

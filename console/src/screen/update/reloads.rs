@@ -37,9 +37,9 @@ pub(super) fn happened(state: &mut State, event: Event) {
         }
         Event::FirstFailure { at_ms, plugin, version, patch, failure } => {
             let (function, message) = (failure.function, failure.message);
-            let version = version_label(version, patch);
+            let label = version_label(version, patch);
             let text =
-                format!("{plugin} {version} failed for the first time, in {function}: {message}");
+                format!("{plugin} {label} failed for the first time, in {function}: {message}");
             state.logs.push_marker(at_ms, text);
         }
         Event::GuardTripped(trip) => {
@@ -124,8 +124,7 @@ fn marker(reload: &Reload) -> String {
             format!("{} {}", part.as_str(), format::microseconds(*elapsed_us))
         })
         .collect();
-    let is_rollback = reload.result.as_ref().is_ok_and(|done| done.report.rolled_back.is_some());
-    let verb = if is_rollback { "  rolled back" } else { "" };
+    let verb = if reload.is_rollback() { "  rolled back" } else { "" };
     let told = if told.is_empty() { String::new() } else { format!("  ({})", told.join(", ")) };
     format!("{}{verb}  {summary}  {elapsed}{told}", reload.title())
 }

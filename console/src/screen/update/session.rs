@@ -47,17 +47,36 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.builds.push_line(&package, &line);
         }
         SessionEvent::Installed { builds } => state.disk.installed(builds),
-        SessionEvent::Built { plugin, build_id, warnings, effect, changes, phases, .. } => {
+        SessionEvent::Built {
+            plugin,
+            build_id,
+            warnings,
+            effect,
+            changes,
+            patchable,
+            not_patched,
+            is_served,
+            phases,
+            ..
+        } => {
             let changes = changes.unwrap_or_default();
             let functions = changes.functions.iter().map(|function| function.name.as_str());
             state.plugins.built(&plugin, functions);
             let all = format::source_changes(&changes, MOST_CHANGES_IN_TAB);
             if !all.is_empty() {
-                state.builds.changed(&plugin, &all);
+                state.builds.told(&plugin, &format!("changed: {all}"));
+            }
+            if let Some(patch) = format::patchable(patchable, not_patched.as_deref()) {
+                state.builds.told(&plugin, &patch);
             }
             state.disk.built(&plugin, &build_id, warnings);
-            if effect != BuildEffect::NewCode {
-                state.timeline.saved_in_vain(&plugin);
+            match effect {
+                BuildEffect::NewCode => {}
+                BuildEffect::SameCode => state.timeline.saved_in_vain(&plugin),
+                BuildEffect::UpToDate => {
+                    state.timeline.built_before(&plugin, &build_id);
+                    state.timeline.find_saves_of_others(state.plugins.list());
+                }
             }
             let build_id = format::short_build_id(&build_id);
             let warnings = match warnings {
@@ -77,8 +96,11 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 BuildEffect::NewCode if !state.host.watch.reloads() => offer_to_reload(state),
                 _ => String::new(),
             };
-            state.say(format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}"));
-            if effect == BuildEffect::NewCode {
+            // What the reload has told says more.
+            if !is_served {
+                state.say(format!("{plugin} {done} ({build_id}{warnings}{changed}){offer}"));
+            }
+            if effect == BuildEffect::NewCode && !is_served {
                 state.timeline.built(plugin, phases);
                 if let Some(Overlay::Preview(_)) = &state.overlay {
                     effects.push(Effect::Order(Order::Preview));
@@ -107,12 +129,12 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
             state.host.pid = Some(pid);
             state.host.is_ours = true;
             state.host.phase = Phase::Starting;
-            another_process(state);
+            another_process(state, state.now_ms, pid);
             marker(state, format!("host started, pid {pid}"));
         }
         SessionEvent::Connected { host } => {
             if state.host.phase == Phase::Ended {
-                another_process(state);
+                another_process(state, host.started_at_ms, host.pid);
                 marker(state, format!("host came back, pid {}", host.pid));
                 state.say(format!("{} came back, pid {}", host.name, host.pid));
             }
@@ -216,6 +238,18 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
                 state.warn(text);
             }
         }
+        SessionEvent::Patching { on } => {
+            let was_whole = std::mem::replace(&mut state.host.loads_whole, !on);
+            match on {
+                false => state.note("patches off: each build is loaded as a whole"),
+                true if was_whole => {
+                    state.note(
+                        "patches on: a version goes on where only bodies of functions changed",
+                    );
+                }
+                true => {}
+            }
+        }
         SessionEvent::Snapshot(snapshot) => return take_snapshot(state, *snapshot),
         SessionEvent::Vault(contents) => {
             let changed = state.vault.update(contents);
@@ -232,7 +266,7 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Preview(preview) => {
             let build = state.key_of(&Action::Build);
             let hint = (!state.host.packages.is_empty())
-                .then(|| format!("what was edited since the last build is built by {build} first"));
+                .then(|| format!("{build} first builds what was edited since the last build"));
             if let Some(Overlay::Preview(card)) = &mut state.overlay {
                 card.take(preview, hint.as_deref());
             }
@@ -246,8 +280,8 @@ pub(super) fn happened(state: &mut State, event: SessionEvent) -> Vec<Effect> {
         SessionEvent::Difference(difference) => {
             let request = &difference.request;
             let to = request.to.as_ref().map(|to| to.version);
-            let reload =
-                to.and_then(|to| state.timeline.between(&request.plugin, request.from.version, to));
+            let (plugin, from) = (&request.plugin, request.from.version);
+            let reload = to.and_then(|to| state.timeline.between_versions(plugin, from, to));
             let values = reload.and_then(|reload| reload.result.as_ref().ok());
             let values = values.map_or(&[][..], |done| &done.report.data_bag);
             state.diff.take(*difference, values);
@@ -385,9 +419,9 @@ fn return_to_tab(state: &mut State) {
 }
 
 /// Forgets what was of the process before; its versions count from 1 again.
-fn another_process(state: &mut State) {
+fn another_process(state: &mut State, began_ms: u64, pid: u32) {
     state.plugins.clear();
-    state.timeline.forget_versions();
+    state.timeline.host_began(began_ms, pid);
     state.functions.held.clear();
     state.functions.let_go.clear();
     state.pins.another_process();
@@ -434,6 +468,7 @@ fn take_snapshot(state: &mut State, snapshot: Snapshot) -> Vec<Effect> {
     let pins = state.pins.take_back(&snapshot.plugins).into_iter();
     effects.extend(pins.map(|pin| Effect::Order(Order::Operate(Operation::Pin(pin)))));
     state.timeline.seen(state.now_ms, &snapshot.plugins);
+    state.timeline.find_saves_of_others(&snapshot.plugins);
     state.serving.seen(state.now_ms, &snapshot.plugins);
     let function = selected_function(state);
     if state.plugins.update(state.now_ms, snapshot.plugins) || generation_changed {

@@ -21,7 +21,7 @@ pub(super) fn edit(state: &mut State) -> Vec<Effect> {
 
 fn why_nowhere(state: &State) -> String {
     if state.focus == Panel::Logs {
-        return "where in the sources this line was written is not known".into();
+        return "it is not known where the sources write this line".into();
     }
     if state.tab == Tab::Diff {
         return "no line of a source file is selected".into();

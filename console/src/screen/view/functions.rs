@@ -13,7 +13,7 @@ use super::{draw_empty, draw_rule, form, pins, results, signature};
 use crate::format;
 use crate::screen::layout::{self, Panel};
 use crate::screen::model::changes::{self, Before, FunctionChange, Speed};
-use crate::screen::model::{Phase, State, in_flight};
+use crate::screen::model::{Phase, State, help, in_flight};
 
 /// A blank, a mark and a blank come before the name.
 const MARK_WIDTH: usize = 3;
@@ -29,7 +29,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     if functions.is_empty() {
         let text = match state.plugins.selected() {
             Some(_) if !state.plugins.all_functions().is_empty() => {
-                "no function is called so\nEsc shows all".into()
+                "no function has this in its name\nEsc shows all".into()
             }
             Some(row) => format!("{} has no functions that a console can call", row.plugin.name),
             None => "no plugin is selected".into(),
@@ -68,8 +68,19 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
                 let text = format!(" {}", cut(&text, area.width.saturating_sub(2).into()));
                 frame.render_widget(Line::styled(text, style), row_of(doc_area, 2));
             }
+            draw_first_steps(frame, results_area, state, theme);
             results::draw(frame, results_area, state, theme);
         }
+    }
+}
+
+/// What to do first, where nothing was called yet.
+fn draw_first_steps(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let steps = help::first_steps(state);
+    let width = usize::from(area.width).saturating_sub(2);
+    let lines = steps.iter().flat_map(|step| format::wrap_words(step, width));
+    for (offset, line) in lines.take(area.height.into()).enumerate() {
+        frame.render_widget(Line::styled(format!(" {line}"), theme.dim), row_of(area, offset));
     }
 }
 
@@ -131,7 +142,7 @@ fn draw_table(
 }
 
 fn head_line(columns: &Columns, before: Option<&Before>, theme: &Theme) -> Line<'static> {
-    let speed = before.map_or_else(String::new, |before| format!("Δ v{}", before.version));
+    let speed = before.map_or_else(String::new, |before| format!("Δ {}", before.face.label()));
     let lead = format!(
         "{}{} {}",
         " ".repeat(MARK_WIDTH),
@@ -178,8 +189,11 @@ fn function_line(
     };
     let name = pad(&function.name, columns.name);
     let lead = format!(" {mark} {name} {}", pad(&signature, columns.signature));
-    let (failed, failed_style) = failures(&function.failures, theme);
-    let p50 = changes::median_us(function);
+    let (failed, failed_style) = failures(&failures_of(function, before), theme);
+    let p50 = match before {
+        Some(before) => before.median_us_since(function),
+        None => changes::median_us(function),
+    };
     let p50 = p50.map_or_else(|| "–".to_owned(), format::fractional_microseconds);
     let (speed, speed_style) = speed(function, before, theme);
     let mut line = Line::from(Span::styled(lead, style));
@@ -191,6 +205,11 @@ fn function_line(
         (&speed, columns.speed, speed_style),
     ]));
     line
+}
+
+/// How many calls of a function failed in the code that serves.
+fn failures_of(function: &FunctionInfo, before: Option<&Before>) -> Failures {
+    before.map_or_else(|| function.failures.clone(), |it| it.failures_of_since(function))
 }
 
 /// What served before the selected plugin's version.
@@ -218,8 +237,8 @@ fn draw_gone(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) ->
     let width = usize::from(area.width);
     for (offset, function) in gone.iter().take(shown).enumerate() {
         let calls = format::counted(function.calls, "time", "times");
-        let version = before.version;
-        let text = format!(" − {}  is gone; in v{version} it was called {calls}", function.name);
+        let version = before.face.label();
+        let text = format!(" − {}  is gone; in {version} it was called {calls}", function.name);
         frame.render_widget(Line::styled(cut(&text, width), theme.bad), row_of(area, offset));
     }
     let height = u16::try_from(shown).unwrap_or(u16::MAX);

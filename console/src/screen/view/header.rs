@@ -55,7 +55,10 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
             Watch::Off => theme.dim,
         };
         let words = [host.watch.as_str(), host.watch.as_argument()];
-        parts.push((words.map(|word| format!("watch {word}")).to_vec(), style));
+        let words = words.map(|word| format!("watch {word}"));
+        let whole =
+            words.iter().filter(|_| host.loads_whole).map(|word| format!("{word}, no patches"));
+        parts.push((whole.chain(words.iter().cloned()).collect(), style));
     }
     if logs.dropped > 0 {
         parts.push((vec![format!("dropped {}", format::count(logs.dropped))], theme.warning));
@@ -79,8 +82,8 @@ fn parts(state: &State, theme: &Theme) -> Vec<(Vec<String>, Style)> {
 /// `✖ 12 panics in world`, of the versions that serve.
 fn failures(state: &State, theme: &Theme) -> Option<(Vec<String>, Style)> {
     let versions = state.plugins.list().iter().filter_map(|plugin| {
-        let active = plugin.active()?;
-        Some((plugin.name.as_str(), &active.failures))
+        plugin.active()?;
+        Some((plugin.name.as_str(), state.plugins.failures(plugin)))
     });
     let panics = counted(versions.clone().map(|(name, failures)| (name, failures.panics)));
     let errors = counted(versions.map(|(name, failures)| (name, failures.errors)));

@@ -78,7 +78,7 @@ fn draw_input(frame: &mut Frame<'_>, input: &HostInput, theme: &Theme) {
 fn draw_preview(frame: &mut Frame<'_>, card: &PreviewCard, theme: &Theme) {
     let (lines, hint) = match &card.lines {
         None => {
-            let text = "The new artifacts are opened, in a process of their own …";
+            let text = "Opening the new artifacts in a process of their own …";
             (vec![Line::raw(text)], "Esc closes")
         }
         Some(_) => {

@@ -27,7 +27,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, palette: &Palette, state: &State, them
     let mut lines = vec![Line::styled(pad(&input, width), theme.strong), Line::default()];
     let commands = palette.matches();
     if commands.is_empty() {
-        lines.push(Line::styled("nothing is called so", theme.dim));
+        lines.push(Line::styled("nothing has this in its name", theme.dim));
     }
     let labels: Vec<_> = state.keymap.labels().collect();
     let top = (palette.selected + 1).saturating_sub(page);

@@ -1,6 +1,6 @@
 //! The plugins panel: a tree of versions, and what there is to know of the selected one.
 
-use hotswap_protocol::{Holder, PluginInfo, VersionInfo, VersionState, same_plugin};
+use hotswap_protocol::{Failures, Holder, PluginInfo, VersionInfo, VersionState, same_plugin};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -15,12 +15,13 @@ use crate::screen::input::action::Action;
 use crate::screen::layout::{self, Panel};
 use crate::screen::model::changes::Verdict;
 use crate::screen::model::disk::DiskState;
+use crate::screen::model::face::Face;
 use crate::screen::model::plugins::PluginRow;
 use crate::screen::model::{Phase, SearchField, State};
 
 /// A mark and a blank, and one behind the name.
 const LEAD_WIDTH: usize = 3;
-const RUNS_WIDTH: usize = 5;
+const LEAST_RUNS_WIDTH: usize = 5;
 const DISK_WIDTH: usize = 16;
 /// In fewer columns there is no room for the warnings behind what is on disk.
 const LEAST_FOR_WARNINGS: usize = 48;
@@ -45,9 +46,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let [head, tree, rule, below] = layout::of_plugins(inner);
     let names = rows.iter().map(|row| row.plugin.name.as_str()).chain(missing.iter().copied());
     let names = names.map(format::width).max().unwrap_or(0);
+    let labels = rows.iter().filter(|row| row.is_first).map(|row| row.version.label());
+    let runs = labels.map(|label| format::width(&label)).max().unwrap_or(0);
     let places = layout::of_tree(tree);
     let column_width = places.iter().map(|place| place.width).min().unwrap_or(0);
-    let columns = Columns::of(column_width.into(), names);
+    let columns = Columns::of(column_width.into(), names, runs);
     if head.height > 0 {
         frame.render_widget(Line::styled(columns.head(), theme.dim), head);
     }
@@ -61,7 +64,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
 
 fn empty_text(state: &State) -> &'static str {
     if !state.plugins.filter().is_empty() {
-        return "no plugin is called so\nEsc shows all";
+        return "no plugin has this in its name\nEsc shows all";
     }
     match state.host.phase {
         Phase::Preparing if state.job.is_some() => "no plugins yet: building …",
@@ -111,7 +114,7 @@ fn draw_tree(
             (DiskState::Unknown, _) => ("waiting".into(), theme.dim),
             (disk, _) => disk_text(&disk, theme),
         };
-        let runs = pad("–", RUNS_WIDTH);
+        let runs = pad("–", columns.runs);
         Line::styled(format!("  {} {runs}{text}", pad(package, columns.name)), style)
     });
     let height = usize::from(area.height);
@@ -134,6 +137,7 @@ pub(super) fn emphasised(mut line: Line<'static>, style: Style) -> Line<'static>
 /// The columns of a line, from the left; what is 0 wide is left out.
 struct Columns {
     name: usize,
+    runs: usize,
     disk: usize,
     sparkline: usize,
     calls: usize,
@@ -142,10 +146,11 @@ struct Columns {
 }
 
 impl Columns {
-    /// In so many columns, with names of at most so many.
-    fn of(width: usize, names: usize) -> Self {
+    /// In so many columns, with names of at most so many, and versions of at most so many.
+    fn of(width: usize, names: usize, versions: usize) -> Self {
         let disk = if width < LEAST_FOR_WARNINGS { DISK_WIDTH - 3 } else { DISK_WIDTH };
-        let fixed = LEAD_WIDTH + RUNS_WIDTH + disk;
+        let runs = LEAST_RUNS_WIDTH.max(versions + 1);
+        let fixed = LEAD_WIDTH + runs + disk;
         let name = names.clamp(6, width.saturating_sub(fixed).max(6));
         let mut left = width.saturating_sub(fixed + name);
         let mut take = |wanted: usize| {
@@ -155,7 +160,7 @@ impl Columns {
         };
         let (failures, calls, heap) = (take(5), take(6), take(6));
         let sparkline = if left > LEAST_SPARKLINE { left.min(MOST_SPARKLINE) } else { 0 };
-        Self { name, disk: disk + left - sparkline, sparkline, calls, failures, heap }
+        Self { name, runs, disk: disk + left - sparkline, sparkline, calls, failures, heap }
     }
 
     fn head(&self) -> String {
@@ -165,7 +170,7 @@ impl Columns {
         format!(
             "  {} {}{}{}{}{}{}",
             pad("plugin", self.name),
-            pad("runs", RUNS_WIDTH),
+            pad("runs", self.runs),
             pad("disk", self.disk),
             " ".repeat(self.sparkline),
             title("calls", self.calls),
@@ -191,7 +196,8 @@ fn version_line(
     let lead = format!("  {branch} ");
     let text = if row.is_fold { fold_text(row.plugin) } else { other_text(row, state) };
     let text = cut(&text, width.saturating_sub(format::width(&lead)));
-    let style = if row.is_fold { theme.dim } else { style(row.version, theme) };
+    let failures = &row.version.failures;
+    let style = if row.is_fold { theme.dim } else { style(row.version, failures, theme) };
     Line::from(vec![Span::styled(lead, theme.dim), Span::styled(text, style)])
 }
 
@@ -204,14 +210,18 @@ fn first_line(
     let version = row.version;
     let has_host = state.host.phase != Phase::Ended;
     let serves = version.state == VersionState::Active && has_host;
-    let (mark, style) =
-        if has_host { (mark(version), style(version, theme)) } else { ('○', theme.dim) };
+    let failed = state.plugins.failures(row.plugin);
+    let (mark, style) = match has_host {
+        true => (mark(version, &failed), style(version, &failed, theme)),
+        false => ('○', theme.dim),
+    };
     let runs = match (serves, version.state) {
         (true, _) | (_, VersionState::Loading) => version.label(),
         _ => "–".to_owned(),
     };
     let (disk, disk_style) = disk(row, state, theme);
-    let lead = format!("{mark} {} {}", pad(&row.plugin.name, columns.name), pad(&runs, RUNS_WIDTH));
+    let name = pad(&row.plugin.name, columns.name);
+    let lead = format!("{mark} {name} {}", pad(&runs, columns.runs));
     let mut line = Line::from(Span::styled(lead, style));
     if !serves {
         line.push_span(Span::styled(disk, disk_style));
@@ -223,7 +233,7 @@ fn first_line(
     let latest: String = sparkline.chars().skip(skipped).collect();
     line.push_span(Span::styled(pad_left(&latest, columns.sparkline), theme.dim));
     line.push_span(Span::styled(pad_left(&format::count(version.calls), columns.calls), theme.dim));
-    let (failed, style) = failures(&version.failures, theme);
+    let (failed, style) = failures(&failed, theme);
     line.push_span(Span::styled(pad_left(&failed, columns.failures), style));
     let heap = version.heap_bytes.map_or_else(|| "–".to_owned(), format::short_bytes);
     line.push_span(Span::styled(pad_left(&heap, columns.heap), theme.dim));
@@ -319,9 +329,9 @@ fn other_text(row: &PluginRow<'_>, state: &State) -> String {
 }
 
 /// What is seen of a version at a glance; one that serves and panics does not look well.
-fn mark(version: &VersionInfo) -> char {
+fn mark(version: &VersionInfo, failures: &Failures) -> char {
     match version.state {
-        VersionState::Active if version.failures.panics > 0 => '✖',
+        VersionState::Active if failures.panics > 0 => '✖',
         VersionState::Active => '●',
         VersionState::Loading => '◌',
         VersionState::Failed => '✖',
@@ -330,10 +340,10 @@ fn mark(version: &VersionInfo) -> char {
     }
 }
 
-fn style(version: &VersionInfo, theme: &Theme) -> Style {
+fn style(version: &VersionInfo, failures: &Failures, theme: &Theme) -> Style {
     match version.state {
-        VersionState::Active if version.failures.panics > 0 => theme.bad,
-        VersionState::Active if version.failures.errors > 0 => theme.warning,
+        VersionState::Active if failures.panics > 0 => theme.bad,
+        VersionState::Active if failures.errors > 0 => theme.warning,
         VersionState::Active => theme.plain,
         VersionState::Failed => theme.bad,
         VersionState::Freed => theme.dim,
@@ -367,6 +377,9 @@ fn draw_details(
         ("size", size(version)),
         ("loaded", loaded(version, state.now_ms)),
     ];
+    if let Some(patched) = format::patched(version) {
+        lines.insert(0, ("patch", patched));
+    }
     if row.is_first && row.plugin.is_rolled_back {
         let to = state.plugins.rolled_back_to(&row.plugin.name);
         let to = to.map_or_else(|| "to an earlier build".into(), |it| format!("to v{it}'s build"));
@@ -399,14 +412,15 @@ fn draw_details(
 fn verdict_lines(row: PluginRow<'_>, state: &State, theme: &Theme) -> Vec<Line<'static>> {
     let before = state.plugins.before(&row.plugin.name);
     let Some(before) = before.filter(|_| row.is_first) else { return Vec::new() };
-    let (from, to) = (before.version, row.version.version);
+    let (from, to) = (before.face, Face::of(row.version));
     let reload = state.timeline.between(&row.plugin.name, from, to);
     let live = reload.and_then(|reload| reload.live_ms).map(format::live_after_save);
     let live = live.map_or_else(String::new, |live| format!(", {live}"));
     let field = |name: &str, text: String, style: Style| {
         Line::from(vec![Span::styled(format!(" {name:<8}"), theme.dim), Span::styled(text, style)])
     };
-    let mut lines = vec![field("reload", format!("v{from} → v{to}{live}"), theme.plain)];
+    let change = format!("{} → {}{live}", from.label(), to.label());
+    let mut lines = vec![field("reload", change, theme.plain)];
     let verdicts = before.verdicts(row.plugin);
     let shown = verdicts.iter().take(VERDICTS_SHOWN).enumerate();
     lines.extend(shown.map(|(position, verdict)| {
@@ -430,12 +444,12 @@ fn verdict_text(verdict: &Verdict, state: &State, theme: &Theme) -> (String, Sty
     match verdict {
         Verdict::Failures { function, what, before, now } => {
             let key = state.key_of(&Action::RollBack);
-            let (mark, then) = if now > before {
-                ("✖", format!(", {key} rolls back"))
-            } else {
-                ("✔", String::new())
+            let (mark, then, style) = match now {
+                0 => ("✔", String::new(), theme.plain),
+                now if now > before => ("✖", format!(", {key} rolls back"), theme.bad),
+                _ => ("▲", String::new(), theme.warning),
             };
-            (format!("{mark} {function} {what} {before} → {now}{then}"), style(theme.bad))
+            (format!("{mark} {function} {what} {before} → {now}{then}"), style)
         }
         Verdict::Speed { function, percent } if *percent > 0 => {
             (format!("▲ {function} takes {percent} % longer"), style(theme.warning))

@@ -217,7 +217,10 @@ impl<'de> Deserialize<'de> for StyleName {
         if names.contains(&text.as_str()) {
             return Ok(Self(text));
         }
-        Err(D::Error::custom(format!("`{text}` is no style; these are: {}", names.join(", "))))
+        Err(D::Error::custom(format!(
+            "`{text}` is not a style; the styles are: {}",
+            names.join(", ")
+        )))
     }
 }
 
@@ -267,7 +270,7 @@ impl<'de> Deserialize<'de> for NamedColour {
         let text = String::deserialize(deserializer)?;
         text.parse().map(Self).map_err(|_| {
             D::Error::custom(format!(
-                "`{text}` is no colour: a colour is a name such as \"cyan\" or \"light-red\", a \
+                "`{text}` is not a colour: a colour is a name such as \"cyan\" or \"light-red\", a \
                  number from \"0\" to \"255\", or \"#88c0d0\""
             ))
         })

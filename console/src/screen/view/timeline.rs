@@ -1,6 +1,6 @@
 //! The Timeline tab: the reloads, the phases of the selected one as bars, and each version's life.
 
-use hotswap_protocol::VersionState;
+use hotswap_protocol::{PhaseKind, VersionState};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -12,7 +12,7 @@ use super::theme::Theme;
 use super::{draw_empty, draw_rule};
 use crate::format;
 use crate::screen::layout::{self, Panel};
-use crate::screen::model::timeline::{Life, Part, Phase, Reload, Timeline, sums};
+use crate::screen::model::timeline::{Life, Part, Phase, Reload, Row, Start, Timeline, sums};
 use crate::screen::model::{self, State};
 
 const TITLE_WIDTH: usize = 13;
@@ -37,7 +37,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         return draw_empty(frame, area, "no reload yet\nr reloads what changed", theme);
     };
     let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-    let list_height = layout::timeline_list_height(area, reloads.len());
+    let list_rows = state.timeline.rows();
+    let list_height = layout::timeline_list_height(area, list_rows.len());
     let for_steps = area.height.saturating_sub(list_height + 1);
     let for_steps = if for_steps > 2 * LIVES_HEIGHT { for_steps - LIVES_HEIGHT } else { for_steps };
     let lines = |has_scales| step_lines(reload, area.width.into(), has_scales, theme);
@@ -52,7 +53,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
         Constraint::Fill(1),
     ])
     .areas(area);
-    draw_list(frame, list, state, theme);
+    draw_list(frame, list, &list_rows, state, theme);
     draw_rule(frame, rule, &rule_title(reload, &state.timeline), theme);
     for (offset, line) in steps.into_iter().take(below.height.into()).enumerate() {
         frame.render_widget(line, row_of(below, offset));
@@ -63,13 +64,22 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
-/// ` reload 12     12:03:07  world v2 → v3                      41 ms `
-fn draw_list(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+/// ` reload 12     12:03:07  world v2 → v3                      41 ms `, and where another process of the host
+/// began, `── host started at 12:02:40, pid 4122 ──`.
+fn draw_list(frame: &mut Frame<'_>, area: Rect, rows: &[Row], state: &State, theme: &Theme) {
     let page = usize::from(area.height);
-    let selected = state.timeline.selected();
+    let selected = state.timeline.selected_row(rows);
     let top = layout::first_visible(selected, page);
     let width = usize::from(area.width).saturating_sub(TITLE_WIDTH + LIVE_WIDTH + 14);
-    for (offset, reload) in state.timeline.reloads().iter().skip(top).take(page).enumerate() {
+    for (offset, row) in rows.iter().skip(top).take(page).enumerate() {
+        let reload = match row {
+            Row::Reload(position) => &state.timeline.reloads()[*position],
+            Row::Start(Start { at_ms, pid }) => {
+                let title = format!("host started at {}, pid {pid}", format::clock(*at_ms));
+                draw_rule(frame, row_of(area, offset), &title, theme);
+                continue;
+            }
+        };
         let (text, style) = match &reload.result {
             Ok(done) => (done.summary.as_str(), theme.plain),
             Err(error) => (error.message.as_str(), theme.bad),
@@ -129,7 +139,11 @@ fn step_lines(
     // Each of these has its own scale: beside a build the steps of a reload would not be seen.
     let groups = [
         ("build", longest(in_turn(sums(reload.before.iter())), BUILDS_SHOWN), theme.dim),
-        ("reload", longest(in_turn(sums(reload.phases.iter())), STEPS_SHOWN), theme.bar),
+        (
+            if reload.is_patch() { "patch" } else { "reload" },
+            longest(in_turn(sums(reload.phases.iter())), STEPS_SHOWN),
+            theme.bar,
+        ),
         ("since then", after, theme.dim),
     ];
     for (title, group, style) in groups.into_iter().filter(|(_, group, _)| !group.is_empty()) {
@@ -165,17 +179,19 @@ fn in_turn(phases: Vec<(&Part, u64)>) -> Vec<Bar> {
     phases.collect()
 }
 
-/// The longest of them in their order, and the sum of the others; `count` lines in all.
+/// The longest of them in their order, with the making of a patch, and the sum of the others; `count` lines in all.
 fn longest(bars: Vec<Bar>, count: usize) -> Vec<Bar> {
     if bars.len() <= count {
         return bars;
     }
-    let mut lengths: Vec<u64> = bars.iter().map(|bar| bar.elapsed_us).collect();
-    lengths.sort_unstable_by(|a, b| b.cmp(a));
-    let least = lengths[count - 2];
+    let is_patch = |bar: &Bar| bar.name == PhaseKind::Patch.as_str();
+    let weight = |bar: &Bar| (is_patch(bar), bar.elapsed_us);
+    let mut weights: Vec<_> = bars.iter().map(weight).collect();
+    weights.sort_unstable_by(|a, b| b.cmp(a));
+    let least = weights[count - 2];
     let mut left = count - 1;
     let (mut shown, others): (Vec<_>, Vec<_>) = bars.into_iter().partition(|bar| {
-        let is_shown = bar.elapsed_us >= least && left > 0;
+        let is_shown = weight(bar) >= least && left > 0;
         left -= usize::from(is_shown);
         is_shown
     });

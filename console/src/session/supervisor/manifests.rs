@@ -1,7 +1,6 @@
 //! The list of plugins follows the manifests.
 
 use std::collections::BTreeMap;
-use std::env::consts::DLL_SUFFIX;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use super::{Report, Supervisor};
 use crate::session::cargo_flags::CargoFlags;
 use crate::session::event::SessionEvent;
 use crate::session::job::Job;
+use crate::session::plugin_dir;
 
 /// Names the plugins whose artifacts a session put into a plugin directory, one a line.
 const INSTALLED: &str = ".hotswap-installed";
@@ -61,17 +61,6 @@ fn reopen(package: &HostPackage, command_line: &[String]) -> Result<HostPackage,
     Ok(HostPackage { plugin_dir, ..changed })
 }
 
-/// The artifact of a plugin in a plugin directory.
-pub(super) fn artifact(plugin_dir: &Path, plugin: &str) -> Option<PathBuf> {
-    let entries = fs::read_dir(plugin_dir).ok()?.flatten().map(|entry| entry.path());
-    let is_its = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.and_then(|name| name.strip_suffix(DLL_SUFFIX))
-            .is_some_and(|it| same_plugin(it, plugin))
-    };
-    entries.into_iter().find(is_its)
-}
-
 /// Removes artifacts of plugins that an earlier session installed and that the manifest does not name
 /// any more; what others put into the directory stays.
 pub(super) fn remove_unlisted(package: &HostPackage) {
@@ -87,7 +76,7 @@ pub(super) fn remove_unlisted(package: &HostPackage) {
 }
 
 fn remove_artifact(plugin_dir: &Path, plugin: &str) {
-    if let Some(path) = artifact(plugin_dir, plugin) {
+    if let Some(path) = plugin_dir::artifact(plugin_dir, plugin) {
         // One that cannot be removed is loaded again by the next start; this one's host drops it.
         let _ = fs::remove_file(path);
     }

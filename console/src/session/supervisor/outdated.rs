@@ -7,6 +7,7 @@ use super::Supervisor;
 use crate::session::event::SessionEvent;
 use crate::session::host_inputs;
 use crate::session::job::Job;
+use crate::session::plugin_dir;
 
 /// What the watcher reports changes of the host's own sources under. No package has this name.
 pub(super) const HOST: &str = "(host)";
@@ -56,7 +57,7 @@ impl Supervisor {
     pub(super) fn missing_artifacts(&self) -> Vec<String> {
         let Some(package) = &self.package else { return Vec::new() };
         let has_served = |name: &str| self.good.keys().any(|good| same_plugin(good, name));
-        let is_there = |name: &str| super::manifests::artifact(&package.plugin_dir, name).is_some();
+        let is_there = |name: &str| plugin_dir::artifact(&package.plugin_dir, name).is_some();
         let names = package.plugins.iter().map(|plugin| plugin.name.as_str());
         names.filter(|name| has_served(name) && !is_there(name)).map(str::to_owned).collect()
     }

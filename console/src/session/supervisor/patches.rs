@@ -1,9 +1,14 @@
 //! Builds are made into patches for the versions that run, where only bodies of functions changed.
 
 use std::collections::HashMap;
+use std::fs;
 
 use hotswap_build::{BuildId, Built};
 use hotswap_protocol::{Event, Outcome, Snapshot, same_plugin};
+
+use super::Supervisor;
+use crate::session::event::SessionEvent;
+use crate::session::plugin_dir;
 
 /// What is known for patches.
 #[derive(Debug, Default)]
@@ -55,6 +60,21 @@ impl Patches {
                 plugin.not_patched = why;
             }
         }
+    }
+}
+
+impl Supervisor {
+    /// Turns patches on, or off: then what is built already is loaded as a whole, too.
+    pub(super) async fn patch(&mut self, on: bool) {
+        self.patches.are_made = on;
+        if let Some(package) = self.package.as_ref().filter(|_| !on) {
+            let artifacts = package.plugins.iter();
+            let artifacts =
+                artifacts.filter_map(|it| plugin_dir::artifact(&package.plugin_dir, &it.name));
+            // Where there is none, there is nothing to do.
+            artifacts.for_each(|it| drop(fs::remove_file(plugin_dir::patch_beside(&it))));
+        }
+        self.tell(SessionEvent::Patching { on }).await;
     }
 }
 

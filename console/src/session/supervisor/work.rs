@@ -444,7 +444,9 @@ fn run_plugin_builds(
                     warnings: built.warnings,
                     effect: built.effect,
                     changes: built.changes,
+                    patchable: built.patch.as_ref().map(Result::is_ok),
                     not_patched: why,
+                    is_served,
                     phases: built.phases,
                 });
                 (JobOutcome::done(summary), product)

@@ -10,6 +10,8 @@ use hotswap_console::screen::view::{self, Theme};
 use hotswap_console::session::{LogLine, Order, SessionEvent, Watch};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::buffer::{Buffer, Cell};
+use ratatui::style::Color;
 
 use super::samples;
 
@@ -110,10 +112,7 @@ impl Console {
 
     /// Whether this text is dimmed where colours are off.
     pub fn is_dim(&self, text: &str) -> bool {
-        let (width, height) = self.state.size;
-        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        let theme = Theme::without_colours();
-        terminal.draw(|frame| view::draw(frame, &self.state, &theme)).unwrap();
+        let buffer = self.drawn_in(&Theme::without_colours());
         let screen = self.screen();
         let mut lines = screen.lines().enumerate();
         let found = lines.find_map(|(row, line)| Some((row, line.split_once(text)?.0)));
@@ -124,18 +123,38 @@ impl Console {
             )
         });
         let place = (before.chars().count().try_into().unwrap(), row.try_into().unwrap());
-        let cell = terminal.backend().buffer().cell(place).unwrap();
+        let cell = buffer.cell(place).unwrap();
         cell.modifier.contains(ratatui::style::Modifier::DIM)
     }
 
-    pub fn screen_in(&self, theme: &Theme) -> String {
+    /// Expects the same words on dark and on light backgrounds and without colours, no colour in the last, and
+    /// nothing but ASCII where that is wanted.
+    pub fn assert_readable_in_all_themes(&self) {
+        let screen = self.screen();
+        for theme in [Theme::with_colours(), Theme::with_dark_colours()] {
+            assert_eq!(self.screen_in(&theme), screen);
+        }
+        let is_coloured = |cell: &Cell| (cell.fg, cell.bg) != (Color::Reset, Color::Reset);
+        let plain = self.drawn_in(&Theme::without_colours());
+        assert!(!plain.content().iter().any(is_coloured), "a colour without colours:\n{screen}");
+        let mut ascii = Theme::without_colours();
+        ascii.is_ascii = true;
+        let ascii = self.screen_in(&ascii);
+        assert!(ascii.is_ascii(), "{ascii}");
+    }
+
+    fn drawn_in(&self, theme: &Theme) -> Buffer {
         let (width, height) = self.state.size;
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view::draw(frame, &self.state, theme)).unwrap();
-        let buffer = terminal.backend().buffer();
-        let lines: Vec<String> = buffer
+        terminal.backend().buffer().clone()
+    }
+
+    pub fn screen_in(&self, theme: &Theme) -> String {
+        let lines: Vec<String> = self
+            .drawn_in(theme)
             .content()
-            .chunks(usize::from(width.max(1)))
+            .chunks(usize::from(self.state.size.0.max(1)))
             .map(|line| {
                 let text: String = line.iter().map(|cell| cell.symbol()).collect();
                 text.trim_end().to_owned()

@@ -315,7 +315,9 @@ fn built_with(
         warnings,
         effect,
         changes,
+        patchable: None,
         not_patched: None,
+        is_served: false,
         phases: Vec::new(),
     }
 }

@@ -40,6 +40,7 @@ fn of_loaded(plan: &Plan, running: &Lease) -> PlannedPlugin {
     let planned = plan.of(version.name());
     let loaded = LoadedArtifact {
         version: version.ordinal,
+        patch: running.face().told(),
         build_id: running.build_id().to_string(),
         path: file_for_others(running),
         source: version.facts.source.clone(),

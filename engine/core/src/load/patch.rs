@@ -118,11 +118,9 @@ pub(super) fn way_to(running: &Lease, artifact: &Inspected) -> Result<Option<Way
     }
     let way = way_by(running, patch)?;
     // It was patched before the artifact was linked, which build this is was not known then.
-    if let Way::Face(face) = &way
-        && let Some(face) = version.faces.get(*face)
-    {
+    if let Way::Face(face) = &way {
         let file = File::open(&artifact.found.path).map_err(NotPatched::Unreadable)?;
-        face.settle(build, file);
+        version.settle(*face, build, file);
     }
     Ok(Some(way))
 }
@@ -218,13 +216,13 @@ pub(crate) fn settle(
         || EngineError::load(plugin, Step::Find, "other code of it serves than the patch's");
     let running = current.versions.iter().find(|lease| lease.version().name().is(plugin));
     let running = running.ok_or_else(other)?;
-    let faces = &running.version().faces;
-    let serving = faces.early(patch.code_id()).filter(|face| *face == running.face());
-    let face = serving.and_then(|face| faces.get(face)).ok_or_else(other)?;
+    let version = running.version();
+    let early = version.faces.early(patch.code_id());
+    let face = early.filter(|face| *face == running.face()).ok_or_else(other)?;
     let artifact = File::open(path.with_extension(DLL_EXTENSION)).map_err(|error| {
         let refused = EngineError::load(plugin, Step::Find, &error);
         refused.because(LoadCause::Io(error))
     })?;
-    face.settle(patch.header.build, artifact);
+    version.settle(face, patch.header.build, artifact);
     Ok(ReloadReport { generation: current.number.get(), ..ReloadReport::default() })
 }

@@ -220,6 +220,7 @@ impl<'a> Callee<'a> {
             value: self.value,
             plugin: self.plugin.name().to_owned(),
             version: self.plugin.version(),
+            patch: self.plugin.patch(),
             elapsed_us: elapsed_ns / 1000,
             elapsed_ns,
             latencies: match self.repeat {

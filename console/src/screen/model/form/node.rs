@@ -390,7 +390,7 @@ impl Node {
                     if let [Value::String(name), value] = pair.as_slice()
                         && fields.insert(name.clone(), value.clone()).is_some()
                     {
-                        return Err(format!("{name:?} is there twice"));
+                        return Err(format!("{name:?} appears twice"));
                     }
                 }
                 Ok(Value::Object(fields))
@@ -447,7 +447,7 @@ impl Node {
             (Shape::Boolean, _) => return Err(expected("true or false")),
             (Shape::Choice(values), value) => match values.iter().position(|it| it == value) {
                 Some(chosen) => Content::Choice(chosen),
-                None => return Err(format!("{value} is none of {}", self.choices().join(", "))),
+                None => return Err(format!("{value} is not one of {}", self.choices().join(", "))),
             },
             (Shape::Text { .. }, Value::String(it)) => text(it),
             (Shape::Text { .. }, _) => return Err(expected("text")),
@@ -465,7 +465,7 @@ impl Node {
                     return Err(format!("at most {}", counted(*most as u64, "item", "items")));
                 }
                 if values.len() > MOST_NODES {
-                    return Err(format!("a form shows {MOST_NODES} items at most"));
+                    return Err(format!("a form shows at most {MOST_NODES} items"));
                 }
                 let mut items = Vec::with_capacity(values.len());
                 for (index, value) in values.iter().enumerate() {
@@ -493,7 +493,7 @@ impl Node {
             }
             (Shape::Map(schema), Value::Object(fields)) => {
                 if fields.len() > MOST_NODES {
-                    return Err(format!("a form shows {MOST_NODES} entries at most"));
+                    return Err(format!("a form shows at most {MOST_NODES} entries"));
                 }
                 let mut entries = Vec::with_capacity(fields.len());
                 for (index, (name, value)) in fields.iter().enumerate() {
@@ -666,7 +666,7 @@ fn not_finite(text: &str, value: f64, least: f64, most: f64) -> Result<Value, St
 fn json(text: &str, types: &[String]) -> Result<Value, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| match text.trim() {
         "" => "expected JSON".to_owned(),
-        _ => format!("no JSON: {error}"),
+        _ => format!("not JSON: {error}"),
     })?;
     let found = kind(&value);
     let fits = types.iter().any(|it| it == found || (it == "number" && found == "integer"));

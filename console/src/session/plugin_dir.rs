@@ -1,0 +1,49 @@
+//! The artifacts and patches of a plugin directory.
+
+use std::env::consts::DLL_SUFFIX;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hotswap_artifact::layout::PATCH_EXTENSION;
+use hotswap_artifact::patch::Patch;
+use hotswap_build::BuildId;
+use hotswap_protocol::same_plugin;
+
+/// The artifact of a plugin in a plugin directory; `None` if there is none.
+pub(crate) fn artifact(plugin_dir: &Path, plugin: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(plugin_dir).ok()?.flatten().map(|entry| entry.path());
+    let is_its = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_suffix(DLL_SUFFIX))
+            .is_some_and(|it| same_plugin(it, plugin))
+    };
+    entries.into_iter().find(is_its)
+}
+
+/// Where the patch beside an artifact is.
+pub(crate) fn patch_beside(artifact: &Path) -> PathBuf {
+    artifact.with_extension(PATCH_EXTENSION)
+}
+
+/// The build for which a patch of a plugin would be made: that of its artifact in a plugin directory, or the one
+/// that the patch beside it is for. `None` if there is no artifact, or none that can be read.
+pub(crate) fn base(plugin_dir: &Path, plugin: &str) -> Option<BuildId> {
+    let artifact = artifact(plugin_dir, plugin)?;
+    let patch = fs::read(patch_beside(&artifact)).ok().and_then(|it| Patch::read(&it).ok());
+    let of_artifact = || hotswap_artifact::inspect(&fs::read(&artifact).ok()?).ok();
+    patch.map(|patch| patch.header.base).or_else(|| of_artifact().map(|facts| facts.build_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_artifact_has_no_patch() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(base(dir.path(), "world"), None);
+        fs::write(dir.path().join(format!("world{DLL_SUFFIX}")), "no artifact").unwrap();
+        assert!(artifact(dir.path(), "world").is_some());
+        assert_eq!(base(dir.path(), "world"), None);
+    }
+}
