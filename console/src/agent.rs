@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hotswap_fleet::{
-    Change, Channel, FleetError, HostReport, HostState, Id, Keys, Order, Rollout, Store, turn,
+    Change, Channel, Distrust, FleetError, HostReport, HostState, Id, Keys, Order, Rollout, Store,
+    turn,
 };
 use hotswap_protocol::HostInfo;
 use hotswap_protocol::clock::now_ms;
@@ -110,7 +111,7 @@ impl News {
 #[derive(Clone)]
 struct Declared {
     channel: Channel,
-    keys: Vec<String>,
+    keys: Option<Keys>,
 }
 
 /// Where the agent of a fleet keeps what it must not forget.
@@ -127,6 +128,9 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     let mut ledger = Ledger::open(&options.state_dir)?;
     if options.pardon {
         ledger.pardon()?;
+    }
+    if let Some(keys) = ledger.keys() {
+        options.store.believe(keys.clone());
     }
     let machine = options.store.is_of_many_machines().then(machine).transpose()?;
     let shared = Arc::new(Shared {
@@ -170,7 +174,8 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         }
         let mut trouble = None;
         if news.is_declared.swap(false, Ordering::Relaxed) || look_at <= Instant::now() {
-            trouble = shared.look(&declare, (!is_told).then_some(&options.by)).await.err();
+            let turns = !is_told && shared.store(Store::may_declare).await.unwrap_or(false);
+            trouble = shared.look(&declare, turns.then_some(&options.by)).await.err();
             look_at = Instant::now()
                 + match (is_told, &trouble) {
                     (false, _) => Duration::ZERO,
@@ -272,34 +277,32 @@ impl Shared {
         turned.map(drop)
     }
 
-    /// What is declared now. Nothing goes back, whatever has become of the store.
+    /// What is declared now. Nothing goes back, whatever has become of the store, and nothing is believed that is not
+    /// signed as the fleet wants it.
     async fn declared(&self) -> Result<Declared, FleetError> {
-        let known = self.ledger.lock().await.keys().cloned();
         let name = self.channel.clone();
-        let (keys, channel) = self
-            .store(move |store| Ok((store.keys_after(known.as_ref())?, store.channel(&name)?)))
-            .await?;
+        let (channel, keys) =
+            self.store(move |store| Ok((store.channel(&name)?, store.keys()?))).await?;
+        if keys.is_none() && self.store.is_of_many_machines() {
+            return Err(FleetError::distrusted(self.store.place(), Distrust::NoKeys));
+        }
         let mut ledger = self.ledger.lock().await;
         if let Some(accepted) = ledger.channel(&self.channel)
             && channel != *accepted
             && channel.mark <= accepted.mark
         {
-            return Err(FleetError::new(format!(
-                "channel {} went back from {} to {} changes; what it declared before still holds, until more is \
-                 declared",
-                self.channel, accepted.mark.seq, channel.mark.seq
-            )));
+            let distrust = Distrust::WentBack { from: accepted.mark, to: channel.mark };
+            return Err(FleetError::distrusted(format_args!("channel {}", self.channel), distrust));
         }
-        let declared = Declared { keys: keys_of(keys.as_ref()), channel };
-        ledger.accept(keys, &declared.channel)?;
-        Ok(declared)
+        ledger.accept(keys.clone(), &channel)?;
+        Ok(Declared { keys, channel })
     }
 
     /// What was declared when the last agent looked.
     async fn known(&self) -> Option<Declared> {
         let ledger = self.ledger.lock().await;
         let channel = ledger.channel(&self.channel)?.clone();
-        Some(Declared { channel, keys: keys_of(ledger.keys()) })
+        Some(Declared { channel, keys: ledger.keys().cloned() })
     }
 
     /// Keeps what is known of a host, at once or as soon as the store takes it.
@@ -413,8 +416,4 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-fn keys_of(keys: Option<&Keys>) -> Vec<String> {
-    keys.map(|keys| keys.keys.clone()).unwrap_or_default()
 }

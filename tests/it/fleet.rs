@@ -336,47 +336,125 @@ fn serving(status: &Value) -> Vec<&Value> {
     hosts.filter(|host| host["state"] == "serving").collect()
 }
 
+/// A fleet in a directory, without hosts, and where its keys are.
+struct Keyed {
+    place: Place,
+    fleet: Elsewhere,
+    keys: Elsewhere,
+    artifact: PathBuf,
+}
+
+impl Keyed {
+    fn new() -> Self {
+        let keys = Elsewhere::new();
+        let artifact = keys.put("echo.so", &revision("echo", 1));
+        Self { place: Place::new(), fleet: Elsewhere::new(), keys, artifact }
+    }
+
+    fn key(&self, name: &str) -> String {
+        self.keys.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        [&["fleet", "--fleet", self.fleet.0.path().to_str().unwrap()], args].concat()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        self.place.json(&self.args(args))
+    }
+
+    fn refused(&self, args: &[&str]) -> String {
+        let error = self.place.refusal(1, &self.args(args));
+        error["message"].as_str().unwrap().to_owned()
+    }
+
+    fn push(&self, release: &str, keys: &[&str]) -> Value {
+        let keys: Vec<&str> = keys.iter().flat_map(|key| ["--sign", key]).collect();
+        let push = ["push", self.artifact.to_str().unwrap(), "--id", release];
+        self.json(&[&push[..], &keys].concat())
+    }
+}
+
 #[test]
 fn a_fleet_with_keys_takes_only_signed_releases() {
-    let (place, fleet, artifacts) = (Place::new(), Elsewhere::new(), Elsewhere::new());
-    let dir = fleet.0.path().to_str().unwrap();
-    let file = artifacts.put("echo.so", &revision("echo", 1));
-    let file = file.to_str().unwrap();
-    let (one, two) = (artifacts.0.path().join("one.key"), artifacts.0.path().join("two.key"));
-    let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
-    let of = |args: &[&str]| -> Vec<String> {
-        ["fleet", "--fleet", dir].iter().chain(args).map(ToString::to_string).collect()
-    };
-    let json = |args: &[&str]| {
-        let args = of(args);
-        place.json(&args.iter().map(String::as_str).collect::<Vec<_>>())
-    };
-    let refused = |args: &[&str]| {
-        let args = of(args);
-        let error = place.refusal(1, &args.iter().map(String::as_str).collect::<Vec<_>>());
-        error["message"].as_str().unwrap().to_owned()
-    };
-    json(&["init"]);
-    json(&["push", file, "--id", "r1"]);
-    json(&["verify", "r1"]);
-    let keys = json(&["keys", "--new", one]);
+    let fleet = Keyed::new();
+    let (one, two) = (fleet.key("one.key"), fleet.key("two.key"));
+    let (one, two) = (one.as_str(), two.as_str());
+    fleet.json(&["init"]);
+    fleet.push("r1", &[]);
+    fleet.json(&["verify", "r1"]);
+    let keys = fleet.json(&["keys", "--new", one]);
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
-    assert!(refused(&["verify", "r1"]).contains("the release is not signed"));
-    assert!(refused(&["push", file, "--id", "r2"]).contains("`--sign SECRET-KEY`"));
-    assert_eq!(json(&["push", file, "--id", "r2", "--sign", one])["new"], true);
-    json(&["verify", "r2"]);
-    assert_eq!(json(&["push", file, "--id", "r1", "--sign", one])["new"], false);
-    json(&["verify", "r1"]);
-    let releases = json(&["releases"]);
+    assert!(fleet.refused(&["verify", "r1"]).contains("it is not signed, as this fleet wants it"));
+    let artifact = fleet.artifact.to_str().unwrap();
+    assert!(fleet.refused(&["push", artifact, "--id", "r2"]).contains("`--sign SECRET-KEY`"));
+    assert_eq!(fleet.push("r2", &[one])["new"], true);
+    fleet.json(&["verify", "r2"]);
+    assert_eq!(fleet.push("r1", &[one])["new"], false);
+    fleet.json(&["verify", "r1"]);
+    let releases = fleet.json(&["releases"]);
     assert!(releases.as_array().unwrap().iter().all(|release| release["problem"].is_null()));
 
     // Whoever has no key of the fleet adds none.
-    assert!(refused(&["keys", "--new", two]).contains("signed by one that is there"));
-    let keys = json(&["keys", "--new", two, "--sign", one]);
+    assert!(fleet.refused(&["keys", "--new", two]).contains("signed by those that are there"));
+    let keys = fleet.json(&["keys", "--new", two, "--sign", one]);
     assert_eq!((&keys["serial"], keys["keys"].as_array().unwrap().len()), (&json!(2), 2));
-    json(&["push", file, "--id", "r3", "--sign", two]);
+    fleet.push("r3", &[two]);
     let first = keys["keys"][0].as_str().unwrap();
-    json(&["keys", "--remove", first, "--sign", two]);
-    assert!(refused(&["verify", "r2"]).contains("not by a key of the fleet"));
-    json(&["verify", "r3"]);
+    fleet.json(&["keys", "--remove", first, "--sign", two]);
+    assert!(fleet.refused(&["verify", "r2"]).ends_with(&format!("{first}, which was retired")));
+    fleet.json(&["verify", "r3"]);
+}
+
+#[test]
+fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
+    let fleet = Keyed::new();
+    let names = ["one.key", "two.key", "three.key", "director.key"].map(|name| fleet.key(name));
+    let [one, two, three, director] = names.each_ref().map(String::as_str);
+    // Each makes a key of their own, and tells its public part.
+    let made = |key: &str| {
+        let made = fleet.place.json(&["fleet", "keys", "--generate", key]);
+        made["key"].as_str().unwrap().to_owned()
+    };
+    fleet.json(&["init"]);
+    fleet.json(&["keys", "--new", one]);
+    let (second, third) = (made(two), made(three));
+    let change = ["keys", "--add", &second, "--add", &third, "--threshold", "2"];
+    let keys = fleet.json(&[&change[..], &["--new-director", director, "--sign", one]].concat());
+    assert_eq!((&keys["threshold"], keys["directors"].as_array().unwrap().len()), (&json!(2), 1));
+
+    let pushed = fleet.push("r1", &[two]);
+    assert_eq!((&pushed["signatures"], &pushed["needed"]), (&json!(1), &json!(2)));
+    let too_few = "1 of the 2 keys have signed it";
+    assert!(fleet.refused(&["verify", "r1"]).contains(too_few));
+    assert!(fleet.refused(&["pin", "host", "r1", "--sign", director]).contains(too_few));
+    let signed = fleet.json(&["sign", "r1", "--sign", director]);
+    assert_eq!(signed["signatures"], 1, "a director signs no release");
+    assert_eq!(fleet.json(&["sign", "r1", "--sign", three])["signatures"], 2);
+    fleet.json(&["verify", "r1"]);
+
+    // What is declared is signed.
+    assert!(fleet.refused(&["pin", "host", "r1"]).contains("`--sign SECRET-KEY`"));
+    let status = fleet.json(&["pin", "host", "r1", "--sign", director]);
+    assert_eq!(status["pins"]["host"], "r1");
+    let path = fleet.fleet.0.path().join("channels/main.json");
+    let signed = fs::read_to_string(&path).unwrap();
+    fs::write(&path, signed.replace("\"host\":\"r1\"", "\"host\":\"r0\"")).unwrap();
+    assert!(fleet.refused(&["status"]).contains("it was altered"));
+    fs::write(&path, signed).unwrap();
+    // A director who was retired has signed what is declared: a key that is left signs it anew.
+    let director_key = keys["directors"][0].as_str().unwrap();
+    let retire = ["keys", "--remove", director_key];
+    assert!(fleet.refused(&[&retire[..], &["--sign", one]].concat()).contains(too_few));
+    let now = fleet.json(&[&retire[..], &["--sign", one, "--sign", three]].concat());
+    assert_eq!(now["retired"], json!([director_key]));
+    assert_eq!(fleet.json(&["status"])["pins"]["host"], "r1");
+
+    // Keys that nobody has signed in the place of those that were there.
+    let keys_file = fleet.fleet.0.path().join("keys.json");
+    let mut evil = now.clone();
+    let fleet_id = fleet.json(&["status"])["fleet"].clone();
+    (evil["serial"], evil["fleet"], evil["threshold"]) = (json!(9), fleet_id, json!(1));
+    fs::write(&keys_file, evil.to_string()).unwrap();
+    assert!(fleet.refused(&["status"]).contains("change 4 of the keys is missing"));
 }

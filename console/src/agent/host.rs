@@ -228,7 +228,7 @@ impl Host {
     }
 
     async fn release(&self, id: &Id, declared: &Declared) -> Result<Arc<Release>, Stop> {
-        self.shared.files.release(id, &declared.keys).await.map_err(|error| {
+        self.shared.files.release(id, declared.keys.as_ref()).await.map_err(|error| {
             Stop::Refused(problem(ProblemKind::Release, id, None, error.to_string()))
         })
     }

@@ -224,7 +224,7 @@ async fn fleet_status(runtime: &TempDir) -> Vec<Value> {
         "id": "r2", "fleet": "games", "pushed_at_ms": samples::NOON_MS, "by": "ada",
         "plugins": [{"name": "world", "artifacts": [artifact]}],
     });
-    fleet.push_release(&serde_json::from_value(release).unwrap(), None).unwrap();
+    fleet.push_release(&serde_json::from_value(release).unwrap()).unwrap();
     let arm = json!({"calls": 120, "errors": 1, "panics": 0});
     let host = json!({
         "id": "sample-host-4121", "channel": "main", "name": "sample-host", "pid": 4121,
@@ -264,6 +264,7 @@ fn fleet_rollout() -> Rollout {
         base_arms: Default::default(),
         calls_before: 0,
         forgiven: Default::default(),
+        writes: 0,
     }
 }
 

@@ -15,8 +15,10 @@ pub(crate) const LARGEST_DOCUMENT: usize = 1 << 20;
 pub(crate) enum Document<'a> {
     /// What fleet it is.
     Fleet,
-    /// Who may sign releases.
+    /// Who may sign.
     Keys,
+    /// Who might, before a change of the keys: those of a serial number.
+    EarlierKeys(u64),
     /// A release.
     Release(&'a Id),
     /// What a channel declares.
@@ -40,6 +42,24 @@ impl Content {
     /// Without a signature.
     pub fn unsigned(json: Vec<u8>) -> Self {
         Self { json, signature: None }
+    }
+
+    /// Both as one: signatures follow the JSON, which is on one line, on lines of their own.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.json.clone();
+        if let Some(signature) = &self.signature {
+            bytes.push(b'\n');
+            bytes.extend_from_slice(signature.as_bytes());
+        }
+        bytes
+    }
+
+    /// What was made so.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+        let json = parts.next().unwrap_or_default().to_vec();
+        let signature = parts.next().map(|rest| String::from_utf8_lossy(rest).into_owned());
+        Self { json, signature }
     }
 }
 

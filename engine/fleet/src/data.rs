@@ -125,17 +125,6 @@ pub struct Fleet {
     pub made_at_ms: u64,
 }
 
-/// The keys that may sign releases of a fleet. While there are none, nothing has to be signed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keys {
-    /// The fleet.
-    pub fleet: Id,
-    /// Counts the changes. The first keys are believed; each change is signed by a key from before it.
-    pub serial: u64,
-    /// Public keys, as minisign writes them: base64.
-    pub keys: Vec<String>,
-}
-
 /// A release: the whole set of plugins that a host is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
@@ -335,7 +324,11 @@ impl Channel {
     pub fn go_on(&mut self, hosts: &[HostReport]) {
         let seen = hosts.iter().map(|host| host.seen).filter(|seen| seen.epoch == self.mark.epoch);
         let seen = seen.map(|seen| seen.seq).max().unwrap_or_default();
-        self.mark.seq = self.mark.seq.max(seen).saturating_add(1);
+        // Whoever had a key that was retired since may have declared the last of all.
+        self.mark = match self.mark.seq.max(seen).checked_add(1) {
+            Some(seq) => Mark { seq, ..self.mark },
+            None => Mark { epoch: self.mark.epoch.saturating_add(1), seq: 1 },
+        };
     }
 
     /// Declares another base.

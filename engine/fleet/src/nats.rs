@@ -2,7 +2,7 @@
 //!
 //! | stream | subjects | what | written |
 //! |---|---|---|---|
-//! | `KV_P_fleet` | `$KV.P_fleet.fleet`, `….keys`, `….release.ID`, `….rollout.C` | what fleet it is, who may sign releases, releases, rollouts | once, or if it is what was read |
+//! | `KV_P_fleet` | `$KV.P_fleet.fleet`, `….keys`, `….keys.N`, `….release.ID`, `….rollout.C` | what fleet it is, who may sign and might before, releases, rollouts | once, or if it is what was read |
 //! | `KV_P_channels` | `$KV.P_channels.C` | what is declared; told anew as `P.poke.C` | if it is what was read |
 //! | `KV_P_hosts` | `$KV.P_hosts.ID` | what a host reports, for some minutes | by its agent |
 //! | `P_blobs` | `P.blob.SHA256.N` | artifacts, in pieces | whatever is there |
@@ -313,7 +313,7 @@ impl Nats {
         new: &Content,
     ) -> Result<bool, FleetError> {
         let (stream, subject) = self.link.place_of(document);
-        let payload = payload(new);
+        let payload = new.to_bytes();
         match self.publish(&stream, subject.clone(), Some(expected), &payload) {
             Ok(()) => Ok(true),
             Err(Refusal::WrongSequence) => Ok(false),
@@ -337,7 +337,7 @@ impl Nats {
             let message = format_args!("it has more than {LARGEST_DOCUMENT} bytes");
             return Err(FleetError::at(self.at(document), message));
         }
-        Ok(Some((kept.sequence, content(&kept.payload))))
+        Ok(Some((kept.sequence, Content::of_bytes(&kept.payload))))
     }
 }
 
@@ -384,22 +384,6 @@ fn version(text: &str) -> (u64, u64) {
     (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
-fn payload(content: &Content) -> Vec<u8> {
-    let mut payload = content.json.clone();
-    if let Some(signature) = &content.signature {
-        payload.push(b'\n');
-        payload.extend_from_slice(signature.as_bytes());
-    }
-    payload
-}
-
-fn content(payload: &[u8]) -> Content {
-    let mut parts = payload.splitn(2, |byte| *byte == b'\n');
-    let json = parts.next().unwrap_or_default().to_vec();
-    let signature = parts.next().map(|rest| String::from_utf8_lossy(rest).into_owned());
-    Content { json, signature }
-}
-
 /// A name as a part of a subject, where dots part the parts.
 fn token(name: &Id) -> String {
     name.as_str().replace('.', "=")
@@ -431,6 +415,7 @@ impl Link {
         match document {
             Document::Fleet => (self.fleet(), "fleet".to_owned()),
             Document::Keys => (self.fleet(), "keys".to_owned()),
+            Document::EarlierKeys(serial) => (self.fleet(), format!("keys.{serial}")),
             Document::Release(name) => (self.fleet(), format!("release.{}", token(name))),
             Document::Rollout(name) => (self.fleet(), format!("rollout.{}", token(name))),
             Document::Channel(name) => (format!("{}_channels", self.prefix), token(name)),

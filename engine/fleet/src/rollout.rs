@@ -246,6 +246,9 @@ pub struct Rollout {
     pub calls_before: u64,
     /// The hosts that ended while they ran it, and were put up with.
     pub forgiven: BTreeSet<Id>,
+    /// Counts how often the rollouts of the channel were written; the store does.
+    #[serde(default)]
+    pub writes: u64,
 }
 
 /// What a channel is to declare.

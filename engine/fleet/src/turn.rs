@@ -27,10 +27,8 @@ pub fn turn(
         }
         let declared = store.channel(channel)?;
         let (hosts, _) = store.hosts(channel)?;
-        let sound = (rollout.phase == Phase::Checking && order.is_none()).then(|| {
-            let keys = store.keys()?.map(|keys| keys.keys).unwrap_or_default();
-            store.verify(&rollout.release, &keys).map(drop)
-        });
+        let sound = (rollout.phase == Phase::Checking && order.is_none())
+            .then(|| store.verify(&rollout.release, store.keys()?.as_ref()).map(drop));
         let input = Input {
             now_ms,
             hosts: &hosts,

@@ -90,6 +90,7 @@ fn rollout() -> Rollout {
         base_arms: BTreeMap::new(),
         calls_before: 0,
         forgiven: std::collections::BTreeSet::new(),
+        writes: 0,
     }
 }
 
