@@ -57,6 +57,8 @@ pub struct Options {
     pub prober: Prober,
     /// Whether builds that crashed a host may be loaded again.
     pub pardon: bool,
+    /// What distinguishes its hosts from those of other agents; a host's own labels are worth more.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What an agent tells.
@@ -76,6 +78,7 @@ struct Shared {
     hosts: Option<HostChoice>,
     client_name: &'static str,
     prober: Prober,
+    labels: BTreeMap<String, String>,
     ledger: Mutex<Ledger>,
     files: Files,
     reports: Mutex<BTreeMap<Id, Reported>>,
@@ -141,20 +144,20 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         hosts: options.hosts,
         client_name: options.client_name,
         prober: options.prober,
+        labels: options.labels,
         ledger: Mutex::new(ledger),
         reports: Mutex::default(),
         told,
     });
-    let first = match shared.declared().await {
-        Ok(declared) => declared,
-        Err(error) => {
-            let known = shared.known().await.ok_or_else(|| error.clone())?;
-            let _ = shared.told.send(Told::Trouble(error)).await;
-            known
-        }
-    };
+    let first = shared.first_declared().await?;
     shared.files.clean(&first).await;
-    shared.forget_the_dead().await?;
+    match shared.forget_the_dead().await {
+        // It is told anew what there is, and forgets the others by itself.
+        Err(error) if error.is_unreachable() => {
+            let _ = shared.told.send(Told::Trouble(error)).await;
+        }
+        forgotten => forgotten?,
+    }
     let (declare, declared) = watch::channel(first);
     let mut serving: HashMap<PathBuf, tokio::task::JoinHandle<()>> = HashMap::new();
     let mut last_trouble = None;
@@ -206,7 +209,12 @@ fn machine() -> Result<String, FleetError> {
     Ok(name.trim().to_owned())
 }
 
-/// A time between a half and one and a half of this, so that many agents do not ask at once.
+/// A pause before a server that does not answer is asked again: with jitter, so that many agents do not ask at once.
+pub fn pause_before_retry() -> Duration {
+    jittered(LOOK_AGAIN)
+}
+
+/// A time between a half and one and a half of this.
 fn jittered(time: Duration) -> Duration {
     let dice = RandomState::new().hash_one(0_u8) % 1024;
     time / 2 + time * u32::try_from(dice).unwrap_or_default() / 1024
@@ -228,7 +236,7 @@ pub async fn turn_now(
     by: &str,
 ) -> Result<Option<Rollout>, FleetError> {
     let (store, channel, by) = (store.clone(), channel.clone(), by.to_owned());
-    blocking(move || turn(&store, &channel, order, &by, now_ms())).await
+    blocking(move || turn(&store, &channel, order, &by, store.now_ms()?)).await
 }
 
 impl Shared {
@@ -296,6 +304,33 @@ impl Shared {
         }
         ledger.accept(keys.clone(), &channel)?;
         Ok(Declared { keys, channel })
+    }
+
+    /// What is declared now, or was when the last agent looked. Where nothing is known, a server that does not answer
+    /// is waited for, and so is somebody who signs what it has.
+    async fn first_declared(&self) -> Result<Declared, FleetError> {
+        let mut last_trouble = None;
+        loop {
+            let error = match self.declared().await {
+                Ok(declared) => return Ok(declared),
+                Err(error) => error,
+            };
+            let known = self.known().await;
+            if known.is_none() && !error.is_unreachable() && error.distrust().is_none() {
+                return Err(error);
+            }
+            if last_trouble.as_ref() != Some(&error) {
+                let _ = self.told.send(Told::Trouble(error.clone())).await;
+                last_trouble = Some(error);
+            }
+            if let Some(known) = known {
+                return Ok(known);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause_before_retry()) => {}
+                () = self.told.closed() => return Err(FleetError::new("nobody listens")),
+            }
+        }
     }
 
     /// What was declared when the last agent looked.

@@ -6,10 +6,17 @@ use std::{
     fs,
     os::unix::net::UnixListener,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
-use hotswap_engine::{ConsoleSocket, args};
+use hotswap_engine::{
+    ConsoleSocket, args,
+    protocol::{HostHealth, OfferAnswer},
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -103,6 +110,54 @@ fn artifacts_that_cannot_all_be_loaded_change_nothing() {
     assert!(refused(json!(["echo.so"])).contains("not absolute"));
     assert!(refused(json!([new, elsewhere.0.path()])).contains("not a regular file"));
     assert!(refused(json!([new, elsewhere.0.path().join("gone.so")])).contains("gone.so"));
+}
+
+#[test]
+fn a_host_says_whether_it_takes_a_release_and_how_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = ConsoleSocket::at(dir.path().join("socket"));
+    let plays = Arc::new(AtomicBool::new(true));
+    let asked = (plays.clone(), plays.clone());
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| {
+        builder
+            .console(Some(socket))
+            .label("region", "eu")
+            .on_offer(move |offer| {
+                match (offer.release.as_str(), asked.0.load(Ordering::Relaxed)) {
+                    ("bad", _) => panic!("it is too much for it"),
+                    ("r3", _) => OfferAnswer::No { reason: "not here".to_owned() },
+                    (_, true) => OfferAnswer::Later { reason: "a match is running".to_owned() },
+                    (_, false) => OfferAnswer::Now,
+                }
+            })
+            .health(move || match asked.1.load(Ordering::Relaxed) {
+                true => HostHealth::well(),
+                false => HostHealth::unwell("no players"),
+            })
+    });
+    let mut client = Client::greeted(&host.engine.snapshot().host.socket);
+    let mut offered = |release: &str| {
+        let answer = client.ask(2, "offer", json!({"release": release, "plugins": ["echo"]}));
+        answer["result"].clone()
+    };
+    let later = json!({"answer": "later", "reason": "a match is running"});
+    assert_eq!(offered("r2"), later);
+    assert_eq!(offered("r3"), json!({"answer": "no", "reason": "not here"}));
+    let panicked = json!({"answer": "later", "reason": "the host's `on_offer` panicked"});
+    assert_eq!(offered("bad"), panicked);
+    plays.store(false, Ordering::Relaxed);
+    assert_eq!(offered("r2"), json!({"answer": "now"}));
+
+    let snapshot = client.ask(3, "snapshot", json!(null));
+    let told = &snapshot["result"]["host"];
+    assert_eq!(told["labels"], json!({"region": "eu"}));
+    assert_eq!(told["health"], json!({"is_well": false, "reason": "no players"}));
+    plays.store(true, Ordering::Relaxed);
+    assert_eq!(host.engine.snapshot().host.health, Some(HostHealth::well()));
+    // Who says nothing takes what comes.
+    let (_host, mut client, _dir) = listening(&["echo"]);
+    let answer = client.ask(2, "offer", json!({"release": "r2"}));
+    assert_eq!(answer["result"], json!({"answer": "now"}));
 }
 
 /// Three hosts, their fleet and its agent.
@@ -283,13 +338,27 @@ fn a_host_that_is_killed_while_it_bakes_is_replaced_and_a_rollout_without_calls_
     let status = hosts.json(&["status"]);
     assert_eq!(status["rollout"]["cause"]["kind"], "too_little_evidence", "{status}");
 
+    // Another one waits for the end of it.
+    let r3 = hosts.push(3);
+    let message = hosts.place.refusal(1, &hosts.args(&["rollout", &r3]))["message"].clone();
+    assert!(message.as_str().unwrap().contains("`--queue` waits for its end"), "{message}");
+    let mut queued = hosts.place.command("hotswap");
+    queued.args(hosts.args(&["rollout", &r3, "--fast", "--queue", "--json"]));
+    let mut queued = Process::start(queued);
+    queued.wait_for_json("the one before", |status| status["rollout"]["state"] == "paused");
+
     let order = |order: &str| hosts.json(&[order])["rollout"]["state"].clone();
     assert_eq!(order("resume"), "baking");
     assert_eq!(order("pause"), "paused");
     order("promote");
-    let is_done = |status: &Value| status["rollout"]["state"] == "done";
-    let status = hosts.wait_for("r2 everywhere", is_done);
-    assert_eq!(status["release"], "r2");
+    queued.wait_for_json("its end", |status| status["rollout"]["state"] == "done");
+    let queued = queued.finish();
+    assert_eq!(queued.code, Some(0), "{queued:?}");
+    let status = hosts.json(&["status"]);
+    assert_eq!((&status["release"], &status["rollout"]["release"]), (&json!("r2"), &json!("r3")));
+    hosts.json(&["abort"]);
+    let is_back = |status: &Value| status["rollout"]["state"] == "rolled_back";
+    hosts.wait_for("r2 everywhere", is_back);
     let alive = hosts.revisions().iter().filter(|revision| *revision == "2").count();
     assert_eq!(alive, 2);
 }
@@ -329,6 +398,24 @@ fn a_build_that_crashed_a_host_is_loaded_by_no_other() {
     assert_eq!(running(&status, "r3")[0]["id"], pinned.as_str());
     hosts.json(&["unpin", &pinned]);
     hosts.wait_for("no host that runs r3", |status| running(status, "r3").is_empty());
+}
+
+#[test]
+fn a_plugin_that_ends_whoever_opens_it_ends_no_host() {
+    let hosts = Hosts::start();
+    let artifacts = Elsewhere::new();
+    let file = artifacts.put("aborts.so", &artifact("aborts"));
+    hosts.json(&["push", file.to_str().unwrap(), "--id", "r2"]);
+    let answer = hosts.roll_out("r2").join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    let status = hosts.json(&["status"]);
+    let cause = &status["rollout"]["cause"];
+    assert_eq!(
+        (&cause["kind"], &cause["problem"]),
+        (&json!("refused"), &json!("dry_run")),
+        "{cause}"
+    );
+    assert_eq!(hosts.revisions(), ["1", "1", "1"]);
 }
 
 fn serving(status: &Value) -> Vec<&Value> {

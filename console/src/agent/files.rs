@@ -9,12 +9,18 @@ use hotswap_fleet::{Artifact, Digest, FleetError, Id, Keys, Release, Store};
 
 use super::{Declared, blocking};
 
+/// A release that was verified.
+struct Verified {
+    release: Arc<Release>,
+    /// The serial number of the keys; `None` where there were none.
+    serial: Option<u64>,
+}
+
 /// What an agent has fetched.
 pub(super) struct Files {
     store: Store,
     dir: Arc<Path>,
-    /// With the serial number of the keys that they were verified by.
-    releases: Mutex<HashMap<Id, (Option<u64>, Arc<Release>)>>,
+    releases: Mutex<HashMap<Id, Verified>>,
     fetched: Arc<tokio::sync::Mutex<HashSet<Digest>>>,
 }
 
@@ -36,14 +42,13 @@ impl Files {
     pub async fn release(&self, id: &Id, keys: Option<&Keys>) -> Result<Arc<Release>, FleetError> {
         let releases = || self.releases.lock().unwrap_or_else(PoisonError::into_inner);
         let serial = keys.map(|keys| keys.serial);
-        if let Some((verified, release)) = releases().get(id)
-            && *verified == serial
-        {
-            return Ok(Arc::clone(release));
+        if let Some(verified) = releases().get(id).filter(|it| it.serial == serial) {
+            return Ok(Arc::clone(&verified.release));
         }
         let (store, wanted, keys) = (self.store.clone(), id.clone(), keys.cloned());
         let release = Arc::new(blocking(move || store.release(&wanted, keys.as_ref())).await?);
-        releases().insert(id.clone(), (serial, Arc::clone(&release)));
+        let verified = Verified { release: Arc::clone(&release), serial };
+        releases().insert(id.clone(), verified);
         Ok(release)
     }
 

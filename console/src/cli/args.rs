@@ -525,7 +525,7 @@ pub struct InspectArguments {
 }
 
 /// Which fleet is meant, and which of its channels.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct PlaceArguments {
     /// The directory of the fleet. By default that of `HOTSWAP_FLEET`, or else the one that this user has in
     /// `$XDG_STATE_HOME/hotswap/fleet`.
@@ -561,6 +561,11 @@ pub struct AgentArguments {
     /// Let builds be loaded again that have crashed a host of this machine.
     #[arg(long)]
     pub pardon: bool,
+    /// What distinguishes the hosts of this agent from those of others, besides their toolchain: each group of hosts
+    /// with the same labels has hosts of its own that try a release first. Several times for several; what a host
+    /// says of itself is worth more.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<(String, String)>,
     /// How to print what it does.
     #[command(flatten)]
     pub output: OutputArguments,
@@ -707,6 +712,9 @@ pub struct RolloutArguments {
     /// Take the place of a rollout that is under way.
     #[arg(long)]
     pub supersede: bool,
+    /// Wait until the rollout that is under way is over, and begin then.
+    #[arg(long, conflicts_with = "supersede")]
+    pub queue: bool,
 }
 
 /// Arguments of `hotswap fleet status`.
@@ -715,4 +723,11 @@ pub struct FleetStatusArguments {
     /// Show it again whenever it changes.
     #[arg(long)]
     pub watch: bool,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use etcetera::BaseStrategy;
 use hotswap_artifact as artifact;
 use hotswap_fleet::{
-    Artifact, AuditEntry, Channel, Digest, FleetError, Id, Keys, Location, Mark, Order, Pace,
-    Phase, Pushed, Reason, Release, ReleasePlugin, Rollout, SecretKey, Server, Store,
+    Artifact, AuditEntry, Channel, Digest, FleetError, Id, Keys, Location, Mark, Memory, Order,
+    Pace, Phase, Pushed, Reason, Release, ReleasePlugin, Rollout, SecretKey, Server, Store,
     read_document, write_document,
 };
 use hotswap_protocol::clock::now_ms;
@@ -124,8 +124,14 @@ pub(super) fn user() -> String {
 pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
     let FleetArguments { place, output, command } = arguments;
     let json = output.json;
-    if let FleetCommand::Init = command {
-        return init(&place, json);
+    match &command {
+        FleetCommand::Init => return init(&place, json),
+        // Whoever makes a key need not know the fleet.
+        FleetCommand::Keys(KeysArguments { generate: Some(path), .. }) => {
+            let (_, key) = SecretKey::generate(path)?;
+            return say(json, &json!({ "key": key }), || format!("{key}\n"));
+        }
+        _ => {}
     }
     let fleet = Fleet { store: open(&place)?, channel: place.channel, json };
     match command {
@@ -190,6 +196,16 @@ struct Fleet {
     json: bool,
 }
 
+fn say(json: bool, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
+    if json {
+        return Ok(print_json(value)?);
+    }
+    // Whoever writes into a fleet must not write to the terminal.
+    let is_told = |c: char| c == '\n' || !c.is_control();
+    let words = words().replace(|c| !is_told(c), "\u{fffd}");
+    Ok(write!(io::stdout(), "{words}")?)
+}
+
 /// A release as `hotswap fleet releases --json` lists it.
 #[derive(Serialize)]
 struct ReleaseLine {
@@ -220,20 +236,10 @@ impl Fleet {
     }
 
     fn say(&self, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
-        if self.json {
-            return Ok(print_json(value)?);
-        }
-        // Whoever writes into a fleet must not write to the terminal.
-        let is_told = |c: char| c == '\n' || !c.is_control();
-        let words = words().replace(|c| !is_told(c), "\u{fffd}");
-        Ok(write!(io::stdout(), "{words}")?)
+        say(self.json, value, words)
     }
 
     fn keys(&self, arguments: &KeysArguments) -> Result<(), Failure> {
-        if let Some(path) = &arguments.generate {
-            let (_, key) = SecretKey::generate(path)?;
-            return self.say(&json!({ "key": key }), || format!("{key}\n"));
-        }
         let KeysArguments { new, new_director, add, add_director, remove, threshold, .. } =
             arguments;
         let is_changed = new.is_some() || new_director.is_some() || threshold.is_some();
@@ -446,11 +452,27 @@ impl Fleet {
     }
 
     async fn rollout(&self, arguments: RolloutArguments) -> Result<(), Failure> {
-        let RolloutArguments { release, follow, fast, supersede } = arguments;
+        let RolloutArguments { release, follow, fast, supersede, queue } = arguments;
         self.store.prepare()?;
         let checked = self.store.verify(&release, self.store.keys()?.as_ref())?;
+        if queue {
+            self.wait_for_the_one_before().await?;
+        }
         self.begin(&checked, fast, supersede).await?;
         if follow { self.follow().await } else { self.status() }
+    }
+
+    /// Waits until no rollout is under way, and brings that on meanwhile.
+    async fn wait_for_the_one_before(&self) -> Result<(), Failure> {
+        let mut watched = Watched::default();
+        loop {
+            match self.bring_on(&mut watched).await? {
+                Some(Some(phase)) if !phase.is_over() => {}
+                None => {}
+                Some(_) => return Ok(()),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Begins a rollout, where none is under way.
@@ -459,11 +481,11 @@ impl Fleet {
         if let Some(active) = last.as_ref().filter(|active| !active.phase.is_over()) {
             if !supersede {
                 return Err(FleetError::new(format!(
-                    "a rollout of {} is under way, which {} began {} ago: it is {}. `--supersede` takes its \
-                     place, `hotswap fleet abort` ends it",
+                    "a rollout of {} is under way, which {} began {} ago: it is {}. `--queue` waits for \
+                     its end, `--supersede` takes its place, `hotswap fleet abort` ends it",
                     active.release,
                     active.by,
-                    format::duration(now_ms().saturating_sub(active.started_at_ms)),
+                    format::duration(self.store.now_ms()?.saturating_sub(active.started_at_ms)),
                     active.phase.as_str()
                 ))
                 .into());
@@ -485,7 +507,8 @@ impl Fleet {
         // Where there is nothing to compare with, all is new.
         let changed = if changed.is_empty() { release.names() } else { changed };
         let Mark { epoch, seq } = declared.mark;
-        let now_ms = now_ms();
+        let now_ms = self.store.now_ms()?;
+        let known = last.as_ref().map(|last| last.memory.known.clone()).unwrap_or_default();
         let new = Rollout {
             channel: self.channel.clone(),
             release: release.id.clone(),
@@ -505,6 +528,7 @@ impl Fleet {
             base_arms: BTreeMap::new(),
             calls_before: 0,
             forgiven: Default::default(),
+            memory: Memory { known, ..Memory::default() },
             writes: 0,
         };
         self.store.write_rollout(last.as_ref(), &new)?;

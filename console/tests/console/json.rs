@@ -164,7 +164,9 @@ async fn page() -> String {
                  `rolling_back`, `rolled_back` or `superseded`; `reason` says why it waits or went back, `cause` \
                  the same as data. `state` of a host is `serving`, `applying`, `refused`, `crashed`, `died` or \
                  `lost`; `release` is what it runs, `staged` what it could switch to at once, `problem` what went \
-                 wrong, and `health` what came of calls since its versions began.";
+                 wrong, and `health` what came of calls since its versions began. It is `unknown` where a \
+                 server has lost what it reported. `labels`, `offer` (what it says to the release that it is \
+                 to run: `answer` is `later` or `no`) and `own_health` are there where there is any.";
     section(&mut page, "`hotswap fleet status`", about, &fleet_status(&runtime).await);
     let about = "`kind` is for a program, `message` for a person. `plugin`, `step`, `cause` and \
                  `chain` are there where they are known. `cause` is `artifact`, `toolchain`, `io`, \
@@ -264,6 +266,7 @@ fn fleet_rollout() -> Rollout {
         base_arms: Default::default(),
         calls_before: 0,
         forgiven: Default::default(),
+        memory: Default::default(),
         writes: 0,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::{Debug, Display};
 
+use hotswap_protocol::clock::now_ms;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Digest, FleetError, Id};
@@ -74,8 +75,23 @@ pub enum Change {
 
 /// Where what is written under a condition is read again for it.
 pub(crate) type IsAsRead<'a> = &'a dyn Fn(Option<&Content>) -> Result<bool, FleetError>;
-/// A host, and what it reports, where that can be read.
-pub(crate) type Report = (Id, Result<Vec<u8>, FleetError>);
+/// What a host reports.
+pub(crate) struct Report {
+    pub host: Id,
+    /// Where it can be read.
+    pub json: Result<Vec<u8>, FleetError>,
+    /// When it was kept, by the clock of whoever keeps it; `None` where that is this machine's.
+    pub kept_at_ms: Option<u64>,
+}
+
+/// The time where a fleet is kept: what several machines write is compared by no other clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// In milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// Whether reports may have been lost so short a while ago that hosts have not told them anew.
+    pub may_have_lost: bool,
+}
 /// Who is told what has changed.
 pub type ToldChange = Box<dyn Fn(Change) + Send + Sync>;
 
@@ -119,6 +135,11 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     /// What all hosts report, and which reports cannot be read.
     fn hosts(&self) -> Result<Vec<Report>, FleetError>;
+
+    /// What time it is there.
+    fn clock(&self) -> Result<Clock, FleetError> {
+        Ok(Clock { now_ms: now_ms(), may_have_lost: false })
+    }
 
     /// Keeps an artifact.
     fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), FleetError>;

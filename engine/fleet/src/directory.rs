@@ -165,7 +165,7 @@ impl Backend for Directory {
             match read_bounded(&path, LARGEST_DOCUMENT) {
                 // It was removed meanwhile.
                 Err(_) if !path.exists() => None,
-                read => Some((name, read)),
+                json => Some(Report { host: name, json, kept_at_ms: None }),
             }
         });
         Ok(hosts.collect())

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Artifact, AuditEntry, Channel, Digest, Distrust, Fleet, FleetError, HostReport, Id, Keys, Mark,
     Release, Rollout, SecretKey,
-    backend::{Backend, Content, Document, ToldChange, parse, to_json},
+    backend::{Backend, Content, Document, Report, ToldChange, parse, to_json},
     directory::{Directory, beside, create_new},
     signature::Signature,
     trust::Signed,
@@ -610,18 +610,37 @@ impl Store {
         Ok(())
     }
 
-    /// What the hosts of a channel report, sorted by name; and the reports that cannot be read.
+    /// The time by which reports and rollouts go, in milliseconds since the Unix epoch: a server's own, where several
+    /// machines write there.
+    ///
+    /// # Errors
+    /// If the server does not tell it.
+    pub fn now_ms(&self) -> Result<u64, FleetError> {
+        Ok(self.backend.clock()?.now_ms)
+    }
+
+    /// Whether a server may have lost what hosts reported so short a while ago that not all have reported anew.
+    ///
+    /// # Errors
+    /// If the server does not tell it.
+    pub fn may_have_lost_reports(&self) -> Result<bool, FleetError> {
+        Ok(self.backend.clock()?.may_have_lost)
+    }
+
+    /// What the hosts of a channel report, sorted by name, at the times of [`Store::now_ms`]; and the reports that cannot be read.
     ///
     /// # Errors
     /// If none can be read.
     pub fn hosts(&self, channel: &Id) -> Result<(Vec<HostReport>, Vec<FleetError>), FleetError> {
         let (mut hosts, mut unreadable) = (Vec::new(), Vec::new());
-        for (name, read) in self.backend.hosts()? {
+        for Report { host: name, json, kept_at_ms } in self.backend.hosts()? {
             let document = Document::Host(&name);
-            let read = read
+            let read = json
                 .and_then(|json| self.parse(document, &json, |host: &HostReport| &host.id, &name));
             match read {
-                Ok(host) if host.channel == *channel => hosts.push(host),
+                Ok(host) if host.channel == *channel => {
+                    hosts.push(HostReport { at_ms: kept_at_ms.unwrap_or(host.at_ms), ..host });
+                }
                 Ok(_) => {}
                 Err(error) => unreadable.push(error),
             }

@@ -9,8 +9,9 @@ use std::{
 };
 
 use hotswap_fleet::{
-    Artifact, AuditEntry, Channel, Digest, Distrust, FleetError, HostReport, HostState, Id, Keys,
-    Location, Mark, Pushed, Release, ReleasePlugin, SecretKey, Store,
+    Arm, Artifact, AuditEntry, Channel, Digest, Distrust, FleetError, HostReport, HostState, Id,
+    Keys, Location, Mark, MoreOfHost, Pace, Phase, Pushed, Reason, Release, ReleasePlugin, Rollout,
+    SecretKey, Store, turn,
 };
 use hotswap_protocol::Toolchain;
 use tempfile::TempDir;
@@ -221,6 +222,9 @@ macro_rules! on_each_store {
 }
 
 on_each_store!(
+    what_a_controller_was_killed_before_it_wrote_down_is_written_down,
+    a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none,
+    of_two_controllers_each_step_is_taken_by_one,
     a_fleet_is_made_once_and_found_again,
     a_fleet_that_was_made_anew_is_another_one,
     of_many_writers_each_write_builds_on_the_one_before,
@@ -424,7 +428,7 @@ fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
     fleet.report(&report("good")).unwrap();
     place.put("hosts/evil.json", b"\xff\xfe");
     let (hosts, unreadable) = fleet.hosts(&id("main")).unwrap();
-    assert_eq!(hosts, [report("good")]);
+    assert_eq!(without_time(hosts), [report("good")]);
     assert_eq!(unreadable.len(), 1);
     assert_has(&unreadable[0].to_string(), "evil");
     assert_has(&unreadable[0].to_string(), wrong);
@@ -456,7 +460,13 @@ fn report(name: &str) -> HostReport {
         problem: None,
         seen: Mark::default(),
         health: Default::default(),
+        more: Default::default(),
     }
+}
+
+/// Where several machines write, it is the server's.
+fn without_time(hosts: Vec<HostReport>) -> Vec<HostReport> {
+    hosts.into_iter().map(|host| HostReport { at_ms: report("any").at_ms, ..host }).collect()
 }
 
 fn hosts_are_those_that_report_and_are_not_forgotten(place: &dyn Place) {
@@ -468,13 +478,13 @@ fn hosts_are_those_that_report_and_are_not_forgotten(place: &dyn Place) {
         fleet.report(&report(name)).unwrap();
     }
     fleet.report(&HostReport { channel: id("beta"), ..report("other") }).unwrap();
-    let newer = HostReport { at_ms: 6, ..report("game.1000") };
+    let newer = HostReport { pid: 7, ..report("game.1000") };
     fleet.report(&newer).unwrap();
     fleet.forget(&id("game.1001")).unwrap();
     fleet.forget(&id("nobody")).unwrap();
     let (hosts, unreadable) = fleet.hosts(&id("main")).unwrap();
     assert_eq!((hosts.len(), unreadable.len()), (names.len() - 1, 0));
-    assert_eq!(hosts[0], newer);
+    assert_eq!(hosts[0].pid, newer.pid);
     assert_eq!(hosts[1].id, id("game.1002"));
 }
 
@@ -721,6 +731,169 @@ fn what_a_channel_declares_is_signed_for_it_and_does_not_go_back(place: &dyn Pla
         .unwrap();
     put(&older);
     assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Retired { key: director_public });
+}
+
+/// A rollout of a release that was pushed.
+fn rollout(release: &str, now_ms: u64) -> Rollout {
+    let json = serde_json::json!({
+        "channel": "main", "release": release, "base": null, "salt": "1-1", "by": "test",
+        "started_at_ms": now_ms, "pace": Pace::fast(), "plugins": ["world"], "changed": ["world"],
+        "phase": "checking", "step": 0, "since_ms": now_ms, "reason": null, "resume": null, "thresholds": {},
+        "base_arms": {}, "calls_before": 0, "forgiven": [],
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn what_a_controller_was_killed_before_it_wrote_down_is_written_down(place: &dyn Place) {
+    let fleet = fleet(place);
+    let now_ms = fleet.now_ms().unwrap();
+    let mut left = rollout("r1", now_ms);
+    left.phase = Phase::Paused;
+    left.resume = Some(Phase::Baking);
+    let entry =
+        |what: &str, at_ms| AuditEntry { what: what.to_owned(), at_ms, ..audited(&id("h")) };
+    let (old, said, new) = (
+        entry("baking", now_ms - 60_000),
+        entry("staging", now_ms - 90_000),
+        entry("paused", now_ms),
+    );
+    fleet.audit(&said).unwrap();
+    left.memory.unsaid = vec![said.clone(), old.clone(), new.clone()];
+    fleet.write_rollout(None, &left).unwrap();
+    for _ in 0..2 {
+        let turned = turn(&fleet, &id("main"), None, "test", now_ms).unwrap().unwrap();
+        assert_eq!(turned.memory.unsaid, [new.clone()], "somebody may be about to write that");
+        assert_eq!(fleet.audited().unwrap().0, [said.clone(), old.clone()]);
+    }
+}
+
+/// Three hosts that do what is declared, as their agent tells it; whatever a server does not answer is told later.
+fn hosts_follow(fleet: &Store, calls: u64) -> Result<(), FleetError> {
+    let channel = fleet.channel(&id("main"))?;
+    for name in ["one", "two", "three"] {
+        let host = id(name);
+        fleet.report(&HostReport {
+            at_ms: fleet.now_ms()?,
+            release: channel.wants(&host, "toolchain").cloned(),
+            staged: channel.candidate.clone(),
+            seen: channel.mark,
+            health: [("world".to_owned(), Arm { calls, errors: 0, panics: 0 })].into(),
+            more: MoreOfHost { built_by: Some(built_by()), ..MoreOfHost::default() },
+            ..report(name)
+        })?;
+    }
+    Ok(())
+}
+
+fn a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none(place: &dyn Place) {
+    let fleet = fleet(place);
+    fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
+    let other = Toolchain { rustc_release: "1.96.0".to_owned(), ..built_by() };
+    hosts_follow(&fleet, 0).unwrap();
+    let more = MoreOfHost { built_by: Some(other.clone()), ..MoreOfHost::default() };
+    let now_ms = fleet.now_ms().unwrap();
+    fleet.report(&HostReport { at_ms: now_ms, more, ..report("newer") }).unwrap();
+    fleet.write_rollout(None, &rollout("r1", now_ms)).unwrap();
+    let turned = turn(&fleet, &id("main"), None, "test", now_ms).unwrap().unwrap();
+    assert!(matches!(turned.phase, Phase::RollingBack | Phase::RolledBack), "{turned:?}");
+    let expected = Reason::NotCovered {
+        toolchain: other.to_string(),
+        plugin: "world".to_owned(),
+        hosts: vec![id("newer")],
+    };
+    assert_eq!(turned.reason, Some(expected));
+    assert_eq!(fleet.channel(&id("main")).unwrap().candidate, None);
+}
+
+fn of_two_controllers_each_step_is_taken_by_one(place: &dyn Place) {
+    let fleet = fleet(place);
+    fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
+    hosts_follow(&fleet, 0).unwrap();
+    fleet.write_rollout(None, &rollout("r1", fleet.now_ms().unwrap())).unwrap();
+    let main = id("main");
+    thread::scope(|scope| {
+        let control = |by: &'static str| {
+            let (main, fleet) = (&main, Store::open(&place.location()).unwrap());
+            move || {
+                loop {
+                    match turn(&fleet, main, None, by, fleet.now_ms().unwrap()) {
+                        Ok(Some(rollout)) if rollout.phase.is_over() => break rollout.phase,
+                        Ok(_) => {}
+                        Err(error) => assert!(error.is_changed(), "{error}"),
+                    }
+                }
+            }
+        };
+        let controllers = ["a", "b"].map(|by| scope.spawn(control(by)));
+        let mut calls = 0;
+        while controllers.iter().any(|controller| !controller.is_finished()) {
+            calls += 10;
+            hosts_follow(&fleet, calls).unwrap();
+        }
+        for controller in controllers {
+            assert_eq!(controller.join().unwrap(), Phase::Done);
+        }
+    });
+    let channel = fleet.channel(&main).unwrap();
+    assert_eq!((channel.base, channel.candidate), (Some(id("r1")), None));
+    let (audited, _) = fleet.audited().unwrap();
+    let mut said: Vec<&str> = audited.iter().map(|entry| entry.what.as_str()).collect();
+    // Two that write at the same time are in either order.
+    said.sort_unstable();
+    let step = ["activating", "baking"];
+    let mut expected = [&["staging", "promoting", "done"][..], &step, &step].concat();
+    expected.sort_unstable();
+    assert_eq!(said, expected);
+}
+
+#[cfg(feature = "nats")]
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn a_nats_server_that_is_killed_in_each_phase_ends_no_rollout() {
+    let mut place = OnNats::new();
+    let fleet = fleet(&place);
+    let main = id("main");
+    fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
+    hosts_follow(&fleet, 0).unwrap();
+    fleet.write_rollout(None, &rollout("r1", fleet.now_ms().unwrap())).unwrap();
+    let (mut killed, mut calls) = (Vec::new(), 0);
+    loop {
+        calls += 10;
+        let turned = fleet.now_ms().and_then(|now_ms| turn(&fleet, &main, None, "test", now_ms));
+        match turned.and_then(|turned| hosts_follow(&fleet, calls).map(|()| turned.unwrap())) {
+            Ok(rollout) if rollout.phase.is_over() => {
+                assert_eq!(rollout.phase, Phase::Done, "{rollout:?}");
+                break;
+            }
+            Ok(rollout) if !killed.contains(&(rollout.phase, rollout.step)) => {
+                killed.push((rollout.phase, rollout.step));
+                place.0.kill();
+                let unreachable = fleet.rollout(&main).unwrap_err();
+                assert!(unreachable.is_unreachable(), "{unreachable}");
+                place.0.start_again();
+            }
+            Ok(_) => {}
+            Err(error) => assert!(error.is_unreachable(), "{error}"),
+        }
+    }
+    assert!(killed.len() >= 4, "{killed:?}");
+    assert_eq!(fleet.channel(&main).unwrap().base, Some(id("r1")));
+}
+
+#[cfg(feature = "nats")]
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn on_a_nats_server_no_clock_of_another_machine_counts() {
+    let place = OnNats::new();
+    let fleet = fleet(&place);
+    let now_ms = fleet.now_ms().unwrap();
+    for (name, at_ms) in [("yesterday", now_ms - 86_400_000), ("tomorrow", now_ms + 86_400_000)] {
+        fleet.report(&HostReport { at_ms, ..report(name) }).unwrap();
+    }
+    let (hosts, _) = fleet.hosts(&id("main")).unwrap();
+    let after_ms = fleet.now_ms().unwrap();
+    assert!(hosts.iter().all(|host| (now_ms..=after_ms).contains(&host.at_ms)), "{hosts:?}");
+    assert!(fleet.may_have_lost_reports().unwrap(), "the server was made just now");
 }
 
 #[cfg(feature = "nats")]

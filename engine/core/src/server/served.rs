@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hotswap_protocol::{
-    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, PlanParams, PruneParams, ReloadPlan,
-    ReloadReport, Reloads, Snapshot, VaultSnapshot,
+    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, OfferAnswer, OfferParams, PlanParams,
+    PruneParams, ReloadPlan, ReloadReport, Reloads, Snapshot, VaultSnapshot,
 };
 
 use super::pins::Pins;
@@ -33,6 +33,8 @@ pub(crate) trait Served: Send + Sync {
     fn plan(&self, plan: PlanParams) -> Result<ReloadPlan, EngineError>;
     /// Loads exactly these artifacts.
     fn apply(&self, apply: ApplyParams) -> Result<ReloadReport, EngineError>;
+    /// Whether it takes a release now.
+    fn offer(&self, offer: &OfferParams) -> OfferAnswer;
     fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError>;
     fn free(&self, target: &str) -> Result<FreeResult, EngineError>;
 }
