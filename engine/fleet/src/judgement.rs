@@ -37,8 +37,26 @@ impl Arm {
 
 /// How long calls took: how many of them at most so long and longer than the bound before, by bound in nanoseconds.
 /// Those of several functions and hosts can be added up, and percentiles cannot.
+///
+/// As JSON it is an array of pairs: where fields of several types are flattened into one object, serde reads no keys
+/// that are numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Histogram(BTreeMap<u64, u64>);
+
+impl From<Vec<(u64, u64)>> for Histogram {
+    fn from(pairs: Vec<(u64, u64)>) -> Self {
+        let mut histogram = Self::default();
+        pairs.into_iter().for_each(|(up_to_ns, calls)| histogram.add(up_to_ns, calls));
+        histogram
+    }
+}
+
+impl From<Histogram> for Vec<(u64, u64)> {
+    fn from(histogram: Histogram) -> Self {
+        histogram.0.into_iter().collect()
+    }
+}
 
 impl Histogram {
     /// Adds the calls of a cumulative histogram.

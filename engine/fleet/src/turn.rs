@@ -101,12 +101,13 @@ fn write(
     }
     next.memory.unsaid.extend(said.iter().cloned());
     store.write_rollout(Some(rollout), &next)?;
+    said.iter().try_for_each(|entry| store.audit(entry))?;
     for desired in declares {
         let mut new = declared.clone();
         desired.declare(&mut new, hosts);
         store.write_channel(declared, &new)?;
     }
-    said.iter().try_for_each(|entry| store.audit(entry))
+    Ok(())
 }
 
 /// Writes down what somebody who was killed has not, and whether there was anything to look at. What is not old may

@@ -9,11 +9,11 @@ use std::{
 };
 
 use hotswap_fleet::{
-    Arm, Artifact, AuditEntry, Channel, Digest, Distrust, FleetError, HostReport, HostState, Id,
-    Keys, Location, Mark, MoreOfHost, Pace, Phase, Pushed, Reason, Release, ReleasePlugin, Rollout,
-    SecretKey, Store, turn,
+    Arm, Artifact, AuditEntry, Channel, Digest, Distrust, FleetError, Histogram, HostReport,
+    HostState, Id, Keys, Location, Mark, MoreOfHost, Pace, Phase, Pushed, Reason, Release,
+    ReleasePlugin, Rollout, SecretKey, Store, turn,
 };
-use hotswap_protocol::Toolchain;
+use hotswap_protocol::{HostHealth, OfferAnswer, Toolchain};
 use tempfile::TempDir;
 
 #[cfg(feature = "nats")]
@@ -425,10 +425,17 @@ fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
     assert_has(&channel(), ": it says that it is other, and not main");
 
     // What one report holds says nothing of the others.
-    fleet.report(&report("good")).unwrap();
+    let mut good = report("good");
+    let mut took = Histogram::default();
+    took.add(447, 3);
+    good.more.latencies.insert("world".to_owned(), took);
+    good.more.offer = Some(OfferAnswer::Later { reason: "a match is running".to_owned() });
+    good.more.own_health = Some(HostHealth::unwell("no players"));
+    good.more.built_by = Some(built_by());
+    fleet.report(&good).unwrap();
     place.put("hosts/evil.json", b"\xff\xfe");
     let (hosts, unreadable) = fleet.hosts(&id("main")).unwrap();
-    assert_eq!(without_time(hosts), [report("good")]);
+    assert_eq!(without_time(hosts), [good]);
     assert_eq!(unreadable.len(), 1);
     assert_has(&unreadable[0].to_string(), "evil");
     assert_has(&unreadable[0].to_string(), wrong);
