@@ -48,7 +48,10 @@ pub fn turn(
         if next == rollout && effects.is_empty() {
             return Ok(Some(rollout));
         }
+        // Of many hosts, some have told something new at each look: that is kept, and leads to nothing further.
+        let is_all = effects.is_empty() && (next.phase, next.step) == (rollout.phase, rollout.step);
         match write(store, (&declared, &hosts), &rollout, &next, effects, by, now_ms) {
+            Ok(()) if is_all => return Ok(Some(next)),
             Ok(()) => order = None,
             Err(error) if error.is_changed() => last = error,
             Err(error) => return Err(error),
