@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hotswap_fleet::{
-    Change, Channel, FleetError, HostReport, HostState, Id, Keys, Order, Rollout, Store, turn,
+    Change, Channel, Distrust, FleetError, HostReport, HostState, Id, Keys, Order, Rollout, Store,
+    turn,
 };
 use hotswap_protocol::HostInfo;
 use hotswap_protocol::clock::now_ms;
@@ -56,6 +57,8 @@ pub struct Options {
     pub prober: Prober,
     /// Whether builds that crashed a host may be loaded again.
     pub pardon: bool,
+    /// What distinguishes its hosts from those of other agents; a host's own labels are worth more.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What an agent tells.
@@ -75,6 +78,7 @@ struct Shared {
     hosts: Option<HostChoice>,
     client_name: &'static str,
     prober: Prober,
+    labels: BTreeMap<String, String>,
     ledger: Mutex<Ledger>,
     files: Files,
     reports: Mutex<BTreeMap<Id, Reported>>,
@@ -110,7 +114,7 @@ impl News {
 #[derive(Clone)]
 struct Declared {
     channel: Channel,
-    keys: Vec<String>,
+    keys: Option<Keys>,
 }
 
 /// Where the agent of a fleet keeps what it must not forget.
@@ -128,6 +132,9 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     if options.pardon {
         ledger.pardon()?;
     }
+    if let Some(keys) = ledger.keys() {
+        options.store.believe(keys.clone());
+    }
     let machine = options.store.is_of_many_machines().then(machine).transpose()?;
     let shared = Arc::new(Shared {
         files: Files::new(&options.store, &options.state_dir)?,
@@ -137,20 +144,20 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         hosts: options.hosts,
         client_name: options.client_name,
         prober: options.prober,
+        labels: options.labels,
         ledger: Mutex::new(ledger),
         reports: Mutex::default(),
         told,
     });
-    let first = match shared.declared().await {
-        Ok(declared) => declared,
-        Err(error) => {
-            let known = shared.known().await.ok_or_else(|| error.clone())?;
-            let _ = shared.told.send(Told::Trouble(error)).await;
-            known
-        }
-    };
+    let first = shared.first_declared().await?;
     shared.files.clean(&first).await;
-    shared.forget_the_dead().await?;
+    match shared.forget_the_dead().await {
+        // It is told anew what there is, and forgets the others by itself.
+        Err(error) if error.is_unreachable() => {
+            let _ = shared.told.send(Told::Trouble(error)).await;
+        }
+        forgotten => forgotten?,
+    }
     let (declare, declared) = watch::channel(first);
     let mut serving: HashMap<PathBuf, tokio::task::JoinHandle<()>> = HashMap::new();
     let mut last_trouble = None;
@@ -170,7 +177,8 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         }
         let mut trouble = None;
         if news.is_declared.swap(false, Ordering::Relaxed) || look_at <= Instant::now() {
-            trouble = shared.look(&declare, (!is_told).then_some(&options.by)).await.err();
+            let turns = !is_told && shared.store(Store::may_declare).await.unwrap_or(false);
+            trouble = shared.look(&declare, turns.then_some(&options.by)).await.err();
             look_at = Instant::now()
                 + match (is_told, &trouble) {
                     (false, _) => Duration::ZERO,
@@ -201,7 +209,12 @@ fn machine() -> Result<String, FleetError> {
     Ok(name.trim().to_owned())
 }
 
-/// A time between a half and one and a half of this, so that many agents do not ask at once.
+/// A pause before a server that does not answer is asked again: with jitter, so that many agents do not ask at once.
+pub fn pause_before_retry() -> Duration {
+    jittered(LOOK_AGAIN)
+}
+
+/// A time between a half and one and a half of this.
 fn jittered(time: Duration) -> Duration {
     let dice = RandomState::new().hash_one(0_u8) % 1024;
     time / 2 + time * u32::try_from(dice).unwrap_or_default() / 1024
@@ -223,7 +236,7 @@ pub async fn turn_now(
     by: &str,
 ) -> Result<Option<Rollout>, FleetError> {
     let (store, channel, by) = (store.clone(), channel.clone(), by.to_owned());
-    blocking(move || turn(&store, &channel, order, &by, now_ms())).await
+    blocking(move || turn(&store, &channel, order, &by, store.now_ms()?)).await
 }
 
 impl Shared {
@@ -272,34 +285,59 @@ impl Shared {
         turned.map(drop)
     }
 
-    /// What is declared now. Nothing goes back, whatever has become of the store.
+    /// What is declared now. Nothing goes back, whatever has become of the store, and nothing is believed that is not
+    /// signed as the fleet wants it.
     async fn declared(&self) -> Result<Declared, FleetError> {
-        let known = self.ledger.lock().await.keys().cloned();
         let name = self.channel.clone();
-        let (keys, channel) = self
-            .store(move |store| Ok((store.keys_after(known.as_ref())?, store.channel(&name)?)))
-            .await?;
+        let (channel, keys) =
+            self.store(move |store| Ok((store.channel(&name)?, store.keys()?))).await?;
+        if keys.is_none() && self.store.is_of_many_machines() {
+            return Err(FleetError::distrusted(self.store.place(), Distrust::NoKeys));
+        }
         let mut ledger = self.ledger.lock().await;
         if let Some(accepted) = ledger.channel(&self.channel)
             && channel != *accepted
             && channel.mark <= accepted.mark
         {
-            return Err(FleetError::new(format!(
-                "channel {} went back from {} to {} changes; what it declared before still holds, until more is \
-                 declared",
-                self.channel, accepted.mark.seq, channel.mark.seq
-            )));
+            let distrust = Distrust::WentBack { from: accepted.mark, to: channel.mark };
+            return Err(FleetError::distrusted(format_args!("channel {}", self.channel), distrust));
         }
-        let declared = Declared { keys: keys_of(keys.as_ref()), channel };
-        ledger.accept(keys, &declared.channel)?;
-        Ok(declared)
+        ledger.accept(keys.clone(), &channel)?;
+        Ok(Declared { keys, channel })
+    }
+
+    /// What is declared now, or was when the last agent looked. Where nothing is known, a server that does not answer
+    /// is waited for, and so is somebody who signs what it has.
+    async fn first_declared(&self) -> Result<Declared, FleetError> {
+        let mut last_trouble = None;
+        loop {
+            let error = match self.declared().await {
+                Ok(declared) => return Ok(declared),
+                Err(error) => error,
+            };
+            let known = self.known().await;
+            if known.is_none() && !error.is_unreachable() && error.distrust().is_none() {
+                return Err(error);
+            }
+            if last_trouble.as_ref() != Some(&error) {
+                let _ = self.told.send(Told::Trouble(error.clone())).await;
+                last_trouble = Some(error);
+            }
+            if let Some(known) = known {
+                return Ok(known);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause_before_retry()) => {}
+                () = self.told.closed() => return Err(FleetError::new("nobody listens")),
+            }
+        }
     }
 
     /// What was declared when the last agent looked.
     async fn known(&self) -> Option<Declared> {
         let ledger = self.ledger.lock().await;
         let channel = ledger.channel(&self.channel)?.clone();
-        Some(Declared { channel, keys: keys_of(ledger.keys()) })
+        Some(Declared { channel, keys: ledger.keys().cloned() })
     }
 
     /// Keeps what is known of a host, at once or as soon as the store takes it.
@@ -413,8 +451,4 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-fn keys_of(keys: Option<&Keys>) -> Vec<String> {
-    keys.map(|keys| keys.keys.clone()).unwrap_or_default()
 }

@@ -30,10 +30,11 @@
 //! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
 //! | `agent` | [`HostReport`](hotswap_fleet::HostReport), or `{"trouble": "…"}` |
 //! | `fleet init`, `status`, `rollout`, `promote`, `pause`, `resume`, `abort`, `rollback`, `pin`, `unpin` | `{"fleet", "signed", "channel", "release", "candidate", "pins", "rollout": {"release", "state", "step", "steps", "reason", "cause", …} or null, "hosts": [{"id", "state", "release", "builds", …}], "unreadable"}` |
-//! | `fleet push`, `verify` | [`Release`](hotswap_fleet::Release), and `"new"` after `push` |
+//! | `fleet push`, `verify` | [`Release`](hotswap_fleet::Release), and `"new"`, `"signatures"` and `"needed"` after `push` |
+//! | `fleet sign` | `{"release", "signatures", "needed"}`, or without a release what `status` prints |
 //! | `fleet releases` | `[{"id", "pushed_at_ms", "by", "plugins", "problem"}]` |
 //! | `fleet hosts` | the `"hosts"` of `fleet status` |
-//! | `fleet keys` | `{"serial", "keys"}` |
+//! | `fleet keys` | `{"serial", "keys", "threshold", "directors", "retired"}`; with `--generate` `{"key"}` |
 //! | `fleet audit` | [`AuditEntry`](hotswap_fleet::AuditEntry), an array |
 //! | any failure | `{"error": {"kind", "message", …}}`, a [`WireError`] |
 

@@ -6,10 +6,17 @@ use std::{
     fs,
     os::unix::net::UnixListener,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
-use hotswap_engine::{ConsoleSocket, args};
+use hotswap_engine::{
+    ConsoleSocket, args,
+    protocol::{HostHealth, OfferAnswer},
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -103,6 +110,54 @@ fn artifacts_that_cannot_all_be_loaded_change_nothing() {
     assert!(refused(json!(["echo.so"])).contains("not absolute"));
     assert!(refused(json!([new, elsewhere.0.path()])).contains("not a regular file"));
     assert!(refused(json!([new, elsewhere.0.path().join("gone.so")])).contains("gone.so"));
+}
+
+#[test]
+fn a_host_says_whether_it_takes_a_release_and_how_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = ConsoleSocket::at(dir.path().join("socket"));
+    let plays = Arc::new(AtomicBool::new(true));
+    let asked = (plays.clone(), plays.clone());
+    let host = Host::new(PluginDir::of(&["echo"]), |builder| {
+        builder
+            .console(Some(socket))
+            .label("region", "eu")
+            .on_offer(move |offer| {
+                match (offer.release.as_str(), asked.0.load(Ordering::Relaxed)) {
+                    ("bad", _) => panic!("it is too much for it"),
+                    ("r3", _) => OfferAnswer::No { reason: "not here".to_owned() },
+                    (_, true) => OfferAnswer::Later { reason: "a match is running".to_owned() },
+                    (_, false) => OfferAnswer::Now,
+                }
+            })
+            .health(move || match asked.1.load(Ordering::Relaxed) {
+                true => HostHealth::well(),
+                false => HostHealth::unwell("no players"),
+            })
+    });
+    let mut client = Client::greeted(&host.engine.snapshot().host.socket);
+    let mut offered = |release: &str| {
+        let answer = client.ask(2, "offer", json!({"release": release, "plugins": ["echo"]}));
+        answer["result"].clone()
+    };
+    let later = json!({"answer": "later", "reason": "a match is running"});
+    assert_eq!(offered("r2"), later);
+    assert_eq!(offered("r3"), json!({"answer": "no", "reason": "not here"}));
+    let panicked = json!({"answer": "later", "reason": "the host's `on_offer` panicked"});
+    assert_eq!(offered("bad"), panicked);
+    plays.store(false, Ordering::Relaxed);
+    assert_eq!(offered("r2"), json!({"answer": "now"}));
+
+    let snapshot = client.ask(3, "snapshot", json!(null));
+    let told = &snapshot["result"]["host"];
+    assert_eq!(told["labels"], json!({"region": "eu"}));
+    assert_eq!(told["health"], json!({"is_well": false, "reason": "no players"}));
+    plays.store(true, Ordering::Relaxed);
+    assert_eq!(host.engine.snapshot().host.health, Some(HostHealth::well()));
+    // Who says nothing takes what comes.
+    let (_host, mut client, _dir) = listening(&["echo"]);
+    let answer = client.ask(2, "offer", json!({"release": "r2"}));
+    assert_eq!(answer["result"], json!({"answer": "now"}));
 }
 
 /// Three hosts, their fleet and its agent.
@@ -283,13 +338,27 @@ fn a_host_that_is_killed_while_it_bakes_is_replaced_and_a_rollout_without_calls_
     let status = hosts.json(&["status"]);
     assert_eq!(status["rollout"]["cause"]["kind"], "too_little_evidence", "{status}");
 
+    // Another one waits for the end of it.
+    let r3 = hosts.push(3);
+    let message = hosts.place.refusal(1, &hosts.args(&["rollout", &r3]))["message"].clone();
+    assert!(message.as_str().unwrap().contains("`--queue` waits for its end"), "{message}");
+    let mut queued = hosts.place.command("hotswap");
+    queued.args(hosts.args(&["rollout", &r3, "--fast", "--queue", "--json"]));
+    let mut queued = Process::start(queued);
+    queued.wait_for_json("the one before", |status| status["rollout"]["state"] == "paused");
+
     let order = |order: &str| hosts.json(&[order])["rollout"]["state"].clone();
     assert_eq!(order("resume"), "baking");
     assert_eq!(order("pause"), "paused");
     order("promote");
-    let is_done = |status: &Value| status["rollout"]["state"] == "done";
-    let status = hosts.wait_for("r2 everywhere", is_done);
-    assert_eq!(status["release"], "r2");
+    queued.wait_for_json("its end", |status| status["rollout"]["state"] == "done");
+    let queued = queued.finish();
+    assert_eq!(queued.code, Some(0), "{queued:?}");
+    let status = hosts.json(&["status"]);
+    assert_eq!((&status["release"], &status["rollout"]["release"]), (&json!("r2"), &json!("r3")));
+    hosts.json(&["abort"]);
+    let is_back = |status: &Value| status["rollout"]["state"] == "rolled_back";
+    hosts.wait_for("r2 everywhere", is_back);
     let alive = hosts.revisions().iter().filter(|revision| *revision == "2").count();
     assert_eq!(alive, 2);
 }
@@ -331,52 +400,148 @@ fn a_build_that_crashed_a_host_is_loaded_by_no_other() {
     hosts.wait_for("no host that runs r3", |status| running(status, "r3").is_empty());
 }
 
+#[test]
+fn a_plugin_that_ends_whoever_opens_it_ends_no_host() {
+    let hosts = Hosts::start();
+    let artifacts = Elsewhere::new();
+    let file = artifacts.put("aborts.so", &artifact("aborts"));
+    hosts.json(&["push", file.to_str().unwrap(), "--id", "r2"]);
+    let answer = hosts.roll_out("r2").join().unwrap();
+    assert_eq!(answer.code, Some(5), "{answer:?}");
+    let status = hosts.json(&["status"]);
+    let cause = &status["rollout"]["cause"];
+    assert_eq!(
+        (&cause["kind"], &cause["problem"]),
+        (&json!("refused"), &json!("dry_run")),
+        "{cause}"
+    );
+    assert_eq!(hosts.revisions(), ["1", "1", "1"]);
+}
+
 fn serving(status: &Value) -> Vec<&Value> {
     let hosts = status["hosts"].as_array().unwrap().iter();
     hosts.filter(|host| host["state"] == "serving").collect()
 }
 
+/// A fleet in a directory, without hosts, and where its keys are.
+struct Keyed {
+    place: Place,
+    fleet: Elsewhere,
+    keys: Elsewhere,
+    artifact: PathBuf,
+}
+
+impl Keyed {
+    fn new() -> Self {
+        let keys = Elsewhere::new();
+        let artifact = keys.put("echo.so", &revision("echo", 1));
+        Self { place: Place::new(), fleet: Elsewhere::new(), keys, artifact }
+    }
+
+    fn key(&self, name: &str) -> String {
+        self.keys.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        [&["fleet", "--fleet", self.fleet.0.path().to_str().unwrap()], args].concat()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        self.place.json(&self.args(args))
+    }
+
+    fn refused(&self, args: &[&str]) -> String {
+        let error = self.place.refusal(1, &self.args(args));
+        error["message"].as_str().unwrap().to_owned()
+    }
+
+    fn push(&self, release: &str, keys: &[&str]) -> Value {
+        let keys: Vec<&str> = keys.iter().flat_map(|key| ["--sign", key]).collect();
+        let push = ["push", self.artifact.to_str().unwrap(), "--id", release];
+        self.json(&[&push[..], &keys].concat())
+    }
+}
+
 #[test]
 fn a_fleet_with_keys_takes_only_signed_releases() {
-    let (place, fleet, artifacts) = (Place::new(), Elsewhere::new(), Elsewhere::new());
-    let dir = fleet.0.path().to_str().unwrap();
-    let file = artifacts.put("echo.so", &revision("echo", 1));
-    let file = file.to_str().unwrap();
-    let (one, two) = (artifacts.0.path().join("one.key"), artifacts.0.path().join("two.key"));
-    let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
-    let of = |args: &[&str]| -> Vec<String> {
-        ["fleet", "--fleet", dir].iter().chain(args).map(ToString::to_string).collect()
-    };
-    let json = |args: &[&str]| {
-        let args = of(args);
-        place.json(&args.iter().map(String::as_str).collect::<Vec<_>>())
-    };
-    let refused = |args: &[&str]| {
-        let args = of(args);
-        let error = place.refusal(1, &args.iter().map(String::as_str).collect::<Vec<_>>());
-        error["message"].as_str().unwrap().to_owned()
-    };
-    json(&["init"]);
-    json(&["push", file, "--id", "r1"]);
-    json(&["verify", "r1"]);
-    let keys = json(&["keys", "--new", one]);
+    let fleet = Keyed::new();
+    let (one, two) = (fleet.key("one.key"), fleet.key("two.key"));
+    let (one, two) = (one.as_str(), two.as_str());
+    fleet.json(&["init"]);
+    fleet.push("r1", &[]);
+    fleet.json(&["verify", "r1"]);
+    let keys = fleet.json(&["keys", "--new", one]);
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
-    assert!(refused(&["verify", "r1"]).contains("the release is not signed"));
-    assert!(refused(&["push", file, "--id", "r2"]).contains("`--sign SECRET-KEY`"));
-    assert_eq!(json(&["push", file, "--id", "r2", "--sign", one])["new"], true);
-    json(&["verify", "r2"]);
-    assert_eq!(json(&["push", file, "--id", "r1", "--sign", one])["new"], false);
-    json(&["verify", "r1"]);
-    let releases = json(&["releases"]);
+    assert!(fleet.refused(&["verify", "r1"]).contains("it is not signed, as this fleet wants it"));
+    let artifact = fleet.artifact.to_str().unwrap();
+    assert!(fleet.refused(&["push", artifact, "--id", "r2"]).contains("`--sign SECRET-KEY`"));
+    assert_eq!(fleet.push("r2", &[one])["new"], true);
+    fleet.json(&["verify", "r2"]);
+    assert_eq!(fleet.push("r1", &[one])["new"], false);
+    fleet.json(&["verify", "r1"]);
+    let releases = fleet.json(&["releases"]);
     assert!(releases.as_array().unwrap().iter().all(|release| release["problem"].is_null()));
 
     // Whoever has no key of the fleet adds none.
-    assert!(refused(&["keys", "--new", two]).contains("signed by one that is there"));
-    let keys = json(&["keys", "--new", two, "--sign", one]);
+    assert!(fleet.refused(&["keys", "--new", two]).contains("signed by those that are there"));
+    let keys = fleet.json(&["keys", "--new", two, "--sign", one]);
     assert_eq!((&keys["serial"], keys["keys"].as_array().unwrap().len()), (&json!(2), 2));
-    json(&["push", file, "--id", "r3", "--sign", two]);
+    fleet.push("r3", &[two]);
     let first = keys["keys"][0].as_str().unwrap();
-    json(&["keys", "--remove", first, "--sign", two]);
-    assert!(refused(&["verify", "r2"]).contains("not by a key of the fleet"));
-    json(&["verify", "r3"]);
+    fleet.json(&["keys", "--remove", first, "--sign", two]);
+    assert!(fleet.refused(&["verify", "r2"]).ends_with(&format!("{first}, which was retired")));
+    fleet.json(&["verify", "r3"]);
+}
+
+#[test]
+fn two_of_three_keys_sign_a_release_and_a_director_only_chooses_among_them() {
+    let fleet = Keyed::new();
+    let names = ["one.key", "two.key", "three.key", "director.key"].map(|name| fleet.key(name));
+    let [one, two, three, director] = names.each_ref().map(String::as_str);
+    // Each makes a key of their own, and tells its public part.
+    let made = |key: &str| {
+        let made = fleet.place.json(&["fleet", "keys", "--generate", key]);
+        made["key"].as_str().unwrap().to_owned()
+    };
+    fleet.json(&["init"]);
+    fleet.json(&["keys", "--new", one]);
+    let (second, third) = (made(two), made(three));
+    let change = ["keys", "--add", &second, "--add", &third, "--threshold", "2"];
+    let keys = fleet.json(&[&change[..], &["--new-director", director, "--sign", one]].concat());
+    assert_eq!((&keys["threshold"], keys["directors"].as_array().unwrap().len()), (&json!(2), 1));
+
+    let pushed = fleet.push("r1", &[two]);
+    assert_eq!((&pushed["signatures"], &pushed["needed"]), (&json!(1), &json!(2)));
+    let too_few = "1 of the 2 keys have signed it";
+    assert!(fleet.refused(&["verify", "r1"]).contains(too_few));
+    assert!(fleet.refused(&["pin", "host", "r1", "--sign", director]).contains(too_few));
+    let signed = fleet.json(&["sign", "r1", "--sign", director]);
+    assert_eq!(signed["signatures"], 1, "a director signs no release");
+    assert_eq!(fleet.json(&["sign", "r1", "--sign", three])["signatures"], 2);
+    fleet.json(&["verify", "r1"]);
+
+    // What is declared is signed.
+    assert!(fleet.refused(&["pin", "host", "r1"]).contains("`--sign SECRET-KEY`"));
+    let status = fleet.json(&["pin", "host", "r1", "--sign", director]);
+    assert_eq!(status["pins"]["host"], "r1");
+    let path = fleet.fleet.0.path().join("channels/main.json");
+    let signed = fs::read_to_string(&path).unwrap();
+    fs::write(&path, signed.replace("\"host\":\"r1\"", "\"host\":\"r0\"")).unwrap();
+    assert!(fleet.refused(&["status"]).contains("it was altered"));
+    fs::write(&path, signed).unwrap();
+    // A director who was retired has signed what is declared: a key that is left signs it anew.
+    let director_key = keys["directors"][0].as_str().unwrap();
+    let retire = ["keys", "--remove", director_key];
+    assert!(fleet.refused(&[&retire[..], &["--sign", one]].concat()).contains(too_few));
+    let now = fleet.json(&[&retire[..], &["--sign", one, "--sign", three]].concat());
+    assert_eq!(now["retired"], json!([director_key]));
+    assert_eq!(fleet.json(&["status"])["pins"]["host"], "r1");
+
+    // Keys that nobody has signed in the place of those that were there.
+    let keys_file = fleet.fleet.0.path().join("keys.json");
+    let mut evil = now.clone();
+    let fleet_id = fleet.json(&["status"])["fleet"].clone();
+    (evil["serial"], evil["fleet"], evil["threshold"]) = (json!(9), fleet_id, json!(1));
+    fs::write(&keys_file, evil.to_string()).unwrap();
+    assert!(fleet.refused(&["status"]).contains("change 4 of the keys is missing"));
 }

@@ -5,15 +5,22 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hotswap_fleet::{Artifact, Digest, FleetError, Id, Release, Store};
+use hotswap_fleet::{Artifact, Digest, FleetError, Id, Keys, Release, Store};
 
 use super::{Declared, blocking};
+
+/// A release that was verified.
+struct Verified {
+    release: Arc<Release>,
+    /// The serial number of the keys; `None` where there were none.
+    serial: Option<u64>,
+}
 
 /// What an agent has fetched.
 pub(super) struct Files {
     store: Store,
     dir: Arc<Path>,
-    releases: Mutex<HashMap<Id, Arc<Release>>>,
+    releases: Mutex<HashMap<Id, Verified>>,
     fetched: Arc<tokio::sync::Mutex<HashSet<Digest>>>,
 }
 
@@ -31,15 +38,17 @@ impl Files {
         })
     }
 
-    /// A release, verified when it was first asked for: releases never change.
-    pub async fn release(&self, id: &Id, keys: &[String]) -> Result<Arc<Release>, FleetError> {
+    /// A release, verified when it was first asked for, and again when other keys are believed.
+    pub async fn release(&self, id: &Id, keys: Option<&Keys>) -> Result<Arc<Release>, FleetError> {
         let releases = || self.releases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(release) = releases().get(id) {
-            return Ok(Arc::clone(release));
+        let serial = keys.map(|keys| keys.serial);
+        if let Some(verified) = releases().get(id).filter(|it| it.serial == serial) {
+            return Ok(Arc::clone(&verified.release));
         }
-        let (store, wanted, keys) = (self.store.clone(), id.clone(), keys.to_vec());
-        let release = Arc::new(blocking(move || store.release(&wanted, &keys)).await?);
-        releases().insert(id.clone(), Arc::clone(&release));
+        let (store, wanted, keys) = (self.store.clone(), id.clone(), keys.cloned());
+        let release = Arc::new(blocking(move || store.release(&wanted, keys.as_ref())).await?);
+        let verified = Verified { release: Arc::clone(&release), serial };
+        releases().insert(id.clone(), verified);
         Ok(release)
     }
 
@@ -52,7 +61,7 @@ impl Files {
         let mut kept: HashSet<String> = HashSet::new();
         for id in used {
             // What cannot be read is fetched anew when it can.
-            let Ok(release) = self.release(id, &declared.keys).await else { continue };
+            let Ok(release) = self.release(id, declared.keys.as_ref()).await else { continue };
             let artifacts = release.plugins.iter().flat_map(|plugin| &plugin.artifacts);
             kept.extend(artifacts.map(|artifact| file_name(&artifact.sha256)));
         }

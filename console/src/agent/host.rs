@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hotswap_fleet::{
-    Arm, FleetError, HostReport, HostState, Id, Problem, ProblemKind, Release, stratum,
+    Arm, FleetError, Histogram, HostReport, HostState, Id, MoreOfHost, Place, Problem, ProblemKind,
+    Release, stratum,
 };
 use hotswap_protocol::clock::now_ms;
 use hotswap_protocol::{
-    ApplyParams, ErrorKind, HostInfo, InFlightCall, PlanParams, PruneParams, ReloadReport, Request,
-    Snapshot, Toolchain, WireError, same_plugin,
+    ApplyParams, ErrorKind, HostInfo, InFlightCall, OfferAnswer, OfferParams, PlanParams,
+    PruneParams, ReloadReport, Request, Snapshot, Toolchain, WireError, same_plugin,
 };
 use tokio::sync::watch;
 
@@ -64,9 +65,20 @@ struct Host {
     problem: Option<Problem>,
     /// When something was refused last.
     refused_at: Option<Instant>,
+    /// What it says to what it is to run, while it does not.
+    offer: Option<Offer>,
+    /// The release that is tried, and since when that is known here.
+    tried: Option<(Id, Instant)>,
     snapshot: Snapshot,
     looked_at: Instant,
     reported: Option<HostReport>,
+}
+
+/// A release that a host was offered, and does not take, or not yet.
+struct Offer {
+    release: Id,
+    answer: OfferAnswer,
+    asked_at: Instant,
 }
 
 /// Why a host cannot be brought on.
@@ -109,6 +121,8 @@ impl Host {
             staged: None,
             problem: None,
             refused_at: None,
+            offer: None,
+            tried: None,
             snapshot: Snapshot {
                 host: info.clone(),
                 generation: 0,
@@ -165,7 +179,15 @@ impl Host {
     }
 
     fn stratum(&self) -> String {
-        self.built_by.as_ref().map_or_else(|| self.info.toolchain.clone(), stratum)
+        let built_by = self.built_by.as_ref().map(Toolchain::to_string);
+        stratum(built_by.as_ref().unwrap_or(&self.info.toolchain), &self.labels())
+    }
+
+    /// What distinguishes it from others: what it says itself is worth more than what its agent was told.
+    fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.shared.labels.clone();
+        labels.extend(self.info.labels.clone());
+        labels
     }
 
     async fn look(&mut self) -> Result<(), WireError> {
@@ -189,7 +211,10 @@ impl Host {
                 self.went_back(&applied)?;
             }
         }
-        if self.applied != wanted {
+        if self.offer.as_ref().is_some_and(|offer| Some(&offer.release) != wanted.as_ref()) {
+            self.offer = None;
+        }
+        if self.applied != wanted && self.takes(wanted.as_ref(), declared).await? {
             self.report(declared).await;
             match &wanted {
                 Some(release) => self.apply(release, declared).await?,
@@ -212,6 +237,51 @@ impl Host {
         Ok(())
     }
 
+    /// Whether it takes now what it is to run. Whoever goes back is not asked: what is bad is gone at once.
+    async fn takes(&mut self, wanted: Option<&Id>, declared: &Declared) -> Result<bool, Stop> {
+        let channel = &declared.channel;
+        let Some(wanted) = wanted else { return Ok(true) };
+        // To what is tried, or from a base before to that of now.
+        let goes_on = channel.candidate.as_ref() == Some(wanted)
+            || channel.earlier.contains(&self.applied) && channel.base.as_ref() == Some(wanted);
+        if !goes_on {
+            return Ok(true);
+        }
+        let is_asked_again = |offer: &Offer| match offer.answer {
+            OfferAnswer::No { .. } => false,
+            _ => offer.asked_at.elapsed() >= AGAIN,
+        };
+        if self.offer.as_ref().is_some_and(|offer| !is_asked_again(offer)) {
+            return Ok(false);
+        }
+        // Whatever is offered is here by then.
+        if channel.candidate.as_ref() == Some(wanted) && self.staged.as_ref() != Some(wanted) {
+            self.stage(wanted, declared).await?;
+            if self.staged.as_ref() != Some(wanted) {
+                return Ok(false);
+            }
+        }
+        let release = self.release(wanted, declared).await?;
+        let serving = self.builds();
+        let is_new = |name: &String| {
+            let plugin = release.plugins.iter().find(|plugin| plugin.name == *name);
+            let artifacts = plugin.into_iter().flat_map(|plugin| &plugin.artifacts);
+            { artifacts }.all(|it| serving.get(name) != Some(&it.build_id))
+        };
+        let plugins = release.names().into_iter().filter(is_new).collect();
+        let offer = OfferParams { release: wanted.to_string(), plugins };
+        let answer = match self.client.ask(Request::Offer(offer)).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind == ErrorKind::NoHost => return Err(Stop::Gone),
+            // One that does not know the question takes what it is given.
+            Err(_) => OfferAnswer::Now,
+        };
+        let takes = answer == OfferAnswer::Now;
+        let release = wanted.clone();
+        self.offer = (!takes).then(|| Offer { release, answer, asked_at: Instant::now() });
+        Ok(takes)
+    }
+
     /// It runs something else than it was given. Where it is kept back there, by its guard or by a rollback, it
     /// stays so; else it is brought back.
     fn went_back(&mut self, from: &Id) -> Result<(), Stop> {
@@ -228,7 +298,7 @@ impl Host {
     }
 
     async fn release(&self, id: &Id, declared: &Declared) -> Result<Arc<Release>, Stop> {
-        self.shared.files.release(id, &declared.keys).await.map_err(|error| {
+        self.shared.files.release(id, declared.keys.as_ref()).await.map_err(|error| {
             Stop::Refused(problem(ProblemKind::Release, id, None, error.to_string()))
         })
     }
@@ -292,9 +362,22 @@ impl Host {
         Ok((paths, builds))
     }
 
+    /// Whether it is not its turn yet to fetch what is tried: not all hosts ask a server at once.
+    fn is_to_wait(&mut self, id: &Id, declared: &Declared) -> bool {
+        if !self.shared.store.is_of_many_machines() || declared.channel.spread_ms == 0 {
+            return false;
+        }
+        let since = match &self.tried {
+            Some((tried, since)) if tried == id => *since,
+            _ => self.tried.insert((id.clone(), Instant::now())).1,
+        };
+        let pause = Place::pause_of(&self.id, declared.channel.spread_ms);
+        since.elapsed() < Duration::from_millis(pause)
+    }
+
     /// Fetches a release, and finds out without loading it whether it would load.
     async fn stage(&mut self, id: &Id, declared: &Declared) -> Result<(), Stop> {
-        if self.staged.as_ref() == Some(id) {
+        if self.staged.as_ref() == Some(id) || self.is_to_wait(id, declared) {
             return Ok(());
         }
         let (artifacts, builds) = self.fetch(id, declared).await?;
@@ -332,9 +415,6 @@ impl Host {
     /// Loads a release.
     async fn apply(&mut self, id: &Id, declared: &Declared) -> Result<(), Stop> {
         if !self.runs(&*self.release(id, declared).await?) {
-            if declared.channel.candidate.as_ref() == Some(id) {
-                self.stage(id, declared).await?;
-            }
             let (artifacts, builds) = self.fetch(id, declared).await?;
             let serving = self.builds();
             let is_new = |(plugin, build): &(String, String)| serving.get(plugin) != Some(build);
@@ -402,6 +482,12 @@ impl Host {
             })
         };
         let wanted = self.wanted(declared);
+        let latencies = |plugin: &hotswap_protocol::PluginInfo| {
+            let mut all = Histogram::default();
+            let functions = plugin.functions.iter();
+            functions.for_each(|function| all.add_cumulative(&function.latency_buckets));
+            (all.calls() > 0).then(|| (plugin.name.clone(), all))
+        };
         HostReport {
             id: self.id.clone(),
             channel: self.shared.channel.clone(),
@@ -420,6 +506,13 @@ impl Host {
             problem: self.problem.clone(),
             seen: declared.channel.mark,
             health: self.snapshot.plugins.iter().filter_map(arm).collect(),
+            more: MoreOfHost {
+                built_by: self.built_by.clone(),
+                labels: self.labels(),
+                offer: self.offer.as_ref().map(|offer| offer.answer.clone()),
+                own_health: self.snapshot.host.health.clone(),
+                latencies: self.snapshot.plugins.iter().filter_map(latencies).collect(),
+            },
         }
     }
 
@@ -427,7 +520,9 @@ impl Host {
         let report = self.state(declared);
         let is_told = |before: &HostReport| {
             let (at_ms, health, seen) = (report.at_ms, report.health.clone(), report.seen);
-            HostReport { at_ms, health, seen, ..before.clone() } == report
+            let latencies = report.more.latencies.clone();
+            let more = MoreOfHost { latencies, ..before.more.clone() };
+            HostReport { at_ms, health, seen, more, ..before.clone() } == report
         };
         let is_new = !self.reported.as_ref().is_some_and(is_told);
         self.shared.report(report.clone()).await;

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use hotswap_fleet::{HostReport, HostState};
+use hotswap_fleet::{FleetError, HostReport, HostState, Store};
+use hotswap_protocol::OfferAnswer;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -20,7 +21,7 @@ pub(super) async fn agent(
     hosts: Option<&HostChoice>,
     arguments: AgentArguments,
 ) -> Result<(), Failure> {
-    let store = fleet::open(&arguments.place)?;
+    let store = open(&arguments).await?;
     let channel = arguments.place.channel;
     let json = arguments.output.json;
     if !json {
@@ -37,6 +38,7 @@ pub(super) async fn agent(
         client_name: CLIENT_NAME,
         prober: Prober::this_program(),
         pardon: arguments.pardon,
+        labels: arguments.label.into_iter().collect(),
     };
     let agent = agent::run(options, told);
     let print = async {
@@ -48,6 +50,26 @@ pub(super) async fn agent(
     tokio::select! {
         ended = agent => Ok(ended?),
         printed = print => Ok(printed?),
+    }
+}
+
+/// The fleet that is meant. A server that does not answer is waited for: it may be started later than its agents, and
+/// what hosts run goes on without it.
+async fn open(arguments: &AgentArguments) -> Result<Store, Failure> {
+    let mut last_trouble = None;
+    loop {
+        let place = arguments.place.clone();
+        let opened = tokio::task::spawn_blocking(move || fleet::open(&place)).await;
+        match opened.unwrap_or_else(|error| Err(FleetError::new(error.to_string()))) {
+            Err(error) if error.is_unreachable() => {
+                if last_trouble.as_ref() != Some(&error) {
+                    print(&Told::Trouble(error.clone()), arguments.output.json)?;
+                    last_trouble = Some(error);
+                }
+                tokio::time::sleep(agent::pause_before_retry()).await;
+            }
+            opened => return Ok(opened?),
+        }
     }
 }
 
@@ -71,5 +93,14 @@ fn in_words(report: &HostReport) -> String {
     let staged = staged.map(|staged| format!(", {staged} is staged")).unwrap_or_default();
     let problem = report.problem.as_ref().map(|problem| format!(": {}", problem.message));
     let problem = problem.filter(|_| *state != HostState::Serving).unwrap_or_default();
-    format!("{id} {}, {runs}{staged}{problem}", state.as_str())
+    let offer = report.more.offer.as_ref().and_then(in_words_of_offer).unwrap_or_default();
+    format!("{id} {}, {runs}{staged}{offer}{problem}", state.as_str())
+}
+
+fn in_words_of_offer(offer: &OfferAnswer) -> Option<String> {
+    match offer {
+        OfferAnswer::Later { reason } => Some(format!(", wants to wait: {reason}")),
+        OfferAnswer::No { reason } => Some(format!(", does not want it: {reason}")),
+        _ => None,
+    }
 }

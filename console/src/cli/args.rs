@@ -526,7 +526,7 @@ pub struct InspectArguments {
 }
 
 /// Which fleet is meant, and which of its channels.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct PlaceArguments {
     /// The directory of the fleet. By default that of `HOTSWAP_FLEET`, or else the one that this user has in
     /// `$XDG_STATE_HOME/hotswap/fleet`.
@@ -547,6 +547,10 @@ pub struct PlaceArguments {
     /// The channel.
     #[arg(long, global = true, value_name = "NAME", default_value = "main")]
     pub channel: Id,
+    /// A secret key that signs what is written; several times for several. By default, where this user has made the
+    /// fleet on a server, the one that was made with it.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub sign: Vec<PathBuf>,
 }
 
 /// Arguments of `hotswap agent`.
@@ -558,6 +562,11 @@ pub struct AgentArguments {
     /// Let builds be loaded again that have crashed a host of this machine.
     #[arg(long)]
     pub pardon: bool,
+    /// What distinguishes the hosts of this agent from those of others, besides their toolchain: each group of hosts
+    /// with the same labels has hosts of its own that try a release first. Several times for several; what a host
+    /// says of itself is worth more.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<(String, String)>,
     /// How to print what it does.
     #[command(flatten)]
     pub output: OutputArguments,
@@ -588,10 +597,17 @@ pub struct FleetOutput {
 /// What to do with a fleet.
 #[derive(Debug, Subcommand)]
 pub enum FleetCommand {
-    /// Make a fleet.
+    /// Make a fleet. With `--sign`, these keys are its release keys; on a server without it, one is made.
     Init,
-    /// List the keys that may sign releases; with `--new` or `--remove`, change them.
+    /// List the keys of the fleet, or change them. As many release keys as have to sign a release sign a change, too:
+    /// `--sign`, several times.
     Keys(KeysArguments),
+    /// Add a signature to a release. Without a release, sign what the channel declares: for whoever has looked at it,
+    /// after the keys have changed.
+    Sign {
+        /// The release.
+        release: Option<Id>,
+    },
     /// Keep artifacts as a release: the whole set of plugins that hosts are to run.
     Push(PushArguments),
     /// List the releases.
@@ -647,12 +663,29 @@ pub struct KeysArguments {
     /// Make a key, write its secret part to this file, and let it sign releases.
     #[arg(long, value_name = "FILE")]
     pub new: Option<PathBuf>,
-    /// Let this public key sign no more releases.
-    #[arg(long, value_name = "KEY")]
-    pub remove: Option<String>,
-    /// The secret key of one that may sign already: it signs the change.
+    /// Make a key, write its secret part to this file, and let it choose among signed releases.
     #[arg(long, value_name = "FILE")]
-    pub sign: Option<PathBuf>,
+    pub new_director: Option<PathBuf>,
+    /// Let this public key, which somebody else has made, sign releases.
+    #[arg(long, value_name = "KEY")]
+    pub add: Vec<String>,
+    /// Let this public key, which somebody else has made, choose among signed releases.
+    #[arg(long, value_name = "KEY")]
+    pub add_director: Vec<String>,
+    /// Retire this public key, for good.
+    #[arg(long, value_name = "KEY")]
+    pub remove: Vec<String>,
+    /// How many of the release keys have to sign a release, or a change of the keys.
+    #[arg(long, value_name = "COUNT")]
+    pub threshold: Option<usize>,
+    /// Make a key, write its secret part to this file, and print its public part, for whoever may add it: the fleet is
+    /// as it was.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["new", "new_director", "add", "add_director", "remove", "threshold"]
+    )]
+    pub generate: Option<PathBuf>,
 }
 
 /// Arguments of `hotswap fleet push`.
@@ -664,9 +697,6 @@ pub struct PushArguments {
     /// What the release is called; by default a name is made of its content.
     #[arg(long, value_name = "NAME")]
     pub id: Option<Id>,
-    /// The secret key that signs it.
-    #[arg(long, value_name = "FILE")]
-    pub sign: Option<PathBuf>,
 }
 
 /// Arguments of `hotswap fleet rollout`.
@@ -683,6 +713,9 @@ pub struct RolloutArguments {
     /// Take the place of a rollout that is under way.
     #[arg(long)]
     pub supersede: bool,
+    /// Wait until the rollout that is under way is over, and begin then.
+    #[arg(long, conflicts_with = "supersede")]
+    pub queue: bool,
 }
 
 /// Arguments of `hotswap fleet status`.
@@ -691,4 +724,11 @@ pub struct FleetStatusArguments {
     /// Show it again whenever it changes.
     #[arg(long)]
     pub watch: bool,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
 }

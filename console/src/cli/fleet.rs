@@ -4,14 +4,16 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use etcetera::BaseStrategy;
 use hotswap_artifact as artifact;
 use hotswap_fleet::{
-    Artifact, AuditEntry, Channel, Digest, FleetError, Id, Location, Mark, Order, Pace, Phase,
-    Reason, Release, ReleasePlugin, Rollout, SecretKey, Server, Store,
+    Artifact, AuditEntry, Channel, Digest, FleetError, Id, Keys, Location, Mark, Memory, Order,
+    Pace, Phase, Pushed, Reason, Release, ReleasePlugin, Rollout, SecretKey, Server, Store,
+    read_document, write_document,
 };
 use hotswap_protocol::clock::now_ms;
 use hotswap_protocol::{ErrorKind, Step, WireError, env};
@@ -70,9 +72,44 @@ fn location(place: &PlaceArguments) -> Result<Location, FleetError> {
     Ok(Location::Directory(dir))
 }
 
-/// The fleet that is meant.
+/// The fleet that is meant. What it said of its keys when this user saw it first is believed, and others where a chain
+/// of signed changes leads to them.
 pub(super) fn open(place: &PlaceArguments) -> Result<Store, FleetError> {
-    Store::open(&location(place)?)
+    let store = signed_by(Store::open(&location(place)?)?, &place.sign)?;
+    let Ok(states) = states() else { return Ok(store) };
+    let path = beside_keys(&states, &store, "json");
+    let known = path.exists().then(|| read_document::<Keys>(&path)).transpose()?;
+    if let Some(known) = known.clone() {
+        store.believe(known);
+    }
+    let keys = store.keys()?;
+    if let Some(keys) = keys.filter(|keys| Some(keys) != known.as_ref()) {
+        make_parent(&path)?;
+        write_document(&path, &keys)?;
+    }
+    Ok(store)
+}
+
+/// What this user keeps of the keys of a fleet: those that are believed, or the secret key that was made with it.
+fn beside_keys(states: &Path, store: &Store, extension: &str) -> PathBuf {
+    let hotswap_fleet::Fleet { id, made_at_ms, .. } = store.fleet();
+    states.join(format!("hotswap/keys/{id}-{made_at_ms}.{extension}"))
+}
+
+fn make_parent(path: &Path) -> Result<(), FleetError> {
+    let dir = path.parent().unwrap_or(path);
+    let mut builder = std::fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| FleetError::new(format!("{}: cannot be made: {error}", dir.display())))
+}
+
+/// The store, signing with these keys, or else with the one that was made with it.
+fn signed_by(store: Store, named: &[PathBuf]) -> Result<Store, FleetError> {
+    let made = states().map(|states| beside_keys(&states, &store, "key"));
+    let made: Vec<PathBuf> = made.ok().filter(|made| made.exists()).into_iter().collect();
+    let files = if named.is_empty() { &made } else { named };
+    let signers = files.iter().map(|file| SecretKey::read(file)).collect::<Result<_, _>>()?;
+    Ok(store.signed_by(signers))
 }
 
 /// Who runs this program, for the audit.
@@ -87,13 +124,20 @@ pub(super) fn user() -> String {
 pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
     let FleetArguments { place, output, command } = arguments;
     let json = output.json;
-    if let FleetCommand::Init = command {
-        return init(&place, json);
+    match &command {
+        FleetCommand::Init => return init(&place, json),
+        // Whoever makes a key need not know the fleet.
+        FleetCommand::Keys(KeysArguments { generate: Some(path), .. }) => {
+            let (_, key) = SecretKey::generate(path)?;
+            return say(json, &json!({ "key": key }), || format!("{key}\n"));
+        }
+        _ => {}
     }
     let fleet = Fleet { store: open(&place)?, channel: place.channel, json };
     match command {
         FleetCommand::Init => Ok(()),
         FleetCommand::Keys(keys) => fleet.keys(&keys),
+        FleetCommand::Sign { release } => fleet.sign(release.as_ref()),
         FleetCommand::Push(push) => fleet.push(&push),
         FleetCommand::Releases => fleet.releases(),
         FleetCommand::Rollout(rollout) => fleet.rollout(rollout).await,
@@ -115,8 +159,32 @@ pub(super) async fn fleet(arguments: FleetArguments) -> Result<(), Failure> {
 
 fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
     let location = location(place)?;
+    let named: Vec<SecretKey> =
+        place.sign.iter().map(|file| SecretKey::read(file)).collect::<Result<_, _>>()?;
     let store = Store::create(&location, &location.name(), &place.channel, now_ms())?;
-    let fleet = Fleet { store, channel: place.channel.clone(), json };
+    let signers = match named.is_empty() && store.is_of_many_machines() {
+        true => {
+            let path = beside_keys(&states()?, &store, "key");
+            make_parent(&path)?;
+            let (secret, _) = SecretKey::generate(&path)?;
+            // Whoever reads the answer reads the standard output.
+            let _ = writeln!(
+                io::stderr(),
+                "hotswap: {} is the secret key of this fleet: keep a copy of it",
+                path.display()
+            );
+            vec![secret]
+        }
+        false => named,
+    };
+    let keys: Vec<String> = signers.iter().map(SecretKey::public).collect::<Result<_, _>>()?;
+    let fleet = Fleet { store: store.signed_by(signers), channel: place.channel.clone(), json };
+    if !keys.is_empty() {
+        fleet.change_keys(|new| {
+            new.keys = keys;
+            Ok(())
+        })?;
+    }
     fleet.audited("init", None, None)?;
     fleet.status()
 }
@@ -126,6 +194,16 @@ struct Fleet {
     store: Store,
     channel: Id,
     json: bool,
+}
+
+fn say(json: bool, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
+    if json {
+        return Ok(print_json(value)?);
+    }
+    // Whoever writes into a fleet must not write to the terminal.
+    let is_told = |c: char| c == '\n' || !c.is_control();
+    let words = words().replace(|c| !is_told(c), "\u{fffd}");
+    Ok(write!(io::stdout(), "{words}")?)
 }
 
 /// A release as `hotswap fleet releases --json` lists it.
@@ -157,59 +235,106 @@ impl Fleet {
         })
     }
 
-    fn trusted(&self) -> Result<Vec<String>, FleetError> {
-        Ok(self.store.keys()?.map(|keys| keys.keys).unwrap_or_default())
-    }
-
     fn say(&self, value: &impl Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
-        if self.json {
-            return Ok(print_json(value)?);
-        }
-        // Whoever writes into a fleet must not write to the terminal.
-        let is_told = |c: char| c == '\n' || !c.is_control();
-        let words = words().replace(|c| !is_told(c), "\u{fffd}");
-        Ok(write!(io::stdout(), "{words}")?)
+        say(self.json, value, words)
     }
 
-    fn keys(&self, keys: &KeysArguments) -> Result<(), Failure> {
-        let secret = keys.sign.as_deref().map(SecretKey::read).transpose()?;
-        let mut all = self.trusted()?;
-        if let Some(removed) = &keys.remove {
-            let before = all.len();
-            all.retain(|key| key != removed);
-            if all.len() == before {
-                return Err(FleetError::new(format!("{removed} is no key of the fleet")).into());
-            }
-            if all.is_empty() && keys.new.is_none() {
+    fn keys(&self, arguments: &KeysArguments) -> Result<(), Failure> {
+        let KeysArguments { new, new_director, add, add_director, remove, threshold, .. } =
+            arguments;
+        let is_changed = new.is_some() || new_director.is_some() || threshold.is_some();
+        if is_changed || [add, add_director, remove].into_iter().any(|them| !them.is_empty()) {
+            if self.store.keys()?.is_some() && !self.store.has_signers() {
                 let message =
-                    "it is the last key of the fleet; make another with `--new FILE` at once";
+                    "a change of keys is signed by those that are there: `--sign SECRET-KEY`";
                 return Err(FleetError::new(message).into());
             }
-        }
-        if !all.is_empty() && secret.is_none() && (keys.new.is_some() || keys.remove.is_some()) {
-            let message = "a change of keys is signed by one that is there: `--sign SECRET-KEY`";
-            return Err(FleetError::new(message).into());
-        }
-        if let Some(path) = &keys.new {
-            all.push(SecretKey::generate(path)?.1);
-        }
-        if keys.new.is_some() || keys.remove.is_some() {
-            self.store.set_keys(all, secret.as_ref())?;
+            self.change_keys(|keys| {
+                for key in remove {
+                    keys.retire(key)?;
+                }
+                keys.keys.extend(add.iter().cloned());
+                keys.directors.extend(add_director.iter().cloned());
+                keys.threshold = threshold.unwrap_or(keys.threshold);
+                if keys.keys.is_empty() && new.is_none() {
+                    let message =
+                        "it is the last key of the fleet; make another with `--new FILE` at once";
+                    return Err(FleetError::new(message));
+                }
+                if let Some(path) = new {
+                    keys.keys.push(SecretKey::generate(path)?.1);
+                }
+                if let Some(path) = new_director {
+                    keys.directors.push(SecretKey::generate(path)?.1);
+                }
+                Ok(())
+            })?;
             self.audited("keys", None, None)?;
         }
         let keys = self.store.keys()?;
-        let (serial, keys) = keys.map(|keys| (keys.serial, keys.keys)).unwrap_or_default();
-        self.say(&json!({ "serial": serial, "keys": keys }), || match keys.as_slice() {
-            [] => "no keys: releases are not signed, and whoever may write the fleet decides what runs\n"
-                .to_owned(),
-            keys => keys.iter().map(|key| format!("{key}\n")).collect(),
+        let keys = keys.unwrap_or_else(|| Keys::none(self.store.fleet().id.clone()));
+        let Keys { serial, keys, threshold, directors, retired, .. } = keys;
+        let value = json!({
+            "serial": serial,
+            "keys": keys,
+            "threshold": threshold,
+            "directors": directors,
+            "retired": retired,
+        });
+        self.say(&value, || {
+            if keys.is_empty() {
+                return "no keys: releases are not signed, and whoever may write the fleet decides what runs\n"
+                    .to_owned();
+            }
+            let mut text: String = keys.iter().map(|key| format!("{key}\n")).collect();
+            text += &directors.iter().map(|key| format!("{key} director\n")).collect::<String>();
+            text += &retired.iter().map(|key| format!("{key} retired\n")).collect::<String>();
+            if keys.len() > 1 {
+                text += &format!("{threshold} of {} sign a release\n", keys.len());
+            }
+            text
+        })
+    }
+
+    /// Changes the keys, and signs what is declared by one of those that may then.
+    fn change_keys(
+        &self,
+        change: impl FnOnce(&mut Keys) -> Result<(), FleetError>,
+    ) -> Result<(), FleetError> {
+        // What was believed until now is signed anew, and nothing else.
+        let read = self.store.channel(&self.channel);
+        let read = read.and_then(|channel| Ok((channel, self.store.rollout(&self.channel)?)));
+        self.store.change_keys(change)?;
+        match read {
+            Ok((channel, rollout))
+                if self.store.may_declare()? && self.store.channel(&self.channel).is_err() =>
+            {
+                self.store.sign_declarations(&channel, rollout.as_ref())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sign(&self, release: Option<&Id>) -> Result<(), Failure> {
+        if !self.store.has_signers() {
+            return Err(FleetError::new("with which key? `--sign SECRET-KEY`").into());
+        }
+        let Some(release) = release else {
+            let (channel, rollout) = self.store.unverified(&self.channel)?;
+            self.store.sign_declarations(&channel, rollout.as_ref())?;
+            self.audited("sign", None, None)?;
+            return self.status();
+        };
+        let Pushed { signed, needed, .. } = self.store.sign_release(release)?;
+        self.audited("sign", Some(release), None)?;
+        let value = json!({ "release": release, "signatures": signed, "needed": needed });
+        self.say(&value, || {
+            format!("{release} is signed by {signed} of the {needed} keys that have to\n")
         })
     }
 
     fn push(&self, push: &PushArguments) -> Result<(), Failure> {
-        let secret = push.sign.as_deref().map(SecretKey::read).transpose()?;
-        let keys = self.trusted()?;
-        if !keys.is_empty() && secret.is_none() {
+        if self.store.keys()?.is_some() && !self.store.has_signers() {
             let message = "releases of this fleet are signed: `--sign SECRET-KEY`";
             return Err(FleetError::new(message).into());
         }
@@ -233,18 +358,32 @@ impl Fleet {
         };
         let fleet = self.store.fleet().id.clone();
         let release = Release { id, fleet, pushed_at_ms: now_ms(), by: user(), plugins };
-        let is_new = self.store.push_release(&release, secret.as_ref())?;
-        let release = self.store.release(&release.id, &keys)?;
+        let Pushed { is_new, signed, needed } = self.store.push_release(&release)?;
+        if signed >= needed {
+            self.store.release(&release.id, self.store.keys()?.as_ref())?;
+        } else {
+            // The last line of the answer is the release's name.
+            writeln!(
+                io::stderr(),
+                "hotswap: {} is signed by {signed} of the {needed} keys that have to; `hotswap fleet sign {}` adds \
+                 another",
+                release.id,
+                release.id
+            )?;
+        }
         if is_new {
             self.audited("push", Some(&release.id), None)?;
         }
         #[derive(Serialize)]
-        struct Pushed<'a> {
+        struct Answer<'a> {
             #[serde(flatten)]
             release: &'a Release,
             new: bool,
+            signatures: usize,
+            needed: usize,
         }
-        self.say(&Pushed { release: &release, new: is_new }, || format!("{}\n", release.id))
+        let answer = Answer { release: &release, new: is_new, signatures: signed, needed };
+        self.say(&answer, || format!("{}\n", release.id))
     }
 
     fn push_artifact(&self, path: &Path) -> Result<(String, Artifact), Failure> {
@@ -265,8 +404,8 @@ impl Fleet {
     }
 
     fn releases(&self) -> Result<(), Failure> {
-        let keys = self.trusted()?;
-        let line = |id: Id| match self.store.release(&id, &keys) {
+        let keys = self.store.keys()?;
+        let line = |id: Id| match self.store.release(&id, keys.as_ref()) {
             Ok(release) => ReleaseLine {
                 pushed_at_ms: Some(release.pushed_at_ms),
                 plugins: release.names(),
@@ -298,11 +437,14 @@ impl Fleet {
     }
 
     fn verify(&self, release: &Id) -> Result<(), Failure> {
-        let keys = self.trusted()?;
-        let release = self.store.verify(release, &keys)?;
+        let keys = self.store.keys()?;
+        let release = self.store.verify(release, keys.as_ref())?;
         self.say(&release, || {
-            let signed =
-                if keys.is_empty() { "not signed" } else { "signed by a key of the fleet" };
+            let signed = match &keys {
+                None => "not signed".to_owned(),
+                Some(keys) if keys.threshold == 1 => "signed by a key of the fleet".to_owned(),
+                Some(keys) => format!("signed by {} keys of the fleet", keys.threshold),
+            };
             let count = release.plugins.iter().map(|plugin| plugin.artifacts.len()).sum::<usize>();
             let artifacts = format::counted(count as u64, "artifact", "artifacts");
             format!("{} is as it was pushed: {artifacts}, {signed}\n", release.id)
@@ -310,11 +452,27 @@ impl Fleet {
     }
 
     async fn rollout(&self, arguments: RolloutArguments) -> Result<(), Failure> {
-        let RolloutArguments { release, follow, fast, supersede } = arguments;
+        let RolloutArguments { release, follow, fast, supersede, queue } = arguments;
         self.store.prepare()?;
-        let checked = self.store.verify(&release, &self.trusted()?)?;
+        let checked = self.store.verify(&release, self.store.keys()?.as_ref())?;
+        if queue {
+            self.wait_for_the_one_before().await?;
+        }
         self.begin(&checked, fast, supersede).await?;
         if follow { self.follow().await } else { self.status() }
+    }
+
+    /// Waits until no rollout is under way, and brings that on meanwhile.
+    async fn wait_for_the_one_before(&self) -> Result<(), Failure> {
+        let mut watched = Watched::default();
+        loop {
+            match self.bring_on(&mut watched).await? {
+                Some(Some(phase)) if !phase.is_over() => {}
+                None => {}
+                Some(_) => return Ok(()),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Begins a rollout, where none is under way.
@@ -323,11 +481,11 @@ impl Fleet {
         if let Some(active) = last.as_ref().filter(|active| !active.phase.is_over()) {
             if !supersede {
                 return Err(FleetError::new(format!(
-                    "a rollout of {} is under way, which {} began {} ago: it is {}. `--supersede` takes its \
-                     place, `hotswap fleet abort` ends it",
+                    "a rollout of {} is under way, which {} began {} ago: it is {}. `--queue` waits for \
+                     its end, `--supersede` takes its place, `hotswap fleet abort` ends it",
                     active.release,
                     active.by,
-                    format::duration(now_ms().saturating_sub(active.started_at_ms)),
+                    format::duration(self.store.now_ms()?.saturating_sub(active.started_at_ms)),
                     active.phase.as_str()
                 ))
                 .into());
@@ -340,8 +498,8 @@ impl Fleet {
                 format!("{} is what channel {} declares already", release.id, self.channel);
             return Err(FleetError::new(message).into());
         }
-        let keys = self.trusted()?;
-        let base = declared.base.as_ref().map(|base| self.store.release(base, &keys));
+        let keys = self.store.keys()?;
+        let base = declared.base.as_ref().map(|base| self.store.release(base, keys.as_ref()));
         let changed = match base.transpose()? {
             Some(base) => release.changed_from(&base),
             None => Vec::new(),
@@ -349,7 +507,8 @@ impl Fleet {
         // Where there is nothing to compare with, all is new.
         let changed = if changed.is_empty() { release.names() } else { changed };
         let Mark { epoch, seq } = declared.mark;
-        let now_ms = now_ms();
+        let now_ms = self.store.now_ms()?;
+        let known = last.as_ref().map(|last| last.memory.known.clone()).unwrap_or_default();
         let new = Rollout {
             channel: self.channel.clone(),
             release: release.id.clone(),
@@ -369,6 +528,8 @@ impl Fleet {
             base_arms: BTreeMap::new(),
             calls_before: 0,
             forgiven: Default::default(),
+            memory: Memory { known, ..Memory::default() },
+            writes: 0,
         };
         self.store.write_rollout(last.as_ref(), &new)?;
         self.audited("rollout", Some(&release.id), None)?;
@@ -456,9 +617,8 @@ impl Fleet {
     }
 
     async fn roll_back(&self, release: Option<Id>) -> Result<(), Failure> {
-        let keys = self.trusted()?;
         if let Some(release) = &release {
-            self.store.release(release, &keys)?;
+            self.store.release(release, self.store.keys()?.as_ref())?;
         }
         let active = self.store.rollout(&self.channel)?;
         if active.is_some_and(|active| !active.phase.is_over()) {
@@ -492,7 +652,7 @@ impl Fleet {
 
     fn pin(&self, host: &Id, release: Option<Id>) -> Result<(), Failure> {
         if let Some(release) = &release {
-            self.store.verify(release, &self.trusted()?)?;
+            self.store.verify(release, self.store.keys()?.as_ref())?;
         }
         self.declare(|channel| {
             let before = match &release {

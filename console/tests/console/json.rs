@@ -166,7 +166,9 @@ async fn page() -> String {
                  `rolling_back`, `rolled_back` or `superseded`; `reason` says why it waits or went back, `cause` \
                  the same as data. `state` of a host is `serving`, `applying`, `refused`, `crashed`, `died` or \
                  `lost`; `release` is what it runs, `staged` what it could switch to at once, `problem` what went \
-                 wrong, and `health` what came of calls since its versions began.";
+                 wrong, and `health` what came of calls since its versions began. It is `unknown` where a \
+                 server has lost what it reported. `labels`, `offer` (what it says to the release that it is \
+                 to run: `answer` is `later` or `no`) and `own_health` are there where there is any.";
     section(&mut page, "`hotswap fleet status`", about, &fleet_status(&runtime).await);
     let about = "`kind` is for a program, `message` for a person. `plugin`, `step`, `cause` and \
                  `chain` are there where they are known. `cause` is `artifact`, `toolchain`, `io`, \
@@ -226,7 +228,7 @@ async fn fleet_status(runtime: &TempDir) -> Vec<Value> {
         "id": "r2", "fleet": "games", "pushed_at_ms": samples::NOON_MS, "by": "ada",
         "plugins": [{"name": "world", "artifacts": [artifact]}],
     });
-    fleet.push_release(&serde_json::from_value(release).unwrap(), None).unwrap();
+    fleet.push_release(&serde_json::from_value(release).unwrap()).unwrap();
     let arm = json!({"calls": 120, "errors": 1, "panics": 0});
     let host = json!({
         "id": "sample-host-4121", "channel": "main", "name": "sample-host", "pid": 4121,
@@ -266,6 +268,8 @@ fn fleet_rollout() -> Rollout {
         base_arms: Default::default(),
         calls_before: 0,
         forgiven: Default::default(),
+        memory: Default::default(),
+        writes: 0,
     }
 }
 

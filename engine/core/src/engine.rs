@@ -2,6 +2,7 @@
 
 mod builder;
 mod guard;
+mod hooks;
 mod inner;
 mod places;
 #[cfg(feature = "tokio")]

@@ -3,6 +3,7 @@
 
 use std::fmt::{Debug, Display};
 
+use hotswap_protocol::clock::now_ms;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Digest, FleetError, Id};
@@ -15,8 +16,10 @@ pub(crate) const LARGEST_DOCUMENT: usize = 1 << 20;
 pub(crate) enum Document<'a> {
     /// What fleet it is.
     Fleet,
-    /// Who may sign releases.
+    /// Who may sign.
     Keys,
+    /// Who might, before a change of the keys: those of a serial number.
+    EarlierKeys(u64),
     /// A release.
     Release(&'a Id),
     /// What a channel declares.
@@ -41,6 +44,24 @@ impl Content {
     pub fn unsigned(json: Vec<u8>) -> Self {
         Self { json, signature: None }
     }
+
+    /// Both as one: signatures follow the JSON, which is on one line, on lines of their own.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.json.clone();
+        if let Some(signature) = &self.signature {
+            bytes.push(b'\n');
+            bytes.extend_from_slice(signature.as_bytes());
+        }
+        bytes
+    }
+
+    /// What was made so.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+        let json = parts.next().unwrap_or_default().to_vec();
+        let signature = parts.next().map(|rest| String::from_utf8_lossy(rest).into_owned());
+        Self { json, signature }
+    }
 }
 
 /// What has changed.
@@ -54,8 +75,23 @@ pub enum Change {
 
 /// Where what is written under a condition is read again for it.
 pub(crate) type IsAsRead<'a> = &'a dyn Fn(Option<&Content>) -> Result<bool, FleetError>;
-/// A host, and what it reports, where that can be read.
-pub(crate) type Report = (Id, Result<Vec<u8>, FleetError>);
+/// What a host reports.
+pub(crate) struct Report {
+    pub host: Id,
+    /// Where it can be read.
+    pub json: Result<Vec<u8>, FleetError>,
+    /// When it was kept, by the clock of whoever keeps it; `None` where that is this machine's.
+    pub kept_at_ms: Option<u64>,
+}
+
+/// The time where a fleet is kept: what several machines write is compared by no other clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// In milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// Whether reports may have been lost so short a while ago that hosts have not told them anew.
+    pub may_have_lost: bool,
+}
 /// Who is told what has changed.
 pub type ToldChange = Box<dyn Fn(Change) + Send + Sync>;
 
@@ -99,6 +135,11 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     /// What all hosts report, and which reports cannot be read.
     fn hosts(&self) -> Result<Vec<Report>, FleetError>;
+
+    /// What time it is there.
+    fn clock(&self) -> Result<Clock, FleetError> {
+        Ok(Clock { now_ms: now_ms(), may_have_lost: false })
+    }
 
     /// Keeps an artifact.
     fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), FleetError>;

@@ -17,6 +17,11 @@ impl Place {
     /// The last place: as a threshold, all hosts.
     pub const LAST: Self = Self(u64::MAX);
 
+    /// How long a host waits in a span before it fetches a release, so that not all fetch at once.
+    pub fn pause_of(host: &Id, span_ms: u64) -> u64 {
+        Self::of("fetch", host).0.checked_rem(span_ms).unwrap_or_default()
+    }
+
     /// The place of a host in the order that the salt makes.
     pub fn of(salt: &str, host: &Id) -> Self {
         let mut hasher = Sha256::new_with_prefix(salt.as_bytes());
@@ -85,5 +90,15 @@ mod tests {
             assert_eq!(chosen(1000).len(), 100);
         }
         assert_eq!(threshold("a", [].iter(), 1), None);
+    }
+
+    #[test]
+    fn hosts_begin_to_fetch_all_over_the_span() {
+        let pauses =
+            (0..1000).map(|number| Place::pause_of(&Id::made_of(&format!("h-{number}")), 5000));
+        let mut in_second = [0; 5];
+        pauses.for_each(|pause| in_second[usize::try_from(pause / 1000).unwrap()] += 1);
+        assert!(in_second.iter().all(|count| (150..250).contains(count)), "{in_second:?}");
+        assert_eq!(Place::pause_of(&Id::made_of("h"), 0), 0);
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use hotswap_protocol::{PluginName, Toolchain};
+use hotswap_protocol::{HostHealth, OfferAnswer, PluginName, Toolchain};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Arm, FleetError, Place};
+use crate::{Arm, FleetError, Histogram, Place};
 
 /// The name of a release, a channel or a host, which is also a part of a file's name: 1 to 64 letters,
 /// digits, `-`, `_` and `.` of ASCII, the first of them a letter or a digit.
@@ -123,17 +123,6 @@ pub struct Fleet {
     pub id: Id,
     /// When it was made, in milliseconds since the Unix epoch.
     pub made_at_ms: u64,
-}
-
-/// The keys that may sign releases of a fleet. While there are none, nothing has to be signed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keys {
-    /// The fleet.
-    pub fleet: Id,
-    /// Counts the changes. The first keys are believed; each change is signed by a key from before it.
-    pub serial: u64,
-    /// Public keys, as minisign writes them: base64.
-    pub keys: Vec<String>,
 }
 
 /// A release: the whole set of plugins that a host is to run.
@@ -261,9 +250,11 @@ impl Release {
     }
 }
 
-/// The hosts that one toolchain has built: each of these groups has hosts of its own that try a release first.
-pub fn stratum(built_by: &Toolchain) -> String {
-    built_by.to_string()
+/// The hosts that one toolchain has built and that have the same labels: each of these groups has hosts of its own
+/// that try a release first.
+pub fn stratum(built_by: &str, labels: &BTreeMap<String, String>) -> String {
+    let labels = labels.iter().map(|(key, value)| format!(" {key}={value}"));
+    built_by.to_owned() + &labels.collect::<String>()
 }
 
 /// How far a channel has come. It only grows, whatever its store forgets.
@@ -296,6 +287,13 @@ pub struct Channel {
     pub thresholds: BTreeMap<String, Place>,
     /// Hosts that run a release of their own.
     pub pins: BTreeMap<Id, Id>,
+    /// In which span hosts begin to fetch the candidate, in milliseconds: each at a time of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spread_ms: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How many earlier bases a channel knows.
@@ -313,6 +311,7 @@ impl Channel {
             salt: String::new(),
             thresholds: BTreeMap::new(),
             pins: BTreeMap::new(),
+            spread_ms: 0,
         }
     }
 
@@ -335,7 +334,11 @@ impl Channel {
     pub fn go_on(&mut self, hosts: &[HostReport]) {
         let seen = hosts.iter().map(|host| host.seen).filter(|seen| seen.epoch == self.mark.epoch);
         let seen = seen.map(|seen| seen.seq).max().unwrap_or_default();
-        self.mark.seq = self.mark.seq.max(seen).saturating_add(1);
+        // Whoever had a key that was retired since may have declared the last of all.
+        self.mark = match self.mark.seq.max(seen).checked_add(1) {
+            Some(seq) => Mark { seq, ..self.mark },
+            None => Mark { epoch: self.mark.epoch.saturating_add(1), seq: 1 },
+        };
     }
 
     /// Declares another base.
@@ -448,6 +451,29 @@ pub struct HostReport {
     pub seen: Mark,
     /// What came of calls since the versions that serve began, by plugin.
     pub health: BTreeMap<String, Arm>,
+    /// What more there is to say of it.
+    #[serde(flatten)]
+    pub more: MoreOfHost,
+}
+
+/// What else is known of a host, some of it only of newer ones.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MoreOfHost {
+    /// What built it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_by: Option<Toolchain>,
+    /// What distinguishes it from others, besides that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What it says to the release that it is to run, while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<OfferAnswer>,
+    /// How it is, by its own account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_health: Option<HostHealth>,
+    /// How long the timed calls took since the versions that serve began, by plugin.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latencies: BTreeMap<String, Histogram>,
 }
 
 /// Something that was done to a fleet.

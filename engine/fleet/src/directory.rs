@@ -3,14 +3,15 @@
 //! | file | what | written |
 //! |---|---|---|
 //! | `fleet.json` | what fleet it is | once |
-//! | `keys.json`, `keys.json.minisig` | who may sign releases | under the lock `lock` |
+//! | `keys.json`, `keys.json.minisig` | who may sign | under the lock `lock` |
+//! | `keys.N.json`, `keys.N.json.minisig` | who might before | once |
 //! | `blobs/SHA256.so` | artifacts | once |
 //! | `releases/ID.json`, `releases/ID.json.minisig` | releases | once |
 //! | `channels/C.json`, `rollouts/C.json` | what is declared, and the rollout | under the lock, if they are what was read |
 //! | `hosts/ID.json` | what a host reports | by its agent |
 //! | `audit.jsonl` | what was done | appended to |
 //!
-//! Each file is written beside its place and renamed, so nobody reads half of one. Its size is bounded, and it is
+//! Where channels and rollouts are signed, the signature follows the JSON in the same file. Each file is written beside its place and renamed, so nobody reads half of one. Its size is bounded, and it is
 //! a regular file and no link.
 
 use std::{
@@ -48,6 +49,7 @@ impl Directory {
         match document {
             Document::Fleet => self.root.join("fleet.json"),
             Document::Keys => self.root.join("keys.json"),
+            Document::EarlierKeys(serial) => self.root.join(format!("keys.{serial}.json")),
             Document::Release(name) => in_folder("releases", name),
             Document::Channel(name) => in_folder("channels", name),
             Document::Rollout(name) => in_folder("rollouts", name),
@@ -59,11 +61,15 @@ impl Directory {
         self.root.join("blobs").join(format!("{digest}.so"))
     }
 
-    /// Whoever sees the document sees its signature too.
-    fn write_signature(path: &Path, new: &Content) -> Result<(), FleetError> {
+    /// What is to be in the file of a document. Where its signature has a file of its own, that is there before:
+    /// whoever sees the document sees its signature too.
+    fn prepared(document: Document<'_>, path: &Path, new: &Content) -> Result<Vec<u8>, FleetError> {
         match &new.signature {
-            Some(signature) => atomic_write(&signature_path(path), signature.as_bytes()),
-            None => Ok(()),
+            Some(signature) if has_signature_file(document) => {
+                atomic_write(&signature_path(path), signature.as_bytes())?;
+                Ok(new.json.clone())
+            }
+            _ => Ok(new.to_bytes()),
         }
     }
 
@@ -106,21 +112,22 @@ impl Backend for Directory {
         if !path.exists() {
             return Ok(None);
         }
-        let json = read_bounded(&path, LARGEST_DOCUMENT)?;
-        let signature = match document {
-            Document::Keys | Document::Release(_) if signature_path(&path).exists() => {
-                let signature = read_bounded(&signature_path(&path), LARGEST_DOCUMENT)?;
-                Some(String::from_utf8_lossy(&signature).into_owned())
-            }
-            _ => None,
+        let bytes = read_bounded(&path, LARGEST_DOCUMENT)?;
+        if !has_signature_file(document) {
+            return Ok(Some(Content::of_bytes(&bytes)));
+        }
+        let signature = signature_path(&path);
+        let signature = match signature.exists() {
+            true => Some(read_bounded(&signature, LARGEST_DOCUMENT)?),
+            false => None,
         };
-        Ok(Some(Content { json, signature }))
+        let signature = signature.map(|text| String::from_utf8_lossy(&text).into_owned());
+        Ok(Some(Content { json: bytes, signature }))
     }
 
     fn create(&self, document: Document<'_>, new: &Content) -> Result<bool, FleetError> {
         let path = self.path(document);
-        Self::write_signature(&path, new)?;
-        create_only(&path, &new.json)
+        create_only(&path, &Self::prepared(document, &path, new)?)
     }
 
     fn replace(
@@ -134,8 +141,7 @@ impl Backend for Directory {
         if !is_as_read(self.read(document)?.as_ref())? {
             return Err(FleetError::changed(path.display()));
         }
-        Self::write_signature(&path, new)?;
-        atomic_write(&path, &new.json)
+        atomic_write(&path, &Self::prepared(document, &path, new)?)
     }
 
     fn write(&self, document: Document<'_>, json: &[u8]) -> Result<(), FleetError> {
@@ -159,7 +165,7 @@ impl Backend for Directory {
             match read_bounded(&path, LARGEST_DOCUMENT) {
                 // It was removed meanwhile.
                 Err(_) if !path.exists() => None,
-                read => Some((name, read)),
+                json => Some(Report { host: name, json, kept_at_ms: None }),
             }
         });
         Ok(hosts.collect())
@@ -220,6 +226,12 @@ impl Backend for Directory {
         let lines = bytes.split(|byte| *byte == b'\n').skip(usize::from(from > 0));
         Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
     }
+}
+
+/// Whether the signatures of a document are in a file of their own, as minisign has them: of those that do not
+/// change. What changes is one file, so that nobody sees a half of a change.
+fn has_signature_file(document: Document<'_>) -> bool {
+    matches!(document, Document::Keys | Document::EarlierKeys(_) | Document::Release(_))
 }
 
 fn signature_path(path: &Path) -> PathBuf {

@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::Path};
 
+use crate::Distrust;
+
 /// Why something of a fleet cannot be done. Its text names the file, or what the server has, where it is about
 /// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,11 +12,12 @@ pub struct FleetError {
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Other,
     Changed,
     Unreachable,
+    Distrusted(Distrust),
 }
 
 impl FleetError {
@@ -26,6 +29,12 @@ impl FleetError {
     /// An error about something that is kept at a place.
     pub(crate) fn at(place: impl fmt::Display, message: impl fmt::Display) -> Self {
         Self::new(format!("{place}: {message}"))
+    }
+
+    /// What is kept at a place is not believed.
+    pub fn distrusted(place: impl fmt::Display, distrust: Distrust) -> Self {
+        let error = Self::at(place, &distrust);
+        Self { kind: Kind::Distrusted(distrust), ..error }
     }
 
     /// A file could not be read or written.
@@ -54,6 +63,14 @@ impl FleetError {
     /// Whether somebody else wrote the same document meanwhile: whoever tries again sees what was written.
     pub fn is_changed(&self) -> bool {
         self.kind == Kind::Changed
+    }
+
+    /// Why what is kept is not believed, where that is what is wrong.
+    pub fn distrust(&self) -> Option<&Distrust> {
+        match &self.kind {
+            Kind::Distrusted(distrust) => Some(distrust),
+            _ => None,
+        }
     }
 
     /// Whether the server does not answer, or not yet: nothing is known of what it has.

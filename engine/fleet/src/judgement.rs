@@ -7,6 +7,9 @@
 //! 50 rollouts at most, and half of these would be better and not worse (Ville's inequality). It needs no least
 //! number of calls, and nothing is approximated.
 
+use std::{collections::BTreeMap, ops::Bound};
+
+use hotswap_protocol::LatencyBucket;
 use serde::{Deserialize, Serialize};
 
 /// What came of calls.
@@ -32,6 +35,89 @@ impl Arm {
     }
 }
 
+/// How long calls took: how many of them at most so long and longer than the bound before, by bound in nanoseconds.
+/// Those of several functions and hosts can be added up, and percentiles cannot.
+///
+/// As JSON it is an array of pairs: where fields of several types are flattened into one object, serde reads no keys
+/// that are numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
+pub struct Histogram(BTreeMap<u64, u64>);
+
+impl From<Vec<(u64, u64)>> for Histogram {
+    fn from(pairs: Vec<(u64, u64)>) -> Self {
+        let mut histogram = Self::default();
+        pairs.into_iter().for_each(|(up_to_ns, calls)| histogram.add(up_to_ns, calls));
+        histogram
+    }
+}
+
+impl From<Histogram> for Vec<(u64, u64)> {
+    fn from(histogram: Histogram) -> Self {
+        histogram.0.into_iter().collect()
+    }
+}
+
+impl Histogram {
+    /// Adds the calls of a cumulative histogram.
+    pub fn add_cumulative(&mut self, buckets: &[LatencyBucket]) {
+        let mut before = 0;
+        for bucket in buckets {
+            self.add(bucket.up_to_ns, bucket.calls.saturating_sub(before));
+            before = before.max(bucket.calls);
+        }
+    }
+
+    /// Adds those of another one.
+    pub fn add_all(&mut self, other: &Self) {
+        other.0.iter().for_each(|(bound, calls)| self.add(*bound, *calls));
+    }
+
+    /// Adds calls that took at most so long.
+    pub fn add(&mut self, up_to_ns: u64, calls: u64) {
+        if calls > 0 {
+            let sum = self.0.entry(up_to_ns).or_default();
+            *sum = sum.saturating_add(calls);
+        }
+    }
+
+    /// How many calls there are.
+    pub fn calls(&self) -> u64 {
+        self.0.values().copied().fold(0, u64::saturating_add)
+    }
+
+    /// The bound that 99 % of the calls do not exceed, in nanoseconds; `None` if there are none.
+    pub fn p99_ns(&self) -> Option<u64> {
+        let calls = self.calls();
+        let rank = calls - calls / 100;
+        let mut counted = 0_u64;
+        let mut bounds = self.0.iter();
+        let at = bounds.find(|(_, calls)| {
+            counted = counted.saturating_add(**calls);
+            counted >= rank
+        });
+        at.map(|(bound, _)| *bound)
+    }
+
+    /// How many calls took longer.
+    fn above(&self, bound_ns: u64) -> u64 {
+        let above = self.0.range((Bound::Excluded(bound_ns), Bound::Unbounded));
+        above.map(|(_, calls)| *calls).fold(0, u64::saturating_add)
+    }
+}
+
+/// Whether the calls of a candidate take longer, by the 99th percentile: beyond reasonable doubt more than one in a
+/// hundred of them take at least twice as long as 99 % of those of what it replaces. Too few calls say nothing.
+pub fn is_slower(candidate: &Histogram, base: &Histogram) -> bool {
+    let (calls, base_calls) = (candidate.calls(), base.calls());
+    if calls < TIMED || base_calls < TIMED {
+        return false;
+    }
+    let Some(limit) = base.p99_ns().map(|p99| p99.saturating_mul(2)) else { return false };
+    let (slow, base_slow) = (candidate.above(limit), base.above(limit));
+    slow > calls / 100 && is_higher((slow, calls), (base_slow, base_calls))
+}
+
 /// What counts say of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -43,6 +129,8 @@ pub enum Verdict {
     MoreErrors,
 }
 
+/// How many timed calls each side needs before they are compared.
+const TIMED: u64 = 500;
 /// How many times likelier it has to be that both differ.
 const CONVINCED: f64 = 50.0;
 /// The error rate that is taken for usual where nothing is known of what is replaced.
@@ -165,6 +253,57 @@ mod tests {
         assert!(middle.is_some_and(|middle| middle < 8000), "{middle:?}");
         let (count, middle) = found(60, 20, 10, 1000);
         assert!(count == 60 && middle.is_some_and(|middle| middle <= 200), "{count}, {middle:?}");
+    }
+
+    /// Timed calls in microseconds: most take about so long, and one in a hundred ten times as long.
+    fn timed(numbers: &mut Numbers, calls: u64, about_us: u64) -> Histogram {
+        let mut histogram = Histogram::default();
+        for _ in 0..calls {
+            let tail = if numbers.below(100) == 0 { 10 } else { 1 };
+            let us = about_us * tail * (50 + numbers.below(100)) / 100;
+            // As the engine has them, buckets end at bounds of their own.
+            histogram.add((us.max(1) * 1000).next_power_of_two(), 1);
+        }
+        histogram
+    }
+
+    /// In how many rollouts a candidate is found to be slower, looked at again and again.
+    fn found_slower(rollouts: u64, base_us: u64, candidate_us: u64) -> usize {
+        let is_found = |seed: &u64| {
+            let mut numbers = Numbers::seeded(*seed);
+            let (mut old, mut new) = (Histogram::default(), Histogram::default());
+            (0..60).any(|_| {
+                old.add_all(&timed(&mut numbers, 50, base_us));
+                new.add_all(&timed(&mut numbers, 50, candidate_us));
+                is_slower(&new, &old)
+            })
+        };
+        (0..rollouts).filter(is_found).count()
+    }
+
+    #[test]
+    fn a_candidate_that_is_as_fast_is_hardly_ever_found_slower_and_one_that_is_slower_is() {
+        let falsely = found_slower(400, 100, 100);
+        assert!(falsely < 4, "{falsely} of 400");
+        assert_eq!(found_slower(20, 100, 1000), 20);
+        assert_eq!(found_slower(20, 1000, 100), 0, "it is faster");
+    }
+
+    #[test]
+    fn histograms_are_added_up_and_too_few_calls_say_nothing() {
+        let bucket = |up_to_ns, calls| LatencyBucket { up_to_ns, calls };
+        let mut sum = Histogram::default();
+        sum.add_cumulative(&[bucket(10, 95), bucket(20, 100)]);
+        sum.add_cumulative(&[bucket(10, 99), bucket(40, 100)]);
+        assert_eq!((sum.calls(), sum.above(10), sum.p99_ns()), (200, 6, Some(20)));
+        assert_eq!(Histogram::default().p99_ns(), None);
+        let (mut slow, mut fast) = (Histogram::default(), Histogram::default());
+        slow.add(1000, 499);
+        fast.add(10, 100_000);
+        assert!(!is_slower(&slow, &fast));
+        slow.add(1000, 1);
+        assert!(is_slower(&slow, &fast));
+        assert!(!is_slower(&fast, &slow));
     }
 
     #[test]

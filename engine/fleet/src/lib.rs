@@ -34,21 +34,23 @@ mod directory;
 mod nats;
 mod signature;
 mod store;
+mod trust;
 mod turn;
 
 pub use backend::{Change, ToldChange};
 
 pub use choice::{Place, threshold};
 pub use data::{
-    Artifact, AuditEntry, Channel, Digest, Fleet, HostReport, HostState, Id, Keys, Mark, Problem,
-    ProblemKind, Release, ReleasePlugin, stratum,
+    Artifact, AuditEntry, Channel, Digest, Fleet, HostReport, HostState, Id, Mark, MoreOfHost,
+    Problem, ProblemKind, Release, ReleasePlugin, stratum,
 };
 pub use directory::{atomic_write, read_document, write_document};
 pub use error::FleetError;
-pub use judgement::{Arm, Verdict, judge};
+pub use judgement::{Arm, Histogram, Verdict, is_slower, judge};
 #[cfg(feature = "nats")]
 pub use nats::Server;
-pub use rollout::{Desired, Effect, Input, Order, Pace, Phase, Reason, Rollout};
-pub use signature::{SecretKey, verify};
-pub use store::{Location, Store};
+pub use rollout::{Desired, Effect, Input, Memory, Order, Pace, Phase, Reason, Rollout};
+pub use signature::SecretKey;
+pub use store::{Location, Pushed, Store};
+pub use trust::{Distrust, Keys};
 pub use turn::turn;

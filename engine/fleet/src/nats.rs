@@ -2,7 +2,7 @@
 //!
 //! | stream | subjects | what | written |
 //! |---|---|---|---|
-//! | `KV_P_fleet` | `$KV.P_fleet.fleet`, `….keys`, `….release.ID`, `….rollout.C` | what fleet it is, who may sign releases, releases, rollouts | once, or if it is what was read |
+//! | `KV_P_fleet` | `$KV.P_fleet.fleet`, `….keys`, `….keys.N`, `….release.ID`, `….rollout.C` | what fleet it is, who may sign and might before, releases, rollouts | once, or if it is what was read |
 //! | `KV_P_channels` | `$KV.P_channels.C` | what is declared; told anew as `P.poke.C` | if it is what was read |
 //! | `KV_P_hosts` | `$KV.P_hosts.ID` | what a host reports, for some minutes | by its agent |
 //! | `P_blobs` | `P.blob.SHA256.N` | artifacts, in pieces | whatever is there |
@@ -33,11 +33,14 @@ use async_nats::{
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{runtime::Runtime, sync::watch, time::timeout};
 
 use crate::{
     Digest, FleetError, Id,
-    backend::{Backend, Change, Content, Document, IsAsRead, LARGEST_DOCUMENT, Report, ToldChange},
+    backend::{
+        Backend, Change, Clock, Content, Document, IsAsRead, LARGEST_DOCUMENT, Report, ToldChange,
+    },
 };
 
 /// How long an answer is waited for.
@@ -59,6 +62,8 @@ const READ_OF_AUDIT: u64 = 2000;
 const KEPT_OF_AUDIT: u64 = 100_000;
 /// How long a report of a host is kept.
 const REPORTS_KEPT: Duration = Duration::from_secs(600);
+/// Within how long hosts tell anew what a server has lost. A stream that is younger may be one that was lost.
+const TOLD_ANEW: Duration = Duration::from_secs(60);
 /// The oldest server that answers all questions that are asked here.
 const OLDEST: (u64, u64) = (2, 11);
 /// What JetStream says where a sequence number is another one by now.
@@ -238,7 +243,24 @@ struct ApiError {
 struct Kept {
     subject: String,
     sequence: u64,
+    /// By the server's clock.
+    at_ms: Option<u64>,
     payload: Vec<u8>,
+}
+
+/// What JetStream says of a stream.
+#[derive(Deserialize)]
+struct StreamInfo {
+    /// When it was made.
+    created: String,
+    /// What time it is there.
+    ts: String,
+}
+
+/// A time of a server, in milliseconds since the Unix epoch.
+fn at_ms(text: &str) -> Option<u64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 impl Nats {
@@ -313,7 +335,7 @@ impl Nats {
         new: &Content,
     ) -> Result<bool, FleetError> {
         let (stream, subject) = self.link.place_of(document);
-        let payload = payload(new);
+        let payload = new.to_bytes();
         match self.publish(&stream, subject.clone(), Some(expected), &payload) {
             Ok(()) => Ok(true),
             Err(Refusal::WrongSequence) => Ok(false),
@@ -337,7 +359,7 @@ impl Nats {
             let message = format_args!("it has more than {LARGEST_DOCUMENT} bytes");
             return Err(FleetError::at(self.at(document), message));
         }
-        Ok(Some((kept.sequence, content(&kept.payload))))
+        Ok(Some((kept.sequence, Content::of_bytes(&kept.payload))))
     }
 }
 
@@ -384,22 +406,6 @@ fn version(text: &str) -> (u64, u64) {
     (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
-fn payload(content: &Content) -> Vec<u8> {
-    let mut payload = content.json.clone();
-    if let Some(signature) = &content.signature {
-        payload.push(b'\n');
-        payload.extend_from_slice(signature.as_bytes());
-    }
-    payload
-}
-
-fn content(payload: &[u8]) -> Content {
-    let mut parts = payload.splitn(2, |byte| *byte == b'\n');
-    let json = parts.next().unwrap_or_default().to_vec();
-    let signature = parts.next().map(|rest| String::from_utf8_lossy(rest).into_owned());
-    Content { json, signature }
-}
-
 /// A name as a part of a subject, where dots part the parts.
 fn token(name: &Id) -> String {
     name.as_str().replace('.', "=")
@@ -431,6 +437,7 @@ impl Link {
         match document {
             Document::Fleet => (self.fleet(), "fleet".to_owned()),
             Document::Keys => (self.fleet(), "keys".to_owned()),
+            Document::EarlierKeys(serial) => (self.fleet(), format!("keys.{serial}")),
             Document::Release(name) => (self.fleet(), format!("release.{}", token(name))),
             Document::Rollout(name) => (self.fleet(), format!("rollout.{}", token(name))),
             Document::Channel(name) => (format!("{}_channels", self.prefix), token(name)),
@@ -549,7 +556,8 @@ impl Link {
         let sequence = header("Nats-Sequence").and_then(|sequence| sequence.parse().ok());
         let sequence = sequence.ok_or_else(|| wrong(&"the answer has no sequence number"))?;
         let subject = header("Nats-Subject").unwrap_or_default();
-        Ok(Some(Kept { subject, sequence, payload: answer.payload.to_vec() }))
+        let at_ms = header("Nats-Time-Stamp").and_then(|time| at_ms(&time));
+        Ok(Some(Kept { subject, sequence, at_ms, payload: answer.payload.to_vec() }))
     }
 
     /// All that a stream keeps of these subjects, from a sequence number on: the last of each.
@@ -753,9 +761,27 @@ impl Backend for Nats {
                 Ok(kept.payload)
             };
             // One that was written meanwhile comes twice, the newer one later.
-            hosts.insert(name, read);
+            hosts.insert(name, (read, kept.at_ms));
         }
-        Ok(hosts.into_iter().collect())
+        let report = |(host, (json, kept_at_ms))| Report { host, json, kept_at_ms };
+        Ok(hosts.into_iter().map(report).collect())
+    }
+
+    fn clock(&self) -> Result<Clock, FleetError> {
+        let (link, stream) = (self.link.clone(), format!("KV_{}", self.link.hosts()));
+        self.run(async move {
+            let what = format!("stream {stream}");
+            let subject = format!("$JS.API.STREAM.INFO.{stream}");
+            let answer = link.ask(&what, subject, HeaderMap::new(), Vec::new()).await?;
+            let info: Option<StreamInfo> = serde_json::from_slice(&answer.payload).ok();
+            let times = info.and_then(|info| Some((at_ms(&info.created)?, at_ms(&info.ts)?)));
+            // What says no time says that there is no such stream.
+            let (created_ms, now_ms) = times.ok_or_else(|| {
+                FleetError::unreachable(format_args!("{}: {what}", link.place), NO_STREAM)
+            })?;
+            let told_anew_ms = u64::try_from(TOLD_ANEW.as_millis()).unwrap_or(u64::MAX);
+            Ok(Clock { now_ms, may_have_lost: now_ms.saturating_sub(created_ms) < told_anew_ms })
+        })
     }
 
     fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), FleetError> {

@@ -15,10 +15,12 @@ use std::{
     fmt,
 };
 
+use hotswap_protocol::OfferAnswer;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arm, Channel, HostReport, HostState, Id, Place, ProblemKind, Verdict, judge, threshold,
+    Arm, AuditEntry, Channel, Histogram, HostReport, HostState, Id, Place, ProblemKind, Release,
+    Verdict, is_slower, judge, threshold,
 };
 
 /// How many hosts run the candidate in a step.
@@ -55,7 +57,14 @@ pub struct Pace {
     calls: u64,
     /// After how long a host that tells nothing is not counted.
     lost_ms: u64,
+    /// Whether hosts begin to fetch at times of their own, and not all at once.
+    #[serde(default)]
+    spread: bool,
 }
+
+/// The span in which hosts begin to fetch, and what each host adds to it.
+const SPREAD_MS: u64 = 5000;
+const SPREAD_MS_A_HOST: u64 = 5;
 
 impl Pace {
     /// One host, 5 %, 25 % and all, a minute each.
@@ -71,12 +80,13 @@ impl Pace {
             patience_ms: 600_000,
             calls: 100,
             lost_ms: 20_000,
+            spread: true,
         }
     }
 
     /// The same in seconds, and with three calls a step for evidence: to try out, and for tests.
     pub fn fast() -> Self {
-        Self { bake_ms: 1000, patience_ms: 45_000, calls: 3, ..Self::usual() }
+        Self { bake_ms: 1000, patience_ms: 45_000, calls: 3, spread: false, ..Self::usual() }
     }
 }
 
@@ -150,6 +160,12 @@ pub enum Reason {
     TooLittleEvidence { calls: u64, needed: u64 },
     /// A host cannot stage or load it, or went back from it.
     Refused { host: Id, problem: ProblemKind, plugin: Option<String>, message: String },
+    /// The release has no artifact for a toolchain that these hosts have.
+    NotCovered { toolchain: String, plugin: String, hosts: Vec<Id> },
+    /// A host that was well before it is not well with it, by its own account.
+    Unwell { host: Id, message: String },
+    /// The timed calls take longer.
+    Slower { plugin: String, p99_ns: u64, base_p99_ns: u64, calls: u64 },
     /// A host's process ended in a call of it.
     Crashed { host: Id, plugin: Option<String> },
     /// Hosts that ran it ended, without a call of it under way.
@@ -190,6 +206,19 @@ impl fmt::Display for Reason {
                     "what changed was called {calls} times, and {needed} calls are needed to judge it"
                 )
             }
+            Self::NotCovered { toolchain, plugin, hosts } => write!(
+                f,
+                "the release has no artifact of {plugin} for {toolchain}, which built {}; build it with that toolchain \
+                 and push both",
+                list(hosts)
+            ),
+            Self::Unwell { host, message } => write!(f, "{host} is not well with it: {message}"),
+            Self::Slower { plugin, p99_ns, base_p99_ns, calls } => write!(
+                f,
+                "{plugin} is slower: 99 % of {calls} timed calls took at most {} µs, and before {} µs",
+                p99_ns / 1000,
+                base_p99_ns / 1000
+            ),
             Self::Refused { host, message, .. } => write!(f, "refused by {host}: {message}"),
             Self::Crashed { host, plugin: Some(plugin) } => write!(f, "{host} crashed in {plugin}"),
             Self::Crashed { host, plugin: None } => write!(f, "{host} crashed"),
@@ -246,6 +275,26 @@ pub struct Rollout {
     pub calls_before: u64,
     /// The hosts that ended while they ran it, and were put up with.
     pub forgiven: BTreeSet<Id>,
+    /// What else it has seen.
+    #[serde(default)]
+    pub memory: Memory,
+    /// Counts how often the rollouts of the channel were written; the store does.
+    #[serde(default)]
+    pub writes: u64,
+}
+
+/// What a rollout has seen of hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// The hosts that were there, with their strata: a server that has lost their reports does not make them gone.
+    pub known: BTreeMap<Id, String>,
+    /// How long calls of the base took, as last seen, by plugin.
+    pub base_latencies: BTreeMap<String, Histogram>,
+    /// The hosts that were not well without the release.
+    pub unwell: BTreeSet<Id>,
+    /// What is to be in the audit, and may not be: whoever wrote it here may have been killed before.
+    #[serde(default)]
+    pub unsaid: Vec<AuditEntry>,
 }
 
 /// What a channel is to declare.
@@ -256,6 +305,7 @@ pub struct Desired {
     /// `None` for whatever it is.
     salt: Option<String>,
     thresholds: BTreeMap<String, Place>,
+    spread: bool,
 }
 
 impl Desired {
@@ -273,6 +323,9 @@ impl Desired {
         channel.candidate = self.candidate;
         channel.salt = self.salt.unwrap_or_default();
         channel.thresholds = self.thresholds;
+        let count = u64::try_from(hosts.len()).unwrap_or(u64::MAX);
+        let spread_ms = SPREAD_MS.max(count.saturating_mul(SPREAD_MS_A_HOST));
+        channel.spread_ms = if self.spread { spread_ms } else { 0 };
         channel.go_on(hosts);
     }
 }
@@ -300,8 +353,10 @@ pub struct Input<'a> {
     pub hosts: &'a [HostReport],
     /// What the channel declares.
     pub channel: &'a Channel,
-    /// Whether the release is sound; `None` if nobody looked.
-    pub sound: Option<Result<(), String>>,
+    /// Whether the release is sound and for all hosts, or what is wrong with it; `None` if nobody looked.
+    pub sound: Option<Result<(), Reason>>,
+    /// Whether the store may have lost what hosts reported, and not all have reported anew since.
+    pub may_have_lost: bool,
     /// What somebody asks for, and who.
     pub order: Option<(Order, &'a str)>,
 }
@@ -341,6 +396,24 @@ impl Rollout {
         (self, effects)
     }
 
+    /// The hosts that it goes to and that the release has nothing for: the first toolchain of them.
+    pub fn uncovered(&self, release: &Release, input: &Input<'_>) -> Option<Reason> {
+        let there = || input.hosts.iter().filter(|host| self.counts(host, input));
+        there().find_map(|host| {
+            let built_by = host.more.built_by.as_ref()?;
+            let lacks = |plugin: &&crate::ReleasePlugin| {
+                !plugin.artifacts.iter().any(|artifact| artifact.built_by == *built_by)
+            };
+            let plugin = release.plugins.iter().find(lacks)?;
+            let hosts = there().filter(|host| host.more.built_by.as_ref() == Some(built_by));
+            Some(Reason::NotCovered {
+                toolchain: built_by.to_string(),
+                plugin: plugin.name.clone(),
+                hosts: hosts.map(|host| host.id.clone()).collect(),
+            })
+        })
+    }
+
     /// How many steps it has.
     pub fn steps(&self) -> usize {
         self.pace.steps.len()
@@ -353,6 +426,7 @@ impl Rollout {
             candidate: None,
             salt,
             thresholds: BTreeMap::new(),
+            spread: false,
         };
         // It ends only after a channel was written that nobody can have read before: whoever is late to declare
         // something else finds another channel than the one that it has read.
@@ -365,6 +439,7 @@ impl Rollout {
                 candidate: Some(self.release.clone()),
                 salt: Some(self.salt.clone()),
                 thresholds: self.thresholds.clone(),
+                spread: self.pace.spread,
             }),
             Phase::Promoting => Some(none(Some(&self.release), end())),
             Phase::Paused | Phase::Done | Phase::RolledBack | Phase::Superseded => None,
@@ -382,6 +457,7 @@ impl Rollout {
         }
         let there: Vec<&HostReport> =
             input.hosts.iter().filter(|host| self.counts(host, input)).collect();
+        self.remember(&there, input);
         if matches!(self.at(), Phase::Staging | Phase::Activating | Phase::Baking) {
             self.look_at_base(&there);
             if let Some(reason) = self.found(input.hosts, &there) {
@@ -434,16 +510,44 @@ impl Rollout {
         self.resume = Some(resume);
     }
 
-    /// Whether a host counts: it is there, has told so lately, and is not pinned.
+    /// Whether a host counts: it is there, has told so lately, is not pinned, and does not say no to the release.
     fn counts(&self, host: &HostReport, input: &Input<'_>) -> bool {
+        let says_no = matches!(host.more.offer, Some(OfferAnswer::No { .. }));
         host.state.is_there()
             && input.now_ms.saturating_sub(host.at_ms) <= self.pace.lost_ms
             && !input.channel.pins.contains_key(&host.id)
+            && (!says_no || self.runs(host))
+    }
+
+    /// Keeps in mind which hosts there are, those that count and those of which the store may have lost the reports.
+    fn remember(&mut self, there: &[&HostReport], input: &Input<'_>) {
+        let known = std::mem::take(&mut self.memory.known);
+        let is_reported = |id: &Id| input.hosts.iter().any(|host| host.id == *id);
+        let is_unknown = |id: &Id| {
+            input.may_have_lost && !is_reported(id) && !input.channel.pins.contains_key(id)
+        };
+        self.memory.known = known.into_iter().filter(|(id, _)| is_unknown(id)).collect();
+        let there = there.iter().map(|host| (host.id.clone(), host.stratum.clone()));
+        self.memory.known.extend(there);
+    }
+
+    /// The hosts of which nothing is known, because the store has lost it.
+    fn unknown<'a>(
+        &'a self,
+        there: &'a [&HostReport],
+    ) -> impl Iterator<Item = (&'a Id, &'a str)> + 'a {
+        let is_there = |id: &Id| there.iter().any(|host| host.id == *id);
+        let unknown = self.memory.known.iter().filter(move |(id, _)| !is_there(id));
+        unknown.map(|(id, stratum)| (id, stratum.as_str()))
     }
 
     fn is_chosen(&self, host: &HostReport) -> bool {
-        let threshold = self.thresholds.get(&host.stratum);
-        threshold.is_some_and(|threshold| Place::of(&self.salt, &host.id) <= *threshold)
+        self.has_chosen(&host.id, &host.stratum)
+    }
+
+    fn has_chosen(&self, host: &Id, stratum: &str) -> bool {
+        let threshold = self.thresholds.get(stratum);
+        threshold.is_some_and(|threshold| Place::of(&self.salt, host) <= *threshold)
     }
 
     fn runs(&self, host: &HostReport) -> bool {
@@ -463,7 +567,25 @@ impl Rollout {
             if arm.calls > 0 {
                 self.base_arms.insert(plugin.clone(), arm);
             }
+            let base = there.iter().copied().filter(|host| !self.runs(host));
+            let latencies = Self::latencies(plugin, base);
+            if latencies.calls() > 0 {
+                self.memory.base_latencies.insert(plugin.clone(), latencies);
+            }
         }
+        for host in there.iter().filter(|host| host.release.as_ref() != Some(&self.release)) {
+            match is_unwell(host) {
+                Some(_) => self.memory.unwell.insert(host.id.clone()),
+                None => self.memory.unwell.remove(&host.id),
+            };
+        }
+    }
+
+    /// How long calls of a plugin took in these hosts.
+    fn latencies<'a>(plugin: &str, hosts: impl Iterator<Item = &'a HostReport>) -> Histogram {
+        let mut all = Histogram::default();
+        hosts.filter_map(|host| host.more.latencies.get(plugin)).for_each(|it| all.add_all(it));
+        all
     }
 
     /// What speaks against the release.
@@ -492,6 +614,31 @@ impl Rollout {
                 message: problem.message,
             });
         }
+        let unwell = there.iter().filter(|host| self.runs(host)).find_map(|host| {
+            let message = is_unwell(host).filter(|_| !self.memory.unwell.contains(&host.id))?;
+            Some(Reason::Unwell { host: host.id.clone(), message })
+        });
+        unwell.or_else(|| self.found_in_calls(there)).or_else(|| self.found_in_latencies(there))
+    }
+
+    /// Whether calls take longer.
+    fn found_in_latencies(&self, there: &[&HostReport]) -> Option<Reason> {
+        self.plugins.iter().find_map(|plugin| {
+            let runs = there.iter().copied().filter(|host| self.runs(host));
+            let (new, base) =
+                (Self::latencies(plugin, runs), self.memory.base_latencies.get(plugin)?);
+            let (p99_ns, base_p99_ns) = (new.p99_ns()?, base.p99_ns()?);
+            is_slower(&new, base).then(|| Reason::Slower {
+                plugin: plugin.clone(),
+                p99_ns,
+                base_p99_ns,
+                calls: new.calls(),
+            })
+        })
+    }
+
+    /// Whether calls panic or fail.
+    fn found_in_calls(&self, there: &[&HostReport]) -> Option<Reason> {
         self.plugins.iter().find_map(|plugin| {
             let arm = Self::arm(plugin, there.iter().copied().filter(|host| self.runs(host)));
             let base = self.base_arms.get(plugin).copied().unwrap_or_default();
@@ -534,9 +681,8 @@ impl Rollout {
     fn check(&mut self, input: &Input<'_>) {
         match &input.sound {
             Some(Ok(())) => self.go(Phase::Staging, None, input.now_ms),
-            Some(Err(message)) => {
-                let reason = Reason::Unsound { message: message.clone() };
-                self.go(Phase::RollingBack, Some(reason), input.now_ms);
+            Some(Err(reason)) => {
+                self.go(Phase::RollingBack, Some(reason.clone()), input.now_ms);
             }
             None => {}
         }
@@ -545,8 +691,9 @@ impl Rollout {
     fn stage(&mut self, there: &[&HostReport], input: &Input<'_>) {
         let is_staged =
             |host: &&&HostReport| host.staged.as_ref() == Some(&self.release) || self.runs(host);
+        let waiting = there.iter().filter(|host| !is_staged(host)).map(|host| &host.id);
         let waiting: Vec<Id> =
-            there.iter().filter(|host| !is_staged(host)).map(|host| host.id.clone()).collect();
+            waiting.chain(self.unknown(there).map(|(id, _)| id)).cloned().collect();
         if !there.is_empty() && waiting.is_empty() {
             self.step = 0;
             self.choose(there);
@@ -568,31 +715,34 @@ impl Rollout {
     /// Chooses the hosts of this step among those that are there; those that were chosen stay.
     fn choose(&mut self, there: &[&HostReport]) {
         let share = self.share();
-        let strata: BTreeSet<&str> = there.iter().map(|host| host.stratum.as_str()).collect();
-        for stratum in strata {
-            let hosts: Vec<&Id> =
-                there.iter().filter(|host| host.stratum == stratum).map(|host| &host.id).collect();
+        for (stratum, hosts) in self.by_stratum(there) {
             let count = share.of(hosts.len());
             let new = match share.is_all() {
                 true => Some(Place::LAST),
-                false => threshold(&self.salt, hosts.into_iter(), count),
+                false => threshold(&self.salt, hosts.iter(), count),
             };
-            let before = self.thresholds.get(stratum).copied();
+            let before = self.thresholds.get(&stratum).copied();
             if let Some(new) = new.max(before) {
-                self.thresholds.insert(stratum.to_owned(), new);
+                self.thresholds.insert(stratum, new);
             }
         }
     }
 
+    /// The hosts that are there, those among them of which the store has lost what they reported.
+    fn by_stratum(&self, there: &[&HostReport]) -> BTreeMap<String, Vec<Id>> {
+        let mut strata: BTreeMap<String, Vec<Id>> = BTreeMap::new();
+        let there_now = there.iter().map(|host| (&host.id, host.stratum.as_str()));
+        for (id, stratum) in there_now.chain(self.unknown(there)) {
+            strata.entry(stratum.to_owned()).or_default().push(id.clone());
+        }
+        strata
+    }
+
     /// Whether fewer hosts are chosen than the step is to have: some have gone.
     fn misses_hosts(&self, there: &[&HostReport]) -> bool {
-        let strata: BTreeSet<&str> = there.iter().map(|host| host.stratum.as_str()).collect();
-        strata.into_iter().any(|stratum| {
-            let hosts = there.iter().filter(|host| host.stratum == stratum);
-            let (all, chosen) = hosts.fold((0, 0), |(all, chosen), host| {
-                (all + 1, chosen + usize::from(self.is_chosen(host)))
-            });
-            chosen < self.share().of(all)
+        self.by_stratum(there).iter().any(|(stratum, hosts)| {
+            let chosen = hosts.iter().filter(|host| self.has_chosen(host, stratum)).count();
+            chosen < self.share().of(hosts.len())
         })
     }
 
@@ -604,8 +754,9 @@ impl Rollout {
         let mut chosen = there.iter().copied().filter(|host| self.is_chosen(host)).peekable();
         let is_empty = chosen.peek().is_none();
         let is_active = |host: &&HostReport| self.runs(host) && host.state == HostState::Serving;
-        let waiting: Vec<Id> =
-            chosen.filter(|host| !is_active(host)).map(|host| host.id.clone()).collect();
+        let unknown = self.unknown(there).filter(|(id, stratum)| self.has_chosen(id, stratum));
+        let waiting = chosen.filter(|host| !is_active(host)).map(|host| &host.id);
+        let waiting: Vec<Id> = waiting.chain(unknown.map(|(id, _)| id)).cloned().collect();
         if !is_empty && waiting.is_empty() {
             self.calls_before = self.calls(there);
             self.go(Phase::Baking, None, input.now_ms);
@@ -666,8 +817,9 @@ impl Rollout {
     }
 
     fn promote(&mut self, there: &[&HostReport], input: &Input<'_>) {
+        let waiting = there.iter().filter(|host| !self.runs(host)).map(|host| &host.id);
         let waiting: Vec<Id> =
-            there.iter().filter(|host| !self.runs(host)).map(|host| host.id.clone()).collect();
+            waiting.chain(self.unknown(there).map(|(id, _)| id)).cloned().collect();
         if !self.is_declared(input) {
             return;
         }
@@ -680,8 +832,9 @@ impl Rollout {
     }
 
     fn roll_back(&mut self, there: &[&HostReport], input: &Input<'_>) {
+        let waiting = there.iter().filter(|host| self.runs(host)).map(|host| &host.id);
         let waiting: Vec<Id> =
-            there.iter().filter(|host| self.runs(host)).map(|host| host.id.clone()).collect();
+            waiting.chain(self.unknown(there).map(|(id, _)| id)).cloned().collect();
         if !self.is_declared(input) {
             return;
         }
@@ -692,4 +845,10 @@ impl Rollout {
             self.pause(Reason::NotBack { hosts: waiting }, input.now_ms);
         }
     }
+}
+
+/// Why a host is not well, by its own account; `None` if it is, or does not say.
+fn is_unwell(host: &HostReport) -> Option<String> {
+    let health = host.more.own_health.as_ref().filter(|health| !health.is_well)?;
+    Some(health.reason.clone().unwrap_or_else(|| "it does not say why".to_owned()))
 }

@@ -2,21 +2,23 @@
 //! it has and the fleet that it is for.
 
 use std::{
-    fs,
+    collections::BTreeMap,
+    fmt, fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Artifact, AuditEntry, Channel, Digest, Fleet, FleetError, HostReport, Id, Keys, Release,
-    Rollout,
-    backend::{Backend, Content, Document, ToldChange, parse, to_json},
+    Artifact, AuditEntry, Channel, Digest, Distrust, Fleet, FleetError, HostReport, Id, Keys, Mark,
+    Release, Rollout, SecretKey,
+    backend::{Backend, Content, Document, Report, ToldChange, parse, to_json},
     directory::{Directory, beside, create_new},
-    signature,
+    signature::Signature,
+    trust::Signed,
 };
 
 /// The layout that this program reads and writes.
@@ -55,10 +57,38 @@ impl Location {
 }
 
 /// A fleet.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
     backend: Arc<dyn Backend>,
     fleet: Fleet,
+    /// With whose keys it signs what it writes.
+    signers: Vec<SecretKey>,
+    believed: Arc<Mutex<Believed>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("place", &self.place()).finish_non_exhaustive()
+    }
+}
+
+/// What was believed so far. Nothing goes back behind it.
+#[derive(Default)]
+struct Believed {
+    keys: Option<Keys>,
+    /// What was verified last, and how far that had come, by where it is.
+    declared: BTreeMap<String, (Content, Mark)>,
+}
+
+/// What became of a release that was pushed or signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// Whether it was not there yet.
+    pub is_new: bool,
+    /// How many keys have signed it that may.
+    pub signed: usize,
+    /// How many have to.
+    pub needed: usize,
 }
 
 impl Store {
@@ -79,7 +109,7 @@ impl Store {
         if !backend.create(Document::Fleet, &Content::unsigned(to_json(&at, &fleet)?))? {
             return Err(FleetError::at(at, "there is a fleet already; name another place"));
         }
-        let store = Self { backend, fleet };
+        let store = Self::of(backend, fleet);
         store.write(Document::Channel(channel), &Channel::new(channel.clone(), now_ms))?;
         Ok(store)
     }
@@ -94,7 +124,32 @@ impl Store {
             let advice = "there is no fleet; `hotswap fleet init` makes one, and `--fleet DIR` names another";
             return Err(FleetError::at(backend.place(), advice));
         };
-        Ok(Self { backend, fleet })
+        Ok(Self::of(backend, fleet))
+    }
+
+    fn of(backend: Arc<dyn Backend>, fleet: Fleet) -> Self {
+        Self { backend, fleet, signers: Vec::new(), believed: Arc::default() }
+    }
+
+    /// The same, which signs what it writes with these keys, where it is to be signed.
+    #[must_use]
+    pub fn signed_by(self, signers: Vec<SecretKey>) -> Self {
+        Self { signers, ..self }
+    }
+
+    /// Believes these keys, and others only where a chain of changes leads from these to them, each of them signed by
+    /// those from before it. Without it, those are believed that are seen first.
+    pub fn believe(&self, keys: Keys) {
+        self.believed().keys = Some(keys);
+    }
+
+    /// Whether it has keys to sign with, whatever these may.
+    pub fn has_signers(&self) -> bool {
+        !self.signers.is_empty()
+    }
+
+    fn believed(&self) -> MutexGuard<'_, Believed> {
+        self.believed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it is, for people.
@@ -168,37 +223,38 @@ impl Store {
         self.backend.write(document, &self.to_json(document, value)?)
     }
 
-    /// What a channel declares.
+    /// What a channel declares, signed where the fleet wants that.
     ///
     /// # Errors
-    /// If there is no such channel, it cannot be read, or the fleet is another one by now.
+    /// If there is no such channel, it cannot be read, is not signed so or went back, or the fleet is another one by
+    /// now.
     pub fn channel(&self, name: &Id) -> Result<Channel, FleetError> {
-        match read_fleet(&*self.backend)? {
-            Some(fleet) if fleet == self.fleet => {}
-            found => {
-                let now = match found {
-                    Some(other) => {
-                        format!("the fleet here is {} of {} now", other.id, other.made_at_ms)
-                    }
-                    None => "there is no fleet any more".to_owned(),
-                };
-                let Fleet { id, made_at_ms, .. } = &self.fleet;
-                let message = format!(
-                    "{now}, and not {id} of {made_at_ms}; put that back, or start the agents anew"
-                );
-                return Err(FleetError::at(self.place(), message));
-            }
-        }
+        self.check_fleet()?;
         let document = Document::Channel(name);
-        self.read(document, |channel: &Channel| &channel.name, name)?.ok_or_else(|| {
+        let mark = |channel: &Channel| channel.mark;
+        let channel = self.read_declared(document, |it: &Channel| &it.name, name, mark)?;
+        channel.ok_or_else(|| {
             FleetError::at(self.backend.at(document), "there is no such channel in the fleet")
         })
     }
 
-    /// Writes a channel, if it is what was read.
+    /// Refuses whatever was put in the place of the fleet.
+    fn check_fleet(&self) -> Result<(), FleetError> {
+        let now = match read_fleet(&*self.backend)? {
+            Some(fleet) if fleet == self.fleet => return Ok(()),
+            Some(other) => format!("the fleet here is {} of {} now", other.id, other.made_at_ms),
+            None => "there is no fleet any more".to_owned(),
+        };
+        let Fleet { id, made_at_ms, .. } = &self.fleet;
+        let message =
+            format!("{now}, and not {id} of {made_at_ms}; put that back, or start the agents anew");
+        Err(FleetError::at(self.place(), message))
+    }
+
+    /// Writes a channel, if it is what was read; signed where the fleet wants that.
     ///
     /// # Errors
-    /// If somebody else wrote it meanwhile, or it cannot be written.
+    /// If somebody else wrote it meanwhile, it has to be signed and cannot be, or it cannot be written.
     pub fn write_channel(&self, read: &Channel, new: &Channel) -> Result<(), FleetError> {
         let name = &read.name;
         let document = Document::Channel(name);
@@ -207,22 +263,52 @@ impl Store {
             let found = self.parse(document, &found.json, |it: &Channel| &it.name, name)?;
             Ok(found == *read)
         };
-        let json = self.to_json(document, new)?;
-        self.backend.replace(document, &is_as_read, &Content::unsigned(json))
+        let new = self.declaration(document, new)?;
+        self.backend.replace(document, &is_as_read, &new)
     }
 
-    /// The last rollout of a channel; `None` if it had none.
+    /// What a channel declares, and its rollout, whatever has become of their signatures: for whoever looks at it, and
+    /// signs it then.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If there is no such channel, or it cannot be read.
+    pub fn unverified(&self, name: &Id) -> Result<(Channel, Option<Rollout>), FleetError> {
+        let document = Document::Channel(name);
+        let channel = self.read(document, |it: &Channel| &it.name, name)?.ok_or_else(|| {
+            FleetError::at(self.backend.at(document), "there is no such channel in the fleet")
+        })?;
+        Ok((channel, self.read(Document::Rollout(name), |it: &Rollout| &it.channel, name)?))
+    }
+
+    /// Signs what a channel declares, and its rollout, if they are what was read: after a change of the keys.
+    ///
+    /// # Errors
+    /// If somebody else wrote them meanwhile, or they cannot be signed or written.
+    pub fn sign_declarations(
+        &self,
+        read: &Channel,
+        rollout: Option<&Rollout>,
+    ) -> Result<(), FleetError> {
+        let mut new = read.clone();
+        new.go_on(&self.hosts(&read.name)?.0);
+        self.write_channel(read, &new)?;
+        rollout.map_or(Ok(()), |rollout| self.write_rollout(Some(rollout), rollout))
+    }
+
+    /// The last rollout of a channel; `None` if it had none. It is signed as the channel is, for whoever brings it on
+    /// signs what follows from it.
+    ///
+    /// # Errors
+    /// If it cannot be read, is not signed so, or went back.
     pub fn rollout(&self, channel: &Id) -> Result<Option<Rollout>, FleetError> {
-        self.read(Document::Rollout(channel), |rollout: &Rollout| &rollout.channel, channel)
+        let mark = |rollout: &Rollout| Mark { epoch: 0, seq: rollout.writes };
+        self.read_declared(Document::Rollout(channel), |it: &Rollout| &it.channel, channel, mark)
     }
 
-    /// Writes a rollout, if it is what was read.
+    /// Writes a rollout, if it is what was read; signed where the fleet wants that.
     ///
     /// # Errors
-    /// If somebody else wrote it meanwhile, or it cannot be written.
+    /// If somebody else wrote it meanwhile, it has to be signed and cannot be, or it cannot be written.
     pub fn write_rollout(&self, read: Option<&Rollout>, new: &Rollout) -> Result<(), FleetError> {
         let name = &new.channel;
         let document = Document::Rollout(name);
@@ -231,8 +317,97 @@ impl Store {
                 .map(|found| self.parse(document, &found.json, |it: &Rollout| &it.channel, name));
             Ok(found.transpose()?.as_ref() == read)
         };
-        let json = self.to_json(document, new)?;
-        self.backend.replace(document, &is_as_read, &Content::unsigned(json))
+        let writes = read.map_or(0, |read| read.writes).saturating_add(1);
+        let new = self.declaration(document, &Rollout { writes, ..new.clone() })?;
+        self.backend.replace(document, &is_as_read, &new)
+    }
+
+    /// Whether these keys sign what is declared: where there are keys for it, and on a server always.
+    fn signs_declarations(&self, keys: &Keys) -> bool {
+        !keys.directors.is_empty() || self.is_of_many_machines()
+    }
+
+    /// Whether this store may write what a channel declares: nothing has to be signed, or it has a key for it.
+    ///
+    /// # Errors
+    /// If the keys cannot be read.
+    pub fn may_declare(&self) -> Result<bool, FleetError> {
+        let keys = self.keys()?.filter(|keys| self.signs_declarations(keys));
+        keys.map_or(Ok(true), |keys| Ok(self.declaring(&keys)?.is_some()))
+    }
+
+    fn declaring(&self, keys: &Keys) -> Result<Option<&SecretKey>, FleetError> {
+        for signer in &self.signers {
+            let public = signer.public()?;
+            if keys.declaring().any(|key| *key == public) {
+                return Ok(Some(signer));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is signed with a document, so that it stands for no other one.
+    fn purpose(&self, document: Document<'_>) -> String {
+        let of = match document {
+            Document::Fleet => "fleet".to_owned(),
+            Document::Keys => "keys".to_owned(),
+            Document::EarlierKeys(_) => "keys".to_owned(),
+            Document::Release(name) => format!("release {name}"),
+            Document::Channel(name) => format!("channel {name}"),
+            Document::Rollout(name) => format!("rollout {name}"),
+            Document::Host(name) => format!("host {name}"),
+        };
+        format!("hotswap fleet {} {of}", self.fleet.id)
+    }
+
+    /// A declaration to be written.
+    fn declaration<T: Serialize>(
+        &self,
+        document: Document<'_>,
+        value: &T,
+    ) -> Result<Content, FleetError> {
+        let json = self.to_json(document, value)?;
+        let Some(keys) = self.keys()?.filter(|keys| self.signs_declarations(keys)) else {
+            return Ok(Content::unsigned(json));
+        };
+        let signer = self.declaring(&keys)?.ok_or_else(|| {
+            let message = "whatever is declared in this fleet is signed: `--sign SECRET-KEY`, of a director or of a \
+                           release key";
+            FleetError::at(self.backend.at(document), message)
+        })?;
+        let signature = Some(signer.sign(&json, &self.purpose(document))?);
+        Ok(Content { json, signature })
+    }
+
+    /// What is declared, verified where it has to be. While this store lives, it does not go back.
+    fn read_declared<T: DeserializeOwned>(
+        &self,
+        document: Document<'_>,
+        name: impl Fn(&T) -> &Id,
+        expected: &Id,
+        mark: impl Fn(&T) -> Mark,
+    ) -> Result<Option<T>, FleetError> {
+        let keys = self.keys()?.filter(|keys| self.signs_declarations(keys));
+        let Some(keys) = keys else { return self.read(document, name, expected) };
+        // Until it is compared, for another one may read something newer meanwhile.
+        let mut believed = self.believed();
+        let Some(content) = self.backend.read(document)? else { return Ok(None) };
+        let value = self.parse(document, &content.json, name, expected)?;
+        let at = self.backend.at(document);
+        let known = believed.declared.get(&at);
+        if known.is_none_or(|(known, _)| *known != content) {
+            let signed = keys.verify(Signed::Declaration, &self.purpose(document), &content);
+            signed.map_err(|distrust| FleetError::distrusted(&at, distrust))?;
+            let to = mark(&value);
+            match known {
+                Some((known, from)) if known.json != content.json && to <= *from => {
+                    return Err(FleetError::distrusted(at, Distrust::WentBack { from: *from, to }));
+                }
+                _ => {}
+            }
+            believed.declared.insert(at, (content, to));
+        }
+        Ok(Some(value))
     }
 
     /// Keeps an artifact.
@@ -245,36 +420,80 @@ impl Store {
         Ok(digest)
     }
 
-    /// Keeps a release; whether it was not there yet. One of the same name and content may be pushed again.
+    /// Keeps a release, signed by those keys of this store that may. One of the same name and content may be pushed
+    /// again: its signatures are added to those that are there.
     ///
     /// # Errors
     /// If there is another one of its name, or it cannot be written.
-    pub fn push_release(
-        &self,
-        release: &Release,
-        secret: Option<&signature::SecretKey>,
-    ) -> Result<bool, FleetError> {
+    pub fn push_release(&self, release: &Release) -> Result<Pushed, FleetError> {
         release.check()?;
         let document = Document::Release(&release.id);
-        let sign = |json: Vec<u8>| {
-            let signature = secret.map(|secret| secret.sign(&json)).transpose()?;
-            Ok::<_, FleetError>(Content { json, signature })
-        };
-        if self.backend.create(document, &sign(self.to_json(document, release)?)?)? {
-            return Ok(true);
+        let new = self.signed_release(document, self.to_json(document, release)?, None)?;
+        if self.backend.create(document, &new)? {
+            return self.pushed(document, true);
         }
-        let (kept, content) = self.read_release(&release.id)?;
+        let (kept, _) = self.read_release(&release.id)?;
         let same =
             Release { pushed_at_ms: kept.pushed_at_ms, by: kept.by.clone(), ..release.clone() };
         if same != kept {
             let message = "another release of this name is there; choose another";
             return Err(FleetError::at(self.backend.at(document), message));
         }
-        if secret.is_some() {
-            let new = sign(content.json.clone())?;
+        self.sign_release(&release.id)
+    }
+
+    /// Adds the signatures of the keys of this store to a release.
+    ///
+    /// # Errors
+    /// If there is no such release, or it cannot be written.
+    pub fn sign_release(&self, id: &Id) -> Result<Pushed, FleetError> {
+        let document = Document::Release(id);
+        let (_, content) = self.read_release(id)?;
+        let signature = content.signature.as_deref();
+        let new = self.signed_release(document, content.json.clone(), signature)?;
+        if new != content {
             self.backend.replace(document, &|found| Ok(found == Some(&content)), &new)?;
         }
-        Ok(false)
+        self.pushed(document, false)
+    }
+
+    fn pushed(&self, document: Document<'_>, is_new: bool) -> Result<Pushed, FleetError> {
+        let content = self.backend.read(document)?;
+        let Some(keys) = self.keys()? else {
+            return Ok(Pushed { is_new, signed: 0, needed: 0 });
+        };
+        let signed = content.map(|content| {
+            let signatures = Signature::all_in(content.signature.as_deref().unwrap_or_default());
+            let has_signed = |key: &&String| {
+                let purpose = self.purpose(document);
+                let mut of_it = signatures.iter().filter(|it| it.purpose() == purpose);
+                of_it.any(|it| it.is_by(key, &content.json))
+            };
+            keys.keys.iter().filter(has_signed).count()
+        });
+        Ok(Pushed { is_new, signed: signed.unwrap_or_default(), needed: keys.threshold })
+    }
+
+    /// With the signatures of the release keys of this store, and with those that are there by others.
+    fn signed_release(
+        &self,
+        document: Document<'_>,
+        json: Vec<u8>,
+        signature: Option<&str>,
+    ) -> Result<Content, FleetError> {
+        let keys = self.keys()?.map(|keys| keys.keys).unwrap_or_default();
+        let there = Signature::all_in(signature.unwrap_or_default());
+        let is_of_fleet = |it: &&Signature| keys.iter().any(|key| it.is_by(key, &json));
+        let mut text: String = there.iter().filter(is_of_fleet).map(Signature::text).collect();
+        for signer in &self.signers {
+            let public = signer.public()?;
+            let is_there = there.iter().any(|it| it.is_by(&public, &json));
+            // Before there are keys, nobody knows who will be believed.
+            if (keys.is_empty() || keys.contains(&public)) && !is_there {
+                text += &signer.sign(&json, &self.purpose(document))?;
+            }
+        }
+        Ok(Content { json, signature: Some(text).filter(|text| !text.is_empty()) })
     }
 
     fn read_release(&self, id: &Id) -> Result<(Release, Content), FleetError> {
@@ -296,21 +515,17 @@ impl Store {
         Ok((release, content))
     }
 
-    /// A release, signed by one of these keys where there are any.
+    /// A release, signed as these keys want it where there are any.
     ///
     /// # Errors
     /// If it cannot be read, is for another fleet, or is not signed so.
-    pub fn release(&self, id: &Id, keys: &[String]) -> Result<Release, FleetError> {
+    pub fn release(&self, id: &Id, keys: Option<&Keys>) -> Result<Release, FleetError> {
         let (release, content) = self.read_release(id)?;
-        if !keys.is_empty() {
-            let at = self.backend.at(Document::Release(id));
-            let signature = content.signature.ok_or_else(|| {
-                let message = "the release is not signed, as this fleet wants it; push it \
-                     again with `--sign SECRET-KEY`";
-                FleetError::at(&at, message)
-            })?;
-            signature::verify(&content.json, &signature, keys)
-                .map_err(|error| FleetError::at(at, error))?;
+        if let Some(keys) = keys {
+            let document = Document::Release(id);
+            let signed = keys.verify(Signed::Release, &self.purpose(document), &content);
+            signed
+                .map_err(|distrust| FleetError::distrusted(self.backend.at(document), distrust))?;
         }
         Ok(release)
     }
@@ -327,7 +542,7 @@ impl Store {
     ///
     /// # Errors
     /// The first thing that is wrong, by name.
-    pub fn verify(&self, id: &Id, keys: &[String]) -> Result<Release, FleetError> {
+    pub fn verify(&self, id: &Id, keys: Option<&Keys>) -> Result<Release, FleetError> {
         let release = self.release(id, keys)?;
         for plugin in &release.plugins {
             for artifact in &plugin.artifacts {
@@ -395,18 +610,37 @@ impl Store {
         Ok(())
     }
 
-    /// What the hosts of a channel report, sorted by name; and the reports that cannot be read.
+    /// The time by which reports and rollouts go, in milliseconds since the Unix epoch: a server's own, where several
+    /// machines write there.
+    ///
+    /// # Errors
+    /// If the server does not tell it.
+    pub fn now_ms(&self) -> Result<u64, FleetError> {
+        Ok(self.backend.clock()?.now_ms)
+    }
+
+    /// Whether a server may have lost what hosts reported so short a while ago that not all have reported anew.
+    ///
+    /// # Errors
+    /// If the server does not tell it.
+    pub fn may_have_lost_reports(&self) -> Result<bool, FleetError> {
+        Ok(self.backend.clock()?.may_have_lost)
+    }
+
+    /// What the hosts of a channel report, sorted by name, at the times of [`Store::now_ms`]; and the reports that cannot be read.
     ///
     /// # Errors
     /// If none can be read.
     pub fn hosts(&self, channel: &Id) -> Result<(Vec<HostReport>, Vec<FleetError>), FleetError> {
         let (mut hosts, mut unreadable) = (Vec::new(), Vec::new());
-        for (name, read) in self.backend.hosts()? {
+        for Report { host: name, json, kept_at_ms } in self.backend.hosts()? {
             let document = Document::Host(&name);
-            let read = read
+            let read = json
                 .and_then(|json| self.parse(document, &json, |host: &HostReport| &host.id, &name));
             match read {
-                Ok(host) if host.channel == *channel => hosts.push(host),
+                Ok(host) if host.channel == *channel => {
+                    hosts.push(HostReport { at_ms: kept_at_ms.unwrap_or(host.at_ms), ..host });
+                }
                 Ok(_) => {}
                 Err(error) => unreadable.push(error),
             }
@@ -450,71 +684,107 @@ impl Store {
         Ok((entries.into_iter().flatten().collect(), unreadable))
     }
 
-    fn read_keys(&self) -> Result<Option<(Keys, Content)>, FleetError> {
-        let Some(content) = self.backend.read(Document::Keys)? else { return Ok(None) };
+    fn read_keys(&self, document: Document<'_>) -> Result<Option<(Keys, Content)>, FleetError> {
+        let Some(content) = self.backend.read(document)? else { return Ok(None) };
         let fleet = &self.fleet.id;
-        let keys = self.parse(Document::Keys, &content.json, |keys: &Keys| &keys.fleet, fleet)?;
+        let keys = self.parse(document, &content.json, |keys: &Keys| &keys.fleet, fleet)?;
+        keys.check().map_err(|error| FleetError::at(self.backend.at(document), error))?;
         Ok(Some((keys, content)))
     }
 
-    /// The keys that may sign releases; `None` while nothing has to be signed.
+    /// The keys of the fleet; `None` while nothing has to be signed. Those that are seen first are believed, or those
+    /// of [`Store::believe`]; from there on each change has to be signed by those from before it.
     ///
     /// # Errors
-    /// If they cannot be read, or are those of another fleet.
+    /// If they cannot be read, are those of another fleet, are gone or older, or a change of them is missing or not
+    /// signed so.
     pub fn keys(&self) -> Result<Option<Keys>, FleetError> {
-        Ok(self.read_keys()?.map(|(keys, _)| keys))
-    }
-
-    /// The keys of the fleet for whoever has believed in some already: if they have changed, one of those must
-    /// have signed the change.
-    ///
-    /// # Errors
-    /// If they are fewer than none, older, or not signed so.
-    pub fn keys_after(&self, known: Option<&Keys>) -> Result<Option<Keys>, FleetError> {
-        let (at, found) = (self.backend.at(Document::Keys), self.read_keys()?);
-        let Some(known) = known else { return Ok(found.map(|(found, _)| found)) };
-        match found {
-            Some((found, _)) if found == *known => Ok(Some(found)),
-            Some((found, content)) if found.serial > known.serial => {
-                let signature = content.signature.unwrap_or_default();
-                signature::verify(&content.json, &signature, &known.keys)
-                    .map_err(|error| FleetError::at(at, error))?;
-                Ok(Some(found))
-            }
-            _ => Err(FleetError::at(
-                at,
-                "the keys of the fleet are gone or older than those that were there before; put them back",
-            )),
-        }
-    }
-
-    /// Declares other keys; `secret` is that of a key which is there, if any is.
-    ///
-    /// # Errors
-    /// If that is none of them, somebody else changes them, or they cannot be written.
-    pub fn set_keys(
-        &self,
-        keys: Vec<String>,
-        secret: Option<&signature::SecretKey>,
-    ) -> Result<Keys, FleetError> {
+        let found = self.read_keys(Document::Keys)?;
+        let mut believed = self.believed();
         let at = self.backend.at(Document::Keys);
-        let before = self.read_keys()?;
-        let serial = before.as_ref().map_or(0, |(before, _)| before.serial) + 1;
-        let new = Keys { fleet: self.fleet.id.clone(), serial, keys };
-        let mut content = Content::unsigned(self.to_json(Document::Keys, &new)?);
-        if let Some((before, _)) = before.as_ref().filter(|(before, _)| !before.keys.is_empty()) {
-            let secret = secret.ok_or_else(|| {
-                let message =
-                    "a change of keys is signed by one that is there: `--sign SECRET-KEY`";
-                FleetError::at(&at, message)
-            })?;
-            let signature = secret.sign(&content.json)?;
-            signature::verify(&content.json, &signature, &before.keys)
-                .map_err(|error| FleetError::at(&at, error))?;
-            content.signature = Some(signature);
+        let keys = match (&believed.keys, found) {
+            (None, None) => return Ok(None),
+            (None, Some((found, _))) => found,
+            (Some(known), Some((found, _))) if found == *known => return Ok(Some(found)),
+            (Some(known), Some((found, content))) if found.serial > known.serial => {
+                self.follow(known, found, content)?
+            }
+            (Some(known), Some((found, _))) => {
+                let mark = |keys: &Keys| Mark { epoch: 0, seq: keys.serial };
+                let (from, to) = (mark(known), mark(&found));
+                return Err(FleetError::distrusted(at, Distrust::WentBack { from, to }));
+            }
+            (Some(_), None) => return Err(FleetError::distrusted(at, Distrust::Gone)),
+        };
+        believed.keys = Some(keys.clone());
+        // Others may sign now.
+        believed.declared.clear();
+        Ok(Some(keys))
+    }
+
+    /// The newer keys, if a chain of changes leads to them.
+    fn follow(&self, known: &Keys, newest: Keys, content: Content) -> Result<Keys, FleetError> {
+        let mut before = known.clone();
+        for serial in known.serial + 1..newest.serial {
+            let document = Document::EarlierKeys(serial);
+            let gap =
+                || FleetError::distrusted(self.backend.at(document), Distrust::Gap { serial });
+            let (next, content) = self.read_keys(document)?.ok_or_else(gap)?;
+            if next.serial != serial {
+                return Err(gap());
+            }
+            self.check_change(&before, document, &content)?;
+            before = next;
         }
-        let read = before.map(|(_, content)| content);
-        self.backend.replace(Document::Keys, &|found| Ok(found == read.as_ref()), &content)?;
+        self.check_change(&before, Document::Keys, &content)?;
+        Ok(newest)
+    }
+
+    fn check_change(
+        &self,
+        before: &Keys,
+        document: Document<'_>,
+        content: &Content,
+    ) -> Result<(), FleetError> {
+        let signed = before.verify(Signed::Release, &self.purpose(document), content);
+        signed.map_err(|distrust| FleetError::distrusted(self.backend.at(document), distrust))
+    }
+
+    /// Changes the keys, signed by as many of those that are there as have to, if any are.
+    ///
+    /// # Errors
+    /// If this store has fewer of these, somebody else changes them, or they cannot be written.
+    pub fn change_keys(
+        &self,
+        change: impl FnOnce(&mut Keys) -> Result<(), FleetError>,
+    ) -> Result<Keys, FleetError> {
+        let document = Document::Keys;
+        let at = self.backend.at(document);
+        let believed = self.keys()?;
+        let read = self.read_keys(document)?;
+        if read.as_ref().map(|(keys, _)| keys) != believed.as_ref() {
+            return Err(FleetError::changed(at));
+        }
+        let mut new = believed.clone().unwrap_or_else(|| Keys::none(self.fleet.id.clone()));
+        change(&mut new)?;
+        new.serial += 1;
+        new.check()?;
+        let mut content = Content::unsigned(self.to_json(document, &new)?);
+        if let Some((before, before_content)) = &read {
+            let mut text = String::new();
+            for signer in &self.signers {
+                if before.keys.contains(&signer.public()?) {
+                    text += &signer.sign(&content.json, &self.purpose(document))?;
+                }
+            }
+            content.signature = Some(text).filter(|text| !text.is_empty());
+            self.check_change(before, document, &content)?;
+            // Whoever has seen older ones follows the changes.
+            self.backend.create(Document::EarlierKeys(before.serial), before_content)?;
+        }
+        let read = read.map(|(_, content)| content);
+        self.backend.replace(document, &|found| Ok(found == read.as_ref()), &content)?;
+        self.believe(new.clone());
         Ok(new)
     }
 }

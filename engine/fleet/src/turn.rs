@@ -1,11 +1,14 @@
 //! One look at a rollout of a fleet, by whoever may write there.
 
 use crate::{
-    AuditEntry, Channel, Effect, FleetError, HostReport, Id, Input, Order, Phase, Rollout, Store,
+    AuditEntry, Channel, Effect, FleetError, HostReport, Id, Input, Order, Phase, Reason, Rollout,
+    Store,
 };
 
 /// How often what somebody else has written meanwhile is read again.
 const ATTEMPTS: usize = 20;
+/// After how long whoever was to write something down counts as killed.
+const LEFT_MS: u64 = 5000;
 
 /// Takes the steps that the rollout of a channel can take now, and returns where it is then; `None` if the channel
 /// had no rollout. Any number of programs may do this at once: each state is written only by one of them.
@@ -22,33 +25,53 @@ pub fn turn(
     let mut last = FleetError::new("the rollout does not come to rest");
     for _ in 0..ATTEMPTS {
         let Some(rollout) = store.rollout(channel)? else { return Ok(None) };
+        if say_what_is_left(store, &rollout, now_ms)? {
+            continue;
+        }
         if rollout.phase.is_over() {
             return Ok(Some(rollout));
         }
         let declared = store.channel(channel)?;
         let (hosts, _) = store.hosts(channel)?;
-        let sound = (rollout.phase == Phase::Checking && order.is_none()).then(|| {
-            let keys = store.keys()?.map(|keys| keys.keys).unwrap_or_default();
-            store.verify(&rollout.release, &keys).map(drop)
-        });
-        let input = Input {
+        let mut input = Input {
             now_ms,
             hosts: &hosts,
             channel: &declared,
-            sound: sound.map(|sound| sound.map_err(|error| error.to_string())),
+            sound: None,
+            may_have_lost: store.may_have_lost_reports()?,
             order: order.map(|order| (order, by)),
         };
+        if rollout.phase == Phase::Checking && order.is_none() {
+            input.sound = Some(check(store, &rollout, &input)?);
+        }
         let (next, effects) = rollout.clone().step(&input);
         if next == rollout && effects.is_empty() {
             return Ok(Some(rollout));
         }
+        // Of many hosts, some have told something new at each look: that is kept, and leads to nothing further.
+        let is_all = effects.is_empty() && (next.phase, next.step) == (rollout.phase, rollout.step);
         match write(store, (&declared, &hosts), &rollout, &next, effects, by, now_ms) {
+            Ok(()) if is_all => return Ok(Some(next)),
             Ok(()) => order = None,
             Err(error) if error.is_changed() => last = error,
             Err(error) => return Err(error),
         }
     }
     Err(last)
+}
+
+/// Whether a release is what it says, and for all hosts. What a server does not answer says nothing of it.
+fn check(
+    store: &Store,
+    rollout: &Rollout,
+    input: &Input<'_>,
+) -> Result<Result<(), Reason>, FleetError> {
+    let verified = store.keys().and_then(|keys| store.verify(&rollout.release, keys.as_ref()));
+    Ok(match verified {
+        Ok(release) => rollout.uncovered(&release, input).map_or(Ok(()), Err),
+        Err(error) if error.is_unreachable() => return Err(error),
+        Err(error) => Err(Reason::Unsound { message: error.to_string() }),
+    })
 }
 
 /// Writes the state, and then what follows from it. Whoever dies in between leaves that to the next one: it
@@ -63,15 +86,12 @@ fn write(
     by: &str,
     now_ms: u64,
 ) -> Result<(), FleetError> {
-    store.write_rollout(Some(rollout), next)?;
+    let mut next = next.clone();
+    let (mut said, mut declares) = (Vec::new(), Vec::new());
     for effect in effects {
         match effect {
-            Effect::Declare(desired) => {
-                let mut new = declared.clone();
-                desired.declare(&mut new, hosts);
-                store.write_channel(declared, &new)?;
-            }
-            Effect::Audit { phase, reason } => store.audit(&AuditEntry {
+            Effect::Declare(desired) => declares.push(desired),
+            Effect::Audit { phase, reason } => said.push(AuditEntry {
                 at_ms: now_ms,
                 by: by.to_owned(),
                 what: phase.as_str().to_owned(),
@@ -79,8 +99,36 @@ fn write(
                 release: Some(next.release.clone()),
                 host: None,
                 reason,
-            })?,
+            }),
         }
     }
+    next.memory.unsaid.extend(said.iter().cloned());
+    store.write_rollout(Some(rollout), &next)?;
+    said.iter().try_for_each(|entry| store.audit(entry))?;
+    for desired in declares {
+        let mut new = declared.clone();
+        desired.declare(&mut new, hosts);
+        store.write_channel(declared, &new)?;
+    }
     Ok(())
+}
+
+/// Writes down what somebody who was killed has not, and whether there was anything to look at. What is not old may
+/// be about to be written.
+fn say_what_is_left(store: &Store, rollout: &Rollout, now_ms: u64) -> Result<bool, FleetError> {
+    let is_left = |entry: &&AuditEntry| now_ms.saturating_sub(entry.at_ms) > LEFT_MS;
+    let left: Vec<&AuditEntry> = rollout.memory.unsaid.iter().filter(is_left).collect();
+    if left.is_empty() {
+        return Ok(false);
+    }
+    let (said, _) = store.audited()?;
+    for entry in left.iter().filter(|entry| !said.contains(entry)) {
+        store.audit(entry)?;
+    }
+    let mut next = rollout.clone();
+    next.memory.unsaid.retain(|entry| !is_left(&entry));
+    match store.write_rollout(Some(rollout), &next) {
+        Err(error) if !error.is_changed() => Err(error),
+        _ => Ok(true),
+    }
 }

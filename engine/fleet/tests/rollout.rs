@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use hotswap_fleet::{
-    Arm, Channel, Effect, HostReport, HostState, Id, Input, Mark, Order, Pace, Phase, Problem,
-    ProblemKind, Reason, Rollout,
+    Arm, Channel, Effect, HostReport, HostState, Id, Input, Mark, Memory, MoreOfHost, Order, Pace,
+    Phase, Problem, ProblemKind, Reason, Rollout,
 };
+
+use hotswap_protocol::{HostHealth, OfferAnswer};
 
 #[path = "../src/numbers.rs"]
 mod numbers;
@@ -29,7 +31,11 @@ enum Candidate {
     Fails,
     Crashes,
     IsRefused,
+    IsUnwell,
     IsNotCalled,
+    /// As the release before it: with the same errors, panics and latencies.
+    IsAlike,
+    IsSlow,
 }
 
 /// How often what goes wrong, once in so many ticks of a host; 0 for never.
@@ -38,6 +44,10 @@ struct Faults {
     host_killed: u64,
     host_comes: u64,
     report_lost: u64,
+    /// A host is cut off from the store, and stays so for a while.
+    cut_off: u64,
+    /// The store loses what all hosts have reported.
+    store_lost: u64,
     /// A controller is killed between writing its state and doing what follows.
     controller_killed: u64,
 }
@@ -47,6 +57,12 @@ struct Host {
     is_there: bool,
     was_there_at_first: bool,
     was_silent: bool,
+    /// Until when it neither hears nor tells anything.
+    cut_off_until_ms: u64,
+    /// Whether the store has its report.
+    is_kept: bool,
+    /// What it says to a release that it is offered.
+    says: Option<OfferAnswer>,
 }
 
 struct World {
@@ -58,6 +74,9 @@ struct World {
     hosts: Vec<Host>,
     now_ms: u64,
     said: Vec<Phase>,
+    /// Whether the store has lost reports a short while ago.
+    has_lost: bool,
+    lost_at_ms: Option<u64>,
 }
 
 const TICK_MS: u64 = 500;
@@ -90,6 +109,8 @@ fn rollout() -> Rollout {
         base_arms: BTreeMap::new(),
         calls_before: 0,
         forgiven: std::collections::BTreeSet::new(),
+        memory: Memory::default(),
+        writes: 0,
     }
 }
 
@@ -106,6 +127,8 @@ impl World {
             hosts: Vec::new(),
             now_ms: 0,
             said: Vec::new(),
+            has_lost: false,
+            lost_at_ms: None,
         };
         for _ in 0..hosts {
             world.add_host(true);
@@ -129,8 +152,17 @@ impl World {
             problem: None,
             seen: Mark::default(),
             health: [("world".to_owned(), Arm::default())].into(),
+            more: MoreOfHost::default(),
         };
-        self.hosts.push(Host { report, is_there: true, was_there_at_first, was_silent: false });
+        self.hosts.push(Host {
+            report,
+            is_there: true,
+            was_there_at_first,
+            was_silent: false,
+            cut_off_until_ms: 0,
+            is_kept: true,
+            says: None,
+        });
     }
 
     /// What agents and hosts do in a tick.
@@ -139,8 +171,17 @@ impl World {
             self.add_host(false);
         }
         let (faults, candidate, now_ms) = (self.faults, self.candidate, self.now_ms);
+        if once_in(&mut self.numbers, faults.store_lost) {
+            self.lose();
+        }
+        self.has_lost = self.lost_at_ms.is_some_and(|at_ms| now_ms < at_ms + 60_000);
         let numbers = &mut self.numbers;
         for host in self.hosts.iter_mut().filter(|host| host.is_there) {
+            if once_in(numbers, faults.cut_off) {
+                (host.cut_off_until_ms, host.was_silent) =
+                    (now_ms + 1000 * numbers.below(60), true);
+            }
+            let is_cut_off = now_ms < host.cut_off_until_ms;
             let report = &mut host.report;
             let is_new = |report: &HostReport| report.release == Some(id("new"));
             let calls = if candidate == Candidate::IsNotCalled { 0 } else { numbers.below(20) };
@@ -150,10 +191,23 @@ impl World {
                 match candidate {
                     Candidate::Panics => arm.panics += u64::from(calls > 0),
                     Candidate::Fails => arm.errors += calls,
+                    Candidate::IsAlike => arm.errors += u64::from(once_in(numbers, 50)),
                     _ => {}
                 }
+                let own = HostHealth::unwell("made up");
+                report.more.own_health = Some(own).filter(|_| candidate == Candidate::IsUnwell);
             } else {
                 arm.errors += u64::from(once_in(numbers, 50));
+                report.more.own_health = None;
+            }
+            if matches!(candidate, Candidate::IsAlike | Candidate::IsSlow) {
+                let is_slow = candidate == Candidate::IsSlow && report.release == Some(id("new"));
+                let latencies = report.more.latencies.entry("world".to_owned()).or_default();
+                for _ in 0..calls {
+                    let tail = if once_in(numbers, 100) { 8 } else { 1 };
+                    let us = 100 * tail * (1 + numbers.below(2)) * if is_slow { 10 } else { 1 };
+                    latencies.add((us * 1000).next_power_of_two(), 1);
+                }
             }
             if is_new(report) && candidate == Candidate::Crashes && calls > 0 {
                 (host.is_there, report.state, report.at_ms) = (false, HostState::Crashed, now_ms);
@@ -165,7 +219,7 @@ impl World {
                 continue;
             }
             // Each agent is late by some ticks.
-            if once_in(numbers, 2) {
+            if !is_cut_off && once_in(numbers, 2) {
                 if self.channel.candidate == Some(id("new")) {
                     report.staged = Some(id("new"));
                 }
@@ -174,30 +228,45 @@ impl World {
                     if wanted == Some(id("new")) && candidate == Candidate::IsRefused {
                         report.state = HostState::Refused;
                         report.problem = Some(problem(ProblemKind::Load));
+                    } else if wanted == Some(id("new")) && host.says.is_some() {
+                        report.more.offer.clone_from(&host.says);
                     } else {
                         report.release = wanted;
                         report.health.insert("world".to_owned(), Arm::default());
+                        report.more.latencies.clear();
+                        report.more.offer = None;
                     }
                 } else {
                     report.state = HostState::Serving;
                 }
                 report.seen = self.channel.mark;
             }
+            if is_cut_off {
+                continue;
+            }
             if once_in(numbers, faults.report_lost) {
                 host.was_silent = true;
             } else {
-                report.at_ms = now_ms;
+                (report.at_ms, host.is_kept) = (now_ms, true);
             }
         }
     }
 
+    /// The store loses what all hosts have reported. Those that are there tell it anew.
+    fn lose(&mut self) {
+        self.lost_at_ms = Some(self.now_ms);
+        self.hosts.iter_mut().for_each(|host| host.is_kept = false);
+    }
+
     fn controller_goes_on(&mut self, order: Option<Order>) {
-        let hosts: Vec<HostReport> = self.hosts.iter().map(|host| host.report.clone()).collect();
+        let kept = self.hosts.iter().filter(|host| host.is_kept);
+        let hosts: Vec<HostReport> = kept.map(|host| host.report.clone()).collect();
         let input = Input {
             now_ms: self.now_ms,
             hosts: &hosts,
             channel: &self.channel,
             sound: Some(Ok(())),
+            may_have_lost: self.has_lost,
             order: order.map(|order| (order, "test")),
         };
         let (next, effects) = self.rollout.clone().step(&input);
@@ -278,11 +347,17 @@ fn a_good_release_goes_through_all_steps_to_all_hosts() {
 
 #[test]
 fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_back() {
-    let bad = [Candidate::Panics, Candidate::Fails, Candidate::Crashes, Candidate::IsRefused];
+    let bad = [
+        Candidate::Panics,
+        Candidate::Fails,
+        Candidate::Crashes,
+        Candidate::IsRefused,
+        Candidate::IsUnwell,
+    ];
     let (mut done, mut rolled_back) = (0, 0);
     for seed in KEPT.into_iter().chain(0..seeds()) {
         let mut dice = Numbers::seeded(seed);
-        let candidate = match dice.below(8) {
+        let candidate = match dice.below(9) {
             0..3 => Candidate::Good,
             3 => Candidate::IsNotCalled,
             bad_one => bad[usize::try_from(bad_one).unwrap() - 4],
@@ -294,6 +369,8 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
             host_comes: rate(&[0, 50, 10]),
             report_lost: rate(&[0, 3, 30]),
             controller_killed: rate(&[0, 2, 5]),
+            cut_off: rate(&[0, 0, 100]),
+            store_lost: rate(&[0, 0, 0, 200]),
         };
         let hosts = rate(&[1, 2, 3, 10, 40]);
         let mut world = World::new(seed, usize::try_from(hosts).unwrap(), candidate, faults);
@@ -314,11 +391,25 @@ fn whatever_happens_a_bad_release_is_never_promoted_and_a_good_one_never_rolled_
         if phase == Phase::Paused {
             world.controller_goes_on(Some(Order::Abort));
             phase = world.run();
+            if phase == Phase::Paused {
+                // Hosts that are cut off are waited for, and do not go back while nobody reaches them.
+                let reason = &world.rollout.reason;
+                assert!(matches!(reason, Some(Reason::NotBack { .. })), "{context}: {reason:?}");
+                assert!(
+                    faults.cut_off > 0 || faults.report_lost > 0 || faults.store_lost > 0,
+                    "{context}"
+                );
+                world.faults = Faults::default();
+                world.hosts.iter_mut().for_each(|host| host.cut_off_until_ms = 0);
+                world.controller_goes_on(Some(Order::Resume));
+                phase = world.run();
+            }
             assert_eq!(phase, Phase::RolledBack, "{context}");
         }
         // All come to what is declared, once nothing goes wrong any more.
         world.faults = Faults::default();
         world.candidate = Candidate::Good;
+        world.hosts.iter_mut().for_each(|host| host.cut_off_until_ms = 0);
         for _ in 0..40 {
             world.tick();
         }
@@ -420,7 +511,8 @@ fn an_unsound_release_goes_to_no_host() {
             now_ms: 0,
             hosts: &[],
             channel: &channel,
-            sound: Some(Err("altered".to_owned())),
+            sound: Some(Err(Reason::Unsound { message: "altered".to_owned() })),
+            may_have_lost: false,
             order: None,
         };
         let (next, effects) = rollout.step(&input);
@@ -480,4 +572,97 @@ fn what_is_declared_is_newer_than_what_any_host_has_seen() {
     world.controller_goes_on(None);
     assert_eq!(world.channel.candidate, Some(id("new")));
     assert_eq!(world.channel.mark, Mark { epoch: 1, seq: 41 });
+}
+
+#[test]
+fn of_releases_that_are_alike_hardly_any_is_rolled_back() {
+    let mut rolled_back = Vec::new();
+    let mut done = 0;
+    for seed in 0..seeds() {
+        let mut world = World::new(seed, 20, Candidate::IsAlike, Faults::default());
+        match world.run() {
+            Phase::Done => done += 1,
+            Phase::RolledBack => rolled_back.push((seed, world.rollout.reason.clone())),
+            phase => panic!("seed {seed}: {phase:?}: {:?}", world.rollout.reason),
+        }
+    }
+    let allowed = usize::try_from(seeds()).unwrap() / 100;
+    assert!(rolled_back.len() < allowed, "{rolled_back:?}, and {done} came through");
+}
+
+#[test]
+fn a_release_whose_calls_take_longer_is_taken_back() {
+    let mut world = World::new(11, 200, Candidate::IsSlow, Faults::default());
+    assert_eq!(world.run(), Phase::RolledBack);
+    let reason = world.rollout.reason.clone();
+    assert!(matches!(reason, Some(Reason::Slower { .. })), "{reason:?}");
+    assert!(reason.unwrap().to_string().starts_with("world is slower: 99 % of"));
+}
+
+#[test]
+fn a_host_that_was_not_well_before_takes_nothing_back() {
+    let mut world = World::new(12, 4, Candidate::IsUnwell, Faults::default());
+    // They are not well, whatever they run.
+    for _ in 0..3 {
+        let unwell = Some(HostHealth::unwell("made up"));
+        world.tick();
+        world.hosts.iter_mut().for_each(|host| host.report.more.own_health.clone_from(&unwell));
+        world.controller_goes_on(None);
+    }
+    world.rollout.memory.unwell = world.hosts.iter().map(|host| host.report.id.clone()).collect();
+    while world.rollout.phase != Phase::Baking {
+        world.tick();
+        let all = world.hosts.iter().map(|host| host.report.id.clone());
+        world.rollout.memory.unwell = all.collect();
+    }
+    world.tick();
+    assert_ne!(world.rollout.phase, Phase::RollingBack, "{:?}", world.rollout.reason);
+    world.rollout.memory.unwell.clear();
+    assert_eq!(world.run(), Phase::RolledBack);
+    assert!(matches!(world.rollout.reason, Some(Reason::Unwell { .. })));
+}
+
+#[test]
+fn a_host_that_says_no_is_left_alone_and_one_that_says_later_is_waited_for() {
+    let no = OfferAnswer::No { reason: "a tournament".to_owned() };
+    let mut world = World::new(13, 6, Candidate::Good, Faults::default());
+    world.hosts[0].says = Some(no);
+    assert_eq!(world.run(), Phase::Done);
+    let old: Vec<&Host> =
+        world.hosts.iter().filter(|host| host.report.release == Some(id("old"))).collect();
+    assert_eq!(old.len(), 1);
+    assert_eq!(old[0].report.id, id("host-0"));
+
+    let later = OfferAnswer::Later { reason: "a match is running".to_owned() };
+    let mut world = World::new(13, 6, Candidate::Good, Faults::default());
+    world.hosts.iter_mut().for_each(|host| host.says = Some(later.clone()));
+    assert_eq!(world.run(), Phase::Paused);
+    let reason = world.rollout.reason.clone();
+    assert!(
+        matches!(reason, Some(Reason::NotActive { ref hosts }) if hosts.len() == 2),
+        "{reason:?}"
+    );
+    world.hosts.iter_mut().for_each(|host| host.says = None);
+    world.controller_goes_on(Some(Order::Resume));
+    assert_eq!(world.run(), Phase::Done);
+}
+
+#[test]
+fn hosts_whose_reports_the_store_has_lost_are_not_taken_for_gone() {
+    let mut world = World::new(14, 40, Candidate::Good, Faults::default());
+    while world.rollout.phase != Phase::Baking {
+        world.tick();
+    }
+    let chosen = world.rollout.thresholds.clone();
+    world.lose();
+    // Some have told anew, and the others are cut off.
+    let until_ms = world.now_ms + 30_000;
+    world.hosts.iter_mut().skip(10).for_each(|host| {
+        (host.cut_off_until_ms, host.was_silent) = (until_ms, true);
+    });
+    while world.now_ms < until_ms - TICK_MS {
+        world.tick();
+        assert_eq!(world.rollout.thresholds, chosen, "others are chosen in their place");
+    }
+    assert_eq!(world.run(), Phase::Done);
 }

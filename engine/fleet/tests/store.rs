@@ -9,21 +9,38 @@ use std::{
 };
 
 use hotswap_fleet::{
-    Artifact, AuditEntry, Channel, Digest, FleetError, HostReport, HostState, Id, Keys, Location,
-    Mark, Release, ReleasePlugin, SecretKey, Store,
+    Arm, Artifact, AuditEntry, Channel, Digest, Distrust, FleetError, Histogram, HostReport,
+    HostState, Id, Keys, Location, Mark, MoreOfHost, Pace, Phase, Pushed, Reason, Release,
+    ReleasePlugin, Rollout, SecretKey, Store, turn,
 };
-use hotswap_protocol::Toolchain;
+use hotswap_protocol::{HostHealth, OfferAnswer, Toolchain};
 use tempfile::TempDir;
 
 #[cfg(feature = "nats")]
 #[path = "../../../tests/it/support/nats.rs"]
 mod nats_server;
 
+/// A document and its signature as one.
+fn joined(json: &[u8], signature: &str) -> Vec<u8> {
+    [json, b"\n", signature.as_bytes()].concat()
+}
+
+fn parted(bytes: &[u8]) -> (Vec<u8>, Option<String>) {
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    match text.split_once('\n') {
+        Some((json, signature)) => (json.as_bytes().to_vec(), Some(signature.to_owned())),
+        None => (bytes.to_vec(), None),
+    }
+}
+
 /// Where a fleet is kept, for whoever writes there what no program of ours would.
 trait Place: Sync {
     fn location(&self) -> Location;
-    /// A document as it is called in a directory.
+    /// Writes a document, as it is called in a directory, without a signature.
     fn put(&self, path: &str, json: &[u8]);
+    fn put_signed(&self, path: &str, json: &[u8], signature: &str);
+    /// A document with its signature.
+    fn get(&self, path: &str) -> (Vec<u8>, Option<String>);
     /// What is of an artifact; nothing if `None`.
     fn put_blob(&self, digest: &Digest, content: Option<&[u8]>);
     /// The text without what is another place in each run.
@@ -35,6 +52,12 @@ struct InDirectory(TempDir);
 impl InDirectory {
     fn new() -> Self {
         Self(TempDir::new().unwrap())
+    }
+
+    /// Where the signatures of a document are, where they have a file of their own.
+    fn signature(&self, path: &str) -> Option<PathBuf> {
+        let is_one_file = path.starts_with("channels/") || path.starts_with("rollouts/");
+        (!is_one_file).then(|| self.path(&format!("{path}.minisig")))
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -49,6 +72,27 @@ impl Place for InDirectory {
 
     fn put(&self, path: &str, json: &[u8]) {
         fs::write(self.path(path), json).unwrap();
+        if let Some(signature) = self.signature(path) {
+            let _ = fs::remove_file(signature);
+        }
+    }
+
+    fn put_signed(&self, path: &str, json: &[u8], signature: &str) {
+        match self.signature(path) {
+            Some(file) => {
+                self.put(path, json);
+                fs::write(file, signature).unwrap();
+            }
+            None => self.put(path, &joined(json, signature)),
+        }
+    }
+
+    fn get(&self, path: &str) -> (Vec<u8>, Option<String>) {
+        let bytes = fs::read(self.path(path)).unwrap();
+        match self.signature(path) {
+            Some(file) => (bytes, fs::read_to_string(file).ok()),
+            None => parted(&bytes),
+        }
     }
 
     fn put_blob(&self, digest: &Digest, content: Option<&[u8]>) {
@@ -85,15 +129,17 @@ impl Place for OnNats {
     }
 
     fn put(&self, path: &str, json: &[u8]) {
-        let key = path.trim_end_matches(".json");
-        let subject = match key.split_once('/') {
-            None => format!("$KV.games_fleet.{key}"),
-            Some(("channels", name)) => format!("$KV.games_channels.{name}"),
-            Some(("hosts", name)) => format!("$KV.games_hosts.{name}"),
-            Some(("releases", name)) => format!("$KV.games_fleet.release.{name}"),
-            Some(_) => panic!("{path}"),
-        };
-        put_raw(&self.0.address(), &subject, json);
+        put_raw(&self.0.address(), &place_of(path).1, json);
+    }
+
+    fn put_signed(&self, path: &str, json: &[u8], signature: &str) {
+        self.put(path, &joined(json, signature));
+    }
+
+    fn get(&self, path: &str) -> (Vec<u8>, Option<String>) {
+        let (stream, subject) = place_of(path);
+        let question = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
+        parted(&asked(&self.0.address(), &question, b""))
     }
 
     fn put_blob(&self, digest: &Digest, content: Option<&[u8]>) {
@@ -105,11 +151,34 @@ impl Place for OnNats {
     }
 }
 
+/// The stream and the subject of a document.
+#[cfg(feature = "nats")]
+fn place_of(path: &str) -> (String, String) {
+    let key = path.trim_end_matches(".json");
+    let (bucket, key) = match key.split_once('/') {
+        None => ("fleet", key.to_owned()),
+        Some(("channels", name)) => ("channels", name.to_owned()),
+        Some(("hosts", name)) => ("hosts", name.to_owned()),
+        Some(("releases", name)) => ("fleet", format!("release.{name}")),
+        Some(("rollouts", name)) => ("fleet", format!("rollout.{name}")),
+        Some(_) => panic!("{path}"),
+    };
+    (format!("KV_games_{bucket}"), format!("$KV.games_{bucket}.{key}"))
+}
+
 /// Writes to a stream what no program of ours would.
 #[cfg(feature = "nats")]
 fn put_raw(address: &str, subject: &str, payload: &[u8]) {
+    let answer = asked(address, subject, payload);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("\"seq\""), "{answer}");
+}
+
+/// What a server answers, without its headers.
+#[cfg(feature = "nats")]
+fn asked(address: &str, subject: &str, payload: &[u8]) -> Vec<u8> {
     use std::{
-        io::{BufRead, BufReader, Write},
+        io::{BufRead, BufReader, Read, Write},
         net::TcpStream,
         time::Duration,
     };
@@ -117,18 +186,22 @@ fn put_raw(address: &str, subject: &str, payload: &[u8]) {
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set a timeout");
     let length = payload.len();
     let ask = format!(
-        "CONNECT {{\"verbose\":false}}\r\nSUB _INBOX.put 1\r\nPUB {subject} _INBOX.put {length}\r\n"
+        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nSUB _INBOX.put 1\r\nPUB {subject} _INBOX.put \
+         {length}\r\n"
     );
     stream.write_all(&[ask.as_bytes(), payload, b"\r\n"].concat()).expect("write");
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
-    while !line.starts_with("MSG") {
+    while !line.starts_with("MSG") && !line.starts_with("HMSG") {
         line.clear();
         assert_ne!(reader.read_line(&mut line).expect("read"), 0, "it has hung up");
     }
-    line.clear();
-    reader.read_line(&mut line).expect("read");
-    assert!(line.contains("\"seq\""), "{line}");
+    let sizes: Vec<usize> = line.split_whitespace().filter_map(|it| it.parse().ok()).collect();
+    let size = *sizes.last().expect("a size");
+    let headers = if line.starts_with('H') { sizes[sizes.len() - 2] } else { 0 };
+    let mut answer = vec![0; size];
+    reader.read_exact(&mut answer).expect("read");
+    answer.split_off(headers)
 }
 
 macro_rules! on_each_store {
@@ -149,6 +222,9 @@ macro_rules! on_each_store {
 }
 
 on_each_store!(
+    what_a_controller_was_killed_before_it_wrote_down_is_written_down,
+    a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none,
+    of_two_controllers_each_step_is_taken_by_one,
     a_fleet_is_made_once_and_found_again,
     a_fleet_that_was_made_anew_is_another_one,
     of_many_writers_each_write_builds_on_the_one_before,
@@ -157,6 +233,9 @@ on_each_store!(
     an_artifact_that_was_altered_is_refused_by_name,
     documents_of_somebody_else_are_refused_by_name,
     hosts_are_those_that_report_and_are_not_forgotten,
+    keys_are_believed_along_a_chain_of_signed_changes,
+    of_many_keys_as_many_sign_a_release_as_have_to,
+    what_a_channel_declares_is_signed_for_it_and_does_not_go_back,
     what_is_not_signed_by_a_key_of_the_fleet_is_refused,
 );
 
@@ -271,16 +350,16 @@ fn audited(host: &Id) -> AuditEntry {
 fn a_release_is_written_once(place: &dyn Place) {
     let fleet = fleet(place);
     let first = release(&fleet, "r1", b"one");
-    assert!(fleet.push_release(&first, None).unwrap());
+    assert!(fleet.push_release(&first).unwrap().is_new);
     let again = Release { pushed_at_ms: 9, by: "somebody".to_owned(), ..first.clone() };
-    assert!(!fleet.push_release(&again, None).unwrap());
-    assert_eq!(fleet.release(&id("r1"), &[]).unwrap(), first);
+    assert!(!fleet.push_release(&again).unwrap().is_new);
+    assert_eq!(fleet.release(&id("r1"), None).unwrap(), first);
     let other = release(&fleet, "r1", b"two");
-    let error = told(place, fleet.push_release(&other, None));
+    let error = told(place, fleet.push_release(&other));
     assert_has(&error, "another release of this name is there; choose another");
-    fleet.push_release(&release(&fleet, "r0.1-x", b"three"), None).unwrap();
+    fleet.push_release(&release(&fleet, "r0.1-x", b"three")).unwrap();
     assert_eq!(fleet.releases().unwrap(), [id("r0.1-x"), id("r1")]);
-    let error = told(place, fleet.release(&id("r2"), &[]));
+    let error = told(place, fleet.release(&id("r2"), None));
     assert!(error.starts_with("there is no release r2 in PLACE;"), "{error}");
 }
 
@@ -299,8 +378,8 @@ fn an_artifact_of_many_pieces_is_fetched(place: &dyn Place) {
 fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
     let fleet = fleet(place);
     let release = release(&fleet, "r1", b"what was built");
-    fleet.push_release(&release, None).unwrap();
-    fleet.verify(&id("r1"), &[]).unwrap();
+    fleet.push_release(&release).unwrap();
+    fleet.verify(&id("r1"), None).unwrap();
     let artifact = &release.plugins[0].artifacts[0];
     let dir = TempDir::new().unwrap();
     let to = dir.path().join("fetched.so");
@@ -316,7 +395,7 @@ fn an_artifact_that_was_altered_is_refused_by_name(place: &dyn Place) {
     ];
     for (content, expected) in altered {
         place.put_blob(&artifact.sha256, Some(content));
-        for error in [told(place, fleet.verify(&id("r1"), &[])), told(place, fetch())] {
+        for error in [told(place, fleet.verify(&id("r1"), None)), told(place, fetch())] {
             assert!(error.starts_with("world of release r1: PLACE"), "{error}");
             assert_has(&error, &format!("{}", artifact.sha256));
             assert_has(&error, ": the artifact was altered");
@@ -346,10 +425,17 @@ fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
     assert_has(&channel(), ": it says that it is other, and not main");
 
     // What one report holds says nothing of the others.
-    fleet.report(&report("good")).unwrap();
+    let mut good = report("good");
+    let mut took = Histogram::default();
+    took.add(447, 3);
+    good.more.latencies.insert("world".to_owned(), took);
+    good.more.offer = Some(OfferAnswer::Later { reason: "a match is running".to_owned() });
+    good.more.own_health = Some(HostHealth::unwell("no players"));
+    good.more.built_by = Some(built_by());
+    fleet.report(&good).unwrap();
     place.put("hosts/evil.json", b"\xff\xfe");
     let (hosts, unreadable) = fleet.hosts(&id("main")).unwrap();
-    assert_eq!(hosts, [report("good")]);
+    assert_eq!(without_time(hosts), [good]);
     assert_eq!(unreadable.len(), 1);
     assert_has(&unreadable[0].to_string(), "evil");
     assert_has(&unreadable[0].to_string(), wrong);
@@ -358,11 +444,11 @@ fn documents_of_somebody_else_are_refused_by_name(place: &dyn Place) {
     release.fleet = id("others");
     let json = serde_json::to_string(&release).unwrap();
     place.put("releases/r1.json", json.as_bytes());
-    let error = told(place, fleet.release(&id("r1"), &[]));
+    let error = told(place, fleet.release(&id("r1"), None));
     assert!(error.ends_with("it is for the fleet others, and this is the fleet games"), "{error}");
     let away = json.replace(release.plugins[0].artifacts[0].sha256.as_str(), "../../../etc/passwd");
     place.put("releases/r1.json", away.as_bytes());
-    let error = told(place, fleet.release(&id("r1"), &[]));
+    let error = told(place, fleet.release(&id("r1"), None));
     assert_has(&error, "expected a SHA-256 of 64 hexadecimal digits");
 }
 
@@ -381,7 +467,13 @@ fn report(name: &str) -> HostReport {
         problem: None,
         seen: Mark::default(),
         health: Default::default(),
+        more: Default::default(),
     }
+}
+
+/// Where several machines write, it is the server's.
+fn without_time(hosts: Vec<HostReport>) -> Vec<HostReport> {
+    hosts.into_iter().map(|host| HostReport { at_ms: report("any").at_ms, ..host }).collect()
 }
 
 fn hosts_are_those_that_report_and_are_not_forgotten(place: &dyn Place) {
@@ -393,53 +485,422 @@ fn hosts_are_those_that_report_and_are_not_forgotten(place: &dyn Place) {
         fleet.report(&report(name)).unwrap();
     }
     fleet.report(&HostReport { channel: id("beta"), ..report("other") }).unwrap();
-    let newer = HostReport { at_ms: 6, ..report("game.1000") };
+    let newer = HostReport { pid: 7, ..report("game.1000") };
     fleet.report(&newer).unwrap();
     fleet.forget(&id("game.1001")).unwrap();
     fleet.forget(&id("nobody")).unwrap();
     let (hosts, unreadable) = fleet.hosts(&id("main")).unwrap();
     assert_eq!((hosts.len(), unreadable.len()), (names.len() - 1, 0));
-    assert_eq!(hosts[0], newer);
+    assert_eq!(hosts[0].pid, newer.pid);
     assert_eq!(hosts[1].id, id("game.1002"));
+}
+
+/// Secret keys with their public parts.
+fn made<const COUNT: usize>() -> [(SecretKey, String); COUNT] {
+    let dir = TempDir::new().unwrap();
+    std::array::from_fn(|number| {
+        SecretKey::generate(&dir.path().join(format!("{number}.key"))).unwrap()
+    })
+}
+
+/// The fleet as somebody with these keys opens it.
+fn as_of(place: &dyn Place, secrets: &[&SecretKey]) -> Store {
+    let store = Store::open(&place.location()).unwrap();
+    store.signed_by(secrets.iter().map(|secret| (*secret).clone()).collect())
+}
+
+/// Why something is not believed.
+#[track_caller]
+fn distrust<T: std::fmt::Debug>(result: Result<T, FleetError>) -> Distrust {
+    let error = result.unwrap_err();
+    error.distrust().unwrap_or_else(|| panic!("{error}")).clone()
+}
+
+fn of_many_keys_as_many_sign_a_release_as_have_to(place: &dyn Place) {
+    let fleet = fleet(place);
+    let [(one, one_key), (two, two_key), (three, three_key), (director, director_key)] = made();
+    let keys = as_of(place, &[])
+        .change_keys(|keys| {
+            keys.keys = vec![one_key.clone(), two_key, three_key];
+            keys.directors = vec![director_key.clone()];
+            keys.threshold = 2;
+            Ok(())
+        })
+        .unwrap();
+    let push = |name: &str, secrets: &[&SecretKey]| {
+        let release = release(&fleet, name, name.as_bytes());
+        as_of(place, secrets).push_release(&release).unwrap()
+    };
+    let read = |name: &str| fleet.release(&id(name), Some(&keys));
+
+    assert_eq!(push("r1", &[]), Pushed { is_new: true, signed: 0, needed: 2 });
+    assert_eq!(distrust(read("r1")), Distrust::Unsigned);
+    assert_eq!(push("r1", &[&one]), Pushed { is_new: false, signed: 1, needed: 2 });
+    assert_eq!(distrust(read("r1")), Distrust::TooFew { signed: 1, needed: 2 });
+    // The same key once more is still one.
+    assert_eq!(as_of(place, &[&one, &one]).sign_release(&id("r1")).unwrap().signed, 1);
+    assert_eq!(as_of(place, &[&three]).sign_release(&id("r1")).unwrap().signed, 2);
+    read("r1").unwrap();
+    push("r2", &[&two, &three]);
+    read("r2").unwrap();
+
+    // A director's key signs no release, and no change of the keys.
+    assert_eq!(push("r3", &[&director, &one]).signed, 1);
+    assert_eq!(distrust(read("r3")), Distrust::TooFew { signed: 1, needed: 2 });
+    let more = |keys: &mut Keys| {
+        keys.threshold = 1;
+        Ok(())
+    };
+    let change = |secrets: &[&SecretKey]| as_of(place, secrets).change_keys(more);
+    assert_eq!(distrust(change(&[&director])), Distrust::Unsigned);
+    assert_eq!(distrust(change(&[&one])), Distrust::TooFew { signed: 1, needed: 2 });
+    let now = change(&[&one, &two]).unwrap();
+    assert_eq!((now.serial, now.threshold), (2, 1));
+    fleet.release(&id("r3"), Some(&now)).unwrap();
 }
 
 fn what_is_not_signed_by_a_key_of_the_fleet_is_refused(place: &dyn Place) {
     let fleet = fleet(place);
-    let dir = TempDir::new().unwrap();
-    let key = |name: &str| SecretKey::generate(&dir.path().join(name)).unwrap();
-    let ((secret, public), (other, other_public)) = (key("one.key"), key("two.key"));
-    fleet.set_keys(vec![public.clone()], None).unwrap();
-    let keys = fleet.keys().unwrap().unwrap();
-
-    let refused = |name: &str, secret: Option<&SecretKey>| {
-        let release = release(&fleet, name, name.as_bytes());
-        fleet.push_release(&release, secret).unwrap();
-        told(place, fleet.release(&release.id, &keys.keys))
+    let [(one, one_key), (two, two_key), (other, _)] = made();
+    let set = |store: Store, keys: &[&String]| {
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        store.change_keys(|new| {
+            new.keys = keys;
+            Ok(())
+        })
     };
-    assert_has(&refused("r1", None), ": the release is not signed");
-    let not_by = "the signature is not by a key of the fleet for this very content";
-    assert!(refused("r2", Some(&other)).ends_with(not_by));
-    let signed = release(&fleet, "r3", b"three");
-    fleet
-        .push_release(&signed, Some(&SecretKey::read(&dir.path().join("one.key")).unwrap()))
-        .unwrap();
-    fleet.release(&id("r3"), &keys.keys).unwrap();
-    // Signed later.
-    fleet.push_release(&release(&fleet, "r1", b"r1"), Some(&secret)).unwrap();
-    fleet.release(&id("r1"), &keys.keys).unwrap();
+    let first = set(as_of(place, &[]), &[&one_key]).unwrap();
+    let push = |name: &str, secrets: &[&SecretKey]| {
+        let release = release(&fleet, name, name.as_bytes());
+        as_of(place, secrets).push_release(&release).unwrap();
+    };
+    let read = |name: &str, keys: &Keys| fleet.release(&id(name), Some(keys));
+    push("r1", &[&other]);
+    assert_eq!(distrust(read("r1", &first)), Distrust::Unsigned);
+    push("r2", &[&one]);
+    read("r2", &first).unwrap();
 
-    // A successor is signed by the former key, and nothing else is believed.
-    let error = told(place, fleet.set_keys(vec![other_public.clone()], None));
-    assert_has(&error, "a change of keys is signed by one that is there");
-    let error = told(place, fleet.set_keys(vec![other_public.clone()], Some(&other)));
-    assert!(error.ends_with(not_by), "{error}");
-    let new = fleet.set_keys(vec![other_public], Some(&secret)).unwrap();
-    assert_eq!(fleet.keys_after(Some(&keys)).unwrap(), Some(new.clone()));
+    // The signature of a release stands for no other one, and for none that was altered.
+    let altered = |name: &str, from: &str| {
+        let (json, signature) = place.get(&format!("releases/{from}.json"));
+        let json =
+            String::from_utf8(json).unwrap().replace(&format!("{from:?}"), &format!("{name:?}"));
+        place.put_signed(&format!("releases/{name}.json"), json.as_bytes(), &signature.unwrap());
+    };
+    altered("r9", "r2");
+    assert_eq!(distrust(read("r9", &first)), Distrust::Altered { key: one_key.clone() });
+    place.put_signed("releases/r9.json", &place.get("releases/r2.json").0, "no signature");
+    assert!(read("r9", &first).is_err());
+    let (json, signature) = place.get("releases/r2.json");
+    let cut = signature.unwrap().replace("==\n", "\n");
+    place.put_signed("releases/r2.json", &json, &cut);
+    assert_eq!(distrust(read("r2", &first)), Distrust::Unknown);
+    as_of(place, &[&one]).sign_release(&id("r2")).unwrap();
+    read("r2", &first).unwrap();
+
+    // A retired key signs nothing any more, and does not come back.
+    set(as_of(place, &[&one]), &[&one_key, &two_key]).unwrap();
+    let retired = as_of(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
+    assert_eq!(distrust(read("r2", &retired)), Distrust::Retired { key: one_key.clone() });
+    let back = set(as_of(place, &[&two]), &[&one_key, &two_key]);
+    assert_has(&told(place, back), "was retired, and cannot come back");
+    // Nobody else's is believed.
+    assert_eq!(distrust(set(as_of(place, &[&other]), &[&two_key])), Distrust::Unsigned);
+}
+
+fn keys_are_believed_along_a_chain_of_signed_changes(place: &dyn Place) {
+    let _fleet = fleet(place);
+    let [(one, one_key), (two, two_key), (three, three_key), (_, evil)] = made();
+    let add = |secrets: &[&SecretKey], key: &String| {
+        as_of(place, secrets)
+            .change_keys(|keys| {
+                keys.keys.push(key.clone());
+                Ok(())
+            })
+            .unwrap()
+    };
+    let first = add(&[], &one_key);
+    let pinned = |keys: &Keys| {
+        let store = as_of(place, &[]);
+        store.believe(keys.clone());
+        store
+    };
+    let (early, late) = (pinned(&first), pinned(&first));
+    let second = add(&[&one], &two_key);
+    assert_eq!(early.keys().unwrap(), Some(second.clone()));
+    as_of(place, &[&two]).change_keys(|keys| keys.retire(&one_key)).unwrap();
+    let fourth = add(&[&two], &three_key);
+    // Whoever was away for all of it follows from one change to the next.
+    for store in [&early, &late, &pinned(&second)] {
+        assert_eq!(store.keys().unwrap(), Some(fourth.clone()));
+    }
+
+    // Older keys, others of the same age, and newer ones that nobody has signed who may.
+    let (json, signature) = place.get("keys.json");
+    let signature = signature.unwrap();
     let put = |keys: &Keys| place.put("keys.json", &serde_json::to_vec(keys).unwrap());
-    put(&keys);
-    assert_has(&told(place, fleet.keys_after(Some(&new))), "gone or older");
-    put(&Keys { serial: 9, ..keys.clone() });
-    assert_has(&told(place, fleet.keys_after(Some(&new))), "signature");
+    put(&second);
+    let mark = |seq| Mark { epoch: 0, seq };
+    let went_back = Distrust::WentBack { from: mark(4), to: mark(2) };
+    assert_eq!(distrust(early.keys()), went_back);
+    let mut evil_keys = Keys { keys: vec![evil.clone()], ..fourth.clone() };
+    put(&evil_keys);
+    assert_eq!(distrust(early.keys()), Distrust::WentBack { from: mark(4), to: mark(4) });
+    evil_keys.serial = 5;
+    place.put_signed("keys.json", &serde_json::to_vec(&evil_keys).unwrap(), &signature);
+    assert!(matches!(distrust(early.keys()), Distrust::Altered { .. } | Distrust::Unknown));
+    // A change by a key that was retired before.
+    let document = serde_json::to_vec(&evil_keys).unwrap();
+    let by_retired = one.sign(&document, "hotswap fleet games keys").unwrap();
+    place.put_signed("keys.json", &document, &by_retired);
+    assert_eq!(distrust(early.keys()), Distrust::Retired { key: one_key });
+    let for_another = three.sign(&document, "hotswap fleet other keys").unwrap();
+    place.put_signed("keys.json", &document, &for_another);
+    assert!(matches!(distrust(early.keys()), Distrust::OfAnother { .. }));
+
+    // One of the changes in between is another one.
+    let (document, by) = place.get("keys.3.json");
+    place.put_signed("keys.json", &json, &signature);
+    place.put_signed("keys.2.json", &document, &by.unwrap());
+    assert_eq!(distrust(pinned(&first).keys()), Distrust::Gap { serial: 2 });
+    // Whoever has seen it before does not look there again.
+    early.keys().unwrap();
+}
+
+fn what_a_channel_declares_is_signed_for_it_and_does_not_go_back(place: &dyn Place) {
+    let fleet = fleet(place);
+    let [(release_key, public), (director, director_public), (other, _)] = made();
+    let read = fleet.channel(&id("main")).unwrap();
+    as_of(place, &[])
+        .change_keys(|keys| {
+            (keys.keys, keys.directors) = (vec![public.clone()], vec![director_public.clone()]);
+            Ok(())
+        })
+        .unwrap();
+    // What was declared before there were keys is not believed, until somebody with a key has looked at it.
+    let agent = as_of(place, &[]);
+    assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unsigned);
+    assert!(!agent.may_declare().unwrap());
+    assert!(agent.sign_declarations(&read, None).is_err());
+    assert!(as_of(place, &[&other]).sign_declarations(&read, None).is_err());
+    let directing = as_of(place, &[&director]);
+    assert!(directing.may_declare().unwrap());
+    directing.sign_declarations(&read, None).unwrap();
+    let first = agent.channel(&id("main")).unwrap();
+    let older = place.get("channels/main.json");
+
+    let declare = |store: &Store, base: &str| {
+        let read = store.channel(&id("main")).unwrap();
+        let mut new = read.clone();
+        new.set_base(Some(id(base)));
+        new.go_on(&[]);
+        store.write_channel(&read, &new)
+    };
+    declare(&directing, "r1").unwrap();
+    assert_eq!(agent.channel(&id("main")).unwrap().base, Some(id("r1")));
+    assert!(told(place, declare(&agent, "r2")).contains("`--sign SECRET-KEY`"));
+    declare(&as_of(place, &[&release_key]), "r2").unwrap();
+    let newest = agent.channel(&id("main")).unwrap();
+
+    // An older declaration that was signed once.
+    let put = |(json, signature): &(Vec<u8>, Option<String>)| {
+        place.put_signed("channels/main.json", json, signature.as_deref().unwrap());
+    };
+    let kept = place.get("channels/main.json");
+    put(&older);
+    let went_back = Distrust::WentBack { from: newest.mark, to: first.mark };
+    assert_eq!(distrust(agent.channel(&id("main"))), went_back);
+    // One that somebody has altered, with the signature that was there.
+    let altered = String::from_utf8(kept.0.clone()).unwrap().replace("r2", "r1");
+    put(&(altered.into_bytes(), kept.1.clone()));
+    assert!(matches!(distrust(agent.channel(&id("main"))), Distrust::Altered { .. }));
+    // That of another fleet, and of another channel, by the same key.
+    for purpose in ["hotswap fleet other channel main", "hotswap fleet games channel beta"] {
+        let signature = director.sign(&kept.0, purpose).unwrap();
+        put(&(kept.0.clone(), Some(signature)));
+        let expected = "hotswap fleet games channel main".to_owned();
+        let signed = purpose.to_owned();
+        assert_eq!(distrust(agent.channel(&id("main"))), Distrust::OfAnother { signed, expected });
+    }
+    // By somebody else altogether, and by nobody.
+    put(&(kept.0.clone(), Some(other.sign(&kept.0, "hotswap fleet games channel main").unwrap())));
+    assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unknown);
+    place.put("channels/main.json", &kept.0);
+    assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Unsigned);
+    // By a director who was retired.
+    put(&kept);
+    directing.channel(&id("main")).unwrap();
+    as_of(place, &[&release_key])
+        .change_keys(|keys| {
+            keys.directors.push(made::<1>()[0].1.clone());
+            keys.retire(&director_public)
+        })
+        .unwrap();
+    put(&older);
+    assert_eq!(distrust(agent.channel(&id("main"))), Distrust::Retired { key: director_public });
+}
+
+/// A rollout of a release that was pushed.
+fn rollout(release: &str, now_ms: u64) -> Rollout {
+    let json = serde_json::json!({
+        "channel": "main", "release": release, "base": null, "salt": "1-1", "by": "test",
+        "started_at_ms": now_ms, "pace": Pace::fast(), "plugins": ["world"], "changed": ["world"],
+        "phase": "checking", "step": 0, "since_ms": now_ms, "reason": null, "resume": null, "thresholds": {},
+        "base_arms": {}, "calls_before": 0, "forgiven": [],
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn what_a_controller_was_killed_before_it_wrote_down_is_written_down(place: &dyn Place) {
+    let fleet = fleet(place);
+    let now_ms = fleet.now_ms().unwrap();
+    let mut left = rollout("r1", now_ms);
+    left.phase = Phase::Paused;
+    left.resume = Some(Phase::Baking);
+    let entry =
+        |what: &str, at_ms| AuditEntry { what: what.to_owned(), at_ms, ..audited(&id("h")) };
+    let (old, said, new) = (
+        entry("baking", now_ms - 60_000),
+        entry("staging", now_ms - 90_000),
+        entry("paused", now_ms),
+    );
+    fleet.audit(&said).unwrap();
+    left.memory.unsaid = vec![said.clone(), old.clone(), new.clone()];
+    fleet.write_rollout(None, &left).unwrap();
+    for _ in 0..2 {
+        let turned = turn(&fleet, &id("main"), None, "test", now_ms).unwrap().unwrap();
+        assert_eq!(turned.memory.unsaid, [new.clone()], "somebody may be about to write that");
+        assert_eq!(fleet.audited().unwrap().0, [said.clone(), old.clone()]);
+    }
+}
+
+/// Three hosts that do what is declared, as their agent tells it; whatever a server does not answer is told later.
+fn hosts_follow(fleet: &Store, calls: u64) -> Result<(), FleetError> {
+    let channel = fleet.channel(&id("main"))?;
+    for name in ["one", "two", "three"] {
+        let host = id(name);
+        fleet.report(&HostReport {
+            at_ms: fleet.now_ms()?,
+            release: channel.wants(&host, "toolchain").cloned(),
+            staged: channel.candidate.clone(),
+            seen: channel.mark,
+            health: [("world".to_owned(), Arm { calls, errors: 0, panics: 0 })].into(),
+            more: MoreOfHost { built_by: Some(built_by()), ..MoreOfHost::default() },
+            ..report(name)
+        })?;
+    }
+    Ok(())
+}
+
+fn a_release_without_an_artifact_for_a_host_that_is_there_goes_to_none(place: &dyn Place) {
+    let fleet = fleet(place);
+    fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
+    let other = Toolchain { rustc_release: "1.96.0".to_owned(), ..built_by() };
+    hosts_follow(&fleet, 0).unwrap();
+    let more = MoreOfHost { built_by: Some(other.clone()), ..MoreOfHost::default() };
+    let now_ms = fleet.now_ms().unwrap();
+    fleet.report(&HostReport { at_ms: now_ms, more, ..report("newer") }).unwrap();
+    fleet.write_rollout(None, &rollout("r1", now_ms)).unwrap();
+    let turned = turn(&fleet, &id("main"), None, "test", now_ms).unwrap().unwrap();
+    assert!(matches!(turned.phase, Phase::RollingBack | Phase::RolledBack), "{turned:?}");
+    let expected = Reason::NotCovered {
+        toolchain: other.to_string(),
+        plugin: "world".to_owned(),
+        hosts: vec![id("newer")],
+    };
+    assert_eq!(turned.reason, Some(expected));
+    assert_eq!(fleet.channel(&id("main")).unwrap().candidate, None);
+}
+
+fn of_two_controllers_each_step_is_taken_by_one(place: &dyn Place) {
+    let fleet = fleet(place);
+    fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
+    hosts_follow(&fleet, 0).unwrap();
+    fleet.write_rollout(None, &rollout("r1", fleet.now_ms().unwrap())).unwrap();
+    let main = id("main");
+    thread::scope(|scope| {
+        let control = |by: &'static str| {
+            let (main, fleet) = (&main, Store::open(&place.location()).unwrap());
+            move || {
+                loop {
+                    match turn(&fleet, main, None, by, fleet.now_ms().unwrap()) {
+                        Ok(Some(rollout)) if rollout.phase.is_over() => break rollout.phase,
+                        Ok(_) => {}
+                        Err(error) => assert!(error.is_changed(), "{error}"),
+                    }
+                }
+            }
+        };
+        let controllers = ["a", "b"].map(|by| scope.spawn(control(by)));
+        let mut calls = 0;
+        while controllers.iter().any(|controller| !controller.is_finished()) {
+            calls += 10;
+            hosts_follow(&fleet, calls).unwrap();
+        }
+        for controller in controllers {
+            assert_eq!(controller.join().unwrap(), Phase::Done);
+        }
+    });
+    let channel = fleet.channel(&main).unwrap();
+    assert_eq!((channel.base, channel.candidate), (Some(id("r1")), None));
+    let (audited, _) = fleet.audited().unwrap();
+    let mut said: Vec<&str> = audited.iter().map(|entry| entry.what.as_str()).collect();
+    // Two that write at the same time are in either order.
+    said.sort_unstable();
+    let step = ["activating", "baking"];
+    let mut expected = [&["staging", "promoting", "done"][..], &step, &step].concat();
+    expected.sort_unstable();
+    assert_eq!(said, expected);
+}
+
+#[cfg(feature = "nats")]
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn a_nats_server_that_is_killed_in_each_phase_ends_no_rollout() {
+    let mut place = OnNats::new();
+    let fleet = fleet(&place);
+    let main = id("main");
+    fleet.push_release(&release(&fleet, "r1", b"one")).unwrap();
+    hosts_follow(&fleet, 0).unwrap();
+    fleet.write_rollout(None, &rollout("r1", fleet.now_ms().unwrap())).unwrap();
+    let (mut killed, mut calls) = (Vec::new(), 0);
+    loop {
+        calls += 10;
+        let turned = fleet.now_ms().and_then(|now_ms| turn(&fleet, &main, None, "test", now_ms));
+        match turned.and_then(|turned| hosts_follow(&fleet, calls).map(|()| turned.unwrap())) {
+            Ok(rollout) if rollout.phase.is_over() => {
+                assert_eq!(rollout.phase, Phase::Done, "{rollout:?}");
+                break;
+            }
+            Ok(rollout) if !killed.contains(&(rollout.phase, rollout.step)) => {
+                killed.push((rollout.phase, rollout.step));
+                place.0.kill();
+                let unreachable = fleet.rollout(&main).unwrap_err();
+                assert!(unreachable.is_unreachable(), "{unreachable}");
+                place.0.start_again();
+            }
+            Ok(_) => {}
+            Err(error) => assert!(error.is_unreachable(), "{error}"),
+        }
+    }
+    assert!(killed.len() >= 4, "{killed:?}");
+    assert_eq!(fleet.channel(&main).unwrap().base, Some(id("r1")));
+}
+
+#[cfg(feature = "nats")]
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn on_a_nats_server_no_clock_of_another_machine_counts() {
+    let place = OnNats::new();
+    let fleet = fleet(&place);
+    let now_ms = fleet.now_ms().unwrap();
+    for (name, at_ms) in [("yesterday", now_ms - 86_400_000), ("tomorrow", now_ms + 86_400_000)] {
+        fleet.report(&HostReport { at_ms, ..report(name) }).unwrap();
+    }
+    let (hosts, _) = fleet.hosts(&id("main")).unwrap();
+    let after_ms = fleet.now_ms().unwrap();
+    assert!(hosts.iter().all(|host| (now_ms..=after_ms).contains(&host.at_ms)), "{hosts:?}");
+    assert!(fleet.may_have_lost_reports().unwrap(), "the server was made just now");
 }
 
 #[cfg(feature = "nats")]
@@ -522,7 +983,7 @@ fn in_a_directory_nothing_but_files_of_a_size_is_read() {
     assert_eq!(channel(), "PLACE/channels/main.json: it is not a regular file");
 
     let release = release(&fleet, "r1", b"what was built");
-    fleet.push_release(&release, None).unwrap();
+    fleet.push_release(&release).unwrap();
     let artifact = &release.plugins[0].artifacts[0];
     let blob = place.path(&format!("blobs/{}.so", artifact.sha256));
     fs::remove_file(&blob).unwrap();
@@ -536,12 +997,14 @@ fn in_a_directory_nothing_but_files_of_a_size_is_read() {
     assert_eq!(fleet.audited().unwrap(), (Vec::new(), 2));
 
     // The signature of another release.
-    let (secret, public) = SecretKey::generate(&place.path("one.key")).unwrap();
-    fleet.push_release(&self::release(&fleet, "r2", b"two"), Some(&secret)).unwrap();
+    let [(secret, public)] = made();
+    let fleet = fleet.signed_by(vec![secret]);
+    fleet.push_release(&self::release(&fleet, "r2", b"two")).unwrap();
     let in_releases = |name: &str| place.path("releases").join(name);
     fs::copy(in_releases("r2.json.minisig"), in_releases("r1.json.minisig")).unwrap();
-    let error = told(&place, fleet.release(&id("r1"), &[public]));
-    assert!(error.ends_with("not by a key of the fleet for this very content"), "{error}");
+    let keys = Keys { keys: vec![public.clone()], ..Keys::none(id("games")) };
+    let found = distrust(fleet.release(&id("r1"), Some(&keys)));
+    assert_eq!(found, Distrust::Altered { key: public });
     let left: Vec<_> = fs::read_dir(place.path("releases")).unwrap().collect();
     assert_eq!(left.len(), 4, "nothing that is half written: {left:?}");
     let empty = InDirectory::new();

@@ -32,6 +32,14 @@ pub const STORE_DIR: &str = "HOTSWAP_STORE";
 /// - Holds: the path of the directory that `hotswap fleet init` made, or `nats://HOST:PORT/NAME`.
 pub const FLEET: &str = "HOTSWAP_FLEET";
 
+/// Names what distinguishes a host from others of a fleet, besides its toolchain: each group of hosts with the same
+/// labels has hosts of its own that try a release first.
+///
+/// - Set by: the user.
+/// - Read by: `hotswap_engine::Engine::from_env`, and every engine with a console.
+/// - Holds: `KEY=VALUE`, several of them with commas between: `region=eu,size=large`.
+pub const LABELS: &str = "HOTSWAP_LABELS";
+
 /// Changes which names are live in a module that is marked `#[live]`.
 ///
 /// - Set by: `hotswap-build`, from `BuildOptions::live_prefix`, for the cargo that it runs.

@@ -81,10 +81,10 @@ pub use holder::{Holder, HolderKind};
 pub use in_flight::InFlightCall;
 pub use latency::{Latencies, LatencyBucket, quantile};
 pub use message::{
-    ApplyParams, Beside, CancelParams, ErrorKind, HelloParams, HelloResult, InvokeParams,
-    InvokeResult, Line, Notification, NotificationLine, PatchParams, PlanParams, PruneParams,
-    Request, RequestLine, ResponseLine, RpcError, SubscribeParams, SubscribeResult, TargetParams,
-    WireError,
+    ApplyParams, Beside, CancelParams, ErrorKind, HelloParams, HelloResult, HostHealth,
+    InvokeParams, InvokeResult, Line, Notification, NotificationLine, OfferAnswer, OfferParams,
+    PatchParams, PlanParams, PruneParams, Request, RequestLine, ResponseLine, RpcError,
+    SubscribeParams, SubscribeResult, TargetParams, WireError,
 };
 pub use name::{
     BuildId, InvalidBuildId, InvalidName, InvalidVersion, PluginName, VersionRef, same_plugin,

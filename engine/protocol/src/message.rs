@@ -42,6 +42,9 @@ pub enum Request {
     /// again with the patch that names the linked build, it publishes nothing, and only says which build has the
     /// code that serves. Answered by [`crate::ReloadReport`].
     Patch(PatchParams),
+    /// Asks the host whether it takes a release now, before it is asked to load it; answered by
+    /// [`OfferAnswer`].
+    Offer(OfferParams),
     /// Calls a plugin's function; answered by [`InvokeResult`].
     Invoke(InvokeParams),
     /// Cancels an `invoke` of this connection that has not been answered yet; answered by an empty
@@ -195,6 +198,57 @@ pub struct PatchParams {
     /// How long each phase of making it took, for the report.
     #[serde(default)]
     pub build_phases: Vec<PhaseTiming>,
+}
+
+/// Parameters of `offer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferParams {
+    /// What the release is called.
+    pub release: String,
+    /// The plugins that it has in another build than those that serve.
+    #[serde(default)]
+    pub plugins: Vec<String>,
+}
+
+/// What a host says to a release that it is offered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OfferAnswer {
+    /// It may be loaded now.
+    Now,
+    /// It is to be offered again.
+    Later {
+        /// Why, for people: "a match is running".
+        reason: String,
+    },
+    /// It is not to be loaded in this host.
+    No {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// How a host is, by its own account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostHealth {
+    /// Whether it does what it is there for.
+    pub is_well: bool,
+    /// What is wrong, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl HostHealth {
+    /// It does what it is there for.
+    pub fn well() -> Self {
+        Self { is_well: true, reason: None }
+    }
+
+    /// It does not, and why.
+    pub fn unwell(reason: impl Into<String>) -> Self {
+        Self { is_well: false, reason: Some(reason.into()) }
+    }
 }
 
 /// Parameters of `plan`.

@@ -1,12 +1,12 @@
 //! The state of an engine, as a console shows it and `hotswap status --json` prints it: its host, its
 //! plugins with their versions, and the contents of its Vault.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Ending, Failure, Holder, LatencyBucket, Owner, Toolchain};
+use crate::{Ending, Failure, Holder, HostHealth, LatencyBucket, Owner, Toolchain};
 
 /// The state of an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,12 @@ pub struct HostInfo {
     /// The shared libraries that it vouches for: they alone keep no image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_libraries: Vec<String>,
+    /// What distinguishes it from other hosts of a fleet, besides its toolchain.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How it is, by its own account; `None` if it gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HostHealth>,
 }
 
 /// A plugin and its versions.

@@ -2,10 +2,13 @@
 
 use std::{fs, process::Command};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Elsewhere, Hosts, is_baking, one_goes_to_all_and_one_that_panics_back, running};
-use crate::support::{NatsServer, Place, Process, nats_server, repository, revision, succeed};
+use crate::support::{
+    NatsServer, Place, PluginDir, Process, host_command, nats_server, repository, revision, succeed,
+};
 
 /// Three hosts with an agent, and the server of their fleet.
 fn hosts() -> (NatsServer, Hosts) {
@@ -26,12 +29,17 @@ fn a_release_goes_from_one_host_to_all_and_a_bad_one_back() {
     assert_eq!(hosts.json(&["status"])["fleet"], "games");
 
     // Without somebody who follows it, a controller brings a rollout on.
-    let mut controller = hosts.place.command("hotswap");
-    controller.args(hosts.args(&["controller", "--json"]));
-    let mut controller = Process::start(controller);
+    // Any number of them may run, and each be killed at any time.
+    let start = || {
+        let mut controller = hosts.place.command("hotswap");
+        controller.args(hosts.args(&["controller", "--json"]));
+        Process::start(controller)
+    };
+    let (mut controller, other) = (start(), start());
     let r4 = hosts.push(4);
     hosts.json(&["rollout", &r4, "--fast"]);
     hosts.wait_for("a host that tries r4", |status| is_baking(status, "r4"));
+    other.signal(Signal::KILL);
     hosts.json(&["promote"]);
     controller.wait_for_json("r4 everywhere", |status| {
         status["rollout"]["release"] == "r4" && status["rollout"]["state"] == "done"
@@ -43,6 +51,27 @@ fn a_release_goes_from_one_host_to_all_and_a_bad_one_back() {
     for what in ["init", "push", "rollout", "baking", "done", "rolled_back"] {
         assert!(done.contains(&what), "{what}: {done:?}");
     }
+}
+
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn an_agent_that_is_started_before_its_server_waits_for_it() {
+    let mut server = NatsServer::start();
+    let (place, named) = (Place::new(), named(&server));
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    place.json(&[&["fleet", "init"], &named[..]].concat());
+    server.kill();
+    let plugins = PluginDir::of(&["echo"]);
+    let mut host = Process::start(host_command(&place, &plugins));
+    host.wait_for_text("listening on");
+    let mut agent = place.command("hotswap");
+    agent.args(["agent", "--json", "--label", "region=eu"]).args(&named);
+    let mut agent = Process::start(agent);
+    agent.wait_for_text("cannot connect");
+    server.start_again();
+    let report = agent.wait_for_json("the host", |report| report["state"] == "serving");
+    assert_eq!(report["labels"]["region"], "eu", "{report}");
+    assert!(report["stratum"].as_str().unwrap().ends_with(" region=eu"), "{report}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hotswap_fleet::{Arm, FleetError, HostReport, Id, Phase, Problem, Reason, Rollout, Store};
-use hotswap_protocol::clock::now_ms;
+use hotswap_protocol::{HostHealth, OfferAnswer};
 use serde::Serialize;
 
 use super::super::text;
@@ -58,6 +58,14 @@ pub(super) struct HostLine {
     staged: Option<Id>,
     problem: Option<Problem>,
     health: BTreeMap<String, Arm>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    /// What it says to the release that it is to run, while it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offer: Option<OfferAnswer>,
+    /// How it is, by its own account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_health: Option<HostHealth>,
 }
 
 impl Status {
@@ -65,6 +73,15 @@ impl Status {
         let declared = store.channel(channel)?;
         let (hosts, unreadable) = store.hosts(channel)?;
         let keys = store.keys()?;
+        let now_ms = store.now_ms()?;
+        let rollout = store.rollout(channel)?;
+        // What a server has lost says nothing of a host.
+        let known = rollout.iter().flat_map(|rollout| rollout.memory.known.keys());
+        let is_unknown = |id: &&Id| !hosts.iter().any(|host| host.id == **id);
+        let unknown: Vec<HostLine> = match store.may_have_lost_reports()? {
+            true => known.filter(is_unknown).map(HostLine::unknown).collect(),
+            false => Vec::new(),
+        };
         Ok(Self {
             fleet: store.fleet().id.clone(),
             signed: keys.is_some_and(|keys| !keys.keys.is_empty()),
@@ -72,8 +89,12 @@ impl Status {
             release: declared.base,
             candidate: declared.candidate,
             pins: declared.pins,
-            rollout: store.rollout(channel)?.map(RolloutLine::of),
-            hosts: hosts.into_iter().map(HostLine::of).collect(),
+            rollout: rollout.map(RolloutLine::of),
+            hosts: hosts
+                .into_iter()
+                .map(|host| HostLine::of(host, now_ms))
+                .chain(unknown)
+                .collect(),
             unreadable: unreadable.iter().map(FleetError::to_string).collect(),
         })
     }
@@ -122,7 +143,19 @@ impl Status {
             };
             let builds: Vec<String> = host.builds.iter().map(build).collect();
             let release = host.release.as_ref().map_or("–", Id::as_str).to_owned();
-            let problem = host.problem.as_ref().map(|it| it.message.clone()).unwrap_or_default();
+            let offer = host.offer.as_ref().and_then(|offer| match offer {
+                OfferAnswer::Later { reason } => Some(format!("wants to wait: {reason}")),
+                OfferAnswer::No { reason } => Some(format!("does not want it: {reason}")),
+                _ => None,
+            });
+            let unwell = host.own_health.as_ref().filter(|health| !health.is_well);
+            let unwell = unwell.map(|health| match &health.reason {
+                Some(reason) => format!("not well: {reason}"),
+                None => "not well".to_owned(),
+            });
+            let problem = host.problem.as_ref().map(|it| it.message.clone());
+            let problem =
+                [problem, offer, unwell].into_iter().flatten().collect::<Vec<_>>().join("; ");
             [host.id.to_string(), host.state.to_owned(), release, builds.join(", "), problem]
         });
         text::table(["HOST", "STATE", "RELEASE", "BUILDS", "PROBLEM"], rows)
@@ -161,8 +194,27 @@ impl RolloutLine {
 }
 
 impl HostLine {
-    fn of(host: HostReport) -> Self {
-        let is_lost = host.state.is_there() && now_ms().saturating_sub(host.at_ms) > LOST_MS;
+    /// A host of which the server has lost what it reported.
+    fn unknown(id: &Id) -> Self {
+        Self {
+            id: id.clone(),
+            state: "unknown",
+            release: None,
+            builds: BTreeMap::new(),
+            name: String::new(),
+            pid: 0,
+            at_ms: 0,
+            staged: None,
+            problem: None,
+            health: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            offer: None,
+            own_health: None,
+        }
+    }
+
+    fn of(host: HostReport, now_ms: u64) -> Self {
+        let is_lost = host.state.is_there() && now_ms.saturating_sub(host.at_ms) > LOST_MS;
         Self {
             state: if is_lost { "lost" } else { host.state.as_str() },
             id: host.id,
@@ -174,6 +226,9 @@ impl HostLine {
             staged: host.staged,
             problem: host.problem,
             health: host.health,
+            labels: host.more.labels,
+            offer: host.more.offer,
+            own_health: host.more.own_health,
         }
     }
 }

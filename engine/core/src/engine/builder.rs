@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     env,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,10 +10,12 @@ use std::{
 };
 
 use hotswap_plugin::{__private::RawObject, ObjectOf, StaticPlugin};
-use hotswap_protocol::{HostInfo, clock::now_ms, env as env_names};
+use hotswap_protocol::{
+    HostHealth, HostInfo, OfferAnswer, OfferParams, clock::now_ms, env as env_names,
+};
 use serde::Serialize;
 
-use super::{Engine, Inner, ShutdownOnDrop, guard, inner::Parts, places::Places};
+use super::{Engine, Inner, ShutdownOnDrop, guard, hooks::Hooks, inner::Parts, places::Places};
 use crate::{
     ConsoleSocket, EngineError, Generation, Guard,
     artifact::own_toolchain,
@@ -65,6 +68,8 @@ pub struct EngineBuilder {
     publish_breaking: bool,
     services: Vec<Arc<Registration>>,
     guard: Option<Guard>,
+    labels: BTreeMap<String, String>,
+    hooks: Hooks,
 }
 
 /// The directory where a host looks for artifacts: that of `HOTSWAP_PLUGIN_DIR`, which a console
@@ -92,6 +97,8 @@ impl EngineBuilder {
             publish_breaking: false,
             services: Vec::new(),
             guard: None,
+            labels: BTreeMap::new(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -242,6 +249,47 @@ impl EngineBuilder {
         self
     }
 
+    /// Distinguishes this host from others of a fleet, besides its toolchain: each group of hosts with the same
+    /// labels has hosts of its own that try a release first. `HOTSWAP_LABELS` adds others.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Asked by a fleet's agent before this host is to load another release, which is fetched and tried by then: now,
+    /// later (it is offered again every few seconds), or not at all. A release that a fleet goes back from is
+    /// replaced without asking. Without it the answer is "now".
+    ///
+    /// It is called on a thread of the console, and is not to wait for anything.
+    ///
+    /// ```
+    /// # use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+    /// use hotswap_engine::{Engine, protocol::OfferAnswer};
+    ///
+    /// let plays = Arc::new(AtomicBool::new(false));
+    /// let asked = plays.clone();
+    /// let engine = Engine::builder("plugins").on_offer(move |_| match asked.load(Ordering::Relaxed) {
+    ///     true => OfferAnswer::Later { reason: "a match is running".into() },
+    ///     false => OfferAnswer::Now,
+    /// });
+    /// ```
+    pub fn on_offer(
+        mut self,
+        ask: impl Fn(&OfferParams) -> OfferAnswer + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.on_offer = Some(Box::new(ask));
+        self
+    }
+
+    /// How this host is, by its own account: shown by `hotswap fleet hosts`. A rollout is taken back where a host that was
+    /// well before it is not well any more with the release.
+    ///
+    /// It is called on a thread of the console, several times a second, and is not to wait for anything.
+    pub fn health(mut self, ask: impl Fn() -> HostHealth + Send + Sync + 'static) -> Self {
+        self.hooks.health = Some(Box::new(ask));
+        self
+    }
+
     /// Called when a version waits for threads to run its thread-locals' destructors.
     ///
     /// A host whose threads live long without calling plugins wakes them here, so that each calls
@@ -284,7 +332,10 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, EngineError> {
         let Self { plugin_dir, linked, store_dir, only, step_timeout, .. } = self;
         let Self { free_delay, extension, on_reload, console, wake, runtime, trusted, .. } = self;
-        let Self { stage_in, publish_breaking, guard, .. } = self;
+        let Self { stage_in, publish_breaking, guard, mut labels, hooks, .. } = self;
+        if console.is_some() {
+            labels.extend(labels_of(env::var(env_names::LABELS).unwrap_or_default().as_str()));
+        }
         let (guard, trips) = guard.map(guard::post).unzip();
         let (mut plugin_dir, mut store_dir) = (plugin_dir, store_dir);
         if console.is_some() && linked.is_none() {
@@ -307,7 +358,10 @@ impl EngineBuilder {
         };
         let (reaper, reaper_thread) =
             started.map_err(|error| cannot_start("the reaper's", error))?;
-        let host = host_info(&plugin_dir, store_dir.as_deref(), &staging.dir(), &trusted);
+        let host = HostInfo {
+            labels,
+            ..host_info(&plugin_dir, store_dir.as_deref(), &staging.dir(), &trusted)
+        };
         let settings = Settings {
             linked,
             store_dir,
@@ -329,6 +383,7 @@ impl EngineBuilder {
             trusted: trusted.into(),
             expectations,
             guard,
+            hooks,
         };
         let inner = Arc::new(Inner::new(parts));
         if let Some(trips) = trips {
@@ -383,5 +438,21 @@ fn host_info(
         toolchain: built_by.rustc(),
         built_by: Some(built_by),
         trusted_libraries: trusted.to_vec(),
+        labels: BTreeMap::new(),
+        health: None,
     }
+}
+
+/// The labels in a text: `KEY=VALUE`, several of them with commas between. What is none is left out, and told.
+fn labels_of(text: &str) -> impl Iterator<Item = (String, String)> {
+    let label = |part: &str| match part.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Some((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => {
+            tracing::warn!("{part:?} in {} is no label: expected KEY=VALUE", env_names::LABELS);
+            None
+        }
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).filter_map(label)
 }

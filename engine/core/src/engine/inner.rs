@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ShutdownReport;
+use super::{ShutdownReport, hooks::Hooks};
 use crate::{
     ConsoleSocket, EngineError, Events, Generation, LoadedPlugin,
     event::EventHub,
@@ -43,9 +43,10 @@ use crate::{
 };
 use hotswap_plugin::Data;
 use hotswap_protocol::{
-    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, MAX_RELOADS, PastReload, PatchParams,
-    PlanParams, PluginInfo, PluginName, PruneParams, ReloadEnd, ReloadPlan, ReloadReport, Reloads,
-    Snapshot, VaultSnapshot, VersionRef, VersionState, clock::now_ms,
+    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, MAX_RELOADS, OfferAnswer, OfferParams,
+    PastReload, PatchParams, PlanParams, PluginInfo, PluginName, PruneParams, ReloadEnd,
+    ReloadPlan, ReloadReport, Reloads, Snapshot, VaultSnapshot, VersionRef, VersionState,
+    clock::now_ms,
 };
 
 /// How long a request to free a version waits for the reaper to look at it, so that the answer tells
@@ -78,6 +79,7 @@ pub(crate) struct Inner {
     guard: Option<Arc<Post>>,
     listener: Mutex<Option<Listener>>,
     pins: Arc<Pins>,
+    hooks: Hooks,
     is_shut_down: AtomicBool,
 }
 
@@ -93,6 +95,7 @@ pub(super) struct Parts {
     pub trusted: Arc<[String]>,
     pub expectations: Arc<Expectations>,
     pub guard: Option<Arc<Post>>,
+    pub hooks: Hooks,
 }
 
 impl Inner {
@@ -131,6 +134,7 @@ impl Inner {
             guard: parts.guard,
             listener: Mutex::new(None),
             pins: Arc::default(),
+            hooks: parts.hooks,
             is_shut_down: AtomicBool::new(false),
         }
     }
@@ -205,6 +209,7 @@ impl Inner {
         if let Some(listener) = self.listener.locked().as_ref() {
             host.socket = listener.path();
         }
+        host.health = self.hooks.health();
         host
     }
 
@@ -648,6 +653,10 @@ impl Served for Inner {
 
     fn patch(&self, params: PatchParams) -> Result<ReloadReport, EngineError> {
         self.patch(params)
+    }
+
+    fn offer(&self, offer: &OfferParams) -> OfferAnswer {
+        self.hooks.offer(offer)
     }
 
     fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError> {

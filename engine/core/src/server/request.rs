@@ -27,6 +27,7 @@ pub(super) fn answer(
         Request::Plan(plan) => json(&engine.plan(plan).map_err(refused)?),
         Request::Apply(apply) => json(&engine.apply(apply).map_err(refused)?),
         Request::Patch(patch) => json(&engine.patch(patch).map_err(refused)?),
+        Request::Offer(offer) => json(&engine.offer(&offer)),
         Request::Rollback(to) => json(&engine.rollback(&to.target).map_err(refused)?),
         Request::Invoke(params) => json(&calls::invoke(&**engine, &params, call)?),
         Request::Pin(params) => json(&engine.pins().add(engine, params, call)?),

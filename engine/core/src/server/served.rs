@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hotswap_protocol::{
-    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, PatchParams, PlanParams, PruneParams,
-    ReloadPlan, ReloadReport, Reloads, Snapshot, VaultSnapshot,
+    ApplyParams, Event, FreeResult, HostInfo, LiveSnapshot, OfferAnswer, OfferParams, PatchParams,
+    PlanParams, PruneParams, ReloadPlan, ReloadReport, Reloads, Snapshot, VaultSnapshot,
 };
 
 use super::pins::Pins;
@@ -35,6 +35,8 @@ pub(crate) trait Served: Send + Sync {
     fn apply(&self, apply: ApplyParams) -> Result<ReloadReport, EngineError>;
     /// Patches a plugin before its artifact is linked, or says which build has that code.
     fn patch(&self, patch: PatchParams) -> Result<ReloadReport, EngineError>;
+    /// Whether it takes a release now.
+    fn offer(&self, offer: &OfferParams) -> OfferAnswer;
     fn rollback(&self, target: &str) -> Result<ReloadReport, EngineError>;
     fn free(&self, target: &str) -> Result<FreeResult, EngineError>;
 }
