@@ -36,7 +36,7 @@ mod signature;
 mod store;
 mod turn;
 
-pub use backend::{Change, ToldChange};
+pub use backend::{Attachable, Change, ToldChange};
 
 pub use choice::{Place, threshold};
 pub use data::{

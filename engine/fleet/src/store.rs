@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{self, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Artifact, AuditEntry, Channel, Digest, Fleet, FleetError, HostReport, Id, Keys, Release,
     Rollout,
-    backend::{Backend, Content, Document, ToldChange, parse, to_json},
+    backend::{Attachable, Backend, Content, Document, ToldChange, parse, to_json},
     directory::{Directory, beside, create_new},
     signature,
 };
@@ -123,6 +124,21 @@ impl Store {
     /// If the server cannot be asked.
     pub fn watch(&self, channel: &Id, told: ToldChange) -> Result<bool, FleetError> {
         self.backend.watch(channel, told)
+    }
+
+    /// Lets consoles attach through this program to a host that listens at a socket of this machine, for as long as
+    /// what is returned is kept; `None` where a fleet has hosts of one machine only.
+    pub fn let_attach(&self, host: &Id, socket: PathBuf) -> Option<Attachable> {
+        self.backend.let_attach(host, socket)
+    }
+
+    /// Connects a stream to the console of a host of another machine, through its agent. It is handed on in the
+    /// background for as long as the fleet is open.
+    ///
+    /// # Errors
+    /// If nobody lets it in.
+    pub fn attach(&self, host: &Id, stream: UnixStream) -> Result<(), FleetError> {
+        self.backend.attach(host, stream)
     }
 
     /// Whether hosts of many machines report there. What nobody reports anew is then forgotten after a while.
