@@ -42,7 +42,7 @@ mod args;
 mod build;
 mod clean;
 pub(crate) mod console;
-mod fleet;
+pub(crate) mod fleet;
 mod generate;
 mod host;
 mod inspect;

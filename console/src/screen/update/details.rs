@@ -4,6 +4,7 @@ use hotswap_protocol::{PluginInfo, Source, Step, VersionInfo, VersionState, same
 
 use super::{Effect, calls};
 use crate::format;
+use crate::screen::input::action::FleetAction;
 use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::timeline::Reload;
@@ -45,6 +46,7 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
             state.diff.outdate();
             None
         }
+        (Panel::Tabs, Tab::Fleet) => return super::fleet::act(state, FleetAction::Open),
         (Panel::Logs, _) => {
             let last = state.logs.passing().saturating_sub(1);
             state.logs.row(state.logs.cursor().unwrap_or(last)).map(|row| {
