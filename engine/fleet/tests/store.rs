@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 #[cfg(feature = "nats")]
 #[path = "../../../tests/it/support/nats.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod nats_server;
 
 /// Where a fleet is kept, for whoever writes there what no program of ours would.
