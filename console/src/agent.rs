@@ -8,6 +8,7 @@
 mod files;
 mod host;
 mod ledger;
+mod metrics;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -22,13 +23,16 @@ use hotswap_fleet::{
 };
 use hotswap_protocol::HostInfo;
 use hotswap_protocol::clock::now_ms;
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::compare::probe::Prober;
 use crate::host::socket::{self, HostChoice};
 
 use files::Files;
 use ledger::Ledger;
+use metrics::Measured;
 
 /// How often it looks for new hosts, and at what the channel declares where nobody tells of a change.
 const LOOK: Duration = Duration::from_millis(250);
@@ -59,6 +63,10 @@ pub struct Options {
     pub pardon: bool,
     /// What distinguishes its hosts from those of other agents; a host's own labels are worth more.
     pub labels: BTreeMap<String, String>,
+    /// Whether consoles of other machines may attach to its hosts through it.
+    pub lets_attach: bool,
+    /// Where whoever connects is told metrics.
+    pub metrics: Option<TcpListener>,
 }
 
 /// What an agent tells.
@@ -75,6 +83,7 @@ struct Shared {
     channel: Id,
     /// What this machine is called, where hosts of others report, too.
     machine: Option<String>,
+    lets_attach: bool,
     hosts: Option<HostChoice>,
     client_name: &'static str,
     prober: Prober,
@@ -82,6 +91,8 @@ struct Shared {
     ledger: Mutex<Ledger>,
     files: Files,
     reports: Mutex<BTreeMap<Id, Reported>>,
+    /// What serves in each of them, as far as metrics tell it.
+    measured: Mutex<BTreeMap<Id, Vec<Measured>>>,
     told: mpsc::Sender<Told>,
 }
 
@@ -141,14 +152,18 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
         store: options.store,
         channel: options.channel,
         machine,
+        lets_attach: options.lets_attach,
         hosts: options.hosts,
         client_name: options.client_name,
         prober: options.prober,
         labels: options.labels,
         ledger: Mutex::new(ledger),
         reports: Mutex::default(),
+        measured: Mutex::default(),
         told,
     });
+    let metrics = options.metrics.map(|it| tokio::spawn(metrics::serve(it, Arc::clone(&shared))));
+    let _ends_with_this = metrics.map(AbortOnDropHandle::new);
     let first = shared.first_declared().await?;
     shared.files.clean(&first).await;
     match shared.forget_the_dead().await {
@@ -202,7 +217,11 @@ pub async fn run(options: Options, told: mpsc::Sender<Told>) -> Result<(), Fleet
     }
 }
 
-fn machine() -> Result<String, FleetError> {
+/// What this machine is called.
+///
+/// # Errors
+/// If the system does not say it.
+pub fn machine() -> Result<String, FleetError> {
     const PATH: &str = "/proc/sys/kernel/hostname";
     let name = std::fs::read_to_string(PATH);
     let name = name.map_err(|error| FleetError::new(format!("{PATH}: {error}")))?;
@@ -368,6 +387,7 @@ impl Shared {
 
     async fn forget(&self, host: &Id) -> Result<(), FleetError> {
         self.reports.lock().await.remove(host);
+        self.measured.lock().await.remove(host);
         let host = host.clone();
         self.store(move |store| store.forget(&host)).await
     }

@@ -28,7 +28,7 @@
 //! | `reload --dry-run --replay` | the same, and `"replay"`: a [`Replay`](crate::compare::replay::Replay): `{"calls": [{"plugin", "function", "args", "version", "build_id", "old", "new", "is_same"}], "error"}` |
 //! | `logs` | [`LogRecord`](hotswap_protocol::LogRecord), or `{"dropped": 3}` for records that were lost |
 //! | `run` | [`SessionEvent`](crate::session::SessionEvent) and [`LogLine`](crate::session::LogLine), told apart by `"event"` |
-//! | `agent` | [`HostReport`](hotswap_fleet::HostReport), or `{"trouble": "…"}` |
+//! | `agent` | [`HostReport`](hotswap_fleet::HostReport), `{"trouble": "…"}`, or where metrics are: `{"metrics": "http://…"}` |
 //! | `fleet init`, `status`, `rollout`, `promote`, `pause`, `resume`, `abort`, `rollback`, `pin`, `unpin` | `{"fleet", "signed", "channel", "release", "candidate", "pins", "rollout": {"release", "state", "step", "steps", "reason", "cause", …} or null, "hosts": [{"id", "state", "release", "builds", …}], "unreadable"}` |
 //! | `fleet push`, `verify` | [`Release`](hotswap_fleet::Release), and `"new"`, `"signatures"` and `"needed"` after `push` |
 //! | `fleet sign` | `{"release", "signatures", "needed"}`, or without a release what `status` prints |
@@ -43,7 +43,7 @@ mod args;
 mod build;
 mod clean;
 pub(crate) mod console;
-mod fleet;
+pub(crate) mod fleet;
 mod generate;
 mod host;
 mod inspect;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use hotswap_build::{ChangedItem, SourceChanges};
+use hotswap_fleet::Phase;
 use hotswap_protocol::{
     Activity, Failures, FunctionInfo, GuardTrip, Holder, InFlightCall, Latencies, LogRecord,
     PinnedCall, PinnedOutcome, ValueChange, VersionInfo, version_label,
@@ -439,6 +440,22 @@ pub fn failures(failures: &Failures) -> Option<String> {
     let counts: Vec<_> = counts.map(|(count, one, several)| counted(count, one, several)).collect();
     let (counts, at) = (counts.join(", "), clock(first.at_ms));
     Some(format!("{counts}; first in {} at {at} {}: {}", first.function, zone(), first.message))
+}
+
+/// What becomes of a release in this phase of its rollout: `r3 is being judged`
+pub fn rollout_phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Checking => "is being checked",
+        Phase::Staging => "is being staged",
+        Phase::Activating => "is being loaded",
+        Phase::Baking => "is being judged",
+        Phase::Promoting => "is being promoted",
+        Phase::Done => "is done",
+        Phase::Paused => "is paused",
+        Phase::RollingBack => "is being rolled back",
+        Phase::RolledBack => "was rolled back",
+        Phase::Superseded => "was superseded",
+    }
 }
 
 /// `world v4 failed 10 times within 5 s: going back to the build of v3`

@@ -14,6 +14,7 @@ pub mod view;
 // The world outside: the clock, the terminal, files, other programs.
 pub mod config;
 pub mod editor;
+mod fleet;
 pub mod remembered;
 pub mod terminal;
 pub mod writer;

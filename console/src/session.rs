@@ -54,6 +54,8 @@ pub enum Target {
     Executable(PathBuf),
     /// A host that runs already.
     Running(HostChoice),
+    /// No host: nothing is built or started.
+    Nothing,
 }
 
 impl Target {

@@ -1,5 +1,6 @@
 //! A fleet in a directory: what hosts are asked for it, and three of them with an agent.
 
+mod console;
 mod nats;
 
 use std::{
@@ -180,6 +181,11 @@ impl Hosts {
     }
 
     fn of(fleet: Elsewhere, named: Vec<String>) -> Self {
+        Self::with_agent(fleet, named, &[])
+    }
+
+    /// The same, with more arguments for the agent.
+    fn with_agent(fleet: Elsewhere, named: Vec<String>, more: &[&str]) -> Self {
         let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
         let start = |_| {
             let mut host = Process::start(host_command(&place, &plugins));
@@ -190,7 +196,7 @@ impl Hosts {
         let args: Vec<&str> = named.iter().map(String::as_str).collect();
         place.json(&[&["fleet", "init"], &args[..]].concat());
         let mut agent = place.command("hotswap");
-        agent.args(["agent", "--json"]).args(&named);
+        agent.args(["agent", "--json"]).args(&named).args(more);
         let agent = Process::start(agent);
         let started = Self { place, fleet, named, _plugins: plugins, hosts, agent };
         started.wait_for("three hosts", |status| status["hosts"].as_array().unwrap().len() == 3);

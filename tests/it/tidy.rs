@@ -84,6 +84,7 @@ const CONSOLE: House = House {
         Floor::of("screen::remembered", &["screen::model"]),
         Floor::of("screen::terminal", &["screen::model"]),
         Floor::of("screen::writer", &["screen::remembered"]),
+        Floor::of("screen::fleet", &["agent", "cli", "host", "screen::model"]),
         Floor::of("screen::app", &[ALL_BELOW]),
         Floor::of("screen::picker", &[ALL_BELOW]),
         Floor::of("screen::start", &[ALL_BELOW]),

@@ -17,6 +17,7 @@ use hotswap_protocol::{
 use tokio::sync::watch;
 
 use super::ledger::Note;
+use super::metrics::Measured;
 use super::{Declared, Shared, Told};
 use crate::compare::preview::{PluginPreview, Preview};
 use crate::host::client::Client;
@@ -43,6 +44,8 @@ pub(super) async fn serve(shared: Arc<Shared>, path: PathBuf, declared: watch::R
         return tokio::time::sleep(AGAIN / 5).await;
     };
     let mut host = Host::new(Arc::clone(&shared), client, declared).await;
+    let attach = || shared.store.let_attach(&host.id, path.clone());
+    let _attachable = shared.lets_attach.then(attach).flatten();
     let trouble = host.go_on().await.err().or(host.end(&path).await.err());
     if let Some(trouble) = trouble {
         let _ = shared.told.send(Told::Trouble(trouble)).await;
@@ -493,6 +496,8 @@ impl Host {
             channel: self.shared.channel.clone(),
             name: self.info.name.clone(),
             pid: self.info.pid,
+            machine: self.shared.machine.clone(),
+            socket: Some(self.info.socket.clone()),
             at_ms: now_ms(),
             stratum: self.stratum(),
             state: match (&self.problem, self.applied == wanted) {
@@ -525,6 +530,8 @@ impl Host {
             HostReport { at_ms, health, seen, more, ..before.clone() } == report
         };
         let is_new = !self.reported.as_ref().is_some_and(is_told);
+        let measured = Measured::of(&self.snapshot);
+        self.shared.measured.lock().await.insert(self.id.clone(), measured);
         self.shared.report(report.clone()).await;
         self.reported = Some(report.clone());
         if is_new {

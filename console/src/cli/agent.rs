@@ -1,10 +1,12 @@
 //! `hotswap agent`
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 use hotswap_fleet::{FleetError, HostReport, HostState, Store};
 use hotswap_protocol::OfferAnswer;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::args::AgentArguments;
@@ -28,6 +30,10 @@ pub(super) async fn agent(
         let place = store.place();
         writeln!(io::stdout(), "serves channel {channel} of the fleet in {place}")?;
     }
+    let metrics = match arguments.metrics {
+        Some(address) => Some(listen(address, json).await?),
+        None => None,
+    };
     let (told, mut reports) = mpsc::channel(TOLD);
     let options = Options {
         state_dir: agent::state_dir(&fleet::states()?, &store),
@@ -39,6 +45,8 @@ pub(super) async fn agent(
         prober: Prober::this_program(),
         pardon: arguments.pardon,
         labels: arguments.label.into_iter().collect(),
+        lets_attach: arguments.attach,
+        metrics,
     };
     let agent = agent::run(options, told);
     let print = async {
@@ -71,6 +79,18 @@ async fn open(arguments: &AgentArguments) -> Result<Store, Failure> {
             opened => return Ok(opened?),
         }
     }
+}
+
+/// Listens for whoever wants metrics, and says where.
+async fn listen(address: SocketAddr, json: bool) -> Result<TcpListener, Failure> {
+    let wrong = |error: io::Error| FleetError::new(format!("--metrics {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(wrong)?;
+    let url = format!("http://{}/metrics", listener.local_addr().map_err(wrong)?);
+    match json {
+        true => print_json(&json!({ "metrics": url }))?,
+        false => writeln!(io::stdout(), "metrics are at {url}")?,
+    }
+    Ok(listener)
 }
 
 fn print(told: &Told, json: bool) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! The command line of `hotswap`.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -567,9 +568,23 @@ pub struct AgentArguments {
     /// says of itself is worth more.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub label: Vec<(String, String)>,
+    /// Let consoles of other machines attach to the hosts through this agent: whoever may do so on the server can call
+    /// functions and load artifacts there.
+    #[arg(long)]
+    pub attach: bool,
+    /// Tell whoever connects metrics of the hosts and the rollout, in the format of Prometheus: at this port of this
+    /// machine alone, or at an address that others may reach, too. With port 0 the system chooses one.
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics_address)]
+    pub metrics: Option<SocketAddr>,
     /// How to print what it does.
     #[command(flatten)]
     pub output: OutputArguments,
+}
+
+/// Where metrics are told: a port alone is one of this machine.
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    let local = text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    local.or_else(|_| text.parse()).map_err(|_| "expected PORT or ADDRESS:PORT".to_owned())
 }
 
 /// Arguments of `hotswap fleet`.

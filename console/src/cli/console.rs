@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::args::{CargoArguments, WatchArguments};
+use super::args::{CargoArguments, PlaceArguments, WatchArguments};
 use crate::host::socket::HostChoice;
 
 /// See and steer a host and its plugins: build, reload, invoke, free, read its log.
@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// One line an event instead of a screen.
     #[arg(long, global = true)]
     pub plain: bool,
+    /// The fleet of the Fleet tab. Without a host, nothing but the fleet is shown.
+    #[command(flatten)]
+    pub place: PlaceArguments,
     /// Arguments for the host.
     #[arg(last = true, value_name = "HOST ARGS")]
     pub host_arguments: Vec<String>,
@@ -39,7 +42,8 @@ pub(crate) enum Command {
     /// The sources are neither watched nor built. What the session that started the host has built, or `hotswap
     /// build PLUGIN DIR`, is loaded with `r`, or with `hotswap reload`.
     Attach {
-        /// The host's name, process id or socket.
+        /// The host's name, process id or socket; with a fleet, also its name there, as `hotswap fleet hosts` lists
+        /// it.
         #[arg(value_name = "NAME|PID|SOCKET")]
         host: Option<HostChoice>,
     },
@@ -59,7 +63,9 @@ pub(crate) fn parse() -> Arguments {
     if let (Some(subcommand), Some(_)) =
         (matches.subcommand_name(), of_start.iter().find(|id| is_given(id)))
     {
-        let problem = format!("`{subcommand}` starts no host: only `--plain` goes with it");
+        let problem = format!(
+            "`{subcommand}` starts no host: only `--plain` and what names a fleet go with it"
+        );
         command.error(ErrorKind::ArgumentConflict, problem).exit();
     }
     Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())

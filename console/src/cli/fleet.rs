@@ -20,9 +20,8 @@ use hotswap_protocol::{ErrorKind, Step, WireError, env};
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{
-    FleetArguments, FleetCommand, KeysArguments, PlaceArguments, PushArguments, RolloutArguments,
-};
+pub(crate) use super::args::PlaceArguments;
+use super::args::{FleetArguments, FleetCommand, KeysArguments, PushArguments, RolloutArguments};
 use super::{print_json, text};
 use crate::agent::turn_now;
 use crate::failure::Failure;
@@ -70,6 +69,36 @@ fn location(place: &PlaceArguments) -> Result<Location, FleetError> {
         None => states()?.join("hotswap/fleet"),
     };
     Ok(Location::Directory(dir))
+}
+
+/// Whether somebody says which fleet is meant, or this user has one.
+pub(crate) fn is_known(place: &PlaceArguments) -> bool {
+    is_named(place)
+        || matches!(location(place), Ok(Location::Directory(dir)) if dir.join("fleet.json").exists())
+}
+
+/// Whether somebody says which fleet is meant.
+pub(crate) fn is_named(place: &PlaceArguments) -> bool {
+    let in_environment = || std::env::var_os(env::FLEET).is_some_and(|named| !named.is_empty());
+    place.fleet.is_some() || place.store.is_some() || in_environment()
+}
+
+/// The arguments that name the same fleet and channel to another program of this user.
+pub(crate) fn named(place: &PlaceArguments) -> Vec<String> {
+    let path = |path: &Option<PathBuf>| {
+        let path = path.as_deref().map(|path| std::path::absolute(path).unwrap_or(path.to_owned()));
+        path.map(|path| path.display().to_string())
+    };
+    let channel = (place.channel.as_str() != "main").then(|| place.channel.to_string());
+    let flags = [
+        ("--fleet", path(&place.fleet)),
+        ("--store", place.store.clone()),
+        ("--creds", path(&place.creds)),
+        ("--tls-ca", path(&place.tls_ca)),
+        ("--channel", channel),
+    ];
+    let given = flags.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+    given.flatten().collect()
 }
 
 /// The fleet that is meant. What it said of its keys when this user saw it first is believed, and others where a chain
@@ -190,9 +219,9 @@ fn init(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
 }
 
 /// A fleet, one of its channels, and how to tell of it.
-struct Fleet {
-    store: Store,
-    channel: Id,
+pub(crate) struct Fleet {
+    pub(crate) store: Store,
+    pub(crate) channel: Id,
     json: bool,
 }
 
@@ -218,6 +247,19 @@ struct ReleaseLine {
 }
 
 impl Fleet {
+    /// The fleet that is meant, for a program that prints nothing of it.
+    pub(crate) fn at(place: &PlaceArguments) -> Result<Self, FleetError> {
+        Ok(Self { store: open(place)?, channel: place.channel.clone(), json: false })
+    }
+
+    /// Its directory, where it is in one.
+    pub(crate) fn directory(place: &PlaceArguments) -> Option<PathBuf> {
+        match location(place) {
+            Ok(Location::Directory(dir)) => Some(dir),
+            _ => None,
+        }
+    }
+
     fn audited(
         &self,
         what: &str,
@@ -607,16 +649,26 @@ impl Fleet {
 
     /// Asks something of the rollout that is under way.
     async fn order(&self, order: Order) -> Result<(), Failure> {
-        let active = self.store.rollout(&self.channel)?;
-        if active.is_none_or(|active| active.phase.is_over()) {
-            let message = format!("no rollout is under way in channel {}", self.channel);
-            return Err(FleetError::new(message).into());
-        }
-        turn_now(&self.store, &self.channel, Some(order), &user()).await?;
+        self.ordered(order).await?;
         self.status()
     }
 
+    pub(crate) async fn ordered(&self, order: Order) -> Result<(), FleetError> {
+        let active = self.store.rollout(&self.channel)?;
+        if active.is_none_or(|active| active.phase.is_over()) {
+            let message = format!("no rollout is under way in channel {}", self.channel);
+            return Err(FleetError::new(message));
+        }
+        turn_now(&self.store, &self.channel, Some(order), &user()).await?;
+        Ok(())
+    }
+
     async fn roll_back(&self, release: Option<Id>) -> Result<(), Failure> {
+        self.rolled_back(release).await?;
+        self.status()
+    }
+
+    pub(crate) async fn rolled_back(&self, release: Option<Id>) -> Result<(), FleetError> {
         if let Some(release) = &release {
             self.store.release(release, self.store.keys()?.as_ref())?;
         }
@@ -625,7 +677,7 @@ impl Fleet {
             let order = if release.is_some() { Order::Supersede } else { Order::Abort };
             turn_now(&self.store, &self.channel, Some(order), &user()).await?;
             if release.is_none() {
-                return self.status();
+                return Ok(());
             }
         }
         let mut to = None;
@@ -646,11 +698,15 @@ impl Fleet {
             channel.thresholds.clear();
             Ok(())
         })?;
-        self.audited("rollback", to.as_ref(), None)?;
-        self.status()
+        self.audited("rollback", to.as_ref(), None)
     }
 
     fn pin(&self, host: &Id, release: Option<Id>) -> Result<(), Failure> {
+        self.pinned(host, release)?;
+        self.status()
+    }
+
+    pub(crate) fn pinned(&self, host: &Id, release: Option<Id>) -> Result<(), FleetError> {
         if let Some(release) = &release {
             self.store.verify(release, self.store.keys()?.as_ref())?;
         }
@@ -668,8 +724,7 @@ impl Fleet {
             }
         })?;
         let what = if release.is_some() { "pin" } else { "unpin" };
-        self.audited(what, release.as_ref(), Some(host))?;
-        self.status()
+        self.audited(what, release.as_ref(), Some(host))
     }
 
     /// Changes what the channel declares.

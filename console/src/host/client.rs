@@ -87,6 +87,12 @@ impl Client {
         Ok((client, notifications))
     }
 
+    /// The same, of a host of another machine: its calls file would be that of another process here.
+    pub(crate) fn of_elsewhere(mut self) -> Self {
+        self.host.calls_file = None;
+        self
+    }
+
     /// Who answers.
     pub fn host(&self) -> &HostInfo {
         &self.host

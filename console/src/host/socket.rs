@@ -21,6 +21,11 @@ pub fn directory() -> PathBuf {
     runtime_dir().path().to_owned()
 }
 
+/// The same, which is made if it is not there.
+pub(crate) fn make_directory() -> io::Result<PathBuf> {
+    runtime_dir().make(None)
+}
+
 fn runtime_dir() -> RuntimeDir {
     RuntimeDir::of(user_id())
 }
@@ -57,6 +62,8 @@ pub enum HostChoice {
     Named(String),
     /// The host that this process is, or that it has started.
     Started(u32),
+    /// A host of another machine, which a socket of this one leads to.
+    Through(PathBuf),
 }
 
 impl FromStr for HostChoice {
@@ -83,7 +90,7 @@ impl HostChoice {
         match self {
             Self::Process(pid) => of_process(*pid),
             Self::Started(pid) => of_process(started_by(*pid)),
-            Self::Socket(path) => path.clone(),
+            Self::Socket(path) | Self::Through(path) => path.clone(),
             Self::Named(name) => directory().join(name),
         }
     }
@@ -93,7 +100,7 @@ impl HostChoice {
         match self {
             Self::Process(pid) => host.pid == *pid,
             Self::Started(pid) => is_started_by(host.pid, *pid),
-            Self::Socket(path) => host.socket == *path,
+            Self::Socket(path) | Self::Through(path) => host.socket == *path,
             Self::Named(name) => host.name == *name,
         }
     }
@@ -108,6 +115,7 @@ impl HostChoice {
             Self::Named(name) => {
                 format!("no host is called {name}. `hotswap hosts` lists those that run")
             }
+            Self::Through(_) => format!("the host of another machine is not reached: {reason}"),
             Self::Socket(path) => format!(
                 "no host listens at {}: {reason}. `hotswap hosts` lists those that run",
                 path.display()
@@ -129,9 +137,25 @@ impl HostChoice {
             runtime_dir().check().map_err(|error| self.no_host(&error))?;
         }
         match open(&self.socket()).await {
-            Ok(stream) => hello(stream, client_name).await,
+            Ok(stream) => {
+                let (client, notifications) = hello(stream, client_name).await?;
+                Ok((
+                    if self.is_elsewhere() { client.of_elsewhere() } else { client },
+                    notifications,
+                ))
+            }
             Err(error) => Err(self.no_host(&error)),
         }
+    }
+
+    /// Whether the host is on another machine: its process ids and paths mean nothing here.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Through(_))
+    }
+
+    /// Whether the process of this host may live; of another machine's nobody here knows.
+    pub(crate) fn may_live(&self, pid: u32) -> bool {
+        self.is_elsewhere() || process_lives(pid)
     }
 }
 

@@ -10,18 +10,21 @@ use hotswap_protocol::{ErrorKind, WireError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::cli::fleet::{PlaceArguments, named};
 use crate::failure::Failure;
 use crate::screen::config::Config;
 use crate::screen::editor::{self, Editing};
-use crate::screen::model::Place;
-use crate::screen::model::State;
+use crate::screen::fleet::{Desk, next_news};
+use crate::screen::layout::{Panel, Tab};
+use crate::screen::model::fleet::FleetTab;
 use crate::screen::model::overlay::Overlay;
+use crate::screen::model::{Phase, Place, State};
 use crate::screen::remembered::{history, screens};
 use crate::screen::terminal::{self, Screen};
 use crate::screen::update::{Effect, Event, Input, update};
 use crate::screen::view::{self, Themes};
 use crate::screen::writer::{Files, Work};
-use crate::session::{self, LogLine, Options, Order, Session, SessionEvent};
+use crate::session::{self, LogLine, Options, Order, Session, SessionEvent, Target};
 use crate::signals::{Asked, Termination};
 use hotswap_protocol::clock::now_ms;
 
@@ -33,7 +36,12 @@ const TICK: Duration = Duration::from_millis(200);
 const LOG_BATCH: usize = 1024;
 
 /// Runs the console until a person leaves it; a problem of the configuration is shown first.
-pub async fn run(options: Options, config: Config, problem: Option<String>) -> Result<(), Failure> {
+pub async fn run(
+    options: Options,
+    fleet: Option<PlaceArguments>,
+    config: Config,
+    problem: Option<String>,
+) -> Result<(), Failure> {
     let termination = Termination::listen()?;
     // The terminal is asked before its keys are read, or its answer would be taken for some.
     let look = config.themes.start().unwrap_or_else(terminal::look);
@@ -55,6 +63,14 @@ pub async fn run(options: Options, config: Config, problem: Option<String>) -> R
             Err(error) => state.complain(format!("{}: {error}", path.display())),
         }
     }
+    let named = fleet.as_ref().map(named).unwrap_or_default();
+    if fleet.is_some() {
+        state.fleet = FleetTab::of(named.clone());
+    }
+    if options.target == Target::Nothing {
+        state.host.phase = Phase::Absent;
+        (state.tab, state.focus, state.zoomed) = (Tab::Fleet, Panel::Tabs, true);
+    }
     let Session { orders, events, logs } = session::start(options);
     let mut app = App {
         screen,
@@ -63,6 +79,8 @@ pub async fn run(options: Options, config: Config, problem: Option<String>) -> R
         editor: config.editor,
         orders,
         files: Files::start(),
+        fleet: fleet.map(Desk::start),
+        named,
         draw_at: None,
         last_draw: None,
         is_visible: true,
@@ -92,6 +110,10 @@ struct App {
     editor: Option<String>,
     orders: mpsc::Sender<Order>,
     files: Files,
+    /// What looks at the fleet, where one is known.
+    fleet: Option<Desk>,
+    /// The arguments that name the fleet on a command line.
+    named: Vec<String>,
     /// When the next frame is due; none when nothing changed.
     draw_at: Option<Instant>,
     last_draw: Option<Instant>,
@@ -99,7 +121,7 @@ struct App {
     is_visible: bool,
     /// None while another program has the terminal: what reads the keyboard would take its keys.
     keyboard: Option<EventStream>,
-    /// The editor, while it has the terminal.
+    /// The editor, or another console, while it has the terminal.
     editing: Option<Editing>,
     /// What is to be taken in before anything else.
     pending: Vec<Input>,
@@ -167,6 +189,7 @@ impl App {
                     continue;
                 }
                 told = self.files.told() => Input::Told(told),
+                Some(news) = next_news(&mut self.fleet) => Input::Fleet(Box::new(news)),
                 event = events.recv() => match event {
                     Some(event) => Input::Session(Box::new(event)),
                     None => return Some(WireError::new(
@@ -200,6 +223,12 @@ impl App {
                         self.state.complain("the session is busy; try again");
                     }
                 }
+                Effect::Fleet(order) => {
+                    if !self.fleet.as_ref().is_some_and(|fleet| fleet.ask(order)) {
+                        self.state.complain("the fleet is busy; try again");
+                    }
+                }
+                Effect::Attach(host) => self.attach(&host),
                 Effect::Export { name, text } => self.write(Work::Export { name, text }),
                 Effect::CaptureMouse(on) => {
                     if let Err(error) = self.screen.capture_mouse(on) {
@@ -236,9 +265,21 @@ impl App {
             Ok(editor) => editor,
             Err(problem) => return self.state.complain(problem),
         };
+        let place = self.found(place);
+        self.give_terminal(|| editor::start(editor, &place));
+    }
+
+    /// Gives the terminal to the console of a host of the fleet.
+    fn attach(&mut self, host: &str) {
+        let arguments = ["attach", host].map(str::to_owned);
+        let arguments: Vec<String> = arguments.into_iter().chain(self.named.clone()).collect();
+        self.give_terminal(|| editor::start_console(&arguments));
+    }
+
+    fn give_terminal(&mut self, start: impl FnOnce() -> Result<Editing, String>) {
         self.keyboard = None;
         self.screen.give_back();
-        match editor::start(editor, &self.found(place)) {
+        match start() {
             Ok(editing) => self.editing = Some(editing),
             Err(problem) => self.close_editor(Err(problem)),
         }

@@ -1,15 +1,19 @@
-//! The editor of whoever uses the console, and how it is told a place in a file.
+//! Programs that have the terminal for a while: the editor of whoever uses the console, and how it is told a place in
+//! a file; and the console of another host.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 use crate::screen::model::Place;
 
+/// So many bytes are told of what a program says at its end.
+const MOST_SAID: u64 = 4096;
 /// What a shell says of a program that it cannot run, and of one that it does not find.
 const NOT_RUN: [i32; 2] = [126, 127];
 
@@ -42,11 +46,31 @@ pub fn start(editor: String, place: &Place) -> Result<Editing, String> {
     Ok(Editing { editor, child })
 }
 
+/// Starts this program once more, with these arguments; what it says at its end is told here.
+pub fn start_console(arguments: &[String]) -> Result<Editing, String> {
+    let name = "hotswap-console".to_owned();
+    let wrong = |error: io::Error| format!("cannot start `{name}`: {error}");
+    let program = std::env::current_exe().map_err(wrong)?;
+    let mut command = Command::new(program);
+    command.args(arguments).stderr(Stdio::piped());
+    let child = command.spawn().map_err(wrong)?;
+    Ok(Editing { editor: name, child })
+}
+
 impl Editing {
     /// Waits until it ends; an error says what went wrong.
     pub async fn end(&mut self) -> Result<(), String> {
+        let mut said = String::new();
+        if let Some(stderr) = &mut self.child.stderr {
+            // What cannot be read is left out; how it ended is told all the same.
+            let _ = stderr.take(MOST_SAID).read_to_string(&mut said).await;
+        }
         let status = self.child.wait().await;
-        self.judge(status)
+        let judged = self.judge(status);
+        match said.trim() {
+            "" => judged,
+            said => judged.map_err(|_| said.trim_start_matches("hotswap: ").to_owned()),
+        }
     }
 
     /// Asks it to end, since the console does.

@@ -15,6 +15,10 @@ const LEAST_PANELS: (u16, u16) = (80, 20);
 const LEAST_COLUMNS: (u16, u16) = (100, 28);
 /// On screens of so many columns two tabs stand side by side.
 const LEAST_FOR_TWO_TABS: u16 = 160;
+/// So many lines of the Fleet tab are for its hosts at least: a rule, the names of the columns, and hosts.
+const LEAST_FLEET_LIST: u16 = 5;
+/// So many lines above them are for the rollout and the builds at most.
+const MOST_ABOVE_HOSTS: u16 = 14;
 /// So many lines of what a call gave are kept free below a form that is longer than its panel.
 const RESULT_LINES_KEPT: u16 = 4;
 /// So many lines of the table are kept above an open form, where the screen has room for them: the names of the
@@ -144,7 +148,7 @@ fn make_room(panel: &mut Rect, logs: &mut Rect, lines: usize, kept: u16) {
 /// others wrote, they keep what they say first.
 fn plugins_width(width: u16, tab: Tab) -> u16 {
     match tab {
-        Tab::Build | Tab::Diff => 36,
+        Tab::Build | Tab::Diff | Tab::Fleet => 36,
         _ if width < LEAST_FOR_ALL_COLUMNS => 42,
         _ => 52,
     }
@@ -233,6 +237,19 @@ pub fn lines_of_form(functions: usize, form_lines: usize) -> usize {
 /// How many lines of the Timeline tab are for the list of so many reloads and hosts.
 pub fn timeline_list_height(inside: Rect, rows: usize) -> u16 {
     as_u16(rows).min((inside.height / 3).max(1))
+}
+
+/// The parts of the Fleet tab, which stay where they are whatever there is to say: the rollout with the builds, and
+/// the hosts.
+pub fn of_fleet(inside: Rect) -> [Rect; 2] {
+    let above = (inside.height * 9 / 20).min(MOST_ABOVE_HOSTS);
+    let above = above.min(inside.height.saturating_sub(LEAST_FLEET_LIST));
+    Split::vertical([Constraint::Length(above), Constraint::Fill(1)]).areas(inside)
+}
+
+/// How many hosts are in sight there, below a rule and the names of the columns.
+pub fn fleet_page(hosts: Rect) -> usize {
+    usize::from(hosts.height).saturating_sub(2)
 }
 
 fn as_u16(count: usize) -> u16 {

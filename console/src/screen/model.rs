@@ -6,6 +6,7 @@ pub mod crash;
 pub mod diff;
 pub mod disk;
 pub mod face;
+pub mod fleet;
 pub mod form;
 pub mod functions;
 pub mod help;
@@ -45,6 +46,7 @@ use build::Builds;
 use crash::Serving;
 use diff::Diff;
 use disk::Disk;
+use fleet::FleetTab;
 use functions::Functions;
 use live::Live;
 use logs::Logs;
@@ -90,6 +92,8 @@ pub struct State {
     pub last_holder: Option<LastHolder>,
     /// The Diff tab.
     pub diff: Diff,
+    /// The Fleet tab.
+    pub fleet: FleetTab,
     /// Which versions serve together, and since when.
     pub serving: Serving,
     /// The logs panel.
@@ -98,7 +102,7 @@ pub struct State {
     pub searching: Option<tui_input::Input>,
     /// Which filter that is.
     pub searching_in: SearchField,
-    /// What is looked for in the Build, Timeline and Diff tabs.
+    /// What is looked for in the Build, Timeline, Diff and Fleet tabs.
     pub sought: String,
     /// The job that runs.
     pub job: Option<RunningJob>,
@@ -191,6 +195,8 @@ pub enum Phase {
     /// It has not been started yet.
     #[default]
     Preparing,
+    /// There is none: the console shows a fleet.
+    Absent,
     /// Its process runs, but does not answer yet.
     Starting,
     /// It answers.
@@ -222,7 +228,7 @@ pub enum SearchField {
     Functions,
     /// The same of the rows of the Vault or of the live tables, whichever is in front.
     Tree,
-    /// What is looked for in the Build, Timeline or Diff tab, whichever is in front.
+    /// What is looked for in the Build, Timeline, Diff or Fleet tab, whichever is in front.
     Lines,
 }
 
@@ -339,6 +345,7 @@ impl State {
             timeline: Timeline::default(),
             last_holder: None,
             diff: Diff::default(),
+            fleet: FleetTab::default(),
             serving: Serving::default(),
             logs: Logs::default(),
             searching: None,
@@ -398,11 +405,20 @@ impl State {
 
     /// The title of each tab.
     pub fn titles(&self) -> impl Iterator<Item = (Tab, String)> {
-        Tab::ALL.into_iter().map(|tab| (tab, format!("{}{}", tab.title(), self.mark_of(tab))))
+        self.tabs().into_iter().map(|tab| (tab, format!("{}{}", tab.title(), self.mark_of(tab))))
     }
 
-    /// What a tab's title says of what is in it: ` !` of a build that failed, `▲2` of so many warnings.
+    /// The tabs that there are: one of a fleet only where a fleet is known.
+    pub fn tabs(&self) -> Vec<Tab> {
+        let is_there = |tab: &Tab| *tab != Tab::Fleet || self.fleet.is_known();
+        Tab::ALL.into_iter().filter(is_there).collect()
+    }
+
+    /// What a tab's title says of what is in it: ` !` of a build or a rollout that failed, `▲2` of so many warnings.
     fn mark_of(&self, tab: Tab) -> String {
+        if tab == Tab::Fleet {
+            return if self.fleet.wants_somebody() { " !".to_owned() } else { String::new() };
+        }
         match (tab, self.builds.all_well(), self.disk.all_warnings()) {
             (Tab::Build, false, _) => " !".to_owned(),
             (Tab::Build, true, 1..) => format!("▲{}", self.disk.all_warnings()),
@@ -420,6 +436,7 @@ impl State {
                 &[Scope::Source, Scope::Text, Scope::Plugin, Scope::Anywhere]
             }
             (Panel::Tabs, Tab::Diff) => &[Scope::Source, Scope::Plugin, Scope::Anywhere],
+            (Panel::Tabs, Tab::Fleet) => &[Scope::Fleet, Scope::Anywhere],
             (Panel::Tabs | Panel::Plugins, _) => &[Scope::Plugin, Scope::Anywhere],
         }
     }
@@ -430,7 +447,9 @@ impl State {
             (Panel::Plugins, _) => SearchField::Plugins,
             (Panel::Tabs, Tab::Functions) => SearchField::Functions,
             (Panel::Tabs, Tab::Vault | Tab::Live) => SearchField::Tree,
-            (Panel::Tabs, Tab::Build | Tab::Timeline | Tab::Diff) => SearchField::Lines,
+            (Panel::Tabs, Tab::Build | Tab::Timeline | Tab::Diff | Tab::Fleet) => {
+                SearchField::Lines
+            }
             (Panel::Logs, _) => SearchField::Pattern,
         }
     }

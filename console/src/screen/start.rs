@@ -3,8 +3,9 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use super::{app, config, picker, terminal};
+use super::{app, config, fleet, picker, terminal};
 use crate::cli::console::{Arguments, Command, command, parse};
+use crate::cli::fleet::{is_known, is_named};
 use crate::cli::{self, linear};
 use crate::compare::probe;
 use crate::failure::Failure;
@@ -38,8 +39,13 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
     let is_screen = !arguments.plain && std::io::stdout().is_terminal();
     let (config, problem) =
         config::path().map_or_else(Default::default, |path| config::load(&path));
+    let mut _way = None;
     let target = match arguments.command {
-        Some(Command::Attach { host: Some(host) }) => Target::Running(host),
+        Some(Command::Attach { host: Some(host) }) => {
+            let (host, way) = fleet::find(&arguments.place, host)?;
+            _way = way;
+            Target::Running(host)
+        }
         Some(Command::Attach { host: None }) => {
             match picker::pick(&config, is_screen, CLIENT_NAME).await? {
                 Some(host) => Target::Running(host),
@@ -48,6 +54,7 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         }
         None => match arguments.host {
             Some(host) => Target::at(host)?,
+            None if is_screen && is_named(&arguments.place) => Target::Nothing,
             None => {
                 cli::list_hosts().await?;
                 eprintln!("\n{}", command().render_usage());
@@ -67,7 +74,8 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         prober: probe::Prober::this_program(),
     };
     if is_screen {
-        return app::run(options, config, problem).await;
+        let fleet = is_known(&arguments.place).then_some(arguments.place);
+        return app::run(options, fleet, config, problem).await;
     }
     linear::run(options, false).await
 }

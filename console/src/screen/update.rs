@@ -4,6 +4,7 @@
 
 mod calls;
 mod details;
+mod fleet;
 mod holders;
 mod keys;
 mod logs;
@@ -25,6 +26,7 @@ use crate::screen::input::action::{Action, Motion};
 use crate::screen::layout::{self, Panel, Tab};
 use crate::screen::model::Place;
 use crate::screen::model::State;
+use crate::screen::model::fleet::{FleetNews, FleetOrder};
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::palette::Palette;
 use crate::screen::model::tree::TreeTab as _;
@@ -52,6 +54,8 @@ pub enum Input {
     Resize(u16, u16),
     /// The session tells something.
     Session(Box<SessionEvent>),
+    /// The fleet tells something.
+    Fleet(Box<FleetNews>),
     /// The host wrote these lines.
     Logs(Vec<LogLine>),
     /// A file was written, or could not be.
@@ -71,6 +75,10 @@ pub enum Effect {
     Draw,
     /// Tell the session.
     Order(Order),
+    /// Tell the fleet.
+    Fleet(FleetOrder),
+    /// Open the console of this host of the fleet, which has the terminal meanwhile.
+    Attach(String),
     /// Keep the arguments of a call for later runs.
     Remember {
         /// The function, as its history is kept.
@@ -170,6 +178,10 @@ fn happen(state: &mut State, event: Event) -> Vec<Effect> {
             vec![Effect::Draw]
         }
         Input::Session(event) => session::happened(state, *event),
+        Input::Fleet(news) => {
+            fleet::told(state, *news);
+            vec![Effect::Draw]
+        }
         Input::Logs(lines) => {
             for line in lines {
                 state.logs.push_line(line, event.at_ms);
@@ -213,8 +225,10 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::FocusNext => state.focus = beside(state.focus, true),
         Action::FocusPrevious => state.focus = beside(state.focus, false),
         Action::Focus(panel) => state.focus = panel,
-        Action::NextTab => return show_tab(state, state.tab.beside(true)),
-        Action::PreviousTab => return show_tab(state, state.tab.beside(false)),
+        Action::NextTab => return show_tab(state, state.tab.beside(&state.tabs(), true)),
+        Action::PreviousTab => return show_tab(state, state.tab.beside(&state.tabs(), false)),
+        Action::Show(Tab::Fleet) if !state.fleet.is_known() => fleet::say_how(state),
+        Action::Fleet(action) => return fleet::act(state, action),
         Action::Show(tab) => {
             state.focus = Panel::Tabs;
             return show_tab(state, tab);
@@ -286,7 +300,7 @@ fn show_tab(state: &mut State, tab: Tab) -> Vec<Effect> {
             state.diff.outdate();
             Vec::new()
         }
-        Tab::Functions | Tab::Build | Tab::Timeline => Vec::new(),
+        Tab::Functions | Tab::Build | Tab::Timeline | Tab::Fleet => Vec::new(),
     }
 }
 
@@ -327,8 +341,8 @@ fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
             // A line of these is for the names of their columns.
             (motion, Tab::Vault) => state.vault.go(motion, page.saturating_sub(1)),
             (motion, Tab::Live) => state.live.go(motion, page.saturating_sub(1)),
-            (Motion::Left, tab) => return show_tab(state, tab.beside(false)),
-            (Motion::Right, tab) => return show_tab(state, tab.beside(true)),
+            (Motion::Left, tab) => return show_tab(state, tab.beside(&state.tabs(), false)),
+            (Motion::Right, tab) => return show_tab(state, tab.beside(&state.tabs(), true)),
             (motion, Tab::Functions) => {
                 let count = state.plugins.functions().len();
                 let from = state.functions.selected;
@@ -339,6 +353,11 @@ fn go_in(state: &mut State, panel: Panel, motion: Motion) -> Vec<Effect> {
             (motion, Tab::Build) => state.builds.go(motion, page),
             (motion, Tab::Timeline) => state.timeline.go(motion, page),
             (motion, Tab::Diff) => state.diff.go(motion, page),
+            (motion, Tab::Fleet) => {
+                let inside = state.layout().tabs.map(layout::inside).unwrap_or_default();
+                let page = layout::fleet_page(layout::of_fleet(inside)[1]);
+                state.fleet.go(motion, page, state.now_ms);
+            }
         },
     }
     Vec::new()

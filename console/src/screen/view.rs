@@ -4,6 +4,7 @@ mod ascii;
 mod builds;
 mod crash;
 mod diff;
+mod fleet;
 mod footer;
 mod form;
 mod functions;
@@ -75,7 +76,7 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         Tab::Vault | Tab::Live => {
             push_filter(frame, area, &mut title, SearchField::Tree, state, theme);
         }
-        Tab::Build | Tab::Timeline | Tab::Diff => {
+        Tab::Build | Tab::Timeline | Tab::Diff | Tab::Fleet => {
             push_filter(frame, area, &mut title, SearchField::Lines, state, theme);
         }
     }
@@ -100,6 +101,7 @@ fn draw_tab(frame: &mut Frame<'_>, inner: Rect, tab: Tab, state: &State, theme: 
         Tab::Build => builds::draw(frame, inner, state, theme),
         Tab::Timeline => timeline::draw(frame, inner, state, theme),
         Tab::Diff => diff::draw(frame, inner, state, theme),
+        Tab::Fleet => fleet::draw(frame, inner, state, theme),
     }
 }
 

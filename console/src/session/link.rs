@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::event::LogLine;
 use crate::host::client::Client;
-use crate::host::socket::{HostChoice, process_lives};
+use crate::host::socket::HostChoice;
 
 /// After how long it is told that a host has not answered yet.
 pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -126,7 +126,7 @@ async fn connect_patiently(
             Err(error) if error.kind != ErrorKind::NoHost => return Err(error),
             Err(error) => error,
         };
-        if !process_lives(pid) {
+        if !choice.may_live(pid) {
             return Err(error);
         }
         if let Some(silence) = silence.take_if(|silence| began.elapsed() >= silence.patience) {

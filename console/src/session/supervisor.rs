@@ -262,6 +262,7 @@ impl Supervisor {
                 self.begin_next_job().await;
             }
             Target::Running(choice) => self.attach(choice).await,
+            Target::Nothing => {}
         }
     }
 
@@ -295,7 +296,8 @@ impl Supervisor {
         match socket::connect(Some(&choice), self.options.client_name).await {
             Ok((client, _)) => {
                 let host = client.host().clone();
-                self.plugin_dir = Some(host.plugin_dir.clone());
+                // What lies in a directory of another machine is not seen from here.
+                self.plugin_dir = (!choice.is_elsewhere()).then(|| host.plugin_dir.clone());
                 self.tell(SessionEvent::Opened {
                     name: host.name.clone(),
                     package_dir: None,

@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod crash;
 mod differences;
+mod fleet;
 mod invoke;
 mod json;
 mod keys;

@@ -1,7 +1,12 @@
 //! What a place has to do in which a fleet is kept. What the documents say is none of its business, and nothing
 //! that it gives is believed: [`Store`](crate::Store) looks at all of it.
 
-use std::fmt::{Debug, Display};
+use std::{
+    any::Any,
+    fmt::{Debug, Display},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+};
 
 use hotswap_protocol::clock::now_ms;
 use serde::{Serialize, de::DeserializeOwned};
@@ -95,6 +100,9 @@ pub(crate) struct Clock {
 /// Who is told what has changed.
 pub type ToldChange = Box<dyn Fn(Change) + Send + Sync>;
 
+/// Consoles of other machines may attach to a host for as long as this is kept.
+pub type Attachable = Box<dyn Any + Send>;
+
 /// Where a fleet is kept.
 pub(crate) trait Backend: Debug + Send + Sync {
     /// Where it is, for people.
@@ -163,6 +171,16 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// to look.
     fn watch(&self, _channel: &Id, _told: ToldChange) -> Result<bool, FleetError> {
         Ok(false)
+    }
+
+    /// Lets consoles of other machines attach to the host at a socket of this one; `None` where there are none.
+    fn let_attach(&self, _host: &Id, _socket: PathBuf) -> Option<Attachable> {
+        None
+    }
+
+    /// Connects a stream to the console of a host of another machine.
+    fn attach(&self, _host: &Id, _stream: UnixStream) -> Result<(), FleetError> {
+        Err(FleetError::at(self.place(), "all its hosts are on this machine"))
     }
 
     /// Whether hosts of many machines report there. What nobody reports anew is then forgotten after a while.

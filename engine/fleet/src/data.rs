@@ -1,6 +1,6 @@
 //! What is declared of a fleet, and what its hosts report.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 
 use hotswap_protocol::{HostHealth, OfferAnswer, PluginName, Toolchain};
 use serde::{Deserialize, Serialize};
@@ -431,6 +431,12 @@ pub struct HostReport {
     pub name: String,
     /// Its process id.
     pub pid: u32,
+    /// What its machine is called, where hosts of several report; `None` where all are on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Its console socket, on its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
     /// When this was written, in milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// The group in which hosts are chosen.
@@ -474,6 +480,17 @@ pub struct MoreOfHost {
     /// How long the timed calls took since the versions that serve began, by plugin.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latencies: BTreeMap<String, Histogram>,
+}
+
+/// After how many milliseconds a host of which nothing is heard counts as lost.
+const LOST_MS: u64 = 20_000;
+
+impl HostReport {
+    /// Whether nothing was heard of it for so long that it may be gone; `now_ms` is in milliseconds since the Unix
+    /// epoch.
+    pub fn is_lost(&self, now_ms: u64) -> bool {
+        self.state.is_there() && now_ms.saturating_sub(self.at_ms) > LOST_MS
+    }
 }
 
 /// Something that was done to a fleet.

@@ -37,7 +37,7 @@ mod store;
 mod trust;
 mod turn;
 
-pub use backend::{Change, ToldChange};
+pub use backend::{Attachable, Change, ToldChange};
 
 pub use choice::{Place, threshold};
 pub use data::{

@@ -13,10 +13,13 @@
 //! condition names the sequence number that was read, and what nobody has answered is read again. A message that
 //! nobody keeps, such as the poke, only makes somebody look.
 
+mod attach;
+
 use std::{
     collections::BTreeMap,
     fmt,
     hash::{BuildHasher, RandomState},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -39,7 +42,8 @@ use tokio::{runtime::Runtime, sync::watch, time::timeout};
 use crate::{
     Digest, FleetError, Id,
     backend::{
-        Backend, Change, Clock, Content, Document, IsAsRead, LARGEST_DOCUMENT, Report, ToldChange,
+        Attachable, Backend, Change, Clock, Content, Document, IsAsRead, LARGEST_DOCUMENT, Report,
+        ToldChange,
     },
 };
 
@@ -870,6 +874,14 @@ impl Backend for Nats {
             });
             Ok(true)
         })
+    }
+
+    fn let_attach(&self, host: &Id, socket: PathBuf) -> Option<Attachable> {
+        Some(Box::new(attach::serve(self, host, socket)))
+    }
+
+    fn attach(&self, host: &Id, stream: UnixStream) -> Result<(), FleetError> {
+        attach::open(self, host, stream)
     }
 
     fn is_of_many_machines(&self) -> bool {

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     io::{self, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -15,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Artifact, AuditEntry, Channel, Digest, Distrust, Fleet, FleetError, HostReport, Id, Keys, Mark,
     Release, Rollout, SecretKey,
-    backend::{Backend, Content, Document, Report, ToldChange, parse, to_json},
+    backend::{Attachable, Backend, Content, Document, Report, ToldChange, parse, to_json},
     directory::{Directory, beside, create_new},
     signature::Signature,
     trust::Signed,
@@ -178,6 +179,21 @@ impl Store {
     /// If the server cannot be asked.
     pub fn watch(&self, channel: &Id, told: ToldChange) -> Result<bool, FleetError> {
         self.backend.watch(channel, told)
+    }
+
+    /// Lets consoles attach through this program to a host that listens at a socket of this machine, for as long as
+    /// what is returned is kept; `None` where a fleet has hosts of one machine only.
+    pub fn let_attach(&self, host: &Id, socket: PathBuf) -> Option<Attachable> {
+        self.backend.let_attach(host, socket)
+    }
+
+    /// Connects a stream to the console of a host of another machine, through its agent. It is handed on in the
+    /// background for as long as the fleet is open.
+    ///
+    /// # Errors
+    /// If nobody lets it in.
+    pub fn attach(&self, host: &Id, stream: UnixStream) -> Result<(), FleetError> {
+        self.backend.attach(host, stream)
     }
 
     /// Whether hosts of many machines report there. What nobody reports anew is then forgotten after a while.

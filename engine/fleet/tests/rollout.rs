@@ -143,6 +143,8 @@ impl World {
             channel: id("main"),
             name: "host".to_owned(),
             pid: 1,
+            machine: None,
+            socket: None,
             at_ms: self.now_ms,
             stratum: format!("toolchain {}", number % 2),
             state: HostState::Serving,

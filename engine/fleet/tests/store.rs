@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 #[cfg(feature = "nats")]
 #[path = "../../../tests/it/support/nats.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod nats_server;
 
 /// A document and its signature as one.
@@ -458,6 +459,8 @@ fn report(name: &str) -> HostReport {
         channel: id("main"),
         name: name.to_owned(),
         pid: 1,
+        machine: None,
+        socket: None,
         at_ms: 5,
         stratum: "toolchain".to_owned(),
         state: HostState::Serving,
@@ -1018,4 +1021,62 @@ fn names_are_no_paths() {
     }
     assert_eq!(Digest::of(b"").as_str().get(..8), Some("e3b0c442"));
     assert_eq!(Location::Directory(Path::new("/srv/games").to_owned()).name(), id("games"));
+}
+
+#[cfg(feature = "nats")]
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn through_a_nats_server_a_host_is_reached_with_all_that_is_said() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    let place = OnNats::new();
+    let (agent, operator) = (fleet(&place), Store::open(&place.location()).unwrap());
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let host = id("game.1000");
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let error = operator.attach(&host, theirs).unwrap_err().to_string();
+    assert_has(&error, "nobody answers");
+    drop(ours);
+
+    let kept = agent.let_attach(&host, socket).unwrap();
+    // Asked before the server knows that somebody listens, it says that nobody does.
+    let reached = || {
+        for _ in 0..100 {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            if operator.attach(&host, theirs).is_ok() {
+                return ours;
+            }
+            thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("nobody lets it in");
+    };
+    let mut ours = reached();
+    let (mut there, _) = listener.accept().unwrap();
+    // More than one side may send before the other has taken it, both ways at once.
+    let sent: Vec<u8> = (0..5_000_000_u32).map(|number| (number % 251) as u8).collect();
+    let (up, down) = (sent.clone(), sent.clone());
+    let (mut ours_too, mut there_too) = (ours.try_clone().unwrap(), there.try_clone().unwrap());
+    let senders = [
+        thread::spawn(move || ours_too.write_all(&up).unwrap()),
+        thread::spawn(move || there_too.write_all(&down).unwrap()),
+    ];
+    let length = sent.len();
+    let received = thread::spawn(move || {
+        let mut received = vec![0; length];
+        there.read_exact(&mut received).unwrap();
+        (received, there)
+    });
+    let mut answer = vec![0; length];
+    ours.read_exact(&mut answer).unwrap();
+    assert!(answer == sent, "what came down is something else");
+    let (received, there) = received.join().unwrap();
+    assert!(received == sent, "what came up is something else");
+    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    // Whoever goes is seen to go.
+    drop(there);
+    assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
+    drop(kept);
 }

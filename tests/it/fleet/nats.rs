@@ -1,13 +1,20 @@
 //! A fleet on a real NATS server: what a directory's does, and what a server may do besides: end, and forget.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    os::unix::net::{UnixListener, UnixStream},
+    process::Command,
+    time::Duration,
+};
 
+use hotswap_fleet::{Location, Server, Store};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Elsewhere, Hosts, is_baking, one_goes_to_all_and_one_that_panics_back, running};
 use crate::support::{
-    NatsServer, Place, PluginDir, Process, host_command, nats_server, repository, revision, succeed,
+    ManyHosts, NatsServer, Place, PluginDir, Process, host_command, nats_server, repository,
+    revision, succeed,
 };
 
 /// Three hosts with an agent, and the server of their fleet.
@@ -204,10 +211,56 @@ fn each_role_of_the_guide_may_do_what_is_its_own() {
         may_not(user, &pin);
     }
     may("operator", &pin);
+    // An agent lets consoles in, but not those of whoever only looks.
+    let fleet_of = |user: &str| {
+        let creds = dir.put(user, format!("{user}:secret-of-{user}\n").as_bytes());
+        let mut server = Server::at(&url).unwrap();
+        server.credentials = Some(creds);
+        Store::open(&Location::Nats(server)).unwrap()
+    };
+    let (agent, host) = (fleet_of("agent"), "somebody".parse().unwrap());
+    let socket = dir.0.path().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let _kept = agent.let_attach(&host, socket).unwrap();
+    let attach = |user: &str| {
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        fleet_of(user).attach(&host, theirs)
+    };
+    // The server may not know yet that somebody listens.
+    assert!((0..100).any(|_| attach("operator").is_ok()));
+    for user in ["viewer", "publisher"] {
+        assert!(attach(user).unwrap_err().to_string().contains("this user may not do it"));
+    }
     let nobody = dir.put("nobody", b"nobody:nothing\n");
     let named = ["--store", &url, "--creds", nobody.to_str().unwrap()];
     let error = place.refusal(1, &[&["fleet", "status"], &named[..]].concat());
     assert!(error["message"].as_str().unwrap().contains("authorization violation"), "{error}");
     let error = place.refusal(1, &["fleet", "status", "--creds", nobody.to_str().unwrap()]);
     assert!(error["message"].as_str().unwrap().contains("`--store nats://HOST:PORT`"), "{error}");
+}
+
+/// What `--example fleet_thousand` measures, with fewer hosts: that nothing of it fails.
+#[test]
+#[ignore = "needs a NATS server; `.ci/run` has one"]
+fn many_hosts_fetch_and_follow_and_outlive_their_server() {
+    let (mut many, _) = ManyHosts::connect(50, 2 << 20);
+    many.fetch(Duration::ZERO);
+    // All they have fetched is 100 MiB, which the server keeps nowhere but in its files.
+    let memory = most_memory_mib(many.server.pid());
+    assert!(memory < 150, "{memory} MiB");
+    for release in ["r2", "r1"] {
+        many.declare(release);
+        assert_eq!(many.running(release), 50);
+    }
+    many.lose_server(Duration::ZERO);
+    assert_eq!(many.running("r1"), 50);
+    many.fetch(Duration::ZERO);
+    many.declare("r2");
+    assert_eq!(many.running("r2"), 50);
+}
+
+fn most_memory_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }

@@ -90,6 +90,11 @@ impl NatsServer {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("the server runs").id()
+    }
+
     /// Where it keeps what it keeps; only what does not run is to be touched there.
     pub fn store_dir(&self) -> PathBuf {
         assert!(self.running.is_none(), "the server runs");

@@ -9,9 +9,6 @@ use serde::Serialize;
 use super::super::text;
 use crate::format;
 
-/// After how long a host of which nothing is heard counts as lost.
-const LOST_MS: u64 = 20_000;
-
 /// What a channel declares and its hosts do.
 #[derive(Serialize)]
 pub(super) struct Status {
@@ -109,7 +106,11 @@ impl Status {
             _ => String::new(),
         };
         let reason = rollout.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        format!("rollout of {} {}{step}{reason}", rollout.release, words(rollout.state))
+        format!(
+            "rollout of {} {}{step}{reason}",
+            rollout.release,
+            format::rollout_phase(rollout.state)
+        )
     }
 
     pub fn in_words(&self) -> String {
@@ -162,21 +163,6 @@ impl Status {
     }
 }
 
-fn words(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Checking => "is being checked",
-        Phase::Staging => "is being staged",
-        Phase::Activating => "is being loaded",
-        Phase::Baking => "is being judged",
-        Phase::Promoting => "is being promoted",
-        Phase::Done => "is done",
-        Phase::Paused => "is paused",
-        Phase::RollingBack => "is being rolled back",
-        Phase::RolledBack => "was rolled back",
-        Phase::Superseded => "was superseded",
-    }
-}
-
 impl RolloutLine {
     fn of(rollout: Rollout) -> Self {
         Self {
@@ -214,9 +200,8 @@ impl HostLine {
     }
 
     fn of(host: HostReport, now_ms: u64) -> Self {
-        let is_lost = host.state.is_there() && now_ms.saturating_sub(host.at_ms) > LOST_MS;
         Self {
-            state: if is_lost { "lost" } else { host.state.as_str() },
+            state: if host.is_lost(now_ms) { "lost" } else { host.state.as_str() },
             id: host.id,
             release: host.release,
             builds: host.builds,

@@ -130,6 +130,31 @@ pub enum Action {
     ToggleMouse,
     /// Give the terminal back to the shell for a while.
     Suspend,
+    /// Do this with the fleet.
+    Fleet(FleetAction),
+}
+
+/// What a person does with a fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FleetAction {
+    /// Open the console of the selected host.
+    Open,
+    /// Show all there is to know of the selected host.
+    Describe,
+    /// Make the release that is tried the base of all hosts; asks first.
+    Promote,
+    /// Let the rollout wait.
+    Pause,
+    /// Let a paused rollout go on; asks first.
+    Resume,
+    /// End the rollout, and take all hosts back to the base; asks first.
+    Abort,
+    /// Choose an earlier release for all hosts.
+    RollBack,
+    /// Choose a release for the selected host.
+    Pin,
+    /// Let the selected host run what is declared for all; asks first.
+    Unpin,
 }
 
 impl Action {
@@ -173,6 +198,8 @@ pub enum Scope {
     Text,
     /// Where a place in the sources is selected: among a build's output, in a difference, and in the log.
     Source,
+    /// Where the hosts of a fleet are in front.
+    Fleet,
 }
 
 /// An action by its name.
@@ -206,7 +233,8 @@ const fn command(
 /// All commands; the more telling ones of a scope first, since the footer shows as many as fit.
 pub static COMMANDS: &[Command] = {
     use Action as A;
-    use Scope::{Anywhere, Form, Logs, Plugin, Source, Text};
+    use FleetAction as F;
+    use Scope::{Anywhere, Fleet, Form, Logs, Plugin, Source, Text};
     &[
         command(
             Plugin,
@@ -303,6 +331,71 @@ pub static COMMANDS: &[Command] = {
             "patches on/off",
             &["B"],
             "Patch versions that run, or load each build as a whole.",
+        ),
+        command(
+            Fleet,
+            "fleet-open",
+            A::Fleet(F::Open),
+            "open its console",
+            &["Enter"],
+            "Open the console of the selected host.",
+        ),
+        command(
+            Fleet,
+            "fleet-promote",
+            A::Fleet(F::Promote),
+            "promote",
+            &["P"],
+            "Have all hosts run the release that is tried, whatever is known of it.",
+        ),
+        command(Fleet, "fleet-pause", A::Fleet(F::Pause), "pause", &["p"], "Let the rollout wait."),
+        command(
+            Fleet,
+            "fleet-resume",
+            A::Fleet(F::Resume),
+            "resume",
+            &["r"],
+            "Let a paused rollout go on.",
+        ),
+        command(
+            Fleet,
+            "fleet-abort",
+            A::Fleet(F::Abort),
+            "abort",
+            &["a"],
+            "End the rollout: all hosts go back to the base.",
+        ),
+        command(
+            Fleet,
+            "fleet-roll-back",
+            A::Fleet(F::RollBack),
+            "roll back",
+            &["R"],
+            "Choose an earlier release for all hosts.",
+        ),
+        command(
+            Fleet,
+            "fleet-pin",
+            A::Fleet(F::Pin),
+            "pin the host",
+            &["K"],
+            "Choose a release for the selected host alone.",
+        ),
+        command(
+            Fleet,
+            "fleet-unpin",
+            A::Fleet(F::Unpin),
+            "unpin the host",
+            &["U"],
+            "Let the selected host run what is declared for all.",
+        ),
+        command(
+            Fleet,
+            "fleet-host",
+            A::Fleet(F::Describe),
+            "about the host",
+            &["i"],
+            "Show all there is to know of the selected host.",
         ),
         command(Form, "json", A::ToggleJson, "JSON", &["F4"], "Type the arguments as JSON."),
         command(
@@ -615,6 +708,14 @@ pub static COMMANDS: &[Command] = {
             "show the differences",
             &["Alt-6"],
             "Show how versions differ.",
+        ),
+        command(
+            Anywhere,
+            "fleet",
+            A::Show(Tab::Fleet),
+            "show the fleet",
+            &["Alt-7"],
+            "Show the hosts of the fleet, and how its rollout goes.",
         ),
         command(Anywhere, "up", A::Move(Motion::Up), "up", &["Up", "k"], "Go up."),
         command(Anywhere, "down", A::Move(Motion::Down), "down", &["Down", "j"], "Go down."),

@@ -30,12 +30,21 @@ pub enum Tab {
     Timeline,
     /// How versions differ.
     Diff,
+    /// The hosts of a fleet, and its rollout.
+    Fleet,
 }
 
 impl Tab {
     /// All tabs, in their order on the screen.
-    pub const ALL: [Self; 6] =
-        [Self::Functions, Self::Vault, Self::Live, Self::Build, Self::Timeline, Self::Diff];
+    pub const ALL: [Self; 7] = [
+        Self::Functions,
+        Self::Vault,
+        Self::Live,
+        Self::Build,
+        Self::Timeline,
+        Self::Diff,
+        Self::Fleet,
+    ];
 
     /// Its title.
     pub fn title(self) -> &'static str {
@@ -46,13 +55,14 @@ impl Tab {
             Self::Build => "Build",
             Self::Timeline => "Timeline",
             Self::Diff => "Diff",
+            Self::Fleet => "Fleet",
         }
     }
 
-    /// The tab beside it, around the ends.
-    pub fn beside(self, forward: bool) -> Self {
-        let count = Self::ALL.len();
-        let step = if forward { 1 } else { count - 1 };
-        Self::ALL[(self as usize + step) % count]
+    /// The tab beside it among these, around the ends.
+    pub fn beside(self, tabs: &[Self], forward: bool) -> Self {
+        let place = tabs.iter().position(|tab| *tab == self).unwrap_or_default();
+        let step = if forward { 1 } else { tabs.len().saturating_sub(1) };
+        tabs.get((place + step) % tabs.len().max(1)).copied().unwrap_or(self)
     }
 }

@@ -6,7 +6,7 @@ use super::{Phase, SearchField, State};
 use crate::format::wrap_words;
 use crate::host::operation::Operation;
 use crate::screen::input::action::{Action, Command, Scope};
-use crate::screen::layout::boxes;
+use crate::screen::layout::{Tab, boxes};
 use crate::session::Watch;
 
 /// So many columns are for the keys.
@@ -125,6 +125,7 @@ fn sections(state: &State) -> Vec<(&'static str, Vec<Entry>)> {
             Scope::Logs => "The log",
             Scope::Text => "Lines",
             Scope::Source => "Places in the sources",
+            Scope::Fleet => "The fleet",
             Scope::Anywhere => "Everywhere",
         };
         let entries: Vec<Entry> = of_scope(state, *scope).collect();
@@ -151,6 +152,8 @@ pub fn makes_sense(state: &State, command: &Command) -> bool {
     match command.action {
         Action::Cancel => state.job.is_some(),
         Action::CancelCall => state.functions.has_running_calls(),
+        Action::Show(Tab::Fleet) => state.fleet.is_known(),
+        Action::Fleet(action) => state.fleet.can(action, state.now_ms),
         Action::Build => has_packages && phase != Phase::Ended,
         Action::NextWatch | Action::TogglePatches => has_packages,
         Action::Restart => state.can_restart(),

@@ -52,7 +52,7 @@ impl Memory {
         let Some(remembered) = state.memory.0.get(&key).cloned() else { return };
         state.focus = remembered.focus.unwrap_or(state.focus);
         state.zoomed = remembered.zoomed;
-        let tab = remembered.tab.unwrap_or(state.tab);
+        let tab = remembered.tab.filter(|tab| state.tabs().contains(tab)).unwrap_or(state.tab);
         // While the first build runs it is in front.
         match &mut state.tab_to_return_to {
             Some(later) => *later = tab,

@@ -1,6 +1,7 @@
 //! What lies over the panels.
 
 use crate::screen::model::crash::CrashCard;
+use crate::screen::model::fleet::{FleetOrder, ReleaseChoice};
 use crate::screen::model::palette::Palette;
 use crate::screen::model::pins::PinList;
 use crate::screen::model::preview::PreviewCard;
@@ -37,6 +38,17 @@ pub enum Overlay {
         /// Whether `c` cancels the calls of this console first.
         cancels: bool,
     },
+    /// The same of a fleet.
+    FleetQuestion {
+        /// The question.
+        question: String,
+        /// What to know before the answer.
+        lines: Vec<String>,
+        /// What is ordered.
+        order: FleetOrder,
+    },
+    /// The releases of a fleet, to choose one.
+    Releases(ReleaseChoice),
     /// A line that is typed for the host's standard input.
     Input(HostInput),
     /// What a reload would change.

@@ -149,6 +149,10 @@ pub fn command_line(state: &State, action: &Action) -> Option<String> {
         Action::Details => Some(Operation::Status.command_line()),
         Action::Show(Tab::Live) => Some(Operation::Live.command_line()),
         Action::Show(Tab::Vault) => Some(Operation::Vault.command_line()),
+        Action::Fleet(action) => state.fleet.command_line(*action, state.now_ms),
+        Action::Show(Tab::Fleet) => {
+            state.fleet.is_known().then(|| state.fleet.command(&["status"]))
+        }
         Action::ToggleFollow => Some("hotswap logs --follow".into()),
         Action::CopyAll => Some("hotswap logs".into()),
         _ => None,

@@ -6,6 +6,7 @@ use hotswap_protocol::{
 
 use super::{Effect, calls};
 use crate::format;
+use crate::screen::input::action::FleetAction;
 use crate::screen::layout::{Panel, Tab};
 use crate::screen::model::overlay::Overlay;
 use crate::screen::model::timeline::Reload;
@@ -47,6 +48,7 @@ pub(super) fn show(state: &mut State) -> Vec<Effect> {
             state.diff.outdate();
             None
         }
+        (Panel::Tabs, Tab::Fleet) => return super::fleet::act(state, FleetAction::Open),
         (Panel::Logs, _) => {
             let last = state.logs.passing().saturating_sub(1);
             state.logs.row(state.logs.cursor().unwrap_or(last)).map(|row| {

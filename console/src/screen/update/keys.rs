@@ -3,7 +3,7 @@
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tui_input::backend::crossterm::EventHandler;
 
-use super::{Effect, act, calls, logs, operations, pins, places, preview};
+use super::{Effect, act, calls, fleet, logs, operations, pins, places, preview};
 use crate::screen::input::action::{Action, Command, Scope};
 use crate::screen::input::key::Key;
 use crate::screen::input::keymap::Found;
@@ -128,6 +128,17 @@ fn in_overlay(state: &mut State, overlay: Overlay, key: KeyEvent) -> Vec<Effect>
             }
             state.quitting |= order == Order::End;
             vec![Effect::Order(order)]
+        }
+        Overlay::FleetQuestion { order, .. } => {
+            match matches!(key.code, KeyCode::Char('y' | 'Y') | KeyCode::Enter) {
+                true => vec![Effect::Fleet(order)],
+                false => Vec::new(),
+            }
+        }
+        Overlay::Releases(choice) => {
+            let action = asked(state, key);
+            fleet::press(state, choice, action);
+            Vec::new()
         }
         Overlay::HostEnded(card) => match key.code {
             KeyCode::Char('H') => match card.good {

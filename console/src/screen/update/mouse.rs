@@ -95,6 +95,7 @@ fn click(state: &mut State, place: Position) -> Vec<Effect> {
         (Panel::Tabs, Tab::Timeline) => click_reload(state, inside, row),
         (Panel::Tabs, Tab::Build) => click_build(state, inside, row),
         (Panel::Tabs, Tab::Diff) => click_difference(state, inside, row),
+        (Panel::Tabs, Tab::Fleet) => click_fleet(state, inside, row),
     }
 }
 
@@ -149,6 +150,21 @@ fn click_reload(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
         return act(state, Action::Details);
     }
     state.timeline.select(*reload);
+    Vec::new()
+}
+
+fn click_fleet(state: &mut State, inside: Rect, row: usize) -> Vec<Effect> {
+    let [above, hosts] = layout::of_fleet(inside);
+    let selected = state.fleet.selected(state.now_ms);
+    let first = layout::first_visible(selected, layout::fleet_page(hosts));
+    let Some(row) = row.checked_sub(usize::from(above.height) + 2) else { return Vec::new() };
+    let index = first + row;
+    if index == selected {
+        return act(state, Action::Details);
+    }
+    if index < state.fleet.hosts(state.now_ms).len() {
+        state.fleet.select(index, state.now_ms);
+    }
     Vec::new()
 }
 

@@ -115,6 +115,9 @@ pub(super) fn cancel(state: &mut State) -> Vec<Effect> {
 }
 
 pub(super) fn restart(state: &mut State) -> Vec<Effect> {
+    if state.host.phase == Phase::Absent {
+        return Vec::new();
+    }
     let was_attached = !state.host.is_ours && state.host.packages.is_empty();
     if was_attached && state.host.phase != Phase::Preparing {
         let text = "this host was not started here; when it comes back, the console attaches again";

@@ -1,4 +1,4 @@
-//! What is looked for in the tabs of lines: Build, Timeline and Diff.
+//! What is looked for in the tabs of lines: Build, Timeline, Diff and Fleet.
 
 use super::State;
 use crate::format;
@@ -59,6 +59,10 @@ fn places(state: &State) -> Vec<usize> {
             };
             reloads.map(text).collect()
         }
+        Tab::Fleet => {
+            let hosts = state.fleet.hosts(state.now_ms);
+            hosts.iter().map(|host| host.text()).collect()
+        }
         Tab::Functions | Tab::Vault | Tab::Live => Vec::new(),
     };
     (0..texts.len()).filter(|it| has(&texts[*it])).collect()
@@ -68,6 +72,7 @@ fn selected(state: &State) -> usize {
     match state.tab {
         Tab::Build => state.builds.selected().unwrap_or(0),
         Tab::Diff => state.diff.selected(),
+        Tab::Fleet => state.fleet.selected(state.now_ms),
         _ => state.timeline.selected(),
     }
 }
@@ -77,6 +82,7 @@ fn select(state: &mut State, line: usize) {
     match state.tab {
         Tab::Build => state.builds.select(line, page),
         Tab::Diff => state.diff.select(line, page),
+        Tab::Fleet => state.fleet.select(line, state.now_ms),
         _ => state.timeline.select(line),
     }
 }

@@ -149,7 +149,8 @@ fn overlay_keys(overlay: &Overlay) -> &'static [(&'static str, &'static str)] {
         Overlay::Confirm { cancels: true, .. } => {
             &[("c", "cancel the call and free"), ("y", "free when it ends"), ("Esc", "no")]
         }
-        Overlay::Confirm { .. } => &[("y", "yes"), ("Esc", "no")],
+        Overlay::Confirm { .. } | Overlay::FleetQuestion { .. } => &[("y", "yes"), ("Esc", "no")],
+        Overlay::Releases(_) => &[("Enter", "choose"), ("↑ ↓", "go"), ("Esc", "close")],
         Overlay::Input(_) => &[("Enter", "send it"), ("Esc", "close")],
         Overlay::Palette(_) => &[
             ("Enter", "do it"),

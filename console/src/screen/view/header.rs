@@ -129,6 +129,7 @@ fn branch(state: &State) -> Option<String> {
 fn phase(host: &Host, theme: &Theme) -> Span<'static> {
     match host.phase {
         Phase::Preparing => Span::styled("○ not started", theme.dim),
+        Phase::Absent => Span::styled("○ no host", theme.dim),
         Phase::Starting => Span::styled("◌ starting", theme.warning),
         Phase::Connected => Span::styled("●", theme.good),
         Phase::Disconnected => Span::styled("◌ reconnecting", theme.warning),
@@ -166,7 +167,13 @@ pub(super) fn draw_status(frame: &mut Frame<'_>, area: Rect, state: &State, them
 /// What takes the keys instead of the panels, and how to be rid of it.
 fn has_keyboard(state: &State) -> Option<String> {
     match &state.overlay {
-        Some(Overlay::Confirm { question, .. }) => return Some(format!("{question} y/n")),
+        Some(Overlay::Confirm { question, .. } | Overlay::FleetQuestion { question, .. }) => {
+            return Some(format!("{question} y/n"));
+        }
+        Some(Overlay::Releases(choice)) => {
+            let chosen = choice.chosen().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+            return Some(format!("{} {chosen}?", choice.title()));
+        }
         Some(Overlay::Help { .. }) => return Some("help, Esc closes".into()),
         Some(Overlay::Palette(palette)) => {
             let chosen =

@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Clear};
 use super::plugins::row_of;
 use super::text::{cut, pad, wrap};
 use super::theme::Theme;
-use super::{crash, diff, palette, pins};
+use super::{crash, diff, fleet, palette, pins};
 use crate::format;
 use crate::screen::layout::boxes;
 use crate::screen::model::State;
@@ -38,6 +38,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
                 false => "y yes   Esc no",
             };
             draw_box(frame, question, lines, 0, hint, theme.warning, theme);
+        }
+        Some(Overlay::FleetQuestion { question, lines, .. }) => {
+            let lines = lines.iter().map(|line| Line::raw(line.clone())).collect();
+            draw_box(frame, question, lines, 0, "y yes   Esc no", theme.warning, theme);
+        }
+        Some(Overlay::Releases(choice)) => {
+            let top = choice.selected.saturating_sub(usize::from(frame.area().height / 2));
+            let lines = fleet::releases_in_box(choice, theme);
+            let hint = "↑ ↓ choose   Enter goes on   Esc closes";
+            draw_box(frame, &choice.title(), lines, top, hint, theme.focused_border, theme);
         }
         Some(Overlay::Palette(palette)) => palette::draw(frame, palette, state, theme),
         Some(Overlay::Input(input)) => draw_input(frame, input, theme),

@@ -69,6 +69,7 @@ fn empty_text(state: &State) -> &'static str {
     match state.host.phase {
         Phase::Preparing if state.job.is_some() => "no plugins yet: building …",
         Phase::Preparing | Phase::Starting => "no plugins yet: the host has not answered",
+        Phase::Absent => "no host: the console shows a fleet\nEnter on a host opens its console",
         Phase::Ended => "the host has ended\nH starts it again",
         Phase::Connected | Phase::Disconnected => {
             "no plugins: nothing in the plugin directory could be loaded"

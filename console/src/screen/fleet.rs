@@ -1,0 +1,270 @@
+//! A fleet, looked at and asked on a thread of its own: drawing never waits for a disk or a server.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use hotswap_fleet::{FleetError, Id, Store};
+use hotswap_protocol::{ErrorKind, WireError};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::net::UnixListener;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::agent;
+use crate::cli::fleet::{Fleet, PlaceArguments, is_known};
+use crate::host::socket::{self, HostChoice};
+use crate::screen::model::fleet::{FleetNews, FleetOrder, Seen};
+
+/// How many orders, and how much news, wait.
+const QUEUE: usize = 16;
+/// It is looked at no more often than this, however often it changes.
+const LEAST_PAUSE: Duration = Duration::from_millis(200);
+/// How often it is looked at while a rollout is under way, where nobody tells all changes.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often otherwise.
+const LOOK_IDLE: Duration = Duration::from_secs(5);
+
+/// What wakes the thread.
+enum Wake {
+    /// Something may be another than before.
+    Changed,
+    /// Somebody asks for something.
+    Order(FleetOrder),
+}
+
+/// Takes orders for a fleet, and tells what it looks like.
+pub(super) struct Desk {
+    wake: SyncSender<Wake>,
+    news: mpsc::Receiver<FleetNews>,
+}
+
+impl Desk {
+    /// Starts the thread; it ends when this is dropped.
+    pub fn start(place: PlaceArguments) -> Self {
+        let (wake, woken) = sync_channel(QUEUE);
+        let (tell, news) = mpsc::channel(QUEUE);
+        let (runtime, waker) = (Handle::current(), wake.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut looker = Looker { place, tell, waker, runtime, fleet: None, last: None };
+            looker.run(&woken);
+        });
+        Self { wake, news }
+    }
+
+    /// Asks for something; says whether there is room for it.
+    pub fn ask(&self, order: FleetOrder) -> bool {
+        self.wake.try_send(Wake::Order(order)).is_ok()
+    }
+}
+
+/// The next that a fleet tells; none where there is no fleet.
+pub(super) async fn next_news(desk: &mut Option<Desk>) -> Option<FleetNews> {
+    desk.as_mut()?.news.recv().await
+}
+
+struct Looker {
+    place: PlaceArguments,
+    tell: mpsc::Sender<FleetNews>,
+    waker: SyncSender<Wake>,
+    runtime: Handle,
+    fleet: Option<Reached>,
+    /// What was told last.
+    last: Option<Result<Seen, String>>,
+}
+
+/// A fleet that was reached, and what tells of its changes.
+struct Reached {
+    fleet: Fleet,
+    _files: Option<RecommendedWatcher>,
+}
+
+impl Looker {
+    fn run(&mut self, woken: &Receiver<Wake>) {
+        loop {
+            let looked = self.look();
+            let is_active = looked.as_ref().is_ok_and(|seen| {
+                seen.rollout.as_ref().is_some_and(|rollout| !rollout.phase.is_over())
+            });
+            // It may have been made anew.
+            if looked.as_ref().is_err_and(|error| !error.is_unreachable()) {
+                self.fleet = None;
+            }
+            let looked = looked.map_err(|error| error.to_string());
+            if self.last.as_ref() != Some(&looked) {
+                let news = match looked.clone() {
+                    Ok(seen) => FleetNews::Seen(Box::new(seen)),
+                    Err(trouble) => FleetNews::Trouble(trouble),
+                };
+                self.last = Some(looked);
+                if self.tell.blocking_send(news).is_err() {
+                    return;
+                }
+            }
+            let pause = if is_active { LOOK } else { LOOK_IDLE };
+            if !self.wait(woken, pause) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a change, and does what is asked for; `false` if nobody looks any more.
+    fn wait(&self, woken: &Receiver<Wake>, pause: Duration) -> bool {
+        let began = Instant::now();
+        let mut until = began + pause;
+        loop {
+            match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Wake::Changed) => until = until.min(began + LEAST_PAUSE),
+                Ok(Wake::Order(order)) => {
+                    let news = self.obey(order);
+                    if self.tell.blocking_send(news).is_err() {
+                        return false;
+                    }
+                    return true;
+                }
+                Err(RecvTimeoutError::Timeout) => return !self.tell.is_closed(),
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<Seen, FleetError> {
+        let reached = match self.fleet.take() {
+            Some(reached) => reached,
+            None => self.reach()?,
+        };
+        let Reached { fleet, .. } = self.fleet.insert(reached);
+        let (store, channel) = (&fleet.store, &fleet.channel);
+        let (hosts, unreadable) = store.hosts(channel)?;
+        Ok(Seen {
+            fleet: store.fleet().id.clone(),
+            is_signed: store.keys()?.is_some_and(|keys| !keys.keys.is_empty()),
+            channel: store.channel(channel)?,
+            rollout: store.rollout(channel)?,
+            hosts,
+            unreadable: unreadable.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn reach(&self) -> Result<Reached, FleetError> {
+        let fleet = Fleet::at(&self.place)?;
+        let waker = self.waker.clone();
+        // It is looked again anyway, and a full queue is woken by what is in it.
+        let wake = move || drop(waker.try_send(Wake::Changed));
+        let told = wake.clone();
+        fleet.store.watch(&fleet.channel, Box::new(move |_| told()))?;
+        let files = Fleet::directory(&self.place).and_then(|dir| watch_files(&dir, wake));
+        Ok(Reached { fleet, _files: files })
+    }
+
+    fn obey(&self, order: FleetOrder) -> FleetNews {
+        let Some(Reached { fleet, .. }) = &self.fleet else {
+            return FleetNews::Failed("the fleet is not reached".to_owned());
+        };
+        let what = order.to_string();
+        let done = match order {
+            FleetOrder::Rollout(order) => self.runtime.block_on(fleet.ordered(order)),
+            FleetOrder::RollBack(release) => self.runtime.block_on(fleet.rolled_back(release)),
+            FleetOrder::Pin(host, release) => fleet.pinned(&host, Some(release)),
+            FleetOrder::Unpin(host) => fleet.pinned(&host, None),
+            FleetOrder::ListReleases => match fleet.store.releases() {
+                Ok(releases) => return FleetNews::Releases(releases),
+                Err(error) => Err(error),
+            },
+        };
+        match done {
+            Ok(()) => FleetNews::Done(format!("{what}: done")),
+            Err(error) => FleetNews::Failed(format!("cannot {what}: {error}")),
+        }
+    }
+}
+
+/// Has changes of a fleet's files told; `None` where they cannot be watched, and it is looked now and then.
+fn watch_files(dir: &Path, wake: impl Fn() + Send + 'static) -> Option<RecommendedWatcher> {
+    // Whoever reads them changes nothing.
+    let is_change = |kind: EventKind| kind.is_create() || kind.is_modify() || kind.is_remove();
+    let changed = move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| is_change(event.kind)) {
+            wake();
+        }
+    };
+    let mut watcher = notify::recommended_watcher(changed).ok()?;
+    for part in ["channels", "rollouts", "hosts"] {
+        watcher.watch(&dir.join(part), RecursiveMode::NonRecursive).ok()?;
+    }
+    Some(watcher)
+}
+
+/// The host that is meant: where a fleet is known that has a host of this name, that one. Whoever attaches to one of
+/// another machine keeps the way there.
+pub(super) fn find(
+    place: &PlaceArguments,
+    choice: HostChoice,
+) -> Result<(HostChoice, Option<Way>), WireError> {
+    let HostChoice::Named(name) = &choice else { return Ok((choice, None)) };
+    let Ok(name) = name.parse::<Id>() else { return Ok((choice, None)) };
+    if !is_known(place) {
+        return Ok((choice, None));
+    }
+    let wrong = |error: FleetError| WireError::new(ErrorKind::Fleet, error.to_string());
+    let found = tokio::task::block_in_place(|| {
+        let fleet = Fleet::at(place)?;
+        let (hosts, _) = fleet.store.hosts(&fleet.channel)?;
+        let host = hosts.into_iter().find(|host| host.id == name);
+        let is_here = match host.as_ref().and_then(|host| host.machine.as_ref()) {
+            Some(machine) => *machine == agent::machine()?,
+            None => true,
+        };
+        Ok(host.map(|host| (fleet.store, host, is_here)))
+    });
+    let Some((store, host, is_here)) = found.map_err(wrong)? else { return Ok((choice, None)) };
+    if is_here {
+        let socket = host.socket.unwrap_or_else(|| socket::of_process(host.pid));
+        return Ok((HostChoice::Socket(socket), None));
+    }
+    let way = Way::open(store, host.id)?;
+    Ok((HostChoice::Through(way.socket.clone()), Some(way)))
+}
+
+/// The way to a host of another machine: a socket here, each connection to which its agent hands on.
+pub(super) struct Way {
+    socket: PathBuf,
+    _listening: AbortOnDropHandle<()>,
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        // One that stays does no harm.
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+impl Way {
+    fn open(store: Store, host: Id) -> Result<Self, WireError> {
+        let wrong = |error: std::io::Error| {
+            WireError::new(ErrorKind::Internal, format!("no way to {host} can be made: {error}"))
+        };
+        // Whether anybody lets it in is known before a screen is there.
+        let (ours, theirs) = UnixStream::pair().map_err(wrong)?;
+        let attached = tokio::task::block_in_place(|| store.attach(&host, theirs));
+        drop(ours);
+        attached.map_err(|error| WireError::new(ErrorKind::NoHost, error.to_string()))?;
+        // Not among those of this machine's hosts: it has another ending.
+        let socket = socket::make_directory().map_err(wrong)?;
+        let socket = socket.join(format!("{}.attached", std::process::id()));
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).map_err(wrong)?;
+        let listening = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (store, host) = (store.clone(), host.clone());
+                tokio::task::spawn_blocking(move || {
+                    // Whoever connects finds the stream closed, and tries again.
+                    let _ = stream.into_std().map(|stream| store.attach(&host, stream));
+                });
+            }
+        });
+        Ok(Self { socket, _listening: AbortOnDropHandle::new(listening) })
+    }
+}

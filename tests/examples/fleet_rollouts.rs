@@ -1,0 +1,305 @@
+//! Rollouts of a fleet in a directory, over hosts that are called all the time: how many calls fail for them, how soon
+//! a release that panics or crashes is gone again, how soon a late host has what is declared, and what an idle agent
+//! costs.
+//!
+//! `cargo run --release -p hotswap-tests --example fleet_rollouts [ROLLOUTS]`, by default 20, some seconds each.
+
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "it uses a part of what the tests share")]
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_engine::protocol::PROTOCOL_VERSION;
+use hotswap_fleet::{HostReport, HostState, Id, Location, Phase, Store};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{PATIENCE, Place, PluginDir, Process, host_command, revision};
+
+const HOSTS: usize = 4;
+/// Between two calls of a host.
+const PAUSE: Duration = Duration::from_micros(200);
+/// How often the fleet is looked at for what is timed.
+const LOOK: Duration = Duration::from_millis(2);
+/// For so long the idle agent is looked at.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// The hosts, their fleet and its agent.
+struct Fleet {
+    place: Place,
+    plugins: PluginDir,
+    dir: tempfile::TempDir,
+    store: Store,
+    hosts: Vec<Process>,
+    agent: Process,
+}
+
+/// A connection to a host's console.
+struct Client {
+    stream: UnixStream,
+    answers: BufReader<UnixStream>,
+    last: u64,
+}
+
+impl Client {
+    fn connect(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).expect("connect to a host");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
+        let answers = BufReader::new(stream.try_clone().expect("a second handle"));
+        let mut client = Self { stream, answers, last: 0 };
+        client.ask("hello", &json!({ "protocol": PROTOCOL_VERSION, "client": "rollouts" }));
+        client
+    }
+
+    fn begin(&mut self, method: &str, params: &Value) {
+        self.last += 1;
+        let line = json!({ "jsonrpc": "2.0", "id": self.last, "method": method, "params": params });
+        writeln!(self.stream, "{line}").expect("ask a host");
+    }
+
+    fn ask(&mut self, method: &str, params: &Value) -> Value {
+        self.begin(method, params);
+        loop {
+            let mut line = String::new();
+            self.answers.read_line(&mut line).expect("an answer");
+            let answer: Value = serde_json::from_str(&line).expect("JSON");
+            if answer["id"] == self.last {
+                return answer;
+            }
+        }
+    }
+
+    fn call(&mut self, function: &str, args: &[&str]) -> Value {
+        self.ask("invoke", &json!({ "plugin": "echo", "function": function, "args": args }))
+    }
+}
+
+impl Fleet {
+    fn start() -> Self {
+        let (place, plugins) = (Place::new(), PluginDir::of(&["echo"]));
+        let dir = tempfile::tempdir().expect("make a directory");
+        let location = Location::Directory(dir.path().to_owned());
+        place.json(&["fleet", "--fleet", dir.path().to_str().expect("a path"), "init"]);
+        let store = Store::open(&location).expect("open the fleet");
+        let mut agent = place.command("hotswap");
+        agent.arg("agent").arg("--fleet").arg(dir.path());
+        let agent = Process::start(agent);
+        let mut fleet = Self { place, plugins, dir, store, hosts: Vec::new(), agent };
+        for _ in 0..HOSTS {
+            fleet.add_host();
+        }
+        fleet.wait_for("the hosts", |hosts| hosts.len() == HOSTS);
+        fleet
+    }
+
+    /// Starts a host, and returns when it listens.
+    fn add_host(&mut self) -> u32 {
+        let mut host = Process::start(host_command(&self.place, &self.plugins));
+        host.wait_for_text("listening on");
+        let pid = host.pid();
+        self.hosts.push(host);
+        pid
+    }
+
+    fn command(&self, args: &[&str]) -> support::Answer {
+        let dir = self.dir.path().to_str().expect("a path");
+        self.place.hotswap(&[&["fleet", "--fleet", dir], args].concat())
+    }
+
+    fn push(&self, number: u32) -> String {
+        let artifacts = tempfile::tempdir().expect("make a directory");
+        let file = artifacts.path().join("echo.so");
+        fs::write(&file, revision("echo", number)).expect("write an artifact");
+        let name = format!("r{number}");
+        let answer = self.command(&["push", file.to_str().expect("a path"), "--id", &name]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        name
+    }
+
+    fn reported(&self) -> Vec<HostReport> {
+        let (hosts, unreadable) = self.store.hosts(&id("main")).expect("read the hosts");
+        assert!(unreadable.is_empty(), "{unreadable:?}");
+        hosts
+    }
+
+    /// Waits until something is so of what hosts report.
+    fn wait_for(&self, what: &str, is_so: impl Fn(&[HostReport]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(&self.reported()) {
+            assert!(Instant::now() < deadline, "never came: {what}: {:?}", self.reported());
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Begins a rollout, and returns a host that tries it, once it is judged there.
+    fn try_out(&self, release: &str) -> HostReport {
+        let answer = self.command(&["rollout", release, "--fast"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let rollout = self.store.rollout(&id("main")).expect("read it").expect("a rollout");
+            let tries = self.reported().into_iter().find(|host| runs(host, release));
+            if let Some(host) = tries.filter(|_| rollout.phase == Phase::Baking) {
+                return host;
+            }
+            assert!(Instant::now() < deadline, "{release} is not judged: {rollout:?}");
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// How long it takes until no host runs a release any more.
+    fn until_gone(&self, release: &str) -> Duration {
+        let began = Instant::now();
+        self.wait_for("all back", |hosts| {
+            hosts.iter().all(|host| !host.state.is_there() || !runs(host, release))
+        });
+        let elapsed = began.elapsed();
+        let deadline = Instant::now() + PATIENCE;
+        while !self
+            .store
+            .rollout(&id("main"))
+            .expect("read it")
+            .is_some_and(|it| it.phase.is_over())
+        {
+            assert!(Instant::now() < deadline, "the rollout does not end");
+            thread::sleep(LOOK);
+        }
+        elapsed
+    }
+}
+
+fn id(name: &str) -> Id {
+    name.parse().expect("a name")
+}
+
+fn runs(host: &HostReport, release: &str) -> bool {
+    host.release.as_ref().is_some_and(|it| it.as_str() == release)
+}
+
+fn socket_of(host: &HostReport) -> PathBuf {
+    host.socket.clone().expect("its socket")
+}
+
+fn main() {
+    let rollouts: u32 =
+        std::env::args().nth(1).map_or(20, |number| number.parse().expect("a number"));
+    let mut fleet = Fleet::start();
+    let releases = [fleet.push(2), fleet.push(3)];
+    under_calls(&fleet, &releases, rollouts);
+    late_joiner(&mut fleet);
+    idle_agent(&fleet);
+    // What is declared is the last of the releases that were rolled out.
+    let bad = releases[rollouts as usize % 2].clone();
+    panicking(&fleet, &bad);
+    crashing(&fleet, &bad);
+}
+
+/// Rolls releases out in turn, while each host is called.
+fn under_calls(fleet: &Fleet, releases: &[String], rollouts: u32) {
+    let (stop, calls, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for host in fleet.reported() {
+            let (stop, calls, failed) = (&stop, &calls, &failed);
+            scope.spawn(move || {
+                let mut client = Client::connect(&socket_of(&host));
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = client.call("revision", &[]);
+                    if answer["result"].is_null() {
+                        println!("failed: {answer}");
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                    calls.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(PAUSE);
+                }
+            });
+        }
+        for number in 0..rollouts as usize {
+            let answer = fleet.command(&["rollout", &releases[number % 2], "--follow", "--fast"]);
+            assert_eq!(answer.code, Some(0), "{answer:?}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    println!(
+        "{rollouts} rollouts over {HOSTS} hosts in {:.0?}: {} calls, {} failed",
+        began.elapsed(),
+        calls.load(Ordering::Relaxed),
+        failed.load(Ordering::Relaxed)
+    );
+}
+
+fn late_joiner(fleet: &mut Fleet) {
+    let declared = fleet.store.channel(&id("main")).expect("read it").base.expect("a release");
+    let pid = fleet.add_host();
+    let began = Instant::now();
+    fleet.wait_for("the late host", |hosts| {
+        let is_it = |host: &HostReport| host.pid == pid && host.state == HostState::Serving;
+        hosts.iter().any(|host| is_it(host) && runs(host, declared.as_str()))
+    });
+    println!(
+        "a late host, from when it listens until it has told that it runs {declared}: {:.0?}",
+        began.elapsed()
+    );
+}
+
+fn idle_agent(fleet: &Fleet) {
+    let pid = fleet.agent.pid();
+    let (began, used) = (Instant::now(), cpu_of(pid));
+    thread::sleep(IDLE);
+    let part = (cpu_of(pid) - used).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read its status");
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        line.trim().trim_end_matches(" kB").trim().parse::<f64>().expect("KiB") / 1024.0
+    };
+    println!(
+        "the idle agent of {} hosts: {part:.2} % of a core, {:.1} MiB resident, of which {:.1} MiB are not of files",
+        fleet.hosts.len(),
+        of("VmRSS:"),
+        of("RssAnon:")
+    );
+}
+
+fn panicking(fleet: &Fleet, bad: &str) {
+    let host = fleet.try_out(bad);
+    let mut client = Client::connect(&socket_of(&host));
+    client.call("explode", &["boom"]);
+    println!(
+        "a panic in a canary, until no host has told that it runs the release: {:.0?}",
+        fleet.until_gone(bad)
+    );
+}
+
+fn crashing(fleet: &Fleet, bad: &str) {
+    let host = fleet.try_out(bad);
+    let held = fleet.dir.path().join("held");
+    let listener = UnixListener::bind(&held).expect("listen");
+    let mut client = Client::connect(&socket_of(&host));
+    let args = [held.to_str().expect("a path")];
+    client.begin("invoke", &json!({ "plugin": "echo", "function": "hold", "args": args }));
+    let _held = listener.accept().expect("the call");
+    let process = fleet.hosts.iter().find(|it| it.pid() == host.pid).expect("its process");
+    process.signal(Signal::KILL);
+    println!(
+        "a crash of a canary, until no host has told that it runs the release: {:.0?}",
+        fleet.until_gone(bad)
+    );
+}
+
+/// The time that a process has used.
+fn cpu_of(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read what it has used");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.map(|it| it.parse::<u64>().expect("a number of ticks")).sum();
+    Duration::from_secs(ticks)
+        / u32::try_from(rustix::param::clock_ticks_per_second()).expect("ticks")
+}

@@ -1,0 +1,306 @@
+//! Many hosts of a fleet on one real NATS server, each with a connection of its own and the client that agents have.
+//! Their processes are left out: what is looked at is the server and the client.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotswap_fleet::{
+    Artifact, Change, Channel, FleetError, HostReport, HostState, Id, Location, Mark, Release,
+    ReleasePlugin, Server, Store,
+};
+use hotswap_protocol::Toolchain;
+
+use super::NatsServer;
+
+/// How long anything may take before it is a failure.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// After how long something is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Each host has a thread, which needs little.
+const STACK: usize = 512 << 10;
+
+/// A fleet of many hosts.
+pub struct ManyHosts {
+    pub server: NatsServer,
+    operator: Store,
+    hosts: Vec<SimulatedHost>,
+}
+
+/// What its agent would be.
+struct SimulatedHost {
+    store: Store,
+    id: Id,
+    news: Arc<News>,
+}
+
+/// How often the server has told something.
+#[derive(Default)]
+struct News {
+    told: Mutex<Told>,
+    is_new: Condvar,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    declared: u64,
+    connected: u64,
+}
+
+impl News {
+    fn note(&self, change: Change) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match change {
+            Change::Declared => told.declared += 1,
+            Change::Connected => told.connected += 1,
+        }
+        self.is_new.notify_all();
+    }
+
+    fn told(&self) -> Told {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something is so of what was told.
+    fn wait_for(&self, what: &str, is_so: impl Fn(Told) -> bool) {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.is_new.wait_timeout_while(told, PATIENCE, |told| !is_so(*told));
+        let (told, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "not told of {what}: {told:?}");
+    }
+}
+
+fn id(name: &str) -> Id {
+    name.parse().expect("a name")
+}
+
+fn channel_name() -> Id {
+    id("main")
+}
+
+fn location(server: &NatsServer) -> Location {
+    let url = format!("nats://{}/games", server.address());
+    Location::Nats(Server::at(&url).expect("an address"))
+}
+
+/// A release of one plugin whose artifact has so many bytes.
+fn push(store: &Store, name: &str, size: usize) {
+    let bytes = super::Numbers::seeded(name).below(256).take(size);
+    let bytes: Vec<u8> = bytes.map(|byte| u8::try_from(byte).expect("a byte")).collect();
+    let artifact = Artifact {
+        built_by: Toolchain {
+            rustc_release: "1.95.0".to_owned(),
+            rustc_commit: String::new(),
+            target: "x86_64-unknown-linux-gnu".to_owned(),
+            panic_strategy: "unwind".to_owned(),
+            plugin_crate_version: "0.1.0".to_owned(),
+            abi_version: 1,
+        },
+        build_id: format!("build of {name}"),
+        crate_version: "0.1.0".to_owned(),
+        sha256: store.push_blob(&bytes).expect("push an artifact"),
+        size_bytes: size as u64,
+    };
+    let plugins = vec![ReleasePlugin { name: "world".to_owned(), artifacts: vec![artifact] }];
+    let fleet = store.fleet().id.clone();
+    let release =
+        Release { id: id(name), fleet, pushed_at_ms: 1, by: "operator".to_owned(), plugins };
+    store.push_release(&release, None).expect("push a release");
+}
+
+impl SimulatedHost {
+    fn connect(server: &NatsServer, number: usize) -> Self {
+        let news = Arc::new(News::default());
+        let store = Store::open(&location(server)).expect("open the fleet");
+        let told = Arc::clone(&news);
+        store.watch(&channel_name(), Box::new(move |change| told.note(change))).expect("watch");
+        Self { store, id: id(&format!("game-{number}")), news }
+    }
+
+    /// Tells what it runs, as its agent would.
+    fn report(&self, release: Option<&Id>, seen: Mark) -> Result<(), FleetError> {
+        let arm = hotswap_fleet::Arm { calls: 1_234_567, errors: 12, panics: 0 };
+        self.store.report(&HostReport {
+            id: self.id.clone(),
+            channel: channel_name(),
+            name: "game".to_owned(),
+            pid: 1,
+            machine: Some("machine".to_owned()),
+            socket: None,
+            at_ms: hotswap_protocol::clock::now_ms(),
+            stratum: "rustc 1.95.0, x86_64-unknown-linux-gnu, unwind".to_owned(),
+            state: HostState::Serving,
+            release: release.cloned(),
+            builds: [("world".to_owned(), "build".to_owned())].into(),
+            staged: None,
+            problem: None,
+            seen,
+            health: [("world".to_owned(), arm)].into(),
+        })
+    }
+
+    /// Goes by what is declared, once that is at least so new; as an agent does, it asks the server.
+    fn follow(&self, at_least: Mark) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let declared = self.store.channel(&channel_name());
+            if let Some(declared) = declared.as_ref().ok().filter(|it| it.mark >= at_least) {
+                return self.report_surely(declared);
+            }
+            assert!(Instant::now() < deadline, "{}: {declared:?}", self.id);
+            thread::sleep(AGAIN);
+        }
+    }
+
+    fn report_surely(&self, declared: &Channel) {
+        self.surely(|| self.report(declared.base.as_ref(), declared.mark));
+    }
+
+    /// What does not come off is tried again, as an agent does.
+    fn surely<T>(&self, work: impl Fn() -> Result<T, FleetError>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match work() {
+                Ok(done) => return done,
+                Err(error) => assert!(Instant::now() < deadline, "{}: {error}", self.id),
+            }
+            thread::sleep(AGAIN);
+        }
+    }
+}
+
+/// How long something took for each host, sorted.
+#[derive(Debug)]
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    /// The time that so many percent of the hosts did not exceed.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let rank = (self.0.len() * percent).div_ceil(100).max(1);
+        self.0[rank - 1]
+    }
+
+    pub fn worst(&self) -> Duration {
+        self.percentile(100)
+    }
+}
+
+impl ManyHosts {
+    /// Starts a server with a fleet of two releases of an artifact of so many bytes, and connects so many hosts.
+    pub fn connect(count: usize, artifact: usize) -> (Self, Times) {
+        let server = NatsServer::start();
+        let operator = Store::create(&location(&server), &id("games"), &channel_name(), 1);
+        let operator = operator.expect("make a fleet");
+        operator.prepare().expect("set up the server");
+        push(&operator, "r1", artifact);
+        push(&operator, "r2", artifact);
+        let numbers: Vec<usize> = (0..count).collect();
+        let hosts = at_once(&numbers, |number| SimulatedHost::connect(&server, *number));
+        let (hosts, times): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
+        let many = Self { server, operator, hosts };
+        (many, sorted(times))
+    }
+
+    /// Has all hosts fetch a release and verify it, their starts spread over a time.
+    pub fn fetch(&self, spread: Duration) -> Times {
+        let (count, release) = (u32::try_from(self.hosts.len()).expect("a count"), id("r1"));
+        let starts: Vec<(u32, &SimulatedHost)> = (0..).zip(&self.hosts).collect();
+        let fetched = at_once(&starts, |(number, host)| {
+            thread::sleep(spread * *number / count.max(1));
+            let began = Instant::now();
+            // What an agent writes to its disk is left out.
+            host.surely(|| host.store.verify(&release, &[]));
+            began.elapsed()
+        });
+        sorted(fetched.into_iter().map(|(time, _)| time).collect())
+    }
+
+    /// Declares another release by one write; how long it takes until each host has told that it runs it.
+    pub fn declare(&self, release: &str) -> Times {
+        let read = self.operator.channel(&channel_name()).expect("read the channel");
+        let mut new = read.clone();
+        new.set_base(Some(id(release)));
+        new.go_on(&[]);
+        let before: Vec<u64> = self.hosts.iter().map(|host| host.news.told().declared).collect();
+        let waiting: Vec<(u64, &SimulatedHost)> = before.into_iter().zip(&self.hosts).collect();
+        let are_waiting = std::sync::Barrier::new(self.hosts.len() + 1);
+        let written = Mutex::new(None);
+        let times = thread::scope(|scope| {
+            scope.spawn(|| {
+                are_waiting.wait();
+                *written.lock().expect("unharmed") = Some(Instant::now());
+                self.operator.write_channel(&read, &new).expect("declare");
+            });
+            at_once(&waiting, |(before, host)| {
+                are_waiting.wait();
+                host.news.wait_for("what is declared", |told| told.declared > *before);
+                host.follow(new.mark);
+                Instant::now()
+            })
+        });
+        let written = written.lock().expect("unharmed").expect("it was written");
+        let took = |(told, _): &(Instant, Duration)| told.saturating_duration_since(written);
+        sorted(times.iter().map(took).collect())
+    }
+
+    /// Has each host tell once what it does.
+    pub fn report(&self) -> Times {
+        let declared = self.operator.channel(&channel_name()).expect("read the channel");
+        sorted(
+            at_once(&self.hosts, |host| host.report_surely(&declared))
+                .into_iter()
+                .map(|(_, time)| time)
+                .collect(),
+        )
+    }
+
+    /// Kills the server, and starts it again after a while; how long it takes from then until each host has told anew
+    /// what it does.
+    pub fn lose_server(&mut self, away: Duration) -> Times {
+        let declared = self.operator.channel(&channel_name()).expect("read the channel");
+        let before: Vec<u64> = self.hosts.iter().map(|host| host.news.told().connected).collect();
+        self.server.kill();
+        thread::sleep(away);
+        self.server.start_again();
+        let started = Instant::now();
+        let waiting: Vec<(u64, &SimulatedHost)> = before.into_iter().zip(&self.hosts).collect();
+        let back = at_once(&waiting, |(before, host)| {
+            host.news.wait_for("the server", |told| told.connected > *before);
+            host.report_surely(&declared);
+            started.elapsed()
+        });
+        sorted(back.into_iter().map(|(time, _)| time).collect())
+    }
+
+    /// How many hosts have told that they run this release, as an operator reads it.
+    pub fn running(&self, release: &str) -> usize {
+        let (hosts, unreadable) = self.operator.hosts(&channel_name()).expect("read the hosts");
+        assert!(unreadable.is_empty(), "{unreadable:?}");
+        let release = Some(id(release));
+        hosts.iter().filter(|host| host.release == release).count()
+    }
+}
+
+/// Does something for each of them on a thread of its own; with how long each took.
+fn at_once<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<(R, Duration)> {
+    let work = &work;
+    thread::scope(|scope| {
+        let begin = |one| {
+            let timed = move || {
+                let began = Instant::now();
+                let result = work(one);
+                (result, began.elapsed())
+            };
+            thread::Builder::new().stack_size(STACK).spawn_scoped(scope, timed).expect("a thread")
+        };
+        let begun: Vec<_> = all.iter().map(begin).collect();
+        begun.into_iter().map(|thread| thread.join().expect("no host fails")).collect()
+    })
+}
+
+fn sorted(mut times: Vec<Duration>) -> Times {
+    times.sort_unstable();
+    Times(times)
+}
