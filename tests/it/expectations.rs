@@ -87,15 +87,15 @@ fn an_export_that_the_host_has_used_stays_as_it_is() {
     assert_eq!(alpha.one(), 1);
     drop(alpha);
     host.plugins.write("gives", &renamed("gives-more", "gives"));
-    assert_snapshot!(refusal(&host), @"gives: host_expects: the host uses what it exports as `sample_api::Alpha`: found the interface `sample_api::Beta`, expected `sample_api::Alpha`; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(refusal(&host), @"gives: host_expects: the host uses its export as `sample_api::Alpha`: found the interface `sample_api::Beta`, expected `sample_api::Alpha`; start the host anew, built with the types as they are now, or take the change back");
     host.plugins.write("gives", &renamed("by-hand", "gives"));
-    assert_snapshot!(refusal(&host), @"gives: host_expects: the host uses what it exports as `sample_api::Alpha`: it exports nothing; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(refusal(&host), @"gives: host_expects: the host uses its export as `sample_api::Alpha`: it exports nothing; start the host anew, built with the types as they are now, or take the change back");
     host.plugins.install("gives", 2);
     host.reload();
 
     host.engine.plugin("shapes").unwrap().export::<dyn Measure>().unwrap();
     host.plugins.write("shapes", &renamed("shapes-otherwise", "shapes"));
-    assert_snapshot!(refusal(&host), @"shapes: host_expects: the host uses what it exports as `types::Measure`: `types::Measure::first` differs: `types::Point` differs: found `x: f32`, expected `x: u32`; start the host anew, built with the types as they are now, or take the change back");
+    assert_snapshot!(refusal(&host), @"shapes: host_expects: the host uses its export as `types::Measure`: `types::Measure::first` differs: `types::Point` differs: found `x: f32`, expected `x: u32`; start the host anew, built with the types as they are now, or take the change back");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn what_plugins_register_is_compared_once_they_have() {
         use_it(&host);
         host.plugins.write("shapes", &renamed("shapes-otherwise", "shapes"));
         let refusal = refusal(&host);
-        allow_duplicates! { assert_snapshot!(refusal, @"shapes: host_expects: the host uses what is registered as `types::Measure`: `types::Measure::first` differs: `types::Point` differs: found `x: f32`, expected `x: u32`; start the host anew, built with the types as they are now, or take the change back"); }
+        allow_duplicates! { assert_snapshot!(refusal, @"shapes: host_expects: the host uses registrations of `types::Measure`: `types::Measure::first` differs: `types::Point` differs: found `x: f32`, expected `x: u32`; start the host anew, built with the types as they are now, or take the change back"); }
         host.plugins.write("shapes", &renamed("by-hand", "shapes"));
         host.reload();
     }
