@@ -111,8 +111,8 @@ impl ToolchainPart {
             Self::Target => "build both for the same target",
             Self::PanicStrategy => {
                 "set the same `panic` in the profile that builds the host and in \
-                 `[profile.hotswap]`, which builds plugins and inherits from \
-                 `[profile.dev]`; without `panic = \"abort\"` in both, a panic in a plugin becomes an error of the call"
+                 `[profile.hotswap]`, which builds plugins and inherits from `[profile.dev]`; \
+                 without `panic = \"abort\"` in both, a panic in a plugin becomes an error of the call"
             }
             Self::Abi | Self::HotswapPlugin => {
                 "build both with the same version of Hotswap: `cargo update` where their lock files differ"
