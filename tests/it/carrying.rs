@@ -126,7 +126,7 @@ fn a_value_is_migrated_by_hand_if_all_of_it_is_read() {
     host.plugins.write("carries", &revised(by_hand.clone(), 2));
     assert_snapshot!(host.refused_reload(), @r"
     carries: on_init: `score`: the old value, a `carries::Score`, does not fit
-      caused by: `carries_by_hand::before::Forgets` is not what it was: it has no `gone`
+      caused by: `carries_by_hand::before::Forgets` does not match the old value: it has no `gone`
     ");
     assert_eq!(score(&host), 3);
     host.plugins.write("carries", &by_hand);

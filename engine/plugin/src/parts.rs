@@ -61,7 +61,7 @@ pub enum Patch<T> {
         /// Keeps only the entries at whose place the function returns true.
         retain: fn(&mut T, &mut dyn FnMut(usize) -> bool),
     },
-    /// A set: as `Map`, with each element as its own key.
+    /// A set: like `Map`, with each element as its own key.
     Set {
         /// Moves the elements of the second set into the first.
         extend: fn(&mut T, T),
@@ -131,7 +131,7 @@ impl Parts {
     /// Reads parts of a value; `None` if the value is neither a map nor a list.
     ///
     /// # Errors
-    /// If the value's own `Serialize` fails; the message is its.
+    /// If the value's own `Serialize` fails, with its message.
     pub fn of<T: Serialize + ?Sized>(value: &T, wanted: &Wanted) -> Result<Option<Self>, String> {
         let mut reader = Reader { wanted, place: 0, is_map: None, parts: Self::default() };
         match value.serialize(&mut reader) {
@@ -147,7 +147,7 @@ impl Parts {
     }
 }
 
-/// Why a value was not read: its own `Serialize` failed with this message, or (`None`) it has no parts.
+/// Why a value was not read: its own `Serialize` failed with this message, or it has no parts (`None`).
 #[derive(Debug)]
 struct Refused(Option<String>);
 
@@ -307,13 +307,12 @@ impl SerializeMap for &mut Reader<'_> {
     }
 }
 
-/// A serializer that makes a digest: of the kind and the bits of each scalar, of the length of each list
-/// and map, and of the name of each field and variant. Two values of a type with different JSON have
-/// different digests, but for chance; two with equal JSON have equal digests, in all images.
+/// A serializer that computes a digest: from the kind and the bits of each scalar, the length of each list
+/// and map, and the name of each field and variant. Equal JSON of a type gives equal digests in all images;
+/// different JSON gives different digests, except by chance.
 ///
-/// Callers wait while a migration makes the digests of up to 64,000 parts, in debug builds too, where the
-/// hasher of std would take most of the time. So a word costs one multiplication, as in wyhash and
-/// foldhash.
+/// Calls wait while a migration computes the digests of up to 64,000 parts, in debug builds too, where the
+/// hasher of std would take most of the time. So a word costs one multiplication, as in wyhash and foldhash.
 struct Digester(u64);
 
 impl Digester {

@@ -1,4 +1,12 @@
 //! The names of plugins, of their versions and of their builds.
+//!
+//! A **target** is a text that names a plugin, or one version of it:
+//!
+//! | target | names |
+//! |---|---|
+//! | `world` | the version of `world` that serves |
+//! | `world@2`, `world@v2` | the second version of `world` that this host loaded |
+//! | `world@7f3a90` | the build of `world` whose build id begins with these digits, at least six |
 
 use std::{
     fmt,
