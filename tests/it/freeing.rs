@@ -434,7 +434,7 @@ fn an_image_that_handles_a_signal_is_kept_and_the_reason_told() {
     host.plugins.install("handles-signal", 2);
     host.reload();
     let kept = host.wait_for("handles-signal", 1, VersionState::Kept);
-    let why = "lies in it; a plugin that sets one puts back in `on_free` what was there";
+    let why = "lies in it; a plugin that sets a handler must restore the previous one in `on_free`";
     assert_eq!(kept.detail, format!("kept: the handler of SIGWINCH {why}"));
     assert_eq!(host.mapped().len(), 2);
 

@@ -135,7 +135,7 @@ fn a_reload_says_that_the_host_runs_statically_linked() {
     let host = Linked::with(static_plugins![echo]);
     let error = host.engine.reload().unwrap_err();
     assert!(matches!(error, EngineError::StaticallyLinked));
-    assert_snapshot!(error, @"the plugins of this host are linked into it, so none of them can be replaced; to replace plugins, start the host with a directory of artifacts (`Engine::builder`)");
+    assert_snapshot!(error, @"the plugins of this host are linked into it, so they cannot be replaced; to replace plugins, start the host with a directory of artifacts (`Engine::builder`)");
     assert!(matches!(host.engine.reload_latest(), Err(EngineError::StaticallyLinked)));
     assert!(matches!(host.engine.rollback("echo@1"), Err(EngineError::StaticallyLinked)));
     assert!(matches!(host.engine.plan(false), Err(EngineError::StaticallyLinked)));
@@ -205,7 +205,7 @@ fn the_host_may_choose_among_the_linked_plugins() {
     assert_snapshot!(host.engine.load(()).unwrap_err(), @"ghost: find: the host asks for ghost, spook; this program has only these plugins linked in: echo");
     drop(host);
     let host = Linked::new(static_plugins![echo, echo], |builder| builder);
-    assert_snapshot!(host.engine.load(()).unwrap_err(), @"echo: find: two plugins of this name are linked into this program; name one");
+    assert_snapshot!(host.engine.load(()).unwrap_err(), @"echo: find: two plugins of this name are linked into this program; rename one, or list it only once");
 }
 
 #[test]

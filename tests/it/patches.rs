@@ -453,7 +453,7 @@ fn a_version_has_so_many_patches_and_no_more() {
         assert_eq!(outcome(&host.reload(), "statics").outcome, Outcome::Patched, "{number}");
     }
     host.install_patch("statics", 34, &[("count", "visit")]);
-    assert_snapshot!(host.reload(), @"statics: ok (as a whole: the version has as many patches as it may: 32, or 1024 KiB of them)");
+    assert_snapshot!(host.reload(), @"statics: ok (as a whole: the version has the allowed maximum of patches: 32 patches or 1024 KiB)");
     assert_eq!(host.serving("statics"), (2, None));
 }
 
@@ -519,6 +519,6 @@ fn what_imports_a_plugin_that_changes_keeps_its_newest_code() {
     host.write_patch("takes", &patch(&revision("takes", 2), &revision("takes", 3), &[]));
     host.plugins.install("takes", 3);
     host.plugins.install("gives", 3);
-    assert_snapshot!(host.reload(), @"gives: ok, takes: ok (as a whole: a plugin that it imports is loaded anew)");
+    assert_snapshot!(host.reload(), @"gives: ok, takes: ok (as a whole: a plugin that it imports changes)");
     assert_eq!(host.info("takes", 3).unwrap().build_id, build(3));
 }

@@ -197,7 +197,7 @@ fn the_host_may_choose_its_plugins() {
 
     let plugins = PluginDir::of(&["echo", "by-hand"]);
     let host = Host::new(plugins, |builder| builder.only(["ghost"]));
-    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it, but there is only: by-hand, echo");
+    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it; found: by-hand, echo");
 }
 
 #[test]
@@ -245,9 +245,9 @@ fn all_chosen_plugins_that_are_missing_are_told() {
     let plugins = PluginDir::of(&["echo", "by-hand"]);
     plugins.write("broken", b"no library");
     let host = Host::new(plugins, |builder| builder.only(["ghost", "echo", "spook"]));
-    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for ghost, spook, but there is only: by-hand, echo; not recognised as plugins: broken.so");
+    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for ghost, spook; found: by-hand, echo; not recognised as plugins: broken.so");
     let host = Host::new(PluginDir::empty(), |builder| builder.only(["ghost"]));
-    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it, but there is only: no plugin");
+    insta::assert_snapshot!(host.refused_reload(), @"ghost: find: the host asks for it; found: no plugin");
 }
 
 #[test]
