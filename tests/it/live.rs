@@ -171,13 +171,13 @@ fn an_unknown_live_function_is_an_error_that_lists_those_there_are() {
 #[test]
 fn a_live_name_defined_twice_names_both_plugins() {
     let host = Host::new(PluginDir::of(&["lives", "lives-too"]), |builder| builder);
-    assert_snapshot!(host.refused_reload(), @"lives-too: live: the live function `live_fire` is also in lives v1; a live name belongs to one plugin of a generation");
+    assert_snapshot!(host.refused_reload(), @"lives-too: live: the live function `live_fire` is also in lives v1; in a generation, only one plugin may have a live name");
 }
 
 #[test]
 fn a_live_type_defined_twice_names_both_plugins() {
     let host = Host::new(PluginDir::of(&["lives", "lives-alike"]), |builder| builder);
-    assert_snapshot!(host.refused_reload(), @"lives-alike: live: the live type `LiveFire` is also in lives v1; a live name belongs to one plugin of a generation");
+    assert_snapshot!(host.refused_reload(), @"lives-alike: live: the live type `LiveFire` is also in lives v1; in a generation, only one plugin may have a live name");
 }
 
 #[test]

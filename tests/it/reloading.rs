@@ -268,7 +268,7 @@ fn a_step_that_does_not_return_fails_the_load_and_holds_its_version() {
     let host = Host::new(plugins, |builder| builder.step_timeout(Duration::from_millis(200)));
     let gate = Gate::new();
     let error = host.engine.load(gate.path()).unwrap_err();
-    insta::assert_snapshot!(error, @"stuck-on-init: on_init: did not return within 0.2 s; its thread stays behind, and holds the version");
+    insta::assert_snapshot!(error, @"stuck-on-init: on_init: did not return within 0.2 s; its thread stays behind, and keeps the version in use");
     let stuck = host.wait_for("stuck-on-init", 1, VersionState::Failed);
     assert!(held_by(&stuck.holders, &["call of on_init, "]), "{:?}", stuck.holders);
     assert!(host.mapped().iter().any(|file| file.starts_with("stuck-on-init-v1-")));

@@ -38,11 +38,10 @@ pub enum Request {
     /// Loads exactly these artifacts as one transaction, and retires all other plugins. The files in the
     /// plugin directory stay, so a restarted host loads those. Answered by [`crate::ReloadReport`].
     Apply(ApplyParams),
+    /// Calls a plugin's function; answered by [`InvokeResult`].
+    Invoke(InvokeParams),
     /// Cancels an `invoke` of this connection that has not been answered yet. The answer is an empty object,
     /// and the `invoke` is answered by [`ErrorKind::Cancelled`].
-    Invoke(InvokeParams),
-    /// Cancels an `invoke` of this connection that has not been answered yet; answered by an empty
-    /// object, and the `invoke` then by [`ErrorKind::Cancelled`].
     Cancel(CancelParams),
     /// Keeps a version loaded until `release` or the end of the connection, so that it can still be called
     /// after it was replaced; answered by an empty object.

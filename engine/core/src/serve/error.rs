@@ -1,4 +1,4 @@
-//! Why a call did not answer with a value.
+//! Why a call returned no value.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use hotswap_protocol::{ErrorKind, WireError};
 
 use crate::{EngineError, error::write_with_causes, version::Version};
 
-/// Why a call did not answer with a value.
+/// Why a call returned no value.
 ///
-/// [`Display`](fmt::Display) shows the message, [`Debug`](fmt::Debug) the causes too, a line each. The error
-/// is one word, so that the answer of a call that succeeds need not be larger than its value.
+/// [`Display`](fmt::Display) shows the message; [`Debug`](fmt::Debug) also shows the causes, one per line.
+/// The error has the size of one pointer, so that the result of a call need not be larger than its value.
 #[derive(Clone)]
 pub struct CallError(Box<Reason>);
 
@@ -25,13 +25,13 @@ struct Reason {
 }
 
 impl CallError {
-    /// Whose fault it is: of the caller (`UnknownFunction`, `BadArgument`), or of the function
-    /// (`PluginError`, `Panic`).
+    /// The kind of the error, which says whether the caller is at fault (`UnknownFunction`, `BadArgument`) or
+    /// the function (`PluginError`, `Panic`).
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What the function said, without its name.
+    /// The message of the function, without the function's name.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -41,7 +41,7 @@ impl CallError {
         &self.0.causes
     }
 
-    /// The error as the console's protocol has it.
+    /// The error in the console protocol.
     pub fn to_wire(&self) -> WireError {
         let mut wire = WireError::new(self.0.kind, self.to_string());
         wire.plugin = Some(self.0.plugin.clone()).filter(|plugin| !plugin.is_empty());
@@ -67,7 +67,7 @@ impl CallError {
         Self::of(version, function, ErrorKind::Panic, &Error::msg(text))
     }
 
-    /// The function is not what the caller expects.
+    /// The function has another signature than the caller expects.
     pub(crate) fn signature(version: &Version, function: &str, why: &str) -> Self {
         Self(Box::new(Reason {
             kind: ErrorKind::Signature,
@@ -79,7 +79,7 @@ impl CallError {
         }))
     }
 
-    /// No plugin has a live function of that name.
+    /// No plugin has a live function of this name.
     #[cold]
     pub(crate) fn no_live_function(name: &str, known: &[&str]) -> Self {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -94,7 +94,7 @@ impl CallError {
         }))
     }
 
-    /// The plugin is not there.
+    /// The plugin does not serve any more.
     pub(crate) fn gone(plugin: &str, function: &str, error: &EngineError) -> Self {
         Self(Box::new(Reason {
             kind: ErrorKind::UnknownPlugin,
@@ -143,7 +143,7 @@ fn refused(version: &Version, name: &str, error: Error) -> CallError {
         PluginErrorKind::UnknownFunction => {
             let known = version.function_names();
             let message = if known.is_empty() {
-                format!("{error}; it declares none")
+                format!("{error}; it declares no functions")
             } else {
                 format!("{error}; it has {}", known.join(", "))
             };

@@ -1,4 +1,4 @@
-//! The types that a caller expects of a function, and calling it with them.
+//! The types that a caller expects of a function, and calls with these types.
 
 use std::{
     any::type_name,
@@ -35,12 +35,12 @@ impl<F: Signature> Expected<F> {
         Self { types: Arc::new(types), is_async, signature: PhantomData }
     }
 
-    /// Has the engine know that the host calls a function so.
+    /// Tells the engine that the host calls a function with these types.
     pub fn announce(&self, to: &Expectations, plugin: Option<&str>, name: &str) {
         to.of_function(plugin, name, (&self.types, self.is_async), type_name::<F>());
     }
 
-    /// How to call the function of a place, if it has these types.
+    /// How to call the function at `place`, if it has these types.
     pub fn target(
         &self,
         lease: &Lease,
@@ -62,10 +62,10 @@ impl<F: Signature> Expected<F> {
         })
     }
 
-    /// Runs the function proper.
+    /// Calls the function itself.
     ///
     /// # Safety
-    /// The version is in use, and the function, which is its own, has the types of `F`.
+    /// The version is in use, and the function belongs to it and has the types of `F`.
     #[inline(always)]
     pub unsafe fn run(
         &self,
@@ -76,8 +76,8 @@ impl<F: Signature> Expected<F> {
     ) -> Result<F::Result, CallError> {
         let mut args = ManuallyDrop::new(args);
         let mut out = MaybeUninit::<Answer<F::Result>>::uninit();
-        // SAFETY: the caller's promise: the image is mapped, and the function takes the arguments
-        // over and fills the place.
+        // SAFETY: the caller's promise: the image is mapped, and the function takes over the arguments and
+        // fills the place for the result.
         let outcome = unsafe {
             let args = (&raw mut args).cast();
             (target.call)(&*target.context, args, out.as_mut_ptr().cast());
@@ -86,12 +86,12 @@ impl<F: Signature> Expected<F> {
         match outcome {
             Answer::Ok(value) if F::Result::MAY_POINT_HOME => rehomed(version, name, value),
             Answer::Ok(value) => Ok(value),
-            // The name is not looked at before: a call that is done has no use for it.
+            // The name is read only here: a call that succeeds does not need it.
             other => Err(Self::not_done(version, name.as_ref(), other)),
         }
     }
 
-    /// As `run`, for an `async` function: begins the call, and returns its future.
+    /// Calls like `run`, for an `async` function: begins the call, and returns its future.
     ///
     /// # Safety
     /// As for `run`; and the version stays in use until the future is dropped.
@@ -151,14 +151,14 @@ impl<F: Signature> Expected<F> {
             Some(what) => Err(CallError::signature(
                 version,
                 name,
-                &format!("its signature is `{found}`, and `{expected}` is expected: {what}"),
+                &format!("its signature is `{found}`, but `{expected}` is expected: {what}"),
             )),
         }
     }
 }
 
-/// A result with the pointers into its image replaced. That may run the caller's code (the hash of a
-/// key); where it panics the value is dropped, while the version is still in use.
+/// A result whose pointers into its image were replaced. This may run the caller's code (the hash of a key).
+/// If that panics, the value is dropped while the version is still in use.
 pub(super) fn rehomed<R: Shared>(
     version: &Version,
     name: &impl AsRef<str>,
