@@ -1,4 +1,4 @@
-//! What code the functions of a version have: that of its image, and that of patches that were loaded beside it.
+//! The code of a version's functions: that of its image, and that of patches that were loaded beside it.
 
 use std::{
     fs::File,
@@ -16,8 +16,8 @@ use crate::{
     lock::Lock as _,
 };
 
-/// Which face of a version: what a call that enters the version meets. It belongs to whatever led there, so
-/// one call sees the code of one face only.
+/// The number of a face of a version: the code that a call finds when it enters the version. The handle or
+/// generation through which the call enters determines the face, so one call runs code of one face only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct FaceNumber(u8);
 
@@ -31,22 +31,22 @@ impl FaceNumber {
     }
 }
 
-/// The code that the functions of a version have.
+/// The code of the functions of a version.
 pub(crate) struct Face {
     /// The build that has this code.
     pub build_id: BuildId,
-    /// The functions whose code is another than the base's, as people know them.
+    /// The functions whose code differs from that of the base, by their readable names.
     pub changed: Vec<String>,
-    /// The file of that build, to be loaded as a whole; `None` for the base, whose image has it.
+    /// The file of that build, to load it as a whole; `None` for the base, whose image has the file.
     pub artifact: Option<File>,
     targets: Box<[Target]>,
 }
 
-/// Where the code of a function is.
+/// The address of a function's code.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub function: FunctionRef,
-    /// How to call it with Rust types, if that is possible.
+    /// How to call it with Rust types; `None` if that is not possible.
     pub typed: Option<TypedCall>,
 }
 
@@ -57,13 +57,14 @@ impl Target {
 }
 
 impl Face {
-    /// The face of a version as it was loaded; the functions are those that it describes, in their places.
+    /// The face of a version as it was loaded. `functions` are the functions that it describes, in their
+    /// places.
     pub fn base(build_id: BuildId, functions: &[DescribedFunction]) -> Self {
         let targets = functions.iter().map(Target::of).collect();
         Self { build_id, changed: Vec::new(), artifact: None, targets }
     }
 
-    /// This face with other code for the functions of some places.
+    /// This face with other code for the functions at some places.
     pub fn patched(
         &self,
         build_id: BuildId,
@@ -80,7 +81,7 @@ impl Face {
         Self { build_id, changed, artifact, targets }
     }
 
-    /// Where the function of a place is.
+    /// The code of the function at `place`.
     #[inline(always)]
     pub fn target(&self, place: usize) -> Option<&Target> {
         self.targets.get(place)
@@ -90,9 +91,9 @@ impl Face {
 /// The faces of a version.
 pub(crate) struct Faces {
     faces: Box<[OnceLock<Face>; MAX_PATCHES + 1]>,
-    /// The one that serves, or served last.
+    /// The face that serves, or served last.
     serving: AtomicU8,
-    /// All patches that were loaded, also those that came to no face: their code has run.
+    /// All patches that were loaded, including those without a face, because their code has run.
     patches: Mutex<Vec<MappedPatch>>,
 }
 
@@ -111,7 +112,7 @@ impl Faces {
         let _ = self.faces[0].set(base);
     }
 
-    /// A face; there is no base before the version has said which functions it has.
+    /// A face. The base does not exist before the version has described its functions.
     #[inline(always)]
     pub fn get(&self, face: FaceNumber) -> Option<&Face> {
         self.faces.get(usize::from(face.0))?.get()
@@ -121,7 +122,7 @@ impl Faces {
         self.get(FaceNumber::BASE)
     }
 
-    /// The face that has the code of a build.
+    /// The face with the code of a build.
     pub fn of_build(&self, build_id: BuildId) -> Option<FaceNumber> {
         let mut all = self.all();
         all.find(|(_, face)| face.build_id == build_id).map(|(number, _)| number)
@@ -132,7 +133,7 @@ impl Faces {
         numbered.map_while(|(number, face)| Some((FaceNumber(number), face.get()?)))
     }
 
-    /// Keeps a face, whose patch was loaded: so there is room for it.
+    /// Adds a face, after its patch was loaded, so there is room for it.
     pub fn add(&self, face: Face) -> Option<FaceNumber> {
         let (number, place) = (0..).zip(self.faces.iter()).find(|(_, it)| it.get().is_none())?;
         place.set(face).ok().map(|()| FaceNumber(number))
@@ -143,12 +144,13 @@ impl Faces {
         FaceNumber(self.serving.load(Ordering::Relaxed))
     }
 
-    /// Notes which face serves. Calls do not ask this: the generation that they enter says it.
+    /// Notes which face serves. Calls do not use this, because the generation through which they enter names
+    /// the face.
     pub fn note_serving(&self, face: FaceNumber) {
         self.serving.store(face.0, Ordering::Relaxed);
     }
 
-    /// Whether a patch of so many bytes may be loaded.
+    /// Whether a patch of `bytes` bytes may be loaded.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let patches = self.lock_patches();
         let used: usize = patches.iter().map(MappedPatch::bytes).sum();
@@ -160,12 +162,12 @@ impl Faces {
         self.lock_patches().push(patch);
     }
 
-    /// How many bytes the patches take.
+    /// How many bytes the patches have.
     pub fn patches_bytes(&self) -> u64 {
         self.lock_patches().iter().map(|patch| patch.bytes() as u64).sum()
     }
 
-    /// The patches, to be unmapped with the image.
+    /// Takes the patches, to unmap them with the image.
     pub fn take_patches(&self) -> Vec<MappedPatch> {
         std::mem::take(&mut *self.lock_patches())
     }

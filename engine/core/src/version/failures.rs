@@ -1,5 +1,4 @@
-//! How often the functions of a version failed. Only a call that fails comes here: one that succeeds pays
-//! nothing for it.
+//! Counts the failures of a version's functions. Only failed calls use this; calls that succeed cost nothing.
 
 use std::{collections::BTreeMap, sync::Mutex};
 
@@ -18,12 +17,12 @@ struct Counts {
 }
 
 impl FailureCounts {
-    /// Counts an error that a function returned; the first failure of the version is given back.
+    /// Counts an error that a function returned. Returns it if it is the first failure of the version.
     pub fn returned(&self, function: &str, message: &str) -> Option<FirstFailure> {
         self.count(function, message, |failures| failures.errors += 1)
     }
 
-    /// Counts a panic, as `returned` does an error.
+    /// Counts a panic, in the same way as `returned` counts an error.
     pub fn panicked(&self, function: &str, message: &str) -> Option<FirstFailure> {
         self.count(function, message, |failures| failures.panics += 1)
     }
@@ -49,12 +48,12 @@ impl FailureCounts {
         total.first_failure.clone().filter(|_| is_first)
     }
 
-    /// Those of one function.
+    /// The failures of one function.
     pub fn of(&self, function: &str) -> Failures {
         self.0.locked().by_function.get(function).cloned().unwrap_or_default()
     }
 
-    /// Those of all functions together.
+    /// The failures of all functions together.
     pub fn total(&self) -> Failures {
         self.0.locked().total.clone()
     }
