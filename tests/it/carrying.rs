@@ -162,7 +162,7 @@ fn a_value_that_is_replaced_during_the_load_undoes_it() {
         // The old version serves on until the publish.
         old.plugin("carries").unwrap().invoke::<()>("reset", args![])
     });
-    assert_snapshot!(error.unwrap_err(), @"publish: `score` was set anew or removed while the load that takes it over was under way; reload again");
+    assert_snapshot!(error.unwrap_err(), @"publish: `score` was replaced or removed while the load that takes it over was running; reload again");
     host.reload();
     assert_eq!(score(&host), 1);
 }

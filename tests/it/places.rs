@@ -90,7 +90,10 @@ fn a_runtime_directory_that_is_removed_is_made_again() {
     });
     expect_done(&end);
     assert_eq!(end.output.matches("was removed; artifacts are staged in").count(), 2);
-    assert_eq!(end.output.matches("the socket for consoles was removed; from now on it is").count(), 2);
+    assert_eq!(
+        end.output.matches("the socket for consoles was removed; from now on it is").count(),
+        2
+    );
 }
 
 #[test]

@@ -198,7 +198,7 @@ impl VaultServices for Contents {
         };
         if !replace {
             let interface = &new.shape.name;
-            let message = format!("an object of `{interface}` is registered as `{name}` already");
+            let message = format!("an object of `{interface}` is already registered as `{name}`");
             return Err(Error::msg(message));
         }
         let displaced = std::mem::replace(&mut objects[place], new);
