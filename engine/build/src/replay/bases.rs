@@ -1,5 +1,5 @@
-//! Keeps what the last builds of each plugin were made of: a patch for a version that runs is made by comparison
-//! with its build.
+//! Keeps the input and output of the last builds of each plugin: to make a patch for a running version, its
+//! build is compared with the new one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ use crate::atomic_file;
 use crate::outline::{Bound, ChangedFunction, SourceChanges};
 use crate::patch::{self, Build, Edited, NotPatched};
 
-/// What a build was made of: a file beside its objects.
+/// The input of a build, in a file beside its objects.
 #[derive(Debug, Serialize, Deserialize)]
 struct Base {
     units: BTreeMap<UnitId, Made>,
@@ -35,9 +35,9 @@ struct Made {
 }
 
 const MADE_OF: &str = "made-of.json";
-/// The library, under a name of our own: the store may have forgotten it.
+/// A copy of the library under a fixed name, since the store may have removed it.
 const LIBRARY: &str = "library";
-/// How many builds of a plugin are kept at most.
+/// The largest number of builds of a plugin that are kept.
 const MOST_BASES: usize = 6;
 
 impl Base {
@@ -57,8 +57,8 @@ impl Replay {
         self.dir.join("bases").join(&member.plugin.name)
     }
 
-    /// Keeps what the plugin was made of, now that it was built as `artifact`; not where the compiler keeps no
-    /// objects.
+    /// Keeps the input and the objects of the plugin, which was just built as `artifact`. Nothing is kept if
+    /// the compiler keeps no objects.
     pub(crate) fn keep_base(
         &self,
         member: &Member<'_>,
@@ -70,7 +70,7 @@ impl Replay {
         let Some(base) = self.base(member) else { return Ok(()) };
         let made_of = serde_json::to_vec(&base)?;
         if dir.join(MADE_OF).exists() {
-            // Of other sources, or another manifest, which make the same code.
+            // Other sources, or another manifest, gave the same code.
             return atomic_file::write(&dir.join(MADE_OF), &made_of);
         }
         let Some(objects) = self.objects(member) else { return Ok(()) };
@@ -90,7 +90,7 @@ impl Replay {
         self.forget_bases(&bases, &dir)
     }
 
-    /// What the plugin is made of now; `None` if that is not known.
+    /// The input of the current build of the plugin; `None` if it is not known.
     fn base(&self, member: &Member<'_>) -> Option<Base> {
         let plugin = self.record.plugins.get(&member.plugin.name).filter(|it| !it.is_dropped)?;
         let made = |id: &UnitId| {
@@ -102,8 +102,8 @@ impl Replay {
         Some(Base { units, guards: plugin.guards.clone(), env: plugin.env.clone() })
     }
 
-    /// The object files of all the plugin's units, and archives of them. Those of the plugin itself are in the
-    /// compiler's own cache; `None` if it has none.
+    /// The object files of all units of the plugin, and archives of them. Those of the plugin itself are in
+    /// the compiler's own cache; `None` if it has none.
     fn objects(&self, member: &Member<'_>) -> Option<Vec<PathBuf>> {
         let plugin = self.record.plugins.get(&member.plugin.name)?;
         let root = self.record.units.get(&plugin.root)?;
@@ -117,7 +117,7 @@ impl Replay {
         (!own.is_empty()).then(|| own.into_iter().chain(archives.cloned()).collect())
     }
 
-    /// Forgets the oldest builds.
+    /// Removes the oldest builds.
     fn forget_bases(&self, bases: &Path, newest: &Path) -> io::Result<()> {
         let age = |path: &PathBuf| fs::metadata(path).and_then(|it| it.modified()).ok();
         let entries = fs::read_dir(bases)?.flatten().map(|entry| entry.path());
@@ -128,7 +128,7 @@ impl Replay {
         Ok(())
     }
 
-    /// The hashes of the sources of all builds that are kept.
+    /// The hashes of the sources of all kept builds.
     pub(super) fn hashes_of_bases(&self) -> BTreeSet<String> {
         let plugins = fs::read_dir(self.dir.join("bases")).into_iter().flatten().flatten();
         let builds = plugins.flat_map(|plugin| fs::read_dir(plugin.path()).into_iter().flatten());
@@ -136,10 +136,10 @@ impl Replay {
         bases.flat_map(|base| base.hashes().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 
-    /// The patch that makes the build `to`, which is the plugin as it is now, of the build `from`.
+    /// The patch that turns the build `from` into the build `to`, the current build of the plugin.
     ///
     /// # Errors
-    /// If something that was kept cannot be read.
+    /// If a kept file cannot be read.
     pub(crate) fn patch(
         &mut self,
         member: &Member<'_>,
@@ -149,7 +149,7 @@ impl Replay {
         let (before, after) = (bases.join(from.to_string()), bases.join(to.to_string()));
         let Some(now) = Base::load(&after) else { return Ok(Err(NotPatched::NoObjects)) };
         let Some(base) = Base::load(&before) else { return Ok(Err(NotPatched::NothingKept)) };
-        // As recently used as the newest.
+        // This build counts as used now.
         let touched = fs::File::open(&before)?;
         touched.set_modified(std::time::SystemTime::now())?;
         if !is_compiled_alike(&base, &now) {
@@ -164,7 +164,7 @@ impl Replay {
                 None => return Ok(Err(NotPatched::NothingKept)),
             }
         }
-        // Whether a function of a trait is called through a table, the objects say.
+        // The objects show whether a function of a trait is called through a table.
         let is_exchangeable =
             |function: &ChangedFunction| matches!(function.bound, None | Some(Bound::Trait));
         if !changes.items.is_empty() || !changes.functions.iter().all(is_exchangeable) {
@@ -187,8 +187,8 @@ impl Replay {
     }
 }
 
-/// Whether two builds differ in nothing but sources: the compiler is called alike, and no procedural macro and
-/// no build script changed.
+/// Whether two builds differ only in sources: the compiler is called in the same way, and no procedural macro
+/// and no build script changed.
 fn is_compiled_alike(base: &Base, now: &Base) -> bool {
     let ids = |base: &Base| base.units.keys().cloned().collect::<Vec<_>>();
     let is_same = |(id, now): (&UnitId, &Made)| {
@@ -223,7 +223,7 @@ fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|it| it == extension)
 }
 
-/// The same file at another path; a copy where that is not possible.
+/// Makes a hard link to a file, or a copy where a link is not possible.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
 }
