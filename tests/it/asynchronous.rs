@@ -291,5 +291,5 @@ fn a_plugin_may_have_a_tokio_of_its_own() {
         thread::yield_now();
     }
     let report = host.engine.shutdown(PATIENCE);
-    assert_eq!(report.held, Vec::<String>::new());
+    assert_eq!(report.held, []);
 }

@@ -38,7 +38,7 @@ fn a_version_may_be_kept_for_a_while_and_freed_on_request() {
     let kept = host.engine.plugin("echo@2").unwrap();
     assert_eq!(kept.invoke::<u32>("revision", args![]).unwrap(), 2);
     drop(kept);
-    assert_eq!(host.engine.shutdown(hour).held, Vec::<String>::new());
+    assert_eq!(host.engine.shutdown(hour).held, []);
 }
 
 #[test]

@@ -168,9 +168,9 @@ fn an_end_that_blocks_is_told_and_loads_go_on() {
         );
         let report = host.engine.shutdown(Duration::from_millis(10));
         let told = format!("stuck v1: {holder}");
-        assert!(report.held.iter().any(|held| held.starts_with(&told)), "{:?}", report.held);
+        assert!(report.held.iter().any(|left| left.to_string().starts_with(&told)), "{report}");
         waiting.release();
-        assert_eq!(host.engine.shutdown(PATIENCE).held, Vec::<String>::new());
+        assert_eq!(host.engine.shutdown(PATIENCE).held, []);
     }
 }
 

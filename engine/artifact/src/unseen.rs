@@ -4,9 +4,11 @@
 //! make them keep a pointer beyond the call, to code or to data that may lie in the image: nobody can tell
 //! when such an image may be unmapped. The list leaves out:
 //! - the functions that are hooked, or whose effects the hooks check (`hotswap_plugin`'s hooks);
-//! - what libc itself lets go of when it closes the image: `atexit`, `pthread_atfork`;
-//! - what keeps a pointer only in an object of the caller's, such as `regcomp`, `qsort_r`, `fts_open`;
-//! - what C asks its callers to end first, as for any object of the stack: an open `DIR`, a lock.
+//! - the functions whose pointers libc itself drops when it closes the image: `atexit`, `pthread_atfork`;
+//! - the functions that keep a pointer only in an object of the caller, such as `regcomp`, `qsort_r`,
+//!   `fts_open`;
+//! - the functions with an effect that C asks its callers to end first, as for any object on the stack: an
+//!   open `DIR`, a lock.
 
 use hotswap_protocol::{KeepKind, KeepReason};
 

@@ -19,7 +19,7 @@ use std::{
 
 use hotswap_plugin::{StaticPlugin, Value, Vault};
 use hotswap_protocol::{
-    FreeResult, LiveSnapshot, PlanParams, PruneParams, ReloadPlan, ReloadReport, Snapshot,
+    FreeResult, Holder, LiveSnapshot, PlanParams, PruneParams, ReloadPlan, ReloadReport, Snapshot,
     VaultSnapshot,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -30,7 +30,7 @@ use crate::{
     load::{Request, load_data},
     serve::by_name,
     vault::View,
-    version::threads::checkpoint,
+    version::{holders::texts, threads::checkpoint},
 };
 
 /// How long dropping an engine waits for calls to end.
@@ -63,7 +63,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 ///     eprintln!("{error}");
 /// }
 /// let report = engine.shutdown(Duration::from_secs(5));
-/// println!("still mapped: {}", report.held.join(", "));
+/// println!("still mapped: {report}");
 /// # Ok(())
 /// # }
 /// ```
@@ -82,16 +82,55 @@ pub struct Engine {
     _last: Arc<ShutdownOnDrop>,
 }
 
-/// What a shutdown left behind.
+/// The result of [`Engine::shutdown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// The versions that are still mapped, and who holds them: `world v1: 1 call`.
-    pub held: Vec<String>,
+    /// Whatever had not ended when the time was over; empty after a complete shutdown.
+    pub held: Vec<Leftover>,
+}
+
+/// Something that had not ended when the time of a shutdown was over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Leftover {
+    /// A load is still running. No version was retired; this happens when the load ends.
+    Load,
+    /// A version that is still mapped.
+    Version {
+        /// The plugin.
+        plugin: String,
+        /// The version.
+        version: u32,
+        /// What keeps the version in use.
+        holders: Vec<Holder>,
+    },
+}
+
+impl fmt::Display for ShutdownReport {
+    /// The leftovers, separated by `; `, or `nothing`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, others)) = self.held.split_first() else { return f.write_str("nothing") };
+        write!(f, "{first}")?;
+        others.iter().try_for_each(|leftover| write!(f, "; {leftover}"))
+    }
+}
+
+impl fmt::Display for Leftover {
+    /// `world v1: 1 call`, with the age of calls as of now.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load => f.write_str("a load that has not ended"),
+            Self::Version { plugin, version, holders } => {
+                write!(f, "{plugin} v{version}: {}", texts(holders).join(", "))
+            }
+        }
+    }
 }
 
 impl Engine {
     /// Sets up an engine from the environment, so that the host needs no settings: a console that starts the
     /// host says where the plugins are, and can attach.
+    ///
     /// | what | from | or else |
     /// |---|---|---|
     /// | the directory of artifacts | `HOTSWAP_PLUGIN_DIR` | where a console builds: `hotswap/plugins/PROGRAM` in cargo's target directory; for a program outside of one, `plugins` beside it |
@@ -376,8 +415,11 @@ struct ShutdownOnDrop(Arc<Inner>);
 
 impl Drop for ShutdownOnDrop {
     fn drop(&mut self) {
-        for held in self.0.shutdown(DROP_TIMEOUT).held {
-            tracing::warn!("the engine has shut down; {held} is still mapped");
+        for leftover in self.0.shutdown(DROP_TIMEOUT).held {
+            match leftover {
+                Leftover::Load => tracing::warn!("the engine has shut down during a load"),
+                version => tracing::warn!("the engine has shut down; still mapped: {version}"),
+            }
         }
     }
 }

@@ -86,7 +86,7 @@ mod os;
 mod runtime_dir;
 mod sync;
 
-pub use engine::{Engine, EngineBuilder, ShutdownReport, plugin_dir_from_env};
+pub use engine::{Engine, EngineBuilder, Leftover, ShutdownReport, plugin_dir_from_env};
 pub use error::{EngineError, LoadCause, Step};
 pub use event::Events;
 pub use hotswap_artifact as artifact;

@@ -659,7 +659,7 @@ impl Version {
     }
 
     /// The version in the form of the console protocol. It contains what the reaper wrote; only the holders
-    /// of a version that waits for them are read anew.
+    /// of a version that waits for them are read again.
     pub fn info(&self) -> VersionInfo {
         let (state, mut remark, failure, ending) = {
             let life = self.life();

@@ -173,7 +173,7 @@ impl Method {
             return Err(Error::new(token.span(), message));
         }
         if !signature.generics.params.is_empty() {
-            let message = "a method of an interface cannot be generic, but for one with a body and \
+            let message = "a method of an interface cannot be generic, except one with a body and \
                            `where Self: Sized`, which does not cross";
             return Err(Error::new(signature.generics.span(), message));
         }

@@ -162,7 +162,7 @@ impl fmt::Display for Freed {
     }
 }
 
-/// `4.3 MiB`
+/// A size in the form `4.3 MiB`.
 fn size_text(bytes: u64) -> String {
     const KIB: f64 = 1024.0;
     let bytes = bytes as f64;
@@ -175,8 +175,8 @@ fn size_text(bytes: u64) -> String {
     }
 }
 
-/// `12 ms`, `3.4 s`
-fn duration_text(duration: Duration) -> String {
+/// A duration in the form `12 ms` or `3.4 s`.
+pub(crate) fn duration_text(duration: Duration) -> String {
     let ms = duration.as_millis();
     if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", duration.as_secs_f64()) }
 }

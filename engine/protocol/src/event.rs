@@ -109,7 +109,7 @@ pub enum Event {
         /// The call, with its outcomes in this version and in the version before.
         pin: Box<PinnedCall>,
     },
-    /// A pinned call is no longer made again.
+    /// A pinned call is not repeated any more.
     Unpinned {
         /// Milliseconds since the Unix epoch.
         at_ms: u64,

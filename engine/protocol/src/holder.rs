@@ -1,8 +1,10 @@
 //! What keeps a version in use.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::Activity;
+use crate::{Activity, ending::duration_text};
 
 /// How a version is kept in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -216,12 +218,8 @@ impl Holder {
         let runs = matches!(self.kind, HolderKind::Call | HolderKind::Task);
         let Some(since_ms) = self.since_ms.filter(|_| runs) else { return String::new() };
         let least = if self.is_at_least { "≥ " } else { "" };
-        let ms = now_ms.saturating_sub(since_ms);
-        if ms < 1000 {
-            format!(", {least}{ms} ms")
-        } else {
-            format!(", {least}{:.1} s", ms as f64 / 1e3)
-        }
+        let age = Duration::from_millis(now_ms.saturating_sub(since_ms));
+        format!(", {least}{}", duration_text(age))
     }
 }
 

@@ -25,7 +25,7 @@ impl Asked {
     pub(super) fn ask(plugin: &PluginPackage, args: &[&str]) -> Result<Self, String> {
         let began = Moment::now();
         let workspace = Workspace::load_for(&plugin.manifest_path, args)
-            .map_err(|error| format!("cargo does not tell its metadata: {error}"))?;
+            .map_err(|error| format!("cargo does not return its metadata: {error}"))?;
         let dirs = workspace.local_dirs();
         let paths: BTreeSet<_> =
             dirs.iter().flat_map(|dir| guard::setting_files(plugin, dir)).collect();

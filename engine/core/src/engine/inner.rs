@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ShutdownReport;
+use super::{Leftover, ShutdownReport};
 use crate::{
     ConsoleSocket, EngineError, Events, Generation, LoadedPlugin,
     event::EventHub,
@@ -32,7 +32,6 @@ use crate::{
         expectations::Expectations,
         face::FaceNumber,
         guard::{Post, Trip},
-        holders::texts,
         lease::{Lease, LeaseKind},
         list::VersionList,
         steps,
@@ -475,7 +474,7 @@ impl Inner {
         // A running load ends first, and is not published any more. No load begins afterwards.
         let patience = if self.is_inside_load() { Instant::now() } else { deadline };
         let Some(loads) = self.lock_loads_until(patience) else {
-            return ShutdownReport { held: vec!["a load that has not ended".into()] };
+            return ShutdownReport { held: vec![Leftover::Load] };
         };
         self.retire_all();
         drop(loads);
@@ -501,9 +500,11 @@ impl Inner {
             // the engine until the process is gone.
             self.staging.remove();
         }
-        let held = mapped
-            .iter()
-            .map(|version| format!("{version}: {}", texts(&version.holders()).join(", ")));
+        let held = mapped.iter().map(|version| Leftover::Version {
+            plugin: version.name().to_string(),
+            version: version.ordinal,
+            holders: version.holders(),
+        });
         ShutdownReport { held: held.collect() }
     }
 

@@ -462,7 +462,7 @@ unsafe extern "C" fn sleep<H: HostServices>(
 unsafe extern "C" fn ends_process<H: HostServices>(context: HostContext) {
     // SAFETY: the image passes its own context.
     let owner = unsafe { owner::<H>(context) };
-    // Without the note, the process ends all the same.
+    // The process also ends without the note.
     let _ = end_panic(|| owner.note_exit());
 }
 

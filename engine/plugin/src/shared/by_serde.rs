@@ -16,6 +16,7 @@ use crate::{
 /// [`new`](Self::new) writes the value, and [`get`](Self::get) reads it, with whatever version of the type's
 /// crate the image has. Use it for types that cannot derive [`Shared`](derive@crate::Shared). A type that can
 /// derive it is handed over without that work.
+///
 /// ```
 /// use std::borrow::Cow;
 ///

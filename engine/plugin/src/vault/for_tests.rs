@@ -49,7 +49,7 @@ struct Object {
 /// An object that is dropped with this value.
 struct Owned(RawObject);
 
-// SAFETY: the value is `Shared`, which is `Send` and `Sync`, and whoever uses it holds the lock.
+// SAFETY: the value is `Shared`, which is `Send` and `Sync`, and each user holds the lock.
 unsafe impl Send for Entry {}
 // SAFETY: as above.
 unsafe impl Sync for Entry {}
