@@ -157,7 +157,7 @@ fn an_async_function_is_called_with_rust_types() {
     let error = host.engine.async_func::<fn(i32, i32) -> i32>("echo", "add").unwrap_err();
     assert_snapshot!(error, @"echo v1: add: `add(a: i32, b: i32) -> i32`: it is not async; call it with `Engine::func`");
     let error = host.engine.async_func::<fn(u32) -> String>("waits", "at_once").unwrap_err();
-    assert_snapshot!(error, @"waits v2: at_once: its signature is `(name: String) -> String`, and `fn(u32) -> alloc::string::String` is expected: found `(alloc::string::String,)`, expected `(u32,)`");
+    assert_snapshot!(error, @"waits v2: at_once: its signature is `(name: String) -> String`, but `fn(u32) -> alloc::string::String` is expected: found `(alloc::string::String,)`, expected `(u32,)`");
     host.plugins.write("waits", &renamed("by-hand", "waits"));
     assert_snapshot!(host.refused_reload(), @"waits: host_expects: the host calls `at_once` as `async fn(String) -> String`: there is no such function; there is none; rebuild and restart the host, or undo the change");
 }

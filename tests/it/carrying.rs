@@ -58,7 +58,7 @@ fn until_the_publish_a_carried_value_can_only_be_read() {
     host.plugins.install("carries", 2);
     host.reload();
     let note: Option<String> = host.engine.current().vault().data_bag().get("note").unwrap();
-    assert_snapshot!(note.unwrap(), @"`score` is still carries v1's; until the load is published it can only be read");
+    assert_snapshot!(note.unwrap(), @"`score` still belongs to carries v1; until the load is published it can only be read");
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn a_live_function_is_called_with_rust_types_and_is_the_newest() {
     let unknown = live.call("nothing", ()).unwrap_err();
     assert_snapshot!(unknown, @"no live function named `nothing`; there is live_fire, revision, task_count");
     let other = host.engine.live_funcs::<fn(u32) -> u32>().call("revision", (1,)).unwrap_err();
-    assert_snapshot!(other, @"lives v2: revision: its signature is `() -> u32`, and `fn(u32) -> u32` is expected: found `()`, expected `(u32,)`");
+    assert_snapshot!(other, @"lives v2: revision: its signature is `() -> u32`, but `fn(u32) -> u32` is expected: found `()`, expected `(u32,)`");
 }
 
 /// A queue of the host's.

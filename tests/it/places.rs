@@ -165,7 +165,7 @@ fn without_any_place_the_message_says_what_to_do() {
     });
     let Some(end) = end else { return };
     expect_done(&end);
-    expect_said_once(&end, "nor into memory: `/proc` is not mounted");
+    expect_said_once(&end, "nor can it be copied into memory: `/proc` is not mounted");
     expect_said_once(&end, "set another directory with `EngineBuilder::stage_in`");
 }
 

@@ -120,7 +120,7 @@ fn a_live_prefix_is_written_where_cargo_finds_it() {
 
     workspace.write(".cargo/config.toml", "env = { HOTSWAP_LIVE_PREFIX = \"mine_\" }\n");
     let error = link_statically_with(&world, &out, Some("job_")).unwrap_err().to_string();
-    assert!(error.contains("sets HOTSWAP_LIVE_PREFIX to `mine_` already"), "{error}");
+    assert!(error.contains("already sets HOTSWAP_LIVE_PREFIX to `mine_` for all"), "{error}");
     assert!(link_statically_with(&world, &out, Some("mine_")).is_ok());
 }
 

@@ -65,7 +65,7 @@ impl fmt::Display for NotMapped {
             Self::OutsideBase(address) => {
                 write!(
                     f,
-                    "it refers to the address {address:#x}, which its base does not have with the needed rights"
+                    "it refers to the address {address:#x}, which does not exist in its base or lacks the needed access rights"
                 )
             }
             Self::NoThreadLocals => {
