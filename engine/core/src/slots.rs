@@ -121,8 +121,8 @@ pub(crate) fn calls_path() -> Option<PathBuf> {
     calls_file().map(CallsFile::path)
 }
 
-/// Tells consoles which version has an address that slots may hold, and what the numbers mean that calls note
-/// there.
+/// Describes a version for consoles: its address, which slots may hold, and the names of its functions and
+/// activities, whose numbers calls note. `None` if no console reads the slots, or if there is no room.
 pub(crate) fn describe<'a, T>(
     address: *const T,
     plugin: &str,

@@ -88,7 +88,7 @@ pub(crate) struct Version {
     pub heap: Option<&'static HeapUse>,
     pub seen_calls: SeenCalls,
     pub threads: VersionThreads,
-    /// What code outside the image may have of it.
+    /// The references to the image that code outside it may have.
     outside: Arc<Outside>,
     /// Holds its calls up while it hands over.
     pub turnstile: Arc<Turnstile>,
@@ -384,7 +384,7 @@ impl Version {
         self.services.events.send(changed);
     }
 
-    /// What code outside the image may have of it.
+    /// The references to the image that code outside it may have.
     pub fn outside(&self) -> &Arc<Outside> {
         &self.outside
     }

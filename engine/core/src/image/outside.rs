@@ -1,4 +1,4 @@
-//! What an image has given to code outside it. This decides whether the image may be unmapped.
+//! The references to an image that code outside it may have. They decide whether the image may be unmapped.
 //!
 //! The hooks of the image report it. Reports are never forgotten: a pointer that nobody has now may have been
 //! copied before.
@@ -30,13 +30,13 @@ use crate::lock::Lock as _;
 /// One more than the highest number of a signal.
 const SIGNALS: usize = 65;
 
-/// What code outside an image may have of it.
+/// The references to an image that code outside it may have.
 pub(crate) struct Outside {
     /// The file from which it is mapped.
     file: OnceLock<PathBuf>,
     /// The id by which its descriptors are found.
     opener: OpenerId,
-    /// The addresses and sizes at which it has mapped its own file, as code does that resolves backtraces.
+    /// Where it has mapped its own file: addresses and sizes. Code that resolves backtraces does this.
     own_mappings: Mutex<Vec<(usize, usize)>>,
     /// The address range of the image; not known while its constructors run.
     mapping: OnceLock<Range<usize>>,
@@ -46,7 +46,8 @@ pub(crate) struct Outside {
     /// gone.
     closing: AtomicBool,
     signals: Signals,
-    /// The lowest number of an unseen function that it has looked up; `usize::MAX` if there is none.
+    /// Of the functions in `artifact::unseen`, the lowest number of one that it has looked up; `usize::MAX` if
+    /// it has looked up none.
     unseen: AtomicUsize,
     /// The first other reason to keep it.
     kept: OnceLock<KeepReason>,
@@ -100,7 +101,7 @@ impl Outside {
         self.mapping.get().into_iter().chain(self.patches.iter().map_while(OnceLock::get))
     }
 
-    /// From now on, nothing of the image is kept: its finalisers run.
+    /// From now on, nothing that the image registers is accepted: its finalisers run.
     pub fn begin_close(&self) {
         self.closing.store(true, Ordering::Release);
     }
@@ -428,8 +429,8 @@ impl Signals {
     }
 
     /// Restores the actions that the image found, for all signals whose handler is still that of the image.
-    /// The found handler may belong to an image that has ended since; then the action that that image found
-    /// is restored.
+    /// If the found handler belongs to an image that has ended since, the action is restored that the ended
+    /// image had found.
     fn put_back(&self) {
         let mut ended = ENDED.locked();
         for at in 1..SIGNALS {
@@ -471,8 +472,8 @@ impl Signals {
         if let Some(at) = find(&|at| self.chained[at].load(Ordering::Acquire)) {
             let signal = signal_name(at);
             let why = format!(
-                "other code has set a handler of {signal} after its own, and may still call its own one; a \
-                 plugin should leave signals to its host"
+                "other code has replaced its handler of {signal}, and may still call it; a plugin should leave \
+                 signals to its host"
             );
             return Some(KeepReason::new(KeepKind::ChainedSignal, why).signal(signal));
         }

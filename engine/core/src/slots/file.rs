@@ -70,8 +70,8 @@ impl CallsFile {
         format!("/proc/{}/fd/{}", process::id(), self.file.as_raw_fd()).into()
     }
 
-    /// Tells consoles which version has an address that slots may hold, and what the numbers mean that calls
-    /// note there.
+    /// Writes an entry of the legend: the version at `address`, which slots may hold, and the names of its
+    /// functions and activities, whose numbers calls note. `None` if the legend is full.
     pub fn describe<'a>(
         &'static self,
         address: usize,
@@ -150,7 +150,7 @@ extern "C" fn keep_apart() {
     if map(start, private, None).is_err() {
         process::abort();
     }
-    // If reading fails, the rows stay empty: they are the calls of threads that the child does not have.
+    // If reading fails, the rows stay empty, which is safe: they belong to threads of the parent.
     // SAFETY: the mapping has just been made, has this length, and is only known to this thread.
     let _ = unsafe { libc::pread(file.as_raw_fd(), start, LEGEND_AT, 0) };
 }
