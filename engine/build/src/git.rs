@@ -54,8 +54,7 @@ pub(crate) fn look_at(dirs: Vec<PathBuf>) -> Looking {
 }
 
 impl Looking {
-    /// Waits for the result, but not longer than a build waits for git: the state of a large work tree may
-    /// take long.
+    /// Waits for the result, for at most [`PATIENCE`], since the state of a large work tree may take long.
     pub(crate) fn wait(self) -> Sources {
         let is_slow = IS_SLOW.load(Relaxed);
         let patience = if is_slow { LITTLE_PATIENCE } else { PATIENCE };

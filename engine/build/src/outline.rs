@@ -115,7 +115,7 @@ impl SourceChanges {
 pub(crate) struct Outline {
     /// The bodies, by the name of the function.
     bodies: BTreeMap<String, Body>,
-    /// The items, by what each is. Bodies of functions are left out, except those of `const` functions.
+    /// The hashes of the items, by kind and name. Bodies of functions are left out, except those of `const` functions.
     items: BTreeMap<String, String>,
 }
 

@@ -16,7 +16,7 @@ const NAME: &str = "hotswap_plugin";
 /// The crate `hotswap_plugin`, as the author's crate reaches it.
 #[derive(Default)]
 pub struct Api {
-    /// `None` if the crate has its own name.
+    /// The path that the author gives; `None` for the default `::hotswap_plugin`.
     path: Option<Path>,
 }
 
@@ -75,7 +75,8 @@ fn path_of(meta: Meta) -> Result<Path> {
     }
 }
 
-/// Makes the path independent of where it is used: names of crates come first, except `crate::` and the like.
+/// The path with a leading `::`, so that it means the same wherever it is used. Paths that begin with `crate`
+/// or a similar keyword stay as they are.
 fn absolute(path: &Path) -> TokenStream {
     let first = path.segments.first().map(|segment| segment.ident.to_string());
     match first.as_deref() {

@@ -85,8 +85,8 @@ impl<'a> Base<'a> {
         Ok(base)
     }
 
-    /// Refuses objects from which the library was not linked: it must contain the code of each function,
-    /// except for the bytes that the linker fills in.
+    /// Refuses objects from which the library was not linked. The library must contain the code of each
+    /// function, except for the bytes that the linker fills in.
     pub(super) fn expect_made_of(&self, objects: &Objects) -> Result<(), Unpatchable> {
         for id in objects.all() {
             let (atom, file) = (objects.atom(id), &objects.files[id.file].stem);
