@@ -588,8 +588,8 @@ impl Version {
         self.declared.get()?.functions.find(name)
     }
 
-    /// The number by which a call is noted that goes to no function with a place: the first of
-    /// [`Activity::NOTED`].
+    /// The number with which a call is noted that the plugin answers in `invoke_func`: that of the first
+    /// activity in [`Activity::NOTED`].
     pub fn unplaced(&self) -> usize {
         self.counts().map_or(0, CallCounts::unnumbered)
     }

@@ -107,7 +107,7 @@ impl fmt::Display for Step {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Activity {
-    /// A function that the plugin does not declare, and that the host finds by its symbol.
+    /// A function that the plugin does not declare, and answers itself in `invoke_func`.
     FoundByHand,
     /// Opening the image, which runs its constructors.
     Open,

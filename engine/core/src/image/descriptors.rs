@@ -18,7 +18,7 @@ use hotswap_protocol::OpenDescriptor;
 
 use crate::lock::Lock as _;
 
-/// Identifies who opened a descriptor. The number is used for nothing else.
+/// Identifies the image that opened a descriptor. No two images have the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OpenerId(u64);
 

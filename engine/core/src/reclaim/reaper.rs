@@ -64,9 +64,8 @@ enum Message {
 /// How long to wait before checking again whether a call still reads a replaced generation.
 const LOOK_AT_REPLACED: Duration = Duration::from_millis(2);
 
-/// How long to wait before waking threads again that have destructors to run. The value is for the beginning;
-/// the pause grows with the time that a version has waited, since waking the threads then helps less and
-/// less.
+/// How long to wait before waking threads again that have destructors to run: the shortest and the longest
+/// pause. The longer a version has waited for them, the less waking them once more helps.
 const WAKE_AGAIN: Duration = Duration::from_millis(500);
 const WAKE_RARELY: Duration = Duration::from_secs(30);
 

@@ -22,8 +22,8 @@ const TIMED_FIRST: u64 = 64;
 /// After the first calls, one call of this many is timed. It stands for all of them.
 const SAMPLED: u64 = 1024;
 
-/// The calls of one version: a counter for each of its functions, and one for functions that are found by
-/// their symbol.
+/// The calls of one version: a counter for each of its functions, and one for calls that the plugin answers
+/// in `invoke_func`.
 pub(crate) struct CallCounts {
     functions: usize,
     /// For each thread, a row with a counter for each function; `uncalled` if the thread has not called any.
@@ -69,7 +69,7 @@ unsafe impl Send for CallCounts {}
 unsafe impl Sync for CallCounts {}
 
 impl CallCounts {
-    /// Counters for `functions` functions, and one more for functions without a number.
+    /// Counters for `functions` functions, and one more for calls that the plugin answers in `invoke_func`.
     pub fn new(functions: usize) -> Box<Self> {
         let counters = functions + 1;
         let uncalled = row(functions);
@@ -83,7 +83,7 @@ impl CallCounts {
         })
     }
 
-    /// The number of the counter for functions without a number.
+    /// The number of the counter for calls that the plugin answers in `invoke_func`.
     pub fn unnumbered(&self) -> usize {
         self.functions
     }
